@@ -1,0 +1,141 @@
+"""The nouns of a build, frozen and without I/O.
+
+A *job* is one board with the commits of it that are wanted; an *attempt* is a job given to a machine; a
+*result* is what the machine made of one board at one commit. What a machine does wrong is never a result: it
+ends in `NotBuilt` when no machine is left, and that is another type on purpose.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+#: The architecture that is built by the host's own compiler, on any machine.
+SANDBOX = "sandbox"
+
+#: Key of the toolchain that builds ``sandbox``.
+HOST_ARCH = SANDBOX
+
+
+@dataclass(frozen=True)
+class Board:
+    """One ``configs/NAME_defconfig`` and what Kconfig says of it.
+
+    ``arch`` is what names the toolchain: arm with cpu armv8 is ``aarch64``, riscv is ``riscv32``/``riscv64``.
+    """
+
+    target: str
+    arch: str
+    cpu: str = ""
+    soc: str = ""
+    vendor: str = ""
+    board: str = ""
+    config: str = ""
+    status: str = ""
+    maintainers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit that is built.
+
+    ``number`` is its place in the full range, from 1, the upstream commit first; 0 for the current source,
+    whose ``hash`` is that of the snapshot commit. ``tree`` is the git tree id.
+    """
+
+    hash: str
+    tree: str
+    subject: str
+    number: int = 0
+
+
+class Verdict(enum.Enum):
+    """How one board at one commit ended."""
+
+    BUILT = "built"
+    WARNED = "warned"
+    FAILED = "failed"
+    NOT_BUILT = "not built"
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is an image: built, with or without warnings."""
+        return self in (Verdict.BUILT, Verdict.WARNED)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a machine made of one board at one commit.
+
+    ``upto`` is the index into the commits that were sent. Texts are as the worker sent them, already decoded.
+    ``sizes`` holds the lines of ``size`` without its header. ``config`` maps names of generated configuration
+    files to their text, for failures. ``details`` carries what only our own worker tells: ``sha256`` of
+    u-boot.bin, ``seconds``, ``toolchain`` (first line of ``gcc --version``), ``command``, ``environment``.
+    """
+
+    board: str
+    upto: int
+    return_code: int
+    stdout: str = ""
+    stderr: str = ""
+    sizes: str = ""
+    config: Mapping[str, str] = field(default_factory=dict)
+    machine: str = ""
+    attempt: int = 1
+    load_avg: float = 0.0
+    details: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Failed by the return code; warned when the build succeeded and stderr is not empty."""
+        if self.return_code:
+            return Verdict.FAILED
+        return Verdict.WARNED if self.stderr.strip() else Verdict.BUILT
+
+
+@dataclass(frozen=True)
+class Job:
+    """One board and the indices of the commits it still lacks, ascending."""
+
+    board: Board
+    commits: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run: one line of the journal, and what the display is drawn from.
+
+    ``what`` is one of `EVENTS`; ``time`` is seconds since the epoch; ``text`` is one line for a person and
+    ``data`` what else belongs to it.
+    """
+
+    time: float
+    what: str
+    machine: str = ""
+    slot: int | None = None
+    board: str = ""
+    commit: str = ""
+    attempt: int = 0
+    text: str = ""
+    data: Mapping[str, object] = field(default_factory=dict)
+
+
+#: Every `Event.what`, with its meaning.
+EVENTS: Mapping[str, str] = {
+    "run-start": "a run begins; data: boards, commits, results, skipped, output, machines",
+    "phase": "a machine enters a phase: probe, init, push, start, configure, prepare, ready, done; data: phase",
+    "machine-failed": "a machine is not used, or no longer; text says why",
+    "machine-stderr": "a line its worker wrote to stderr; text is the line",
+    "worktree": "a slot's worktree is there; data: done, slots",
+    "assigned": "a board was given to a machine; data: commits (how many)",
+    "started": "a slot began a board",
+    "result": "one board at one commit is in; data: verdict, return_code, seconds, error (first line), load_avg",
+    "board-done": "all commits of a board are in; slot is free",
+    "requeued": "a board goes back to the pool; text says why",
+    "not-built": "one board at one commit ends without a result; text is the reason",
+    "dropped": "a message that was not used (a duplicate, or not asked for); text says why",
+    "note": "anything else the user should read",
+    "interrupted": "the user or a signal stopped the run",
+    "run-end": "the run ends; data: counts, seconds, exit_status, machines",
+}

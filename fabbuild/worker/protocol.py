@@ -1,0 +1,113 @@
+"""Messages, framing and limits of the wire between boss and worker; both ends import this module.
+
+The boss writes one JSON object a line to the worker's stdin (``{"cmd": …}``); the worker writes one a line to
+its stdout (``{"resp": …}``), each with `PREFIX` in front, so that login banners on the same pipe are skipped.
+The names and fields are those of the distributed buildman 0.2.0, so that either end can be the other program.
+Extensions are extra fields, used only when both sides named them: a worker in ``ready.features``, then the boss
+in ``configure.features``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Iterator, List, Optional
+
+#: Stands in front of every line the worker writes to stdout.
+PREFIX = b"BM> "
+
+#: Announced as ``ready.protocol``.
+PROTOCOL = 1
+
+#: ``attempt``: build_board carries it, heartbeat and build_result echo it. ``commits``: build_board may name the
+#: indices to build. ``details``: build_result carries ``details`` {sha256, seconds, toolchain, command,
+#: environment, slot}.
+FEATURES = ("attempt", "commits", "details")
+
+#: Longest line either side accepts, in bytes. A worker cuts its results far below it (`MAX_TEXT`).
+MAX_LINE = 64 * 1024 * 1024
+
+#: Longest stdout, stderr or configuration file one result carries, in bytes; the middle of a longer one is cut.
+MAX_TEXT = 2 * 1024 * 1024
+
+#: Settings that a ``configure`` may carry, and what they default to.
+SETTINGS: Dict[str, Any] = {
+    "verbose_build": False,
+    "allow_missing": False,
+    "no_lto": False,
+    "reproducible_builds": False,
+    "warnings_as_errors": False,
+    "mrproper": False,
+    "fallback_mrproper": False,
+    "config_only": False,
+    "force_build": False,
+    "kconfig_check": True,
+}
+
+
+class ProtocolError(ValueError):
+    """A line that is no message: not JSON, no object, or longer than `MAX_LINE`."""
+
+
+def encode_command(cmd: str, **fields: Any) -> bytes:
+    """Give the line the boss sends for a command."""
+    return json.dumps({"cmd": cmd, **fields}).encode() + b"\n"
+
+
+def encode_response(resp: str, **fields: Any) -> bytes:
+    """Give the line the worker sends for a response, prefix included."""
+    return PREFIX + json.dumps({"resp": resp, **fields}).encode() + b"\n"
+
+
+def decode_object(line: bytes) -> Dict[str, Any]:
+    """Read one JSON object.
+
+    Raises:
+        ProtocolError: with the words the peer uses, ``invalid JSON: …``.
+    """
+    try:
+        value = json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError) as exc:
+        raise ProtocolError("invalid JSON: %s" % exc) from exc
+    if not isinstance(value, dict):
+        raise ProtocolError("invalid JSON: expected an object, not %s" % type(value).__name__)
+    return value
+
+
+class LineSplitter:
+    """Cuts a stream of bytes into lines, holding at most ``limit`` bytes of an unfinished one."""
+
+    def __init__(self, limit: int = MAX_LINE) -> None:
+        self._limit = limit
+        self._pending: List[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield each line that ``data`` completes, without its newline.
+
+        Raises:
+            ProtocolError: when a line grows past the limit; the splitter is of no use after that.
+        """
+        start = 0
+        while True:
+            end = data.find(b"\n", start)
+            if end < 0:
+                break
+            self._check(self._size + end - start)
+            self._pending.append(data[start:end])
+            line = b"".join(self._pending)
+            self._pending.clear()
+            self._size = 0
+            start = end + 1
+            yield line
+        if start < len(data):
+            self._pending.append(data[start:])
+            self._size += len(data) - start
+            self._check(self._size)
+
+    def rest(self) -> Optional[bytes]:
+        """Give what came after the last newline, or None: a message cut short by the end of the stream."""
+        return b"".join(self._pending) if self._size else None
+
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise ProtocolError("a line of more than %d bytes" % self._limit)

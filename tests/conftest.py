@@ -1,0 +1,1 @@
+pytest_plugins = ["tests.support.tree", "tests.support.census", "tests.support.sshd"]
