@@ -7,7 +7,7 @@ a `WireError`, whose text holds a short, printable piece of the line.
 from __future__ import annotations
 
 import json
-from typing import Any, Union
+from typing import Any
 
 import msgspec
 
@@ -171,25 +171,25 @@ class Cleaned(_Response, frozen=True, tag="cleaned"):
     freed_mb: float = 0
 
 
-Response = Union[
-    Ready,
-    SetupDone,
-    ConfigureDone,
-    BuildStarted,
-    WorktreeCreated,
-    BuildPrepareDone,
-    Heartbeat,
-    BuildResult,
-    BuildDone,
-    QuitAck,
-    Error,
-    Held,
-    Waiting,
-    Busy,
-    Facts,
-    Killed,
-    Cleaned,
-]
+Response = (
+    Ready
+    | SetupDone
+    | ConfigureDone
+    | BuildStarted
+    | WorktreeCreated
+    | BuildPrepareDone
+    | Heartbeat
+    | BuildResult
+    | BuildDone
+    | QuitAck
+    | Error
+    | Held
+    | Waiting
+    | Busy
+    | Facts
+    | Killed
+    | Cleaned
+)
 
 _decoder: msgspec.json.Decoder[Response] = msgspec.json.Decoder(Response)
 
@@ -206,8 +206,9 @@ def decode_response(line: bytes) -> Response | None:
     text = line[len(PREFIX) :].decode("utf-8", "replace")
     try:
         if "\\ud" in text.lower():
-            # A lone surrogate is valid JSON and no valid text; msgspec refuses it, and the result would be lost.
-            return msgspec.convert(_printable(json.loads(text)), Response)
+            # A lone surrogate is valid JSON and no valid text; msgspec refuses it, and a result would be lost.
+            converted: Response = msgspec.convert(_printable(json.loads(text)), Response)
+            return converted
         return _decoder.decode(text)
     except (ValueError, msgspec.DecodeError, RecursionError) as exc:
         raise WireError(f"not a message of the protocol ({exc}): {text[:80]!r}") from exc

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Union
 
 from fabbuild.model import SANDBOX, Job
 
@@ -84,7 +83,7 @@ class Stopped:
     reason: str
 
 
-Event = Union[Joined, ResultIn, BatchEnded, Lost, Settled, Stopped]
+Event = Joined | ResultIn | BatchEnded | Lost | Settled | Stopped
 
 
 # --- actions ------------------------------------------------------------------------------------------------
@@ -146,7 +145,7 @@ class NotBuilt:
     reason: str
 
 
-Action = Union[Assign, Record, BoardDone, Drop, Requeue, NotBuilt]
+Action = Assign | Record | BoardDone | Drop | Requeue | NotBuilt
 
 
 # --- state --------------------------------------------------------------------------------------------------
