@@ -206,7 +206,7 @@ def decode_response(line: bytes) -> Response | None:
     text = line[len(PREFIX) :].decode("utf-8", "replace")
     try:
         if "\\ud" in text.lower():
-            # A lone surrogate is valid JSON and no valid text; msgspec refuses it, and a result would be lost.
+            # A lone surrogate is valid JSON and no valid text; msgspec refuses it; the result must not be lost.
             converted: Response = msgspec.convert(_printable(json.loads(text)), Response)
             return converted
         return _decoder.decode(text)

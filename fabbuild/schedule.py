@@ -245,9 +245,7 @@ class Schedule:
 
     def _joined(self, event: Joined) -> list[Action]:
         if event.slots < 1 or event.capacity <= 0:
-            raise ValueError(
-                f"machine {event.machine} joins with {event.slots} slots, capacity {event.capacity}"
-            )
+            raise ValueError(f"machine {event.machine} joins with {event.slots} slots, capacity {event.capacity}")
         if event.machine in self._members:
             raise ValueError(f"machine {event.machine} joins twice")
         self._gone.pop(event.machine, None)
@@ -318,9 +316,7 @@ class Schedule:
     def _give_out(self) -> list[Action]:
         actions = self._split() if self._batch else self._feed()
         if self._settled:
-            stranded = [
-                e for e in self._pool if not any(m.can(e.job.board.arch) for m in self._members.values())
-            ]
+            stranded = [e for e in self._pool if not any(m.can(e.job.board.arch) for m in self._members.values())]
             for entry in stranded:
                 self._pool.remove(entry)
                 actions += self._end([entry], self._why_nobody(entry.job.board.arch))
@@ -375,9 +371,7 @@ class Schedule:
             if not able:
                 rest.append(entry)
                 continue
-            least = min(
-                able, key=lambda m: (len(shares[m.joined.machine]) + 1) / max(m.joined.capacity, 1e-9)
-            )
+            least = min(able, key=lambda m: (len(shares[m.joined.machine]) + 1) / max(m.joined.capacity, 1e-9))
             shares[least.joined.machine].append(entry)
         place = {id(entry): index for index, entry in enumerate(self._pool)}
         self._pool = sorted(rest, key=lambda e: place[id(e)])
@@ -416,9 +410,7 @@ class Schedule:
         if self._members:
             why = f"no machine has a toolchain for {arch}"
             if self._gone:
-                why += (
-                    " (not in use: " + "; ".join(f"{name}: {text}" for name, text in self._gone.items()) + ")"
-                )
+                why += " (not in use: " + "; ".join(f"{name}: {text}" for name, text in self._gone.items()) + ")"
             return why
         if self._gone:
             return "no machine left: " + "; ".join(f"{name}: {text}" for name, text in self._gone.items())

@@ -1,0 +1,297 @@
+"""The result tree: confined, atomic, resumable, and read by ``buildman -s`` too.
+
+``OUT/BRANCH/NN_gHASH_SUBJECT/BOARD/`` for a commit of a range, ``OUT/current/BOARD/`` for the current source. A
+board's directory holds ``done`` (the return code and a newline), ``err``, ``log``, ``sizes``, ``host``,
+``toolchain``, ``out-env``, ``out-cmd``, the generated configuration files of a failure, and ``built-from``: what
+it was built from, as JSON. ``done`` is written last, by a rename, so that no ``done`` stands over half a result.
+
+fabbuild's own files are in ``OUT/BRANCH/.fabbuild/``: the lock, the journal, the logs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fabbuild.errors import OutputError
+from fabbuild.model import Board, Commit, Result, Verdict
+
+#: Directory of our own files beside the results of a branch.
+OWN = ".fabbuild"
+
+#: What it was built from, beside each result.
+BUILT_FROM = "built-from"
+
+#: Settings that change what comes out of a build; another value of one of these builds anew.
+DECISIVE = ("allow_missing", "no_lto", "reproducible_builds", "warnings_as_errors", "config_only")
+
+_COMMIT_DIR = re.compile(r"\d{2,}_g[0-9a-f]{4,}_")
+_FILE_NAME = re.compile(r"[A-Za-z0-9._+][A-Za-z0-9._+-]*")
+_RESERVED = frozenset({"done", "err", "log", "sizes", "host", "toolchain", "out-env", "out-cmd", BUILT_FROM})
+
+
+@dataclass(frozen=True)
+class BuiltFrom:
+    """What names a result: the same values mean that it need not be built again.
+
+    ``tree`` is the git tree id; ``toolchain`` the first line of ``gcc --version``; ``settings`` those of
+    `DECISIVE` that are not at their default.
+    """
+
+    tree: str
+    arch: str
+    toolchain: str
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A result that is in the tree."""
+
+    return_code: int
+    verdict: Verdict
+    built_from: BuiltFrom | None
+
+
+def decisive(settings: Mapping[str, object]) -> dict[str, object]:
+    """Keep those of the wire's settings that change what comes out of a build."""
+    return {name: settings[name] for name in DECISIVE if settings.get(name)}
+
+
+def commit_dir(commit: Commit) -> str:
+    """Name the directory of a commit, as the peer does: ``NN_gHASH_SUBJECT``; empty for the current source."""
+    if not commit.number:
+        return ""
+    subject = re.sub(r"[/: ]", "-", commit.subject[:20])
+    # NUL and the like cannot be in a file name; the peer has no rule for them.
+    subject = "".join(c if c.isprintable() else "-" for c in subject)
+    return f"{commit.number:02d}_g{commit.hash}_{subject}"
+
+
+def check_component(name: str, what: str) -> str:
+    """Refuse a name that would leave its directory.
+
+    Raises:
+        OutputError: for an empty name, ``.``, ``..``, the name of our own directory, or one with ``/`` or NUL.
+    """
+    if name in ("", ".", "..", OWN) or "/" in name or "\0" in name:
+        raise OutputError(f"{what} {name!r} cannot be the name of a directory; rename it")
+    return name
+
+
+class ResultTree:
+    """The results of one branch, owned by this process while it is open (`lock`)."""
+
+    def __init__(self, output: Path, name: str, commits: Iterable[Commit]) -> None:
+        """Name the place; nothing is written before `lock`.
+
+        Args:
+            output: the output directory.
+            name: the branch or range, ``/`` already made ``_``; ``current`` for the current source.
+            commits: what is built, in the order in which it was sent.
+        """
+        self.root = output / check_component(name, "the branch")
+        self.own = self.root / OWN
+        self.commits = tuple(commits)
+        self._lock: int | None = None
+
+    # --- ownership ---
+
+    def lock(self) -> None:
+        """Make the directories and become the only boss that works here.
+
+        Raises:
+            OutputError: the place cannot be written, or another boss works in it.
+        """
+        try:
+            self.own.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.own / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as exc:
+            raise _not_writable(self.own, exc) from exc
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            holder = os.read(fd, 4096).decode("utf-8", "replace").strip()
+            os.close(fd)
+            if not isinstance(exc, BlockingIOError):
+                raise _not_writable(self.own / "lock", exc) from exc
+            raise OutputError(
+                f"another fabbuild works in {self.root} ({holder or 'it has just begun'}); wait for it, "
+                "end it, or choose another --output"
+            ) from exc
+        who = f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, who.encode(), 0)
+        except OSError as exc:
+            os.close(fd)
+            raise _not_writable(self.own / "lock", exc) from exc
+        self._lock = fd
+
+    def close(self) -> None:
+        """Give the place up. May be called twice."""
+        if self._lock is not None:
+            fd, self._lock = self._lock, None
+            with contextlib.suppress(OSError):  # the text is a courtesy; the lock goes with the descriptor
+                os.ftruncate(fd, 0)
+            os.close(fd)
+
+    # --- reading ---
+
+    def place(self, board: str, upto: int) -> Path:
+        """Give the directory of one board at one commit."""
+        name = commit_dir(self.commits[upto])
+        return (self.root / name if name else self.root) / check_component(board, "board")
+
+    def read(self, board: str, upto: int) -> Stored | None:
+        """Give a result that is complete, or None: there is none, or its ``done`` is empty or unreadable."""
+        place = self.place(board, upto)
+        try:
+            code = int((place / "done").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        passed = Verdict.WARNED if (place / "err").exists() else Verdict.BUILT
+        return Stored(code, Verdict.FAILED if code else passed, _read_built_from(place))
+
+    def current_result(
+        self, board: Board, upto: int, settings: Mapping[str, object], toolchains: frozenset[str]
+    ) -> Stored | None:
+        """Give a result that need not be built again.
+
+        It must be built from the same tree, with the same decisive settings, by a toolchain that a machine of
+        this run has for the board's architecture (``toolchains``: their version lines). Where no machine of this
+        run has one, the toolchain is not compared: it could not be built anew anyhow.
+        """
+        stored = self.read(board.target, upto)
+        if stored is None or stored.built_from is None:
+            return None
+        built = stored.built_from
+        if built.tree != self.commits[upto].tree or dict(built.settings) != decisive(settings):
+            return None
+        if toolchains and built.toolchain not in toolchains:
+            return None
+        return stored
+
+    # --- writing ---
+
+    def record(self, result: Result, built_from: BuiltFrom, *, toolchain: Mapping[str, str]) -> Path:
+        """Write one result, ``done`` last.
+
+        Raises:
+            OutputError: it could not be written; no ``done`` is there then.
+        """
+        place = self.place(result.board, result.upto)
+        try:
+            _empty(place)
+            for name, text in _files(result, built_from, toolchain).items():
+                (place / name).write_bytes(text.encode("utf-8", "replace"))
+            temporary = place / "done.new"
+            temporary.write_bytes(b"%d\n" % result.return_code)
+            temporary.replace(place / "done")
+        except OSError as exc:
+            raise _not_writable(place, exc) from exc
+        return place
+
+    def remove_stale(self) -> list[str]:
+        """Remove the directories of commits that are no longer in the range; give their names.
+
+        Only for a range: the current source has no commit directories.
+
+        Raises:
+            OutputError: one could not be removed.
+        """
+        wanted = {commit_dir(commit) for commit in self.commits}
+        if "" in wanted:
+            return []
+        return self.remove_except(wanted)
+
+    def remove_except(self, wanted: set[str]) -> list[str]:
+        """Remove the commit directories that are not in ``wanted``; give their names."""
+        removed = []
+        try:
+            for entry in sorted(self.root.iterdir()):
+                if entry.name not in wanted and _COMMIT_DIR.match(entry.name) and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                    removed.append(entry.name)
+        except OSError as exc:
+            raise _not_writable(self.root, exc) from exc
+        return removed
+
+
+def _empty(place: Path) -> None:
+    """Make the directory, or remove what an earlier result left in it, ``done`` first."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "done").unlink(missing_ok=True)
+    for entry in place.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _files(result: Result, built_from: BuiltFrom, toolchain: Mapping[str, str]) -> dict[str, str]:
+    files = {
+        "log": result.stdout,
+        "host": result.machine + "\n",
+        "toolchain": "".join(f"{key} {value}\n" for key, value in toolchain.items()),
+        BUILT_FROM: json.dumps(
+            {**asdict(built_from), "machine": result.machine, **_plain(result.details)}, indent=1
+        )
+        + "\n",
+    }
+    if result.stderr.strip():
+        files["err"] = result.stderr
+    if sizes := _sizes(result.sizes):
+        files["sizes"] = sizes
+    environment = result.details.get("environment")
+    if isinstance(environment, Mapping):
+        files["out-env"] = "".join(f'{key}="{value}"\n' for key, value in sorted(environment.items()))
+    command = result.details.get("command")
+    if isinstance(command, str):
+        files["out-cmd"] = command.rstrip("\n") + "\n"
+    if result.return_code:
+        for name, text in result.config.items():
+            base = name.replace("/", "-")
+            if _FILE_NAME.fullmatch(base) and base not in _RESERVED and base.strip(".") and len(base) < 100:
+                files[base] = text
+    return files
+
+
+def _plain(details: Mapping[str, object]) -> dict[str, Any]:
+    """Keep the short facts of a result: its checksum and how long it took."""
+    return {key: details[key] for key in ("sha256", "seconds") if isinstance(details.get(key), (str, int, float))}
+
+
+def _sizes(raw: str) -> str:
+    """Keep the lines a reader of sizes can use: six fields at least, no header."""
+    lines = [line for line in raw.splitlines() if len(line.split()) >= 6 and line.split()[0] != "text"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _read_built_from(place: Path) -> BuiltFrom | None:
+    try:
+        value = json.loads((place / BUILT_FROM).read_text(encoding="utf-8"))
+        settings = value["settings"]
+        if not isinstance(settings, dict):
+            return None
+        return BuiltFrom(str(value["tree"]), str(value["arch"]), str(value["toolchain"]), settings)
+    except (OSError, ValueError, KeyError, TypeError):
+        # Written by another program, or torn: not known what it was built from, so it is built again.
+        return None
+
+
+def _not_writable(path: Path, exc: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write the results: {exc.strerror or exc}: {exc.filename or path}; what is there so far is valid; "
+        "make room or choose another --output"
+    )

@@ -1,0 +1,514 @@
+"""One machine's session: probe, lock, push, start, send, receive, quit, kill.
+
+A session goes forward through `Stage`; each step does what is missing before it, so that every task works alone
+and in a chain. The way to the machine is the `Transport` it is given.
+
+Threads: one reads the worker's stdout, one its stderr, one writes, so that neither a silent machine nor one that
+does not read can hold up the boss. What the worker says arrives as `Response` objects, or as a `WireError` or
+`WireClosed` at the end, in the queue of the step that waits, or, after `feed`, at the sink.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import getpass
+import json
+import os
+import queue
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from fabbuild.bundle import shell_memory, shell_place, shell_run, worker_bundle
+from fabbuild.config import Machine, ToolchainSearch
+from fabbuild.errors import BusyError, MachineError, RefusedError, SetupError, WireClosed, WireError
+from fabbuild.messages import (
+    BuildPrepareDone,
+    BuildStarted,
+    Busy,
+    Cleaned,
+    ConfigureDone,
+    Error,
+    Facts,
+    Held,
+    Killed,
+    QuitAck,
+    Ready,
+    Response,
+    Waiting,
+    WorktreeCreated,
+    decode_response,
+)
+from fabbuild.model import Job
+from fabbuild.source import PushReport, Source
+from fabbuild.transport import Channel, Completed, Transport
+from fabbuild.worker.protocol import FEATURES, LineSplitter, ProtocolError, encode_command
+
+#: Seconds for one answer of a machine that has no long work to do.
+ANSWER_TIMEOUT = 60.0
+
+#: Seconds for probing: it runs ``--version`` of every compiler it finds.
+PROBE_TIMEOUT = 120.0
+
+#: Seconds for one worktree; git itself has 60 s a command.
+WORKTREE_TIMEOUT = 240.0
+
+#: Seconds for bringing the source; the first time the whole history travels.
+PUSH_TIMEOUT = 3600.0
+
+#: Lines of stderr that are quoted when a worker dies.
+LAST_LINES = 5
+
+_STATUS_HINT = {
+    97: "python3 was not found there; install python3 (3.8 or newer)",
+    127: "a program was not found there",
+}
+
+Expected = TypeVar("Expected")
+
+
+class Wire(Protocol):
+    """What is told of every line that goes over the wire."""
+
+    def sent(self, line: bytes) -> None:
+        """A line went to the worker."""
+
+    def received(self, line: bytes) -> None:
+        """A line came from the worker."""
+
+    def note(self, text: str) -> None:
+        """Something else happened on the wire."""
+
+
+class Stage(enum.IntEnum):
+    """How far a session has come."""
+
+    NEW = 0
+    HELD = 1
+    STARTED = 2
+    PREPARED = 3
+    CLOSED = 4
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    """What the worker is started with. ``threads`` and ``slots``: None leaves it to the machine."""
+
+    debug: bool = False
+    threads: int | None = None
+    slots: int | None = None
+
+
+Sink = Callable[["Session", "Response | WireError"], None]
+StderrSink = Callable[["Session", str], None]
+
+
+class Session:
+    """What fabbuild does with one machine, from probing it to leaving it clean."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        transport: Transport,
+        search: ToolchainSearch,
+        *,
+        stderr: StderrSink | None = None,
+    ) -> None:
+        """Nothing is contacted yet.
+
+        Args:
+            machine: its entry in machines.yaml.
+            transport: the way to it.
+            search: where to look for toolchains, besides the machine's own entry.
+            stderr: is called with each line the worker writes to stderr, from another thread.
+        """
+        self.machine = machine
+        self.name = machine.name
+        self.transport = transport
+        self.stage = Stage.NEW
+        self.facts: Facts | None = None
+        self.ready: Ready | None = None
+        self.held: Held | None = None
+        self.slots = 0
+        self.wire: Wire | None = None
+        self.on_stderr = stderr
+        self._search = search
+        self._channel: Channel | None = None
+        self._inbox: queue.SimpleQueue[Response | WireError] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._sink: Sink | None = None
+        self._sink_lock = threading.Lock()
+        self._last_stderr: deque[str] = deque(maxlen=LAST_LINES)
+        self._closed = threading.Event()
+
+    # --- short commands ---
+
+    def probe(self) -> Facts:
+        """Ask the machine what it is and has; nothing is written there.
+
+        Raises:
+            MachineError: it cannot be reached, or has no python3 that the worker can run on.
+        """
+        self.transport.open()
+        found = self._ask(["facts", "--json", json.dumps(self._facts_request())], Facts, timeout=PROBE_TIMEOUT)
+        self.facts = found
+        return found
+
+    def kill(self) -> Killed:
+        """End what fabbuild started there, whole process groups, and nothing else."""
+        self.transport.open()
+        return self._ask(["kill", "--work-dir", self.machine.work_dir], Killed)
+
+    def clean(self) -> Cleaned:
+        """Remove the work directory there.
+
+        Raises:
+            BusyError: somebody works in it.
+        """
+        self.transport.open()
+        return self._ask(["clean", "--work-dir", self.machine.work_dir], Cleaned, timeout=PUSH_TIMEOUT)
+
+    # --- the steps ---
+
+    def init(self, *, wait: float = 0.0, on_wait: Callable[[str], None] | None = None) -> Held:
+        """Take the machine's lock and make or reuse the repository there.
+
+        Args:
+            wait: seconds to wait for a lock that somebody else holds.
+            on_wait: is called with who holds it, when there is something to wait for.
+
+        Raises:
+            BusyError: somebody else holds the lock.
+            SetupError: the work directory cannot be used.
+        """
+        if self.held is not None:
+            return self.held
+        self.transport.open()
+        self._send_bundle()
+        arguments = ["supervise", "--work-dir", self.machine.work_dir]
+        arguments += ["--who", _user(), "--from", socket.gethostname(), "--boss-pid", str(os.getpid())]
+        if wait > 0:
+            arguments += ["--wait", str(wait)]
+        self._channel = self.transport.spawn(shell_run(self.machine.work_dir, worker_bundle(), arguments))
+        self._start_threads(self._channel)
+        deadline = time.monotonic() + ANSWER_TIMEOUT + wait
+        while True:
+            answer = self._receive(deadline - time.monotonic(), "taking the lock")
+            if isinstance(answer, Waiting):
+                if on_wait:
+                    on_wait(_holder_words(answer.holder))
+            elif isinstance(answer, Busy):
+                words = _holder_words(answer.holder)
+                raise BusyError(
+                    self.name, f"BUSY: {words}; wait with --wait SECONDS, or end it with `inv kill`", answer.holder
+                )
+            elif isinstance(answer, Held):
+                self.held = answer
+                self.stage = Stage.HELD
+                return answer
+            elif isinstance(answer, Error):
+                raise SetupError(self.name, answer.msg)
+            else:
+                raise MachineError(self.name, f"unexpected answer to taking the lock: {type(answer).__name__}")
+
+    def push(self, source: Source, tip: str) -> PushReport:
+        """Bring the commit and all it needs to the machine.
+
+        Raises:
+            PushError: git failed; the message holds its words.
+        """
+        held = self.held or self.init()
+        url, environment = self.transport.git_remote(held.git_dir)
+        return source.push(url, environment, tip, machine=self.name, timeout=PUSH_TIMEOUT)
+
+    def start(self, options: StartOptions) -> Ready:
+        """Start the worker and wait for its ``ready``.
+
+        Raises:
+            SetupError: it does not run; the message holds its last words.
+        """
+        if self.ready is not None:
+            return self.ready
+        if self.held is None:
+            self.init()
+        arguments: list[str] = []
+        if options.debug:
+            arguments.append("-D")
+        if options.threads:
+            arguments += ["--threads", str(options.threads)]
+        if options.slots:
+            arguments += ["--max-boards", str(options.slots)]
+        command = self.machine.worker_command or None
+        self._send(
+            encode_command(
+                "start", argv=None, command=command, args=[] if command else arguments, env=dict(self.machine.env)
+            )
+        )
+        answer = self._expect(Ready, "starting the worker")
+        self.ready = answer
+        self.stage = Stage.STARTED
+        return answer
+
+    def configure(self, settings: Mapping[str, object], toolchains: Mapping[str, str]) -> None:
+        """Send the settings, the toolchains, and the extensions that both sides know.
+
+        Raises:
+            RefusedError: the worker does not take them; it must not be used then.
+        """
+        fields: dict[str, Any] = {"settings": dict(settings), "toolchains": dict(toolchains)}
+        if self.features:
+            fields["features"] = sorted(self.features)
+        self._send(encode_command("configure", **fields))
+        self._expect(ConfigureDone, "configure")
+
+    @property
+    def features(self) -> frozenset[str]:
+        """The extensions that this worker announced and we know."""
+        return frozenset(self.ready.features) & frozenset(FEATURES) if self.ready else frozenset()
+
+    def prepare(self, commits: Sequence[str], slots: int, progress: Callable[[int, int], None]) -> int:
+        """Have the worktrees made; give the number of slots.
+
+        Args:
+            commits: the hashes, in order.
+            slots: how many boards at once.
+            progress: is called with (worktrees made, slots).
+
+        Raises:
+            RefusedError: the worker could not make them.
+        """
+        self._send(encode_command("build_prepare", commits=list(commits), max_boards=slots))
+        started = self._expect(BuildStarted, "build_prepare")
+        made = 0
+        while True:
+            answer = self._expect((WorktreeCreated, BuildPrepareDone), "build_prepare", timeout=WORKTREE_TIMEOUT)
+            if isinstance(answer, BuildPrepareDone):
+                break
+            made += 1
+            progress(made, started.num_threads)
+        self.slots = min(slots, max(started.num_threads, 1))
+        self.stage = Stage.PREPARED
+        return self.slots
+
+    def feed(self, sink: Sink) -> None:
+        """From now on give everything the worker says to ``sink``, from the reading thread."""
+        with self._sink_lock:
+            while True:
+                try:
+                    waiting = self._inbox.get_nowait()
+                except queue.Empty:
+                    break
+                sink(self, waiting)
+            self._sink = sink
+
+    def build_board(self, job: Job, attempt: int) -> None:
+        """Queue one board."""
+        fields: dict[str, Any] = {"board": job.board.target, "arch": job.board.arch}
+        if "attempt" in self.features:
+            fields["attempt"] = attempt
+        if "commits" in self.features:
+            fields["commits"] = list(job.commits)
+        self._send(encode_command("build_board", **fields))
+
+    def build_boards(self, jobs: Sequence[Job], commits: Sequence[str]) -> None:
+        """Give the whole list at once (batch mode)."""
+        boards = [{"board": job.board.target, "arch": job.board.arch} for job in jobs]
+        self._send(encode_command("build_boards", boards=boards, commits=list(commits)))
+
+    def build_done(self) -> None:
+        """Say that no more boards come."""
+        self._send(encode_command("build_done"))
+
+    def quit(self, timeout: float = 10.0) -> bool:
+        """Ask the worker to end and wait until the far side has ended; give whether it did so in time.
+
+        The lock is free when the far side has ended. Never raises.
+        """
+        channel = self._channel
+        if channel is None or self._closed.is_set():
+            return True
+        deadline = time.monotonic() + timeout
+        if self.ready is not None:
+            self._send(encode_command("quit"))
+        self._outbox.put(None)
+        while True:
+            try:
+                answer = self._inbox.get(timeout=max(deadline - time.monotonic(), 0.01))
+            except queue.Empty:
+                return False
+            if isinstance(answer, WireClosed):
+                return channel.exit_status(max(deadline - time.monotonic(), 0.01)) is not None
+            if isinstance(answer, WireError):
+                return False
+            if isinstance(answer, QuitAck):
+                continue
+
+    def stop_feed(self) -> None:
+        """End `feed`: what comes from now on waits for the next step."""
+        with self._sink_lock:
+            self._sink = None
+
+    def close(self) -> None:
+        """Cut the connection, from any thread; the far side ends by itself what it still does."""
+        self._closed.set()
+        self.stage = Stage.CLOSED
+        self._outbox.put(None)
+        if self._channel is not None:
+            self._channel.close()
+        self.transport.close()
+
+    # --- inside ---
+
+    def _facts_request(self) -> dict[str, Any]:
+        return {
+            "work_dir": self.machine.work_dir,
+            "toolchains": dict(self.machine.toolchains),
+            "prefixes": dict(self._search.prefixes),
+            "paths": list(self._search.paths),
+        }
+
+    def _ask(self, arguments: Sequence[str], kind: type[Expected], *, timeout: float = ANSWER_TIMEOUT) -> Expected:
+        """Run a subcommand from memory, so that nothing is written there, and read its one answer."""
+        bundle = worker_bundle()
+        done = self.transport.run(shell_memory(arguments), stdin=bundle.data, timeout=timeout)
+        for line in done.stdout.split(b"\n"):
+            answer = decode_response(line)
+            if isinstance(answer, kind):
+                return answer
+            if isinstance(answer, Busy):
+                raise BusyError(self.name, f"BUSY: {_holder_words(answer.holder)}", answer.holder)
+            if isinstance(answer, Error):
+                raise SetupError(self.name, answer.msg)
+        raise SetupError(self.name, _what_failed(arguments[0], done))
+
+    def _send_bundle(self) -> None:
+        bundle = worker_bundle()
+        done = self.transport.run(
+            shell_place(self.machine.work_dir, bundle), stdin=bundle.data, timeout=ANSWER_TIMEOUT
+        )
+        if done.status:
+            raise SetupError(self.name, _what_failed("sending the worker", done))
+
+    def _send(self, line: bytes) -> None:
+        if self.wire:
+            self.wire.sent(line.rstrip(b"\n"))
+        self._outbox.put(line)
+
+    def _receive(self, timeout: float, doing: str) -> Response:
+        try:
+            answer = self._inbox.get(timeout=max(timeout, 0.0))
+        except queue.Empty:
+            raise MachineError(self.name, f"no answer to {doing} within its time{self._last_words()}") from None
+        if isinstance(answer, WireError):
+            status = self._channel.exit_status(5.0) if self._channel else None
+            hint = _STATUS_HINT.get(status or 0, "")
+            what = f"its worker ended while {doing}" if isinstance(answer, WireClosed) else str(answer)
+            if status:
+                what += f" (exit status {status})"
+            raise SetupError(self.name, what + (f": {hint}" if hint else "") + self._last_words()) from answer
+        return answer
+
+    def _expect(
+        self, kinds: type[Expected] | tuple[type[Expected], ...], doing: str, *, timeout: float = ANSWER_TIMEOUT
+    ) -> Expected:
+        answer = self._receive(timeout, doing)
+        if isinstance(answer, Error):
+            raise RefusedError(self.name, f"{doing} was refused: {answer.msg}")
+        if not isinstance(answer, kinds):
+            raise MachineError(self.name, f"unexpected answer to {doing}: {type(answer).__name__}")
+        return answer
+
+    def _last_words(self) -> str:
+        words = self.last_words()
+        return f"; its last words: {words}" if words else ""
+
+    def last_words(self) -> str:
+        """Give the last lines the worker wrote to stderr, in one line; empty when there are none."""
+        return " | ".join(self._last_stderr)
+
+    # --- threads ---
+
+    def _start_threads(self, channel: Channel) -> None:
+        for work in (self._read, self._read_stderr, self._write):
+            threading.Thread(target=work, args=(channel,), name=f"{work.__name__} {self.name}", daemon=True).start()
+
+    def _deliver(self, what: Response | WireError) -> None:
+        with self._sink_lock:
+            if self._sink is None:
+                self._inbox.put(what)
+                return
+            self._sink(self, what)
+
+    def _read(self, channel: Channel) -> None:
+        lines = LineSplitter()
+        try:
+            while data := channel.recv():
+                for line in lines.feed(data):
+                    if self.wire:
+                        self.wire.received(line)
+                    answer = decode_response(line)
+                    if answer is not None:
+                        self._deliver(answer)
+        except (WireError, ProtocolError) as exc:
+            self._deliver(exc if isinstance(exc, WireError) else WireError(str(exc)))
+            return
+        self._deliver(WireClosed("the connection ended"))
+
+    def _read_stderr(self, channel: Channel) -> None:
+        lines = LineSplitter(1 << 20)
+        with contextlib.suppress(WireError):
+            while data := channel.recv_stderr():
+                try:
+                    for line in lines.feed(data):
+                        self._stderr_line(line)
+                except ProtocolError:
+                    # A megabyte without a newline: drained all the same, for stdout shares its window.
+                    lines = LineSplitter(1 << 20)
+            rest = lines.rest()
+            if rest:
+                self._stderr_line(rest)
+
+    def _stderr_line(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip("\r")
+        if self.wire:
+            self.wire.note(text)
+        if text.strip():
+            self._last_stderr.append(text.strip()[:200])
+        if self.on_stderr:
+            self.on_stderr(self, text)
+
+    def _write(self, channel: Channel) -> None:
+        with contextlib.suppress(WireError):  # the reading thread says that the wire is closed
+            while (line := self._outbox.get()) is not None:
+                channel.send(line)
+            channel.close_stdin()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())
+
+
+def _holder_words(holder: Mapping[str, Any]) -> str:
+    """Say who holds a lock, as its file says; the file is another machine's, so nothing is taken for granted."""
+    if not holder:
+        return "held by a process that did not say who it is"
+    since = holder.get("since")
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since)) if isinstance(since, (int, float)) else "?"
+    return f"held by {holder.get('who', '?')} from {holder.get('host', '?')}, pid {holder.get('pid', '?')}, since {when}"
+
+
+def _what_failed(doing: str, done: Completed) -> str:
+    words = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    hint = _STATUS_HINT.get(done.status, "")
+    text = f"{doing} failed there (exit status {done.status})"
+    if words:
+        text += ": " + " | ".join(words[-2:])[:400]
+    return f"{text}; {hint}" if hint and hint not in text else text
