@@ -1,0 +1,139 @@
+"""Bringing a commit to a machine's repository by ``git push``, and no more than what it lacks.
+
+On the far side ``refs/fabbuild/current`` names what was brought last; it is what the next push is told from. A
+snapshot has no parent, so git would not see that it is nearly the one before: it looks only at the trees of
+parents. For those a *carrier* goes along, a commit whose parents are the old tip and the new one, under a ref of
+its own that is removed when it has arrived.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .errors import PushError
+from .git import Git, GitError, Output, last_words
+
+#: Where our refs are on the far side.
+REFS = "refs/fabbuild/"
+
+#: The one that stays.
+CURRENT = REFS + "current"
+
+_CARRIER = REFS + "carrier"
+
+_UNITS = {"bytes": 1, "byte": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+_NOBODY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "fabbuild"), ("EMAIL", "fabbuild@localhost"), ("DATE", "946684800 +0000"))
+}
+
+
+@dataclass(frozen=True)
+class PushReport:
+    """What a push sent.
+
+    Attributes:
+        objects: git objects that travelled.
+        bytes: size of the packs that held them (as git tells it: to three digits from a KiB on).
+        seconds: how long all of it took.
+        pruned: old refs of ours that were removed there.
+    """
+
+    objects: int
+    bytes: int
+    seconds: float
+    pruned: int = 0
+
+
+def push(git: Git, url: str, env: Mapping[str, str], tip: str, *, timeout: float, machine: str) -> PushReport:
+    """Make ``refs/fabbuild/current`` at ``url`` the commit ``tip``, and remove all other refs of ours there.
+
+    Until the new commit has arrived the old one keeps its ref. No hook runs here, nothing is signed, no tag and no
+    submodule goes along.
+
+    Args:
+        git: the local repository.
+        url: the far one, as `Transport.git_remote` gives it.
+        env: variables for git, as `Transport.git_remote` gives them.
+        tip: hash of a commit that is here.
+        timeout: seconds for all of it.
+        machine: its name, for the error.
+
+    Raises:
+        PushError: with git's own words, in one line.
+    """
+    started = time.monotonic()
+    deadline = started + timeout
+    try:
+        far = _refs(git, url, env, deadline)
+        stale = [ref for ref in far if ref != CURRENT]
+        old = far.get(CURRENT, "")
+        if old == tip and not stale:
+            return PushReport(0, 0, time.monotonic() - started)
+        specs = [f"+{tip}:{CURRENT}", *(f":{ref}" for ref in stale)]
+        carrier = _carrier(git, old, tip)
+        if carrier:
+            specs = [f"+{carrier}:{_CARRIER}", *(spec for spec in specs if spec != f":{_CARRIER}")]
+        objects, size = _send(git, url, env, specs, deadline)
+        if carrier:
+            _send(git, url, env, [f":{_CARRIER}"], deadline)
+    except GitError as exc:
+        raise PushError(machine, str(exc)) from exc
+    return PushReport(objects, size, time.monotonic() - started, len(stale))
+
+
+def _refs(git: Git, url: str, env: Mapping[str, str], deadline: float) -> dict[str, str]:
+    out = git.run("ls-remote", "--refs", "--", url, REFS + "*", env=env, timeout=_left(deadline)).text
+    pairs = (line.split("\t", 1) for line in out.splitlines() if "\t" in line)
+    return {ref: name for name, ref in pairs if ref.startswith(REFS)}
+
+
+def _carrier(git: Git, old: str, tip: str) -> str:
+    """Make the commit that ties a tip to what is there already; empty where none is of use."""
+    if not old or old == tip:
+        return ""
+    here = git.run("cat-file", "-e", f"{old}^{{commit}}", ok=(0, 1, 128), env={"GIT_NO_LAZY_FETCH": "1"})
+    if here.status or git.run("merge-base", old, tip, ok=(0, 1)).text:
+        return ""
+    return git.run(
+        "commit-tree", "-p", old, "-p", tip, f"{tip}^{{tree}}", stdin=b"carrier\n", env=_NOBODY
+    ).text
+
+
+def _send(
+    git: Git, url: str, env: Mapping[str, str], specs: Sequence[str], deadline: float
+) -> tuple[int, int]:
+    options = ["--porcelain", "--progress", "--no-verify", "--no-signed", "--no-follow-tags"]
+    out = git.run(
+        "push", *options, "--recurse-submodules=no", "--", url, *specs,
+        env=env, timeout=_left(deadline), ok=range(-64, 256),
+    )  # fmt: skip
+    if out.status:
+        raise GitError(f"git push: {_reason(out)}", out.status, out.stderr)
+    return _sent(out.stderr)
+
+
+def _reason(out: Output) -> str:
+    refused = [line.split("\t") for line in out.stdout.decode("utf-8", "replace").splitlines()]
+    summaries = [fields[2] for fields in refused if fields[0] == "!" and len(fields) > 2]
+    words = list(dict.fromkeys(summaries[:1]))
+    said = last_words(out.stderr)
+    if said and not (words and "failed to push some refs" in said):
+        words.append(said)
+    return "; ".join(words) or f"exit status {out.status}"
+
+
+def _sent(progress: str) -> tuple[int, int]:
+    total = re.findall(r"^Total (\d+) ", progress, re.MULTILINE)
+    sizes = re.findall(r"Writing objects: 100% \(\d+/\d+\), ([\d.]+) (bytes?|[KMG]iB)", progress)
+    size = float(sizes[-1][0]) * _UNITS[sizes[-1][1]] if sizes else 0
+    return (int(total[-1]) if total else 0), int(size)
+
+
+def _left(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 0.1)
