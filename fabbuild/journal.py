@@ -1,0 +1,252 @@
+"""What a run leaves behind in ``OUT/BRANCH/.fabbuild/``: the journal, the boss's story, and each wire.
+
+- ``journal.ndjson``: one JSON object a line and event, appended to by every run;
+- ``boss.log``: the story in words, with a ``STATUS`` line each minute;
+- ``worker-NAME.log``: what went over the wire to and from that machine.
+
+None of them is needed to resume. When one cannot be written, the first such error is raised as `OutputError`
+from `Journal.listener` or `Journal.tick` (never in a session's thread); after that the files are written again
+as soon as there is room.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from fabbuild.errors import OutputError
+from fabbuild.model import Event
+from fabbuild.progress import Listener, Progress
+from fabbuild.story import event_json, tell
+from fabbuild.text import visible
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["STATUS_EVERY", "WIRE_LINE", "Journal", "Listener", "WireLog"]
+
+#: Seconds between two STATUS lines.
+STATUS_EVERY = 60.0
+
+#: Longest part of a line on the wire that is logged, in bytes.
+WIRE_LINE = 2000
+
+# Events whose place is not boss.log: stderr stands in the machine's own log, worktrees in the STATUS.
+_NOT_TOLD = frozenset({"machine-stderr", "worktree"})
+
+
+class _Log:
+    """A file that lines are appended to, each by one write, so that a crash can cut only the last one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._fd: int | None = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        end = os.fstat(self._fd).st_size
+        # An earlier run may have been killed, or the disk been full, in the middle of a line.
+        self._torn = bool(end) and os.pread(self._fd, 1, end - 1) != b"\n"
+
+    def write(self, line: str) -> None:
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        with self._lock:
+            if self._fd is None:
+                return
+            if self._torn:
+                data = b"\n" + data
+            self._torn = True
+            while data:
+                data = data[os.write(self._fd, data) :]
+            self._torn = False
+
+    def close(self) -> None:
+        with self._lock:
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
+
+
+class WireLog:
+    """One machine's ``worker-NAME.log``. Any thread may write; it never raises."""
+
+    def __init__(
+        self, log: _Log, clock: Callable[[], float], failed: Callable[[Path, OSError], None]
+    ) -> None:
+        """Write to ``log``; `Journal.wire` makes these."""
+        self._log = log
+        self._clock = clock
+        self._failed = failed
+
+    def sent(self, line: bytes) -> None:
+        """Note a line that went to the worker: ``HH:MM:SS >> line``."""
+        self._write(">>", *_shortened(line))
+
+    def received(self, line: bytes) -> None:
+        """Note a line that came from the worker: ``HH:MM:SS << line``."""
+        self._write("<<", *_shortened(line))
+
+    def note(self, text: str) -> None:
+        """Note what happened to the wire: ``HH:MM:SS !! text``."""
+        self._write("!!", *_shortened(text.encode("utf-8", "backslashreplace")))
+
+    def _write(self, mark: str, text: str, missing: int) -> None:
+        cut = f" … ({missing} bytes more)" if missing else ""
+        try:
+            self._log.write(f"{_hms(self._clock())} {mark} {visible(text)}{cut}")
+        except OSError as exc:
+            self._failed(self._log.path, exc)
+
+
+class Journal:
+    """The writer of all these files, for one run in one ``OUT/BRANCH``."""
+
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
+        """Open the files, making the directory if need be.
+
+        Raises:
+            OutputError: the directory or a file in it cannot be written.
+        """
+        self._directory = Path(directory)
+        self._clock = clock
+        self._progress = Progress()
+        self._next_status: float | None = None
+        self._lock = threading.Lock()
+        self._wires: dict[str, WireLog] = {}
+        self._logs: list[_Log] = []
+        self._names: set[str] = set()
+        self._trouble: OutputError | None = None
+        self._told = False
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise _output_error(self._directory, exc) from exc
+        self._events = self._open("journal.ndjson")
+        self._story = self._open("boss.log")
+
+    def listener(self, event: Event) -> None:
+        """Append the event to the journal and, in words, to ``boss.log``.
+
+        Raises:
+            OutputError: a file could not be written; once only, however long the trouble lasts.
+        """
+        self._progress.update(event)
+        self._append(self._events, event_json(event))
+        if event.what not in _NOT_TOLD:
+            self._append(self._story, f"{_hms(event.time)} {tell(event)}")
+        if event.what == "run-start":
+            self._next_status = event.time + STATUS_EVERY
+        elif event.what == "run-end":
+            self._append(self._story, f"{_hms(event.time)} {status_line(self._progress)}")
+            self._next_status = None
+        self._surface()
+
+    def tick(self, now: float) -> None:
+        """Write the STATUS line when it is due; ``now`` is seconds since the epoch.
+
+        Raises:
+            OutputError: as from `listener`.
+        """
+        if self._next_status is not None and now >= self._next_status:
+            self._append(self._story, f"{_hms(now)} {status_line(self._progress)}")
+            self._next_status = now + STATUS_EVERY
+        self._surface()
+
+    def wire(self, machine: str) -> WireLog:
+        """Give the log of a machine's wire, the same one each time.
+
+        Raises:
+            OutputError: the file cannot be opened.
+        """
+        with self._lock:
+            if machine not in self._wires:
+                log = self._open(f"worker-{self._file_name(machine)}.log")
+                self._wires[machine] = WireLog(log, self._clock, self._note_trouble)
+            return self._wires[machine]
+
+    def close(self) -> None:
+        """Close all files; what is logged after that goes nowhere. May be called twice."""
+        for log in self._logs:
+            log.close()
+
+    def __enter__(self) -> Self:
+        """Give the journal itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _open(self, name: str) -> _Log:
+        path = self._directory / name
+        try:
+            log = _Log(path)
+        except OSError as exc:
+            raise _output_error(path, exc) from exc
+        self._logs.append(log)
+        return log
+
+    def _file_name(self, machine: str) -> str:
+        """Give a name that is safe in a path and no other machine's; hosts may hold brackets and colons."""
+        plain = re.sub(r"[^A-Za-z0-9._@+-]", "_", machine)[:100].lstrip(".-") or "machine"
+        name, number = plain, 1
+        while name in self._names:
+            number += 1
+            name = f"{plain}-{number}"
+        self._names.add(name)
+        return name
+
+    def _append(self, log: _Log, line: str) -> None:
+        try:
+            log.write(line)
+        except OSError as exc:
+            self._note_trouble(log.path, exc)
+
+    def _note_trouble(self, path: Path, exc: OSError) -> None:
+        with self._lock:
+            if self._trouble is None:
+                self._trouble = _output_error(path, exc)
+
+    def _surface(self) -> None:
+        with self._lock:
+            if self._trouble is None or self._told:
+                return
+            self._told = True
+            trouble = self._trouble
+        raise trouble
+
+
+def status_line(progress: Progress) -> str:
+    """Give ``STATUS name:done=R/S cpu=N% … TOTAL:done=R/S``: results in, of results asked for so far."""
+    parts = ["STATUS"]
+    for name, machine in progress.machines.items():
+        parts.append(f"{visible(name)}:done={machine.done}/{machine.asked}")
+        if machine.cpu is not None:
+            parts.append(f"cpu={machine.cpu}%")
+        if machine.state == "failed":
+            parts.append("out")
+        elif machine.state == "setup" and machine.worktrees[1]:
+            parts.append("worktrees={}/{}".format(*machine.worktrees))
+    parts.append(f"TOTAL:done={progress.done}/{progress.total}")
+    return " ".join(parts)
+
+
+def _shortened(line: bytes) -> tuple[str, int]:
+    """Give the front of a line as text, and how many bytes of it are missing."""
+    line = line.rstrip(b"\r\n") if len(line) <= WIRE_LINE else line
+    return line[:WIRE_LINE].decode("utf-8", "backslashreplace"), max(len(line) - WIRE_LINE, 0)
+
+
+def _hms(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
+
+
+def _output_error(path: Path, exc: OSError) -> OutputError:
+    why = exc.strerror or str(exc)
+    return OutputError(f"cannot write {visible(str(path))}: {why}; make room or give another --output")

@@ -1,0 +1,422 @@
+"""How far a run is, from its events. Pure accounting: no I/O, and the clock is an argument.
+
+`Progress.total` is the number of results, one per board and commit, that this run has to bring in (``results`` of
+``run-start``; what was skipped because it is there already is not among them). Each ends exactly once, so that at
+any time ``built + warned + failed + not_built + left == total``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fabbuild.model import Event, Verdict
+
+#: The rate is that of the last so many seconds.
+WINDOW = 300.0
+
+
+class Listener(Protocol):
+    """Whoever wants to hear of a run: the journal, the display, a test."""
+
+    def __call__(self, event: Event) -> None:
+        """Take note of one event; events of a run come one after the other."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A board that failed at a commit, with the machine that says so and the first error line."""
+
+    board: str
+    commit: str
+    machine: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Unbuilt:
+    """A board that ended without a result at a commit, and why."""
+
+    board: str
+    commit: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How the boards of a run ended, each counted once per commit. ``built`` are those without warnings."""
+
+    total: int = 0
+    built: int = 0
+    warned: int = 0
+    failed: int = 0
+    not_built: int = 0
+    skipped: int = 0
+
+    @property
+    def done(self) -> int:
+        """Results that are in, good or bad."""
+        return self.built + self.warned + self.failed
+
+
+@dataclass(frozen=True)
+class MachineShare:
+    """What one machine contributed.
+
+    ``share`` is its part of all results, 0 to 1; ``state`` is as in `MachineProgress`. ``bytes_sent``
+    and ``bytes_received`` are as the boss sees them; None where nothing travelled.
+    ``reason`` says why a failed machine is out.
+    """
+
+    name: str
+    done: int
+    share: float
+    bytes_sent: int | None = None
+    bytes_received: int | None = None
+    state: str = "done"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What the report at the end of a run is made of; ``seconds`` is its duration, ``output`` where results are."""
+
+    counts: Counts
+    seconds: float
+    output: str
+    exit_status: int
+    machines: Sequence[MachineShare] = ()
+    failing: Sequence[Failure] = ()
+    not_built: Sequence[Unbuilt] = ()
+    interrupted: bool = False
+
+
+@dataclass
+class MachineProgress:
+    """One machine of the run, as far as its events tell.
+
+    Attributes:
+        phase: the last phase it entered; empty before the first.
+        reason: why it is out; empty while it is used.
+        slots: the board each busy slot builds.
+        worktrees: how many worktrees are there, and how many there will be.
+        done: results in from it.
+        asked: results asked of it so far; what is requeued is no longer asked of it.
+        load: its last load average; None before the first result.
+        threads: the threads it may use; 0 when not known.
+    """
+
+    name: str
+    phase: str = ""
+    reason: str = ""
+    slots: dict[int, str] = field(default_factory=dict)
+    worktrees: tuple[int, int] = (0, 0)
+    done: int = 0
+    asked: int = 0
+    load: float | None = None
+    threads: int = 0
+    out: bool = False
+    _due: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        """One of ``failed``, ``done``, ``building``, ``ready``, ``setup`` and ``waiting`` (nothing heard yet)."""
+        if self.out:
+            return "failed"
+        if self.phase == "done":
+            return "done"
+        if self.slots:
+            return "building"
+        if self.phase == "ready":
+            return "ready"
+        return "setup" if self.phase else "waiting"
+
+    @property
+    def cpu(self) -> int | None:
+        """Load per thread in percent, or None when load or threads are not known."""
+        return None if self.load is None or not self.threads else round(100 * self.load / self.threads)
+
+    def give(self, board: str, commits: int) -> None:
+        """Ask for a board's results."""
+        self._due[board] = self._due.get(board, 0) + commits
+        self.asked += commits
+
+    def take(self, board: str) -> None:
+        """Count one result; one that was not asked for (or no longer) is counted as asked as well."""
+        self.done += 1
+        due = self._due.get(board, 0)
+        if due:
+            self._due[board] = due - 1
+        else:
+            self.asked += 1
+
+    def forget(self, board: str, most: int | None = None) -> bool:
+        """Ask no longer for (at most ``most`` of) a board's results; tell whether any were due."""
+        due = self._due.pop(board, 0)
+        gone = due if most is None else min(due, most)
+        if due > gone:
+            self._due[board] = due - gone
+        self.asked -= gone
+        return bool(gone)
+
+    def free(self, board: str, slot: int | None) -> None:
+        """The board is no longer built here, in that slot or in whichever slot has it."""
+        if slot is not None and self.slots.get(slot) == board:
+            del self.slots[slot]
+            return
+        for number in [number for number, name in self.slots.items() if name == board]:
+            del self.slots[number]
+
+    def leave(self) -> None:
+        """Nothing is asked of the machine any longer, and nothing is built there."""
+        self.slots.clear()
+        self._due.clear()
+        self.asked = self.done
+
+
+class Progress:
+    """The state of a run, brought up to date by `update` for each event."""
+
+    def __init__(self, window: float = WINDOW) -> None:
+        """Begin with nothing known; ``window`` is the span of `rate` in seconds."""
+        self._window = window
+        self._wanted = 0
+        self._times: deque[float] = deque()
+        self._building_since: float | None = None
+        self._verdicts = {verdict.value: 0 for verdict in Verdict}
+        self.started: float | None = None
+        self.ended: float | None = None
+        self.boards = 0
+        self.commits = 0
+        self.boards_done = 0
+        self.skipped = 0
+        self.output = ""
+        self.interrupted = False
+        self.machines: dict[str, MachineProgress] = {}
+        self.failing: list[Failure] = []
+        self.unbuilt: list[Unbuilt] = []
+        self._handlers = {
+            "run-start": self._run_start,
+            "phase": self._phase,
+            "machine-failed": self._machine_failed,
+            "worktree": self._worktree,
+            "assigned": self._assigned,
+            "started": self._board_started,
+            "result": self._result,
+            "board-done": self._board_done,
+            "requeued": self._requeued,
+            "not-built": self._not_built,
+            "interrupted": self._interrupted,
+            "run-end": self._run_end,
+        }
+
+    # What is counted
+
+    @property
+    def built(self) -> int:
+        """Results without warnings."""
+        return self._verdicts[Verdict.BUILT.value]
+
+    @property
+    def warned(self) -> int:
+        """Results with an image and warnings."""
+        return self._verdicts[Verdict.WARNED.value]
+
+    @property
+    def failed(self) -> int:
+        """Results without an image."""
+        return self._verdicts[Verdict.FAILED.value]
+
+    @property
+    def not_built(self) -> int:
+        """Results that will not come: the board ended at that commit without one."""
+        return self._verdicts[Verdict.NOT_BUILT.value]
+
+    @property
+    def done(self) -> int:
+        """Results that are in: built, warned and failed."""
+        return self.built + self.warned + self.failed
+
+    @property
+    def total(self) -> int:
+        """Results to bring in; more than ``run-start`` said if more came."""
+        return max(self._wanted, self.done + self.not_built)
+
+    @property
+    def left(self) -> int:
+        """Results that have neither come nor been given up."""
+        return self.total - self.done - self.not_built
+
+    @property
+    def counts(self) -> Counts:
+        """All counts at this moment."""
+        return Counts(self.total, self.built, self.warned, self.failed, self.not_built, self.skipped)
+
+    def elapsed(self, now: float) -> float:
+        """Seconds since the run began, or its duration once it has ended; 0 before it."""
+        if self.started is None:
+            return 0.0
+        return max((now if self.ended is None else self.ended) - self.started, 0.0)
+
+    def rate(self, now: float) -> float:
+        """Results per minute over the window that ends now, or since building began if that is shorter."""
+        if self._building_since is None:
+            return 0.0
+        span = min(now - self._building_since, self._window)
+        recent = sum(1 for time in self._times if time > now - self._window)
+        return 60.0 * recent / max(span, 1.0)
+
+    def eta(self, now: float) -> float | None:
+        """Seconds until everything is in at this rate; None while that cannot be told."""
+        if not self.left:
+            return 0.0
+        rate = self.rate(now)
+        if not rate and self.done and self._building_since is not None:
+            # Nothing within the window: long builds. The mean of the whole run is the better guess.
+            rate = 60.0 * self.done / max(now - self._building_since, 1.0)
+        return 60.0 * self.left / rate if rate else None
+
+    def shares(self, traffic: Mapping[str, tuple[int, int]] | None = None) -> list[MachineShare]:
+        """What each machine contributed; ``traffic`` holds its bytes sent and received by name."""
+        every = sum(machine.done for machine in self.machines.values()) or 1
+        shares = []
+        for name, machine in self.machines.items():
+            sent, received = (traffic or {}).get(name, (None, None))
+            share = machine.done / every
+            shares.append(
+                MachineShare(name, machine.done, share, sent, received, machine.state, machine.reason)
+            )
+        return shares
+
+    def summary(
+        self,
+        now: float,
+        exit_status: int,
+        *,
+        output: str = "",
+        traffic: Mapping[str, tuple[int, int]] | None = None,
+    ) -> RunSummary:
+        """Put together what the report at the end needs, from the events alone."""
+        return RunSummary(
+            counts=self.counts,
+            seconds=self.elapsed(now),
+            output=output or self.output,
+            exit_status=exit_status,
+            machines=tuple(self.shares(traffic)),
+            failing=tuple(self.failing),
+            not_built=tuple(self.unbuilt),
+            interrupted=self.interrupted,
+        )
+
+    # What happens
+
+    def update(self, event: Event) -> None:
+        """Count one event; unknown ones, and those that count nothing, are passed over."""
+        handler = self._handlers.get(event.what)
+        if handler:
+            handler(event)
+
+    def _machine(self, name: str) -> MachineProgress:
+        return self.machines.setdefault(name, MachineProgress(name))
+
+    def _run_start(self, event: Event) -> None:
+        data = event.data
+        self.started = event.time
+        self.boards = as_int(data.get("boards"))
+        self.commits = as_int(data.get("commits"))
+        self._wanted = as_int(data.get("results"))
+        self.skipped = as_int(data.get("skipped"))
+        self.output = str(data.get("output") or "")
+        machines = data.get("machines")
+        if isinstance(machines, (list, tuple, Mapping)):
+            for name in machines:
+                self._machine(str(name))
+
+    def _phase(self, event: Event) -> None:
+        machine = self._machine(event.machine)
+        machine.out, machine.reason = False, ""
+        machine.phase = str(event.data.get("phase") or event.text)
+        machine.threads = as_int(event.data.get("threads")) or machine.threads
+        if machine.phase == "done":
+            machine.leave()
+
+    def _machine_failed(self, event: Event) -> None:
+        machine = self._machine(event.machine)
+        machine.out, machine.reason = True, event.text
+        machine.leave()
+
+    def _worktree(self, event: Event) -> None:
+        self._machine(event.machine).worktrees = (
+            as_int(event.data.get("done")),
+            as_int(event.data.get("slots")),
+        )
+
+    def _assigned(self, event: Event) -> None:
+        self._begin_building(event)
+        self._machine(event.machine).give(event.board, as_int(event.data.get("commits", 1)))
+
+    def _board_started(self, event: Event) -> None:
+        self._begin_building(event)
+        machine = self._machine(event.machine)
+        machine.slots[-1 if event.slot is None else event.slot] = event.board
+
+    def _begin_building(self, event: Event) -> None:
+        if self._building_since is None:
+            self._building_since = event.time
+
+    def _result(self, event: Event) -> None:
+        self._begin_building(event)
+        data = event.data
+        verdict = str(data.get("verdict"))
+        if verdict not in self._verdicts:
+            verdict = Verdict.FAILED.value if data.get("return_code") else Verdict.BUILT.value
+        self._verdicts[verdict] += 1
+        self._times.append(event.time)
+        while self._times[0] < event.time - self._window:
+            self._times.popleft()
+        if verdict == Verdict.FAILED.value:
+            self.failing.append(
+                Failure(event.board, event.commit, event.machine, str(data.get("error") or event.text))
+            )
+        machine = self._machine(event.machine)
+        machine.take(event.board)
+        load = data.get("load_avg")
+        if isinstance(load, (int, float)):
+            machine.load = float(load)
+
+    def _board_done(self, event: Event) -> None:
+        self.boards_done += 1
+        self._machine(event.machine).free(event.board, event.slot)
+
+    def _requeued(self, event: Event) -> None:
+        for machine in self._holders(event):
+            machine.forget(event.board)
+            machine.free(event.board, event.slot)
+
+    def _not_built(self, event: Event) -> None:
+        self._verdicts[Verdict.NOT_BUILT.value] += 1
+        self.unbuilt.append(Unbuilt(event.board, event.commit, event.text))
+        for machine in self._holders(event):
+            if machine.forget(event.board, 1):
+                break
+
+    def _holders(self, event: Event) -> list[MachineProgress]:
+        return [self._machine(event.machine)] if event.machine else list(self.machines.values())
+
+    def _interrupted(self, event: Event) -> None:
+        del event
+        self.interrupted = True
+
+    def _run_end(self, event: Event) -> None:
+        self.ended = event.time
+        for machine in self.machines.values():
+            machine.slots.clear()
+
+
+def as_int(value: object) -> int:
+    """Read a count from an event's data: a number, or the length of what is listed; 0 for anything else."""
+    if isinstance(value, (int, float)):
+        return int(value) if value == value and abs(value) < 1e18 else 0  # noqa: PLR0124 - NaN
+    return len(value) if isinstance(value, (list, tuple, Mapping, set, frozenset)) else 0

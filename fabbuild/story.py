@@ -1,0 +1,163 @@
+"""An event as one line: in words for a person, as JSON for a program."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+
+from fabbuild.model import Event, Verdict
+from fabbuild.progress import as_int
+from fabbuild.text import commit_label, count, duration, names, one_line, visible
+
+
+def event_json(event: Event) -> str:
+    """Give the event as one line of JSON, ASCII only, whatever its texts and data hold.
+
+    The keys are ``time``, ``what``, ``machine``, ``slot``, ``board``, ``commit``, ``attempt``, ``text``, ``data``.
+    """
+    return json_line(
+        {
+            "time": event.time,
+            "what": event.what,
+            "machine": event.machine,
+            "slot": event.slot,
+            "board": event.board,
+            "commit": event.commit,
+            "attempt": event.attempt,
+            "text": event.text,
+            "data": event.data,
+        }
+    )
+
+
+def json_line(value: object) -> str:
+    """Give any value as one line of valid ASCII JSON; what JSON has no form for is given as text or null."""
+    # DEL is the one control character that JSON leaves as it is.
+    return json.dumps(_plain(value), allow_nan=False).replace("\x7f", "\\u007f")
+
+
+def _plain(value: object, depth: int = 0) -> object:
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if depth > 20:
+        return str(value)[:200]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item, depth + 1) for item in value]
+    return str(value)
+
+
+def tell(event: Event) -> str:
+    """Give the event in words, on one visible line without a time."""
+    teller = _TELLERS.get(event.what)
+    return teller(event) if teller else visible(event.what) + ": " + one_line(event.text)
+
+
+def status_of(verdict: object) -> str:
+    """Give the word for a verdict's value; what failed stands out."""
+    if verdict == Verdict.FAILED.value:
+        return "FAILED"
+    return "built with warnings" if verdict == Verdict.WARNED.value else "built"
+
+
+def place(event: Event) -> str:
+    """Give the machine, and the slot where one is known: ``ruru/2``."""
+    return visible(event.machine) + ("" if event.slot is None else f"/{event.slot}")
+
+
+def what_was(event: Event) -> str:
+    """Give the board, and the commit where one is known: ``rpi_4 @ 1a2b3c4d5e``."""
+    return visible(event.board) + (f" @ {commit_label(event.commit)}" if event.commit else "")
+
+
+def _run_start(event: Event) -> str:
+    data = event.data
+    parts = [count(as_int(data.get("boards")), "board")]
+    commits = as_int(data.get("commits"))
+    if commits > 1:
+        parts.append(f"at {commits} commits")
+    wanted, skipped = as_int(data.get("results")), as_int(data.get("skipped"))
+    text = " ".join(parts) + f": {count(wanted, 'result')} to build"
+    if skipped:
+        text += f", {skipped} there already"
+    machines = data.get("machines")
+    if isinstance(machines, (list, tuple, Mapping)):
+        text += f"; {count(len(machines), 'machine')}: {names([str(name) for name in machines], 6)}"
+    if data.get("output"):
+        text += f"; results in {visible(str(data['output']))}"
+    return text
+
+
+def _result(event: Event) -> str:
+    data = event.data
+    text = f"{what_was(event)} {status_of(data.get('verdict'))} on {place(event)}"
+    seconds = data.get("seconds")
+    if isinstance(seconds, (int, float)) and seconds:
+        text += f" in {duration(seconds)}"
+    if event.attempt > 1:
+        text += f" (attempt {event.attempt})"
+    return text + _after(str(data.get("error") or event.text))
+
+
+def _run_end(event: Event) -> str:
+    data = event.data
+    text = "the run ends"
+    if isinstance(data.get("seconds"), (int, float)):
+        text += f" after {duration(float(str(data['seconds'])))}"
+    counts = data.get("counts")
+    if isinstance(counts, Mapping):
+        text += ": " + ", ".join(
+            f"{as_int(number)} {visible(str(name)).replace('_', ' ')}" for name, number in counts.items()
+        )
+    return text + (f"; exit status {as_int(data['exit_status'])}" if "exit_status" in data else "")
+
+
+def _after(text: str) -> str:
+    line = one_line(text)
+    return f": {line}" if line else ""
+
+
+def _phase(event: Event) -> str:
+    return f"{visible(event.machine)}: {visible(str(event.data.get('phase') or event.text))}"
+
+
+def _worktree(event: Event) -> str:
+    return f"{visible(event.machine)}: worktree {as_int(event.data.get('done'))}/{as_int(event.data.get('slots'))}"
+
+
+def _assigned(event: Event) -> str:
+    commits = as_int(event.data.get("commits", 1))
+    extra = f" ({count(commits, 'commit')})" if commits != 1 else ""
+    return f"{visible(event.machine)} is given {visible(event.board)}{extra}"
+
+
+def _requeued(event: Event) -> str:
+    source = f" from {visible(event.machine)}" if event.machine else ""
+    return f"{what_was(event)} goes back to the pool{source}{_after(event.text)}"
+
+
+def _note(event: Event) -> str:
+    return (f"{visible(event.machine)}: " if event.machine else "") + one_line(event.text)
+
+
+_TELLERS: Mapping[str, Callable[[Event], str]] = {
+    "run-start": _run_start,
+    "phase": _phase,
+    "machine-failed": lambda event: f"{visible(event.machine)} is out{_after(event.text)}",
+    "machine-stderr": lambda event: f"[{visible(event.machine)}] {visible(event.text)}",
+    "worktree": _worktree,
+    "assigned": _assigned,
+    "started": lambda event: f"{place(event)} starts {visible(event.board)}",
+    "result": _result,
+    "board-done": lambda event: f"{visible(event.board)} is done on {place(event)}",
+    "requeued": _requeued,
+    "not-built": lambda event: f"{what_was(event)} not built{_after(event.text)}",
+    "dropped": lambda event: f"{visible(event.machine)}: a message was not used{_after(event.text)}",
+    "note": _note,
+    "interrupted": lambda event: f"interrupted{_after(event.text)}",
+    "run-end": _run_end,
+}

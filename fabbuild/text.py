@@ -1,0 +1,130 @@
+"""Text for people: nothing from outside reaches a terminal or a log as it came.
+
+What machines, compilers and file names say is data; a control character in it is shown, never sent. All
+functions here are pure.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+#: Longest error line that is quoted, in characters.
+ERROR_WIDTH = 200
+
+# What says why a build failed, the strongest first: the compiler's or linker's own words, then make's, then a
+# warning (a board that is built has nothing better).
+_TELLING = (
+    re.compile(
+        r"\berror:|\bfatal\b|syntax error|undefined reference|multiple definition|no space left on|"
+        r"\bcannot find\b|command not found|no such file or directory|no rule to make target|"
+        r"\bkilled\b|timed out|failed to start",
+        re.IGNORECASE,
+    ),
+    re.compile(r"\*\*\*|\bError \d+|\berror\b", re.IGNORECASE),
+    re.compile(r"\bwarning:", re.IGNORECASE),
+    re.compile(r"\S"),
+)
+
+
+def visible(text: str, *, newlines: bool = False) -> str:
+    r"""Make every character that is not plainly printed visible: ``\x1b``, ``\u202e``, ``\udc80``.
+
+    Control characters (C0, DEL, C1), format characters (bidirectional overrides, zero-width ones), line
+    separators, lone surrogates and unassigned code points are written as escapes. Tabs are expanded.
+
+    Args:
+        text: anything.
+        newlines: keep newlines; otherwise they become the two characters ``\n``.
+    """
+    if text.isprintable():
+        return text
+    if newlines:
+        return "\n".join(visible(line) for line in text.split("\n"))
+    return "".join(map(_escaped, text)).expandtabs(8)
+
+
+def _escaped(char: str) -> str:
+    if char.isprintable() or char == "\t" or unicodedata.category(char) == "Zs":
+        return char
+    code = ord(char)
+    if char in "\n\r":
+        return "\\n" if char == "\n" else "\\r"
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def cut(text: str, width: int) -> str:
+    """Shorten to ``width`` characters, the last of them ``…`` when something is missing."""
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+
+
+def one_line(text: str) -> str:
+    """Make one visible line of what may be several: the empty ones go, the others are joined by semicolons."""
+    return visible("; ".join(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def first_error(stderr: str) -> str:
+    """Give the line that says why: the first error, else make's complaint, else a warning, else the first line.
+
+    The line is visible and at most `ERROR_WIDTH` characters; empty when there is nothing but blanks.
+    """
+    for pattern in _TELLING:
+        for line in _lines(stderr):
+            # A line may be megabytes; what tells stands at its front.
+            if pattern.search(line, 0, 4096):
+                return cut(visible(line[:4096].strip()), ERROR_WIDTH)
+    return ""
+
+
+def _lines(text: str) -> Iterator[str]:
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        yield text[start:end]
+        start = end + 1
+
+
+def names(items: Sequence[str], limit: int = 8) -> str:
+    """List names in a line, at most ``limit`` of them: ``a b c … and 7 more``."""
+    shown = " ".join(visible(item) for item in items[:limit])
+    return f"{shown} … and {len(items) - limit} more" if len(items) > limit else shown
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Give ``1 board``, ``2 boards``."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Give a length of time in words, two units at most: ``12 s``, ``3 min 50 s``, ``2 h 5 min``."""
+    whole = max(round(seconds), 0)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def clock(seconds: float) -> str:
+    """Give a length of time as on a stopwatch: ``0:12``, ``3:50``, ``2:05:00``."""
+    whole = max(round(seconds), 0)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size(number: float) -> str:
+    """Give a number of bytes in decimal units: ``812 B``, ``3.4 kB``, ``120 GB``."""
+    value = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 999.5:
+            return f"{value:.1f} {unit}" if unit != "B" and abs(value) < 9.95 else f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def commit_label(commit: str) -> str:
+    """Shorten a full hash to ten digits; anything else stays, made visible."""
+    return commit[:10] if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit) else visible(commit)

@@ -1,0 +1,47 @@
+"""What the user sees. The only part of fabbuild that prints.
+
+While a run goes on a `Display` (from `make_display`) is told its events; before and after it the ``print_…``
+functions show machines, boards, plans and reports. None of them raises when the terminal or the pipe is gone:
+a build goes on without its display, and ``inv boards | head`` ends quietly.
+
+rich is imported only when something is drawn with it, so that completion stays quick.
+"""
+
+from __future__ import annotations
+
+from fabbuild import text
+from fabbuild.ui.display import Display, make_display
+from fabbuild.ui.output import error, warn
+from fabbuild.ui.report import SeriesRow, print_end, print_series
+from fabbuild.ui.tables import (
+    MachineOutcome,
+    ProbeRow,
+    print_boards,
+    print_outcomes,
+    print_plan,
+    print_probe,
+    print_toolchains,
+)
+
+__all__ = [
+    "Display",
+    "MachineOutcome",
+    "ProbeRow",
+    "SeriesRow",
+    "error",
+    "first_error",
+    "make_display",
+    "print_boards",
+    "print_end",
+    "print_outcomes",
+    "print_plan",
+    "print_probe",
+    "print_series",
+    "print_toolchains",
+    "text",
+    "visible",
+    "warn",
+]
+
+first_error = text.first_error
+visible = text.visible

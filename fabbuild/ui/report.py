@@ -1,0 +1,144 @@
+"""Reports after a run: how it ended, and what each commit of a series changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO
+
+from fabbuild.progress import Failure, MachineShare, RunSummary
+from fabbuild.text import commit_label, count, cut, duration, names, one_line, size, visible
+from fabbuild.ui.output import Output, stdout
+from fabbuild.ui.tables import _print, _table, _text
+
+#: Failing boards that are shown with their error line; the others are only named.
+WITH_ERROR = 20
+
+#: Most boards that are named in one list.
+NAMED = 60
+
+#: What the exit statuses mean.
+STATUS_WORDS = {
+    1: "wrong use, or something that could not be set up",
+    100: "boards failed to build",
+    101: "boards were built with warnings",
+    102: "not every board that was asked for got a result",
+    130: "interrupted",
+}
+
+
+@dataclass(frozen=True)
+class SeriesRow:
+    """What one commit changed against the one before it, by boards.
+
+    Attributes:
+        number: its place in the series, from 1.
+        failing: boards that fail now and did not, with their first error line.
+        warned: boards with a new warning, with that line.
+        fixed: boards that build again.
+        grown: boards whose image changed size, with the difference in bytes.
+    """
+
+    number: int
+    subject: str
+    failing: Mapping[str, str] = field(default_factory=dict)
+    warned: Mapping[str, str] = field(default_factory=dict)
+    fixed: Sequence[str] = ()
+    grown: Mapping[str, int] = field(default_factory=dict)
+
+
+def print_end(summary: RunSummary, *, json: bool = False, stream: IO[str] | None = None) -> None:
+    """Print the report at the end of a run; nothing with ``json``, where the events tell it all."""
+    if json:
+        return
+    out = stdout(stream)
+    counts = summary.counts
+    parts = [f"{counts.built} built"]
+    parts += [f"{counts.warned} built with warnings"] if counts.warned else []
+    parts += [f"{counts.failed} failed"] if counts.failed else []
+    parts += [f"{counts.not_built} not built"] if counts.not_built else []
+    lost = counts.total - counts.done - counts.not_built
+    parts += [f"{lost} unfinished"] if lost else []
+    there = f" ({counts.skipped} more were there already)" if counts.skipped else ""
+    verb = "interrupted after" if summary.interrupted else "in"
+    out.line(f"{count(counts.total, 'result')} {verb} {duration(summary.seconds)}: {', '.join(parts)}{there}")
+    _shares(out, summary.machines)
+    _failing(out, summary.failing)
+    _not_built(out, summary)
+    if summary.output:
+        out.line(f"results: {visible(summary.output)}")
+    if summary.exit_status:
+        meaning = STATUS_WORDS.get(summary.exit_status, "see above")
+        out.line(f"exit status {summary.exit_status}: {meaning}")
+
+
+def _shares(out: Output, machines: Sequence[MachineShare]) -> None:
+    if not machines:
+        return
+    table = _table("MACHINE", ">RESULTS", ">SHARE", ">SENT", ">RECEIVED", "")
+    for machine in machines:
+        table.add_row(
+            _text(machine.name, "bold"),
+            _text(str(machine.done)),
+            _text(f"{100 * machine.share:.0f}%"),
+            _text("-" if machine.bytes_sent is None else size(machine.bytes_sent)),
+            _text("-" if machine.bytes_received is None else size(machine.bytes_received)),
+            _text(
+                "out" + (f": {one_line(machine.reason)}" if machine.reason else "")
+                if machine.state == "failed"
+                else "",
+                "red",
+            ),
+        )
+    _print(out, table)
+
+
+def _failing(out: Output, failing: Sequence[Failure]) -> None:
+    boards: dict[str, list[Failure]] = {}
+    for failure in failing:
+        boards.setdefault(failure.board, []).append(failure)
+    if not boards:
+        return
+    out.line(f"failed: {count(len(boards), 'board')}")
+    for board, failures in list(boards.items())[:WITH_ERROR]:
+        first = failures[0]
+        at = f" @ {commit_label(first.commit)}" if first.commit else ""
+        more = f" and {count(len(failures) - 1, 'commit')} more" if len(failures) > 1 else ""
+        where = f" on {visible(first.machine)}" if first.machine else ""
+        why = f": {cut(one_line(first.error), 200)}" if first.error else ""
+        out.line(f"  {visible(board)}{at}{more}{where}{why}")
+    rest = list(boards)[WITH_ERROR:]
+    if rest:
+        out.line(f"  and {names(rest, NAMED)}")
+
+
+def _not_built(out: Output, summary: RunSummary) -> None:
+    reasons: dict[str, dict[str, None]] = {}
+    for unbuilt in summary.not_built:
+        reasons.setdefault(one_line(unbuilt.reason) or "no reason given", {})[unbuilt.board] = None
+    if not reasons:
+        return
+    out.line(f"not built: {count(len({unbuilt.board for unbuilt in summary.not_built}), 'board')}")
+    ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
+    for reason, boards in ranked[:WITH_ERROR]:
+        out.line(f"  {cut(reason, 200)}: {names(list(boards), NAMED)}")
+    if len(ranked) > WITH_ERROR:
+        out.line(f"  … and {count(len(ranked) - WITH_ERROR, 'reason')} more")
+
+
+def print_series(rows: Sequence[SeriesRow], *, stream: IO[str] | None = None) -> None:
+    """Print per commit a line ``NN: subject`` and below it what changed: ``+`` fails now, ``w+`` a new warning."""
+    out = stdout(stream)
+    for row in rows:
+        out.line(f"{row.number:02}: {visible(row.subject)}")
+        for mark, boards in (("+", row.failing), ("w+", row.warned)):
+            for board, line in boards.items():
+                out.line(f"    {mark:2} {visible(board)}" + (f": {cut(one_line(line), 160)}" if line else ""))
+        if row.fixed:
+            out.line(f"       fixed: {names(row.fixed, NAMED)}")
+        sizes = [f"{visible(board)} {change:+} bytes" for board, change in row.grown.items() if change]
+        if sizes:
+            shown = ", ".join(sizes[:NAMED])
+            out.line(
+                f"       size: {shown}" + (f", … and {len(sizes) - NAMED} more" if len(sizes) > NAMED else "")
+            )

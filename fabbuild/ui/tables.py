@@ -1,0 +1,295 @@
+"""Lists and tables: machines, toolchains, boards, the plan of a run; a line each, as far as there is room."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import IO, TYPE_CHECKING
+
+from fabbuild.model import Board, Commit
+from fabbuild.story import json_line
+from fabbuild.text import commit_label, count, cut, names, one_line, size, visible
+from fabbuild.ui.output import Output, console, stdout, width_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+# Narrower than this, a machine's tools and toolchains go to a second table.
+_WIDE = 140
+
+
+@dataclass(frozen=True)
+class MachineOutcome:
+    """How a task went on one machine, in one line of text."""
+
+    machine: str
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One machine as it was found. ``facts`` is the worker's ``facts`` response, empty when it was not reached.
+
+    ``why`` says why the machine is not fit, or what is worth knowing of one that is.
+    """
+
+    machine: str
+    fit: bool
+    why: str = ""
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+def print_outcomes(rows: Sequence[MachineOutcome], *, stream: IO[str] | None = None) -> None:
+    """Print one line a machine: ``name  text``; a failure says so."""
+    out = stdout(stream)
+    table = _table("", "", "")
+    for row in rows:
+        table.add_row(
+            _text(row.machine, "bold"),
+            _text("ok" if row.ok else "FAILED", "green" if row.ok else "red"),
+            _text(one_line(row.text)),
+        )
+    _print(out, table)
+
+
+def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str] | None = None) -> None:
+    """Print what each machine is and has, and whether it is fit; ``json`` gives an array of objects."""
+    out = stdout(stream)
+    if json:
+        _print_json(
+            out, ({**row.facts, "machine": row.machine, "fit": row.fit, "why": row.why} for row in rows)
+        )
+        return
+    wide = width_of(out) >= _WIDE
+    headings = ["MACHINE", "FIT", "ARCH", ">CPUS", ">BOGOMIPS", ">LOAD", ">MEMORY", ">DISK"]
+    table = _table(*headings, *(["TOOLS AND TOOLCHAINS"] if wide else []))
+    for row in rows:
+        facts = row.facts
+        cells = [
+            _text(row.machine, "bold"),
+            _text("yes" if row.fit else "NO", "green" if row.fit else "red"),
+            _text(_string(facts, "arch")),
+            _text(_number(facts, "threads")),
+            _text(_number(facts, "bogomips")),
+            _text(_number(facts, "load_avg", 2)),
+            _text(_megabytes(facts, "mem_mb")),
+            _text(_megabytes(facts, "disk_mb")),
+        ]
+        details = _details(row)
+        table.add_row(*cells, *([_text("; ".join(details))] if wide else []))
+    _print(out, table)
+    if not wide:
+        below = _table("", "")
+        for row in rows:
+            for number, detail in enumerate(_details(row)):
+                below.add_row(_text("" if number else row.machine, "bold"), _text(detail))
+        out.line("")
+        _print(out, below)
+
+
+def print_toolchains(
+    rows: Sequence[ProbeRow], *, tried: bool = False, json: bool = False, stream: IO[str] | None = None
+) -> None:
+    """Print each machine's toolchains by architecture, and with ``tried`` every candidate that was looked at."""
+    out = stdout(stream)
+    if json:
+        keys = ("toolchains", "tried") if tried else ("toolchains",)
+        _print_json(
+            out,
+            (
+                {"machine": row.machine, "why": row.why, **{key: row.facts.get(key) for key in keys}}
+                for row in rows
+            ),
+        )
+        return
+    table = _table("MACHINE", "ARCH", "COMPILER", "VERSION")
+    for row in rows:
+        toolchains = _mapping(row.facts.get("toolchains"))
+        if not toolchains:
+            table.add_row(
+                _text(row.machine, "bold"),
+                _text("-"),
+                _text("-"),
+                _text(row.why or "no toolchain found", "red"),
+            )
+        for arch in sorted(toolchains):
+            found = _mapping(toolchains[arch])
+            gcc = _string(found, "gcc") or _string(found, "prefix") + "gcc"
+            table.add_row(
+                _text(row.machine, "bold"), _text(arch), _text(gcc), _text(_string(found, "version"))
+            )
+    _print(out, table)
+    if tried:
+        looked = _table("MACHINE", "TRIED", "ARCH", "RESULT")
+        for row in rows:
+            candidates = row.facts.get("tried")
+            for item in candidates if isinstance(candidates, (list, tuple)) else ():
+                candidate = _mapping(item)
+                ok = bool(candidate.get("ok"))
+                why = "ok" if ok else one_line(_string(candidate, "why")) or "does not work"
+                looked.add_row(
+                    _text(row.machine, "bold"),
+                    _text(_string(candidate, "path")),
+                    _text(_string(candidate, "arch")),
+                    _text(why, "" if ok else "dim"),
+                )
+        out.line("")
+        _print(out, looked)
+
+
+def print_boards(boards: Sequence[Board], *, json: bool = False, stream: IO[str] | None = None) -> None:
+    """Print a line a board; heading and count on a terminal only, so that other programs can read it."""
+    out = stdout(stream)
+    if json:
+        _print_json(out, (asdict(board) for board in boards))
+        return
+    headings = ("BOARD", "ARCH", "CPU", "SOC", "VENDOR") if out.isatty() else ("",) * 5
+    table = _table(*headings)
+    for board in boards:
+        cells = (board.target, board.arch, board.cpu, board.soc, board.vendor)
+        table.add_row(
+            *(_text(cell or "-", "bold" if not number else "") for number, cell in enumerate(cells))
+        )
+    _print(out, table)
+    if out.isatty():
+        out.line(count(len(boards), "board"))
+
+
+def print_plan(
+    boards: Sequence[Board],
+    commits: Sequence[Commit],
+    machines: Sequence[str],
+    output: str,
+    *,
+    skipped: int = 0,
+    notes: Sequence[str] = (),
+    stream: IO[str] | None = None,
+) -> None:
+    """Print what a run would do: boards by architecture, commits, machines, where results go; then the notes."""
+    out = stdout(stream)
+    by_arch: dict[str, list[str]] = {}
+    for board in boards:
+        by_arch.setdefault(board.arch, []).append(board.target)
+    pairs = len(boards) * len(commits)
+    out.line(
+        f"{count(len(boards), 'board')} at {count(len(commits), 'commit')}: {count(pairs, 'result')}"
+        + (f", {skipped} there already" if skipped else "")
+    )
+    table = _table("ARCH", ">BOARDS", "")
+    for arch in sorted(by_arch):
+        table.add_row(_text(arch, "bold"), _text(str(len(by_arch[arch]))), _text(names(by_arch[arch], 12)))
+    _print(out, table)
+    out.line("")
+    for commit in _some(commits, 20):
+        if commit is None:
+            out.line(f"… {len(commits) - 20} commits more")
+        elif commit.number:
+            out.line(f"{commit.number:02}: {commit_label(commit.hash)} {cut(visible(commit.subject), 60)}")
+        else:
+            out.line(f"current source ({commit_label(commit.hash)})")
+    out.line(f"machines: {names(list(machines), 40) or 'none'}")
+    out.line(f"results:  {visible(output)}")
+    for note in notes:
+        out.line(f"note: {one_line(note)}")
+
+
+def _some(commits: Sequence[Commit], most: int) -> Iterable[Commit | None]:
+    """Give all commits, or the first and last ones with None for what is between."""
+    if len(commits) <= most:
+        return list(commits)
+    return [*commits[: most - 3], None, *commits[-3:]]
+
+
+def _details(row: ProbeRow) -> list[str]:
+    """Say in a few phrases why a machine is not fit, and which tools and toolchains it has."""
+    facts = row.facts
+    found = [one_line(row.why)] if row.why else []
+    if facts:
+        tools = []
+        for tool in ("python", "git", "make", "dtc", "swig"):
+            version = _string(facts, tool)
+            tools.append(f"{tool} {version}" if version else f"no {tool}")
+        found.append(", ".join(tools))
+        toolchains = _mapping(facts.get("toolchains"))
+        compilers = [
+            f"{visible(arch)} {_version(_mapping(toolchains[arch]))}".rstrip() for arch in sorted(toolchains)
+        ]
+        found.append("gcc: " + (", ".join(compilers) if compilers else "none"))
+        holder = _mapping(facts.get("lock"))
+        if holder:
+            found.append(
+                f"in use by {_string(holder, 'who') or 'somebody'} from {_string(holder, 'host') or 'somewhere'}"
+            )
+    return found
+
+
+def _version(found: Mapping[str, object]) -> str:
+    """Find the number in ``arm-linux-gnueabihf-gcc (Debian 12.2.0-14) 12.2.0``."""
+    numbers = re.findall(r"\d+\.\d+(?:\.\d+)?", _string(found, "version"))
+    return numbers[-1] if numbers else _string(found, "version")[:20]
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _string(facts: Mapping[str, object], key: str) -> str:
+    value = facts.get(key)
+    return "" if value is None else cut(one_line(str(value)), 200)
+
+
+def _number(facts: Mapping[str, object], key: str, places: int = 0) -> str:
+    value = facts.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (key == "bogomips" and not value):
+        return "-"
+    return f"{value:.{places}f}"
+
+
+def _megabytes(facts: Mapping[str, object], key: str) -> str:
+    value = facts.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "-"
+    return size(value * 1e6)
+
+
+# Drawing
+
+
+def _table(*headings: str) -> Table:
+    """Make a table without lines; a heading that begins with ``>`` is of a column of numbers."""
+    from rich.table import Table
+
+    table = Table(
+        box=None, pad_edge=False, show_header=any(headings), padding=(0, 2, 0, 0), header_style="dim"
+    )
+    for heading in headings:
+        table.add_column(
+            heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", overflow="fold"
+        )
+    return table
+
+
+def _text(words: str, style: str = "") -> RenderableType:
+    from rich.text import Text
+
+    return Text(visible(words), style=style)
+
+
+def _print(out: Output, table: RenderableType) -> None:
+    canvas = console(out)
+    with canvas.capture() as captured:
+        canvas.print(table)
+    lines = captured.get()
+    out.write(lines if out.isatty() else re.sub(r" +$", "", lines, flags=re.MULTILINE))
+    out.flush()
+
+
+def _print_json(out: Output, rows: Iterable[object]) -> None:
+    lines = [json_line(row) for row in rows]
+    out.line("[" + ("\n " + ",\n ".join(lines) + "\n" if lines else "") + "]")
+
+
+if TYPE_CHECKING:
+    from rich.table import Table
