@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+#include <common.h>
+
+static const char banner[] = "Board: Osprey";
+static u32 memory_banks[28];
+
+int board_init(void)
+{
+	u32 i;
+
+	for (i = 0; i < sizeof(memory_banks) / sizeof(memory_banks[0]); i++)
+		memory_banks[i] = i << 15;
+	serial_puts(banner);
+	return memory_banks[1] == 0;
+}

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef __CONFIG_TERN_H
+#define __CONFIG_TERN_H
+
+#define CFG_SYS_BAUDRATE	115200
+#define CONFIG_BOOT_DELAY	4
+
+#endif
