@@ -4,7 +4,7 @@ import os
 import resource
 import shutil
 import subprocess
-import zipfile
+import sys
 from pathlib import Path
 
 import kconfiglib
@@ -116,7 +116,7 @@ def test_kconfiglib_sees_the_same_configuration(sample_repo, board, monkeypatch,
 @pytest.mark.parametrize("board", ["sandbox", "sandbox_spl", "plover", "heron", "robin"])
 @pytest.mark.parametrize("incremental", [True, False], ids=["incremental", "clean"])
 def test_series_does_what_it_says(sample_repo, board, incremental):
-    hashes = git(sample_repo.path, "rev-list", "--reverse", "main~0..series").split()
+    hashes = git(sample_repo.path, "rev-list", "--reverse", "main..series").split()
     sizes = {}
     failed = False
     for number, commit in enumerate([git(sample_repo.path, "rev-parse", "main"), *hashes], 1):
@@ -194,7 +194,7 @@ def test_something_else_is_never_overwritten(tmp_path):
         make_sample(tmp_path)
     with pytest.raises(SourceError, match="is not empty"):
         make_sample(tmp_path / "precious")
-    with pytest.raises(SourceError, match="cannot make the sample: Not a directory"):
+    with pytest.raises(SourceError, match="cannot make the sample: "):
         make_sample(tmp_path / "precious" / "below")
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
@@ -279,7 +279,7 @@ def test_flags(sample_repo):
     assert "[-Werror=unused-variable]" in done.stderr
     assert "../drivers/serial_sunfish.c" in done.stderr
     git(sample_repo.path, "checkout", "-q", "main")
-    loud = build(sample_repo.path, "sandbox", "V=1", configure=False)
+    loud = make(sample_repo.path, "O=build", "V=1")
     assert "gcc -Wall" in loud.stdout
     assert make(sample_repo.path, "O=build", "mrproper").returncode == 0
     assert [path.name for path in sample_repo.path.joinpath("build").iterdir()] == []
@@ -299,7 +299,7 @@ def test_cfg_alone(sample_repo):
     assert not sample_repo.path.joinpath("build/u-boot").exists()
 
 
-def test_compiler_of_its_own_noise_is_no_warning_with_reconfigure(sample_repo):
+def test_configure_and_build_in_one_go(sample_repo):
     good(make(sample_repo.path, "O=build", "-s", "sandbox_defconfig", "all"))
     assert sample_repo.path.joinpath("build/u-boot.bin").exists()
     good(make(sample_repo.path, "O=build", "-s", "olddefconfig"))
@@ -340,7 +340,7 @@ def test_no_compiler(sample_repo):
     assert "no-such-gcc: not found" in done.stderr
 
 
-def test_a_wheel_brings_the_whole_tree(tmp_path):
+def test_an_installed_package_brings_the_whole_tree(tmp_path):
     package = Path(fabbuild.sample.__file__).parent
     project = package.parent.parent
     if not project.joinpath("pyproject.toml").exists():
@@ -350,22 +350,22 @@ def test_a_wheel_brings_the_whole_tree(tmp_path):
         project, copy, ignore=shutil.ignore_patterns(".git", "__pycache__", "tests", "benchmarks", ".*_cache")
     )
     copy.joinpath("README.md").touch()
+    # Not a wheel: building that takes a package more with an old setuptools. The files are the same.
+    code = "import setuptools; setuptools.setup()"
     done = subprocess.run(
-        [
-            "python3",
-            "-c",
-            "import setuptools.build_meta as b, sys; print(b.build_wheel(sys.argv[1]))",
-            tmp_path,
-        ],
+        [sys.executable, "-c", code, "build_py", "--build-lib", tmp_path / "lib"],
         cwd=copy,
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PATH": f"{Path(os.sys.executable).parent}:{os.environ['PATH']}"},
     )
     assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        inside = {name for name in wheel.namelist() if name.startswith("fabbuild/sample/")}
+    built = tmp_path / "lib"
+    inside = {
+        path.relative_to(built).as_posix()
+        for path in (built / "fabbuild/sample").rglob("*")
+        if path.is_file()
+    }
     on_disk = {
         path.relative_to(project).as_posix()
         for path in package.rglob("*")

@@ -40,7 +40,7 @@ COMMITS = (
     "Add ten boards of five architectures",
     "lib: Say why the string functions are so plain",
     "sandbox: spl: Check what the stage before left",
-    "sandbox: spl: Define the handoff's constants",
+    "sandbox: spl: Define the handoff's magic number",
     "led: Fade in place of blinking",
     "serial: sunfish: Prepare for oversampling",
 )
