@@ -193,7 +193,7 @@ def last_words(stderr: str, limit: int = 300) -> str:
     drawn over itself and control characters are left out.
     """
     lines = [_plain(line) for line in stderr.replace("\r", "\n").split("\n")]
-    lines = [line for line in lines if line]
+    lines = [line for line in lines if line and not re.search(r": +\d+% \(", line)]
     marked = [line for line in lines if re.match(r"(fatal|error|remote): *\S|! ?\[", line)]
     # That pushing failed is what the reader knows already.
     marked = [line for line in marked if "failed to push some refs" not in line] or marked

@@ -276,7 +276,7 @@ class Source:
     def _log(self, *args: str) -> list[Commit]:
         out = self.git.run("log", "-z", "--format=%H%x00%T%x00%s", *args, "--", timeout=TREE_TIMEOUT).stdout
         words = [word.decode("utf-8", "replace") for word in out.split(b"\0")]
-        return [Commit(*found) for found in zip(words[::3], words[1::3], words[2::3])]
+        return [Commit(words[i], words[i + 1], words[i + 2]) for i in range(0, len(words) - 2, 3)]
 
     def _inside(self, path: Path) -> bytes | None:
         """Give a path's name inside the working tree, or None where it is elsewhere."""

@@ -1,0 +1,229 @@
+"""The boards of a tree: each ``configs/NAME_defconfig``, and what Kconfig and MAINTAINERS say of it.
+
+Only what Kconfig reads is taken out of git, into a temporary directory: every ``Kconfig*``, what else they
+``source``, ``configs/``, and the scripts that ``$(shell …)`` may run. So the boards are those of the tree that is
+built, whatever is checked out, and the answer is kept by the ids of just these files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import platformdirs
+
+from . import kconfig
+from .errors import SourceError
+from .git import ended, last_words
+from .maintainers import Maintainers
+from .model import Board
+from .source import Source
+from .treefiles import TreeFiles
+
+#: Raised when the meaning of what is kept changes.
+SCHEMA = 1
+
+#: How many trees' boards are kept.
+KEPT = 50
+
+#: Seconds that Kconfig may take for all boards.
+TIMEOUT = 300.0
+
+#: Starting a process costs a parse of all Kconfig files: about as much as this many boards.
+_SHARE = 250
+
+# {"boards": {name: values}, "problems": {name: text}}; see kconfig.py.
+_Answer = dict[str, dict[str, Any]]
+
+_LOG = logging.getLogger(__name__)
+
+# The child's own sys.path is ours, given as words, so that it finds the same kconfiglib.
+_START = (
+    "import sys, runpy; p = sys.argv[1]; sys.path[:] = sys.argv[2:]; runpy.run_path(p, run_name='__main__')"
+)
+
+
+@dataclass(frozen=True)
+class BoardList:
+    """The boards of a tree, sorted by target.
+
+    ``problems`` has one line for each defconfig that could not be evaluated (its board is listed all the same,
+    without an arch) or cannot be a board (its name is nothing that make would take).
+    """
+
+    boards: tuple[Board, ...]
+    problems: tuple[str, ...] = ()
+
+
+class _Kept(msgspec.Struct):
+    """What the cache holds: ``others`` are names beyond the usual that Kconfig read, ``digest`` their ids."""
+
+    schema: int
+    boards: list[Board]
+    problems: list[str]
+    others: list[str]
+    digest: str
+
+
+def load_boards(source: Source, tree: str) -> list[Board]:
+    """Give the boards of a tree, sorted by target; problems with single defconfigs are logged as warnings.
+
+    Args:
+        source: the repository.
+        tree: id of a git tree (or of a commit).
+
+    Raises:
+        SourceError: no such tree, no boards in it, or its Kconfig does not parse.
+    """
+    found = read_boards(source, tree)
+    for problem in found.problems:
+        _LOG.warning("%s", problem)
+    return list(found.boards)
+
+
+def read_boards(source: Source, tree: str) -> BoardList:
+    """Give the boards of a tree with what was wrong with some; raises as `load_boards` does."""
+    files = TreeFiles.read(source.git, tree)
+    compiler = next((name for name in ("gcc", "cc", "clang") if shutil.which(name)), "")
+    place = _cache_directory() / f"{_key(files, compiler)}.json"
+    kept = _load(place, files)
+    if kept is None:
+        kept = _evaluate(files, compiler)
+        _store(place, kept)
+    return BoardList(tuple(kept.boards), tuple(kept.problems))
+
+
+def _evaluate(files: TreeFiles, compiler: str) -> _Kept:
+    names, problems = files.defconfigs()
+    if not names:
+        raise SourceError(f"tree {files.tree[:12]} has no configs/*_defconfig, so it has no boards")
+    if not files.has(b"Kconfig"):
+        raise SourceError(f"tree {files.tree[:12]} has no Kconfig at its top: it is no Kbuild tree")
+    with tempfile.TemporaryDirectory(prefix="fabbuild-kconfig-") as directory:
+        others = files.write(Path(directory))
+        answers = _ask(Path(directory), names, compiler)
+    maintainers = Maintainers.parse(files.maintainers())
+    boards = []
+    for name in names:
+        values = answers["boards"].get(name)
+        if values is None:
+            why = answers["problems"].get(name, "Kconfig gave no answer")
+            problems.append(f"configs/{name}_defconfig cannot be evaluated, so the board has no arch: {why}")
+            values = [""] * 6
+        arch, cpu, soc, vendor, board, config = values
+        status, people = maintainers.of(name)
+        boards.append(Board(name, arch, cpu, soc, vendor, board, config, status, people))
+    return _Kept(SCHEMA, sorted(boards, key=lambda b: b.target), problems, others, files.digest(others))
+
+
+def _ask(directory: Path, names: Sequence[str], compiler: str) -> _Answer:
+    """Let a few processes evaluate the defconfigs that were written to a directory."""
+    count = max(1, min(len(os.sched_getaffinity(0)), len(names) // _SHARE))
+    cpp = [compiler, "-E"] if compiler else []
+    with ThreadPoolExecutor(count) as pool:
+        parts = list(pool.map(lambda i: _child(directory, names[i::count], cpp, compiler), range(count)))
+    merged: _Answer = {"boards": {}, "problems": {}}
+    for part in parts:
+        for key, values in merged.items():
+            values.update(part[key])
+    return merged
+
+
+def _child(
+    directory: Path, names: Sequence[str], cpp: Sequence[str], compiler: str
+) -> dict[str, dict[str, list[str]]]:
+    program = Path(kconfig.__file__)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _START, str(program), *(str(Path(p).absolute()) for p in sys.path)],
+        cwd=directory,
+        env=_environment(directory, compiler),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    with ended(process):
+        request = json.dumps({"names": names, "cpp": cpp}).encode()
+        try:
+            out, err = process.communicate(request, timeout=TIMEOUT)
+        except subprocess.TimeoutExpired as exc:
+            raise SourceError(f"evaluating Kconfig took more than {TIMEOUT:g} s and was ended") from exc
+    try:
+        found: _Answer = json.loads(out)
+    except ValueError as exc:
+        words = last_words(err.decode("utf-8", "replace")) or f"exit status {process.returncode}"
+        raise SourceError(f"evaluating Kconfig failed: {words}") from exc
+    if "error" in found:
+        raise SourceError(f"the tree's Kconfig does not parse: {found['error']}")
+    return found
+
+
+def _environment(directory: Path, compiler: str) -> dict[str, str]:
+    """Give the environment in which Kconfig is evaluated: what the Makefile would set, and nothing of the user's."""
+    kept = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")
+    return {
+        **{name: os.environ[name] for name in kept if name in os.environ},
+        "LC_ALL": "C",
+        "PYTHONUTF8": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "srctree": str(directory),
+        "objtree": str(directory),
+        "KCONFIG_OBJDIR": "",
+        "UBOOTVERSION": "fabbuild",
+        "KERNELVERSION": "fabbuild",
+        "CC": compiler or "gcc",
+        "LD": "ld",
+        "HOSTCC": compiler or "gcc",
+    }
+
+
+def _cache_directory() -> Path:
+    return platformdirs.user_cache_path("fabbuild", appauthor=False) / "boards"
+
+
+def _key(files: TreeFiles, compiler: str) -> str:
+    about = [str(SCHEMA), metadata.version("kconfiglib"), compiler]
+    return hashlib.sha256("\0".join([*about, files.usual_digest()]).encode()).hexdigest()
+
+
+def _load(place: Path, files: TreeFiles) -> _Kept | None:
+    """Read what is kept; None where there is nothing, or nothing that can be used."""
+    try:
+        kept = msgspec.json.decode(place.read_bytes(), type=_Kept)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if kept.schema != SCHEMA or not kept.boards or files.digest(kept.others) != kept.digest:
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(place)  # so that the ones in use are the last to go
+    return kept
+
+
+def _store(place: Path, kept: _Kept) -> None:
+    """Write a cache file, whole or not at all; that it cannot be written costs time later, and nothing else."""
+    part = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(msgspec.json.encode(kept))
+        part.replace(place)
+        by_age = sorted(place.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        for old in by_age[:-KEPT]:
+            old.unlink(missing_ok=True)
+    except OSError as exc:
+        _LOG.debug("the boards are not kept: %s", exc)
+        with contextlib.suppress(OSError):
+            part.unlink()

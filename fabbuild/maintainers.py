@@ -1,0 +1,86 @@
+"""Who looks after a board, and whether anybody does: what the MAINTAINERS files say."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_LINE = re.compile(r"^([A-Z]):\s*(.*?)\s*$")
+
+
+@dataclass
+class _Section:
+    people: list[str] = field(default_factory=list)
+    status: str = ""
+    files: list[str] = field(default_factory=list)
+    names: list[re.Pattern[str]] = field(default_factory=list)
+
+
+@dataclass
+class Maintainers:
+    """The sections of all MAINTAINERS files; those that name one defconfig are found without looking at each."""
+
+    _exact: dict[str, list[_Section]]
+    _wild: list[_Section]
+
+    @classmethod
+    def parse(cls, texts: Mapping[str, str]) -> Maintainers:
+        """Read MAINTAINERS files, given by path; lines that are none of theirs only begin a new section."""
+        exact: dict[str, list[_Section]] = {}
+        wild: list[_Section] = []
+        for path in sorted(texts):
+            for section in _sections(texts[path]):
+                patterns = [name for name in section.files if re.search(r"[*?\[]", name)]
+                for name in section.files:
+                    if name not in patterns:
+                        exact.setdefault(name, []).append(section)
+                if patterns or section.names:
+                    wild.append(section)
+        return cls(exact, wild)
+
+    def of(self, board: str) -> tuple[str, tuple[str, ...]]:
+        """Give a board's status and maintainers.
+
+        The status is ``Active`` where somebody maintains it, or as it stands there (``Orphan``…); both may be
+        empty. Sections that name the board's defconfig itself go before those whose pattern takes it in.
+        """
+        path = f"configs/{board}_defconfig"
+        sections = self._exact.get(path, [])
+        if not sections:
+            sections = [
+                section
+                for section in self._wild
+                if any(fnmatch.fnmatchcase(path, name) for name in section.files)
+                or any(name.search(path) for name in section.names)
+            ]
+        people = dict.fromkeys(person for section in sections for person in section.people)
+        status = next((section.status for section in sections if section.status), "")
+        return status, tuple(people)
+
+
+def _sections(text: str) -> list[_Section]:
+    sections = [_Section()]
+    for line in text.splitlines():
+        match = _LINE.match(line)
+        if not match:
+            sections.append(_Section())
+            continue
+        tag, value = match.groups()
+        section = sections[-1]
+        if tag == "M" and value != "-":
+            section.people.append(value)
+        elif tag == "S":
+            section.status = _STATUS.get(value.lower(), value)
+        elif tag == "F" and value.startswith("configs/") and not value.endswith("/"):
+            section.files.append(value)
+        elif tag == "N":
+            try:
+                section.names.append(re.compile(value))
+            except re.error:
+                continue
+    return [section for section in sections if section.files or section.names]
+
+
+_STATUS = {"maintained": "Active", "supported": "Active", "orphan": "Orphan", "orphaned": "Orphan"}
