@@ -1,0 +1,110 @@
+"""What a machine is and has, for `probe`: looked up without taking the lock and without writing anything."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Dict, List, Mapping
+
+from fabbuild.worker import lock, toolchain, tools, workdir
+
+#: Longest time a tool may take to say its version, in seconds.
+TIMEOUT = 10.0
+
+_VERSION_OPTION = {"git": "--version", "make": "--version", "dtc": "--version", "swig": "-version"}
+
+
+def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
+    """Give the fields of a ``facts`` response.
+
+    Args:
+        request: ``work_dir`` (text of machines.yaml), ``toolchains``, ``prefixes``, ``paths`` as for
+            `toolchain.scan`; each may be absent.
+
+    Returns:
+        sizes in MiB; ``bogomips`` of one CPU, 0 when unknown; versions are empty when there is no such tool.
+    """
+    work_dir = workdir.resolve(request.get("work_dir") or "")
+    with ThreadPoolExecutor(len(_VERSION_OPTION)) as pool:
+        versions = dict(zip(_VERSION_OPTION, pool.map(_version, _VERSION_OPTION)))
+    scanned = toolchain.scan(
+        request.get("toolchains") or {}, request.get("prefixes") or {}, request.get("paths") or []
+    )
+    memory = _memory()
+    existing = workdir.nearest_existing(work_dir)
+    return {
+        "hostname": os.uname().nodename,
+        "arch": os.uname().machine,
+        "threads": len(os.sched_getaffinity(0)),
+        "bogomips": _bogomips(),
+        "load_avg": _load(),
+        "mem_mb": memory.get("MemAvailable", memory.get("MemFree", 0)),
+        "mem_total_mb": memory.get("MemTotal", 0),
+        "disk_mb": _disk(existing),
+        "work_dir": work_dir,
+        "writable": os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK),
+        "python": platform.python_version(),
+        **versions,
+        "toolchains": {
+            arch: {
+                "gcc": chain.gcc,
+                "prefix": chain.prefix,
+                "version": chain.version,
+                "machine": chain.machine,
+            }
+            for arch, chain in scanned.toolchains.items()
+        },
+        "tried": [note._asdict() for note in scanned.tried],
+        "lock": lock.current_holder(work_dir),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        ran = tools.run_tool([name, _VERSION_OPTION[name]], TIMEOUT)
+    except tools.ToolError:
+        return ""
+    match = re.search(r"\d+(\.\d+)+[^\s,;)]*", ran.out)
+    return match.group() if match and not ran.status else ""
+
+
+def _lines(path: str) -> List[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+def _bogomips() -> float:
+    for line in _lines("/proc/cpuinfo"):
+        match = re.match(r"bogomips[^:]*:\s*(\d+(\.\d+)?)", line, re.IGNORECASE)
+        if match:
+            return float(match.group(1))
+    return 0.0
+
+
+def _memory() -> Dict[str, int]:
+    found = {}
+    for line in _lines("/proc/meminfo"):
+        match = re.match(r"(\w+):\s+(\d+) kB", line)
+        if match:
+            found[match.group(1)] = int(match.group(2)) // 1024
+    return found
+
+
+def _load() -> float:
+    try:
+        return round(os.getloadavg()[0], 2)
+    except OSError:
+        return 0.0
+
+
+def _disk(path: str) -> int:
+    try:
+        info = os.statvfs(path)
+    except OSError:
+        return 0
+    return info.f_bavail * info.f_frsize // (1024 * 1024)

@@ -1,0 +1,135 @@
+"""What the zipapp does, by its first argument.
+
+::
+
+    [-D] [--threads N] [--max-boards N]     the worker, on stdin and stdout
+    supervise --work-dir DIR --who WHO --from HOST --boss-pid N [--wait SECONDS]
+    facts --json JSON
+    kill --work-dir DIR
+    clean --work-dir DIR
+    --hex ARGUMENTS                         any of these, as hexadecimal JSON: for shells that take text amiss
+
+An empty DIR is the default one. All answers are protocol lines on stdout. Exit status: 0, 1 after an ``error``
+line, 75 after ``busy``; ``kill`` ends with 1 when something is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from typing import Any, List, Sequence
+
+from fabbuild.worker import protocol, workdir
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what the arguments say; gives the exit status."""
+    arguments = list(argv)
+    if len(arguments) == 2 and arguments[0] == "--hex":
+        arguments = json.loads(bytes.fromhex(arguments[1]).decode())
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except BrokenPipeError:
+        return 1  # nobody is left to be told
+    return status
+
+
+def own_command() -> List[str]:
+    """Give the command that runs this very program again; empty when it was run from memory."""
+    path = os.path.abspath(sys.argv[0])
+    if path.startswith("/proc/") or not os.path.isfile(path):
+        return []
+    return [sys.executable, "-E", "-s", path]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fabbuild-worker", allow_abbrev=False)
+    parser.add_argument("-D", "--debug", action="store_true", help="debug lines on stderr")
+    parser.add_argument("--threads", type=int, default=None, metavar="N", help="cores to use")
+    parser.add_argument("--max-boards", type=int, default=None, metavar="N", help="boards at once")
+    parser.set_defaults(run=_serve)
+    commands = parser.add_subparsers()
+    supervise = commands.add_parser("supervise", allow_abbrev=False)
+    supervise.add_argument("--who", default="")
+    supervise.add_argument("--from", default="", dest="host")
+    supervise.add_argument("--boss-pid", type=int, default=0)
+    supervise.add_argument("--wait", type=float, default=0.0)
+    facts = commands.add_parser("facts", allow_abbrev=False)
+    facts.add_argument("--json", default="{}")
+    kill = commands.add_parser("kill", allow_abbrev=False)
+    clean = commands.add_parser("clean", allow_abbrev=False)
+    for command, run in ((supervise, _supervise), (facts, _facts), (kill, _kill), (clean, _clean)):
+        if command is not facts:
+            command.add_argument("--work-dir", default="")
+        command.set_defaults(run=run)
+    return parser
+
+
+def _answer(resp: str, **fields: Any) -> None:
+    data = protocol.encode_response(resp, **fields)
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from fabbuild.worker import service
+
+    return service.serve(options.debug, options.threads, options.max_boards)
+
+
+def _supervise(options: argparse.Namespace) -> int:
+    from fabbuild.worker import supervise
+
+    holder = {"who": options.who, "host": options.host, "pid": options.boss_pid}
+    return supervise.supervise(workdir.resolve(options.work_dir), holder, options.wait, own_command())
+
+
+def _facts(options: argparse.Namespace) -> int:
+    from fabbuild.worker import facts
+
+    try:
+        request = json.loads(options.json)
+    except ValueError as exc:
+        _answer("error", msg="facts: invalid JSON: %s" % exc)
+        return 1
+    _answer("facts", **facts.gather(request))
+    return 0
+
+
+def _kill(options: argparse.Namespace) -> int:
+    from fabbuild.worker import lock
+
+    ended, holder = lock.kill(workdir.resolve(options.work_dir))
+    _answer("killed", pids=ended.pids, left=[left._asdict() for left in ended.left], holder=holder)
+    return 1 if ended.left else 0
+
+
+def _clean(options: argparse.Namespace) -> int:
+    # All of it now: this very program is among what is removed.
+    from fabbuild.worker import clean, lock, supervise
+
+    work_dir = workdir.resolve(options.work_dir)
+    try:
+        if not workdir.is_ours(work_dir):
+            if os.path.isdir(work_dir) and not clean.has_bundles(work_dir):
+                _answer("error", msg="%s: fabbuild has never worked here; nothing was removed" % work_dir)
+                return 1
+            _answer("cleaned", work_dir=work_dir, freed_mb=clean.remove_bundles(work_dir) // (1024 * 1024))
+            return 0
+        held = lock.take(work_dir)
+        if held is None:
+            _answer("busy", holder=lock.holder_when_busy(work_dir))
+            return supervise.BUSY_STATUS
+        with contextlib.suppress(OSError):  # a full disk is a reason to clean
+            pid = os.getpid()
+            held.write({"who": "clean", "host": os.uname().nodename, "pid": pid, "supervisor": pid})
+        freed = clean.remove(work_dir)
+    except OSError as exc:
+        _answer("error", msg="%s: %s" % (exc.filename or work_dir, exc.strerror or exc))
+        return 1
+    _answer("cleaned", work_dir=work_dir, freed_mb=freed)
+    return 0

@@ -1,0 +1,168 @@
+"""Processes as /proc shows them, and how a whole family of them is ended.
+
+Nothing here looks at a process's name or command line: who belongs together follows from parents, sessions and
+process groups alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set
+
+#: Longest time `end_family` waits for processes to be gone after SIGKILL, in seconds.
+PATIENCE = 5.0
+
+
+class Proc(NamedTuple):
+    """One line of the process table; ``start`` (clock ticks since boot) tells a pid from its later reuse."""
+
+    pid: int
+    ppid: int
+    group: int
+    session: int
+    state: str
+    start: int
+
+
+class Left(NamedTuple):
+    """A process that could not be ended, and why."""
+
+    pid: int
+    why: str
+
+
+class Ended(NamedTuple):
+    """What `end_family` did."""
+
+    pids: List[int]
+    left: List[Left]
+
+
+Table = Dict[int, Proc]
+
+
+def read_proc(pid: int) -> Optional[Proc]:
+    """Read one process; None when it is not there (or not ours to see)."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            text = file.read()
+    except OSError:
+        return None
+    # The second field is the command in parentheses, and may itself hold parentheses and spaces.
+    fields = text[text.rfind(b")") + 2 :].split()
+    if len(fields) < 20:
+        return None
+    return Proc(pid, int(fields[1]), int(fields[2]), int(fields[3]), fields[0].decode(), int(fields[19]))
+
+
+def table() -> Table:
+    """Read the living processes; zombies are left out, they hold nothing any more."""
+    found: Table = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            proc = read_proc(int(name))
+            if proc is not None and proc.state not in "ZX":
+                found[proc.pid] = proc
+    return found
+
+
+def ancestors(pid: int, processes: Table) -> Set[int]:
+    """Give the parents of a process, up to the first; without itself."""
+    found: Set[int] = set()
+    while pid in processes:
+        pid = processes[pid].ppid
+        if pid in found or pid == 0:
+            break
+        found.add(pid)
+    return found
+
+
+def family(seeds: Iterable[int], processes: Table, leaders: Set[int], spare: Iterable[int] = ()) -> Set[int]:
+    """Give the seeds, all their descendants, and all members of sessions and groups that one of these leads.
+
+    ``leaders`` remembers the leaders met so far, between calls: a session outlives its leader, and keeps its
+    number.
+    Processes in ``spare`` do not belong, and nobody belongs because of them.
+    """
+    spared = set(spare)
+    found = {pid for pid in seeds if pid in processes} - spared
+    while True:
+        for pid in found:
+            if pid in (processes[pid].session, processes[pid].group):
+                leaders.add(pid)
+        more = {
+            proc.pid
+            for proc in processes.values()
+            if proc.ppid in found or proc.session in leaders or proc.group in leaders
+        }
+        more -= found | spared
+        if not more:
+            return found
+        found |= more
+
+
+def end_family(
+    seeds: Callable[[Table], Set[int]],
+    *,
+    leaders: Iterable[int] = (),
+    patience: float = PATIENCE,
+) -> Ended:
+    """End the family of some processes with SIGKILL and wait until nothing of it is left.
+
+    Never ends this process, its ancestors, nor its own process group. Looks anew after each round, because what was
+    about to be ended may have forked.
+
+    Args:
+        seeds: gives the processes to begin from, out of the table it is handed; called each round.
+        leaders: sessions and process groups known to belong to the family, though their leader may be gone.
+        patience: how long to wait, in seconds.
+    """
+    known = set(leaders)
+    ended: Set[int] = set()
+    refused: Dict[int, str] = {}
+    deadline = time.monotonic() + patience
+    pause = 0.002
+    while True:
+        processes = table()
+        own = _own(processes)
+        wanted = seeds(processes)
+        alive = family(wanted, processes, known, own)
+        for pid in wanted & own - {os.getpid()}:
+            refused[pid] = "it is in the process group of this command, or its parent"
+        targets = alive - set(refused)
+        if not targets or time.monotonic() > deadline:
+            break
+        for pid in targets:
+            why = _kill(processes[pid])
+            if why:
+                refused[pid] = why
+            else:
+                ended.add(pid)
+        time.sleep(pause)
+        pause = min(pause * 2, 0.1)
+    left = {pid: why for pid, why in refused.items() if pid in processes}
+    for pid in targets:
+        left[pid] = "still there %g s after SIGKILL (state %s)" % (patience, processes[pid].state)
+    return Ended(sorted(ended - set(left)), [Left(pid, why) for pid, why in sorted(left.items())])
+
+
+def _own(processes: Table) -> Set[int]:
+    group = os.getpgrp()
+    own = {proc.pid for proc in processes.values() if proc.group == group}
+    return own | ancestors(os.getpid(), processes) | {os.getpid()}
+
+
+def _kill(proc: Proc) -> str:
+    """Send SIGKILL to exactly this process; give the system's words when that is refused."""
+    now = read_proc(proc.pid)
+    if now is None or now.start != proc.start:
+        return ""
+    try:
+        os.kill(proc.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return ""
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return ""

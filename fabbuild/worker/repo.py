@@ -1,0 +1,141 @@
+"""The bare repository on a machine that the source is pushed to.
+
+Its settings live in a file of their own that is written anew each time and included by the repository's ``config``,
+so that a repository made by an older version gets today's settings, and one whose making was cut short is mended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Dict, List, Sequence
+
+from fabbuild.worker import tools, workdir
+
+#: Longest time one git command may take here, in seconds.
+TIMEOUT = 60.0
+
+_SETTINGS_FILE = "fabbuild.config"
+
+# What fsck finds in old projects' history, and what harms nobody: U-Boot's and Linux's own commits have some.
+_HARMLESS = (
+    "badDate",
+    "badDateOverflow",
+    "badEmail",
+    "badTimezone",
+    "missingEmail",
+    "missingNameBeforeEmail",
+    "missingSpaceBeforeDate",
+    "missingSpaceBeforeEmail",
+    "multipleAuthors",
+    "zeroPaddedDate",
+    "zeroPaddedFilemode",
+)
+
+_SETTINGS: Dict[str, Dict[str, str]] = {
+    "core": {
+        "hooksPath": "/dev/null",
+        # The user's own git settings on the machine must not change what is checked out, nor leave a daemon behind.
+        "autocrlf": "false",
+        "fsmonitor": "false",
+        "symlinks": "true",
+        "fileMode": "true",
+    },
+    "receive": {
+        "fsckObjects": "true",
+        "shallowUpdate": "true",
+        "autogc": "false",
+        "denyDeletes": "false",
+        "denyNonFastForwards": "false",
+    },
+    "gc": {"auto": "0"},
+    "maintenance": {"auto": "false"},
+    "submodule": {"recurse": "false"},
+    'receive "fsck"': dict.fromkeys(_HARMLESS, "warn"),
+}
+
+
+class RepoError(Exception):
+    """The repository could not be made; the text is git's own words, or the system's."""
+
+
+def make_repo(work_dir: str, pass_fds: Sequence[int] = ()) -> str:
+    """Make the bare repository, or put an existing one in order; gives its path.
+
+    The caller holds the machine's lock.
+
+    Raises:
+        RepoError: no git, git's own failure, disk full.
+    """
+    path = os.path.join(work_dir, workdir.REPO)
+    _remove_stale_locks(path)
+    try:
+        _git(["init", "--quiet", "--bare", "--template=", path], pass_fds)
+        text = "# Written by fabbuild at each start; changes are lost.\n" + "".join(
+            "[%s]\n%s" % (section, "".join("\t%s = %s\n" % pair for pair in settings.items()))
+            for section, settings in _SETTINGS.items()
+        )
+        target = os.path.join(path, _SETTINGS_FILE)
+        if _read(target) != text:
+            with open(target + ".new", "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(target + ".new", target)
+        # "replace-all" keeps it at one entry, however often this is done.
+        config = os.path.join(path, "config")
+        if _SETTINGS_FILE not in _read(config):
+            _git(["config", "--file", config, "--replace-all", "include.path", _SETTINGS_FILE], pass_fds)
+    except OSError as exc:
+        raise RepoError("cannot write %s: %s" % (exc.filename or path, exc.strerror or exc)) from exc
+    return path
+
+
+def git_environment() -> Dict[str, str]:
+    """Give the environment for git commands of ours: nothing in it points git at some other repository."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+
+def _git(args: List[str], pass_fds: Sequence[int]) -> None:
+    try:
+        ran = tools.run_tool(["git", *args], TIMEOUT, env=git_environment(), pass_fds=pass_fds)
+    except tools.ToolError as exc:
+        raise RepoError(str(exc)) from exc
+    if ran.status:
+        raise RepoError("git %s failed: %s" % (args[0], ran.err or "exit status %d" % ran.status))
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _remove_stale_locks(path: str) -> None:
+    """Remove the ``*.lock`` files that a killed git left, unless some process works in the repository right now.
+
+    We hold the machine's lock, but a push of the boss before us runs outside of it; receive-pack has its working
+    directory in the repository.
+    """
+    if not os.path.isdir(path) or _in_use(os.path.realpath(path)):
+        return
+    found = [os.path.join(path, name) for name in os.listdir(path)]
+    for folder, _, names in os.walk(os.path.join(path, "refs")):
+        found += [os.path.join(folder, name) for name in names]
+    for name in found:
+        if name.endswith(".lock"):
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+
+
+def _in_use(path: str) -> bool:
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            where = os.readlink("/proc/%s/cwd" % name)
+        except OSError:
+            continue
+        if where == path or where.startswith(path + "/"):
+            return True
+    return False
