@@ -7,6 +7,7 @@ share one user key and one ssh configuration, in which they are called m1, m2 an
 from __future__ import annotations
 
 import atexit
+import contextlib
 import getpass
 import os
 import shutil
@@ -25,14 +26,14 @@ _SBIN = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr
 def descendants(pid: int) -> list[int]:
     """Every process below ``pid``, found by parent ids: a session's own setsid() does not hide it."""
     children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             try:
-                stat = Path("/proc", entry, "stat").read_bytes()
+                stat = (entry / "stat").read_bytes()
             except OSError:
                 continue
             parent = int(stat.rpartition(b")")[2].split()[1])
-            children.setdefault(parent, []).append(int(entry))
+            children.setdefault(parent, []).append(int(entry.name))
     found: list[int] = []
     todo = [pid]
     while todo:
@@ -51,10 +52,8 @@ def _is_sshd(pid: int) -> bool:
 
 def _signal(pids: list[int], number: int) -> None:
     for pid in pids:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-        except ProcessLookupError:
-            pass
 
 
 @dataclass
@@ -112,7 +111,7 @@ class Sshd:
         if self.running:
             return
         if os.geteuid() == 0:
-            os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         argv = [self.program, "-D", "-e", "-f", str(self.config)]
         setpriv = shutil.which("setpriv")
         if setpriv:  # a killed test run must not leave an sshd behind

@@ -1,0 +1,99 @@
+"""One thing done on all machines at once, and one holder for all their connections."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from fabric import Connection, ThreadingGroup
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Most threads `on_all` uses at once.
+LIMIT = 32
+
+#: Seconds `on_all` gives the closers, and the functions they free, when it is interrupted.
+CLOSE_GRACE = 5.0
+
+
+def fleet(connections: Mapping[str, Connection] | Iterable[Connection]) -> ThreadingGroup:
+    """Put connections into a Fabric group: a container, and a closer for all of them.
+
+    Two names for one machine stay two members. The group's own `run` keys its results by host, user and port,
+    where they would collapse: use `on_all` with a mapping by name. Gateways are not closed by the group.
+    """
+    from fabric import ThreadingGroup
+
+    return ThreadingGroup.from_connections(
+        connections.values() if isinstance(connections, Mapping) else connections
+    )
+
+
+def on_all(
+    items: Mapping[str, T] | Iterable[T],
+    function: Callable[[T], R],
+    limit: int = LIMIT,
+    *,
+    close: Callable[[T], object] | None = None,
+) -> dict[Any, R | Exception]:
+    """Call ``function(item)`` for all items side by side, at most ``limit`` at once.
+
+    What a call returns or raises stands in the result under the item's key, in the order of ``items``: one
+    machine's error is its own. Keys are those of a mapping; else an item's ``name``, or the item itself.
+
+    When it is interrupted (Ctrl-C, or whatever else is no `Exception`), what has not begun is dropped and every
+    item is closed, by ``close`` or else by its own ``close()`` if it has one, so that calls which wait for a
+    machine return; then the interruption goes on to the caller.
+    """
+    if isinstance(items, Mapping):
+        keyed: dict[Any, T] = dict(items)
+    else:
+        keyed = {getattr(item, "name", item): item for item in items}
+    pool = ThreadPoolExecutor(max_workers=max(1, min(limit, len(keyed))), thread_name_prefix="machine")
+    futures = {}
+    results: dict[Any, R | Exception] = {}
+    try:
+        for key, item in keyed.items():
+            futures[key] = pool.submit(function, item)
+        for key, future in futures.items():
+            error = future.exception()
+            if error is None:
+                results[key] = future.result()
+            elif isinstance(error, Exception):
+                results[key] = error
+            else:
+                raise error  # noqa: TRY301 - KeyboardInterrupt of a thread is handled as ours
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        _close_all(keyed.values(), close)
+        wait(futures.values(), timeout=CLOSE_GRACE)
+        pool.shutdown(wait=False)
+        raise
+    pool.shutdown()
+    return results
+
+
+def _close_all(items: Iterable[T], close: Callable[[T], object] | None) -> None:
+    """Close all items at once; one that takes long does not keep the others, or us."""
+
+    def quietly(item: T) -> None:
+        try:
+            own = getattr(item, "close", None)
+            if close is not None:
+                close(item)
+            elif callable(own):
+                own()
+        except Exception:  # noqa: BLE001, S110 - it is being given up anyway
+            pass
+
+    threads = [threading.Thread(target=quietly, args=(item,), daemon=True) for item in items]
+    deadline = time.monotonic() + CLOSE_GRACE
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
