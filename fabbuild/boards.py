@@ -173,7 +173,7 @@ def _child(
 
 
 def _environment(directory: Path, compiler: str) -> dict[str, str]:
-    """Give the environment in which Kconfig is evaluated: what the Makefile would set, and nothing of the user's."""
+    """Give the environment for Kconfig: what the Makefile would set, and nothing of the user's."""
     kept = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")
     return {
         **{name: os.environ[name] for name in kept if name in os.environ},

@@ -23,7 +23,7 @@ TIMEOUT = 120.0
 
 _SUFFIX = "_defconfig"
 _LINK = b"120000"
-_SOURCE = re.compile(r'^[ \t]*(?:o?(r?)|g(r?))source[ \t]+"?([^"\n]+?)"?[ \t\r]*$', re.MULTILINE)
+_SOURCE = re.compile(r'^[ \t]*o?(g?r?)source[ \t]+(?:"([^"\n]+)"|([^"\s]+))[ \t\r]*$', re.MULTILINE)
 _CALL = re.compile(r"^.*\$\(.*$", re.MULTILINE)
 _PATH = re.compile(r"[\w.+@-]+(?:/[\w.+@-]+)+")
 _VARIABLE = re.compile(r"\$\([^()]*\)|\$\{\w+\}|\$\w+")
@@ -74,12 +74,7 @@ class TreeFiles:
 
     def digest(self, patterns: Iterable[str]) -> str:
         """Give a digest of the files that match some patterns."""
-        wanted = [os.fsencode(pattern) for pattern in patterns]
-        return (
-            self._digest(p for p in self.entries if any(fnmatch.fnmatchcase(p, w) for w in wanted))
-            if wanted
-            else ""
-        )
+        return self._digest(self._matching(patterns))
 
     def defconfigs(self) -> tuple[list[str], list[str]]:
         """Give the boards' names, sorted, and a line for each defconfig whose name cannot be a board's."""
@@ -121,12 +116,7 @@ class TreeFiles:
             self._fetch(fresh)
             asked = {p for path in fresh for p in self._mentioned(path)} - others
             others |= asked
-            patterns = [os.fsencode(pattern) for pattern in asked]
-            fresh = (
-                {p for p in self.entries if any(fnmatch.fnmatchcase(p, w) for w in patterns)} - wanted
-                if asked
-                else set()
-            )
+            fresh = self._matching(asked) - wanted
             wanted |= fresh
         safe = sorted(path for path in wanted if _is_safe(path))
         for path in safe:
@@ -138,14 +128,27 @@ class TreeFiles:
                 self._link(directory, path)
         return sorted(others)
 
+    def _matching(self, patterns: Iterable[str]) -> set[bytes]:
+        names = {os.fsencode(pattern) for pattern in patterns}
+        wild = [fnmatch.translate(os.fsdecode(name)) for name in names if re.search(rb"[*?\[]", name)]
+        found = names & self.entries.keys()
+        if wild:
+            any_of = re.compile("|".join(wild).encode("utf-8", "surrogateescape"))
+            found.update(path for path in self.entries if any_of.match(path))
+        return found
+
     def _is_usual(self, path: bytes) -> bool:
+        # Any link may stand for a directory that a Kconfig file is sourced from.
+        return self._is_named(path) or self.entries.get(path, (b"",))[0] == _LINK
+
+    @staticmethod
+    def _is_named(path: bytes) -> bool:
         top, _, base = path.rpartition(b"/")
         return (
             base.startswith(b"Kconfig")
             or base == b"MAINTAINERS"
             or path.startswith(b"configs/")
             or top == b"scripts"
-            or self.entries.get(path, (b"",))[0] == _LINK
         )
 
     def _digest(self, paths: Iterable[bytes]) -> str:
@@ -178,14 +181,15 @@ class TreeFiles:
         here = _text(posixpath.dirname(path))
         found: list[str] = []
         if self.entries[path][0] == _LINK:
-            found.append(posixpath.join(here, _text(content)))
+            if self._is_named(path):
+                found.append(posixpath.join(here, _text(content)))
         elif path.startswith(b"configs/"):
             for name in INCLUDE.findall(_text(content)):
                 found += [name, posixpath.join(here, name)]
         elif not path.startswith(b"scripts/") or path.rpartition(b"/")[2].startswith(b"Kconfig"):
             text = _text(content)
-            for relative, also, name in _SOURCE.findall(text):
-                found.append(posixpath.join(here if relative or also else "", _wild(name)))
+            for kind, quoted, bare in _SOURCE.findall(text):
+                found.append(posixpath.join(here if "r" in kind else "", _wild(quoted or bare)))
             for line in _CALL.findall(text):
                 found += [
                     name
