@@ -1,0 +1,325 @@
+"""Builds boards in one slot, one board after another, each at several commits.
+
+At a board's first commit it is configured and built; at the later ones make does what the change needs. It is
+configured again when a Kconfig file or its own defconfig changed, after a failure, and when that is asked for; an
+incremental build that fails is configured and built once more before it counts as failed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import time
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple
+
+from fabbuild.worker import images
+from fabbuild.worker.protocol import MAX_TEXT
+from fabbuild.worker.runner import Outcome, Processes, QuestionLoop
+from fabbuild.worker.settings import Settings
+from fabbuild.worker.text import BUILD_DIR, decode
+from fabbuild.worker.toolchain import Toolchain
+from fabbuild.worker.worktree import GitError, Worktree
+
+#: What stderr says when an image lacks a blob that may be missing; such a build counts as a success.
+BLOBS_MISSING = "Some images are invalid"
+
+#: make's own status for a failure.
+MAKE_FAILED = 2
+
+#: What of the environment a build sees; the machine's own entries come on top.
+PASSED_ON = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "TMP",
+    "TEMP",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "LD_LIBRARY_PATH",
+)
+
+#: Prefixes of names that are passed on, too.
+PASSED_ON_PREFIXES = ("CCACHE_",)
+
+#: Names, separated by commas, of what else is passed on: the machine's ``env`` in machines.yaml.
+ENV_NAMES = "FABBUILD_ENV"
+
+_BOARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+
+
+class Built(NamedTuple):
+    """What became of one board at one commit; `fields` gives the wire's names."""
+
+    return_code: int
+    stdout: str = ""
+    stderr: str = ""
+    sizes: str = ""
+    config: Mapping[str, str] = {}
+    details: Mapping[str, Any] = {}
+
+    def fields(self) -> Dict[str, Any]:
+        """Give the fields of a ``build_result``; sizes and config only when there are some."""
+        fields: Dict[str, Any] = {
+            "return_code": self.return_code,
+            "stderr": self.stderr,
+            "stdout": self.stdout,
+        }
+        if self.sizes:
+            fields["sizes"] = {"raw": self.sizes}
+        if self.config:
+            fields["config"] = dict(self.config)
+        return fields
+
+
+def failed(message: str) -> Built:
+    """Give the result of a board that could not even be tried."""
+    return Built(1, stderr=message.rstrip("\n") + "\n")
+
+
+def base_environment(environ: Mapping[str, str]) -> Dict[str, str]:
+    """Pick what a build sees of the worker's own environment: the same on every machine, nothing by accident."""
+    named = [name.strip() for name in environ.get(ENV_NAMES, "").split(",")]
+    picked = {
+        name: value
+        for name, value in environ.items()
+        if name in PASSED_ON or name in named or name.startswith(PASSED_ON_PREFIXES)
+    }
+    picked.setdefault("PATH", os.defpath)
+    picked["LC_ALL"] = "C"
+    return picked
+
+
+def is_board(name: str) -> bool:
+    """Whether this can be the name of a board: what stands before ``_defconfig``, no path and no option."""
+    return _BOARD.fullmatch(name) is not None
+
+
+class Builder:
+    """One slot."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        worktree: Worktree,
+        settings: Settings,
+        environment: Mapping[str, str],
+        details: bool = False,
+    ) -> None:
+        """Name the parts.
+
+        Args:
+            processes: owns each make.
+            worktree: where it builds.
+            settings: how.
+            environment: what `base_environment` picked.
+            details: whether results carry `Built.details`.
+        """
+        self._processes = processes
+        self._worktree = worktree
+        self._settings = settings
+        self._environment = dict(environment)
+        self._details = details
+        self._board = ""
+        self._configured = ""
+
+    @property
+    def slot(self) -> int:
+        """The slot's number."""
+        return self._worktree.slot
+
+    def begin(self, board: str) -> None:
+        """Turn to another board: nothing of the one before may be taken for its own.
+
+        Raises:
+            OSError: what the board before left cannot be removed.
+        """
+        self._board = board
+        self._configured = ""
+        os.makedirs(self._worktree.output, exist_ok=True)
+        images.remove_stale(self._worktree.output)
+
+    def build(self, commit: str, compiler: Toolchain, jobs: Callable[[], int]) -> Built:
+        """Build the board at a commit.
+
+        Args:
+            commit: its hash.
+            compiler: what to build with.
+            jobs: gives how many jobs make may run; asked before each make.
+
+        Raises:
+            Stopped: the worker ends.
+            OSError: the disk or the like.
+        """
+        began = time.monotonic()
+        try:
+            self._worktree.checkout(commit)
+        except GitError as exc:
+            # What is in the tree now is not known, so nothing is taken for configured.
+            self._configured = ""
+            return failed("cannot check out %s: %s" % (commit, exc))
+        run = _Run(
+            self._processes,
+            self._settings,
+            self._worktree.path,
+            self._board,
+            compiler,
+            self._environment,
+            jobs,
+            configured=bool(self._configured),
+        )
+        fresh = self._must_configure(commit)
+        outcome = run.configure_and_make() if fresh else run.make()
+        if outcome.code and not fresh:
+            outcome = run.configure_and_make()
+        if outcome.code and self._settings["fallback_mrproper"] and not self._settings["mrproper"]:
+            outcome = run.configure_and_make(mrproper=True)
+        self._configured = "" if outcome.code else commit
+        return self._result(commit, run, outcome, time.monotonic() - began)
+
+    def _must_configure(self, commit: str) -> bool:
+        if not self._configured or self._settings["force_reconfig"] or self._settings["mrproper"]:
+            return True
+        if not self._settings["kconfig_check"] or commit == self._configured:
+            return False
+        return self._worktree.differs(self._configured, commit, self._kconfig_patterns())
+
+    def _kconfig_patterns(self) -> List[str]:
+        """Name what decides the configuration: Kconfig files, the defconfig, and others that it includes."""
+        defconfig = "configs/%s_defconfig" % self._board
+        patterns = [":(top,glob)**/Kconfig*", ":(top,literal)" + defconfig]
+        try:
+            with open(os.path.join(self._worktree.path, defconfig), "rb") as file:
+                if b"#include" in file.read(MAX_TEXT):
+                    patterns += [":(top,glob)configs/**", ":(top,glob)**/*.config"]
+        except OSError:
+            pass
+        if self._settings["fragments"]:
+            patterns.append(":(top,glob)**/*.config")
+        return patterns
+
+    def _result(self, commit: str, run: _Run, outcome: Outcome, seconds: float) -> Built:
+        output = self._worktree.output
+        stderr = self._worktree.shorten(outcome.stderr)
+        if outcome.stopped:
+            stderr += "\nmake was ended: %s\n" % outcome.stopped
+        result = Built(
+            outcome.code,
+            stdout=decode(outcome.stdout.encode(), MAX_TEXT),
+            stderr=decode(stderr.encode(), MAX_TEXT),
+        )
+        if outcome.code:
+            if run.configured:
+                result = result._replace(config=images.config_files(output))
+        elif not self._settings["config_only"]:
+            result = result._replace(sizes=images.sizes(self._processes, output, run.prefix, run.env))
+        if self._details:
+            details: Dict[str, Any] = {
+                "seconds": round(seconds, 2),
+                "toolchain": run.compiler.version,
+                "command": run.command(commit),
+                "environment": run.shown_environment(),
+                "slot": self.slot,
+            }
+            digest = None if outcome.code else images.checksum(output)
+            if digest:
+                details["sha256"] = digest
+            result = result._replace(details=details)
+        return result
+
+
+class _Run:
+    """The makes of one board at one commit.
+
+    Attributes:
+        configured: whether the last ``make NAME_defconfig`` went well, now or at an earlier commit.
+    """
+
+    def __init__(
+        self,
+        processes: Processes,
+        settings: Settings,
+        tree: str,
+        board: str,
+        compiler: Toolchain,
+        environment: Mapping[str, str],
+        jobs: Callable[[], int],
+        configured: bool,
+    ) -> None:
+        self.compiler = compiler
+        self.prefix = compiler.prefix
+        self.env = dict(environment, CROSS_COMPILE=compiler.prefix)
+        if compiler.path_dir:
+            self.env["PATH"] = compiler.path_dir + os.pathsep + self.env["PATH"]
+        self.configured = configured
+        self._processes = processes
+        self._settings = settings
+        self._tree = tree
+        self._goals = settings.goals()
+        self._config_goals = ["%s_defconfig" % board, *settings["fragments"]]
+        self._jobs = jobs
+        self._last_jobs = 1
+
+    def configure_and_make(self, mrproper: bool = False) -> Outcome:
+        """Configure the board anew, then build it; mrproper first when the settings or the caller want it."""
+        done = Outcome(0, "", "", "")
+        if mrproper or self._settings["mrproper"]:
+            done = self._one("mrproper")
+        if not done.code:
+            done = _joined(done, self._one(*self._config_goals))
+            self.configured = not done.code
+        if not done.code:
+            done = _joined(done, self.make())
+        return done
+
+    def make(self) -> Outcome:
+        """Build what is out of date."""
+        outcome = self._one(*self._goals)
+        if outcome.code == MAKE_FAILED and not outcome.stopped and BLOBS_MISSING in outcome.stderr:
+            return outcome._replace(code=0)
+        return outcome
+
+    def command(self, commit: str) -> str:
+        """Give the shell lines that build the same in any clone of the source."""
+        start = ["LC_ALL=C", "CROSS_COMPILE=" + self.prefix]
+        lines = [
+            ["git", "checkout", "--detach", commit],
+            start + self._argv(*self._config_goals),
+            start + self._argv(*self._goals),
+        ]
+        return "\n".join(" ".join(shlex.quote(word) for word in line) for line in lines) + "\n"
+
+    def shown_environment(self) -> Dict[str, str]:
+        """Give the environment that matters to others: not what only names the machine's user."""
+        return {
+            name: value
+            for name, value in sorted(self.env.items())
+            if name not in ("HOME", "USER", "LOGNAME", "SHELL")
+        }
+
+    def _one(self, *goals: str) -> Outcome:
+        self._last_jobs = max(1, self._jobs())
+        argv = self._argv(*goals)
+        try:
+            outcome = self._processes.run(argv, self._tree, self.env, limit=MAX_TEXT, watch=QuestionLoop())
+        except OSError as exc:
+            return Outcome(1, "", "make failed to start: %s\n" % exc, "")
+        if outcome.stopped and not outcome.code:
+            return outcome._replace(code=1)
+        return outcome
+
+    def _argv(self, *goals: str) -> List[str]:
+        argv = ["make", "O=" + BUILD_DIR]
+        if not self._settings["verbose_build"]:
+            argv.append("-s")
+        argv += ["-j%d" % self._last_jobs, "NPROC=%d" % self._last_jobs]
+        return argv + self._settings.make_flags() + list(goals)
+
+
+def _joined(first: Outcome, second: Outcome) -> Outcome:
+    return second._replace(stdout=first.stdout + second.stdout, stderr=first.stderr + second.stderr)

@@ -1,0 +1,145 @@
+"""What a build leaves in its output directory: images, sizes, generated configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import hashlib
+import os
+import shutil
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from fabbuild.worker.protocol import MAX_TEXT
+from fabbuild.worker.runner import Processes
+from fabbuild.worker.text import decode
+
+#: The programs whose sizes are told, by their place in the output directory.
+PROGRAMS = ("u-boot", "spl/u-boot-spl", "tpl/u-boot-tpl")
+
+#: The image whose checksum tells one build from another.
+IMAGE = "u-boot.bin"
+
+#: Generated configuration that is kept of a failure: name in the result, place in the output directory. The names
+#: are the peer's.
+CONFIG_FILES = (
+    (".config", ".config"),
+    ("u-boot.cfg", "u-boot.cfg"),
+    ("u-boot-spl.cfg", "spl/u-boot-spl.cfg"),
+    ("u-boot-tpl.cfg", "tpl/u-boot-tpl.cfg"),
+    ("autoconf.mk", "include/autoconf.mk"),
+    ("autoconf-spl.mk", "spl/include/autoconf.mk"),
+    ("autoconf-tpl.mk", "tpl/include/autoconf.mk"),
+    ("autoconf.h", "include/generated/autoconf.h"),
+    ("autoconf-spl.h", "spl/include/generated/autoconf.h"),
+    ("autoconf-tpl.h", "tpl/include/generated/autoconf.h"),
+)
+
+#: What a build could leave at the top of the output directory that another board's result must not be taken for.
+#: The ``.cfg`` files are among u-boot*.
+_STALE = (
+    "u-boot*",
+    "*.bin",
+    "*.img",
+    "*.dtb",
+    "*.itb",
+    "*.imx",
+    "*.rom",
+    "*.fip",
+    "*.kwb",
+    "*.sunxi",
+    "MLO",
+    "MLO.*",
+    "SPL",
+    "TPL",
+    "System.map",
+    "flash.*",
+)
+_STALE_BELOW = ("u-boot*", "*.bin", "*.dtb", "*.map")
+_PHASES = ("spl", "tpl", "vpl")
+
+
+def remove_stale(output: str) -> None:
+    """Remove the images and the ``.config`` of the board before, so that no result carries another board's.
+
+    Objects and generated headers stay: the next board's build is quicker with them.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    _remove_matching(output, (*_STALE, ".config", ".config.old"))
+    for phase in _PHASES:
+        _remove_matching(os.path.join(output, phase), _STALE_BELOW)
+
+
+def _remove_matching(directory: str, patterns: Tuple[str, ...]) -> None:
+    try:
+        entries = list(os.scandir(directory))
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        if not any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in patterns):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(entry.path)
+
+
+def sizes(processes: Processes, output: str, prefix: str, env: Mapping[str, str]) -> str:
+    """Give the line of ``size`` for each program that was built, without the header, its .rodata size behind it.
+
+    The compiler's own objdump is asked for .rodata: it reads every kind of object file its linker writes. Programs
+    that cannot be measured are left out: a missing size is no failure of the board.
+    """
+    lines: List[str] = []
+    for program in PROGRAMS:
+        if not os.path.isfile(os.path.join(output, program)):
+            continue
+        try:
+            measured = processes.run([prefix + "size", program], output, env, timeout=60.0)
+            sections = processes.run([prefix + "objdump", "-h", program], output, env, timeout=60.0)
+        except OSError:
+            continue
+        found = [line for line in measured.stdout.splitlines() if line.split()[5:6] == [program]]
+        if measured.code == 0 and found:
+            lines.append("%s %s" % (found[0], _rodata(sections.stdout)))
+    return "\n".join(lines)
+
+
+def _rodata(sections: str) -> str:
+    """Pick .rodata's size out of ``objdump -h``, eight digits of hex as it prints them."""
+    for line in sections.splitlines():
+        fields = line.split()
+        if len(fields) > 2 and fields[1] == ".rodata":
+            return fields[2]
+    return "00000000"
+
+
+def config_files(output: str) -> Dict[str, str]:
+    """Read the generated configuration files that are there, `MAX_TEXT` bytes of all together."""
+    found: Dict[str, str] = {}
+    room = MAX_TEXT
+    for name, place in CONFIG_FILES:
+        try:
+            with open(os.path.join(output, place), "rb") as file:
+                data = file.read(room + 1)
+        except OSError:
+            continue
+        if len(data) > room:
+            break
+        found[name] = decode(data)
+        room -= len(data)
+    return found
+
+
+def checksum(output: str) -> Optional[str]:
+    """Give the SHA-256 of ``u-boot.bin`` in hex, or None when there is none."""
+    digest = hashlib.sha256()
+    try:
+        with open(os.path.join(output, IMAGE), "rb") as file:
+            for block in iter(lambda: file.read(1024 * 1024), b""):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.hexdigest()

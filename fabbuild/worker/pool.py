@@ -1,0 +1,192 @@
+"""The slots at work: a thread each, boards from one queue, a result per board and commit.
+
+A board stays in one slot for all its commits. Whatever goes wrong with a board ends as a result of that board.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import traceback
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from fabbuild.worker.builder import Builder, Built, failed, is_board
+from fabbuild.worker.runner import Stopped
+from fabbuild.worker.toolchain import Toolchain
+
+#: Sends a response: its name, then its fields.
+Send = Callable[..., None]
+
+
+class Order(NamedTuple):
+    """One board to build.
+
+    Attributes:
+        commits: indices into the pool's commits, ascending.
+        echo: fields that are given back with the heartbeat and each result.
+    """
+
+    board: str
+    arch: str
+    commits: Sequence[int]
+    echo: Mapping[str, Any] = {}
+
+
+class Pool:
+    """Slots that take boards until they are drained or stopped."""
+
+    def __init__(
+        self,
+        builders: Sequence[Builder],
+        commits: Sequence[str],
+        compiler: Callable[[str], Optional[Toolchain]],
+        send: Send,
+        threads: int,
+        details: bool = False,
+    ) -> None:
+        """Start a thread per builder.
+
+        Args:
+            builders: one per slot.
+            commits: their hashes, in order.
+            compiler: gives what builds an architecture, or None.
+            send: sends a response to the boss.
+            threads: how many jobs all makes together may run.
+            details: whether results carry details.
+        """
+        self.commits = list(commits)
+        self._compiler = compiler
+        self._send = send
+        self._threads = threads
+        self._details = details
+        self._slots = len(builders)
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._orders: queue.SimpleQueue[Optional[Order]] = queue.SimpleQueue()
+        self._open = 0
+        self._exceptions = 0
+        self._stopped = False
+        self._workers = [
+            threading.Thread(target=self._work, args=(builder,), name="slot %d" % builder.slot, daemon=True)
+            for builder in builders
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a board is queued or being built."""
+        with self._lock:
+            return self._open > 0
+
+    def add(self, order: Order) -> None:
+        """Queue one board."""
+        with self._lock:
+            self._open += 1
+        self._orders.put(order)
+
+    def drain(self) -> int:
+        """Wait until all queued boards are built, end the threads, and give how many results were exceptions.
+
+        Raises:
+            Stopped: `stop` was called meanwhile.
+        """
+        for _ in self._workers:
+            self._orders.put(None)
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or not self._open)
+            if self._stopped:
+                raise Stopped
+        for worker in self._workers:
+            worker.join()
+        return self._exceptions
+
+    def stop(self) -> None:
+        """Let `drain` return; what runs is ended by its owner."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def jobs(self) -> int:
+        """Give how many jobs a make may run now: the threads, shared by the boards that are or will be at work."""
+        with self._lock:
+            boards = min(self._open, self._slots)
+        return max(1, self._threads // max(1, boards))
+
+    def _work(self, builder: Builder) -> None:
+        while True:
+            order = self._orders.get()
+            if order is None or self._stopped:
+                return
+            try:
+                self._build(builder, order)
+            except (Stopped, OSError):
+                # OSError: the boss is gone; who reads its commands ends the worker.
+                self.stop()
+                return
+            with self._changed:
+                self._open -= 1
+                self._changed.notify_all()
+
+    def _build(self, builder: Builder, order: Order) -> None:
+        self._send("heartbeat", board=order.board, thread=builder.slot, **order.echo)
+        compiler = self._compiler(order.arch)
+        problem = ""
+        if not is_board(order.board):
+            problem = "%r cannot be the name of a board" % order.board
+        elif compiler is None:
+            problem = "no toolchain for architecture %r on this machine" % order.arch
+        ready = False
+        for upto in order.commits:
+            try:
+                if problem or compiler is None:
+                    built = failed(problem)
+                else:
+                    if not ready:
+                        builder.begin(order.board)
+                        ready = True
+                    built = builder.build(self.commits[upto], compiler, self.jobs)
+            except Stopped:
+                raise
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the board needs its result
+                built = self._exception(exc)
+                ready = False
+            self._send("build_result", **self._fields(order, upto, built))
+
+    def _exception(self, exc: Exception) -> Built:
+        with self._lock:
+            self._exceptions += 1
+        traceback.print_exc(file=sys.stderr)
+        return failed("the worker failed: %s: %s" % (type(exc).__name__, exc))
+
+    def _fields(self, order: Order, upto: int, built: Built) -> Dict[str, Any]:
+        fields: Dict[str, Any] = {"board": order.board, "commit_upto": upto}
+        fields.update(built.fields())
+        fields["load_avg"] = load_average()
+        fields.update(order.echo)
+        if self._details:
+            fields["details"] = dict(built.details)
+        return fields
+
+
+def load_average() -> float:
+    """Give the load average over one minute; 0 where the system does not tell."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except OSError:
+        return 0.0
+
+
+def usable_threads() -> int:
+    """Give how many processors this process may use."""
+    try:
+        return max(1, len(os.sched_getaffinity(0)))
+    except OSError:
+        return max(1, os.cpu_count() or 1)
+
+
+def all_of(commits: Sequence[str]) -> List[int]:
+    """Give the indices of all commits."""
+    return list(range(len(commits)))

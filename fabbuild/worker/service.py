@@ -1,0 +1,532 @@
+"""The worker's command loop: commands on stdin, responses on what was stdout.
+
+Two threads. The main one only watches: stdin, signals, and the pipe that tells whether the supervisor lives. It
+hands lines on, and it ends everything, at once and whatever the other one does. The other carries the commands
+out, one after another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+
+from fabbuild.worker.builder import Builder, base_environment
+from fabbuild.worker.pool import Order, Pool, all_of, usable_threads
+from fabbuild.worker.protocol import (
+    FEATURES,
+    MAX_LINE,
+    PROTOCOL,
+    LineSplitter,
+    ProtocolError,
+    decode_object,
+    encode_response,
+)
+from fabbuild.worker.runner import Processes, Stopped
+from fabbuild.worker.settings import Settings, SettingsError
+from fabbuild.worker.toolchain import Toolchain, ToolchainError, from_path, scan
+from fabbuild.worker.worktree import GitError, Repository, Slots, find_git_dir, is_hash
+
+#: The descriptor of the machine's lock; every child inherits it, so that the lock lives as long as they do.
+LOCK_FD = "FABBUILD_LOCK_FD"
+
+#: The read end of a pipe that only the supervisor holds open; its end means that the supervisor is dead.
+WATCH_FD = "FABBUILD_WATCH_FD"
+
+#: How long a worker whose boss said ``quit`` and hung up may take to answer it, in seconds.
+_LAST_WORDS = 2.0
+
+#: How long killed children may take to go before a temporary directory is removed, in seconds.
+_CLEAN_UP = 5.0
+
+_CHUNK = 64 * 1024
+
+
+class CommandError(Exception):
+    """A command that cannot be carried out; its text is the ``error`` the boss gets."""
+
+
+def serve(debug: bool, threads: Optional[int], max_boards: Optional[int]) -> int:
+    """Be the worker until the boss is done with it; then end the whole process group, this process included.
+
+    Args:
+        debug: write debug lines, ``W: …``, to stderr.
+        threads: how many processors to use; None: all this process may use.
+        max_boards: how many boards at once when the boss does not say; None: as many as threads.
+
+    Returns:
+        1 when the service cannot begin; else the process ends with the group and nothing is returned.
+    """
+    # First thing: what anybody prints from here on goes to stderr, never between the responses.
+    out = os.dup(1)
+    os.dup2(2, 1)
+    # A group of our own, so that ending it whole ends nobody else.
+    with contextlib.suppress(PermissionError):
+        os.setpgid(0, 0)
+    lock_fd, watch_fd = _inherited(LOCK_FD), _inherited(WATCH_FD)
+    if watch_fd is not None:
+        os.set_inheritable(watch_fd, False)
+    wake = _stop_signals()
+    own_threads = threads or usable_threads()
+    with Processes(() if lock_fd is None else (lock_fd,)) as processes:
+        service = Service(processes, Line(out), own_threads, max_boards or own_threads, debug)
+        try:
+            _Watch(service, wake, watch_fd).run()
+        finally:
+            service.end()
+    return 1
+
+
+class Line:
+    """The way to the boss: whole lines, from any thread."""
+
+    def __init__(self, fd: int) -> None:
+        """Write to this descriptor."""
+        self._fd = fd
+        self._lock = threading.Lock()
+
+    def send(self, resp: str, **fields: Any) -> None:
+        """Write one response.
+
+        Raises:
+            OSError: nobody reads any more.
+        """
+        data = memoryview(encode_response(resp, **fields))
+        with self._lock:
+            while data:
+                try:
+                    data = data[os.write(self._fd, data) :]
+                except BlockingIOError:
+                    # Whoever gave us this descriptor made it so; then wait until there is room.
+                    select.select([], [self._fd], [])
+
+
+class _Watch:
+    """The main thread: hands commands on, and returns when it is time to end."""
+
+    def __init__(self, service: Service, wake: int, watch_fd: Optional[int]) -> None:
+        self._service = service
+        self._wake = wake
+        self._watch_fd = watch_fd
+        self._lines = LineSplitter(MAX_LINE)
+        self._skipping = False
+
+    def run(self) -> None:
+        """Return at the end of stdin or of the supervisor, at a signal, and when the service has quit."""
+        self._service.start()
+        poller = select.poll()
+        for fd in (0, self._wake, self._watch_fd, self._service.finished):
+            if fd is not None:
+                poller.register(fd, select.POLLIN)
+        while True:
+            ready = [fd for fd, _ in poller.poll()]
+            if self._wake in ready:
+                self._service.debug("a signal asks for the end")
+                return
+            if self._watch_fd in ready:
+                self._service.debug("the supervisor is gone")
+                return
+            if self._service.finished in ready:
+                return
+            data = _read(0)
+            if not data:
+                self._service.debug("the boss is gone")
+                self._service.wait_for_quit(_LAST_WORDS)
+                return
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        while data:
+            if self._skipping:
+                _, newline, data = data.partition(b"\n")
+                self._skipping = not newline
+                continue
+            try:
+                for line in self._lines.feed(data):
+                    self._service.take(line)
+            except ProtocolError as exc:
+                # The splitter is spent. A line so long began in an earlier piece: the rest of it is skipped.
+                self._service.refuse("invalid JSON: %s" % exc)
+                self._lines = LineSplitter(MAX_LINE)
+                self._skipping = True
+                continue
+            return
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, _CHUNK)
+    except BlockingIOError:
+        select.select([fd], [], [])
+        return os.read(fd, _CHUNK)
+    except OSError:
+        return b""
+
+
+class Service:
+    """Carries the commands out."""
+
+    def __init__(self, processes: Processes, line: Line, threads: int, slots: int, debug: bool) -> None:
+        """Name the parts; `start` begins.
+
+        Args:
+            processes: owns every child.
+            line: the way to the boss.
+            threads: how many processors to use.
+            slots: how many boards at once, if the boss does not say.
+            debug: write debug lines.
+        """
+        self._processes = processes
+        self._line = line
+        self._threads = threads
+        self._slot_count = slots
+        self._debug = debug
+        self._commands: queue.SimpleQueue[Tuple[Optional[Dict[str, Any]], str]] = queue.SimpleQueue()
+        self._environment = base_environment(os.environ)
+        self._toolchains: Dict[str, Toolchain] = {}
+        self._settings = Settings({})
+        self._features: FrozenSet[str] = frozenset()
+        self._work_dir = os.getcwd()
+        self._git_dir = find_git_dir(self._work_dir)
+        self._temporary = ""
+        self._slots: Optional[Slots] = None
+        self._pool: Optional[Pool] = None
+        self._lock = threading.Lock()
+        self._quitting = False
+        self._building = False
+        self.finished, self._finish = os.pipe()
+        self._thread = threading.Thread(target=self._carry_out, name="commands", daemon=True)
+        self._handlers: Dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "setup": self._setup,
+            "configure": self._configure,
+            "build_prepare": self._build_prepare,
+            "build_board": self._build_board,
+            "build_done": self._build_done,
+            "build_boards": self._build_boards,
+            "quit": self._quit,
+        }
+
+    # --- from the main thread ---
+
+    def start(self) -> None:
+        """Begin to carry commands out."""
+        self._thread.start()
+
+    def take(self, line: bytes) -> None:
+        """Queue one line; ``quit`` makes what runs now end at once."""
+        if not line.strip():
+            return
+        try:
+            command = decode_object(line)
+        except ProtocolError as exc:
+            self.refuse(str(exc))
+            return
+        if command.get("cmd") == "quit":
+            with self._lock:
+                self._quitting = True
+                building = self._building
+            if building:
+                self._processes.kill_all()
+                pool = self._pool
+                if pool is not None:
+                    pool.stop()
+        self._commands.put((command, ""))
+
+    def refuse(self, message: str) -> None:
+        """Queue an ``error``, so that it comes in its turn."""
+        self._commands.put((None, message))
+
+    def wait_for_quit(self, timeout: float) -> None:
+        """When ``quit`` was the last word, let it be answered."""
+        if self._quitting:
+            self._thread.join(timeout)
+
+    def debug(self, text: str) -> None:
+        """Write a debug line to stderr."""
+        if self._debug:
+            with contextlib.suppress(OSError):
+                os.write(2, ("W: %s\n" % text).encode("utf-8", "replace"))
+
+    def end(self) -> None:
+        """End every child, remove what is temporary, and end this process with its group. Does not return."""
+        self._processes.kill_all()
+        if self._temporary:
+            self._processes.wait_idle(_CLEAN_UP)
+            shutil.rmtree(self._temporary, ignore_errors=True)
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    # --- the commands' thread ---
+
+    def _carry_out(self) -> None:
+        try:
+            self._toolchains = scan({}, {}, []).toolchains
+            self._send(
+                "ready",
+                nthreads=self._threads,
+                slots=self._slot_count,
+                protocol=PROTOCOL,
+                features=list(FEATURES),
+            )
+            while True:
+                command, message = self._commands.get()
+                if command is None:
+                    self._send("error", msg=message)
+                elif self._one(command):
+                    break
+        except (OSError, Stopped) as exc:
+            self.debug("the end: %s" % exc)
+        except BaseException:  # noqa: BLE001 - without this thread the worker is deaf; it must end
+            traceback.print_exc()
+        finally:
+            os.close(self._finish)
+
+    def _one(self, command: Mapping[str, Any]) -> bool:
+        """Carry one command out; give whether it was the last."""
+        name = command.get("cmd")
+        self.debug("command %s" % name)
+        handler = self._handlers.get(name) if isinstance(name, str) else None
+        if handler is None:
+            self._send("error", msg="unknown command: %s" % name)
+            return False
+        try:
+            handler(command)
+        except (CommandError, GitError, SettingsError) as exc:
+            self._send("error", msg=str(exc))
+        except Stopped:
+            self.debug("%s was ended" % name)
+        except OSError as exc:
+            if isinstance(exc, BrokenPipeError):
+                raise
+            self._send("error", msg="%s failed: %s" % (name, exc))
+        except Exception as exc:  # noqa: BLE001 - one bad command is not the end of the worker
+            traceback.print_exc()
+            self._send("error", msg="%s failed: %s: %s" % (name, type(exc).__name__, exc))
+        return name == "quit"
+
+    def _send(self, resp: str, **fields: Any) -> None:
+        self._line.send(resp, **fields)
+
+    def _setup(self, command: Mapping[str, Any]) -> None:
+        self._idle("setup")
+        wanted = command.get("work_dir", "")
+        if not isinstance(wanted, str) or "\0" in wanted:
+            raise CommandError("setup: work_dir must be a path")
+        work_dir = os.path.abspath(os.path.expanduser(wanted)) if wanted else self._make_temporary()
+        repository = Repository.make(self._processes, work_dir, self._environment)
+        self._work_dir = work_dir
+        self._git_dir = repository.git_dir
+        self._slots = None
+        self._send("setup_done", work_dir=work_dir, git_dir=repository.git_dir)
+
+    def _make_temporary(self) -> str:
+        if not self._temporary:
+            self._temporary = tempfile.mkdtemp(prefix="fabbuild-worker-")
+        return self._temporary
+
+    def _configure(self, command: Mapping[str, Any]) -> None:
+        settings = command.get("settings") or {}
+        toolchains = command.get("toolchains") or {}
+        features = command.get("features") or []
+        if not isinstance(settings, dict):
+            raise CommandError("configure: settings must be an object")
+        if not _is_text_map(toolchains):
+            raise CommandError("configure: toolchains must be an object of paths")
+        if not isinstance(features, list) or not all(isinstance(feature, str) for feature in features):
+            raise CommandError("configure: features must be a list of names")
+        checked = Settings(settings)
+        named = {arch: _toolchain(arch, path) for arch, path in toolchains.items()}
+        self._toolchains.update(named)
+        self._settings = checked
+        self._features = frozenset(features) & frozenset(FEATURES)
+        self._send("configure_done")
+
+    def _build_prepare(self, command: Mapping[str, Any]) -> None:
+        self._idle("build_prepare")
+        slots = command.get("max_boards") or self._slot_count
+        if not isinstance(slots, int) or isinstance(slots, bool) or slots < 0:
+            raise CommandError("build_prepare: max_boards must be a number")
+        self._open_pool(command.get("commits"), slots, self._threads)
+        self._send("build_prepare_done")
+
+    def _build_board(self, command: Mapping[str, Any]) -> None:
+        if self._pool is None:
+            raise CommandError("no builder (send build_prepare first)")
+        self._pool.add(self._order(command, "build_board", self._pool))
+
+    def _build_done(self, _command: Mapping[str, Any]) -> None:
+        exceptions = 0
+        if self._pool is not None:
+            exceptions = self._pool.drain()
+            self._close_pool()
+        self._send("build_done", exceptions=exceptions)
+
+    def _build_boards(self, command: Mapping[str, Any]) -> None:
+        self._idle("build_boards")
+        boards = command.get("boards")
+        if not boards:
+            raise CommandError("no boards specified")
+        if not isinstance(boards, list) or not all(isinstance(board, dict) for board in boards):
+            raise CommandError("build_boards: boards must be a list of objects")
+        for board in boards:
+            _text(board, "board", "build_boards")
+            _text(board, "arch", "build_boards")
+        count = min(self._threads, len(boards))
+        pool = self._open_pool(command.get("commits"), count, self._threads)
+        for board in boards:
+            pool.add(self._order(board, "build_boards", pool))
+        self._build_done(command)
+
+    def _quit(self, _command: Mapping[str, Any]) -> None:
+        self._send("quit_ack")
+
+    # --- what the commands share ---
+
+    def _idle(self, name: str) -> None:
+        """Refuse a command in the middle of a build; a builder that has nothing to do is let go."""
+        if self._pool is None:
+            return
+        if self._pool.busy:
+            raise CommandError("%s: boards are being built (send build_done first)" % name)
+        self._pool.drain()
+        self._close_pool()
+
+    def _close_pool(self) -> None:
+        self._pool = None
+        self._building = False
+
+    def _open_pool(self, commits: Any, count: int, threads: int) -> Pool:
+        """Make the worktrees, telling of each, and start the slots."""
+        if self._git_dir is None:
+            raise CommandError("no work directory set up")
+        if not self._toolchains:
+            raise CommandError("no toolchains available (run setup first)")
+        with self._lock:
+            if self._quitting:
+                raise Stopped
+            self._building = True
+        try:
+            return self._make_pool(commits, count, threads)
+        except BaseException:
+            self._building = False
+            raise
+
+    def _make_pool(self, commits: Any, count: int, threads: int) -> Pool:
+        assert self._git_dir is not None
+        repository = Repository(self._processes, self._git_dir, self._environment)
+        hashes = _hashes(repository, commits)
+        first = _first_here(repository, hashes)
+        if self._slots is None:
+            self._slots = Slots(repository, self._work_dir)
+        self._send("build_started", num_threads=count)
+        self._slots.prepare()
+        builders: List[Builder] = []
+        details = "details" in self._features
+        for slot in range(count):
+            worktree = self._slots.worktree(slot, first)
+            builders.append(Builder(self._processes, worktree, self._settings, self._environment, details))
+            self._send("worktree_created", thread=slot)
+        pool = Pool(builders, hashes, self._toolchains.get, self._send, threads, details)
+        self._pool = pool
+        if self._quitting:
+            pool.stop()
+            raise Stopped
+        return pool
+
+    def _order(self, command: Mapping[str, Any], name: str, pool: Pool) -> Order:
+        board, arch = _text(command, "board", name), _text(command, "arch", name)
+        wanted: Sequence[int] = all_of(pool.commits)
+        if "commits" in self._features and command.get("commits") is not None and name == "build_board":
+            wanted = command["commits"]
+            if not isinstance(wanted, list) or not all(_is_index(upto, pool.commits) for upto in wanted):
+                raise CommandError(
+                    "%s: commits must be indices into the %d commits" % (name, len(pool.commits))
+                )
+            wanted = sorted(set(wanted))
+        echo: Dict[str, Any] = {}
+        if "attempt" in self._features and "attempt" in command:
+            if not isinstance(command["attempt"], int):
+                raise CommandError("%s: attempt must be a number" % name)
+            echo["attempt"] = command["attempt"]
+        return Order(board, arch, wanted, echo)
+
+
+def _is_index(value: Any, commits: Sequence[str]) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(commits)
+
+
+def _is_text_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+
+def _text(command: Mapping[str, Any], field: str, name: str) -> str:
+    value = command.get(field)
+    if not isinstance(value, str):
+        raise CommandError(
+            "%s: field '%s' is missing" % (name, field)
+            if value is None
+            else "%s: field '%s' must be a string" % (name, field)
+        )
+    return value
+
+
+def _toolchain(arch: str, path: str) -> Toolchain:
+    try:
+        return from_path(arch, path)
+    except ToolchainError as exc:
+        raise CommandError("configure: toolchain for %s: %s" % (arch, exc)) from exc
+
+
+def _hashes(repository: Repository, commits: Any) -> List[str]:
+    """Check the commits of a command; null is what the repository's HEAD says: the pushed source as it is."""
+    if commits is None:
+        try:
+            return [repository.resolve("HEAD")]
+        except GitError as exc:
+            raise CommandError("there is no source here yet (push it first): %s" % exc) from exc
+    if not isinstance(commits, list) or not commits or not all(is_hash(commit) for commit in commits):
+        raise CommandError("commits must be a list of commit hashes, or null for the pushed source")
+    return list(commits)
+
+
+def _first_here(repository: Repository, hashes: Sequence[str]) -> str:
+    """Give the first commit that is in the repository; one that is not fails later, as the boards' own result."""
+    trouble = ""
+    for commit in hashes:
+        try:
+            return repository.resolve(commit)
+        except GitError as exc:
+            trouble = trouble or str(exc)
+    raise CommandError("none of the commits is here (push them first): %s" % trouble)
+
+
+def _inherited(name: str) -> Optional[int]:
+    """Read the number of an inherited descriptor from the environment; None when there is none."""
+    try:
+        fd = int(os.environ.get(name, ""))
+        os.fstat(fd)
+    except (ValueError, OSError):
+        return None
+    return fd
+
+
+def _stop_signals() -> int:
+    """Turn the signals that ask for the end into something to poll; give the descriptor."""
+    wake, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+
+    def note(_number: int, _frame: Any) -> None:
+        with contextlib.suppress(OSError):
+            os.write(write_end, b"!")
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, note)
+    sys.stdout = sys.stderr
+    return wake

@@ -1,0 +1,86 @@
+"""The settings a ``configure`` carries: checked, and turned into what make is given."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping
+
+from fabbuild.worker.protocol import SETTINGS
+
+#: What ours knows beyond the plain protocol. ``force_reconfig``: configure at each commit. ``target``: what is made
+#: in place of everything. ``fragments``: configuration fragments made after the defconfig.
+OWN_SETTINGS: Dict[str, Any] = {"force_reconfig": False, "target": "", "fragments": []}
+
+_FLAGS = (
+    ("allow_missing", ("BINMAN_ALLOW_MISSING=1",)),
+    ("no_lto", ("NO_LTO=1",)),
+    ("reproducible_builds", ("SOURCE_DATE_EPOCH=0",)),
+    ("warnings_as_errors", ("KCFLAGS=-Werror", "HOSTCFLAGS=-Werror")),
+)
+
+
+class SettingsError(ValueError):
+    """A setting that is unknown, or whose value is of the wrong kind; names it."""
+
+
+class Settings:
+    """The settings of all later builds."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        """Check the settings; those that are not given have their defaults.
+
+        Raises:
+            SettingsError: one is unknown or of the wrong kind.
+        """
+        values = dict(SETTINGS)
+        for name, default in OWN_SETTINGS.items():
+            values.setdefault(name, default)
+        unknown = sorted(name for name in given if name not in values)
+        if unknown:
+            raise SettingsError(
+                "unknown setting%s: %s; known are %s"
+                % ("s" if len(unknown) > 1 else "", ", ".join(unknown), ", ".join(sorted(values)))
+            )
+        for name, value in given.items():
+            # null is what a boss says that leaves it to the worker.
+            if value is not None:
+                values[name] = _checked(name, value, values[name])
+        self._values = values
+
+    def __getitem__(self, name: str) -> Any:
+        """Give a setting's value."""
+        return self._values[name]
+
+    def make_flags(self) -> List[str]:
+        """Give what the settings add to make's command line."""
+        flags = ["V=1"] if self["verbose_build"] else []
+        for name, words in _FLAGS:
+            if self[name]:
+                flags.extend(words)
+        return flags
+
+    def goals(self) -> List[str]:
+        """Give what is made once the board is configured; nothing means everything."""
+        if self["config_only"]:
+            return ["cfg"]
+        return [self["target"]] if self["target"] else []
+
+
+def _checked(name: str, value: Any, default: Any) -> Any:
+    if isinstance(default, bool):
+        if isinstance(value, bool) or (isinstance(value, int) and value in (0, 1)):
+            return bool(value)
+        raise SettingsError("setting %s must be true or false, not %r" % (name, value))
+    if isinstance(default, str):
+        if isinstance(value, str) and _is_goal(value, empty=True):
+            return value
+        raise SettingsError("setting %s must be the name of a make target, not %r" % (name, value))
+    if isinstance(value, list) and all(isinstance(item, str) and _is_goal(item) for item in value):
+        return value
+    raise SettingsError("setting %s must be a list of names of make targets, not %r" % (name, value))
+
+
+def _is_goal(text: str, empty: bool = False) -> bool:
+    """Whether make takes it as a goal: no option, no assignment."""
+    if not text:
+        return empty
+    return not text.startswith("-") and "=" not in text and text.isprintable() and " " not in text
