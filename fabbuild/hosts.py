@@ -16,14 +16,15 @@ import os
 import re
 import shlex
 import socket
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fabbuild.errors import ConfigError, ConnectError, HostKeyError
-from fabbuild.fleet import fleet, on_all
 from fabbuild.hostkeys import HostKeyPolicy
+from fabbuild.parallel import fleet, on_all
 
 if TYPE_CHECKING:
     from fabric import Config, Connection
@@ -155,7 +156,7 @@ def fabric_config(c: Any) -> Config:
     # Not base.fabbuild.ssh_config: somebody's collection may have no such key.
     path = (base.get("fabbuild") or {}).get("ssh_config") or ""
     try:
-        config = base.clone() if isinstance(base, fabric.Config) else base.clone(into=fabric.Config)
+        config = _clone(base) if isinstance(base, fabric.Config) else base.clone(into=fabric.Config)
         if path:
             path = str(Path(path).expanduser().absolute())
             config.set_runtime_ssh_path(path)
@@ -167,6 +168,19 @@ def fabric_config(c: Any) -> Config:
     except (ConfigParseError, ValueError) as exc:
         raise ConfigError(f"ssh configuration {path or '~/.ssh/config'}: {one_line(exc)}") from exc
     _warn_about_include(config)
+    return config
+
+
+_cloning = threading.Lock()
+
+
+def _clone(base: Config) -> Config:
+    """Clone without a trace: Fabric's clone() has the original read its files again and grow by their rules."""
+    with _cloning:
+        rules = list(base.base_ssh_config._config)  # noqa: SLF001
+        config = base.clone()
+        if rules:
+            base.base_ssh_config._config[:] = rules  # noqa: SLF001
     return config
 
 
@@ -203,11 +217,22 @@ def _warn_about_include(config: Config) -> None:
 
 
 def _connect_later(config: Config, where: HostText, seen: tuple[str, ...]) -> Connection:
+    options = config.base_ssh_config.lookup(where.host)
+    return _make(config, where, _gateway(config, options, where.host, seen))
+
+
+def _make(config: Config, where: HostText, gateway: Any) -> Connection:
     from fabric import Connection
 
-    options = config.base_ssh_config.lookup(where.host)
-    gateway = _gateway(config, options, where.host, seen)
-    return Connection(where.host, user=where.user, port=where.port, config=config, gateway=gateway or False)
+    # forward_agent: Fabric has a KeyError for what else than yes and no ForwardAgent may be.
+    return Connection(
+        where.host,
+        user=where.user,
+        port=where.port,
+        config=config,
+        gateway=gateway or False,
+        forward_agent=False,
+    )
 
 
 def _gateway(config: Config, options: Mapping[str, Any], host: str, seen: tuple[str, ...]) -> Any:
@@ -225,15 +250,8 @@ def _gateway(config: Config, options: Mapping[str, Any], host: str, seen: tuple[
     for index, hop in enumerate(hops):
         if hop.host in (host, options.get("hostname"), *seen):
             return None  # a wildcard names the gateway as its own gateway
-        fresh = config.clone()
-        if index == 0:
-            gateway = _connect_later(fresh, hop, (*seen, host))
-        else:
-            from fabric import Connection
-
-            gateway = Connection(
-                hop.host, user=hop.user, port=hop.port, config=fresh, gateway=gateway or False
-            )
+        fresh = _clone(config)
+        gateway = _connect_later(fresh, hop, (*seen, host)) if index == 0 else _make(fresh, hop, gateway)
     return gateway
 
 

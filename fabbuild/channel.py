@@ -1,0 +1,133 @@
+"""What every way to a machine has in common: channels of bytes, and short commands run through them.
+
+Reads block until bytes or the end come, `Channel.close` may be called from any thread and frees whoever blocks,
+and nothing waits longer than it was told to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from fabbuild.errors import MachineError, WireClosed
+
+#: Bytes of stdout and of stderr that `Transport.run` keeps; the rest is read and dropped.
+MAX_OUTPUT = 8 * 1024 * 1024
+
+#: Bytes per read, and per piece of a large write.
+CHUNK = 64 * 1024
+
+#: `Channel.exit_status` of a command that ended without one: by a signal, or because the connection was lost.
+NO_STATUS = -1
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a short command ended: its exit status (negative: by a signal) and its output, at most `MAX_OUTPUT`."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Channel(Protocol):
+    """The three streams of a command that runs on a machine."""
+
+    def send(self, data: bytes) -> None:
+        """Write all of ``data`` to its stdin; raises `WireClosed` when nobody will read it."""
+
+    def recv(self) -> bytes:
+        """Wait for bytes of stdout; ``b""`` is the end, also after `close`."""
+
+    def recv_stderr(self) -> bytes:
+        """Wait for bytes of stderr; ``b""`` is the end. Somebody must read it always, or stdout stops as well."""
+
+    def close_stdin(self) -> None:
+        """Give the command the end of its stdin."""
+
+    def exit_status(self, timeout: float) -> int | None:
+        """Wait at most ``timeout`` seconds for its end; None when it still runs, negative when it has no status."""
+
+    def close(self) -> None:
+        """Let go of it; frees threads that block here. May be called from any thread, and again."""
+
+
+class Transport(Protocol):
+    """One machine's way in. ``bytes_sent`` and ``bytes_received`` count what its channels carried."""
+
+    name: str
+    bytes_sent: int
+    bytes_received: int
+
+    def open(self) -> None:
+        """Connect now; raises `ConnectError` or `HostKeyError`, each with one line and the next step."""
+
+    def run(self, command: str, *, stdin: bytes = b"", timeout: float) -> Completed:
+        """Run a short POSIX sh command; raises `MachineError` when it is not over after ``timeout`` seconds."""
+
+    def spawn(self, command: str) -> Channel:
+        """Start a POSIX sh command that stays; raises `MachineError` when it cannot be started."""
+
+    def git_remote(self, path: str) -> tuple[str, dict[str, str]]:
+        """Give the URL of the repository at ``path`` there, and the environment `git push` needs for it."""
+
+    def close(self) -> None:
+        """End everything; frees threads that block in a channel of it. May be called from any thread, and again."""
+
+
+class Counted:
+    """A transport's name and its counters of bytes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self.lock = threading.Lock()
+
+    def count(self, *, sent: int = 0, received: int = 0) -> None:
+        """Add to the counters, from any thread."""
+        with self.lock:
+            self.bytes_sent += sent
+            self.bytes_received += received
+
+
+def _drain(read: Callable[[], bytes], kept: bytearray) -> None:
+    while data := read():
+        kept += data[: MAX_OUTPUT - len(kept)]
+
+
+def _feed(channel: Channel, stdin: bytes) -> None:
+    with contextlib.suppress(WireClosed):  # it need not read what it was given; its status tells
+        channel.send(stdin)
+        channel.close_stdin()
+
+
+def communicate(name: str, channel: Channel, stdin: bytes, timeout: float) -> Completed:
+    """Feed a command and read both of its outputs at once, so that neither can block the other."""
+    deadline = time.monotonic() + timeout
+    out, err = bytearray(), bytearray()
+    readers = [
+        threading.Thread(target=_drain, args=(channel.recv, out), daemon=True),
+        threading.Thread(target=_drain, args=(channel.recv_stderr, err), daemon=True),
+    ]
+    writer = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
+    try:
+        for thread in (*readers, writer):
+            thread.start()
+        for reader in readers:
+            reader.join(max(0.0, deadline - time.monotonic()))
+        status = None
+        if not any(reader.is_alive() for reader in readers):
+            status = channel.exit_status(max(0.0, deadline - time.monotonic()))
+        if status is None:
+            raise MachineError(
+                name,
+                f"a command is not over after {timeout:g} s: the machine is frozen, overloaded or cut off",
+            )
+        return Completed(status, bytes(out), bytes(err))
+    finally:
+        channel.close()
