@@ -18,6 +18,7 @@ from fabbuild.messages import BuildDone, BuildResult, Error, Heartbeat, Response
 from fabbuild.model import SANDBOX, Commit, Event, Job, Result, Verdict
 from fabbuild.results import BuiltFrom, ResultTree, decisive
 from fabbuild.session import Session
+from fabbuild.text import first_error
 
 Listener = Callable[[Event], None]
 
@@ -87,9 +88,9 @@ class Dispatcher:
         """Say that a machine is ready; from any thread."""
         self._inbox.put(lambda: self._joined(session, archs, capacity))
 
-    def failed(self, machine: str, reason: str) -> None:
-        """Say that a machine could not be brought up; from any thread."""
-        self._inbox.put(lambda: self._lose(machine, reason))
+    def failed(self, machine: str, reason: str, *, told: bool = False) -> None:
+        """Say that a machine could not be brought up; from any thread. ``told``: listeners know it already."""
+        self._inbox.put(lambda: self._lose(machine, reason, told=told))
 
     def settle(self) -> None:
         """Say that no further machine comes; from any thread."""
@@ -140,12 +141,15 @@ class Dispatcher:
     def _dismiss(self) -> None:
         """Let every worker end in its own time; one that does not is cut off when its session is closed."""
         for session in self._sessions.values():
-            session.stop_feed()
             session.build_done()
+            session.ask_to_quit()
+        deadline = time.monotonic() + QUIT_TIMEOUT
         for session in self._sessions.values():
-            if not session.quit(QUIT_TIMEOUT):
-                self._emit("note", session.name, text="its worker did not end in time; the connection is cut")
-        # What was still queued (late words of workers) is of no use any more, but events are for the journal.
+            ended = session.wait_ended(max(deadline - time.monotonic(), 0.0))
+            if not ended:
+                self._emit("note", session.name, text="its worker did not end in time; its connection is cut")
+            session.close()
+            self._emit("phase", session.name, data={"phase": "done"})
 
     def _check_sum(self) -> None:
         ended = sum(self._counts.values())
@@ -156,16 +160,19 @@ class Dispatcher:
 
     def _joined(self, session: Session, archs: frozenset[str], capacity: float) -> None:
         self._sessions[session.name] = session
-        self._emit("phase", session.name, data={"phase": "ready", "slots": session.slots})
+        threads = session.ready.nthreads if session.ready else session.slots
+        self._emit("phase", session.name, data={"phase": "ready", "slots": session.slots, "threads": threads})
+        # From here on the sink is called in the reading thread; everything else happens in ours.
         session.feed(lambda who, what: self._inbox.put(lambda: self._heard(who, what)))
         self._do(self._schedule.handle(rules.Joined(session.name, archs, session.slots, capacity)))
 
-    def _lose(self, machine: str, reason: str) -> None:
+    def _lose(self, machine: str, reason: str, *, told: bool = False) -> None:
         """Give a machine up: what it held goes elsewhere."""
         if machine in self._lost:
             return
         self._lost[machine] = reason
-        self._emit("machine-failed", machine, text=reason)
+        if not told:
+            self._emit("machine-failed", machine, text=reason)
         session = self._sessions.pop(machine, None)
         if session is not None:
             session.close()
@@ -245,7 +252,7 @@ class Dispatcher:
                 "return_code": result.return_code,
                 "number": commit.number,
                 "seconds": message.details.get("seconds"),
-                "stderr": message.stderr[:20000],
+                "error": first_error(message.stderr) if result.verdict is not Verdict.BUILT else "",
                 "load_avg": message.load_avg,
             },
         )

@@ -163,6 +163,13 @@ class ResultTree:
         passed = Verdict.WARNED if (place / "err").exists() else Verdict.BUILT
         return Stored(code, Verdict.FAILED if code else passed, _read_built_from(place))
 
+    def stderr(self, board: str, upto: int) -> str:
+        """Give the stderr of a result; empty when there is none."""
+        try:
+            return (self.place(board, upto) / "err").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
     def current_result(
         self, board: Board, upto: int, settings: Mapping[str, object], toolchains: frozenset[str]
     ) -> Stored | None:
@@ -202,25 +209,20 @@ class ResultTree:
             raise _not_writable(place, exc) from exc
         return place
 
-    def remove_stale(self) -> list[str]:
-        """Remove the directories of commits that are no longer in the range; give their names.
+    def remove_outside(self, wanted: Iterable[Commit]) -> list[str]:
+        """Remove the directories of commits that are no longer in the range, after a rebase; give their names.
 
-        Only for a range: the current source has no commit directories.
+        Args:
+            wanted: the whole range, also what ``--step`` passes over.
 
         Raises:
             OutputError: one could not be removed.
         """
-        wanted = {commit_dir(commit) for commit in self.commits}
-        if "" in wanted:
-            return []
-        return self.remove_except(wanted)
-
-    def remove_except(self, wanted: set[str]) -> list[str]:
-        """Remove the commit directories that are not in ``wanted``; give their names."""
+        names = {commit_dir(commit) for commit in wanted}
         removed = []
         try:
             for entry in sorted(self.root.iterdir()):
-                if entry.name not in wanted and _COMMIT_DIR.match(entry.name) and not entry.is_symlink():
+                if entry.name not in names and _COMMIT_DIR.match(entry.name) and not entry.is_symlink():
                     shutil.rmtree(entry)
                     removed.append(entry.name)
         except OSError as exc:

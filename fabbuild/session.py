@@ -37,7 +37,6 @@ from fabbuild.messages import (
     Facts,
     Held,
     Killed,
-    QuitAck,
     Ready,
     Response,
     Waiting,
@@ -45,7 +44,8 @@ from fabbuild.messages import (
     decode_response,
 )
 from fabbuild.model import Job
-from fabbuild.source import PushReport, Source
+from fabbuild.push import PushReport
+from fabbuild.source import Source
 from fabbuild.transport import Channel, Completed, Transport
 from fabbuild.worker.protocol import FEATURES, LineSplitter, ProtocolError, encode_command
 
@@ -135,6 +135,7 @@ class Session:
         self.ready: Ready | None = None
         self.held: Held | None = None
         self.slots = 0
+        self.pushed = 0
         self.wire: Wire | None = None
         self.on_stderr = stderr
         self._search = search
@@ -144,7 +145,6 @@ class Session:
         self._sink: Sink | None = None
         self._sink_lock = threading.Lock()
         self._last_stderr: deque[str] = deque(maxlen=LAST_LINES)
-        self._closed = threading.Event()
 
     # --- short commands ---
 
@@ -224,7 +224,14 @@ class Session:
         """
         held = self.held or self.init()
         url, environment = self.transport.git_remote(held.git_dir)
-        return source.push(url, environment, tip, machine=self.name, timeout=PUSH_TIMEOUT)
+        report = source.push(url, environment, tip, machine=self.name, timeout=PUSH_TIMEOUT)
+        self.pushed += report.bytes
+        return report
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes sent, pushed source included, and bytes received."""
+        return self.transport.bytes_sent + self.pushed, self.transport.bytes_received
 
     def start(self, options: StartOptions) -> Ready:
         """Start the worker and wait for its ``ready``.
@@ -324,29 +331,35 @@ class Session:
         """Say that no more boards come."""
         self._send(encode_command("build_done"))
 
-    def quit(self, timeout: float = 10.0) -> bool:
-        """Ask the worker to end and wait until the far side has ended; give whether it did so in time.
-
-        The lock is free when the far side has ended. Never raises.
-        """
-        channel = self._channel
-        if channel is None or self._closed.is_set():
-            return True
-        deadline = time.monotonic() + timeout
+    def ask_to_quit(self) -> None:
+        """Ask the worker to end; where there is none yet, give the lock back. Does not wait, never raises."""
+        if self._channel is None or self.stage is Stage.CLOSED:
+            return
+        self.stop_feed()
         if self.ready is not None:
             self._send(encode_command("quit"))
         self._outbox.put(None)
+
+    def wait_ended(self, timeout: float) -> bool:
+        """Wait until the far side has ended, and with it the lock; give whether it did in time. Never raises."""
+        channel = self._channel
+        if channel is None or self.stage is Stage.CLOSED:
+            return True
+        deadline = time.monotonic() + timeout
         while True:
             try:
-                answer = self._inbox.get(timeout=max(deadline - time.monotonic(), 0.01))
+                answer = self._inbox.get(timeout=max(deadline - time.monotonic(), 0.0))
             except queue.Empty:
                 return False
-            if isinstance(answer, WireClosed):
-                return channel.exit_status(max(deadline - time.monotonic(), 0.01)) is not None
             if isinstance(answer, WireError):
-                return False
-            if isinstance(answer, QuitAck):
-                continue
+                return channel.exit_status(max(deadline - time.monotonic(), 0.0)) is not None
+
+    def leave(self, grace: float) -> bool:
+        """Let the far side end, give it ``grace`` seconds, cut the connection; give whether it ended in time."""
+        self.ask_to_quit()
+        ended = self.wait_ended(grace)
+        self.close()
+        return ended
 
     def stop_feed(self) -> None:
         """End `feed`: what comes from now on waits for the next step."""
@@ -355,7 +368,6 @@ class Session:
 
     def close(self) -> None:
         """Cut the connection, from any thread; the far side ends by itself what it still does."""
-        self._closed.set()
         self.stage = Stage.CLOSED
         self._outbox.put(None)
         if self._channel is not None:
@@ -502,7 +514,8 @@ def _holder_words(holder: Mapping[str, Any]) -> str:
         return "held by a process that did not say who it is"
     since = holder.get("since")
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since)) if isinstance(since, (int, float)) else "?"
-    return f"held by {holder.get('who', '?')} from {holder.get('host', '?')}, pid {holder.get('pid', '?')}, since {when}"
+    who, host, pid = (holder.get(key, "?") for key in ("who", "host", "pid"))
+    return f"held by {who} from {host}, pid {pid}, since {when}"
 
 
 def _what_failed(doing: str, done: Completed) -> str:

@@ -1,0 +1,410 @@
+"""A build from its settings to its end: what is to be built, by whom, and how it went.
+
+`make_plan` reads the source and writes nothing; `run` does the rest. Both can be used without Invoke::
+
+    settings = BuildSettings(boards="arm", branch="my-series")
+    machines = load_machines(Path("machines.yaml"))
+    plan = make_plan(settings, machines, select(machines, "", ""))
+    fleet = Fleet()
+    try:
+        summary = run(plan, fleet.sessions(plan.chosen, machines.toolchains, way_to), lambda event: None)
+    finally:
+        fleet.close()
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fabbuild.boards import load_boards
+from fabbuild.config import BuildSettings, Fit, Machine, Machines
+from fabbuild.dispatcher import Dispatcher
+from fabbuild.errors import FabbuildError, MachineError, SourceError
+from fabbuild.fleet import each, leave_all
+from fabbuild.interrupt import interruptible
+from fabbuild.journal import Journal
+from fabbuild.messages import Facts
+from fabbuild.model import SANDBOX, Board, Commit, Event, Job, Verdict
+from fabbuild.probe import unfit_because
+from fabbuild.progress import Failure, Progress, RunSummary
+from fabbuild.results import ResultTree, check_component
+from fabbuild.selection import select_boards
+from fabbuild.session import Session, StartOptions
+from fabbuild.source import Source
+from fabbuild.text import first_error
+
+Listener = Callable[[Event], None]
+
+#: How many pushes run at once: each packs objects on this machine.
+PUSHES = 4
+
+#: Seconds in which machines that are still at work are left, when a run is cut short.
+LEAVE = 3.0
+
+#: Name of the result directory of the current source, and of the output directory beside the source.
+CURRENT = "current"
+OUTPUT = "fabbuild-out"
+
+EXIT_OK = 0
+EXIT_USAGE = 1
+EXIT_FAILED = 100
+EXIT_WARNED = 101
+EXIT_NOT_BUILT = 102
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    ``name`` is the directory of the results below ``output``; ``range_size`` how many commits the full range has.
+    """
+
+    source: Source
+    commits: tuple[Commit, ...]
+    boards: tuple[Board, ...]
+    chosen: tuple[Machine, ...]
+    output: Path
+    name: str
+    settings: BuildSettings
+    fit: Fit
+    whole_range: tuple[Commit, ...]
+
+
+def choose_commits(source: Source, settings: BuildSettings, output: Path) -> tuple[str, list[Commit]]:
+    """Give the name of the result directory, and all commits of the range before ``--step`` thins it.
+
+    Raises:
+        SourceError: no such branch or range, or two of them.
+    """
+    if settings.branch and settings.commits:
+        raise SourceError("--branch and --commits both name what to build; give one of them")
+    if settings.commits:
+        commits = source.range(settings.commits)
+        if settings.count:
+            commits = commits[-settings.count :]
+        return Source.range_name(settings.commits), commits
+    if settings.count:
+        return Source.range_name(settings.branch or source.head_name()), source.top(settings.count, settings.branch)
+    if settings.branch:
+        return Source.range_name(settings.branch), source.branch(settings.branch)
+    return CURRENT, [source.current(exclude=[output])]
+
+
+def output_of(source: Source, settings: BuildSettings) -> Path:
+    """Give the output directory: ``--output``, or ``fabbuild-out`` beside the source."""
+    if settings.output:
+        return Path(settings.output).expanduser().absolute()
+    return source.path.parent / OUTPUT
+
+
+def make_plan(settings: BuildSettings, machines: Machines, chosen: Sequence[Machine]) -> Plan:
+    """Find out what is to be built. Contacts no machine and writes nothing but caches.
+
+    Raises:
+        UsageError: the source, the range, the boards or the output cannot be used.
+    """
+    source = Source.open(settings.source or ".")
+    output = output_of(source, settings)
+    name, whole = choose_commits(source, settings, output)
+    check_component(name, "the branch")
+    commits = Source.thin(whole, settings.step) if len(whole) > 1 else whole
+    boards = select_boards(
+        load_boards(source, commits[-1].tree), settings.boards, exclude=settings.exclude, only=settings.only
+    )
+    for board in boards:
+        check_component(board.target, "board")
+    return Plan(
+        source=source,
+        commits=tuple(commits),
+        boards=tuple(boards),
+        chosen=tuple(with_options(machine, settings) for machine in chosen),
+        output=output,
+        name=name,
+        settings=settings,
+        fit=machines.fit,
+        whole_range=tuple(whole),
+    )
+
+
+def with_options(machine: Machine, settings: BuildSettings) -> Machine:
+    """Give the machine with what the options say of threads, slots and toolchains."""
+    return replace(
+        machine,
+        threads=settings.threads or machine.threads,
+        max_boards=settings.max_boards or machine.max_boards,
+        toolchains={**machine.toolchains, **settings.toolchains()},
+    )
+
+
+class _Run:
+    """One run: the parts that share the plan, the sessions and the listeners."""
+
+    def __init__(
+        self, plan: Plan, sessions: Sequence[Session], listener: Listener, tick: Callable[[float], None]
+    ) -> None:
+        self.plan = plan
+        self.sessions = list(sessions)
+        self.progress = Progress()
+        self.tree = ResultTree(plan.output, plan.name, plan.commits)
+        self._outer = listener
+        self._outer_tick = tick
+        self._journal: Journal | None = None
+        self._pushes = threading.BoundedSemaphore(PUSHES)
+        self._wire_settings = plan.settings.wire_settings()
+        self._old_failures: list[Failure] = []
+        self._old: list[Verdict] = []
+
+    def listen(self, event: Event) -> None:
+        self.progress.update(event)
+        if self._journal:
+            self._journal.listener(event)
+        self._outer(event)
+
+    def tick(self) -> None:
+        now = time.time()
+        if self._journal:
+            self._journal.tick(now)
+        self._outer_tick(now)
+
+    def emit(self, what: str, machine: str = "", text: str = "", **data: object) -> None:
+        self.listen(Event(time.time(), what, machine=machine, text=text, data=data))
+
+    # --- the whole ---
+
+    def run(self) -> RunSummary:
+        self.tree.lock()
+        try:
+            with Journal(self.tree.own) as self._journal:
+                try:
+                    return self._run()
+                finally:
+                    self._leave()
+        finally:
+            self.tree.close()
+
+    def _run(self) -> RunSummary:
+        plan = self.plan
+        failed: dict[str, str] = {}
+        interrupted = ""
+        jobs: list[Job] = []
+        if plan.name != CURRENT:
+            removed = self.tree.remove_outside(plan.whole_range)
+        try:
+            with interruptible():
+                usable, failed = self._probe()
+                jobs = self._open_jobs(usable)
+                self._announce(jobs, usable)
+                if plan.name != CURRENT and removed:
+                    self.emit(
+                        "note", text=f"removed results of commits no longer in the range: {', '.join(removed)}"
+                    )
+                for name, why in failed.items():
+                    self.emit("machine-failed", name, text=why)
+                if jobs:
+                    interrupted = self._build(jobs, usable, failed)
+        except KeyboardInterrupt as exc:
+            interrupted = str(exc) or "interrupted"
+            self.emit("interrupted", text=interrupted)
+        return self._end(interrupted)
+
+    def _probe(self) -> tuple[list[Session], dict[str, str]]:
+        """Look at all machines at once; give those to use, and why the others are not used."""
+        for session in self.sessions:
+            self.emit("phase", session.name, phase="probe")
+        usable: list[Session] = []
+        failed: dict[str, str] = {}
+        for session, found in zip(self.sessions, each(self.sessions, Session.probe).values(), strict=True):
+            if isinstance(found, Facts):
+                why = unfit_because(found, self.plan.fit, local=session.machine.local)
+                if not why:
+                    usable.append(session)
+                    continue
+                failed[session.name] = "not fit: " + "; ".join(why)
+            else:
+                failed[session.name] = _words(found)
+            session.close()
+        return usable, failed
+
+    def _open_jobs(self, usable: Sequence[Session]) -> list[Job]:
+        """Leave out what need not be built again."""
+        plan = self.plan
+        versions: dict[str, set[str]] = {}
+        for session in usable:
+            for arch, tool in (session.facts.toolchains if session.facts else {}).items():
+                versions.setdefault(arch, set()).add(tool.version)
+        jobs = []
+        for board in plan.boards:
+            missing = []
+            for upto, commit in enumerate(plan.commits):
+                stored = None
+                if not plan.settings.force:
+                    known = frozenset(versions.get(board.arch, ()))
+                    stored = self.tree.current_result(board, upto, self._wire_settings, known)
+                if stored is None or (plan.settings.force_failures and not stored.verdict.ok):
+                    missing.append(upto)
+                    continue
+                self._old.append(stored.verdict)
+                if stored.verdict is Verdict.FAILED:
+                    error = first_error(self.tree.stderr(board.target, upto))
+                    self._old_failures.append(Failure(board.target, commit.hash, "", error))
+            if missing:
+                jobs.append(Job(board, tuple(missing)))
+        return jobs
+
+    def _announce(self, jobs: Sequence[Job], usable: Sequence[Session]) -> None:
+        self.emit(
+            "run-start",
+            boards=len(self.plan.boards),
+            commits=len(self.plan.commits),
+            results=sum(len(job.commits) for job in jobs),
+            skipped=len(self._old),
+            output=str(self.tree.root),
+            machines=[session.name for session in usable],
+        )
+
+    def _build(self, jobs: Sequence[Job], usable: Sequence[Session], failed: Mapping[str, str]) -> str:
+        plan = self.plan
+        dispatcher = Dispatcher(
+            jobs,
+            plan.commits,
+            self.tree,
+            self._wire_settings,
+            batch=plan.settings.batch,
+            listener=self.listen,
+            tick=self.tick,
+        )
+        for name, why in failed.items():
+            dispatcher.failed(name, why, told=True)
+        for session in usable:
+            assert self._journal is not None
+            session.wire = self._journal.wire(session.name)
+            session.on_stderr = lambda who, line: dispatcher.tell("machine-stderr", who.name, line)
+        wanted = {job.board.arch for job in jobs}
+
+        def bring_all_up() -> None:
+            try:
+                each(usable, lambda session: self._bring_up(session, dispatcher, wanted))
+            finally:
+                dispatcher.settle()
+
+        starter = threading.Thread(target=bring_all_up, name="bring machines up", daemon=True)
+        starter.start()
+        outcome = dispatcher.run()
+        return outcome.interrupted
+
+    def _bring_up(self, session: Session, dispatcher: Dispatcher, wanted: set[str]) -> None:
+        """Take one machine from its lock to its worktrees; whatever goes wrong is that machine's alone."""
+        plan, name = self.plan, session.name
+
+        def phase(text: str) -> None:
+            dispatcher.tell("phase", name, phase=text)
+
+        try:
+            facts = session.facts
+            assert facts is not None
+            archs = frozenset(facts.toolchains) | {SANDBOX}
+            if not archs & wanted:
+                dispatcher.failed(name, f"not needed: it has no toolchain for {', '.join(sorted(wanted))}")
+                return
+            phase("init")
+            session.init(
+                wait=plan.settings.wait, on_wait=lambda who: dispatcher.tell("note", name, f"waits: {who}")
+            )
+            phase("push")
+            with self._pushes:
+                session.push(plan.source, plan.commits[-1].hash)
+            phase("start")
+            machine = session.machine
+            ready = session.start(start_options(machine, plan.settings))
+            phase("configure")
+            session.configure(self._wire_settings, {arch: tool.gcc for arch, tool in facts.toolchains.items()})
+            threads = machine.threads or ready.nthreads
+            if plan.settings.batch:
+                session.slots = max(threads, 1)
+            else:
+                phase("prepare")
+                session.prepare(
+                    [commit.hash for commit in plan.commits],
+                    machine.max_boards or max(threads, 1),
+                    lambda made, slots: dispatcher.tell("worktree", name, done=made, slots=slots),
+                )
+            capacity = facts.capacity / max(facts.threads, 1) * max(threads, 1)
+            dispatcher.join(session, archs, capacity)
+        except Exception as exc:  # noqa: BLE001 - one machine must not stop the others, whatever it is
+            dispatcher.failed(name, _words(exc))
+            session.close()
+
+    # --- the end ---
+
+    def _leave(self) -> None:
+        """Let every machine go; those that are still in the middle of something are cut off after a moment."""
+        leave_all(self.sessions, LEAVE)
+
+    def _end(self, interrupted: str) -> RunSummary:
+        status = self._exit_status(interrupted)
+        counts = self.progress.counts
+        now = time.time()
+        self.emit(
+            "run-end",
+            counts={
+                "built": counts.built,
+                "warned": counts.warned,
+                "failed": counts.failed,
+                "not_built": counts.not_built,
+                "skipped": counts.skipped,
+            },
+            seconds=round(self.progress.elapsed(now), 3),
+            exit_status=status,
+        )
+        traffic = {session.name: session.traffic for session in self.sessions}
+        summary = self.progress.summary(now, status, output=str(self.tree.root), traffic=traffic)
+        return replace(summary, failing=(*self._old_failures, *summary.failing))
+
+    def _exit_status(self, interrupted: str) -> int:
+        counts = self.progress.counts
+        if interrupted:
+            return EXIT_INTERRUPTED
+        if counts.not_built:
+            return EXIT_NOT_BUILT
+        if counts.failed or Verdict.FAILED in self._old:
+            return EXIT_FAILED
+        if (counts.warned or Verdict.WARNED in self._old) and not self.plan.settings.ignore_warnings:
+            return EXIT_WARNED
+        return EXIT_OK
+
+
+def start_options(machine: Machine, settings: BuildSettings) -> StartOptions:
+    """Give what a machine's worker is started with."""
+    return StartOptions(debug=settings.verbose_worker, threads=machine.threads, slots=machine.max_boards)
+
+
+def run(
+    plan: Plan,
+    sessions: Sequence[Session],
+    listener: Listener,
+    tick: Callable[[float], None] = lambda _now: None,
+) -> RunSummary:
+    """Build what the plan says, and let the machines go.
+
+    Args:
+        plan: from `make_plan`.
+        sessions: one for each machine of the plan; closed at the end.
+        listener: is told of every event, in this thread.
+        tick: is called about twice a second with the time, in this thread.
+
+    Raises:
+        OutputError: the results cannot be written, or another boss works there.
+    """
+    return _Run(plan, sessions, listener, tick).run()
+
+
+def _words(exc: BaseException | object) -> str:
+    """Give an exception as one line; one of ours says enough, any other is named."""
+    if isinstance(exc, (FabbuildError, MachineError)):
+        return str(exc)
+    return f"{type(exc).__name__}: {exc}"

@@ -1,0 +1,96 @@
+"""The sessions of one process: opened once a machine, used by every task of a chain, closed at its end.
+
+``inv init push start build`` is four tasks in one process; Invoke has no hook at the end of a chain, and options
+of one task do not reach the next. So the sessions live here, and are closed when the process ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from fabbuild.config import Machine, ToolchainSearch
+from fabbuild.parallel import on_all
+from fabbuild.session import Session, Stage
+from fabbuild.transport import Transport
+
+T = TypeVar("T")
+
+#: Seconds that all workers together have to end by themselves, before their connections are cut.
+GRACE = 10.0
+
+
+class Fleet:
+    """Sessions by machine name."""
+
+    def __init__(self) -> None:
+        """Begin without a session."""
+        self._sessions: dict[str, Session] = {}
+
+    def sessions(
+        self, machines: Iterable[Machine], search: ToolchainSearch, way_to: Callable[[Machine], Transport]
+    ) -> list[Session]:
+        """Give a session for each machine, the one that is open where there is one.
+
+        Args:
+            machines: entries of machines.yaml; one that changed since its session was opened gets a new one.
+            search: where to look for toolchains.
+            way_to: makes the transport of a machine that has no session yet; it does not connect.
+        """
+        given = []
+        for machine in machines:
+            session = self._sessions.get(machine.name)
+            if session is None or session.stage is Stage.CLOSED or session.machine != machine:
+                if session is not None:
+                    session.leave(GRACE)
+                session = Session(machine, way_to(machine), search)
+                self._sessions[machine.name] = session
+            given.append(session)
+        return given
+
+    def close(self, grace: float = GRACE) -> list[str]:
+        """Let all workers end, then cut the connections; give the names of those that did not end in time.
+
+        Starts no thread, so that it can be called while the interpreter ends.
+        """
+        sessions, self._sessions = list(self._sessions.values()), {}
+        return leave_all(sessions, grace)
+
+
+def leave_all(sessions: Sequence[Session], grace: float) -> list[str]:
+    """Let the workers of these sessions end, all in the same ``grace`` seconds, then cut the connections.
+
+    Gives the names of those that did not end in time; what they still do ends by itself on the far side.
+    """
+    deadline = time.monotonic() + grace
+    for session in sessions:
+        session.ask_to_quit()
+    slow = [session.name for session in sessions if not session.wait_ended(max(deadline - time.monotonic(), 0.0))]
+    for session in sessions:
+        session.close()
+    return slow
+
+
+def each(sessions: Sequence[Session], function: Callable[[Session], T]) -> Mapping[str, T | Exception]:
+    """Run a function for all sessions side by side; give results or exceptions by machine, in order.
+
+    On the way out by an interrupt the sessions are closed, which frees the threads that wait on them.
+    """
+    return on_all({session.name: session for session in sessions}, function, close=Session.close)
+
+
+_lock = threading.Lock()
+_of_process: list[Fleet] = []
+
+
+def process_fleet() -> Fleet:
+    """Give the fleet of this process; it is closed when the process ends."""
+    with _lock:
+        if not _of_process:
+            fleet = Fleet()
+            _of_process.append(fleet)
+            atexit.register(fleet.close)
+        return _of_process[0]

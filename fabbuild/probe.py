@@ -1,0 +1,54 @@
+"""What a machine is and has, and whether it is fit to build."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from fabbuild.config import Fit
+from fabbuild.errors import FabbuildError
+from fabbuild.fleet import each
+from fabbuild.interrupt import interruptible
+from fabbuild.messages import Facts
+from fabbuild.session import Session
+from fabbuild.ui import ProbeRow
+
+
+def unfit_because(facts: Facts, fit: Fit, *, local: bool = False) -> list[str]:
+    """Say why a machine should not be used now; empty when it is fit.
+
+    The load of the local machine does not rule it out: whoever starts a build here knows what else runs here.
+    """
+    why = [f"{tool} was not found there" for tool in ("git", "make") if not getattr(facts, tool)]
+    if not facts.writable:
+        why.append(f"work_dir {facts.work_dir} cannot be written")
+    if not facts.toolchains:
+        why.append("no compiler was found there")
+    load = facts.load_avg / max(facts.threads, 1)
+    if load > fit.max_load_per_cpu and not local:
+        why.append(
+            f"load {facts.load_avg:.1f} on {facts.threads} threads (fit.max_load_per_cpu is {fit.max_load_per_cpu})"
+        )
+    if facts.mem_mb < fit.min_mem_mb:
+        why.append(f"{facts.mem_mb} MB of memory free (fit.min_mem_mb is {fit.min_mem_mb})")
+    if facts.disk_mb < fit.min_disk_mb:
+        why.append(f"{facts.disk_mb} MB of disk free at {facts.work_dir} (fit.min_disk_mb is {fit.min_disk_mb})")
+    return why
+
+
+def probe_rows(sessions: Sequence[Session], fit: Fit) -> list[ProbeRow]:
+    """Look at all machines at once and say of each what it is, or why it was not reached."""
+    with interruptible():
+        found = each(sessions, Session.probe)
+    rows = []
+    for session in sessions:
+        facts = found[session.name]
+        if isinstance(facts, Facts):
+            why = unfit_because(facts, fit, local=session.machine.local)
+            rows.append(ProbeRow(session.name, not why, "; ".join(why), msgspec.to_builtins(facts)))
+        elif isinstance(facts, FabbuildError):
+            rows.append(ProbeRow(session.name, fit=False, why=str(facts)))
+        else:
+            raise facts
+    return rows
