@@ -4,8 +4,18 @@
 The library below the tasks (`fabbuild.build` above all) can be used without Invoke.
 """
 
-from fabbuild.tasks import collection
+from __future__ import annotations
 
-ns = collection()
+from typing import Any
 
 __all__ = ["ns"]
+
+
+def __getattr__(name: str) -> Any:
+    """Make the collection when it is first asked for: the library does not need Invoke."""
+    if name == "ns":
+        from fabbuild.tasks import collection
+
+        globals()["ns"] = made = collection()
+        return made
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

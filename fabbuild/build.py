@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fabbuild.boards import load_boards
-from fabbuild.config import BuildSettings, Fit, Machine, Machines
+from fabbuild.config import Fit, Machine, Machines
 from fabbuild.dispatcher import Dispatcher
 from fabbuild.errors import FabbuildError, MachineError, SourceError
 from fabbuild.fleet import each, leave_all
@@ -34,6 +34,7 @@ from fabbuild.progress import Failure, Progress, RunSummary
 from fabbuild.results import ResultTree, check_component
 from fabbuild.selection import select_boards
 from fabbuild.session import Session, StartOptions
+from fabbuild.settings import BuildSettings
 from fabbuild.source import Source
 from fabbuild.text import first_error
 

@@ -20,7 +20,8 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 if TYPE_CHECKING:
-    from fabbuild.config import BuildSettings, Machine, Machines
+    from fabbuild.config import Machine, Machines
+    from fabbuild.settings import BuildSettings
     from fabbuild.session import Session
 
 #: The configuration key that everything of ours is under.
@@ -87,10 +88,11 @@ def default_configuration() -> dict[str, str]:
     Environment variables (``INVOKE_FABBUILD_BOARDS``) override declared keys only, so all are declared; they are
     strings, because an environment variable cannot override a list.
     """
-    from fabbuild.config import BuildSettings, setting_names
+    from dataclasses import fields
 
-    del BuildSettings
-    return dict.fromkeys((*setting_names(), "ssh_config"), "")
+    from fabbuild.settings import BuildSettings
+
+    return dict.fromkeys((*(field.name for field in fields(BuildSettings)), "ssh_config"), "")
 
 
 # --- what the tasks share -----------------------------------------------------------------------------------
@@ -138,7 +140,7 @@ def _task(help: Mapping[str, str], **options: Any) -> Callable[[Callable[..., An
 
 def _settings(c: Any, machines: Machines | None, options: Mapping[str, object]) -> BuildSettings:
     """Put together what the file, the collection's configuration and the options say; the later wins."""
-    from fabbuild.config import BuildSettings
+    from fabbuild.settings import BuildSettings
 
     configured = {key: value for key, value in dict(c.config.get(KEY) or {}).items() if value not in ("", None)}
     configured.pop("ssh_config", None)
