@@ -103,7 +103,7 @@ def _is_connection(c: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _told(c: Any) -> Iterator[None]:
+def told(c: Any) -> Iterator[None]:
     """Make errors one line and an exit status; under ``fab -H``, the line only."""
     from fabbuild import ui
     from fabbuild.errors import FabbuildError
@@ -125,12 +125,12 @@ def _told(c: Any) -> Iterator[None]:
 
 
 def _task(help: Mapping[str, str], **options: Any) -> Callable[[Callable[..., Any]], Any]:  # noqa: A002
-    """Make an Invoke task without automatic short flags, whose errors are told as `_told` does."""
+    """Make an Invoke task without automatic short flags, whose errors are told as `told` does."""
 
     def decorate(function: Callable[..., Any]) -> Any:
         @functools.wraps(function)
         def body(c: Any, *args: Any, **kwargs: Any) -> Any:
-            with _told(c):
+            with told(c):
                 return function(c, *args, **kwargs)
 
         return task(help=dict(help), auto_shortflags=False, **options)(body)
@@ -140,7 +140,7 @@ def _task(help: Mapping[str, str], **options: Any) -> Callable[[Callable[..., An
 
 def _settings(c: Any, machines: Machines | None, options: Mapping[str, object]) -> BuildSettings:
     """Put together what the file, the collection's configuration and the options say; the later wins."""
-    from fabbuild.settings import BuildSettings
+    from fabbuild.settings import merge
 
     configured = {key: value for key, value in dict(c.config.get(KEY) or {}).items() if value not in ("", None)}
     configured.pop("ssh_config", None)
@@ -149,7 +149,7 @@ def _settings(c: Any, machines: Machines | None, options: Mapping[str, object]) 
         layers.append((f"{machines.path}: build", machines.build))
     layers.append((f"the configuration key {KEY}", configured))
     layers.append(("the command line", options))
-    return BuildSettings.merge(layers)
+    return merge(layers)
 
 
 def _given(**options: object) -> dict[str, object]:
@@ -157,35 +157,16 @@ def _given(**options: object) -> dict[str, object]:
     return {name: value for name, value in options.items() if value not in (None, "", False, 0, [], ())}
 
 
-def _load(settings: BuildSettings) -> Machines:
-    """Read machines.yaml; hosts named on the command line need none."""
-    from fabbuild.config import Machines, find_machines_file, load_machines
-    from fabbuild.errors import ConfigError
-
-    try:
-        path = find_machines_file(settings.machines_file or None, Path.cwd())
-    except ConfigError:
-        if settings.hosts and not settings.machines and not settings.machines_file:
-            return Machines.empty()
-        raise
-    return load_machines(path)
-
-
 def _machines(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, Machines, list[Machine]]:
-    """Find the machines that a task is to work on."""
-    from fabbuild.config import Machines, machine_of_host, select
+    """Find the machines that a task is to work on, and its settings."""
+    from fabbuild.config import Machine, Machines, open_machines, select
 
+    settings = _settings(c, None, options)
     if _is_connection(c):
-        settings = _settings(c, None, options)
-        return settings, Machines.empty(), [machine_of_host(c.original_host)]
-    first = _settings(c, None, options)
-    machines = _load(first)
+        return settings, Machines(), [Machine(c.original_host, host=c.original_host)]
+    machines = open_machines(settings.machines_file or None, Path.cwd(), hosts=settings.hosts)
     settings = _settings(c, machines, options)
-    if settings.hosts and not settings.machines:
-        chosen = select(machines, "", settings.hosts, no_local=settings.no_local)
-    else:
-        chosen = select(machines, settings.machines, settings.hosts, no_local=settings.no_local)
-    return settings, machines, chosen
+    return settings, machines, select(machines, settings.machines, settings.hosts, no_local=settings.no_local)
 
 
 def _sessions(c: Any, machines: Machines, chosen: Sequence[Machine]) -> list[Session]:
@@ -541,7 +522,7 @@ def clean(
     _, found, chosen = _machines(c, options)
     names = ", ".join(f"{m.name} ({m.work_dir or 'its default work_dir'})" for m in chosen)
     if c.config.run.dry:
-        ui.note(f"would remove the work directories on {names}")
+        ui.say(f"would remove the work directories on {names}")
         return
     if not yes and not ui.confirm(f"Remove the work directories on {names}?"):
         raise UsageError("nothing was removed; answer y, or give --yes")

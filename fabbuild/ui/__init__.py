@@ -22,12 +22,14 @@ from fabbuild.ui.tables import (
     print_probe,
     print_toolchains,
 )
+from fabbuild.ui.words import confirm, say, stderr_line
 
 __all__ = [
     "Display",
     "MachineOutcome",
     "ProbeRow",
     "SeriesRow",
+    "confirm",
     "error",
     "first_error",
     "make_display",
@@ -38,6 +40,8 @@ __all__ = [
     "print_probe",
     "print_series",
     "print_toolchains",
+    "say",
+    "stderr_line",
     "text",
     "visible",
     "warn",

@@ -1,0 +1,116 @@
+"""The whole job in a few seconds: a sample tree, two local workers, and what each commit changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fabbuild import ui
+from fabbuild.build import make_plan, run
+from fabbuild.config import Machine, Machines
+from fabbuild.errors import SetupError
+from fabbuild.fleet import Fleet, each
+from fabbuild.model import SANDBOX
+from fabbuild.results import ResultTree
+from fabbuild.sample import BOARDS, Sample, make_sample
+from fabbuild.session import Session
+from fabbuild.settings import BuildSettings
+from fabbuild.summary import SeriesRow, series
+from fabbuild.transport import LocalTransport
+
+#: The two workers of the demonstration.
+WORKERS = ("left", "right")
+
+
+def run_demo(directory: Path) -> bool:
+    """Build the sample's series in ``directory`` and print what each commit changed.
+
+    Gives whether everything went as the sample intends, for the boards that this machine has a compiler for.
+
+    Raises:
+        UsageError: the directory cannot be used.
+        SetupError: this machine cannot build.
+    """
+    sample = make_sample(directory / "source")
+    threads = max(len(os.sched_getaffinity(0)) // len(WORKERS), 1)
+    machines = Machines(
+        {
+            name: Machine(name, local=True, threads=threads, work_dir=str(directory / "machines" / name))
+            for name in WORKERS
+        }
+    )
+    chosen = list(machines.machines.values())
+    fleet = Fleet()
+    try:
+        archs = _archs(fleet.sessions(chosen, machines.toolchains, lambda machine: LocalTransport(machine.name)))
+        boards = [board for board, arch in BOARDS.items() if arch in archs]
+        settings = BuildSettings(
+            only=",".join(boards),
+            branch=sample.branch,
+            source=str(sample.path),
+            output=str(directory / "results"),
+            force=True,
+        )
+        plan = make_plan(settings, machines, chosen)
+        ui.say(f"sample source: {sample.path}, branch {sample.branch}: {len(plan.commits)} commits")
+        for line in _left_out(archs):
+            ui.say(line)
+        sessions = fleet.sessions(plan.chosen, machines.toolchains, lambda machine: LocalTransport(machine.name))
+        with ui.make_display() as display:
+            summary = run(plan, sessions, display.listener, display.tick)
+            display.finish()
+    finally:
+        fleet.close()
+    rows = series(ResultTree(plan.output, plan.name, plan.commits), boards)
+    ui.print_end(replace(summary, exit_status=0))
+    ui.print_series(rows)
+    wrong = differences(sample, boards, rows)
+    if summary.counts.not_built:
+        wrong.append(f"{summary.counts.not_built} results are missing")
+    ui.say("\n".join(wrong) if wrong else "Everything went as the sample intends.")
+    return not wrong
+
+
+def _archs(sessions: Sequence[Session]) -> set[str]:
+    archs: set[str] = set()
+    for facts in each(sessions, Session.probe).values():
+        if isinstance(facts, Exception):
+            raise facts
+        archs |= set(facts.toolchains)
+    if SANDBOX not in archs:
+        raise SetupError("this machine", "no gcc was found: apt-get install gcc")
+    return archs
+
+
+def _left_out(archs: set[str]) -> list[str]:
+    missing: dict[str, list[str]] = {}
+    for board, arch in BOARDS.items():
+        if arch not in archs:
+            missing.setdefault(arch, []).append(board)
+    return [
+        f"left out for want of a compiler for {arch}: {', '.join(boards)}" for arch, boards in missing.items()
+    ]
+
+
+def differences(sample: Sample, boards: Sequence[str], rows: Sequence[SeriesRow]) -> list[str]:
+    """Say where the series did not do what the sample is known to do; empty when it did."""
+    wrong = []
+
+    def check(number: int, what: str, expected: Mapping[int, Sequence[str]], seen: Sequence[str]) -> None:
+        wanted = sorted(set(expected.get(number, ())) & set(boards))
+        if sorted(seen) != wanted:
+            wrong.append(
+                f"commit {number} was to {what} {', '.join(wanted) or 'nothing'}, but it did so to "
+                f"{', '.join(sorted(seen)) or 'nothing'}"
+            )
+
+    for row in rows:
+        check(row.number, "break", sample.fails, list(row.failing))
+        check(row.number, "mend", sample.mends, list(row.fixed))
+        check(row.number, "give a warning to", sample.warns, list(row.warned))
+        check(row.number, "resize", sample.grows, list(row.grown))
+    return wrong
+
+

@@ -1,0 +1,28 @@
+"""Single lines, and a question."""
+
+from __future__ import annotations
+
+import sys
+
+from fabbuild.text import visible
+from fabbuild.ui.output import stderr, stdout
+
+
+def say(text: str) -> None:
+    """Say something on standard output."""
+    stdout().line(visible(text, newlines=True))
+
+
+def stderr_line(machine: str, line: str) -> None:
+    """Show a line that a worker wrote to stderr: ``[name] line``, on standard error."""
+    stderr().line(f"[{visible(machine)}] {visible(line)}")
+
+
+def confirm(question: str) -> bool:
+    """Ask a question that is answered by y or n; where nobody can answer, the answer is no."""
+    if not sys.stdin or not sys.stdin.isatty():
+        return False
+    try:
+        return input(f"{visible(question)} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

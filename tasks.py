@@ -1,0 +1,98 @@
+"""fabbuild's own collection for ``inv`` and ``fab``, and what belongs to this repository alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from fabbuild import ns
+from fabbuild.tasks import told
+
+#: What the tests need from Debian or Ubuntu: command (or file) → package.
+TEST_PACKAGES = {
+    "git": "git",
+    "make": "make",
+    "gcc": "gcc",
+    "/usr/sbin/sshd": "openssh-server",
+    "ssh": "openssh-client",
+    "ip": "iproute2",
+    "tmux": "tmux",
+    "dpkg-source": "dpkg-dev",
+    "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
+    "riscv64-linux-gnu-gcc": "gcc-riscv64-linux-gnu",
+    # What U-Boot's own host tools need.
+    "bison": "bison",
+    "flex": "flex",
+    "bc": "bc",
+    "swig": "swig",
+    "dtc": "device-tree-compiler",
+    "/usr/include/openssl/ssl.h": "libssl-dev",
+    "/usr/include/gnutls/gnutls.h": "libgnutls28-dev",
+    "/usr/include/uuid/uuid.h": "uuid-dev",
+    "/usr/include/python3*": "python3-dev",
+    "/usr/lib/python3/dist-packages/setuptools": "python3-setuptools",
+}
+
+
+@task(help={"directory": "Where the sample tree, the work directories and the results go"}, auto_shortflags=False)
+def demo(c: Any, directory: str = "fabbuild-demo") -> None:
+    """Make a small sample tree with a series of commits and build all of it, with two local workers.
+
+    Exits with 0 when each commit breaks, mends and grows what it is known to.
+    """
+    from fabbuild.demo import run_demo
+
+    with told(c):
+        if not run_demo(Path(directory).absolute()):
+            raise Exit(code=1)
+
+
+def _missing_packages() -> list[str]:
+    def there(name: str) -> bool:
+        if "*" in name:
+            return any(Path("/").glob(name.lstrip("/")))
+        return Path(name).exists() if name.startswith("/") else shutil.which(name) is not None
+
+    return sorted({package for name, package in TEST_PACKAGES.items() if not there(name)})
+
+
+@task(
+    help={
+        "uboot": "Also the tests on real U-Boot source from Debian's archive (minutes)",
+        "only": "Further arguments for pytest, such as a file",
+    },
+    auto_shortflags=False,
+)
+def test(c: Any, uboot: bool = False, only: str = "") -> None:
+    """Run the tests; as root, first install the Debian packages that they need."""
+    del c
+    missing = _missing_packages()
+    if missing and os.geteuid() == 0:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-qq"], check=True)  # noqa: S607
+        subprocess.run(  # noqa: S603
+            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing],  # noqa: S607
+            check=True,
+            env=environment,
+        )
+    elif missing:
+        print(f"the tests need packages that are not installed: apt-get install {' '.join(missing)}")
+        raise Exit(code=1)
+    command = [sys.executable, "-m", "pytest", "-q"]
+    if not uboot:
+        command += ["-m", "not uboot"]
+    status = subprocess.run([*command, *only.split()], cwd=Path(__file__).parent, check=False).returncode
+    if status:
+        raise Exit(code=status)
+
+
+ns.add_task(demo)
+ns.add_task(test)
