@@ -1,0 +1,289 @@
+"""The options of a build: from files, the environment and the command line to one frozen object."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fabbuild.errors import ConfigError
+from fabbuild.worker.protocol import SETTINGS
+from fabbuild.yamlfile import nearest, quote, visible
+
+#: Most a number of threads or of slots may be; far above any machine, far below what would break one.
+MAX_THREADS = 4096
+MAX_BOARDS = 1024
+
+#: Longest ``wait``, in seconds: a week.
+MAX_WAIT = 7 * 24 * 3600
+
+_ARCH = re.compile(r"[a-z0-9_]+")
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """All options of ``build``. The defaults mean: every board, the current source, every enabled machine.
+
+    Attributes:
+        boards: terms that select boards, by spaces or commas; ``a & b`` is and.
+        exclude: comma list of expressions of which none may match.
+        only: exact names.
+        branch: build its commits since upstream, the upstream commit first.
+        commits: build this range.
+        count: build this many commits; 0 all.
+        step: build every Nth commit; 0 the first and the last.
+        source: directory of the source; empty the current one.
+        output: directory of the results; empty is ``fabbuild-out`` beside the source.
+        no_local: leave out machines with ``connection: local``.
+        force: build what is already built.
+        force_failures: build again what failed.
+        max_boards: boards at once on each machine; 0 as machines.yaml has it.
+        threads: threads to use on each machine; 0 as machines.yaml has it.
+        toolchain: ``ARCH=PREFIX`` or ``ARCH=path of gcc`` each; `toolchains` gives them as a mapping.
+        ignore_warnings: exit with 0 when there are only warnings.
+        wait: seconds to wait for a machine that another boss holds.
+        batch: divide the boards among the machines beforehand.
+        no_lto: NO_LTO=1.
+        allow_missing: BINMAN_ALLOW_MISSING=1.
+        reproducible: SOURCE_DATE_EPOCH=0.
+        werror: warnings are errors.
+        mrproper: make mrproper before a board is configured.
+        fallback_mrproper: make mrproper and try again after a failure.
+        config_only: configure, but do not build.
+        verbose_build: V=1.
+        kconfig_check: configure anew when a Kconfig file changed.
+        machines: names and groups of machines.yaml, by commas.
+        hosts: hosts in no file, by commas.
+        machines_file: path of machines.yaml.
+        verbose_worker: let the workers tell on stderr what they do.
+        quiet: show problems and the end only.
+        json: show events as JSON lines.
+    """
+
+    boards: str = ""
+    exclude: str = ""
+    only: str = ""
+    branch: str = ""
+    commits: str = ""
+    count: int = 0
+    step: int = 1
+    source: str = ""
+    output: str = ""
+    no_local: bool = False
+    force: bool = False
+    force_failures: bool = False
+    max_boards: int = 0
+    threads: int = 0
+    toolchain: tuple[str, ...] = ()
+    ignore_warnings: bool = False
+    wait: float = 0.0
+    batch: bool = False
+    no_lto: bool = False
+    allow_missing: bool = False
+    reproducible: bool = False
+    werror: bool = False
+    mrproper: bool = False
+    fallback_mrproper: bool = False
+    config_only: bool = False
+    verbose_build: bool = False
+    kconfig_check: bool = True
+    machines: str = ""
+    hosts: str = ""
+    machines_file: str = ""
+    verbose_worker: bool = False
+    quiet: bool = False
+    json: bool = False
+
+    @classmethod
+    def merge(cls, layers: Sequence[tuple[str, Mapping[str, object]]]) -> BuildSettings:
+        """Lay options over each other; later layers win.
+
+        None, an empty text and an empty list mean "not given". Numbers and flags may be texts, as the environment
+        gives them. The toolchains of all layers are kept; for one architecture the later layer wins.
+
+        Args:
+            layers: each with its origin as messages name it: a file, a configuration key, "the command line".
+
+        Raises:
+            ConfigError: an unknown option or a value that cannot be; names origin and option.
+        """
+        values: dict[str, Any] = {}
+        for origin, layer in layers:
+            if not hasattr(layer, "items"):
+                raise ConfigError(f"{origin}: is {_describe(layer)}; it must be a mapping of options")
+            for name, value in layer.items():
+                if name not in OPTIONS:
+                    raise ConfigError(f"{origin}: {unknown_option(name)}")
+                try:
+                    given = check_option(name, value, texts=True)
+                except ValueError as exc:
+                    raise ConfigError(f"{origin}: {name} {exc}") from None
+                if given is None:
+                    continue
+                values[name] = (*values.get(name, ()), *given) if name == "toolchain" else given
+        return cls(**values)
+
+    def toolchains(self) -> dict[str, str]:
+        """Give ``toolchain`` as architecture → prefix or path of gcc; the last one of an architecture counts."""
+        return dict(entry.split("=", 1) for entry in self.toolchain)  # checked by `merge`
+
+    def wire_settings(self) -> dict[str, bool]:
+        """Give what a ``configure`` carries: a value for each of `fabbuild.worker.protocol.SETTINGS`."""
+        own = {"reproducible_builds": "reproducible", "warnings_as_errors": "werror", "force_build": "force"}
+        return {name: bool(getattr(self, own.get(name, name))) for name in SETTINGS}
+
+
+#: Names of all options.
+OPTIONS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(BuildSettings))
+
+#: What the ``build:`` part of machines.yaml cannot say, for it is needed to find that file.
+NOT_IN_FILE = frozenset({"machines_file"})
+
+merge = BuildSettings.merge
+
+_DEFAULTS = BuildSettings()
+_LISTS = frozenset({"boards", "exclude", "only", "machines", "hosts"})
+_MOST = {"max_boards": MAX_BOARDS, "threads": MAX_THREADS, "count": 1_000_000, "step": 1_000_000}
+
+
+def unknown_option(name: object, among: Iterable[str] = OPTIONS) -> str:
+    """Say that there is no such option, and which one may be meant, or else which ones there are."""
+    text = str(name)
+    near = nearest(text.replace("-", "_"), among)
+    return f"there is no option {quote(text)}{near or '; there are: ' + ', '.join(sorted(among))}"
+
+
+def check_option(name: str, value: object, *, texts: bool) -> Any:
+    """Give an option's value in the type of its field, or None for "not given".
+
+    Args:
+        name: one of `OPTIONS`.
+        value: what was given.
+        texts: whether a number or a flag may be given as text.
+
+    Raises:
+        ValueError: it cannot be; the text goes after the option's name: ``is …; it must be …``.
+    """
+    if value is None or value == "" or (isinstance(value, (list, tuple, dict)) and not value):
+        return None
+    default = getattr(_DEFAULTS, name)
+    if name == "toolchain":
+        return _toolchain_entries(value)
+    if isinstance(default, bool):
+        return _flag(value, texts=texts)
+    if isinstance(default, float):
+        return _seconds(value, texts=texts)
+    if isinstance(default, int):
+        return _count(value, _MOST[name], texts=texts)
+    return _text(value, lists=name in _LISTS)
+
+
+def parse_toolchains(entries: Iterable[str]) -> dict[str, str]:
+    """Read ``ARCH=PREFIX`` or ``ARCH=path of gcc`` entries.
+
+    Raises:
+        ConfigError: one that is none of them, or an architecture twice.
+    """
+    try:
+        return dict(entry.split("=", 1) for entry in _toolchain_entries(list(entries)))
+    except ValueError as exc:
+        raise ConfigError(f"--toolchain {exc}") from None
+
+
+def check_toolchain(arch: object, value: object) -> str:
+    """Give a toolchain's prefix or path when it can be one; ``sandbox`` may have an empty prefix.
+
+    Raises:
+        ValueError: it cannot be; the text begins with ``is``.
+    """
+    if not isinstance(arch, str) or not _ARCH.fullmatch(arch):
+        raise ValueError(f"is for {quote(str(arch))}; an architecture is like arm, aarch64 or x86_64")
+    if not isinstance(value, str) or not (value.strip() or arch == "sandbox") or not value.isprintable():
+        raise ValueError(f"is {_describe(value)}; it must be a prefix (arm-linux-gnueabi-) or the path of a gcc")
+    return value
+
+
+def _toolchain_entries(value: object) -> tuple[str, ...]:
+    if isinstance(value, Mapping):
+        return tuple(f"{arch}={check_toolchain(arch, prefix)}" for arch, prefix in value.items())
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(  # noqa: TRY004 - all of it is what the user wrote
+            f"is {_describe(value)}; it must be ARCH=PREFIX or a list of these"
+        )
+    seen: dict[str, str] = {}
+    for entry in value:
+        arch, equals, prefix = entry.partition("=") if isinstance(entry, str) else ("", "", "")
+        if not equals:
+            raise ValueError(f"has {_describe(entry)}; it must be ARCH=PREFIX, such as arm=arm-linux-gnueabi-")
+        check_toolchain(arch, prefix)
+        if arch in seen:
+            raise ValueError(f"names {arch} twice: {quote(seen[arch])} and {quote(prefix)}")
+        seen[arch] = prefix
+    return tuple(f"{arch}={prefix}" for arch, prefix in seen.items())
+
+
+def _flag(value: object, *, texts: bool) -> bool:
+    if isinstance(value, bool):
+        return value
+    # Not a mere int of the environment: 0 and 1 are how flags are given there, and Invoke may have cast them.
+    word = str(value).strip().lower() if texts and isinstance(value, (str, int)) else ""
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise ValueError(f"is {_describe(value)}; it must be true or false{' (or 1 or 0)' if texts else ''}")
+
+
+def _count(value: object, most: int, *, texts: bool) -> int:
+    number = value
+    if texts and isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", value, re.ASCII):
+        number = int(value)
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
+        raise ValueError(f"is {_describe(value)}; it must be a whole number from 0 to {most}")
+    return number
+
+
+def _seconds(value: object, *, texts: bool) -> float:
+    number = value
+    if texts and isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            number = None
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= MAX_WAIT:
+        raise ValueError(f"is {_describe(value)}; it must be a number of seconds from 0 to {MAX_WAIT}")
+    return float(number)
+
+
+def _text(value: object, *, lists: bool) -> str:
+    if lists and isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+        value = ",".join(value)
+    if not isinstance(value, str):
+        raise ValueError(  # noqa: TRY004 - all of it is what the user wrote
+            f"is {_describe(value)}; it must be text{' or a list of texts' if lists else ''}"
+        )
+    if not value.isprintable():
+        raise ValueError(f"is {quote(value)}; it must not have control characters")
+    return value
+
+
+def _describe(value: object) -> str:
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f"the text {quote(value)}"
+    if isinstance(value, int) and abs(value) >= 10**15:
+        return "a far too large number"
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    return f"a {visible(type(value).__name__)}"

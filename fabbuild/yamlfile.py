@@ -1,0 +1,229 @@
+"""YAML as `yaml.safe_load` reads it, but with line numbers, and with what it takes silently refused.
+
+A key that stands twice is a mistake here (PyYAML takes the last), keys are text, and aliases cannot blow up.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fabbuild.errors import ConfigError
+
+if TYPE_CHECKING:
+    import yaml
+
+#: Largest file that is read, in bytes; the parser takes some seconds for that much.
+MAX_BYTES = 256 * 1024
+
+#: Most items that a file may have once its aliases are put in, and how deep they may be nested.
+MAX_ITEMS = 20_000
+MAX_DEPTH = 20
+
+#: Longest piece of the file that a message quotes, in characters.
+_MAX_QUOTED = 60
+
+_MERGE = "tag:yaml.org,2002:merge"
+_DEFAULT = "tag:yaml.org,2002:value"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A value and where it stands.
+
+    ``value`` is a dict of str to `Item`, a list of `Item`, or what YAML makes of a scalar. ``text`` is a scalar as
+    it is written. ``line`` counts from 1; ``key_line`` is that of the key it belongs to.
+    """
+
+    value: Any
+    line: int
+    text: str = ""
+    key_line: int = 0
+
+    def plain(self) -> Any:
+        """Give the value with all items below taken out of their wrapping."""
+        if isinstance(self.value, dict):
+            return {key: item.plain() for key, item in self.value.items()}
+        if isinstance(self.value, list):
+            return [item.plain() for item in self.value]
+        return self.value
+
+
+def load_yaml(path: Path) -> Item | None:
+    """Read a file; None when there is nothing in it but comments.
+
+    Raises:
+        ConfigError: it cannot be read, is not UTF-8, or is not YAML; names file and line.
+    """
+    text = _read(path)
+    import yaml
+
+    reader = _Reader(path, text, yaml.SafeLoader(text))
+    try:
+        node = reader.loader.get_single_node()
+        return None if node is None else reader.item(node, "", 0)
+    except yaml.reader.ReaderError as exc:
+        reader.fail(
+            text.count("\n", 0, exc.position) + 1,
+            f"the character {chr(exc.character)!r} is not allowed in YAML",
+        )
+    except yaml.MarkedYAMLError as exc:
+        reader.fail_yaml(exc)
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deep") from None
+    finally:
+        reader.loader.dispose()
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"{visible(str(path))}: cannot be read: {getattr(exc, 'strerror', exc)}") from exc
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{path}: is larger than {MAX_BYTES // 1024} KiB, which no list of machines is")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise ConfigError(f"{path}:{line}: is not UTF-8: byte 0x{data[exc.start]:02x}; save it as UTF-8") from exc
+
+
+class _Reader:
+    """Turns PyYAML's nodes into items."""
+
+    def __init__(self, path: Path, text: str, loader: yaml.SafeLoader) -> None:
+        self.path = path
+        self.lines = text.split("\n")
+        self.loader = loader
+        self.count = 0
+
+    def fail(self, line: int, words: str) -> NoReturn:
+        raise ConfigError(f"{self.path}:{line}: {words}") from None
+
+    def fail_yaml(self, exc: yaml.MarkedYAMLError) -> NoReturn:
+        mark = exc.problem_mark or exc.context_mark
+        line = mark.line + 1 if mark else 1
+        written = self.lines[line - 1] if line <= len(self.lines) else ""
+        if "\t" in written[: len(written) - len(written.lstrip())]:
+            self.fail(line, "begins with a tab; YAML is indented by spaces only")
+        problem = " ".join(str(exc.problem or exc.context or "not YAML").split())
+        self.fail(line, f"is not YAML: {problem}")
+
+    def item(self, node: yaml.Node, where: str, depth: int, key_line: int = 0) -> Item:
+        import yaml
+
+        line = node.start_mark.line + 1
+        self.count += 1
+        if self.count > MAX_ITEMS:
+            self.fail(line, f"has more than {MAX_ITEMS} items, counting what its aliases stand for")
+        if depth > MAX_DEPTH:
+            self.fail(line, f"is nested more than {MAX_DEPTH} deep")
+        if isinstance(node, yaml.MappingNode):
+            if node.tag != self.loader.DEFAULT_MAPPING_TAG:
+                self.fail(line, f"{at(where)}the tag {node.tag!r} is not allowed")
+            return Item(self.mapping(node, where, depth), line, key_line=key_line)
+        if isinstance(node, yaml.SequenceNode):
+            if node.tag != self.loader.DEFAULT_SEQUENCE_TAG:
+                self.fail(line, f"{at(where)}the tag {node.tag!r} is not allowed")
+            items = [self.item(child, f"{where}[{i}]", depth + 1) for i, child in enumerate(node.value)]
+            return Item(items, line, key_line=key_line)
+        return Item(self.scalar(node, where), line, text=str(node.value), key_line=key_line)
+
+    def scalar(self, node: yaml.Node, where: str) -> Any:
+        if node.tag == _DEFAULT:  # a lone "=", for which safe_load has no constructor
+            return node.value
+        try:
+            return self.loader.construct_object(node)
+        except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError):
+            # PyYAML takes a text for a number or a date by its looks, and then cannot make one of it.
+            self.fail(node.start_mark.line + 1, f"{at(where)}{quote(node.value)} is no value; write it in quotes")
+
+    def mapping(self, node: yaml.MappingNode, where: str, depth: int) -> dict[str, Item]:
+        items: dict[str, Item] = {}
+        merged: dict[str, Item] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.tag == _MERGE:
+                for name, item in self.merged(value_node, where, depth).items():
+                    merged.setdefault(name, item)
+                continue
+            key = self.key(key_node, where)
+            path = f"{where}.{key}" if where else key
+            if key in items:
+                self.fail(line, f"{visible(path)} stands there twice (first on line {items[key].key_line})")
+            items[key] = self.item(value_node, path, depth + 1, key_line=line)
+        return {**merged, **items}
+
+    def merged(self, node: yaml.Node, where: str, depth: int) -> dict[str, Item]:
+        """Read what ``<<`` takes in: a mapping, or a list of which the first wins."""
+        item = self.item(node, where, depth + 1)
+        parts = item.value if isinstance(item.value, list) else [item]
+        found: dict[str, Item] = {}
+        for part in parts:
+            if not isinstance(part.value, dict):
+                self.fail(part.line, f"{at(where)}<< takes a mapping or a list of mappings, not {describe(part)}")
+            for name, below in part.value.items():
+                found.setdefault(name, below)
+        return found
+
+    def key(self, node: yaml.Node, where: str) -> str:
+        import yaml
+
+        line = node.start_mark.line + 1
+        if not isinstance(node, yaml.ScalarNode):
+            self.fail(line, f"{at(where)}a key must be text")
+        value = self.scalar(node, where)
+        if not isinstance(value, str):
+            kind = describe(Item(value, line, text=node.value))
+            self.fail(
+                line,
+                f"{at(where)}the key {visible(str(node.value))} is {kind}; a key is text: write it in quotes",
+            )
+        return value
+
+
+def at(where: str) -> str:
+    """Give the beginning of a message about a key path; empty for the file's top."""
+    return f"{visible(where)}: " if where else ""
+
+
+def visible(text: str) -> str:
+    """Give text on one line: control characters escaped, the end of a very long one cut off."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: _MAX_QUOTED * 2])
+    return shown if len(text) <= _MAX_QUOTED * 2 else f"{shown}…"
+
+
+def quote(text: str) -> str:
+    """Give text in double quotes, for a message."""
+    cut = text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
+    return f'"{visible(cut)}"'
+
+
+def describe(item: Item) -> str:
+    """Say what stands there, in the words of a person who wrote it."""
+    value = item.value
+    if value is None:
+        return "empty"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool):
+        written = item.text.lower()
+        return str(value).lower() + (f" (written {visible(item.text)})" if written not in {"true", "false"} else "")
+    if isinstance(value, str):
+        return f"the text {quote(value)}" if value else "an empty text"
+    if isinstance(value, (int, float)):
+        return f"the number {visible(item.text)}"
+    return f"the {type(value).__name__} {visible(item.text)}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Give ``; did you mean …?`` for the known words that look like this one, or nothing."""
+    found = difflib.get_close_matches(word[:100].lower(), list(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(found)}?" if found else ""
