@@ -1,0 +1,139 @@
+"""A place to use fabbuild in as its user would: a sample source, a machines.yaml, and `inv` as a program."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def events(self) -> list[dict]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@dataclass
+class Farm:
+    """One user's directory, with what tests most often need of it."""
+
+    directory: Path
+    source: Path
+    env: dict[str, str]
+    servers: list = field(default_factory=list)
+
+    @property
+    def output(self) -> Path:
+        return self.directory / "out"
+
+    def machines(self, *servers, local: bool = False, **extra) -> Path:
+        """Write machines.yaml with these sshd machines, and ``local`` if asked for."""
+        entries = {
+            server.name: {"host": server.name, "work_dir": str(server.work_dir), **extra} for server in servers
+        }
+        if local:
+            entries["local"] = {"connection": "local", "work_dir": str(self.directory / "work local"), **extra}
+        return self.write_machines({"machines": entries, "fit": {"max_load_per_cpu": 1000}})
+
+    def write_machines(self, content: dict) -> Path:
+        path = self.directory / "machines.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    def start(self, *arguments: str, program: str = "inv", **env: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [str(BIN / program), *arguments],
+            cwd=self.directory,
+            env={**self.env, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+            errors="replace",
+        )
+
+    def run(self, *arguments: str, program: str = "inv", timeout: float = 100, **env: str) -> Ended:
+        process = self.start(*arguments, program=program, **env)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            pytest.fail(f"{arguments} took more than {timeout} s\n{out}\n{err}")
+        return Ended(process.returncode, out, err)
+
+    def build(self, *arguments: str, **env: str) -> Ended:
+        return self.run("build", "--source", str(self.source), "--output", str(self.output), *arguments, **env)
+
+    def results(self, name: str) -> dict[tuple[str, str], Path]:
+        """Give the directories with a ``done`` file by (commit directory, board)."""
+        root = self.output / name
+        return {(path.parent.parent.name, path.parent.name): path.parent for path in root.glob("*/*/done")}
+
+    def hosts_of(self, name: str) -> set[str]:
+        return {(path / "host").read_text().strip() for path in self.results(name).values()}
+
+    def journal(self, name: str) -> list[dict]:
+        path = self.output / name / ".fabbuild" / "journal.ndjson"
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+TASKS = """
+from fabbuild import ns
+"""
+
+
+@pytest.fixture
+def farm(tmp_path, sample_repo, census) -> Farm:
+    """A user's directory with tasks.py, fabfile.py and the sample; no machines yet."""
+    directory = tmp_path / "user"
+    directory.mkdir()
+    (directory / "tasks.py").write_text(TASKS)
+    (directory / "fabfile.py").write_text(TASKS)
+    env = {
+        **os.environ,
+        "HOME": str(directory),
+        "XDG_CACHE_HOME": str(directory / "cache"),
+        "XDG_CONFIG_HOME": str(directory / "config"),
+        "PYTHONPATH": str(ROOT),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "NO_COLOR": "1",
+    }
+    env.pop("SSH_AUTH_SOCK", None)
+    return Farm(directory, sample_repo.path, env)
+
+
+@pytest.fixture
+def ssh_farm(farm, machines, census) -> Farm:
+    """A farm with three sshd machines m1, m2, m3 in its machines.yaml; their work directories begin empty."""
+    farm.env["INVOKE_FABBUILD_SSH_CONFIG"] = str(machines[0].ssh_config)
+    farm.env["FABRIC_FABBUILD_SSH_CONFIG"] = str(machines[0].ssh_config)
+    farm.servers = machines
+    for server in machines:
+        subprocess.run(["rm", "-rf", str(server.work_dir)], check=True)
+        census.watch(server.work_dir)
+    farm.machines(*machines)
+    return farm
+
+
+def dedent(text: str) -> str:
+    return textwrap.dedent(text).lstrip("\n")
