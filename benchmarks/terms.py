@@ -52,6 +52,9 @@ arm -x 'rockchip,sunxi,.*evb.*'
 armv8 & xilinx -x .*mini
 -x arm,powerpc,m68k,mips,x86
 samsung sandbox -x sandbox_,snow
+all
+arm -x samsung,,freescale
+a{1}
 SNOW
 nosuchboard
 """
@@ -71,7 +74,7 @@ def peers_choice(program: str, clone: Path, scratch: Path, words: list[str], exc
     for line in lines:
         if re.fullmatch(r".* : \d+ boards", line):
             names.update(next(lines, "").split())
-    total = re.search(r"^Total boards to build for each commit: (\d+)$", done.stdout, re.MULTILINE)
+    total = re.search(r"^Building .* for (\d+) boards", done.stdout, re.MULTILINE)
     if not total or int(total[1]) != len(names):
         sys.exit(f"cannot read the answer to {shlex.join(command)}:\n{done.stdout}{done.stderr}")
     return names
