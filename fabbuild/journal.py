@@ -59,10 +59,13 @@ class _Log:
                 return
             if self._torn:
                 data = b"\n" + data
-            self._torn = True
-            while data:
-                data = data[os.write(self._fd, data) :]
-            self._torn = False
+            rest = data
+            try:
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
+            finally:
+                written = data[: len(data) - len(rest)]
+                self._torn = not written.endswith(b"\n") if written else self._torn
 
     def close(self) -> None:
         with self._lock:
@@ -239,8 +242,8 @@ def status_line(progress: Progress) -> str:
 
 def _shortened(line: bytes) -> tuple[str, int]:
     """Give the front of a line as text, and how many bytes of it are missing."""
-    line = line.rstrip(b"\r\n") if len(line) <= WIRE_LINE else line
-    return line[:WIRE_LINE].decode("utf-8", "backslashreplace"), max(len(line) - WIRE_LINE, 0)
+    length = len(line) - line.endswith(b"\n")
+    return line[: min(length, WIRE_LINE)].decode("utf-8", "backslashreplace"), max(length - WIRE_LINE, 0)
 
 
 def _hms(seconds: float) -> str:

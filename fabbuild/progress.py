@@ -13,9 +13,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fabbuild.model import Event, Verdict
+from fabbuild.text import commit_label
 
 #: The rate is that of the last so many seconds.
 WINDOW = 300.0
+
+
+# The verdicts a result can have.
+_RESULTS = frozenset({Verdict.BUILT.value, Verdict.WARNED.value, Verdict.FAILED.value})
 
 
 class Listener(Protocol):
@@ -27,7 +32,10 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Failure:
-    """A board that failed at a commit, with the machine that says so and the first error line."""
+    """A board that failed, with the machine that says so and the first error line.
+
+    ``commit`` is what the commit is called (`text.commit_label`); empty for the current source.
+    """
 
     board: str
     commit: str
@@ -336,8 +344,9 @@ class Progress:
 
     def _phase(self, event: Event) -> None:
         machine = self._machine(event.machine)
-        machine.out, machine.reason = False, ""
         machine.phase = str(event.data.get("phase") or event.text)
+        if machine.phase != "done":
+            machine.out, machine.reason = False, ""
         machine.threads = as_int(event.data.get("threads")) or machine.threads
         if machine.phase == "done":
             machine.leave()
@@ -355,12 +364,15 @@ class Progress:
 
     def _assigned(self, event: Event) -> None:
         self._begin_building(event)
-        self._machine(event.machine).give(event.board, as_int(event.data.get("commits", 1)))
+        machine = self._machine(event.machine)
+        if not machine.out:
+            machine.give(event.board, as_int(event.data.get("commits", 1)))
 
     def _board_started(self, event: Event) -> None:
         self._begin_building(event)
         machine = self._machine(event.machine)
-        machine.slots[-1 if event.slot is None else event.slot] = event.board
+        if not machine.out:
+            machine.slots[-1 if event.slot is None else event.slot] = event.board
 
     def _begin_building(self, event: Event) -> None:
         if self._building_since is None:
@@ -370,16 +382,15 @@ class Progress:
         self._begin_building(event)
         data = event.data
         verdict = str(data.get("verdict"))
-        if verdict not in self._verdicts:
+        if verdict not in _RESULTS:
             verdict = Verdict.FAILED.value if data.get("return_code") else Verdict.BUILT.value
         self._verdicts[verdict] += 1
         self._times.append(event.time)
         while self._times[0] < event.time - self._window:
             self._times.popleft()
         if verdict == Verdict.FAILED.value:
-            self.failing.append(
-                Failure(event.board, event.commit, event.machine, str(data.get("error") or event.text))
-            )
+            error = str(data.get("error") or event.text)
+            self.failing.append(Failure(event.board, _label(event), event.machine, error))
         machine = self._machine(event.machine)
         machine.take(event.board)
         load = data.get("load_avg")
@@ -397,7 +408,7 @@ class Progress:
 
     def _not_built(self, event: Event) -> None:
         self._verdicts[Verdict.NOT_BUILT.value] += 1
-        self.unbuilt.append(Unbuilt(event.board, event.commit, event.text))
+        self.unbuilt.append(Unbuilt(event.board, _label(event), event.text))
         for machine in self._holders(event):
             if machine.forget(event.board, 1):
                 break
@@ -415,8 +426,12 @@ class Progress:
             machine.slots.clear()
 
 
+def _label(event: Event) -> str:
+    return commit_label(event.commit, event.data.get("number"))
+
+
 def as_int(value: object) -> int:
     """Read a count from an event's data: a number, or the length of what is listed; 0 for anything else."""
     if isinstance(value, (int, float)):
-        return int(value) if value == value and abs(value) < 1e18 else 0  # noqa: PLR0124 - NaN
+        return int(value) if 0 < value < 1e18 else 0
     return len(value) if isinstance(value, (list, tuple, Mapping, set, frozenset)) else 0

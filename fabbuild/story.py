@@ -70,8 +70,9 @@ def place(event: Event) -> str:
 
 
 def what_was(event: Event) -> str:
-    """Give the board, and the commit where one is known: ``rpi_4 @ 1a2b3c4d5e``."""
-    return visible(event.board) + (f" @ {commit_label(event.commit)}" if event.commit else "")
+    """Give the board, and the commit where one is known: ``rpi_4 @ 03 1a2b3c4d5e``."""
+    label = commit_label(event.commit, event.data.get("number"))
+    return visible(event.board) + (f" @ {label}" if label else "")
 
 
 def _run_start(event: Event) -> str:

@@ -7,6 +7,7 @@ functions here are pure.
 from __future__ import annotations
 
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
 
@@ -125,6 +126,22 @@ def size(number: float) -> str:
     return f"{value:.1f} TB"
 
 
-def commit_label(commit: str) -> str:
-    """Shorten a full hash to ten digits; anything else stays, made visible."""
-    return commit[:10] if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit) else visible(commit)
+def commit_label(commit: str, number: object = None) -> str:
+    """Give what a commit is called in a line: ``03 1a2b3c4d5e``; empty for the current source (number 0).
+
+    A full hash is shortened to ten digits; anything else stays, made visible.
+    """
+    label = commit[:10] if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit) else visible(commit)
+    if not isinstance(number, int):
+        return label
+    return f"{number:02} {label}".rstrip() if number else ""
+
+
+def wrapped(text: str, width: int, indent: int = 0, hang: int = 0) -> list[str]:
+    """Break one line into lines of ``width`` characters; all but the first stand ``hang`` columns further in."""
+    if indent + len(text) <= width:
+        return [" " * indent + text]
+    first, others = " " * indent, " " * (indent + hang)
+    return textwrap.wrap(
+        text, max(width, 20), initial_indent=first, subsequent_indent=others, break_on_hyphens=False
+    )

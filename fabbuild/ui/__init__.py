@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from fabbuild import text
 from fabbuild.ui.display import Display, make_display
-from fabbuild.ui.output import error, warn
-from fabbuild.ui.report import SeriesRow, print_end, print_series
+from fabbuild.ui.output import error
+from fabbuild.ui.report import print_end, print_series
 from fabbuild.ui.tables import (
     MachineOutcome,
     ProbeRow,
@@ -28,7 +28,6 @@ __all__ = [
     "Display",
     "MachineOutcome",
     "ProbeRow",
-    "SeriesRow",
     "confirm",
     "error",
     "first_error",
@@ -44,7 +43,6 @@ __all__ = [
     "stderr_line",
     "text",
     "visible",
-    "warn",
 ]
 
 first_error = text.first_error

@@ -31,6 +31,7 @@ class Display:
         self._err = err
         self._clock = clock
         self._lock = threading.RLock()
+        self._counting = threading.Lock()
         self._disabled = False
         self._open = True
         self.progress = Progress()
@@ -66,7 +67,8 @@ class Display:
     # What a kind of display fills in
 
     def _event(self, event: Event) -> None:
-        self.progress.update(event)
+        with self._counting:
+            self.progress.update(event)
 
     def _tick(self, now: float) -> None:
         pass

@@ -15,7 +15,7 @@ from rich.text import Text
 from fabbuild.model import Event, Verdict
 from fabbuild.progress import MachineProgress, Progress
 from fabbuild.story import tell
-from fabbuild.text import clock, cut, visible
+from fabbuild.text import clock, cut, visible, wrapped
 from fabbuild.ui.display import Display
 from fabbuild.ui.output import Output, console
 from fabbuild.ui.plain import Together, problem
@@ -48,6 +48,7 @@ class LiveDisplay(Display):
         super().__init__(out, err, clock)
         self._console = console(out)
         self._auto = auto_refresh
+        self._trouble: Exception | None = None
         self._together = Together(lambda line, when: self._say(line, when, "yellow"))
         self._live = Live(
             console=self._console,
@@ -84,13 +85,18 @@ class LiveDisplay(Display):
             self._live.stop()
 
     def _say(self, line: str, when: float, style: str) -> None:
-        words = Text(time.strftime("%H:%M:%S ", time.localtime(when)), style="dim", no_wrap=False)
-        words.append(line, style=style or "default")
+        stamp = time.strftime("%H:%M:%S ", time.localtime(when))
+        # What and where stands out; the words of a compiler after it are plain.
+        head = len(stamp) + (line.find(": ") if ": " in line else len(line))
+        words = Text("\n".join(wrapped(stamp + line, self._console.width, hang=len(stamp))))
+        words.stylize("dim", 0, len(stamp))
+        words.stylize(style or "default", len(stamp), min(head, len(words.plain.partition("\n")[0])))
         self._console.print(words)
 
     def _tick(self, now: float) -> None:
-        del now
-        self._together.flush()
+        if self._trouble is not None:
+            raise self._trouble
+        self._together.tick(now)
         if not self._auto and self._live.is_started:
             self._live.refresh()
 
@@ -102,9 +108,14 @@ class LiveDisplay(Display):
             self._live.stop()
 
     def _picture(self) -> RenderableType:
-        with self._lock:
-            size = self._console.size
-            return picture(self.progress, self._clock(), size.width, size.height)
+        # Called in rich's thread, which holds its lock: ours, under which we print, must not be waited for here.
+        size = self._console.size
+        try:
+            with self._counting:
+                return picture(self.progress, self._clock(), size.width, size.height)
+        except Exception as exc:  # noqa: BLE001 - a thread's traceback is nothing for the user
+            self._trouble = exc
+            return Text()
 
 
 def picture(progress: Progress, now: float, width: int, height: int) -> RenderableType:
@@ -113,7 +124,9 @@ def picture(progress: Progress, now: float, width: int, height: int) -> Renderab
     if height >= 10:
         total = max(progress.total, 1)
         ended = progress.done + progress.not_built
-        parts.append(ProgressBar(total=total, completed=ended, width=min(width, 100)))
+        bar = Table.grid()  # A bar alone does not end its line.
+        bar.add_row(ProgressBar(total=total, completed=ended, width=min(width, 100)))
+        parts.append(bar)
     rows = max(height * 2 // 3 - len(parts), 2)
     parts.append(_machines(list(progress.machines.values()), rows, width))
     return Group(*parts)
@@ -132,7 +145,7 @@ def _headline(progress: Progress, now: float, width: int) -> Text:
         parts.append((5, f"{progress.skipped} skipped", "dim"))
     parts.append((2, f"{progress.left} left", ""))
     if rate:
-        parts.append((3, f"{rate:.1f}/min", ""))
+        parts.append((3, f"{rate:.1f}/min" if rate < 100 else f"{rate:.0f}/min", ""))
     if eta:
         parts.append((2, f"{clock(eta)} to go", "bold"))
     parts.append((4, f"{clock(progress.elapsed(now))} so far", "dim"))

@@ -137,13 +137,3 @@ def error(exc: BaseException | str, *, stream: IO[str] | None = None) -> None:
     where = f"{visible(exc.machine)}: " if isinstance(exc, MachineError) and exc.machine else ""
     words = one_line(str(exc)) or (type(exc).__name__ if isinstance(exc, BaseException) else "")
     stderr(stream).line(f"fabbuild: {where}{words}")
-
-
-def warn(text: str, *, stream: IO[str] | None = None) -> None:
-    """Say on standard error what the user should know: ``fabbuild: text``."""
-    error(text, stream=stream)
-
-
-def json_out(text: str, stream: IO[str] | None = None) -> None:
-    """Write JSON to standard output."""
-    stdout(stream).line(text)

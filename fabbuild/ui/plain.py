@@ -16,6 +16,9 @@ from fabbuild.ui.output import Output
 #: Seconds between two status lines.
 STATUS_EVERY = 60.0
 
+#: Seconds for which events that come in heaps are held back at most.
+HELD_BACK = 1.0
+
 # Told in every mode: what a person has to know about the run as a whole or about a machine.
 _ALWAYS = frozenset({"machine-failed", "machine-stderr", "note", "interrupted"})
 
@@ -43,6 +46,12 @@ class Together:
             self.flush()
             self._key = key
         self._heap.setdefault(event.board, event)
+
+    def tick(self, now: float) -> None:
+        """Tell what has been held back long enough."""
+        first = next(iter(self._heap.values()), None)
+        if first is not None and now - first.time >= HELD_BACK:
+            self.flush()
 
     def flush(self) -> None:
         """Tell what is held back."""
@@ -102,12 +111,12 @@ class PlainDisplay(Display):
             if not self._quiet:
                 self._say(tell(event), event.time)
         elif event.what in _ALWAYS or (
-            not self._quiet and event.what == "phase" and event.data.get("phase") in ("ready", "done")
+            not self._quiet and event.what == "phase" and event.data.get("phase") == "ready"
         ):
             self._say(tell(event), event.time)
 
     def _tick(self, now: float) -> None:
-        self._together.flush()
+        self._together.tick(now)
         if (
             self._quiet
             or self._next_status is None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import IO
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING
 
 from fabbuild.progress import Failure, MachineShare, RunSummary
-from fabbuild.text import commit_label, count, cut, duration, names, one_line, size, visible
-from fabbuild.ui.output import Output, stdout
+from fabbuild.text import commit_label, count, cut, duration, names, one_line, size, visible, wrapped
+from fabbuild.ui.output import Output, stdout, width_of
 from fabbuild.ui.tables import _print, _table, _text
+
+if TYPE_CHECKING:
+    from fabbuild.summary import SeriesRow
 
 #: Failing boards that are shown with their error line; the others are only named.
 WITH_ERROR = 20
@@ -27,26 +29,6 @@ STATUS_WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class SeriesRow:
-    """What one commit changed against the one before it, by boards.
-
-    Attributes:
-        number: its place in the series, from 1.
-        failing: boards that fail now and did not, with their first error line.
-        warned: boards with a new warning, with that line.
-        fixed: boards that build again.
-        grown: boards whose image changed size, with the difference in bytes.
-    """
-
-    number: int
-    subject: str
-    failing: Mapping[str, str] = field(default_factory=dict)
-    warned: Mapping[str, str] = field(default_factory=dict)
-    fixed: Sequence[str] = ()
-    grown: Mapping[str, int] = field(default_factory=dict)
-
-
 def print_end(summary: RunSummary, *, json: bool = False, stream: IO[str] | None = None) -> None:
     """Print the report at the end of a run; nothing with ``json``, where the events tell it all."""
     if json:
@@ -61,7 +43,9 @@ def print_end(summary: RunSummary, *, json: bool = False, stream: IO[str] | None
     parts += [f"{lost} unfinished"] if lost else []
     there = f" ({counts.skipped} more were there already)" if counts.skipped else ""
     verb = "interrupted after" if summary.interrupted else "in"
-    out.line(f"{count(counts.total, 'result')} {verb} {duration(summary.seconds)}: {', '.join(parts)}{there}")
+    _line(
+        out, f"{count(counts.total, 'result')} {verb} {duration(summary.seconds)}: {', '.join(parts)}{there}"
+    )
     _shares(out, summary.machines)
     _failing(out, summary.failing)
     _not_built(out, summary)
@@ -72,25 +56,29 @@ def print_end(summary: RunSummary, *, json: bool = False, stream: IO[str] | None
         out.line(f"exit status {summary.exit_status}: {meaning}")
 
 
+def _line(out: Output, text: str, indent: int = 0) -> None:
+    """Print a line that may be long: broken with its next lines further in on a terminal, whole elsewhere."""
+    for part in wrapped(text, width_of(out), indent, 2):
+        out.line(part)
+
+
 def _shares(out: Output, machines: Sequence[MachineShare]) -> None:
     if not machines:
         return
     table = _table("MACHINE", ">RESULTS", ">SHARE", ">SENT", ">RECEIVED", "")
     for machine in machines:
         table.add_row(
-            _text(machine.name, "bold"),
+            _text(cut(visible(machine.name), 40), "bold"),
             _text(str(machine.done)),
             _text(f"{100 * machine.share:.0f}%"),
             _text("-" if machine.bytes_sent is None else size(machine.bytes_sent)),
             _text("-" if machine.bytes_received is None else size(machine.bytes_received)),
-            _text(
-                "out" + (f": {one_line(machine.reason)}" if machine.reason else "")
-                if machine.state == "failed"
-                else "",
-                "red",
-            ),
+            _text("out" if machine.state == "failed" else "", "red"),
         )
     _print(out, table)
+    for machine in machines:
+        if machine.state == "failed" and machine.reason:
+            _line(out, f"out: {visible(machine.name)}: {one_line(machine.reason)}")
 
 
 def _failing(out: Output, failing: Sequence[Failure]) -> None:
@@ -106,10 +94,10 @@ def _failing(out: Output, failing: Sequence[Failure]) -> None:
         more = f" and {count(len(failures) - 1, 'commit')} more" if len(failures) > 1 else ""
         where = f" on {visible(first.machine)}" if first.machine else ""
         why = f": {cut(one_line(first.error), 200)}" if first.error else ""
-        out.line(f"  {visible(board)}{at}{more}{where}{why}")
+        _line(out, f"{visible(board)}{at}{more}{where}{why}", 2)
     rest = list(boards)[WITH_ERROR:]
     if rest:
-        out.line(f"  and {names(rest, NAMED)}")
+        _line(out, f"and {names(rest, NAMED)}", 2)
 
 
 def _not_built(out: Output, summary: RunSummary) -> None:
@@ -121,7 +109,7 @@ def _not_built(out: Output, summary: RunSummary) -> None:
     out.line(f"not built: {count(len({unbuilt.board for unbuilt in summary.not_built}), 'board')}")
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
     for reason, boards in ranked[:WITH_ERROR]:
-        out.line(f"  {cut(reason, 200)}: {names(list(boards), NAMED)}")
+        _line(out, f"{cut(reason, 200)}: {names(list(boards), NAMED)}", 2)
     if len(ranked) > WITH_ERROR:
         out.line(f"  … and {count(len(ranked) - WITH_ERROR, 'reason')} more")
 
@@ -133,12 +121,13 @@ def print_series(rows: Sequence[SeriesRow], *, stream: IO[str] | None = None) ->
         out.line(f"{row.number:02}: {visible(row.subject)}")
         for mark, boards in (("+", row.failing), ("w+", row.warned)):
             for board, line in boards.items():
-                out.line(f"    {mark:2} {visible(board)}" + (f": {cut(one_line(line), 160)}" if line else ""))
+                _line(
+                    out, f"{mark:2} {visible(board)}" + (f": {cut(one_line(line), 160)}" if line else ""), 4
+                )
         if row.fixed:
-            out.line(f"       fixed: {names(row.fixed, NAMED)}")
+            _line(out, f"fixed: {names(row.fixed, NAMED)}", 7)
         sizes = [f"{visible(board)} {change:+} bytes" for board, change in row.grown.items() if change]
         if sizes:
             shown = ", ".join(sizes[:NAMED])
-            out.line(
-                f"       size: {shown}" + (f", … and {len(sizes) - NAMED} more" if len(sizes) > NAMED else "")
-            )
+            more = f", … and {len(sizes) - NAMED} more" if len(sizes) > NAMED else ""
+            _line(out, f"size: {shown}{more}", 7)
