@@ -101,7 +101,9 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
-    """Give a length of time in words, two units at most: ``12 s``, ``3 min 50 s``, ``2 h 5 min``."""
+    """Give a length of time in words, two units at most: ``0.3 s``, ``12 s``, ``3 min 50 s``, ``2 h 5 min``."""
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = max(round(seconds), 0)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     if hours:

@@ -111,7 +111,7 @@ def test_the_story_is_told_in_words(tmp_path: Path) -> None:
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines)
     assert lines[0].endswith("2 boards: 2 results to build; 2 machines: local ruru")
     assert lines[1].endswith("ruru is out: connection refused")
-    assert lines[2].endswith("rpi_4 @ 02 cccccccccc FAILED on local/1 in 3 s (attempt 2): a.c:1: error: no")
+    assert lines[2].endswith("rpi_4 @ 02 cccccccccc FAILED on local/1 in 3.0 s (attempt 2): a.c:1: error: no")
 
 
 def test_a_status_line_is_written_each_minute_and_at_the_end(tmp_path: Path) -> None:

@@ -158,8 +158,9 @@ def test_an_error_line_of_megabytes_is_cut_quickly() -> None:
 
 
 def test_lengths_of_time_and_sizes_are_told_in_words() -> None:
-    assert [duration(seconds) for seconds in (0, 59.6, 230, 7500)] == [
+    assert [duration(seconds) for seconds in (0, 0.34, 59.6, 230, 7500)] == [
         "0 s",
+        "0.3 s",
         "1 min 0 s",
         "3 min 50 s",
         "2 h 5 min",
@@ -716,7 +717,7 @@ def test_the_report_at_the_end() -> None:
 
 def test_a_good_end_is_short() -> None:
     summary = RunSummary(Counts(total=1, built=1), 3.0, "out", 0)
-    assert printed(ui.print_end, summary).splitlines() == ["1 result in 3 s: 1 built", "results: out"]
+    assert printed(ui.print_end, summary).splitlines() == ["1 result in 3.0 s: 1 built", "results: out"]
 
 
 def test_an_interrupted_run_says_so() -> None:
@@ -756,14 +757,16 @@ def test_the_report_shows_control_characters() -> None:
 def test_the_series_tells_what_each_commit_changed() -> None:
     rows = [
         SeriesRow(1, "Begin"),
-        SeriesRow(2, "Break\x1b", failing={"rpi_4": "a.c:1: error: no"}, warned={"b": "a.c:2: warning: hm"}),
+        SeriesRow(
+            2, "Break\x1b", failing={"rpi_4": "a.c:1: error: no"}, warned={"b": "a.c:2: hm", "c": "a.c:2: hm"}
+        ),
         SeriesRow(3, "Mend", fixed=["rpi_4"], grown={"b": 120, "c": -4, "d": 0}),
     ]
     assert printed(ui.print_series, rows).splitlines() == [
         "01: Begin",
         "02: Break\\x1b",
         "    +  rpi_4: a.c:1: error: no",
-        "    w+ b: a.c:2: warning: hm",
+        "    w+ b c: a.c:2: hm",
         "03: Mend",
         "       fixed: rpi_4",
         "       size: b +120 bytes, c -4 bytes",

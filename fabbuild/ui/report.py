@@ -120,10 +120,12 @@ def print_series(rows: Sequence[SeriesRow], *, stream: IO[str] | None = None) ->
     for row in rows:
         out.line(f"{row.number:02}: {visible(row.subject)}")
         for mark, boards in (("+", row.failing), ("w+", row.warned)):
+            # What one line of source does to many boards is told once.
+            alike: dict[str, list[str]] = {}
             for board, line in boards.items():
-                _line(
-                    out, f"{mark:2} {visible(board)}" + (f": {cut(one_line(line), 160)}" if line else ""), 4
-                )
+                alike.setdefault(cut(one_line(line), 160), []).append(board)
+            for line, those in alike.items():
+                _line(out, f"{mark:2} {names(those, NAMED)}" + (f": {line}" if line else ""), 4)
         if row.fixed:
             _line(out, f"fixed: {names(row.fixed, NAMED)}", 7)
         sizes = [f"{visible(board)} {change:+} bytes" for board, change in row.grown.items() if change]
