@@ -61,21 +61,16 @@ def load_yaml(path: Path) -> Item | None:
     text = _read(path)
     import yaml
 
-    reader = _Reader(path, text, yaml.SafeLoader(text))
+    reader = _Reader(path, text)
     try:
-        node = reader.loader.get_single_node()
-        return None if node is None else reader.item(node, "", 0)
+        return reader.read()
     except yaml.reader.ReaderError as exc:
-        reader.fail(
-            text.count("\n", 0, exc.position) + 1,
-            f"the character {chr(exc.character)!r} is not allowed in YAML",
-        )
+        line = text.count("\n", 0, exc.position) + 1
+        reader.fail(line, f"the character {text[exc.position]!r} is not allowed in YAML")
     except yaml.MarkedYAMLError as exc:
         reader.fail_yaml(exc)
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deep") from None
-    finally:
-        reader.loader.dispose()
 
 
 def _read(path: Path) -> str:
@@ -96,11 +91,21 @@ def _read(path: Path) -> str:
 class _Reader:
     """Turns PyYAML's nodes into items."""
 
-    def __init__(self, path: Path, text: str, loader: yaml.SafeLoader) -> None:
+    def __init__(self, path: Path, text: str) -> None:
         self.path = path
-        self.lines = text.split("\n")
-        self.loader = loader
+        self.text = text
         self.count = 0
+
+    def read(self) -> Item | None:
+        import yaml
+
+        self.loader = yaml.SafeLoader(self.text)
+        try:
+            node = self.loader.get_single_node()
+            item = None if node is None else self.item(node, "", 0)
+        finally:
+            self.loader.dispose()
+        return item if item and item.value is not None else None
 
     def fail(self, line: int, words: str) -> NoReturn:
         raise ConfigError(f"{self.path}:{line}: {words}") from None
@@ -108,7 +113,7 @@ class _Reader:
     def fail_yaml(self, exc: yaml.MarkedYAMLError) -> NoReturn:
         mark = exc.problem_mark or exc.context_mark
         line = mark.line + 1 if mark else 1
-        written = self.lines[line - 1] if line <= len(self.lines) else ""
+        written = self.text.split("\n")[line - 1] if line <= self.text.count("\n") + 1 else ""
         if "\t" in written[: len(written) - len(written.lstrip())]:
             self.fail(line, "begins with a tab; YAML is indented by spaces only")
         problem = " ".join(str(exc.problem or exc.context or "not YAML").split())
