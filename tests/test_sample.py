@@ -129,9 +129,7 @@ def test_series_does_what_it_says(sample_repo, board, incremental):
         assert ("error:" in done.stderr) == failed
         assert ("warning:" in done.stderr) == (board in sample_repo.warns.get(number, ()))
         assert bool(done.stderr) == ("error:" in done.stderr or "warning:" in done.stderr)
-        assert (board in sample_repo.mends.get(number, ())) == (
-            number - 1 in sizes and sizes[number - 1] is None
-        )
+        assert (board in sample_repo.mends.get(number, ())) == (number - 1 in sizes and sizes[number - 1] is None)
         sizes[number] = None if failed else total_size(sample_repo.path, board)
         if number > 1 and sizes[number] and sizes[number - 1]:
             grows = board in sample_repo.grows.get(number, ())
@@ -169,9 +167,7 @@ def test_commit_ids_do_not_depend_on_the_user(sample_template, tmp_path, monkeyp
 
 
 def test_repository_is_as_described(sample_template):
-    assert git(sample_template.path, "log", "--reverse", "--format=%s", "series").splitlines() == list(
-        COMMITS
-    )
+    assert git(sample_template.path, "log", "--reverse", "--format=%s", "series").splitlines() == list(COMMITS)
     assert git(sample_template.path, "rev-parse", "--abbrev-ref", "series@{upstream}") == "main"
     assert git(sample_template.path, "rev-parse", "--abbrev-ref", "HEAD") == "main"
     assert git(sample_template.path, "status", "--porcelain") == ""
@@ -362,9 +358,7 @@ def test_an_installed_package_brings_the_whole_tree(tmp_path):
     assert done.returncode == 0, done.stderr
     built = tmp_path / "lib"
     inside = {
-        path.relative_to(built).as_posix()
-        for path in (built / "fabbuild/sample").rglob("*")
-        if path.is_file()
+        path.relative_to(built).as_posix() for path in (built / "fabbuild/sample").rglob("*") if path.is_file()
     }
     on_disk = {
         path.relative_to(project).as_posix()

@@ -63,12 +63,8 @@ class Sample:
     branch: str = "series"
     boards: tuple[str, ...] = tuple(BOARDS)
     commits: tuple[str, ...] = COMMITS
-    fails: Mapping[int, tuple[str, ...]] = field(
-        default_factory=lambda: MappingProxyType({3: ("sandbox_spl",)})
-    )
-    mends: Mapping[int, tuple[str, ...]] = field(
-        default_factory=lambda: MappingProxyType({4: ("sandbox_spl",)})
-    )
+    fails: Mapping[int, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({3: ("sandbox_spl",)}))
+    mends: Mapping[int, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({4: ("sandbox_spl",)}))
     grows: Mapping[int, tuple[str, ...]] = field(
         default_factory=lambda: MappingProxyType({5: ("heron", "plover", "robin", "sandbox", "tern")})
     )
@@ -97,9 +93,7 @@ def make_sample(directory: Path) -> Sample:
             if _is_sample(directory, mark):
                 return Sample(directory)
             if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-                raise SourceError(
-                    f"{directory}: is not empty; remove it, or name another directory for the sample"
-                )
+                raise SourceError(f"{directory}: is not empty; remove it, or name another directory for the sample")
             directory.parent.mkdir(parents=True, exist_ok=True)
             # Made beside its place and then renamed, so that an interrupted run leaves no half of a repository.
             with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as temporary:
