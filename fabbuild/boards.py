@@ -28,7 +28,7 @@ import platformdirs
 
 from . import kconfig
 from .errors import SourceError
-from .git import ended, last_words
+from .git import end_group, ended, last_words
 from .maintainers import Maintainers
 from .model import Board
 from .source import Source
@@ -52,7 +52,7 @@ _Answer = dict[str, dict[str, Any]]
 _LOG = logging.getLogger(__name__)
 
 # The child's own sys.path is ours, given as words, so that it finds the same kconfiglib.
-_START = (
+_PROGRAM = (
     "import sys, runpy; p = sys.argv[1]; sys.path[:] = sys.argv[2:]; runpy.run_path(p, run_name='__main__')"
 )
 
@@ -134,8 +134,17 @@ def _ask(directory: Path, names: Sequence[str], compiler: str) -> _Answer:
     """Let a few processes evaluate the defconfigs that were written to a directory."""
     count = max(1, min(len(os.sched_getaffinity(0)), len(names) // _SHARE))
     cpp = [compiler, "-E"] if compiler else []
+    requests = [json.dumps({"names": names[i::count], "cpp": cpp}).encode() for i in range(count)]
+    processes: list[subprocess.Popen[bytes]] = []
     with ThreadPoolExecutor(count) as pool:
-        parts = list(pool.map(lambda i: _child(directory, names[i::count], cpp, compiler), range(count)))
+        try:
+            for _ in requests:
+                processes.append(_start(directory, compiler))  # noqa: PERF401 - those that did start must be known
+            parts = list(pool.map(_finish, processes, requests))
+        except BaseException:
+            for process in processes:  # Ctrl-C does not reach them, and the pool waits for them
+                end_group(process)
+            raise
     merged: _Answer = {"boards": {}, "problems": {}}
     for part in parts:
         for key, values in merged.items():
@@ -143,12 +152,10 @@ def _ask(directory: Path, names: Sequence[str], compiler: str) -> _Answer:
     return merged
 
 
-def _child(
-    directory: Path, names: Sequence[str], cpp: Sequence[str], compiler: str
-) -> dict[str, dict[str, list[str]]]:
-    program = Path(kconfig.__file__)
-    process = subprocess.Popen(
-        [sys.executable, "-c", _START, str(program), *(str(Path(p).absolute()) for p in sys.path)],
+def _start(directory: Path, compiler: str) -> subprocess.Popen[bytes]:
+    path = [str(Path(entry).absolute()) for entry in sys.path]
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, kconfig.__file__, *path],
         cwd=directory,
         env=_environment(directory, compiler),
         stdin=subprocess.PIPE,
@@ -156,8 +163,10 @@ def _child(
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
+
+
+def _finish(process: subprocess.Popen[bytes], request: bytes) -> _Answer:
     with ended(process):
-        request = json.dumps({"names": names, "cpp": cpp}).encode()
         try:
             out, err = process.communicate(request, timeout=TIMEOUT)
         except subprocess.TimeoutExpired as exc:

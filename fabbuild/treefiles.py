@@ -26,6 +26,7 @@ _LINK = b"120000"
 _SOURCE = re.compile(r'^[ \t]*o?(g?r?)source[ \t]+(?:"([^"\n]+)"|([^"\s]+))[ \t\r]*$', re.MULTILINE)
 _CALL = re.compile(r"^.*\$\(.*$", re.MULTILINE)
 _PATH = re.compile(r"[\w.+@-]+(?:/[\w.+@-]+)+")
+_IN_TREE = re.compile(r"\$\((?:srctree|objtree)\)/|\$\{srctree\}/|\$srctree/")
 _VARIABLE = re.compile(r"\$\([^()]*\)|\$\{\w+\}|\$\w+")
 
 
@@ -191,11 +192,8 @@ class TreeFiles:
             for kind, quoted, bare in _SOURCE.findall(text):
                 found.append(posixpath.join(here if "r" in kind else "", _wild(quoted or bare)))
             for line in _CALL.findall(text):
-                found += [
-                    name
-                    for name in _PATH.findall(_wild(line, ""))
-                    if name.lstrip("/").encode() in self.entries
-                ]
+                named = _PATH.findall(_IN_TREE.sub("", line))
+                found += [name for name in named if os.fsencode(name) in self.entries]
         for name in found:
             plain = posixpath.normpath(name.strip().lstrip("/"))
             if not plain.startswith("..") and plain.isprintable() and not self._is_usual(plain.encode()):
@@ -229,9 +227,8 @@ def _is_safe(path: bytes) -> bool:
     return not any(part in (b"", b".", b"..") for part in parts)
 
 
-def _wild(text: str, instead: str = "*") -> str:
-    text = re.sub(r"\$\((?:srctree|objtree)\)/|\$\{srctree\}/|\$srctree/", "", text)
-    return _VARIABLE.sub(instead, text)
+def _wild(name: str) -> str:
+    return _VARIABLE.sub("*", _IN_TREE.sub("", name))
 
 
 def _text(data: bytes) -> str:
