@@ -38,7 +38,7 @@ SANDBOX = "sandbox"
 FAMILIES: Dict[str, Sequence[str]] = {
     "aarch64": ("aarch64", "arm64"),
     "arm": ("arm", "armv7l", "armv7a", "armv7", "armv6l", "armv8l", "armv5tel"),
-    "m68k": ("m68k", "m68k-linux"),
+    "m68k": ("m68k",),
     "microblaze": ("microblaze", "microblazeel"),
     "mips": ("mips", "mipsisa32r6", "mipsel", "mips64", "mips64el"),
     "nds32": ("nds32le", "nds32"),
@@ -68,9 +68,9 @@ class ToolchainError(Exception):
 class Toolchain(NamedTuple):
     """A compiler that works.
 
-    ``prefix`` is for CROSS_COMPILE: a path and the start of a name, empty for the host's own. Where the path holds a
-    character that make or a shell could take amiss, ``prefix`` is without the path, and ``path_dir`` is a directory
-    that must stand first in PATH (else ``path_dir`` is empty).
+    ``prefix`` is for CROSS_COMPILE: a path and the start of a name, empty for the host's own. Where the path holds
+    a character that make or a shell could take amiss, ``prefix`` is without the path, and ``path_dir`` is a
+    directory that must stand first in PATH (else ``path_dir`` is empty).
     ``version`` is the first line of ``gcc --version``, ``machine`` what ``gcc -dumpmachine`` says.
     """
 
@@ -136,7 +136,7 @@ def serves(first: str) -> List[str]:
 def from_path(arch: str, value: str) -> Toolchain:
     """Make a toolchain of what a user, or a ``configure`` message, names: a prefix or the path of a gcc.
 
-    Such as ``/usr/bin/arm-linux-gnueabihf-gcc``, ``arm-linux-gnueabihf-``, ``/opt/arm/bin/arm-none-eabi-``, ``gcc``.
+    Such as ``/usr/bin/arm-linux-gnueabihf-gcc``, ``arm-linux-gnueabihf-``, ``/opt/x/bin/arm-none-eabi-``, ``gcc``.
 
     Raises:
         ToolchainError: no such file, or it does not work.

@@ -1,1 +1,125 @@
-"""Fixtures; filled by its owner."""
+"""A census of processes: what a test started must be gone when it ends, and no lock be held."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from fabbuild.worker import lock, procs, workdir
+
+#: How long what a test started may take to be gone after it, in seconds.
+PATIENCE = 8.0
+
+_MARK = "FABBUILD_CENSUS"
+
+
+def processes_holding(path: os.PathLike | str) -> dict[int, str]:
+    """Give the processes, with their command lines, that have a file open or their working directory at or below path.
+
+    This process is not counted. Processes of other users cannot be looked into.
+    """
+    real = os.path.realpath(path)
+    return {pid: command_line(pid) for pid in procs.table() if pid != os.getpid() and _holds(pid, real)}
+
+
+def lock_holders(work_dir: os.PathLike | str) -> set[int]:
+    """Give the processes that share the kernel lock of a work directory."""
+    return lock.holders(os.path.join(work_dir, workdir.LOCK), procs.table())
+
+
+def command_line(pid: int) -> str:
+    """Give a process's command line; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    proc = procs.read_proc(pid)
+    return proc is not None and proc.state not in "ZX"
+
+
+def wait_until(condition, timeout: float = PATIENCE):
+    """Wait until the function gives something true, and give that; fail the test when it does not in time."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout} s: {condition}")
+        time.sleep(0.01)
+
+
+class Census:
+    """What a test started: processes that inherited its mark, and those at work in its directories."""
+
+    def __init__(self, *paths: os.PathLike | str) -> None:
+        self.mark = uuid.uuid4().hex
+        self._paths = list(paths)
+
+    def watch(self, path: os.PathLike | str) -> None:
+        """Count also who holds something below this path, such as the work directory of a machine over SSH."""
+        self._paths.append(path)
+
+    def left(self) -> dict[int, str]:
+        """Give what is there now."""
+        wanted = f"{_MARK}={self.mark}".encode()
+        found = {pid: command_line(pid) for pid in procs.table() if pid != os.getpid() and wanted in _environ(pid)}
+        for path in self._paths:
+            found.update(processes_holding(path))
+        return found
+
+    def check(self, patience: float = PATIENCE) -> None:
+        """Fail the test when something of it is left; what is left is ended then."""
+        deadline = time.monotonic() + patience
+        left = self.left()
+        while left and time.monotonic() < deadline:
+            time.sleep(0.02)
+            left = self.left()
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass
+        if left:
+            pytest.fail(f"the test left processes behind: {left}")
+
+
+@pytest.fixture
+def census(tmp_path, monkeypatch):
+    """Fail the test when a process that it started, or one that works below its tmp_path, outlives it."""
+    taken = Census(tmp_path)
+    monkeypatch.setenv(_MARK, taken.mark)
+    yield taken
+    taken.check()
+
+
+def _environ(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _holds(pid: int, real: str) -> bool:
+    links = [f"/proc/{pid}/cwd"]
+    try:
+        links += [f"/proc/{pid}/fd/{name}" for name in os.listdir(f"/proc/{pid}/fd")]
+    except OSError:
+        return False
+    for link in links:
+        try:
+            target = os.readlink(link)
+        except OSError:
+            continue
+        if target.removesuffix(" (deleted)") == real or target.startswith(real.rstrip("/") + "/"):
+            return True
+    return False
