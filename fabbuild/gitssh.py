@@ -27,7 +27,7 @@ def url(connection: Connection, path: str) -> str:
 
 
 def environment(connection: Connection, settings: hosts.ConnectSettings) -> dict[str, str]:
-    """Give the environment that makes git use OpenSSH in the way `hosts.open_connection` logs in.
+    """Give the environment that makes git use OpenSSH in the way `login.open_connection` logs in.
 
     It never asks anything, gives up a silent machine, leaves no master process behind and adds no other keys to
     known_hosts.
@@ -91,7 +91,7 @@ def _proxy_command(connection: Connection, settings: hosts.ConnectSettings) -> s
     if isinstance(gateway, str):
         return _percent(gateway)
     inner = shlex.join(["ssh", *_arguments(gateway, settings)])
-    return f"exec {_percent(inner)} -W [%h]:%p {shlex.quote(_percent(gateway.original_host))}"
+    return f"{_percent(inner)} -W [%h]:%p {shlex.quote(_percent(gateway.original_host))}"
 
 
 def _percent(text: str) -> str:

@@ -9,20 +9,18 @@ functions, since a shell's completion loads this module at each TAB.
 from __future__ import annotations
 
 import contextlib
-import errno
 import glob
 import logging
 import os
 import re
 import shlex
-import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fabbuild.errors import ConfigError, ConnectError, HostKeyError
+from fabbuild.errors import ConfigError
 from fabbuild.hostkeys import HostKeyPolicy
 from fabbuild.parallel import fleet, on_all
 
@@ -33,12 +31,12 @@ __all__ = [
     "ConnectSettings",
     "HostText",
     "address",
-    "close_connection",
     "connection_for",
     "fabric_config",
     "fleet",
+    "is_connection",
     "on_all",
-    "open_connection",
+    "one_line",
     "policy_of",
     "prepare",
     "runtime_ssh_config",
@@ -46,9 +44,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-#: Seconds after which the kernel gives up a connection whose other end acknowledges nothing.
-DEAD_AFTER = 30
 
 
 @dataclass(frozen=True)
@@ -259,7 +254,7 @@ def _gateway_is_fabrics(connection: Connection) -> bool:
     """Tell whether Fabric made the gateway from ProxyJump; one that the user gave to the Connection stays."""
     first = str(connection.ssh_config.get("proxyjump", "")).split(",")[0]
     made = connection.derive_shorthand(first)["host"] if first else None
-    return _is_connection(connection.gateway) and connection.gateway.original_host == made
+    return is_connection(connection.gateway) and connection.gateway.original_host == made
 
 
 def prepare(connection: Connection, name: str, settings: ConnectSettings) -> None:
@@ -271,9 +266,10 @@ def prepare(connection: Connection, name: str, settings: ConnectSettings) -> Non
     if policy_of(connection) is not None:
         return
     options = connection.ssh_config
-    if not _HOST.fullmatch(connection.host) or not _USER.fullmatch(connection.user):
+    typed, host, user = connection.original_host, connection.host, connection.user
+    if not (_HOST.fullmatch(typed) and _HOST.fullmatch(host) and _USER.fullmatch(user)):
         raise ConfigError(
-            f"{name}: {connection.user}@{connection.host} is no login: mend its ssh configuration"
+            f"{name}: {user}@{host} ({typed}) is no login: mend the name, or its ssh configuration"
         )
     policy = _policy(connection, name)
     # A dict of its own: Fabric writes a host's IdentityFile into the one it was given, for the next host to find.
@@ -293,11 +289,12 @@ def prepare(connection: Connection, name: str, settings: ConnectSettings) -> Non
         connection.connect_timeout = settings.connect_timeout
     connection.forward_agent = False
     connection.client.set_missing_host_key_policy(policy)
-    if _is_connection(connection.gateway):
+    if is_connection(connection.gateway):
         prepare(connection.gateway, name, settings)
 
 
-def _is_connection(value: Any) -> bool:
+def is_connection(value: Any) -> bool:
+    """Tell a Connection from a proxy command, None and False: what a gateway may be."""
     return value is not None and hasattr(value, "open_gateway")
 
 
@@ -335,15 +332,18 @@ def _files(connection: Connection, value: str) -> list[str]:
     """Read a list of files as ssh does: quotes, ``~``, ``%d``, ``%h``, ``%r``, ``%u`` and ``none``."""
     if value.lower() == "none":
         return []
-    if '"' in value:
-        # paramiko took off one quote at either end.
-        parts = shlex.split(
-            f'"{value}"' if value.count('"') % 2 == 0 and not value.startswith('"') else value
-        )
-    else:
-        parts = value.split()
-        if not all(part.startswith(("/", "~", "%")) for part in parts):
-            parts = [value]  # one quoted name with spaces in it
+    parts = [value]
+    for text in (
+        value,
+        f'"{value}"',
+    ):  # paramiko takes off a quote at either end, also when they are not a pair
+        words = shlex.shlex(text, posix=True)
+        words.whitespace_split, words.quotes, words.escape, words.commenters = True, '"', "", ""
+        with contextlib.suppress(ValueError):
+            found = list(words)
+            if all(part.startswith(("/", "~", "%")) for part in found):
+                parts = found
+                break
     from fabric.util import get_local_user
 
     known = {"%%": "%", "%d": os.path.expanduser("~"), "%h": connection.host}  # noqa: PTH111
@@ -366,142 +366,3 @@ def address(connection: Connection) -> str:
 def one_line(exc: BaseException) -> str:
     """Give an exception's words on one line, or its type where it has none."""
     return " ".join(str(exc).split()) or type(exc).__name__
-
-
-def login_deadline(connection: Connection, settings: ConnectSettings) -> float:
-    """Seconds after which a login that has not ended is given up; each gateway adds its share."""
-    total = 2.0
-    hop: Any = connection
-    while _is_connection(hop):
-        total += 2 * (hop.connect_timeout or settings.connect_timeout) + settings.auth_timeout
-        hop = hop.gateway
-    return total
-
-
-def open_connection(connection: Connection, name: str) -> None:
-    """Open a Connection that was prepared, its gateways first. One that is open is only checked.
-
-    Raises:
-        HostKeyError: its host key, or a gateway's, is not the one on record.
-        ConnectError: it could not be reached or logged in to.
-    """
-    logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else its tracebacks go to the terminal
-    if _is_connection(connection.gateway):
-        open_connection(connection.gateway, name)
-    try:
-        connection.open()
-        policy = policy_of(connection)
-        key = connection.transport.get_remote_server_key()
-        if policy is not None and policy.accepted != key.asbytes():
-            # Opened by somebody else, or the client has keys of its own: the verdict is still ours.
-            policy.check(key.get_name(), key.asbytes())
-        _notice_death(connection)
-    except Exception as exc:
-        connection.client.close()
-        if isinstance(exc, ConnectError):
-            raise
-        raise _explain(connection, name, exc) from exc
-
-
-def _notice_death(connection: Connection) -> None:
-    connection.transport.set_keepalive(10)
-    # The keepalive's answer is not watched by paramiko; the kernel does watch whether it is acknowledged.
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        with contextlib.suppress(OSError, AttributeError):
-            connection.transport.sock.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER * 1000
-            )
-
-
-def close_connection(connection: Connection) -> None:
-    """Close a Connection and its gateways, whatever state they are in."""
-    hop: Any = connection
-    while _is_connection(hop):
-        with contextlib.suppress(Exception):
-            hop.close()
-        with contextlib.suppress(Exception):
-            hop.client.close()  # a login that has not ended is not closed by Fabric
-        hop = hop.gateway
-
-
-def _explain(connection: Connection, name: str, exc: Exception) -> ConnectError:
-    """Turn what Fabric, paramiko or the kernel said into one line: what, where, what to do next."""
-    import paramiko
-
-    where = address(connection)
-    if _is_connection(connection.gateway):
-        where += f" (through {address(connection.gateway)})"
-    text = one_line(exc)
-    timeout = connection.connect_timeout
-    number = exc.errno if isinstance(exc, OSError) else None
-    refused = f"{where} refused the connection: is sshd running there, and on that port?"
-    if isinstance(exc, paramiko.BadHostKeyException):
-        return HostKeyError(name, f"the host key of {where} is not the one the connection was given: {text}")
-    if isinstance(exc, paramiko.ssh_exception.NoValidConnectionsError):
-        numbers = {getattr(error, "errno", None) for error in exc.errors.values()}
-        if numbers == {errno.ECONNREFUSED}:
-            return ConnectError(name, refused)
-        return ConnectError(
-            name, f"{where} cannot be reached (no route to host): is the address right, the machine on?"
-        )
-    if isinstance(exc, paramiko.AuthenticationException) or "No authentication methods" in text:
-        return ConnectError(name, _login_refused(connection, where, exc))
-    if isinstance(exc, socket.gaierror):
-        if number == socket.EAI_AGAIN:
-            return ConnectError(
-                name, f"the name {connection.host} cannot be looked up now: is the network up?"
-            )
-        return ConnectError(
-            name,
-            f"there is no host named {connection.host}: correct it, or give it a HostName in ~/.ssh/config",
-        )
-    if isinstance(exc, paramiko.ChannelException):
-        return ConnectError(name, f"the gateway does not reach {where}: {exc.text}; is sshd running there?")
-    if isinstance(exc, paramiko.ProxyCommandFailure):
-        return ConnectError(
-            name, f"the ProxyCommand for {where} failed: {text}; try `ssh {connection.original_host}`"
-        )
-    if isinstance(exc, (socket.timeout, TimeoutError)) or number == errno.ETIMEDOUT:
-        return ConnectError(
-            name,
-            f"{where} does not answer (waited {timeout} s): is it on, the address right, a firewall between?",
-        )
-    if number == errno.ECONNREFUSED:
-        return ConnectError(name, refused)
-    if number in (errno.ENETUNREACH, errno.EHOSTUNREACH):
-        return ConnectError(
-            name, f"{where} cannot be reached ({text}): is the network up, the address right?"
-        )
-    if "banner" in text or "No existing session" in text:
-        return ConnectError(
-            name,
-            f"{where} takes connections but does not speak SSH (waited {timeout} s): "
-            "is the port right, is the machine frozen or overloaded?",
-        )
-    if isinstance(exc, (EOFError, ConnectionError)):
-        return ConnectError(
-            name,
-            f"{where} hung up during the login: too many connections at once (MaxStartups), or sshd was stopped?",
-        )
-    return ConnectError(name, f"{where} cannot be logged in to: {text}; try `ssh {connection.original_host}`")
-
-
-def _login_refused(connection: Connection, where: str, exc: Exception) -> str:
-    import paramiko
-
-    kwargs = connection.connect_kwargs
-    tried = []
-    files = len(kwargs.get("key_filename") or ())
-    tried.append(f"{files} key file{'' if files == 1 else 's'}")
-    if kwargs.get("allow_agent", True):
-        tried.append("the agent's keys")
-    if kwargs.get("look_for_keys", True):
-        tried.append("the usual keys in ~/.ssh")
-    if kwargs.get("password"):
-        tried.append("a password")
-    text = f"{where} refused the login of {connection.user} (tried {', '.join(tried)})"
-    if isinstance(exc, paramiko.PasswordRequiredException):
-        return f"{text}: a key needs its passphrase; load it into an agent with ssh-add"
-    if "timeout" in one_line(exc).lower():
-        return f"{where} does not answer the login of {connection.user}: is the machine frozen or overloaded?"
-    return f"{text}: try `ssh {connection.original_host}`, or bring a key there with ssh-copy-id"

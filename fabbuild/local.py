@@ -129,6 +129,7 @@ class LocalChannel:
         self._ended.wait(self.grace)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        self._ended.wait()  # seen by _watch(), which needs it unreaped
         self._process.wait()
         self._transport.forget(self)
         self._over.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -55,19 +55,14 @@ def on_all(
     else:
         keyed = {getattr(item, "name", item): item for item in items}
     pool = ThreadPoolExecutor(max_workers=max(1, min(limit, len(keyed))), thread_name_prefix="machine")
-    futures = {}
-    results: dict[Any, R | Exception] = {}
+    futures: dict[Any, Future[R]] = {}
     try:
         for key, item in keyed.items():
             futures[key] = pool.submit(function, item)
-        for key, future in futures.items():
+        for future in as_completed(futures.values()):
             error = future.exception()
-            if error is None:
-                results[key] = future.result()
-            elif isinstance(error, Exception):
-                results[key] = error
-            else:
-                raise error  # noqa: TRY301 - KeyboardInterrupt of a thread is handled as ours
+            if error is not None and not isinstance(error, Exception):
+                raise error  # noqa: TRY301 - an interruption in a thread is handled as one of ours
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         _close_all(keyed.values(), close)
@@ -75,7 +70,12 @@ def on_all(
         pool.shutdown(wait=False)
         raise
     pool.shutdown()
-    return results
+    return {key: _outcome(future) for key, future in futures.items()}
+
+
+def _outcome(future: Future[R]) -> R | Exception:
+    error = future.exception()
+    return error if isinstance(error, Exception) else future.result()
 
 
 def _close_all(items: Iterable[T], close: Callable[[T], object] | None) -> None:

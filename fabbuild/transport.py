@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fabbuild import gitssh, hosts
+from fabbuild import gitssh, hosts, login
 from fabbuild.channel import CHUNK, MAX_OUTPUT, NO_STATUS, Channel, Completed, Counted, Transport, communicate
 from fabbuild.errors import ConnectError, MachineError, WireClosed
 from fabbuild.local import LocalChannel, LocalTransport
@@ -152,9 +152,9 @@ class SshTransport(Counted):
             result: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
             over = threading.Event()
 
-            def login() -> None:
+            def log_in() -> None:
                 try:
-                    hosts.open_connection(self.connection, self.name)
+                    login.open_connection(self.connection, self.name)
                 except Exception as exc:  # noqa: BLE001 - raised in the caller's thread
                     result.put(exc)
                 else:
@@ -163,8 +163,8 @@ class SshTransport(Counted):
                     self._drop()
 
             self._pending = result
-            threading.Thread(target=login, daemon=True, name=f"login {self.name}").start()
-            deadline = hosts.login_deadline(self.connection, self.settings)
+            threading.Thread(target=log_in, daemon=True, name=f"login {self.name}").start()
+            deadline = login.deadline_of(self.connection, self.settings)
             try:
                 error = result.get(timeout=deadline)
             except queue.Empty:
@@ -238,7 +238,7 @@ class SshTransport(Counted):
         self._drop()
 
     def _drop(self) -> None:
-        hosts.close_connection(self.connection)
+        login.close_connection(self.connection)
 
 
 class _ClosedMeanwhile(Exception):  # noqa: N818 - a signal between threads, never seen outside

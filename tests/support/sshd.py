@@ -84,6 +84,11 @@ class Sshd:
         return self.directory / "work"
 
     @property
+    def home(self) -> Path:
+        """What $HOME is there, so that nobody's start files or caches play a part."""
+        return self.directory / "home"
+
+    @property
     def host_key(self) -> Path:
         """The private ed25519 host key; the public one beside it ends in ``.pub``."""
         return self.directory / "host_ed25519"
@@ -196,7 +201,7 @@ def make_sshd(
         _keygen("ed25519", user_key)
         user_key.with_name("authorized_keys").write_bytes(user_key.with_suffix(".pub").read_bytes())
     directory = base / name
-    directory.mkdir(mode=0o700)
+    (directory / "home").mkdir(mode=0o700, parents=True)
     for kind in key_types:
         _keygen(kind, directory / f"host_{kind}")
     sshd = Sshd(
@@ -220,7 +225,7 @@ MaxStartups 200
 MaxSessions 100
 UseDNS no
 LogLevel VERBOSE
-SetEnv XDG_CACHE_HOME="{directory}/cache"
+SetEnv HOME="{directory}/home" XDG_CACHE_HOME="{directory}/cache"
 """)
     with sshd.ssh_config.open("a") as config:
         config.write(f"""Host {name}

@@ -1,0 +1,593 @@
+"""Connections to real sshd: who is let in, what is refused, and how errors read."""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import fabric
+import invoke
+import pytest
+
+from fabbuild import hosts, login
+from fabbuild.errors import ConfigError, ConnectError, HostKeyError
+from fabbuild.hosts import ConnectSettings, HostText, connection_for, fleet, on_all, split_host
+from fabbuild.transport import SshTransport
+from tests.support.sshd import make_sshd
+
+QUICK = ConnectSettings(connect_timeout=1, banner_timeout=1, auth_timeout=1, channel_timeout=1)
+
+
+def context(ssh_config):
+    """What a task gets under `inv`, with another ssh configuration named for it."""
+    return invoke.Context(invoke.Config(overrides={"fabbuild": {"ssh_config": str(ssh_config)}}))
+
+
+@pytest.fixture
+def to(tmp_path):
+    """Gives an SshTransport by a host and the text of an ssh configuration; closes it afterwards."""
+    opened = []
+
+    def make(host, text, settings=None):
+        config = tmp_path / f"ssh_config{len(opened)}"
+        config.write_text(text)
+        transport = SshTransport(host, connection_for(context(config), host, settings), settings)
+        opened.append(transport)
+        return transport
+
+    yield make
+    for transport in opened:
+        transport.close()
+
+
+def section(machine, known_hosts, extra=""):
+    return f"""Host {machine.name}
+    HostName {machine.host}
+    Port {machine.port}
+    User {getpass.getuser()}
+    IdentityFile "{machine.user_key}"
+    IdentitiesOnly yes
+    GlobalKnownHostsFile /dev/null
+    UserKnownHostsFile "{known_hosts}"
+    {extra}
+"""
+
+
+@pytest.fixture
+def known_hosts(tmp_path):
+    return tmp_path / "known hosts"
+
+
+# ---- host keys on the wire
+
+
+def test_an_unknown_host_is_let_in_and_recorded(machines, to, known_hosts):
+    to("m1", section(machines[0], known_hosts)).open()
+    kind, text, _ = machines[0].host_key.with_suffix(".pub").read_text().split(None, 2)
+    assert known_hosts.read_text() == f"[127.0.0.2]:{machines[0].port} {kind} {text}\n"
+
+
+def test_a_changed_key_is_refused_before_anything_is_sent(machines, to, known_hosts):
+    machine = machines[0]
+    wrong = machines[1].host_key.with_suffix(".pub").read_text()
+    known_hosts.write_text(f"[{machine.host}]:{machine.port} {wrong}")
+    before = len(machine.log)
+    transport = to("m1", section(machine, known_hosts))
+    with pytest.raises(HostKeyError, match="line 1"):
+        transport.open()
+    assert not transport.connection.is_connected
+    time.sleep(0.2)
+    log = machine.log[before:]
+    assert "Connection from" in log
+    assert "key" not in log.lower()  # neither offered nor accepted
+    # The same verdict for git.
+    url, environment = transport.git_remote("/nowhere")
+    push = subprocess.run(
+        ["git", "ls-remote", url],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "HOST IDENTIFICATION HAS CHANGED" in push.stderr
+    assert "key" not in machine.log[before:].lower()
+
+
+def test_an_unknown_host_is_recorded_once_by_ten_threads_at_once(machines, to, known_hosts):
+    text = section(machines[0], known_hosts)
+    results = on_all([to("m1", text) for _ in range(10)], SshTransport.open)
+    assert set(results.values()) == {None}
+    ten = {number: to("m1", section(machines[1], known_hosts).replace("m2", "m1")) for number in range(10)}
+    assert set(on_all(ten, SshTransport.open).values()) == {None}
+    assert known_hosts.read_text().count("\n") == 2
+
+
+def test_a_host_known_by_its_rsa_key_only_does_not_look_unknown(tmp_path, to, known_hosts):
+    machine = make_sshd(tmp_path, "both", "127.0.0.2", key_types=("ed25519", "rsa"))
+    machine.start()
+    try:
+        rsa = (machine.directory / "host_rsa.pub").read_text()
+        line = f"[{machine.host}]:{machine.port} {rsa}"
+        known_hosts.write_text(line)
+        transport = to("both", section(machine, known_hosts))
+        transport.open()
+        assert transport.connection.transport.get_remote_server_key().get_name() == "ssh-rsa"
+        url, environment = transport.git_remote("/nowhere")
+        subprocess.run(
+            ["git", "ls-remote", url], env={**os.environ, **environment}, capture_output=True, check=False
+        )
+        assert known_hosts.read_text() == line
+        known_hosts.write_text(
+            f"[{machine.host}]:{machine.port} {machine.host_key.with_suffix('.pub').read_text()}"
+        )
+        to("both", section(machine, known_hosts)).open()
+    finally:
+        machine.kill()
+
+
+def test_strict_checking_refuses_an_unknown_host(machines, to, known_hosts):
+    transport = to("m1", section(machines[0], known_hosts, "StrictHostKeyChecking yes"))
+    with pytest.raises(HostKeyError, match="StrictHostKeyChecking"):
+        transport.open()
+    assert not known_hosts.exists()
+    assert "-oStrictHostKeyChecking=yes" in transport.git_remote("/x")[1]["GIT_SSH_COMMAND"]
+
+
+def test_a_connection_that_somebody_else_opened_is_judged_too(machines, tmp_path, known_hosts):
+    config = tmp_path / "ssh_config"
+    config.write_text(section(machines[0], known_hosts))
+    known_hosts.write_text(
+        f"[{machines[0].host}]:{machines[0].port} {machines[1].host_key.with_suffix('.pub').read_text()}"
+    )
+    connection = fabric.Connection("m1", config=fabric.Config(runtime_ssh_path=str(config)))
+    connection.open()  # Fabric lets a changed key in
+    with pytest.raises(HostKeyError):
+        SshTransport("m1", connection).open()
+    assert not connection.is_connected
+
+
+# ---- what a connection is made of
+
+
+def test_two_machines_do_not_leak_keys(machines, tmp_path):
+    for name in ("one", "two"):
+        shutil.copy(machines[0].user_key, tmp_path / name)
+    config = tmp_path / "ssh_config"
+    config.write_text(
+        f"Host one\n IdentityFile {tmp_path}/one\n ProxyJump two\nHost two\n IdentityFile {tmp_path}/two\n"
+    )
+    c = context(config)
+    fabric_c = fabric.Connection("three", config=fabric.Config(runtime_ssh_path=str(config)))
+    for given in (c, fabric_c):
+        one, two, again = (connection_for(given, host) for host in ("one", "two", "one"))
+        assert (
+            one.connect_kwargs["key_filename"] == again.connect_kwargs["key_filename"] == [f"{tmp_path}/one"]
+        )
+        assert two.connect_kwargs["key_filename"] == [f"{tmp_path}/two"]
+        assert one.gateway.connect_kwargs["key_filename"] == [f"{tmp_path}/two"]
+        assert one.config is not again.config
+    assert "key_filename" not in fabric_c.connect_kwargs
+
+
+def test_a_connection_under_inv_reads_the_ssh_configuration_of_the_user(tmp_path, monkeypatch):
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text("Host board\n HostName 10.1.2.3\n Port 2022\n User build\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    connection = connection_for(invoke.Context(), "board")
+    assert (connection.host, connection.port, connection.user) == ("10.1.2.3", 2022, "build")
+    assert connection.original_host == "board"
+    typed = connection_for(invoke.Context(), "me@board:23")
+    assert (typed.host, typed.port, typed.user) == ("10.1.2.3", 23, "me")
+    assert "-F" not in hosts.runtime_ssh_config(connection.config)
+
+
+def test_the_connection_of_a_fab_task_is_used_itself(machines):
+    config = fabric.Config(runtime_ssh_path=str(machines[0].ssh_config))
+    connection = fabric.Connection("m1", config=config)
+    assert connection_for(connection) is connection
+    other = connection_for(connection, "m2")
+    assert other.host == "127.0.0.3"
+    transport = SshTransport("m1", connection)
+    assert transport.run("echo hello", timeout=5).stdout.endswith(b"hello\n")
+    transport.close()
+    with pytest.raises(ConfigError, match="no host"):
+        connection_for(invoke.Context())
+
+
+def test_many_connections_do_not_make_the_configuration_grow(machines):
+    connection = fabric.Connection("m1", config=fabric.Config(runtime_ssh_path=str(machines[0].ssh_config)))
+    rules = len(connection.config.base_ssh_config._config)
+    for _ in range(5):
+        assert len(connection_for(connection, "m2").config.base_ssh_config._config) == rules
+    assert len(connection.config.base_ssh_config._config) == rules
+
+
+def test_everything_has_a_time_limit_and_the_agent_stays_here(tmp_path):
+    config = tmp_path / "c"
+    config.write_text(
+        "Host slow\n ConnectTimeout 3\nHost *\n ForwardAgent $SSH_AUTH_SOCK\n IdentitiesOnly yes\n"
+    )
+    slow, other = (connection_for(context(config), host) for host in ("slow", "other"))
+    assert (slow.connect_timeout, other.connect_timeout) == (3, 10)
+    for connection in (slow, other):
+        assert connection.forward_agent is False
+        wanted = {"banner_timeout": 10, "auth_timeout": 15, "channel_timeout": 20}
+        wanted.update(allow_agent=False, look_for_keys=False)
+        assert wanted.items() <= connection.connect_kwargs.items()
+
+
+def test_an_identity_file_that_is_not_there_is_passed_over(machines, to, known_hosts):
+    extra = "IdentityFile /no/such/key\n IdentityFile none"
+    to("m1", section(machines[0], known_hosts, extra)).open()
+
+
+@pytest.mark.parametrize(
+    ("value", "files"),
+    [
+        ("/a /b", ["/a", "/b"]),
+        ('"/a b"', ["/a b"]),
+        ('"/a b" "/c d"', ["/a b", "/c d"]),
+        ('/x "/c d"', ["/x", "/c d"]),
+        ("none", []),
+        ("/keys/%h-%p-%%", ["/keys/box-2222-%"]),
+    ],
+)
+def test_known_hosts_files_are_named_as_in_ssh_config(tmp_path, value, files):
+    config = tmp_path / "c"
+    config.write_text(f"Host box\n Port 2222\n UserKnownHostsFile {value}\n GlobalKnownHostsFile none\n")
+    policy = hosts.policy_of(connection_for(context(config), "box"))
+    assert list(policy.user_files) == files
+    assert policy.system_files == ()
+
+
+def test_include_is_warned_about_once_and_only_where_it_names_something(tmp_path, caplog):
+    config = tmp_path / "c"
+    config.write_text(f"Include {tmp_path}/more*\nHost x\n")
+    with caplog.at_level(logging.WARNING):
+        connection_for(context(config), "x")
+        assert not caplog.records
+        (tmp_path / "more.conf").write_text("Host y\n")
+        connection_for(context(config), "x")
+        connection_for(context(config), "x")
+    assert [str(config) in record.getMessage() for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("text", [None, "Port many\n", "nonsense\n"])
+def test_an_ssh_configuration_that_cannot_be_used_is_named(tmp_path, text):
+    config = tmp_path / "c"
+    if text is not None:
+        config.write_text(text)
+    with pytest.raises(ConfigError, match=r"ssh configuration") as caught:
+        connection_for(context(config), "x")
+    assert "\n" not in str(caught.value)
+
+
+# ---- what is a host
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("box", HostText("box")),
+        ("me@box.lab:2222", HostText("box.lab", "me", 2222)),
+        ("::1", HostText("::1")),
+        ("me@[fe80::1%eth0]:22", HostText("fe80::1%eth0", "me", 22)),
+        ("[::1]", HostText("::1")),
+        ("under_score", HostText("under_score")),
+    ],
+)
+def test_a_host_is_taken_apart(text, parts):
+    assert split_host(text) == parts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-oProxyCommand=touch${IFS}x",
+        "me@-oProxyCommand=x",
+        "-l@box",
+        "",
+        "@box",
+        "box:",
+        "box:0",
+        "box:65536",
+        "box:ssh",
+        "a b",
+        "box\n",
+        "box;id",
+        "$(id)",
+        "[::1",
+        "a/b",
+        "box:22:23x y",
+    ],
+)
+def test_what_ssh_or_a_shell_would_take_for_something_else_is_no_host(text):
+    with pytest.raises(ConfigError, match="not a host"):
+        split_host(text)
+
+
+@pytest.mark.parametrize("line", ["HostName -oProxyCommand=x", "User -oProxyCommand=x"])
+def test_the_ssh_configuration_cannot_smuggle_an_option_in(tmp_path, line):
+    config = tmp_path / "c"
+    config.write_text(f"Host x\n {line}\n")
+    with pytest.raises(ConfigError):
+        connection_for(context(config), "x")
+
+
+def test_a_name_that_fab_was_given_is_no_option_either():
+    with pytest.raises(ConfigError):
+        connection_for(
+            fabric.Connection("-oProxyCommand=x", config=fabric.Config(overrides={"load_ssh_configs": False}))
+        )
+
+
+# ---- machines that cannot be reached
+
+
+def refused(transport):
+    start = time.monotonic()
+    with pytest.raises(ConnectError) as caught:
+        transport.open()
+    text = str(caught.value)
+    assert "\n" not in text
+    return text, time.monotonic() - start
+
+
+def test_a_dead_host_is_refused_quickly(machines, to, known_hosts):
+    machine = machines[1]
+    machine.kill()
+    text, seconds = refused(to("m2", section(machine, known_hosts)))
+    assert f"{machine.host}:{machine.port} refused the connection" in text
+    assert seconds < 1
+
+
+def test_a_host_that_takes_tcp_and_never_speaks_times_out(to):
+    with socket.create_server(("127.0.0.2", 0)) as silent:
+        port = silent.getsockname()[1]
+        text, seconds = refused(to(f"127.0.0.2:{port}", "", QUICK))
+    assert f"127.0.0.2:{port} takes connections but does not speak SSH" in text
+    assert seconds < 5
+
+
+def test_a_host_that_hangs_up_is_told_apart(to):
+    with socket.create_server(("127.0.0.2", 0)) as server:
+        thread = threading.Thread(target=lambda: server.accept()[0].close())  # noqa: PLW0108
+        thread.start()
+        text, seconds = refused(to(f"127.0.0.2:{server.getsockname()[1]}", "", QUICK))
+        thread.join()
+    assert "127.0.0.2" in text
+    assert seconds < 5
+
+
+def test_a_frozen_sshd_times_out(machines, to, known_hosts):
+    machines[2].freeze()
+    text, seconds = refused(to("m3", section(machines[2], known_hosts), QUICK))
+    assert "does not speak SSH" in text
+    assert seconds < 6
+
+
+def test_an_unknown_name_is_named(to):
+    text, _ = refused(to("no-such-machine.invalid", ""))
+    assert "no-such-machine.invalid" in text
+    assert "HostName" in text or "looked up" in text
+
+
+def test_a_refused_login_counts_keys_and_tells_no_paths(machines, to, known_hosts, tmp_path):
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
+    text = section(machines[0], known_hosts).replace(str(machines[0].user_key), str(tmp_path / "other"))
+    message, _ = refused(to("m1", text))
+    assert "refused the login of" in message
+    assert "1 key file)" in message
+    assert str(tmp_path) not in message
+
+
+def test_a_login_can_be_called_off_from_another_thread(to):
+    with socket.create_server(("127.0.0.2", 0)) as silent:
+        transport = to(f"127.0.0.2:{silent.getsockname()[1]}", "")
+        threading.Timer(0.2, transport.close).start()
+        text, seconds = refused(transport)
+    assert "closed" in text
+    assert seconds < 2
+
+
+# ---- gateways
+
+
+def test_a_machine_behind_a_gateway_is_reached_and_both_keys_are_recorded(machines, to, known_hosts):
+    text = section(machines[0], known_hosts) + section(machines[1], known_hosts, "ProxyJump m1")
+    transport = to("m2", text)
+    before = len(machines[0].log)
+    assert transport.run("echo $SSH_CONNECTION", timeout=10).stdout.split()[2:] == [
+        b"127.0.0.3",
+        str(machines[1].port).encode(),
+    ]
+    assert "Accepted publickey" in machines[0].log[before:]
+    assert known_hosts.read_text().count("\n") == 2
+    transport.close()
+    assert not transport.connection.gateway.is_connected
+
+
+def test_several_gateways_are_visited_in_order(machines, to, known_hosts):
+    text = "".join(section(machine, known_hosts) for machine in machines[:2])
+    text += section(machines[2], known_hosts, "ProxyJump m1,m2")
+    transport = to("m3", text)
+    assert transport.connection.gateway.original_host == "m2"
+    assert transport.connection.gateway.gateway.original_host == "m1"
+    assert transport.run("echo hi", timeout=10).stdout == b"hi\n"
+
+
+def test_git_goes_through_the_gateway_under_the_same_policy(machines, to, known_hosts, tmp_path):
+    text = section(machines[0], known_hosts) + section(machines[1], known_hosts, "ProxyJump m1")
+    repo = tmp_path / "bare repo"
+    subprocess.run(["git", "init", "-q", "--bare", repo], check=True)
+    url, environment = to("m2", text).git_remote(str(repo))
+    listed = subprocess.run(
+        ["git", "ls-remote", url],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert listed.returncode == 0, listed.stderr
+    assert known_hosts.read_text().count("\n") == 2  # unknown both of them, and nobody was asked
+
+
+def test_a_changed_key_of_the_gateway_is_refused(machines, to, known_hosts):
+    known_hosts.write_text(
+        f"[{machines[0].host}]:{machines[0].port} {machines[2].host_key.with_suffix('.pub').read_text()}"
+    )
+    text = section(machines[0], known_hosts) + section(machines[1], known_hosts, "ProxyJump m1")
+    with pytest.raises(HostKeyError, match=f"127.0.0.2:{machines[0].port} has changed"):
+        to("m2", text).open()
+
+
+def test_proxyjump_none_is_no_host(machines, to, known_hosts, tmp_path):
+    text = section(machines[0], known_hosts, "ProxyJump none") + "Host *\n ProxyJump m2\n"
+    to("m1", text).open()
+    config = tmp_path / "ssh_config_fab"
+    config.write_text(text)
+    connection = fabric.Connection("m1", config=fabric.Config(runtime_ssh_path=str(config)))
+    transport = SshTransport("m1", connection_for(connection))
+    transport.open()
+    transport.close()
+
+
+def test_a_gateway_that_a_wildcard_gives_to_itself_is_reached_directly(machines, to, known_hosts):
+    text = "".join(section(machine, known_hosts) for machine in machines[:2]) + "Host *\n ProxyJump m1\n"
+    assert not to("m1", text).connection.gateway
+    assert to("m2", text).run("echo hi", timeout=10).stdout == b"hi\n"
+
+
+def test_a_machine_that_its_gateway_does_not_reach_is_named_with_it(machines, to, known_hosts):
+    machines[1].kill()
+    text = section(machines[0], known_hosts) + section(machines[1], known_hosts, "ProxyJump m1")
+    message, _ = refused(to("m2", text))
+    assert f"the gateway does not reach 127.0.0.3:{machines[1].port}" in message
+    assert f"through 127.0.0.2:{machines[0].port}" in message
+
+
+# ---- all at once
+
+
+def test_results_stand_under_their_keys_in_the_order_given():
+    def work(number):
+        time.sleep(0.05 * (3 - number))
+        if number == 1:
+            raise ConnectError("b", "dead")
+        return number * 10
+
+    results = on_all({"a": 0, "b": 1, "c": 2}, work)
+    assert list(results) == ["a", "b", "c"]
+    assert (results["a"], results["c"]) == (0, 20)
+    assert isinstance(results["b"], ConnectError)
+    assert on_all([], work) == {}
+
+
+def test_no_more_than_the_limit_run_at_once():
+    running, most, lock = [0], [0], threading.Lock()
+
+    def work(_):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.02)
+        with lock:
+            running[0] -= 1
+
+    on_all(range(12), work, limit=3)
+    assert most[0] == 3
+
+
+def test_two_names_for_one_machine_are_two_members(machines):
+    c = context(machines[0].ssh_config)
+    connections = {"a": connection_for(c, "m1", name="a"), "b": connection_for(c, "m1", name="b")}
+    group = fleet(connections)
+    results = on_all(
+        {name: SshTransport(name, one) for name, one in connections.items()}, lambda t: t.open() or t.name
+    )
+    assert results == {"a": "a", "b": "b"}
+    assert len(group) == 2
+    group.close()
+    assert not any(connection.is_connected for connection in connections.values())
+
+
+def test_an_interruption_closes_everything_and_comes_back_at_once(machines, known_hosts, to):
+    transports = [to(machine.name, section(machine, known_hosts)) for machine in machines]
+    channels = []
+
+    def wait_for_ever(transport):
+        channel = transport.spawn("exec sleep 10")
+        channels.append(channel)
+        if len(channels) == 3:
+            raise KeyboardInterrupt
+        return channel.recv()
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        on_all(transports, wait_for_ever)
+    assert time.monotonic() - start < 4
+    assert not any(transport.connection.is_connected for transport in transports)
+
+
+CTRL_C = """
+import os, signal, sys, threading, time
+import invoke
+from fabbuild.hosts import connection_for, on_all
+from fabbuild.transport import SshTransport
+c = invoke.Context(invoke.Config(overrides={"fabbuild": {"ssh_config": sys.argv[1]}}))
+transports = [SshTransport(name, connection_for(c, name)) for name in ("m1", "m2", "m3")]
+on_all(transports, SshTransport.open)
+threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+start = time.monotonic()
+try:
+    on_all(transports, lambda transport: transport.run("sleep 10", timeout=900))
+except KeyboardInterrupt:
+    print("back after", time.monotonic() - start)
+"""
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_ctrl_c_comes_back_at_once_even_from_frozen_machines(machines, tmp_path, frozen):
+    script = tmp_path / "ctrl_c.py"
+    script.write_text(CTRL_C)
+    package = str(Path(hosts.__file__).parent.parent)
+    process = subprocess.Popen(
+        [sys.executable, script, machines[0].ssh_config],
+        env={**os.environ, "PYTHONPATH": package},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if frozen:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not all(machine.sessions() for machine in machines):
+            time.sleep(0.01)
+        time.sleep(0.3)
+        machines[1].freeze()
+    start = time.monotonic()
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert float(out.split()[-1]) < 2
+    assert time.monotonic() - start < 6
+
+
+def test_closing_ends_a_connection_in_any_state(to):
+    transport = to("127.0.0.2:1", "")
+    transport.close()
+    login.close_connection(transport.connection)
+    transport.close()
+
+
+def test_a_key_on_record_is_base64_of_what_the_server_showed(machines, to, known_hosts):
+    transport = to("m1", section(machines[0], known_hosts))
+    transport.open()
+    shown = transport.connection.transport.get_remote_server_key().asbytes()
+    assert base64.b64decode(known_hosts.read_text().split()[2]) == shown
