@@ -158,9 +158,7 @@ class HostKeyPolicy:
 
         self.accepted = None
         transport = paramiko.Transport(sock, **kwargs)
-        kinds = {
-            entry.kind for entry in self._entries(self.name) or self._entries(self._bare) if not entry.revoked
-        }
+        kinds = {entry.kind for entry in self._entries(self.name) or self._entries(self._bare) if not entry.revoked}
         options = transport.get_security_options()
 
         def on_record(algorithm: str) -> bool:

@@ -268,9 +268,7 @@ def prepare(connection: Connection, name: str, settings: ConnectSettings) -> Non
     options = connection.ssh_config
     typed, host, user = connection.original_host, connection.host, connection.user
     if not (_HOST.fullmatch(typed) and _HOST.fullmatch(host) and _USER.fullmatch(user)):
-        raise ConfigError(
-            f"{name}: {user}@{host} ({typed}) is no login: mend the name, or its ssh configuration"
-        )
+        raise ConfigError(f"{name}: {user}@{host} ({typed}) is no login: mend the name, or its ssh configuration")
     policy = _policy(connection, name)
     # A dict of its own: Fabric writes a host's IdentityFile into the one it was given, for the next host to find.
     kwargs = dict(connection.connect_kwargs)
@@ -316,9 +314,7 @@ def _policy(connection: Connection, name: str) -> HostKeyPolicy:
         connection.host,
         int(connection.port),
         alias=options.get("hostkeyalias", ""),
-        user_files=_files(
-            connection, options.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")
-        ),
+        user_files=_files(connection, options.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")),
         system_files=_files(
             connection,
             options.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"),

@@ -14,6 +14,9 @@ from fabbuild.hosts import ConnectSettings, address, is_connection, one_line, po
 if TYPE_CHECKING:
     from fabric import Connection
 
+# Else paramiko's tracebacks go to the terminal; what fails here is told by our own errors.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
 #: Seconds after which the kernel gives up a connection whose other end acknowledges nothing.
 DEAD_AFTER = 30
 
@@ -35,7 +38,6 @@ def open_connection(connection: Connection, name: str) -> None:
         HostKeyError: its host key, or a gateway's, is not the one on record.
         ConnectError: it could not be reached or logged in to.
     """
-    logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else its tracebacks go to the terminal
     if is_connection(connection.gateway):
         open_connection(connection.gateway, name)
     try:
@@ -58,9 +60,7 @@ def _notice_death(connection: Connection) -> None:
     # The keepalive's answer is not watched by paramiko; the kernel does watch whether it is acknowledged.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         with contextlib.suppress(OSError, AttributeError):
-            connection.transport.sock.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER * 1000
-            )
+            connection.transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER * 1000)
 
 
 def close_connection(connection: Connection) -> None:
@@ -98,9 +98,7 @@ def _explain(connection: Connection, name: str, exc: Exception) -> ConnectError:
         return ConnectError(name, _login_refused(connection, where, exc))
     if isinstance(exc, socket.gaierror):
         if number == socket.EAI_AGAIN:
-            return ConnectError(
-                name, f"the name {connection.host} cannot be looked up now: is the network up?"
-            )
+            return ConnectError(name, f"the name {connection.host} cannot be looked up now: is the network up?")
         return ConnectError(
             name,
             f"there is no host named {connection.host}: correct it, or give it a HostName in ~/.ssh/config",
@@ -119,9 +117,7 @@ def _explain(connection: Connection, name: str, exc: Exception) -> ConnectError:
     if number == errno.ECONNREFUSED:
         return ConnectError(name, refused)
     if number in (errno.ENETUNREACH, errno.EHOSTUNREACH):
-        return ConnectError(
-            name, f"{where} cannot be reached ({text}): is the network up, the address right?"
-        )
+        return ConnectError(name, f"{where} cannot be reached ({text}): is the network up, the address right?")
     if "banner" in text or "No existing session" in text:
         return ConnectError(
             name,

@@ -70,12 +70,11 @@ def on_all(
         pool.shutdown(wait=False)
         raise
     pool.shutdown()
-    return {key: _outcome(future) for key, future in futures.items()}
-
-
-def _outcome(future: Future[R]) -> R | Exception:
-    error = future.exception()
-    return error if isinstance(error, Exception) else future.result()
+    results: dict[Any, R | Exception] = {}
+    for key, future in futures.items():
+        error = future.exception()
+        results[key] = error if isinstance(error, Exception) else future.result()
+    return results
 
 
 def _close_all(items: Iterable[T], close: Callable[[T], object] | None) -> None:

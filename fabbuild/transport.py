@@ -48,8 +48,7 @@ def wrap(command: str) -> str:
     if _HARMLESS.fullmatch(command):
         return f"exec sh -c {shlex.quote(command)}"
     text = "".join(
-        char if char.isascii() and (char.isalnum() or char in " _./:=,@+-") else _octal(char)
-        for char in command
+        char if char.isascii() and (char.isalnum() or char in " _./:=,@+-") else _octal(char) for char in command
     )
     return f"exec sh -c 'eval \"$(printf %b \"$1\")\"' sh '{text}'"
 
@@ -135,9 +134,7 @@ class SshTransport(Counted):
     and `open` connects again.
     """
 
-    def __init__(
-        self, name: str, connection: Connection, settings: hosts.ConnectSettings | None = None
-    ) -> None:
+    def __init__(self, name: str, connection: Connection, settings: hosts.ConnectSettings | None = None) -> None:
         super().__init__(name)
         self.connection = connection
         self.settings = settings or hosts.ConnectSettings()

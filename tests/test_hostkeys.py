@@ -83,18 +83,14 @@ def test_names_hashed_by_ssh_keygen_are_found(known_hosts, keys):
 def test_a_name_we_hash_is_found_by_ssh_keygen(known_hosts, keys):
     check(policy(known_hosts, port=2222, hashed=True), keys["ed1"])
     assert "box" not in known_hosts.read_text()
-    found = subprocess.run(
-        ["ssh-keygen", "-F", "[box]:2222", "-f", known_hosts], capture_output=True, check=True
-    )
+    found = subprocess.run(["ssh-keygen", "-F", "[box]:2222", "-f", known_hosts], capture_output=True, check=True)
     assert keys["ed1"][1].encode() in found.stdout
     assert hash_name("x") != hash_name("x")
 
 
 def test_fingerprints_are_those_of_ssh_keygen(known_hosts, keys):
     known_hosts.write_text(f"box {keys['ec1'][0]} {keys['ec1'][1]}\n")
-    shown = subprocess.run(
-        ["ssh-keygen", "-l", "-f", known_hosts], capture_output=True, text=True, check=True
-    )
+    shown = subprocess.run(["ssh-keygen", "-l", "-f", known_hosts], capture_output=True, text=True, check=True)
     assert fingerprint(keys["ec1"][2]) in shown.stdout
 
 

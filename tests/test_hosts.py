@@ -169,9 +169,7 @@ def test_two_machines_do_not_leak_keys(machines, tmp_path):
     fabric_c = fabric.Connection("three", config=fabric.Config(runtime_ssh_path=str(config)))
     for given in (c, fabric_c):
         one, two, again = (connection_for(given, host) for host in ("one", "two", "one"))
-        assert (
-            one.connect_kwargs["key_filename"] == again.connect_kwargs["key_filename"] == [f"{tmp_path}/one"]
-        )
+        assert one.connect_kwargs["key_filename"] == again.connect_kwargs["key_filename"] == [f"{tmp_path}/one"]
         assert two.connect_kwargs["key_filename"] == [f"{tmp_path}/two"]
         assert one.gateway.connect_kwargs["key_filename"] == [f"{tmp_path}/two"]
         assert one.config is not again.config
@@ -213,9 +211,7 @@ def test_many_connections_do_not_make_the_configuration_grow(machines):
 
 def test_everything_has_a_time_limit_and_the_agent_stays_here(tmp_path):
     config = tmp_path / "c"
-    config.write_text(
-        "Host slow\n ConnectTimeout 3\nHost *\n ForwardAgent $SSH_AUTH_SOCK\n IdentitiesOnly yes\n"
-    )
+    config.write_text("Host slow\n ConnectTimeout 3\nHost *\n ForwardAgent $SSH_AUTH_SOCK\n IdentitiesOnly yes\n")
     slow, other = (connection_for(context(config), host) for host in ("slow", "other"))
     assert (slow.connect_timeout, other.connect_timeout) == (3, 10)
     for connection in (slow, other):
@@ -439,6 +435,21 @@ def test_git_goes_through_the_gateway_under_the_same_policy(machines, to, known_
     )
     assert listed.returncode == 0, listed.stderr
     assert known_hosts.read_text().count("\n") == 2  # unknown both of them, and nobody was asked
+
+
+def test_a_proxy_command_is_a_way_too_also_for_git(machines, to, known_hosts, tmp_path):
+    config = tmp_path / "for_the_proxy"
+    config.write_text(section(machines[0], known_hosts))
+    proxy = f"ProxyCommand ssh -F {config} -oStrictHostKeyChecking=accept-new -W %h:%p m1"
+    transport = to("m2", section(machines[1], known_hosts, proxy))
+    assert transport.run("echo hi", timeout=10).stdout == b"hi\n"
+    transport.close()
+    url, environment = transport.git_remote(str(tmp_path / "none.git"))
+    listed = subprocess.run(
+        ["git", "ls-remote", url], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert "none.git" in listed.stderr  # said by git there
+    assert known_hosts.read_text().count("\n") == 2
 
 
 def test_a_changed_key_of_the_gateway_is_refused(machines, to, known_hosts):
