@@ -111,7 +111,10 @@ class LocalChannel:
                     stream.close()
             os.close(self._wake)
             os.close(self._waker)
-        threading.Thread(target=self._reap, daemon=True, name=f"reap {self.pid}").start()
+        try:
+            threading.Thread(target=self._reap, daemon=True, name=f"reap {self.pid}").start()
+        except RuntimeError:  # the interpreter ends: no more threads
+            self._reap()
 
     def finish(self) -> None:
         """Close it and wait until its group has ended, which takes `grace` at most."""

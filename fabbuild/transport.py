@@ -116,7 +116,11 @@ class SshChannel:
     def close(self) -> None:
         """See `Channel.close`. Where the network no longer takes the goodbye, the connection is dropped."""
         goodbye = threading.Thread(target=self._close, daemon=True)
-        goodbye.start()
+        try:
+            goodbye.start()
+        except RuntimeError:  # the interpreter ends: no more threads
+            self._ssh.close()
+            return
         goodbye.join(GOODBYE)
         if goodbye.is_alive():
             # Somebody sits in a full socket. Only its end frees them.

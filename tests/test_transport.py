@@ -235,6 +235,20 @@ def test_closing_the_transport_frees_who_reads_its_channels(way):
     way.close()
 
 
+def test_closing_works_while_the_interpreter_ends_and_starts_no_threads(way, monkeypatch):
+    channel = way.spawn("exec cat")
+    out = Reader(channel.recv)
+    time.sleep(0.1)
+
+    def no_more(_):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+    channel.close()
+    way.close()
+    assert out.all(5) == b""
+
+
 def test_sending_to_a_command_that_has_ended_says_so(way):
     channel = way.spawn("exit 3")
     assert channel.exit_status(5) == 3
