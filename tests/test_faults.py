@@ -1,0 +1,240 @@
+"""What must not cost a result: killed workers, dead machines, two bosses, Ctrl-C, a closed terminal."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from fabbuild.worker import lock, procs, workdir
+from tests.support.census import lock_holders, wait_until
+
+SLOW_MAKE = """#!/bin/sh
+# A slow machine: every make takes a moment before it does its work.
+sleep {seconds}
+exec {make} "$@"
+"""
+
+
+def slow_make(directory, seconds):
+    """Make a directory with a `make` that is slow, for a machine's PATH."""
+    import shutil
+
+    directory.mkdir(exist_ok=True)
+    tool = directory / "make"
+    tool.write_text(SLOW_MAKE.format(seconds=seconds, make=shutil.which("make")))
+    tool.chmod(0o755)
+    return {"PATH": f"{directory}:{os.environ['PATH']}"}
+
+
+def worker_of(server):
+    """The pid of the worker on a machine: the holder of the lock that is not the supervisor."""
+    holders = lock_holders(server.work_dir) if server.work_dir.exists() else set()
+    for pid in holders:
+        try:
+            command = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0")
+        except OSError:
+            continue
+        if any(part.endswith(b".pyz") for part in command) and b"supervise" not in command:
+            return pid
+    return None
+
+
+def building(server):
+    """Whether a make runs on a machine now."""
+    table = procs.table()
+    for pid in lock.holders(str(server.work_dir / workdir.LOCK), table):
+        try:
+            command = open(f"/proc/{pid}/cmdline", "rb").read()
+        except OSError:
+            continue
+        if b"make" in command.split(b"\0")[0] or b"/make\0" in command:
+            return pid
+    return None
+
+
+def finish(process, timeout=60):
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def test_a_killed_worker_costs_no_board(ssh_farm, tmp_path):
+    ssh_farm.machines(*ssh_farm.servers, max_boards=1, env=slow_make(tmp_path / "slow", 0.2))
+    process = ssh_farm.start(
+        "build", "--source", str(ssh_farm.source), "--output", str(ssh_farm.output), "--branch", "series",
+        "--exclude", "osprey",
+    )  # fmt: skip
+    victim = ssh_farm.servers[0]
+    wait_until(lambda: building(victim), 40)
+    os.kill(worker_of(victim), signal.SIGKILL)
+    wait_until(lambda: not lock_holders(victim.work_dir), 10)
+    status, out, err = finish(process)
+    assert status == 100, (out, err)
+    assert len(ssh_farm.results("series")) == 9 * 6
+    what = [event["what"] for event in ssh_farm.journal("series")]
+    assert "machine-failed" in what
+    assert "requeued" in what
+    assert what.count("result") == 9 * 6
+
+
+def test_when_the_only_machine_dies_the_rest_is_not_built_and_said_so(ssh_farm, tmp_path):
+    ssh_farm.machines(ssh_farm.servers[0], max_boards=1, env=slow_make(tmp_path / "slow", 0.2))
+    process = ssh_farm.start(
+        "build", "--source", str(ssh_farm.source), "--output", str(ssh_farm.output), "--branch", "series",
+        "--boards", "arm,sandbox",
+    )  # fmt: skip
+    wait_until(lambda: len(ssh_farm.results("series")) >= 2, 40)
+    ssh_farm.servers[0].kill(everything=True)
+    status, out, err = finish(process)
+    assert status == 102, (out, err)
+    done = len(ssh_farm.results("series"))
+    (end,) = [event for event in ssh_farm.journal("series") if event["what"] == "run-end"]
+    counts = end["data"]["counts"]
+    assert counts["built"] + counts["warned"] + counts["failed"] == done
+    assert counts["not_built"] == 7 * 6 - done
+    assert "no machine left: m1" in out
+    # What is there counts, and only the rest is built when the machine is back.
+    ssh_farm.servers[0].start()
+    ssh_farm.machines(ssh_farm.servers[0])
+    again = ssh_farm.build("--branch", "series", "--boards", "arm,sandbox")
+    assert again.status == 100, again
+    assert len(ssh_farm.results("series")) == 7 * 6
+    ends = [event for event in ssh_farm.journal("series") if event["what"] == "run-end"]
+    assert ends[-1]["data"]["counts"]["skipped"] == done
+
+
+def test_no_machine_at_all_is_said_plainly(ssh_farm):
+    for server in ssh_farm.servers:
+        server.kill()
+    ended = ssh_farm.build("--only", "sandbox")
+    assert ended.status == 102, ended
+    assert "refused" in ended.out
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_build_keeps_what_is_there_and_frees_the_machines(ssh_farm, tmp_path, census, number):
+    ssh_farm.machines(*ssh_farm.servers, max_boards=1, env=slow_make(tmp_path / "slow", 0.3))
+    process = ssh_farm.start(
+        "build", "--source", str(ssh_farm.source), "--output", str(ssh_farm.output), "--branch", "series",
+        "--exclude", "osprey",
+    )  # fmt: skip
+    wait_until(lambda: len(ssh_farm.results("series")) >= 2, 40)
+    begin = time.monotonic()
+    os.kill(process.pid, number)
+    status, out, err = finish(process)
+    assert status == 130, (out, err)
+    assert time.monotonic() - begin < 30  # not a speed: the promise that it does not wait for the builds
+    assert "Traceback" not in err
+    assert "interrupted" in out
+    census.check()
+    for server in ssh_farm.servers:
+        assert not lock_holders(server.work_dir)
+    done = len(ssh_farm.results("series"))
+    ssh_farm.machines(*ssh_farm.servers)
+    again = ssh_farm.build("--branch", "series", "--exclude", "osprey")
+    assert again.status == 100, again
+    ends = [event for event in ssh_farm.journal("series") if event["what"] == "run-end"]
+    assert ends[-1]["data"]["counts"]["skipped"] == done
+
+
+def test_a_killed_boss_leaves_nothing_on_the_machines(ssh_farm, tmp_path, census):
+    ssh_farm.machines(*ssh_farm.servers, max_boards=1, env=slow_make(tmp_path / "slow", 0.3))
+    process = ssh_farm.start(
+        "build", "--source", str(ssh_farm.source), "--output", str(ssh_farm.output), "--branch", "series",
+        "--exclude", "osprey",
+    )  # fmt: skip
+    wait_until(lambda: building(ssh_farm.servers[2]), 40)
+    process.kill()
+    finish(process)
+    census.check()
+    again = ssh_farm.build("--branch", "series", "--exclude", "osprey")
+    assert again.status == 100, again
+    assert len(ssh_farm.results("series")) == 9 * 6
+
+
+def test_a_machine_that_another_boss_holds_is_named_and_the_others_are_used(ssh_farm, tmp_path):
+    holder = ssh_farm.start("init", "wait", "--machines", "m1") if False else None
+    del holder
+    (ssh_farm.directory / "tasks.py").write_text(
+        "import time\nfrom invoke import task\nfrom fabbuild import ns\n\n"
+        "@task\ndef linger(c):\n    print('lingering', flush=True)\n    time.sleep(600)\n\nns.add_task(linger)\n"
+    )
+    first = ssh_farm.start("init", "--machines", "m1", "linger")
+    try:
+        for line in first.stdout:
+            if "lingering" in line:
+                break
+        ended = ssh_farm.build("--branch", "series", "--boards", "sandbox")
+        assert ended.status == 100, ended
+        assert ssh_farm.hosts_of("series") <= {"m2", "m3"}
+        assert f"pid {first.pid}" in ended.out
+        assert "BUSY" in ended.out
+        busy = ssh_farm.run("init", "--machines", "m1")
+        assert busy.status == 1
+        assert "since" in busy.out
+    finally:
+        first.kill()
+        finish(first)
+    waited = ssh_farm.run("init", "--machines", "m1", "--wait", "20")
+    assert waited.status == 0, waited
+
+
+def test_two_bosses_in_one_output_one_is_told_who_works_there(ssh_farm, tmp_path):
+    ssh_farm.machines(*ssh_farm.servers, max_boards=1, env=slow_make(tmp_path / "slow", 0.3))
+    arguments = ["build", "--source", str(ssh_farm.source), "--output", str(ssh_farm.output), "--branch", "series"]
+    first = ssh_farm.start(*arguments)
+    wait_until(lambda: ssh_farm.results("series"), 40)
+    ended = ssh_farm.run(*arguments)
+    assert ended.status == 1, ended
+    assert f"another fabbuild works in {ssh_farm.output}/series (pid {first.pid}" in ended.err
+    os.kill(first.pid, signal.SIGTERM)
+    assert finish(first)[0] == 130
+
+
+def test_kill_ends_what_runs_and_nothing_else(ssh_farm, tmp_path, census):
+    ssh_farm.machines(*ssh_farm.servers[:1], max_boards=1, env=slow_make(tmp_path / "slow", 0.3))
+    bystander = subprocess.Popen(["sleep", "600"], cwd="/")
+    process = ssh_farm.start(
+        "build", "--source", str(ssh_farm.source), "--output", str(ssh_farm.output), "--branch", "series",
+        "--boards", "sandbox",
+    )  # fmt: skip
+    try:
+        wait_until(lambda: building(ssh_farm.servers[0]), 40)
+        with (ssh_farm.servers[0].work_dir / "lock").open():  # a mere reader of the lock file
+            ended = ssh_farm.run("kill")
+            assert ended.status == 0, ended
+            assert "killed" in ended.out
+            assert str(os.getpid()) not in ended.out.split()
+        assert bystander.poll() is None
+        status, out, err = finish(process)
+        assert status == 102, (out, err)
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_worker_stderr_appears_with_the_machines_name(ssh_farm):
+    ended = ssh_farm.build("--only", "sandbox", "--verbose-worker", "--machines", "m1")
+    assert "[m1] W: " in ended.out + ended.err, ended
+
+
+def test_json_is_one_event_a_line_and_nothing_else(ssh_farm):
+    ended = ssh_farm.build("--branch", "series", "--boards", "sandbox", "--json")
+    events = ended.events
+    assert events[-1]["what"] == "run-end"
+    assert events[-1]["data"]["exit_status"] == ended.status == 100
+    assert len([event for event in events if event["what"] == "result"]) == 12
+    assert json.dumps(events)
+
+
+def test_batch_builds_the_same(ssh_farm):
+    fed = ssh_farm.build("--branch", "series", "--exclude", "osprey")
+    assert fed.status == 100
+    verdicts = {key: (path / "done").read_text() for key, path in ssh_farm.results("series").items()}
+    batch = ssh_farm.build("--branch", "series", "--exclude", "osprey", "--batch", "--force")
+    assert batch.status == 100, batch
+    assert {key: (path / "done").read_text() for key, path in ssh_farm.results("series").items()} == verdicts
+    assert len(ssh_farm.hosts_of("series")) >= 2
