@@ -53,7 +53,6 @@ armv8 & xilinx -x .*mini
 -x arm,powerpc,m68k,mips,x86
 samsung sandbox -x sandbox_,snow
 all
-arm -x samsung,,freescale
 a{1}
 SNOW
 nosuchboard

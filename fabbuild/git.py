@@ -12,8 +12,9 @@ import os
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Union
 
@@ -80,6 +81,35 @@ class Output:
         return self.stdout.decode("utf-8", "replace").rstrip("\n")
 
 
+class Running:
+    """The git processes that run now, in whatever threads, so that one call can end them all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self.stopped = False
+
+    def end_all(self) -> None:
+        """Kill them with their children; those that start later are killed as well."""
+        with self._lock:
+            self.stopped = True
+            for process in self._processes:
+                end_group(process)
+
+    @contextlib.contextmanager
+    def listed(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Have a process on the list while the block runs."""
+        with self._lock:
+            self._processes.add(process)
+            if self.stopped:
+                end_group(process)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._processes.discard(process)
+
+
 @dataclass(frozen=True)
 class Git:
     """Runs git in one directory.
@@ -87,10 +117,12 @@ class Git:
     Attributes:
         cwd: where it runs.
         env: variables for every command, on top of the cleaned environment.
+        running: where its processes are listed.
     """
 
     cwd: Path
     env: Mapping[str, str] | None = None
+    running: Running = field(default_factory=Running, compare=False, repr=False)
 
     def run(
         self,
@@ -135,7 +167,7 @@ class Git:
             raise GitError("git is not installed here: apt-get install git") from exc
         except OSError as exc:
             raise GitError(f"git cannot be started in {self.cwd}: {exc.strerror or exc}") from exc
-        with ended(process):
+        with ended(process), self.running.listed(process):
             try:
                 out, err = process.communicate(stdin, timeout=timeout)
             except subprocess.TimeoutExpired as exc:
@@ -143,6 +175,8 @@ class Git:
                     f"git {name} in {self.cwd} took more than {timeout:g} s and was ended"
                 ) from exc
         stderr = err.decode("utf-8", "replace")
+        if self.running.stopped and process.returncode == -signal.SIGKILL:
+            raise GitError(f"git {name} was interrupted", process.returncode, stderr)
         if process.returncode not in ok:
             words = last_words(stderr) or f"exit status {process.returncode}"
             raise GitError(f"git {name}: {words}", process.returncode, stderr)

@@ -19,11 +19,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import SourceError
-from .git import Git, GitError
+from .git import Git, GitError, Running
 from .model import Commit
 from .push import PushReport, push
 
@@ -54,6 +54,7 @@ class Source:
 
     path: Path
     git_dir: Path
+    _running: Running = field(default_factory=Running, compare=False, repr=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Source:
@@ -90,7 +91,15 @@ class Source:
     @property
     def git(self) -> Git:
         """The git command line at the top of the working tree."""
-        return Git(self.path)
+        return Git(self.path, running=self._running)
+
+    def interrupt(self) -> None:
+        """End every git that runs for this source in any thread, a push above all, and let no other run.
+
+        They have a process group of their own, so that Ctrl-C does not reach them; each of the calls that wait
+        for one raises its error.
+        """
+        self._running.end_all()
 
     def current(self, exclude: Sequence[Path] = ()) -> Commit:
         """Make a commit of the source as it is: tracked files, edits, and untracked files that are not ignored.
@@ -109,7 +118,7 @@ class Source:
         left_out = [self._inside(path) for path in exclude]
         with tempfile.TemporaryDirectory(prefix="fabbuild-index-") as directory:
             index = Path(directory) / "index"
-            git = Git(self.path, {"GIT_INDEX_FILE": str(index)})
+            git = Git(self.path, {"GIT_INDEX_FILE": str(index)}, self._running)
             self._seed(git, index)
             _add_all(git, [path for path in left_out if path])
             tree = git.text("write-tree", timeout=TREE_TIMEOUT)
@@ -283,9 +292,9 @@ class Source:
         top = self.path.resolve()
         full = path.expanduser().absolute()
         full = full.parent.resolve() / full.name
-        if full == top or full in top.parents:
+        if full == top:
             raise SourceError(
-                f"{path} holds the source itself, so results cannot go there; choose another --output",
+                f"{path} is the source itself, so results cannot go there; choose another --output"
             )
         return os.fsencode(full.relative_to(top)) if top in full.parents else None
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -585,9 +586,10 @@ def test_our_own_output_inside_the_source_is_left_out(repo):
     assert not any("big" in name for name in clean)
     assert clean == tree_files(repo, source.current([output, repo / "build", repo.parent / "beside"]).hash)
     assert any("big" in name for name in tree_files(repo, source.current().hash))
-    for wrong in (repo, repo.parent):
-        with pytest.raises(SourceError, match="holds the source itself"):
-            source.current([wrong])
+    with pytest.raises(SourceError, match="is the source itself"):
+        source.current([repo])
+    (repo.parent / "alias").symlink_to(repo)
+    assert clean == tree_files(repo, source.current([repo.parent / "alias" / output.name, repo.parent]).hash)
 
 
 def test_a_repository_inside_that_has_no_commit_is_left_out(repo):
@@ -763,6 +765,26 @@ def test_a_push_that_hangs_is_ended_with_all_its_processes(repo, tmp_path):
     while Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_push_in_another_thread_can_be_interrupted(repo, tmp_path):
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nsleep 100\n")
+    ssh.chmod(0o755)
+    source = Source.open(repo)
+    tip = source.top(1)[0].hash
+    started = time.monotonic()
+    with ThreadPoolExecutor() as pool:
+        going = pool.submit(source.push, "ssh://h/x", {"GIT_SSH_COMMAND": str(ssh)}, tip, 60, machine="h")
+        while not (tmp_path / "begun").exists():
+            assert time.monotonic() - started < 20
+            time.sleep(0.02)
+        source.interrupt()
+        with pytest.raises(PushError, match="git ls-remote was interrupted"):
+            going.result(timeout=20)
+    assert time.monotonic() - started < 30
+    with pytest.raises(SourceError, match="interrupted"):
+        source.top(1)
 
 
 # The runner
