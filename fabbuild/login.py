@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # Else paramiko's tracebacks go to the terminal; what fails here is told by our own errors.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
+#: Seconds between the packets that keep an idle connection, and the firewalls on its way, awake.
+KEEPALIVE = 10
+
 #: Seconds after which the kernel gives up a connection whose other end acknowledges nothing.
 DEAD_AFTER = 30
 
@@ -56,7 +59,7 @@ def open_connection(connection: Connection, name: str) -> None:
 
 
 def _notice_death(connection: Connection) -> None:
-    connection.transport.set_keepalive(10)
+    connection.transport.set_keepalive(KEEPALIVE)
     # The keepalive's answer is not watched by paramiko; the kernel does watch whether it is acknowledged.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         with contextlib.suppress(OSError, AttributeError):

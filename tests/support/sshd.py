@@ -61,7 +61,7 @@ class Sshd:
     """One machine.
 
     ``name`` (also ``host_alias``) is its alias in the file ``ssh_config``; ``host`` and ``port`` are where it
-    listens; ``directory`` holds its files; ``work_dir`` is a directory of its own for the worker, not yet made.
+    listens, in the network ``namespace`` if one is named; ``directory`` holds its files; ``work_dir`` is a directory of its own for the worker, not yet made.
     """
 
     name: str
@@ -73,6 +73,7 @@ class Sshd:
     directory: Path
     program: str
     process: subprocess.Popen | None = field(default=None, repr=False)
+    namespace: str = ""
     _frozen: list[int] = field(default_factory=list, repr=False)
 
     @property
@@ -119,6 +120,8 @@ class Sshd:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         argv = [self.program, "-D", "-e", "-f", str(self.config)]
         setpriv = shutil.which("setpriv")
+        if self.namespace:
+            argv = ["ip", "netns", "exec", self.namespace, *argv]
         if setpriv:  # a killed test run must not leave an sshd behind
             argv = [setpriv, "--pdeathsig", "KILL", *argv]
         with (self.directory / "sshd.log").open("ab") as log:
@@ -186,7 +189,7 @@ def _free_port(host: str) -> int:
 
 
 def make_sshd(
-    base: Path, name: str, host: str, extra: str = "", *, key_types: tuple[str, ...] = ("ed25519",)
+    base: Path, name: str, host: str, extra: str = "", *, port: int = 0, key_types: tuple[str, ...] = ("ed25519",)
 ) -> Sshd:
     """Make (not start) one machine below ``base``; ``extra`` stands first in its sshd_config.
 
@@ -205,7 +208,14 @@ def make_sshd(
     for kind in key_types:
         _keygen(kind, directory / f"host_{kind}")
     sshd = Sshd(
-        name, host, _free_port(host), base / "ssh_config", base / "known_hosts", user_key, directory, program
+        name,
+        host,
+        port or _free_port(host),
+        base / "ssh_config",
+        base / "known_hosts",
+        user_key,
+        directory,
+        program,
     )
     host_keys = "\n".join(f'HostKey "{directory}/host_{kind}"' for kind in key_types)
     sshd.config.write_text(f"""{extra}
