@@ -114,7 +114,7 @@ def _make(data: Path, place: Path, mark: str) -> None:
         else:
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-            target.chmod(0o644)
+            target.chmod(0o755 if target.read_bytes().startswith(b"#!") else 0o644)
     _git(place, "init", "-q", "--template=")
     _git(place, "symbolic-ref", "HEAD", "refs/heads/main")
     _git(place, "add", "-A", "--force")
