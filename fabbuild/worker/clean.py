@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import stat
-from typing import Any, Callable, List
+from typing import List
 
 from fabbuild.worker import workdir
 
@@ -26,12 +26,12 @@ def remove(work_dir: str) -> int:
         OSError: the first thing that could not be removed; the rest is gone.
     """
     ours = [os.path.join(work_dir, name) for name in (workdir.SLOTS, workdir.REPO)]
-    failed: List[OSError] = []
+    failed: List[BaseException] = []
     freed = 0
     for path in ours:
         if os.path.isdir(path) and not os.path.islink(path):
-            freed += _size(path)
-            shutil.rmtree(path, onerror=_open_up(failed))
+            freed += _open_up(path)
+            shutil.rmtree(path, onerror=lambda _function, _path, info: failed.append(info[1]))
     freed += remove_bundles(work_dir)
     if failed:
         raise failed[0]
@@ -66,27 +66,21 @@ def _remove_if_empty(path: str) -> None:
         os.rmdir(path)
 
 
-def _size(path: str) -> int:
+def _open_up(path: str) -> int:
+    """Make each directory below removable, for a build may leave some that are not; gives the bytes used below."""
     total = 0
-    for folder, _, names in os.walk(path):
+    _allow(path)
+    for folder, folders, names in os.walk(path):
+        for name in folders:
+            _allow(os.path.join(folder, name))
         for name in names:
             with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(folder, name)).st_blocks * 512
     return total
 
 
-def _open_up(failed: List[OSError]) -> Callable[[Any, str, Any], None]:
-    """Give what rmtree calls on errors: a build may leave directories that may not be written."""
-
-    def again(function: Any, path: str, info: Any) -> None:
-        folder = path if function in (os.scandir, os.open, os.lstat) else os.path.dirname(path)
-        try:
+def _allow(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        info = os.lstat(folder)
+        if stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_IRWXU != stat.S_IRWXU:
             os.chmod(folder, stat.S_IRWXU)
-            if folder == path:
-                shutil.rmtree(path)
-            else:
-                function(path)
-        except OSError:
-            failed.append(info[1])
-
-    return again

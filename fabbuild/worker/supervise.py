@@ -219,7 +219,8 @@ def _environment(command: Dict[str, Any]) -> Dict[str, str]:
     env = command.get("env") or {}
     if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
         raise StartError("start: env must be an object of strings")
-    return dict(os.environ, **env)
+    # The worker hands on to builds what it is told here by name, not the login's whole environment.
+    return {**os.environ, **env, "FABBUILD_ENV": ",".join(env)}
 
 
 class _Watch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -37,7 +38,9 @@ def work(tmp_path):
 class Supervisor:
     """A supervisor in the hands of a test; its stdin is a pipe or a socket, as the test wants."""
 
-    def __init__(self, pyz: Path, work: Path, *options: str, socketpair: bool = False, python: str = sys.executable):
+    def __init__(
+        self, pyz: Path, work: Path, *options: str, socketpair: bool = False, python: str = sys.executable
+    ):
         argv = [python, str(pyz), "supervise", "--work-dir", str(work), "--who", "me", "--from", "desk"]
         self.work = work
         self._ours = None
@@ -60,7 +63,9 @@ class Supervisor:
         """Read one protocol line."""
         line = self.process.stdout.readline()
         if not line.startswith(PREFIX):
-            pytest.fail(f"no protocol line: {line!r} {self.process.stderr.read().decode() if not line else ''}")
+            pytest.fail(
+                f"no protocol line: {line!r} {self.process.stderr.read().decode() if not line else ''}"
+            )
         return json.loads(line[len(PREFIX) :])
 
     def write(self, data: bytes) -> None:
@@ -95,10 +100,8 @@ class Supervisor:
             self.process.wait()
         for file in (self.process.stdin, self.process.stdout, self.process.stderr, self._ours):
             if file:
-                try:
+                with contextlib.suppress(OSError):
                     file.close()
-                except OSError:
-                    pass
 
 
 @pytest.fixture
@@ -129,7 +132,11 @@ def run(pyz, census):
 
     def call(*args, **keywords):
         done = subprocess.run(
-            [sys.executable, str(pyz), *map(str, args)], capture_output=True, timeout=60, check=False, **keywords
+            [sys.executable, str(pyz), *map(str, args)],
+            capture_output=True,
+            timeout=60,
+            check=False,
+            **keywords,
         )
         assert done.stderr == b""
         return done.returncode, [json.loads(line[len(PREFIX) :]) for line in done.stdout.splitlines()]

@@ -19,7 +19,16 @@ from fabbuild import bundle
 from fabbuild.bundle import shell_memory, shell_place, shell_run, worker_bundle
 from tests.machine.conftest import old_python
 
-ODD_NAMES = ["plain", "with space", "it's", 'say "x"', "$HOME `id` ;&|<>()*?[]{}!#~", "-dash", "ümläut", "a\\b"]
+ODD_NAMES = [
+    "plain",
+    "with space",
+    "it's",
+    'say "x"',
+    "$HOME `id` ;&|<>()*?[]{}!#~",
+    "-dash",
+    "ümläut",
+    "a\\b",
+]
 
 SHELLS = [shell for shell in ("dash", "bash", "zsh", "fish", "ksh", "mksh", "busybox") if shutil.which(shell)]
 
@@ -87,7 +96,7 @@ def test_is_placed_once_and_runs_from_any_directory(tmp_path, name):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize("name", ["it's a \"dir\" $x", "plain"])
+@pytest.mark.parametrize("name", ['it\'s a "dir" $x', "plain"])
 def test_lines_survive_a_login_shell_of_whatever_kind(tmp_path, shell, name):
     made = worker_bundle()
     work = str(tmp_path / name)
@@ -186,7 +195,9 @@ def test_all_but_builds_work_on_the_oldest_python(pyz, tmp_path):
     assert said["python"].startswith("3.8.")
     for command in ("kill", "clean"):
         done = subprocess.run(
-            [python, "-W", "error", pyz, command, "--work-dir", tmp_path / "none"], capture_output=True, check=False
+            [python, "-W", "error", pyz, command, "--work-dir", tmp_path / "none"],
+            capture_output=True,
+            check=False,
         )
         assert (done.returncode, done.stderr) == (0, b"")
 

@@ -49,7 +49,10 @@ def test_ends_supervisor_guardian_worker_and_all_their_relatives(supervisor, wor
 
 
 def test_where_nothing_runs_it_says_so_and_writes_nothing(run, work):
-    assert run("kill", "--work-dir", work) == (0, [{"resp": "killed", "pids": [], "left": [], "holder": None}])
+    assert run("kill", "--work-dir", work) == (
+        0,
+        [{"resp": "killed", "pids": [], "left": [], "holder": None}],
+    )
     assert not work.exists()
 
 
@@ -160,7 +163,8 @@ def test_never_ends_itself_its_own_group_or_its_parents(work, pyz, census):
 
 
 @pytest.mark.skipif(
-    os.geteuid() != 0 or not os.path.exists("/usr/bin/python3"), reason="needs root, to be two users, and a python3"
+    os.geteuid() != 0 or not os.path.exists("/usr/bin/python3"),
+    reason="needs root, to be two users, and a python3",
 )
 def test_names_what_it_may_not_end(tmp_path, pyz, census):
     """Another user's holder cannot be looked into, but the system's list of locks tells of it."""
@@ -198,7 +202,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("text", [b"", b'{"who": "m', b"\xff\xfe\0", b"[1, 2]\n", b"{}" + b"x" * 100000, b"[" * 60000])
+@pytest.mark.parametrize(
+    "text", [b"", b'{"who": "m', b"\xff\xfe\0", b"[1, 2]\n", b"{}" + b"x" * 100000, b"[" * 60000]
+)
 def test_a_torn_lock_file_is_read_as_nothing(tmp_path, text):
     (tmp_path / "lock").write_bytes(text)
     assert lock.read_holder(str(tmp_path)) == {}

@@ -58,7 +58,7 @@ def test_waiting_ends_with_the_time_and_with_the_connection(supervisor):
 def test_of_twenty_at_the_same_instant_exactly_one_gets_it(supervisor):
     racers = [supervisor() for _ in range(20)]
     said = [racer.read() for racer in racers]
-    held = [racer for racer, answer in zip(racers, said) if answer["resp"] == "held"]
+    held = [racers[at] for at, answer in enumerate(said) if answer["resp"] == "held"]
     assert len(held) == 1
     assert {answer["resp"] for answer in said} == {"held", "busy"}
     # All that lost were told who won, not who had it before or nobody.
@@ -66,11 +66,13 @@ def test_of_twenty_at_the_same_instant_exactly_one_gets_it(supervisor):
 
 
 def test_the_worker_has_the_connection_and_all_that_follows_the_start_line(either, work):
-    command = 'echo "$0 $@ $HELLO"; pwd; exec cat'
-    line = json.dumps({"cmd": "start", "command": command, "args": ["-D"], "env": {"HELLO": "hello"}})
+    command = 'echo "$0 $@ $HELLO $FABBUILD_ENV"; pwd; exec cat'
+    line = json.dumps(
+        {"cmd": "start", "command": command, "args": ["-D"], "env": {"HELLO": "hello", "B": ""}}
+    )
     either.write(line.encode() + b"\nwhat was sent with it\n")
     out = either.process.stdout
-    assert out.readline() == b"sh -D hello\n"
+    assert out.readline() == b"sh -D hello HELLO,B\n"
     assert out.readline().decode() == f"{work}\n"
     assert out.readline() == b"what was sent with it\n"
     either.hang_up(half=True)
@@ -208,7 +210,10 @@ def test_it_does_not_stay_in_the_group_of_the_script_that_started_it(pyz, work, 
     """`kill` ends the groups that a holder leads; a script without job control is not one of them."""
     script = f'"{sys.executable}" "{pyz}" supervise --work-dir "$1"; echo script lives'
     process = subprocess.Popen(
-        ["sh", "-c", script, "sh", work], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        ["sh", "-c", script, "sh", work],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     assert b"held" in process.stdout.readline()
     subprocess.run([sys.executable, pyz, "kill", "--work-dir", work], check=True, capture_output=True)

@@ -20,7 +20,8 @@ def compiler(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         machine = path.name.removesuffix("-gcc") if machine is None else machine
         path.write_text(
-            script or f'#!/bin/sh\ncase "$1" in --version) echo "{path.name} 1.2"; echo more;; *) echo {machine};; esac\n'
+            script
+            or f'#!/bin/sh\ncase "$1" in --version) echo "{path.name} 1.2"; echo more;; *) echo {machine};; esac\n'
         )
         path.chmod(0o755)
         return path
@@ -69,7 +70,11 @@ def test_a_compiler_serves_its_family(compiler, name, archs):
 @pytest.mark.parametrize(
     ("arch", "names", "best"),
     [
-        ("arm", ["arm-none-eabi", "arm-linux", "arm-linux-gnueabi", "arm-linux-gnueabihf"], "arm-linux-gnueabihf"),
+        (
+            "arm",
+            ["arm-none-eabi", "arm-linux", "arm-linux-gnueabi", "arm-linux-gnueabihf"],
+            "arm-linux-gnueabihf",
+        ),
         ("arm", ["arm-none-eabi", "arm-linux", "arm-linux-gnueabi"], "arm-linux-gnueabi"),
         ("arm", ["arm-none-eabi", "arm-linux-musleabi"], "arm-linux-musleabi"),
         ("aarch64", ["aarch64-elf", "aarch64-linux-gnu"], "aarch64-linux-gnu"),
@@ -166,20 +171,22 @@ def test_only_cc_will_do_for_sandbox(compiler):
     assert scan({}, {}, []).toolchains["sandbox"].gcc.endswith("/cc")
 
 
-@pytest.mark.parametrize("form", ["{d}/arm-x-gcc", "{d}/arm-x-", "{d}/arm-x", "arm-x-", "arm-x-gcc", "~/path/arm-x-"])
+@pytest.mark.parametrize(
+    "form", ["{d}/arm-x-gcc", "{d}/arm-x-", "{d}/arm-x", "arm-x-", "arm-x-gcc", "~/path/arm-x-"]
+)
 def test_a_prefix_or_a_path(compiler, tmp_path, monkeypatch, form):
     monkeypatch.setenv("HOME", str(tmp_path))
     gcc = compiler("path/arm-x-gcc")
     assert from_path("arm", form.format(d=gcc.parent)).gcc == str(gcc)
 
 
-def test_a_path_that_make_would_split_is_put_into_PATH(compiler):
+def test_a_path_that_make_would_split_is_put_into_the_path(compiler):
     gcc = compiler("with space/arm-x-gcc")
     chain = from_path("arm", str(gcc))
     assert (chain.prefix, chain.path_dir) == ("arm-x-", str(gcc.parent))
 
 
-def test_another_host_compiler_is_put_into_PATH(compiler):
+def test_another_host_compiler_is_put_into_the_path(compiler):
     compiler("path/gcc", machine="x86_64-linux-gnu")
     other = compiler("gcc-13/gcc", machine="x86_64-linux-gnu")
     assert from_path("sandbox", "gcc")[2::3] == ("", "")
@@ -188,7 +195,11 @@ def test_another_host_compiler_is_put_into_PATH(compiler):
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [("/no/arm-", "no such compiler"), ("{tmp}", "is a directory"), ("{tmp}/path/arm-gcc-12", "name the compiler as")],
+    [
+        ("/no/arm-", "no such compiler"),
+        ("{tmp}", "is a directory"),
+        ("{tmp}/path/arm-gcc-12", "name the compiler as"),
+    ],
 )
 def test_what_cannot_be_used_is_said(compiler, tmp_path, value, words):
     compiler("path/arm-gcc-12")
@@ -196,7 +207,7 @@ def test_what_cannot_be_used_is_said(compiler, tmp_path, value, words):
         from_path("arm", value.format(tmp=tmp_path))
 
 
-def test_relative_entries_of_PATH_are_not_looked_at(compiler, tmp_path, monkeypatch):
+def test_relative_entries_of_the_path_are_not_looked_at(compiler, tmp_path, monkeypatch):
     compiler("here/arm-linux-gcc")
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("PATH", f".::{tmp_path}/tools")

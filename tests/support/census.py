@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -72,7 +73,9 @@ class Census:
     def left(self) -> dict[int, str]:
         """Give what is there now."""
         wanted = f"{_MARK}={self.mark}".encode()
-        found = {pid: command_line(pid) for pid in procs.table() if pid != os.getpid() and wanted in _environ(pid)}
+        found = {
+            pid: command_line(pid) for pid in procs.table() if pid != os.getpid() and wanted in _environ(pid)
+        }
         for path in self._paths:
             found.update(processes_holding(path))
         return found
@@ -85,10 +88,8 @@ class Census:
             time.sleep(0.02)
             left = self.left()
         for pid in left:
-            try:
+            with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-            except OSError:
-                pass
         if left:
             pytest.fail(f"the test left processes behind: {left}")
 

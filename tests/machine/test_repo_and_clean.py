@@ -1,0 +1,289 @@
+"""The bare repository, removing what is ours, and what is said when a disk is full or may not be written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import subprocess
+
+import pytest
+
+from fabbuild.bundle import shell_memory, shell_place, worker_bundle
+from fabbuild.worker import repo
+from tests.machine.conftest import free, started
+
+AUTHOR = ["-c", "user.name=a", "-c", "user.email=a@b"]
+
+
+def git(*args, **keywords) -> str:
+    done = subprocess.run(["git", *map(str, args)], capture_output=True, text=True, check=True, **keywords)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A small repository with two commits."""
+    path = tmp_path / "source"
+    git("init", "-q", path)
+    for number in (1, 2):
+        (path / "file").write_text(str(number))
+        git("-C", path, "add", "file")
+        git("-C", path, *AUTHOR, "commit", "-q", "-m", f"commit {number}")
+    return path
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, of 4 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small tmpfs")
+    path = tmp_path / "disk"
+    path.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", path], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"cannot mount: {done.stderr.decode()}")
+    yield path
+    subprocess.run(["umount", "-l", path], check=True)
+
+
+def fill(path) -> None:
+    (path / "filler").write_bytes(b"")
+    with contextlib.suppress(OSError), (path / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    assert os.statvfs(path).f_bavail == 0
+
+
+def test_takes_a_push_and_is_as_it_should_be(tmp_path, source):
+    path = repo.make_repo(str(tmp_path))
+    git("-C", source, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    settings = dict(
+        line.split("=", 1) for line in git("-C", path, "config", "--list", "--includes").splitlines()
+    )
+    wanted = {
+        "core.bare": "true",
+        "core.hookspath": "/dev/null",
+        "receive.fsckobjects": "true",
+        "receive.shallowupdate": "true",
+        "receive.autogc": "false",
+        "gc.auto": "0",
+        "maintenance.auto": "false",
+        "receive.fsck.zeropaddedfilemode": "warn",
+    }
+    assert wanted.items() <= settings.items()
+
+
+def test_takes_a_push_from_a_shallow_clone(tmp_path, source):
+    path = repo.make_repo(str(tmp_path))
+    git("clone", "-q", "--depth", "1", f"file://{source}", tmp_path / "shallow")
+    git("-C", tmp_path / "shallow", "push", "-q", path, "HEAD:refs/fabbuild/current")
+    assert git("-C", path, "rev-list", "--count", "refs/fabbuild/current") == "1"
+
+
+def test_takes_old_faults_in_history_but_no_dangerous_ones(tmp_path, source):
+    path = repo.make_repo(str(tmp_path))
+    tree = git("-C", source, "rev-parse", "HEAD^{tree}")
+    text = f"tree {tree}\nauthor a <a@b> 12345 +051800\ncommitter a <a@b> 12345 +0000\n\nold\n"
+    old = git("-C", source, "hash-object", "-t", "commit", "-w", "--stdin", "--literally", input=text)
+    git("-C", source, "push", "-q", path, f"{old}:refs/fabbuild/current")
+    (tmp_path / "x").write_text("x")
+    blob = git("-C", source, "hash-object", "-w", tmp_path / "x")
+    entry = f"100644 blob {blob}\t.git/config\n"
+    bad = git("-C", source, "mktree", input=entry.replace(".git/config", ".git"))
+    commit = git("-C", source, *AUTHOR, "commit-tree", "-m", "bad", bad)
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        git("-C", source, "push", "-q", path, f"{commit}:refs/fabbuild/bad")
+    assert "hasDotgit" in caught.value.stderr
+
+
+def test_no_hook_runs_not_even_from_the_users_templates(tmp_path, source, monkeypatch):
+    hook = tmp_path / "template/hooks/post-receive"
+    hook.parent.mkdir(parents=True)
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    hook.chmod(0o755)
+    monkeypatch.setenv("GIT_TEMPLATE_DIR", str(tmp_path / "template"))
+    path = repo.make_repo(str(tmp_path))
+    shutil.copytree(hook.parent, f"{path}/hooks", dirs_exist_ok=True)
+    git("-C", source, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_one_that_is_there_keeps_its_objects_and_gets_todays_settings(tmp_path, source):
+    path = repo.make_repo(str(tmp_path))
+    git("-C", source, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    settings = tmp_path / "repo.git/fabbuild.config"
+    settings.write_text("[gc]\n\tauto = 6700\n")
+    repo.make_repo(str(tmp_path))
+    assert git("-C", path, "config", "gc.auto") == "0"
+    assert (
+        git("-C", path, "config", "--file", f"{path}/config", "--get-all", "include.path")
+        == "fabbuild.config"
+    )
+    assert git("-C", path, "rev-parse", "refs/fabbuild/current") == git("-C", source, "rev-parse", "HEAD")
+
+
+@pytest.mark.parametrize("remove", ["HEAD", "config", "fabbuild.config", "refs"])
+def test_one_whose_making_was_cut_short_is_mended(tmp_path, source, remove):
+    path = tmp_path / "repo.git"
+    repo.make_repo(str(tmp_path))
+    (shutil.rmtree if (path / remove).is_dir() else os.unlink)(path / remove)
+    repo.make_repo(str(tmp_path))
+    git("-C", source, "push", "-q", path, "HEAD:refs/fabbuild/current")
+
+
+def test_locks_that_a_killed_git_left_do_not_stay(tmp_path, source):
+    path = tmp_path / "repo.git"
+    repo.make_repo(str(tmp_path))
+    (path / "refs/fabbuild").mkdir()
+    stale = [
+        path / name
+        for name in ("config.lock", "packed-refs.lock", "shallow.lock", "refs/fabbuild/current.lock")
+    ]
+    for name in stale:
+        name.touch()
+    repo.make_repo(str(tmp_path))
+    assert not any(name.exists() for name in stale)
+    git("-C", source, "push", "-q", path, "HEAD:refs/fabbuild/current")
+
+
+def test_locks_of_a_git_that_works_there_stay(tmp_path, census):
+    path = tmp_path / "repo.git"
+    repo.make_repo(str(tmp_path))
+    (path / "packed-refs.lock").touch()
+    push = subprocess.Popen(["git", "receive-pack", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    push.stdout.read(1)
+    repo.make_repo(str(tmp_path))
+    assert (path / "packed-refs.lock").exists()
+    push.kill()
+    push.communicate()
+
+
+def test_without_git_it_says_so(supervisor, work, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    one = supervisor()
+    assert one.read() == {"resp": "error", "msg": "git: No such file or directory"}
+    assert one.wait() == 1
+    assert free(work)
+
+
+def test_git_quoted_when_it_fails(supervisor, work):
+    work.mkdir()
+    (work / "repo.git").write_text("a file\n")
+    said = supervisor().read()
+    assert said["resp"] == "error"
+    assert "repo.git" in said["msg"]
+    assert "\n" not in said["msg"]
+
+
+def test_a_full_disk_is_one_error_line_and_kill_and_facts_still_work(small_disk, supervisor):
+    made = worker_bundle()
+    work = small_disk / "work"
+    fill(small_disk)
+    one = supervisor(work=work)
+    said = one.read()
+    assert said["resp"] == "error"
+    assert "No space left on device" in said["msg"]
+    assert one.wait() == 1
+    place = subprocess.run(
+        ["sh", "-c", shell_place(str(work), made)], input=made.data, capture_output=True, check=False
+    )
+    assert place.returncode == 96
+    assert b"No space left on device" in place.stderr
+    for args, words in ((["kill"], b'"killed"'), (["clean"], b"resp")):
+        line = shell_memory([*args, "--work-dir", str(work)])
+        done = subprocess.run(["sh", "-c", line], input=made.data, capture_output=True, check=False)
+        assert words in done.stdout
+        assert done.stderr == b""
+
+
+def test_a_disk_that_fills_up_while_it_is_held_can_be_cleaned(small_disk, supervisor, run):
+    work = small_disk / "work"
+    one = supervisor(work=work)
+    one.read()
+    pids = started(one)
+    fill(small_disk)
+    assert supervisor(work=work).read()["resp"] == "busy"
+    assert set(run("kill", "--work-dir", work)[1][0]["pids"]) >= pids
+    assert run("clean", "--work-dir", work)[1][0]["resp"] == "cleaned"
+    assert not work.exists()
+
+
+def test_a_read_only_place_is_one_error_line(small_disk, supervisor, run):
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    one = supervisor(work=small_disk / "work")
+    assert one.read() == {"resp": "error", "msg": f"{small_disk}/work: Read-only file system"}
+    assert one.wait() == 1
+    _, (said,) = run("facts", "--json", f'{{"work_dir": "{small_disk}/work"}}')
+    assert said["writable"] is False
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_place_that_may_not_be_written_is_one_error_line(supervisor, tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    said = supervisor(work=tmp_path / "closed/work").read()
+    assert said["resp"] == "error"
+    assert "Permission denied" in said["msg"]
+
+
+def test_clean_removes_all_of_ours(supervisor, run, work):
+    made = worker_bundle()
+    subprocess.run(
+        ["sh", "-c", shell_place(str(work), made)], input=made.data, check=True, stdout=subprocess.DEVNULL
+    )
+    one = supervisor()
+    one.read()
+    one.hang_up()
+    one.wait()
+    closed = work / "slots/00/build/closed"
+    closed.mkdir(parents=True)
+    (closed / "object.o").write_bytes(bytes(3 << 20))
+    closed.chmod(stat.S_IRUSR | stat.S_IXUSR)  # a build may leave such a directory
+    status, (said,) = run("clean", "--work-dir", work)
+    assert status == 0
+    assert said.pop("freed_mb") >= 3
+    assert said == {"resp": "cleaned", "work_dir": str(work)}
+    assert not work.exists()
+
+
+def test_clean_leaves_what_is_not_ours(supervisor, run, work, tmp_path):
+    (work / "bin").mkdir(parents=True)
+    (work / "bin/mine").touch()
+    (work / "thesis").touch()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/file").touch()
+    (work / "slots").symlink_to(tmp_path / "outside")
+    one = supervisor()
+    one.read()
+    one.hang_up()
+    one.wait()
+    assert run("clean", "--work-dir", work)[0] == 0
+    assert sorted(os.listdir(work)) == ["bin", "slots", "thesis"]
+    assert os.listdir(work / "bin") == ["mine"]
+    assert os.listdir(tmp_path / "outside") == ["file"]
+
+
+def test_clean_refuses_a_directory_where_fabbuild_never_worked(run, tmp_path):
+    (tmp_path / "slots/00").mkdir(parents=True)
+    status, (said,) = run("clean", "--work-dir", tmp_path)
+    assert (status, said["resp"]) == (1, "error")
+    assert "never worked here" in said["msg"]
+    assert (tmp_path / "slots/00").exists()
+
+
+def test_clean_where_there_is_nothing_is_clean(run, work):
+    assert run("clean", "--work-dir", work) == (
+        0,
+        [{"resp": "cleaned", "work_dir": str(work), "freed_mb": 0}],
+    )
+
+
+def test_clean_is_refused_while_the_machine_is_held(supervisor, run, work):
+    one = supervisor()
+    one.read()
+    status, (said,) = run("clean", "--work-dir", work)
+    assert (status, said["resp"], said["holder"]["who"]) == (75, "busy", "me")
+    assert (work / "repo.git/HEAD").exists()
