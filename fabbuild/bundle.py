@@ -53,7 +53,10 @@ _FROM_MEMORY = ";".join(
         f"v=sys.version_info;old=v<{PYTHON_NEEDED}",
         f'old and sys.stderr.write("{_TOO_OLD}"%v[:2]+chr(10))',
         f"old and sys.exit({OLD_PYTHON})",
-        'n=int(sys.argv[1]);f=os.memfd_create("fabbuild")',
+        "n=int(sys.argv[1])",
+        # A Python that was built against a C library older than its kernel knows no memfd.
+        'm=getattr(os,"memfd_create",None)',
+        'f=m("fabbuild") if m else os.open("/dev/shm",os.O_TMPFILE|os.O_RDWR,448)',
         '[os.write(f,d) for d in iter(lambda:os.read(0,min(65536,n-os.lseek(f,0,1))),b"")]',
         'os.lseek(f,0,1)==n or sys.exit("the worker program was cut short on its way here")',
         'p="/proc/self/fd/%d"%f;sys.argv[:2]=[p];import runpy;runpy.run_path(p,run_name="__main__")',

@@ -35,12 +35,12 @@ class Lock:
         self.path = path
 
     def write(self, holder: Dict[str, Any]) -> None:
-        """Say in the file who holds the lock.
+        """Say in the file who holds the lock; since now, by this process.
 
         Raises:
             OSError: the disk is full, or worse.
         """
-        text = json.dumps(holder).encode() + b"\n"
+        text = json.dumps(dict(holder, since=int(time.time()), supervisor=os.getpid())).encode() + b"\n"
         # In place and the new line first: a reader takes the first line, and a full disk needs no new block.
         os.pwrite(self.fd, text, 0)
         os.ftruncate(self.fd, len(text))

@@ -125,8 +125,7 @@ def _clean(options: argparse.Namespace) -> int:
             _answer("busy", holder=lock.holder_when_busy(work_dir))
             return supervise.BUSY_STATUS
         with contextlib.suppress(OSError):  # a full disk is a reason to clean
-            pid = os.getpid()
-            held.write({"who": "clean", "host": os.uname().nodename, "pid": pid, "supervisor": pid})
+            held.write({"who": "clean", "host": os.uname().nodename, "pid": os.getpid()})
         freed = clean.remove(work_dir)
     except OSError as exc:
         _answer("error", msg="%s: %s" % (exc.filename or work_dir, exc.strerror or exc))

@@ -70,7 +70,7 @@ def supervise(work_dir: str, holder: Dict[str, Any], wait: float, own_command: S
 
     Args:
         work_dir: absolute.
-        holder: what the lock file is to say; ``since`` and ``supervisor`` are added.
+        holder: what the lock file is to say of the boss: ``who``, ``host``, ``pid``.
         wait: how long to wait for a lock that is taken, in seconds.
         own_command: how to start this program's own worker.
 
@@ -87,7 +87,7 @@ def supervise(work_dir: str, holder: Dict[str, Any], wait: float, own_command: S
         if held is None:
             say("busy", holder=lock.holder_when_busy(work_dir))
             return BUSY_STATUS
-        held.write(dict(holder, since=int(time.time()), supervisor=os.getpid()))
+        held.write(holder)
         git_dir = repo.make_repo(work_dir, [held.fd])
         say("held", work_dir=work_dir, git_dir=git_dir)
         start = _read_start(signals)

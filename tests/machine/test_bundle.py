@@ -177,6 +177,11 @@ def test_without_python_it_says_so(path_without, tmp_path):
         assert done.stderr.startswith(b"no python3 on this machine")
 
 
+def test_from_memory_also_where_python_knows_no_memfd():
+    line = shell_memory(["kill"]).replace('"memfd_create"', '"no_such_name"')
+    assert answers(sh(line, worker_bundle().data))[0]["resp"] == "killed"
+
+
 @pytest.mark.parametrize("version", ["2.7", "3.6", "3.7"])
 def test_a_python_that_is_too_old_is_named_in_one_line(pyz, version):
     python = old_python(version)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -245,3 +246,22 @@ def test_the_locks_descriptor_is_out_of_the_way_of_scripts(tmp_path):
 
 def text(path: Path) -> str:
     return path.read_text().strip() if path.exists() else ""
+
+
+def test_a_file_removed_between_opening_and_locking_is_not_taken_for_the_lock(tmp_path, monkeypatch):
+    path, real = tmp_path / "lock", fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lambda fd, how: (path.unlink(), monkeypatch.undo(), real(fd, how)))
+    held = lock.take(str(tmp_path))
+    assert held.identity() == (path.stat().st_dev, path.stat().st_ino)
+    assert lock.take(str(tmp_path)) is None
+    held.close()
+
+
+def test_who_took_the_lock_a_moment_ago_is_named_not_who_had_it_before(tmp_path):
+    (tmp_path / "lock").write_text('{"who": "before", "supervisor": 4194305}\n')  # no pid is that high
+    held = lock.take(str(tmp_path))
+    writer = threading.Timer(0.1, held.write, [{"who": "now"}])
+    writer.start()
+    assert lock.holder_when_busy(str(tmp_path))["who"] == "now"
+    writer.join()
+    held.close()
