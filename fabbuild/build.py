@@ -211,6 +211,8 @@ class _Run:
         except KeyboardInterrupt as exc:
             interrupted = str(exc) or "interrupted"
             self.emit("interrupted", text=interrupted)
+        if interrupted:
+            self.plan.source.interrupt()
         return self._end(interrupted)
 
     def _probe(self) -> tuple[list[Session], dict[str, str]]:

@@ -407,6 +407,8 @@ class Schedule:
         return {entry.job.board.arch for entry in self._pool}
 
     def _why_nobody(self, arch: str) -> str:
+        if not arch:
+            return "its defconfig cannot be evaluated, so it has no architecture"
         if self._members:
             why = f"no machine has a toolchain for {arch}"
             if self._gone:

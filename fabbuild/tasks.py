@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,11 +109,12 @@ def told(c: Any) -> Iterator[None]:
     from fabbuild import ui
     from fabbuild.errors import FabbuildError
 
+    ui.show_warnings()
     try:
         yield
     except FabbuildError as exc:
-        if getattr(c.config, "fabbuild_debug", False):
-            raise
+        if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
+            raise  # Invoke's own --debug
         ui.error(exc)
         if not _is_connection(c):
             raise Exit(code=1) from None

@@ -19,11 +19,11 @@ ERROR_WIDTH = 200
 _TELLING = (
     re.compile(
         r"\berror:|\bfatal\b|syntax error|undefined reference|multiple definition|no space left on|"
-        r"\bcannot find\b|command not found|no such file or directory|no rule to make target|"
+        r"\bcan(?:no|')t find\b|command not found|no such file or directory|no rule to make target|"
         r"\bkilled\b|timed out|failed to start",
         re.IGNORECASE,
     ),
-    re.compile(r"\*\*\*|\bError \d+|\berror\b", re.IGNORECASE),
+    re.compile(r"\*\*\* \S|\bError \d+|\berror\b", re.IGNORECASE),
     re.compile(r"\bwarning:", re.IGNORECASE),
     re.compile(r"\S"),
 )

@@ -22,7 +22,7 @@ from fabbuild.ui.tables import (
     print_probe,
     print_toolchains,
 )
-from fabbuild.ui.words import confirm, say, stderr_line
+from fabbuild.ui.words import confirm, say, show_warnings, stderr_line
 
 __all__ = [
     "Display",
@@ -40,6 +40,7 @@ __all__ = [
     "print_series",
     "print_toolchains",
     "say",
+    "show_warnings",
     "stderr_line",
     "text",
     "visible",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from fabbuild.text import visible
-from fabbuild.ui.output import stderr, stdout
+from fabbuild.ui.output import error, stderr, stdout
 
 
 def say(text: str) -> None:
@@ -26,3 +27,19 @@ def confirm(question: str) -> bool:
         return input(f"{visible(question)} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
+
+
+class _Warnings(logging.Handler):
+    """Shows what the library warns of as what else it says: one visible line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one warning."""
+        error(record.getMessage())
+
+
+def show_warnings() -> None:
+    """Show the library's warnings to the user; may be called more than once."""
+    logger = logging.getLogger("fabbuild")
+    if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
+        logger.addHandler(_Warnings(logging.WARNING))
+        logger.propagate = False
