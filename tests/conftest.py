@@ -1,1 +1,1 @@
-pytest_plugins = ["tests.support.tree", "tests.support.census", "tests.support.sshd", "tests.support.farm"]
+pytest_plugins = ["tests.support.tree", "tests.support.census", "tests.support.sshd", "tests.support.farm", "tests.support.uboot"]

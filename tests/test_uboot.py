@@ -1,0 +1,82 @@
+"""Real U-Boot source on a local and two SSH machines, and what the peer says of the result tree."""
+
+import json
+import os
+import re
+import subprocess
+
+import pytest
+
+from tests.support.uboot import _PERSON
+from tests.test_peer import BUILDMAN
+
+pytestmark = [pytest.mark.uboot, pytest.mark.timeout(1500)]
+
+#: Small ones of two architectures, and sandbox.
+BOARDS = (
+    "at91sam9rlek_dataflash", "integratorcp_cm926ejs", "stm32f429-discovery",
+    "bcm94908", "total_compute", "xenguest_arm64",
+    "sandbox",
+)  # fmt: skip
+
+
+def git(place, *arguments):
+    env = {**os.environ, **dict(pair.split("=", 1) for pair in _PERSON)}
+    command = ["git", "-C", str(place), *arguments]
+    return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_boards_of_a_real_series_on_local_and_ssh_machines(ssh_farm, uboot_repo):
+    m1, m2, _ = ssh_farm.servers
+    ssh_farm.machines(m1, m2, local=True, threads=1, max_boards=1, env={"NO_SDL": "1"})
+    # Two commits of the series, and one that breaks a board, so that there is a failure to agree on.
+    board = uboot_repo / "board/xen/xenguest_arm64/xenguest_arm64.c"
+    board.write_text(board.read_text() + "\nint broken(void) { return no_such_name; }\n")
+    git(uboot_repo, "commit", "-qam", "xen: break it")
+    arguments = ["build", "--source", str(uboot_repo), "--output", str(ssh_farm.output), "--reproducible"]
+
+    ended = ssh_farm.run(
+        *arguments, "--branch", "series", "--count", "3", "--only", ",".join(BOARDS), timeout=1400
+    )
+    assert ended.status == 100, ended
+    results = ssh_farm.results("series")
+    assert len(results) == 3 * len(BOARDS)
+    failed = {(key[0][:2], key[1]) for key, path in results.items() if (path / "done").read_text() != "0\n"}
+    assert failed == {("03", "xenguest_arm64")}, ended
+    assert ssh_farm.hosts_of("series") == {"m1", "m2", "local"}
+    assert all((path / "sizes").exists() for key, path in results.items() if (key[0][:2], key[1]) not in failed)
+    assert "no_such_name" in ended.out
+
+    # The peer reads the tree, and agrees on which boards fail.
+    shown = subprocess.run(
+        [str(BUILDMAN), "-s", "-e", "-l", "-o", str(ssh_farm.output), "-b", "series", "-c", "3"],
+        cwd=uboot_repo, env=ssh_farm.env, capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    blocks = re.split(r"(?m)^0(?=\d: )", shown.stdout)
+    told = {block[0] for block in blocks[1:] if re.search(r"\+.*xenguest_arm64", block)}
+    assert told == {"3"}, shown
+    others = [name for name in BOARDS if name != "xenguest_arm64"]
+    broken = [line for line in shown.stdout.splitlines() if re.match(r" *\w+: +\+ ", line)]
+    assert not [line for line in broken if any(name in line.split() for name in others)], shown
+
+
+def test_each_machine_builds_the_same_bytes(ssh_farm, uboot_repo):
+    m1, m2, _ = ssh_farm.servers
+    ssh_farm.machines(m1, m2, local=True, threads=1, max_boards=1)
+    sums = {}
+    building = {}
+    for machine in ("local", "m1", "m2"):
+        output = ssh_farm.directory / f"out-{machine}"
+        building[machine] = output, ssh_farm.start(
+            "build", "--source", str(uboot_repo), "--output", str(output), "--reproducible", "--count", "1",
+            "--only", "xenguest_arm64", "--machines", machine,
+        )  # fmt: skip
+    for machine, (output, process) in building.items():
+        out, err = process.communicate(timeout=700)
+        assert process.returncode in (0, 101), (out, err)
+        (found,) = output.glob("*/*/xenguest_arm64/built-from")
+        built = json.loads(found.read_text())
+        assert built["machine"] == machine
+        sums[machine] = built["sha256"]
+    assert len(set(sums.values())) == 1, sums
+    assert re.fullmatch("[0-9a-f]{64}", sums["local"])
