@@ -1,1 +1,1 @@
-from tasks import ns  # noqa: D100, F401, INP001 - `fab` looks for this file name only
+from tasks import ns  # noqa: D100, F401 - `fab` looks for this file name only

@@ -77,9 +77,9 @@ def test(c: Any, uboot: bool = False, only: str = "") -> None:
     missing = _missing_packages()
     if missing and os.geteuid() == 0:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["apt-get", "update", "-qq"], check=True)  # noqa: S607
-        subprocess.run(  # noqa: S603
-            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing],  # noqa: S607
+        subprocess.run(["apt-get", "update", "-qq"], check=True)
+        subprocess.run(
+            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing],
             check=True,
             env=environment,
         )

@@ -10,12 +10,15 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from fabbuild.config import Machine, ToolchainSearch
 from fabbuild.parallel import on_all
 from fabbuild.session import Session, Stage
 from fabbuild.transport import Transport
+
+if TYPE_CHECKING:
+    from fabric import ThreadingGroup
 
 T = TypeVar("T")
 
@@ -29,6 +32,11 @@ class Fleet:
     def __init__(self) -> None:
         """Begin without a session."""
         self._sessions: dict[str, Session] = {}
+        self._groups: list[ThreadingGroup] = []
+
+    def hold(self, group: ThreadingGroup) -> None:
+        """Keep a group of connections, to be closed with the sessions that use them."""
+        self._groups.append(group)
 
     def sessions(
         self, machines: Iterable[Machine], search: ToolchainSearch, way_to: Callable[[Machine], Transport]
@@ -57,7 +65,11 @@ class Fleet:
         Starts no thread, so that it can be called while the interpreter ends.
         """
         sessions, self._sessions = list(self._sessions.values()), {}
-        return leave_all(sessions, grace)
+        slow = leave_all(sessions, grace)
+        groups, self._groups = self._groups, []
+        for group in groups:
+            group.close()
+        return slow
 
 
 def leave_all(sessions: Sequence[Session], grace: float) -> list[str]:

@@ -22,8 +22,8 @@ from invoke.tasks import task
 
 if TYPE_CHECKING:
     from fabbuild.config import Machine, Machines
-    from fabbuild.settings import BuildSettings
     from fabbuild.session import Session
+    from fabbuild.settings import BuildSettings
 
 #: The configuration key that everything of ours is under.
 KEY = "fabbuild"
@@ -174,16 +174,21 @@ def _machines(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, Mac
 def _sessions(c: Any, machines: Machines, chosen: Sequence[Machine]) -> list[Session]:
     """Give a session for each machine, those of this process where they are open."""
     from fabbuild.fleet import process_fleet
-    from fabbuild.hosts import connection_for
+    from fabbuild.hosts import connection_for, fleet
     from fabbuild.transport import LocalTransport, SshTransport, Transport
+
+    connections = {}
 
     def way_to(machine: Machine) -> Transport:
         if machine.local:
             return LocalTransport(machine.name)
         host = None if _is_connection(c) else machine.host
-        return SshTransport(machine.name, connection_for(c, host, name=machine.name))
+        connections[machine.name] = connection_for(c, host, name=machine.name)
+        return SshTransport(machine.name, connections[machine.name])
 
-    return process_fleet().sessions(chosen, machines.toolchains, way_to)
+    sessions = process_fleet().sessions(chosen, machines.toolchains, way_to)
+    process_fleet().hold(fleet(connections))
+    return sessions
 
 
 def _on_each(c: Any, sessions: Sequence[Session], do: Callable[[Session], str]) -> None:

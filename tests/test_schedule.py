@@ -196,7 +196,7 @@ def test_batch_splits_by_capacity_when_all_have_joined():
     schedule = Schedule(jobs(*"abcdefgh"), 1, batch=True)
     assert schedule.handle(joined("small", capacity=1.0)) == []
     assert schedule.handle(joined("big", capacity=3.0)) == []
-    shares = Counter(machine for machine, _ in assigned(schedule.handle(Settled())))
+    shares = Counter(machine for machine, _ in assigned(schedule.handle(Settled()))}
     assert shares == {"big": 6, "small": 2}
 
 
@@ -204,7 +204,7 @@ def test_batch_gives_what_a_lost_machine_held_to_one_that_is_through():
     schedule = Schedule(jobs("a", "b"), 1, batch=True)
     schedule.handle(joined("m1"))
     schedule.handle(joined("m2"))
-    first = dict((board, machine) for machine, board in assigned(schedule.handle(Settled())))
+    first = {board: machine for machine, board in assigned(schedule.handle(Settled()))}
     loser = first["a"]
     keeper = first["b"]
     assert assigned(schedule.handle(Lost(loser, "cut"))) == []  # the other is still at its list
