@@ -135,9 +135,7 @@ def no_evaluation(monkeypatch):
 
 
 def test_fields_come_from_kconfig(tree):
-    tree.write(
-        "board/acme/MAINTAINERS", "SNOW\nM:\tA <a@x.example>\nS:\tMaintained\nF:\tconfigs/snow_defconfig\n"
-    )
+    tree.write("board/acme/MAINTAINERS", "SNOW\nM:\tA <a@x.example>\nS:\tMaintained\nF:\tconfigs/snow_defconfig\n")
     assert tree.read().boards == (
         Board("snow", "arm", "armv7", "exynos", "acme", "snow", "snow_h", "Active", ("A <a@x.example>",)),
     )
@@ -222,9 +220,7 @@ def test_a_defconfig_whose_include_is_missing_stays_a_board(tree, caplog):
     found = tree.read()
     assert [(board.target, board.arch) for board in found.boards] == [("bad", ""), ("snow", "arm")]
     (problem,) = found.problems
-    assert problem.startswith(
-        "configs/bad_defconfig cannot be evaluated, so the board has no arch: configs/bad"
-    )
+    assert problem.startswith("configs/bad_defconfig cannot be evaluated, so the board has no arch: configs/bad")
     assert "nosuch.config: No such file or directory" in problem
     with caplog.at_level(logging.WARNING):
         source = Source.open(tree.path)

@@ -20,9 +20,7 @@ KEYS = ["time", "what", "machine", "slot", "board", "commit", "attempt", "text",
 
 
 def start(time: float = 1000.0) -> Event:
-    return Event(
-        time, "run-start", data={"boards": 2, "commits": 1, "results": 2, "machines": ["local", "ruru"]}
-    )
+    return Event(time, "run-start", data={"boards": 2, "commits": 1, "results": 2, "machines": ["local", "ruru"]})
 
 
 def story(directory: Path) -> list[str]:
@@ -156,9 +154,7 @@ def test_a_long_line_on_the_wire_is_cut_and_says_so(tmp_path: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=60), texts)
-def test_what_came_over_the_wire_is_one_visible_line_in_the_log(
-    tmp_path: Path, data: bytes, text: str
-) -> None:
+def test_what_came_over_the_wire_is_one_visible_line_in_the_log(tmp_path: Path, data: bytes, text: str) -> None:
     (tmp_path / "worker-ruru.log").unlink(missing_ok=True)
     with Journal(tmp_path) as journal:
         journal.wire("ruru").received(data)
@@ -166,8 +162,7 @@ def test_what_came_over_the_wire_is_one_visible_line_in_the_log(
     raw = (tmp_path / "worker-ruru.log").read_bytes()
     assert raw.count(b"\n") == 2
     assert all(
-        _only_spaces(line) and not re.search(r"[\x00-\x1f\x7f-\x9f]", line)
-        for line in raw.decode().split("\n")
+        _only_spaces(line) and not re.search(r"[\x00-\x1f\x7f-\x9f]", line) for line in raw.decode().split("\n")
     )
 
 

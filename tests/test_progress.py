@@ -123,9 +123,7 @@ def test_set_up_does_not_count_into_the_rate() -> None:
 
 
 def test_load_is_told_per_thread() -> None:
-    progress = run_of(
-        Event(1.0, "phase", "ruru", data={"phase": "ready", "threads": 4}), result("a", load_avg=3.0)
-    )
+    progress = run_of(Event(1.0, "phase", "ruru", data={"phase": "ready", "threads": 4}), result("a", load_avg=3.0))
     assert progress.machines["ruru"].cpu == 75
     assert progress.machines["local"].cpu is None
 

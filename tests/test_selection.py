@@ -148,11 +148,7 @@ def taken(all_boards, *args, **kwargs) -> set[Board]:
 def test_or_is_the_union_and_and_the_intersection(known, one, two):
     assert taken(known, f"{one} {two}") == taken(known, one) | taken(known, two)
     assert taken(known, f"{one},{two}") == taken(known, f"{one} {two}") == taken(known, [one, two])
-    assert (
-        taken(known, f"{one} & {two}")
-        == taken(known, one) & taken(known, two)
-        == taken(known, f"{two}&{one}")
-    )
+    assert taken(known, f"{one} & {two}") == taken(known, one) & taken(known, two) == taken(known, f"{two}&{one}")
 
 
 @given(boards, st.lists(term, max_size=3), st.lists(term, max_size=3))

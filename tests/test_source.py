@@ -713,9 +713,7 @@ def test_a_far_side_with_commits_that_are_not_here(repo, tmp_path):
     far, source = bare(tmp_path), Source.open(repo)
     git(tmp_path, "clone", "-q", str(repo), "colleague")
     commit(tmp_path / "colleague", "theirs", two="theirs")
-    Source.open(tmp_path / "colleague").push(
-        str(far), {}, git(tmp_path / "colleague", "rev-parse", "HEAD"), 30
-    )
+    Source.open(tmp_path / "colleague").push(str(far), {}, git(tmp_path / "colleague", "rev-parse", "HEAD"), 30)
     tip = source.current().hash
     source.push(str(far), {}, tip, 30)
     assert refs(far) == {"refs/fabbuild/current": tip}
@@ -731,9 +729,7 @@ def test_a_push_that_fails_quotes_git(repo, tmp_path):
     far = bare(tmp_path)
     (far / "hooks" / "pre-receive").write_text("#!/bin/sh\necho no more room here >&2\nexit 1\n")
     (far / "hooks" / "pre-receive").chmod(0o755)
-    with pytest.raises(
-        PushError, match=r"remote rejected.*pre-receive hook declined.*remote: no more room here"
-    ):
+    with pytest.raises(PushError, match=r"remote rejected.*pre-receive hook declined.*remote: no more room here"):
         source.push(str(far), {}, tip, 30, machine="heron")
     with pytest.raises(PushError, match="0123456789"):
         source.push(str(bare(tmp_path, "other.git")), {}, "0123456789" * 4, 30, machine="heron")
