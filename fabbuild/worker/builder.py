@@ -19,7 +19,7 @@ from fabbuild.worker.runner import Outcome, Processes, QuestionLoop
 from fabbuild.worker.settings import Settings
 from fabbuild.worker.text import BUILD_DIR, decode
 from fabbuild.worker.toolchain import Toolchain
-from fabbuild.worker.worktree import GitError, Worktree
+from fabbuild.worker.worktree import GitError, Worktree, remove_tree
 
 #: What stderr says when an image lacks a blob that may be missing; such a build counts as a success.
 BLOBS_MISSING = "Some images are invalid"
@@ -125,6 +125,7 @@ class Builder:
         self._settings = settings
         self._environment = dict(environment)
         self._details = details
+        self._scratch = settings["force_build"]
         self._board = ""
         self._configured = ""
 
@@ -141,6 +142,9 @@ class Builder:
         """
         self._board = board
         self._configured = ""
+        if self._scratch:
+            remove_tree(self._worktree.output)
+            self._scratch = False
         os.makedirs(self._worktree.output, exist_ok=True)
         images.remove_stale(self._worktree.output)
 
@@ -261,6 +265,7 @@ class _Run:
         self._settings = settings
         self._tree = tree
         self._goals = settings.goals()
+        # One make each: a fragment goes on top of what the defconfig made.
         self._config_goals = ["%s_defconfig" % board, *settings["fragments"]]
         self._jobs = jobs
         self._last_jobs = 1
@@ -270,9 +275,10 @@ class _Run:
         done = Outcome(0, "", "", "")
         if mrproper or self._settings["mrproper"]:
             done = self._one("mrproper")
-        if not done.code:
-            done = _joined(done, self._one(*self._config_goals))
-            self.configured = not done.code
+        for goal in self._config_goals:
+            if not done.code:
+                done = _joined(done, self._one(goal))
+        self.configured = not done.code
         if not done.code:
             done = _joined(done, self.make())
         return done
@@ -287,11 +293,8 @@ class _Run:
     def command(self, commit: str) -> str:
         """Give the shell lines that build the same in any clone of the source."""
         start = ["LC_ALL=C", "CROSS_COMPILE=" + self.prefix]
-        lines = [
-            ["git", "checkout", "--detach", commit],
-            start + self._argv(*self._config_goals),
-            start + self._argv(*self._goals),
-        ]
+        makes = [start + self._argv(goal) for goal in self._config_goals] + [start + self._argv(*self._goals)]
+        lines = [["git", "checkout", "--detach", commit], *makes]
         return "\n".join(" ".join(shlex.quote(word) for word in line) for line in lines) + "\n"
 
     def shown_environment(self) -> Dict[str, str]:

@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 from types import TracebackType
-from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Type
+from typing import Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Type
 
 from fabbuild.worker.protocol import MAX_TEXT
 from fabbuild.worker.text import Clip
@@ -28,6 +28,9 @@ MAX_OUTPUT = 1024 * 1024 * 1024
 _AFTERMATH = 2.0
 
 _CHUNK = 64 * 1024
+
+#: What Kconfig's prompt ends with when it asks for a symbol that the configuration does not have.
+_MARK = b"(NEW)"
 
 
 class Stopped(Exception):  # noqa: N818 - it says that the worker ends, not that something went wrong
@@ -242,17 +245,14 @@ class QuestionLoop:
 
     def __call__(self, data: bytes) -> Optional[str]:
         """Count the questions in a piece of output."""
-        if b"(NEW)" not in data and b"(NEW)" not in self._rest:
-            self._rest = data[-200:]
-            return None
-        lines = (self._rest + data).split(b"\n")
+        # The mark ends the line: the answer that never comes would have ended it.
+        lines = (self._rest + data).replace(_MARK, _MARK + b"\n").split(b"\n")
         self._rest = lines.pop()[-4096:]
-        for line in self._questions(lines):
-            self._counts[line] = self._counts.get(line, 0) + 1
-            if self._counts[line] > self.PATIENCE:
-                return "Kconfig asks the same question again and again: %s" % line.decode("utf-8", "replace")
+        for line in lines:
+            if line.endswith(_MARK):
+                question = line[-200:]
+                self._counts[question] = self._counts.get(question, 0) + 1
+                if self._counts[question] > self.PATIENCE:
+                    words = question.decode("utf-8", "replace").strip()
+                    return "Kconfig asks the same question again and again: %s" % words
         return None
-
-    @staticmethod
-    def _questions(lines: List[bytes]) -> List[bytes]:
-        return [line[:200] for line in lines if b"(NEW)" in line]

@@ -485,15 +485,18 @@ def _toolchain(arch: str, path: str) -> Toolchain:
 
 
 def _hashes(repository: Repository, commits: Any) -> List[str]:
-    """Check the commits of a command; null is what the repository's HEAD says: the pushed source as it is."""
+    """Check the commits of a command; null, alone or in the list, is the repository's HEAD: the pushed source."""
     if commits is None:
-        try:
-            return [repository.resolve("HEAD")]
-        except GitError as exc:
-            raise CommandError("there is no source here yet (push it first): %s" % exc) from exc
-    if not isinstance(commits, list) or not commits or not all(is_hash(commit) for commit in commits):
+        commits = [None]
+    if not isinstance(commits, list) or not commits or not all(c is None or is_hash(c) for c in commits):
         raise CommandError("commits must be a list of commit hashes, or null for the pushed source")
-    return list(commits)
+    if None not in commits:
+        return list(commits)
+    try:
+        head = repository.resolve("HEAD")
+    except GitError as exc:
+        raise CommandError("there is no source here yet (push it first): %s" % exc) from exc
+    return [head if commit is None else commit for commit in commits]
 
 
 def _first_here(repository: Repository, hashes: Sequence[str]) -> str:

@@ -10,6 +10,17 @@ from fabbuild.worker.protocol import SETTINGS
 #: in place of everything. ``fragments``: configuration fragments made after the defconfig.
 OWN_SETTINGS: Dict[str, Any] = {"force_reconfig": False, "target": "", "fragments": []}
 
+#: What a peer's boss sends besides. They are about speed, which is ours to see to, and so taken whatever they say;
+#: but ``lines`` asks for something to be in the results, so it is taken only when it is off.
+PEER_SETTINGS: Dict[str, Any] = {
+    "ccache": False,
+    "lines": False,
+    "shared_dtc": False,
+    "skip_unaffected": True,
+}
+
+_UNSUPPORTED = ("lines",)
+
 _FLAGS = (
     ("allow_missing", ("BINMAN_ALLOW_MISSING=1",)),
     ("no_lto", ("NO_LTO=1",)),
@@ -32,7 +43,7 @@ class Settings:
             SettingsError: one is unknown or of the wrong kind.
         """
         values = dict(SETTINGS)
-        for name, default in OWN_SETTINGS.items():
+        for name, default in (*OWN_SETTINGS.items(), *PEER_SETTINGS.items()):
             values.setdefault(name, default)
         unknown = sorted(name for name in given if name not in values)
         if unknown:
@@ -44,6 +55,9 @@ class Settings:
             # null is what a boss says that leaves it to the worker.
             if value is not None:
                 values[name] = _checked(name, value, values[name])
+        for name in _UNSUPPORTED:
+            if values[name]:
+                raise SettingsError("setting %s is not supported; leave it off" % name)
         self._values = values
 
     def __getitem__(self, name: str) -> Any:

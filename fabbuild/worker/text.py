@@ -124,9 +124,9 @@ class PathShortener:
         names.sort(key=len, reverse=True)
         # Before an absolute path must be something that does not make it the end of a longer one; -I and the
         # like are glued to theirs. One level up from the output directory is the tree; two levels are not ours.
-        before = r"(?:(?<![\w.\-/])|(?<=[\s\"'=(]-[ILB]))"
+        before = r"(?:(?<![\w.\-/])|(?<=-[ILB]))"
         whole = "|".join(re.escape(name) for name in names)
-        up = r"(?<![\w.\-/])(?:%s/)?\.\./(?![./])" % re.escape(BUILD_DIR)
+        up = before + r"(?:%s/)?\.\./(?![./])" % re.escape(BUILD_DIR)
         if whole:
             into_build = r"(?:%s/\.\./)?" % re.escape(BUILD_DIR)
             self._pattern = re.compile(r"%s(?:%s)/+%s|%s" % (before, whole, into_build, up))

@@ -1,0 +1,297 @@
+"""Worktrees: made, reused, mended, and nothing else's touched."""
+
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from fabbuild.worker import worktree
+from fabbuild.worker.runner import Processes
+from fabbuild.worker.worktree import GitError, Repository, Slots, Worktree, find_git_dir, slots_directory
+from tests.worker.driver import Worker, push, toy, work_dir
+
+
+@pytest.fixture
+def processes():
+    with Processes() as owner:
+        yield owner
+
+
+def make_slots(processes, work, count=2, commit=None):
+    repository = Repository(processes, find_git_dir(str(work)), dict(os.environ))
+    slots = Slots(repository, str(work))
+    slots.prepare()
+    commit = commit or repository.resolve("HEAD")
+    return [slots.worktree(number, commit) for number in range(count)]
+
+
+def test_which_repository_a_directory_has(tmp_path, source):
+    assert find_git_dir(str(tmp_path)) is None
+    assert find_git_dir(str(source.path)) == str(source.path / ".git")
+    assert find_git_dir(str(source.path / ".git")) == str(source.path / ".git")
+    shutil.copytree(source.path / ".git", source.path / "repo.git")
+    assert find_git_dir(str(source.path)) == str(source.path / "repo.git")
+
+
+def test_worktrees_are_reused(processes, work):
+    first = make_slots(processes, work)
+    marks = [os.path.join(tree.output, "kept") for tree in first]
+    for tree, mark in zip(first, marks, strict=True):
+        os.makedirs(tree.output)
+        with open(mark, "w", encoding="utf-8"):
+            pass
+    make_slots(processes, work)
+    assert all(os.path.exists(mark) for mark in marks)
+    assert sorted(os.listdir(work / "slots")) == ["00", "01"]
+
+
+def _remove_admin(work):
+    shutil.rmtree(work / "repo.git" / "worktrees" / "00")
+
+
+def _remove_tree(work):
+    shutil.rmtree(work / "slots" / "00")
+
+
+def _leave_index_lock(work):
+    (work / "repo.git" / "worktrees" / "00" / "index.lock").touch()
+
+
+def _leave_head_lock(work):
+    (work / "repo.git" / "worktrees" / "00" / "HEAD.lock").touch()
+
+
+def _leave_repository_locks(work):
+    for name in ("HEAD.lock", "packed-refs.lock", "config.lock"):
+        (work / "repo.git" / name).touch()
+
+
+def _break_index(work):
+    (work / "repo.git" / "worktrees" / "00" / "index").write_bytes(b"garbage")
+
+
+def _break_head(work):
+    (work / "repo.git" / "worktrees" / "00" / "HEAD").write_bytes(b"")
+
+
+def _break_link(work):
+    (work / "slots" / "00" / ".git").write_text("gitdir: /no/such/place\n")
+
+
+def _point_elsewhere(work):
+    (work / "slots" / "00" / ".git").write_text(f"gitdir: {work}/repo.git/worktrees/01\n")
+
+
+def _put_a_file(work):
+    shutil.rmtree(work / "slots" / "00")
+    (work / "slots" / "00").write_text("a file\n")
+
+
+def _put_a_link(work):
+    shutil.rmtree(work / "slots" / "00")
+    (work / "slots" / "00").symlink_to("/etc")
+
+
+def _lock_and_remove(work):
+    subprocess.run(
+        ["git", "-C", str(work / "repo.git"), "worktree", "lock", str(work / "slots" / "00")], check=True
+    )
+    shutil.rmtree(work / "slots" / "00")
+
+
+def _half_made(work):
+    """As a ``git worktree add`` leaves it that was killed in the middle of its checkout."""
+    (work / "repo.git" / "worktrees" / "00" / "locked").write_text("initializing")
+    (work / "repo.git" / "worktrees" / "00" / "index.lock").touch()
+    for name in ("Makefile", "main.c"):
+        (work / "slots" / "00" / name).unlink()
+
+
+def _change_files(work):
+    (work / "slots" / "00" / "main.c").write_text("broken\n")
+    (work / "slots" / "00" / "more").mkdir()
+    (work / "slots" / "00" / "more" / "file").touch()
+
+
+def _own_repository_in_place(work):
+    shutil.rmtree(work / "slots" / "00")
+    subprocess.run(["git", "init", "-q", str(work / "slots" / "00")], check=True)
+
+
+def _moved(work):
+    shutil.move(work / "repo.git" / "worktrees" / "00", work / "repo.git" / "worktrees" / "other")
+
+
+DAMAGE = [
+    _remove_admin,
+    _remove_tree,
+    _leave_index_lock,
+    _leave_head_lock,
+    _leave_repository_locks,
+    _break_index,
+    _break_head,
+    _break_link,
+    _point_elsewhere,
+    _put_a_file,
+    _put_a_link,
+    _lock_and_remove,
+    _half_made,
+    _change_files,
+    _own_repository_in_place,
+    _moved,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_broken_is_mended(processes, work, source, damage):
+    make_slots(processes, work)
+    second = source.commit({"main.c": "int second;\n"})
+    push(work, source.path)
+    damage(work)
+    for tree in make_slots(processes, work, commit=second):
+        with open(os.path.join(tree.path, "main.c"), encoding="utf-8") as file:
+            assert file.read() == "int second;\n"
+        assert sorted(os.listdir(tree.path)) == [".git", "Kconfig", "Makefile", "configs", "main.c"]
+        tree.checkout(second)
+    assert os.path.isdir("/etc")
+
+
+def test_worktrees_tell_of_their_progress_one_after_the_other(work):
+    with Worker(work) as worker:
+        worker.expect("ready")
+        worker.send("build_prepare", commits=None, max_boards=4)
+        assert worker.until("build_prepare_done") == [
+            {"resp": "build_started", "num_threads": 4},
+            *({"resp": "worktree_created", "thread": thread} for thread in range(4)),
+            {"resp": "build_prepare_done"},
+        ]
+
+
+def test_a_users_own_worktrees_and_locks_are_left_alone(tmp_path, processes):
+    source = toy(tmp_path / "user")
+    source.git("worktree", "add", "-q", "--detach", str(tmp_path / "elsewhere"))
+    admin = source.path / ".git" / "worktrees" / "elsewhere"
+    (admin / "index.lock").touch()
+    (source.path / ".git" / "index.lock").touch()
+    make_slots(processes, source.path)
+    assert (admin / "index.lock").exists()
+    assert (source.path / ".git" / "index.lock").exists()
+    assert (tmp_path / "elsewhere" / "main.c").exists()
+
+
+def test_hooks_and_filters_of_the_machines_user_do_not_run(tmp_path, processes, work, monkeypatch):
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    for name in ("post-checkout", "reference-transaction"):
+        (hooks / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+        (hooks / name).chmod(0o755)
+    (tmp_path / "gitconfig").write_text(f"[core]\n\thooksPath = {hooks}\n\tautocrlf = true\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    tree = make_slots(processes, work)[0]
+    assert not (tmp_path / "ran").exists()
+    with open(os.path.join(tree.path, "main.c"), "rb") as file:
+        assert b"\r" not in file.read()
+
+
+def test_checkout_only_touches_what_differs_and_spares_the_output(processes, work, source):
+    first = source.git("rev-parse", "HEAD")
+    second = source.commit({"new/file.c": "int n;\n", "Kconfig": None, ".gitignore": "*.o\n"})
+    push(work, source.path)
+    tree = make_slots(processes, work, 1, first)[0]
+    os.makedirs(os.path.join(tree.output, "deep"))
+    before = os.stat(os.path.join(tree.path, "main.c")).st_mtime_ns
+    for name in ("build/deep/x.bin", "stray.txt", "stray.o"):
+        with open(os.path.join(tree.path, name), "w", encoding="utf-8"):
+            pass
+    tree.checkout(second)
+    assert os.stat(os.path.join(tree.path, "main.c")).st_mtime_ns == before
+    assert os.path.exists(os.path.join(tree.path, "new", "file.c"))
+    assert not os.path.exists(os.path.join(tree.path, "Kconfig"))
+    assert not os.path.exists(os.path.join(tree.path, "stray.txt"))
+    assert os.path.exists(os.path.join(tree.output, "deep", "x.bin"))
+    tree.checkout(first)
+    assert not os.path.exists(os.path.join(tree.path, "new"))
+
+
+def test_a_git_that_takes_too_long_is_an_error(processes, work, tmp_path, monkeypatch):
+    """And it is gone then, with all it started."""
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "git").write_text("#!/bin/sh\nsleep 600 & sleep 600\n")
+    (slow / "git").chmod(0o755)
+    monkeypatch.setattr(worktree, "GIT_TIMEOUT", 0.3)
+    repository = Repository(processes, str(work / "repo.git"), {"PATH": f"{slow}:{os.environ['PATH']}"})
+    # The search for git is the parent's, so name it.
+    monkeypatch.setenv("PATH", f"{slow}:{os.environ['PATH']}")
+    began = time.monotonic()
+    with pytest.raises(GitError, match=r"git rev-parse was ended: it took more than 0.3 s"):
+        repository.resolve("HEAD")
+    assert time.monotonic() - began < 5
+
+
+def test_no_git_at_all(processes, work, monkeypatch):
+    monkeypatch.setenv("PATH", "/no/such/place")
+    repository = Repository(processes, str(work / "repo.git"), {"PATH": "/no/such/place"})
+    with pytest.raises(GitError, match="git cannot be started"):
+        repository.resolve("HEAD")
+
+
+@pytest.mark.parametrize("commit", ["-h", "--all", "HEAD..", "x y", ""])
+def test_odd_revisions_are_no_options(processes, work, commit):
+    repository = Repository(processes, str(work / "repo.git"), dict(os.environ))
+    with pytest.raises(GitError):
+        repository.resolve(commit)
+
+
+def test_a_path_kbuild_can_build_in(tmp_path):
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    assert slots_directory(str(plain)) == str(plain / "slots")
+    spaced = tmp_path / "with space"
+    spaced.mkdir()
+    elsewhere = slots_directory(str(spaced))
+    try:
+        assert " " not in elsewhere
+        assert os.path.realpath(spaced / "slots") == elsewhere
+        assert slots_directory(str(spaced)) == elsewhere
+    finally:
+        os.rmdir(elsewhere)
+
+
+def test_a_strangers_directory_is_not_used(tmp_path, monkeypatch):
+    spaced = tmp_path / "with space"
+    spaced.mkdir()
+    elsewhere = slots_directory(str(spaced))
+    os.rmdir(elsewhere)
+    monkeypatch.setenv("TMPDIR", str(spaced))
+    monkeypatch.setattr(worktree.tempfile, "tempdir", None)
+    os.symlink(tmp_path, elsewhere)
+    try:
+        with pytest.raises(OSError, match="no place for worktrees"):
+            slots_directory(str(spaced))
+    finally:
+        os.unlink(elsewhere)
+
+
+def test_worktree_differs_names_what_matters(processes, work, source):
+    first = source.git("rev-parse", "HEAD")
+    second = source.commit({"a/Kconfig.debug": "x\n", "main.c": "int y;\n"})
+    push(work, source.path)
+    tree: Worktree = make_slots(processes, work, 1, first)[0]
+    assert tree.differs(first, second, [":(top,glob)**/Kconfig*"])
+    assert not tree.differs(first, second, [":(top,literal)configs/one_defconfig"])
+    assert tree.differs(first, "1" * 40, [":(top,literal)configs/one_defconfig"])
+
+
+def test_work_dir_helper_matches_the_supervisors(tmp_path, source):
+    """HEAD of the bare repository is what was pushed."""
+    place = work_dir(tmp_path / "again", source.path)
+    head = subprocess.run(
+        ["git", "-C", str(place / "repo.git"), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert head.stdout.strip() == source.git("rev-parse", "HEAD")
