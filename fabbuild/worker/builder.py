@@ -50,6 +50,14 @@ PASSED_ON_PREFIXES = ("CCACHE_",)
 #: Names, separated by commas, of what else is passed on: the machine's ``env`` in machines.yaml.
 ENV_NAMES = "FABBUILD_ENV"
 
+#: git shortens a hash by how many objects a repository has, and Kbuild puts it into the image; this way every
+#: machine shortens it alike.
+_SAME_ABBREVIATION = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "core.abbrev",
+    "GIT_CONFIG_VALUE_0": "12",
+}
+
 _BOARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
@@ -257,7 +265,10 @@ class _Run:
     ) -> None:
         self.compiler = compiler
         self.prefix = compiler.prefix
-        self.env = dict(environment, CROSS_COMPILE=compiler.prefix)
+        self._own_env = {"LC_ALL": "C", "CROSS_COMPILE": compiler.prefix}
+        if settings["reproducible_builds"]:
+            self._own_env.update(_SAME_ABBREVIATION)
+        self.env = dict(environment, **self._own_env)
         if compiler.path_dir:
             self.env["PATH"] = compiler.path_dir + os.pathsep + self.env["PATH"]
         self.configured = configured
@@ -292,10 +303,13 @@ class _Run:
 
     def command(self, commit: str) -> str:
         """Give the shell lines that build the same in any clone of the source."""
-        start = ["LC_ALL=C", "CROSS_COMPILE=" + self.prefix]
+        start = ["env", *("%s=%s" % item for item in self._own_env.items())]
         makes = [start + self._argv(goal) for goal in self._config_goals] + [start + self._argv(*self._goals)]
         lines = [["git", "checkout", "--detach", commit], *makes]
-        return "\n".join(" ".join(shlex.quote(word) for word in line) for line in lines) + "\n"
+        text = "\n".join(" ".join(shlex.quote(word) for word in line) for line in lines) + "\n"
+        if self.compiler.path_dir:
+            text = "export PATH=%s:$PATH\n%s" % (shlex.quote(self.compiler.path_dir), text)
+        return text
 
     def shown_environment(self) -> Dict[str, str]:
         """Give the environment that matters to others: not what only names the machine's user."""

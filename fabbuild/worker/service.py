@@ -10,26 +10,17 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import select
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import traceback
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from fabbuild.worker.builder import Builder, base_environment
+from fabbuild.worker.link import Commanded, Line, Watch, inherited, stop_signals
 from fabbuild.worker.pool import Order, Pool, all_of, usable_threads
-from fabbuild.worker.protocol import (
-    FEATURES,
-    MAX_LINE,
-    PROTOCOL,
-    LineSplitter,
-    ProtocolError,
-    decode_object,
-    encode_response,
-)
+from fabbuild.worker.protocol import FEATURES, PROTOCOL, ProtocolError, decode_object
 from fabbuild.worker.runner import Processes, Stopped
 from fabbuild.worker.settings import Settings, SettingsError
 from fabbuild.worker.toolchain import Toolchain, ToolchainError, from_path, scan
@@ -41,13 +32,8 @@ LOCK_FD = "FABBUILD_LOCK_FD"
 #: The read end of a pipe that only the supervisor holds open; its end means that the supervisor is dead.
 WATCH_FD = "FABBUILD_WATCH_FD"
 
-#: How long a worker whose boss said ``quit`` and hung up may take to answer it, in seconds.
-_LAST_WORDS = 2.0
-
 #: How long killed children may take to go before a temporary directory is removed, in seconds.
 _CLEAN_UP = 5.0
-
-_CHUNK = 64 * 1024
 
 
 class CommandError(Exception):
@@ -71,107 +57,21 @@ def serve(debug: bool, threads: Optional[int], max_boards: Optional[int]) -> int
     # A group of our own, so that ending it whole ends nobody else.
     with contextlib.suppress(PermissionError):
         os.setpgid(0, 0)
-    lock_fd, watch_fd = _inherited(LOCK_FD), _inherited(WATCH_FD)
+    lock_fd, watch_fd = inherited(LOCK_FD), inherited(WATCH_FD)
     if watch_fd is not None:
         os.set_inheritable(watch_fd, False)
-    wake = _stop_signals()
+    wake = stop_signals()
     own_threads = threads or usable_threads()
     with Processes(() if lock_fd is None else (lock_fd,)) as processes:
         service = Service(processes, Line(out), own_threads, max_boards or own_threads, debug)
         try:
-            _Watch(service, wake, watch_fd).run()
+            Watch(service, wake, watch_fd).run()
         finally:
             service.end()
     return 1
 
 
-class Line:
-    """The way to the boss: whole lines, from any thread."""
-
-    def __init__(self, fd: int) -> None:
-        """Write to this descriptor."""
-        self._fd = fd
-        self._lock = threading.Lock()
-
-    def send(self, resp: str, **fields: Any) -> None:
-        """Write one response.
-
-        Raises:
-            OSError: nobody reads any more.
-        """
-        data = memoryview(encode_response(resp, **fields))
-        with self._lock:
-            while data:
-                try:
-                    data = data[os.write(self._fd, data) :]
-                except BlockingIOError:
-                    # Whoever gave us this descriptor made it so; then wait until there is room.
-                    select.select([], [self._fd], [])
-
-
-class _Watch:
-    """The main thread: hands commands on, and returns when it is time to end."""
-
-    def __init__(self, service: Service, wake: int, watch_fd: Optional[int]) -> None:
-        self._service = service
-        self._wake = wake
-        self._watch_fd = watch_fd
-        self._lines = LineSplitter(MAX_LINE)
-        self._skipping = False
-
-    def run(self) -> None:
-        """Return at the end of stdin or of the supervisor, at a signal, and when the service has quit."""
-        self._service.start()
-        poller = select.poll()
-        for fd in (0, self._wake, self._watch_fd, self._service.finished):
-            if fd is not None:
-                poller.register(fd, select.POLLIN)
-        while True:
-            ready = [fd for fd, _ in poller.poll()]
-            if self._wake in ready:
-                self._service.debug("a signal asks for the end")
-                return
-            if self._watch_fd in ready:
-                self._service.debug("the supervisor is gone")
-                return
-            if self._service.finished in ready:
-                return
-            data = _read(0)
-            if not data:
-                self._service.debug("the boss is gone")
-                self._service.wait_for_quit(_LAST_WORDS)
-                return
-            self._feed(data)
-
-    def _feed(self, data: bytes) -> None:
-        while data:
-            if self._skipping:
-                _, newline, data = data.partition(b"\n")
-                self._skipping = not newline
-                continue
-            try:
-                for line in self._lines.feed(data):
-                    self._service.take(line)
-            except ProtocolError as exc:
-                # The splitter is spent. A line so long began in an earlier piece: the rest of it is skipped.
-                self._service.refuse("invalid JSON: %s" % exc)
-                self._lines = LineSplitter(MAX_LINE)
-                self._skipping = True
-                continue
-            return
-
-
-def _read(fd: int) -> bytes:
-    try:
-        return os.read(fd, _CHUNK)
-    except BlockingIOError:
-        select.select([fd], [], [])
-        return os.read(fd, _CHUNK)
-    except OSError:
-        return b""
-
-
-class Service:
+class Service(Commanded):
     """Carries the commands out."""
 
     def __init__(self, processes: Processes, line: Line, threads: int, slots: int, debug: bool) -> None:
@@ -508,28 +408,3 @@ def _first_here(repository: Repository, hashes: Sequence[str]) -> str:
         except GitError as exc:
             trouble = trouble or str(exc)
     raise CommandError("none of the commits is here (push them first): %s" % trouble)
-
-
-def _inherited(name: str) -> Optional[int]:
-    """Read the number of an inherited descriptor from the environment; None when there is none."""
-    try:
-        fd = int(os.environ.get(name, ""))
-        os.fstat(fd)
-    except (ValueError, OSError):
-        return None
-    return fd
-
-
-def _stop_signals() -> int:
-    """Turn the signals that ask for the end into something to poll; give the descriptor."""
-    wake, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-
-    def note(_number: int, _frame: Any) -> None:
-        with contextlib.suppress(OSError):
-            os.write(write_end, b"!")
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, note)
-    sys.stdout = sys.stderr
-    return wake

@@ -338,10 +338,7 @@ def slots_directory(work_dir: str) -> str:
     if _PLAIN_PATH.fullmatch(os.path.realpath(work_dir)):
         os.makedirs(direct, exist_ok=True)
         return os.path.realpath(direct)
-    name = "fabbuild-%d-%s" % (
-        os.getuid(),
-        hashlib.sha256(os.fsencode(os.path.realpath(work_dir))).hexdigest()[:16],
-    )
+    name = _private_name(work_dir)
     for base in ("/var/tmp", tempfile.gettempdir()):  # noqa: S108 - the name is checked to be ours below
         elsewhere = os.path.join(base, name)
         if not _PLAIN_PATH.fullmatch(elsewhere):
@@ -359,6 +356,23 @@ def slots_directory(work_dir: str) -> str:
     return elsewhere
 
 
+def slots_elsewhere(work_dir: str) -> Optional[str]:
+    """Give the private directory that ``WORK/slots`` is a link to, for who removes it; None when it is no link."""
+    link = os.path.join(work_dir, SLOTS)
+    target = os.path.realpath(link)
+    try:
+        if not os.path.islink(link) or os.lstat(target).st_uid != os.getuid():
+            return None
+    except OSError:
+        return None
+    return target if os.path.basename(target) == _private_name(work_dir) else None
+
+
+def _private_name(work_dir: str) -> str:
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(work_dir))).hexdigest()
+    return "fabbuild-%d-%s" % (os.getuid(), digest[:16])
+
+
 def _own_directory(path: str) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
@@ -374,7 +388,13 @@ def remove_tree(path: str) -> None:
         OSError: something of it cannot be removed.
     """
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except PermissionError:
+            # A build may leave directories that not even their owner can write.
+            for folder, _, _ in os.walk(path):
+                os.chmod(folder, 0o700)
+            shutil.rmtree(path)
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

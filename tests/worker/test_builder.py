@@ -1,6 +1,7 @@
 """Boards built by a real worker with real make, on small trees that say what make did."""
 
 import shutil
+import subprocess
 import time
 
 import pytest
@@ -233,9 +234,13 @@ def test_a_toolchain_in_a_place_with_spaces(work, source, tmp_path):
     for name in ("gcc", "size", "objdump"):
         (place / f"odd-linux-{name}").write_text(f'#!/bin/sh\nexec {name} "$@"\n')
         (place / f"odd-linux-{name}").chmod(0o755)
-    result = build(work, None, arch="odd", toolchains={"odd": str(place / "odd-linux-gcc")})["one", 0]
+    named = {"odd": str(place / "odd-linux-gcc")}
+    result = build(work, None, arch="odd", toolchains=named, features=["details"])["one", 0]
     assert result["return_code"] == 0, result["stderr"]
     assert "sizes" in result
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(source.path), str(clone)], check=True)
+    subprocess.run(["sh", "-e", "-c", result["details"]["command"]], cwd=clone, check=True)
 
 
 def test_only_the_environment_that_is_meant_for_it(work, source):
@@ -427,3 +432,12 @@ def test_rodata_is_read_from_the_section(work, source):
     code = 'const char text[] __attribute__((section(".rodata"))) = "0123456789abcde";\n'
     commits = commits_of(source, work, {"main.c": code})
     assert build(work, commits[1:])["one", 0]["sizes"]["raw"].split()[5:] == ["u-boot", "00000010"]
+
+
+def test_a_reproducible_build_shortens_hashes_alike_on_every_machine(work, source):
+    """git's own choice depends on how much else is in the repository."""
+    makefile = MAKEFILE.replace('@echo "compile"', "@git rev-parse --short HEAD")
+    commits = commits_of(source, work, {"Makefile": makefile})
+    result = build(work, commits[1:], settings={"reproducible_builds": True}, features=["details"])["one", 0]
+    assert commits[1][:12] in steps(result)
+    assert "core.abbrev" in result["details"]["command"]

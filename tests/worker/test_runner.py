@@ -35,7 +35,7 @@ def test_time_is_up_for_the_whole_group(tmp_path):
         outcome = shell(processes, f"sleep 600 & echo $! > {tmp_path}/pid; sleep 600", timeout=0.3)
         assert outcome.stopped == "it took more than 0.3 s"
         assert outcome.code == 137
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
         wait_for(lambda: not alive(int((tmp_path / "pid").read_text())))
 
 
@@ -43,7 +43,7 @@ def test_a_relative_in_the_background_neither_holds_it_up_nor_survives(tmp_path)
     with Processes() as processes:
         began = time.monotonic()
         assert shell(processes, f"sleep 600 & echo $! > {tmp_path}/pid; echo done").stdout == "done\n"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
         wait_for(lambda: not alive(int((tmp_path / "pid").read_text())))
 
 
@@ -51,7 +51,7 @@ def test_one_that_left_the_group_does_not_hold_it_up(tmp_path):
     with Processes() as processes:
         began = time.monotonic()
         assert shell(processes, "setsid sleep 20 & echo done", timeout=60).stdout == "done\n"
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 15
 
 
 def test_endless_output_is_ended(monkeypatch):

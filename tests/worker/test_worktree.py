@@ -9,7 +9,15 @@ import pytest
 
 from fabbuild.worker import worktree
 from fabbuild.worker.runner import Processes
-from fabbuild.worker.worktree import GitError, Repository, Slots, Worktree, find_git_dir, slots_directory
+from fabbuild.worker.worktree import (
+    GitError,
+    Repository,
+    Slots,
+    Worktree,
+    find_git_dir,
+    slots_directory,
+    slots_elsewhere,
+)
 from tests.worker.driver import Worker, push, toy, work_dir
 
 
@@ -228,7 +236,7 @@ def test_a_git_that_takes_too_long_is_an_error(processes, work, tmp_path, monkey
     began = time.monotonic()
     with pytest.raises(GitError, match=r"git rev-parse was ended: it took more than 0.3 s"):
         repository.resolve("HEAD")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 def test_no_git_at_all(processes, work, monkeypatch):
@@ -256,6 +264,8 @@ def test_a_path_kbuild_can_build_in(tmp_path):
         assert " " not in elsewhere
         assert os.path.realpath(spaced / "slots") == elsewhere
         assert slots_directory(str(spaced)) == elsewhere
+        assert slots_elsewhere(str(spaced)) == elsewhere
+        assert slots_elsewhere(str(plain)) is None
     finally:
         os.rmdir(elsewhere)
 
