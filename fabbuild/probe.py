@@ -46,7 +46,9 @@ def probe_rows(sessions: Sequence[Session], fit: Fit) -> list[ProbeRow]:
         facts = found[session.name]
         if isinstance(facts, Facts):
             why = unfit_because(facts, fit, local=session.machine.local)
-            rows.append(ProbeRow(session.name, not why, "; ".join(why), msgspec.to_builtins(facts)))
+            told = msgspec.to_builtins(facts)
+            del told["resp"]  # the wire's business
+            rows.append(ProbeRow(session.name, not why, "; ".join(why), told))
         elif isinstance(facts, FabbuildError):
             rows.append(ProbeRow(session.name, fit=False, why=str(facts)))
         else:

@@ -1,0 +1,92 @@
+"""Every option of every task: its default, which also tells its type, and its help. Each is said once.
+
+An option that is at its default was not given: then machines.yaml, the configuration or `BuildSettings` decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. A default of False makes a flag, of True ``--[no-]x``, a number takes one, a text takes any.
+
+    ``repeated``: may be given more than once; its default is None then, as Invoke wants it.
+    """
+
+    default: object
+    help: str
+    repeated: bool = False
+
+
+#: What all tasks that work on machines take.
+MACHINES: Mapping[str, Option] = {
+    "machines": Option("", "Names and groups of machines, separated by commas (default: all that are enabled)"),
+    "hosts": Option("", "Hosts that are in no file, [user@]name[:port], separated by commas"),
+    "machines_file": Option("", "Where the machines are described (default: ./machines.yaml, then the user's own)"),
+    "verbose_worker": Option(default=False, help="Have the workers say what they do, on stderr"),
+}
+
+WAIT: Mapping[str, Option] = {"wait": Option(0.0, "Seconds to wait for a machine that another boss holds")}
+
+JSON: Mapping[str, Option] = {"json": Option(default=False, help="Print JSON in place of text")}
+
+SELECTION: Mapping[str, Option] = {
+    "boards": Option(
+        "",
+        "Which boards: terms separated by spaces or commas (OR), `a & b` for both; each a regular expression "
+        "matched at the start of target, arch, cpu, board, vendor, soc or config name (default: all)",
+    ),
+    "exclude": Option("", "Terms, separated by commas, of boards to leave out"),
+    "only": Option("", "Exact names of boards, separated by commas"),
+}
+
+SOURCE: Mapping[str, Option] = {"source": Option("", "Directory of the source (default: this one)")}
+
+OUTPUT: Mapping[str, Option] = {"output": Option("", "Where results go (default: fabbuild-out beside the source)")}
+
+COMMITS: Mapping[str, Option] = {
+    "branch": Option("", "Build the commits of this branch since its upstream, the upstream commit first"),
+    "commits": Option("", "Build the commits of this range, such as v2026.07..HEAD"),
+    "count": Option(0, "Build the top N commits (of --branch, or of HEAD)"),
+}
+
+CAPACITY: Mapping[str, Option] = {
+    "threads": Option(0, "Cores to use on each machine"),
+    "max_boards": Option(0, "Boards at once on each machine"),
+    "toolchain": Option(
+        None, "ARCH=PREFIX (or the path of a gcc) for all machines; may be given more than once", repeated=True
+    ),
+}
+
+BUILD: Mapping[str, Option] = {
+    **SELECTION,
+    **SOURCE,
+    **COMMITS,
+    "step": Option(1, "Build every Nth commit of the range; 0: the first and the last"),
+    **OUTPUT,
+    **MACHINES,
+    "no_local": Option(default=False, help="Leave out machines with `connection: local`"),
+    **WAIT,
+    **CAPACITY,
+    "batch": Option(default=False, help="Split the boards beforehand by capacity, one list a machine"),
+    "force": Option(default=False, help="Build also what is there already"),
+    "force_failures": Option(default=False, help="Build again what failed"),
+    "ignore_warnings": Option(default=False, help="Exit with 0, not 101, when there are warnings only"),
+    "no_lto": Option(default=False, help="Build without link-time optimisation (NO_LTO=1)"),
+    "allow_missing": Option(
+        default=False, help="Let binman go on without blobs it has not got (BINMAN_ALLOW_MISSING=1)"
+    ),
+    "reproducible": Option(default=False, help="Build the same bytes each time (SOURCE_DATE_EPOCH=0)"),
+    "werror": Option(default=False, help="Treat warnings as errors (-Werror for target and host)"),
+    "mrproper": Option(default=False, help="Run `make mrproper` before configuring"),
+    "fallback_mrproper": Option(default=False, help="Run `make mrproper` and try again when a build fails"),
+    "config_only": Option(default=False, help="Only configure, build nothing"),
+    "verbose_build": Option(default=False, help="Show the commands make runs, in the log (V=1)"),
+    "kconfig_check": Option(default=True, help="Configure again when a Kconfig file changed between commits"),
+    "quiet": Option(default=False, help="Show problems and the end only"),
+    "json": Option(default=False, help="Print one line of JSON an event"),
+    "summary": Option(default=False, help="Print at the end what each commit changed"),
+}
