@@ -27,6 +27,9 @@ SLOTS = "slots"
 #: What make and Kbuild can have in the path of a source tree: no space, no colon, nothing that a shell reads.
 _PLAIN_PATH = re.compile(r"[\w./@+,~-]+", re.ASCII)
 
+#: Says, in a private directory of worktrees, whose it is.
+_OWNER = ".work-dir"
+
 _HASH = re.compile(r"[0-9a-fA-F]{4,64}")
 
 #: The settings of whoever owns the machine must not change what is built, nor run their hooks.
@@ -329,7 +332,7 @@ def slots_directory(work_dir: str) -> str:
     """Make the directory of the worktrees and give its path, which Kbuild can build in.
 
     Kbuild refuses a source path with a space or a colon. For a work directory with such a path the worktrees are in
-    a private directory under ``/var/tmp`` (or ``TMPDIR``), to which ``WORK/slots`` is a link.
+    a private directory under ``TMPDIR`` or else ``/var/tmp``, to which ``WORK/slots`` is a link.
 
     Raises:
         OSError: it cannot be made, or what stands in its place is not ours.
@@ -339,12 +342,15 @@ def slots_directory(work_dir: str) -> str:
         os.makedirs(direct, exist_ok=True)
         return os.path.realpath(direct)
     name = _private_name(work_dir)
-    for base in ("/var/tmp", tempfile.gettempdir()):  # noqa: S108 - the name is checked to be ours below
+    for base in (os.environ.get("TMPDIR", ""), "/var/tmp", tempfile.gettempdir()):  # noqa: S108 - made ours below
         elsewhere = os.path.join(base, name)
-        if not _PLAIN_PATH.fullmatch(elsewhere):
+        if not os.path.isabs(elsewhere) or not _PLAIN_PATH.fullmatch(elsewhere):
             continue
         with contextlib.suppress(OSError):
             _own_directory(elsewhere)
+            with open(os.path.join(elsewhere, _OWNER), "wb") as file:
+                file.write(os.fsencode(os.path.realpath(work_dir)))
+            _sweep(base)
             break
     else:
         raise OSError(
@@ -354,6 +360,20 @@ def slots_directory(work_dir: str) -> str:
         remove_tree(direct)
         os.symlink(elsewhere, direct)
     return elsewhere
+
+
+def _sweep(base: str) -> None:
+    """Remove private directories of ours whose work directory is no more: somebody removed it by other means."""
+    prefix = "fabbuild-%d-" % os.getuid()
+    for name in os.listdir(base):
+        path = os.path.join(base, name)
+        if not name.startswith(prefix) or os.path.islink(path):
+            continue
+        with contextlib.suppress(OSError):
+            with open(os.path.join(path, _OWNER), "rb") as file:
+                owner = file.read(8192)
+            if owner and os.lstat(path).st_uid == os.getuid() and not os.path.lexists(owner):
+                remove_tree(path)
 
 
 def slots_elsewhere(work_dir: str) -> Optional[str]:

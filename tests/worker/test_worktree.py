@@ -267,14 +267,27 @@ def test_a_path_kbuild_can_build_in(tmp_path):
         assert slots_elsewhere(str(spaced)) == elsewhere
         assert slots_elsewhere(str(plain)) is None
     finally:
-        os.rmdir(elsewhere)
+        shutil.rmtree(elsewhere)
+
+
+def test_what_a_removed_work_directory_left_elsewhere_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    one, two, three = (tmp_path / f"home {number}" for number in range(3))
+    for place in (one, two, three):
+        place.mkdir()
+    of_one, of_two = slots_directory(str(one)), slots_directory(str(two))
+    assert os.path.dirname(of_one) == str(tmp_path)
+    shutil.rmtree(one)
+    slots_directory(str(three))
+    assert not os.path.exists(of_one)
+    assert os.path.exists(of_two)
 
 
 def test_a_strangers_directory_is_not_used(tmp_path, monkeypatch):
     spaced = tmp_path / "with space"
     spaced.mkdir()
     elsewhere = slots_directory(str(spaced))
-    os.rmdir(elsewhere)
+    shutil.rmtree(elsewhere)
     monkeypatch.setenv("TMPDIR", str(spaced))
     monkeypatch.setattr(worktree.tempfile, "tempdir", None)
     os.symlink(tmp_path, elsewhere)
