@@ -64,7 +64,7 @@ class Pool:
         self._slots = len(builders)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._orders: queue.SimpleQueue[Optional[Order]] = queue.SimpleQueue()
+        self._orders: "queue.SimpleQueue[Optional[Order]]" = queue.SimpleQueue()
         self._open = 0
         self._exceptions = 0
         self._stopped = False

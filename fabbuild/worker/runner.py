@@ -66,7 +66,7 @@ class Processes:
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._closed = False
-        self._running: Dict[int, subprocess.Popen[bytes]] = {}
+        self._running: Dict[int, "subprocess.Popen[bytes]"] = {}
 
     def __enter__(self) -> Processes:  # noqa: PYI034 - typing.Self is newer than Python 3.8
         """Give the owner."""
@@ -182,7 +182,7 @@ def _wait_unreaped(pid: int, done: int) -> None:
 
 
 def _collect(
-    process: subprocess.Popen[bytes], timeout: Optional[float], limit: int, watch: Optional[Watch]
+    process: "subprocess.Popen[bytes]", timeout: Optional[float], limit: int, watch: Optional[Watch]
 ) -> Outcome:
     """Read both pipes until the program has ended and they are empty; kill its group when it goes too far."""
     assert process.stdout is not None

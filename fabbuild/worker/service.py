@@ -89,7 +89,7 @@ class Service(Commanded):
         self._threads = threads
         self._slot_count = slots
         self._debug = debug
-        self._commands: queue.SimpleQueue[Tuple[Optional[Dict[str, Any]], str]] = queue.SimpleQueue()
+        self._commands: "queue.SimpleQueue[Tuple[Optional[Dict[str, Any]], str]]" = queue.SimpleQueue()
         self._environment = base_environment(os.environ)
         self._toolchains: Dict[str, Toolchain] = {}
         self._settings = Settings({})
