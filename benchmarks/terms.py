@@ -87,9 +87,7 @@ def our_choice(boards: list, words: list[str], exclude: list[str]) -> set[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tree", type=Path)
     parser.add_argument("--buildman", default="buildman", metavar="PROGRAM")
     parser.add_argument("--terms", type=Path, metavar="FILE")

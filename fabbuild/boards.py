@@ -52,9 +52,7 @@ _Answer = dict[str, dict[str, Any]]
 _LOG = logging.getLogger(__name__)
 
 # The child's own sys.path is ours, given as words, so that it finds the same kconfiglib.
-_PROGRAM = (
-    "import sys, runpy; p = sys.argv[1]; sys.path[:] = sys.argv[2:]; runpy.run_path(p, run_name='__main__')"
-)
+_PROGRAM = "import sys, runpy; p = sys.argv[1]; sys.path[:] = sys.argv[2:]; runpy.run_path(p, run_name='__main__')"
 
 
 @dataclass(frozen=True)

@@ -89,9 +89,7 @@ def _left_out(archs: set[str]) -> list[str]:
     for board, arch in BOARDS.items():
         if arch not in archs:
             missing.setdefault(arch, []).append(board)
-    return [
-        f"left out for want of a compiler for {arch}: {', '.join(boards)}" for arch, boards in missing.items()
-    ]
+    return [f"left out for want of a compiler for {arch}: {', '.join(boards)}" for arch, boards in missing.items()]
 
 
 def differences(sample: Sample, boards: Sequence[str], rows: Sequence[SeriesRow]) -> list[str]:
@@ -112,5 +110,3 @@ def differences(sample: Sample, boards: Sequence[str], rows: Sequence[SeriesRow]
         check(row.number, "give a warning to", sample.warns, list(row.warned))
         check(row.number, "resize", sample.grows, list(row.grown))
     return wrong
-
-

@@ -171,9 +171,7 @@ class Git:
             try:
                 out, err = process.communicate(stdin, timeout=timeout)
             except subprocess.TimeoutExpired as exc:
-                raise GitError(
-                    f"git {name} in {self.cwd} took more than {timeout:g} s and was ended"
-                ) from exc
+                raise GitError(f"git {name} in {self.cwd} took more than {timeout:g} s and was ended") from exc
         stderr = err.decode("utf-8", "replace")
         if self.running.stopped and process.returncode == -signal.SIGKILL:
             raise GitError(f"git {name} was interrupted", process.returncode, stderr)

@@ -77,9 +77,7 @@ class _Log:
 class WireLog:
     """One machine's ``worker-NAME.log``. Any thread may write; it never raises."""
 
-    def __init__(
-        self, log: _Log, clock: Callable[[], float], failed: Callable[[Path, OSError], None]
-    ) -> None:
+    def __init__(self, log: _Log, clock: Callable[[], float], failed: Callable[[Path, OSError], None]) -> None:
         """Write to ``log``; `Journal.wire` makes these."""
         self._log = log
         self._clock = clock

@@ -92,9 +92,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         for name in request["names"]:
             try:
-                path = expand(
-                    Path("configs") / f"{name}_defconfig", request["cpp"], Path(directory) / "expanded"
-                )
+                path = expand(Path("configs") / f"{name}_defconfig", request["cpp"], Path(directory) / "expanded")
                 boards[name] = evaluate(conf, path)
             except Exception as exc:  # noqa: BLE001 - whatever one defconfig does to kconfiglib, others go on
                 problems[name] = first_line(str(exc)) or type(exc).__name__

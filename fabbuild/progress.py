@@ -293,9 +293,7 @@ class Progress:
         for name, machine in self.machines.items():
             sent, received = (traffic or {}).get(name, (None, None))
             share = machine.done / every
-            shares.append(
-                MachineShare(name, machine.done, share, sent, received, machine.state, machine.reason)
-            )
+            shares.append(MachineShare(name, machine.done, share, sent, received, machine.state, machine.reason))
         return shares
 
     def summary(

@@ -111,14 +111,10 @@ def _carrier(git: Git, old: str, tip: str) -> str:
     here = git.run("cat-file", "-e", f"{old}^{{commit}}", ok=(0, 1, 128), env={"GIT_NO_LAZY_FETCH": "1"})
     if here.status or git.run("merge-base", old, tip, ok=(0, 1)).text:
         return ""
-    return git.run(
-        "commit-tree", "-p", old, "-p", tip, f"{tip}^{{tree}}", stdin=b"carrier\n", env=_NOBODY
-    ).text
+    return git.run("commit-tree", "-p", old, "-p", tip, f"{tip}^{{tree}}", stdin=b"carrier\n", env=_NOBODY).text
 
 
-def _send(
-    git: Git, url: str, env: Mapping[str, str], specs: Sequence[str], deadline: float
-) -> tuple[int, int]:
+def _send(git: Git, url: str, env: Mapping[str, str], specs: Sequence[str], deadline: float) -> tuple[int, int]:
     options = ["--porcelain", "--progress", "--no-verify", "--no-signed", "--no-follow-tags"]
     out = git.run(
         "push", *options, "--recurse-submodules=no", "--", url, *specs,

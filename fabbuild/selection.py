@@ -21,9 +21,7 @@ Terms = Union[str, Sequence[str]]  # noqa: UP007 - an alias is evaluated, and Py
 _Term = tuple[re.Pattern[str], ...]
 
 
-def select_boards(
-    boards: Iterable[Board], terms: Terms = "", exclude: Terms = "", only: Terms = ""
-) -> list[Board]:
+def select_boards(boards: Iterable[Board], terms: Terms = "", exclude: Terms = "", only: Terms = "") -> list[Board]:
     """Give the boards that are taken, sorted by target.
 
     Args:
@@ -132,9 +130,7 @@ def _nothing(known: Sequence[Board], terms: str, exclude: str, only: str) -> str
     )
     names: set[str] = set()
     for board in known:
-        names.update(
-            (board.target, board.arch, board.cpu, board.board, board.vendor, board.soc, board.config)
-        )
+        names.update((board.target, board.arch, board.cpu, board.board, board.vendor, board.soc, board.config))
     near: list[str] = []
     for word in _words(terms.replace("&", " ")):
         near += difflib.get_close_matches(word, sorted(names - {""}), n=2)

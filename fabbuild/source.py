@@ -203,9 +203,7 @@ class Source:
         tip = self._branch(branch)[1] if branch else "HEAD"
         if self._commit(tip) is None:
             raise SourceError(f"HEAD of {self.path} has no commit yet")
-        return _numbered(
-            self._log(f"--max-count={count}", "--reverse", "--topo-order", "--end-of-options", tip)
-        )
+        return _numbered(self._log(f"--max-count={count}", "--reverse", "--topo-order", "--end-of-options", tip))
 
     @staticmethod
     def thin(commits: Sequence[Commit], step: int) -> list[Commit]:
@@ -242,9 +240,7 @@ class Source:
         """Whether the repository holds only the top of its history."""
         return self.git.text("rev-parse", "--is-shallow-repository") == "true"
 
-    def push(
-        self, url: str, env: Mapping[str, str], tip: str, timeout: float, machine: str = ""
-    ) -> PushReport:
+    def push(self, url: str, env: Mapping[str, str], tip: str, timeout: float, machine: str = "") -> PushReport:
         """Bring commit ``tip`` to the repository at ``url``; see `fabbuild.push.push`.
 
         Raises:
@@ -293,9 +289,7 @@ class Source:
         full = path.expanduser().absolute()
         full = full.parent.resolve() / full.name
         if full == top:
-            raise SourceError(
-                f"{path} is the source itself, so results cannot go there; choose another --output"
-            )
+            raise SourceError(f"{path} is the source itself, so results cannot go there; choose another --output")
         return os.fsencode(full.relative_to(top)) if top in full.parents else None
 
     def _seed(self, git: Git, index: Path) -> None:
@@ -319,9 +313,7 @@ def _add_all(git: Git, exclude: Sequence[bytes]) -> None:
         # Pathspecs: all from the top, but not these names, taken literally.
         specs = [b":/", *(b":(top,exclude,literal)" + path for path in left_out)]
         try:
-            git.run(
-                "add", "--all", "--", *specs, timeout=TREE_TIMEOUT, config=["advice.addEmbeddedRepo=false"]
-            )
+            git.run("add", "--all", "--", *specs, timeout=TREE_TIMEOUT, config=["advice.addEmbeddedRepo=false"])
         except GitError as exc:
             # A repository inside that has no commit yet: git cannot add it, and it is not part of the source.
             nested = [os.fsencode(name) for name in _NO_CHECKOUT.findall(exc.stderr)]

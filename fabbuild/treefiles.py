@@ -52,9 +52,7 @@ class TreeFiles:
             SourceError: there is no such tree.
         """
         try:
-            out = git.run(
-                "ls-tree", "-r", "-z", "--full-tree", "--end-of-options", tree, timeout=TIMEOUT
-            ).stdout
+            out = git.run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", tree, timeout=TIMEOUT).stdout
         except GitError as exc:
             raise SourceError(f"cannot read tree {tree}: {exc}") from exc
         entries = {}
@@ -95,9 +93,7 @@ class TreeFiles:
     def maintainers(self) -> dict[str, str]:
         """Give the text of all MAINTAINERS files by their path."""
         paths = [
-            p
-            for p, (mode, _) in self.entries.items()
-            if p.rpartition(b"/")[2] == b"MAINTAINERS" and mode != _LINK
+            p for p, (mode, _) in self.entries.items() if p.rpartition(b"/")[2] == b"MAINTAINERS" and mode != _LINK
         ]
         self._fetch(paths)
         return {_text(path): _text(self._contents[path]) for path in sorted(paths)}

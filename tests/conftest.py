@@ -1,1 +1,7 @@
-pytest_plugins = ["tests.support.tree", "tests.support.census", "tests.support.sshd", "tests.support.farm", "tests.support.uboot"]
+pytest_plugins = [
+    "tests.support.tree",
+    "tests.support.census",
+    "tests.support.sshd",
+    "tests.support.farm",
+    "tests.support.uboot",
+]

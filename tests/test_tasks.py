@@ -14,7 +14,18 @@ def lines(ended):
 
 def test_list_names_every_task_and_no_default(farm):
     ended = farm.run("--list")
-    for name in ("probe", "init", "push", "start", "build", "kill", "kill-workers", "boards", "toolchains", "clean"):
+    for name in (
+        "probe",
+        "init",
+        "push",
+        "start",
+        "build",
+        "kill",
+        "kill-workers",
+        "boards",
+        "toolchains",
+        "clean",
+    ):
         assert name in ended.out
     assert "Default" not in ended.out
 
@@ -25,7 +36,9 @@ def test_every_option_of_every_task_has_help():
     for name in ns.task_names:
         for argument in ns[name].get_arguments():
             assert argument.help, f"{name} --{argument.name} has no help"
-            assert len(argument.names) == 1 or "_" in argument.attr_name, f"{name} --{argument.name} has a short form"
+            assert len(argument.names) == 1 or "_" in argument.attr_name, (
+                f"{name} --{argument.name} has a short form"
+            )
 
 
 def test_probe_over_ssh_shows_what_a_machine_has(ssh_farm):
@@ -155,6 +168,27 @@ def test_clean_asks_first(ssh_farm):
     assert not work_dir.exists()
 
 
+def test_a_work_dir_with_spaces_is_built_in_and_cleaned(ssh_farm, tmp_path):
+    server = ssh_farm.servers[0]
+    work_dir = server.directory / "a work: dir"
+    private = tmp_path / "private"
+    private.mkdir()
+    ssh_farm.write_machines(
+        {
+            "machines": {"m1": {"host": "m1", "work_dir": str(work_dir), "env": {"TMPDIR": str(private)}}},
+            "fit": {"max_load_per_cpu": 1000},
+        }
+    )
+    ended = ssh_farm.build("--branch", "series", "--boards", "sandbox")
+    assert ended.status == 100, ended
+    slots = (work_dir / "slots").resolve()
+    assert " " not in str(slots)
+    ended = ssh_farm.run("clean", "--yes")
+    assert ended.status == 0, ended
+    assert not work_dir.exists()
+    assert not slots.exists()
+
+
 def test_dry_prints_the_plan_and_touches_nothing(ssh_farm):
     ended = ssh_farm.run(
         "--dry", "build", "--source", str(ssh_farm.source), "--output", str(ssh_farm.output), "--branch", "series",
@@ -247,7 +281,12 @@ def test_the_tasks_can_be_called_from_python(farm):
         )
     )
     ended = subprocess.run(
-        [str(BIN / "python"), "call.py"], cwd=farm.directory, env=farm.env, capture_output=True, text=True, check=False
+        [str(BIN / "python"), "call.py"],
+        cwd=farm.directory,
+        env=farm.env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 0, ended
     assert (farm.output / "current" / "sandbox" / "done").read_text() == "0\n"

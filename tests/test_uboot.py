@@ -33,7 +33,15 @@ def test_boards_of_a_real_series_on_local_and_ssh_machines(ssh_farm, uboot_repo)
     board = uboot_repo / "board/xen/xenguest_arm64/xenguest_arm64.c"
     board.write_text(board.read_text() + "\nint broken(void) { return no_such_name; }\n")
     git(uboot_repo, "commit", "-qam", "xen: break it")
-    arguments = ["build", "--source", str(uboot_repo), "--output", str(ssh_farm.output), "--reproducible", "--no-lto"]
+    arguments = [
+        "build",
+        "--source",
+        str(uboot_repo),
+        "--output",
+        str(ssh_farm.output),
+        "--reproducible",
+        "--no-lto",
+    ]
 
     ended = ssh_farm.run(*arguments, "--branch", "series", "--count", "3", "--only", ",".join(BOARDS), timeout=1400)
     assert ended.status == 100, ended

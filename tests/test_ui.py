@@ -98,9 +98,7 @@ def without_codes(text: str) -> str:
 def test_nothing_invisible_is_left(text: str) -> None:
     shown = visible(text)
     assert all(char.isprintable() or char.isspace() for char in shown)
-    assert not re.search(
-        "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]", shown
-    )
+    assert not re.search("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]", shown)
     assert visible(shown) == shown
     shown.encode("utf-8")
     assert "\n" not in shown
@@ -186,9 +184,7 @@ def test_wrapped_lines_fit(text: str, width: int) -> None:
 
 def test_every_event_has_words() -> None:
     assert tell(Event(0, "worktree", "ruru", data={"done": 3, "slots": 64})) == "ruru: worktree 3/64"
-    assert (
-        tell(Event(0, "dropped", "ruru", text="a duplicate")) == "ruru: a message was not used: a duplicate"
-    )
+    assert tell(Event(0, "dropped", "ruru", text="a duplicate")) == "ruru: a message was not used: a duplicate"
     assert tell(Event(0, "something-new", text="x\ny")) == "something-new: x; y"
 
 
@@ -260,8 +256,7 @@ def test_the_status_tells_of_worktrees_while_machines_are_set_up() -> None:
 
 def test_boards_that_share_a_fate_are_told_together() -> None:
     unbuilt = [
-        Event(1.0, "not-built", board=f"m{n}", commit="c" * 40, text="no toolchain for mips")
-        for n in range(300)
+        Event(1.0, "not-built", board=f"m{n}", commit="c" * 40, text="no toolchain for mips") for n in range(300)
     ]
     unbuilt += unbuilt
     requeued = [Event(2.0, "requeued", "ruru", board=f"b{n}", text="lost") for n in range(2)]
@@ -507,9 +502,7 @@ def run_python(code: str, *, shell_after: str = "", **environment: str) -> subpr
     root = str(Path(ui.__file__).parents[2])
     env = {**os.environ, "PYTHONPATH": root, **environment}
     if not shell_after:
-        return subprocess.run(
-            [sys.executable, "-c", code], env=env, capture_output=True, check=False, timeout=60
-        )
+        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False, timeout=60)
     line = f'set -o pipefail; "$0" -c "$1" {shell_after}'
     command = ["bash", "-c", line, sys.executable, code]
     return subprocess.run(command, env=env, capture_output=True, check=False, timeout=60)
@@ -777,10 +770,7 @@ def test_an_error_is_one_line() -> None:
     assert printed(ui.error, SourceError("no such range:\nfatal: bad\x1b")) == (
         "fabbuild: no such range:; fatal: bad\\x1b\n"
     )
-    assert (
-        printed(ui.error, ConnectError("ruru", "connection refused"))
-        == "fabbuild: ruru: connection refused\n"
-    )
+    assert printed(ui.error, ConnectError("ruru", "connection refused")) == "fabbuild: ruru: connection refused\n"
 
 
 def test_a_line_of_a_worker_names_its_machine(capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,12 +117,7 @@ class PlainDisplay(Display):
 
     def _tick(self, now: float) -> None:
         self._together.tick(now)
-        if (
-            self._quiet
-            or self._next_status is None
-            or now < self._next_status
-            or self.progress.ended is not None
-        ):
+        if self._quiet or self._next_status is None or now < self._next_status or self.progress.ended is not None:
             return
         self._next_status = now + STATUS_EVERY
         self._say(status(self.progress, now), now)
@@ -198,9 +193,7 @@ def status(progress: Progress, now: float) -> str:
     if eta:
         parts.append(f"about {duration(eta)} more")
     machines = list(progress.machines.values())
-    parts.append(
-        f"{count(sum(1 for machine in machines if machine.state == 'building'), 'machine')} building"
-    )
+    parts.append(f"{count(sum(1 for machine in machines if machine.state == 'building'), 'machine')} building")
     setup = [f"{machine.name} {_step(machine)}" for machine in machines if machine.state == "setup"]
     if setup:
         parts.append(f"setting up: {names(setup, 4)}")

@@ -43,9 +43,7 @@ def print_end(summary: RunSummary, *, json: bool = False, stream: IO[str] | None
     parts += [f"{lost} unfinished"] if lost else []
     there = f" ({counts.skipped} more were there already)" if counts.skipped else ""
     verb = "interrupted after" if summary.interrupted else "in"
-    _line(
-        out, f"{count(counts.total, 'result')} {verb} {duration(summary.seconds)}: {', '.join(parts)}{there}"
-    )
+    _line(out, f"{count(counts.total, 'result')} {verb} {duration(summary.seconds)}: {', '.join(parts)}{there}")
     _shares(out, summary.machines)
     _failing(out, summary.failing)
     _not_built(out, summary)

@@ -58,9 +58,7 @@ def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str]
     """Print what each machine is and has, and whether it is fit; ``json`` gives an array of objects."""
     out = stdout(stream)
     if json:
-        _print_json(
-            out, ({**row.facts, "machine": row.machine, "fit": row.fit, "why": row.why} for row in rows)
-        )
+        _print_json(out, ({**row.facts, "machine": row.machine, "fit": row.fit, "why": row.why} for row in rows))
         return
     wide = width_of(out) >= _WIDE
     headings = ["MACHINE", "FIT", "ARCH", ">CPUS", ">BOGOMIPS", ">LOAD", ">MEMORY", ">DISK"]
@@ -98,10 +96,7 @@ def print_toolchains(
         keys = ("toolchains", "tried") if tried else ("toolchains",)
         _print_json(
             out,
-            (
-                {"machine": row.machine, "why": row.why, **{key: row.facts.get(key) for key in keys}}
-                for row in rows
-            ),
+            ({"machine": row.machine, "why": row.why, **{key: row.facts.get(key) for key in keys}} for row in rows),
         )
         return
     table = _table("MACHINE", "ARCH", "COMPILER", "VERSION")
@@ -117,9 +112,7 @@ def print_toolchains(
         for arch in sorted(toolchains):
             found = _mapping(toolchains[arch])
             gcc = _string(found, "gcc") or _string(found, "prefix") + "gcc"
-            table.add_row(
-                _text(row.machine, "bold"), _text(arch), _text(gcc), _text(_string(found, "version"))
-            )
+            table.add_row(_text(row.machine, "bold"), _text(arch), _text(gcc), _text(_string(found, "version")))
     _print(out, table)
     if tried:
         looked = _table("MACHINE", "TRIED", "ARCH", "RESULT")
@@ -149,9 +142,7 @@ def print_boards(boards: Sequence[Board], *, json: bool = False, stream: IO[str]
     table = _table(*headings)
     for board in boards:
         cells = (board.target, board.arch, board.cpu, board.soc, board.vendor)
-        table.add_row(
-            *(_text(cell or "-", "bold" if not number else "") for number, cell in enumerate(cells))
-        )
+        table.add_row(*(_text(cell or "-", "bold" if not number else "") for number, cell in enumerate(cells)))
     _print(out, table)
     if out.isatty():
         out.line(count(len(boards), "board"))
@@ -261,9 +252,7 @@ def _table(*headings: str) -> Table:
     """Make a table without lines; a heading that begins with ``>`` is of a column of numbers."""
     from rich.table import Table
 
-    table = Table(
-        box=None, pad_edge=False, show_header=any(headings), padding=(0, 2, 0, 0), header_style="dim"
-    )
+    table = Table(box=None, pad_edge=False, show_header=any(headings), padding=(0, 2, 0, 0), header_style="dim")
     for heading in headings:
         table.add_column(
             heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", overflow="fold"

@@ -10,6 +10,7 @@ import stat
 from typing import List
 
 from fabbuild.worker import workdir
+from fabbuild.worker.worktree import slots_elsewhere
 
 _BUNDLE = re.compile(r"worker-[0-9a-f]{64}\.pyz(\.\d+)?")
 
@@ -26,6 +27,10 @@ def remove(work_dir: str) -> int:
         OSError: the first thing that could not be removed; the rest is gone.
     """
     ours = [os.path.join(work_dir, name) for name in (workdir.SLOTS, workdir.REPO)]
+    elsewhere = slots_elsewhere(work_dir)
+    if elsewhere is not None:
+        os.unlink(ours[0])
+        ours[0] = elsewhere
     failed: List[BaseException] = []
     freed = 0
     for path in ours:

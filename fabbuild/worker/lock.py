@@ -174,9 +174,7 @@ def kill(work_dir: str) -> Tuple[procs.Ended, Optional[Dict[str, Any]]]:
     stranger = foreign_holder(path)
     if stranger and stranger not in {left.pid for left in ended.left}:
         why = (
-            "it belongs to another user"
-            if os.path.exists("/proc/%d" % stranger)
-            else "it is in another container"
+            "it belongs to another user" if os.path.exists("/proc/%d" % stranger) else "it is in another container"
         )
         ended.left.append(procs.Left(stranger, "holds the lock, and %s" % why))
     return ended, holder

@@ -346,9 +346,7 @@ class Service(Commanded):
         if "commits" in self._features and command.get("commits") is not None and name == "build_board":
             wanted = command["commits"]
             if not isinstance(wanted, list) or not all(_is_index(upto, pool.commits) for upto in wanted):
-                raise CommandError(
-                    "%s: commits must be indices into the %d commits" % (name, len(pool.commits))
-                )
+                raise CommandError("%s: commits must be indices into the %d commits" % (name, len(pool.commits)))
             wanted = sorted(set(wanted))
         echo: Dict[str, Any] = {}
         if "attempt" in self._features and "attempt" in command:

@@ -152,9 +152,7 @@ def from_path(arch: str, value: str) -> Toolchain:
         raise ToolchainError("%s: no such compiler" % (names[0] if value else "(empty)"))
     gcc = os.path.abspath(gcc)
     if not gcc.endswith("gcc") and arch != SANDBOX:
-        raise ToolchainError(
-            "%s: name the compiler as PREFIXgcc, so that its binutils are found by PREFIX" % value
-        )
+        raise ToolchainError("%s: name the compiler as PREFIXgcc, so that its binutils are found by PREFIX" % value)
     return _probe(arch, gcc)
 
 
@@ -261,9 +259,7 @@ def _configured_directories(paths: Sequence[str]) -> List[str]:
 
 
 def _path_directories() -> List[str]:
-    return [
-        directory for directory in os.environ.get("PATH", os.defpath).split(":") if directory.startswith("/")
-    ]
+    return [directory for directory in os.environ.get("PATH", os.defpath).split(":") if directory.startswith("/")]
 
 
 def _host(tried: List[Tried]) -> Optional[Toolchain]:

@@ -227,21 +227,15 @@ class Worktree:
                 return False
             admin = os.path.join(self.path, text[len("gitdir: ") :].rstrip("\n"))
             common = self._common_dir()
-            if os.path.realpath(os.path.dirname(admin)) != os.path.realpath(
-                os.path.join(common, "worktrees")
-            ):
+            if os.path.realpath(os.path.dirname(admin)) != os.path.realpath(os.path.join(common, "worktrees")):
                 return False
             with open(os.path.join(admin, "gitdir"), encoding="utf-8", errors="surrogateescape") as back:
-                if os.path.realpath(os.path.dirname(back.read(8192).rstrip("\n"))) != os.path.realpath(
-                    self.path
-                ):
+                if os.path.realpath(os.path.dirname(back.read(8192).rstrip("\n"))) != os.path.realpath(self.path):
                     return False
         except (OSError, ValueError):
             return False
         self._admin = admin
-        return (
-            self._repository.call("rev-parse", "--is-inside-work-tree", cwd=self.path, where=False).code == 0
-        )
+        return self._repository.call("rev-parse", "--is-inside-work-tree", cwd=self.path, where=False).code == 0
 
     def _common_dir(self) -> str:
         text = self._repository.run("rev-parse", "--git-common-dir", cwd=self._repository.git_dir_cwd())
@@ -317,9 +311,7 @@ class Slots:
             names = os.listdir(base)
         for name in names:
             try:
-                with open(
-                    os.path.join(base, name, "gitdir"), encoding="utf-8", errors="surrogateescape"
-                ) as back:
+                with open(os.path.join(base, name, "gitdir"), encoding="utf-8", errors="surrogateescape") as back:
                     path = back.read(8192).rstrip("\n")
             except OSError:
                 continue
@@ -353,9 +345,7 @@ def slots_directory(work_dir: str) -> str:
             _sweep(base)
             break
     else:
-        raise OSError(
-            "no place for worktrees: %s has a space or the like, and /var/tmp cannot be used" % work_dir
-        )
+        raise OSError("no place for worktrees: %s has a space or the like, and /var/tmp cannot be used" % work_dir)
     if os.path.realpath(direct) != os.path.realpath(elsewhere):
         remove_tree(direct)
         os.symlink(elsewhere, direct)

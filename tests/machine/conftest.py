@@ -63,9 +63,7 @@ class Supervisor:
         """Read one protocol line."""
         line = self.process.stdout.readline()
         if not line.startswith(PREFIX):
-            pytest.fail(
-                f"no protocol line: {line!r} {self.process.stderr.read().decode() if not line else ''}"
-            )
+            pytest.fail(f"no protocol line: {line!r} {self.process.stderr.read().decode() if not line else ''}")
         return json.loads(line[len(PREFIX) :])
 
     def write(self, data: bytes) -> None:

@@ -145,7 +145,9 @@ def test_never_ends_itself_its_own_group_or_its_parents(work, pyz, census):
     """Run from inside of what it is to end, it ends the rest and names whom it spared."""
     work.mkdir()
     held = lock.take(str(work))
-    command = 'setsid sleep 1001 & sleep 1002 >/dev/null & echo $!; "$1" "$2" kill --work-dir "$3"; echo here; kill $!'
+    command = (
+        'setsid sleep 1001 & sleep 1002 >/dev/null & echo $!; "$1" "$2" kill --work-dir "$3"; echo here; kill $!'
+    )
     done = subprocess.run(
         ["sh", "-c", command, "sh", sys.executable, pyz, work],
         pass_fds=[held.fd],

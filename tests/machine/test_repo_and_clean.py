@@ -41,9 +41,7 @@ def small_disk(tmp_path):
         pytest.skip("needs root, to mount a small tmpfs")
     path = tmp_path / "disk"
     path.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", path], capture_output=True, check=False
-    )
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", path], capture_output=True, check=False)
     if done.returncode:
         pytest.skip(f"cannot mount: {done.stderr.decode()}")
     yield path
@@ -61,9 +59,7 @@ def fill(path) -> None:
 def test_takes_a_push_and_is_as_it_should_be(tmp_path, source):
     path = repo.make_repo(str(tmp_path))
     git("-C", source, "push", "-q", path, "HEAD:refs/fabbuild/current")
-    settings = dict(
-        line.split("=", 1) for line in git("-C", path, "config", "--list", "--includes").splitlines()
-    )
+    settings = dict(line.split("=", 1) for line in git("-C", path, "config", "--list", "--includes").splitlines())
     wanted = {
         "core.bare": "true",
         "core.hookspath": "/dev/null",
@@ -119,10 +115,7 @@ def test_one_that_is_there_keeps_its_objects_and_gets_todays_settings(tmp_path, 
     settings.write_text("[gc]\n\tauto = 6700\n")
     repo.make_repo(str(tmp_path))
     assert git("-C", path, "config", "gc.auto") == "0"
-    assert (
-        git("-C", path, "config", "--file", f"{path}/config", "--get-all", "include.path")
-        == "fabbuild.config"
-    )
+    assert git("-C", path, "config", "--file", f"{path}/config", "--get-all", "include.path") == "fabbuild.config"
     assert git("-C", path, "rev-parse", "refs/fabbuild/current") == git("-C", source, "rev-parse", "HEAD")
 
 
@@ -140,8 +133,7 @@ def test_locks_that_a_killed_git_left_do_not_stay(tmp_path, source):
     repo.make_repo(str(tmp_path))
     (path / "refs/fabbuild").mkdir()
     stale = [
-        path / name
-        for name in ("config.lock", "packed-refs.lock", "shallow.lock", "refs/fabbuild/current.lock")
+        path / name for name in ("config.lock", "packed-refs.lock", "shallow.lock", "refs/fabbuild/current.lock")
     ]
     for name in stale:
         name.touch()

@@ -67,9 +67,7 @@ def test_of_twenty_at_the_same_instant_exactly_one_gets_it(supervisor):
 
 def test_the_worker_has_the_connection_and_all_that_follows_the_start_line(either, work):
     command = 'echo "$0 $@ $HELLO $FABBUILD_ENV"; pwd; exec cat'
-    line = json.dumps(
-        {"cmd": "start", "command": command, "args": ["-D"], "env": {"HELLO": "hello", "B": ""}}
-    )
+    line = json.dumps({"cmd": "start", "command": command, "args": ["-D"], "env": {"HELLO": "hello", "B": ""}})
     either.write(line.encode() + b"\nwhat was sent with it\n")
     out = either.process.stdout
     assert out.readline() == b"sh -D hello HELLO,B\n"

@@ -44,9 +44,7 @@ def begin_build(one, source: Path) -> tuple[int, set[int]]:
     subprocess.run(["git", "init", "-q", str(source)], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
     subprocess.run([*git, "push", "-q", held["git_dir"], "HEAD:refs/fabbuild/current"], check=True)
-    commit = subprocess.run(
-        [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     one.start(args=["--threads", "2", "--max-boards", "2"])
     ready = one.read()
     assert ready["resp"] == "ready"

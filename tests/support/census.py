@@ -73,9 +73,7 @@ class Census:
     def left(self) -> dict[int, str]:
         """Give what is there now."""
         wanted = f"{_MARK}={self.mark}".encode()
-        found = {
-            pid: command_line(pid) for pid in procs.table() if pid != os.getpid() and wanted in _environ(pid)
-        }
+        found = {pid: command_line(pid) for pid in procs.table() if pid != os.getpid() and wanted in _environ(pid)}
         for path in self._paths:
             found.update(processes_holding(path))
         return found

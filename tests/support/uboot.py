@@ -33,7 +33,9 @@ def _download(place: Path) -> Path:
     parts.mkdir()
     (lists / "partial").mkdir(parents=True)
     found = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-    for number, path in enumerate(path for path in found if path.suffix in (".list", ".sources") and path.is_file()):
+    for number, path in enumerate(
+        path for path in found if path.suffix in (".list", ".sources") and path.is_file()
+    ):
         text = path.read_text()
         if path.suffix == ".sources":
             text = re.sub(r"(?m)^Types: *deb *$", "Types: deb deb-src", text)

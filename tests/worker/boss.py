@@ -215,9 +215,7 @@ def _warnings(stderr):
     """Keep which warnings there are: another compiler words them otherwise, another worker writes ../ before them."""
     return [
         (found[1], found[2])
-        for found in re.finditer(
-            r"^(?:\.\./)?([\w./-]+\.[chS]):\d+:\d+: (warning|error):", stderr, re.MULTILINE
-        )
+        for found in re.finditer(r"^(?:\.\./)?([\w./-]+\.[chS]):\d+:\d+: (warning|error):", stderr, re.MULTILINE)
     ]
 
 

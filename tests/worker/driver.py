@@ -262,9 +262,7 @@ def old_pythons() -> list[str]:
     names = [shutil.which(f"python3.{minor}") for minor in range(8, sys.version_info.minor)]
     for versions in (os.environ.get("PYENV_ROOT"), "~/.pyenv"):
         if versions:
-            roots += [
-                Path(place) / "bin" for place in sorted(Path(versions).expanduser().glob("versions/3.*"))
-            ]
+            roots += [Path(place) / "bin" for place in sorted(Path(versions).expanduser().glob("versions/3.*"))]
     names += [str(path) for root in roots for path in root.glob("python3.[89]")]
     for name in names:
         if name and os.access(name, os.X_OK):

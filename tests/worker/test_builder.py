@@ -35,9 +35,7 @@ def steps(result):
 
 
 def test_configured_once_then_only_what_changed(work, source):
-    commits = commits_of(
-        source, work, {"main.c": "int y;\n"}, {"README": "no source\n"}, {"main.c": "int z;\n"}
-    )
+    commits = commits_of(source, work, {"main.c": "int y;\n"}, {"README": "no source\n"}, {"main.c": "int z;\n"})
     results = build(work, commits)
     assert [steps(results["one", upto]) for upto in range(4)] == [
         ["configure one_defconfig", "compile"],
@@ -158,9 +156,7 @@ def test_config_only_makes_cfg(work, source):
 def test_mrproper_goes_before_each_configuration(work, source):
     commits = commits_of(source, work, {"README": "x\n"})
     results = build(work, commits, settings={"mrproper": True})
-    assert [steps(results["one", upto])[:2] for upto in range(2)] == [
-        ["mrproper", "configure one_defconfig"]
-    ] * 2
+    assert [steps(results["one", upto])[:2] for upto in range(2)] == [["mrproper", "configure one_defconfig"]] * 2
 
 
 def test_fallback_mrproper_only_after_a_failure(work, source):
@@ -393,9 +389,7 @@ def test_a_kconfig_that_asks_for_ever_is_ended(work, source, census):
     result = build(work, commits[1:])["one", 0]
     assert time.monotonic() - began < 20
     assert result["return_code"] != 0
-    assert (
-        "make was ended: Kconfig asks the same question again and again: Frob the widget" in result["stderr"]
-    )
+    assert "make was ended: Kconfig asks the same question again and again: Frob the widget" in result["stderr"]
 
 
 def test_make_sees_the_end_of_input(work, source):

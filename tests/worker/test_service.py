@@ -183,8 +183,7 @@ def test_boards_are_refused_fields_that_are_missing(work):
         assert worker.ask("build_board", board="one")["msg"] == "build_board: field 'arch' is missing"
         assert worker.ask("build_board", arch="arm")["msg"] == "build_board: field 'board' is missing"
         assert (
-            worker.ask("build_board", board=7, arch="arm")["msg"]
-            == "build_board: field 'board' must be a string"
+            worker.ask("build_board", board=7, arch="arm")["msg"] == "build_board: field 'board' must be a string"
         )
         assert worker.build("one")["one", 0]["return_code"] == 0
 
@@ -252,8 +251,7 @@ def test_extensions_only_when_both_named_them(work, source):
         assert details["environment"]["CROSS_COMPILE"] == ""
         assert details["slot"] in (0, 1)
         assert (
-            "commits must be indices"
-            in worker.ask("build_board", board="one", arch="sandbox", commits=[2])["msg"]
+            "commits must be indices" in worker.ask("build_board", board="one", arch="sandbox", commits=[2])["msg"]
         )
         assert worker.ask("build_done") == {"resp": "build_done", "exceptions": 0}
     with Worker(work) as worker:
@@ -300,9 +298,7 @@ def test_what_a_library_prints_does_not_come_between(work, tmp_path):
     with Worker(work) as worker:
         worker.expect("ready")
         # The process's own descriptor 1 is not the boss's pipe.
-        assert os.readlink(f"/proc/{worker.process.pid}/fd/1") == os.readlink(
-            f"/proc/{worker.process.pid}/fd/2"
-        )
+        assert os.readlink(f"/proc/{worker.process.pid}/fd/1") == os.readlink(f"/proc/{worker.process.pid}/fd/2")
 
 
 # --- the end ---

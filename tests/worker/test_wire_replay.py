@@ -128,9 +128,7 @@ def test_two_answers_in_the_wrong_order_are_noticed(series):
     recording, answers, reference = series
     for index in range(len(answers) - 1):
         one, two = answers[index], answers[index + 1]
-        if {one["resp"], two["resp"]} <= {"heartbeat", "build_result"} and one.get("board") != two.get(
-            "board"
-        ):
+        if {one["resp"], two["resp"]} <= {"heartbeat", "build_result"} and one.get("board") != two.get("board"):
             continue  # two slots at work: either may come first
         swapped = [*answers[:index], two, one, *answers[index + 2 :]]
         with pytest.raises(Wrong):
