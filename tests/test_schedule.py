@@ -147,7 +147,12 @@ def test_a_result_nobody_asked_for_is_suspect():
     schedule = Schedule(jobs("a", "b"), 1)
     schedule.handle(joined("m1"))
     schedule.handle(joined("m2"))
-    for event in (ResultIn("m2", "a", 0), ResultIn("m1", "../x", 0), ResultIn("m1", "a", 7), ResultIn("m1", "a", -1)):
+    for event in (
+        ResultIn("m2", "a", 0),
+        ResultIn("m1", "../x", 0),
+        ResultIn("m1", "a", 7),
+        ResultIn("m1", "a", -1),
+    ):
         (drop,) = schedule.handle(event)
         assert isinstance(drop, Drop)
         assert drop.suspect
@@ -196,7 +201,7 @@ def test_batch_splits_by_capacity_when_all_have_joined():
     schedule = Schedule(jobs(*"abcdefgh"), 1, batch=True)
     assert schedule.handle(joined("small", capacity=1.0)) == []
     assert schedule.handle(joined("big", capacity=3.0)) == []
-    shares = Counter(machine for machine, _ in assigned(schedule.handle(Settled()))}
+    shares = Counter(machine for machine, _ in assigned(schedule.handle(Settled())))
     assert shares == {"big": 6, "small": 2}
 
 
