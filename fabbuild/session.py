@@ -2,10 +2,6 @@
 
 A session goes forward through `Stage`; each step does what is missing before it, so that every task works alone
 and in a chain. The way to the machine is the `Transport` it is given.
-
-Threads: one reads the worker's stdout, one its stderr, one writes, so that neither a silent machine nor one that
-does not read can hold up the boss. What the worker says arrives as `Response` objects, or as a `WireError` or
-`WireClosed` at the end, in the queue of the step that waits, or, after `feed`, at the sink.
 """
 
 from __future__ import annotations
@@ -15,18 +11,16 @@ import enum
 import getpass
 import json
 import os
-import queue
 import socket
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from fabbuild.bundle import shell_memory, shell_place, shell_run, worker_bundle
 from fabbuild.config import Machine, ToolchainSearch
 from fabbuild.errors import BusyError, MachineError, RefusedError, SetupError, WireClosed, WireError
+from fabbuild.link import Link, Wire
 from fabbuild.messages import (
     BuildPrepareDone,
     BuildStarted,
@@ -46,8 +40,8 @@ from fabbuild.messages import (
 from fabbuild.model import Job
 from fabbuild.push import PushReport
 from fabbuild.source import Source
-from fabbuild.transport import Channel, Completed, Transport
-from fabbuild.worker.protocol import FEATURES, LineSplitter, ProtocolError, encode_command
+from fabbuild.transport import Completed, Transport
+from fabbuild.worker.protocol import FEATURES, encode_command
 
 #: Seconds for one answer of a machine that has no long work to do.
 ANSWER_TIMEOUT = 60.0
@@ -61,28 +55,12 @@ WORKTREE_TIMEOUT = 240.0
 #: Seconds for bringing the source; the first time the whole history travels.
 PUSH_TIMEOUT = 3600.0
 
-#: Lines of stderr that are quoted when a worker dies.
-LAST_LINES = 5
-
 _STATUS_HINT = {
     97: "python3 was not found there; install python3 (3.8 or newer)",
     127: "a program was not found there",
 }
 
 Expected = TypeVar("Expected")
-
-
-class Wire(Protocol):
-    """What is told of every line that goes over the wire."""
-
-    def sent(self, line: bytes) -> None:
-        """A line went to the worker."""
-
-    def received(self, line: bytes) -> None:
-        """A line came from the worker."""
-
-    def note(self, text: str) -> None:
-        """Something else happened on the wire."""
 
 
 class Stage(enum.IntEnum):
@@ -104,6 +82,7 @@ class StartOptions:
     slots: int | None = None
 
 
+#: What is given everything the worker says while boards are fed.
 Sink = Callable[["Session", "Response | WireError"], None]
 StderrSink = Callable[["Session", str], None]
 
@@ -139,12 +118,7 @@ class Session:
         self.wire: Wire | None = None
         self.on_stderr = stderr
         self._search = search
-        self._channel: Channel | None = None
-        self._inbox: queue.SimpleQueue[Response | WireError] = queue.SimpleQueue()
-        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._sink: Sink | None = None
-        self._sink_lock = threading.Lock()
-        self._last_stderr: deque[str] = deque(maxlen=LAST_LINES)
+        self._link: Link | None = None
 
     # --- short commands ---
 
@@ -194,8 +168,8 @@ class Session:
         arguments += ["--who", _user(), "--from", socket.gethostname(), "--boss-pid", str(os.getpid())]
         if wait > 0:
             arguments += ["--wait", str(wait)]
-        self._channel = self.transport.spawn(shell_run(self.machine.work_dir, worker_bundle(), arguments))
-        self._start_threads(self._channel)
+        channel = self.transport.spawn(shell_run(self.machine.work_dir, worker_bundle(), arguments))
+        self._link = Link(channel, self.name, wire=lambda: self.wire, stderr=self._stderr_line)
         deadline = time.monotonic() + ANSWER_TIMEOUT + wait
         while True:
             answer = self._receive(deadline - time.monotonic(), "taking the lock")
@@ -304,14 +278,8 @@ class Session:
 
     def feed(self, sink: Sink) -> None:
         """From now on give everything the worker says to ``sink``, from the reading thread."""
-        with self._sink_lock:
-            while True:
-                try:
-                    waiting = self._inbox.get_nowait()
-                except queue.Empty:
-                    break
-                sink(self, waiting)
-            self._sink = sink
+        if self._link is not None:
+            self._link.feed(lambda what: sink(self, what))
 
     def build_board(self, job: Job, attempt: int) -> None:
         """Queue one board."""
@@ -333,26 +301,24 @@ class Session:
 
     def ask_to_quit(self) -> None:
         """Ask the worker to end; where there is none yet, give the lock back. Does not wait, never raises."""
-        if self._channel is None or self.stage is Stage.CLOSED:
+        if self._link is None or self.stage is Stage.CLOSED:
             return
-        self.stop_feed()
+        self._link.feed(None)
         if self.ready is not None:
-            self._send(encode_command("quit"))
-        self._outbox.put(None)
+            self._link.send(encode_command("quit"))
+        self._link.end_input()
 
     def wait_ended(self, timeout: float) -> bool:
         """Wait until the far side has ended, and with it the lock; give whether it did in time. Never raises."""
-        channel = self._channel
-        if channel is None or self.stage is Stage.CLOSED:
+        link = self._link
+        if link is None or self.stage is Stage.CLOSED:
             return True
         deadline = time.monotonic() + timeout
-        while True:
-            try:
-                answer = self._inbox.get(timeout=max(deadline - time.monotonic(), 0.0))
-            except queue.Empty:
-                return False
-            if isinstance(answer, WireError):
-                return channel.exit_status(max(deadline - time.monotonic(), 0.0)) is not None
+        with contextlib.suppress(TimeoutError):
+            while not isinstance(link.receive(deadline - time.monotonic()), WireError):
+                continue
+            return link.exit_status(deadline - time.monotonic()) is not None
+        return False
 
     def leave(self, grace: float) -> bool:
         """Let the far side end, give it ``grace`` seconds, cut the connection; give whether it ended in time."""
@@ -361,17 +327,11 @@ class Session:
         self.close()
         return ended
 
-    def stop_feed(self) -> None:
-        """End `feed`: what comes from now on waits for the next step."""
-        with self._sink_lock:
-            self._sink = None
-
     def close(self) -> None:
         """Cut the connection, from any thread; the far side ends by itself what it still does."""
         self.stage = Stage.CLOSED
-        self._outbox.put(None)
-        if self._channel is not None:
-            self._channel.close()
+        if self._link is not None:
+            self._link.close()
         self.transport.close()
 
     # --- inside ---
@@ -407,22 +367,28 @@ class Session:
             raise SetupError(self.name, _what_failed("sending the worker", done))
 
     def _send(self, line: bytes) -> None:
-        if self.wire:
-            self.wire.sent(line.rstrip(b"\n"))
-        self._outbox.put(line)
+        if self._link is not None:
+            self._link.send(line)
+
+    def _stderr_line(self, text: str) -> None:
+        if self.on_stderr:
+            self.on_stderr(self, text)
 
     def _receive(self, timeout: float, doing: str) -> Response:
+        link = self._link
+        if link is None:
+            raise MachineError(self.name, f"{doing} before its lock was taken")
         try:
-            answer = self._inbox.get(timeout=max(timeout, 0.0))
-        except queue.Empty:
-            raise MachineError(self.name, f"no answer to {doing} within its time{self._last_words()}") from None
+            answer = link.receive(timeout)
+        except TimeoutError:
+            raise MachineError(self.name, f"no answer to {doing} within its time{self._quoted()}") from None
         if isinstance(answer, WireError):
-            status = self._channel.exit_status(5.0) if self._channel else None
+            status = link.exit_status(5.0)
             hint = _STATUS_HINT.get(status or 0, "")
             what = f"its worker ended while {doing}" if isinstance(answer, WireClosed) else str(answer)
             if status:
                 what += f" (exit status {status})"
-            raise SetupError(self.name, what + (f": {hint}" if hint else "") + self._last_words()) from answer
+            raise SetupError(self.name, what + (f": {hint}" if hint else "") + self._quoted()) from answer
         return answer
 
     def _expect(
@@ -435,70 +401,13 @@ class Session:
             raise MachineError(self.name, f"unexpected answer to {doing}: {type(answer).__name__}")
         return answer
 
-    def _last_words(self) -> str:
-        words = self.last_words()
-        return f"; its last words: {words}" if words else ""
-
     def last_words(self) -> str:
         """Give the last lines the worker wrote to stderr, in one line; empty when there are none."""
-        return " | ".join(self._last_stderr)
+        return self._link.last_words() if self._link else ""
 
-    # --- threads ---
-
-    def _start_threads(self, channel: Channel) -> None:
-        for work in (self._read, self._read_stderr, self._write):
-            threading.Thread(target=work, args=(channel,), name=f"{work.__name__} {self.name}", daemon=True).start()
-
-    def _deliver(self, what: Response | WireError) -> None:
-        with self._sink_lock:
-            if self._sink is None:
-                self._inbox.put(what)
-                return
-            self._sink(self, what)
-
-    def _read(self, channel: Channel) -> None:
-        lines = LineSplitter()
-        try:
-            while data := channel.recv():
-                for line in lines.feed(data):
-                    if self.wire:
-                        self.wire.received(line)
-                    answer = decode_response(line)
-                    if answer is not None:
-                        self._deliver(answer)
-        except (WireError, ProtocolError) as exc:
-            self._deliver(exc if isinstance(exc, WireError) else WireError(str(exc)))
-            return
-        self._deliver(WireClosed("the connection ended"))
-
-    def _read_stderr(self, channel: Channel) -> None:
-        lines = LineSplitter(1 << 20)
-        with contextlib.suppress(WireError):
-            while data := channel.recv_stderr():
-                try:
-                    for line in lines.feed(data):
-                        self._stderr_line(line)
-                except ProtocolError:
-                    # A megabyte without a newline: drained all the same, for stdout shares its window.
-                    lines = LineSplitter(1 << 20)
-            rest = lines.rest()
-            if rest:
-                self._stderr_line(rest)
-
-    def _stderr_line(self, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip("\r")
-        if self.wire:
-            self.wire.note(text)
-        if text.strip():
-            self._last_stderr.append(text.strip()[:200])
-        if self.on_stderr:
-            self.on_stderr(self, text)
-
-    def _write(self, channel: Channel) -> None:
-        with contextlib.suppress(WireError):  # the reading thread says that the wire is closed
-            while (line := self._outbox.get()) is not None:
-                channel.send(line)
-            channel.close_stdin()
+    def _quoted(self) -> str:
+        words = self.last_words()
+        return f"; its last words: {words}" if words else ""
 
 
 def _user() -> str:

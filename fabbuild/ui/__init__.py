@@ -10,7 +10,8 @@ rich is imported only when something is drawn with it, so that completion stays 
 from __future__ import annotations
 
 from fabbuild import text
-from fabbuild.ui.display import Display, make_display
+from fabbuild.ui.choose import make_display
+from fabbuild.ui.display import Display
 from fabbuild.ui.output import error
 from fabbuild.ui.report import print_end, print_series
 from fabbuild.ui.tables import (

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from fabbuild.model import Event
 from fabbuild.progress import Progress
 from fabbuild.story import event_json
-from fabbuild.ui.output import Output, stderr, stdout
+from fabbuild.ui.output import Output
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -102,26 +101,3 @@ class JsonDisplay(Display):
     def _event(self, event: Event) -> None:
         super()._event(event)
         self._out.line(event_json(event))
-
-
-def make_display(
-    *, quiet: bool = False, json: bool = False, stream: IO[str] | None = None, err: IO[str] | None = None
-) -> Display:
-    """Choose the display: JSON lines if asked for, the live view on a terminal, plain lines elsewhere.
-
-    Args:
-        quiet: only problems are shown (and the report at the end, which is not the display's).
-        json: one line of JSON an event, nothing else.
-        stream: where to show it; standard output by default.
-        err: where to say that nothing can be shown any longer; standard error by default.
-    """
-    out, errors = stdout(stream), stderr(err)
-    if json:
-        return JsonDisplay(out, errors)
-    if not quiet and out.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown"):
-        from fabbuild.ui.live import LiveDisplay
-
-        return LiveDisplay(out, errors)
-    from fabbuild.ui.plain import PlainDisplay
-
-    return PlainDisplay(out, errors, quiet=quiet)
