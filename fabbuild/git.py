@@ -90,7 +90,7 @@ class Running:
         self.stopped = False
 
     def end_all(self) -> None:
-        """Kill them with their children; those that start later are killed as well."""
+        """Kill them with their children; one that is just being started is killed as well, and no other starts."""
         with self._lock:
             self.stopped = True
             for process in self._processes:
@@ -151,6 +151,9 @@ class Git:
             command += ["-c", setting]
         command += args
         name = os.fsdecode(args[0]) if args else ""
+        if self.running.stopped:
+            # Not left to `listed`: a quick command could be through before it is ended.
+            raise GitError(f"git {name} was interrupted")
         try:
             process = subprocess.Popen(
                 command,
