@@ -51,8 +51,9 @@ def demo(c: Any, directory: str = "fabbuild-demo") -> None:
     from fabbuild.demo import run_demo
 
     with told(c):
-        if not run_demo(Path(directory).absolute()):
-            raise Exit(code=1)
+        status = run_demo(Path(directory).absolute())
+    if status:
+        raise Exit(code=status)
 
 
 def _missing_packages() -> list[str]:

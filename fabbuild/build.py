@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,13 +26,13 @@ from fabbuild.config import Fit, Machine, Machines
 from fabbuild.dispatcher import Dispatcher
 from fabbuild.errors import FabbuildError, MachineError, SourceError
 from fabbuild.fleet import each, leave_all
-from fabbuild.interrupt import interruptible
+from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.journal import Journal
 from fabbuild.messages import Facts
 from fabbuild.model import SANDBOX, Board, Commit, Event, Job, Verdict
 from fabbuild.probe import unfit_because
 from fabbuild.progress import Failure, Progress, RunSummary
-from fabbuild.results import ResultTree, check_component
+from fabbuild.results import ResultTree, check_component, made_by
 from fabbuild.selection import select_boards
 from fabbuild.session import Session, StartOptions
 from fabbuild.settings import BuildSettings
@@ -75,6 +76,11 @@ class Plan:
     fit: Fit
     whole_range: tuple[Commit, ...]
 
+    @property
+    def range_text(self) -> str:
+        """What the user called the range; another range must not use the same directory."""
+        return self.settings.commits or self.settings.branch or self.name
+
 
 def choose_commits(source: Source, settings: BuildSettings, output: Path) -> tuple[str, list[Commit]]:
     """Give the name of the result directory, and all commits of the range before ``--step`` thins it.
@@ -89,17 +95,22 @@ def choose_commits(source: Source, settings: BuildSettings, output: Path) -> tup
         if settings.count:
             commits = commits[-settings.count :]
         return Source.range_name(settings.commits), commits
-    if settings.count:
-        return Source.range_name(settings.branch or source.head_name()), source.top(settings.count, settings.branch)
-    if settings.branch:
-        return Source.range_name(settings.branch), source.branch(settings.branch)
-    return CURRENT, [source.current(exclude=[output])]
+    if not settings.count and not settings.branch:
+        return CURRENT, [source.current(exclude=[output])]
+    branch = settings.branch or source.head_name()
+    if Source.range_name(branch) == CURRENT:
+        raise SourceError(
+            f"results of a branch called {branch!r} would lie among those of the current source; "
+            "build it as a range, with --commits, or give it another name"
+        )
+    commits = source.top(settings.count, settings.branch) if settings.count else source.branch(branch)
+    return Source.range_name(branch), commits
 
 
 def output_of(source: Source, settings: BuildSettings) -> Path:
     """Give the output directory: ``--output``, or ``fabbuild-out`` beside the source."""
     if settings.output:
-        return Path(settings.output).expanduser().absolute()
+        return Path(os.path.expanduser(settings.output)).absolute()  # noqa: PTH111 - Path's raises for ~nobody
     return source.path.parent / OUTPUT
 
 
@@ -155,6 +166,9 @@ class _Run:
         self._outer = listener
         self._outer_tick = tick
         self._journal: Journal | None = None
+        # Of our own, because ending its gits ends them for good.
+        self._source = Source.open(plan.source.path)
+        self._over = threading.Event()
         self._pushes = threading.BoundedSemaphore(PUSHES)
         self._wire_settings = plan.settings.wire_settings()
         self._old_failures: list[Failure] = []
@@ -178,42 +192,36 @@ class _Run:
     # --- the whole ---
 
     def run(self) -> RunSummary:
-        self.tree.lock()
-        try:
-            with Journal(self.tree.own) as self._journal:
-                try:
-                    return self._run()
-                finally:
-                    self._leave()
-        finally:
-            self.tree.close()
+        with interruptible() as interrupts:
+            self.tree.lock(self.plan.range_text)
+            try:
+                with Journal(self.tree.own) as self._journal:
+                    try:
+                        return self._run(interrupts)
+                    finally:
+                        with interrupts.deliver_to(lambda _reason: None):
+                            self._leave()
+            finally:
+                self.tree.close()
 
-    def _run(self) -> RunSummary:
-        plan = self.plan
-        failed: dict[str, str] = {}
+    def _run(self, interrupts: Interrupts) -> RunSummary:
         interrupted = ""
-        jobs: list[Job] = []
-        if plan.name != CURRENT:
-            removed = self.tree.remove_outside(plan.whole_range)
         try:
-            with interruptible():
-                usable, failed = self._probe()
-                jobs = self._open_jobs(usable)
-                self._announce(jobs, usable)
-                if plan.name != CURRENT and removed:
-                    self.emit(
-                        "note", text=f"removed results of commits no longer in the range: {', '.join(removed)}"
-                    )
-                for name, why in failed.items():
-                    self.emit("machine-failed", name, text=why)
-                if jobs:
-                    interrupted = self._build(jobs, usable, failed)
+            removed = self.tree.remove_outside(self.plan.whole_range) if self.plan.name != CURRENT else []
+            usable, failed = self._probe()
+            jobs = self._open_jobs(usable)
+            self._announce(jobs, usable)
+            if removed:
+                self.emit("note", text=f"removed results of commits no longer in the range: {', '.join(removed)}")
+            for name, why in failed.items():
+                self.emit("machine-failed", name, text=why)
+            if jobs:
+                interrupted = self._build(jobs, usable, failed, interrupts)
         except KeyboardInterrupt as exc:
             interrupted = str(exc) or "interrupted"
             self.emit("interrupted", text=interrupted)
-        if interrupted:
-            self.plan.source.interrupt()
-        return self._end(interrupted)
+        with interrupts.deliver_to(lambda _reason: None):  # it ends anyhow
+            return self._end(interrupted)
 
     def _probe(self) -> tuple[list[Session], dict[str, str]]:
         """Look at all machines at once; give those to use, and why the others are not used."""
@@ -239,7 +247,7 @@ class _Run:
         versions: dict[str, set[str]] = {}
         for session in usable:
             for arch, tool in (session.facts.toolchains if session.facts else {}).items():
-                versions.setdefault(arch, set()).add(tool.version)
+                versions.setdefault(arch, set()).add(made_by(tool.version, session.machine.env))
         jobs = []
         for board in plan.boards:
             missing = []
@@ -270,7 +278,9 @@ class _Run:
             machines=[session.name for session in usable],
         )
 
-    def _build(self, jobs: Sequence[Job], usable: Sequence[Session], failed: Mapping[str, str]) -> str:
+    def _build(
+        self, jobs: Sequence[Job], usable: Sequence[Session], failed: Mapping[str, str], interrupts: Interrupts
+    ) -> str:
         plan = self.plan
         dispatcher = Dispatcher(
             jobs,
@@ -296,8 +306,9 @@ class _Run:
                 dispatcher.settle()
 
         starter = threading.Thread(target=bring_all_up, name="bring machines up", daemon=True)
-        starter.start()
-        outcome = dispatcher.run()
+        with interrupts.deliver_to(dispatcher.interrupt):
+            starter.start()
+            outcome = dispatcher.run()
         return outcome.interrupted
 
     def _bring_up(self, session: Session, dispatcher: Dispatcher, wanted: set[str]) -> None:
@@ -305,6 +316,8 @@ class _Run:
         plan, name = self.plan, session.name
 
         def phase(text: str) -> None:
+            if self._over.is_set():
+                raise MachineError(name, "the run ended before it was ready")
             dispatcher.tell("phase", name, phase=text)
 
         try:
@@ -318,9 +331,9 @@ class _Run:
             session.init(
                 wait=plan.settings.wait, on_wait=lambda who: dispatcher.tell("note", name, f"waits: {who}")
             )
-            phase("push")
             with self._pushes:
-                session.push(plan.source, plan.commits[-1].hash)
+                phase("push")
+                session.push(self._source, plan.commits[-1].hash)
             phase("start")
             machine = session.machine
             ready = session.start(start_options(machine, plan.settings))
@@ -346,6 +359,8 @@ class _Run:
 
     def _leave(self) -> None:
         """Let every machine go; those that are still in the middle of something are cut off after a moment."""
+        self._over.set()
+        self._source.interrupt()  # a push to a machine that is no longer needed
         leave_all(self.sessions, LEAVE)
 
     def _end(self, interrupted: str) -> RunSummary:

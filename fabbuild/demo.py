@@ -24,10 +24,11 @@ from fabbuild.transport import LocalTransport
 WORKERS = ("left", "right")
 
 
-def run_demo(directory: Path) -> bool:
+def run_demo(directory: Path) -> int:
     """Build the sample's series in ``directory`` and print what each commit changed.
 
-    Gives whether everything went as the sample intends, for the boards that this machine has a compiler for.
+    Gives the exit status: 0 when everything went as the sample intends, for the boards that this machine has a
+    compiler for; 130 when it was interrupted; 1 otherwise.
 
     Raises:
         UsageError: the directory cannot be used.
@@ -63,6 +64,9 @@ def run_demo(directory: Path) -> bool:
             display.finish()
     finally:
         fleet.close()
+    if summary.interrupted:
+        ui.print_end(summary)
+        return summary.exit_status
     rows = series(ResultTree(plan.output, plan.name, plan.commits), boards)
     ui.print_end(replace(summary, exit_status=0))
     ui.print_series(rows)
@@ -70,7 +74,7 @@ def run_demo(directory: Path) -> bool:
     if summary.counts.not_built:
         wrong.append(f"{summary.counts.not_built} results are missing")
     ui.say("\n".join(wrong) if wrong else "Everything went as the sample intends.")
-    return not wrong
+    return 1 if wrong else 0
 
 
 def _archs(sessions: Sequence[Session]) -> set[str]:

@@ -6,7 +6,9 @@ side in other threads, and each joins as soon as it is ready; what a worker says
 
 from __future__ import annotations
 
+import math
 import queue
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +17,8 @@ from dataclasses import dataclass, field
 from fabbuild import schedule as rules
 from fabbuild.errors import OutputError, WireError
 from fabbuild.messages import BuildDone, BuildResult, Error, Heartbeat, Response, WorktreeCreated
-from fabbuild.model import SANDBOX, Commit, Event, Job, Result, Verdict
-from fabbuild.results import BuiltFrom, ResultTree, decisive
+from fabbuild.model import Commit, Event, Job, Result, Verdict
+from fabbuild.results import BuiltFrom, ResultTree, decisive, made_by
 from fabbuild.session import Session
 from fabbuild.text import first_error
 
@@ -96,6 +98,10 @@ class Dispatcher:
         """Say that no further machine comes; from any thread."""
         self._inbox.put(lambda: self._do(self._schedule.handle(rules.Settled())))
 
+    def interrupt(self, reason: str) -> None:
+        """End the run before its time, once what is being done is done; from any thread or a signal handler."""
+        self._inbox.put(lambda: self._stop(reason))
+
     def tell(self, what: str, machine: str = "", text: str = "", **data: object) -> None:
         """Pass an event on to the listener; from any thread."""
         event = Event(self._clock(), what, machine=machine, text=text, data=data)
@@ -106,19 +112,13 @@ class Dispatcher:
     def run(self) -> Outcome:
         """Work until everything that was asked for has ended; then let the workers go.
 
-        An interrupt (KeyboardInterrupt) ends what is open as not built and is part of the outcome.
+        `interrupt` ends what is open as not built and is part of the outcome.
 
         Raises:
             OutputError: the results cannot be written.
         """
-        try:
-            while not self._schedule.finished:
-                self._step()
-        except KeyboardInterrupt as exc:
-            self._stop(str(exc) or "interrupted")
-        except OutputError as exc:
-            self._stop(str(exc))
-            raise
+        while not self._schedule.finished:
+            self._step()
         self._check_sum()
         if not self._interrupted:
             self._dismiss()
@@ -175,10 +175,20 @@ class Dispatcher:
             self._emit("machine-failed", machine, text=reason)
         session = self._sessions.pop(machine, None)
         if session is not None:
-            session.close()
+            # Closing may wait for the other end; the other machines must not.
+            threading.Thread(target=session.close, name=f"close {machine}", daemon=True).start()
         self._do(self._schedule.handle(rules.Lost(machine, reason)))
 
     def _heard(self, session: Session, what: Response | WireError) -> None:
+        """Take what a machine said; whatever goes wrong with it is that machine's alone."""
+        try:
+            self._take(session, what)
+        except OutputError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - a worker may say anything
+            self._lose(session.name, f"what it said cannot be used: {type(exc).__name__}: {exc}")
+
+    def _take(self, session: Session, what: Response | WireError) -> None:
         name = session.name
         if name not in self._sessions:
             if isinstance(what, BuildResult):
@@ -237,7 +247,8 @@ class Dispatcher:
         described = {"arch": board.arch}
         if tool:
             described |= {"gcc": tool.gcc, "prefix": tool.prefix, "version": tool.version}
-        built_from = BuiltFrom(commit.tree, board.arch, tool.version if tool else "", decisive(self._settings))
+        maker = made_by(tool.version if tool else "", session.machine.env)
+        built_from = BuiltFrom(commit.tree, board.arch, maker, decisive(self._settings))
         self._tree.record(result, built_from, toolchain=described)
         self._counts[result.verdict] += 1
         self._emit(
@@ -251,7 +262,7 @@ class Dispatcher:
                 "verdict": result.verdict.value,
                 "return_code": result.return_code,
                 "number": commit.number,
-                "seconds": message.details.get("seconds"),
+                "seconds": _seconds(message.details.get("seconds")),
                 "error": first_error(message.stderr) if result.verdict is not Verdict.BUILT else "",
                 "load_avg": message.load_avg,
             },
@@ -324,7 +335,6 @@ class Dispatcher:
         )
 
 
-def archs_of(session: Session, toolchains: Mapping[str, str]) -> frozenset[str]:
-    """Give the architectures a machine can build: those it has a toolchain for, and sandbox."""
-    found = session.facts.toolchains if session.facts else {}
-    return frozenset(found) | frozenset(toolchains) | {SANDBOX}
+def _seconds(value: object) -> float | None:
+    """Give a duration that a worker told, if it is one."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) and value >= 0 else None

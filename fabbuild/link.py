@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -21,6 +22,10 @@ from fabbuild.worker.protocol import LineSplitter, ProtocolError
 
 #: Lines of stderr that are quoted when a worker dies.
 LAST_LINES = 5
+
+#: Lines of stderr that are told in one second, and in all; of more only their number.
+STDERR_RATE = 50
+STDERR_MOST = 20_000
 
 #: Longest line of stderr that is kept whole, in bytes; of a longer one nothing is shown.
 STDERR_LINE = 1 << 20
@@ -64,6 +69,10 @@ class Link:
         self._sink: Sink | None = None
         self._sink_lock = threading.Lock()
         self._last_stderr: deque[str] = deque(maxlen=LAST_LINES)
+        self._second = 0
+        self._told_now = 0
+        self._told = 0
+        self._untold = 0
         for work in (self._read, self._read_stderr, self._write):
             threading.Thread(target=work, name=f"{work.__name__} {name}", daemon=True).start()
 
@@ -147,14 +156,30 @@ class Link:
             rest = lines.rest()
             if rest:
                 self._stderr_line(rest)
+        if self._untold:
+            self._tell(f"({self._untold} lines more were left out)")
 
     def _stderr_line(self, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip("\r")
+        text = line[:4096].decode("utf-8", "replace").rstrip("\r")
+        if text.strip():
+            self._last_stderr.append(text.strip()[:200])
+        now = int(time.monotonic())
+        if now != self._second:
+            self._second, self._told_now = now, 0
+            if self._untold and self._told < STDERR_MOST:
+                self._tell(f"({self._untold} lines more were left out)")
+                self._untold = 0
+        if self._told_now >= STDERR_RATE or self._told >= STDERR_MOST:
+            self._untold += 1
+            return
+        self._tell(text)
+
+    def _tell(self, text: str) -> None:
+        self._told_now += 1
+        self._told += 1
         wire = self._wire()
         if wire:
             wire.note(text)
-        if text.strip():
-            self._last_stderr.append(text.strip()[:200])
         self._stderr(text)
 
     def _write(self) -> None:

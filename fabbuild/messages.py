@@ -7,12 +7,17 @@ a `WireError`, whose text holds a short, printable piece of the line.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from fabbuild.errors import WireError
 from fabbuild.worker.protocol import PREFIX
+
+#: Threads, slots: more than any machine has, less than would break one.
+Number = Annotated[int, msgspec.Meta(ge=0, le=65536)]
+
+Load = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 
 
 class _Response(msgspec.Struct, frozen=True, tag_field="resp"):
@@ -22,8 +27,8 @@ class _Response(msgspec.Struct, frozen=True, tag_field="resp"):
 class Ready(_Response, frozen=True, tag="ready"):
     """The worker runs. ``protocol`` is 0 and ``features`` empty for a worker without extensions."""
 
-    nthreads: int
-    slots: int
+    nthreads: Number
+    slots: Number
     protocol: int = 0
     features: tuple[str, ...] = ()
 
@@ -42,7 +47,7 @@ class ConfigureDone(_Response, frozen=True, tag="configure_done"):
 class BuildStarted(_Response, frozen=True, tag="build_started"):
     """Worktrees are being made for so many slots."""
 
-    num_threads: int
+    num_threads: Number
 
 
 class WorktreeCreated(_Response, frozen=True, tag="worktree_created"):
@@ -77,7 +82,7 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
     return_code: int
     stderr: str = ""
     stdout: str = ""
-    load_avg: float = 0.0
+    load_avg: Load = 0.0
     sizes: Sizes = Sizes()
     config: dict[str, str] = {}
     attempt: int = 0
@@ -133,10 +138,10 @@ class Facts(_Response, frozen=True, tag="facts"):
 
     hostname: str
     arch: str
-    threads: int
+    threads: Number
     work_dir: str
-    bogomips: float = 0.0
-    load_avg: float = 0.0
+    bogomips: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
+    load_avg: Load = 0.0
     mem_mb: int = 0
     mem_total_mb: int = 0
     disk_mb: int = 0
@@ -153,7 +158,7 @@ class Facts(_Response, frozen=True, tag="facts"):
     @property
     def capacity(self) -> float:
         """Threads times bogomips; a machine that does not tell its bogomips counts as a slow one."""
-        return max(self.threads, 1) * (self.bogomips if self.bogomips > 0 else 1000.0)
+        return max(self.threads, 1) * (self.bogomips if self.bogomips >= 1 else 1000.0)
 
 
 class Killed(_Response, frozen=True, tag="killed"):
@@ -207,11 +212,17 @@ def decode_response(line: bytes) -> Response | None:
     try:
         if "\\ud" in text.lower():
             # A lone surrogate is valid JSON and no valid text; msgspec refuses it; the result must not be lost.
-            converted: Response = msgspec.convert(_printable(json.loads(text)), Response)
+            value = json.loads(text, parse_constant=_no_number)
+            converted: Response = msgspec.convert(_printable(value), Response)
             return converted
         return _decoder.decode(text)
     except (ValueError, msgspec.DecodeError, RecursionError) as exc:
         raise WireError(f"not a message of the protocol ({exc}): {text[:80]!r}") from exc
+
+
+def _no_number(name: str) -> Any:
+    """Refuse NaN and the infinities, which Python reads and JSON does not have."""
+    raise ValueError(f"{name} is no number")
 
 
 def _printable(value: Any) -> Any:

@@ -1,6 +1,8 @@
 """Every option of every task: its default, which also tells its type, and its help. Each is said once.
 
 An option that is at its default was not given: then machines.yaml, the configuration or `BuildSettings` decide.
+Numbers are taken as text and read by `settings.merge`, whose errors say what is allowed; a flag cannot be turned
+off by an option.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Option:
-    """One option. A default of False makes a flag, of True ``--[no-]x``, a number takes one, a text takes any.
+    """One option. A default of False makes a flag, of True ``--[no-]x``; None takes a value.
 
-    ``repeated``: may be given more than once; its default is None then, as Invoke wants it.
+    ``repeated``: may be given more than once.
     """
 
     default: object
@@ -23,39 +25,43 @@ class Option:
 
 #: What all tasks that work on machines take.
 MACHINES: Mapping[str, Option] = {
-    "machines": Option("", "Names and groups of machines, separated by commas (default: all that are enabled)"),
-    "hosts": Option("", "Hosts that are in no file, [user@]name[:port], separated by commas"),
-    "machines_file": Option("", "Where the machines are described (default: ./machines.yaml, then the user's own)"),
+    "machines": Option(None, "Names and groups of machines, separated by commas (default: all that are enabled)"),
+    "hosts": Option(None, "Hosts that are in no file, [user@]name[:port], separated by commas"),
+    "machines_file": Option(
+        None, "Where the machines are described (default: ./machines.yaml, then the user's own)"
+    ),
     "verbose_worker": Option(default=False, help="Have the workers say what they do, on stderr"),
 }
 
-WAIT: Mapping[str, Option] = {"wait": Option(0.0, "Seconds to wait for a machine that another boss holds")}
+WAIT: Mapping[str, Option] = {"wait": Option(None, "Seconds to wait for a machine that another boss holds")}
 
 JSON: Mapping[str, Option] = {"json": Option(default=False, help="Print JSON in place of text")}
 
 SELECTION: Mapping[str, Option] = {
     "boards": Option(
-        "",
+        None,
         "Which boards: terms separated by spaces or commas (OR), `a & b` for both; each a regular expression "
         "matched at the start of target, arch, cpu, board, vendor, soc or config name (default: all)",
     ),
-    "exclude": Option("", "Terms, separated by commas, of boards to leave out"),
-    "only": Option("", "Exact names of boards, separated by commas"),
+    "exclude": Option(None, "Terms, separated by commas, of boards to leave out"),
+    "only": Option(None, "Exact names of boards, separated by commas"),
 }
 
-SOURCE: Mapping[str, Option] = {"source": Option("", "Directory of the source (default: this one)")}
+SOURCE: Mapping[str, Option] = {"source": Option(None, "Directory of the source (default: this one)")}
 
-OUTPUT: Mapping[str, Option] = {"output": Option("", "Where results go (default: fabbuild-out beside the source)")}
+OUTPUT: Mapping[str, Option] = {
+    "output": Option(None, "Where results go (default: fabbuild-out beside the source)")
+}
 
 COMMITS: Mapping[str, Option] = {
-    "branch": Option("", "Build the commits of this branch since its upstream, the upstream commit first"),
-    "commits": Option("", "Build the commits of this range, such as v2026.07..HEAD"),
-    "count": Option(0, "Build the top N commits (of --branch, or of HEAD)"),
+    "branch": Option(None, "Build the commits of this branch since its upstream, the upstream commit first"),
+    "commits": Option(None, "Build the commits of this range, such as v2026.07..HEAD"),
+    "count": Option(None, "Build the top N commits (of --branch, or of HEAD)"),
 }
 
 CAPACITY: Mapping[str, Option] = {
-    "threads": Option(0, "Cores to use on each machine"),
-    "max_boards": Option(0, "Boards at once on each machine"),
+    "threads": Option(None, "Cores to use on each machine"),
+    "max_boards": Option(None, "Boards at once on each machine"),
     "toolchain": Option(
         None, "ARCH=PREFIX (or the path of a gcc) for all machines; may be given more than once", repeated=True
     ),
@@ -65,7 +71,7 @@ BUILD: Mapping[str, Option] = {
     **SELECTION,
     **SOURCE,
     **COMMITS,
-    "step": Option(1, "Build every Nth commit of the range; 0: the first and the last"),
+    "step": Option(None, "Build every Nth commit of the range; 0: the first and the last"),
     **OUTPUT,
     **MACHINES,
     "no_local": Option(default=False, help="Leave out machines with `connection: local`"),

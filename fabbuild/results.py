@@ -35,7 +35,10 @@ BUILT_FROM = "built-from"
 #: Settings that change what comes out of a build; another value of one of these builds anew.
 DECISIVE = ("allow_missing", "no_lto", "reproducible_builds", "warnings_as_errors", "config_only")
 
-_COMMIT_DIR = re.compile(r"\d{2,}_g[0-9a-f]{4,}_")
+#: Variables that differ from machine to machine and do not change what comes out.
+_WHERE = frozenset({"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "LANG", "LANGUAGE", "LC_ALL", "USER", "LOGNAME"})
+
+_COMMIT_DIR = re.compile(r"\d{2,}_g([0-9a-f]{4,})_")
 _FILE_NAME = re.compile(r"[A-Za-z0-9._+][A-Za-z0-9._+-]*")
 _RESERVED = frozenset({"done", "err", "log", "sizes", "host", "toolchain", "out-env", "out-cmd", BUILT_FROM})
 
@@ -44,8 +47,8 @@ _RESERVED = frozenset({"done", "err", "log", "sizes", "host", "toolchain", "out-
 class BuiltFrom:
     """What names a result: the same values mean that it need not be built again.
 
-    ``tree`` is the git tree id; ``toolchain`` the first line of ``gcc --version``; ``settings`` those of
-    `DECISIVE` that are not at their default.
+    ``tree`` is the git tree id; ``toolchain`` is from `made_by`; ``settings`` are those of `DECISIVE` that are not
+    at their default.
     """
 
     tree: str
@@ -66,6 +69,15 @@ class Stored:
 def decisive(settings: Mapping[str, object]) -> dict[str, object]:
     """Keep those of the wire's settings that change what comes out of a build."""
     return {name: settings[name] for name in DECISIVE if settings.get(name)}
+
+
+def made_by(version: str, env: Mapping[str, str]) -> str:
+    """Name what made a result: the first line of ``gcc --version``, and the machine's own ``env``.
+
+    Variables that say where something is on a machine are left out.
+    """
+    added = " ".join(f"{name}={env[name]}" for name in sorted(env) if name not in _WHERE)
+    return f"{version} with {added}" if added else version
 
 
 def commit_dir(commit: Commit) -> str:
@@ -107,11 +119,15 @@ class ResultTree:
 
     # --- ownership ---
 
-    def lock(self) -> None:
+    def lock(self, what: str = "") -> None:
         """Make the directories and become the only boss that works here.
 
+        Args:
+            what: the branch or range as the user calls it; remembered, because ``a/b`` and ``a_b`` share a name.
+
         Raises:
-            OutputError: the place cannot be written, or another boss works in it.
+            OutputError: the place cannot be written, another boss works in it, or it holds the results of
+                another branch.
         """
         try:
             self.own.mkdir(parents=True, exist_ok=True)
@@ -137,6 +153,24 @@ class ResultTree:
             os.close(fd)
             raise _not_writable(self.own / "lock", exc) from exc
         self._lock = fd
+        self._claim(what)
+
+    def _claim(self, what: str) -> None:
+        """See to it that the directory holds results of one branch only."""
+        path = self.own / "range"
+        try:
+            before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+            if what and before and before != what:
+                self.close()
+                raise OutputError(
+                    f"{self.root} holds the results of {before!r}, not of {what!r}; choose another --output, or "
+                    "remove the directory if they are no longer wanted"
+                )
+            if what and not before:
+                path.write_text(what, encoding="utf-8", errors="replace")
+        except OSError as exc:
+            self.close()
+            raise _not_writable(path, exc) from exc
 
     def close(self) -> None:
         """Give the place up. May be called twice."""
@@ -176,7 +210,7 @@ class ResultTree:
         """Give a result that need not be built again.
 
         It must be built from the same tree, with the same decisive settings, by a toolchain that a machine of
-        this run has for the board's architecture (``toolchains``: their version lines). Where no machine of this
+        this run has for the board's architecture (``toolchains``: from `made_by`). Where no machine of this
         run has one, the toolchain is not compared: it could not be built anew anyhow.
         """
         stored = self.read(board.target, upto)
@@ -212,17 +246,25 @@ class ResultTree:
     def remove_outside(self, wanted: Iterable[Commit]) -> list[str]:
         """Remove the directories of commits that are no longer in the range, after a rebase; give their names.
 
+        A commit that is still in it, but at another place, keeps its results under the new number.
+
         Args:
             wanted: the whole range, also what ``--step`` passes over.
 
         Raises:
             OutputError: one could not be removed.
         """
-        names = {commit_dir(commit) for commit in wanted}
+        names = {commit.hash: commit_dir(commit) for commit in wanted}
         removed = []
         try:
             for entry in sorted(self.root.iterdir()):
-                if entry.name not in names and _COMMIT_DIR.match(entry.name) and not entry.is_symlink():
+                match = _COMMIT_DIR.match(entry.name)
+                if not match or entry.is_symlink() or entry.name in names.values():
+                    continue
+                name = names.get(match.group(1))
+                if name and not (self.root / name).exists():
+                    entry.rename(self.root / name)
+                else:
                     shutil.rmtree(entry)
                     removed.append(entry.name)
         except OSError as exc:

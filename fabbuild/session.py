@@ -160,6 +160,7 @@ class Session:
             BusyError: somebody else holds the lock.
             SetupError: the work directory cannot be used.
         """
+        self._check_open()
         if self.held is not None:
             return self.held
         self.transport.open()
@@ -196,7 +197,7 @@ class Session:
         Raises:
             PushError: git failed; the message holds its words.
         """
-        held = self.held or self.init()
+        held = self.init()
         url, environment = self.transport.git_remote(held.git_dir)
         report = source.push(url, environment, tip, machine=self.name, timeout=PUSH_TIMEOUT)
         self.pushed += report.bytes
@@ -213,6 +214,7 @@ class Session:
         Raises:
             SetupError: it does not run; the message holds its last words.
         """
+        self._check_open()
         if self.ready is not None:
             return self.ready
         if self.held is None:
@@ -225,11 +227,7 @@ class Session:
         if options.slots:
             arguments += ["--max-boards", str(options.slots)]
         command = self.machine.worker_command or None
-        self._send(
-            encode_command(
-                "start", argv=None, command=command, args=[] if command else arguments, env=dict(self.machine.env)
-            )
-        )
+        self._send(encode_command("start", argv=None, command=command, args=arguments, env=dict(self.machine.env)))
         answer = self._expect(Ready, "starting the worker")
         self.ready = answer
         self.stage = Stage.STARTED
@@ -244,6 +242,7 @@ class Session:
         fields: dict[str, Any] = {"settings": dict(settings), "toolchains": dict(toolchains)}
         if self.features:
             fields["features"] = sorted(self.features)
+        self._check_open()
         self._send(encode_command("configure", **fields))
         self._expect(ConfigureDone, "configure")
 
@@ -263,6 +262,7 @@ class Session:
         Raises:
             RefusedError: the worker could not make them.
         """
+        self._check_open()
         self._send(encode_command("build_prepare", commits=list(commits), max_boards=slots))
         started = self._expect(BuildStarted, "build_prepare")
         made = 0
@@ -335,6 +335,10 @@ class Session:
         self.transport.close()
 
     # --- inside ---
+
+    def _check_open(self) -> None:
+        if self.stage is Stage.CLOSED:
+            raise MachineError(self.name, "its session is closed already; open a new one")
 
     def _facts_request(self) -> dict[str, Any]:
         return {

@@ -63,7 +63,7 @@ class Source:
         Raises:
             SourceError: no such directory, no git repository with a working tree, or no Kbuild tree at its top.
         """
-        where = Path(path).expanduser().absolute()
+        where = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - Path's raises for ~nobody
         if not where.is_dir():
             raise SourceError(f"no such source directory: {where}; name one with --source")
         git = Git(where)
@@ -286,7 +286,7 @@ class Source:
     def _inside(self, path: Path) -> bytes | None:
         """Give a path's name inside the working tree, or None where it is elsewhere."""
         top = self.path.resolve()
-        full = path.expanduser().absolute()
+        full = path.absolute()
         full = full.parent.resolve() / full.name
         if full == top:
             raise SourceError(f"{path} is the source itself, so results cannot go there; choose another --output")

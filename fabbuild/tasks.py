@@ -66,6 +66,13 @@ def told(c: Any) -> Iterator[None]:
         ui.error(exc)
         if not _is_connection(c):
             raise Exit(code=1) from None
+    except OSError as exc:
+        # What the operating system says of a file or a name that the user gave.
+        if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
+            raise
+        ui.error(f"{exc.strerror or exc}: {exc.filename}" if exc.filename else str(exc))
+        if not _is_connection(c):
+            raise Exit(code=1) from None
     except KeyboardInterrupt as exc:
         from fabbuild.fleet import process_fleet
 
@@ -109,11 +116,10 @@ def _given(values: Mapping[str, Any]) -> dict[str, object]:
     """Keep the options that were given: that are not at their default."""
     from fabbuild.settings import OPTIONS
 
-    defaults = {name: option.default for name, option in BUILD.items()}
     return {
         name: list(value) if isinstance(value, (list, tuple)) else value
         for name, value in values.items()
-        if name in OPTIONS and value != defaults[name] and value != []
+        if name in OPTIONS and value is not None and value != BUILD[name].default and value not in ("", [])
     }
 
 
@@ -127,8 +133,14 @@ def _settings(c: Any, machines: Machines | None, options: Mapping[str, object]) 
     if machines is not None:
         layers.append((f"{machines.path}: build", machines.build))
     layers.append((f"the configuration key {KEY}", configured))
-    layers.append(("the command line", _given(options)))
-    return merge(layers)
+    given = _given(options)
+    if "branch" in given or "commits" in given:
+        # One names what to build as well as the other: what the command line says replaces both.
+        layers = [
+            (origin, {key: value for key, value in layer.items() if key not in ("branch", "commits")})
+            for origin, layer in layers
+        ]
+    return merge([*layers, ("the command line", given)])
 
 
 def _machines(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, Machines, list[Machine]]:
@@ -137,7 +149,9 @@ def _machines(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, Mac
 
     settings = _settings(c, None, options)
     if _is_connection(c):
-        return settings, Machines(), [Machine(c.original_host, host=c.original_host)]
+        # Two ports of one host have one name; what tells their sessions apart is the address.
+        address = f"{c.user}@{c.host}:{c.port}"
+        return settings, Machines(), [Machine(c.original_host, host=address)]
     machines = open_machines(settings.machines_file or None, Path.cwd(), hosts=settings.hosts)
     settings = _settings(c, machines, options)
     return settings, machines, select(machines, settings.machines, settings.hosts, no_local=settings.no_local)
@@ -163,13 +177,19 @@ def _sessions(c: Any, machines: Machines, chosen: Sequence[Machine]) -> list[Ses
     return sessions
 
 
-def _on_each(c: Any, sessions: Sequence[Session], do: Callable[[Session], str]) -> None:
-    """Do something on all machines side by side and print a line for each; exit 1 when one failed."""
+def _on_each(c: Any, sessions: Sequence[Session], what: str, do: Callable[[Session], str]) -> None:
+    """Do something on all machines side by side and print a line for each; exit 1 when one failed.
+
+    Under Invoke's ``--dry`` it says what it would do, and contacts nobody.
+    """
     from fabbuild import ui
     from fabbuild.errors import FabbuildError
     from fabbuild.fleet import each
     from fabbuild.interrupt import interruptible
 
+    if c.config.run.dry:
+        ui.print_outcomes([ui.MachineOutcome(session.name, ok=True, text=f"would {what}") for session in sessions])
+        return
     with interruptible():
         outcomes = each(sessions, do)
     rows = []
@@ -208,6 +228,7 @@ def init(c: Any, options: Mapping[str, Any]) -> None:
     _on_each(
         c,
         _sessions(c, found, chosen),
+        "take its lock and make the repository",
         lambda session: f"locked, repository {session.init(wait=settings.wait).git_dir}",
     )
 
@@ -230,7 +251,11 @@ def push(c: Any, options: Mapping[str, Any]) -> None:
         what = f"{report.objects} objects, {size(report.bytes)} in {duration(report.seconds)}"
         return f"{commit_label(tip)} is there: {what}"
 
-    _on_each(c, _sessions(c, found, chosen), do)
+    try:
+        _on_each(c, _sessions(c, found, chosen), f"push {commit_label(tip)}", do)
+    except BaseException:
+        source.interrupt()  # pushes go on in other threads, and the process would wait for them
+        raise
 
 
 @_task({**MACHINES, **WAIT, **CAPACITY})
@@ -247,7 +272,8 @@ def start(c: Any, options: Mapping[str, Any]) -> None:
         ready = session.start(start_options(session.machine, settings))
         return f"ready: {ready.nthreads} threads, {ready.slots} slots"
 
-    _on_each(c, _sessions(c, found, [with_options(machine, settings) for machine in chosen]), do)
+    sessions = _sessions(c, found, [with_options(machine, settings) for machine in chosen])
+    _on_each(c, sessions, "start the worker", do)
 
 
 @_task(BUILD)
@@ -290,14 +316,17 @@ def kill(c: Any, options: Mapping[str, Any]) -> None:
     def do(session: Session) -> str:
         from fabbuild.errors import MachineError
 
-        killed = session.kill()
+        try:
+            killed = session.kill()
+        finally:
+            session.close()  # what this process itself had there is gone too
         said = "killed " + " ".join(map(str, killed.pids)) if killed.pids else "no workers"
         if killed.left:
             left = "; ".join(f"{item.get('pid', '?')}: {item.get('why', '?')}" for item in killed.left)
             raise MachineError(session.name, f"{said}; still there: {left}")
         return said
 
-    _on_each(c, _sessions(c, found, chosen), do)
+    _on_each(c, _sessions(c, found, chosen), "end what fabbuild started", do)
 
 
 @_task({**SELECTION, **SOURCE, **OUTPUT, **JSON})
@@ -336,17 +365,14 @@ def clean(c: Any, options: Mapping[str, Any]) -> None:
 
     _, found, chosen = _machines(c, options)
     names = ", ".join(f"{m.name} ({m.work_dir or 'its default work_dir'})" for m in chosen)
-    if c.config.run.dry:
-        ui.say(f"would remove the work directories on {names}")
-        return
-    if not options["yes"] and not ui.confirm(f"Remove the work directories on {names}?"):
+    if not c.config.run.dry and not options["yes"] and not ui.confirm(f"Remove the work directories on {names}?"):
         raise UsageError("nothing was removed; answer y, or give --yes")
 
     def do(session: Session) -> str:
         cleaned = session.clean()
         return f"removed {cleaned.work_dir} ({cleaned.freed_mb:.0f} MB)"
 
-    _on_each(c, _sessions(c, found, chosen), do)
+    _on_each(c, _sessions(c, found, chosen), "remove its work directory", do)
 
 
 def collection() -> Collection:

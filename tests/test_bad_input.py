@@ -224,7 +224,35 @@ def test_an_output_that_is_not_writable(local_farm):
 def test_bad_values_of_options(local_farm):
     one_line_error(local_farm.build("--toolchain", "arm"), "ARCH=")
     one_line_error(local_farm.build("--step=-2"), "step")
+    one_line_error(local_farm.build("--count", "many"), "count", "many")
     one_line_error(local_farm.build(INVOKE_FABBUILD_COUNT="many"), "count", "many")
+    one_line_error(local_farm.run("build", "--source", "~nosuchuser/x"), "~nosuchuser/x")
+    one_line_error(local_farm.run("build", "--source", "x" * 300), "x" * 300)
+
+
+def test_branches_that_share_a_directory_name_do_not_share_results(local_farm):
+    source = local_farm.source
+    for name in ("a/b", "a_b", "current"):
+        git(source, "branch", name, "series")
+        git(source, "config", f"branch.{name}.remote", ".")
+        git(source, "config", f"branch.{name}.merge", "refs/heads/main")
+    assert local_farm.build("--branch", "a/b", "--only", "tern", "--step", "0").status == 101
+    one_line_error(local_farm.build("--branch", "a_b", "--only", "tern"), "holds the results of 'a/b'")
+    one_line_error(local_farm.build("--branch", "current", "--only", "tern"), "current source")
+
+
+def test_a_commit_at_another_place_of_the_range_keeps_its_results(local_farm):
+    assert local_farm.build("--branch", "series", "--only", "tern").status == 101
+    again = local_farm.build("--branch", "series", "--count", "2", "--only", "tern")
+    assert again.status == 101, again
+    assert "0 results to build, 2 there already" in again.out
+
+
+def test_another_environment_of_make_builds_anew(local_farm):
+    assert local_farm.build("--only", "sandbox").status == 0
+    assert "1 there already" in local_farm.build("--only", "sandbox").out
+    local_farm.machines(local=True, env={"KCFLAGS": "-DSOMETHING"})
+    assert "1 result to build" in local_farm.build("--only", "sandbox").out
 
 
 def test_uncommitted_edits_are_built_and_the_worktree_stays_as_it_is(local_farm):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -20,8 +21,6 @@ exec {make} "$@"
 
 def slow_make(directory, seconds):
     """Make a directory with a `make` that is slow, for a machine's PATH."""
-    import shutil
-
     directory.mkdir(exist_ok=True)
     tool = directory / "make"
     tool.write_text(SLOW_MAKE.format(seconds=seconds, make=shutil.which("make")))
@@ -156,8 +155,6 @@ def test_a_killed_boss_leaves_nothing_on_the_machines(ssh_farm, tmp_path, census
 
 
 def test_a_machine_that_another_boss_holds_is_named_and_the_others_are_used(ssh_farm, tmp_path):
-    holder = ssh_farm.start("init", "wait", "--machines", "m1") if False else None
-    del holder
     (ssh_farm.directory / "tasks.py").write_text(
         "import time\nfrom invoke import task\nfrom fabbuild import ns\n\n"
         "@task\ndef linger(c):\n    print('lingering', flush=True)\n    time.sleep(600)\n\nns.add_task(linger)\n"
@@ -238,3 +235,102 @@ def test_batch_builds_the_same(ssh_farm):
     assert batch.status == 100, batch
     assert {key: (path / "done").read_text() for key, path in ssh_farm.results("series").items()} == verdicts
     assert len(ssh_farm.hosts_of("series")) >= 2
+
+
+# --- machines that say odd things ---------------------------------------------------------------------------
+
+#: A worker that builds nothing and says what its argument has it say.
+LIAR = """
+import json, sys, time
+def say(**fields):
+    print("BM> " + json.dumps(fields), flush=True)
+say(resp="ready", nthreads=1, slots=1)
+for line in sys.stdin:
+    command = json.loads(line)
+    name = command["cmd"]
+    if name == "configure":
+        say(resp="configure_done")
+    elif name == "build_prepare":
+        say(resp="build_started", num_threads=1)
+        say(resp="build_prepare_done")
+    elif name == "build_board":
+        LIE
+    elif name == "quit":
+        say(resp="quit_ack")
+        break
+"""
+
+LIES = {
+    "an infinite load": 'print(\'BM> {"resp":"build_result","board":"tern","commit_upto":0,"return_code":0,'
+    '"stderr":"\\\\ud800","load_avg":Infinity}\', flush=True)',
+    "a huge load": 'say(resp="build_result", board=command["board"], commit_upto=0, return_code=0, load_avg=1e308)',
+    "another board": 'say(resp="build_result", board="../../evil", commit_upto=0, return_code=0)',
+    "another commit": 'say(resp="build_result", board=command["board"], commit_upto=7, return_code=0)',
+    "a wrong type": 'say(resp="build_result", board=command["board"], commit_upto="0", return_code=0)',
+    "no json": 'print("BM> what?", flush=True)',
+    "an error": 'say(resp="error", msg="no")',
+    "an end": "break",
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_machine_that_lies_is_set_aside_and_the_others_go_on(ssh_farm, tmp_path, lie):
+    liar = tmp_path / "liar.py"
+    liar.write_text(LIAR.replace("LIE", lie))
+    m1, m2, _ = ssh_farm.servers
+    ssh_farm.write_machines(
+        {
+            "machines": {
+                "m1": {"host": "m1", "work_dir": str(m1.work_dir), "worker_command": f"python3 {liar}", "max_boards": 1},
+                "m2": {
+                    "host": "m2", "work_dir": str(m2.work_dir), "max_boards": 1, "env": slow_make(tmp_path / "slow", 0.1)
+                },
+            },
+            "fit": {"max_load_per_cpu": 1000},
+        }
+    )  # fmt: skip
+    ended = ssh_farm.build("--only", "tern,sandbox,wren,heron,plover")
+    assert ended.status == 0, ended
+    assert "Traceback" not in ended.err
+    assert {path.parent.name for path in (ssh_farm.output / "current").glob("*/done")} == {
+        "tern", "sandbox", "wren", "heron", "plover"
+    }  # fmt: skip
+    assert {path.read_text() for path in (ssh_farm.output / "current").glob("*/host")} == {"m2\n"}
+    assert any(event["what"] == "machine-failed" for event in ssh_farm.journal("current"))
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_a_worker_that_floods_stderr_does_not_fill_the_logs(ssh_farm, tmp_path):
+    liar = tmp_path / "liar.py"
+    flood = (
+        'sys.stderr.write("noise\\n" * 200000); sys.stderr.flush(); '
+        'say(resp="build_result", board=command["board"], commit_upto=0, return_code=0)'
+    )
+    liar.write_text(LIAR.replace("LIE", flood))
+    ssh_farm.machines(ssh_farm.servers[0], worker_command=f"python3 {liar}")
+    ended = ssh_farm.build("--only", "tern")
+    assert ended.status == 0, ended
+    told = [event for event in ssh_farm.journal("current") if event["what"] == "machine-stderr"]
+    assert 1 <= len(told) < 2000
+    assert sum(path.stat().st_size for path in (ssh_farm.output / "current/.fabbuild").iterdir()) < 1_000_000
+
+
+def test_the_end_does_not_wait_for_a_push_that_is_no_longer_needed(ssh_farm, tmp_path):
+    """One machine has built everything while the source is still on its way to the other."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    git = tools / "git"
+    git.write_text(
+        f"""#!/bin/sh
+        case "$*" in *push*{ssh_farm.servers[1].work_dir}*) touch {tmp_path}/begun; exec sleep 100;; esac
+        exec {shutil.which("git")} "$@"
+        """
+    )
+    git.chmod(0o755)
+    ssh_farm.machines(*ssh_farm.servers[:2], env=slow_make(tmp_path / "slow", 1))
+    ended = ssh_farm.run(
+        "build", "--source", str(ssh_farm.source), "--output", str(ssh_farm.output), "--only", "sandbox",
+        timeout=50, PATH=f"{tools}:{os.environ['PATH']}",
+    )  # fmt: skip
+    assert ended.status == 0, ended
+    assert (tmp_path / "begun").exists()

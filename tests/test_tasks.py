@@ -202,6 +202,61 @@ def test_dry_prints_the_plan_and_touches_nothing(ssh_farm):
     assert not ssh_farm.servers[0].work_dir.exists()
 
 
+@pytest.mark.parametrize("task", ["init", "push", "start", "kill", "clean"])
+def test_dry_contacts_no_machine(ssh_farm, task):
+    before = [server.log.count("Accepted publickey") for server in ssh_farm.servers]
+    source = ["--source", str(ssh_farm.source)] if task == "push" else []
+    ended = ssh_farm.run("--dry", task, *source)
+    assert ended.status == 0, ended
+    assert all("would " in line for line in lines(ended))
+    assert [server.log.count("Accepted publickey") for server in ssh_farm.servers] == before
+
+
+def test_two_ports_of_one_host_are_two_machines_under_fab(ssh_farm, tmp_path, census):
+    from tests.support.sshd import make_sshd
+
+    base = tmp_path / "ports"
+    base.mkdir()
+    pair = [make_sshd(base, name, "127.0.0.6") for name in ("a", "b")]
+    try:
+        for server in pair:
+            server.start()
+        # No alias: the same host name with two ports, and the key by option.
+        hosts = ",".join(f"127.0.0.6:{server.port}" for server in pair)
+        ended = ssh_farm.run(
+            "-S", str(pair[0].ssh_config), "-i", str(pair[0].user_key), "-H", hosts, "probe", program="fab"
+        )
+        assert ended.status == 0, ended
+        assert [server.log.count("Accepted publickey") for server in pair] == [1, 1]
+    finally:
+        for server in pair:
+            server.kill(everything=True)
+
+
+def test_the_command_line_wins_over_the_configuration_also_with_a_default(farm):
+    farm.machines(local=True)
+    ended = farm.run(
+        "--dry", "build", "--source", str(farm.source), "--branch", "series", "--step", "1",
+        INVOKE_FABBUILD_STEP="2", INVOKE_FABBUILD_COMMITS="main..series",
+    )  # fmt: skip
+    assert "at 6 commits" in ended.out, ended
+
+
+def test_kill_in_a_chain_leaves_a_session_that_can_be_opened_again(ssh_farm):
+    ended = ssh_farm.run(
+        "init",
+        "kill",
+        "build",
+        "--source",
+        str(ssh_farm.source),
+        "--output",
+        str(ssh_farm.output),
+        "--only",
+        "sandbox",
+    )
+    assert ended.status == 0, ended
+
+
 # --- in other people's collections --------------------------------------------------------------------------
 
 
