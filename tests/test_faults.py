@@ -303,7 +303,7 @@ def test_a_machine_that_lies_is_set_aside_and_the_others_go_on(ssh_farm, tmp_pat
 def test_a_worker_that_floods_stderr_does_not_fill_the_logs(ssh_farm, tmp_path):
     liar = tmp_path / "liar.py"
     flood = (
-        'sys.stderr.write("noise\\n" * 200000); sys.stderr.flush(); '
+        'sys.stderr.write("noise\\n" * 200000); sys.stderr.flush(); time.sleep(2); '
         'say(resp="build_result", board=command["board"], commit_upto=0, return_code=0)'
     )
     liar.write_text(LIAR.replace("LIE", flood))

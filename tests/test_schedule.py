@@ -77,18 +77,20 @@ def test_a_board_no_machine_can_build_ends_with_its_reason_once_no_machine_can_j
 
 
 def test_the_machine_with_most_unused_capacity_goes_first():
-    schedule = Schedule(jobs("a"), 1)
-    schedule_two = Schedule(jobs("a", "b", "c", "d"), 1)
-    schedule_two.handle(joined("weak", slots=2, capacity=10.0))
-    assert assigned(schedule.handle(joined("x"))) == [("x", "a")]
-    actions = schedule_two.handle(joined("strong", slots=2, capacity=100.0))
-    assert assigned(actions) == [("strong", "c"), ("strong", "d")]
-    # Both have one slot free now: the strong one has the more unused capacity.
-    late = Schedule(jobs("p", "q", "r"), 1)
-    late.handle(joined("weak", capacity=10.0))
-    late.handle(joined("strong", capacity=100.0))
-    late.handle(Lost("weak", "gone"))
-    assert late.holds("strong") == ("q",)
+    for names in (("weak", "strong"), ("strong", "weak")):
+        schedule = Schedule(jobs("a"), 1)
+        schedule.handle(joined("first"))
+        for name in names:
+            schedule.handle(joined(name, capacity=100.0 if name == "strong" else 10.0))
+        assert assigned(schedule.handle(Lost("first", "gone"))) == [("strong", "a")]
+
+
+def test_capacity_that_is_in_use_does_not_count():
+    schedule = Schedule(jobs("a", "b", "c"), 1)
+    schedule.handle(joined("first"))
+    schedule.handle(joined("big", slots=4, capacity=100.0))  # two of its slots are taken: half of it is unused
+    schedule.handle(joined("small", capacity=60.0))
+    assert assigned(schedule.handle(Lost("first", "gone"))) == [("small", "a")]
 
 
 def test_boards_that_few_machines_can_build_go_first():
