@@ -325,7 +325,8 @@ class _Run:
             assert facts is not None
             archs = frozenset(facts.toolchains) | {SANDBOX}
             if not archs & wanted:
-                dispatcher.failed(name, f"not needed: it has no toolchain for {', '.join(sorted(wanted))}")
+                dispatcher.tell("note", name, f"not needed: it has no toolchain for {', '.join(sorted(wanted))}")
+                session.close()
                 return
             phase("init")
             session.init(

@@ -222,10 +222,18 @@ class Dispatcher:
     def _result(self, session: Session, message: BuildResult) -> None:
         event = rules.ResultIn(session.name, message.board, message.commit_upto)
         for action in self._schedule.handle(event):
-            if isinstance(action, rules.Record):
-                self._record(session, message, action.attempt)
-            else:
+            if not isinstance(action, rules.Record):
                 self._do([action])
+                continue
+            try:
+                self._record(session, message, action.attempt)
+            except OutputError:
+                raise
+            except Exception as exc:
+                # The schedule took it for ended, and so it is: without a result, and said so.
+                why = f"its result cannot be recorded: {type(exc).__name__}: {exc}"
+                self._do([rules.NotBuilt(action.board, action.upto, why)])
+                raise
 
     def _record(self, session: Session, message: BuildResult, attempt: int) -> None:
         result = Result(
@@ -249,23 +257,19 @@ class Dispatcher:
             described |= {"gcc": tool.gcc, "prefix": tool.prefix, "version": tool.version}
         maker = made_by(tool.version if tool else "", session.machine.env)
         built_from = BuiltFrom(commit.tree, board.arch, maker, decisive(self._settings))
+        told = {
+            "verdict": result.verdict.value,
+            "return_code": result.return_code,
+            "number": commit.number,
+            "seconds": _seconds(message.details.get("seconds")),
+            "error": first_error(message.stderr) if result.verdict is not Verdict.BUILT else "",
+            "load_avg": message.load_avg,
+        }
         self._tree.record(result, built_from, toolchain=described)
         self._counts[result.verdict] += 1
+        slot = self._slot_of.get((session.name, message.board))
         self._emit(
-            "result",
-            session.name,
-            slot=self._slot_of.get((session.name, message.board)),
-            board=message.board,
-            commit=commit.hash,
-            attempt=attempt,
-            data={
-                "verdict": result.verdict.value,
-                "return_code": result.return_code,
-                "number": commit.number,
-                "seconds": _seconds(message.details.get("seconds")),
-                "error": first_error(message.stderr) if result.verdict is not Verdict.BUILT else "",
-                "load_avg": message.load_avg,
-            },
+            "result", session.name, slot=slot, board=message.board, commit=commit.hash, attempt=attempt, data=told
         )
 
     # --- actions ---
