@@ -220,20 +220,22 @@ class Dispatcher:
             self._do(self._schedule.handle(rules.BatchEnded(session.name)))
 
     def _result(self, session: Session, message: BuildResult) -> None:
-        event = rules.ResultIn(session.name, message.board, message.commit_upto)
-        for action in self._schedule.handle(event):
+        trouble: Exception | None = None
+        for action in self._schedule.handle(rules.ResultIn(session.name, message.board, message.commit_upto)):
             if not isinstance(action, rules.Record):
-                self._do([action])
+                self._do([action])  # also after trouble: what is assigned to others must reach them
                 continue
             try:
                 self._record(session, message, action.attempt)
             except OutputError:
                 raise
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001 - raised again below
                 # The schedule took it for ended, and so it is: without a result, and said so.
+                trouble = exc
                 why = f"its result cannot be recorded: {type(exc).__name__}: {exc}"
                 self._do([rules.NotBuilt(action.board, action.upto, why)])
-                raise
+        if trouble is not None:
+            raise trouble
 
     def _record(self, session: Session, message: BuildResult, attempt: int) -> None:
         result = Result(

@@ -1,0 +1,84 @@
+"""The driver alone, with sessions that only note what is asked of them."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from fabbuild.dispatcher import Dispatcher
+from fabbuild.messages import BuildResult
+from fabbuild.model import Board, Commit, Job, Verdict
+from fabbuild.results import ResultTree
+
+COMMIT = Commit("a" * 40, "b" * 40, "one", 1)
+
+
+class Quiet:
+    """A session of a machine that builds everything at once; what it says is up to the test."""
+
+    def __init__(self, name, answer):
+        self.name = name
+        self.slots = 1
+        self.ready = None
+        self.facts = None
+        self.machine = SimpleNamespace(env={})
+        self.answer = answer
+
+    def feed(self, sink):
+        self.sink = sink
+
+    def build_board(self, job, attempt):
+        self.sink(self, self.answer(job.board.target))
+
+    def last_words(self):
+        return ""
+
+    def nothing(self, *_arguments):
+        return True
+
+    build_done = ask_to_quit = wait_ended = close = nothing
+
+
+@pytest.fixture
+def tree(tmp_path):
+    made = ResultTree(tmp_path, "t", [COMMIT])
+    made.lock()
+    yield made
+    made.close()
+
+
+def test_a_result_that_cannot_be_recorded_ends_as_not_built_and_holds_up_nobody(tree, monkeypatch):
+    record = tree.record
+
+    def fail_for_one(result, *arguments, **options):
+        if result.board == "odd":
+            raise RuntimeError("nobody thought of this")
+        return record(result, *arguments, **options)
+
+    monkeypatch.setattr(tree, "record", fail_for_one)
+    boards = [Board(name, "sandbox") for name in ("odd", "one", "two")]
+    events = []
+    dispatcher = Dispatcher([Job(board, (0,)) for board in boards], [COMMIT], tree, {}, listener=events.append)
+    for name in ("m1", "m2"):
+        dispatcher.join(
+            Quiet(name, lambda board: BuildResult(board=board, commit_upto=0, return_code=0)), frozenset(), 1.0
+        )
+    dispatcher.settle()
+    outcome = dispatcher.run()
+    assert outcome.counts == {Verdict.BUILT: 2, Verdict.NOT_BUILT: 1}
+    (ended,) = [event for event in events if event.what == "not-built"]
+    assert "nobody thought of this" in ended.text
+    assert [event.machine for event in events if event.what == "machine-failed"] == ["m1"]
+
+
+def test_an_interrupt_ends_what_is_open_and_the_sum_holds(tree):
+    boards = [Board(name, "sandbox") for name in ("one", "two", "three")]
+    dispatcher = Dispatcher([Job(board, (0,)) for board in boards], [COMMIT], tree, {}, listener=lambda _event: None)
+
+    def answer(board):
+        dispatcher.interrupt("enough")
+        return BuildResult(board=board, commit_upto=0, return_code=2)
+
+    dispatcher.join(Quiet("m1", answer), frozenset(), 1.0)
+    outcome = dispatcher.run()
+    assert outcome.interrupted == "enough"
+    assert sum(outcome.counts.values()) == outcome.asked == 3
