@@ -159,6 +159,6 @@ _TELLERS: Mapping[str, Callable[[Event], str]] = {
     "not-built": lambda event: f"{what_was(event)} not built{_after(event.text)}",
     "dropped": lambda event: f"{visible(event.machine)}: a message was not used{_after(event.text)}",
     "note": _note,
-    "interrupted": lambda event: f"interrupted{_after(event.text)}",
+    "interrupted": lambda event: one_line(event.text) or "interrupted",
     "run-end": _run_end,
 }

@@ -107,7 +107,8 @@ def _not_built(out: Output, summary: RunSummary) -> None:
     out.line(f"not built: {count(len({unbuilt.board for unbuilt in summary.not_built}), 'board')}")
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
     for reason, boards in ranked[:WITH_ERROR]:
-        _line(out, f"{cut(reason, 200)}: {names(list(boards), NAMED)}", 2)
+        # Who interrupted a run knows that the rest is not built; the journal has the names.
+        _line(out, f"{cut(reason, 200)}: {names(list(boards), 6 if summary.interrupted else NAMED)}", 2)
     if len(ranked) > WITH_ERROR:
         out.line(f"  … and {count(len(ranked) - WITH_ERROR, 'reason')} more")
 
