@@ -1,8 +1,9 @@
 """Builds boards in one slot, one board after another, each at several commits.
 
 At a board's first commit it is configured and built; at the later ones make does what the change needs. It is
-configured again when a Kconfig file or its own defconfig changed, after a failure, and when that is asked for; an
-incremental build that fails is configured and built once more before it counts as failed.
+configured again when a Kconfig file or its own defconfig changed, after a failure, when the configuration
+had something to say, and when that is asked for; an incremental build that fails is configured and built once more
+before it counts as failed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple
 
 from fabbuild.worker import images
+from fabbuild.worker.output import Output
 from fabbuild.worker.protocol import MAX_TEXT
 from fabbuild.worker.runner import Outcome, Processes, QuestionLoop
 from fabbuild.worker.settings import Settings
@@ -26,6 +28,9 @@ BLOBS_MISSING = "Some images are invalid"
 
 #: make's own status for a failure.
 MAKE_FAILED = 2
+
+#: The status of a make that a signal ended is at least this.
+KILLED = 128
 
 #: What of the environment a build sees; the machine's own entries come on top.
 PASSED_ON = (
@@ -98,7 +103,9 @@ def base_environment(environ: Mapping[str, str]) -> Dict[str, str]:
         for name, value in environ.items()
         if name in PASSED_ON or name in named or name.startswith(PASSED_ON_PREFIXES)
     }
-    picked.setdefault("PATH", os.defpath)
+    # Relative to what? To the source tree, whose files are no tools.
+    path = [entry for entry in picked.get("PATH", "").split(os.pathsep) if entry.startswith("/")]
+    picked["PATH"] = os.pathsep.join(path) or os.defpath
     picked["LC_ALL"] = "C"
     return picked
 
@@ -133,6 +140,7 @@ class Builder:
         self._settings = settings
         self._environment = dict(environment)
         self._details = details
+        self._output = Output(worktree.path)
         self._scratch = settings["force_build"]
         self._board = ""
         self._configured = ""
@@ -169,12 +177,15 @@ class Builder:
             OSError: the disk or the like.
         """
         began = time.monotonic()
+        if not self._output.open(compiler):
+            self._configured = ""
         try:
-            self._worktree.checkout(commit)
+            self._worktree.bring_to(commit)
         except GitError as exc:
             # What is in the tree now is not known, so nothing is taken for configured.
             self._configured = ""
             return failed("cannot check out %s: %s" % (commit, exc))
+        images.remove_programs(self._output.path)
         run = _Run(
             self._processes,
             self._settings,
@@ -186,13 +197,23 @@ class Builder:
             configured=bool(self._configured),
         )
         fresh = self._must_configure(commit)
-        outcome = run.configure_and_make() if fresh else run.make()
+        outcome = self._try(run.configure_and_make if fresh else run.make)
         if outcome.code and not fresh:
-            outcome = run.configure_and_make()
+            outcome = self._try(run.configure_and_make)
         if outcome.code and self._settings["fallback_mrproper"] and not self._settings["mrproper"]:
-            outcome = run.configure_and_make(mrproper=True)
-        self._configured = "" if outcome.code else commit
+            outcome = self._try(lambda: run.configure_and_make(mrproper=True))
+        # What the configuration warns of is to be said of the next commit, too.
+        self._configured = "" if outcome.code or run.configuration_said else commit
+        if not run.cut_short:
+            self._output.close()
         return self._result(commit, run, outcome, time.monotonic() - began)
+
+    def _try(self, make: Callable[[], Outcome]) -> Outcome:
+        """Make it so that all that warned before warns again: the words of a try are those of its commit."""
+        self._output.repeat_warnings()
+        outcome = make()
+        self._output.note_warnings(self._worktree.shorten(outcome.stderr))
+        return outcome
 
     def _must_configure(self, commit: str) -> bool:
         if not self._configured or self._settings["force_reconfig"] or self._settings["mrproper"]:
@@ -250,6 +271,8 @@ class _Run:
 
     Attributes:
         configured: whether the last ``make NAME_defconfig`` went well, now or at an earlier commit.
+        configuration_said: whether it wrote to stderr, now.
+        cut_short: whether a make was killed, and so may have left files that are not whole.
     """
 
     def __init__(
@@ -272,6 +295,8 @@ class _Run:
         if compiler.path_dir:
             self.env["PATH"] = compiler.path_dir + os.pathsep + self.env["PATH"]
         self.configured = configured
+        self.configuration_said = False
+        self.cut_short = False
         self._processes = processes
         self._settings = settings
         self._tree = tree
@@ -284,12 +309,14 @@ class _Run:
     def configure_and_make(self, mrproper: bool = False) -> Outcome:
         """Configure the board anew, then build it; mrproper first when the settings or the caller want it."""
         done = Outcome(0, "", "", "")
+        images.remove_configuration(os.path.join(self._tree, BUILD_DIR))
         if mrproper or self._settings["mrproper"]:
             done = self._one("mrproper")
         for goal in self._config_goals:
             if not done.code:
                 done = _joined(done, self._one(goal))
         self.configured = not done.code
+        self.configuration_said = bool(done.stderr)
         if not done.code:
             done = _joined(done, self.make())
         return done
@@ -326,6 +353,8 @@ class _Run:
             outcome = self._processes.run(argv, self._tree, self.env, limit=MAX_TEXT, watch=QuestionLoop())
         except OSError as exc:
             return Outcome(1, "", "make failed to start: %s\n" % exc, "")
+        if outcome.stopped or outcome.code >= KILLED:
+            self.cut_short = True
         if outcome.stopped and not outcome.code:
             return outcome._replace(code=1)
         return outcome

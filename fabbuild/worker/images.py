@@ -7,7 +7,7 @@ import fnmatch
 import hashlib
 import os
 import shutil
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 
 from fabbuild.worker.protocol import MAX_TEXT
 from fabbuild.worker.runner import Processes
@@ -69,6 +69,33 @@ def remove_stale(output: str) -> None:
     _remove_matching(output, (*_STALE, ".config", ".config.old"))
     for phase in _PHASES:
         _remove_matching(os.path.join(output, phase), _STALE_BELOW)
+    remove_configuration(output)
+
+
+def remove_configuration(output: str) -> None:
+    """Remove the generated configuration, so that a failure carries none of another board or commit.
+
+    All of it: Kbuild makes the rest again when ``.config`` is new.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    _unlink(output, (place for _, place in CONFIG_FILES))
+
+
+def remove_programs(output: str) -> None:
+    """Remove what results tell of, so that none tells of what this commit does not build; make links them anew.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    _unlink(output, (*PROGRAMS, IMAGE))
+
+
+def _unlink(output: str, places: Iterable[str]) -> None:
+    for place in places:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            os.unlink(os.path.join(output, place))
 
 
 def _remove_matching(directory: str, patterns: Tuple[str, ...]) -> None:

@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 from typing import Any, List, Sequence
 
@@ -27,6 +28,9 @@ from fabbuild.worker import protocol, workdir
 
 def main(argv: Sequence[str]) -> int:
     """Do what the arguments say; gives the exit status."""
+    # Whoever started us may have ignored it, and then every program seems to end with 0; or have blocked signals.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     arguments = list(argv)
     if len(arguments) == 2 and arguments[0] == "--hex":
         arguments = json.loads(bytes.fromhex(arguments[1]).decode())

@@ -30,6 +30,12 @@ _PLAIN_PATH = re.compile(r"[\w./@+,~-]+", re.ASCII)
 #: Says, in a private directory of worktrees, whose it is.
 _OWNER = ".work-dir"
 
+#: git's mode of a symbolic link.
+_LINK = "120000"
+
+#: Endings of files that others include by a name that is searched for.
+_INCLUDED = (".h", ".dtsi", ".inc")
+
 _HASH = re.compile(r"[0-9a-fA-F]{4,64}")
 
 #: The settings of whoever owns the machine must not change what is built, nor run their hooks.
@@ -37,6 +43,10 @@ _GIT_OPTIONS = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.autocrlf=false",
+    "core.attributesFile=/dev/null",
+    "core.symlinks=true",
+    "core.fileMode=true",
+    "submodule.recurse=false",
     "advice.detachedHead=false",
     "gc.auto=0",
     "maintenance.auto=false",
@@ -198,8 +208,62 @@ class Worktree:
         """
         self._remove_locks()
         git = self._repository.run
+        before = git("rev-parse", "--verify", "HEAD", cwd=self.path, where=False)
         git("checkout", "--quiet", "--detach", "--force", commit, "--", cwd=self.path, where=False)
-        git("clean", "-ffdq", "-e", "/" + BUILD_DIR, cwd=self.path, where=False)
+        # Ignored ones, too: what a build wrote into its source must not be there for the next one.
+        git("clean", "-ffdxq", "-e", "/" + BUILD_DIR, cwd=self.path, where=False)
+        if before != commit:
+            self._touch_unseen(before, commit)
+
+    def bring_to(self, commit: str) -> None:
+        """Bring the tree to a commit as `checkout` does; a worktree that is broken is made anew.
+
+        Raises:
+            GitError: as `checkout`.
+        """
+        try:
+            self.checkout(commit)
+        except GitError as exc:
+            try:
+                self._repository.resolve(commit)
+            except GitError:
+                raise exc from None  # one that is not here is no fault of the worktree
+            self.ensure(commit)
+
+    def _touch_unseen(self, old: str, new: str) -> None:
+        """Give new times to files that make would take for unchanged, though what includes them sees others now.
+
+        A header that is new may come before another one of its name in the search; a link may lead elsewhere.
+        """
+        listing = self._repository.run(
+            "diff", "--raw", "-z", "--no-ext-diff", "--no-renames", old, new, "--", cwd=self.path, where=False
+        )
+        words = listing.split("\0")
+        shadowing = []
+        for about, name in zip(words[::2], words[1::2]):
+            _, mode, _, _, status = about.split(" ")
+            if mode == _LINK:
+                self._touch(os.path.join(self.path, name))
+            elif status == "A" and name.endswith(_INCLUDED):
+                shadowing.append(os.path.basename(name))
+        if shadowing:
+            patterns = [":(top,glob)**/" + _literal(name) for name in sorted(set(shadowing))]
+            same = self._repository.run("ls-files", "-z", "--", *patterns, cwd=self.path, where=False)
+            for name in same.split("\0"):
+                self._touch(os.path.join(self.path, name))
+
+    def _touch(self, path: str) -> None:
+        """Give a file, or all files below a directory, new times; links are followed, but not out of the tree."""
+        target = os.path.realpath(path)
+        if not target.startswith(os.path.realpath(self.path) + os.sep):
+            return
+        found = [target]
+        for folder, _, names in os.walk(target):
+            found += [os.path.join(folder, name) for name in names]
+        for name in found:
+            if os.path.isfile(name):
+                with contextlib.suppress(OSError):
+                    os.utime(name)
 
     def differs(self, old: str, new: str, patterns: Sequence[str]) -> bool:
         """Whether two commits differ in files that match one of the git pathspecs."""
@@ -258,6 +322,10 @@ class Worktree:
                 os.unlink(os.path.join(self._admin, "locked"))
         self._admin = ""
         self._repository.run("worktree", "prune", "--expire=now", cwd=os.path.dirname(self.path))
+
+
+def _literal(name: str) -> str:
+    return re.sub(r"([\\*?\[\]])", r"\\\1", name)
 
 
 class Slots:

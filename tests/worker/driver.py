@@ -30,9 +30,11 @@ O := build
 \t@echo "configure $@"
 \t@cp configs/$@ $(O)/.config
 all: $(O)/u-boot
-$(O)/u-boot: main.c $(O)/.config
+$(O)/main.o: main.c $(O)/.config
 \t@echo "compile"
 \t@$(CROSS_COMPILE)gcc -c -o $@ main.c
+$(O)/u-boot: $(O)/main.o
+\t@cp $< $@
 \t@cp $@ $(O)/u-boot.bin
 mrproper:
 \t@echo "mrproper"

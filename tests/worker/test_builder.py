@@ -91,7 +91,7 @@ def test_a_defconfig_that_includes_another_is_configured_when_that_changes(work,
 
 def test_a_failure_is_configured_and_built_once_more_before_it_counts(work, source):
     # It fails unless it has just been configured.
-    stale = MAKEFILE.replace("$(O)/u-boot: main.c", "$(O)/u-boot: main.c check").replace(
+    stale = MAKEFILE.replace("$(O)/main.o: main.c", "$(O)/main.o: main.c check").replace(
         '@echo "configure $@"', '@echo "configure $@"; touch $(O)/fresh'
     )
     stale += "check:\n\t@rm $(O)/fresh\n"
@@ -111,7 +111,7 @@ def test_after_a_failure_it_is_configured(work, source):
 
 
 def test_missing_blobs_are_a_success_that_keeps_its_words(work, source):
-    makefile = MAKEFILE + "\t@true\nblobs:\n\t@echo 'Some images are invalid' >&2; exit 2\nall: blobs\n"
+    makefile = MAKEFILE + "\t@true\nblobs: $(O)/u-boot\n\t@echo 'Some images are invalid' >&2; exit 2\nall: blobs\n"
     commits = commits_of(source, work, {"Makefile": makefile})
     result = build(work, commits[1:])["one", 0]
     assert result["return_code"] == 0
@@ -272,6 +272,8 @@ def test_no_result_carries_another_boards_images(work, source):
     output = work / "slots" / "00" / "build"
     assert sorted(path.name for path in output.iterdir() if path.is_file()) == [
         ".config",
+        ".fabbuild.json",
+        "main.o",
         "u-boot",
         "u-boot.bin",
     ]

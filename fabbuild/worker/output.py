@@ -1,0 +1,131 @@
+"""A slot's output directory, and whether make may build upon what is in it.
+
+make only compares times. What it leaves alone must be what a build from scratch would make, the warnings included;
+so what make cannot know is seen to here:
+
+* A make that was killed leaves files cut short, and newer than their sources. A clock that went back leaves files
+  newer than sources that change after them. A compiler replaced by another of the same name has its objects there.
+  In these cases all is built anew. To tell, the directory holds a file, `STATE`, except while make is at work.
+* A file that was compiled with a warning is compiled again at each commit, so that the warning stays until somebody
+  mends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from typing import Any, Dict, Iterator, Set
+
+from fabbuild.worker.text import BUILD_DIR
+from fabbuild.worker.toolchain import Toolchain
+from fabbuild.worker.worktree import remove_tree
+
+#: Is there when the last make here came to its end by itself: one JSON object.
+STATE = ".fabbuild.json"
+
+#: How far the clock may go back without harm, in seconds: less than any make and git between two times compared.
+_CLOCK_SLACK = 0.05
+
+#: The most files whose warnings are remembered.
+_MANY = 10000
+
+_WORD = re.compile(r"[\w./+@~-]+")
+
+#: What a tool makes in one go: it is made again when it is gone. Other generated files only get a new time.
+_REMADE = (".o", ".so", ".dtb", ".dtbo", ".efi", ".elf")
+
+
+class Output:
+    """The output directory of a source tree."""
+
+    def __init__(self, tree: str) -> None:
+        """Name the tree."""
+        self.path = os.path.join(tree, BUILD_DIR)
+        self._tree = tree
+        self._state = os.path.join(self.path, STATE)
+        self._compilers: Dict[str, str] = {}
+        self._warned: Set[str] = set()
+        self._clock = 0.0
+
+    def open(self, compiler: Toolchain) -> bool:
+        """Begin to change it; gives False when it could not be built upon, and is empty now.
+
+        Raises:
+            OSError: something in it cannot be removed.
+        """
+        state = self._take_state()
+        compilers = state.get("compilers", {})
+        self._clock = _clock()
+        trusted = bool(state) and compilers.get(compiler.gcc, compiler.version) == compiler.version
+        if not trusted:
+            fresh = not os.path.isdir(self.path) or not os.listdir(self.path)
+            if not fresh:
+                remove_tree(self.path)
+            os.makedirs(self.path, exist_ok=True)
+            trusted, compilers, state = fresh, {}, {}
+        self._compilers = dict(compilers, **{compiler.gcc: compiler.version})
+        self._warned = set(state.get("warned", []))
+        return trusted
+
+    def repeat_warnings(self) -> None:
+        """Make what warned last be made again; once the tree is as it is to be built."""
+        for name in self._warned:
+            inside = os.path.join(self.path, name)
+            with contextlib.suppress(OSError):
+                if os.path.isfile(os.path.join(self._tree, name)):
+                    os.utime(os.path.join(self._tree, name))
+                elif name.endswith(_REMADE):
+                    os.unlink(inside)
+                else:
+                    os.utime(inside)
+        self._warned = set()
+
+    def note_warnings(self, stderr: str) -> None:
+        """Remember what the words of a make name, paths relative to the tree."""
+        self._warned.update(self._named(stderr))
+
+    def close(self) -> None:
+        """Say that it can be built upon: each make since `open` came to its end by itself.
+
+        Raises:
+            OSError: the disk is full, or the like.
+        """
+        if _clock() < self._clock - _CLOCK_SLACK:
+            return
+        state = {"compilers": self._compilers, "warned": sorted(self._warned)[:_MANY]}
+        with open(self._state, "w", encoding="utf-8") as file:
+            json.dump(state, file)
+
+    def _take_state(self) -> Dict[str, Any]:
+        """Read the state and remove it; empty when there is none, or when it is of a time still to come."""
+        try:
+            with open(self._state, encoding="utf-8") as file:
+                state = json.load(file)
+            then = os.stat(self._state).st_mtime
+            # The time of the file system that holds the objects, which may be another machine's.
+            os.utime(self._state)
+            now = os.stat(self._state).st_mtime
+        except (OSError, ValueError):
+            state, then, now = {}, 0.0, 0.0
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._state)
+        return state if isinstance(state, dict) and now >= then - _CLOCK_SLACK else {}
+
+    def _named(self, stderr: str) -> Iterator[str]:
+        for line in stderr.splitlines():
+            if "warning" not in line.lower():
+                continue
+            for word in _WORD.findall(line[:4096]):
+                name = os.path.normpath(word.strip(".") if "/" not in word else word)
+                if name.startswith(("/", "..")) or name == STATE:
+                    continue
+                if any(os.path.isfile(os.path.join(place, name)) for place in (self._tree, self.path)):
+                    yield name
+
+
+def _clock() -> float:
+    """Give what only changes when the clock is set."""
+    return time.time() - time.monotonic()
