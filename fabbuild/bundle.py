@@ -102,16 +102,23 @@ def shell_place(work_dir: str, bundle: Bundle) -> str:
     """Give the line that puts the program into WORK/bin.
 
     It prints ``have`` when the program is there, whole; else ``send``, and then takes exactly the program's bytes
-    from stdin up to its end. A program cut short on its way is not put in place.
+    from stdin up to its end. A program cut short on its way is not put in place; one that a crash of the machine
+    left as long as it should be, but empty, is sent again.
 
     Raises:
         ValueError: the work directory's name cannot be used in a shell line.
     """
     size = len(bundle.data)
+
+    def whole(name: str) -> str:
+        # A machine without sha256sum is believed by the length alone.
+        digest = f'case "$(sha256sum <"{name}" 2>/dev/null)" in ""|{bundle.sha256}*) true;; *) false;; esac'
+        return f'[ "$(wc -c <"{name}")" -eq {size} ] && {digest}'
+
     return (
         f'{_directory(work_dir)} P="$D/bin/{bundle.name}"; umask 077; mkdir -p "$D/bin" || exit {NO_PLACE}; '
-        f'if [ -f "$P" ] && [ "$(wc -c <"$P")" -eq {size} ]; then echo have; exit 0; fi; echo send; '
-        f'T="$P.$$"; if cat >"$T" && [ "$(wc -c <"$T")" -eq {size} ] && chmod 700 "$T" && mv -f "$T" "$P"; '
+        f'if [ -f "$P" ] && {whole("$P")}; then echo have; exit 0; fi; echo send; '
+        f'T="$P.$$"; if cat >"$T" && {whole("$T")} && chmod 700 "$T" && mv -f "$T" "$P"; '
         f'then exit 0; fi; rm -f "$T"; echo "the worker program was not written to $P" >&2; exit {NO_PLACE}'
     )
 

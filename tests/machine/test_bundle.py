@@ -147,12 +147,19 @@ def test_what_is_cut_short_on_its_way_is_not_put_in_place(tmp_path):
     assert done.stderr == b"the worker program was cut short on its way here\n"
 
 
-def test_one_that_is_there_but_not_whole_is_sent_again(tmp_path):
+@pytest.mark.parametrize("spoil", [lambda data: data[:100], lambda data: bytes(len(data))])
+def test_one_that_is_there_but_not_whole_is_sent_again(tmp_path, spoil):
     made = worker_bundle()
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / made.name).write_bytes(made.data[:100])
+    (tmp_path / "bin" / made.name).write_bytes(spoil(made.data))
     assert sh(shell_place(str(tmp_path), made), made.data).stdout == b"send\n"
     assert (tmp_path / "bin" / made.name).read_bytes() == made.data
+
+
+def test_without_sha256sum_the_length_is_believed(tmp_path, path_without):
+    made = worker_bundle()
+    line = f"PATH={path_without('sha256sum')}; {shell_place(str(tmp_path), made)}"
+    assert [sh(line, made.data).stdout for _ in range(2)] == [b"send\n", b"have\n"]
 
 
 def test_where_no_directory_can_be_made_the_systems_words_are_given(tmp_path):
