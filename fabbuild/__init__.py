@@ -13,6 +13,10 @@ __all__ = ["ns"]
 
 def __getattr__(name: str) -> Any:
     """Make the collection when it is first asked for: the library does not need Invoke."""
+    if name == "tasks":
+        import importlib
+
+        return importlib.import_module("fabbuild.tasks")
     if name == "ns":
         from fabbuild.tasks import collection
 

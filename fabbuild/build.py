@@ -18,7 +18,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fabbuild.boards import load_boards
@@ -30,14 +30,14 @@ from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.journal import Journal
 from fabbuild.messages import Facts
 from fabbuild.model import SANDBOX, Board, Commit, Event, Job, Verdict
-from fabbuild.probe import unfit_because
+from fabbuild.probe import not_found, unfit_because
 from fabbuild.progress import Failure, Progress, RunSummary
 from fabbuild.results import ResultTree, check_component, made_by
 from fabbuild.selection import select_boards
 from fabbuild.session import Session, StartOptions
 from fabbuild.settings import BuildSettings
 from fabbuild.source import Source
-from fabbuild.text import first_error
+from fabbuild.text import commit_label, count, first_error, names
 
 Listener = Callable[[Event], None]
 
@@ -207,14 +207,21 @@ class _Run:
     def _run(self, interrupts: Interrupts) -> RunSummary:
         interrupted = ""
         try:
-            removed = self.tree.remove_outside(self.plan.whole_range) if self.plan.name != CURRENT else []
+            removed = self._remove_stale()
             usable, failed = self._probe()
             jobs = self._open_jobs(usable)
             self._announce(jobs, usable)
             if removed:
-                self.emit("note", text=f"removed results of commits no longer in the range: {', '.join(removed)}")
+                shown = names([name[:15] for name in removed], 12)
+                self.emit(
+                    "note",
+                    text=f"removed results of {count(len(removed), 'commit')} no longer in the range: {shown}",
+                )
             for name, why in failed.items():
                 self.emit("machine-failed", name, text=why)
+            for session in usable:
+                for text in not_found(session):
+                    self.emit("note", session.name, text=text)
             if jobs:
                 interrupted = self._build(jobs, usable, failed, interrupts)
         except KeyboardInterrupt as exc:
@@ -222,6 +229,11 @@ class _Run:
             self.emit("interrupted", text=interrupted)
         with interrupts.deliver_to(lambda _reason: None):  # it ends anyhow
             return self._end(interrupted)
+
+    def _remove_stale(self) -> list[str]:
+        if self.plan.name == CURRENT:
+            return []
+        return self.tree.remove_outside(self.plan.whole_range, keep=bool(self.plan.settings.count))
 
     def _probe(self) -> tuple[list[Session], dict[str, str]]:
         """Look at all machines at once; give those to use, and why the others are not used."""
@@ -262,7 +274,8 @@ class _Run:
                 self._old.append(stored.verdict)
                 if stored.verdict is Verdict.FAILED:
                     error = first_error(self.tree.stderr(board.target, upto))
-                    self._old_failures.append(Failure(board.target, commit.hash, "", error))
+                    label = commit_label(commit.hash, commit.number)
+                    self._old_failures.append(Failure(board.target, label, "", error))
             if missing:
                 jobs.append(Job(board, tuple(missing)))
         return jobs
@@ -368,6 +381,10 @@ class _Run:
         status = self._exit_status(interrupted)
         counts = self.progress.counts
         now = time.time()
+        traffic = {session.name: session.traffic for session in self.sessions}
+        summary = self.progress.summary(now, status, output=str(self.tree.root), traffic=traffic)
+        # What failed before and was not built again is part of the answer.
+        summary = replace(summary, failing=(*self._old_failures, *summary.failing))
         self.emit(
             "run-end",
             counts={
@@ -379,10 +396,11 @@ class _Run:
             },
             seconds=round(self.progress.elapsed(now), 3),
             exit_status=status,
+            output=summary.output,
+            failing=[asdict(failure) for failure in summary.failing],
+            machines={share.name: asdict(share) for share in summary.machines},
         )
-        traffic = {session.name: session.traffic for session in self.sessions}
-        summary = self.progress.summary(now, status, output=str(self.tree.root), traffic=traffic)
-        return replace(summary, failing=(*self._old_failures, *summary.failing))
+        return summary
 
     def _exit_status(self, interrupted: str) -> int:
         counts = self.progress.counts

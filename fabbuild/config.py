@@ -66,7 +66,7 @@ def find_machines_file(option: str | None, cwd: Path) -> Path:
             return place
     raise ConfigError(
         f"there is no list of machines: no --machines-file was given, and there is neither {places[0]} "
-        f"nor {places[1]}; to begin with, write into one of them:\n{BEGIN_WITH}"
+        f"nor {places[1]}; to begin with, write into one of them: {BEGIN_WITH}"
     )
 
 

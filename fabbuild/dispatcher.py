@@ -160,7 +160,8 @@ class Dispatcher:
 
     def _joined(self, session: Session, archs: frozenset[str], capacity: float) -> None:
         self._sessions[session.name] = session
-        threads = session.ready.nthreads if session.ready else session.slots
+        # Of the whole machine, for that is what its load is a load of.
+        threads = session.facts.threads if session.facts else session.slots
         self._emit("phase", session.name, data={"phase": "ready", "slots": session.slots, "threads": threads})
         # From here on the sink is called in the reading thread; everything else happens in ours.
         session.feed(lambda who, what: self._inbox.put(lambda: self._heard(who, what)))

@@ -43,7 +43,7 @@ from fabbuild.settings import (
 from fabbuild.yamlfile import Item, describe, load_yaml, nearest, quote, visible
 
 #: What to begin a file with; shown where there is none, or an empty one.
-BEGIN_WITH = "machines:\n  local: {connection: local}"
+BEGIN_WITH = "machines: {local: {connection: local}}"
 
 _NAME = re.compile(r"(?![.-])[\w.+@-]{1,64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -57,7 +57,7 @@ def load_machines(path: Path) -> Machines:
     """
     root = load_yaml(path)
     if root is None:
-        raise ConfigError(f"{path}: is empty; to begin with, write into it:\n{BEGIN_WITH}")
+        raise ConfigError(f"{path}: is empty; to begin with, write into it: {BEGIN_WITH}")
     return _File(path).machines(root)
 
 
@@ -109,7 +109,7 @@ class _File:
             defaults = self.machine_fields(top["defaults"], "defaults")
         if "machines" not in top or not self.mapping(top["machines"], "machines"):
             line = top["machines"].line if "machines" in top else root.line
-            self.fail(line, f"there are no machines; to begin with, write:\n{BEGIN_WITH}")
+            self.fail(line, f"there are no machines; to begin with, write: {BEGIN_WITH}")
         machines: dict[str, Machine] = {}
         for name, item in self.mapping(top["machines"], "machines").items():
             machines[name] = self.machine(name, item, defaults)

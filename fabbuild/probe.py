@@ -28,13 +28,26 @@ def unfit_because(facts: Facts, fit: Fit, *, local: bool = False) -> list[str]:
     load = facts.load_avg / max(facts.threads, 1)
     if load > fit.max_load_per_cpu and not local:
         why.append(
-            f"load {facts.load_avg:.1f} on {facts.threads} threads (fit.max_load_per_cpu is {fit.max_load_per_cpu})"
+            f"load {facts.load_avg:.1f} on {facts.threads} threads; wait until it is less busy, or raise "
+            f"fit.max_load_per_cpu in machines.yaml (it is {fit.max_load_per_cpu})"
         )
     if facts.mem_mb < fit.min_mem_mb:
         why.append(f"{facts.mem_mb} MB of memory free (fit.min_mem_mb is {fit.min_mem_mb})")
     if facts.disk_mb < fit.min_disk_mb:
         why.append(f"{facts.disk_mb} MB of disk free at {facts.work_dir} (fit.min_disk_mb is {fit.min_disk_mb})")
     return why
+
+
+def not_found(session: Session) -> list[str]:
+    """Say which toolchains machines.yaml or an option names for a machine that has no such compiler."""
+    facts = session.facts
+    if facts is None:
+        return []
+    return [
+        f"the toolchain named for {arch}, {named}, was not found there: its boards go elsewhere"
+        for arch, named in session.machine.toolchains.items()
+        if arch not in facts.toolchains
+    ]
 
 
 def probe_rows(sessions: Sequence[Session], fit: Fit) -> list[ProbeRow]:
@@ -48,7 +61,7 @@ def probe_rows(sessions: Sequence[Session], fit: Fit) -> list[ProbeRow]:
             why = unfit_because(facts, fit, local=session.machine.local)
             told = msgspec.to_builtins(facts)
             del told["resp"]  # the wire's business
-            rows.append(ProbeRow(session.name, not why, "; ".join(why), told))
+            rows.append(ProbeRow(session.name, not why, "; ".join(why + not_found(session)), told))
         elif isinstance(facts, FabbuildError):
             rows.append(ProbeRow(session.name, fit=False, why=str(facts)))
         else:

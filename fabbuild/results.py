@@ -243,13 +243,14 @@ class ResultTree:
             raise _not_writable(place, exc) from exc
         return place
 
-    def remove_outside(self, wanted: Iterable[Commit]) -> list[str]:
+    def remove_outside(self, wanted: Iterable[Commit], *, keep: bool = False) -> list[str]:
         """Remove the directories of commits that are no longer in the range, after a rebase; give their names.
 
         A commit that is still in it, but at another place, keeps its results under the new number.
 
         Args:
             wanted: the whole range, also what ``--step`` passes over.
+            keep: only give results their new numbers; for a part of a branch, whose rest is still wanted.
 
         Raises:
             OutputError: one could not be removed.
@@ -264,7 +265,7 @@ class ResultTree:
                 name = names.get(match.group(1))
                 if name and not (self.root / name).exists():
                     entry.rename(self.root / name)
-                else:
+                elif not keep:
                     shutil.rmtree(entry)
                     removed.append(entry.name)
         except OSError as exc:

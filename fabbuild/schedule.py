@@ -409,11 +409,9 @@ class Schedule:
     def _why_nobody(self, arch: str) -> str:
         if not arch:
             return "its defconfig cannot be evaluated, so it has no architecture"
-        if self._members:
-            why = f"no machine has a toolchain for {arch}"
-            if self._gone:
-                why += " (not in use: " + "; ".join(f"{name}: {text}" for name, text in self._gone.items()) + ")"
-            return why
-        if self._gone:
-            return "no machine left: " + "; ".join(f"{name}: {text}" for name, text in self._gone.items())
-        return "no machine to build on"
+        gone = "; ".join(f"{name}: {text}" for name, text in self._gone.items())
+        if not gone:
+            return f"no machine has a toolchain for {arch}"
+        if not self._members:
+            return f"no machine left: {gone}"
+        return f"no machine has a toolchain for {arch} (not in use: {gone})"

@@ -180,7 +180,9 @@ class Session:
             elif isinstance(answer, Busy):
                 words = _holder_words(answer.holder)
                 raise BusyError(
-                    self.name, f"BUSY: {words}; wait with --wait SECONDS, or end it with `inv kill`", answer.holder
+                    self.name,
+                    f"BUSY: {words}; --wait SECONDS waits for it, `inv kill --machines {self.name}` ends it",
+                    answer.holder,
                 )
             elif isinstance(answer, Held):
                 self.held = answer
@@ -228,7 +230,7 @@ class Session:
             arguments += ["--max-boards", str(options.slots)]
         command = self.machine.worker_command or None
         self._send(encode_command("start", argv=None, command=command, args=arguments, env=dict(self.machine.env)))
-        answer = self._expect(Ready, "starting the worker")
+        answer = self._expect(Ready, "the start of the worker")
         self.ready = answer
         self.stage = Stage.STARTED
         return answer
@@ -346,6 +348,8 @@ class Session:
             "toolchains": dict(self.machine.toolchains),
             "prefixes": dict(self._search.prefixes),
             "paths": list(self._search.paths),
+            # Only the one that decides what is found; the others are the worker's.
+            "env": {name: value for name, value in self.machine.env.items() if name == "PATH"},
         }
 
     def _ask(self, arguments: Sequence[str], kind: type[Expected], *, timeout: float = ANSWER_TIMEOUT) -> Expected:
@@ -389,8 +393,10 @@ class Session:
         if isinstance(answer, WireError):
             status = link.exit_status(5.0)
             hint = _STATUS_HINT.get(status or 0, "")
-            what = f"its worker ended while {doing}" if isinstance(answer, WireClosed) else str(answer)
-            if status:
+            what = f"its worker ended during {doing}" if isinstance(answer, WireClosed) else str(answer)
+            if status and (status < 0 or status > 128):
+                what += " (it was killed, perhaps by `inv kill`)"
+            elif status:
                 what += f" (exit status {status})"
             raise SetupError(self.name, what + (f": {hint}" if hint else "") + self._quoted()) from answer
         return answer

@@ -87,7 +87,8 @@ def _run_start(event: Event) -> str:
         text += f", {skipped} there already"
     machines = data.get("machines")
     if isinstance(machines, (list, tuple, Mapping)):
-        text += f"; {count(len(machines), 'machine')}: {names([str(name) for name in machines], 6)}"
+        listed = f": {names([str(name) for name in machines], 6)}" if machines else ""
+        text += f"; {count(len(machines), 'machine')}{listed}"
     if data.get("output"):
         text += f"; results in {visible(str(data['output']))}"
     return text

@@ -53,9 +53,13 @@ def _is_connection(c: Any) -> bool:
 
 @contextlib.contextmanager
 def told(c: Any) -> Iterator[None]:
-    """Make errors one line and an exit status; under ``fab -H``, the line only."""
+    """Make errors one line and an exit status.
+
+    Under ``fab -H`` an error of a machine is the line only, so that the next host gets its turn; wrong use is
+    wrong for all of them and ends it.
+    """
     from fabbuild import ui
-    from fabbuild.errors import FabbuildError
+    from fabbuild.errors import FabbuildError, UsageError
 
     ui.show_warnings()
     try:
@@ -64,7 +68,7 @@ def told(c: Any) -> Iterator[None]:
         if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
             raise  # Invoke's own --debug
         ui.error(exc)
-        if not _is_connection(c):
+        if isinstance(exc, UsageError) or not _is_connection(c):
             raise Exit(code=1) from None
     except OSError as exc:
         # What the operating system says of a file or a name that the user gave.

@@ -356,6 +356,38 @@ def test_a_branch_with_odd_characters(local_farm, name):
     assert len(local_farm.results(name.replace("/", "_"))) == 2
 
 
+def test_a_toolchain_that_is_named_and_not_there_is_said_so(local_farm):
+    ended = local_farm.build("--toolchain", "arm=nosuch-", "--only", "tern,sandbox")
+    one_line_error(ended, "nosuch-, was not found there", "no machine has a toolchain for arm", status=102)
+
+
+def test_a_part_of_a_branch_leaves_the_results_of_the_rest(local_farm):
+    assert local_farm.build("--branch", "series", "--only", "tern").status == 101
+    assert local_farm.build("--branch", "series", "--count", "2", "--only", "tern").status == 101
+    again = local_farm.build("--branch", "series", "--only", "tern")
+    assert "0 results to build, 6 there already" in again.out, again
+
+
+def test_commits_that_left_the_branch_are_removed_and_said_so(local_farm):
+    assert local_farm.build("--branch", "series", "--only", "tern").status == 101
+    git(local_farm.source, "branch", "-f", "series", "series~2")
+    ended = local_farm.build("--branch", "series", "--only", "tern")
+    assert ended.status == 0, ended
+    assert "removed results of 2 commits no longer in the range" in ended.out
+    assert len(local_farm.results("series")) == 4
+
+
+def test_a_machines_own_path_is_where_toolchains_are_looked_for(farm, tmp_path):
+    place = tmp_path / "compilers"
+    place.mkdir()
+    compiler = place / "mips-linux-gnu-gcc"
+    compiler.write_text('#!/bin/sh\n[ "$1" = -dumpmachine ] && exec echo mips-linux-gnu\nexec gcc "$@"\n')
+    compiler.chmod(0o755)
+    farm.machines(local=True, env={"PATH": f"{place}:{os.environ['PATH']}"})
+    ended = farm.run("toolchains")
+    assert str(compiler) in ended.out, ended
+
+
 def test_an_arch_no_machine_has_is_named_and_counted(local_farm):
     if shutil.which("powerpc-linux-gnu-gcc"):
         pytest.skip("this machine has a compiler for powerpc")

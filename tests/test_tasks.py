@@ -87,6 +87,7 @@ def test_fab_without_hosts_works_on_the_machines_of_the_file(ssh_farm):
 def test_build_refuses_one_connection_with_a_hint(ssh_farm):
     ended = ssh_farm.run("-S", str(ssh_farm.servers[0].ssh_config), "-H", "m1", "build", program="fab")
     assert "use `inv build --hosts" in ended.err
+    assert ended.status == 1, "wrong use is no machine's trouble"
 
 
 def test_hosts_that_are_in_no_file_need_no_file(ssh_farm):

@@ -702,7 +702,7 @@ def test_the_report_at_the_end() -> None:
         "failed: 1 board",
         "  rpi_4 @ 01 aaaaaaaaaa and 1 commit more on local: a.c:1: error: no",
         "not built: 2 boards",
-        "  no toolchain for mips: m1 m2",
+        "  m1 m2: no toolchain for mips",
         "results: /out/main",
         "exit status 102: not every board that was asked for got a result",
     ]
@@ -717,7 +717,7 @@ def test_an_interrupted_run_says_so() -> None:
     lines = printed(
         ui.print_end, ended(interrupted=True, exit_status=130, counts=Counts(total=10, built=4))
     ).splitlines()
-    assert lines[0].startswith("10 results interrupted after 1 min 20 s: 4 built, 6 unfinished")
+    assert lines[0].startswith("interrupted after 1 min 20 s: 4 built, 6 unfinished")
     assert lines[-1] == "exit status 130: interrupted"
 
 

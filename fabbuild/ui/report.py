@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
 from fabbuild.progress import Failure, MachineShare, RunSummary
-from fabbuild.text import commit_label, count, cut, duration, names, one_line, size, visible, wrapped
+from fabbuild.text import count, cut, duration, names, one_line, size, visible, wrapped
 from fabbuild.ui.output import Output, stdout, width_of
 from fabbuild.ui.tables import _print, _table, _text
 
@@ -41,9 +41,16 @@ def print_end(summary: RunSummary, *, json: bool = False, stream: IO[str] | None
     parts += [f"{counts.not_built} not built"] if counts.not_built else []
     lost = counts.total - counts.done - counts.not_built
     parts += [f"{lost} unfinished"] if lost else []
-    there = f" ({counts.skipped} more were there already)" if counts.skipped else ""
-    verb = "interrupted after" if summary.interrupted else "in"
-    _line(out, f"{count(counts.total, 'result')} {verb} {duration(summary.seconds)}: {', '.join(parts)}{there}")
+    there = (
+        f" ({counts.skipped} more {'was' if counts.skipped == 1 else 'were'} there already)"
+        if counts.skipped
+        else ""
+    )
+    took = duration(summary.seconds)
+    if summary.interrupted:
+        _line(out, f"interrupted after {took}: {', '.join(parts)}{there}; the same command goes on from here")
+    else:
+        _line(out, f"{count(counts.total, 'result')} in {took}: {', '.join(parts)}{there}")
     _shares(out, summary.machines)
     _failing(out, summary.failing)
     _not_built(out, summary)
@@ -88,7 +95,7 @@ def _failing(out: Output, failing: Sequence[Failure]) -> None:
     out.line(f"failed: {count(len(boards), 'board')}")
     for board, failures in list(boards.items())[:WITH_ERROR]:
         first = failures[0]
-        at = f" @ {commit_label(first.commit)}" if first.commit else ""
+        at = f" @ {visible(first.commit)}" if first.commit else ""
         more = f" and {count(len(failures) - 1, 'commit')} more" if len(failures) > 1 else ""
         where = f" on {visible(first.machine)}" if first.machine else ""
         why = f": {cut(one_line(first.error), 200)}" if first.error else ""
@@ -108,7 +115,7 @@ def _not_built(out: Output, summary: RunSummary) -> None:
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
     for reason, boards in ranked[:WITH_ERROR]:
         # Who interrupted a run knows that the rest is not built; the journal has the names.
-        _line(out, f"{cut(reason, 200)}: {names(list(boards), 6 if summary.interrupted else NAMED)}", 2)
+        _line(out, f"{names(list(boards), 6 if summary.interrupted else NAMED)}: {cut(reason, 300)}", 2)
     if len(ranked) > WITH_ERROR:
         out.line(f"  … and {count(len(ranked) - WITH_ERROR, 'reason')} more")
 

@@ -21,11 +21,13 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
 
     Args:
         request: ``work_dir`` (text of machines.yaml), ``toolchains``, ``prefixes``, ``paths`` as for
-            `toolchain.scan`; each may be absent.
+            `toolchain.scan`, ``env`` (what the machine's entry adds to PATH and the like); each may be absent.
 
     Returns:
         sizes in MiB; ``bogomips`` of one CPU, 0 when unknown; versions are empty when there is no such tool.
     """
+    # The builds will see the machine's own PATH; what is looked for must be looked for there.
+    os.environ.update(request.get("env") or {})
     work_dir = workdir.resolve(request.get("work_dir") or "")
     with ThreadPoolExecutor(len(_VERSION_OPTION)) as pool:
         versions = dict(zip(_VERSION_OPTION, pool.map(_version, _VERSION_OPTION)))
