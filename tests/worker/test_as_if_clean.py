@@ -50,7 +50,8 @@ def series(source, work, *changes):
 
 
 def build(work, commits, *boards, env=None, **configure):
-    with Worker(work, env=env) as worker:
+    # One job at a time: how far the others come before a failure ends them all is chance.
+    with Worker(work, "--threads", "1", env=env) as worker:
         worker.start(commits, 1, features=["details"], **configure)
         return worker.build(*(boards or ("one",)))
 
