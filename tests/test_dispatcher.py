@@ -72,7 +72,9 @@ def test_a_result_that_cannot_be_recorded_ends_as_not_built_and_holds_up_nobody(
 
 def test_an_interrupt_ends_what_is_open_and_the_sum_holds(tree):
     boards = [Board(name, "sandbox") for name in ("one", "two", "three")]
-    dispatcher = Dispatcher([Job(board, (0,)) for board in boards], [COMMIT], tree, {}, listener=lambda _event: None)
+    dispatcher = Dispatcher(
+        [Job(board, (0,)) for board in boards], [COMMIT], tree, {}, listener=lambda _event: None
+    )
 
     def answer(board):
         dispatcher.interrupt("enough")
