@@ -11,7 +11,7 @@ from fabbuild.errors import FabbuildError
 from fabbuild.fleet import each
 from fabbuild.interrupt import interruptible
 from fabbuild.messages import Facts
-from fabbuild.session import Session
+from fabbuild.session import Session, holder_words
 from fabbuild.ui import ProbeRow
 
 
@@ -61,7 +61,8 @@ def probe_rows(sessions: Sequence[Session], fit: Fit) -> list[ProbeRow]:
             why = unfit_because(facts, fit, local=session.machine.local)
             told = msgspec.to_builtins(facts)
             del told["resp"]  # the wire's business
-            rows.append(ProbeRow(session.name, not why, "; ".join(why + not_found(session)), told))
+            known = [holder_words(facts.lock)] if facts.lock else []
+            rows.append(ProbeRow(session.name, not why, "; ".join(why + known + not_found(session)), told))
         elif isinstance(facts, FabbuildError):
             rows.append(ProbeRow(session.name, fit=False, why=str(facts)))
         else:

@@ -176,9 +176,9 @@ class Session:
             answer = self._receive(deadline - time.monotonic(), "taking the lock")
             if isinstance(answer, Waiting):
                 if on_wait:
-                    on_wait(_holder_words(answer.holder))
+                    on_wait(holder_words(answer.holder))
             elif isinstance(answer, Busy):
-                words = _holder_words(answer.holder)
+                words = holder_words(answer.holder)
                 raise BusyError(
                     self.name,
                     f"BUSY: {words}; --wait SECONDS waits for it, `inv kill --machines {self.name}` ends it",
@@ -361,7 +361,7 @@ class Session:
             if isinstance(answer, kind):
                 return answer
             if isinstance(answer, Busy):
-                raise BusyError(self.name, f"BUSY: {_holder_words(answer.holder)}", answer.holder)
+                raise BusyError(self.name, f"BUSY: {holder_words(answer.holder)}", answer.holder)
             if isinstance(answer, Error):
                 raise SetupError(self.name, answer.msg)
         raise SetupError(self.name, _what_failed(arguments[0], done))
@@ -427,7 +427,7 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _holder_words(holder: Mapping[str, Any]) -> str:
+def holder_words(holder: Mapping[str, Any]) -> str:
     """Say who holds a lock, as its file says; the file is another machine's, so nothing is taken for granted."""
     if not holder:
         return "held by a process that did not say who it is"

@@ -172,6 +172,7 @@ def test_a_machine_that_another_boss_holds_is_named_and_the_others_are_used(ssh_
         busy = ssh_farm.run("init", "--machines", "m1")
         assert busy.status == 1
         assert "since" in busy.out
+        assert f"pid {first.pid}" in ssh_farm.run("probe", "--machines", "m1").out
     finally:
         first.kill()
         finish(first)
