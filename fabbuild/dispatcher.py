@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fabbuild import schedule as rules
 from fabbuild.errors import OutputError, WireError
@@ -38,7 +38,6 @@ class Outcome:
     counts: Mapping[Verdict, int]
     asked: int
     interrupted: str = ""
-    lost: Mapping[str, str] = field(default_factory=dict)
 
 
 class Dispatcher:
@@ -81,7 +80,7 @@ class Dispatcher:
         self._sessions: dict[str, Session] = {}
         self._slot_of: dict[tuple[str, str], int] = {}
         self._counts: Counter[Verdict] = Counter()
-        self._lost: dict[str, str] = {}
+        self._lost: set[str] = set()
         self._interrupted = ""
 
     # --- from any thread ---
@@ -122,7 +121,7 @@ class Dispatcher:
         self._check_sum()
         if not self._interrupted:
             self._dismiss()
-        return Outcome(dict(self._counts), self._schedule.asked, self._interrupted, dict(self._lost))
+        return Outcome(dict(self._counts), self._schedule.asked, self._interrupted)
 
     def _step(self) -> None:
         try:
@@ -171,7 +170,7 @@ class Dispatcher:
         """Give a machine up: what it held goes elsewhere."""
         if machine in self._lost:
             return
-        self._lost[machine] = reason
+        self._lost.add(machine)
         if not told:
             self._emit("machine-failed", machine, text=reason)
         session = self._sessions.pop(machine, None)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fabbuild.config import Machine, ToolchainSearch
 from fabbuild.parallel import on_all
-from fabbuild.session import Session, Stage
+from fabbuild.session import Session
 from fabbuild.transport import Transport
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Fleet:
         given = []
         for machine in machines:
             session = self._sessions.get(machine.name)
-            if session is None or session.stage is Stage.CLOSED or session.machine != machine:
+            if session is None or session.closed or session.machine != machine:
                 if session is not None:
                     session.leave(GRACE)
                 session = Session(machine, way_to(machine), search)

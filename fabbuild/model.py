@@ -14,9 +14,6 @@ from dataclasses import dataclass, field
 #: The architecture that is built by the host's own compiler, on any machine.
 SANDBOX = "sandbox"
 
-#: Key of the toolchain that builds ``sandbox``.
-HOST_ARCH = SANDBOX
-
 
 @dataclass(frozen=True)
 class Board:

@@ -216,11 +216,6 @@ class Schedule:
         """Whether everything that was asked for has ended."""
         return not self._open
 
-    @property
-    def members(self) -> tuple[str, ...]:
-        """The machines that are in."""
-        return tuple(self._members)
-
     def holds(self, machine: str) -> tuple[str, ...]:
         """Give the boards a machine holds now."""
         member = self._members.get(machine)

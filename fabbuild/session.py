@@ -1,13 +1,12 @@
 """One machine's session: probe, lock, push, start, send, receive, quit, kill.
 
-A session goes forward through `Stage`; each step does what is missing before it, so that every task works alone
+Each step does what is missing before it, so that every task works alone
 and in a chain. The way to the machine is the `Transport` it is given.
 """
 
 from __future__ import annotations
 
 import contextlib
-import enum
 import getpass
 import json
 import os
@@ -63,16 +62,6 @@ _STATUS_HINT = {
 Expected = TypeVar("Expected")
 
 
-class Stage(enum.IntEnum):
-    """How far a session has come."""
-
-    NEW = 0
-    HELD = 1
-    STARTED = 2
-    PREPARED = 3
-    CLOSED = 4
-
-
 @dataclass(frozen=True)
 class StartOptions:
     """What the worker is started with. ``threads`` and ``slots``: None leaves it to the machine."""
@@ -109,7 +98,7 @@ class Session:
         self.machine = machine
         self.name = machine.name
         self.transport = transport
-        self.stage = Stage.NEW
+        self.closed = False
         self.facts: Facts | None = None
         self.ready: Ready | None = None
         self.held: Held | None = None
@@ -186,7 +175,6 @@ class Session:
                 )
             elif isinstance(answer, Held):
                 self.held = answer
-                self.stage = Stage.HELD
                 return answer
             elif isinstance(answer, Error):
                 raise SetupError(self.name, answer.msg)
@@ -232,7 +220,6 @@ class Session:
         self._send(encode_command("start", argv=None, command=command, args=arguments, env=dict(self.machine.env)))
         answer = self._expect(Ready, "the start of the worker")
         self.ready = answer
-        self.stage = Stage.STARTED
         return answer
 
     def configure(self, settings: Mapping[str, object], toolchains: Mapping[str, str]) -> None:
@@ -275,7 +262,6 @@ class Session:
             made += 1
             progress(made, started.num_threads)
         self.slots = min(slots, max(started.num_threads, 1))
-        self.stage = Stage.PREPARED
         return self.slots
 
     def feed(self, sink: Sink) -> None:
@@ -303,7 +289,7 @@ class Session:
 
     def ask_to_quit(self) -> None:
         """Ask the worker to end; where there is none yet, give the lock back. Does not wait, never raises."""
-        if self._link is None or self.stage is Stage.CLOSED:
+        if self._link is None or self.closed:
             return
         self._link.feed(None)
         if self.ready is not None:
@@ -313,7 +299,7 @@ class Session:
     def wait_ended(self, timeout: float) -> bool:
         """Wait until the far side has ended, and with it the lock; give whether it did in time. Never raises."""
         link = self._link
-        if link is None or self.stage is Stage.CLOSED:
+        if link is None or self.closed:
             return True
         deadline = time.monotonic() + timeout
         with contextlib.suppress(TimeoutError):
@@ -331,7 +317,7 @@ class Session:
 
     def close(self) -> None:
         """Cut the connection, from any thread; the far side ends by itself what it still does."""
-        self.stage = Stage.CLOSED
+        self.closed = True
         if self._link is not None:
             self._link.close()
         self.transport.close()
@@ -339,7 +325,7 @@ class Session:
     # --- inside ---
 
     def _check_open(self) -> None:
-        if self.stage is Stage.CLOSED:
+        if self.closed:
             raise MachineError(self.name, "its session is closed already; open a new one")
 
     def _facts_request(self) -> dict[str, Any]:

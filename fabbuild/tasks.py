@@ -64,18 +64,15 @@ def told(c: Any) -> Iterator[None]:
     ui.show_warnings()
     try:
         yield
-    except FabbuildError as exc:
+    except (FabbuildError, OSError) as exc:
         if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
             raise  # Invoke's own --debug
-        ui.error(exc)
+        if isinstance(exc, OSError):
+            # What the operating system says of a file or a name that the user gave.
+            ui.error(f"{exc.strerror or exc}: {exc.filename}" if exc.filename else str(exc))
+        else:
+            ui.error(exc)
         if isinstance(exc, UsageError) or not _is_connection(c):
-            raise Exit(code=1) from None
-    except OSError as exc:
-        # What the operating system says of a file or a name that the user gave.
-        if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
-            raise
-        ui.error(f"{exc.strerror or exc}: {exc.filename}" if exc.filename else str(exc))
-        if not _is_connection(c):
             raise Exit(code=1) from None
     except KeyboardInterrupt as exc:
         from fabbuild.fleet import process_fleet
