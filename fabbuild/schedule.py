@@ -29,123 +29,100 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from fabbuild.model import SANDBOX, Job
+from fabbuild.moves import (
+    Action,
+    Assign,
+    Away,
+    BatchEnded,
+    BoardDone,
+    BringUp,
+    Check,
+    Checked,
+    Discard,
+    Drop,
+    Event,
+    Faulted,
+    Hold,
+    Joined,
+    Loss,
+    Lost,
+    NotBuilt,
+    Record,
+    Requeue,
+    ResultIn,
+    SetAside,
+    Slots,
+    Started,
+    Stopped,
+    Tick,
+)
+
+__all__ = [
+    "MAX_LOSSES",
+    "Action",
+    "Assign",
+    "Away",
+    "BatchEnded",
+    "BoardDone",
+    "BringUp",
+    "Check",
+    "Checked",
+    "Discard",
+    "Drop",
+    "Event",
+    "Faulted",
+    "Hold",
+    "Joined",
+    "Loss",
+    "Lost",
+    "NotBuilt",
+    "Policy",
+    "Record",
+    "Requeue",
+    "ResultIn",
+    "Schedule",
+    "SetAside",
+    "Settled",
+    "Slots",
+    "Started",
+    "Stopped",
+    "Tick",
+]
 
 #: How many machines may be lost while they held a board before that board is given up.
 MAX_LOSSES = 3
 
 
-# --- events -------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class Joined:
-    """A machine is ready to build. ``capacity`` is threads times bogomips, in any unit common to all."""
+class Policy:
+    """How patient a run is; durations are seconds."""
 
-    machine: str
-    archs: frozenset[str]
-    slots: int
-    capacity: float
-
-
-@dataclass(frozen=True)
-class ResultIn:
-    """A machine says that a board is built at the commit with this index."""
-
-    machine: str
-    board: str
-    upto: int
-
-
-@dataclass(frozen=True)
-class BatchEnded:
-    """A machine says that it has no more work: its list is through, or it gave up on parts of it."""
-
-    machine: str
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A machine is not there any more, or is not to be used any more."""
-
-    machine: str
-    reason: str
+    #: What a board may take at one commit; 0: learned, see below.
+    timeout: float = 0.0
+    #: A learned timeout is at least this much, and this many times what the board or its like took before.
+    floor: float = 900.0
+    factor: float = 10.0
+    #: How much later than its timeout an order is ended when the worker does not end it.
+    slack: float = 120.0
+    #: A machine that is lost more often than this within the window is set aside.
+    restarts: int = 5
+    window: float = 600.0
+    #: The wait before a lost machine is tried again, doubled with each loss in a row, and its upper limit.
+    backoff: float = 2.0
+    backoff_most: float = 60.0
+    #: How long a machine is set aside.
+    aside: float = 300.0
+    #: How long a board that nobody else can build waits for a machine that was there.
+    patience: float = 600.0
+    #: After so many returns in a row that brought no result a machine is gone for good.
+    fruitless: int = 5
+    #: After so many faults of machines a board at a commit is given up.
+    most_faults: int = 4
 
 
 @dataclass(frozen=True)
 class Settled:
-    """No further machine can join."""
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """The run is to end now; what is open ends as not built."""
-
-    reason: str
-
-
-Event = Joined | ResultIn | BatchEnded | Lost | Settled | Stopped
-
-
-# --- actions ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Assign:
-    """Give these boards to the machine; ``attempt`` counts from 1 per board (batch: the highest of them)."""
-
-    machine: str
-    jobs: tuple[Job, ...]
-    attempt: int
-
-
-@dataclass(frozen=True)
-class Record:
-    """The result is wanted, and this is the only time: write it down."""
-
-    machine: str
-    board: str
-    upto: int
-    attempt: int
-
-
-@dataclass(frozen=True)
-class BoardDone:
-    """All wanted commits of the board are recorded; its slot is free."""
-
-    machine: str
-    board: str
-
-
-@dataclass(frozen=True)
-class Drop:
-    """The result is not used. ``suspect``: nobody asked this machine for it, so it is not to be trusted."""
-
-    machine: str
-    board: str
-    upto: int
-    why: str
-    suspect: bool = False
-
-
-@dataclass(frozen=True)
-class Requeue:
-    """The board goes back to the pool."""
-
-    machine: str
-    board: str
-    why: str
-
-
-@dataclass(frozen=True)
-class NotBuilt:
-    """This board at this commit ends without a result."""
-
-    board: str
-    upto: int
-    reason: str
-
-
-Action = Assign | Record | BoardDone | Drop | Requeue | NotBuilt
+    """No further machine can join (leaves with the old driver)."""
 
 
 # --- state --------------------------------------------------------------------------------------------------
@@ -187,14 +164,25 @@ class _Member:
 class Schedule:
     """The state of one run: what is open, who holds what. See the module's text for the rules."""
 
-    def __init__(self, jobs: Iterable[Job], commits: int, *, batch: bool = False) -> None:
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        commits: int,
+        machines: Iterable[str] = (),
+        *,
+        batch: bool = False,
+        policy: Policy = Policy(),
+    ) -> None:
         """Begin with every job in the pool.
 
         Args:
             jobs: one per board, with the indices of the commits that are wanted.
             commits: how many commits were sent; a result's index must be below it.
+            machines: the names of all that are being brought up.
             batch: split the boards beforehand instead of feeding them one by one.
+            policy: how patient the run is.
         """
+        del machines, policy
         self._commits = commits
         self._batch = batch
         self._open: dict[str, _Open] = {}
@@ -221,8 +209,9 @@ class Schedule:
         member = self._members.get(machine)
         return tuple(member.held) if member else ()
 
-    def handle(self, event: Event) -> list[Action]:
+    def handle(self, event: Event | Settled, now: float = 0.0) -> list[Action]:
         """Take one event and say what is to be done because of it, in order."""
+        del now
         if isinstance(event, Joined):
             return self._joined(event)
         if isinstance(event, ResultIn):
@@ -234,7 +223,9 @@ class Schedule:
         if isinstance(event, Settled):
             self._settled = True
             return self._give_out()
-        return self._stopped(event)
+        if isinstance(event, Stopped):
+            return self._stopped(event)
+        return []
 
     # --- what each event does ---
 
@@ -387,7 +378,7 @@ class Schedule:
             member.held[entry.job.board.target] = entry
             member.given.add(entry.job.board.target)
         jobs = tuple(replace(entry.job, commits=tuple(sorted(entry.missing))) for entry in entries)
-        return Assign(member.joined.machine, jobs, max(entry.attempt for entry in entries))
+        return Assign(member.joined.machine, jobs, max(entry.attempt for entry in entries), 0.0)
 
     def _end(self, entries: Iterable[_Open], reason: str) -> list[Action]:
         actions: list[Action] = []

@@ -1,0 +1,271 @@
+"""What the rules are told (events) and what they say is to be done (actions). See `fabbuild.schedule`.
+
+Times are seconds. An ``upto`` is the index of a commit. An ``attempt`` counts the orders of one board from 1.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fabbuild.model import Job
+
+if TYPE_CHECKING:
+    from fabbuild.faults import Fault
+
+
+class Loss(enum.Enum):
+    """How a machine was lost: whether what it was building is suspect, and whether it may come back."""
+
+    #: Its session ended, crashed or fell silent: what it was building is suspect; it may come back.
+    DIED = "died"
+    #: It could not be brought up now, or its check at the return says that it is not well; it may come back.
+    FAILED = "failed"
+    #: It sent what nobody asked for: never again.
+    LIED = "lied"
+    #: It does not let us in or cannot be used as it is set up: never again.
+    REFUSED = "refused"
+    #: It has no toolchain that is wanted: never again, and no reason to tell.
+    UNNEEDED = "unneeded"
+
+
+# --- events -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A machine is ready to build. ``capacity`` is threads times bogomips, in any unit common to all.
+
+    ``share`` is how many jobs a make gets there while all slots are busy; 0: not known.
+    """
+
+    machine: str
+    archs: frozenset[str]
+    slots: int
+    capacity: float
+    share: int = 0
+
+
+@dataclass(frozen=True)
+class Started:
+    """A machine says that it builds this board now; 0: its worker does not tell attempts."""
+
+    machine: str
+    board: str
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class ResultIn:
+    """A machine says that a board is built at the commit with this index.
+
+    ``attempt`` is 0 when its worker does not tell it; ``fault`` is what looks like the machine's doing.
+    """
+
+    machine: str
+    board: str
+    upto: int
+    attempt: int = 0
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The check of a machine that was asked for (`Check`) has ended; ``words``: what it found, or empty."""
+
+    machine: str
+    well: bool
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class BatchEnded:
+    """A machine says that it has no more work: its list is through, or it gave up on parts of it."""
+
+    machine: str
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A machine is not there any more, did not come up, or is not to be used any more."""
+
+    machine: str
+    reason: str
+    how: Loss = Loss.DIED
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The run is to end now; what is open ends as not built."""
+
+    reason: str
+
+
+Event = Joined | Started | ResultIn | Checked | BatchEnded | Lost | Tick | Stopped
+
+
+# --- actions ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Assign:
+    """Give these boards to the machine: one, or in batch mode a list.
+
+    ``attempt`` and ``timeout`` (of a board at one commit, all makes together) are in batch mode the highest of
+    the list. ``jobs_limit``: at most so many jobs a make; 0: no limit.
+    """
+
+    machine: str
+    jobs: tuple[Job, ...]
+    attempt: int
+    timeout: float
+    jobs_limit: int = 0
+
+
+@dataclass(frozen=True)
+class Record:
+    """The result that came now, or that is on hold, is wanted, and this is the only time: write it down.
+
+    ``after``: the faults of machines that this board met at this commit before, in order.
+    """
+
+    machine: str
+    board: str
+    upto: int
+    attempt: int
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Keep the result that came now; `Record` or `Discard` of the same machine, board and commit follows."""
+
+    machine: str
+    board: str
+    upto: int
+
+
+@dataclass(frozen=True)
+class Discard:
+    """The result on hold is not used."""
+
+    machine: str
+    board: str
+    upto: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """Let the machine check itself, with the toolchains for these architectures; `Checked` or `Lost` follows."""
+
+    machine: str
+    archs: frozenset[str]
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """Close the machine's session; the schedule has given it up already and wants no `Lost` for it."""
+
+    machine: str
+    why: str
+
+
+@dataclass(frozen=True)
+class BringUp:
+    """Bring the machine up again; `Joined` or `Lost` follows."""
+
+    machine: str
+
+
+@dataclass(frozen=True)
+class Away:
+    """The machine is out of use: tried again in ``again_in`` seconds, or never (None).
+
+    ``aside``: it is out for longer than a moment, because it was lost too often.
+    """
+
+    machine: str
+    reason: str
+    again_in: float | None
+    aside: bool = False
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The machine gets fewer boards at a time from now on."""
+
+    machine: str
+    slots: int
+    why: str
+
+
+@dataclass(frozen=True)
+class BoardDone:
+    """The machine is through with the board, and nothing of the board is missing; its slot is free."""
+
+    machine: str
+    board: str
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The result is not used. ``suspect``: nobody asked this machine for it, so it is not to be trusted."""
+
+    machine: str
+    board: str
+    upto: int
+    why: str
+    suspect: bool = False
+
+
+@dataclass(frozen=True)
+class Faulted:
+    """The result was the machine's fault, not the board's: it is not recorded and stays missing."""
+
+    machine: str
+    board: str
+    upto: int
+    fault: Fault
+
+
+@dataclass(frozen=True)
+class Requeue:
+    """The machine holds the board no more; what is missing of it goes back to the pool."""
+
+    machine: str
+    board: str
+    why: str
+
+
+@dataclass(frozen=True)
+class NotBuilt:
+    """This board at this commit ends without a result."""
+
+    board: str
+    upto: int
+    reason: str
+
+
+Action = (
+    Assign
+    | Record
+    | Hold
+    | Discard
+    | Check
+    | SetAside
+    | BringUp
+    | Away
+    | Slots
+    | BoardDone
+    | Drop
+    | Faulted
+    | Requeue
+    | NotBuilt
+)
