@@ -75,7 +75,11 @@ class Sizes(msgspec.Struct, frozen=True):
 
 
 class BuildResult(_Response, frozen=True, tag="build_result"):
-    """One board at one commit."""
+    """One board at one commit.
+
+    ``fault`` is what the worker itself knows to be no board's doing: ``timeout``, ``checkout``, ``start``,
+    ``worker``; mostly empty.
+    """
 
     board: str
     commit_upto: int
@@ -87,6 +91,7 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
     config: dict[str, str] = {}
     attempt: int = 0
     details: dict[str, Any] = {}
+    fault: str = ""
 
 
 class BuildDone(_Response, frozen=True, tag="build_done"):
@@ -169,6 +174,19 @@ class Killed(_Response, frozen=True, tag="killed"):
     holder: dict[str, Any] | None = None
 
 
+class Alive(_Response, frozen=True, tag="alive"):
+    """Nothing but a sign of life."""
+
+
+class Checked(_Response, frozen=True, tag="checked"):
+    """What a machine's check of itself found. Memory and disk in MiB."""
+
+    well: bool
+    problems: tuple[str, ...] = ()
+    disk_mb: int = 0
+    mem_mb: int = 0
+
+
 class Cleaned(_Response, frozen=True, tag="cleaned"):
     """The work directory is gone."""
 
@@ -194,6 +212,8 @@ Response = (
     | Facts
     | Killed
     | Cleaned
+    | Alive
+    | Checked
 )
 
 _decoder: msgspec.json.Decoder[Response] = msgspec.json.Decoder(Response)

@@ -69,6 +69,8 @@ class Result:
     ``sizes`` holds the lines of ``size`` without its header. ``config`` maps names of generated configuration
     files to their text, for failures. ``details`` carries what only our own worker tells: ``sha256`` of
     u-boot.bin, ``seconds``, ``toolchain`` (first line of ``gcc --version``), ``command``, ``environment``.
+    ``after`` says what went wrong with earlier attempts at this board and commit, through no fault of theirs:
+    ``m1: no space left on device``.
     """
 
     board: str
@@ -82,6 +84,7 @@ class Result:
     attempt: int = 1
     load_avg: float = 0.0
     details: Mapping[str, object] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -122,13 +125,19 @@ class Event:
 EVENTS: Mapping[str, str] = {
     "run-start": "a run begins; data: boards, commits, results, skipped, output, machines",
     "phase": "a machine enters a phase: probe, init, push, start, configure, prepare, ready, done; data: phase",
-    "machine-failed": "a machine is not used, or no longer; text says why",
+    "machine-failed": "a machine is not used, or no longer; text says why; data: again_in (seconds until it is "
+    "tried again, None: for good), aside (whether it is left alone for longer than usual)",
     "machine-stderr": "a line its worker wrote to stderr; text is the line",
     "worktree": "a slot's worktree is there; data: done, slots",
     "assigned": "a board was given to a machine; data: commits (how many)",
     "started": "a slot began a board",
-    "result": "one board at one commit is in; data: verdict, return_code, seconds, error (first line), load_avg",
+    "result": "one board at one commit is in; data: verdict, return_code, seconds, error (first line), load_avg, "
+    "after (what machines did to earlier attempts)",
     "board-done": "all commits of a board are in; slot is free",
+    "fault": "a machine's fault cost a board an attempt, which is no result; text says what; data: kind",
+    "check": "a machine has checked itself; text: the problems; data: well",
+    "slots": "a machine builds fewer boards at once from now on; text says why; data: slots",
+    "waiting": "no machine is there, and the run waits for one to come back; data: until (epoch), machines",
     "requeued": "a board goes back to the pool; text says why",
     "not-built": "one board at one commit ends without a result; text is the reason",
     "dropped": "a message that was not used (a duplicate, or not asked for); text says why",

@@ -76,6 +76,24 @@ BUILD: Mapping[str, Option] = {
     **MACHINES,
     "no_local": Option(default=False, help="Leave out machines with `connection: local`"),
     **WAIT,
+    "timeout": Option(
+        None,
+        "Seconds a board may take at one commit before its build is ended (default: at least 900, and ten times "
+        "what it or its like took before)",
+    ),
+    "silence": Option(
+        None,
+        "Seconds without a sign of life after which a machine is given up, and a machine gives up its boss "
+        "(default: 30)",
+    ),
+    "patience": Option(
+        None,
+        "Seconds to wait for a machine to come back when no other can build what is left (default: 600)",
+    ),
+    "restarts": Option(
+        None,
+        "How often a machine may be lost within ten minutes before it is set aside for a while (default: 5)",
+    ),
     **CAPACITY,
     "batch": Option(default=False, help="Split the boards beforehand by capacity, one list a machine"),
     "force": Option(default=False, help="Build also what is there already"),

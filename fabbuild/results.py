@@ -290,7 +290,13 @@ def _files(result: Result, built_from: BuiltFrom, toolchain: Mapping[str, str]) 
         "host": result.machine + "\n",
         "toolchain": "".join(f"{key} {value}\n" for key, value in toolchain.items()),
         BUILT_FROM: json.dumps(
-            {**asdict(built_from), "machine": result.machine, **_plain(result.details)}, indent=1
+            {
+                **asdict(built_from),
+                "machine": result.machine,
+                **_plain(result.details),
+                **({"after": list(result.after)} if result.after else {}),
+            },
+            indent=1,
         )
         + "\n",
     }

@@ -46,6 +46,10 @@ class BuildSettings:
         toolchain: ``ARCH=PREFIX`` or ``ARCH=path of gcc`` each; `toolchains` gives them as a mapping.
         ignore_warnings: exit with 0 when there are only warnings.
         wait: seconds to wait for a machine that another boss holds.
+        timeout: seconds a board may take at one commit; 0: what the run learns it needs, and at least 900.
+        silence: seconds without a sign of life after which a machine is given up, or a machine gives up its boss.
+        patience: seconds to wait for a machine to come back when no other can build what is left.
+        restarts: how often a machine may be lost within ten minutes before it is set aside for a while.
         batch: divide the boards among the machines beforehand.
         no_lto: NO_LTO=1.
         allow_missing: BINMAN_ALLOW_MISSING=1.
@@ -81,6 +85,10 @@ class BuildSettings:
     toolchain: tuple[str, ...] = ()
     ignore_warnings: bool = False
     wait: float = 0.0
+    timeout: float = 0.0
+    silence: float = 30.0
+    patience: float = 600.0
+    restarts: int = 5
     batch: bool = False
     no_lto: bool = False
     allow_missing: bool = False
@@ -147,7 +155,10 @@ merge = BuildSettings.merge
 
 _DEFAULTS = BuildSettings()
 _LISTS = frozenset({"boards", "exclude", "only", "machines", "hosts"})
-_MOST = {"max_boards": MAX_BOARDS, "threads": MAX_THREADS, "count": 1_000_000, "step": 1_000_000}
+_MOST = {"max_boards": MAX_BOARDS, "threads": MAX_THREADS, "count": 1_000_000, "step": 1_000_000, "restarts": 1000}
+
+# Seconds; what is not named here is from 0 to MAX_WAIT.
+_RANGE = {"silence": (1, 3600)}
 
 
 def unknown_option(name: object, among: Iterable[str] = OPTIONS) -> str:
@@ -176,7 +187,7 @@ def check_option(name: str, value: object, *, texts: bool) -> Any:
     if isinstance(default, bool):
         return _flag(value, texts=texts)
     if isinstance(default, float):
-        return _seconds(value, texts=texts)
+        return _seconds(value, *_RANGE.get(name, (0, MAX_WAIT)), texts=texts)
     if isinstance(default, int):
         return _count(value, _MOST[name], texts=texts)
     return _text(value, lists=name in _LISTS)
@@ -247,15 +258,15 @@ def _count(value: object, most: int, *, texts: bool) -> int:
     return number
 
 
-def _seconds(value: object, *, texts: bool) -> float:
+def _seconds(value: object, least: float, most: float, *, texts: bool) -> float:
     number = value
     if texts and isinstance(value, str):
         try:
             number = float(value)
         except ValueError:
             number = None
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= MAX_WAIT:
-        raise ValueError(f"is {_describe(value)}; it must be a number of seconds from 0 to {MAX_WAIT}")
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not least <= number <= most:
+        raise ValueError(f"is {_describe(value)}; it must be a number of seconds from {least} to {most}")
     return float(number)
 
 
