@@ -3,5 +3,6 @@ pytest_plugins = [
     "tests.support.census",
     "tests.support.sshd",
     "tests.support.farm",
+    "tests.support.cable",
     "tests.support.uboot",
 ]

@@ -16,7 +16,6 @@ from fabbuild import login
 from fabbuild.errors import ConnectError, MachineError, WireClosed
 from fabbuild.hosts import ConnectSettings, connection_for
 from fabbuild.transport import MAX_OUTPUT, LocalTransport, SshTransport, wrap
-from tests.support.sshd import make_sshd
 
 MB = 1024 * 1024
 
@@ -356,51 +355,17 @@ def test_a_frozen_machine_does_not_keep_a_writer_or_the_closer(machines):
     assert time.monotonic() - start < 5
 
 
-@pytest.fixture
-def far_machine(tmp_path):
-    """A machine in a network namespace of its own, and a function that cuts its cable."""
-    if os.geteuid() != 0 or not shutil.which("ip"):
-        pytest.skip("network namespaces need root and iproute2")
-    name = f"fabbuild{os.getpid()}"
-    link = f"fb{os.getpid()}"
-
-    def ip(*argv, check=True):
-        return subprocess.run(["ip", *argv], check=check, capture_output=True, text=True)
-
-    if "198.18.77." in ip("-o", "addr").stdout + ip("route").stdout:
-        pytest.skip("the network 198.18.77.0/30 is taken here")
-    made = ip("netns", "add", name, check=False)
-    if made.returncode:
-        pytest.skip(f"no network namespaces here: {made.stderr.strip()}")
-    try:
-        made = ip("link", "add", link, "type", "veth", "peer", "name", "far", "netns", name, check=False)
-        if made.returncode:
-            pytest.skip(f"no veth pairs here: {made.stderr.strip()}")
-        ip("addr", "add", "198.18.77.1/30", "dev", link)
-        ip("link", "set", link, "up")
-        ip("-n", name, "addr", "add", "198.18.77.2/30", "dev", "far")
-        ip("-n", name, "link", "set", "far", "up")
-        machine = make_sshd(tmp_path, "far", "198.18.77.2", port=2222)
-        machine.namespace = name
-        machine.start()
-        yield machine, lambda: ip("-n", name, "link", "set", "far", "down")
-        machine.kill(everything=True)
-    finally:
-        ip("link", "del", link, check=False)
-        ip("netns", "del", name, check=False)
-
-
 def test_a_machine_that_vanishes_from_an_idle_connection_is_noticed(far_machine, monkeypatch):
     # paramiko's keepalive alone never noticed: nobody looks whether it is answered.
     monkeypatch.setattr(login, "KEEPALIVE", 1)
     monkeypatch.setattr(login, "DEAD_AFTER", 2)
-    machine, cut = far_machine
+    machine, cable = far_machine
     transport = ssh_to(machine)
     channel = transport.spawn("exec cat")
     out = Reader(channel.recv)
     channel.send(b"there?")
     assert until(lambda: out.data == b"there?")
-    cut()
+    cable.cut()
     assert out.all(15) == b"there?"
     assert channel.exit_status(1) < 0
     with pytest.raises(MachineError, match="lost"):
