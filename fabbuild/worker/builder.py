@@ -16,8 +16,8 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple
 
 from fabbuild.worker import images
 from fabbuild.worker.output import Output
-from fabbuild.worker.protocol import MAX_TEXT
-from fabbuild.worker.runner import Outcome, Processes, QuestionLoop
+from fabbuild.worker.protocol import CHECKOUT, MAX_TEXT, START, TIMED_OUT, TIMEOUT
+from fabbuild.worker.runner import Outcome, Processes, QuestionLoop, TimeIsUp
 from fabbuild.worker.settings import Settings
 from fabbuild.worker.text import BUILD_DIR, decode
 from fabbuild.worker.toolchain import Toolchain
@@ -67,7 +67,11 @@ _BOARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 class Built(NamedTuple):
-    """What became of one board at one commit; `fields` gives the wire's names."""
+    """What became of one board at one commit; `fields` gives the wire's names.
+
+    Attributes:
+        fault: what the worker knows to be no doing of the board's (`protocol.FEATURES`); empty for nothing.
+    """
 
     return_code: int
     stdout: str = ""
@@ -75,6 +79,7 @@ class Built(NamedTuple):
     sizes: str = ""
     config: Mapping[str, str] = {}
     details: Mapping[str, Any] = {}
+    fault: str = ""
 
     def fields(self) -> Dict[str, Any]:
         """Give the fields of a ``build_result``; sizes and config only when there are some."""
@@ -90,9 +95,9 @@ class Built(NamedTuple):
         return fields
 
 
-def failed(message: str) -> Built:
+def failed(message: str, fault: str = "") -> Built:
     """Give the result of a board that could not even be tried."""
-    return Built(1, stderr=message.rstrip("\n") + "\n")
+    return Built(1, stderr=message.rstrip("\n") + "\n", fault=fault)
 
 
 def base_environment(environ: Mapping[str, str]) -> Dict[str, str]:
@@ -164,28 +169,20 @@ class Builder:
         os.makedirs(self._worktree.output, exist_ok=True)
         images.remove_stale(self._worktree.output)
 
-    def build(self, commit: str, compiler: Toolchain, jobs: Callable[[], int]) -> Built:
+    def build(self, commit: str, compiler: Toolchain, jobs: Callable[[], int], limit: float = 0.0) -> Built:
         """Build the board at a commit.
 
         Args:
             commit: its hash.
             compiler: what to build with.
             jobs: gives how many jobs make may run; asked before each make.
+            limit: seconds for all of it, the checkout and each make; 0: any.
 
         Raises:
             Stopped: the worker ends.
             OSError: the disk or the like.
         """
         began = time.monotonic()
-        if not self._output.open(compiler):
-            self._configured = ""
-        try:
-            self._worktree.bring_to(commit)
-        except GitError as exc:
-            # What is in the tree now is not known, so nothing is taken for configured.
-            self._configured = ""
-            return failed("cannot check out %s: %s" % (commit, exc))
-        images.remove_programs(self._output.path)
         run = _Run(
             self._processes,
             self._settings,
@@ -194,19 +191,36 @@ class Builder:
             compiler,
             self._environment,
             jobs,
-            configured=bool(self._configured),
         )
-        fresh = self._must_configure(commit)
-        outcome = self._try(run.configure_and_make if fresh else run.make)
-        if outcome.code and not fresh:
-            outcome = self._try(run.configure_and_make)
-        if outcome.code and self._settings["fallback_mrproper"] and not self._settings["mrproper"]:
-            outcome = self._try(lambda: run.configure_and_make(mrproper=True))
+        try:
+            with self._processes.within(limit):
+                outcome = self._check_out_and_make(commit, run)
+        except GitError as exc:
+            # What is in the tree now is not known, so nothing is taken for configured.
+            self._configured = ""
+            return failed("cannot check out %s: %s" % (commit, exc), CHECKOUT)
+        except TimeIsUp as exc:
+            outcome = run.time_is_up(exc)
         # What the configuration warns of is to be said of the next commit, too.
         self._configured = "" if outcome.code or run.configuration_said else commit
         if not run.cut_short:
             self._output.close()
         return self._result(commit, run, outcome, time.monotonic() - began)
+
+    def _check_out_and_make(self, commit: str, run: _Run) -> Outcome:
+        if not self._output.open(run.compiler):
+            self._configured = ""
+        self._worktree.bring_to(commit)
+        images.remove_programs(self._output.path)
+        run.configured = bool(self._configured)
+        fresh = self._must_configure(commit)
+        outcome = self._try(run.configure_and_make if fresh else run.make)
+        if outcome.code and not fresh and run.may_retry:
+            outcome = self._try(run.configure_and_make)
+        mrproper = self._settings["fallback_mrproper"] and not self._settings["mrproper"]
+        if outcome.code and mrproper and run.may_retry:
+            outcome = self._try(lambda: run.configure_and_make(mrproper=True))
+        return outcome
 
     def _try(self, make: Callable[[], Outcome]) -> Outcome:
         """Make it so that all that warned before warns again: the words of a try are those of its commit."""
@@ -245,6 +259,7 @@ class Builder:
             outcome.code,
             stdout=decode(outcome.stdout.encode(), MAX_TEXT),
             stderr=decode(stderr.encode(), MAX_TEXT),
+            fault=run.fault,
         )
         if outcome.code:
             if run.configured:
@@ -273,6 +288,7 @@ class _Run:
         configured: whether the last ``make NAME_defconfig`` went well, now or at an earlier commit.
         configuration_said: whether it wrote to stderr, now.
         cut_short: whether a make was killed, and so may have left files that are not whole.
+        fault: what is known to be no doing of the board's, as of the last make.
     """
 
     def __init__(
@@ -284,7 +300,6 @@ class _Run:
         compiler: Toolchain,
         environment: Mapping[str, str],
         jobs: Callable[[], int],
-        configured: bool,
     ) -> None:
         self.compiler = compiler
         self.prefix = compiler.prefix
@@ -294,9 +309,10 @@ class _Run:
         self.env = dict(environment, **self._own_env)
         if compiler.path_dir:
             self.env["PATH"] = compiler.path_dir + os.pathsep + self.env["PATH"]
-        self.configured = configured
+        self.configured = False
         self.configuration_said = False
         self.cut_short = False
+        self.fault = ""
         self._processes = processes
         self._settings = settings
         self._tree = tree
@@ -305,6 +321,17 @@ class _Run:
         self._config_goals = ["%s_defconfig" % board, *settings["fragments"]]
         self._jobs = jobs
         self._last_jobs = 1
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether a failure is worth another try."""
+        return self.fault != TIMEOUT
+
+    def time_is_up(self, exc: TimeIsUp) -> Outcome:
+        """Give the outcome of a program, make or git, that was ended because the board's time is over."""
+        self.cut_short = True
+        self.fault = TIMEOUT
+        return exc.outcome._replace(code=TIMED_OUT)
 
     def configure_and_make(self, mrproper: bool = False) -> Outcome:
         """Configure the board anew, then build it; mrproper first when the settings or the caller want it."""
@@ -349,9 +376,13 @@ class _Run:
     def _one(self, *goals: str) -> Outcome:
         self._last_jobs = max(1, self._jobs())
         argv = self._argv(*goals)
+        self.fault = ""
         try:
             outcome = self._processes.run(argv, self._tree, self.env, limit=MAX_TEXT, watch=QuestionLoop())
+        except TimeIsUp as exc:
+            return self.time_is_up(exc)
         except OSError as exc:
+            self.fault = START
             return Outcome(1, "", "make failed to start: %s\n" % exc, "")
         if outcome.stopped or outcome.code >= KILLED:
             self.cut_short = True

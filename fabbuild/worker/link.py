@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from typing import Any, Optional
 
 from fabbuild.worker.protocol import MAX_LINE, LineSplitter, ProtocolError, encode_response
@@ -40,6 +41,20 @@ class Line:
                 except BlockingIOError:
                     # Whoever gave us this descriptor made it so; then wait until there is room.
                     select.select([], [self._fd], [])
+
+
+def keep_saying_alive(line: Line, every: float) -> None:
+    """Say ``alive`` now, and from now on each so many seconds, whatever the rest of the worker does."""
+
+    def work() -> None:
+        with contextlib.suppress(OSError):  # nobody reads it any more; others see to that
+            while True:
+                time.sleep(every)
+                line.send("alive")
+
+    with contextlib.suppress(OSError):
+        line.send("alive")
+        threading.Thread(target=work, name="alive", daemon=True).start()
 
 
 class Commanded:

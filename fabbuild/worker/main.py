@@ -3,7 +3,7 @@
 ::
 
     [-D] [--threads N] [--max-boards N]     the worker, on stdin and stdout
-    supervise --work-dir DIR --who WHO --from HOST --boss-pid N [--wait SECONDS]
+    supervise --work-dir DIR --who WHO --from HOST --boss-pid N [--wait SECONDS] [--silence SECONDS]
     facts --json JSON
     kill --work-dir DIR
     clean --work-dir DIR
@@ -28,6 +28,7 @@ from fabbuild.worker import protocol, workdir
 
 def main(argv: Sequence[str]) -> int:
     """Do what the arguments say; gives the exit status."""
+    os.umask(0o077)  # the source, and what is made of it, is its owner's business alone
     # Whoever started us may have ignored it, and then every program seems to end with 0; or have blocked signals.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     supervise.add_argument("--from", default="", dest="host")
     supervise.add_argument("--boss-pid", type=int, default=0)
     supervise.add_argument("--wait", type=float, default=0.0)
+    supervise.add_argument("--silence", type=float, default=0.0)
     facts = commands.add_parser("facts", allow_abbrev=False)
     facts.add_argument("--json", default="{}")
     kill = commands.add_parser("kill", allow_abbrev=False)
@@ -89,7 +91,8 @@ def _supervise(options: argparse.Namespace) -> int:
     from fabbuild.worker import supervise
 
     holder = {"who": options.who, "host": options.host, "pid": options.boss_pid}
-    return supervise.supervise(workdir.resolve(options.work_dir), holder, options.wait, own_command())
+    work_dir = workdir.resolve(options.work_dir)
+    return supervise.supervise(work_dir, holder, options.wait, own_command(), options.silence)
 
 
 def _facts(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ import traceback
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from fabbuild.worker.builder import Builder, Built, failed, is_board
+from fabbuild.worker.protocol import TIMEOUT, WORKER
 from fabbuild.worker.runner import Stopped
 from fabbuild.worker.toolchain import Toolchain
 
@@ -26,12 +27,16 @@ class Order(NamedTuple):
     Attributes:
         commits: indices into the pool's commits, ascending.
         echo: fields that are given back with the heartbeat and each result.
+        timeout: seconds that one commit may take; 0: any.
+        jobs: the most jobs of a make; 0: any.
     """
 
     board: str
     arch: str
     commits: Sequence[int]
     echo: Mapping[str, Any] = {}
+    timeout: float = 0.0
+    jobs: int = 0
 
 
 class Pool:
@@ -45,6 +50,7 @@ class Pool:
         send: Send,
         threads: int,
         details: bool = False,
+        faults: bool = False,
     ) -> None:
         """Start a thread per builder.
 
@@ -55,12 +61,14 @@ class Pool:
             send: sends a response to the boss.
             threads: how many jobs all makes together may run.
             details: whether results carry details.
+            faults: whether results say what is not the board's own doing.
         """
         self.commits = list(commits)
         self._compiler = compiler
         self._send = send
         self._threads = threads
         self._details = details
+        self._faults = faults
         self._slots = len(builders)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -138,6 +146,10 @@ class Pool:
             problem = "%r cannot be the name of a board" % order.board
         elif compiler is None:
             problem = "no toolchain for architecture %r on this machine" % order.arch
+
+        def jobs() -> int:
+            return min(self.jobs(), order.jobs or self._threads)
+
         ready = False
         for upto in order.commits:
             try:
@@ -147,25 +159,29 @@ class Pool:
                     if not ready:
                         builder.begin(order.board)
                         ready = True
-                    built = builder.build(self.commits[upto], compiler, self.jobs)
+                    built = builder.build(self.commits[upto], compiler, jobs, order.timeout)
             except Stopped:
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever it is, the board needs its result
                 built = self._exception(exc)
                 ready = False
             self._send("build_result", **self._fields(order, upto, built))
+            if built.fault == TIMEOUT:
+                break  # what hung once would most likely hang again; whether it is tried is the boss's to say
 
     def _exception(self, exc: Exception) -> Built:
         with self._lock:
             self._exceptions += 1
         traceback.print_exc(file=sys.stderr)
-        return failed("the worker failed: %s: %s" % (type(exc).__name__, exc))
+        return failed("the worker failed: %s: %s" % (type(exc).__name__, exc), WORKER)
 
     def _fields(self, order: Order, upto: int, built: Built) -> Dict[str, Any]:
         fields: Dict[str, Any] = {"board": order.board, "commit_upto": upto}
         fields.update(built.fields())
         fields["load_avg"] = load_average()
         fields.update(order.echo)
+        if self._faults and built.fault:
+            fields["fault"] = built.fault
         if self._details:
             fields["details"] = dict(built.details)
         return fields

@@ -5,6 +5,9 @@ its stdout (``{"resp": …}``), each with `PREFIX` in front, so that login banne
 The names and fields are those of the distributed buildman 0.2.0, so that either end can be the other program.
 Extensions are extra fields, used only when both sides named them: a worker in ``ready.features``, then the boss
 in ``configure.features``.
+
+``{"cmd": "alive"}`` and ``{"resp": "alive"}`` say that somebody is there, and nothing else. The boss's go to the
+supervisor, which keeps them from the worker; a worker says them when `ALIVE_ENV` asks for it.
 """
 
 from __future__ import annotations
@@ -20,8 +23,29 @@ PROTOCOL = 1
 
 #: ``attempt``: build_board carries it, heartbeat and build_result echo it. ``commits``: build_board may name the
 #: indices to build. ``details``: build_result carries ``details`` {sha256, seconds, toolchain, command,
-#: environment, slot}.
-FEATURES = ("attempt", "commits", "details")
+#: environment, slot}. ``limits``: build_board may carry ``timeout`` (seconds that one commit of the board may take;
+#: past it the result has return code 124, and the rest of the order is dropped) and ``jobs`` (the most jobs that a
+#: make of this board may run), 0 and null meaning none; build_result carries ``fault`` where the worker knows that
+#: it is not the board's own doing: one of the names below.
+FEATURES = ("attempt", "commits", "details", "limits")
+
+#: ``fault`` of a build that was ended because it took too long.
+TIMEOUT = "timeout"
+
+#: ``fault`` of a commit that cannot be checked out.
+CHECKOUT = "checkout"
+
+#: ``fault`` of a make that could not be started.
+START = "start"
+
+#: ``fault`` of a build in which the worker itself failed.
+WORKER = "worker"
+
+#: The return code of a build that took too long; timeout(1) has the same.
+TIMED_OUT = 124
+
+#: The environment variable that tells a worker to say ``alive``, at once and each so many seconds.
+ALIVE_ENV = "FABBUILD_ALIVE"
 
 #: Longest line either side accepts, in bytes. A worker cuts its results far below it (`MAX_TEXT`).
 MAX_LINE = 64 * 1024 * 1024

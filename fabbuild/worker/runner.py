@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 from types import TracebackType
-from typing import Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Type
+from typing import Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Type
 
 from fabbuild.worker.protocol import MAX_TEXT
 from fabbuild.worker.text import Clip
@@ -29,12 +29,23 @@ _AFTERMATH = 2.0
 
 _CHUNK = 64 * 1024
 
+_TOO_LONG = "it took more than"
+
 #: What Kconfig's prompt ends with when it asks for a symbol that the configuration does not have.
 _MARK = b"(NEW)"
 
 
 class Stopped(Exception):  # noqa: N818 - it says that the worker ends, not that something went wrong
     """The worker ends; what was running has been killed and is no result."""
+
+
+class TimeIsUp(Exception):  # noqa: N818 - it says that a build ends, not that something went wrong
+    """The time of `Processes.within` is over; ``outcome`` tells of the program that was ended, if one was."""
+
+    def __init__(self, limit: float, outcome: Optional[Outcome] = None) -> None:
+        self.words = _too_long(limit)
+        super().__init__(self.words)
+        self.outcome = outcome or Outcome(0, "", "", self.words)
 
 
 class Outcome(NamedTuple):
@@ -67,6 +78,7 @@ class Processes:
         self._idle = threading.Condition(self._lock)
         self._closed = False
         self._running: Dict[int, "subprocess.Popen[bytes]"] = {}
+        self._time = _Time()
 
     def __enter__(self) -> Processes:  # noqa: PYI034 - typing.Self is newer than Python 3.8
         """Give the owner."""
@@ -110,6 +122,15 @@ class Processes:
                 self._idle.wait(left)
         return True
 
+    @contextlib.contextmanager
+    def within(self, limit: float) -> Iterator[None]:
+        """Give all that this thread runs in here so many seconds together; 0: any time. See `run`."""
+        self._time.limit, self._time.end = limit, time.monotonic() + limit if limit else None
+        try:
+            yield
+        finally:
+            self._time.end = None
+
     def run(
         self,
         argv: Sequence[str],
@@ -131,8 +152,13 @@ class Processes:
 
         Raises:
             Stopped: the worker ends.
+            TimeIsUp: the time given by `within` is over; the program was ended, or not even started.
             OSError: the program cannot be started.
         """
+        left = self._time.left()
+        if left is not None and left <= 0:
+            raise TimeIsUp(self._time.limit)
+        last = left is not None and (timeout is None or left < timeout)
         with self._lock:
             if self._closed:
                 raise Stopped
@@ -148,7 +174,7 @@ class Processes:
             )
             self._running[process.pid] = process
         try:
-            outcome = _collect(process, timeout, limit, watch)
+            outcome = _collect(process, left if last else timeout, limit, watch)
         finally:
             # The leader is not yet reaped, so its number still names this group and no other.
             _kill_group(process.pid)
@@ -161,7 +187,24 @@ class Processes:
                     pipe.close()
         if self._closed:
             raise Stopped
-        return outcome._replace(code=_status(process.returncode))
+        outcome = outcome._replace(code=_status(process.returncode))
+        if last and outcome.stopped.startswith(_TOO_LONG):
+            raise TimeIsUp(self._time.limit, outcome)
+        return outcome
+
+
+class _Time(threading.local):
+    """How long the programs of one thread may take."""
+
+    limit = 0.0
+    end: Optional[float] = None
+
+    def left(self) -> Optional[float]:
+        return None if self.end is None else self.end - time.monotonic()
+
+
+def _too_long(limit: float) -> str:
+    return "%s %g s" % (_TOO_LONG, limit)
 
 
 def _status(returncode: int) -> int:
@@ -193,7 +236,12 @@ def _collect(
     stopped = ""
     ended, done = os.pipe()
     waiter = threading.Thread(target=_wait_unreaped, args=(process.pid, done), daemon=True)
-    waiter.start()
+    try:
+        waiter.start()
+    except RuntimeError:  # no more threads
+        os.close(ended)
+        os.close(done)
+        raise
     try:
         with selectors.DefaultSelector() as selector:
             for fd in (*clips, ended):
@@ -201,10 +249,12 @@ def _collect(
             while selector.get_map():
                 left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
                 ready = selector.select(left)
-                if not ready and deadline is not None and time.monotonic() >= deadline:
+                # However much is there to be read: who writes without end takes too long, too.
+                over = deadline is not None and time.monotonic() >= deadline
+                if over and ended not in (key.fd for key, _ in ready):
                     if ended not in (key.fd for key in selector.get_map().values()):
                         break
-                    stopped = stopped or "it took more than %g s" % (timeout or 0)
+                    stopped = stopped or _too_long(timeout or 0)
                     _kill_group(process.pid)
                     deadline = None
                 for key, _ in ready:

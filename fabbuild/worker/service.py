@@ -8,6 +8,7 @@ out, one after another.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import shutil
@@ -18,9 +19,9 @@ import traceback
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from fabbuild.worker.builder import Builder, base_environment
-from fabbuild.worker.link import Commanded, Line, Watch, inherited, stop_signals
+from fabbuild.worker.link import Commanded, Line, Watch, inherited, keep_saying_alive, stop_signals
 from fabbuild.worker.pool import Order, Pool, all_of, usable_threads
-from fabbuild.worker.protocol import FEATURES, PROTOCOL, ProtocolError, decode_object
+from fabbuild.worker.protocol import ALIVE_ENV, FEATURES, PROTOCOL, ProtocolError, decode_object
 from fabbuild.worker.runner import Processes, Stopped
 from fabbuild.worker.settings import Settings, SettingsError
 from fabbuild.worker.toolchain import Toolchain, ToolchainError, from_path, scan
@@ -34,6 +35,12 @@ WATCH_FD = "FABBUILD_WATCH_FD"
 
 #: How long killed children may take to go before a temporary directory is removed, in seconds.
 _CLEAN_UP = 5.0
+
+#: The longest time that is waited for anything, in seconds: the system counts it in milliseconds.
+_LONGEST = 1e6
+
+#: More slots than any machine can use.
+_MOST_SLOTS = 1024
 
 
 class CommandError(Exception):
@@ -62,8 +69,12 @@ def serve(debug: bool, threads: Optional[int], max_boards: Optional[int]) -> int
         os.set_inheritable(watch_fd, False)
     wake = stop_signals()
     own_threads = threads or usable_threads()
+    line = Line(out)
+    every = _seconds(os.environ.get(ALIVE_ENV))
+    if every:
+        keep_saying_alive(line, every)
     with Processes(() if lock_fd is None else (lock_fd,)) as processes:
-        service = Service(processes, Line(out), own_threads, max_boards or own_threads, debug)
+        service = Service(processes, line, own_threads, max_boards or own_threads, debug)
         try:
             Watch(service, wake, watch_fd).run()
         finally:
@@ -253,6 +264,8 @@ class Service(Commanded):
         slots = command.get("max_boards") or self._slot_count
         if not isinstance(slots, int) or isinstance(slots, bool) or slots < 0:
             raise CommandError("build_prepare: max_boards must be a number")
+        if slots > _MOST_SLOTS:
+            raise CommandError("build_prepare: max_boards must be at most %d, not %d" % (_MOST_SLOTS, slots))
         self._open_pool(command.get("commits"), slots, self._threads)
         self._send("build_prepare_done")
 
@@ -333,7 +346,8 @@ class Service(Commanded):
             worktree = self._slots.worktree(slot, first)
             builders.append(Builder(self._processes, worktree, self._settings, self._environment, details))
             self._send("worktree_created", thread=slot)
-        pool = Pool(builders, hashes, self._toolchains.get, self._send, threads, details)
+        faults = "limits" in self._features
+        pool = Pool(builders, hashes, self._toolchains.get, self._send, threads, details, faults)
         self._pool = pool
         if self._quitting:
             pool.stop()
@@ -353,11 +367,36 @@ class Service(Commanded):
             if not isinstance(command["attempt"], int):
                 raise CommandError("%s: attempt must be a number" % name)
             echo["attempt"] = command["attempt"]
-        return Order(board, arch, wanted, echo)
+        timeout, jobs = 0.0, 0
+        if "limits" in self._features:
+            timeout = min(_limit(command, "timeout", name), _LONGEST)
+            jobs = int(_limit(command, "jobs", name, whole=True))
+        return Order(board, arch, wanted, echo, timeout, jobs)
 
 
 def _is_index(value: Any, commits: Sequence[str]) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(commits)
+
+
+def _limit(command: Mapping[str, Any], field: str, name: str, whole: bool = False) -> float:
+    """Read a limit: a number above 0, or 0 where there is none."""
+    value = command.get(field) or 0
+    if (
+        not isinstance(value, int if whole else (int, float))
+        or isinstance(value, bool)
+        or not 0 <= value < math.inf
+    ):
+        raise CommandError("%s: %s must be a number above 0" % (name, field))
+    return value
+
+
+def _seconds(text: Optional[str]) -> float:
+    """Read a number of seconds; 0 when that is none."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return 0.0
+    return value if 0 < value < _LONGEST else 0.0
 
 
 def _is_text_map(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """The supervisor: holds the machine's lock for one boss and ends everything of ours there, whatever happens.
 
 Its life hangs on the connection: when the other end of its stdin is gone, so are the worker and all it started.
+A connection can also be gone without any sign; so the boss may promise to be heard every so often (``silence``).
 Three processes look after each other once a worker runs::
 
     supervisor ── starts ──> worker ── starts ──> make, cc1, …      all of them share the lock
@@ -10,8 +11,11 @@ Three processes look after each other once a worker runs::
 * The supervisor is killed: the guardian, and the worker, see the end of a pipe that only the supervisor could write
   to, and end all others and themselves. The guardian is there for the worker that cannot look: stopped, or one that
   is not ours.
+* The supervisor is stopped, or stuck: the guardian ends all, the supervisor too, `lifeline.MARGIN` seconds after
+  the supervisor should have ended all for the boss's silence. With ``silence`` it is there once the lock is held.
 * The guardian is killed: the supervisor forks another.
 * The connection is cut: the worker has `GRACE` seconds to end by itself, then the supervisor ends it.
+* The boss is silent for too long: the supervisor ends all at once.
 
 The supervisor takes in orphans (a child subreaper), so that what left its parents and closed the lock is found too.
 """
@@ -24,10 +28,12 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Any, Dict, List, Optional, Sequence, Set
 
 from fabbuild.worker import lock, procs, protocol, repo, workdir
+from fabbuild.worker.lifeline import BUFFER, Lifeline, Stopped, TooLongError, say
 
 #: Exit status when another boss has the machine (EX_TEMPFAIL).
 BUSY_STATUS = 75
@@ -38,34 +44,19 @@ GRACE = 3.0
 #: How often a lock that is waited for is tried, in seconds.
 _POLL = 0.1
 
-_START_LIMIT = 4 * 1024 * 1024
-_HANGUP = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0x2000)
+#: How often the guardian looks whether the supervisor is late, in milliseconds.
+_GUARD_POLL = 1000
+
 _PR_SET_CHILD_SUBREAPER = 36
-
-
-class Stopped(Exception):  # noqa: N818 - it says that all ends, not that something went wrong
-    """The connection is gone, or a signal asks for the end."""
 
 
 class StartError(Exception):
     """The start command cannot be carried out."""
 
 
-def say(resp: str, **fields: Any) -> None:
-    """Write one protocol line to stdout.
-
-    Raises:
-        Stopped: nobody reads it any more.
-    """
-    data = protocol.encode_response(resp, **fields)
-    try:
-        while data:
-            data = data[os.write(1, data) :]
-    except OSError as exc:
-        raise Stopped from exc
-
-
-def supervise(work_dir: str, holder: Dict[str, Any], wait: float, own_command: Sequence[str]) -> int:
+def supervise(
+    work_dir: str, holder: Dict[str, Any], wait: float, own_command: Sequence[str], silence: float = 0.0
+) -> int:
     """Take the lock, make the repository, start the worker that the boss asks for, and see it to its end.
 
     Args:
@@ -73,25 +64,30 @@ def supervise(work_dir: str, holder: Dict[str, Any], wait: float, own_command: S
         holder: what the lock file is to say of the boss: ``who``, ``host``, ``pid``.
         wait: how long to wait for a lock that is taken, in seconds.
         own_command: how to start this program's own worker.
+        silence: after so many seconds in which the boss sent nothing, all ends; 0: never.
 
     Returns:
         the worker's exit status; 0 when the connection ended first; `BUSY_STATUS`; 1 after an ``error`` line.
     """
     if os.getpgrp() != os.getpid():
         os.setsid()  # who ends our group must not end a script that started us
-    signals = _Signals()
     held: Optional[lock.Lock] = None
+    watch: Optional[_Watch] = None
     try:
+        line = Lifeline(silence)
+        line.turn(0.0)
         workdir.make(work_dir)
-        held = _take(work_dir, wait, signals)
+        held = _take(work_dir, wait, line)
         if held is None:
             say("busy", holder=lock.holder_when_busy(work_dir))
             return BUSY_STATUS
         held.write(holder)
-        git_dir = repo.make_repo(work_dir, [held.fd])
+        watch = _Watch(held, line)
+        if line.beat:
+            watch.fork_guardian()
+        git_dir = _make_repo(work_dir, held, line)
         say("held", work_dir=work_dir, git_dir=git_dir)
-        start = _read_start(signals)
-        return _Watch(held, signals).run(start, work_dir, own_command)
+        return watch.run(_read_start(line), work_dir, own_command)
     except Stopped:
         return 0
     except OSError as exc:
@@ -99,8 +95,10 @@ def supervise(work_dir: str, holder: Dict[str, Any], wait: float, own_command: S
     except (StartError, repo.RepoError) as exc:
         return _error(str(exc))
     finally:
+        # Before stdout closes: a boss that sees its end may come again at once.
+        if watch is not None:
+            watch.end_all()
         if held is not None:
-            # Before stdout closes: a boss that sees its end may come again at once.
             held.close()
 
 
@@ -110,41 +108,7 @@ def _error(message: str) -> int:
     return 1
 
 
-class _Signals:
-    """Signals and the ends of children, as something to poll."""
-
-    def __init__(self) -> None:
-        self.stop = False
-        self.fd, write_end = os.pipe()
-        os.set_blocking(self.fd, False)
-        os.set_blocking(write_end, False)
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._on_stop)
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-
-    def _on_stop(self, _number: int, _frame: Any) -> None:
-        self.stop = True
-
-    def drain(self) -> None:
-        try:
-            while os.read(self.fd, 512):
-                pass
-        except BlockingIOError:
-            pass
-
-    def wait(self, stdin_events: Optional[int], timeout: Optional[float]) -> int:
-        """Wait for a signal, a child's end, or stdin; give stdin's events (0: none). None: do not look at stdin."""
-        poller = select.poll()
-        poller.register(self.fd, select.POLLIN)
-        if stdin_events is not None:
-            poller.register(0, stdin_events | _HANGUP)
-        ready = dict(poller.poll(None if timeout is None else max(0, int(timeout * 1000) + 1)))
-        self.drain()
-        return ready.get(0, 0)
-
-
-def _take(work_dir: str, wait: float, signals: _Signals) -> Optional[lock.Lock]:
+def _take(work_dir: str, wait: float, line: Lifeline) -> Optional[lock.Lock]:
     deadline = time.monotonic() + wait
     told = False
     while True:
@@ -159,30 +123,36 @@ def _take(work_dir: str, wait: float, signals: _Signals) -> Optional[lock.Lock]:
         if not told:
             say("waiting", holder=lock.holder_when_busy(work_dir))
             told = True
-        if signals.wait(0, min(_POLL, left)) & _HANGUP or signals.stop:
+        line.turn(min(_POLL, left))
+        if line.cut:
             raise Stopped
 
 
-def _read_start(signals: _Signals) -> Dict[str, Any]:
-    """Read the one command, a byte at a time: what follows it is for the worker."""
-    line = bytearray()
-    while True:
-        events = signals.wait(select.POLLIN, None)
-        if signals.stop or (events & _HANGUP and not events & select.POLLIN):
-            raise Stopped
-        if not events:
-            continue
-        byte = os.read(0, 1)
-        if not byte:
-            raise Stopped
-        if byte != b"\n":
-            line += byte
-            if len(line) > _START_LIMIT:
-                raise StartError("a start command of more than %d bytes" % _START_LIMIT)
-        elif line.strip():
-            break
+def _make_repo(work_dir: str, held: lock.Lock, line: Lifeline) -> str:
+    """Make the repository, in a thread: git may take its time, and the beat must go on."""
+    made: List[str] = []
+    failed: List[BaseException] = []
+
+    def work() -> None:
+        try:
+            made.append(repo.make_repo(work_dir, [held.fd]))
+        except BaseException as exc:  # noqa: BLE001 - raised below
+            failed.append(exc)
+        line.wake()
+
+    threading.Thread(target=work, daemon=True).start()
+    while not made and not failed:
+        line.turn()
+    if failed:
+        raise failed[0]
+    return made[0]
+
+
+def _read_start(line: Lifeline) -> Dict[str, Any]:
     try:
-        command = protocol.decode_object(bytes(line))
+        command = protocol.decode_object(line.line())
+    except TooLongError:
+        raise StartError("a start command of more than %d bytes" % BUFFER) from None
     except protocol.ProtocolError as exc:
         raise StartError(str(exc)) from exc
     if command.get("cmd") != "start":
@@ -224,12 +194,13 @@ def _environment(command: Dict[str, Any]) -> Dict[str, str]:
 
 
 class _Watch:
-    """One worker's life, seen from the supervisor."""
+    """All that shares the lock, seen from the supervisor: the guardian, the worker, and what that one started."""
 
-    def __init__(self, held: lock.Lock, signals: _Signals) -> None:
+    def __init__(self, held: lock.Lock, line: Lifeline) -> None:
         self._held = held
-        self._signals = signals
+        self._line = line
         self._identity = held.identity()
+        self._supervisor = os.getpid()
         self._guardian = 0
         read_end, write_end = os.pipe()
         # High, like the lock: the worker's side is inherited under its number.
@@ -241,37 +212,47 @@ class _Watch:
         env = _environment(command)
         env["FABBUILD_LOCK_FD"] = str(self._held.fd)
         env["FABBUILD_WATCH_FD"] = str(self._watch_fd)
+        env.pop(protocol.ALIVE_ENV, None)
+        if self._line.beat:
+            env[protocol.ALIVE_ENV] = "%g" % self._line.beat
         _take_in_orphans()
-        self._fork_guardian()
+        if not self._guardian:
+            self.fork_guardian()
+        stdin = self._line.connect()
         try:
             worker = subprocess.Popen(
                 argv,
                 cwd=work_dir,
                 env=env,
+                stdin=stdin,
                 start_new_session=True,
                 pass_fds=(self._held.fd, self._watch_fd),
             )
         except (OSError, ValueError) as exc:
-            self._end_all()
             raise StartError("cannot start %s: %s" % (argv[0], getattr(exc, "strerror", "") or exc)) from exc
-        self._wait(worker.pid)
+        finally:
+            os.close(stdin)
+        with contextlib.suppress(Stopped):
+            self._wait(worker.pid)
         # Not reaped until the others are gone: its pid, which is their session's number, stays its own so long.
-        self._end_all([worker.pid])
+        self.end_all([worker.pid])
         status = worker.wait()
         return status if status >= 0 else 128 - status
 
     def _wait(self, worker: int) -> None:
-        """Return when the worker has ended, or when all are to be ended now."""
+        """Return when the worker has ended, or has had its time to end by itself.
+
+        Raises:
+            Stopped: all are to be ended now.
+        """
         deadline: Optional[float] = None
-        while not self._signals.stop and not self._ended(worker):
-            if deadline is None:
-                if self._signals.wait(0, None) & _HANGUP:
-                    deadline = time.monotonic() + GRACE
-            else:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return
-                self._signals.wait(None, left)
+        while not self._ended(worker):
+            if deadline is None and self._line.cut:
+                deadline = time.monotonic() + GRACE
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            self._line.turn(left)
 
     def _ended(self, worker: int) -> bool:
         """Whether the worker has ended; reaps orphans that were taken in, replaces a guardian that was killed."""
@@ -286,20 +267,20 @@ class _Watch:
                 return True
             os.waitpid(info.si_pid, 0)
             if info.si_pid == self._guardian:
-                self._fork_guardian()
+                self.fork_guardian()
 
-    def _end_all(self, leaders: Sequence[int] = ()) -> None:
-        procs.end_family(self._ours, leaders=leaders)
+    def end_all(self, leaders: Sequence[int] = ()) -> None:
+        """End all but this process; ``leaders`` lead sessions of theirs, and may be dead."""
+        procs.end_family(self._others, leaders=leaders)
 
-    def _ours(self, processes: procs.Table) -> Set[int]:
-        """Give all who share the lock, and all children: orphans that closed it."""
-        own = os.getpid()
+    def _others(self, processes: procs.Table) -> Set[int]:
+        """Give all who share the lock, and the supervisor's children: orphans that closed it."""
         found = lock.holders(self._held.path, processes, self._identity)
-        found |= {proc.pid for proc in processes.values() if proc.ppid == own}
-        return found - {own}
+        found |= {proc.pid for proc in processes.values() if proc.ppid == self._supervisor}
+        return found - {self._supervisor, os.getpid()}
 
-    def _fork_guardian(self) -> None:
-        """Fork the process that ends all when this one was killed; sharing the lock, it is found and ended too."""
+    def fork_guardian(self) -> None:
+        """Fork the process that ends all when this one cannot; sharing the lock, it is found and ended too."""
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
@@ -316,15 +297,34 @@ class _Watch:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         os.setsid()
-        os.close(self._life_fd)
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):  # the connection must be able to end while we live
             os.dup2(null, fd)
+        for name in os.listdir("/proc/self/fd"):
+            # Among them are the ends of pipes by which the worker sees that the supervisor is gone.
+            if int(name) > 2 and int(name) not in (self._watch_fd, self._held.fd):
+                with contextlib.suppress(OSError):
+                    os.close(int(name))
+        if self._supervisor_is_late():
+            self.end_all()
+            if os.getppid() == self._supervisor:
+                os.kill(self._supervisor, signal.SIGKILL)
         own = os.getpid()
-        os.read(self._watch_fd, 1)
         procs.end_family(
             lambda processes: lock.holders(self._held.path, processes, self._identity) - {own},
         )
+
+    def _supervisor_is_late(self) -> bool:
+        """Wait until the supervisor is gone, or has not come round for too long; give whether it is the latter."""
+        poller = select.poll()
+        poller.register(self._watch_fd, select.POLLIN)
+        late = 0
+        # Twice: when the whole machine stood still, it shall have the time to read what came meanwhile.
+        while late < 2:
+            if poller.poll(_GUARD_POLL if self._line.beat else None):
+                return False
+            late = late + 1 if self._line.overdue() else 0
+        return True
 
 
 def _take_in_orphans() -> None:
