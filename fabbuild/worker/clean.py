@@ -38,6 +38,8 @@ def remove(work_dir: str) -> int:
             freed += _open_up(path)
             shutil.rmtree(path, onerror=lambda _function, _path, info: failed.append(info[1]))
     freed += remove_bundles(work_dir)
+    for path in workdir.stale_scratch(work_dir):
+        shutil.rmtree(path, ignore_errors=True)
     if failed:
         raise failed[0]
     # The lock goes last, while it is held: who opened it before sees that it is no longer there, and begins anew.

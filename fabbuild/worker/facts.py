@@ -34,7 +34,7 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
     scanned = toolchain.scan(
         request.get("toolchains") or {}, request.get("prefixes") or {}, request.get("paths") or []
     )
-    memory = _memory()
+    sizes = memory()
     existing = workdir.nearest_existing(work_dir)
     return {
         "hostname": os.uname().nodename,
@@ -42,8 +42,8 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
         "threads": len(os.sched_getaffinity(0)),
         "bogomips": _bogomips(),
         "load_avg": _load(),
-        "mem_mb": memory.get("MemAvailable", memory.get("MemFree", 0)),
-        "mem_total_mb": memory.get("MemTotal", 0),
+        "mem_mb": sizes.get("MemAvailable", sizes.get("MemFree", 0)),
+        "mem_total_mb": sizes.get("MemTotal", 0),
         "disk_mb": _disk(existing),
         "work_dir": work_dir,
         "writable": os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK),
@@ -88,7 +88,8 @@ def _bogomips() -> float:
     return 0.0
 
 
-def _memory() -> Dict[str, int]:
+def memory() -> Dict[str, int]:
+    """Read /proc/meminfo, in MiB; empty where there is none."""
     found = {}
     for line in _lines("/proc/meminfo"):
         match = re.match(r"(\w+):\s+(\d+) kB", line)

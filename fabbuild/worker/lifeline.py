@@ -175,7 +175,10 @@ class Lifeline:
                 self.turn()
 
     def connect(self) -> int:
-        """Make the pipe through which the worker gets the rest, and give its end; stdout is the worker's from now."""
+        """Make the pipe through which the worker gets the rest; give its end.
+
+        Stdout is the worker's from now on: nothing more is said.
+        """
         read_end, self._worker = os.pipe()
         os.set_blocking(self._worker, False)
         self._speaks = False

@@ -5,6 +5,7 @@
     [-D] [--threads N] [--max-boards N]     the worker, on stdin and stdout
     supervise --work-dir DIR --who WHO --from HOST --boss-pid N [--wait SECONDS] [--silence SECONDS]
     facts --json JSON
+    check --json JSON
     kill --work-dir DIR
     clean --work-dir DIR
     --hex ARGUMENTS                         any of these, as hexadecimal JSON: for shells that take text amiss
@@ -21,7 +22,7 @@ import json
 import os
 import signal
 import sys
-from typing import Any, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 from fabbuild.worker import protocol, workdir
 
@@ -65,12 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     supervise.add_argument("--wait", type=float, default=0.0)
     supervise.add_argument("--silence", type=float, default=0.0)
     facts = commands.add_parser("facts", allow_abbrev=False)
-    facts.add_argument("--json", default="{}")
+    check = commands.add_parser("check", allow_abbrev=False)
+    for command in (facts, check):
+        command.add_argument("--json", default="{}")
     kill = commands.add_parser("kill", allow_abbrev=False)
     clean = commands.add_parser("clean", allow_abbrev=False)
-    for command, run in ((supervise, _supervise), (facts, _facts), (kill, _kill), (clean, _clean)):
-        if command is not facts:
-            command.add_argument("--work-dir", default="")
+    for command in (supervise, kill, clean):
+        command.add_argument("--work-dir", default="")
+    runs = (_supervise, _facts, _check, _kill, _clean)
+    for command, run in zip((supervise, facts, check, kill, clean), runs):
         command.set_defaults(run=run)
     return parser
 
@@ -98,12 +102,22 @@ def _supervise(options: argparse.Namespace) -> int:
 def _facts(options: argparse.Namespace) -> int:
     from fabbuild.worker import facts
 
+    return _answer_request("facts", "facts", options.json, facts.gather)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from fabbuild.worker import check
+
+    return _answer_request("check", "checked", options.json, check.check)
+
+
+def _answer_request(command: str, resp: str, text: str, gather: Callable[[Dict[str, Any]], Dict[str, Any]]) -> int:
     try:
-        request = json.loads(options.json)
-    except ValueError as exc:
-        _answer("error", msg="facts: invalid JSON: %s" % exc)
+        request = protocol.decode_object(text.encode("utf-8", "surrogateescape"))
+    except protocol.ProtocolError as exc:
+        _answer("error", msg="%s: %s" % (command, exc))
         return 1
-    _answer("facts", **facts.gather(request))
+    _answer(resp, **gather(request))
     return 0
 
 

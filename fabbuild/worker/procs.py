@@ -14,6 +14,8 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set
 #: Longest time `end_family` waits for processes to be gone after SIGKILL, in seconds.
 PATIENCE = 5.0
 
+_PR_SET_CHILD_SUBREAPER = 36
+
 
 class Proc(NamedTuple):
     """One line of the process table; ``start`` (clock ticks since boot) tells a pid from its later reuse."""
@@ -101,6 +103,16 @@ def family(seeds: Iterable[int], processes: Table, leaders: Set[int], spare: Ite
         if not more:
             return found
         found |= more
+
+
+def take_in_orphans() -> None:
+    """Make this process the parent of descendants whose parents end, where the system can do that."""
+    try:
+        import ctypes  # not every small Python has it
+
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except (ImportError, OSError, AttributeError):
+        pass
 
 
 def end_family(

@@ -47,8 +47,6 @@ _POLL = 0.1
 #: How often the guardian looks whether the supervisor is late, in milliseconds.
 _GUARD_POLL = 1000
 
-_PR_SET_CHILD_SUBREAPER = 36
-
 
 class StartError(Exception):
     """The start command cannot be carried out."""
@@ -215,7 +213,7 @@ class _Watch:
         env.pop(protocol.ALIVE_ENV, None)
         if self._line.beat:
             env[protocol.ALIVE_ENV] = "%g" % self._line.beat
-        _take_in_orphans()
+        procs.take_in_orphans()
         if not self._guardian:
             self.fork_guardian()
         stdin = self._line.connect()
@@ -325,13 +323,3 @@ class _Watch:
                 return False
             late = late + 1 if self._line.overdue() else 0
         return True
-
-
-def _take_in_orphans() -> None:
-    """Become the parent of descendants whose parents end; where the system can't, the lock alone finds them."""
-    try:
-        import ctypes  # not every small Python has it
-
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    except (ImportError, OSError, AttributeError):
-        pass

@@ -141,6 +141,15 @@ def from_path(arch: str, value: str) -> Toolchain:
     Raises:
         ToolchainError: no such file, or it does not work.
     """
+    return _probe(arch, locate(arch, value))
+
+
+def locate(arch: str, value: str) -> str:
+    """Give the absolute path of the compiler that `from_path` would take, without running it.
+
+    Raises:
+        ToolchainError: no such file.
+    """
     text = os.path.expanduser(value.strip())
     if os.path.isdir(text) and not text.endswith("-"):
         raise ToolchainError(
@@ -153,7 +162,7 @@ def from_path(arch: str, value: str) -> Toolchain:
     gcc = os.path.abspath(gcc)
     if not gcc.endswith("gcc") and arch != SANDBOX:
         raise ToolchainError("%s: name the compiler as PREFIXgcc, so that its binutils are found by PREFIX" % value)
-    return _probe(arch, gcc)
+    return gcc
 
 
 def _named(

@@ -16,11 +16,12 @@ class ToolError(Exception):
 
 
 class Ran(NamedTuple):
-    """How a program ended; ``err`` is one line, the last that was not blank."""
+    """How a program ended; ``err`` is one line, the last that was not blank, of ``errors``."""
 
     status: int
     out: str
     err: str
+    errors: str = ""
 
 
 def run_tool(
@@ -53,8 +54,9 @@ def run_tool(
     except subprocess.TimeoutExpired:
         _end(process)
         raise ToolError("%s: no answer in %g s" % (argv[0], timeout)) from None
-    lines = [line for line in err.decode("utf-8", "replace").splitlines() if line.strip()]
-    return Ran(process.returncode, out.decode("utf-8", "replace"), lines[-1].strip() if lines else "")
+    errors = err.decode("utf-8", "replace")
+    lines = [line for line in errors.splitlines() if line.strip()]
+    return Ran(process.returncode, out.decode("utf-8", "replace"), lines[-1].strip() if lines else "", errors)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

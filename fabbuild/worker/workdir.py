@@ -6,6 +6,7 @@
     WORK/repo.git               see `fabbuild.worker.repo`
     WORK/bin/worker-SHA256.pyz  this program
     WORK/slots/NN/              a git worktree a slot
+    WORK/.fabbuild-check.*      see `fabbuild.worker.check`; there for seconds only
 
 WORK is ``~/.cache/fabbuild/<name of the machine>`` unless machines.yaml says otherwise: named by the machine, so
 that a home directory shared over NFS serves many machines.
@@ -13,12 +14,17 @@ that a home directory shared over NFS serves many machines.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from typing import List
 
 LOCK = "lock"
 REPO = "repo.git"
 BIN = "bin"
 SLOTS = "slots"
+
+#: Begins the names of the scratch directories of checks; a pid follows, a dot, and a random number.
+SCRATCH = ".fabbuild-check."
 
 
 def default_work_dir() -> str:
@@ -60,6 +66,17 @@ def nearest_existing(path: str) -> str:
             break
         path = parent
     return path
+
+
+def stale_scratch(folder: str) -> List[str]:
+    """Name the scratch directories in a folder that were left by checks that are no more."""
+    found = []
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            pid = name[len(SCRATCH) :].split(".")[0]
+            if name.startswith(SCRATCH) and pid.isdigit() and not os.path.exists("/proc/" + pid):
+                found.append(os.path.join(folder, name))
+    return found
 
 
 def _home() -> str:

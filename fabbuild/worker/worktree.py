@@ -39,7 +39,7 @@ _INCLUDED = (".h", ".dtsi", ".inc")
 _HASH = re.compile(r"[0-9a-fA-F]{4,64}")
 
 #: The settings of whoever owns the machine must not change what is built, nor run their hooks.
-_GIT_OPTIONS = (
+GIT_OPTIONS = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.autocrlf=false",
@@ -117,7 +117,7 @@ class Repository:
             GitError: it cannot be started, or takes over `GIT_TIMEOUT`.
         """
         argv = ["git"]
-        for option in _GIT_OPTIONS:
+        for option in GIT_OPTIONS:
             argv += ["-c", option]
         if where:
             argv.append("--git-dir=" + self.git_dir)

@@ -187,6 +187,11 @@ def worker_of(one: Supervisor, command: str = "sleep 1000") -> int:
     return wait_until(lambda: [pid for pid, line in children(one.pid).items() if line.endswith(command)])[0]
 
 
+def guardians(one: Supervisor) -> list[int]:
+    """Give the guardian, which looks like the supervisor that it was forked from."""
+    return [pid for pid, line in children(one.pid).items() if "supervise" in line]
+
+
 def old_python(*versions: str) -> str:
     """Find an interpreter of one of these versions, or skip the test."""
     for version in versions:

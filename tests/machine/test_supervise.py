@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.machine.conftest import GENTLE_WORKER, children, free, gone, kill, started, worker_of
+from tests.machine.conftest import GENTLE_WORKER, children, free, gone, guardians, kill, started, worker_of
 from tests.support.census import alive, wait_until
 
 
@@ -230,8 +230,3 @@ def test_a_directory_that_is_cleaned_while_it_waits_is_made_again(supervisor, wo
     assert two.read()["resp"] == "held"
     assert (work / "lock").exists()
     assert supervisor().read()["resp"] == "busy"
-
-
-def guardians(one):
-    """The guardian looks like the supervisor that it was forked from."""
-    return [pid for pid, line in children(one.pid).items() if "supervise" in line]
