@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 #: Longest error line that is quoted, in characters.
 ERROR_WIDTH = 200
+
+# As much of a text is searched for it at its beginning and at its end, and of each line at its front.
+_READ = 1 << 20
+_FRONT = 4096
 
 # What says why a build failed, the strongest first: the compiler's or linker's own words, then make's, then a
 # warning (a board that is built has nothing better).
@@ -72,21 +76,19 @@ def first_error(stderr: str) -> str:
 
     The line is visible and at most `ERROR_WIDTH` characters; empty when there is nothing but blanks.
     """
+    if len(stderr) > 2 * _READ:
+        stderr = f"{stderr[:_READ]}\n{stderr[-_READ:]}"
     for pattern in _TELLING:
-        for line in _lines(stderr):
+        start = 0
+        while match := pattern.search(stderr, start):
+            begin = stderr.rfind("\n", 0, match.start()) + 1
+            end = stderr.find("\n", match.start())
+            end = len(stderr) if end < 0 else end
             # A line may be megabytes; what tells stands at its front.
-            if pattern.search(line, 0, 4096):
-                return cut(visible(line[:4096].strip()), ERROR_WIDTH)
+            if match.start() - begin < _FRONT:
+                return cut(visible(stderr[begin : min(end, begin + _FRONT)].strip()), ERROR_WIDTH)
+            start = end
     return ""
-
-
-def _lines(text: str) -> Iterator[str]:
-    start = 0
-    while start < len(text):
-        end = text.find("\n", start)
-        end = len(text) if end < 0 else end
-        yield text[start:end]
-        start = end + 1
 
 
 def names(items: Sequence[str], limit: int = 8) -> str:
