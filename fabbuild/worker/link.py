@@ -160,12 +160,9 @@ def stop_signals() -> int:
     """Turn the signals that ask for the end into something to poll; give the descriptor."""
     wake, write_end = os.pipe()
     os.set_blocking(write_end, False)
-
-    def note(_number: int, _frame: Any) -> None:
-        with contextlib.suppress(OSError):
-            os.write(write_end, b"!")
-
+    # Not in the handler: that runs in the main thread alone, which sleeps on when another thread took the signal.
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, note)
+        signal.signal(number, lambda _number, _frame: None)
     sys.stdout = sys.stderr
     return wake
