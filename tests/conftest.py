@@ -4,5 +4,6 @@ pytest_plugins = [
     "tests.support.sshd",
     "tests.support.farm",
     "tests.support.cable",
+    "tests.support.scenes",
     "tests.support.uboot",
 ]
