@@ -237,6 +237,9 @@ def last_words(stderr: str, limit: int = 300) -> str:
     marked = [line for line in lines if re.match(r"(fatal|error|remote): *\S|! ?\[", line)]
     # That pushing failed is what the reader knows already.
     marked = [line for line in marked if "failed to push some refs" not in line] or marked
+    if marked and all("Could not read from remote repository" in line for line in marked):
+        # Why is what ssh said just before; what it said earlier may name key files, which are nobody's business.
+        marked = lines[: lines.index(marked[0])][-1:] + marked
     words = list(dict.fromkeys(marked[-3:] or lines[-2:]))
     text = "; ".join(words)
     return text if len(text) <= limit else text[: limit - 1] + "…"
