@@ -1,0 +1,140 @@
+"""What must hold when a round is over: the results, the run's own sums, and that nothing is left anywhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chaoslib.lab import Lab
+from chaoslib.watch import Watch
+
+#: Seconds in which all of ours must be gone after the boss has ended.
+GONE_WITHIN = 60.0
+
+#: What of a result must be the same, byte for byte, whatever happened meanwhile.
+COMPARED = ("done", "err", "sizes")
+
+#: (directory of the commit, board) → the files of `COMPARED`, None for one that is not there.
+Results = dict[tuple[str, str], tuple[bytes | None, ...]]
+
+
+@dataclass
+class Verdict:
+    """What was found wrong, and what was counted."""
+
+    wrong: list[str] = field(default_factory=list)
+    lost: int = 0
+    double: int = 0
+    differing: int = 0
+    left: int = 0
+    gone_after: float = 0.0
+
+
+def read_results(root: Path) -> Results:
+    """Read all results that have a ``done``."""
+
+    def content(path: Path) -> bytes | None:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    return {
+        (done.parent.parent.name, done.parent.name): tuple(content(done.parent / name) for name in COMPARED)
+        for done in root.glob("*/*/done")
+    }
+
+
+def check_results(found: Results, right: Results, verdict: Verdict, *, whole: bool) -> None:
+    """Compare results with those of a run without faults; ``whole``: none may be missing."""
+    for key in sorted(found):
+        if key not in right:
+            verdict.wrong.append(f"a result that nobody asked for: {'/'.join(key)}")
+            verdict.differing += 1
+            continue
+        for name, ours, theirs in zip(COMPARED, found[key], right[key], strict=True):
+            if ours != theirs:
+                verdict.wrong.append(f"{'/'.join(key)}/{name} is {_shown(ours)}, and should be {_shown(theirs)}")
+                verdict.differing += 1
+    missing = sorted(set(right) - set(found)) if whole else []
+    if missing:
+        shown = ", ".join("/".join((key[0][:2], key[1])) for key in missing[:6])
+        verdict.wrong.append(f"{len(missing)} results are missing: {shown}")
+        verdict.lost += len(missing)
+
+
+def check_sums(watch: Watch, asked: int, kills: int, verdict: Verdict) -> None:
+    """Check what the journal says of each run against itself."""
+    wrong = verdict.wrong
+    runs = watch.runs()
+    ended = [run for run in runs if any(event["what"] == "run-end" for event in run)]
+    if len(ended) != 1:
+        wrong.append(f"{len(ended)} runs of {len(runs)} have an end; one must have")
+    if watch.torn > kills:
+        wrong.append(f"{watch.torn} lines of the journal are torn")
+    recorded: set[tuple[str, str]] = set()
+    for number, run in enumerate(runs, 1):
+        results = [event for event in run if event["what"] == "result"]
+        not_built = [event for event in run if event["what"] == "not-built"]
+        times = Counter((event["board"], event["commit"]) for event in results + not_built)
+        for (board, commit), count in times.items():
+            if count > 1:
+                wrong.append(f"run {number}: {board} @ {commit[:10]} ended {count} times")
+                verdict.double += count - 1
+        again = recorded & {(event["board"], event["commit"]) for event in results}
+        if again:
+            wrong.append(f"run {number} built again what was there: {sorted(again)[:3]}")
+            verdict.double += len(again)
+        recorded |= {(event["board"], event["commit"]) for event in results}
+        if run in ended:
+            _check_end(run, number, asked, wrong)
+
+
+def _check_end(run: list[dict[str, Any]], number: int, asked: int, wrong: list[str]) -> None:
+    (start,) = (event["data"] for event in run if event["what"] == "run-start")
+    (end,) = (event["data"] for event in run if event["what"] == "run-end")
+    counts = end["counts"]
+    verdicts = Counter(event["data"]["verdict"] for event in run if event["what"] == "result")
+    verdicts["not_built"] = sum(event["what"] == "not-built" for event in run)
+    told = {name: counts[name] for name in ("built", "warned", "failed", "not_built")}
+    if told != {name: verdicts[name] for name in told}:
+        wrong.append(f"run {number}: its end tells {told}, its events are {dict(verdicts)}")
+    if sum(told.values()) != start["results"]:
+        wrong.append(f"run {number}: {start['results']} were asked for, {told} ended")
+    if start["results"] + counts["skipped"] != asked:
+        wrong.append(f"run {number}: {start['results']} asked for and {counts['skipped']} there make no {asked}")
+
+
+def check_gone(lab: Lab, verdict: Verdict) -> None:
+    """Wait until nothing of ours is left anywhere and no lock is held; say what is left after `GONE_WITHIN`."""
+    began = time.monotonic()
+    while left := _left(lab):
+        if time.monotonic() - began > GONE_WITHIN:
+            verdict.wrong.append(f"left behind: {'; '.join(left)}")
+            verdict.left += len(left)
+            break
+        time.sleep(0.05)
+    verdict.gone_after = time.monotonic() - began
+
+
+def check_kill(lab: Lab, verdict: Verdict) -> None:
+    """See that ``inv kill`` finds nothing to end."""
+    status, said = lab.run("kill")
+    if status or said.count("no workers") != len(lab.machines):
+        verdict.wrong.append(f"`inv kill` ended with {status} and says: {said.strip()}")
+
+
+def _left(lab: Lab) -> list[str]:
+    left = [f"boss: {pid} {words}" for pid, words in lab.bosses().items()]
+    for machine in lab.machines:
+        left += [f"{machine.name}: {pid} {words}" for pid, words in machine.processes().items()]
+        if machine.locked():
+            left.append(f"{machine.name}: its lock is held")
+    return left
+
+
+def _shown(text: bytes | None) -> str:
+    return "not there" if text is None else repr(text[:160].decode(errors="replace"))
