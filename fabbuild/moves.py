@@ -7,12 +7,36 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from fabbuild.model import Job
+from fabbuild.faults import Fault
+from fabbuild.model import SANDBOX, Job
 
-if TYPE_CHECKING:
-    from fabbuild.faults import Fault
+
+@dataclass(frozen=True)
+class Policy:
+    """How patient a run is; durations are seconds."""
+
+    #: What a board may take at one commit; 0: learned, see `fabbuild.deadlines`.
+    timeout: float = 0.0
+    #: A learned timeout is at least this much, and this many times what the board or its like took before.
+    floor: float = 900.0
+    factor: float = 10.0
+    #: How much later than its timeout an order is ended when the worker does not end it.
+    slack: float = 120.0
+    #: A machine that is lost more often than this within the window is set aside.
+    restarts: int = 5
+    window: float = 600.0
+    #: The wait before a lost machine is tried again, doubled with each loss in a row, and its upper limit.
+    backoff: float = 2.0
+    backoff_most: float = 60.0
+    #: How long a machine is set aside.
+    aside: float = 300.0
+    #: How long a board that nobody else can build waits for a machine that was there.
+    patience: float = 600.0
+    #: After so many joins in a row that brought no result a machine is gone for good.
+    fruitless: int = 5
+    #: After so many faults of machines a board at a commit is given up.
+    most_faults: int = 4
 
 
 class Loss(enum.Enum):
@@ -45,6 +69,10 @@ class Joined:
     slots: int
     capacity: float
     share: int = 0
+
+    def can(self, arch: str) -> bool:
+        """Whether it has what a board of this architecture needs; every machine can build for itself."""
+        return arch == SANDBOX or arch in self.archs
 
 
 @dataclass(frozen=True)
@@ -208,7 +236,7 @@ class Slots:
 
 @dataclass(frozen=True)
 class BoardDone:
-    """The machine is through with the board, and nothing of the board is missing; its slot is free."""
+    """The machine holds the board no more, and nothing of it is missing. An order ends so or with `Requeue`."""
 
     machine: str
     board: str

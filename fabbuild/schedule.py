@@ -1,34 +1,63 @@
 """The rules: which board goes where, what is tried again, what is final.
 
-A pure state machine: events in, actions out. It does no I/O, starts no thread and reads no clock, so that it
-can be run with a thousand simulated machines in one thread, and every rule has a test without a mock.
+A pure state machine: events in, actions out (`fabbuild.moves`). It does no I/O, starts no thread and reads no
+clock, so that it can be run with a thousand simulated machines in one thread, and every rule has a test without
+a mock. Who holds what is kept in `fabbuild.pool`, which machines there are in `fabbuild.roster`.
 
-The rules:
+Ends
+ 1. Every board and commit that was asked for ends exactly once: recorded, or not built with a reason.
 
-1. Every board and commit that was asked for ends exactly once: recorded, or not built with a reason.
-2. A machine holds at most as many boards as it has slots. It gets its first ones when it joins and one more
-   each time all wanted commits of one of its boards are in.
-3. A machine gets only boards it has a toolchain for; ``sandbox`` can be built anywhere.
-4. Among machines that could take a board, the one with the most unused capacity goes first.
-5. For a machine, boards that few machines can build go before boards that many can, then the given order.
-6. When a machine is lost, what it had not finished goes back to the front of the pool, and to another machine
-   if there is one. Commits that were recorded stay recorded.
-7. A board that was lost with `MAX_LOSSES` machines is not tried again.
-8. A board that no machine can build any more, once no further machine can join, is not built, and it is said
-   why.
-9. A result that was not asked of that machine is dropped and tells on the machine; one that came twice is
-   dropped and does not.
+Who gets what
+ 2. A machine holds at most as many boards as it has slots. It gets its first ones when it joins and one more
+    each time one of its orders is through.
+ 3. A machine gets only boards it has a toolchain for; ``sandbox`` can be built anywhere. The machine with the
+    most unused capacity goes first. It gets boards that came back before others, then those that few machines
+    can build, then the given order.
+ 4. A board that was lost, met a fault or took too long on a machine goes to another that can build it, if one
+    is in.
+ 5. An order, a board handed to a machine, awaits one answer a commit. It is through when all are there and no
+    result is on hold; what still lacks a result goes back to the front of the pool.
+ 6. A result is taken only for the order it belongs to: the machine holds the board, the attempt is the order's,
+    the commit is awaited. Others are dropped. One for a board that was never given to the machine, or for a
+    commit that does not exist, tells on the machine; one that comes twice or late does not.
 
-In batch mode rule 2 reads: when all machines have joined, the boards are split among them by capacity, one
-list a machine; what comes back from a lost machine is split among the idle ones the same way.
+What goes wrong
+ 7. A machine that dies is suspected of having died of the boards it was building; those it had not begun, or was
+    through with, are not. A machine builds one suspect at a time, so that a board that kills takes no other
+    along; a recorded result clears it. A board that two machines died of ends as not built, and so does one that
+    a machine died of twice when no other is in that could build it.
+ 8. A board that takes longer than its timeout at one commit is ended by the worker, which drops the rest of that
+    order. The first time it is built again, elsewhere if possible. From the second time on, whatever the commit,
+    that is its result, and its other commits go on. When a worker does not end it, the machine is given up; a
+    board that this happens to as its second timeout ends as not built.
+ 9. A failure that looks like the machine's fault makes the machine check itself. Meanwhile it gets no boards and
+    all its results are on hold. The first time, for a board at a commit, the result is not used. It is the
+    board's own when it comes again, from another machine or where no other can build it, and the machine that
+    it comes from is well. A failure without explanation is the board's own if the machine is well. Short memory
+    is never the board's fault while the machine builds others beside it; the machine then gets half the slots.
+    A machine that is not well is given up, and no result on hold is used. A board that met too many faults at a
+    commit ends there as not built.
+
+Coming back
+10. A machine that is lost is tried again, after a wait that doubles, and after a long one when it is lost too
+    often. One that comes back in vain too often, that lied or that refuses is gone for good.
+11. A board that no machine can build waits for those that are coming for the first time, however long, and for
+    one that could build it when it was in, until that has been away for too long. Then it is not built, and it
+    is said why.
+12. In batch mode rule 2 reads: when no machine is coming for the first time any more, the boards are split among
+    the idle ones by capacity, one list a machine; what comes back is split the same way.
+13. When the run is stopped, all that is open ends as not built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from fabbuild.model import SANDBOX, Job
+from fabbuild.deadlines import Deadlines
+from fabbuild.faults import Fault, Kind
+from fabbuild.model import Job
 from fabbuild.moves import (
     Action,
     Assign,
@@ -47,6 +76,7 @@ from fabbuild.moves import (
     Loss,
     Lost,
     NotBuilt,
+    Policy,
     Record,
     Requeue,
     ResultIn,
@@ -56,9 +86,10 @@ from fabbuild.moves import (
     Stopped,
     Tick,
 )
+from fabbuild.pool import Member, Met, OpenBoard, Order, Pool
+from fabbuild.roster import Roster
 
 __all__ = [
-    "MAX_LOSSES",
     "Action",
     "Assign",
     "Away",
@@ -82,98 +113,29 @@ __all__ = [
     "ResultIn",
     "Schedule",
     "SetAside",
-    "Settled",
     "Slots",
     "Started",
     "Stopped",
     "Tick",
 ]
 
-#: How many machines may be lost while they held a board before that board is given up.
-MAX_LOSSES = 3
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How patient a run is; durations are seconds."""
-
-    #: What a board may take at one commit; 0: learned, see below.
-    timeout: float = 0.0
-    #: A learned timeout is at least this much, and this many times what the board or its like took before.
-    floor: float = 900.0
-    factor: float = 10.0
-    #: How much later than its timeout an order is ended when the worker does not end it.
-    slack: float = 120.0
-    #: A machine that is lost more often than this within the window is set aside.
-    restarts: int = 5
-    window: float = 600.0
-    #: The wait before a lost machine is tried again, doubled with each loss in a row, and its upper limit.
-    backoff: float = 2.0
-    backoff_most: float = 60.0
-    #: How long a machine is set aside.
-    aside: float = 300.0
-    #: How long a board that nobody else can build waits for a machine that was there.
-    patience: float = 600.0
-    #: After so many returns in a row that brought no result a machine is gone for good.
-    fruitless: int = 5
-    #: After so many faults of machines a board at a commit is given up.
-    most_faults: int = 4
-
-
-@dataclass(frozen=True)
-class Settled:
-    """No further machine can join (leaves with the old driver)."""
-
-
-# --- state --------------------------------------------------------------------------------------------------
-
-
-@dataclass(eq=False)
-class _Open:
-    """A board that is not finished."""
-
-    job: Job
-    missing: set[int]
-    losses: list[str] = field(default_factory=list)
-    attempt: int = 0
-
-
-@dataclass(eq=False)
-class _Member:
-    """A machine that can be given work."""
-
-    joined: Joined
-    held: dict[str, _Open] = field(default_factory=dict)
-    #: Boards it was ever given: a second result for one of these is a duplicate, not a lie.
-    given: set[str] = field(default_factory=set)
-    #: Batch mode: it has a list and has not said that it is through.
-    in_batch: bool = False
-
-    def can(self, arch: str) -> bool:
-        return arch == SANDBOX or arch in self.joined.archs
-
-    @property
-    def free(self) -> int:
-        return self.joined.slots - len(self.held)
-
-    @property
-    def unused(self) -> float:
-        return self.joined.capacity * self.free / self.joined.slots
+#: How many machines may die while they build a board, and how often it may take too long, before that counts.
+_TWICE = 2
 
 
 class Schedule:
-    """The state of one run: what is open, who holds what. See the module's text for the rules."""
+    """The state of one run. See the module's text for the rules."""
 
     def __init__(
         self,
         jobs: Iterable[Job],
         commits: int,
-        machines: Iterable[str] = (),
+        machines: Iterable[str],
         *,
         batch: bool = False,
-        policy: Policy = Policy(),
+        policy: Policy | None = None,
     ) -> None:
-        """Begin with every job in the pool.
+        """Begin with every job in the pool and every machine coming.
 
         Args:
             jobs: one per board, with the indices of the commits that are wanted.
@@ -182,20 +144,24 @@ class Schedule:
             batch: split the boards beforehand instead of feeding them one by one.
             policy: how patient the run is.
         """
-        del machines, policy
         self._commits = commits
         self._batch = batch
-        self._open: dict[str, _Open] = {}
-        for job in jobs:
+        self._policy = policy or Policy()
+        self._open: dict[str, OpenBoard] = {}
+        for place, job in enumerate(jobs):
             if job.board.target in self._open:
                 raise ValueError(f"board {job.board.target} is asked for twice")
             if job.commits:
-                self._open[job.board.target] = _Open(job, set(job.commits))
-        self._pool: list[_Open] = list(self._open.values())
-        self._members: dict[str, _Member] = {}
-        self._gone: dict[str, str] = {}
-        self._settled = False
-        self.asked = sum(len(entry.missing) for entry in self._pool)
+                self._open[job.board.target] = OpenBoard(job, place, set(job.commits))
+        self._members: dict[str, Member] = {}
+        self._pool = Pool(self._open.values(), self._members)
+        self._roster = Roster(machines, self._policy)
+        self._deadlines = Deadlines(self._policy)
+        #: What each machine was ever given: a late result for one of these is no lie.
+        self._given: dict[str, set[str]] = {}
+        #: The slots of machines that ran out of memory.
+        self._lowered: dict[str, int] = {}
+        self.asked = sum(len(board.missing) for board in self._open.values())
         self.recorded = 0
         self.not_built = 0
 
@@ -207,197 +173,364 @@ class Schedule:
     def holds(self, machine: str) -> tuple[str, ...]:
         """Give the boards a machine holds now."""
         member = self._members.get(machine)
-        return tuple(member.held) if member else ()
+        return tuple(member.orders) if member else ()
 
-    def handle(self, event: Event | Settled, now: float = 0.0) -> list[Action]:
-        """Take one event and say what is to be done because of it, in order."""
-        del now
-        if isinstance(event, Joined):
-            return self._joined(event)
+    def next_due(self) -> float | None:
+        """Give the time from which on a `Tick` does something; None: only another event does."""
+        if self.finished:
+            return None
+        stuck = [due for m in self._members.values() for due, _ in m.dues(self._policy.slack)]
+        hopes = [self._hope(arch) for arch in self._pool.archs()]
+        return min((due for due in (*self._roster.dues(), *stuck, *hopes) if due < math.inf), default=None)
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take one event and say what is to be done because of it, in order.
+
+        Args:
+            event: what happened.
+            now: the time in seconds, on a clock that never goes back.
+        """
         if isinstance(event, ResultIn):
-            return self._result(event)
+            return self._result(event, now)
+        if self.finished:
+            return []
+        if isinstance(event, Joined):
+            return self._joined(event, now)
+        if isinstance(event, Started):
+            return self._started(event, now)
+        if isinstance(event, Checked):
+            return self._checked(event, now)
         if isinstance(event, BatchEnded):
-            return self._batch_ended(event)
+            return self._batch_ended(event, now)
         if isinstance(event, Lost):
-            return self._lost(event)
-        if isinstance(event, Settled):
-            self._settled = True
-            return self._give_out()
-        if isinstance(event, Stopped):
-            return self._stopped(event)
-        return []
+            return self._lost(event, now)
+        if isinstance(event, Tick):
+            return self._tick(now)
+        return self._stopped(event)
 
-    # --- what each event does ---
+    # --- machines come, go and come back (rules 7, 10, 13) ---
 
-    def _joined(self, event: Joined) -> list[Action]:
+    def _joined(self, event: Joined, now: float) -> list[Action]:
         if event.slots < 1 or event.capacity <= 0:
             raise ValueError(f"machine {event.machine} joins with {event.slots} slots, capacity {event.capacity}")
         if event.machine in self._members:
             raise ValueError(f"machine {event.machine} joins twice")
-        self._gone.pop(event.machine, None)
-        self._members[event.machine] = _Member(event)
-        return self._give_out()
+        if not self._roster.joined(event):
+            return [SetAside(event.machine, "it was given up")]
+        slots = min(event.slots, self._lowered.get(event.machine, event.slots))
+        self._members[event.machine] = Member(event, slots)
+        return self._give_out(now)
 
-    def _result(self, event: ResultIn) -> list[Action]:
-        def drop(why: str, *, suspect: bool = False) -> list[Action]:
-            return [Drop(event.machine, event.board, event.upto, why, suspect=suspect)]
+    def _lost(self, event: Lost, now: float) -> list[Action]:
+        member = self._members.get(event.machine)
+        ends = self._suspect(member) if member and event.how is Loss.DIED else {}
+        return self._leave(event.machine, event.reason, event.how, now, ends) + self._give_out(now)
+
+    def _suspect(self, member: Member) -> dict[str, str]:
+        """Note what a machine was building when it died; give those that end with it, with the reason."""
+        ends: dict[str, str] = {}
+        for order in member.orders.values():
+            if order.started and order.waits:
+                killed = order.board.killed
+                killed.append(member.name)
+                alone = not self._pool.others(member, order.board.arch)
+                if len(killed) >= _TWICE and (len(set(killed)) >= _TWICE or alone):
+                    ends[order.board.target] = f"kills workers (on {_names(killed)})"
+        return ends
+
+    def _leave(self, name: str, reason: str, how: Loss, now: float, ends: Mapping[str, str]) -> list[Action]:
+        """Take a machine out, and back what it holds; what is in ``ends`` ends with that reason."""
+        member = self._members.pop(name, None)
+        away = self._roster.lost(name, reason, how, now, worked=member is not None and member.worked)
+        actions: list[Action] = [away] if away else []
+        for order in list(member.orders.values()) if member else ():
+            board = order.board
+            actions += self._discard(name, order, reason)
+            if board.target in ends:
+                actions += self._end(board, ends[board.target])
+            actions += self._close(name, order, reason)
+        return actions
+
+    def _tick(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for member in list(self._members.values()):
+            stuck = [order for due, order in member.dues(self._policy.slack) if due <= now]
+            if stuck:
+                actions += self._stuck(member, [order for order in stuck if order], now)
+        actions += [BringUp(name) for name in self._roster.call(now)]
+        return actions + self._give_out(now)
+
+    def _stopped(self, event: Stopped) -> list[Action]:
+        actions: list[Action] = []
+        for member in self._members.values():
+            for order in member.orders.values():
+                actions += self._discard(member.name, order, event.reason)
+            member.orders.clear()
+        self._pool.clear()
+        for board in self._open.values():
+            actions += self._end(board, event.reason)
+        self._open.clear()
+        return actions
+
+    # --- boards that are built (rules 5, 6, 8) ---
+
+    def _started(self, event: Started, now: float) -> list[Action]:
+        order = self._order(event)
+        if order and not order.started:
+            order.started, order.sign = True, now
+            self._members[event.machine].sign = now
+        return []
+
+    def _order(self, event: Started | ResultIn) -> Order | None:
+        """Give the order that the machine speaks of, if it has it."""
+        member = self._members.get(event.machine)
+        order = member.orders.get(event.board) if member else None
+        return order if order and event.attempt in (0, order.attempt) else None
+
+    def _result(self, event: ResultIn, now: float) -> list[Action]:
+        order = self._order(event)
+        if order is None or event.upto not in order.waits:
+            return [self._drop(event)]
+        member = self._members[event.machine]
+        if event.fault is None and order.started:
+            self._deadlines.took(order.board.job.board, now - order.sign)
+        order.started, order.sign, member.sign = True, now, now
+        order.waits.discard(event.upto)
+        suspect = bool(order.board.killed)
+        actions = self._judge(member, order, event.upto, event.fault)
+        cleared = suspect and not order.board.killed
+        actions += self._close_if_through(member, order)
+        # A slot that is free, or a suspect that is cleared, is all that lets another board in.
+        return actions + self._give_out(now) if order.through or cleared else actions
+
+    def _drop(self, event: ResultIn) -> Drop:
+        def drop(why: str, *, suspect: bool = False) -> Drop:
+            return Drop(event.machine, event.board, event.upto, why, suspect=suspect)
 
         member = self._members.get(event.machine)
         if member is None:
             return drop("it came after its machine was given up")
-        if event.board not in member.given or not 0 <= event.upto < self._commits:
+        if event.board not in self._given.get(event.machine, ()) or not 0 <= event.upto < self._commits:
             return drop("nobody asked this machine for it", suspect=True)
-        entry = member.held.get(event.board)
-        if entry is None or event.upto not in entry.missing:
-            return drop("it is there already")
-        entry.missing.discard(event.upto)
-        self.recorded += 1
-        actions: list[Action] = [Record(event.machine, event.board, event.upto, entry.attempt)]
-        if not entry.missing:
-            del member.held[event.board]
-            del self._open[event.board]
-            actions.append(BoardDone(event.machine, event.board))
-            actions += self._give_out()
-        return actions
+        board = self._open.get(event.board)
+        order = member.orders.get(event.board)
+        if board and event.upto in board.missing and not (order and event.upto in order.held):
+            return drop("it belongs to an attempt that was given up")
+        return drop("it is there already")
 
-    def _batch_ended(self, event: BatchEnded) -> list[Action]:
+    def _stuck(self, member: Member, orders: Sequence[Order], now: float) -> list[Action]:
+        """Give up a machine whose worker does not end these orders: each is a timeout (rule 8)."""
+        why = f"its build of {orders[0].board.target} does not end" if orders else "it does not end its batch"
+        actions: list[Action] = [SetAside(member.name, why)]
+        ends: dict[str, str] = {}
+        for order in orders:
+            board = order.board
+            board.timeouts.append(member.name)
+            actions += self._fault(member, order, min(order.waits), Fault(Kind.TIMEOUT, "its build does not end"))
+            if len(board.timeouts) >= _TWICE:
+                ends[board.target] = f"timed out (on {_names(board.timeouts)})"
+        return actions + self._leave(member.name, why, Loss.FAILED, now, ends)
+
+    def _batch_ended(self, event: BatchEnded, now: float) -> list[Action]:
         member = self._members.get(event.machine)
-        if member is None:
+        if member is None or not member.in_batch:
             return []
         member.in_batch = False
-        actions = self._take_back(member, "its worker ended the batch without all results")
-        return actions + self._give_out()
-
-    def _lost(self, event: Lost) -> list[Action]:
-        member = self._members.pop(event.machine, None)
-        self._gone[event.machine] = event.reason
-        actions = self._take_back(member, event.reason) if member else []
-        return actions + self._give_out()
-
-    def _stopped(self, event: Stopped) -> list[Action]:
-        self._pool.clear()
-        for member in self._members.values():
-            member.held.clear()
-        return self._end(list(self._open.values()), event.reason)
-
-    # --- the pool ---
-
-    def _take_back(self, member: _Member, why: str) -> list[Action]:
-        """Put what a machine had not finished back to the front of the pool, or end it by rule 7."""
         actions: list[Action] = []
-        back: list[_Open] = []
-        for board, entry in member.held.items():
-            entry.losses.append(member.joined.machine)
-            if len(entry.losses) >= MAX_LOSSES:
-                machines = ", ".join(entry.losses)
-                reason = f"lost with its machine {MAX_LOSSES} times (on {machines}): {why}"
-                actions += self._end([entry], reason)
-            else:
-                actions.append(Requeue(member.joined.machine, board, why))
-                back.append(entry)
-        member.held.clear()
-        self._pool[:0] = back
+        for order in list(member.orders.values()):
+            for upto in sorted(order.waits):
+                order.why = "its worker ended the batch without all results"
+                actions += self._note(member, order.board, upto, Fault(Kind.WORKER, order.why))
+            order.waits.clear()
+            actions += self._close_if_through(member, order)
+        return actions + self._give_out(now)
+
+    def _close_if_through(self, member: Member, order: Order) -> list[Action]:
+        return self._close(member.name, order, order.why) if order.through else []
+
+    def _close(self, name: str, order: Order, why: str) -> list[Action]:
+        """End an order: what is missing goes back, or the board is finished."""
+        board = order.board
+        if name in self._members:
+            del self._members[name].orders[board.target]
+        if not board.missing:
+            del self._open[board.target]
+            return [BoardDone(name, board.target)]
+        board.avoid.add(name)
+        self._pool.put_back(board)
+        return [Requeue(name, board.target, why)]
+
+    # --- what becomes of a result (rules 8, 9) ---
+
+    def _judge(self, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
+        if fault is None:
+            return self._keep(member, order, upto, fault)
+        order.why = fault.words
+        if fault.kind is Kind.TIMEOUT:
+            order.waits.clear()  # its worker drops the rest of the order
+            order.board.timeouts.append(member.name)
+            if len(order.board.timeouts) < _TWICE:
+                return self._fault(member, order, upto, fault)
+            return self._keep(member, order, upto, fault)
+        check = self._check(member, fault)
+        if fault.likely and self._is_machines(member, order, upto, fault):
+            return self._fault(member, order, upto, fault) + check
+        return self._keep(member, order, upto, fault) + check
+
+    def _is_machines(self, member: Member, order: Order, upto: int, fault: Fault) -> bool:
+        """Whether a likely fault is not the board's, whatever the machine's check says."""
+        if fault.kind is Kind.MEMORY and order.crowded:
+            return True
+        before = order.board.faults(upto)
+        return not before or (member.name in before and self._pool.others(member, order.board.arch, before))
+
+    def _check(self, member: Member, fault: Fault) -> list[Action]:
+        """Let the machine check itself, unless it is at it."""
+        if member.checking:
+            return []
+        member.checking = True
+        actions: list[Action] = [Check(member.name, frozenset(o.board.arch for o in member.orders.values()))]
+        if fault.kind is Kind.MEMORY and member.slots > 1 and not self._batch:
+            member.slots //= 2
+            self._lowered[member.name] = member.slots
+            actions.append(Slots(member.name, member.slots, fault.words))
         return actions
 
-    def _give_out(self) -> list[Action]:
-        actions = self._split() if self._batch else self._feed()
-        if self._settled:
-            stranded = [e for e in self._pool if not any(m.can(e.job.board.arch) for m in self._members.values())]
-            for entry in stranded:
-                self._pool.remove(entry)
-                actions += self._end([entry], self._why_nobody(entry.job.board.arch))
+    def _keep(self, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
+        if member.checking:
+            order.held[upto] = fault
+            return [Hold(member.name, order.board.target, upto)]
+        return [self._record(member, order, upto)]
+
+    def _record(self, member: Member, order: Order, upto: int) -> Record:
+        board = order.board
+        board.missing.discard(upto)
+        board.killed.clear()
+        self._roster.brought(member.name)
+        self.recorded += 1
+        return Record(member.name, board.target, upto, order.attempt, board.after(upto))
+
+    def _fault(self, member: Member, order: Order, upto: int, fault: Fault) -> list[Action]:
+        """Say that a result was the machine's fault; it stays missing, unless there were too many."""
+        ended = self._note(member, order.board, upto, fault)
+        return [Faulted(member.name, order.board.target, upto, fault), *ended]
+
+    def _note(self, member: Member, board: OpenBoard, upto: int, fault: Fault) -> list[Action]:
+        met = board.met.setdefault(upto, [])
+        met.append(Met(member.name, fault))
+        if len(met) < self._policy.most_faults:
+            return []
+        board.missing.discard(upto)
+        self.not_built += 1
+        return [NotBuilt(board.target, upto, f"machine faults: {'; '.join(board.after(upto))}")]
+
+    def _checked(self, event: Checked, now: float) -> list[Action]:
+        member = self._members.get(event.machine)
+        if member is None or not member.checking:
+            return []
+        member.checking = False
+        actions: list[Action] = []
+        if event.well:
+            for order in list(member.orders.values()):
+                actions += [self._record(member, order, upto) for upto in order.held]
+                order.held.clear()
+                actions += self._close_if_through(member, order)
+        else:
+            why = event.words or "its check says that it is not well"
+            actions.append(SetAside(member.name, why))
+            for order in member.orders.values():
+                actions += self._discard(member.name, order, why)
+                for upto, fault in order.held.items():
+                    actions += self._fault(member, order, upto, fault) if fault else []
+                order.held.clear()
+            actions += self._leave(member.name, why, Loss.FAILED, now, {})
+        return actions + self._give_out(now)
+
+    def _discard(self, name: str, order: Order, why: str) -> list[Discard]:
+        return [Discard(name, order.board.target, upto, why) for upto in order.held]
+
+    # --- giving out (rules 2 to 4, 11, 12) ---
+
+    def _give_out(self, now: float) -> list[Action]:
+        if not self._pool:
+            return []
+        actions = self._split(now) if self._batch else self._feed(now)
+        for arch in self._pool.archs():
+            if self._hope(arch) <= now:
+                for board in self._pool.remove(arch):
+                    actions += self._end(board, self._why_nobody(arch))
+                    del self._open[board.target]
         return actions
 
-    def _feed(self) -> list[Action]:
-        """Hand out boards one by one while a machine with a free slot can take one (rules 2 to 6)."""
+    def _hope(self, arch: str) -> float:
+        """Give the time until which the boards of an architecture that are in the pool wait there."""
+        able = any(member.can(arch) for member in self._members.values())
+        return math.inf if able else self._roster.hope(arch)
+
+    def _feed(self, now: float) -> list[Action]:
+        """Hand out boards one by one while a machine with a free slot can take one."""
         actions: list[Action] = []
-        rarity = {arch: sum(m.can(arch) for m in self._members.values()) for arch in self._archs()}
-        while True:
-            ready = sorted((m for m in self._members.values() if m.free > 0), key=lambda m: -m.unused)
-            for member in ready:
-                entry = self._choose(member, rarity)
-                if entry is not None:
-                    actions.append(self._hand(member, [entry]))
+        rarity: dict[str, int] = {}
+        while self._pool:
+            ready = [m for m in self._members.values() if m.free > 0 and not m.checking]
+            if ready and not rarity:
+                rarity = self._pool.rarity(self._members.values())
+            for member in sorted(ready, key=lambda m: -m.unused):
+                board = self._pool.take(member, rarity)
+                if board is not None:
+                    actions.append(self._hand(member, [board], now))
                     break
             else:
-                return actions
+                break
+        return actions
 
-    def _choose(self, member: _Member, rarity: dict[str, int]) -> _Open | None:
-        best: _Open | None = None
-        for entry in self._pool:
-            arch = entry.job.board.arch
-            if not member.can(arch) or self._better_elsewhere(member, entry):
-                continue
-            if entry.losses:
-                return entry  # it has waited longest
-            if best is None or rarity[arch] < rarity[best.job.board.arch]:
-                best = entry
-        return best
+    def _split(self, now: float) -> list[Action]:
+        """Split the pool among the idle machines by capacity."""
+        idle = [m for m in self._members.values() if not m.in_batch and not m.checking]
+        if self._roster.first or not idle:
+            return []
+        shares = self._pool.deal(idle)
+        return [self._hand(member, share, now) for member, share in shares if share]
 
-    def _better_elsewhere(self, member: _Member, entry: _Open) -> bool:
-        """Whether the board was lost on this machine, and another one could take it."""
-        if member.joined.machine not in entry.losses:
-            return False
-        return any(
-            other.joined.machine not in entry.losses and other.can(entry.job.board.arch)
-            for other in self._members.values()
+    def _hand(self, member: Member, boards: Sequence[OpenBoard], now: float) -> Assign:
+        member.worked, member.in_batch, member.sign = True, self._batch, now
+        crowded = (member.joined.slots if self._batch else member.slots) > 1
+        orders = []
+        for board in boards:
+            board.attempt += 1
+            timeout = self._deadlines.timeout(board.job.board)
+            order = Order(board, set(board.missing), board.attempt, timeout, sign=now, crowded=crowded)
+            member.orders[board.target] = order
+            self._given.setdefault(member.name, set()).add(board.target)
+            orders.append(order)
+        return Assign(
+            member.name,
+            tuple(replace(board.job, commits=tuple(sorted(board.missing))) for board in boards),
+            max(order.attempt for order in orders),
+            max(order.timeout for order in orders),
+            member.joined.share if member.name in self._lowered else 0,
         )
 
-    def _split(self) -> list[Action]:
-        """Split the pool among the idle machines by capacity."""
-        if not self._settled:
-            return []
-        idle = [m for m in self._members.values() if not m.in_batch]
-        shares: dict[str, list[_Open]] = {m.joined.machine: [] for m in idle}
-        rest: list[_Open] = []
-        # Boards that few can build are dealt first, so that the others can level the load.
-        order = sorted(self._pool, key=lambda e: sum(m.can(e.job.board.arch) for m in idle))
-        for entry in order:
-            able = [m for m in idle if m.can(entry.job.board.arch) and not self._better_elsewhere(m, entry)]
-            if not able:
-                rest.append(entry)
-                continue
-            least = min(able, key=lambda m: (len(shares[m.joined.machine]) + 1) / max(m.joined.capacity, 1e-9))
-            shares[least.joined.machine].append(entry)
-        place = {id(entry): index for index, entry in enumerate(self._pool)}
-        self._pool = sorted(rest, key=lambda e: place[id(e)])
-        actions: list[Action] = []
-        for member in idle:
-            share = shares[member.joined.machine]
-            if share:
-                share.sort(key=lambda e: place[id(e)])
-                member.in_batch = True
-                actions.append(self._hand(member, share))
-        return actions
+    # --- what ends without a result ---
 
-    def _hand(self, member: _Member, entries: Sequence[_Open]) -> Assign:
-        for entry in entries:
-            entry.attempt += 1
-            if entry in self._pool:
-                self._pool.remove(entry)
-            member.held[entry.job.board.target] = entry
-            member.given.add(entry.job.board.target)
-        jobs = tuple(replace(entry.job, commits=tuple(sorted(entry.missing))) for entry in entries)
-        return Assign(member.joined.machine, jobs, max(entry.attempt for entry in entries), 0.0)
-
-    def _end(self, entries: Iterable[_Open], reason: str) -> list[Action]:
-        actions: list[Action] = []
-        for entry in entries:
-            target = entry.job.board.target
-            actions += [NotBuilt(target, upto, reason) for upto in sorted(entry.missing)]
-            self.not_built += len(entry.missing)
-            del self._open[target]
-        return actions
-
-    def _archs(self) -> set[str]:
-        return {entry.job.board.arch for entry in self._pool}
+    def _end(self, board: OpenBoard, reason: str) -> list[Action]:
+        """End what a board lacks; the caller takes it out of what is open."""
+        missing = sorted(board.missing)
+        board.missing.clear()
+        self.not_built += len(missing)
+        return [NotBuilt(board.target, upto, reason) for upto in missing]
 
     def _why_nobody(self, arch: str) -> str:
         if not arch:
             return "its defconfig cannot be evaluated, so it has no architecture"
-        gone = "; ".join(f"{name}: {text}" for name, text in self._gone.items())
-        if not gone:
+        out = "; ".join(f"{name}: {reason}" for name, reason in self._roster.out().items())
+        if not out:
             return f"no machine has a toolchain for {arch}"
         if not self._members:
-            return f"no machine left: {gone}"
-        return f"no machine has a toolchain for {arch} (not in use: {gone})"
+            return f"no machine left: {out}"
+        return f"no machine has a toolchain for {arch} (not in use: {out})"
+
+
+def _names(machines: Iterable[str]) -> str:
+    """Name each machine once, in order."""
+    return ", ".join(dict.fromkeys(machines))

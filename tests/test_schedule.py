@@ -1,31 +1,46 @@
-"""The rules, run without a machine, a thread or a clock."""
+"""The rules, run without a machine, a thread or a clock: one example after the other."""
 
+import time
 from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from fabbuild.faults import Fault, Kind
 from fabbuild.model import Board, Job
 from fabbuild.schedule import (
-    MAX_LOSSES,
     Assign,
+    Away,
     BatchEnded,
     BoardDone,
+    BringUp,
+    Check,
+    Checked,
+    Discard,
     Drop,
+    Faulted,
+    Hold,
     Joined,
+    Loss,
     Lost,
     NotBuilt,
+    Policy,
     Record,
     Requeue,
     ResultIn,
     Schedule,
-    Settled,
+    SetAside,
+    Slots,
+    Started,
     Stopped,
+    Tick,
 )
 
-ARCHS = ("arm", "riscv64", "sandbox")
+DISK = Fault(Kind.DISK, "no space left on device")
+MEMORY = Fault(Kind.MEMORY, "out of memory")
+TIMEOUT = Fault(Kind.TIMEOUT, "it took more than 900 s")
+UNEXPLAINED = Fault(Kind.UNEXPLAINED, "no reason is given")
 
 
 def job(name, arch="arm", commits=(0,)):
@@ -36,8 +51,8 @@ def jobs(*names, arch="arm", commits=(0,)):
     return [job(name, arch, commits) for name in names]
 
 
-def joined(name, *, archs=("arm",), slots=1, capacity=1.0):
-    return Joined(name, frozenset(archs), slots, capacity)
+def joined(name, *, archs=("arm",), slots=1, capacity=1.0, share=0):
+    return Joined(name, frozenset(archs), slots, capacity, share)
 
 
 def assigned(actions):
@@ -48,322 +63,840 @@ def of(kind, actions):
     return [a for a in actions if isinstance(a, kind)]
 
 
+class Run:
+    """A schedule with its machines, and a clock that stands unless it is told otherwise."""
+
+    def __init__(self, wanted, *machines, batch=False, **policy):
+        commits = max((upto for j in wanted for upto in j.commits), default=0) + 1
+        self.schedule = Schedule(wanted, commits, machines, batch=batch, policy=Policy(**policy))
+        self.now = 0.0
+
+    def __call__(self, event):
+        return self.schedule.handle(event, self.now)
+
+    def join(self, *names, **how):
+        return [action for name in names for action in self(joined(name, **how))]
+
+    def start(self, machine, *boards):
+        for board in boards:
+            assert self(Started(machine, board)) == []
+
+    def result(self, machine, board, upto=0, fault=None, attempt=0):
+        return self(ResultIn(machine, board, upto, attempt, fault))
+
+    def lose(self, machine, reason="cut", how=Loss.DIED):
+        return self(Lost(machine, reason, how))
+
+    def at(self, seconds):
+        """Tick at this time."""
+        self.now = seconds
+        return self(Tick())
+
+    def back(self, *names, **how):
+        """Let time pass until the machines are called, and let them join again."""
+        called, actions = set(), []
+        while not called.issuperset(names):
+            called |= {a.machine for a in of(BringUp, self.at(self.schedule.next_due()))}
+        for name in names:
+            actions += self.join(name, **how)
+        return actions
+
+
+# --- who gets what (rules 2 to 4) ---
+
+
 def test_a_machine_gets_as_many_boards_as_it_has_slots():
-    schedule = Schedule(jobs("a", "b", "c"), 1)
-    assert assigned(schedule.handle(joined("m", slots=2))) == [("m", "a"), ("m", "b")]
+    run = Run(jobs("a", "b", "c"), "m")
+    assert assigned(run.join("m", slots=2)) == [("m", "a"), ("m", "b")]
+    assert run.schedule.holds("m") == ("a", "b")
 
 
 def test_the_next_board_comes_when_all_commits_of_one_are_in():
-    schedule = Schedule(jobs("a", "b", commits=(0, 1)), 2)
-    schedule.handle(joined("m"))
-    assert assigned(schedule.handle(ResultIn("m", "a", 0))) == []
-    actions = schedule.handle(ResultIn("m", "a", 1))
+    run = Run(jobs("a", "b", commits=(0, 1)), "m")
+    run.join("m")
+    assert assigned(run.result("m", "a", 0)) == []
+    actions = run.result("m", "a", 1)
     assert of(BoardDone, actions) == [BoardDone("m", "a")]
     assert assigned(actions) == [("m", "b")]
 
 
 def test_only_boards_with_a_toolchain_go_to_a_machine_and_sandbox_anywhere():
-    schedule = Schedule([job("a"), job("r", "riscv64"), job("s", "sandbox")], 1)
-    assert assigned(schedule.handle(joined("m", archs=("riscv64",), slots=9))) == [("m", "r"), ("m", "s")]
-
-
-def test_a_board_no_machine_can_build_ends_with_its_reason_once_no_machine_can_join():
-    schedule = Schedule([job("a"), job("r", "riscv64", (0, 1))], 2)
-    schedule.handle(joined("m"))
-    assert not schedule.finished
-    ended = of(NotBuilt, schedule.handle(Settled()))
-    assert [(n.board, n.upto) for n in ended] == [("r", 0), ("r", 1)]
-    assert ended[0].reason == "no machine has a toolchain for riscv64"
+    run = Run([job("a"), job("r", "riscv64"), job("s", "sandbox")], "m", "other")
+    assert assigned(run.join("m", archs=("riscv64",), slots=9)) == [("m", "r"), ("m", "s")]
 
 
 def test_the_machine_with_most_unused_capacity_goes_first():
     for names in (("weak", "strong"), ("strong", "weak")):
-        schedule = Schedule(jobs("a"), 1)
-        schedule.handle(joined("first"))
+        run = Run(jobs("a"), "first", "weak", "strong")
+        run.join("first")
         for name in names:
-            schedule.handle(joined(name, capacity=100.0 if name == "strong" else 10.0))
-        assert assigned(schedule.handle(Lost("first", "gone"))) == [("strong", "a")]
+            run.join(name, capacity=100.0 if name == "strong" else 10.0)
+        assert assigned(run.lose("first")) == [("strong", "a")]
 
 
 def test_capacity_that_is_in_use_does_not_count():
-    schedule = Schedule(jobs("a", "b", "c"), 1)
-    schedule.handle(joined("first"))
-    schedule.handle(joined("big", slots=4, capacity=100.0))  # two of its slots are taken: half of it is unused
-    schedule.handle(joined("small", capacity=60.0))
-    assert assigned(schedule.handle(Lost("first", "gone"))) == [("small", "a")]
+    run = Run(jobs("a", "b", "c"), "first", "big", "small")
+    run.join("first")
+    run.join("big", slots=4, capacity=100.0)  # two of its slots are taken: half of it is unused
+    run.join("small", capacity=60.0)
+    assert assigned(run.lose("first")) == [("small", "a")]
 
 
 def test_boards_that_few_machines_can_build_go_first():
-    schedule = Schedule([job("a"), job("b"), job("r", "riscv64")], 1)
-    schedule.handle(joined("m1", archs=("arm",)))
-    actions = schedule.handle(joined("m2", archs=("arm", "riscv64")))
-    assert assigned(actions) == [("m2", "r")]
+    run = Run([job("a"), job("b"), job("r", "riscv64")], "m1", "m2")
+    run.join("m1")
+    assert assigned(run.join("m2", archs=("arm", "riscv64"))) == [("m2", "r")]
+
+
+def test_among_equals_the_given_order_counts():
+    run = Run([job("r1", "riscv64"), job("a1"), job("r2", "riscv64"), job("a2")], "m")
+    actions = run.join("m", archs=("arm", "riscv64"), slots=4)
+    assert [board for _, board in assigned(actions)] == ["r1", "a1", "r2", "a2"]
 
 
 def test_a_lost_machines_boards_go_to_another_and_recorded_commits_stay():
-    schedule = Schedule(jobs("a", commits=(0, 1, 2)), 3)
-    schedule.handle(joined("m1"))
-    schedule.handle(ResultIn("m1", "a", 0))
-    assert of(Requeue, schedule.handle(Lost("m1", "killed"))) == [Requeue("m1", "a", "killed")]
-    (again,) = of(Assign, schedule.handle(joined("m2")))
+    run = Run(jobs("a", commits=(0, 1, 2)), "m1", "m2")
+    run.join("m1")
+    run.result("m1", "a", 0)
+    assert of(Requeue, run.lose("m1", "killed")) == [Requeue("m1", "a", "killed")]
+    (again,) = of(Assign, run.join("m2"))
     assert (again.machine, again.jobs[0].commits, again.attempt) == ("m2", (1, 2), 2)
 
 
 def test_a_board_lost_on_a_machine_waits_for_another_that_can_take_it():
-    schedule = Schedule(jobs("a", "b", "c"), 1)
-    schedule.handle(joined("m1"))
-    schedule.handle(joined("m2"))
-    schedule.handle(Lost("m1", "cut"))
-    assert assigned(schedule.handle(joined("m1"))) == [("m1", "c")]  # a was lost on m1, and m2 lives
-    assert assigned(schedule.handle(ResultIn("m2", "b", 0))) == [("m2", "a")]
+    run = Run(jobs("a", "b", "c"), "m1", "m2")
+    run.join("m1", "m2")
+    run.lose("m1")
+    assert assigned(run.back("m1")) == [("m1", "c")]  # a was lost on m1, and m2 lives
+    assert assigned(run.result("m2", "b")) == [("m2", "a")]
 
 
 def test_a_board_lost_on_the_only_machine_goes_there_again():
-    schedule = Schedule(jobs("a"), 1)
-    schedule.handle(joined("m1"))
-    schedule.handle(Lost("m1", "cut"))
-    assert assigned(schedule.handle(joined("m1"))) == [("m1", "a")]
+    run = Run(jobs("a"), "m1")
+    run.join("m1")
+    run.lose("m1")
+    assert assigned(run.back("m1")) == [("m1", "a")]
 
 
-def test_a_board_lost_too_often_is_not_tried_again():
-    schedule = Schedule(jobs("a"), 1)
-    for count in range(MAX_LOSSES):
-        schedule.handle(joined(f"m{count}"))
-        actions = schedule.handle(Lost(f"m{count}", "died"))
-    (ended,) = of(NotBuilt, actions)
-    assert ended.reason == "lost with its machine 3 times (on m0, m1, m2): died"
-    assert schedule.finished
+def test_what_came_back_goes_before_what_nobody_had():
+    run = Run([job("a"), job("b"), job("r", "riscv64")], "m1", "m2")
+    run.join("m1")
+    run.lose("m1")
+    assert assigned(run.join("m2", archs=("arm", "riscv64"))) == [("m2", "a")]
 
 
-def test_when_no_machine_is_left_every_open_board_ends_with_the_reason():
-    schedule = Schedule(jobs("a", "b", commits=(0, 1)), 2)
-    schedule.handle(joined("m"))
-    schedule.handle(Settled())
-    schedule.handle(ResultIn("m", "a", 0))
-    ended = of(NotBuilt, schedule.handle(Lost("m", "power cut")))
-    assert {(n.board, n.upto) for n in ended} == {("a", 1), ("b", 0), ("b", 1)}
-    assert {n.reason for n in ended} == {"no machine left: m: power cut"}
+def test_the_same_board_twice_is_refused():
+    with pytest.raises(ValueError, match="twice"):
+        Schedule(jobs("a", "a"), 1, ["m"])
+
+
+def test_a_machine_that_is_in_cannot_join():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    with pytest.raises(ValueError, match="twice"):
+        run.join("m")
+
+
+def test_nothing_asked_for_is_finished_at_once():
+    run = Run([], "m")
+    assert run.schedule.finished
+    assert run.join("m") == []
+    assert run.schedule.next_due() is None
+
+
+# --- orders and results (rules 5 and 6) ---
 
 
 def test_a_result_nobody_asked_for_is_suspect():
-    schedule = Schedule(jobs("a", "b"), 1)
-    schedule.handle(joined("m1"))
-    schedule.handle(joined("m2"))
-    for event in (
-        ResultIn("m2", "a", 0),
-        ResultIn("m1", "../x", 0),
-        ResultIn("m1", "a", 7),
-        ResultIn("m1", "a", -1),
-    ):
-        (drop,) = schedule.handle(event)
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1", "m2")
+    for machine, board, upto in (("m2", "a", 0), ("m1", "../x", 0), ("m1", "a", 7), ("m1", "a", -1)):
+        (drop,) = run.result(machine, board, upto)
         assert isinstance(drop, Drop)
         assert drop.suspect
 
 
 def test_a_result_that_comes_twice_counts_once():
-    schedule = Schedule(jobs("a", commits=(0, 1)), 2)
-    schedule.handle(joined("m"))
-    assert of(Record, schedule.handle(ResultIn("m", "a", 0)))
-    (drop,) = schedule.handle(ResultIn("m", "a", 0))
-    assert isinstance(drop, Drop)
-    assert not drop.suspect
-    assert schedule.recorded == 1
+    run = Run(jobs("a", commits=(0, 1)), "m")
+    run.join("m")
+    assert of(Record, run.result("m", "a", 0))
+    assert run.result("m", "a", 0) == [Drop("m", "a", 0, "it is there already")]
+    assert run.schedule.recorded == 1
 
 
 def test_a_commit_that_was_not_wanted_is_dropped_without_suspicion():
     """A worker without the extension builds all commits of a board, also those that are there already."""
-    schedule = Schedule(jobs("a", commits=(1,)), 2)
-    schedule.handle(joined("m"))
-    (drop,) = schedule.handle(ResultIn("m", "a", 0))
-    assert isinstance(drop, Drop)
-    assert not drop.suspect
+    run = Run(jobs("a", commits=(1,)), "m")
+    run.join("m")
+    assert run.result("m", "a", 0) == [Drop("m", "a", 0, "it is there already")]
 
 
 def test_a_late_result_of_a_lost_machine_is_dropped():
-    schedule = Schedule(jobs("a"), 1)
-    schedule.handle(joined("m1"))
-    schedule.handle(Lost("m1", "frozen"))
-    schedule.handle(joined("m2"))
-    (drop,) = schedule.handle(ResultIn("m1", "a", 0))
-    assert isinstance(drop, Drop)
-    assert of(Record, schedule.handle(ResultIn("m2", "a", 0)))
+    run = Run(jobs("a"), "m1", "m2")
+    run.join("m1")
+    run.lose("m1")
+    run.join("m2")
+    assert run.result("m1", "a") == [Drop("m1", "a", 0, "it came after its machine was given up")]
+    assert of(Record, run.result("m2", "a"))
+
+
+def test_a_late_result_from_before_a_machine_came_back_is_dropped_without_suspicion():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    run.lose("m")
+    run.back("m")
+    assert run.result("m", "a", attempt=1) == [Drop("m", "a", 0, "it belongs to an attempt that was given up")]
+    assert of(Record, run.result("m", "a", attempt=2))
+
+
+def test_a_late_result_for_a_board_that_went_elsewhere_is_no_lie_after_the_return():
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1")
+    run.lose("m1")
+    run.join("m2")
+    run.back("m1")
+    assert run.schedule.holds("m2") == ("a",)
+    assert not run.result("m1", "a", attempt=1)[0].suspect
+
+
+def test_a_start_of_an_attempt_that_was_given_up_is_no_start():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    run.lose("m")
+    run.back("m")
+    run(Started("m", "a", 1))
+    run.lose("m")
+    run.back("m")
+    run.lose("m")  # had it been started: twice killed
+    assert not run.schedule.finished
 
 
 def test_stop_ends_everything_that_is_open():
-    schedule = Schedule(jobs("a", "b", commits=(0, 1)), 2)
-    schedule.handle(joined("m"))
-    schedule.handle(ResultIn("m", "a", 1))
-    ended = of(NotBuilt, schedule.handle(Stopped("interrupted")))
-    assert {(n.board, n.upto) for n in ended} == {("a", 0), ("b", 0), ("b", 1)}
-    assert schedule.finished
-    assert isinstance(schedule.handle(ResultIn("m", "a", 0))[0], Drop)
+    run = Run(jobs("a", "b", commits=(0, 1)), "m")
+    run.join("m")
+    run.result("m", "a", 1)
+    ended = of(NotBuilt, run(Stopped("interrupted")))
+    assert {(n.board, n.upto, n.reason) for n in ended} == {
+        ("a", 0, "interrupted"),
+        ("b", 0, "interrupted"),
+        ("b", 1, "interrupted"),
+    }
+    assert run.schedule.finished
+    assert isinstance(run.result("m", "a")[0], Drop)
+    assert run.lose("m") == run.at(1e6) == run(Checked("m", well=False)) == []
+
+
+def test_stop_lets_go_of_what_is_on_hold():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    run.result("m", "a", 0, UNEXPLAINED)
+    actions = run(Stopped("interrupted"))
+    assert actions == [Discard("m", "a", 0, "interrupted"), NotBuilt("a", 0, "interrupted")]
+
+
+# --- machines that die (rule 7) ---
+
+
+def test_a_board_that_two_machines_died_of_is_not_built():
+    run = Run(jobs("a", commits=(0, 1)), "m1", "m2")
+    run.join("m1")
+    run.start("m1", "a")
+    run.lose("m1")
+    run.join("m2")
+    run.start("m2", "a")
+    ended = of(NotBuilt, run.lose("m2"))
+    assert ended == [NotBuilt("a", upto, "kills workers (on m1, m2)") for upto in (0, 1)]
+    assert run.schedule.finished
+
+
+def test_a_board_that_kills_the_only_machine_twice_is_not_built():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    run.start("m", "a")
+    run.lose("m")
+    run.back("m")
+    run.start("m", "a")
+    assert of(NotBuilt, run.lose("m")) == [NotBuilt("a", 0, "kills workers (on m)")]
+
+
+def test_a_board_that_killed_one_machine_twice_is_tried_on_another():
+    run = Run(jobs("a"), "m1", "m2")
+    run.join("m1")
+    run.start("m1", "a")
+    run.lose("m1")
+    run.back("m1")
+    run.start("m1", "a")
+    run.join("m2")
+    assert assigned(run.lose("m1")) == [("m2", "a")]
+
+
+def test_a_board_that_was_only_queued_is_no_suspect():
+    run = Run(jobs("a"), "m", fruitless=9)
+    run.join("m")
+    for _ in range(5):
+        assert of(NotBuilt, run.lose("m")) == []
+        run.back("m")
+    assert run.schedule.holds("m") == ("a",)
+
+
+def test_a_board_whose_results_are_all_on_hold_is_no_suspect():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    for _ in range(3):
+        run.start("m", "a")
+        run.result("m", "a", 0, UNEXPLAINED)
+        assert of(NotBuilt, run.lose("m")) == []
+        run.back("m")
+
+
+@pytest.mark.parametrize("how", [Loss.FAILED, Loss.LIED, Loss.REFUSED])
+def test_a_machine_that_did_not_die_tells_nothing_about_its_boards(how):
+    run = Run(jobs("a"), "m1", "m2", "m3")
+    run.join("m1")
+    for name, heir in (("m1", "m2"), ("m2", "m3")):
+        run.start(name, "a")
+        run.join(heir)
+        assert assigned(run.lose(name, how=how)) == [(heir, "a")]
+
+
+def test_suspects_are_built_one_by_one_so_that_a_killer_takes_no_other_along():
+    run = Run(jobs("killer", "a", "b"), "m1", "m2", "m3")
+    run.join("m1", slots=3)
+    run.start("m1", "killer", "a", "b")
+    run.lose("m1")
+    assert assigned(run.join("m2", slots=3)) == [("m2", "killer")]
+    run.start("m2", "killer")
+    assert [n.board for n in of(NotBuilt, run.lose("m2"))] == ["killer"]
+    assert assigned(run.join("m3", slots=3)) == [("m3", "a")]
+    assert assigned(run.result("m3", "a")) == [("m3", "b")]
+    run.result("m3", "b")
+    assert (run.schedule.recorded, run.schedule.not_built) == (2, 1)
+
+
+def test_a_recorded_result_clears_a_suspect_and_lets_the_next_one_in():
+    run = Run(jobs("a", "b", commits=(0, 1)), "m1", "m2")
+    run.join("m1", slots=2)
+    run.start("m1", "a", "b")
+    run.lose("m1")
+    assert assigned(run.join("m2", slots=2)) == [("m2", "a")]
+    assert assigned(run.result("m2", "a", 0)) == [("m2", "b")]
+    run.lose("m2")  # the second time for a, but not at the same commit
+    assert not of(NotBuilt, run.lose("m2"))
+
+
+# --- boards that take too long (rule 8) ---
+
+
+def test_the_first_timeout_is_built_again_elsewhere_with_all_that_is_missing():
+    run = Run(jobs("a", commits=(0, 1, 2)), "m1", "m2")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0)
+    actions = run.result("m1", "a", 1, TIMEOUT)
+    assert of(Faulted, actions) == [Faulted("m1", "a", 1, TIMEOUT)]
+    assert of(Check, actions) == []
+    (again,) = of(Assign, actions)
+    assert (again.machine, again.jobs[0].commits) == ("m2", (1, 2))
+
+
+def test_the_second_timeout_is_the_result_and_the_other_commits_go_on():
+    run = Run(jobs("a", commits=(0, 1)), "m")
+    run.join("m")
+    run.result("m", "a", 0, TIMEOUT)
+    actions = run.result("m", "a", 0, TIMEOUT)
+    assert of(Record, actions) == [Record("m", "a", 0, 2, ("m: it took more than 900 s",))]
+    assert [a.jobs[0].commits for a in of(Assign, actions)] == [(1,)]
+    actions = run.result("m", "a", 1, TIMEOUT)
+    assert of(Record, actions) == [Record("m", "a", 1, 3, ())]
+    assert run.schedule.finished
+
+
+def test_the_second_timeout_of_a_board_counts_whatever_the_commit():
+    run = Run(jobs("a", commits=(0, 1)), "m")
+    run.join("m")
+    run.result("m", "a", 0, TIMEOUT)
+    run.result("m", "a", 0)
+    assert of(Record, run.result("m", "a", 1, TIMEOUT)) == [Record("m", "a", 1, 2, ())]
+
+
+def test_an_order_is_told_its_timeout():
+    run = Run(jobs("a"), "m", timeout=5.0)
+    (order,) = of(Assign, run.join("m"))
+    assert order.timeout == 5.0
+
+
+def test_a_timeout_is_learned_from_what_builds_took():
+    run = Run(jobs("a", "b", "c"), "m")
+    (first,) = of(Assign, run.join("m"))
+    assert first.timeout == 900
+    run.now = 50.0
+    run.start("m", "a")  # what it waited before does not count
+    run.now = 250.0
+    (second,) = of(Assign, run.result("m", "a"))
+    assert second.timeout == 2000
+    run.start("m", "b")
+    run.now = 5000.0
+    (third,) = of(Assign, run.result("m", "b", 0, TIMEOUT))
+    assert third.timeout == 2000  # a build that was ended teaches nothing
+
+
+def test_a_machine_whose_worker_does_not_end_a_build_is_given_up_and_only_that_board_counts():
+    run = Run(jobs("a", "b"), "m1", "m2", timeout=100, slack=20)
+    run.join("m1", slots=2)
+    run.start("m1", "a", "b")
+    run.at(90)
+    run.result("m1", "x")
+    run.now = 91.0
+    assert run.schedule.next_due() == 120
+    actions = run.at(120)
+    assert of(SetAside, actions) == [SetAside("m1", "its build of a does not end")]
+    assert {f.board for f in of(Faulted, actions)} == {"a", "b"}
+
+
+def test_only_the_board_that_hangs_counts():
+    run = Run(jobs("a", "b", commits=(0, 1)), "m1", "m2", timeout=100, slack=20)
+    run.join("m1", slots=2)
+    run.start("m1", "a", "b")
+    run.now = 60.0
+    run.result("m1", "b", 0)
+    actions = run.at(120)
+    assert of(Faulted, actions) == [Faulted("m1", "a", 0, Fault(Kind.TIMEOUT, "its build does not end"))]
+    assert of(Away, actions) == [Away("m1", "its build of a does not end", 2.0)]
+    assert {r.board for r in of(Requeue, actions)} == {"a", "b"}
+    run.join("m2", slots=2)
+    run.start("m2", "a", "b")
+    run.now = 200.0
+    run.result("m2", "b", 1)
+    assert of(NotBuilt, run.at(240)) == [NotBuilt("a", upto, "timed out (on m1, m2)") for upto in (0, 1)]
+    assert run.schedule.finished
+
+
+def test_each_answer_gives_the_next_commit_its_own_time():
+    run = Run(jobs("a", commits=(0, 1)), "m", timeout=100, slack=20)
+    run.join("m")
+    run.start("m", "a")
+    run.now = 90.0
+    run.result("m", "a", 0)
+    assert run.at(209.9) == []
+    assert of(SetAside, run.at(210))
+
+
+def test_a_start_that_is_told_again_gives_no_more_time():
+    run = Run(jobs("a"), "m", timeout=100, slack=20)
+    run.join("m")
+    run.start("m", "a")
+    run.now = 100.0
+    run.start("m", "a")
+    assert of(SetAside, run.at(120))
+
+
+def test_an_order_that_is_never_begun_does_not_wait_for_ever():
+    run = Run(jobs("a"), "m", timeout=100, slack=20)
+    run.join("m")
+    assert run.schedule.next_due() == 120
+    assert of(SetAside, run.at(120))
+
+
+# --- what looks like the machine's fault (rule 9) ---
+
+
+def test_the_first_fault_is_not_used_and_the_machine_checks_itself():
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1", "m2")
+    actions = run.result("m1", "a", 0, DISK)
+    assert actions[:2] == [Faulted("m1", "a", 0, DISK), Check("m1", frozenset({"arm"}))]
+    assert of(Requeue, actions) == [Requeue("m1", "a", "no space left on device")]
+    assert assigned(actions) == []  # m1 is being checked, m2 is busy
+    assert assigned(run.result("m2", "b")) == [("m2", "a")]
+    assert of(Record, run.result("m2", "a")) == [Record("m2", "a", 0, 2, ("m1: no space left on device",))]
+
+
+def test_a_machine_that_is_being_checked_gets_nothing_until_it_is_well():
+    run = Run(jobs("a", "b"), "m")
+    run.join("m")
+    assert assigned(run.result("m", "a", 0, DISK)) == []
+    assert assigned(run(Checked("m", well=True))) == [("m", "a")]
+
+
+def test_the_same_fault_from_a_second_machine_that_is_well_is_the_boards_own():
+    run = Run(jobs("a"), "m1", "m2")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, DISK)
+    actions = run.result("m2", "a", 0, DISK)
+    assert actions == [Hold("m2", "a", 0), Check("m2", frozenset({"arm"}))]
+    actions = run(Checked("m2", well=True))
+    assert actions == [Record("m2", "a", 0, 2, ("m1: no space left on device",)), BoardDone("m2", "a")]
+
+
+def test_a_second_machine_that_is_not_well_does_not_confirm_a_fault():
+    run = Run(jobs("a"), "m1", "m2", "m3")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, DISK)
+    run.result("m2", "a", 0, DISK)
+    actions = run(Checked("m2", well=False, words="0 MiB free"))
+    assert actions == [
+        SetAside("m2", "0 MiB free"),
+        Discard("m2", "a", 0, "0 MiB free"),
+        Faulted("m2", "a", 0, DISK),
+        Away("m2", "0 MiB free", 2.0),
+        Requeue("m2", "a", "0 MiB free"),
+    ]
+    assert assigned(run.join("m3")) == [("m3", "a")]
+
+
+def test_a_fault_again_on_the_only_machine_is_the_boards_own_if_it_is_well():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    run.result("m", "a", 0, DISK)
+    run(Checked("m", well=True))
+    assert of(Hold, run.result("m", "a", 0, DISK))
+    assert of(Record, run(Checked("m", well=True)))
+
+
+def test_a_fault_again_on_the_same_machine_counts_like_the_first_while_another_could_take_it():
+    run = Run(jobs("a"), "m1", "m2")
+    run.join("m1")
+    run.result("m1", "a", 0, DISK)
+    run(Checked("m1", well=True))
+    run.join("m2")
+    actions = run.result("m1", "a", 0, DISK)
+    assert of(Faulted, actions)
+    assert assigned(actions) == [("m2", "a")]
+
+
+def test_faults_are_counted_for_each_commit_by_itself():
+    run = Run(jobs("a", commits=(0, 1)), "m1", "m2")
+    run.join("m1")
+    run.result("m1", "a", 0, DISK)
+    assert of(Faulted, run.result("m1", "a", 1, DISK)) == [Faulted("m1", "a", 1, DISK)]
+
+
+def test_a_failure_without_explanation_is_the_boards_own_if_the_machine_is_well():
+    run = Run(jobs("a", "b"), "m")
+    run.join("m")
+    assert run.result("m", "a", 0, UNEXPLAINED) == [Hold("m", "a", 0), Check("m", frozenset({"arm"}))]
+    actions = run(Checked("m", well=True))
+    assert actions[:2] == [Record("m", "a", 0, 1, ()), BoardDone("m", "a")]
+    assert assigned(actions) == [("m", "b")]
+
+
+def test_a_failure_without_explanation_is_the_machines_if_it_is_not_well():
+    run = Run(jobs("a"), "m1", "m2")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, UNEXPLAINED)
+    actions = run(Checked("m1", well=False, words="gcc makes no object"))
+    assert of(Discard, actions) == [Discard("m1", "a", 0, "gcc makes no object")]
+    assert of(Faulted, actions) == [Faulted("m1", "a", 0, UNEXPLAINED)]
+    assert assigned(actions) == [("m2", "a")]
+
+
+def test_all_results_of_a_machine_that_is_being_checked_wait_for_it():
+    run = Run(jobs("a", "b", "c"), "m1", "m2")
+    run.join("m1", slots=3)
+    run.result("m1", "a", 0, DISK)
+    assert run.result("m1", "b", 0) == [Hold("m1", "b", 0)]
+    assert run.result("m1", "c", 0, UNEXPLAINED) == [Hold("m1", "c", 0)]  # no second check
+    assert [(r.board, r.after) for r in of(Record, run(Checked("m1", well=True)))] == [("b", ()), ("c", ())]
+
+
+def test_nothing_on_hold_is_used_when_the_machine_is_not_well_and_nothing_is_lost():
+    run = Run(jobs("a", "b", commits=(0, 1)), "m1", "m2")
+    run.join("m1", slots=2)
+    run.result("m1", "b", 0)
+    run.result("m1", "a", 0, DISK)
+    run.result("m1", "b", 1)
+    actions = run(Checked("m1", well=False, words="read-only"))
+    assert of(Discard, actions) == [Discard("m1", "b", 1, "read-only")]
+    assert [f.board for f in of(Faulted, actions)] == []  # b did nothing that looks like a fault
+    assert of(Away, actions) == [Away("m1", "read-only", 2.0)]
+    given = {j.board.target: j.commits for a in of(Assign, run.join("m2", slots=2)) for j in a.jobs}
+    assert given == {"a": (0, 1), "b": (1,)}
+
+
+def test_a_check_that_nobody_asked_for_changes_nothing():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    assert run(Checked("m", well=False, words="late")) == []
+    assert run(Checked("nobody", well=False, words="late")) == []
+    assert run.schedule.holds("m") == ("a",)
+
+
+def test_a_machine_that_dies_during_its_check_takes_what_is_on_hold_along():
+    run = Run(jobs("a"), "m1", "m2")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, UNEXPLAINED)
+    actions = run.lose("m1")
+    assert of(Discard, actions) == [Discard("m1", "a", 0, "cut")]
+    assert assigned(actions) == [("m2", "a")]
+
+
+def test_a_board_that_met_too_many_faults_at_a_commit_ends_there():
+    run = Run(jobs("a", commits=(0, 1)), "m1", "m2", most_faults=2)
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, DISK)
+    run.result("m1", "a", 1)
+    run(Checked("m1", well=True))
+    assert run.schedule.holds("m2") == ("a",)
+    run.result("m2", "a", 0, UNEXPLAINED)
+    ended = of(NotBuilt, run(Checked("m2", well=False, words="no")))
+    reason = "machine faults: m1: no space left on device; m2: no reason is given"
+    assert ended == [NotBuilt("a", 0, reason)]
+    assert run.schedule.finished
+
+
+def test_short_memory_halves_the_slots_and_they_stay_so():
+    run = Run(jobs(*"abcdefg"), "m", fruitless=9)
+    run.join("m", slots=4, share=3)
+    actions = run.result("m", "a", 0, MEMORY)
+    assert of(Slots, actions) == [Slots("m", 2, "out of memory")]
+    assert of(Slots, run.result("m", "b", 0, MEMORY)) == []  # one shortage, not two
+    assert assigned(run(Checked("m", well=True))) == []  # it holds two still
+    (order,) = of(Assign, run.result("m", "c"))
+    assert order.jobs_limit == 3
+    run.lose("m")
+    assert len(of(Assign, run.back("m", slots=4, share=3))) == 2
+
+
+def test_a_machine_with_all_its_slots_has_no_limit_of_jobs():
+    run = Run(jobs("a"), "m")
+    (order,) = of(Assign, run.join("m", slots=4, share=3))
+    assert order.jobs_limit == 0
+
+
+def test_short_memory_is_not_the_boards_fault_until_it_is_built_alone():
+    run = Run(jobs("a"), "m")
+    run.join("m", slots=4)
+    for slots in (2, 1):
+        actions = run.result("m", "a", 0, MEMORY)
+        assert of(Faulted, actions)
+        assert of(Slots, actions) == [Slots("m", slots, "out of memory")]
+        run(Checked("m", well=True))
+    actions = run.result("m", "a", 0, MEMORY)
+    assert of(Hold, actions)
+    assert not of(Slots, actions)
+    assert of(Record, run(Checked("m", well=True)))
+
+
+# --- coming back (rules 10 and 11) ---
+
+
+def test_a_lost_machine_is_brought_up_again_when_its_time_has_come():
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1", "m2")
+    run.now = 10.0
+    assert of(Away, run.lose("m1")) == [Away("m1", "cut", 2.0)]
+    assert run.schedule.next_due() == 12
+    assert run.at(11.9) == []
+    assert of(BringUp, run.at(12.0)) == [BringUp("m1")]
+
+
+def test_a_machine_that_lied_is_not_brought_up_again():
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1", "m2")
+    assert of(Away, run.lose("m1", "it lied", Loss.LIED)) == [Away("m1", "it lied", None)]
+    assert of(BringUp, run.at(1e5)) == []
+    assert run.join("m1") == [SetAside("m1", "it was given up")]
+
+
+def test_a_recorded_result_ends_the_row_of_losses():
+    run = Run(jobs("a", commits=range(4)), "m")
+    run.join("m")
+    for upto in range(3):
+        run.result("m", "a", upto)
+        (away,) = of(Away, run.lose("m"))
+        assert away.again_in == 2
+        run.back("m")
+
+
+def test_a_machine_that_never_brings_a_result_ends_the_run_when_it_is_the_only_one():
+    run = Run(jobs("a"), "m", fruitless=3)
+    run.join("m")
+    for _ in range(2):
+        run.lose("m")
+        run.back("m")
+    (ended,) = of(NotBuilt, run.lose("m"))
+    assert ended.reason == "no machine left: m: cut (it joined 3 times without bringing a result)"
+
+
+def test_boards_wait_for_machines_that_come_for_the_first_time_however_long():
+    run = Run([job("a"), job("r", "riscv64")], "m1", "m2")
+    run.join("m1")
+    run.at(1e6)
+    assert assigned(run.join("m2", archs=("riscv64",))) == [("m2", "r")]
+
+
+def test_a_board_no_machine_can_build_ends_with_its_reason_once_none_is_coming():
+    run = Run([job("a"), job("r", "riscv64", (0, 1))], "m1", "m2", "m3")
+    run.join("m1", "m2")
+    assert not run.schedule.finished
+    ended = of(NotBuilt, run.lose("m3", "it is off", Loss.REFUSED))
+    assert [(n.board, n.upto) for n in ended] == [("r", 0), ("r", 1)]
+    assert ended[0].reason == "no machine has a toolchain for riscv64 (not in use: m3: it is off)"
+
+
+def test_a_machine_that_is_not_needed_is_no_reason():
+    run = Run([job("r", "riscv64")], "m1", "m2")
+    run.join("m1")
+    actions = run.lose("m2", "it has no toolchain that is wanted", Loss.UNNEEDED)
+    assert actions == [NotBuilt("r", 0, "no machine has a toolchain for riscv64")]
+
+
+def test_a_board_without_an_architecture_ends_with_that_reason():
+    run = Run([job("broken", "")], "m")
+    (ended,) = of(NotBuilt, run.join("m"))
+    assert ended.reason == "its defconfig cannot be evaluated, so it has no architecture"
+
+
+def test_a_board_waits_for_a_machine_that_had_joined_until_the_patience_ends():
+    run = Run(jobs("a"), "m", patience=100, backoff=60, backoff_most=60)
+    run.join("m")
+    run.now = 10.0
+    run.lose("m", "power cut")
+    assert of(BringUp, run.at(70))
+    run.lose("m", "no route", Loss.FAILED)
+    assert run.schedule.next_due() == 110  # the failed return does not begin the time anew
+    assert run.at(109) == []
+    assert run.at(110) == [NotBuilt("a", 0, "no machine left: m: no route")]
+
+
+def test_nobody_waits_for_a_machine_that_never_joined():
+    run = Run(jobs("a"), "m")
+    actions = run.lose("m", "no route", Loss.FAILED)
+    assert of(NotBuilt, actions) == [NotBuilt("a", 0, "no machine left: m: no route")]
+
+
+def test_nobody_waits_for_a_machine_that_could_not_build_it():
+    run = Run([job("a"), job("r", "riscv64")], "m1", "m2")
+    run.join("m1")
+    run.join("m2", archs=("riscv64",))
+    actions = run.lose("m2", "cut")
+    assert of(NotBuilt, actions) == []
+    assert of(Requeue, actions) == [Requeue("m2", "r", "cut")]
+    assert of(NotBuilt, run.lose("m1", "broken", Loss.LIED)) == [
+        NotBuilt("a", 0, "no machine left: m1: broken; m2: cut")
+    ]
+
+
+def test_boards_are_built_by_others_while_a_machine_is_away():
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1")
+    run.lose("m1")
+    assert assigned(run.join("m2")) == [("m2", "a")]
+    assert assigned(run.back("m1")) == [("m1", "b")]
+
+
+# --- batch (rule 12) ---
 
 
 def test_batch_splits_by_capacity_when_all_have_joined():
-    schedule = Schedule(jobs(*"abcdefgh"), 1, batch=True)
-    assert schedule.handle(joined("small", capacity=1.0)) == []
-    assert schedule.handle(joined("big", capacity=3.0)) == []
-    shares = Counter(machine for machine, _ in assigned(schedule.handle(Settled())))
+    run = Run(jobs(*"abcdefgh"), "small", "big", "third", batch=True)
+    assert run.join("small", capacity=1.0) == []
+    assert run.join("big", capacity=3.0) == []
+    shares = Counter(machine for machine, _ in assigned(run.lose("third", how=Loss.FAILED)))
     assert shares == {"big": 6, "small": 2}
 
 
 def test_batch_gives_what_a_lost_machine_held_to_one_that_is_through():
-    schedule = Schedule(jobs("a", "b"), 1, batch=True)
-    schedule.handle(joined("m1"))
-    schedule.handle(joined("m2"))
-    first = {board: machine for machine, board in assigned(schedule.handle(Settled()))}
-    loser = first["a"]
-    keeper = first["b"]
-    assert assigned(schedule.handle(Lost(loser, "cut"))) == []  # the other is still at its list
-    schedule.handle(ResultIn(keeper, "b", 0))
-    assert assigned(schedule.handle(BatchEnded(keeper))) == [(keeper, "a")]
+    run = Run(jobs("a", "b"), "m1", "m2", batch=True)
+    run.join("m1")
+    first = {board: machine for machine, board in assigned(run.join("m2"))}
+    loser, keeper = first["a"], first["b"]
+    assert assigned(run.lose(loser)) == []  # the other is still at its list
+    run.result(keeper, "b")
+    assert assigned(run(BatchEnded(keeper))) == [(keeper, "a")]
 
 
 def test_batch_that_ends_without_a_board_tries_it_again_and_not_for_ever():
-    schedule = Schedule(jobs("a"), 1, batch=True)
-    schedule.handle(joined("m"))
-    schedule.handle(Settled())
-    for _ in range(MAX_LOSSES - 1):
-        assert assigned(schedule.handle(BatchEnded("m"))) == [("m", "a")]
-    assert of(NotBuilt, schedule.handle(BatchEnded("m")))
-    assert schedule.finished
+    run = Run(jobs("a"), "m", batch=True, most_faults=3)
+    run.join("m")
+    for _ in range(2):
+        assert assigned(run(BatchEnded("m"))) == [("m", "a")]
+    (ended,) = of(NotBuilt, run(BatchEnded("m")))
+    assert ended.reason.startswith("machine faults: m: its worker ended the batch without all results; m:")
+    assert run.schedule.finished
 
 
-def test_the_same_board_twice_is_refused():
-    with pytest.raises(ValueError, match="twice"):
-        Schedule(jobs("a", "a"), 1)
+def test_batch_that_ends_while_results_are_on_hold_keeps_them():
+    run = Run(jobs("a"), "m", batch=True)
+    run.join("m")
+    run.result("m", "a", 0, UNEXPLAINED)
+    assert run(BatchEnded("m")) == []
+    assert of(Record, run(Checked("m", well=True)))
 
 
-@settings(max_examples=200)
+def test_batch_gives_a_machine_one_suspect_a_list():
+    run = Run(jobs("a", "b", "c"), "m1", "m2", batch=True)
+    run.join("m1", slots=3)
+    run.lose("m2", how=Loss.REFUSED)
+    run.start("m1", "a", "b")
+    run.lose("m1")
+    assert assigned(run.back("m1", slots=3)) == [("m1", "a"), ("m1", "c")]
+    run.result("m1", "a")
+    run.result("m1", "c")
+    assert assigned(run(BatchEnded("m1"))) == [("m1", "b")]
+
+
+def test_batch_looks_for_a_hang_only_where_something_was_begun():
+    run = Run(jobs("a", "b"), "m", batch=True, timeout=100, slack=20)
+    run.join("m")
+    run.now = 50.0
+    run.start("m", "a")
+    assert run.schedule.next_due() == 170
+    assert [f.board for f in of(Faulted, run.at(170))] == ["a"]
+
+
+def test_batch_that_is_never_said_to_be_through_does_not_hold_up_the_rest():
+    run = Run(jobs("a", "b"), "m1", "m2", batch=True, timeout=100, slack=20)
+    run.join("m1", "m2")
+    run.now = 10.0
+    run.result("m1", "a")
+    run.result("m2", "b", 0, TIMEOUT)
+    assert run.schedule.next_due() == 30
+    assert of(SetAside, run.at(30)) == [
+        SetAside("m1", "it does not end its batch"),
+        SetAside("m2", "it does not end its batch"),
+    ]
+    assert assigned(run.back("m1")) == [("m1", "b")]
+
+
+# --- size ---
+
+
+@settings(max_examples=50)
 @given(
     sizes=st.lists(st.integers(1, 4), min_size=1, max_size=1000),
     boards=st.integers(0, 300),
 )
 def test_a_thousand_machines_in_one_thread_end_every_board(sizes, boards):
-    schedule = Schedule(jobs(*(f"b{i}" for i in range(boards))), 1)
+    run = Run(jobs(*(f"b{i}" for i in range(boards))), *(f"m{i}" for i in range(len(sizes))))
     inbox = []
     for number, slots in enumerate(sizes):
-        inbox += assigned(schedule.handle(joined(f"m{number}", slots=slots, capacity=float(slots))))
+        inbox += assigned(run.join(f"m{number}", slots=slots, capacity=float(slots)))
     recorded = 0
     while inbox:
         machine, board = inbox.pop()
-        actions = schedule.handle(ResultIn(machine, board, 0))
+        actions = run.result(machine, board)
         recorded += len(of(Record, actions))
         inbox += assigned(actions)
-    assert schedule.finished
+    assert run.schedule.finished
     assert recorded == boards
 
 
-class AnyOrder(RuleBasedStateMachine):
-    """Every event in every order: what was asked for ends exactly once, and nobody holds too much."""
-
-    @initialize(
-        archs=st.lists(st.sampled_from(ARCHS), min_size=1, max_size=8),
-        commits=st.integers(1, 3),
-        batch=st.booleans(),
-    )
-    def begin(self, archs, commits, batch):
-        self.commits = commits
-        self.batch = batch
-        self.arch = {f"b{i}": arch for i, arch in enumerate(archs)}
-        self.wanted = {(board, upto) for board in self.arch for upto in range(commits)}
-        self.schedule = Schedule([job(b, a, range(commits)) for b, a in self.arch.items()], commits, batch=batch)
-        self.ended = Counter()
-        self.members = {}
-        self.held = {}
-        self.settled = False
-
-    def do(self, event):
-        for action in self.schedule.handle(event):
-            if isinstance(action, (Record, NotBuilt)):
-                self.ended[action.board, action.upto] += 1
-            if isinstance(action, BoardDone):
-                self.held[action.machine].remove(action.board)
-            if isinstance(action, Requeue):
-                self.held[action.machine].remove(action.board)
-            if isinstance(action, Assign):
-                member = self.members[action.machine]
-                for given_job in action.jobs:
-                    board = given_job.board
-                    assert board.arch == "sandbox" or board.arch in member.archs
-                    assert given_job.commits
-                    self.held[action.machine].append(board.target)
-
-    @precondition(lambda self: not self.settled)
-    @rule(
-        name=st.sampled_from(["m1", "m2", "m3"]),
-        archs=st.sets(st.sampled_from(ARCHS)),
-        slots=st.integers(1, 3),
-        capacity=st.floats(0.1, 100),
-    )
-    def join(self, name, archs, slots, capacity):
-        if name not in self.members:
-            event = Joined(name, frozenset(archs), slots, capacity)
-            self.members[name] = event
-            self.held[name] = []
-            self.do(event)
-
-    @rule(name=st.sampled_from(["m1", "m2", "m3"]))
-    def lose(self, name):
-        self.do(Lost(name, "cut"))
-        self.members.pop(name, None)
-        self.held.pop(name, None)
-
-    @rule(name=st.sampled_from(["m1", "m2", "m3"]), board=st.integers(0, 8), upto=st.integers(-1, 3))
-    def any_result(self, name, board, upto):
-        self.do(ResultIn(name, f"b{board}", upto))
-
-    @rule(data=st.data())
-    def true_result(self, data):
-        holders = [(name, board) for name, boards in self.held.items() for board in boards]
-        if holders:
-            name, board = data.draw(st.sampled_from(holders))
-            self.do(ResultIn(name, board, data.draw(st.integers(0, self.commits - 1))))
-
-    @rule(name=st.sampled_from(["m1", "m2", "m3"]))
-    def batch_ends(self, name):
-        if self.batch:
-            self.do(BatchEnded(name))
-
-    @rule()
-    def settle(self):
-        self.settled = True
-        self.do(Settled())
-
-    @precondition(lambda self: self.settled)
-    @rule()
-    def stop(self):
-        self.do(Stopped("stop"))
-        for boards in self.held.values():
-            boards.clear()
-        assert set(self.ended) == self.wanted
-
-    @invariant()
-    def nothing_ends_twice_and_nothing_is_invented(self):
-        if hasattr(self, "wanted"):
-            assert set(self.ended) <= self.wanted
-            assert all(count == 1 for count in self.ended.values())
-            assert sum(self.ended.values()) == self.schedule.recorded + self.schedule.not_built
-            assert self.schedule.finished == (set(self.ended) == self.wanted)
-
-    @invariant()
-    def nobody_holds_more_than_its_slots(self):
-        if hasattr(self, "wanted") and not self.batch:
-            for name, boards in self.held.items():
-                assert len(boards) <= self.members[name].slots
-
-    @invariant()
-    def no_slot_idles_while_a_board_waits_for_it(self):
-        """Nothing is stuck: an open board is held by somebody, or no machine could take it now."""
-        if not hasattr(self, "wanted") or self.batch:
-            return
-        waiting = {b for b, _ in self.wanted - set(self.ended)} - {b for held in self.held.values() for b in held}
-        for board in waiting:
-            arch = self.arch[board]
-            able = [m for m in self.members.values() if arch == "sandbox" or arch in m.archs]
-            if able and all(len(self.held[m.machine]) < m.slots for m in able):
-                raise AssertionError(f"{board} waits though {able} idle")
-
-
-TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=300, stateful_step_count=40)
+def test_thirty_thousand_results_take_the_rules_a_few_seconds_at_most():
+    archs = [f"arch{i}" for i in range(12)]
+    wanted = [job(f"b{i}", archs[i % 12], range(20)) for i in range(1500)]
+    names = [f"m{i}" for i in range(50)]
+    run = Run(wanted, *names)
+    begun = time.process_time()
+    inbox = [a for name in names for a in of(Assign, run.join(name, archs=archs, slots=8))]
+    while inbox:
+        order = inbox.pop()
+        (given_job,) = order.jobs
+        run(Started(order.machine, given_job.board.target, order.attempt))
+        for upto in given_job.commits:
+            run.now += 0.01
+            inbox += of(Assign, run.result(order.machine, given_job.board.target, upto, attempt=order.attempt))
+        if len(inbox) % 10 == 0:
+            run(Tick())
+            run.schedule.next_due()
+    assert run.schedule.recorded == 30_000
+    assert time.process_time() - begun < 5

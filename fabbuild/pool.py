@@ -1,0 +1,242 @@
+"""Who holds what, and what waits: the nouns `fabbuild.schedule` works with, and the choice of a board.
+
+Pure, as the schedule is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fabbuild.faults import Fault, Kind
+from fabbuild.model import Job
+from fabbuild.moves import Joined
+
+
+@dataclass(frozen=True)
+class Met:
+    """A fault that a board met on a machine at one commit."""
+
+    machine: str
+    fault: Fault
+
+    @property
+    def text(self) -> str:
+        """Give the line for a person."""
+        return f"{self.machine}: {self.fault.words}"
+
+
+@dataclass(eq=False)
+class OpenBoard:
+    """A board that is not finished."""
+
+    job: Job
+    #: Its place in the order the boards were given in.
+    place: int
+    #: The commits that have not ended.
+    missing: set[int]
+    #: How many orders there were.
+    attempt: int = 0
+    #: Machines it did not get through on: it goes elsewhere if it can.
+    avoid: set[str] = field(default_factory=set)
+    #: Machines that died while they were building it, since its last recorded result.
+    killed: list[str] = field(default_factory=list)
+    #: Machines on which it took too long.
+    timeouts: list[str] = field(default_factory=list)
+    #: The faults it met at each commit, timeouts included.
+    met: dict[int, list[Met]] = field(default_factory=dict)
+
+    @property
+    def target(self) -> str:
+        """Its name."""
+        return self.job.board.target
+
+    @property
+    def arch(self) -> str:
+        """What names its toolchain."""
+        return self.job.board.arch
+
+    def faults(self, upto: int) -> set[str]:
+        """Give the machines it met a fault on at this commit, other than being too slow."""
+        return {m.machine for m in self.met.get(upto, ()) if m.fault.kind is not Kind.TIMEOUT}
+
+    def after(self, upto: int) -> tuple[str, ...]:
+        """Give what it met at this commit, in order, for a person."""
+        return tuple(m.text for m in self.met.get(upto, ()))
+
+
+@dataclass(eq=False)
+class Order:
+    """A board that a machine holds."""
+
+    board: OpenBoard
+    #: The commits without an answer.
+    waits: set[int]
+    attempt: int
+    #: Seconds for one commit.
+    timeout: float
+    #: When it was last heard of: given, started, answered.
+    sign: float
+    #: Whether the machine builds others at the same time.
+    crowded: bool
+    started: bool = False
+    #: Results on hold: the commit, and what looks like the machine's fault.
+    held: dict[int, Fault | None] = field(default_factory=dict)
+    #: What it met, if anything.
+    why: str = ""
+
+    @property
+    def through(self) -> bool:
+        """Whether nothing more comes of it."""
+        return not self.waits and not self.held
+
+
+@dataclass(eq=False)
+class Member:
+    """A machine that is in: it can be given boards."""
+
+    joined: Joined
+    #: How many boards it may hold: what it joined with, or less.
+    slots: int
+    #: What it holds, by board.
+    orders: dict[str, Order] = field(default_factory=dict)
+    #: Whether its check is under way.
+    checking: bool = False
+    #: Batch mode: it has a list and has not said that it is through; when it was last heard of.
+    in_batch: bool = False
+    sign: float = 0.0
+    #: Whether it was given anything since it joined.
+    worked: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.joined.machine
+
+    @property
+    def free(self) -> int:
+        """How many more boards it may hold; negative when it holds more than it now should."""
+        return self.slots - len(self.orders)
+
+    @property
+    def unused(self) -> float:
+        """The capacity that its free slots stand for."""
+        return self.joined.capacity * self.free / self.slots
+
+    @property
+    def suspects(self) -> bool:
+        """Whether it holds a board that a machine died with."""
+        return any(order.board.killed for order in self.orders.values())
+
+    def can(self, arch: str) -> bool:
+        """Whether it has what a board of this architecture needs."""
+        return self.joined.can(arch)
+
+    def dues(self, slack: float) -> Iterator[tuple[float, Order | None]]:
+        """Give the times at which it is stuck if it is not heard of before, each with the order that does not end.
+
+        None for an order: it has a list, nothing of it is open, and it does not say that it is through.
+        """
+        waiting = [order for order in self.orders.values() if order.waits]
+        if not self.in_batch:
+            yield from ((order.sign + order.timeout + slack, order) for order in waiting)
+            return
+        # Those that are queued wait for those that were started; without any, the first is to start now.
+        if started := [order for order in waiting if order.started]:
+            yield from ((order.sign + order.timeout + slack, order) for order in started)
+        elif waiting:
+            yield self.sign + waiting[0].timeout + slack, waiting[0]
+        elif not self.orders:
+            yield self.sign + slack, None
+
+
+class Pool:
+    """The boards that nobody holds: those that came back in front, in the order they came, then the others."""
+
+    def __init__(self, boards: Iterable[OpenBoard], members: Mapping[str, Member]) -> None:
+        """Put all boards in; ``members`` are the machines that are in, kept up to date by the caller."""
+        self._members = members
+        self._back: list[OpenBoard] = []
+        self._fresh: dict[str, deque[OpenBoard]] = {}
+        for board in boards:
+            self._fresh.setdefault(board.arch, deque()).append(board)
+
+    def __bool__(self) -> bool:
+        return bool(self._back or self._fresh)
+
+    def put_back(self, board: OpenBoard) -> None:
+        """Take a board back."""
+        self._back.append(board)
+
+    def archs(self) -> set[str]:
+        """Give the architectures of the boards that wait."""
+        return {board.arch for board in self._back} | self._fresh.keys()
+
+    def rarity(self, members: Collection[Member]) -> dict[str, int]:
+        """Give for each of these architectures how many of the machines can build it."""
+        return {arch: sum(member.can(arch) for member in members) for arch in self.archs()}
+
+    def clear(self) -> list[OpenBoard]:
+        """Take all boards out, in order."""
+        boards = self._back + sorted((b for boards in self._fresh.values() for b in boards), key=lambda b: b.place)
+        self._back, self._fresh = [], {}
+        return boards
+
+    def remove(self, arch: str) -> list[OpenBoard]:
+        """Take out all boards of an architecture, in order."""
+        gone = [board for board in self._back if board.arch == arch] + list(self._fresh.pop(arch, ()))
+        self._back = [board for board in self._back if board.arch != arch]
+        return gone
+
+    def take(self, member: Member, rarity: Mapping[str, int]) -> OpenBoard | None:
+        """Take out the board that the machine is to be given next, if there is one.
+
+        One that came back goes first, for it has waited longest; then one that few machines can build.
+        """
+        for index, board in enumerate(self._back):
+            if self._suits(member, board) and not (board.killed and member.suspects):
+                return self._back.pop(index)
+        able = [arch for arch in self._fresh if member.can(arch)]
+        if not able:
+            return None
+        arch = min(able, key=lambda arch: (rarity[arch], self._fresh[arch][0].place))
+        board = self._fresh[arch].popleft()
+        if not self._fresh[arch]:
+            del self._fresh[arch]
+        return board
+
+    def deal(self, idle: Sequence[Member]) -> list[tuple[Member, list[OpenBoard]]]:
+        """Deal all boards out to these machines by capacity, as far as they can take them.
+
+        Boards that few can build are dealt first, so that the others can level the load.
+        """
+        rarity = self.rarity(idle)
+        boards = self.clear()
+        place = {board.target: index for index, board in enumerate(boards)}
+        dealt: set[str] = set()
+        shares: dict[str, list[OpenBoard]] = {member.name: [] for member in idle}
+        suspects = {member.name for member in idle if member.suspects}
+        for board in sorted(boards, key=lambda board: rarity[board.arch]):
+            able = [m for m in idle if self._suits(m, board) and not (board.killed and m.name in suspects)]
+            if not able:
+                continue
+            least = min(able, key=lambda m: (len(shares[m.name]) + 1) / m.joined.capacity)
+            shares[least.name].append(board)
+            dealt.add(board.target)
+            if board.killed:
+                suspects.add(least.name)
+        self._back = [board for board in boards if board.target not in dealt]
+        return [(m, sorted(shares[m.name], key=lambda board: place[board.target])) for m in idle]
+
+    def _suits(self, member: Member, board: OpenBoard) -> bool:
+        """Whether the machine can take the board, and no other is to be preferred that it was not lost on."""
+        if not member.can(board.arch):
+            return False
+        return member.name not in board.avoid or not self.others(member, board.arch, board.avoid)
+
+    def others(self, member: Member, arch: str, but: Iterable[str] = ()) -> bool:
+        """Whether another machine is in that can build this architecture, and is not one of ``but``."""
+        return any(
+            other is not member and other.can(arch) and name not in but for name, other in self._members.items()
+        )

@@ -1,0 +1,634 @@
+"""A world for the schedule: machines that come, build, lie, hang and die, and what must hold after each event.
+
+It keeps its own books of what was sent to whom and what came of it, from events and actions alone. All choices
+are made by a function that is given a list, so that both hypothesis and a seeded generator can drive it.
+"""
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from fabbuild.faults import Fault, Kind
+from fabbuild.model import Board, Job
+from fabbuild.schedule import (
+    Assign,
+    Away,
+    BatchEnded,
+    BoardDone,
+    BringUp,
+    Check,
+    Checked,
+    Discard,
+    Drop,
+    Faulted,
+    Hold,
+    Joined,
+    Loss,
+    Lost,
+    NotBuilt,
+    Policy,
+    Record,
+    Requeue,
+    ResultIn,
+    Schedule,
+    SetAside,
+    Slots,
+    Started,
+    Stopped,
+    Tick,
+)
+
+ARCHS = ("arm", "riscv64", "sandbox")
+NAMES = ("m1", "m2", "m3")
+POLICY = Policy(floor=90, slack=20, restarts=4, window=300, aside=60, patience=100, fruitless=4, most_faults=4)
+
+DISK = Fault(Kind.DISK, "no space left")
+MEMORY = Fault(Kind.MEMORY, "out of memory")
+TIMEOUT = Fault(Kind.TIMEOUT, "it took too long")
+UNEXPLAINED = Fault(Kind.UNEXPLAINED, "make failed")
+
+#: How a run may go on once the choices are used up: what every machine does from then on.
+ENDINGS = ("fair", "dead", "hung", "faulty", "short", "sick", "odd", "slow", "killer", "silent", "stop")
+
+
+@dataclass
+class Order:
+    attempt: int
+    timeout: float
+    left: list  # what the worker has still to build
+    waits: set  # what has no answer
+    sign: float
+    crowded: bool
+    started: bool = False
+
+
+@dataclass
+class Machine:
+    state: str = "coming"  # coming, in, away, gone
+    first: bool = True
+    joined: Joined = None
+    slots: int = 0
+    orders: dict = field(default_factory=dict)
+    checking: bool = False
+    in_batch: bool = False
+    worked: bool = False
+    brought: bool = False
+    lost: float = -math.inf
+    due: float = math.inf
+    vain: int = 0  # joins in a row without a result
+
+
+class World:
+    def __init__(self, archs, commits, *, batch=False, machines=NAMES, policy=POLICY):
+        self.arch = {f"b{i}": arch for i, arch in enumerate(archs)}
+        self.commits = commits
+        self.batch = batch
+        self.policy = policy
+        self.wanted = {(board, upto) for board in self.arch for upto in range(commits)}
+        jobs = [Job(Board(b, a), tuple(range(commits))) for b, a in self.arch.items()]
+        self.schedule = Schedule(jobs, commits, machines, batch=batch, policy=policy)
+        self.machines = {name: Machine() for name in machines}
+        self.now = 1000.0
+        self.ended = {}
+        self.recorded = 0
+        self.held = {}
+        self.past = []  # (machine, board, attempt, commit) of everything ever handed out
+        self.given = defaultdict(set)
+        self.lowered = {}
+        self.attempts = Counter()
+        self.killed = defaultdict(list)
+        self.timeouts = Counter()
+        self.met = defaultdict(list)  # (board, commit): [(machine, kind, words)]
+        self.avoid = defaultdict(set)
+        self.stopped = False
+        self.log = []
+        self._enter = {
+            Assign: self._on_assign,
+            Record: self._on_record,
+            Hold: self._on_hold,
+            Discard: self._on_discard,
+            Faulted: self._on_faulted,
+            Check: self._on_check,
+            Slots: self._on_slots,
+            SetAside: self._on_set_aside,
+            Away: self._on_away,
+            BringUp: self._on_bring_up,
+            BoardDone: self._on_board_done,
+            Requeue: self._on_requeue,
+            NotBuilt: self._on_not_built,
+            Drop: self._on_drop,
+        }
+
+    # --- what the books say ---
+
+    def missing(self, board):
+        return {upto for b, upto in self.wanted if b == board} - {u for b, u in self.ended if b == board}
+
+    def members(self):
+        return {name: m for name, m in self.machines.items() if m.state == "in"}
+
+    def holders(self, board):
+        return [name for name, m in self.members().items() if board in m.orders]
+
+    def able(self, board, but=()):
+        return [n for n, m in self.members().items() if n not in but and m.joined.can(self.arch[board])]
+
+    def suspects(self, name):
+        return [board for board in self.machines[name].orders if self.killed[board]]
+
+    def hope(self, board):
+        """Until when the board may wait for a machine that is not in."""
+        times = [-math.inf]
+        for m in self.machines.values():
+            if m.state == "coming" and m.first:
+                times.append(math.inf)
+            elif m.joined and m.joined.can(self.arch[board]):
+                if m.state == "coming":
+                    times.append(math.inf)
+                if m.state == "away":
+                    times.append(m.lost + self.policy.patience)
+        return max(times)
+
+    # --- one event ---
+
+    def do(self, event):
+        self.log.append((self.now, event))
+        was_finished = self.schedule.finished
+        taken = self._foresee(event)
+        actions = self.schedule.handle(event, self.now)
+        self.log.append(actions)
+        if was_finished:
+            assert all(isinstance(a, Drop) for a in actions), "something is done though all has ended"
+            return actions
+        self._answered(event, taken, actions)
+        for action in actions:
+            self._enter[type(action)](action, event)
+        self.check()
+        if isinstance(event, Tick):
+            self._nothing_stuck()
+        for action in actions:
+            if isinstance(action, Drop) and action.suspect and self.machines[action.machine].state == "in":
+                self.lose(action.machine, Loss.LIED)
+        return actions
+
+    def _foresee(self, event):
+        """Enter in the books what the event itself means; for a result: whether it belongs to an order."""
+        m = self.machines.get(getattr(event, "machine", None))
+        if isinstance(event, Joined):
+            m.state, m.first, m.joined = "in", False, event
+            m.slots = min(event.slots, self.lowered.get(event.machine, event.slots))
+            m.orders, m.checking, m.in_batch, m.worked, m.brought = {}, False, False, False, False
+        elif isinstance(event, Lost):
+            for board, order in m.orders.items():
+                if event.how is Loss.DIED and m.state == "in" and order.started and order.waits:
+                    self.killed[board].append(event.machine)
+            self._out(m)
+            if event.how is Loss.UNNEEDED:
+                m.state = "gone"  # without a word
+        elif isinstance(event, Checked):
+            m.checking = False
+        elif isinstance(event, BatchEnded):
+            m.in_batch = False
+            for board, order in m.orders.items():
+                for upto in sorted(order.waits):
+                    text = "its worker ended the batch without all results"
+                    self.met[board, upto].append((event.machine, Kind.WORKER, text))
+                order.waits.clear()
+        elif isinstance(event, Started):
+            order = m.orders.get(event.board)
+            if order and event.attempt in (0, order.attempt) and not order.started:
+                order.started, order.sign = True, self.now
+        elif isinstance(event, ResultIn) and m.state == "in":
+            order = m.orders.get(event.board)
+            if order and event.attempt in (0, order.attempt) and event.upto in order.waits:
+                order.started, order.sign = True, self.now
+                order.waits.discard(event.upto)
+                if event.fault is TIMEOUT:
+                    self.timeouts[event.board] += 1
+                    order.waits.clear()
+                return order
+        return None
+
+    def _out(self, m):
+        if m.state == "in":
+            m.lost = self.now
+            m.vain = 0 if m.brought else m.vain + m.worked
+        m.state, m.first, m.checking, m.in_batch = "away", False, False, False
+        m.due = math.inf
+
+    def _answered(self, event, order, actions):
+        if not isinstance(event, ResultIn):
+            assert not any(isinstance(a, (Drop, Hold)) for a in actions)
+            return
+        drops = [a for a in actions if isinstance(a, Drop)]
+        verdicts = [a for a in actions if isinstance(a, (Record, Hold, Faulted))]
+        if order is not None:
+            assert not drops, "a result that was awaited is dropped"
+            assert [(v.machine, v.board, v.upto) for v in verdicts] == [(event.machine, event.board, event.upto)]
+            return
+        assert not verdicts, "a result that was not awaited is used"
+        assert len(drops) == len(actions) == 1
+        invented = event.board not in self.given[event.machine] or not 0 <= event.upto < self.commits
+        assert drops[0].suspect == (invented and event.machine in self.members())
+
+    # --- what each action must be, and what it means ---
+
+    def _on_assign(self, action, event):
+        m = self.machines[action.machine]
+        assert m.state == "in", "work for a machine that is not in"
+        assert not m.checking, "work for a machine that is being checked"
+        assert not (self.batch and m.in_batch), "a second list"
+        assert not (self.batch and any(x.first for x in self.machines.values()))
+        assert action.jobs
+        m.worked, m.in_batch = True, self.batch
+        for job in action.jobs:
+            board = job.board.target
+            assert m.joined.can(self.arch[board])
+            assert not self.holders(board), "two hold it"
+            assert set(job.commits) == self.missing(board)
+            assert job.commits == tuple(sorted(job.commits))
+            assert job.commits
+            if action.machine in self.avoid[board]:
+                assert not self.able(board, self.avoid[board]), "it was lost here, and another could take it"
+            assert not (self.killed[board] and self.suspects(action.machine)), "two suspects side by side"
+            self.attempts[board] += 1
+            assert self.attempts[board] <= action.attempt
+            assert self.batch or self.attempts[board] == action.attempt
+            crowded = (m.joined.slots if self.batch else m.slots) > 1
+            m.orders[board] = Order(
+                self.attempts[board], action.timeout, list(job.commits), set(job.commits), self.now, crowded
+            )
+            self.given[action.machine].add(board)
+            self.past += [(action.machine, board, self.attempts[board], upto) for upto in job.commits]
+        assert self.batch or len(m.orders) <= m.slots, "more than its slots"
+        assert action.timeout == self.policy.timeout or action.timeout >= self.policy.floor
+        assert action.jobs_limit == (m.joined.share if action.machine in self.lowered else 0)
+
+    def _end(self, board, upto, how):
+        assert (board, upto) in self.wanted, "invented"
+        assert (board, upto) not in self.ended, "ended twice"
+        self.ended[board, upto] = how
+
+    def _on_record(self, action, event):
+        key = action.machine, action.board, action.upto
+        m = self.machines[action.machine]
+        assert m.state == "in"
+        if key in self.held:
+            assert isinstance(event, Checked)
+            assert event.well
+            assert event.machine == action.machine
+            del self.held[key]
+        else:
+            assert isinstance(event, ResultIn), "recorded without a result"
+            assert not m.checking
+            assert event.fault is None or (event.fault is TIMEOUT and self.timeouts[action.board] >= 2)
+        assert action.attempt == m.orders[action.board].attempt
+        assert action.after == tuple(f"{name}: {words}" for name, _, words in self.met[key[1:]])
+        self._end(action.board, action.upto, action)
+        self.recorded += 1
+        self.killed[action.board].clear()
+        m.brought, m.vain = True, 0
+
+    def _is_machines(self, event, order):
+        if event.fault is TIMEOUT:
+            return self.timeouts[event.board] == 1
+        if event.fault is None or event.fault is UNEXPLAINED:
+            return False
+        before = {n for n, kind, _ in self.met[event.board, event.upto] if kind is not Kind.TIMEOUT}
+        if not before or (event.fault is MEMORY and order.crowded):
+            return True
+        others = [n for n in self.able(event.board, before) if n != event.machine]
+        return event.machine in before and bool(others)
+
+    def _on_hold(self, action, event):
+        key = action.machine, action.board, action.upto
+        assert key not in self.held
+        assert key[1:] not in self.ended
+        m = self.machines[action.machine]
+        checked = event.fault not in (None, TIMEOUT)
+        assert m.checking or checked, "on hold for nothing"
+        assert not self._is_machines(event, m.orders[action.board])
+        self.held[key] = event.fault
+
+    def _on_discard(self, action, event):
+        self.held.pop((action.machine, action.board, action.upto))
+
+    def _on_faulted(self, action, event):
+        m = self.machines[action.machine]
+        if isinstance(event, ResultIn):
+            assert self._is_machines(event, m.orders[action.board]), "the board's own failure is not used"
+        elif isinstance(event, Tick):
+            assert action.fault.kind is Kind.TIMEOUT
+            order = m.orders[action.board]
+            assert self.now >= order.sign + order.timeout + self.policy.slack or self.batch
+            self.timeouts[action.board] += 1
+        else:
+            assert isinstance(event, Checked)
+            assert not event.well
+            assert (action.machine, action.board, action.upto) not in self.held, "it is still on hold"
+        assert (action.board, action.upto) not in self.ended
+        self.met[action.board, action.upto].append((action.machine, action.fault.kind, action.fault.words))
+
+    def _on_check(self, action, event):
+        m = self.machines[action.machine]
+        assert m.state == "in"
+        assert not m.checking
+        assert isinstance(event, ResultIn)
+        assert event.fault not in (None, TIMEOUT)
+        assert self.arch[event.board] in action.archs
+        m.checking = True
+
+    def _on_slots(self, action, event):
+        m = self.machines[action.machine]
+        assert event.fault is MEMORY
+        assert 1 <= action.slots == m.slots // 2
+        m.slots = self.lowered[action.machine] = action.slots
+
+    def _on_set_aside(self, action, event):
+        m = self.machines[action.machine]
+        assert m.state == "in"
+        assert isinstance(event, Tick) or (isinstance(event, Checked) and not event.well)
+        self._out(m)
+
+    def _on_away(self, action, event):
+        m = self.machines[action.machine]
+        assert m.state == "away"
+        final = isinstance(event, Lost) and event.how in (Loss.LIED, Loss.REFUSED, Loss.UNNEEDED)
+        vain = m.vain >= self.policy.fruitless
+        assert (action.again_in is None) == (final or vain)
+        if action.again_in is None:
+            m.state = "gone"
+        else:
+            assert self.policy.backoff <= action.again_in <= max(self.policy.aside, self.policy.backoff_most)
+            assert not action.aside or action.again_in >= self.policy.aside
+            m.due = self.now + action.again_in
+
+    def _on_bring_up(self, action, event):
+        m = self.machines[action.machine]
+        assert m.state == "away", "it is there, or gone for good"
+        assert self.now >= m.due
+        m.state = "coming"
+
+    def _closed(self, action, event):
+        m = self.machines[action.machine]
+        order = m.orders.pop(action.board)
+        assert not order.waits or m.state != "in", "an order ends though answers are awaited"
+        assert not any((n, b) == (action.machine, action.board) for n, b, _ in self.held)
+
+    def _on_board_done(self, action, event):
+        self._closed(action, event)
+        assert not self.missing(action.board)
+
+    def _on_requeue(self, action, event):
+        self._closed(action, event)
+        assert self.missing(action.board)
+        assert action.why
+        self.avoid[action.board].add(action.machine)
+
+    def _on_not_built(self, action, event):
+        assert action.reason
+        board, upto = action.board, action.upto
+        assert not any((b, u) == (board, upto) for _, b, u in self.held)
+        if action.reason.startswith("kills"):
+            killed = self.killed[board]
+            assert len(killed) >= 2, "it kills nobody"
+            assert len(set(killed)) >= 2 or not self.able(board)
+        elif action.reason.startswith("timed out"):
+            assert self.timeouts[board] >= 2
+        elif action.reason.startswith("machine faults"):
+            assert len(self.met[board, upto]) >= self.policy.most_faults
+        elif not isinstance(event, Stopped):
+            assert action.reason.startswith("no machine")
+            assert not self.able(board), "a machine that is in could build it"
+            assert self.hope(board) <= self.now, "it has not waited long enough"
+        self._end(board, upto, action)
+
+    def _on_drop(self, action, event):
+        pass
+
+    # --- what always holds ---
+
+    def check(self):
+        s = self.schedule
+        assert s.asked == len(self.wanted)
+        assert s.recorded == self.recorded
+        assert s.recorded + s.not_built == len(self.ended)
+        assert s.finished == (len(self.ended) == s.asked)
+        if s.finished:
+            assert s.next_due() is None
+            assert not self.held
+            return
+        for name, m in self.machines.items():
+            assert set(s.holds(name)) == (set(m.orders) if m.state == "in" else set())
+            assert m.state == "in" or not m.orders
+            for order in m.orders.values():
+                assert order.waits or m.checking, "an order that is through is still held"
+        for name, board, upto in self.held:
+            m = self.machines[name]
+            assert m.state == "in"
+            assert m.checking
+            assert board in m.orders
+            assert upto not in m.orders[board].waits
+        self._nobody_waits_for_nothing()
+        due = s.next_due()
+        pending = any(m.orders or m.checking or m.state == "coming" for m in self.machines.values())
+        assert pending or due is not None, "nothing will ever happen"
+        if not pending:
+            assert due < math.inf
+
+    def _nobody_waits_for_nothing(self):
+        held = {board for m in self.members().values() for board in m.orders}
+        for board in {b for b, _ in self.wanted - set(self.ended)} - held:
+            able = self.able(board)
+            if not able:
+                hope = self.hope(board)
+                assert hope == math.inf or self.schedule.next_due() <= hope, "it waits for nobody"
+                continue
+            if self.batch and any(m.first for m in self.machines.values()):
+                continue
+            for name in able:
+                m = self.machines[name]
+                busy = m.checking or (m.in_batch if self.batch else len(m.orders) >= m.slots)
+                elsewhere = name in self.avoid[board] and self.able(board, self.avoid[board])
+                alone = self.killed[board] and self.suspects(name)
+                assert busy or elsewhere or alone, f"{name} idles and {board} waits"
+
+    def _nothing_stuck(self):
+        """After a tick no order is left that is too old, and nobody waits who should have been called."""
+        if self.schedule.finished:
+            return
+        for m in self.machines.values():
+            assert m.state != "away" or m.due > self.now
+            for order in m.orders.values():
+                if not self.batch and order.waits:
+                    assert self.now < order.sign + order.timeout + self.policy.slack
+        due = self.schedule.next_due()
+        assert due is None or due > self.now
+
+    # --- what may happen; each takes the function that chooses ---
+
+    def join(self, choose):
+        coming = [name for name, m in self.machines.items() if m.state == "coming"]
+        if coming:
+            archs = choose([("arm", "riscv64"), ("arm", "riscv64"), ("arm",), ("riscv64",), ()])
+            slots, capacity = choose([1, 2, 3, 4]), choose([1.0, 2.5, 100.0])
+            self.do(Joined(choose(coming), frozenset(archs), slots, capacity, share=choose([0, 4])))
+
+    def not_up(self, choose):
+        coming = [name for name, m in self.machines.items() if m.state == "coming"]
+        if coming:
+            self.lose(choose(coming), choose([Loss.FAILED, Loss.FAILED, Loss.DIED, Loss.REFUSED, Loss.UNNEEDED]))
+
+    def die(self, choose):
+        if self.members():
+            self.lose(choose(list(self.members())), Loss.DIED)
+
+    def drop_out(self, choose):
+        if self.members():
+            self.lose(choose(list(self.members())), choose([Loss.FAILED, Loss.LIED, Loss.REFUSED]))
+
+    def lose(self, name, how):
+        self.do(Lost(name, f"lost ({how.value})", how))
+
+    def start(self, choose):
+        todo = [(n, b) for n, m in self.members().items() for b, o in m.orders.items() if not o.started]
+        if todo:
+            name, board = choose(todo)
+            self.do(Started(name, board, choose([0, self.machines[name].orders[board].attempt])))
+
+    def answer(self, choose, faults=(None,), wait=(0.0, 1.0, 30.0)):
+        """A worker is through with a commit of a board."""
+        todo = [(n, b) for n, m in self.members().items() for b, o in m.orders.items() if o.left]
+        if todo:
+            name, board = choose(todo)
+            order = self.machines[name].orders[board]
+            self.now += choose(list(wait))
+            upto = order.left.pop(0)
+            fault = choose(list(faults))
+            if fault is TIMEOUT:
+                order.left.clear()
+            self.do(ResultIn(name, board, upto, choose([0, order.attempt]), fault))
+
+    def fault(self, choose):
+        self.answer(choose, (DISK, MEMORY, UNEXPLAINED, TIMEOUT))
+
+    def repeat(self, choose):
+        """A result comes that belongs to an order of now or of long ago."""
+        if self.past:
+            name, board, attempt, upto = choose(self.past)
+            self.do(ResultIn(name, board, upto, attempt, choose([None, None, DISK, TIMEOUT])))
+
+    def untold(self, choose):
+        """The same, from a worker that does not tell attempts: it counts if it is awaited."""
+        if self.past:
+            name, board, _, upto = choose(self.past)
+            self.do(ResultIn(name, board, upto, 0))
+
+    def old_start(self, choose):
+        if self.past:
+            name, board, attempt, _ = choose(self.past)
+            self.do(Started(name, board, attempt))
+
+    def lie(self, choose):
+        name = choose(list(self.machines))
+        self.do(ResultIn(name, choose([*self.arch, "../x"]), choose([-1, 0, self.commits]), choose([0, 1, 2])))
+
+    def checked(self, choose):
+        checking = [name for name, m in self.machines.items() if m.checking]
+        if checking:
+            name, well = choose(checking), choose([True, True, False])
+            self.do(Checked(name, well, "" if well else choose(["", "no space"])))
+
+    def stray_check(self, choose):
+        idle = [name for name, m in self.machines.items() if not m.checking]
+        if idle:
+            assert self.do(Checked(choose(idle), choose([True, False]), "stray")) == []
+
+    def batch_end(self, choose):
+        ending = [name for name, m in self.machines.items() if m.in_batch]
+        if ending:
+            self.do(BatchEnded(choose(ending)))
+
+    def tick(self, choose):
+        self.pass_time(choose([0.5, 3.0, 20.0, 61.0]))
+
+    def pass_time(self, seconds):
+        """Let time pass; a tick that is before its due does nothing, and one that is due something."""
+        due = self.schedule.next_due()
+        self.now += seconds
+        actions = self.do(Tick())
+        assert bool(actions) == (due is not None and due <= self.now), (due, self.now)
+
+    def tick_due(self, choose):
+        due = self.schedule.next_due()
+        if due is not None:
+            self.pass_time(max(due - self.now, 0.0))
+
+    def stop(self, choose):
+        self.do(Stopped("interrupted"))
+        assert self.schedule.finished
+
+    # --- how it ends ---
+
+    def end(self, how, choose):
+        """From now on every machine does the same for ever: everything must end in a bounded number of events."""
+        for _ in range(4000):
+            if self.schedule.finished:
+                break
+            self._go_on(how, choose)
+        assert self.schedule.finished, f"it never ends when all are {how}"
+        assert set(self.ended) == self.wanted
+        for name, board, _attempt, upto in self.past[-5:]:
+            self.do(ResultIn(name, board, upto))
+        self.do(Tick())
+        self.do(Stopped("late"))
+
+    def _go_on(self, how, choose):
+        coming = [name for name, m in self.machines.items() if m.state == "coming"]
+        checking = [name for name, m in self.machines.items() if m.checking]
+        todo = [(n, b) for n, m in self.members().items() for b, o in m.orders.items() if o.left]
+        if how == "stop":
+            self.stop(choose)
+        elif coming and how == "dead":
+            self.lose(coming[0], Loss.FAILED)
+        elif coming:
+            self.do(Joined(coming[0], frozenset(ARCHS), 2, 1.0))
+        elif how == "dead" and self.members():
+            self.lose(next(iter(self.members())), Loss.DIED)
+        elif checking:
+            self.do(Checked(checking[0], how not in ("sick", "dead"), ""))
+        elif todo and how == "killer":
+            name, board = todo[0]
+            self.do(Started(name, board))
+            self.lose(name, Loss.DIED)
+        elif todo and how not in ("hung", "silent"):
+            kinds = {"faulty": DISK, "short": MEMORY, "sick": DISK, "odd": UNEXPLAINED, "slow": TIMEOUT}
+            self.answer(choose, (kinds.get(how),), (1.0,))
+        elif how == "hung" and (new := [(n, b) for n, b in todo if not self.machines[n].orders[b].started]):
+            self.do(Started(*new[0]))
+        elif how == "fair" and (ended := [n for n, m in self.members().items() if m.in_batch and not m.orders]):
+            self.do(BatchEnded(ended[0]))
+        else:
+            assert self.schedule.next_due() is not None, "nothing will ever happen"
+            self.tick_due(choose)
+
+
+#: What may happen, and how often each is chosen.
+MOVES = {
+    "join": 8,
+    "not_up": 2,
+    "die": 3,
+    "drop_out": 1,
+    "start": 8,
+    "answer": 12,
+    "fault": 6,
+    "repeat": 2,
+    "untold": 1,
+    "old_start": 1,
+    "lie": 1,
+    "checked": 6,
+    "stray_check": 1,
+    "batch_end": 2,
+    "tick": 4,
+    "tick_due": 2,
+}

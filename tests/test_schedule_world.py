@@ -1,0 +1,62 @@
+"""The rules in a world where everything goes wrong, in any order: nothing is lost, and everything ends."""
+
+import random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.support.world import ARCHS, ENDINGS, MOVES, World
+
+
+def run(seed):
+    """One life of a world, told by its seed."""
+    rng = random.Random(seed)
+    world = World(rng.choices(ARCHS, k=rng.randint(1, 8)), rng.randint(1, 3), batch=rng.random() < 0.25)
+    for _ in range(rng.randint(0, 60)):
+        if world.schedule.finished:
+            break
+        getattr(world, rng.choices(list(MOVES), list(MOVES.values()))[0])(rng.choice)
+    world.end(rng.choice(ENDINGS), rng.choice)
+
+
+@pytest.mark.parametrize("first", range(0, 3000, 250))
+def test_whatever_happens_nothing_is_lost_and_everything_ends(first):
+    for seed in range(first, first + 250):
+        try:
+            run(seed)
+        except Exception as exc:
+            raise AssertionError(f"in the world with seed {seed}") from exc
+
+
+class AnyWorld(RuleBasedStateMachine):
+    """The same worlds, led by hypothesis, which looks for the shortest way into trouble."""
+
+    @initialize(
+        archs=st.lists(st.sampled_from(ARCHS), min_size=1, max_size=6),
+        commits=st.integers(1, 3),
+        batch=st.booleans(),
+        ending=st.sampled_from(ENDINGS),
+    )
+    def begin(self, archs, commits, batch, ending):
+        self.world = World(archs, commits, batch=batch)
+        self.ending = ending
+
+    @precondition(lambda self: not self.world.schedule.finished)
+    @rule(move=st.sampled_from([name for name, weight in MOVES.items() for _ in range(weight)]), data=st.data())
+    def move(self, move, data):
+        getattr(self.world, move)(lambda things: data.draw(st.sampled_from(things)))
+
+    @precondition(lambda self: self.world.schedule.finished)
+    @rule(data=st.data())
+    def late(self, data):
+        self.world.repeat(lambda things: data.draw(st.sampled_from(things)))
+
+    def teardown(self):
+        if hasattr(self, "world"):
+            self.world.end(self.ending, random.Random(0).choice)
+
+
+TestAnyWorld = AnyWorld.TestCase
+TestAnyWorld.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
