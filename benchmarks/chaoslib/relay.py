@@ -2,8 +2,8 @@
 
     python relay.py STATE [arguments of the worker]
 
-is run in a work directory, where the boss has put the worker. ``STATE/wire`` is JSON: ``mode`` is one of the methods
-below, ``count`` says at how many results it is to happen.
+is run in a work directory, where the boss has put the worker. ``STATE/wire`` is JSON: ``mode`` is one of the
+methods below, ``count`` says at how many results it is to happen.
 """
 
 from __future__ import annotations

@@ -50,19 +50,19 @@ def read_results(root: Path) -> Results:
 
 def check_results(found: Results, right: Results, verdict: Verdict, *, whole: bool) -> None:
     """Compare results with those of a run without faults; ``whole``: none may be missing."""
+    differing = []
     for key in sorted(found):
-        if key not in right:
-            verdict.wrong.append(f"a result that nobody asked for: {'/'.join(key)}")
-            verdict.differing += 1
-            continue
-        for name, ours, theirs in zip(COMPARED, found[key], right[key], strict=True):
-            if ours != theirs:
-                verdict.wrong.append(f"{'/'.join(key)}/{name} is {_shown(ours)}, and should be {_shown(theirs)}")
-                verdict.differing += 1
+        theirs = right.get(key)
+        if found[key] != theirs:
+            ours = dict(zip(COMPARED, found[key], strict=True))
+            names = [name for name in COMPARED if not theirs or ours[name] != theirs[COMPARED.index(name)]]
+            differing.append(f"{_name(key)} ({', '.join(f'{name} is {_shown(ours[name])}' for name in names)})")
+    if differing:
+        verdict.wrong.append(f"{len(differing)} results are not what they should be: {_some(differing, 3)}")
+        verdict.differing += len(differing)
     missing = sorted(set(right) - set(found)) if whole else []
     if missing:
-        shown = ", ".join("/".join((key[0][:2], key[1])) for key in missing[:6])
-        verdict.wrong.append(f"{len(missing)} results are missing: {shown}")
+        verdict.wrong.append(f"{len(missing)} results are missing: {_some(list(map(_name, missing)), 8)}")
         verdict.lost += len(missing)
 
 
@@ -136,5 +136,14 @@ def _left(lab: Lab) -> list[str]:
     return left
 
 
+def _name(key: tuple[str, str]) -> str:
+    """Name a result by the number of its commit and its board."""
+    return f"{key[0].partition('_')[0]}/{key[1]}"
+
+
+def _some(words: list[str], most: int) -> str:
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
 def _shown(text: bytes | None) -> str:
-    return "not there" if text is None else repr(text[:160].decode(errors="replace"))
+    return "not there" if text is None else repr(text[:120].decode(errors="replace"))
