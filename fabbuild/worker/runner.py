@@ -43,9 +43,8 @@ class TimeIsUp(Exception):  # noqa: N818 - it says that a build ends, not that s
     """The time of `Processes.within` is over; ``outcome`` tells of the program that was ended, if one was."""
 
     def __init__(self, limit: float, outcome: Optional[Outcome] = None) -> None:
-        self.words = _too_long(limit)
-        super().__init__(self.words)
-        self.outcome = outcome or Outcome(0, "", "", self.words)
+        super().__init__(_too_long(limit))
+        self.outcome = (outcome or Outcome(0, "", "", ""))._replace(stopped=_too_long(limit))
 
 
 class Outcome(NamedTuple):

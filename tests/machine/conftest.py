@@ -142,6 +142,28 @@ def run(pyz, census):
     return call
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, of 4 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small tmpfs")
+    path = tmp_path / "disk"
+    path.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", path], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"cannot mount: {done.stderr.decode()}")
+    yield path
+    subprocess.run(["umount", "-l", path], check=True)
+
+
+def fill(path) -> None:
+    (path / "filler").write_bytes(b"")
+    with contextlib.suppress(OSError), (path / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    assert os.statvfs(path).f_bavail == 0
+
+
 #: Stands in for a worker: one that ends by nothing but a signal, with a child and a grandchild of which one has left
 #: the session and closed all it inherited.
 HARD_WORKER = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import stat
@@ -12,7 +11,7 @@ import pytest
 
 from fabbuild.bundle import shell_memory, shell_place, worker_bundle
 from fabbuild.worker import repo
-from tests.machine.conftest import free, started
+from tests.machine.conftest import fill, free, started
 
 AUTHOR = ["-c", "user.name=a", "-c", "user.email=a@b"]
 
@@ -32,28 +31,6 @@ def source(tmp_path):
         git("-C", path, "add", "file")
         git("-C", path, *AUTHOR, "commit", "-q", "-m", f"commit {number}")
     return path
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of its own, of 4 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small tmpfs")
-    path = tmp_path / "disk"
-    path.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", path], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"cannot mount: {done.stderr.decode()}")
-    yield path
-    subprocess.run(["umount", "-l", path], check=True)
-
-
-def fill(path) -> None:
-    (path / "filler").write_bytes(b"")
-    with contextlib.suppress(OSError), (path / "filler").open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    assert os.statvfs(path).f_bavail == 0
 
 
 def test_takes_a_push_and_is_as_it_should_be(tmp_path, source):
