@@ -40,6 +40,8 @@ _SETTINGS: Dict[str, Dict[str, str]] = {
         "fsmonitor": "false",
         "symlinks": "true",
         "fileMode": "true",
+        # The push runs under the login's umask, not ours.
+        "sharedRepository": "0600",
     },
     "receive": {
         "fsckObjects": "true",
@@ -71,6 +73,7 @@ def make_repo(work_dir: str, pass_fds: Sequence[int] = ()) -> str:
     _remove_stale_locks(path)
     try:
         _git(["init", "--quiet", "--bare", "--template=", path], pass_fds)
+        os.chmod(path, 0o700)  # one that an older version made may be open to others
         text = "# Written by fabbuild at each start; changes are lost.\n" + "".join(
             "[%s]\n%s" % (section, "".join("\t%s = %s\n" % pair for pair in settings.items()))
             for section, settings in _SETTINGS.items()

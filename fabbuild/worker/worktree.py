@@ -400,6 +400,7 @@ def slots_directory(work_dir: str) -> str:
     direct = os.path.join(work_dir, SLOTS)
     if _PLAIN_PATH.fullmatch(os.path.realpath(work_dir)):
         os.makedirs(direct, exist_ok=True)
+        os.chmod(direct, 0o700)  # one that an older version made may be open to others
         return os.path.realpath(direct)
     name = _private_name(work_dir)
     for base in (os.environ.get("TMPDIR", ""), "/var/tmp", tempfile.gettempdir()):  # noqa: S108 - made ours below

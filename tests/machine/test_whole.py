@@ -16,7 +16,7 @@ from fabbuild.bundle import shell_memory, shell_place, shell_run, worker_bundle
 from fabbuild.worker import procs
 from fabbuild.worker.protocol import PREFIX
 from tests.machine.conftest import HARD_COUNT, HARD_WORKER, free, gone, kill, old_python
-from tests.support.census import lock_holders, processes_holding, wait_until
+from tests.support.census import alive, command_line, lock_holders, processes_holding, wait_until
 
 #: A make that hangs with a child, a grandchild, and one that has left its session.
 MAKE = """#!/bin/sh
@@ -39,14 +39,16 @@ def hanging_make(tmp_path, monkeypatch):
 
 def begin_build(one, source: Path) -> tuple[int, set[int]]:
     """Start our own worker and a build of two boards in it; give its pid and all who share the lock by then."""
-    held = one.read()
+    while (held := one.read())["resp"] == "alive":
+        pass
     git = ["git", "-C", str(source), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run(["git", "init", "-q", str(source)], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
     subprocess.run([*git, "push", "-q", held["git_dir"], "HEAD:refs/fabbuild/current"], check=True)
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     one.start(args=["--threads", "2", "--max-boards", "2"])
-    ready = one.read()
+    while (ready := one.read())["resp"] == "alive":
+        pass
     assert ready["resp"] == "ready"
     assert ready["slots"] == 2
     send(one, cmd="build_prepare", commits=[commit], max_boards=2)
@@ -105,6 +107,41 @@ def test_a_killed_supervisor_leaves_no_make_behind(building, work):
     one, _, pids = building
     kill(one.pid)
     wait_until(lambda: gone(pids) and free(work))
+
+
+def test_a_killed_make_is_a_result_of_its_board_and_of_nothing_else(building, work):
+    """A make is told from the others by what it was asked for; its slot is free again, the other builds on."""
+    one, worker, pids = building
+    makes = [pid for pid in pids if parent(pid) == worker and "O=build" in command_line(pid)]
+    assert len(makes) == 2
+    group = {pid for pid in pids if procs.read_proc(pid).session == makes[0]}
+    kill(makes[0])
+    result = until(one, "build_result")
+    assert result["return_code"] == 137
+    wait_until(lambda: gone(group))
+    assert alive(worker)
+    assert alive(makes[1])
+    one.hang_up()
+    one.wait()
+    assert gone(pids)
+    assert free(work)
+
+
+def parent(pid: int) -> int:
+    proc = procs.read_proc(pid)
+    return proc.ppid if proc else 0
+
+
+def test_a_boss_that_falls_silent_leaves_no_make_behind(supervisor, work, tmp_path, hanging_make):
+    """Our own worker goes on saying that it lives, to the last."""
+    one = supervisor("--silence", "6", socketpair=True)
+    _, pids = begin_build(one, tmp_path / "source")
+    begin = time.monotonic()
+    assert one.read() == {"resp": "alive"}
+    assert one.wait() == 137
+    assert time.monotonic() - begin < 9
+    assert gone(pids)
+    assert free(work)
 
 
 def test_a_killed_supervisor_and_guardian_leave_no_make_behind(building, work):
