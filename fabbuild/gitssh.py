@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     from fabric import Connection
 
 
+#: What a machine says before its git speaks.
+_BEGIN = "fabbuild-git-begins"
+
+#: Git appends its arguments, of which the last is the command to run there. What a login prints on stdout before
+#: that (a message of the day) would be taken for git's protocol, so that all up to our own mark is dropped.
+_WITHOUT_GREETING = (
+    'f() {{ n=$#; for a; do n=$((n - 1)); [ $n -gt 0 ] || a="echo {begin}; $a"; set -- "$@" "$a"; shift; done; '
+    '{ssh} "$@" | {{ while IFS= read -r l; do case $l in *{begin}) exec cat;; esac; done; }}; }}; f'
+)
+
+
 def url(connection: Connection, path: str) -> str:
     """Give the URL of the repository at the absolute ``path`` there; git decodes what is percent-encoded.
 
@@ -32,8 +43,9 @@ def environment(connection: Connection, settings: hosts.ConnectSettings) -> dict
     It never asks anything, gives up a silent machine, leaves no master process behind and adds no other keys to
     known_hosts.
     """
+    ssh = shlex.join(["ssh", *_arguments(connection, settings)])
     return {
-        "GIT_SSH_COMMAND": shlex.join(["ssh", *_arguments(connection, settings)]),
+        "GIT_SSH_COMMAND": _WITHOUT_GREETING.format(begin=_BEGIN, ssh=ssh),
         "GIT_SSH_VARIANT": "ssh",
         "GIT_TERMINAL_PROMPT": "0",
     }
