@@ -88,7 +88,7 @@ def test_a_machine_with_a_changed_host_key_gets_nothing_and_the_others_build(ssh
     assert re.search(rf"w1 is out: .* has changed.* {re.escape(str(watched.known_hosts))} line 1\b", ended.out), (
         ended
     )
-    for task in ("probe", "init", "push", "start", "kill"):
+    for task in ("probe", "push"):
         options = ["--source", str(ssh_farm.source)] if task == "push" else []
         alone = ssh_farm.run(task, *options, "--machines", "w1")
         assert alone.status == 1, alone
@@ -235,11 +235,11 @@ def test_files_on_a_machine_are_readable_by_their_owner_only(ssh_farm, watched, 
     elsewhere.mkdir()
     entry = {"host": "w1", "work_dir": str(work_dir), "env": {"TMPDIR": str(elsewhere)}}
     ssh_farm.write_machines({"machines": {"w1": entry}, "fit": {"max_load_per_cpu": 1000}})
-    ended = ssh_farm.build("--only", "sandbox,tern", "--verbose-worker")
+    ended = ssh_farm.build("--only", "sandbox", "--verbose-worker")
     assert ended.status == 0, ended
     assert (work_dir / "slots").is_symlink() == (name == "wo rk")
     assert (work_dir / "slots").resolve().is_relative_to(elsewhere if name == "wo rk" else work_dir)
-    assert len(list((work_dir / "slots").resolve().rglob("*.o"))) > 10
+    assert len(list((work_dir / "slots").resolve().rglob("*.o"))) > 5
     assert open_to_others(work_dir) == []
     assert open_to_others(elsewhere) == []
     assert str(watched.server.user_key) not in told(ssh_farm, ended)
