@@ -284,17 +284,18 @@ def _run(checks: Mapping[str, _Check], limit: float, problems: List[str], told: 
     """Run the checks side by side; add what they found."""
     deadline = time.monotonic() + limit
     children: List[_Child] = []
+    found: List[str] = []
     try:
         for what, work in checks.items():
             try:
                 children.append(_fork(what, work))
             except OSError as exc:
-                problems.append("processes: none can be started: %s" % exc.strerror)
+                found.append("processes: none can be started: %s" % exc.strerror)
                 break
         for child in children:
             answer = _answer(child, deadline, limit)
             told.update(answer["told"])
-            problems += [problem for problem in answer["problems"] if problem not in problems]
+            found += answer["problems"]
     finally:
         own = os.getpid()
         procs.end_family(
@@ -305,6 +306,7 @@ def _run(checks: Mapping[str, _Check], limit: float, problems: List[str], told: 
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:  # one that hangs in the kernel is left to it
                 pass
+    problems += [problem for problem in dict.fromkeys(found) if problem not in problems]
 
 
 def _fork(what: str, work: _Check) -> _Child:

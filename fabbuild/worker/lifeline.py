@@ -202,7 +202,7 @@ class Lifeline:
         return max(0, int(min(waits) * 1000) + 1) if waits else None
 
     def _room(self) -> int:
-        return BUFFER - len(self._pending)
+        return max(0, BUFFER - len(self._pending))  # a line that the sieve held back may exceed it a little
 
     def _hung_up(self) -> None:
         if not self.cut:

@@ -266,7 +266,8 @@ def test_where_no_process_can_be_started_that_is_said(pyz, work):
     request = json.dumps({"work_dir": "/nowhere"})
     argv = ["/usr/bin/python3", "-c", script, pyz, "check", "--json", request]
     done = subprocess.run(argv, capture_output=True, check=False, timeout=60)
-    assert "none can be started: Resource temporarily unavailable" in done.stdout.decode()
+    words = "processes: none can be started: Resource temporarily unavailable"
+    assert json.loads(done.stdout[4:])["problems"] == [words]
 
 
 # --- the ways out ---

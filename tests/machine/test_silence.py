@@ -184,6 +184,20 @@ def test_a_replaced_guardian_has_the_deadline_too(watched, work):
     wait_until(lambda: gone(pids) and gone([one.pid]) and free(work), SILENCE + lifeline.MARGIN + 5)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_a_boss_that_hangs_up_is_not_also_silent(watched, work, half):
+    """The worker has its time to end by itself, though it is longer than silence is borne."""
+    one = watched(socketpair=True)
+    held(one)
+    pids = started(one)
+    begin = time.monotonic()
+    one.hang_up(half=half)
+    assert one.wait() == 137
+    assert 2.5 < took(begin) < 6
+    assert gone(pids)
+    assert free(work)
+
+
 def test_without_being_asked_it_bears_any_silence_and_says_nothing(supervisor, work):
     one = supervisor()
     assert one.read()["resp"] == "held"
@@ -246,22 +260,20 @@ def test_once_a_worker_runs_stdout_is_the_workers_alone(watched):
     assert set(out.split(b"\n")[:-3]) <= {b'BM> {"resp": "alive"}'}
 
 
-def test_lines_of_any_length_pass_unchanged_in_pieces_of_any_length(watched):
-    """More than is kept at once, for a worker that reads slowly."""
+@pytest.mark.parametrize("line", [3 * BUFFER, 40, 97, 300])
+def test_lines_of_any_length_pass_unchanged_in_pieces_of_any_length(watched, line):
+    """More than is kept at once, for a worker that begins to read late."""
     one = watched(silence=30)
     held(one)
-    one.start(command="sleep 1; sha256sum; wc -c </dev/null")
-    board = b'{"board": "' + b"x" * 40 + b'", "arch": "sandbox"}, '
-    data = b'{"cmd": "build_boards", "boards": [' + board * (3 * BUFFER // len(board)) + b"]}\n"
-    pieces = random.Random(1)
-    at = 0
+    one.start(command="sleep 1; exec sha256sum")
+    data = (b'{"cmd": "al' + b"x" * (line - 15) + b'"}\n') * (3 * BUFFER // line)
+    pieces, at = random.Random(line), 0
     while at < len(data):
         step = pieces.randrange(1, 200_000)
         one.write(data[at : at + step])
         at += step
     one.hang_up()
-    out = one.process.stdout.read()
-    assert hashlib.sha256(data).hexdigest().encode() in out
+    assert hashlib.sha256(data).hexdigest().encode() in one.process.stdout.read()
     assert one.wait() == 0
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from fabbuild.worker.runner import Processes, TimeIsUp
 from tests.support.census import alive
-from tests.worker.driver import MAKEFILE, Worker, push, wait_for, work_dir
+from tests.worker.driver import MAKEFILE, Worker, old_pythons, push, wait_for, work_dir
 
 #: A board named ``hangs`` never comes to its end: it minds no signal but the last, and has a child and a grandchild.
 #: While the file ``slow`` is there, the others take a while.
@@ -212,6 +212,19 @@ def test_killed_in_the_middle_it_is_ended_with_the_rest(hanging, pids, census):
         wait_for(lambda: len(noted(pids)) == 2)
         worker.signal(signal.SIGTERM)
         worker.ended()
+    wait_for(lambda: not any(alive(pid) for pid in noted(pids)))
+
+
+def test_on_the_oldest_python(hanging, pids):
+    pythons = old_pythons()
+    if not pythons:
+        pytest.skip("no python3 older than this one is installed")
+    with Worker(hanging, python=pythons[0], env={"FABBUILD_ALIVE": "60"}) as worker:
+        worker.expect("alive")
+        worker.start(None, max_boards=1, **LIMITS)
+        worker.send("build_board", board="hangs", arch="sandbox", timeout=1)
+        worker.send("build_board", board="one", arch="sandbox", timeout=30, jobs=1)
+        assert [result["return_code"] for result in results(worker)] == [124, 0]
     wait_for(lambda: not any(alive(pid) for pid in noted(pids)))
 
 
