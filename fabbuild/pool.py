@@ -40,6 +40,8 @@ class OpenBoard:
     attempt: int = 0
     #: Machines it did not get through on: it goes elsewhere if it can.
     avoid: set[str] = field(default_factory=set)
+    #: On so many slots it ran out of memory: it goes where there are fewer if it can; 0: it never did.
+    crowd: int = 0
     #: Machines that died while they were building it, since its last recorded result.
     killed: list[str] = field(default_factory=list)
     #: Machines on which it took too long.
@@ -78,9 +80,11 @@ class Order:
     timeout: float
     #: When it was last heard of: given, started, answered.
     sign: float
-    #: Whether the machine builds others at the same time.
-    crowded: bool
+    #: How many boards the machine may build at the same time.
+    slots: int
     started: bool = False
+    #: Whether memory was short while others were built beside it.
+    short: bool = False
     #: Results on hold: the commit, and what looks like the machine's fault.
     held: dict[int, Fault | None] = field(default_factory=dict)
     #: What it met, if anything.
@@ -230,13 +234,19 @@ class Pool:
         return [(m, sorted(shares[m.name], key=lambda board: place[board.target])) for m in idle]
 
     def _suits(self, member: Member, board: OpenBoard) -> bool:
-        """Whether the machine can take the board, and no other is to be preferred that it was not lost on."""
+        """Whether the machine can take the board, and is a better one than it had, or there is no better one."""
         if not member.can(board.arch):
             return False
-        return member.name not in board.avoid or not self.others(member, board.arch, board.avoid)
+        better = _is_better(member, board)
+        return better or not any(_is_better(m, board) and m.can(board.arch) for m in self._members.values())
 
-    def others(self, member: Member, arch: str, but: Iterable[str] = ()) -> bool:
+    def others(self, member: Member, arch: str, but: Collection[str] = ()) -> bool:
         """Whether another machine is in that can build this architecture, and is not one of ``but``."""
         return any(
             other is not member and other.can(arch) and name not in but for name, other in self._members.items()
         )
+
+
+def _is_better(member: Member, board: OpenBoard) -> bool:
+    """Whether the board did not fail to get through there, nor run out of memory on as few slots."""
+    return member.name not in board.avoid and not 0 < board.crowd <= member.slots

@@ -34,7 +34,8 @@ What goes wrong
     all its results are on hold. The first time, for a board at a commit, the result is not used. It is the
     board's own when it comes again, from another machine or where no other can build it, and the machine that
     it comes from is well. A failure without explanation is the board's own if the machine is well. Short memory
-    is never the board's fault while the machine builds others beside it; the machine then gets half the slots.
+    is never the board's fault while the machine builds others beside it; the machine then gets half the slots,
+    and the board goes where fewer are built at a time, if there is such a machine.
     A machine that is not well is given up, and no result on hold is used. A board that met too many faults at a
     commit ends there as not built.
 
@@ -182,6 +183,12 @@ class Schedule:
         stuck = [due for m in self._members.values() for due, _ in m.dues(self._policy.slack)]
         hopes = [self._hope(arch) for arch in self._pool.archs()]
         return min((due for due in (*self._roster.dues(), *stuck, *hopes) if due < math.inf), default=None)
+
+    def awaited(self) -> tuple[float, list[str]] | None:
+        """Give until when the run, without a machine, waits for which to come back; None: it does not."""
+        if self._members or self.finished or self._roster.first:
+            return None
+        return self._roster.awaited()
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one event and say what is to be done because of it, in order.
@@ -356,7 +363,8 @@ class Schedule:
         if not board.missing:
             del self._open[board.target]
             return [BoardDone(name, board.target)]
-        board.avoid.add(name)
+        if not order.short:
+            board.avoid.add(name)
         self._pool.put_back(board)
         return [Requeue(name, board.target, why)]
 
@@ -373,13 +381,16 @@ class Schedule:
                 return self._fault(member, order, upto, fault)
             return self._keep(member, order, upto, fault)
         check = self._check(member, fault)
+        if fault.kind is Kind.MEMORY and order.slots > 1 and not self._batch:
+            order.short = True
+            order.board.crowd = min(order.slots, order.board.crowd or order.slots)
         if fault.likely and self._is_machines(member, order, upto, fault):
             return self._fault(member, order, upto, fault) + check
         return self._keep(member, order, upto, fault) + check
 
     def _is_machines(self, member: Member, order: Order, upto: int, fault: Fault) -> bool:
         """Whether a likely fault is not the board's, whatever the machine's check says."""
-        if fault.kind is Kind.MEMORY and order.crowded:
+        if fault.kind is Kind.MEMORY and order.slots > 1:
             return True
         before = order.board.faults(upto)
         return not before or (member.name in before and self._pool.others(member, order.board.arch, before))
@@ -494,12 +505,11 @@ class Schedule:
 
     def _hand(self, member: Member, boards: Sequence[OpenBoard], now: float) -> Assign:
         member.worked, member.in_batch, member.sign = True, self._batch, now
-        crowded = (member.joined.slots if self._batch else member.slots) > 1
         orders = []
         for board in boards:
             board.attempt += 1
             timeout = self._deadlines.timeout(board.job.board)
-            order = Order(board, set(board.missing), board.attempt, timeout, sign=now, crowded=crowded)
+            order = Order(board, set(board.missing), board.attempt, timeout, now, member.slots)
             member.orders[board.target] = order
             self._given.setdefault(member.name, set()).add(board.target)
             orders.append(order)

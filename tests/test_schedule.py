@@ -676,6 +676,25 @@ def test_short_memory_is_not_the_boards_fault_until_it_is_built_alone():
     assert of(Record, run(Checked("m", well=True)))
 
 
+def test_a_board_that_needs_much_memory_is_built_where_fewer_are_built_at_a_time():
+    """On a fleet of like machines one of them makes room for it; the others keep their slots."""
+    run = Run(jobs("big", *"abcdefgh"), "m1", "m2", "m3", "m4")
+    run.join("m1", "m2", "m3", "m4", slots=2)
+    run.result("m1", "big", 0, MEMORY)
+    for machine, board in (("m2", "b"), ("m3", "d"), ("m4", "f")):
+        assert assigned(run.result(machine, board)) in ([(machine, "h")], [])
+    assert assigned(run(Checked("m1", well=True))) == []
+    assert assigned(run.result("m1", "a")) == [("m1", "big")]
+    assert of(Record, run.result("m1", "big")) == [Record("m1", "big", 0, 2, ("m1: out of memory",))]
+
+
+def test_a_board_that_needs_much_memory_is_built_anywhere_when_that_machine_is_gone():
+    run = Run(jobs("big"), "m1", "m2")
+    run.join("m1", "m2", slots=2)
+    run.result("m1", "big", 0, MEMORY)
+    assert assigned(run(Checked("m1", well=False, words="0 MiB free"))) == [("m2", "big")]
+
+
 # --- coming back (rules 10 and 11) ---
 
 

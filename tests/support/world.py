@@ -58,7 +58,9 @@ class Order:
     left: list  # what the worker has still to build
     waits: set  # what has no answer
     sign: float
-    crowded: bool
+    slots: int
+    short: bool = False
+    hung: bool = False
     started: bool = False
 
 
@@ -100,6 +102,7 @@ class World:
         self.timeouts = Counter()
         self.met = defaultdict(list)  # (board, commit): [(machine, kind, words)]
         self.avoid = defaultdict(set)
+        self.crowd = {}  # board: on so many slots memory was short
         self.stopped = False
         self.log = []
         self._enter = {
@@ -132,6 +135,12 @@ class World:
 
     def able(self, board, but=()):
         return [n for n, m in self.members().items() if n not in but and m.joined.can(self.arch[board])]
+
+    def suits(self, name, board):
+        """Whether no other machine that is in is better for the board."""
+        crowd = self.crowd.get(board, math.inf)
+        better = [n for n in self.able(board, self.avoid[board]) if self.machines[n].slots < crowd]
+        return name in better or not better
 
     def suspects(self, name):
         return [board for board in self.machines[name].orders if self.killed[board]]
@@ -248,15 +257,13 @@ class World:
             assert set(job.commits) == self.missing(board)
             assert job.commits == tuple(sorted(job.commits))
             assert job.commits
-            if action.machine in self.avoid[board]:
-                assert not self.able(board, self.avoid[board]), "it was lost here, and another could take it"
+            assert self.suits(action.machine, board), "it failed here, and another could take it"
             assert not (self.killed[board] and self.suspects(action.machine)), "two suspects side by side"
             self.attempts[board] += 1
             assert self.attempts[board] <= action.attempt
             assert self.batch or self.attempts[board] == action.attempt
-            crowded = (m.joined.slots if self.batch else m.slots) > 1
             m.orders[board] = Order(
-                self.attempts[board], action.timeout, list(job.commits), set(job.commits), self.now, crowded
+                self.attempts[board], action.timeout, list(job.commits), set(job.commits), self.now, m.slots
             )
             self.given[action.machine].add(board)
             self.past += [(action.machine, board, self.attempts[board], upto) for upto in job.commits]
@@ -295,7 +302,7 @@ class World:
         if event.fault is None or event.fault is UNEXPLAINED:
             return False
         before = {n for n, kind, _ in self.met[event.board, event.upto] if kind is not Kind.TIMEOUT}
-        if not before or (event.fault is MEMORY and order.crowded):
+        if not before or (event.fault is MEMORY and order.slots > 1):
             return True
         others = [n for n in self.able(event.board, before) if n != event.machine]
         return event.machine in before and bool(others)
@@ -316,12 +323,17 @@ class World:
     def _on_faulted(self, action, event):
         m = self.machines[action.machine]
         if isinstance(event, ResultIn):
-            assert self._is_machines(event, m.orders[action.board]), "the board's own failure is not used"
+            order = m.orders[action.board]
+            assert self._is_machines(event, order), "the board's own failure is not used"
+            if event.fault is MEMORY and order.slots > 1 and not self.batch:
+                order.short = True
+                self.crowd[action.board] = min(order.slots, self.crowd.get(action.board, math.inf))
         elif isinstance(event, Tick):
             assert action.fault.kind is Kind.TIMEOUT
             order = m.orders[action.board]
             assert self.now >= order.sign + order.timeout + self.policy.slack or self.batch
             self.timeouts[action.board] += 1
+            order.hung = True
         else:
             assert isinstance(event, Checked)
             assert not event.well
@@ -374,16 +386,19 @@ class World:
         order = m.orders.pop(action.board)
         assert not order.waits or m.state != "in", "an order ends though answers are awaited"
         assert not any((n, b) == (action.machine, action.board) for n, b, _ in self.held)
+        return order
 
     def _on_board_done(self, action, event):
         self._closed(action, event)
         assert not self.missing(action.board)
 
     def _on_requeue(self, action, event):
-        self._closed(action, event)
+        order = self._closed(action, event)
+        assert not (order.hung and self.timeouts[action.board] >= 2), "it hangs again and again"
         assert self.missing(action.board)
         assert action.why
-        self.avoid[action.board].add(action.machine)
+        if not order.short:
+            self.avoid[action.board].add(action.machine)
 
     def _on_not_built(self, action, event):
         assert action.reason
@@ -449,7 +464,7 @@ class World:
             for name in able:
                 m = self.machines[name]
                 busy = m.checking or (m.in_batch if self.batch else len(m.orders) >= m.slots)
-                elsewhere = name in self.avoid[board] and self.able(board, self.avoid[board])
+                elsewhere = not self.suits(name, board)
                 alone = self.killed[board] and self.suspects(name)
                 assert busy or elsewhere or alone, f"{name} idles and {board} waits"
 
