@@ -2,22 +2,53 @@
 
 A worker is not trusted: a line that is no message of the protocol, or one with a field of the wrong type, is
 a `WireError`, whose text holds a short, printable piece of the line.
+
+Nor is it trusted with the boss's memory. A line may be as long as `fabbuild.worker.protocol.MAX_LINE`, all of it
+one text. What would make many objects of few bytes is refused before it is decoded: what stands outside of texts is
+at most `MAX_OUTSIDE` bytes, and there are at most `MAX_STRINGS` texts. So a message takes the room of its texts, one
+byte a character, or four where one of them is beyond the Basic Multilingual Plane, and some MB. Decoding it takes up
+to `WORST_CASE` bytes, the message included, on top of the line; and only one long line is decoded at a time,
+whichever machine it comes from.
 """
 
 from __future__ import annotations
 
-import json
+import codecs
+import contextlib
+import re
+import threading
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 
 from fabbuild.errors import WireError
-from fabbuild.worker.protocol import PREFIX
+from fabbuild.text import cut
+from fabbuild.worker.protocol import MAX_LINE, PREFIX
+
+#: Most texts in a line, and most bytes of it outside of texts: brackets, commas, numbers, blanks. A machine with
+#: 1,000 compilers stays far below; shorter lines than `MAX_OUTSIDE` are not looked at.
+MAX_STRINGS = 20_000
+MAX_OUTSIDE = 128 * 1024
+
+#: Most bytes that decoding the longest line takes, the message included, the line itself not.
+WORST_CASE = 12 * MAX_LINE
+
+#: Longest name of a board or a feature, path and ``error``, in characters; a longer ``error`` is cut.
+MAX_NAME = 1000
+MAX_PATH = 4096
+MAX_WORDS = 4000
 
 #: Threads, slots: more than any machine has, less than would break one.
 Number = Annotated[int, msgspec.Meta(ge=0, le=65536)]
 
+#: Any other whole number: an index, a status, a pid, MiB.
+Whole = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+
 Load = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+
+Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+Place = Annotated[str, msgspec.Meta(max_length=MAX_PATH)]
 
 
 class _Response(msgspec.Struct, frozen=True, tag_field="resp"):
@@ -25,19 +56,23 @@ class _Response(msgspec.Struct, frozen=True, tag_field="resp"):
 
 
 class Ready(_Response, frozen=True, tag="ready"):
-    """The worker runs. ``protocol`` is 0 and ``features`` empty for a worker without extensions."""
+    """The worker runs. ``protocol`` is 0 and ``features`` empty for a worker without extensions.
+
+    ``alive``: a sign of life comes each so many seconds; 0: none do.
+    """
 
     nthreads: Number
     slots: Number
-    protocol: int = 0
-    features: tuple[str, ...] = ()
+    protocol: Whole = 0
+    features: tuple[Name, ...] = ()
+    alive: Load = 0.0
 
 
 class SetupDone(_Response, frozen=True, tag="setup_done"):
     """The work directory is there."""
 
-    work_dir: str
-    git_dir: str
+    work_dir: Place
+    git_dir: Place
 
 
 class ConfigureDone(_Response, frozen=True, tag="configure_done"):
@@ -53,7 +88,7 @@ class BuildStarted(_Response, frozen=True, tag="build_started"):
 class WorktreeCreated(_Response, frozen=True, tag="worktree_created"):
     """The slot's worktree is there."""
 
-    thread: int
+    thread: Whole
 
 
 class BuildPrepareDone(_Response, frozen=True, tag="build_prepare_done"):
@@ -63,15 +98,26 @@ class BuildPrepareDone(_Response, frozen=True, tag="build_prepare_done"):
 class Heartbeat(_Response, frozen=True, tag="heartbeat"):
     """A slot began a board."""
 
-    board: str
-    thread: int
-    attempt: int = 0
+    board: Name
+    thread: Whole
+    attempt: Whole = 0
 
 
 class Sizes(msgspec.Struct, frozen=True):
     """``raw``: the lines of ``size`` without the header."""
 
     raw: str = ""
+
+
+class Details(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What our own worker tells of a result besides; see `fabbuild.model.Result`."""
+
+    sha256: str = ""
+    seconds: float | None = None
+    toolchain: str = ""
+    command: str = ""
+    environment: dict[str, str] = {}
+    slot: Whole | None = None
 
 
 class BuildResult(_Response, frozen=True, tag="build_result"):
@@ -81,23 +127,29 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
     ``worker``; mostly empty.
     """
 
-    board: str
-    commit_upto: int
-    return_code: int
+    board: Name
+    commit_upto: Whole
+    return_code: Whole
     stderr: str = ""
     stdout: str = ""
     load_avg: Load = 0.0
     sizes: Sizes = Sizes()
     config: dict[str, str] = {}
-    attempt: int = 0
-    details: dict[str, Any] = {}
+    attempt: Whole = 0
+    told: Details = msgspec.field(default=Details(), name="details")
     fault: str = ""
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """``told`` as `fabbuild.model.Result.details` has it: what was told, by its name."""
+        details: dict[str, object] = msgspec.to_builtins(self.told)
+        return details
 
 
 class BuildDone(_Response, frozen=True, tag="build_done"):
     """All queued boards are through."""
 
-    exceptions: int = 0
+    exceptions: Whole = 0
 
 
 class QuitAck(_Response, frozen=True, tag="quit_ack"):
@@ -109,12 +161,17 @@ class Error(_Response, frozen=True, tag="error"):
 
     msg: str
 
+    def __post_init__(self) -> None:
+        """Cut words that are no longer a line for a person."""
+        msgspec.structs.force_setattr(self, "msg", cut(self.msg, MAX_WORDS))
+
 
 class Held(_Response, frozen=True, tag="held"):
-    """The supervisor has the lock, and the repository is there."""
+    """The supervisor has the lock, and the repository is there. ``supervisor`` is its pid there."""
 
-    work_dir: str
-    git_dir: str
+    work_dir: Place
+    git_dir: Place
+    supervisor: Whole = 0
 
 
 class Waiting(_Response, frozen=True, tag="waiting"):
@@ -132,8 +189,8 @@ class Busy(_Response, frozen=True, tag="busy"):
 class ToolchainFacts(msgspec.Struct, frozen=True):
     """One compiler of a machine."""
 
-    gcc: str
-    prefix: str = ""
+    gcc: Place
+    prefix: Place = ""
     version: str = ""
     machine: str = ""
 
@@ -141,15 +198,15 @@ class ToolchainFacts(msgspec.Struct, frozen=True):
 class Facts(_Response, frozen=True, tag="facts"):
     """What a machine is and has. Memory and disk in MiB; ``load_avg`` over one minute."""
 
-    hostname: str
-    arch: str
+    hostname: Name
+    arch: Name
     threads: Number
-    work_dir: str
+    work_dir: Place
     bogomips: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
     load_avg: Load = 0.0
-    mem_mb: int = 0
-    mem_total_mb: int = 0
-    disk_mb: int = 0
+    mem_mb: Whole = 0
+    mem_total_mb: Whole = 0
+    disk_mb: Whole = 0
     writable: bool = True
     python: str = ""
     git: str = ""
@@ -169,7 +226,7 @@ class Facts(_Response, frozen=True, tag="facts"):
 class Killed(_Response, frozen=True, tag="killed"):
     """What ``kill`` ended, and what it could not end: [{pid, why}]."""
 
-    pids: tuple[int, ...] = ()
+    pids: tuple[Whole, ...] = ()
     left: tuple[dict[str, Any], ...] = ()
     holder: dict[str, Any] | None = None
 
@@ -183,14 +240,14 @@ class Checked(_Response, frozen=True, tag="checked"):
 
     well: bool
     problems: tuple[str, ...] = ()
-    disk_mb: int = 0
-    mem_mb: int = 0
+    disk_mb: Whole = 0
+    mem_mb: Whole = 0
 
 
 class Cleaned(_Response, frozen=True, tag="cleaned"):
     """The work directory is gone."""
 
-    work_dir: str
+    work_dir: Place
     freed_mb: float = 0
 
 
@@ -218,6 +275,19 @@ Response = (
 
 _decoder: msgspec.json.Decoder[Response] = msgspec.json.Decoder(Response)
 
+# Bytes that are mended at a time.
+_PIECE = 1 << 20
+
+# Halves of a character, as JSON escapes them, without the other half; and where a line may be taken apart: before an
+# escape, but not between two halves.
+_HIGH = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
+_LOW = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_LONE = re.compile(_HIGH + rb"(?!" + _LOW + rb")|(?<!" + _HIGH + rb")" + _LOW)
+_BETWEEN = re.compile(rb"(?<!" + _HIGH + rb")\\|(?!" + _LOW + rb")\\")
+
+# Two machines with long lines must not take twice the memory.
+_one_long_line = threading.Lock()
+
 
 def decode_response(line: bytes) -> Response | None:
     """Read one line of a worker's stdout; None for a line that is not of the protocol, such as a banner.
@@ -227,30 +297,70 @@ def decode_response(line: bytes) -> Response | None:
     """
     if not line.startswith(PREFIX):
         return None
-    # Replacement, as everywhere: bytes that are not UTF-8 must not cost a board its result.
-    text = line[len(PREFIX) :].decode("utf-8", "replace")
+    if len(line) <= MAX_OUTSIDE:
+        return _decode(line)
+    with _one_long_line:
+        return _decode(line)
+
+
+def _decode(line: bytes) -> Response:
     try:
-        if "\\ud" in text.lower():
-            # A lone surrogate is valid JSON and no valid text; msgspec refuses it; the result must not be lost.
-            value = json.loads(text, parse_constant=_no_number)
-            converted: Response = msgspec.convert(_printable(value), Response)
-            return converted
-        return _decoder.decode(text)
-    except (ValueError, msgspec.DecodeError, RecursionError) as exc:
-        raise WireError(f"not a message of the protocol ({exc}): {text[:80]!r}") from exc
+        if len(line) > MAX_OUTSIDE:
+            _check_make_up(line)
+        if b"\\ud" not in line and b"\\uD" not in line:
+            with contextlib.suppress(UnicodeDecodeError), memoryview(line)[len(PREFIX) :] as data:
+                return _decoder.decode(data)
+        return _decoder.decode(_mended(line)[len(PREFIX) :])
+    except (ValueError, msgspec.DecodeError, RecursionError, MemoryError) as exc:
+        why = cut(str(exc) or type(exc).__name__, 200)
+    shown = line[len(PREFIX) : len(PREFIX) + 80].decode("utf-8", "replace")
+    raise WireError(f"not a message of the protocol ({why}): {shown!r}")
 
 
-def _no_number(name: str) -> Any:
-    """Refuse NaN and the infinities, which Python reads and JSON does not have."""
-    raise ValueError(f"{name} is no number")
+def _check_make_up(data: bytes) -> None:
+    """Refuse a line that would become more objects than any message has.
+
+    Raises:
+        ValueError: with the reason.
+    """
+    texts, outside = _make_up(data)
+    if texts > MAX_STRINGS:
+        raise ValueError(f"more than {MAX_STRINGS} texts in it")
+    if outside > MAX_OUTSIDE:
+        raise ValueError(f"more than {MAX_OUTSIDE} bytes of it are no text")
 
 
-def _printable(value: Any) -> Any:
-    """Replace lone surrogates in every string of a JSON value."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, list):
-        return [_printable(item) for item in value]
-    if isinstance(value, dict):
-        return {_printable(key): _printable(item) for key, item in value.items()}
-    return value
+def _make_up(data: bytes) -> tuple[int, int]:
+    """Count the texts in a line of JSON, and the bytes outside of them; of too many texts only that."""
+    # What is left has no backslash within texts, so that a quote begins or ends one; outside of texts a backslash
+    # is no JSON, and the decoder stops there.
+    plain = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
+    texts = (plain.count(b'"') + 1) // 2
+    return texts, 0 if texts > MAX_STRINGS else sum(map(len, plain.split(b'"')[::2]))
+
+
+def _mended(line: bytes) -> bytearray:
+    """Put replacements for what is no text, as everywhere: it must not cost a board its result.
+
+    These are bytes that are not UTF-8, and lone surrogates, which are valid JSON and which msgspec refuses.
+
+    Raises:
+        ValueError: there is a NUL, which is no JSON.
+    """
+    if b"\0" in line:
+        raise ValueError("a NUL in it")
+    text = bytearray()
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for start in range(0, len(line), _PIECE):
+        text += decoder.decode(line[start : start + _PIECE]).encode()
+    text += decoder.decode(b"", final=True).encode()
+    # Now each backslash that is left begins an escape.
+    text = text.replace(b"\\\\", b"\0\0")
+    done, start = bytearray(), 0
+    while start < len(text):
+        cut_here = _BETWEEN.search(text, start + _PIECE)
+        end = cut_here.start() if cut_here else len(text)
+        done += _LONE.sub(b"?", text[start:end])
+        start = end
+    del text
+    return done.replace(b"\0\0", b"\\\\")
