@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,26 +22,25 @@ from pathlib import Path
 
 from fabbuild.boards import load_boards
 from fabbuild.config import Fit, Machine, Machines
-from fabbuild.dispatcher import Dispatcher
-from fabbuild.errors import FabbuildError, MachineError, SourceError
-from fabbuild.fleet import each, leave_all
+from fabbuild.crew import RunCrew
+from fabbuild.dispatcher import Dispatcher, words_of
+from fabbuild.errors import SourceError
+from fabbuild.fleet import each
 from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.journal import Journal
 from fabbuild.messages import Facts
-from fabbuild.model import SANDBOX, Board, Commit, Event, Job, Verdict
+from fabbuild.model import Board, Commit, Event, Job, Verdict
+from fabbuild.moves import Policy
 from fabbuild.probe import not_found, unfit_because
 from fabbuild.progress import Failure, Progress, RunSummary
 from fabbuild.results import ResultTree, check_component, made_by
 from fabbuild.selection import select_boards
-from fabbuild.session import Session, StartOptions
+from fabbuild.session import Session
 from fabbuild.settings import BuildSettings
 from fabbuild.source import Source
 from fabbuild.text import commit_label, count, first_error, names
 
 Listener = Callable[[Event], None]
-
-#: How many pushes run at once: each packs objects on this machine.
-PUSHES = 4
 
 #: Seconds in which machines that are still at work are left, when a run is cut short.
 LEAVE = 3.0
@@ -166,10 +164,8 @@ class _Run:
         self._outer = listener
         self._outer_tick = tick
         self._journal: Journal | None = None
-        # Of our own, because ending its gits ends them for good.
-        self._source = Source.open(plan.source.path)
-        self._over = threading.Event()
-        self._pushes = threading.BoundedSemaphore(PUSHES)
+        # A source of our own, because ending its gits ends them for good.
+        self._crew = RunCrew(self.sessions, Source.open(plan.source.path), plan.commits, plan.settings, plan.fit)
         self._wire_settings = plan.settings.wire_settings()
         self._old_failures: list[Failure] = []
         self._old: list[Verdict] = []
@@ -200,7 +196,7 @@ class _Run:
                         return self._run(interrupts)
                     finally:
                         with interrupts.deliver_to(lambda _reason: None):
-                            self._leave()
+                            self._crew.leave(LEAVE)
             finally:
                 self.tree.close()
 
@@ -217,13 +213,14 @@ class _Run:
                     "note",
                     text=f"removed results of {count(len(removed), 'commit')} no longer in the range: {shown}",
                 )
-            for name, why in failed.items():
-                self.emit("machine-failed", name, text=why)
             for session in usable:
                 for text in not_found(session):
                     self.emit("note", session.name, text=text)
             if jobs:
-                interrupted = self._build(jobs, usable, failed, interrupts)
+                interrupted = self._build(jobs, failed, interrupts)
+            else:
+                for name, why in failed.items():
+                    self.emit("machine-failed", name, text=why)
         except KeyboardInterrupt as exc:
             interrupted = str(exc) or "interrupted"
             self.emit("interrupted", text=interrupted)
@@ -237,7 +234,10 @@ class _Run:
 
     def _probe(self) -> tuple[list[Session], dict[str, str]]:
         """Look at all machines at once; give those to use, and why the others are not used."""
+        assert self._journal is not None
         for session in self.sessions:
+            session.silence = self.plan.settings.silence
+            session.wire = self._journal.wire(session.name)
             self.emit("phase", session.name, phase="probe")
         usable: list[Session] = []
         failed: dict[str, str] = {}
@@ -249,7 +249,7 @@ class _Run:
                     continue
                 failed[session.name] = "not fit: " + "; ".join(why)
             else:
-                failed[session.name] = _words(found)
+                failed[session.name] = words_of(found)
             session.close()
         return usable, failed
 
@@ -291,98 +291,32 @@ class _Run:
             machines=[session.name for session in usable],
         )
 
-    def _build(
-        self, jobs: Sequence[Job], usable: Sequence[Session], failed: Mapping[str, str], interrupts: Interrupts
-    ) -> str:
-        plan = self.plan
+    def _build(self, jobs: Sequence[Job], failed: Mapping[str, str], interrupts: Interrupts) -> str:
+        settings = self.plan.settings
+        self._crew.want(job.board.arch for job in jobs)
         dispatcher = Dispatcher(
             jobs,
-            plan.commits,
+            self.plan.commits,
             self.tree,
             self._wire_settings,
-            batch=plan.settings.batch,
+            self._crew,
+            policy=Policy(timeout=settings.timeout, patience=settings.patience, restarts=settings.restarts),
+            batch=settings.batch,
             listener=self.listen,
             tick=self.tick,
         )
-        for name, why in failed.items():
-            dispatcher.failed(name, why, told=True)
-        for session in usable:
-            assert self._journal is not None
-            session.wire = self._journal.wire(session.name)
+        for session in self.sessions:
             session.on_stderr = lambda who, line: dispatcher.tell("machine-stderr", who.name, line)
-        wanted = {job.board.arch for job in jobs}
-
-        def bring_all_up() -> None:
-            try:
-                each(usable, lambda session: self._bring_up(session, dispatcher, wanted))
-            finally:
-                dispatcher.settle()
-
-        starter = threading.Thread(target=bring_all_up, name="bring machines up", daemon=True)
         with interrupts.deliver_to(dispatcher.interrupt):
-            starter.start()
-            outcome = dispatcher.run()
-        return outcome.interrupted
-
-    def _bring_up(self, session: Session, dispatcher: Dispatcher, wanted: set[str]) -> None:
-        """Take one machine from its lock to its worktrees; whatever goes wrong is that machine's alone."""
-        plan, name = self.plan, session.name
-
-        def phase(text: str) -> None:
-            if self._over.is_set():
-                raise MachineError(name, "the run ended before it was ready")
-            dispatcher.tell("phase", name, phase=text)
-
-        try:
-            facts = session.facts
-            assert facts is not None
-            archs = frozenset(facts.toolchains) | {SANDBOX}
-            if not archs & wanted:
-                dispatcher.tell("note", name, f"not needed: it has no toolchain for {', '.join(sorted(wanted))}")
-                session.close()
-                return
-            phase("init")
-            session.init(
-                wait=plan.settings.wait, on_wait=lambda who: dispatcher.tell("note", name, f"waits: {who}")
-            )
-            with self._pushes:
-                phase("push")
-                session.push(self._source, plan.commits[-1].hash)
-            phase("start")
-            machine = session.machine
-            ready = session.start(start_options(machine, plan.settings))
-            phase("configure")
-            session.configure(self._wire_settings, {arch: tool.gcc for arch, tool in facts.toolchains.items()})
-            threads = machine.threads or ready.nthreads
-            if plan.settings.batch:
-                session.slots = max(threads, 1)
-            else:
-                phase("prepare")
-                session.prepare(
-                    [commit.hash for commit in plan.commits],
-                    machine.max_boards or max(threads, 1),
-                    lambda made, slots: dispatcher.tell("worktree", name, done=made, slots=slots),
-                )
-            capacity = facts.capacity / max(facts.threads, 1) * max(threads, 1)
-            dispatcher.join(session, archs, capacity)
-        except Exception as exc:  # noqa: BLE001 - one machine must not stop the others, whatever it is
-            dispatcher.failed(name, _words(exc))
-            session.close()
+            return dispatcher.run(failed).interrupted
 
     # --- the end ---
-
-    def _leave(self) -> None:
-        """Let every machine go; those that are still in the middle of something are cut off after a moment."""
-        self._over.set()
-        self._source.interrupt()  # a push to a machine that is no longer needed
-        leave_all(self.sessions, LEAVE)
 
     def _end(self, interrupted: str) -> RunSummary:
         status = self._exit_status(interrupted)
         counts = self.progress.counts
         now = time.time()
-        traffic = {session.name: session.traffic for session in self.sessions}
-        summary = self.progress.summary(now, status, output=str(self.tree.root), traffic=traffic)
+        summary = self.progress.summary(now, status, output=str(self.tree.root), traffic=self._crew.traffic)
         # What failed before and was not built again is part of the answer.
         summary = replace(summary, failing=(*self._old_failures, *summary.failing))
         self.emit(
@@ -415,11 +349,6 @@ class _Run:
         return EXIT_OK
 
 
-def start_options(machine: Machine, settings: BuildSettings) -> StartOptions:
-    """Give what a machine's worker is started with."""
-    return StartOptions(debug=settings.verbose_worker, threads=machine.threads, slots=machine.max_boards)
-
-
 def run(
     plan: Plan,
     sessions: Sequence[Session],
@@ -438,10 +367,3 @@ def run(
         OutputError: the results cannot be written, or another boss works there.
     """
     return _Run(plan, sessions, listener, tick).run()
-
-
-def _words(exc: BaseException | object) -> str:
-    """Give an exception as one line; one of ours says enough, any other is named."""
-    if isinstance(exc, (FabbuildError, MachineError)):
-        return str(exc)
-    return f"{type(exc).__name__}: {exc}"

@@ -1,26 +1,28 @@
 """The driver: moves events from sessions to the schedule and carries its actions out.
 
-One thread, the caller's, owns the schedule, the result tree and the listeners. Machines are brought up side by
-side in other threads, and each joins as soon as it is ready; what a worker says comes through one queue.
+One thread, the caller's, owns the schedule, the result tree and the listeners. Machines are brought up, checked and
+let go in other threads, and each joins as soon as it is ready; what they have to say comes through one queue.
 """
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from fabbuild import schedule as rules
-from fabbuild.errors import OutputError, WireError
+from fabbuild import moves, schedule
+from fabbuild.errors import FabbuildError, OutputError, WireClosed, WireError, WireSilent
+from fabbuild.faults import fault_of
 from fabbuild.messages import BuildDone, BuildResult, Error, Heartbeat, Response, WorktreeCreated
-from fabbuild.model import Commit, Event, Job, Result, Verdict
-from fabbuild.results import BuiltFrom, ResultTree, decisive, made_by
+from fabbuild.model import Commit, Event, Job, Verdict
+from fabbuild.moves import Loss
+from fabbuild.record import Recorder
+from fabbuild.results import ResultTree
 from fabbuild.session import Session
-from fabbuild.text import first_error
 
 Listener = Callable[[Event], None]
 
@@ -29,6 +31,9 @@ TICK = 0.5
 
 #: Seconds for a worker to end after `quit`, when all is done.
 QUIT_TIMEOUT = 15.0
+
+#: Messages without use that a worker may send before it counts as one that floods us.
+USELESS = 1000
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,20 @@ class Outcome:
     interrupted: str = ""
 
 
+class Crew(Protocol):
+    """Who does with machines what may take long; called in threads of its own."""
+
+    @property
+    def machines(self) -> Sequence[str]:
+        """The names of all machines that are to be used."""
+
+    def bring_up(self, machine: str, report: Dispatcher) -> None:
+        """Take a machine from wherever it is to its worktrees; ends in `Dispatcher.join` or `Dispatcher.failed`."""
+
+    def check(self, session: Session, archs: Iterable[str]) -> tuple[bool, str]:
+        """Have a machine check itself, with these toolchains; give whether it is well, and what it found."""
+
+
 class Dispatcher:
     """Feeds the boards of one run to its machines."""
 
@@ -49,7 +68,9 @@ class Dispatcher:
         commits: Sequence[Commit],
         tree: ResultTree,
         settings: Mapping[str, object],
+        crew: Crew,
         *,
+        policy: moves.Policy | None = None,
         batch: bool = False,
         listener: Listener,
         tick: Callable[[], None] = lambda: None,
@@ -62,26 +83,32 @@ class Dispatcher:
             commits: what was sent, in order.
             tree: where results go; locked by the caller.
             settings: the wire's settings, which name a result together with its tree and toolchain.
+            crew: the machines, and what can be done with them.
+            policy: how long, how often, how many.
             batch: split the boards beforehand.
             listener: is told of every event, in the caller's thread.
             tick: is called about every half second, in the caller's thread.
             clock: seconds since the epoch.
         """
         self._commits = tuple(commits)
-        self._tree = tree
-        self._settings = dict(settings)
         self._batch = batch
         self._listener = listener
         self._tick = tick
         self._clock = clock
-        self._jobs = {job.board.target: job for job in jobs}
-        self._schedule = rules.Schedule(jobs, len(self._commits), batch=batch)
+        self._crew = crew
+        self._recorder = Recorder(tree, {job.board.target: job.board for job in jobs}, self._commits, settings)
+        self._schedule = schedule.Schedule(
+            jobs, len(self._commits), crew.machines, batch=batch, policy=policy or moves.Policy()
+        )
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._sessions: dict[str, Session] = {}
         self._slot_of: dict[tuple[str, str], int] = {}
+        self._held: dict[tuple[str, str, int], tuple[Session, BuildResult]] = {}
+        self._useless: Counter[str] = Counter()
+        self._said: dict[str, tuple[str, bool]] = {}
         self._counts: Counter[Verdict] = Counter()
-        self._lost: set[str] = set()
         self._interrupted = ""
+        self._waiting = False
 
     # --- from any thread ---
 
@@ -89,13 +116,9 @@ class Dispatcher:
         """Say that a machine is ready; from any thread."""
         self._inbox.put(lambda: self._joined(session, archs, capacity))
 
-    def failed(self, machine: str, reason: str, *, told: bool = False) -> None:
-        """Say that a machine could not be brought up; from any thread. ``told``: listeners know it already."""
-        self._inbox.put(lambda: self._lose(machine, reason, told=told))
-
-    def settle(self) -> None:
-        """Say that no further machine comes; from any thread."""
-        self._inbox.put(lambda: self._do(self._schedule.handle(rules.Settled())))
+    def failed(self, machine: str, reason: str, how: Loss = Loss.FAILED) -> None:
+        """Say that a machine could not be brought up; from any thread."""
+        self._inbox.put(lambda: self._lose(machine, reason, how))
 
     def interrupt(self, reason: str) -> None:
         """End the run before its time, once what is being done is done; from any thread or a signal handler."""
@@ -108,14 +131,23 @@ class Dispatcher:
 
     # --- the run ---
 
-    def run(self) -> Outcome:
+    def run(self, already: Mapping[str, str] | None = None) -> Outcome:
         """Work until everything that was asked for has ended; then let the workers go.
 
         `interrupt` ends what is open as not built and is part of the outcome.
 
+        Args:
+            already: machines that are known not to be usable now, and why.
+
         Raises:
             OutputError: the results cannot be written.
         """
+        already = already or {}
+        for name in self._crew.machines:
+            if name in already:
+                self._lose(name, already[name], Loss.FAILED)
+            else:
+                self._in_background(f"bring up {name}", self._crew.bring_up, name, self)
         while not self._schedule.finished:
             self._step()
         self._check_sum()
@@ -124,18 +156,26 @@ class Dispatcher:
         return Outcome(dict(self._counts), self._schedule.asked, self._interrupted)
 
     def _step(self) -> None:
+        due = self._schedule.next_due()
         try:
-            work = self._inbox.get(timeout=TICK)
+            left = TICK if due is None else min(TICK, max(due - time.monotonic(), 0.0))
+            work = self._inbox.get(timeout=left)
         except queue.Empty:
-            pass
+            self._handle(moves.Tick())
         else:
             work()
+            if due is not None and due <= time.monotonic():
+                self._handle(moves.Tick())
+        self._tell_waiting()
         self._tick()
+
+    def _handle(self, event: moves.Event) -> None:
+        self._do(self._schedule.handle(event, time.monotonic()))
 
     def _stop(self, reason: str) -> None:
         self._interrupted = reason
         self._emit("interrupted", text=reason)
-        self._do(self._schedule.handle(rules.Stopped(reason)))
+        self._handle(moves.Stopped(reason))
 
     def _dismiss(self) -> None:
         """Let every worker end in its own time; one that does not is cut off when its session is closed."""
@@ -155,29 +195,72 @@ class Dispatcher:
         if ended != self._schedule.asked:
             raise AssertionError(f"{self._schedule.asked} results were asked for and {ended} ended")
 
+    def _tell_waiting(self) -> None:
+        """Say once that nobody is there and we wait for somebody to come back."""
+        awaited = self._schedule.awaited()
+        if awaited is not None and not self._waiting:
+            until, machines = awaited
+            left = max(until - time.monotonic(), 0.0)
+            self._emit("waiting", data={"until": self._clock() + left, "machines": machines})
+        self._waiting = awaited is not None
+
+    @staticmethod
+    def _in_background(name: str, work: Callable[..., object], *arguments: object) -> None:
+        threading.Thread(target=work, args=arguments, name=name, daemon=True).start()
+
     # --- machines ---
 
     def _joined(self, session: Session, archs: frozenset[str], capacity: float) -> None:
         self._sessions[session.name] = session
+        self._said.pop(session.name, None)
         # Of the whole machine, for that is what its load is a load of.
         threads = session.facts.threads if session.facts else session.slots
         self._emit("phase", session.name, data={"phase": "ready", "slots": session.slots, "threads": threads})
         # From here on the sink is called in the reading thread; everything else happens in ours.
-        session.feed(lambda who, what: self._inbox.put(lambda: self._heard(who, what)))
-        self._do(self._schedule.handle(rules.Joined(session.name, archs, session.slots, capacity)))
+        session.feed(
+            lambda who, what, handled: self._inbox.put(lambda: self._heard_and_handled(who, what, handled))
+        )
+        share = max((session.machine.threads or threads) // max(session.slots, 1), 1)
+        self._handle(moves.Joined(session.name, archs, session.slots, capacity, share))
 
-    def _lose(self, machine: str, reason: str, *, told: bool = False) -> None:
-        """Give a machine up: what it held goes elsewhere."""
-        if machine in self._lost:
-            return
-        self._lost.add(machine)
-        if not told:
-            self._emit("machine-failed", machine, text=reason)
+    def _lose(self, machine: str, reason: str, how: Loss) -> None:
+        """Give a machine up, at least for now: what it held goes elsewhere."""
+        self._let_go(machine)
+        self._handle(moves.Lost(machine, reason, how))
+
+    def _let_go(self, machine: str) -> None:
         session = self._sessions.pop(machine, None)
         if session is not None:
+            self._useless.pop(machine, None)
             # Closing may wait for the other end; the other machines must not.
-            threading.Thread(target=session.close, name=f"close {machine}", daemon=True).start()
-        self._do(self._schedule.handle(rules.Lost(machine, reason)))
+            self._in_background(f"close {machine}", session.close)
+
+    def _check(self, machine: str, archs: Iterable[str]) -> None:
+        session = self._sessions.get(machine)
+        if session is None:
+            return
+
+        def ask() -> None:
+            try:
+                well, found = self._crew.check(session, archs)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the machine is not known to be well
+                well, found = False, f"its check failed: {words_of(exc)}"
+            self._inbox.put(lambda: self._checked(session, found, well=well))
+
+        self._in_background(f"check {machine}", ask)
+
+    def _checked(self, session: Session, found: str, *, well: bool) -> None:
+        if self._sessions.get(session.name) is session:
+            self._emit("check", session.name, text=found, data={"well": well})
+            self._handle(moves.Checked(session.name, well, found))
+
+    # --- what machines say ---
+
+    def _heard_and_handled(self, session: Session, what: Response | WireError, handled: Callable[[], None]) -> None:
+        try:
+            self._heard(session, what)
+        finally:
+            handled()
 
     def _heard(self, session: Session, what: Response | WireError) -> None:
         """Take what a machine said; whatever goes wrong with it is that machine's alone."""
@@ -186,124 +269,126 @@ class Dispatcher:
         except OutputError:
             raise
         except Exception as exc:  # noqa: BLE001 - a worker may say anything
-            self._lose(session.name, f"what it said cannot be used: {type(exc).__name__}: {exc}")
+            self._lose(session.name, f"what it said cannot be used: {type(exc).__name__}: {exc}", Loss.LIED)
 
     def _take(self, session: Session, what: Response | WireError) -> None:
         name = session.name
-        if name not in self._sessions:
+        if self._sessions.get(name) is not session:
             if isinstance(what, BuildResult):
-                self._emit("dropped", name, board=what.board, text="it came after its machine was given up")
-            return
-        if isinstance(what, BuildResult):
+                self._emit("dropped", name, board=what.board[:200], text="it came after its machine was given up")
+        elif isinstance(what, BuildResult):
             self._result(session, what)
         elif isinstance(what, Heartbeat):
             self._heartbeat(session, what)
         elif isinstance(what, BuildDone):
             self._build_done(session, what)
-        elif isinstance(what, WorktreeCreated):
+        elif isinstance(what, WorktreeCreated) and self._batch:
             self._emit("worktree", name, data={"done": what.thread + 1, "slots": session.slots})
+            self._of_no_use(session)
         elif isinstance(what, Error):
-            self._lose(name, f"its worker reported: {what.msg}")
+            self._lose(name, f"its worker reported: {what.msg}", Loss.DIED)
         elif isinstance(what, WireError):
             words = session.last_words()
-            self._lose(name, f"{what}" + (f"; its last words: {words}" if words else ""))
+            how = Loss.DIED if isinstance(what, (WireClosed, WireSilent)) else Loss.LIED
+            self._lose(name, f"{what}" + (f"; its last words: {words}" if words else ""), how)
+        else:
+            self._of_no_use(session)
+
+    def _of_no_use(self, session: Session) -> None:
+        """Count a message that changed nothing: a worker that sends them without end fills the journal."""
+        self._useless[session.name] += 1
+        if self._useless[session.name] > USELESS:
+            self._lose(session.name, f"it sent more than {USELESS} messages that are of no use", Loss.LIED)
 
     def _heartbeat(self, session: Session, beat: Heartbeat) -> None:
-        if beat.board in self._schedule.holds(session.name):
-            self._slot_of[session.name, beat.board] = beat.thread
-            self._emit("started", session.name, slot=beat.thread, board=beat.board, attempt=beat.attempt)
+        key = session.name, beat.board
+        if beat.board not in self._schedule.holds(session.name) or key in self._slot_of:
+            self._of_no_use(session)
+            return
+        self._slot_of[key] = beat.thread
+        self._emit("started", session.name, slot=beat.thread, board=beat.board, attempt=beat.attempt)
+        self._handle(moves.Started(session.name, beat.board, beat.attempt))
 
     def _build_done(self, session: Session, done: BuildDone) -> None:
         if done.exceptions:
             self._emit("note", session.name, text=f"its worker reports {done.exceptions} exceptions")
         if self._batch:
-            self._do(self._schedule.handle(rules.BatchEnded(session.name)))
+            self._handle(moves.BatchEnded(session.name))
+        self._of_no_use(session)
 
     def _result(self, session: Session, message: BuildResult) -> None:
-        trouble: Exception | None = None
-        for action in self._schedule.handle(rules.ResultIn(session.name, message.board, message.commit_upto)):
-            if not isinstance(action, rules.Record):
-                self._do([action])  # also after trouble: what is assigned to others must reach them
-                continue
-            try:
-                self._record(session, message, action.attempt)
-            except OutputError:
-                raise
-            except Exception as exc:  # noqa: BLE001 - raised again below
-                # The schedule took it for ended, and so it is: without a result, and said so.
-                trouble = exc
-                why = f"its result cannot be recorded: {type(exc).__name__}: {exc}"
-                self._do([rules.NotBuilt(action.board, action.upto, why)])
-        if trouble is not None:
-            raise trouble
-
-    def _record(self, session: Session, message: BuildResult, attempt: int) -> None:
-        result = Result(
-            board=message.board,
-            upto=message.commit_upto,
-            return_code=message.return_code,
-            stdout=message.stdout,
-            stderr=message.stderr,
-            sizes=message.sizes.raw,
-            config=message.config,
-            machine=session.name,
-            attempt=attempt,
-            load_avg=message.load_avg,
-            details=message.details,
-        )
-        board = self._jobs[message.board].board
-        commit = self._commits[message.commit_upto]
-        tool = session.facts.toolchains.get(board.arch) if session.facts else None
-        described = {"arch": board.arch}
-        if tool:
-            described |= {"gcc": tool.gcc, "prefix": tool.prefix, "version": tool.version}
-        maker = made_by(tool.version if tool else "", session.machine.env)
-        built_from = BuiltFrom(commit.tree, board.arch, maker, decisive(self._settings))
-        told = {
-            "verdict": result.verdict.value,
-            "return_code": result.return_code,
-            "number": commit.number,
-            "seconds": _seconds(message.details.get("seconds")),
-            "error": first_error(message.stderr) if result.verdict is not Verdict.BUILT else "",
-            "load_avg": message.load_avg,
-        }
-        self._tree.record(result, built_from, toolchain=described)
-        self._counts[result.verdict] += 1
-        slot = self._slot_of.get((session.name, message.board))
-        self._emit(
-            "result", session.name, slot=slot, board=message.board, commit=commit.hash, attempt=attempt, data=told
-        )
+        fault = fault_of(message.return_code, message.stderr, message.stdout, message.fault)
+        event = moves.ResultIn(session.name, message.board, message.commit_upto, message.attempt, fault)
+        key = session.name, message.board, message.commit_upto
+        actions = self._schedule.handle(event, time.monotonic())
+        # Kept while it is decided on; only what is asked for is kept longer.
+        if any(isinstance(action, (moves.Record, moves.Hold)) and _key(action) == key for action in actions):
+            self._held[key] = session, message
+        self._do(actions)
 
     # --- actions ---
 
-    def _do(self, actions: Sequence[rules.Action]) -> None:
+    def _do(self, actions: Sequence[moves.Action]) -> None:
+        trouble: tuple[str, str] | None = None
         for action in actions:
-            if isinstance(action, rules.Assign):
-                self._assign(action)
-            elif isinstance(action, rules.BoardDone):
-                slot = self._slot_of.pop((action.machine, action.board), None)
-                self._emit("board-done", action.machine, slot=slot, board=action.board)
-            elif isinstance(action, rules.Requeue):
-                self._slot_of.pop((action.machine, action.board), None)
-                self._emit("requeued", action.machine, board=action.board, text=action.why)
-            elif isinstance(action, rules.NotBuilt):
-                self._counts[Verdict.NOT_BUILT] += 1
-                commit = self._commits[action.upto]
-                self._emit(
-                    "not-built",
-                    board=action.board,
-                    commit=commit.hash,
-                    text=action.reason,
-                    data={"number": commit.number},
-                )
-            elif isinstance(action, rules.Drop):
-                self._drop(action)
+            if not isinstance(action, moves.Record):
+                self._do_one(action)  # also after trouble: what is assigned to others must reach them
+                continue
+            try:
+                self._record(action)
+            except OutputError:
+                raise
+            except Exception as exc:  # noqa: BLE001 - told below
+                # The schedule took it for ended, and so it is: without a result, and said so.
+                words = f"{type(exc).__name__}: {exc}"
+                trouble = action.machine, words
+                why = f"its result cannot be recorded: {words}"
+                self._not_built(moves.NotBuilt(action.board, action.upto, why))
+        if trouble is not None:
+            machine, why = trouble
+            self._lose(machine, f"what it said cannot be used: {why}", Loss.LIED)
 
-    def _assign(self, action: rules.Assign) -> None:
+    def _do_one(self, action: moves.Action) -> None:
+        if isinstance(action, moves.Assign):
+            self._assign(action)
+        elif isinstance(action, moves.BoardDone):
+            slot = self._slot_of.pop((action.machine, action.board), None)
+            self._emit("board-done", action.machine, slot=slot, board=action.board)
+        elif isinstance(action, moves.Requeue):
+            self._slot_of.pop((action.machine, action.board), None)
+            self._emit("requeued", action.machine, board=action.board, text=action.why)
+        elif isinstance(action, moves.NotBuilt):
+            self._not_built(action)
+        elif isinstance(action, moves.Drop):
+            self._drop(action)
+        elif isinstance(action, moves.Discard):
+            self._held.pop(_key(action), None)
+        elif isinstance(action, moves.Faulted):
+            self._emit(
+                "fault",
+                action.machine,
+                board=action.board,
+                commit=self._commits[action.upto].hash,
+                text=action.fault.words,
+                data={"kind": action.fault.kind.value, "number": self._commits[action.upto].number},
+            )
+        elif isinstance(action, moves.Check):
+            self._check(action.machine, action.archs)
+        elif isinstance(action, moves.SetAside):
+            self._let_go(action.machine)
+        elif isinstance(action, moves.BringUp):
+            self._in_background(f"bring up {action.machine}", self._crew.bring_up, action.machine, self)
+        elif isinstance(action, moves.Away):
+            self._away(action)
+        elif isinstance(action, moves.Slots):
+            self._emit("slots", action.machine, text=action.why, data={"slots": action.slots})
+
+    def _assign(self, action: moves.Assign) -> None:
         session = self._sessions.get(action.machine)
         if session is None:
             return
         for job in action.jobs:
+            self._slot_of.pop((action.machine, job.board.target), None)
             self._emit(
                 "assigned",
                 action.machine,
@@ -315,12 +400,49 @@ class Dispatcher:
             session.build_boards(action.jobs, [commit.hash for commit in self._commits])
         else:
             for job in action.jobs:
-                session.build_board(job, action.attempt)
+                session.build_board(job, action.attempt, action.timeout, action.jobs_limit)
 
-    def _drop(self, action: rules.Drop) -> None:
+    def _record(self, action: moves.Record) -> None:
+        session, message = self._held.pop(_key(action))
+        verdict, told = self._recorder.record(session, message, action.attempt, action.after)
+        self._counts[verdict] += 1
+        self._emit(
+            "result",
+            action.machine,
+            slot=self._slot_of.get((action.machine, action.board)),
+            board=action.board,
+            commit=self._commits[action.upto].hash,
+            attempt=action.attempt,
+            data=told,
+        )
+
+    def _not_built(self, action: moves.NotBuilt) -> None:
+        self._counts[Verdict.NOT_BUILT] += 1
+        commit = self._commits[action.upto]
+        self._emit(
+            "not-built", board=action.board, commit=commit.hash, text=action.reason, data={"number": commit.number}
+        )
+
+    def _drop(self, action: moves.Drop) -> None:
         self._emit("dropped", action.machine, board=action.board[:200], text=action.why)
+        session = self._sessions.get(action.machine)
         if action.suspect:
-            self._lose(action.machine, f"it sent a result nobody asked it for ({action.board[:80]!r})")
+            why = f"it sent a result nobody asked it for ({action.board[:80]!r})"
+            self._lose(action.machine, why, Loss.LIED)
+        elif session is not None:
+            self._of_no_use(session)
+
+    def _away(self, action: moves.Away) -> None:
+        said = action.reason, action.aside or action.again_in is None
+        if self._said.get(action.machine) == said:
+            return  # it does not answer still; once is enough for a whole night
+        self._said[action.machine] = said
+        self._emit(
+            "machine-failed",
+            action.machine,
+            text=action.reason,
+            data={"again_in": action.again_in, "aside": action.aside},
+        )
 
     def _emit(
         self,
@@ -341,6 +463,10 @@ class Dispatcher:
         )
 
 
-def _seconds(value: object) -> float | None:
-    """Give a duration that a worker told, if it is one."""
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) and value >= 0 else None
+def _key(action: moves.Record | moves.Hold | moves.Discard) -> tuple[str, str, int]:
+    return action.machine, action.board, action.upto
+
+
+def words_of(exc: BaseException) -> str:
+    """Give an exception as one line; one of ours says enough, any other is named."""
+    return str(exc) if isinstance(exc, FabbuildError) else f"{type(exc).__name__}: {exc}"

@@ -16,7 +16,8 @@
     │   ├── PushError         git could not bring the source there; quotes git
     │   └── RefusedError      its worker answered a command with an error
     └── WireError             what the wire did: garbage, an oversized line, silence, the end
-        └── WireClosed        the other end is gone
+        ├── WireClosed        the other end is gone
+        └── WireSilent        the other end gave no sign of life for too long
 
 Every message is one line that says what happened, where, and what to do next.
 """
@@ -100,3 +101,7 @@ class WireError(FabbuildError):
 
 class WireClosed(WireError):  # noqa: N818 - the end of a wire is not always an error
     """The other end is gone."""
+
+
+class WireSilent(WireError):  # noqa: N818 - like the end of a wire
+    """The other end gave no sign of life for too long: frozen, or cut off."""

@@ -25,6 +25,9 @@ T = TypeVar("T")
 #: Seconds that all workers together have to end by themselves, before their connections are cut.
 GRACE = 10.0
 
+#: Seconds that the closing of a connection may take; it goes on without us then.
+CLOSING = 5.0
+
 
 class Fleet:
     """Sessions by machine name."""
@@ -62,7 +65,7 @@ class Fleet:
     def close(self, grace: float = GRACE) -> list[str]:
         """Let all workers end, then cut the connections; give the names of those that did not end in time.
 
-        Starts no thread, so that it can be called while the interpreter ends.
+        May be called while the interpreter ends, when no thread can be started.
         """
         sessions, self._sessions = list(self._sessions.values()), {}
         slow = leave_all(sessions, grace)
@@ -81,8 +84,17 @@ def leave_all(sessions: Sequence[Session], grace: float) -> list[str]:
     for session in sessions:
         session.ask_to_quit()
     slow = [session.name for session in sessions if not session.wait_ended(max(deadline - time.monotonic(), 0.0))]
+    closing = []
     for session in sessions:
-        session.close()
+        thread = threading.Thread(target=session.close, name=f"close {session.name}", daemon=True)
+        try:
+            thread.start()  # one that is frozen takes its time, and there may be many
+        except RuntimeError:  # the interpreter ends: no more threads
+            session.close()
+        else:
+            closing.append(thread)
+    for thread in closing:
+        thread.join(CLOSING)
     return slow
 
 

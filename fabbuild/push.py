@@ -53,7 +53,9 @@ class PushReport:
     pruned: int = 0
 
 
-def push(git: Git, url: str, env: Mapping[str, str], tip: str, *, timeout: float, machine: str) -> PushReport:
+def push(
+    git: Git, url: str, env: Mapping[str, str], tip: str, *, timeout: float, machine: str, receiver: str = ""
+) -> PushReport:
     """Make ``refs/fabbuild/current`` at ``url`` the commit ``tip``, and remove all other refs of ours there.
 
     Until the new commit has arrived the old one keeps its ref. No hook runs here, nothing is signed, no tag and no
@@ -66,6 +68,7 @@ def push(git: Git, url: str, env: Mapping[str, str], tip: str, *, timeout: float
         tip: hash of a commit that is here.
         timeout: seconds for all of it.
         machine: its name, for the error.
+        receiver: shell words for what takes the push there; git adds the path.
 
     Raises:
         PushError: with git's own words, in one line.
@@ -83,14 +86,14 @@ def push(git: Git, url: str, env: Mapping[str, str], tip: str, *, timeout: float
             if carrier:
                 specs.append(f"+{carrier}:{_CARRIER}")
                 stale = list(dict.fromkeys([*stale, _CARRIER]))
-            objects, size = _send(git, url, env, specs, deadline)
+            objects, size = _send(git, url, env, specs, deadline, receiver)
     except GitError as exc:
         raise PushError(machine, str(exc)) from exc
     try:
         if stale:
             # git 2.39's receive-pack crashes when a shallow clone pushes nothing but deletions.
             plain = {**env, "GIT_SHALLOW_FILE": ""}
-            _send(git, url, plain, [f":{ref}" for ref in stale], deadline)
+            _send(git, url, plain, [f":{ref}" for ref in stale], deadline, receiver)
     except GitError as exc:
         # What is to be built has arrived; the next push removes what this one could not.
         _LOG.warning("%s: old refs were not removed: %s", machine, exc)
@@ -114,8 +117,12 @@ def _carrier(git: Git, old: str, tip: str) -> str:
     return git.run("commit-tree", "-p", old, "-p", tip, f"{tip}^{{tree}}", stdin=b"carrier\n", env=_NOBODY).text
 
 
-def _send(git: Git, url: str, env: Mapping[str, str], specs: Sequence[str], deadline: float) -> tuple[int, int]:
+def _send(
+    git: Git, url: str, env: Mapping[str, str], specs: Sequence[str], deadline: float, receiver: str
+) -> tuple[int, int]:
     options = ["--porcelain", "--progress", "--no-verify", "--no-signed", "--no-follow-tags"]
+    if receiver:
+        options.append(f"--receive-pack={receiver}")
     out = git.run(
         "push", *options, "--recurse-submodules=no", "--", url, *specs,
         env=env, timeout=_left(deadline), ok=range(-64, 256),

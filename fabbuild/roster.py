@@ -146,6 +146,13 @@ class Roster:
             return math.inf
         return machine.lost + self._policy.patience if machine.state is _State.AWAY else -math.inf
 
+    def awaited(self) -> tuple[float, list[str]] | None:
+        """Give until when one may hope for machines that had been in, and their names; None: there are none."""
+        hopeful = {n: m for n, m in self._machines.items() if m.joined and m.state in (_State.AWAY, _State.COMING)}
+        if not hopeful:
+            return None
+        return max(machine.lost for machine in hopeful.values()) + self._policy.patience, list(hopeful)
+
     def out(self) -> dict[str, str]:
         """Give the machines that are not in, each with the reason."""
         return {n: m.reason for n, m in self._machines.items() if m.state is not _State.IN and m.reason}

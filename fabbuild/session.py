@@ -11,8 +11,9 @@ import getpass
 import json
 import os
 import socket
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from fabbuild.messages import (
     BuildPrepareDone,
     BuildStarted,
     Busy,
+    Checked,
     Cleaned,
     ConfigureDone,
     Error,
@@ -39,7 +41,7 @@ from fabbuild.messages import (
 from fabbuild.model import Job
 from fabbuild.push import PushReport
 from fabbuild.source import Source
-from fabbuild.transport import Completed, Transport
+from fabbuild.transport import Completed, Transport, wrap
 from fabbuild.worker.protocol import FEATURES, encode_command
 
 #: Seconds for one answer of a machine that has no long work to do.
@@ -50,6 +52,12 @@ PROBE_TIMEOUT = 120.0
 
 #: Seconds for one worktree; git itself has 60 s a command.
 WORKTREE_TIMEOUT = 240.0
+
+#: Seconds for a machine's check of itself: a handful of steps of at most 20 s each.
+CHECK_TIMEOUT = 120.0
+
+#: Seconds of silence after which a machine is given up, and gives up its boss, where nobody says otherwise.
+SILENCE = 30.0
 
 #: Seconds for bringing the source; the first time the whole history travels.
 PUSH_TIMEOUT = 3600.0
@@ -71,8 +79,8 @@ class StartOptions:
     slots: int | None = None
 
 
-#: What is given everything the worker says while boards are fed.
-Sink = Callable[["Session", "Response | WireError"], None]
+#: What is given everything the worker says while boards are fed, and what to call when that has been handled.
+Sink = Callable[["Session", "Response | WireError", Callable[[], None]], None]
 StderrSink = Callable[["Session", str], None]
 
 
@@ -106,8 +114,17 @@ class Session:
         self.pushed = 0
         self.wire: Wire | None = None
         self.on_stderr = stderr
+        self.silence = SILENCE
         self._search = search
         self._link: Link | None = None
+        self._closing = threading.Lock()
+
+    def renewed(self) -> Session:
+        """Give a session that begins anew on the same machine, once this one is closed."""
+        self.close()
+        again = Session(self.machine, self.transport, self._search, stderr=self.on_stderr)
+        again.wire, again.silence, again.pushed = self.wire, self.silence, self.pushed
+        return again
 
     # --- short commands ---
 
@@ -121,6 +138,30 @@ class Session:
         found = self._ask(["facts", "--json", json.dumps(self._facts_request())], Facts, timeout=PROBE_TIMEOUT)
         self.facts = found
         return found
+
+    def check(self, archs: Iterable[str], commit: str, *, min_disk_mb: int, min_mem_mb: int) -> Checked:
+        """Have the machine check itself: room, memory, a canary compile with each toolchain, a canary checkout.
+
+        Args:
+            archs: which of its toolchains are wanted.
+            commit: the hash of one that was pushed; empty: no checkout.
+            min_disk_mb: how much room there must be, in MiB.
+            min_mem_mb: how much memory must be free, in MiB.
+
+        Raises:
+            MachineError: it cannot even be asked.
+        """
+        self.transport.open()
+        found = self.facts.toolchains if self.facts else {}
+        request = {
+            "work_dir": self.machine.work_dir,
+            "toolchains": {arch: found[arch].gcc for arch in archs if arch in found},
+            "commit": commit,
+            "min_disk_mb": min_disk_mb,
+            "min_mem_mb": min_mem_mb,
+            "env": self._path_only(),
+        }
+        return self._ask(["check", "--json", json.dumps(request)], Checked, timeout=CHECK_TIMEOUT)
 
     def kill(self) -> Killed:
         """End what fabbuild started there, whole process groups, and nothing else."""
@@ -158,8 +199,12 @@ class Session:
         arguments += ["--who", _user(), "--from", socket.gethostname(), "--boss-pid", str(os.getpid())]
         if wait > 0:
             arguments += ["--wait", str(wait)]
+        if self.silence:
+            arguments += ["--silence", str(self.silence)]
         channel = self.transport.spawn(shell_run(self.machine.work_dir, worker_bundle(), arguments))
-        self._link = Link(channel, self.name, wire=lambda: self.wire, stderr=self._stderr_line)
+        self._link = Link(
+            channel, self.name, wire=lambda: self.wire, stderr=self._stderr_line, silence=self.silence
+        )
         deadline = time.monotonic() + ANSWER_TIMEOUT + wait
         while True:
             answer = self._receive(deadline - time.monotonic(), "taking the lock")
@@ -189,7 +234,12 @@ class Session:
         """
         held = self.init()
         url, environment = self.transport.git_remote(held.git_dir)
-        report = source.push(url, environment, tip, machine=self.name, timeout=PUSH_TIMEOUT)
+        # What takes it there ends with the supervisor, which notices when we are gone.
+        arguments = ["receive", "--supervisor", str(held.supervisor), "--git-dir", held.git_dir]
+        receiver = wrap(shell_run(self.machine.work_dir, worker_bundle(), arguments)) if held.supervisor else ""
+        report = source.push(
+            url, environment, tip, machine=self.name, timeout=PUSH_TIMEOUT, receiver=receiver
+        )
         self.pushed += report.bytes
         return report
 
@@ -217,6 +267,8 @@ class Session:
         if options.slots:
             arguments += ["--max-boards", str(options.slots)]
         command = self.machine.worker_command or None
+        if self._link is not None:
+            self._link.rest()
         self._send(encode_command("start", argv=None, command=command, args=arguments, env=dict(self.machine.env)))
         answer = self._expect(Ready, "the start of the worker")
         self.ready = answer
@@ -267,15 +319,25 @@ class Session:
     def feed(self, sink: Sink) -> None:
         """From now on give everything the worker says to ``sink``, from the reading thread."""
         if self._link is not None:
-            self._link.feed(lambda what: sink(self, what))
+            self._link.feed(lambda what, handled: sink(self, what, handled))
 
-    def build_board(self, job: Job, attempt: int) -> None:
-        """Queue one board."""
+    def build_board(self, job: Job, attempt: int, timeout: float = 0.0, most_jobs: int = 0) -> None:
+        """Queue one board.
+
+        Args:
+            job: the board and its commits.
+            attempt: how often it was given out, this time included.
+            timeout: seconds that a commit of it may take; 0: any time.
+            most_jobs: how many jobs its make may run; 0: as the worker sees fit.
+        """
         fields: dict[str, Any] = {"board": job.board.target, "arch": job.board.arch}
         if "attempt" in self.features:
             fields["attempt"] = attempt
         if "commits" in self.features:
             fields["commits"] = list(job.commits)
+        if "limits" in self.features:
+            fields |= {"timeout": timeout} if timeout else {}
+            fields |= {"jobs": most_jobs} if most_jobs else {}
         self._send(encode_command("build_board", **fields))
 
     def build_boards(self, jobs: Sequence[Job], commits: Sequence[str]) -> None:
@@ -316,11 +378,17 @@ class Session:
         return ended
 
     def close(self) -> None:
-        """Cut the connection, from any thread; the far side ends by itself what it still does."""
-        self.closed = True
-        if self._link is not None:
-            self._link.close()
-        self.transport.close()
+        """Cut the connection, from any thread; the far side ends by itself what it still does.
+
+        Whoever calls it second waits for the first: after that the transport may be another session's.
+        """
+        with self._closing:
+            if self.closed:
+                return
+            self.closed = True
+            if self._link is not None:
+                self._link.close()
+            self.transport.close()
 
     # --- inside ---
 
@@ -334,9 +402,12 @@ class Session:
             "toolchains": dict(self.machine.toolchains),
             "prefixes": dict(self._search.prefixes),
             "paths": list(self._search.paths),
-            # Only the one that decides what is found; the others are the worker's.
-            "env": {name: value for name, value in self.machine.env.items() if name == "PATH"},
+            "env": self._path_only(),
         }
+
+    def _path_only(self) -> dict[str, str]:
+        """Give what of the machine's ``env`` decides which programs are found; the rest is the worker's."""
+        return {name: value for name, value in self.machine.env.items() if name == "PATH"}
 
     def _ask(self, arguments: Sequence[str], kind: type[Expected], *, timeout: float = ANSWER_TIMEOUT) -> Expected:
         """Run a subcommand from memory, so that nothing is written there, and read its one answer."""

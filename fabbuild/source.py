@@ -240,13 +240,15 @@ class Source:
         """Whether the repository holds only the top of its history."""
         return self.git.text("rev-parse", "--is-shallow-repository") == "true"
 
-    def push(self, url: str, env: Mapping[str, str], tip: str, timeout: float, machine: str = "") -> PushReport:
+    def push(
+        self, url: str, env: Mapping[str, str], tip: str, timeout: float, machine: str = "", receiver: str = ""
+    ) -> PushReport:
         """Bring commit ``tip`` to the repository at ``url``; see `fabbuild.push.push`.
 
         Raises:
             PushError: with ``machine`` and git's own words.
         """
-        return push(self.git, url, env, tip, timeout=timeout, machine=machine or url)
+        return push(self.git, url, env, tip, timeout=timeout, machine=machine or url, receiver=receiver)
 
     def _commit(self, name: str) -> str | None:
         out = self.git.run(

@@ -263,7 +263,8 @@ def push(c: Any, options: Mapping[str, Any]) -> None:
 def start(c: Any, options: Mapping[str, Any]) -> None:
     """Send the worker to each machine, start it, and show that it is ready; it ends with this process."""
     from fabbuild import ui
-    from fabbuild.build import start_options, with_options
+    from fabbuild.build import with_options
+    from fabbuild.crew import start_options
 
     settings, found, chosen = _machines(c, options)
 

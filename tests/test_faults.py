@@ -9,49 +9,9 @@ import time
 
 import pytest
 
-from fabbuild.worker import lock, procs, workdir
 from tests.support.census import lock_holders, wait_until
-
-SLOW_MAKE = """#!/bin/sh
-# A slow machine: every make takes a moment before it does its work.
-sleep {seconds}
-exec {make} "$@"
-"""
-
-
-def slow_make(directory, seconds):
-    """Make a directory with a `make` that is slow, for a machine's PATH."""
-    directory.mkdir(exist_ok=True)
-    tool = directory / "make"
-    tool.write_text(SLOW_MAKE.format(seconds=seconds, make=shutil.which("make")))
-    tool.chmod(0o755)
-    return {"PATH": f"{directory}:{os.environ['PATH']}"}
-
-
-def worker_of(server):
-    """The pid of the worker on a machine: the holder of the lock that is not the supervisor."""
-    holders = lock_holders(server.work_dir) if server.work_dir.exists() else set()
-    for pid in holders:
-        try:
-            command = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0")
-        except OSError:
-            continue
-        if any(part.endswith(b".pyz") for part in command) and b"supervise" not in command:
-            return pid
-    return None
-
-
-def building(server):
-    """Whether a make runs on a machine now."""
-    table = procs.table()
-    for pid in lock.holders(str(server.work_dir / workdir.LOCK), table):
-        try:
-            command = open(f"/proc/{pid}/cmdline", "rb").read()
-        except OSError:
-            continue
-        if b"make" in command.split(b"\0")[0] or b"/make\0" in command:
-            return pid
-    return None
+from tests.support.trouble import building, slow_make, worker_of
+from tests.test_liars import LIAR
 
 
 def finish(process, timeout=60):
@@ -82,7 +42,7 @@ def test_when_the_only_machine_dies_the_rest_is_not_built_and_said_so(ssh_farm, 
     ssh_farm.machines(ssh_farm.servers[0], max_boards=1, env=slow_make(tmp_path / "slow", 0.2))
     process = ssh_farm.start(
         "build", "--source", str(ssh_farm.source), "--output", str(ssh_farm.output), "--branch", "series",
-        "--boards", "arm,sandbox",
+        "--boards", "arm,sandbox", "--patience", "3",
     )  # fmt: skip
     wait_until(lambda: len(ssh_farm.results("series")) >= 2, 40)
     ssh_farm.servers[0].kill(everything=True)
@@ -236,69 +196,6 @@ def test_batch_builds_the_same(ssh_farm):
     assert batch.status == 100, batch
     assert {key: (path / "done").read_text() for key, path in ssh_farm.results("series").items()} == verdicts
     assert len(ssh_farm.hosts_of("series")) >= 2
-
-
-# --- machines that say odd things ---------------------------------------------------------------------------
-
-#: A worker that builds nothing and says what its argument has it say.
-LIAR = """
-import json, sys, time
-def say(**fields):
-    print("BM> " + json.dumps(fields), flush=True)
-say(resp="ready", nthreads=1, slots=1)
-for line in sys.stdin:
-    command = json.loads(line)
-    name = command["cmd"]
-    if name == "configure":
-        say(resp="configure_done")
-    elif name == "build_prepare":
-        say(resp="build_started", num_threads=1)
-        say(resp="build_prepare_done")
-    elif name == "build_board":
-        LIE
-    elif name == "quit":
-        say(resp="quit_ack")
-        break
-"""
-
-LIES = {
-    "an infinite load": 'print(\'BM> {"resp":"build_result","board":"tern","commit_upto":0,"return_code":0,'
-    '"stderr":"\\\\ud800","load_avg":Infinity}\', flush=True)',
-    "a huge load": 'say(resp="build_result", board=command["board"], commit_upto=0, return_code=0, load_avg=1e308)',
-    "another board": 'say(resp="build_result", board="../../evil", commit_upto=0, return_code=0)',
-    "another commit": 'say(resp="build_result", board=command["board"], commit_upto=7, return_code=0)',
-    "a wrong type": 'say(resp="build_result", board=command["board"], commit_upto="0", return_code=0)',
-    "no json": 'print("BM> what?", flush=True)',
-    "an error": 'say(resp="error", msg="no")',
-    "an end": "break",
-}
-
-
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-def test_a_machine_that_lies_is_set_aside_and_the_others_go_on(ssh_farm, tmp_path, lie):
-    liar = tmp_path / "liar.py"
-    liar.write_text(LIAR.replace("LIE", lie))
-    m1, m2, _ = ssh_farm.servers
-    ssh_farm.write_machines(
-        {
-            "machines": {
-                "m1": {"host": "m1", "work_dir": str(m1.work_dir), "worker_command": f"python3 {liar}", "max_boards": 1},
-                "m2": {
-                    "host": "m2", "work_dir": str(m2.work_dir), "max_boards": 1, "env": slow_make(tmp_path / "slow", 0.1)
-                },
-            },
-            "fit": {"max_load_per_cpu": 1000},
-        }
-    )  # fmt: skip
-    ended = ssh_farm.build("--only", "tern,sandbox,wren,heron,plover")
-    assert ended.status == 0, ended
-    assert "Traceback" not in ended.err
-    assert {path.parent.name for path in (ssh_farm.output / "current").glob("*/done")} == {
-        "tern", "sandbox", "wren", "heron", "plover"
-    }  # fmt: skip
-    assert {path.read_text() for path in (ssh_farm.output / "current").glob("*/host")} == {"m2\n"}
-    assert any(event["what"] == "machine-failed" for event in ssh_farm.journal("current"))
-    assert not list(tmp_path.rglob("evil"))
 
 
 def test_a_worker_that_floods_stderr_does_not_fill_the_logs(ssh_farm, tmp_path):

@@ -8,6 +8,7 @@
     check --json JSON
     kill --work-dir DIR
     clean --work-dir DIR
+    receive --supervisor PID --git-dir DIR     git receive-pack, that ends with the supervisor
     --hex ARGUMENTS                         any of these, as hexadecimal JSON: for shells that take text amiss
 
 An empty DIR is the default one. All answers are protocol lines on stdout. Exit status: 0, 1 after an ``error``
@@ -71,10 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", default="{}")
     kill = commands.add_parser("kill", allow_abbrev=False)
     clean = commands.add_parser("clean", allow_abbrev=False)
+    receive = commands.add_parser("receive", allow_abbrev=False)
+    receive.add_argument("--supervisor", type=int, required=True)
+    receive.add_argument("--git-dir", required=True)
     for command in (supervise, kill, clean):
         command.add_argument("--work-dir", default="")
-    runs = (_supervise, _facts, _check, _kill, _clean)
-    for command, run in zip((supervise, facts, check, kill, clean), runs):
+    runs = (_supervise, _facts, _check, _kill, _clean, _receive)
+    for command, run in zip((supervise, facts, check, kill, clean, receive), runs):
         command.set_defaults(run=run)
     return parser
 
@@ -127,6 +131,12 @@ def _kill(options: argparse.Namespace) -> int:
     ended, holder = lock.kill(workdir.resolve(options.work_dir))
     _answer("killed", pids=ended.pids, left=[left._asdict() for left in ended.left], holder=holder)
     return 1 if ended.left else 0
+
+
+def _receive(options: argparse.Namespace) -> int:
+    from fabbuild.worker import receive
+
+    return receive.receive(options.supervisor, options.git_dir)
 
 
 def _clean(options: argparse.Namespace) -> int:

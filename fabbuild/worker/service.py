@@ -179,12 +179,15 @@ class Service(Commanded):
     def _carry_out(self) -> None:
         try:
             self._toolchains = scan({}, {}, []).toolchains
+            every = _seconds(os.environ.get(ALIVE_ENV))
             self._send(
                 "ready",
                 nthreads=self._threads,
                 slots=self._slot_count,
                 protocol=PROTOCOL,
                 features=list(FEATURES),
+                # From now on the boss may count on these signs.
+                **({"alive": every} if every else {}),
             )
             while True:
                 command, message = self._commands.get()

@@ -84,7 +84,7 @@ def supervise(
         if line.beat:
             watch.fork_guardian()
         git_dir = _make_repo(work_dir, held, line)
-        say("held", work_dir=work_dir, git_dir=git_dir)
+        say("held", work_dir=work_dir, git_dir=git_dir, supervisor=os.getpid())
         return watch.run(_read_start(line), work_dir, own_command)
     except Stopped:
         return 0

@@ -58,9 +58,14 @@ class Farm:
         path.write_text(yaml.safe_dump(content))
         return path
 
+    @staticmethod
+    def command(*arguments: str, program: str = "inv") -> list[str]:
+        """Give the command line of a task."""
+        return [str(BIN / program), *arguments]
+
     def start(self, *arguments: str, program: str = "inv", **env: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [str(BIN / program), *arguments],
+            self.command(*arguments, program=program),
             cwd=self.directory,
             env={**self.env, **env},
             stdin=subprocess.DEVNULL,

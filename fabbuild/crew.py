@@ -1,0 +1,176 @@
+"""The machines of one run: brought up, again if need be, asked to check themselves, and let go.
+
+The driver (`fabbuild.dispatcher`) says when; what is done here takes long and runs in a thread a machine.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+
+from fabbuild.config import Fit, Machine
+from fabbuild.dispatcher import Dispatcher, words_of
+from fabbuild.errors import HostKeyError, MachineError, RefusedError
+from fabbuild.fleet import leave_all
+from fabbuild.model import SANDBOX, Commit
+from fabbuild.moves import Loss
+from fabbuild.probe import unfit_because
+from fabbuild.session import Session, StartOptions
+from fabbuild.settings import BuildSettings
+from fabbuild.source import Source
+
+#: How many pushes run at once: each packs objects on this machine.
+PUSHES = 4
+
+#: Seconds that a machine which comes back is given to end what the session before left: it holds the lock.
+LEFTOVERS = 20.0
+
+
+class RunCrew:
+    """The sessions of one run, one a machine; when a machine comes back it gets a new one."""
+
+    def __init__(
+        self,
+        sessions: Sequence[Session],
+        source: Source,
+        commits: Sequence[Commit],
+        settings: BuildSettings,
+        fit: Fit,
+    ) -> None:
+        """Name the parts.
+
+        Args:
+            sessions: one a machine, probed or not.
+            source: what is pushed; ended (`Source.interrupt`) by `leave`.
+            commits: what is built, in order.
+            settings: all options of the build.
+            fit: what a machine must have to be used.
+        """
+        self._sessions = {session.name: session for session in sessions}
+        self._source = source
+        self._commits = tuple(commits)
+        self._settings = settings
+        self._fit = fit
+        self._wanted: frozenset[str] = frozenset()
+        self._came_up: set[str] = set()
+        self._lock = threading.Lock()
+        self._over = False
+        self._pushes = threading.BoundedSemaphore(PUSHES)
+
+    @property
+    def machines(self) -> Sequence[str]:
+        """See `dispatcher.Crew`."""
+        return tuple(self._sessions)
+
+    def want(self, archs: Iterable[str]) -> None:
+        """Say which architectures are to be built; a machine that has none of them is not needed."""
+        self._wanted = frozenset(archs)
+
+    @property
+    def traffic(self) -> Mapping[str, tuple[int, int]]:
+        """Bytes sent and received, by machine."""
+        return {name: session.traffic for name, session in self._sessions.items()}
+
+    def bring_up(self, machine: str, report: Dispatcher) -> None:
+        """See `dispatcher.Crew`; whatever goes wrong is that machine's alone."""
+        try:
+            session = self._session(machine)
+            self._bring_up(session, report)
+        except (HostKeyError, RefusedError) as exc:
+            self._failed(machine, exc, report, Loss.REFUSED)
+        except Exception as exc:  # noqa: BLE001 - one machine must not stop the others, whatever it is
+            self._failed(machine, exc, report, Loss.FAILED)
+
+    def check(self, session: Session, archs: Iterable[str]) -> tuple[bool, str]:
+        """See `dispatcher.Crew`."""
+        commit = self._commits[-1].hash if session.held else ""
+        found = session.check(archs, commit, min_disk_mb=self._fit.min_disk_mb, min_mem_mb=self._fit.min_mem_mb)
+        return found.well, "; ".join(found.problems)
+
+    def leave(self, grace: float) -> None:
+        """Let every machine go; those still in the middle of something are cut off after ``grace`` seconds."""
+        with self._lock:
+            self._over = True
+            sessions = list(self._sessions.values())
+        self._source.interrupt()  # a push to a machine that is no longer needed
+        leave_all(sessions, grace)
+
+    # --- one machine ---
+
+    def _session(self, machine: str) -> Session:
+        """Give the machine's session, a new one when the last was closed."""
+        session = self._sessions[machine]
+        if session.closed:
+            session = session.renewed()  # waits for the old one's end, so it is done outside the lock
+        with self._lock:
+            self._check_not_over(machine)
+            self._sessions[machine] = session
+        return session
+
+    def _check_not_over(self, machine: str) -> None:
+        if self._over:
+            raise MachineError(machine, "the run ended before it was ready")
+
+    def _failed(self, machine: str, exc: Exception, report: Dispatcher, how: Loss) -> None:
+        self._sessions[machine].close()
+        report.failed(machine, words_of(exc), how)
+
+    def _bring_up(self, session: Session, report: Dispatcher) -> None:
+        """Take one machine from its probe to its worktrees."""
+        name, settings = session.name, self._settings
+
+        def phase(text: str) -> None:
+            self._check_not_over(name)
+            report.tell("phase", name, phase=text)
+
+        if session.facts is None:
+            phase("probe")
+            self._look_again(session)
+        facts = session.facts
+        assert facts is not None
+        archs = frozenset(facts.toolchains) | {SANDBOX}
+        if not archs & self._wanted:
+            report.tell("note", name, f"not needed: it has no toolchain for {', '.join(sorted(self._wanted))}")
+            session.close()
+            report.failed(name, "not needed", Loss.UNNEEDED)
+            return
+        phase("init")
+        wait = max(settings.wait, LEFTOVERS if name in self._came_up else 0.0)
+        session.init(wait=wait, on_wait=lambda who: report.tell("note", name, f"waits: {who}"))
+        with self._pushes:
+            phase("push")
+            session.push(self._source, self._commits[-1].hash)
+        phase("start")
+        machine = session.machine
+        ready = session.start(start_options(machine, settings))
+        phase("configure")
+        session.configure(settings.wire_settings(), {arch: tool.gcc for arch, tool in facts.toolchains.items()})
+        threads = machine.threads or ready.nthreads
+        if settings.batch:
+            session.slots = max(threads, 1)
+        else:
+            phase("prepare")
+            session.prepare(
+                [commit.hash for commit in self._commits],
+                machine.max_boards or max(threads, 1),
+                lambda made, slots: report.tell("worktree", name, done=made, slots=slots),
+            )
+        self._came_up.add(name)
+        report.join(session, archs, facts.capacity / max(facts.threads, 1) * max(threads, 1))
+
+    def _look_again(self, session: Session) -> None:
+        """Probe a machine that was out; one that was at work before also has to show that it is well."""
+        facts = session.probe()
+        known = session.name in self._came_up
+        # Its load may well be what we had it do a moment ago.
+        why = unfit_because(facts, self._fit, local=known or session.machine.local)
+        if known and not why:
+            well, found = self.check(session, self._wanted)
+            why = [] if well else [found]
+        if why:
+            raise MachineError(session.name, "not fit: " + "; ".join(why))
+
+
+def start_options(machine: Machine, settings: BuildSettings) -> StartOptions:
+    """Give what a machine's worker is started with."""
+    return StartOptions(debug=settings.verbose_worker, threads=machine.threads, slots=machine.max_boards)

@@ -1,0 +1,87 @@
+"""From what a worker says of a board to what is written down of it, and told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from fabbuild.messages import BuildResult
+from fabbuild.model import Board, Commit, Result, Verdict
+from fabbuild.results import BuiltFrom, ResultTree, decisive, made_by
+from fabbuild.session import Session
+from fabbuild.text import first_error
+
+
+class Recorder:
+    """Writes the results of one run."""
+
+    def __init__(
+        self,
+        tree: ResultTree,
+        boards: Mapping[str, Board],
+        commits: Sequence[Commit],
+        settings: Mapping[str, object],
+    ) -> None:
+        """Name the parts.
+
+        Args:
+            tree: where results go; locked by the caller.
+            boards: what is built, by name.
+            commits: what was sent, in order.
+            settings: the wire's settings, which name a result together with its tree and toolchain.
+        """
+        self._tree = tree
+        self._boards = boards
+        self._commits = commits
+        self._settings = decisive(settings)
+
+    def record(
+        self, session: Session, message: BuildResult, attempt: int, after: tuple[str, ...]
+    ) -> tuple[Verdict, dict[str, object]]:
+        """Write one result; give its verdict, and what an event tells of it.
+
+        Args:
+            session: of the machine that sent it.
+            message: what it sent; board and commit have been checked against what was asked for.
+            attempt: which order of the board it answers.
+            after: what machines did wrong to this board and commit before.
+
+        Raises:
+            OutputError: it could not be written.
+        """
+        result = Result(
+            board=message.board,
+            upto=message.commit_upto,
+            return_code=message.return_code,
+            stdout=message.stdout,
+            stderr=message.stderr,
+            sizes=message.sizes.raw,
+            config=message.config,
+            machine=session.name,
+            attempt=attempt,
+            load_avg=message.load_avg,
+            details=message.details,
+            after=after,
+        )
+        board = self._boards[message.board]
+        commit = self._commits[message.commit_upto]
+        tool = session.facts.toolchains.get(board.arch) if session.facts else None
+        described = {"arch": board.arch}
+        if tool:
+            described |= {"gcc": tool.gcc, "prefix": tool.prefix, "version": tool.version}
+        maker = made_by(tool.version if tool else "", session.machine.env)
+        self._tree.record(result, BuiltFrom(commit.tree, board.arch, maker, self._settings), toolchain=described)
+        return result.verdict, {
+            "verdict": result.verdict.value,
+            "return_code": result.return_code,
+            "number": commit.number,
+            "seconds": _seconds(message.details.get("seconds")),
+            "error": first_error(message.stderr) if result.verdict is not Verdict.BUILT else "",
+            "load_avg": message.load_avg,
+            "after": list(after),
+        }
+
+
+def _seconds(value: object) -> float | None:
+    """Give a duration that a worker told, if it is one."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) and value >= 0 else None

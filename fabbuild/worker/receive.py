@@ -1,0 +1,67 @@
+"""``git receive-pack`` that lives no longer than the supervisor for which the source is brought.
+
+A push comes over a connection of its own. When the network goes silent, nobody tells git on this side; the
+supervisor notices, ends, and the end of it is what is watched for here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from typing import List, Optional
+
+from fabbuild.worker import procs
+
+#: How often is looked whether both are there, in seconds.
+_POLL = 0.5
+
+
+def receive(supervisor: int, git_dir: str, command: Optional[List[str]] = None) -> int:
+    """Become ``git receive-pack``, watched by a process that ends it, and all it started, with the supervisor.
+
+    Args:
+        supervisor: its pid.
+        git_dir: the repository that takes the push.
+        command: what to become instead; for tests.
+
+    Returns:
+        1 when the supervisor is not there; else nothing is returned.
+
+    Raises:
+        OSError: git cannot be started.
+    """
+    if os.getpgrp() != os.getpid():
+        os.setsid()  # what is ended is a group, and it must be nobody else's
+    watched = procs.read_proc(supervisor)
+    if watched is None:
+        return 1
+    own = procs.read_proc(os.getpid())
+    assert own is not None
+    if os.fork() == 0:
+        try:
+            _watch(watched, own)
+        finally:
+            os._exit(0)
+    argv = command or ["git", "receive-pack", git_dir]
+    os.execvp(argv[0], argv)  # noqa: S606 - no shell is wanted
+    raise AssertionError("exec does not return")
+
+
+def _watch(supervisor: procs.Proc, receiver: procs.Proc) -> None:
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):  # the connection must be able to end while we live
+        os.dup2(null, fd)
+    while _same(receiver):
+        if not _same(supervisor):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(receiver.pid, signal.SIGKILL)
+            return
+        time.sleep(_POLL)
+
+
+def _same(proc: procs.Proc) -> bool:
+    now = procs.read_proc(proc.pid)
+    return now is not None and now.start == proc.start and now.state not in "ZX"

@@ -1,0 +1,69 @@
+"""What goes wrong on a machine: tools that fail, processes that are killed, and where to see it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from fabbuild.worker import lock, procs, workdir
+from tests.support.census import lock_holders
+
+
+def tool(directory: Path, name: str, script: str) -> dict[str, str]:
+    """Put a program before all others of its name; gives the ``env`` of a machine that uses it.
+
+    In the script ``{real}`` is the path of the program that it stands for.
+    """
+    directory.mkdir(exist_ok=True)
+    program = directory / name
+    program.write_text("#!/bin/sh\n" + script.replace("{real}", shutil.which(name) or "/nowhere") + "\n")
+    program.chmod(0o755)
+    return {"PATH": f"{directory}:{os.environ['PATH']}"}
+
+
+def slow_make(directory: Path, seconds: float) -> dict[str, str]:
+    """Make a directory with a `make` that is slow, for a machine's PATH."""
+    return tool(directory, "make", f'sleep {seconds}\nexec {{real}} "$@"')
+
+
+def worker_of(server) -> int | None:
+    """The pid of the worker on a machine: the holder of the lock that is not the supervisor."""
+    return _holder(server, lambda words: any(w.endswith(b".pyz") for w in words) and b"supervise" not in words)
+
+
+def supervisor_of(server) -> int | None:
+    """The pid of the supervisor on a machine; its guardian looks the same, and is its child."""
+    found = [pid for pid in _holders(server) if b"supervise" in _words(pid)]
+    parents = {pid: procs.read_proc(pid) for pid in found}
+    for pid, proc in parents.items():
+        if proc is not None and proc.ppid not in found:
+            return pid
+    return None
+
+
+def building(server) -> int | None:
+    """The pid of a make that runs on a machine now."""
+    return _holder(
+        server, lambda words: words[0].rpartition(b"/")[2] == b"make" or b"/make" in b" ".join(words[:2])
+    )
+
+
+def _holders(server) -> set[int]:
+    return lock_holders(server.work_dir) if server.work_dir.exists() else set()
+
+
+def _holder(server, wanted: Callable[[list[bytes]], bool]) -> int | None:
+    for pid in sorted(lock.holders(str(server.work_dir / workdir.LOCK), procs.table())):
+        words = _words(pid)
+        if words and wanted(words):
+            return pid
+    return None
+
+
+def _words(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    except OSError:
+        return []

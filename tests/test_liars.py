@@ -1,0 +1,127 @@
+"""A program at the other end of the wire that sends anything: refused, set aside, and the others go on."""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+from tests.support.trouble import slow_make
+
+#: A worker that builds nothing and says what is put in place of LIE.
+LIAR = """
+import json, os, sys, time
+def say(**fields):
+    print("BM> " + json.dumps(fields), flush=True)
+def raw(text):
+    sys.stdout.write(text)
+    sys.stdout.flush()
+say(resp="ready", nthreads=1, slots=1)
+for line in sys.stdin:
+    command = json.loads(line)
+    name = command["cmd"]
+    if name == "configure":
+        say(resp="configure_done")
+    elif name == "build_prepare":
+        say(resp="build_started", num_threads=1)
+        say(resp="build_prepare_done")
+    elif name == "build_board":
+        board = command["board"]
+        def result(**fields):
+            say(**{**dict(resp="build_result", board=board, commit_upto=0, return_code=0), **fields})
+        LIE
+        time.sleep(1000)
+    elif name == "quit":
+        say(resp="quit_ack")
+        break
+"""
+
+#: What it says, in place of a result.
+LIES = {
+    "a path": 'result(board="../../evil")',
+    "an absolute path": 'result(board="/tmp/evil")',
+    "another's board": 'result(board="heron" if board != "heron" else "tern")',
+    "another commit": "result(commit_upto=7)",
+    "a commit below the first": "result(commit_upto=-1)",
+    "a commit that is no number": 'result(commit_upto="0")',
+    "a huge number": "result(return_code=10**400)",
+    "a load that is no number": 'raw(\'BM> {"resp":"build_result","board":"x","commit_upto":0,"return_code":0,'
+    '"load_avg":NaN}\\n\')',
+    "no json": 'raw("BM> what?\\n")',
+    "an array": 'raw("BM> []\\n")',
+    "deep json": 'raw("BM> " + "[" * 2000000 + "\\n")',
+    "deep json in a field": 'raw(\'BM> {"resp":"waiting","holder":{"a":\' + "[" * 100000 + "]" * 100000 + "}}\\n")',
+    "giant json": 'raw(\'BM> {"resp":"build_result","board":"\' + board + \'","commit_upto":0,"return_code":0,"details":'
+    '{"a":[\' + "0," * 20000000 + "0]}}\\n")',
+    "many keys": 'raw(\'BM> {"resp":"build_result","board":"\' + board + \'","commit_upto":0,"return_code":0,"config":{\' '
+    '+ ",".join(\'"%d":""\' % n for n in range(4000000)) + "}}\\n")',
+    "a line of a gigabyte": 'for _ in range(1024): raw("x" * 2**20)',
+    "a message of a gigabyte": 'raw("BM> "); [raw("x" * 2**20) for _ in range(1024)]',
+    "a flood of results": 'result(return_code=1, stderr="foo.c:1:1: error: no\\n")\n        while True: result()',
+    "a flood of beats": 'while True: say(resp="heartbeat", board=board, thread=0)',
+    "a flood of messages from before": 'while True: say(resp="worktree_created", thread=0)',
+    "an error": 'say(resp="error", msg="no")',
+}
+
+#: The memory of the boss may not grow beyond this, in MiB: itself, and what `fabbuild.messages` says of one machine.
+MOST_MEMORY = 700
+
+
+def measured(process):
+    """Wait for a process; gives its status and its highest memory in MiB."""
+    deadline = time.monotonic() + 100
+    while True:
+        pid, status, used = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return process.returncode, used.ru_maxrss / 1024
+        if time.monotonic() > deadline:
+            process.kill()
+            pytest.fail("it did not end")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_machine_that_lies_is_set_aside_and_the_others_go_on(farm, machines, census, tmp_path, lie):
+    liar = tmp_path / "liar.py"
+    liar.write_text(LIAR.replace("LIE", lie))
+    m2 = machines[1]
+    census.watch(m2.work_dir)
+    farm.env["INVOKE_FABBUILD_SSH_CONFIG"] = str(m2.ssh_config)
+    farm.write_machines(
+        {
+            "machines": {
+                "liar": {
+                    "connection": "local", "work_dir": str(tmp_path / "liar"), "worker_command": f"python3 {liar}",
+                    "max_boards": 1,
+                },
+                "m2": {
+                    "host": "m2", "work_dir": str(m2.work_dir), "max_boards": 1, "env": slow_make(tmp_path / "slow", 0.2)
+                },
+            },
+            "fit": {"max_load_per_cpu": 1000},
+        }
+    )  # fmt: skip
+    said = tmp_path / "said"
+    with said.open("w") as file:
+        process = subprocess.Popen(
+            [
+                *farm.command("build"), "--source", str(farm.source), "--output", str(farm.output),
+                "--only", "tern,heron,wren,sandbox",
+            ],
+            cwd=farm.directory, env=farm.env, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
+        )  # fmt: skip
+        status, memory = measured(process)
+    text = said.read_text()
+    assert status in (0, 100), text
+    assert "Traceback" not in text
+    done = {path.parent.name: path.parent for path in (farm.output / "current").glob("*/done")}
+    assert set(done) == {"tern", "heron", "wren", "sandbox"}
+    liars = [place for place in done.values() if (place / "host").read_text() == "liar\n"]
+    assert len(liars) <= ("flood of results" in lie or "while True: result" in lie)
+    assert [e for e in farm.journal("current") if e["what"] == "machine-failed" and e["machine"] == "liar"]
+    assert not list(tmp_path.rglob("evil*"))
+    assert not os.path.exists("/tmp/evil")
+    assert memory < MOST_MEMORY, memory
+    logs = sum(path.stat().st_size for path in (farm.output / "current/.fabbuild").iterdir())
+    assert logs < 4_000_000, logs

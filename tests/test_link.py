@@ -1,0 +1,130 @@
+"""The wire's two ends know of each other, and what is not handled yet is bounded."""
+
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from fabbuild import link as links
+from fabbuild.errors import WireClosed, WireError, WireSilent
+from fabbuild.link import Link
+from fabbuild.messages import QuitAck, Ready
+from fabbuild.transport import LocalTransport
+from tests.support.census import wait_until
+
+SAY = """
+import json, sys, time, threading
+def say(**fields):
+    print("BM> " + json.dumps(fields), flush=True)
+"""
+
+READY = 'say(resp="ready", nthreads=1, slots=1)\n'
+
+
+@pytest.fixture
+def linked(census, tmp_path):
+    """Start a far side, a piece of Python; gives its link."""
+    open_ones = []
+    transport = LocalTransport("m")
+
+    def start(script, silence=1.0, stderr=lambda _line: None, wire=None):
+        program = tmp_path / f"far{len(open_ones)}.py"
+        program.write_text(SAY + script)
+        channel = transport.spawn(f"exec {sys.executable} {program}")
+        made = Link(channel, "m", wire=lambda: wire, stderr=stderr, silence=silence)
+        open_ones.append(made)
+        return made
+
+    yield start
+    for one in open_ones:
+        one.close()
+    transport.close()
+
+
+def test_a_far_side_that_gave_a_sign_of_life_must_go_on_with_that(linked):
+    link = linked('say(resp="alive")\ntime.sleep(100)')
+    assert isinstance(link.receive(10), WireSilent)
+
+
+def test_so_must_a_worker_that_says_it_will(linked):
+    link = linked(
+        "sys.stdin.readline()\nsay(resp='ready', nthreads=1, slots=1, alive=0.2)\ntime.sleep(100)", silence=1.0
+    )
+    link.rest()
+    link.send(b"start\n")
+    assert isinstance(link.receive(10), Ready)
+    assert isinstance(link.receive(10), WireSilent)
+
+
+def test_anything_at_all_is_a_sign_of_life(linked):
+    link = linked(
+        'say(resp="alive")\n'
+        "for _ in range(12):\n    print('part of a banner', end='', flush=True)\n    time.sleep(0.25)\n"
+        'print()\nsay(resp="quit_ack")'
+    )
+    assert isinstance(link.receive(20), QuitAck)
+
+
+def test_a_worker_that_knows_no_signs_of_life_is_not_held_to_them(linked):
+    link = linked('time.sleep(2.5)\nsay(resp="quit_ack")')
+    assert isinstance(link.receive(20), QuitAck)
+
+
+def test_the_signs_of_a_supervisor_are_not_those_of_the_worker_it_starts(linked):
+    link = linked(
+        'say(resp="held", work_dir="", git_dir="")\nsys.stdin.readline()\nsay(resp="alive")\n'
+        + READY
+        + 'time.sleep(2.5)\nsay(resp="quit_ack")'
+    )
+    link.receive(10)
+    link.rest()
+    link.send(b"start\n")
+    assert isinstance(link.receive(10), Ready)
+    assert isinstance(link.receive(10), QuitAck)
+
+
+def test_we_give_signs_of_life_all_the_time(linked):
+    link = linked(
+        "came = [sys.stdin.readline() for _ in range(8)]\n"
+        'say(resp="quit_ack" if set(came) == {\'{"cmd": "alive"}\\n\'} else "what")',
+        silence=0.6,
+    )
+    assert isinstance(link.receive(20), QuitAck)
+
+
+def test_signs_of_life_are_not_messages_and_not_logged(linked):
+    lines = []
+    wire = SimpleNamespace(sent=lines.append, received=lines.append, note=lines.append)
+    link = linked('for _ in range(5):\n    say(resp="alive")\nsay(resp="quit_ack")', wire=wire)
+    assert isinstance(link.receive(10), QuitAck)
+    assert isinstance(link.receive(10), WireClosed)
+    assert lines == [b'BM> {"resp": "quit_ack"}']
+
+
+def test_what_is_not_handled_waits_on_the_far_side(linked, monkeypatch, tmp_path):
+    """A boss that is slower than its machine does not keep everything in memory, nor take it for silent."""
+    monkeypatch.setattr(links, "UNREAD", 100_000)
+    written = tmp_path / "written"
+    link = linked(
+        'say(resp="alive")\n'
+        "for n in range(2000):\n"
+        '    say(resp="error", msg="%d " % n + "x" * 10000)\n'
+        f'    open({str(written)!r}, "w").write(str(n))\n'
+    )
+    wait_until(written.exists)
+    time.sleep(2.5)  # more than the silence that is allowed
+    assert int(written.read_text()) < 1000
+    for number in range(2000):
+        assert link.receive(10).msg.startswith(f"{number} ")
+    assert isinstance(link.receive(10), WireClosed)
+
+
+@pytest.mark.parametrize("flood", ['print("x" * 1000)', 'print("")'], ids=["long", "empty"])
+def test_a_flood_of_what_is_no_message_ends_it(linked, monkeypatch, flood):
+    monkeypatch.setattr(links, "MOST_BYTES", 10_000_000)
+    monkeypatch.setattr(links, "MOST_LINES", 10_000)
+    link = linked(f"while True:\n    {flood}")
+    ended = link.receive(20)
+    assert isinstance(ended, WireError)
+    assert "no message" in str(ended)

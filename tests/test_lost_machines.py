@@ -1,0 +1,232 @@
+"""Machines that die, freeze or are cut off: nothing is lost, and nothing stays there."""
+
+import os
+import signal
+
+import pytest
+
+from tests.support.census import alive, lock_holders, processes_holding, wait_until
+from tests.support.trouble import building, slow_make, supervisor_of, tool, worker_of
+
+#: So that nobody waits for half a minute.
+QUICK = ("--silence", "3", "--patience", "20")
+
+
+def begin(farm, *arguments):
+    """Start a build of the sample's series on what every machine can build."""
+    return farm.start(
+        "build", "--source", str(farm.source), "--output", str(farm.output), "--branch", "series",
+        *QUICK, *arguments,
+    )  # fmt: skip
+
+
+def finish(process, timeout=80):
+    out, err = process.communicate(timeout=timeout)
+    assert "Traceback" not in err, err
+    return process.returncode, out + err
+
+
+def events(farm, what, name="series"):
+    return [event for event in farm.journal(name) if event["what"] == what]
+
+
+def whole(farm, boards, commits=6, name="series"):
+    """Each result is there, and was counted once."""
+    assert len(farm.results(name)) == boards * commits
+    assert len(events(farm, "result", name)) == boards * commits
+
+
+def test_the_only_machine_starts_another_worker_when_its_own_is_killed(ssh_farm, tmp_path):
+    ssh_farm.machines(ssh_farm.servers[0], max_boards=1, env=slow_make(tmp_path / "slow", 0.1))
+    process = begin(ssh_farm, "--only", "sandbox,wren")
+    wait_until(lambda: len(ssh_farm.results("series")) >= 2, 40)
+    os.kill(worker_of(ssh_farm.servers[0]), signal.SIGKILL)
+    status, said = finish(process)
+    assert status == 101, said
+    whole(ssh_farm, 2)
+    (lost,) = events(ssh_farm, "machine-failed")
+    assert lost["data"]["again_in"] > 0
+    assert not lost["data"]["aside"]
+    assert [e["data"]["phase"] for e in events(ssh_farm, "phase")].count("ready") == 2
+
+
+def test_a_frozen_worker_is_given_up_and_its_boards_are_built_elsewhere(ssh_farm, tmp_path):
+    m1, m2, _ = ssh_farm.servers
+    ssh_farm.machines(m1, m2, max_boards=1, env=slow_make(tmp_path / "slow", 0.2))
+    process = begin(ssh_farm, "--only", "sandbox,wren,heron,plover")
+    wait_until(lambda: building(m1), 40)
+    frozen = worker_of(m1)
+    os.kill(frozen, signal.SIGSTOP)
+    status, said = finish(process)
+    assert status == 101, said
+    whole(ssh_farm, 4)
+    assert "m1: no sign of life for 3 s" in said
+    assert {e["machine"] for e in events(ssh_farm, "requeued")} == {"m1"}
+    assert not alive(frozen)
+    assert not lock_holders(m1.work_dir)
+
+
+def test_a_machine_that_is_frozen_whole_costs_no_board_and_ends_its_build_when_it_thaws(ssh_farm, tmp_path):
+    m1, m2, _ = ssh_farm.servers
+    ssh_farm.machines(m1, m2, max_boards=1, env=slow_make(tmp_path / "slow", 0.2))
+    process = begin(ssh_farm, "--only", "sandbox,wren,heron,plover")
+    wait_until(lambda: building(m1), 40)
+    m1.freeze(everything=True)
+    status, said = finish(process)
+    assert status == 101, said
+    whole(ssh_farm, 4)
+    m1.thaw()
+    wait_until(lambda: not processes_holding(m1.work_dir), 20)
+    assert "m1  ok  no workers" in ssh_farm.run("kill").out
+
+
+@pytest.mark.parametrize("how", ["cut", "deafen", "mute"])
+def test_a_machine_that_is_cut_off_ends_all_by_itself_and_frees_its_lock(
+    farm, machines, far_machine, census, tmp_path, how
+):
+    far, cable = far_machine
+    near = machines[0]
+    near.ssh_config.write_text(near.ssh_config.read_text() + far.ssh_config.read_text())
+    farm.env["INVOKE_FABBUILD_SSH_CONFIG"] = str(near.ssh_config)
+    census.watch(far.work_dir)
+    census.watch(near.work_dir)
+    farm.machines(near, far, max_boards=1, env=slow_make(tmp_path / "slow", 0.2))
+    process = begin(farm, "--only", "sandbox,wren,heron,plover")
+    wait_until(lambda: building(far), 40)
+    getattr(cable, how)()
+    # Long before any of TCP's own limits, with the cable still cut.
+    wait_until(lambda: not processes_holding(far.work_dir), 30)
+    assert not lock_holders(far.work_dir)
+    status, said = finish(process)
+    assert status == 101, said
+    whole(farm, 4)
+    assert "far: " in said
+
+
+def test_a_machine_that_reboots_comes_back(ssh_farm, tmp_path):
+    m1 = ssh_farm.servers[0]
+    ssh_farm.machines(m1, max_boards=1, env=slow_make(tmp_path / "slow", 0.1))
+    process = begin(ssh_farm, "--only", "sandbox,wren")
+    wait_until(lambda: len(ssh_farm.results("series")) >= 2, 40)
+    m1.kill(everything=True)
+    wait_until(lambda: [e for e in events(ssh_farm, "waiting") if e["data"]["machines"] == ["m1"]], 20)
+    m1.start()
+    status, said = finish(process)
+    assert status == 101, said
+    whole(ssh_farm, 2)
+
+
+def test_a_machine_that_does_not_come_back_is_waited_for_only_so_long(ssh_farm, tmp_path):
+    m1 = ssh_farm.servers[0]
+    ssh_farm.machines(m1, max_boards=1, env=slow_make(tmp_path / "slow", 0.1))
+    process = begin(ssh_farm, "--only", "sandbox,tern", "--patience", "4")
+    wait_until(lambda: len(ssh_farm.results("series")) >= 2, 40)
+    m1.kill(everything=True)
+    status, said = finish(process)
+    assert status == 102, said
+    assert "no machine left: m1" in said
+    assert len(ssh_farm.results("series")) + len(events(ssh_farm, "not-built")) == 12
+
+
+def test_a_machine_lost_too_often_is_set_aside_and_the_build_goes_on(ssh_farm, tmp_path):
+    m1, m2, _ = ssh_farm.servers
+    ssh_farm.machines(m1, m2, max_boards=1, env=slow_make(tmp_path / "slow", 0.3))
+    process = begin(ssh_farm, "--exclude", "osprey,sandbox", "--restarts", "1")
+    for number in (1, 2):
+        wait_until(lambda: building(m1), 40)
+        os.kill(worker_of(m1), signal.SIGKILL)
+        wait_until(lambda n=number: len(events(ssh_farm, "machine-failed")) == n, 10)
+    status, said = finish(process)
+    assert status == 101, said
+    whole(ssh_farm, 7)
+    assert [e["data"]["aside"] for e in events(ssh_farm, "machine-failed")] == [False, True]
+    assert "set aside" in said
+
+
+def test_a_boss_that_was_stopped_for_long_goes_on_where_it_was(ssh_farm, tmp_path):
+    """A laptop that slept: its machines gave it up, and it gets them again."""
+    m1 = ssh_farm.servers[0]
+    ssh_farm.machines(m1, max_boards=1, env=slow_make(tmp_path / "slow", 0.1))
+    process = begin(ssh_farm, "--only", "sandbox,wren")
+    wait_until(lambda: len(ssh_farm.results("series")) >= 2, 40)
+    os.kill(process.pid, signal.SIGSTOP)
+    wait_until(lambda: not lock_holders(m1.work_dir), 20)
+    os.kill(process.pid, signal.SIGCONT)
+    status, said = finish(process)
+    assert status == 101, said
+    whole(ssh_farm, 2)
+
+
+def test_a_frozen_supervisor_does_not_keep_the_machine(ssh_farm, tmp_path):
+    m1, m2, _ = ssh_farm.servers
+    ssh_farm.machines(m1, m2, max_boards=1, env=slow_make(tmp_path / "slow", 0.2))
+    process = begin(ssh_farm, "--only", "sandbox,wren,heron,plover")
+    wait_until(lambda: building(m1), 40)
+    os.kill(supervisor_of(m1), signal.SIGSTOP)
+    wait_until(lambda: any(e["machine"] == "m1" for e in events(ssh_farm, "machine-failed")), 30)
+    status, said = finish(process)
+    assert status == 101, said
+    whole(ssh_farm, 4)
+    wait_until(lambda: not processes_holding(m1.work_dir), 20)
+
+
+# --- boards that are the trouble themselves -----------------------------------------------------------------
+
+
+def test_a_board_that_kills_its_workers_is_not_tried_a_third_time(ssh_farm, tmp_path):
+    m1, m2, _ = ssh_farm.servers
+    env = tool(
+        tmp_path / "killer", "make", 'case "$*" in *robin_defconfig*) kill -9 $PPID;; esac\nexec {real} "$@"'
+    )
+    ssh_farm.machines(m1, m2, max_boards=2, env=env)
+    ended = ssh_farm.build("--branch", "series", "--exclude", "osprey,sandbox", *QUICK)
+    assert ended.status == 102, ended
+    assert len(ssh_farm.results("series")) == 6 * 6
+    lost = events(ssh_farm, "not-built")
+    assert {e["board"] for e in lost} == {"robin"}
+    assert len(lost) == 6
+    assert "kills workers (on m1, m2)" in lost[0]["text"] or "kills workers (on m2, m1)" in lost[0]["text"]
+    # Two workers died, no more; what else they held was built.
+    assert len([e for e in events(ssh_farm, "machine-failed") if e["data"]["again_in"]]) == 2
+
+
+def test_a_hanging_make_is_ended_and_the_board_built_elsewhere(ssh_farm, tmp_path):
+    m1, m2, _ = ssh_farm.servers
+    hang = tool(tmp_path / "hang", "make", 'case "$*" in *robin_defconfig*) sleep 1000;; esac\nexec {real} "$@"')
+    ssh_farm.write_machines(
+        {
+            "machines": {
+                "m1": {"host": "m1", "work_dir": str(m1.work_dir), "max_boards": 2, "env": hang},
+                "m2": {"host": "m2", "work_dir": str(m2.work_dir), "max_boards": 2},
+            },
+            "fit": {"max_load_per_cpu": 1000},
+        }
+    )
+    # m2 comes only once m1 hangs, so that m1 is who gets it.
+    m2.stop()
+    process = begin(ssh_farm, "--only", "robin,wren,sandbox", "--timeout", "6")
+    wait_until(lambda: building(m1) and [e for e in events(ssh_farm, "started") if e["board"] == "robin"], 40)
+    m2.start()
+    status, said = finish(process)
+    assert status == 101, said
+    whole(ssh_farm, 3)
+    first = next(e for e in events(ssh_farm, "result") if e["board"] == "robin")
+    if first["machine"] == "m2":
+        assert "m1" in str(first["data"]["after"])
+        assert "after m1: " in said
+    others = [e for e in events(ssh_farm, "result") if e["machine"] == "m1" and e["board"] != "robin"]
+    assert others  # the other slot went on
+
+
+def test_a_make_that_hangs_everywhere_is_timed_out(ssh_farm, tmp_path):
+    hang = tool(tmp_path / "hang", "make", 'case "$*" in *robin_defconfig*) sleep 1000;; esac\nexec {real} "$@"')
+    ssh_farm.machines(*ssh_farm.servers[:2], max_boards=1, env=hang)
+    ended = ssh_farm.build("--only", "robin,sandbox", *QUICK, "--timeout", "4")
+    assert ended.status == 100, ended
+    place = ssh_farm.output / "current/robin"
+    assert (place / "done").read_text() == "124\n"
+    assert "it took more than 4 s" in (place / "err").read_text()
+    assert (ssh_farm.output / "current/sandbox/done").read_text() == "0\n"
+    (fault,) = events(ssh_farm, "fault", "current")
+    (failed,) = [e for e in events(ssh_farm, "result", "current") if e["board"] == "robin"]
+    assert fault["machine"] != failed["machine"]

@@ -1,0 +1,173 @@
+"""A machine's fault is not a board's: full disks, broken compilers, no memory, lost objects."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.support.census import wait_until
+from tests.support.trouble import building, slow_make, tool
+from tests.test_lost_machines import QUICK, begin, events, finish, whole
+
+
+def two(farm, first, second=None):
+    """Make machines m1, with this ``env``, and m2."""
+    m1, m2, _ = farm.servers
+    entries = {
+        "m1": {"host": "m1", "work_dir": str(m1.work_dir), "max_boards": 1, "env": first},
+        "m2": {"host": "m2", "work_dir": str(m2.work_dir), "max_boards": 1, "env": second or {}},
+    }
+    farm.write_machines({"machines": entries, "fit": {"max_load_per_cpu": 1000, "min_disk_mb": 4}})
+
+
+def verdicts(farm, name="series"):
+    return {key: (path / "done").read_text() for key, path in farm.results(name).items()}
+
+
+@pytest.fixture
+def small_disk(ssh_farm):
+    """The work directory of m1 on a disk of 24 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    place = ssh_farm.servers[0].work_dir
+    place.mkdir(parents=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs", place],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def fill(place):
+    with (place / "fill").open("wb") as file:
+        try:
+            while True:
+                file.write(b"x" * 65536)
+        except OSError:
+            pass
+
+
+def test_a_full_disk_is_the_machines_fault_and_it_comes_back_when_there_is_room(ssh_farm, small_disk, tmp_path):
+    two(ssh_farm, slow_make(tmp_path / "slow", 0.2), slow_make(tmp_path / "slow", 0.4))
+    process = begin(ssh_farm)
+    wait_until(lambda: building(ssh_farm.servers[0]), 40)
+    fill(small_disk)
+    wait_until(lambda: any(e["machine"] == "m1" for e in events(ssh_farm, "machine-failed")), 40)
+    (small_disk / "fill").unlink()
+    status, said = finish(process)
+    assert status == 100, said
+    whole(ssh_farm, 9)
+    failed = {board for (_, board), done in verdicts(ssh_farm).items() if done != "0\n"}
+    assert failed == {"sandbox_spl"}  # the one that the series breaks
+    (first, *_) = events(ssh_farm, "fault")
+    assert first["machine"] == "m1"
+    assert "No space left on device" in first["text"]
+    reason = next(e for e in events(ssh_farm, "machine-failed") if e["machine"] == "m1")["text"]
+    assert "free" in reason or "space" in reason
+    ready = [e["machine"] for e in events(ssh_farm, "phase") if e["data"]["phase"] == "ready"]
+    assert ready.count("m1") == 2
+
+
+def test_a_disk_that_stays_full_on_the_only_machine_ends_with_that_reason(ssh_farm, small_disk, tmp_path):
+    m1 = ssh_farm.servers[0]
+    ssh_farm.write_machines(
+        {
+            "machines": {
+                "m1": {
+                    "host": "m1", "work_dir": str(m1.work_dir), "max_boards": 1, "env": slow_make(tmp_path / "slow", 0.2)
+                }
+            },
+            "fit": {"max_load_per_cpu": 1000, "min_disk_mb": 4},
+        }
+    )  # fmt: skip
+    process = begin(ssh_farm, "--boards", "sandbox,wren", "--patience", "6")
+    wait_until(lambda: len(ssh_farm.results("series")) >= 2, 40)
+    fill(small_disk)
+    status, said = finish(process)
+    assert status == 102, said
+    assert "no machine left: m1" in said
+    assert set(verdicts(ssh_farm).values()) <= {"0\n", "2\n"}
+    assert not [b for (_, b), done in verdicts(ssh_farm).items() if done != "0\n" and b != "sandbox_spl"]
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    ["exit 1", 'echo "cc1: internal compiler error: Segmentation fault" >&2; exit 4', "kill -SEGV $$"],
+    ids=["without a word", "with the compiler's words", "by a signal"],
+)
+def test_a_broken_compiler_is_the_machines_fault(ssh_farm, tmp_path, breaks):
+    flag = tmp_path / "broken"
+    env = tool(tmp_path / "tools", "riscv64-linux-gnu-gcc", f'[ -e {flag} ] && {{ {breaks}; }}\nexec {{real}} "$@"')
+    tool(tmp_path / "tools", "make", f'[ -e {flag} ] || sleep 0.3\nexec {{real}} "$@"')
+    two(ssh_farm, env, slow_make(tmp_path / "slow", 0.5))
+    process = begin(ssh_farm, "--boards", "riscv64")
+    wait_until(lambda: building(ssh_farm.servers[0]), 40)
+    flag.touch()
+    status, said = finish(process)
+    assert status == 0 or status == 101, said
+    whole(ssh_farm, 2)
+    assert set(verdicts(ssh_farm).values()) == {"0\n"}
+    lost = [e for e in events(ssh_farm, "machine-failed") if e["machine"] == "m1"]
+    assert "riscv64" in lost[0]["text"]
+    after = [e for e in events(ssh_farm, "result") if e["data"]["after"]]
+    assert after
+    assert all("m1" in e["data"]["after"][0] for e in after)
+
+
+def test_a_source_that_crashes_the_compiler_is_the_boards_failure_once_a_second_machine_says_so(ssh_farm, tmp_path):
+    crash = tool(
+        tmp_path / "tools", "riscv64-linux-gnu-gcc",
+        'case "$*" in *-c*led*.c*) echo "led.c: internal compiler error: Segmentation fault" >&2; exit 1;; esac\n'
+        'exec {real} "$@"',
+    )  # fmt: skip
+    two(ssh_farm, crash, crash)
+    ended = ssh_farm.build("--boards", "riscv64,sandbox", *QUICK)
+    assert ended.status == 100, ended
+    assert not events(ssh_farm, "machine-failed", "current")
+    faults = {e["board"]: e["machine"] for e in events(ssh_farm, "fault", "current")}
+    results = {e["board"]: e for e in events(ssh_farm, "result", "current")}
+    assert set(faults) == {board for board, e in results.items() if e["data"]["return_code"]}
+    assert "robin" in faults
+    for board, machine in faults.items():
+        assert results[board]["machine"] != machine
+
+
+def test_a_machine_without_memory_gets_fewer_boards(ssh_farm, tmp_path):
+    """Two compilers at once are too much for it; one is not."""
+    gate = tmp_path / "gate"
+    starved = tool(
+        tmp_path / "tools", "make",
+        # A real limit of memory, for the second make that runs at a time.
+        f'if mkdir {gate} 2>/dev/null; then {{real}} "$@"; s=$?; rmdir {gate}; exit $s; fi\n'
+        'case "$*" in *_defconfig*) ;; *) ulimit -v 30000;; esac\nexec {real} "$@"',
+    )  # fmt: skip
+    m1 = ssh_farm.servers[0]
+    ssh_farm.machines(m1, max_boards=2, threads=2, env=starved)
+    ended = ssh_farm.build("--boards", "riscv64,sandbox,aarch64", *QUICK)
+    assert ended.status in (0, 101), ended
+    (slots, *_) = events(ssh_farm, "slots", "current")
+    assert slots["data"]["slots"] == 1
+    assert not events(ssh_farm, "machine-failed", "current")
+
+
+def test_lost_objects_are_the_machines_fault(ssh_farm, tmp_path):
+    m1 = ssh_farm.servers[0]
+    two(ssh_farm, slow_make(tmp_path / "slow", 0.3), slow_make(tmp_path / "slow", 0.3))
+    process = begin(ssh_farm, "--boards", "riscv64,aarch64,arm")
+    wait_until(lambda: building(m1), 40)
+    git_dir = next(path.parent for path in m1.work_dir.rglob("HEAD") if (path.parent / "objects").is_dir())
+    for pack in (git_dir / "objects").iterdir():
+        shutil.rmtree(pack, ignore_errors=True)
+    (git_dir / "objects").mkdir(exist_ok=True)
+    status, said = finish(process)
+    assert status in (0, 101), said
+    whole(ssh_farm, 7)
+    assert set(verdicts(ssh_farm).values()) == {"0\n"}
+    assert any(e["data"]["kind"] == "checkout" for e in events(ssh_farm, "fault"))
+    assert any(e["machine"] == "m1" for e in events(ssh_farm, "machine-failed"))
