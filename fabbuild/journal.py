@@ -2,7 +2,8 @@
 
 - ``journal.ndjson``: one JSON object a line and event, appended to by every run;
 - ``boss.log``: the story in words, with a ``STATUS`` line each minute;
-- ``worker-NAME.log``: what went over the wire to and from that machine.
+- ``worker-NAME.log``: what went over the wire to and from that machine, as far as it is not too much: signs of life
+  are left out, and so is what is no message where it floods; and a run adds at most `WIRE_LOG` bytes.
 
 None of them is needed to resume. When one cannot be written, the first such error is raised as `OutputError`
 from `Journal.listener` or `Journal.tick` (never in a session's thread); after that the files are written again
@@ -24,18 +25,28 @@ from fabbuild.errors import OutputError
 from fabbuild.model import Event
 from fabbuild.progress import Listener, Progress
 from fabbuild.story import event_json, tell
-from fabbuild.text import visible
+from fabbuild.text import count, visible
+from fabbuild.worker.protocol import PREFIX
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["STATUS_EVERY", "WIRE_LINE", "Journal", "Listener", "WireLog"]
+__all__ = ["STATUS_EVERY", "STRAY_MOST", "STRAY_RATE", "WIRE_LINE", "WIRE_LOG", "Journal", "Listener", "WireLog"]
 
 #: Seconds between two STATUS lines.
 STATUS_EVERY = 60.0
 
 #: Longest part of a line on the wire that is logged, in bytes.
 WIRE_LINE = 2000
+
+#: Lines that are no messages which are logged in one second, and in all; of more only their number.
+STRAY_RATE = 50
+STRAY_MOST = 20_000
+
+#: Most bytes that one run adds to the log of a wire.
+WIRE_LOG = 256 * 1024 * 1024
+
+_ALIVE = re.compile(rb'(?:BM> )?\s*\{\s*"(?:cmd|resp)"\s*:\s*"alive"\s*\}\s*')
 
 # Events whose place is not boss.log: stderr stands in the machine's own log, worktrees in the STATUS.
 _NOT_TOLD = frozenset({"machine-stderr", "worktree"})
@@ -52,11 +63,12 @@ class _Log:
         # An earlier run may have been killed, or the disk been full, in the middle of a line.
         self._torn = bool(end) and os.pread(self._fd, 1, end - 1) != b"\n"
 
-    def write(self, line: str) -> None:
+    def write(self, line: str) -> int:
+        """Append a line; give how many bytes that were, 0 after `close`."""
         data = line.encode("utf-8", "backslashreplace") + b"\n"
         with self._lock:
             if self._fd is None:
-                return
+                return 0
             if self._torn:
                 data = b"\n" + data
             rest = data
@@ -66,6 +78,7 @@ class _Log:
             finally:
                 written = data[: len(data) - len(rest)]
                 self._torn = not written.endswith(b"\n") if written else self._torn
+        return len(data)
 
     def close(self) -> None:
         with self._lock:
@@ -82,23 +95,60 @@ class WireLog:
         self._log = log
         self._clock = clock
         self._failed = failed
+        self._lock = threading.Lock()
+        self._room = WIRE_LOG
+        self._second = 0
+        self._strays_now = 0
+        self._strays = 0
+        self._untold = 0
 
     def sent(self, line: bytes) -> None:
         """Note a line that went to the worker: ``HH:MM:SS >> line``."""
-        self._write(">>", *_shortened(line))
+        if not _ALIVE.fullmatch(line):
+            self._write(">>", *_shortened(line))
 
     def received(self, line: bytes) -> None:
         """Note a line that came from the worker: ``HH:MM:SS << line``."""
+        if _ALIVE.fullmatch(line) or (not line.startswith(PREFIX) and self._too_many()):
+            return
         self._write("<<", *_shortened(line))
 
     def note(self, text: str) -> None:
         """Note what happened to the wire: ``HH:MM:SS !! text``."""
         self._write("!!", *_shortened(text.encode("utf-8", "backslashreplace")))
 
+    def finish(self) -> None:
+        """Note what was left out and not told yet."""
+        with self._lock:
+            untold, self._untold = self._untold, 0
+        if untold:
+            self.note(_left_out(untold))
+
+    def _too_many(self) -> bool:
+        """Count a line that is no message; tell whether it is one too many."""
+        now = int(self._clock())
+        with self._lock:
+            fresh = now != self._second
+            if fresh:
+                self._second, self._strays_now = now, 0
+            if self._strays_now >= STRAY_RATE or self._strays >= STRAY_MOST:
+                self._untold += 1
+                return True
+            self._strays_now += 1
+            self._strays += 1
+        if fresh:
+            self.finish()
+        return False
+
     def _write(self, mark: str, text: str, missing: int) -> None:
         cut = f" … ({missing} bytes more)" if missing else ""
+        stamp = _hms(self._clock())
         try:
-            self._log.write(f"{_hms(self._clock())} {mark} {visible(text)}{cut}")
+            with self._lock:
+                if self._room > 0:
+                    self._room -= self._log.write(f"{stamp} {mark} {visible(text)}{cut}")
+                    if self._room <= 0:
+                        self._log.write(f"{stamp} !! (the log of this run ends here: it has {WIRE_LOG >> 20} MiB)")
         except OSError as exc:
             self._failed(self._log.path, exc)
 
@@ -171,6 +221,8 @@ class Journal:
 
     def close(self) -> None:
         """Close all files; what is logged after that goes nowhere. May be called twice."""
+        for wire in list(self._wires.values()):
+            wire.finish()
         for log in self._logs:
             log.close()
 
@@ -236,6 +288,11 @@ def status_line(progress: Progress) -> str:
             parts.append("worktrees={}/{}".format(*machine.worktrees))
     parts.append(f"TOTAL:done={progress.done}/{progress.total}")
     return " ".join(parts)
+
+
+def _left_out(number: int) -> str:
+    are = "is no message was" if number == 1 else "are no messages were"
+    return f"({count(number, 'line')} that {are} left out)"
 
 
 def _shortened(line: bytes) -> tuple[str, int]:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fabbuild.errors import OutputError
-from fabbuild.journal import WIRE_LINE, Journal
+from fabbuild.journal import STRAY_MOST, STRAY_RATE, WIRE_LINE, Journal
 from fabbuild.model import EVENTS, Event
 
 KEYS = ["time", "what", "machine", "slot", "board", "commit", "attempt", "text", "data"]
@@ -140,6 +140,65 @@ def test_the_wire_is_logged_in_both_directions(tmp_path: Path) -> None:
         "!! the connection is closed",
     ]
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines)
+
+
+def wire_lines(directory: Path) -> list[str]:
+    return [line[9:] for line in (directory / "worker-ruru.log").read_text().splitlines()]
+
+
+def test_signs_of_life_are_not_logged(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        wire = journal.wire("ruru")
+        wire.sent(b'{"cmd": "alive"}\n')
+        wire.received(b'BM> {"resp": "alive"}')
+        wire.received(b'BM> {"resp":"alive"}')
+        wire.received(b'BM> {"resp": "alive", "but": "more"}')
+        wire.received(b'BM> {"resp": "error", "msg": "alive"}')
+    assert wire_lines(tmp_path) == [
+        '<< BM> {"resp": "alive", "but": "more"}',
+        '<< BM> {"resp": "error", "msg": "alive"}',
+    ]
+
+
+def test_a_flood_of_what_is_no_message_is_counted_and_messages_are_logged(tmp_path: Path) -> None:
+    now = [1000.0]
+    with Journal(tmp_path, clock=lambda: now[0]) as journal:
+        wire = journal.wire("ruru")
+        for _ in range(3):
+            for _ in range(STRAY_RATE + 200):
+                wire.received(b"noise")
+            wire.received(b'BM> {"resp": "quit_ack"}')
+            now[0] += 1
+    lines = wire_lines(tmp_path)
+    assert lines.count("<< noise") == 3 * STRAY_RATE
+    assert lines.count('<< BM> {"resp": "quit_ack"}') == 3
+    assert lines.count("!! (200 lines that are no messages were left out)") == 3
+    assert lines[-1].startswith("!! (200 lines")
+
+
+def test_a_flood_that_lasts_comes_to_an_end_in_the_log(tmp_path: Path) -> None:
+    now = [1000.0]
+    with Journal(tmp_path, clock=lambda: now[0]) as journal:
+        for _ in range(STRAY_MOST + 3000):
+            journal.wire("ruru").received(b"noise")
+            now[0] += 0.5
+    lines = wire_lines(tmp_path)
+    assert lines.count("<< noise") == STRAY_MOST
+    assert lines[-1] == "!! (3000 lines that are no messages were left out)"
+
+
+def test_the_log_of_a_wire_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fabbuild.journal.WIRE_LOG", 1 << 20)
+    (tmp_path / "worker-ruru.log").write_text("x" * (1 << 20) + "\n")  # an earlier run's
+    with Journal(tmp_path) as journal:
+        wire = journal.wire("ruru")
+        for number in range(50_000):
+            wire.received(b'BM> {"resp": "heartbeat", "board": "rpi_4", "thread": %d}' % number)
+            wire.note("x")
+            wire.sent(b'{"cmd": "x"}')
+    lines = wire_lines(tmp_path)
+    assert lines[-1] == "!! (the log of this run ends here: it has 1 MiB)"
+    assert (1 << 20) < (tmp_path / "worker-ruru.log").stat().st_size - (1 << 20) < (1 << 20) + 1000
 
 
 def test_a_long_line_on_the_wire_is_cut_and_says_so(tmp_path: Path) -> None:
