@@ -3,19 +3,18 @@
 A worker is not trusted: a line that is no message of the protocol, or one with a field of the wrong type, is
 a `WireError`, whose text holds a short, printable piece of the line.
 
-Nor is it trusted with the boss's memory. A line may be as long as `fabbuild.worker.protocol.MAX_LINE`, all of it
-one text. What would make many objects of few bytes is refused before it is decoded: what stands outside of texts is
-at most `MAX_OUTSIDE` bytes, and there are at most `MAX_STRINGS` texts. So a message takes the room of its texts, one
-byte a character, or four where one of them is beyond the Basic Multilingual Plane, and some MB. Decoding it takes up
-to `WORST_CASE` bytes, the message included, on top of the line; and only one long line is decoded at a time,
-whichever machine it comes from.
+Nor is it trusted with the boss's memory. A line may be as long as `fabbuild.worker.protocol.MAX_LINE`, and all
+of it one text. What would make many objects of few bytes is refused before it is decoded: what stands outside of
+texts is at most `MAX_OUTSIDE` bytes, and there are at most `MAX_STRINGS` texts. So a message takes the room of its
+texts, one byte a character, or four where one of them is beyond the Basic Multilingual Plane, and some MB. Decoding
+it takes up to `WORST_CASE` bytes, the message included, on top of the line; and only one long line is decoded at a
+time, whichever machine it comes from.
 """
 
 from __future__ import annotations
 
-import codecs
 import contextlib
-import re
+import json
 import threading
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -276,16 +275,6 @@ Response = (
 
 _decoder: msgspec.json.Decoder[Response] = msgspec.json.Decoder(Response)
 
-# Bytes that are mended at a time.
-_PIECE = 1 << 20
-
-# Halves of a character, as JSON escapes them, without the other half; and where a line may be taken apart: before an
-# escape, but not between two halves.
-_HIGH = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
-_LOW = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_LONE = re.compile(_HIGH + rb"(?!" + _LOW + rb")|(?<!" + _HIGH + rb")" + _LOW)
-_BETWEEN = re.compile(rb"(?<!" + _HIGH + rb")\\|(?!" + _LOW + rb")\\")
-
 # Two machines with long lines must not take twice the memory.
 _one_long_line = threading.Lock()
 
@@ -308,10 +297,17 @@ def _decode(line: bytes) -> Response:
     try:
         if len(line) > MAX_OUTSIDE:
             _check_make_up(line)
-        if b"\\ud" not in line and b"\\uD" not in line:
-            with contextlib.suppress(UnicodeDecodeError), memoryview(line)[len(PREFIX) :] as data:
+        # A view, for the line may be long.
+        with memoryview(line)[len(PREFIX) :] as data:
+            if b"\\ud" in line or b"\\uD" in line:
+                # A lone surrogate is valid JSON and no valid text; msgspec refuses it; the result must not be lost.
+                value = json.loads(str(data, "utf-8", "replace"), parse_constant=_no_number)
+                converted: Response = msgspec.convert(_printable(value), Response)
+                return converted
+            with contextlib.suppress(UnicodeDecodeError):
                 return _decoder.decode(data)
-        return _decoder.decode(_mended(line)[len(PREFIX) :])
+            # Replacement, as everywhere: bytes that are not UTF-8 must not cost a board its result.
+            return _decoder.decode(str(data, "utf-8", "replace").encode())
     except (ValueError, msgspec.DecodeError, RecursionError, MemoryError) as exc:
         why = cut(str(exc) or type(exc).__name__, 200)
     shown = line[len(PREFIX) : len(PREFIX) + 80].decode("utf-8", "replace")
@@ -340,28 +336,17 @@ def _make_up(data: bytes) -> tuple[int, int]:
     return texts, 0 if texts > MAX_STRINGS else sum(map(len, plain.split(b'"')[::2]))
 
 
-def _mended(line: bytes) -> bytearray:
-    """Put replacements for what is no text, as everywhere: it must not cost a board its result.
+def _no_number(name: str) -> Any:
+    """Refuse NaN and the infinities, which Python reads and JSON does not have."""
+    raise ValueError(f"{name} is no number")
 
-    These are bytes that are not UTF-8, and lone surrogates, which are valid JSON and which msgspec refuses.
 
-    Raises:
-        ValueError: there is a NUL, which is no JSON.
-    """
-    if b"\0" in line:
-        raise ValueError("a NUL in it")
-    text = bytearray()
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for start in range(0, len(line), _PIECE):
-        text += decoder.decode(line[start : start + _PIECE]).encode()
-    text += decoder.decode(b"", final=True).encode()
-    # Now each backslash that is left begins an escape.
-    text = text.replace(b"\\\\", b"\0\0")
-    done, start = bytearray(), 0
-    while start < len(text):
-        cut_here = _BETWEEN.search(text, start + _PIECE)
-        end = cut_here.start() if cut_here else len(text)
-        done += _LONE.sub(b"?", text[start:end])
-        start = end
-    del text
-    return done.replace(b"\0\0", b"\\\\")
+def _printable(value: Any) -> Any:
+    """Replace lone surrogates in every string of a JSON value."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return value

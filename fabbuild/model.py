@@ -91,7 +91,7 @@ class Result:
         """Failed by the return code; warned when the build succeeded and stderr is not empty."""
         if self.return_code:
             return Verdict.FAILED
-        return Verdict.WARNED if self.stderr.strip() else Verdict.BUILT
+        return Verdict.WARNED if self.stderr and not self.stderr.isspace() else Verdict.BUILT
 
 
 @dataclass(frozen=True)

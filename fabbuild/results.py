@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -37,6 +38,10 @@ DECISIVE = ("allow_missing", "no_lto", "reproducible_builds", "warnings_as_error
 
 #: Variables that differ from machine to machine and do not change what comes out.
 _WHERE = frozenset({"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "LANG", "LANGUAGE", "LC_ALL", "USER", "LOGNAME"})
+
+# A worker sends a handful of configuration files, and a few lines of sizes.
+_MAX_FILES = 100
+_MAX_SIZES = 64 * 1024
 
 _COMMIT_DIR = re.compile(r"\d{2,}_g([0-9a-f]{4,})_")
 _FILE_NAME = re.compile(r"[A-Za-z0-9._+][A-Za-z0-9._+-]*")
@@ -300,7 +305,7 @@ def _files(result: Result, built_from: BuiltFrom, toolchain: Mapping[str, str]) 
         )
         + "\n",
     }
-    if result.stderr.strip():
+    if result.stderr and not result.stderr.isspace():
         files["err"] = result.stderr
     if sizes := _sizes(result.sizes):
         files["sizes"] = sizes
@@ -311,7 +316,7 @@ def _files(result: Result, built_from: BuiltFrom, toolchain: Mapping[str, str]) 
     if isinstance(command, str):
         files["out-cmd"] = command.rstrip("\n") + "\n"
     if result.return_code:
-        for name, text in result.config.items():
+        for name, text in itertools.islice(result.config.items(), _MAX_FILES):
             base = name.replace("/", "-")
             if _FILE_NAME.fullmatch(base) and base not in _RESERVED and base.strip(".") and len(base) < 100:
                 files[base] = text
@@ -325,7 +330,7 @@ def _plain(details: Mapping[str, object]) -> dict[str, Any]:
 
 def _sizes(raw: str) -> str:
     """Keep the lines a reader of sizes can use: six fields at least, no header."""
-    lines = [line for line in raw.splitlines() if len(line.split()) >= 6 and line.split()[0] != "text"]
+    lines = [line for line in raw[:_MAX_SIZES].splitlines() if len(line.split()) >= 6 and line.split()[0] != "text"]
     return "".join(f"{line}\n" for line in lines)
 
 

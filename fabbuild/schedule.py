@@ -62,7 +62,6 @@ from fabbuild.model import Job
 from fabbuild.moves import (
     Action,
     Assign,
-    Away,
     BatchEnded,
     BoardDone,
     BringUp,
@@ -89,36 +88,6 @@ from fabbuild.moves import (
 )
 from fabbuild.pool import Member, Met, OpenBoard, Order, Pool
 from fabbuild.roster import Roster
-
-__all__ = [
-    "Action",
-    "Assign",
-    "Away",
-    "BatchEnded",
-    "BoardDone",
-    "BringUp",
-    "Check",
-    "Checked",
-    "Discard",
-    "Drop",
-    "Event",
-    "Faulted",
-    "Hold",
-    "Joined",
-    "Loss",
-    "Lost",
-    "NotBuilt",
-    "Policy",
-    "Record",
-    "Requeue",
-    "ResultIn",
-    "Schedule",
-    "SetAside",
-    "Slots",
-    "Started",
-    "Stopped",
-    "Tick",
-]
 
 #: How many machines may die while they build a board, and how often it may take too long, before that counts.
 _TWICE = 2

@@ -313,6 +313,8 @@ PLACES = [
 @given(st.sampled_from(PLACES), quoted)
 @example(PLACES[1], "fatal error: error writing to x: No space left on device")
 @example(PLACES[1], "internal compiler error: Segmentation fault")
+@example(PLACES[1], "a\u2028bash: fork: Resource temporarily unavailable")
+@example(PLACES[1], "a\x0bbash: fork: Resource temporarily unavailable")
 def test_what_a_source_says_is_never_the_machines(place: str, text: str) -> None:
     stderr = place.format(text) + "make: *** [Makefile:2: a.o] Error 1\n"
     assert fault_of(2, stderr, "", "") is None

@@ -183,6 +183,20 @@ def test_what_a_machine_had_when_it_joined_last_counts():
     assert roster.hope("riscv64") == 603
 
 
+def test_it_is_known_who_is_awaited_and_until_when():
+    roster = Roster(["m1", "m2", "m3", "m4"], POLICY)
+    assert roster.awaited() is None
+    for name in ("m1", "m2", "m3"):
+        roster.joined(joined(name, "arm"))
+    lose(roster, "m1", now=10)
+    lose(roster, "m2", now=20)
+    lose(roster, "m3", now=30, how=Loss.REFUSED)
+    lose(roster, "m4", now=40, how=Loss.FAILED)
+    assert roster.awaited() == (620, ["m1", "m2"])
+    assert roster.call(12) == ["m1"]
+    assert roster.awaited() == (620, ["m1", "m2"])
+
+
 def test_a_machine_that_is_in_is_nothing_to_hope_for():
     roster = Roster(["m"], POLICY)
     roster.joined(joined("m", "arm"))

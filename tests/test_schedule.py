@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fabbuild.faults import Fault, Kind
 from fabbuild.model import Board, Job
-from fabbuild.schedule import (
+from fabbuild.moves import (
     Assign,
     Away,
     BatchEnded,
@@ -29,13 +29,13 @@ from fabbuild.schedule import (
     Record,
     Requeue,
     ResultIn,
-    Schedule,
     SetAside,
     Slots,
     Started,
     Stopped,
     Tick,
 )
+from fabbuild.schedule import Schedule
 
 DISK = Fault(Kind.DISK, "no space left on device")
 MEMORY = Fault(Kind.MEMORY, "out of memory")
@@ -775,6 +775,18 @@ def test_a_board_waits_for_a_machine_that_had_joined_until_the_patience_ends():
     assert run.schedule.next_due() == 110  # the failed return does not begin the time anew
     assert run.at(109) == []
     assert run.at(110) == [NotBuilt("a", 0, "no machine left: m: no route")]
+
+
+def test_a_run_tells_that_it_waits_for_machines_to_come_back_only_while_none_is_in():
+    run = Run(jobs("a"), "m1", "m2", patience=100)
+    run.join("m1")
+    run.now = 10.0
+    run.lose("m1")
+    assert run.schedule.awaited() is None  # m2 is coming for the first time
+    run.lose("m2", how=Loss.REFUSED)
+    assert run.schedule.awaited() == (110, ["m1"])
+    run.back("m1")
+    assert run.schedule.awaited() is None
 
 
 def test_nobody_waits_for_a_machine_that_never_joined():

@@ -15,7 +15,7 @@ import pytest
 from fabbuild.bundle import shell_memory, worker_bundle
 from fabbuild.worker import workdir
 from tests.machine.conftest import fill, free, gone, old_python, started
-from tests.support.census import processes_holding, wait_until
+from tests.support.census import wait_until
 from tests.support.tree import available_archs
 
 GCC = shutil.which("gcc")
@@ -168,7 +168,7 @@ def test_a_cache_does_not_answer_for_the_compiler(check, compiler):
 
 
 def test_what_a_compiler_leaves_running_is_ended(check, compiler, tmp_path, census):
-    gcc = compiler(f'(setsid sleep 1000 >/dev/null 2>&1 &) ; exec {GCC} "$@"')
+    gcc = compiler(f'(cd {tmp_path}; setsid sleep 1000 >/dev/null 2>&1 &) ; exec {GCC} "$@"')
     assert check(toolchains={"arm": gcc})["well"]
     census.check(patience=0.5)
 
@@ -313,13 +313,3 @@ def test_a_request_that_is_none_is_one_error_line(run, text):
     status, (said,) = run("check", "--json", text)
     assert status == 1
     assert said["msg"].startswith("check: invalid JSON")
-
-
-def test_no_process_holds_the_answer_back(pyz, work, compiler):
-    """Who reads to the end of the output must not wait for what hangs."""
-    request = json.dumps({"work_dir": str(work), "limit": 1, "toolchains": {"arm": compiler("exec sleep 1000")}})
-    begin = time.monotonic()
-    done = subprocess.run([sys.executable, pyz, "check", "--json", request], capture_output=True, check=True)
-    assert time.monotonic() - begin < 6
-    assert b"no answer in 1 s" in done.stdout
-    assert not processes_holding(work)

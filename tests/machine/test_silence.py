@@ -315,11 +315,15 @@ def test_a_start_command_without_end_is_refused(supervisor, work):
 
 
 def test_a_killed_supervisor_is_the_end_of_the_workers_stdin(watched, work, tmp_path):
-    one = watched()
+    one = watched(silence=60)
     held(one)
     one.start(command=f"trap '' TERM; cat >/dev/null; echo end of file >{tmp_path}/seen; sleep 1000")
     wait_until(lambda: len(one.others()) >= 3)
-    (guardian,) = guardians(one)
+    (first,) = guardians(one)
+    kill(first)  # the next one is forked when the worker's pipe is there already
+    (guardian,) = wait_until(lambda: set(guardians(one)) - {first})
+    # It keeps three to nowhere, the lock, and the one by which it sees that the supervisor is gone.
+    wait_until(lambda: len(os.listdir(f"/proc/{guardian}/fd")) == 5)
     os.kill(guardian, signal.SIGSTOP)  # or it would end the worker first
     kill(one.pid)
     wait_until((tmp_path / "seen").exists)

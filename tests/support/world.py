@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from fabbuild.faults import Fault, Kind
 from fabbuild.model import Board, Job
-from fabbuild.schedule import (
+from fabbuild.moves import (
     Assign,
     Away,
     BatchEnded,
@@ -30,13 +30,13 @@ from fabbuild.schedule import (
     Record,
     Requeue,
     ResultIn,
-    Schedule,
     SetAside,
     Slots,
     Started,
     Stopped,
     Tick,
 )
+from fabbuild.schedule import Schedule
 
 ARCHS = ("arm", "riscv64", "sandbox")
 NAMES = ("m1", "m2", "m3")
@@ -445,6 +445,12 @@ class World:
             assert board in m.orders
             assert upto not in m.orders[board].waits
         self._nobody_waits_for_nothing()
+        if self.members() or any(m.first for m in self.machines.values()):
+            assert s.awaited() is None
+        else:
+            _, names = s.awaited()
+            assert all(self.machines[name].state in ("away", "coming") for name in names)
+            assert names
         due = s.next_due()
         pending = any(m.orders or m.checking or m.state == "coming" for m in self.machines.values())
         assert pending or due is not None, "nothing will ever happen"

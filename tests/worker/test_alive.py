@@ -47,6 +47,12 @@ def test_it_is_said_before_anything_else(work, tmp_path):
         assert time.monotonic() - begin > 0.8
 
 
+def test_it_is_said_at_once_not_when_its_time_first_comes(work):
+    with Worker(work, env={"FABBUILD_ALIVE": "60"}) as worker:
+        worker.expect("alive")
+        worker.expect("ready")
+
+
 def test_it_goes_on_while_slots_build_and_while_a_command_waits_for_them(work, source):
     source.commit({"Makefile": MAKEFILE.replace('@echo "compile"', "@sleep 3")})
     push(work, source.path)
