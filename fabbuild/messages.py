@@ -156,9 +156,10 @@ class QuitAck(_Response, frozen=True, tag="quit_ack"):
 
 
 class Error(_Response, frozen=True, tag="error"):
-    """The command, or the build, failed."""
+    """The command, or the build, failed; ``final``: it will, for this boss, as often as it is tried."""
 
     msg: str
+    final: bool = False
 
     def __post_init__(self) -> None:
         """Cut words that are no longer a line for a person."""

@@ -96,7 +96,10 @@ class Roster:
 
     def _away(self, name: str, reason: str, now: float) -> Away:
         machine, policy = self._machines[name], self._policy
-        machine.losses = [then for then in machine.losses if now - then < policy.window] + [now]
+        machine.losses = [then for then in machine.losses if now - then < policy.window]
+        if machine.state is _State.IN:
+            # One that is not up yet costs nothing but the try: it may reboot for as long as it likes.
+            machine.losses.append(now)
         aside = len(machine.losses) > policy.restarts
         # The exponent is bounded for the number's sake; the wait is anyhow.
         wait = min(policy.backoff * 2.0 ** min(machine.row, 60), policy.backoff_most)

@@ -166,7 +166,7 @@ class Session:
     def kill(self) -> Killed:
         """End what fabbuild started there, whole process groups, and nothing else."""
         self.transport.open()
-        return self._ask(["kill", "--work-dir", self.machine.work_dir], Killed)
+        return self._ask(["kill", "--work-dir", self.machine.work_dir, *_who_we_are()], Killed)
 
     def clean(self) -> Cleaned:
         """Remove the work directory there.
@@ -189,14 +189,14 @@ class Session:
         Raises:
             BusyError: somebody else holds the lock.
             SetupError: the work directory cannot be used.
+            RefusedError: somebody ended, by `kill`, what this process had there.
         """
         self._check_open()
         if self.held is not None:
             return self.held
         self.transport.open()
         self._send_bundle()
-        arguments = ["supervise", "--work-dir", self.machine.work_dir]
-        arguments += ["--who", _user(), "--from", socket.gethostname(), "--boss-pid", str(os.getpid())]
+        arguments = ["supervise", "--work-dir", self.machine.work_dir, *_who_we_are()]
         if wait > 0:
             arguments += ["--wait", str(wait)]
         if self.silence:
@@ -222,7 +222,7 @@ class Session:
                 self.held = answer
                 return answer
             elif isinstance(answer, Error):
-                raise SetupError(self.name, answer.msg)
+                raise (RefusedError if answer.final else SetupError)(self.name, answer.msg)
             else:
                 raise MachineError(self.name, f"unexpected answer to taking the lock: {type(answer).__name__}")
 
@@ -477,11 +477,13 @@ class Session:
         return f"; its last words: {words}" if words else ""
 
 
-def _user() -> str:
+def _who_we_are() -> list[str]:
+    """Give the options that name this boss to a machine."""
     try:
-        return getpass.getuser()
+        user = getpass.getuser()
     except (OSError, KeyError):
-        return str(os.getuid())
+        user = str(os.getuid())
+    return ["--who", user, "--from", socket.gethostname(), "--boss-pid", str(os.getpid())]
 
 
 def holder_words(holder: Mapping[str, Any]) -> str:

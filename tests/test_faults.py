@@ -169,6 +169,7 @@ def test_kill_ends_what_runs_and_nothing_else(ssh_farm, tmp_path, census):
         assert bystander.poll() is None
         status, out, err = finish(process)
         assert status == 102, (out, err)
+        assert "was ended by `inv kill`" in out
     finally:
         bystander.kill()
         bystander.wait()

@@ -68,18 +68,31 @@ def test_a_result_ends_the_row():
 
 def test_a_machine_that_is_lost_too_often_is_set_aside_for_long():
     roster = Roster(["m"], POLICY)
+    roster.joined(joined("m", "arm"))
     now, aways = 0.0, []
     for _ in range(4):
         aways.append(lose(roster, now=now))
-        now += aways[-1].again_in
-        roster.call(now)
+        now = back(roster, aways[-1], now)
     assert [away.aside for away in aways] == [False, False, False, True]
     assert aways[-1].again_in == 300
+
+
+def test_one_that_does_not_come_up_yet_is_not_lost_more_often_by_that():
+    roster = Roster(["m"], POLICY)
+    roster.joined(joined("m", "arm"))
+    away, now = lose(roster), 0.0
+    for _ in range(20):
+        assert not away.aside
+        now += away.again_in
+        assert roster.call(now) == ["m"]
+        away = lose(roster, now=now, how=Loss.FAILED)
+    assert away.again_in == 60
 
 
 def test_losses_long_ago_do_not_count():
     roster = Roster(["m"], POLICY)
     for now in (0, 1000, 2000, 3000, 4000):
+        assert roster.joined(joined("m", "arm"))
         assert not lose(roster, now=now).aside
         roster.call(now + 100)
 

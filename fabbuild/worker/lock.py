@@ -11,12 +11,13 @@ or torn for a reader, and is information only: what counts is the kernel's lock.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import time
-from typing import Any, Dict, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from fabbuild.worker import procs, workdir
 
@@ -162,8 +163,15 @@ def foreign_holder(path: str) -> int:
     return 0
 
 
-def kill(work_dir: str) -> Tuple[procs.Ended, Optional[Dict[str, Any]]]:
+def kill(work_dir: str, by: Dict[str, Any]) -> Tuple[procs.Ended, Optional[Dict[str, Any]]]:
     """End everything that holds the lock of a work directory, with its descendants, sessions and groups.
+
+    The file then says whose it was, so that the boss, which sees its machine die, does not simply come again
+    (`was_killed`).
+
+    Args:
+        work_dir: where the lock is.
+        by: the boss that asks for it: ``who``, ``host``, ``pid``. Its own it may take again.
 
     Returns:
         what was ended and what could not be, and what the lock file said if the lock was held.
@@ -177,7 +185,30 @@ def kill(work_dir: str) -> Tuple[procs.Ended, Optional[Dict[str, Any]]]:
             "it belongs to another user" if os.path.exists("/proc/%d" % stranger) else "it is in another container"
         )
         ended.left.append(procs.Left(stranger, "holds the lock, and %s" % why))
+    elif holder and _boss(holder) != _boss(by):
+        _mark_killed(work_dir, holder, by)
     return ended, holder
+
+
+def was_killed(work_dir: str, boss: Dict[str, Any]) -> str:
+    """Say who ended what this boss had here, as the file says; empty when nobody did. For the lock's holder."""
+    said = read_holder(work_dir)
+    if not isinstance(said.get("killed"), dict) or _boss(said["killed"]) != _boss(boss):
+        return ""
+    return "%s from %s" % (said.get("who"), said.get("host"))
+
+
+def _mark_killed(work_dir: str, holder: Dict[str, Any], by: Dict[str, Any]) -> None:
+    # A full disk, or somebody who was faster: then the boss may come again, and be killed again.
+    with contextlib.suppress(OSError):
+        held = take(work_dir)
+        if held is not None:
+            held.write(dict(by, killed=holder))
+            held.close()
+
+
+def _boss(holder: Dict[str, Any]) -> List[Any]:
+    return [holder.get(key) for key in ("who", "host", "pid")]
 
 
 def inherited_fds() -> Tuple[int, ...]:

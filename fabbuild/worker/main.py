@@ -6,7 +6,7 @@
     supervise --work-dir DIR --who WHO --from HOST --boss-pid N [--wait SECONDS] [--silence SECONDS]
     facts --json JSON
     check --json JSON
-    kill --work-dir DIR
+    kill --work-dir DIR [--who WHO --from HOST --boss-pid N]
     clean --work-dir DIR
     receive --supervisor PID --git-dir DIR     git receive-pack, that ends with the supervisor
     --hex ARGUMENTS                         any of these, as hexadecimal JSON: for shells that take text amiss
@@ -61,9 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=_serve)
     commands = parser.add_subparsers()
     supervise = commands.add_parser("supervise", allow_abbrev=False)
-    supervise.add_argument("--who", default="")
-    supervise.add_argument("--from", default="", dest="host")
-    supervise.add_argument("--boss-pid", type=int, default=0)
     supervise.add_argument("--wait", type=float, default=0.0)
     supervise.add_argument("--silence", type=float, default=0.0)
     facts = commands.add_parser("facts", allow_abbrev=False)
@@ -75,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     receive = commands.add_parser("receive", allow_abbrev=False)
     receive.add_argument("--supervisor", type=int, required=True)
     receive.add_argument("--git-dir", required=True)
+    for command in (supervise, kill):
+        command.add_argument("--who", default="")
+        command.add_argument("--from", default="", dest="host")
+        command.add_argument("--boss-pid", type=int, default=0)
     for command in (supervise, kill, clean):
         command.add_argument("--work-dir", default="")
     runs = (_supervise, _facts, _check, _kill, _clean, _receive)
@@ -98,9 +99,12 @@ def _serve(options: argparse.Namespace) -> int:
 def _supervise(options: argparse.Namespace) -> int:
     from fabbuild.worker import supervise
 
-    holder = {"who": options.who, "host": options.host, "pid": options.boss_pid}
     work_dir = workdir.resolve(options.work_dir)
-    return supervise.supervise(work_dir, holder, options.wait, own_command(), options.silence)
+    return supervise.supervise(work_dir, _boss(options), options.wait, own_command(), options.silence)
+
+
+def _boss(options: argparse.Namespace) -> Dict[str, Any]:
+    return {"who": options.who, "host": options.host, "pid": options.boss_pid}
 
 
 def _facts(options: argparse.Namespace) -> int:
@@ -128,7 +132,7 @@ def _answer_request(command: str, resp: str, text: str, gather: Callable[[Dict[s
 def _kill(options: argparse.Namespace) -> int:
     from fabbuild.worker import lock
 
-    ended, holder = lock.kill(workdir.resolve(options.work_dir))
+    ended, holder = lock.kill(workdir.resolve(options.work_dir), _boss(options))
     _answer("killed", pids=ended.pids, left=[left._asdict() for left in ended.left], holder=holder)
     return 1 if ended.left else 0
 

@@ -79,6 +79,9 @@ def supervise(
         if held is None:
             say("busy", holder=lock.holder_when_busy(work_dir))
             return BUSY_STATUS
+        killer = lock.was_killed(work_dir, holder)
+        if killer:
+            return _error("what this build had here was ended by `inv kill` (%s)" % killer, final=True)
         held.write(holder)
         watch = _Watch(held, line)
         if line.beat:
@@ -100,9 +103,9 @@ def supervise(
             held.close()
 
 
-def _error(message: str) -> int:
+def _error(message: str, **more: Any) -> int:
     with contextlib.suppress(Stopped):
-        say("error", msg=message)
+        say("error", msg=message, **more)
     return 1
 
 
