@@ -86,7 +86,7 @@ def test_a_disk_that_stays_full_on_the_only_machine_ends_with_that_reason(ssh_fa
             "fit": {"max_load_per_cpu": 1000, "min_disk_mb": 4},
         }
     )  # fmt: skip
-    process = begin(ssh_farm, "--boards", "sandbox,wren", "--patience", "6")
+    process = begin(ssh_farm, "--only", "sandbox,wren", patience="6")
     wait_until(lambda: len(ssh_farm.results("series")) >= 2, 40)
     fill(small_disk)
     status, said = finish(process)
