@@ -282,8 +282,8 @@ def status_line(progress: Progress) -> str:
         parts.append(f"{visible(name)}:done={machine.done}/{machine.asked}")
         if machine.cpu is not None:
             parts.append(f"cpu={machine.cpu}%")
-        if machine.state == "failed":
-            parts.append("out")
+        if machine.out:
+            parts.append("away" if machine.away else "out")
         elif machine.state == "setup" and machine.worktrees[1]:
             parts.append("worktrees={}/{}".format(*machine.worktrees))
     parts.append(f"TOTAL:done={progress.done}/{progress.total}")

@@ -34,13 +34,24 @@ class Listener(Protocol):
 class Failure:
     """A board that failed, with the machine that says so and the first error line.
 
-    ``commit`` is what the commit is called (`text.commit_label`); empty for the current source.
+    ``commit`` is what the commit is called (`text.commit_label`); empty for the current source. ``after`` is what
+    machines did to earlier attempts.
     """
 
     board: str
     commit: str
     machine: str
     error: str
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A board that was built at a commit only after machines had spoiled earlier attempts, and what they did."""
+
+    board: str
+    commit: str
+    after: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,7 @@ class MachineShare:
 
     ``share`` is its part of all results, 0 to 1; ``state`` is as in `MachineProgress`. ``bytes_sent``
     and ``bytes_received`` are as the boss sees them; None where nothing travelled.
-    ``reason`` says why a failed machine is out.
+    ``reason`` says why a machine is out or away.
     """
 
     name: str
@@ -99,6 +110,7 @@ class RunSummary:
     failing: Sequence[Failure] = ()
     not_built: Sequence[Unbuilt] = ()
     interrupted: bool = False
+    recovered: Sequence[Recovered] = ()
 
 
 @dataclass
@@ -107,13 +119,15 @@ class MachineProgress:
 
     Attributes:
         phase: the last phase it entered; empty before the first.
-        reason: why it is out; empty while it is used.
+        reason: why it is out or away; empty while it is used.
         slots: the board each busy slot builds.
         worktrees: how many worktrees are there, and how many there will be.
         done: results in from it.
         asked: results asked of it so far; what is requeued is no longer asked of it.
         load: its last load average; None before the first result.
         threads: the threads it may use; 0 when not known.
+        out: whether it is not used now: for good, or `away`.
+        away: whether it is tried again; it is back when it is ready.
     """
 
     name: str
@@ -126,13 +140,14 @@ class MachineProgress:
     load: float | None = None
     threads: int = 0
     out: bool = False
+    away: bool = False
     _due: dict[str, int] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
-        """One of ``failed``, ``done``, ``building``, ``ready``, ``setup`` and ``waiting`` (nothing heard yet)."""
+        """``failed``, ``away``, ``done``, ``building``, ``ready``, ``setup`` or ``waiting`` (nothing heard yet)."""
         if self.out:
-            return "failed"
+            return "away" if self.away else "failed"
         if self.phase == "done":
             return "done"
         if self.slots:
@@ -205,6 +220,8 @@ class Progress:
         self.machines: dict[str, MachineProgress] = {}
         self.failing: list[Failure] = []
         self.unbuilt: list[Unbuilt] = []
+        self.recovered: list[Recovered] = []
+        self.awaited: tuple[tuple[str, ...], float | None] | None = None
         self._handlers = {
             "run-start": self._run_start,
             "phase": self._phase,
@@ -215,6 +232,7 @@ class Progress:
             "result": self._result,
             "board-done": self._board_done,
             "requeued": self._requeued,
+            "waiting": self._waiting,
             "not-built": self._not_built,
             "interrupted": self._interrupted,
             "run-end": self._run_end,
@@ -314,6 +332,7 @@ class Progress:
             failing=tuple(self.failing),
             not_built=tuple(self.unbuilt),
             interrupted=self.interrupted,
+            recovered=tuple(self.recovered),
         )
 
     # What happens
@@ -342,9 +361,14 @@ class Progress:
 
     def _phase(self, event: Event) -> None:
         machine = self._machine(event.machine)
-        machine.phase = str(event.data.get("phase") or event.text)
+        phase = str(event.data.get("phase") or event.text)
+        if machine.away and phase not in ("ready", "done"):
+            return  # It is tried again, and is back when it is ready.
+        machine.phase = phase
         if machine.phase != "done":
-            machine.out, machine.reason = False, ""
+            machine.out, machine.away, machine.reason = False, False, ""
+        if machine.phase == "ready":
+            self.awaited = None
         machine.threads = as_int(event.data.get("threads")) or machine.threads
         if machine.phase == "done":
             machine.leave()
@@ -352,6 +376,7 @@ class Progress:
     def _machine_failed(self, event: Event) -> None:
         machine = self._machine(event.machine)
         machine.out, machine.reason = True, event.text
+        machine.away = isinstance(event.data.get("again_in"), (int, float))
         machine.leave()
 
     def _worktree(self, event: Event) -> None:
@@ -386,9 +411,12 @@ class Progress:
         self._times.append(event.time)
         while self._times[0] < event.time - self._window:
             self._times.popleft()
+        after = texts(data.get("after"))
         if verdict == Verdict.FAILED.value:
             error = str(data.get("error") or event.text)
-            self.failing.append(Failure(event.board, _label(event), event.machine, error))
+            self.failing.append(Failure(event.board, _label(event), event.machine, error, after))
+        elif after:
+            self.recovered.append(Recovered(event.board, _label(event), after))
         machine = self._machine(event.machine)
         machine.take(event.board)
         load = data.get("load_avg")
@@ -411,21 +439,32 @@ class Progress:
             if machine.forget(event.board, 1):
                 break
 
+    def _waiting(self, event: Event) -> None:
+        until = event.data.get("until")
+        self.awaited = texts(event.data.get("machines")), float(until) if isinstance(until, (int, float)) else None
+
     def _holders(self, event: Event) -> list[MachineProgress]:
         return [self._machine(event.machine)] if event.machine else list(self.machines.values())
 
     def _interrupted(self, event: Event) -> None:
         del event
         self.interrupted = True
+        self.awaited = None
 
     def _run_end(self, event: Event) -> None:
         self.ended = event.time
+        self.awaited = None
         for machine in self.machines.values():
             machine.slots.clear()
 
 
 def _label(event: Event) -> str:
     return commit_label(event.commit, event.data.get("number"))
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Read a list of texts from an event's data; empty for anything else."""
+    return tuple(str(item) for item in value) if isinstance(value, (list, tuple, set, frozenset)) else ()
 
 
 def as_int(value: object) -> int:

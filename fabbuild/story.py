@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from fabbuild.model import Event, Verdict
-from fabbuild.progress import as_int
-from fabbuild.text import commit_label, count, duration, names, one_line, visible
+from fabbuild.progress import as_int, texts
+from fabbuild.text import commit_label, count, cut, duration, names, one_line, time_of_day, visible
 
 
 def event_json(event: Event) -> str:
@@ -102,7 +102,51 @@ def _result(event: Event) -> str:
         text += f" in {duration(seconds)}"
     if event.attempt > 1:
         text += f" (attempt {event.attempt})"
-    return text + _after(str(data.get("error") or event.text))
+    return text + spoiled(texts(data.get("after"))) + _after(str(data.get("error") or event.text))
+
+
+def spoiled(after: Iterable[str]) -> str:
+    """Say what machines did to earlier attempts: `` (after m1: no space left on device)``; empty for nothing."""
+    words = list(dict.fromkeys(cut(one_line(text), 120) for text in after))
+    more = f"; and {len(words) - 3} more" if len(words) > 3 else ""
+    return f" (after {'; '.join(words[:3])}{more})" if words else ""
+
+
+def _machine_failed(event: Event) -> str:
+    again = event.data.get("again_in")
+    if not isinstance(again, (int, float)) or not math.isfinite(again):
+        return f"{visible(event.machine)} is out{_after(event.text)}"
+    soon = duration(again) if again >= 60 else f"{max(round(again), 1)} s"
+    aside = "set aside, " if event.data.get("aside") else ""
+    return f"{visible(event.machine)}: {one_line(event.text) or 'lost'}; {aside}tried again in {soon}"
+
+
+def _fault(event: Event) -> str:
+    words = one_line(event.text) or visible(str(event.data.get("kind") or "a fault"))
+    return f"{visible(event.machine)}: {words} ({what_was(event)}): not the board's result; it is built again"
+
+
+def _check(event: Event) -> str:
+    found = "it is well" if event.data.get("well") else one_line(event.text) or "it is not well"
+    return f"{visible(event.machine)} was checked: {found}"
+
+
+def _slots(event: Event) -> str:
+    boards = count(as_int(event.data.get("slots")), "board")
+    return f"{visible(event.machine)} builds {boards} at once from now on{_after(event.text)}"
+
+
+def waiting_for(machines: Sequence[str], until: float | None) -> str:
+    """Say whom the run waits for: ``waiting for m1 or m2 to come back, until 12:34; Ctrl-C ends the run``."""
+    shown = [visible(name) for name in machines[:6]] + (["others"] if len(machines) > 6 else [])
+    who = f"{', '.join(shown[:-1])} or {shown[-1]}" if len(shown) > 1 else (shown or ["a machine"])[0]
+    limit = f", until {time_of_day(until)}" if until is not None else ""
+    return f"waiting for {who} to come back{limit}; Ctrl-C ends the run"
+
+
+def _waiting(event: Event) -> str:
+    until = event.data.get("until")
+    return waiting_for(texts(event.data.get("machines")), float(until) if isinstance(until, (int, float)) else None)
 
 
 def _run_end(event: Event) -> str:
@@ -149,13 +193,17 @@ def _note(event: Event) -> str:
 _TELLERS: Mapping[str, Callable[[Event], str]] = {
     "run-start": _run_start,
     "phase": _phase,
-    "machine-failed": lambda event: f"{visible(event.machine)} is out{_after(event.text)}",
+    "machine-failed": _machine_failed,
     "machine-stderr": lambda event: f"[{visible(event.machine)}] {visible(event.text)}",
     "worktree": _worktree,
     "assigned": _assigned,
     "started": lambda event: f"{place(event)} starts {visible(event.board)}",
     "result": _result,
     "board-done": lambda event: f"{visible(event.board)} is done on {place(event)}",
+    "fault": _fault,
+    "check": _check,
+    "slots": _slots,
+    "waiting": _waiting,
     "requeued": _requeued,
     "not-built": lambda event: f"{what_was(event)} not built{_after(event.text)}",
     "dropped": lambda event: f"{visible(event.machine)}: a message was not used{_after(event.text)}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import time
 import unicodedata
 from collections.abc import Sequence
 
@@ -103,14 +104,16 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
-    """Give a length of time in words, two units at most: ``0.3 s``, ``12 s``, ``3 min 50 s``, ``2 h 5 min``."""
+    """Give a length of time in words, two units at most: ``0.3 s``, ``3 min 50 s``, ``5 min``, ``2 h 5 min``."""
     if 0 < seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = max(round(seconds), 0)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    if minutes:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{rest} s"
 
 
 def clock(seconds: float) -> str:
@@ -118,6 +121,14 @@ def clock(seconds: float) -> str:
     whole = max(round(seconds), 0)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def time_of_day(seconds: float) -> str:
+    """Give hours and minutes of a time since the epoch, as the clock here shows them; ``?`` where it cannot."""
+    try:
+        return time.strftime("%H:%M", time.localtime(seconds))
+    except (OverflowError, OSError, ValueError):
+        return "?"
 
 
 def size(number: float) -> str:

@@ -142,6 +142,15 @@ def test_the_wire_is_logged_in_both_directions(tmp_path: Path) -> None:
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines)
 
 
+def test_a_machine_that_is_away_is_not_out_in_the_status(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.listener(start())
+        journal.listener(Event(1001.0, "machine-failed", "ruru", text="gone", data={"again_in": 2.0}))
+        journal.listener(Event(1002.0, "machine-failed", "local", text="gone"))
+        journal.tick(1061.0)
+    assert story(tmp_path)[-1].endswith("STATUS local:done=0/0 out ruru:done=0/0 away TOTAL:done=0/2")
+
+
 def wire_lines(directory: Path) -> list[str]:
     return [line[9:] for line in (directory / "worker-ruru.log").read_text().splitlines()]
 

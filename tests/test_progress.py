@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabbuild.model import EVENTS, Event
-from fabbuild.progress import Progress
+from fabbuild.progress import Progress, Recovered
 
 MACHINES = ["local", "ruru"]
 
@@ -95,6 +95,47 @@ def test_a_machine_that_comes_back_is_used_again() -> None:
     assert (progress.machines["ruru"].state, progress.machines["ruru"].reason) == ("setup", "")
 
 
+def away(machine: str = "ruru", reason: str = "connection ended") -> Event:
+    return Event(3.0, "machine-failed", machine, text=reason, data={"again_in": 2.0, "aside": False})
+
+
+def test_a_machine_that_is_tried_again_is_away_until_it_is_ready() -> None:
+    progress = run_of(assigned("a"), started("a"), away())
+    ruru = progress.machines["ruru"]
+    assert (ruru.state, ruru.reason, ruru.slots, ruru.asked) == ("away", "connection ended", {}, 0)
+    for phase in ("probe", "init", "prepare"):
+        progress.update(Event(4.0, "phase", "ruru", data={"phase": phase}))
+        assert ruru.state == "away"
+    progress.update(Event(5.0, "phase", "ruru", data={"phase": "ready"}))
+    assert (ruru.state, ruru.reason) == ("ready", "")
+
+
+def test_a_machine_that_was_away_may_be_gone_for_good() -> None:
+    gone = Event(4.0, "machine-failed", "ruru", text="it lied", data={"again_in": None, "aside": False})
+    progress = run_of(away(), gone)
+    assert (progress.machines["ruru"].state, progress.machines["ruru"].reason) == ("failed", "it lied")
+
+
+def test_the_wait_for_machines_ends_when_one_is_ready_and_with_the_run() -> None:
+    waiting = Event(4.0, "waiting", data={"until": 700.0, "machines": ["ruru"]})
+    progress = run_of(away(), waiting)
+    assert progress.awaited == (("ruru",), 700.0)
+    progress.update(Event(5.0, "phase", "ruru", data={"phase": "ready"}))
+    assert progress.awaited is None
+    for end in ("interrupted", "run-end"):
+        assert run_of(waiting, Event(6.0, end)).awaited is None
+
+
+def test_results_that_a_machine_had_spoiled_before_are_told_apart() -> None:
+    after = ["m1: no space left on device"]
+    progress = run_of(
+        result("a", after=after, number=3), result("b"), result("c", "failed", after=after, error="x")
+    )
+    assert progress.recovered == [Recovered("a", "03 aaaaaaaaaa", tuple(after))]
+    assert [failure.after for failure in progress.failing] == [tuple(after)]
+    assert progress.summary(200.0, 100).recovered == tuple(progress.recovered)
+
+
 def test_the_rate_is_that_of_the_window() -> None:
     progress = run_of(started("a"), results=100)
     for second in range(60):
@@ -170,7 +211,7 @@ events = st.builds(
     text=st.text(max_size=5),
     data=st.dictionaries(
         st.sampled_from(
-            ["verdict", "phase", "commits", "done", "slots", "threads", "load_avg", "error", "return_code"]
+            "verdict phase commits done slots threads load_avg error return_code again_in after until machines".split()
         ),
         st.sampled_from(["built", "warned", "failed", "not built", "ready", "done", "push", "?"])
         | st.integers(-2, 5)
@@ -197,7 +238,7 @@ def test_every_sum_holds_whatever_happens(happened: list[Event], wanted: int) ->
         assert sum(machine.done for machine in progress.machines.values()) == progress.done
         for machine in progress.machines.values():
             assert 0 <= machine.done <= machine.asked
-            assert machine.state != "failed" or not machine.slots
+            assert machine.state not in ("failed", "away") or not machine.slots
         assert progress.rate(event.time) >= 0
         eta = progress.eta(event.time)
         assert eta is None or eta >= 0

@@ -21,8 +21,8 @@ from rich.console import Console
 
 from fabbuild import ui
 from fabbuild.errors import ConnectError, SourceError
-from fabbuild.model import Board, Commit, Event
-from fabbuild.progress import Counts, Failure, MachineShare, Progress, RunSummary, Unbuilt
+from fabbuild.model import EVENTS, Board, Commit, Event
+from fabbuild.progress import Counts, Failure, MachineShare, Progress, Recovered, RunSummary, Unbuilt
 from fabbuild.story import tell
 from fabbuild.summary import SeriesRow
 from fabbuild.text import clock, cut, duration, first_error, names, size, visible, wrapped
@@ -159,7 +159,7 @@ def test_lengths_of_time_and_sizes_are_told_in_words() -> None:
     assert [duration(seconds) for seconds in (0, 0.34, 59.6, 230, 7500)] == [
         "0 s",
         "0.3 s",
-        "1 min 0 s",
+        "1 min",
         "3 min 50 s",
         "2 h 5 min",
     ]
@@ -180,6 +180,59 @@ def test_lists_are_shortened_with_a_count() -> None:
 @given(st.text(st.characters(categories=["L", "Zs"]), max_size=200), st.integers(20, 80))
 def test_wrapped_lines_fit(text: str, width: int) -> None:
     assert all(len(line) <= width for line in wrapped(text, width, 2, 2))
+
+
+def test_every_kind_of_event_has_words_of_its_own() -> None:
+    for what in EVENTS:
+        assert not tell(Event(0, what, "ruru", board="b", text="why")).startswith(f"{what}:"), what
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({}, "ruru is out: connection ended"),
+        ({"again_in": None, "aside": False}, "ruru is out: connection ended"),
+        ({"again_in": 2.0, "aside": False}, "ruru: connection ended; tried again in 2 s"),
+        ({"again_in": 16.0}, "ruru: connection ended; tried again in 16 s"),
+        ({"again_in": 300.0, "aside": True}, "ruru: connection ended; set aside, tried again in 5 min"),
+    ],
+)
+def test_a_lost_machine_is_said_to_come_back_or_not(data: dict[str, object], words: str) -> None:
+    assert tell(Event(0, "machine-failed", "ruru", text="connection ended", data=data)) == words
+
+
+def fault(board: str, machine: str = "m1", time: float = 2.0, kind: str = "disk") -> Event:
+    text = f"{board}.o: No space left on device"
+    return Event(time, "fault", machine, None, board, "c" * 40, 1, text, {"kind": kind, "number": 3})
+
+
+def test_what_a_machine_spoiled_is_not_the_boards_result() -> None:
+    assert tell(fault("rpi_4")) == (
+        "m1: rpi_4.o: No space left on device (rpi_4 @ 03 cccccccccc): not the board's result; it is built again"
+    )
+    assert tell(Event(0, "check", "m1", data={"well": True})) == "m1 was checked: it is well"
+    assert tell(Event(0, "check", "m1", text="no room", data={"well": False})) == "m1 was checked: no room"
+    text = "Killed"
+    assert (
+        tell(Event(0, "slots", "m1", text=text, data={"slots": 1}))
+        == "m1 builds 1 board at once from now on: Killed"
+    )
+
+
+def test_a_run_that_waits_says_for_whom_and_how_long() -> None:
+    until = time.mktime((2026, 3, 4, 12, 34, 0, 0, 0, -1))
+    waiting = Event(0, "waiting", data={"until": until, "machines": ["m1"]})
+    assert tell(waiting) == "waiting for m1 to come back, until 12:34; Ctrl-C ends the run"
+    several = Event(0, "waiting", data={"until": until, "machines": [f"m{n}" for n in range(20)]})
+    assert tell(several).startswith("waiting for m0, m1, m2, m3, m4, m5 or others to come back, until 12:34;")
+    for odd in ({}, {"until": float("nan"), "machines": 3}, {"until": 1e30, "machines": [None]}):
+        assert tell(Event(0, "waiting", data=odd)).startswith("waiting for ")
+
+
+def test_a_result_tells_what_was_done_to_it_before() -> None:
+    after = ["m1: no space", "m1: no space", "m2: Killed"]
+    event = Event(1.0, "result", "m3", 0, "tern", data={"verdict": "built", "after": after})
+    assert tell(event) == "tern built on m3/0 (after m1: no space; m2: Killed)"
 
 
 def test_every_event_has_words() -> None:
@@ -212,6 +265,50 @@ def test_a_board_is_one_line_however_many_commits() -> None:
     )
     assert lines[1:] == [
         "FAILED rpi_4 @ 02 cccccccccc on ruru: a.c:1: error: no (of 3 commits: 1 failed, 1 with warnings)"
+    ]
+
+
+def test_a_board_that_a_machine_spoiled_says_so_at_its_end() -> None:
+    after = {"after": ["m1: no space left on device"]}
+    good = Event(1.0, "result", "m2", 0, "tern", data={"verdict": "built", **after})
+    bad = Event(1.0, "result", "m2", 0, "wren", data={"verdict": "failed", "error": "a.c:1: error: no", **after})
+    lines = plain(start(), good, done("tern", "m2"), bad, done("wren", "m2"))
+    assert lines[1:] == [
+        "built tern on m2/0 (after m1: no space left on device)",
+        "FAILED wren on m2: a.c:1: error: no (after m1: no space left on device)",
+    ]
+
+
+def test_a_board_of_many_commits_says_once_what_was_done_to_it() -> None:
+    events = [
+        Event(1.0, "result", "m2", 0, "tern", data={"verdict": verdict, "error": "x", "after": after})
+        for verdict, after in (("built", ["m1: no space"]), ("failed", []), ("built", ["m1: no space"]))
+    ]
+    assert plain(start(commits=3), *events, done("tern", "m2"))[1:] == [
+        "FAILED tern on m2: x (of 3 commits: 1 failed) (after m1: no space)"
+    ]
+
+
+def test_what_one_full_disk_spoils_is_told_together_also_when_quiet() -> None:
+    events = [start(), *(fault(f"b{n}") for n in range(20)), fault("z", kind="memory")]
+    assert plain(*events, quiet=True) == [
+        (
+            "m1: b0.o: No space left on device (20 boards: b0 b1 b2 b3 b4 b5 … and 14 more): "
+            "not the boards' results; they are built again"
+        ),
+        "m1: z.o: No space left on device (z @ 03 cccccccccc): not the board's result; it is built again",
+    ]
+
+
+def test_the_status_line_tells_who_is_away_and_until_when_it_waits() -> None:
+    until = time.mktime((2026, 3, 4, 12, 34, 0, 0, 0, -1))
+    away = Event(2.0, "machine-failed", "ruru", text="connection ended", data={"again_in": 2.0})
+    waiting = Event(3.0, "waiting", data={"until": until, "machines": ["ruru"]})
+    lines = plain(start(), away, waiting, ticks=[61.0])
+    assert lines[1:] == [
+        "ruru: connection ended; tried again in 2 s",
+        "waiting for ruru to come back, until 12:34; Ctrl-C ends the run",
+        "0 of 2 done, 2 left, 0 machines building, away: ruru, waiting until 12:34",
     ]
 
 
@@ -377,6 +474,29 @@ def test_a_machine_that_is_out_says_why_and_a_long_name_is_cut() -> None:
     assert r"out: refused\x1b[2J" in drawn(progress, 80, 24)[-1]
 
 
+def test_a_machine_that_is_away_is_not_out_and_the_wait_has_a_line() -> None:
+    until = time.mktime((2026, 3, 4, 12, 34, 0, 0, 0, -1))
+    progress = fleet(2, 1)
+    progress.update(Event(4.0, "machine-failed", "machine0", text="connection ended", data={"again_in": 2.0}))
+    progress.update(Event(4.0, "machine-failed", "machine1", text="connection ended", data={"again_in": 4.0}))
+    progress.update(Event(4.5, "waiting", data={"until": until, "machines": ["machine0", "machine1"]}))
+    progress.update(Event(5.0, "phase", "machine0", data={"phase": "init"}))
+    lines = drawn(progress, 80, 24)
+    assert lines[1].rstrip() == "waiting for machine0 or machine1 to come back, until 12:34; Ctrl-C ends the run"
+    assert [line.split()[2:] for line in lines[3:]] == [["away:", "connection", "ended"]] * 2
+    progress.update(Event(6.0, "phase", "machine0", data={"phase": "ready"}))
+    assert not any("waiting for" in line for line in drawn(progress, 80, 24))
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 8), (20, 4), (80, 1)])
+def test_the_view_leaves_room_also_while_it_waits(width: int, height: int) -> None:
+    progress = fleet(50, 8)
+    progress.update(Event(4.5, "waiting", data={"until": 1e9, "machines": [f"machine{n}" for n in range(50)]}))
+    lines = drawn(progress, width, height)
+    assert len(lines) <= max(height * 2 // 3, 3)
+    assert all(len(line) <= width for line in lines)
+
+
 def live(*events: Event) -> str:
     out = Terminal()
     with LiveDisplay(Output(out), Output(io.StringIO()), auto_refresh=False, clock=lambda: 50.0) as display:
@@ -415,6 +535,12 @@ def test_what_comes_from_outside_never_reaches_the_terminal_as_it_is() -> None:
         Event(2.0, "not-built", board=NASTY, text=NASTY),
         Event(2.0, "requeued", NASTY, board=NASTY, text=NASTY),
         Event(3.0, "machine-failed", NASTY, text=NASTY),
+        Event(3.0, "machine-failed", NASTY, text=NASTY, data={"again_in": 3}),
+        Event(3.0, "fault", NASTY, board=NASTY, text=NASTY, data={"kind": NASTY}),
+        Event(3.0, "check", NASTY, text=NASTY),
+        Event(3.0, "slots", NASTY, text=NASTY, data={"slots": NASTY}),
+        Event(3.0, "waiting", data={"machines": [NASTY], "until": 3}),
+        Event(3.0, "result", NASTY, board=NASTY, data={"verdict": "failed", "after": [NASTY, 3]}),
     )
     assert not set("\x07\u202e\x9b") & set(shown)
     assert "\x1b[31mred" not in shown
@@ -423,7 +549,9 @@ def test_what_comes_from_outside_never_reaches_the_terminal_as_it_is() -> None:
 
 
 def test_no_colour_when_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    events = [start(), result("rpi_4", "failed", error="error: x")]
+    away = Event(3.0, "machine-failed", "ruru", text="gone", data={"again_in": 3})
+    waiting = Event(3.0, "waiting", data={"machines": ["ruru"], "until": 3})
+    events = [start(), result("rpi_4", "failed", error="error: x"), away, waiting, fault("a"), fault("b", "m2")]
     assert "\x1b[31m" in live(*events)
     monkeypatch.setenv("NO_COLOR", "1")
     assert not re.search(r"\x1b\[[0-9;]*3[0-9](;|m)", live(*events))
@@ -695,16 +823,44 @@ def ended(**changes: object) -> RunSummary:
 def test_the_report_at_the_end() -> None:
     assert printed(ui.print_end, ended()).splitlines() == [
         "10 results in 1 min 20 s: 5 built, 1 built with warnings, 2 failed, 2 not built (3 more were there already)",
-        "MACHINE  RESULTS  SHARE    SENT  RECEIVED",
-        "local          6    75%       -         -",
-        "ruru           2    25%  123 kB    7.7 MB  out",
-        "out: ruru: its worker died",
         "failed: 1 board",
         "  rpi_4 @ 01 aaaaaaaaaa and 1 commit more on local: a.c:1: error: no",
         "not built: 2 boards",
         "  m1 m2: no toolchain for mips",
+        "out: ruru: its worker died",
+        "MACHINE  RESULTS  SHARE    SENT  RECEIVED",
+        "local          6    75%       -         -",
+        "ruru           2    25%  123 kB    7.7 MB  out",
         "results: /out/main",
         "exit status 102: not every board that was asked for got a result",
+    ]
+
+
+def test_the_report_tells_what_machines_spoiled_and_who_is_away() -> None:
+    full = "m1: ld: final link failed: No space left on device"
+    summary = ended(
+        exit_status=100,
+        not_built=(),
+        failing=[Failure("rpi_4", "", "m2", "a.c:1: error: no", (full,))],
+        recovered=[
+            Recovered("rpi_3", "01 aaaaaaaaaa", (full,)),
+            Recovered("rpi_3", "02 bbbbbbbbbb", (full,)),
+            Recovered("tern", "", ("m1: Killed", "m3: it took more than 900 s")),
+        ],
+        machines=[MachineShare("m1", 2, 1.0, state="away", reason="connection ended")],
+    )
+    lines = printed(ui.print_end, summary).splitlines()
+    assert lines[1:] == [
+        "failed: 1 board",
+        "  rpi_4 on m2: a.c:1: error: no (after m1: ld: final link failed: No space left on device)",
+        "built only after a machine's fault: 2 boards",
+        "  rpi_3 (after m1: ld: final link failed: No space left on device)",
+        "  tern (after m1: Killed; m3: it took more than 900 s)",
+        "away: m1: connection ended",
+        "MACHINE  RESULTS  SHARE  SENT  RECEIVED",
+        "m1             2   100%     -         -  away",
+        "results: /out/main",
+        "exit status 100: boards failed to build",
     ]
 
 
@@ -741,6 +897,7 @@ def test_the_report_shows_control_characters() -> None:
     odd = ended(
         failing=[Failure(NASTY, NASTY, NASTY, NASTY)],
         not_built=[Unbuilt(NASTY, NASTY, NASTY)],
+        recovered=[Recovered(NASTY, NASTY, (NASTY,))],
         machines=[MachineShare(NASTY, 1, 1.0, None, None, "failed", NASTY)],
         output=NASTY,
     )

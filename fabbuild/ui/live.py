@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fabbuild.model import Event, Verdict
 from fabbuild.progress import MachineProgress, Progress
-from fabbuild.story import tell
+from fabbuild.story import tell, waiting_for
 from fabbuild.text import clock, cut, visible, wrapped
 from fabbuild.ui.display import Display
 from fabbuild.ui.output import Output, console
@@ -24,18 +24,19 @@ from fabbuild.ui.plain import Together, problem
 REFRESH = 4.0
 
 # Machines that do something are shown first; the others only while there is room.
-_ORDER = ("building", "setup", "ready", "waiting", "failed", "done")
+_ORDER = ("building", "setup", "ready", "waiting", "away", "failed", "done")
 
 _STATE_WORDS = {
     "building": "building",
     "setup": "setting up",
     "ready": "ready",
     "waiting": "waiting",
+    "away": "away",
     "failed": "out",
     "done": "done",
 }
 
-_STATE_STYLES = {"failed": "red", "done": "dim", "waiting": "dim", "ready": "dim"}
+_STATE_STYLES = {"failed": "red", "away": "yellow", "done": "dim", "waiting": "dim", "ready": "dim"}
 
 
 class LiveDisplay(Display):
@@ -76,7 +77,10 @@ class LiveDisplay(Display):
             elif verdict == Verdict.WARNED.value:
                 self._say(problem(event), event.time, "yellow")
         elif event.what in ("machine-failed", "interrupted"):
-            self._say(tell(event), event.time, "bold red")
+            away = event.what == "machine-failed" and self.progress.machines[event.machine].away
+            self._say(tell(event), event.time, "yellow" if away else "bold red")
+        elif event.what in ("slots", "waiting"):
+            self._say(tell(event), event.time, "yellow")
         elif event.what in ("note", "run-start"):
             self._say(tell(event), event.time, "")
         elif event.what == "machine-stderr":
@@ -121,13 +125,16 @@ class LiveDisplay(Display):
 def picture(progress: Progress, now: float, width: int, height: int) -> RenderableType:
     """Draw the state of a run into at most two thirds of a terminal of this size."""
     parts: list[RenderableType] = [_headline(progress, now, width)]
+    if progress.awaited is not None:
+        words = waiting_for(*progress.awaited)
+        parts.append(Text(cut(words, width), style="bold yellow", no_wrap=True, overflow="ellipsis"))
     if height >= 10:
         total = max(progress.total, 1)
         ended = progress.done + progress.not_built
         bar = Table.grid()  # A bar alone does not end its line.
         bar.add_row(ProgressBar(total=total, completed=ended, width=min(width, 100)))
         parts.append(bar)
-    rows = max(height * 2 // 3 - len(parts), 2)
+    rows = max(height * 2 // 3 - len(parts), 3 - len(parts), 1)
     parts.append(_machines(list(progress.machines.values()), rows, width))
     return Group(*parts)
 
@@ -199,8 +206,9 @@ def _doing(machine: MachineProgress, room: int) -> str:
     """Say what a machine does, in ``room`` characters."""
     if machine.state == "building":
         return _fitted([visible(machine.slots[slot]) for slot in sorted(machine.slots)], room)
-    if machine.state == "failed":
-        return cut("out: " + visible(machine.reason) if machine.reason else "out", room)
+    if machine.out:
+        word = _STATE_WORDS[machine.state]
+        return cut(f"{word}: {visible(machine.reason)}" if machine.reason else word, room)
     have, want = machine.worktrees
     if machine.state == "setup" and want and machine.phase == "prepare":
         return f"worktrees {have}/{want}"

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fabbuild.model import Event, Verdict
-from fabbuild.progress import MachineProgress, Progress
-from fabbuild.story import place, tell, what_was
-from fabbuild.text import count, cut, duration, names, one_line, visible
+from fabbuild.progress import MachineProgress, Progress, texts
+from fabbuild.story import place, spoiled, tell, what_was
+from fabbuild.text import count, cut, duration, names, one_line, time_of_day, visible
 from fabbuild.ui.display import Display
 from fabbuild.ui.output import Output
 
@@ -20,18 +20,18 @@ STATUS_EVERY = 60.0
 HELD_BACK = 1.0
 
 # Told in every mode: what a person has to know about the run as a whole or about a machine.
-_ALWAYS = frozenset({"machine-failed", "machine-stderr", "note", "interrupted"})
+_ALWAYS = frozenset({"machine-failed", "machine-stderr", "slots", "waiting", "note", "interrupted"})
 
 
 class Together:
     """Holds back events that come in heaps, to tell each heap in one line.
 
-    A lost machine sends all its boards back at once, and an architecture without a toolchain leaves hundreds of
-    boards unbuilt for one reason; such boards are told together.
+    A lost machine sends all its boards back at once, a full disk spoils what all slots build, and an architecture
+    without a toolchain leaves hundreds of boards unbuilt for one reason; such boards are told together.
     """
 
     #: The events that come in heaps.
-    KINDS = ("requeued", "not-built")
+    KINDS = ("requeued", "not-built", "fault")
 
     def __init__(self, say: Callable[[str, float], None]) -> None:
         """Tell each heap through ``say(line, time of its first event)``."""
@@ -41,7 +41,8 @@ class Together:
 
     def add(self, event: Event) -> None:
         """Hold back an event of one of the `KINDS`, telling first what is of another heap."""
-        key = (event.what, event.machine, event.text)
+        why = str(event.data.get("kind")) if event.what == "fault" else event.text
+        key = (event.what, event.machine, why)
         if key != self._key:
             self.flush()
             self._key = key
@@ -65,6 +66,9 @@ class Together:
             reason = one_line(first.text)
             if first.what == "not-built":
                 line = f"{number} not built: {reason}: {boards}"
+            elif first.what == "fault":
+                told = f"{number}: {boards}"
+                line = f"{visible(first.machine)}: {reason} ({told}): not the boards' results; they are built again"
             else:
                 source = f" from {visible(first.machine)}" if first.machine else ""
                 line = f"{number} go back to the pool{source}: {reason}: {boards}"
@@ -76,6 +80,7 @@ class _Told:
     """What came in for one board so far."""
 
     verdicts: dict[str, int] = field(default_factory=dict)
+    after: list[str] = field(default_factory=list)
     worst: Event | None = None
     last: Event | None = None
 
@@ -132,6 +137,7 @@ class PlainDisplay(Display):
         told = self._boards.setdefault(event.board, _Told())
         verdict = str(event.data.get("verdict"))
         told.verdicts[verdict] = told.verdicts.get(verdict, 0) + 1
+        told.after += texts(event.data.get("after"))
         told.last = event
         if _badness(event) > (_badness(told.worst) if told.worst else 0):
             told.worst = event
@@ -145,7 +151,7 @@ class PlainDisplay(Display):
                 number = sum(told.verdicts.values())
                 commits = f" at {number} commits" if number > 1 else ""
                 self._say(
-                    f"built {visible(board)}{commits} on {place(event or told.last)}",
+                    f"built {visible(board)}{commits} on {place(event or told.last)}{spoiled(told.after)}",
                     (event or told.last).time,
                 )
             return
@@ -161,17 +167,20 @@ def _problem(told: _Told) -> str:
     worst = told.worst
     assert worst is not None
     results = sum(told.verdicts.values())
-    line = problem(worst)
     if results == 1:
-        return line
+        return problem(worst)
     failed, warned = told.verdicts.get(Verdict.FAILED.value, 0), told.verdicts.get(Verdict.WARNED.value, 0)
     parts = [f"{failed} failed"] if failed else []
     parts += [f"{warned} with warnings"] if warned else []
-    return f"{line} (of {results} commits: {', '.join(parts)})"
+    return f"{_problem_of(worst)} (of {results} commits: {', '.join(parts)}){spoiled(told.after)}"
 
 
 def problem(event: Event) -> str:
-    """Tell a result with errors or warnings: ``FAILED board @ commit on machine: first error line``."""
+    """Tell a result with errors or warnings: ``FAILED board @ commit on machine: first error line (after …)``."""
+    return _problem_of(event) + spoiled(texts(event.data.get("after")))
+
+
+def _problem_of(event: Event) -> str:
     word = "FAILED" if event.data.get("verdict") == Verdict.FAILED.value else "warned"
     line = one_line(str(event.data.get("error") or event.text))
     return f"{word} {what_was(event)} on {visible(event.machine)}" + (f": {cut(line, 200)}" if line else "")
@@ -197,6 +206,11 @@ def status(progress: Progress, now: float) -> str:
     setup = [f"{machine.name} {_step(machine)}" for machine in machines if machine.state == "setup"]
     if setup:
         parts.append(f"setting up: {names(setup, 4)}")
+    away = [machine.name for machine in machines if machine.state == "away"]
+    if away:
+        parts.append(f"away: {names(away, 4)}")
+    if progress.awaited and progress.awaited[1] is not None:
+        parts.append(f"waiting until {time_of_day(progress.awaited[1])}")
     return ", ".join(parts)
 
 

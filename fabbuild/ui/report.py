@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
-from fabbuild.progress import Failure, MachineShare, RunSummary
+from fabbuild.progress import Failure, MachineShare, Recovered, RunSummary
+from fabbuild.story import spoiled
 from fabbuild.text import count, cut, duration, names, one_line, size, visible, wrapped
 from fabbuild.ui.output import Output, stdout, width_of
 from fabbuild.ui.tables import _print, _table, _text
@@ -18,6 +19,9 @@ WITH_ERROR = 20
 
 #: Most boards that are named in one list.
 NAMED = 60
+
+# The word for a machine that is not there, by its state.
+_GONE = {"failed": "out", "away": "away"}
 
 #: What the exit statuses mean.
 STATUS_WORDS = {
@@ -51,9 +55,11 @@ def print_end(summary: RunSummary, *, json: bool = False, stream: IO[str] | None
         _line(out, f"interrupted after {took}: {', '.join(parts)}{there}; the same command goes on from here")
     else:
         _line(out, f"{count(counts.total, 'result')} in {took}: {', '.join(parts)}{there}")
-    _shares(out, summary.machines)
     _failing(out, summary.failing)
     _not_built(out, summary)
+    _recovered(out, summary.recovered)
+    _out(out, summary.machines)
+    _shares(out, summary.machines)
     if summary.output:
         out.line(f"results: {visible(summary.output)}")
     if summary.exit_status:
@@ -78,12 +84,15 @@ def _shares(out: Output, machines: Sequence[MachineShare]) -> None:
             _text(f"{100 * machine.share:.0f}%"),
             _text("-" if machine.bytes_sent is None else size(machine.bytes_sent)),
             _text("-" if machine.bytes_received is None else size(machine.bytes_received)),
-            _text("out" if machine.state == "failed" else "", "red"),
+            _text(_GONE.get(machine.state, ""), "red" if machine.state == "failed" else "yellow"),
         )
     _print(out, table)
+
+
+def _out(out: Output, machines: Sequence[MachineShare]) -> None:
     for machine in machines:
-        if machine.state == "failed" and machine.reason:
-            _line(out, f"out: {visible(machine.name)}: {one_line(machine.reason)}")
+        if machine.state in _GONE and machine.reason:
+            _line(out, f"{_GONE[machine.state]}: {visible(machine.name)}: {one_line(machine.reason)}")
 
 
 def _failing(out: Output, failing: Sequence[Failure]) -> None:
@@ -99,7 +108,7 @@ def _failing(out: Output, failing: Sequence[Failure]) -> None:
         more = f" and {count(len(failures) - 1, 'commit')} more" if len(failures) > 1 else ""
         where = f" on {visible(first.machine)}" if first.machine else ""
         why = f": {cut(one_line(first.error), 200)}" if first.error else ""
-        _line(out, f"{visible(board)}{at}{more}{where}{why}", 2)
+        _line(out, f"{visible(board)}{at}{more}{where}{why}{spoiled(first.after)}", 2)
     rest = list(boards)[WITH_ERROR:]
     if rest:
         _line(out, f"and {names(rest, NAMED)}", 2)
@@ -116,6 +125,22 @@ def _not_built(out: Output, summary: RunSummary) -> None:
     for reason, boards in ranked[:WITH_ERROR]:
         # Who interrupted a run knows that the rest is not built; the journal has the names.
         _line(out, f"{names(list(boards), 6 if summary.interrupted else NAMED)}: {cut(reason, 300)}", 2)
+    if len(ranked) > WITH_ERROR:
+        out.line(f"  … and {count(len(ranked) - WITH_ERROR, 'reason')} more")
+
+
+def _recovered(out: Output, recovered: Sequence[Recovered]) -> None:
+    """Name the boards that a machine's fault would have failed, by what the machines did."""
+    if not recovered:
+        return
+    causes: dict[tuple[str, ...], dict[str, None]] = {}
+    for one in recovered:
+        causes.setdefault(one.after, {})[one.board] = None
+    number = count(len({one.board for one in recovered}), "board")
+    out.line(f"built only after a machine's fault: {number}")
+    ranked = sorted(causes.items(), key=lambda item: -len(item[1]))
+    for after, boards in ranked[:WITH_ERROR]:
+        _line(out, f"{names(list(boards), NAMED)}{spoiled(after)}", 2)
     if len(ranked) > WITH_ERROR:
         out.line(f"  … and {count(len(ranked) - WITH_ERROR, 'reason')} more")
 

@@ -17,7 +17,12 @@ from tests.support.census import alive, wait_until
 
 def test_takes_the_lock_and_says_who_has_it(supervisor, work):
     one = supervisor()
-    assert one.read() == {"resp": "held", "work_dir": str(work), "git_dir": f"{work}/repo.git"}
+    assert one.read() == {
+        "resp": "held",
+        "work_dir": str(work),
+        "git_dir": f"{work}/repo.git",
+        "supervisor": one.pid,
+    }
     holder = json.loads((work / "lock").read_text())
     assert holder.pop("since") == pytest.approx(time.time(), abs=60)
     assert holder == {"who": "me", "host": "desk", "pid": 4711, "supervisor": one.pid}
