@@ -172,7 +172,8 @@ class Pool:
     def _exception(self, exc: Exception) -> Built:
         with self._lock:
             self._exceptions += 1
-        traceback.print_exc(file=sys.stderr)
+        if not isinstance(exc, OSError):  # a full disk needs no traceback
+            traceback.print_exc(file=sys.stderr)
         return failed("the worker failed: %s: %s" % (type(exc).__name__, exc), WORKER)
 
     def _fields(self, order: Order, upto: int, built: Built) -> Dict[str, Any]:
