@@ -36,35 +36,38 @@ for line in sys.stdin:
         break
 """
 
-#: What it says, in place of a result.
+#: What they say in place of a result; those of a group lie to one boss at the same time.
 LIES = {
-    "a path": 'result(board="../../evil")',
-    "an absolute path": 'result(board="/tmp/evil")',
-    "another's board": 'result(board="heron" if board != "heron" else "tern")',
-    "another commit": "result(commit_upto=7)",
-    "a commit below the first": "result(commit_upto=-1)",
-    "a commit that is no number": 'result(commit_upto="0")',
-    "a huge number": "result(return_code=10**400)",
-    "a load that is no number": 'raw(\'BM> {"resp":"build_result","board":"x","commit_upto":0,"return_code":0,'
-    '"load_avg":NaN}\\n\')',
-    "no json": 'raw("BM> what?\\n")',
-    "an array": 'raw("BM> []\\n")',
-    "deep json": 'raw("BM> " + "[" * 2000000 + "\\n")',
-    "deep json in a field": 'raw(\'BM> {"resp":"waiting","holder":{"a":\' + "[" * 100000 + "]" * 100000 + "}}\\n")',
-    "giant json": 'raw(\'BM> {"resp":"build_result","board":"\' + board + \'","commit_upto":0,"return_code":0,"details":'
-    '{"a":[\' + "0," * 20000000 + "0]}}\\n")',
-    "many keys": 'raw(\'BM> {"resp":"build_result","board":"\' + board + \'","commit_upto":0,"return_code":0,"config":{\' '
-    '+ ",".join(\'"%d":""\' % n for n in range(4000000)) + "}}\\n")',
-    "a line of a gigabyte": 'for _ in range(1024): raw("x" * 2**20)',
-    "a message of a gigabyte": 'raw("BM> "); [raw("x" * 2**20) for _ in range(1024)]',
-    "a flood of results": 'result(return_code=1, stderr="foo.c:1:1: error: no\\n")\n        while True: result()',
-    "a flood of beats": 'while True: say(resp="heartbeat", board=board, thread=0)',
-    "a flood of messages from before": 'while True: say(resp="worktree_created", thread=0)',
-    "an error": 'say(resp="error", msg="no")',
+    "names": {
+        "a path": 'result(board="../../evil")',
+        "an absolute path": 'result(board="/tmp/evil")',
+        "another's board": 'result(board="heron" if board != "heron" else "tern")',
+        "another commit": "result(commit_upto=7)",
+        "a commit below the first": "result(commit_upto=-1)",
+        "a commit that is no number": 'result(commit_upto="0")',
+        "a huge number": "result(return_code=10**400)",
+        "a load that is no number": 'raw(\'BM> {"resp":"build_result","board":"x","commit_upto":0,"return_code":0,"load_avg":NaN}\\n\')',
+    },
+    "sizes": {
+        "deep json": 'raw("BM> " + "[" * 2000000 + "\\n")',
+        "deep json in a field": 'raw(\'BM> {"resp":"waiting","holder":{"a":\' + "[" * 100000 + "]" * 100000 + "}}\\n")',
+        "giant json": 'raw(\'BM> {"resp":"build_result","board":"\' + board + \'","commit_upto":0,"return_code":0,"details":{"a":[\' + "0," * 20000000 + "0]}}\\n")',
+        "many keys": 'raw(\'BM> {"resp":"build_result","board":"\' + board + \'","commit_upto":0,"return_code":0,"config":{\' + ",".join(\'"%d":""\' % n for n in range(4000000)) + "}}\\n")',
+        "a line of a gigabyte": 'for _ in range(1024): raw("x" * 2**20)',
+        "a message of a gigabyte": 'raw("BM> "); [raw("x" * 2**20) for _ in range(1024)]',
+    },
+    "floods": {
+        "no json": 'raw("BM> what?\\n")',
+        "an array": 'raw("BM> []\\n")',
+        "a flood of results": 'result(return_code=1, stderr="foo.c:1:1: error: no\\n")\n        while True: result()',
+        "a flood of beats": 'while True: say(resp="heartbeat", board=board, thread=0)',
+        "a flood of messages from before": 'while True: say(resp="worktree_created", thread=0)',
+        "an error": 'say(resp="error", msg="no")',
+    },
 }
 
 #: The memory of the boss may not grow beyond this, in MiB: itself, and what `fabbuild.messages` says of one machine.
-MOST_MEMORY = 700
+MOST_MEMORY = 400
 
 
 def measured(process):
@@ -81,47 +84,53 @@ def measured(process):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-def test_a_machine_that_lies_is_set_aside_and_the_others_go_on(farm, machines, census, tmp_path, lie):
-    liar = tmp_path / "liar.py"
-    liar.write_text(LIAR.replace("LIE", lie))
+@pytest.mark.parametrize("group", LIES)
+def test_machines_that_lie_are_set_aside_and_the_others_go_on(farm, machines, census, tmp_path, group):
+    lies = LIES[group]
     m2 = machines[1]
     census.watch(m2.work_dir)
     farm.env["INVOKE_FABBUILD_SSH_CONFIG"] = str(m2.ssh_config)
-    farm.write_machines(
-        {
-            "machines": {
-                "liar": {
-                    "connection": "local", "work_dir": str(tmp_path / "liar"), "worker_command": f"python3 {liar}",
-                    "max_boards": 1,
-                },
-                "m2": {
-                    "host": "m2", "work_dir": str(m2.work_dir), "max_boards": 1, "env": slow_make(tmp_path / "slow", 0.2)
-                },
-            },
-            "fit": {"max_load_per_cpu": 1000},
+    entries = {
+        "m2": {
+            "host": "m2",
+            "work_dir": str(m2.work_dir),
+            "max_boards": 1,
+            "env": slow_make(tmp_path / "slow", 0.2),
         }
-    )  # fmt: skip
+    }
+    for number, lie in enumerate(lies.values()):
+        liar = tmp_path / f"liar{number}.py"
+        liar.write_text(LIAR.replace("LIE", lie))
+        entries[f"liar{number}"] = {
+            "connection": "local", "work_dir": str(tmp_path / f"work{number}"), "max_boards": 1,
+            "worker_command": f"python3 {liar}",
+        }  # fmt: skip
+    farm.write_machines({"machines": entries, "fit": {"max_load_per_cpu": 1000}})
     said = tmp_path / "said"
     with said.open("w") as file:
         process = subprocess.Popen(
             [
                 *farm.command("build"), "--source", str(farm.source), "--output", str(farm.output),
-                "--only", "tern,heron,wren,sandbox",
+                "--exclude", "osprey",
             ],
             cwd=farm.directory, env=farm.env, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
         )  # fmt: skip
         status, memory = measured(process)
     text = said.read_text()
-    assert status in (0, 100), text
+    assert status in (0, 100, 101), text
     assert "Traceback" not in text
-    done = {path.parent.name: path.parent for path in (farm.output / "current").glob("*/done")}
-    assert set(done) == {"tern", "heron", "wren", "sandbox"}
-    liars = [place for place in done.values() if (place / "host").read_text() == "liar\n"]
-    assert len(liars) <= ("flood of results" in lie or "while True: result" in lie)
-    assert [e for e in farm.journal("current") if e["what"] == "machine-failed" and e["machine"] == "liar"]
+    done = {
+        path.parent.name: path.with_name("host").read_text().strip()
+        for path in (farm.output / "current").glob("*/done")
+    }
+    assert len(done) == 9
+    # One of them gave a result that could be one, before it went on and on.
+    assert sum(host != "m2" for host in done.values()) <= (group == "floods")
+    failed = {e["machine"] for e in farm.journal("current") if e["what"] == "machine-failed"}
+    assert failed == set(entries) - {"m2"}, text
     assert not list(tmp_path.rglob("evil*"))
     assert not os.path.exists("/tmp/evil")
     assert memory < MOST_MEMORY, memory
     logs = sum(path.stat().st_size for path in (farm.output / "current/.fabbuild").iterdir())
-    assert logs < 4_000_000, logs
+    assert logs < 8_000_000, logs
+    print(group, memory, logs)
