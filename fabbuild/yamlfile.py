@@ -23,6 +23,9 @@ MAX_BYTES = 256 * 1024
 MAX_ITEMS = 20_000
 MAX_DEPTH = 20
 
+#: Longest number or date, in characters.
+MAX_NUMBER = 400
+
 #: Longest piece of the file that a message quotes, in characters.
 _MAX_QUOTED = 60
 
@@ -142,6 +145,9 @@ class _Reader:
     def scalar(self, node: yaml.Node, where: str) -> Any:
         if node.tag == _DEFAULT:  # a lone "=", for which safe_load has no constructor
             return node.value
+        if node.tag != self.loader.DEFAULT_SCALAR_TAG and len(node.value) > MAX_NUMBER:
+            # Only texts are that long; making a number of it could take minutes.
+            self.fail(node.start_mark.line + 1, f"{at(where)}{quote(node.value)} is no value; write it in quotes")
         try:
             return self.loader.construct_object(node)
         except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError):

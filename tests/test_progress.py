@@ -211,7 +211,21 @@ events = st.builds(
     text=st.text(max_size=5),
     data=st.dictionaries(
         st.sampled_from(
-            "verdict phase commits done slots threads load_avg error return_code again_in after until machines".split()
+            [
+                "verdict",
+                "phase",
+                "commits",
+                "done",
+                "slots",
+                "threads",
+                "load_avg",
+                "error",
+                "return_code",
+                "again_in",
+                "after",
+                "until",
+                "machines",
+            ]
         ),
         st.sampled_from(["built", "warned", "failed", "not built", "ready", "done", "push", "?"])
         | st.integers(-2, 5)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chaoslib import verdict as verdicts
-from chaoslib.faults import KINDS, Fault, KillBoss, describe
+from chaoslib.faults import KINDS, Fault, KillBoss, MakeHang, describe
 from chaoslib.lab import Lab
 from chaoslib.verdict import Results, Verdict
 from chaoslib.watch import Watch
@@ -107,20 +107,17 @@ def make_plan(seed: int, lab: Lab, kinds: Sequence[str]) -> Plan:
         if any(_meet(fault, other) for other in others):
             continue
         strikes.append(Strike(fault, results, phase))
-    return Plan(
-        seed,
-        strikes,
-        delay=chance.choice((0.1, 0.2, 0.35)),
-        fresh=chance.random() < 0.4,
-        batch=chance.random() < 0.1,
-    )
+    delay, fresh, batch = chance.choice((0.1, 0.2, 0.35)), chance.random() < 0.4, chance.random() < 0.1
+    # In a batch a worker is told no timeout: then it takes minutes until it is clear that a make hangs.
+    batch = batch and not any(isinstance(strike.fault, MakeHang) for strike in strikes)
+    return Plan(seed, strikes, delay, fresh=fresh, batch=batch)
 
 
 def _meet(one: Fault, other: Fault) -> bool:
     """Whether two faults would undo each other, or make a result that is not there without anybody's mistake."""
     if one.sort and one.sort == other.sort:
         # A board may hang on two machines, and then it counts as one that hangs.
-        return one.machine is other.machine or "make-hang" in (one.kind, other.kind)
+        return one.machine is other.machine or isinstance(one, MakeHang) or isinstance(other, MakeHang)
     return False
 
 

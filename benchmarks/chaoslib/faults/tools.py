@@ -30,7 +30,7 @@ class DiskFull(Fault):
 class _Gcc(Fault):
     """The compilers break."""
 
-    lasts = (4.0, 8.0, None)
+    lasts = (1.0, 4.0, 8.0, None)
     sort = "gcc"
     says: ClassVar[str]
 
@@ -72,7 +72,7 @@ class GccIce(_Gcc):
 
 class GccGone(_Gcc):
     kind = "gcc-gone"
-    says = 'echo "$0: not found" >&2; exit 127\n'
+    says = 'echo "/bin/sh: 1: $0: not found" >&2; exit 127\n'
 
     def inject(self) -> bool:
         (self.machine.state / "gcc.gone").touch()
