@@ -296,8 +296,7 @@ class Dispatcher:
             self._lose(name, f"its worker reported: {what.msg}", Loss.DIED)
         elif isinstance(what, WireError):
             words = session.last_words()
-            how = Loss.DIED if isinstance(what, (WireClosed, WireSilent)) else Loss.LIED
-            self._lose(name, f"{what}" + (f"; its last words: {words}" if words else ""), how)
+            self._lose(name, f"{what}" + (f"; its last words: {words}" if words else ""), _how_lost(what))
         else:
             self._of_no_use(session)
 
@@ -472,6 +471,12 @@ class Dispatcher:
 
 def _key(action: moves.Record | moves.Hold | moves.Discard) -> tuple[str, str, int]:
     return action.machine, action.board, action.upto
+
+
+def _how_lost(end: WireError) -> Loss:
+    if isinstance(end, WireClosed):
+        return Loss.VANISHED if end.status is None else Loss.DIED
+    return Loss.VANISHED if isinstance(end, WireSilent) else Loss.LIED
 
 
 def words_of(exc: BaseException) -> str:

@@ -100,7 +100,16 @@ class WireError(FabbuildError):
 
 
 class WireClosed(WireError):  # noqa: N818 - the end of a wire is not always an error
-    """The other end is gone."""
+    """The other end is gone.
+
+    Attributes:
+        status: the exit status that the far side told; None: it told none, as when the connection was lost.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        """Keep the status beside the message."""
+        super().__init__(message)
+        self.status = status
 
 
 class WireSilent(WireError):  # noqa: N818 - like the end of a wire

@@ -33,6 +33,9 @@ LAST_LINES = 5
 STDERR_RATE = 50
 STDERR_MOST = 20_000
 
+#: Seconds for the exit status to come after the end of stdout.
+LAST_STATUS = 2.0
+
 #: Lines and bytes of a worker's stdout that may be no messages (a banner, a login's greeting).
 MOST_LINES = 100_000
 MOST_BYTES = 256 * 1024 * 1024
@@ -217,7 +220,15 @@ class Link:
         except (WireError, ProtocolError) as exc:
             self._deliver(exc if isinstance(exc, WireError) else WireError(str(exc)))
             return
-        self._deliver(WireClosed("the connection ended"))
+        self._deliver(self._end())
+
+    def _end(self) -> WireClosed:
+        """Say how it ended: the far side's own end is told by a status, which comes right after its last word."""
+        status = self._channel.exit_status(LAST_STATUS)
+        if status is None or status < 0:
+            return WireClosed("the connection ended")
+        how = f"was killed by signal {status - 128}" if status > 128 else f"ended with exit status {status}"
+        return WireClosed(f"its worker {how}", status)
 
     def _take(self, line: bytes) -> None:
         if line == _THEIRS:

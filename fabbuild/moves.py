@@ -42,8 +42,10 @@ class Policy:
 class Loss(enum.Enum):
     """How a machine was lost: whether what it was building is suspect, and whether it may come back."""
 
-    #: Its session ended, crashed or fell silent: what it was building is suspect; it may come back.
+    #: Its worker died, which its supervisor told: what it was building is suspect; it may come back.
     DIED = "died"
+    #: Its connection was lost or it fell silent: nobody knows whether its worker died; it may come back.
+    VANISHED = "vanished"
     #: It could not be brought up now, or its check at the return says that it is not well; it may come back.
     FAILED = "failed"
     #: It sent what nobody asked for: never again.
