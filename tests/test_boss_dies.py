@@ -19,7 +19,7 @@ CHANCE = random.Random(20)
 #: Where the boss is killed, run after run: while the machines are brought up, then when so many new results are there.
 POINTS = [
     *CHANCE.sample(["probe", "init", "push", "start", "configure", "prepare"], 2),
-    *(CHANCE.randint(1, 4) for _ in range(3)),
+    *(CHANCE.randint(1, 6) for _ in range(2)),
     None,
 ]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from fabbuild import messages
@@ -182,12 +182,18 @@ def commands(draw: st.DrawFn) -> dict[str, object]:
     command: dict[str, object] = {"cmd": name} if draw(st.integers(0, 19)) else {}
     for field, usual in USUAL.items():
         if draw(st.integers(0, 3)):
-            command[field] = draw(st.sampled_from(usual) if draw(st.integers(0, 3)) else any_json)
+            # Mostly usual: else each command fails at its first field.
+            command[field] = draw(st.sampled_from(usual) if draw(st.integers(0, 2)) else any_json)
     return command
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=SLOW)
-@given(st.lists(commands(), min_size=10, max_size=20))
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=SLOW,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink takes a worker each
+)
+@given(st.lists(commands(), min_size=20, max_size=40))
 def test_whatever_the_boss_says_the_worker_answers_and_goes_on(
     tmp_path_factory: pytest.TempPathFactory, wanted: list[dict[str, object]]
 ) -> None:
@@ -338,4 +344,4 @@ def test_no_file_takes_long(tmp_path: Path, name: str) -> None:
     assert len(LARGE[name]) <= MAX_BYTES
     begin = time.process_time()
     load_any(tmp_path / "machines.yaml", LARGE[name])
-    assert time.process_time() - begin < 6
+    assert time.process_time() - begin < 3

@@ -144,6 +144,19 @@ def interrupted(process, number=signal.SIGINT):
     return process.returncode, out, err, time.monotonic() - begin
 
 
+def interrupted_again(process):
+    """Interrupt a command, and again and again, for two that come at one go are one; as `interrupted` otherwise."""
+    os.kill(process.pid, signal.SIGINT)
+    time.sleep(0.3)  # into the middle of its leaving, if it is not over yet
+    begin = time.monotonic()
+    while process.poll() is None and time.monotonic() - begin < 60:
+        os.kill(process.pid, signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)
+    seconds = time.monotonic() - begin
+    return process.returncode, *process.communicate(timeout=10), seconds
+
+
 #: What is going on when it comes: the task, the signal, and by machine the phase it is frozen in.
 SCENES = {
     "build-probe": ("build", signal.SIGTERM, {"m1": "login", "m2": "probe"}),
@@ -209,10 +222,9 @@ def test_an_interrupted_build_tells_the_workers_gives_out_nothing_and_sums_up(ss
 )
 def test_a_second_ctrl_c_ends_it_at_once(ssh_farm, stuck, census, task, phases):
     process = begin(ssh_farm, stuck, task, phases)
-    os.kill(process.pid, signal.SIGINT)
-    time.sleep(0.3)  # into the middle of its leaving, if it is not over yet
-    status, out, err, seconds = interrupted(process)
-    assert status == 130, (out, err)
+    status, out, err, seconds = interrupted_again(process)
+    # While Python itself ends nobody handles it any more: to a shell that is 130 as well.
+    assert status in (130, -signal.SIGINT), (out, err)
     assert seconds < AT_ONCE
     assert "Traceback" not in err
     stuck.thaw()
@@ -230,14 +242,12 @@ def test_a_second_ctrl_c_in_a_chain_ends_it_at_once(ssh_farm, stuck, tmp_path, c
     process = ssh_farm.start("init", "build", "--source", str(ssh_farm.source), "--branch", "series", **tools)
     wait_until(mark.exists, 30)
     ssh_farm.servers[0].freeze(everything=True)
-    os.kill(process.pid, signal.SIGINT)
-    time.sleep(0.3)
-    status, out, err, seconds = interrupted(process)
+    status, out, err, seconds = interrupted_again(process)
+    stuck.thaw()
+    census.check()
     assert "Traceback" not in err
     assert seconds < AT_ONCE
     assert status == 130, (out, err)
-    stuck.thaw()
-    census.check()
     nothing_left(ssh_farm)
 
 
@@ -255,7 +265,7 @@ ONLY_WHILE_MACHINES_WORK = pytest.mark.xfail(strict=True, reason="heeded only wh
 )
 def test_an_interrupt_before_any_machine_is_asked(ssh_farm, tmp_path, census, number):
     mark = tmp_path / "planning"
-    tools = tool(tmp_path / "git", "git", HANG.format(condition="", mark=mark))
+    tools = tool(tmp_path / "git", "git", HANG.format(condition="sleep 0.3", mark=mark))
     process = ssh_farm.start("build", "--source", str(ssh_farm.source), "--branch", "series", **tools)
     wait_until(mark.exists, 30)
     try:
