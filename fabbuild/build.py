@@ -25,7 +25,7 @@ from fabbuild.config import Fit, Machine, Machines
 from fabbuild.crew import RunCrew
 from fabbuild.dispatcher import Dispatcher, words_of
 from fabbuild.errors import SourceError
-from fabbuild.fleet import each
+from fabbuild.fleet import LEAVE, each
 from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.journal import Journal
 from fabbuild.messages import Facts
@@ -41,9 +41,6 @@ from fabbuild.source import Source
 from fabbuild.text import commit_label, count, first_error, names
 
 Listener = Callable[[Event], None]
-
-#: Seconds in which machines that are still at work are left, when a run is cut short.
-LEAVE = 3.0
 
 #: Name of the result directory of the current source, and of the output directory beside the source.
 CURRENT = "current"

@@ -25,6 +25,9 @@ T = TypeVar("T")
 #: Seconds that all workers together have to end by themselves, before their connections are cut.
 GRACE = 10.0
 
+#: Seconds that a worker has to end by itself when somebody waits for the end at the terminal.
+LEAVE = 2.0
+
 #: Seconds that the closing of a connection may take; it goes on without us then.
 CLOSING = 5.0
 
@@ -98,12 +101,20 @@ def leave_all(sessions: Sequence[Session], grace: float) -> list[str]:
     return slow
 
 
-def each(sessions: Sequence[Session], function: Callable[[Session], T]) -> Mapping[str, T | Exception]:
+def each(
+    sessions: Sequence[Session], function: Callable[[Session], T], stop: Callable[[], None] = lambda: None
+) -> Mapping[str, T | Exception]:
     """Run a function for all sessions side by side; give results or exceptions by machine, in order.
 
-    On the way out by an interrupt the sessions are closed, which frees the threads that wait on them.
+    On the way out by an interrupt ``stop`` is called, which ends what the function does besides, and the sessions
+    are left, which frees the locks and the threads that wait.
     """
-    return on_all({session.name: session for session in sessions}, function, close=Session.close)
+
+    def leave(session: Session) -> None:
+        stop()
+        session.leave(LEAVE)
+
+    return on_all({session.name: session for session in sessions}, function, close=leave)
 
 
 _lock = threading.Lock()

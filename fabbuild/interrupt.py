@@ -33,11 +33,11 @@ class Interrupts:
     @contextlib.contextmanager
     def deliver_to(self, receiver: Callable[[str], None]) -> Iterator[None]:
         """While the block runs, call the receiver with the reason in place of raising; it must not block."""
-        self._receiver = receiver
+        before, self._receiver = self._receiver, receiver
         try:
             yield
         finally:
-            self._receiver = None
+            self._receiver = before
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
         """Take a signal."""
@@ -54,12 +54,20 @@ class Interrupts:
         self._receiver(reason)
 
 
+#: Those that are in force: one at most.
+_in_force: list[Interrupts] = []
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interrupts]:
     """Handle the three signals as the module says while the block runs; only the main thread can.
 
-    One that is ignored (``nohup``, a background job) stays ignored.
+    One that is ignored (``nohup``, a background job) stays ignored. A block within such a block shares its
+    interrupts: the second of them is the second, wherever the first one came.
     """
+    if _in_force:
+        yield _in_force[-1]
+        return
     interrupts = Interrupts()
     before = {}
     if threading.current_thread() is threading.main_thread():
@@ -68,8 +76,11 @@ def interruptible() -> Iterator[Interrupts]:
             if handler is not None and handler is not signal.SIG_IGN:
                 before[number] = handler
                 signal.signal(number, interrupts.handle)
+        _in_force.append(interrupts)
     try:
         yield interrupts
     finally:
+        if interrupts in _in_force:
+            _in_force.remove(interrupts)
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -237,9 +237,7 @@ class Session:
         # What takes it there ends with the supervisor, which notices when we are gone.
         arguments = ["receive", "--supervisor", str(held.supervisor), "--git-dir", held.git_dir]
         receiver = wrap(shell_run(self.machine.work_dir, worker_bundle(), arguments)) if held.supervisor else ""
-        report = source.push(
-            url, environment, tip, machine=self.name, timeout=PUSH_TIMEOUT, receiver=receiver
-        )
+        report = source.push(url, environment, tip, machine=self.name, timeout=PUSH_TIMEOUT, receiver=receiver)
         self.pushed += report.bytes
         return report
 

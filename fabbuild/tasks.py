@@ -58,6 +58,15 @@ def told(c: Any) -> Iterator[None]:
     Under ``fab -H`` an error of a machine is the line only, so that the next host gets its turn; wrong use is
     wrong for all of them and ends it.
     """
+    from fabbuild.interrupt import interruptible
+
+    # Of all of it, the clean-up too: a second Ctrl-C is to be the second.
+    with interruptible(), _told(c):
+        yield
+
+
+@contextlib.contextmanager
+def _told(c: Any) -> Iterator[None]:
     from fabbuild import ui
     from fabbuild.errors import FabbuildError, UsageError
 
@@ -178,21 +187,26 @@ def _sessions(c: Any, machines: Machines, chosen: Sequence[Machine]) -> list[Ses
     return sessions
 
 
-def _on_each(c: Any, sessions: Sequence[Session], what: str, do: Callable[[Session], str]) -> None:
+def _on_each(
+    c: Any,
+    sessions: Sequence[Session],
+    what: str,
+    do: Callable[[Session], str],
+    stop: Callable[[], None] = lambda: None,
+) -> None:
     """Do something on all machines side by side and print a line for each; exit 1 when one failed.
 
-    Under Invoke's ``--dry`` it says what it would do, and contacts nobody.
+    Under Invoke's ``--dry`` it says what it would do, and contacts nobody. ``stop`` is called first on the way out
+    by an interrupt.
     """
     from fabbuild import ui
     from fabbuild.errors import FabbuildError
     from fabbuild.fleet import each
-    from fabbuild.interrupt import interruptible
 
     if c.config.run.dry:
         ui.print_outcomes([ui.MachineOutcome(session.name, ok=True, text=f"would {what}") for session in sessions])
         return
-    with interruptible():
-        outcomes = each(sessions, do)
+    outcomes = each(sessions, do, stop)
     rows = []
     for name, outcome in outcomes.items():
         if isinstance(outcome, Exception) and not isinstance(outcome, FabbuildError):
@@ -252,11 +266,8 @@ def push(c: Any, options: Mapping[str, Any]) -> None:
         what = f"{report.objects} objects, {size(report.bytes)} in {duration(report.seconds)}"
         return f"{commit_label(tip)} is there: {what}"
 
-    try:
-        _on_each(c, _sessions(c, found, chosen), f"push {commit_label(tip)}", do)
-    except BaseException:
-        source.interrupt()  # pushes go on in other threads, and the process would wait for them
-        raise
+    # Pushes go on in other threads, and the process would wait for them.
+    _on_each(c, _sessions(c, found, chosen), f"push {commit_label(tip)}", do, source.interrupt)
 
 
 @_task({**MACHINES, **WAIT, **CAPACITY})

@@ -233,7 +233,6 @@ def test_a_second_ctrl_c_ends_it_at_once(ssh_farm, stuck, census, task, phases):
     nothing_left(ssh_farm)
 
 
-@pytest.mark.xfail(strict=True, reason="the second one comes to Invoke, which ends with 1")
 def test_a_second_ctrl_c_in_a_chain_ends_it_at_once(ssh_farm, stuck, tmp_path, census):
     """The first comes while nothing is done on the machines, of which one is held and frozen."""
     mark = tmp_path / "planning"
@@ -251,18 +250,7 @@ def test_a_second_ctrl_c_in_a_chain_ends_it_at_once(ssh_farm, stuck, tmp_path, c
     nothing_left(ssh_farm)
 
 
-#: These two end the process before it can end its git.
-ONLY_WHILE_MACHINES_WORK = pytest.mark.xfail(strict=True, reason="heeded only while something is done on machines")
-
-
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGINT,
-        pytest.param(signal.SIGTERM, marks=ONLY_WHILE_MACHINES_WORK),
-        pytest.param(signal.SIGHUP, marks=ONLY_WHILE_MACHINES_WORK),
-    ],
-)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_before_any_machine_is_asked(ssh_farm, tmp_path, census, number):
     mark = tmp_path / "planning"
     tools = tool(tmp_path / "git", "git", HANG.format(condition="sleep 0.3", mark=mark))
