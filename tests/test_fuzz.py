@@ -344,4 +344,4 @@ def test_no_file_takes_long(tmp_path: Path, name: str) -> None:
     assert len(LARGE[name]) <= MAX_BYTES
     begin = time.process_time()
     load_any(tmp_path / "machines.yaml", LARGE[name])
-    assert time.process_time() - begin < 3
+    assert time.process_time() - begin < 4

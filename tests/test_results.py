@@ -1,9 +1,12 @@
 """The result tree: what is in it, when a result counts, and who may write it."""
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +15,8 @@ from hypothesis import strategies as st
 from fabbuild.errors import OutputError
 from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.results import BuiltFrom, ResultTree, commit_dir, decisive
+
+PROJECT = Path(__file__).parent.parent
 
 COMMITS = (
     Commit("a" * 40, "1" * 40, "arm: mach/x: fix the thing that broke", 1),
@@ -149,6 +154,148 @@ def test_the_lock_of_a_killed_boss_is_free(tmp_path):
     tree = ResultTree(tmp_path, "t", ())
     tree.lock()
     tree.close()
+
+
+#: Records a result again and again, each time killed one step later; says how many steps there were. A step is what
+#: the interpreter tells an audit hook of: a file opened, renamed, removed, a directory made or listed. Written to files
+#: is what is between two of them.
+KILLED_AT_EACH_STEP = """
+import os, signal, sys
+from pathlib import Path
+from fabbuild.results import ResultTree
+from tests import test_results as here
+
+def record(place, result, fatal=0):
+    tree = ResultTree(place, "topic", here.COMMITS)
+    steps = 0
+
+    def count(event, arguments):
+        nonlocal steps
+        if event == "open" or event.startswith(("os.", "shutil.")):
+            steps += 1
+            if steps == fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if fatal:
+        sys.addaudithook(count)
+    tree.record(result, here.FROM, toolchain=here.TOOLCHAIN)
+
+root, again = Path(sys.argv[1]), sys.argv[2] == "again"
+for fatal in range(1, 1000):
+    place = root / str(fatal)
+    place.mkdir()
+    if again:
+        record(place, here.OLD)
+    pid = os.fork()
+    if not pid:
+        try:
+            record(place, here.NEW, fatal)
+        except BaseException:
+            os._exit(3)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    if os.WIFEXITED(status):
+        sys.exit(os.WEXITSTATUS(status))
+"""
+
+TOOLCHAIN = {"arch": "aarch64", "version": GCC}
+OLD = replace(RESULT, return_code=2, sizes="", stdout="old\n", config={"u-boot.cfg": "old\n", ".config": "old\n"})
+NEW = replace(RESULT, after=("m2: no space left on device",))
+
+
+def all_files(place):
+    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["new", "replaced"])
+def test_a_boss_that_is_killed_at_any_step_leaves_no_done_over_half_a_result(tmp_path, again):
+    whole = {}
+    for name, result in (("old", OLD), ("new", NEW)):
+        tree = ResultTree(tmp_path / name, "topic", COMMITS)
+        whole[name] = all_files(tree.record(result, FROM, toolchain=TOOLCHAIN))
+    steps = tmp_path / "steps"
+    steps.mkdir()
+    arguments = [sys.executable, "-c", KILLED_AT_EACH_STEP, str(steps), "again" if again else "new"]
+    ended = subprocess.run(arguments, cwd=PROJECT, capture_output=True, check=False, timeout=100)
+    assert ended.returncode == 0, ended.stderr
+    places = sorted(steps.iterdir(), key=lambda place: int(place.name))
+    assert len(places) > len(whole["new"]) + (len(whole["old"]) if again else 0)
+    seen = set()
+    for place in places:
+        tree = ResultTree(place, "topic", COMMITS)
+        found = all_files(tree.place("rpi_4", 0))
+        if "done" in found:
+            assert found in (whole["old"], whole["new"]), place.name
+        seen.add("nothing" if "done" not in found else "old" if found == whole["old"] else "new")
+        assert (tree.read("rpi_4", 0) is not None) == ("done" in found)
+        # The next run builds it again, and has it whole.
+        tree.record(NEW, FROM, toolchain=TOOLCHAIN)
+        assert all_files(tree.place("rpi_4", 0)) == whole["new"]
+    assert seen == ({"old", "nothing", "new"} if again else {"nothing", "new"})
+
+
+def test_what_was_done_to_earlier_attempts_is_kept(tree):
+    place = tree.record(NEW, FROM, toolchain={})
+    assert json.loads((place / "built-from").read_text())["after"] == ["m2: no space left on device"]
+    assert tree.read("rpi_4", 0).built_from == FROM
+    place = tree.record(RESULT, FROM, toolchain={})
+    assert "after" not in json.loads((place / "built-from").read_text())
+    assert tree.read("rpi_4", 0).built_from == FROM
+
+
+def test_no_worker_fills_a_directory_with_files_or_the_memory_with_lines(tree):
+    flood = {f"f{number}": "x" for number in range(5000)}
+    place = tree.record(replace(RESULT, return_code=2, config=flood, sizes="\n" * 10_000_000), FROM, toolchain={})
+    assert len(list(place.iterdir())) < 120
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system with little room, to be made larger."""
+    place = tmp_path / "small"
+    place.mkdir()
+
+    def room(size):
+        how = ["-o", f"remount,size={size}"] if os.path.ismount(place) else ["-t", "tmpfs", "-o", f"size={size}"]
+        mounted = subprocess.run(["mount", *how, "tmpfs", str(place)], capture_output=True, text=True, check=False)
+        if mounted.returncode:
+            pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+        return place
+
+    yield room
+    if os.path.ismount(place):
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_a_full_disk_here_is_a_clear_end_and_the_same_command_goes_on_when_there_is_room(farm, small_disk):
+    farm.machines(local=True, max_boards=1)
+    place = small_disk("300k")
+    arguments = ["build", "--source", str(farm.source), "--output", str(place), "--branch", "series"]
+    arguments += ["--boards", "sandbox"]
+    ended = farm.run(*arguments)
+    assert ended.status == 1, ended
+    assert "No space left on device" in ended.err
+    assert "make room" in ended.err
+    assert "Traceback" not in ended.err
+    valid = {path: path.read_bytes() for path in (place / "series").glob("*/*/done")}
+    for path, code in valid.items():
+        assert code in (b"0\n", b"2\n"), "nothing is cut short"
+        assert (path.parent / "log").exists()
+        assert json.loads((path.parent / "built-from").read_text())["tree"]
+    small_disk("100m")
+    again = farm.run(*arguments)
+    assert again.status == 100, again
+    assert len(list((place / "series").glob("*/*/done"))) == 12
+    (end,) = [event for event in farm_events(place) if event["what"] == "run-end"][-1:]
+    assert end["data"]["counts"]["skipped"] == len(valid) > 0
+
+
+def farm_events(place):
+    """Give the events of all runs; a line that a full disk cut short is none."""
+    for line in (place / "series/.fabbuild/journal.ndjson").read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
 
 
 def test_an_output_that_cannot_be_written_is_one_clear_line(tmp_path):
