@@ -329,6 +329,7 @@ class _Run:
             exit_status=status,
             output=summary.output,
             failing=[asdict(failure) for failure in summary.failing],
+            recovered=[asdict(one) for one in summary.recovered],
             machines={share.name: asdict(share) for share in summary.machines},
         )
         return summary

@@ -139,6 +139,13 @@ _ENDS_WITH = {
 }
 
 
+# What a tool says that could not write and does not tell why; where its file stands in front, also at a place.
+_WRITES = (
+    r"(?:(?:cannot|can't|could not|couldn't|unable to|failed to) write\b|error writing\b"
+    r"|(?:write|writing) (?:error|failed)|short write\b)"
+)
+
+
 def _python(kind: Kind) -> str:
     return rf"^[^\"']*\[Errno \d+\] (?:{'|'.join(_ERRNO[kind])})(?:: .*)?$"
 
@@ -178,7 +185,7 @@ _NAMED: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
                 r": Cannot fork$|: can't start new thread$",
             ),
         ),
-        (Kind.IO, (_ENDS_WITH[Kind.IO].pattern, _python(Kind.IO), _signal("Bus error", 7))),
+        (Kind.IO, (_ENDS_WITH[Kind.IO].pattern, _python(Kind.IO), _signal("Bus error", 7), rf"(?:^|: ){_WRITES}")),
         (
             Kind.TOOLCHAIN,
             (
@@ -198,7 +205,13 @@ _NAMED: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
 
 # make's words for a program that is not there are also those for a makefile that is not there.
 _NO_PROGRAM = re.compile(rf"^{_MAKE}: ({_PROGRAM}): (?:No such file or directory|Permission denied)$")
-_ERROR_127 = re.compile(rf"^{_MAKE}: \*\*\* \[.*\] Error 127$")
+_ERROR_127 = re.compile(rf"^{_MAKE}: \*\*\* \[.*\] Error 12[67]$")
+
+# A script of the tree that is not there is the board's own trouble.
+_NO_SCRIPT = re.compile(
+    r"^(?:\S+: )?(?:(?:line )?\d+: )?[^/\s:][^\s:]*/[^\s:]*: "
+    r"(?:not found|No such file or directory|Permission denied)$"
+)
 
 # ``a.c:12:3: ``, ``Makefile:5: ``, ``{standard input}:7: ``, ``board.dts:2.3-19: ``.
 _PLACE = re.compile(r"(?:[A-Za-z0-9_./-]+:)?[^\s:][^:]*:\d+(?:[:.]\d+(?:-\d+(?:\.\d+)?)?)?: ?(.*)$")
@@ -244,7 +257,7 @@ _HINT = re.compile(
     r"space|quota|memory|allocat|bad_alloc|exhausted|kill|unavailable|open files|fork|thread|I/O|input/output|"
     r"read-only|stale|cleaning|transport|bus error|compiler|exec|shared|not found|no such|denied|fault|illegal|"
     r"error|signal|exception|exit|fatal|undefined|multiple|duplicate|relocation|overflow|fit|overlap|cannot|"
-    r"too |exceed|binman|\*\*\*|directory|exists|argument",
+    r"too |exceed|binman|\*\*\*|directory|exists|argument|writ",
     re.IGNORECASE,
 )
 
@@ -283,14 +296,17 @@ def _named(text: str) -> Fault | None:
     """Find the words of a machine's fault, the gravest kind first."""
     found: dict[Kind, str] = {}
     absent = ""
+    in_tree = False
     for line, below in _lines(text):
         kind = _kind_of(_QUOTED.sub('""', line), below)
         if kind:
             found.setdefault(kind, line)
-        elif _NO_PROGRAM.match(line):
+        elif _NO_SCRIPT.match(line):
+            in_tree = True
+        elif _NO_PROGRAM.match(line) or line.endswith(": not found"):
             absent = absent or line
-        elif absent and _ERROR_127.match(line):
-            found.setdefault(Kind.TOOLCHAIN, absent)
+        elif _ERROR_127.match(line) and not in_tree:
+            found.setdefault(Kind.TOOLCHAIN, absent or line)
     for kind, _ in _NAMED:
         if kind in found:
             return _fault(kind, found[kind])
@@ -307,6 +323,8 @@ def _kind_of(line: str, below: str) -> Kind | None:
     said = place.group(1)
     if _BROKEN.match(said):
         return Kind.TOOLCHAIN
+    if re.match(_WRITES, said):
+        return Kind.IO
     if _FATAL.match(said) or (_UNREAD.match(said) and _INCLUDE.match(below)):
         return next((kind for kind, pattern in _ENDS_WITH.items() if pattern.search(said)), None)
     return None

@@ -255,8 +255,24 @@ def test_a_make_that_was_killed_had_no_memory(code: int) -> None:
     assert kind_of(ended, code) is None, "the worker killed it, for what it did"
 
 
+def test_a_program_that_is_not_there_is_the_machines_and_a_script_of_the_tree_the_boards() -> None:
+    error = "make[1]: *** [Makefile:7: u-boot] Error 127\n"
+    for line in ("/opt/bin/riscv64-gcc: not found", "gcc: not found", ""):
+        assert kind_of(f"{line}\n{error}", 2) is Kind.TOOLCHAIN, line
+    for line in ("/bin/sh: 1: ./scripts/lost.sh: not found", "./tools/lost.sh: not found"):
+        assert kind_of(f"{line}\n{error}", 2) is None, line
+
+
+def test_what_could_not_be_written_is_the_machines_also_where_no_reason_is_told() -> None:
+    # Kconfig on a full disk says no more than this.
+    assert kind_of(".generated_defconfig:5: cannot write .config.tmp\nmake: *** [conf] Error 1\n", 2) is Kind.IO
+    assert kind_of("ar: failed to write lib.a\nmake: *** [lib.a] Error 1\n", 2) is Kind.IO
+    quoted = 'a.c:3:2: error: #error "cannot write here"\n'
+    assert kind_of(quoted, 2) is None
+
+
 def test_what_the_worker_told_wins_but_for_the_more_precise() -> None:
-    checkout = "cannot check out abc: error: unable to write file huge.c\n"
+    checkout = "cannot check out abc: fatal: unable to read tree 1f0cd4b\n"
     assert kind_of(checkout, 1, "checkout") is Kind.CHECKOUT
     assert (
         kind_of(checkout + "fatal: cannot create directory at 'x': No space left on device\n", 1, "checkout")
