@@ -15,6 +15,9 @@ from invoke.tasks import task
 from fabbuild import ns
 from fabbuild.tasks import told
 
+#: How many tests run at once.
+SIDE_BY_SIDE = 4
+
 #: What the tests need from Debian or Ubuntu: command (or file) → package.
 TEST_PACKAGES = {
     "git": "git",
@@ -67,13 +70,14 @@ def _missing_packages() -> list[str]:
 
 @task(
     help={
-        "uboot": "Also the tests on real U-Boot source from Debian's archive (minutes)",
+        "uboot": "Only the tests on real U-Boot source from Debian's archive (minutes)",
+        "chaos": "Only the tests that hurt real machines at random (minutes)",
         "only": "Further arguments for pytest, such as a file",
     },
     auto_shortflags=False,
 )
-def test(c: Any, uboot: bool = False, only: str = "") -> None:
-    """Run the tests; as root, first install the Debian packages that they need."""
+def test(c: Any, uboot: bool = False, chaos: bool = False, only: str = "") -> None:
+    """Run the tests, but for those that take minutes; as root, first install the Debian packages that they need."""
     del c
     missing = _missing_packages()
     if missing and os.geteuid() == 0:
@@ -87,9 +91,11 @@ def test(c: Any, uboot: bool = False, only: str = "") -> None:
     elif missing:
         print(f"the tests need packages that are not installed: apt-get install {' '.join(missing)}")
         raise Exit(code=1)
-    command = [sys.executable, "-m", "pytest", "-q"]
-    if not uboot:
-        command += ["-m", "not uboot"]
+    wanted = [marker for marker, given in (("uboot", uboot), ("chaos", chaos)) if given]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", " or ".join(wanted) or "not uboot and not chaos"]
+    if not wanted:
+        # Most of them wait for machines; those that take minutes want this one for themselves.
+        command += ["-n", str(SIDE_BY_SIDE)]
     status = subprocess.run([*command, *only.split()], cwd=Path(__file__).parent, check=False).returncode
     if status:
         raise Exit(code=status)
