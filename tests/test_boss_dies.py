@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.census import wait_until
 from tests.support.farm import ROOT
-from tests.support.scenes import FEW, events, judged, nothing_left, slow_make, whole
+from tests.support.scenes import FEW, judged, nothing_left, whole
+from tests.support.trouble import slow_make
 
 CHANCE = random.Random(20)
 
@@ -26,7 +27,7 @@ POINTS = [
 
 def reached(farm, point, before):
     """Whether the run that began after so many events is where it is to be killed."""
-    told = events(farm)[before:]
+    told = farm.journal("series")[before:]
     if isinstance(point, str):
         return any(event["data"].get("phase") == point for event in told)
     return len([event for event in told if event["what"] == "result"]) >= point
@@ -69,7 +70,7 @@ def test_wherever_the_boss_is_killed_the_same_command_builds_only_what_is_missin
         assert asked == missing if point is None else asked <= missing
         written = {key: (path / "done").stat().st_mtime_ns for key, path in results.items()}
         assert {key: written.get(key) for key in there} == there, "what was there was written again"
-        run = events(ssh_farm)[len(told) :]
+        run = ssh_farm.journal("series")[len(told) :]
         starts = [event["data"] for event in run if event["what"] == "run-start"]
         assert [(data["skipped"], data["results"]) for data in starts] in ([], [(len(there), len(missing))])
         there, told = written, told + run

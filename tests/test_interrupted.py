@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.census import lock_holders, wait_until
 from tests.support.farm import BIN
-from tests.support.scenes import events, nothing_left, slow_make, tool
+from tests.support.scenes import nothing_left
+from tests.support.trouble import slow_make, tool
 
 #: Seconds in which an interrupted command is over: five are promised, and a busy machine is given some more. Far
 #: below the shortest of the times that a frozen machine is waited for.
@@ -203,9 +204,9 @@ def test_an_interrupted_build_tells_the_workers_gives_out_nothing_and_sums_up(ss
     for server in ssh_farm.servers[1:]:
         assert not lock_holders(server.work_dir), server.name
         assert '{"cmd": "quit"}' in (ssh_farm.output / f"series/.fabbuild/worker-{server.name}.log").read_text()
-    told = [event["what"] for event in events(ssh_farm)]
+    told = [event["what"] for event in ssh_farm.journal("series")]
     assert "assigned" not in told[told.index("interrupted") :]
-    (end,) = [event["data"] for event in events(ssh_farm) if event["what"] == "run-end"]
+    (end,) = [event["data"] for event in ssh_farm.journal("series") if event["what"] == "run-end"]
     done = len(ssh_farm.results("series"))
     assert done >= 3
     assert end["counts"]["built"] + end["counts"]["warned"] + end["counts"]["failed"] == done
@@ -327,7 +328,7 @@ def test_a_terminal_that_is_closed_ends_the_build_in_good_order(ssh_farm, buildi
     assert time.monotonic() - begin < SOON
     for server in ssh_farm.servers:
         assert not lock_holders(server.work_dir), f"{server.name} was not told"
-    (end,) = [event["data"] for event in events(ssh_farm) if event["what"] == "run-end"]
+    (end,) = [event["data"] for event in ssh_farm.journal("series") if event["what"] == "run-end"]
     assert end["exit_status"] == 130
     assert sum(end["counts"].values()) == 60
     assert end["counts"]["not_built"] == 60 - len(ssh_farm.results("series"))

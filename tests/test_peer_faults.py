@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
-from tests.support.scenes import FEW, judged, nothing_left, slow_make, tool, whole
+from tests.support.scenes import FEW, judged, nothing_left, whole
 from tests.support.sshd import make_sshd
+from tests.support.trouble import slow_make, tool
 from tests.test_liars import LIAR
 
 

@@ -15,7 +15,8 @@ from fabbuild.bundle import worker_bundle
 from fabbuild.worker.protocol import PREFIX
 from tests.support.census import lock_holders
 from tests.support.farm import ROOT
-from tests.support.scenes import FEW, judged, nothing_left, slow_make, whole
+from tests.support.scenes import FEW, judged, nothing_left, whole
+from tests.support.trouble import slow_make
 
 #: How often two are set against each other for a machine, and for an output.
 RACES = 50

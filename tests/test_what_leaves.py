@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from tests.support.census import wait_until
-from tests.support.scenes import tool
 from tests.support.sshd import make_sshd
+from tests.support.trouble import tool
 
 SECRET = "hunter2-is-no-secret"
 

@@ -98,8 +98,10 @@ class Farm:
         return {(path / "host").read_text().strip() for path in self.results(name).values()}
 
     def journal(self, name: str) -> list[dict]:
+        """Give the events so far, also while the last line is being written."""
         path = self.output / name / ".fabbuild" / "journal.ndjson"
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 TASKS = """

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
 from pathlib import Path
 
@@ -24,20 +22,6 @@ BESIDE = ("host", "toolchain", "built-from", "out-cmd", "out-env")
 FEW = ("--branch", "series", "--only", "sandbox_spl,tern,wren", "--threads", "1")
 
 
-def tool(directory: Path, name: str, script: str) -> dict[str, str]:
-    """Put a shell script in the place of a program, and give the PATH that finds it; ``{real}`` is the program."""
-    directory.mkdir(exist_ok=True)
-    path = directory / name
-    path.write_text(script.replace("{real}", shutil.which(name) or name))
-    path.chmod(0o755)
-    return {"PATH": f"{directory}:{os.environ['PATH']}"}
-
-
-def slow_make(directory: Path, seconds: float) -> dict[str, str]:
-    """Make every make take a moment before it does its work."""
-    return tool(directory, "make", f'#!/bin/sh\nsleep {seconds}\nexec {{real}} "$@"\n')
-
-
 def judged(place: Path) -> dict[str, bytes | None]:
     """Give what a result is judged by."""
     return {name: (place / name).read_bytes() if (place / name).exists() else None for name in JUDGED}
@@ -54,13 +38,6 @@ def whole(place: Path) -> bool:
     )
 
 
-def events(farm: Farm, name: str = "series") -> list[dict]:
-    """Give the journal so far, also while its last line is being written."""
-    path = farm.output / name / ".fabbuild" / "journal.ndjson"
-    text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
 def last_run(told: list[dict]) -> list[dict]:
     """Give the events of the last run that got as far as naming its machines."""
     starts = [number for number, event in enumerate(told) if event["what"] == "run-start"]
@@ -71,7 +48,7 @@ def in_phase(farm: Farm, machine: str, phase: str, name: str = "series") -> bool
     """Whether a machine has come to a phase."""
     return any(
         event["what"] == "phase" and event["machine"] == machine and event["data"]["phase"] == phase
-        for event in events(farm, name)
+        for event in farm.journal(name)
     )
 
 

@@ -14,11 +14,12 @@ from tests.support.census import lock_holders
 def tool(directory: Path, name: str, script: str) -> dict[str, str]:
     """Put a program before all others of its name; gives the ``env`` of a machine that uses it.
 
-    In the script ``{real}`` is the path of the program that it stands for.
+    In the script, sh's own if it names no other, ``{real}`` is the path of the program that it stands for.
     """
     directory.mkdir(exist_ok=True)
     program = directory / name
-    program.write_text("#!/bin/sh\n" + script.replace("{real}", shutil.which(name) or "/nowhere") + "\n")
+    begin = "" if script.startswith("#!") else "#!/bin/sh\n"
+    program.write_text(begin + script.replace("{real}", shutil.which(name) or name) + "\n")
     program.chmod(0o755)
     return {"PATH": f"{directory}:{os.environ['PATH']}"}
 
