@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -61,6 +62,9 @@ SILENCE = 30.0
 
 #: Seconds for bringing the source; the first time the whole history travels.
 PUSH_TIMEOUT = 3600.0
+
+#: Names this process, for ever.
+_RUN = uuid.uuid4().hex
 
 _STATUS_HINT = {
     97: "python3 was not found there; install python3 (3.8 or newer)",
@@ -481,7 +485,8 @@ def _who_we_are() -> list[str]:
         user = getpass.getuser()
     except (OSError, KeyError):
         user = str(os.getuid())
-    return ["--who", user, "--from", socket.gethostname(), "--boss-pid", str(os.getpid())]
+    boss = ["--who", user, "--from", socket.gethostname(), "--boss-pid", str(os.getpid())]
+    return [*boss, "--run", _RUN]
 
 
 def holder_words(holder: Mapping[str, Any]) -> str:

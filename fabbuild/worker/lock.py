@@ -4,9 +4,10 @@ Every process of ours on the machine inherits the locked descriptor, so the lock
 here" and it ends with the last of them, however they end. Hence two rules: nobody calls ``LOCK_UN`` (that would
 unlock it for all who share it), and nobody but `clean`, which holds it then, removes the file.
 
-The text of the file is one line of JSON: ``who``, ``host``, ``pid`` (of the boss), ``since`` (seconds since the
-epoch) and ``supervisor`` (a pid here). Only the holder writes it, after it has the lock; so it may be stale, empty
-or torn for a reader, and is information only: what counts is the kernel's lock.
+The text of the file is one line of JSON: ``who``, ``host``, ``pid`` and ``run`` of the boss (a pid may come back,
+a run does not), ``since`` (seconds since the epoch) and ``supervisor`` (a pid here). Only the holder writes it,
+after it has the lock; so it may be stale, empty or torn for a reader, and is information only: what counts is the
+kernel's lock.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import fcntl
 import json
 import os
 import time
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, Optional, Set, Tuple
 
 from fabbuild.worker import procs, workdir
 
@@ -171,7 +172,7 @@ def kill(work_dir: str, by: Dict[str, Any]) -> Tuple[procs.Ended, Optional[Dict[
 
     Args:
         work_dir: where the lock is.
-        by: the boss that asks for it: ``who``, ``host``, ``pid``. Its own it may take again.
+        by: the boss that asks for it: ``who``, ``host``, ``pid``, ``run``. Its own it may take again.
 
     Returns:
         what was ended and what could not be, and what the lock file said if the lock was held.
@@ -185,7 +186,7 @@ def kill(work_dir: str, by: Dict[str, Any]) -> Tuple[procs.Ended, Optional[Dict[
             "it belongs to another user" if os.path.exists("/proc/%d" % stranger) else "it is in another container"
         )
         ended.left.append(procs.Left(stranger, "holds the lock, and %s" % why))
-    elif holder and _boss(holder) != _boss(by):
+    elif holder and holder.get("run") and holder["run"] != by.get("run"):
         _mark_killed(work_dir, holder, by)
     return ended, holder
 
@@ -193,7 +194,8 @@ def kill(work_dir: str, by: Dict[str, Any]) -> Tuple[procs.Ended, Optional[Dict[
 def was_killed(work_dir: str, boss: Dict[str, Any]) -> str:
     """Say who ended what this boss had here, as the file says; empty when nobody did. For the lock's holder."""
     said = read_holder(work_dir)
-    if not isinstance(said.get("killed"), dict) or _boss(said["killed"]) != _boss(boss):
+    killed = said.get("killed")
+    if not isinstance(killed, dict) or not boss.get("run") or killed.get("run") != boss["run"]:
         return ""
     return "%s from %s" % (said.get("who"), said.get("host"))
 
@@ -205,10 +207,6 @@ def _mark_killed(work_dir: str, holder: Dict[str, Any], by: Dict[str, Any]) -> N
         if held is not None:
             held.write(dict(by, killed=holder))
             held.close()
-
-
-def _boss(holder: Dict[str, Any]) -> List[Any]:
-    return [holder.get(key) for key in ("who", "host", "pid")]
 
 
 def inherited_fds() -> Tuple[int, ...]:

@@ -3,10 +3,11 @@
 ::
 
     [-D] [--threads N] [--max-boards N]     the worker, on stdin and stdout
-    supervise --work-dir DIR --who WHO --from HOST --boss-pid N [--wait SECONDS] [--silence SECONDS]
+    supervise --work-dir DIR --who WHO --from HOST --boss-pid N
+              [--run ID] [--wait SECONDS] [--silence SECONDS]
     facts --json JSON
     check --json JSON
-    kill --work-dir DIR [--who WHO --from HOST --boss-pid N]
+    kill --work-dir DIR [--who WHO --from HOST --boss-pid N --run ID]
     clean --work-dir DIR
     receive --supervisor PID --git-dir DIR     git receive-pack, that ends with the supervisor
     --hex ARGUMENTS                         any of these, as hexadecimal JSON: for shells that take text amiss
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--who", default="")
         command.add_argument("--from", default="", dest="host")
         command.add_argument("--boss-pid", type=int, default=0)
+        command.add_argument("--run", default="", dest="boss_run")
     for command in (supervise, kill, clean):
         command.add_argument("--work-dir", default="")
     runs = (_supervise, _facts, _check, _kill, _clean, _receive)
@@ -104,7 +106,7 @@ def _supervise(options: argparse.Namespace) -> int:
 
 
 def _boss(options: argparse.Namespace) -> Dict[str, Any]:
-    return {"who": options.who, "host": options.host, "pid": options.boss_pid}
+    return {"who": options.who, "host": options.host, "pid": options.boss_pid, "run": options.boss_run}
 
 
 def _facts(options: argparse.Namespace) -> int:

@@ -49,6 +49,27 @@ def test_ends_supervisor_guardian_worker_and_all_their_relatives(supervisor, wor
     one.wait()
 
 
+def test_a_boss_whose_work_was_ended_by_another_is_refused_here_and_others_are_not(supervisor, work, run):
+    for mine, by, refused in (("r1", "r2", True), ("r3", "r3", False)):
+        one = supervisor("--run", mine)
+        assert one.read()["resp"] == "held"
+        run("kill", "--work-dir", work, "--who", "me", "--from", "desk", "--run", by)
+        one.wait()
+        again = supervisor("--run", mine)
+        said = again.read()
+        if refused:
+            assert (said["resp"], said["final"]) == ("error", True)
+            assert "ended by `inv kill` (me from desk)" in said["msg"]
+            again.wait()
+            assert free(work)
+            again = supervisor("--run", "another")
+            assert again.read()["resp"] == "held"
+        else:
+            assert said["resp"] == "held"
+        again.hang_up()
+        again.wait()
+
+
 def test_where_nothing_runs_it_says_so_and_writes_nothing(run, work):
     assert run("kill", "--work-dir", work) == (
         0,
