@@ -44,7 +44,8 @@ class Loss(enum.Enum):
 
     #: Its worker died, which its supervisor told: what it was building is suspect; it may come back.
     DIED = "died"
-    #: Its connection was lost or it fell silent: nobody knows whether its worker died; it may come back.
+    #: Its connection was lost or it fell silent, so that nobody knows whether its worker died: what it was
+    #: building is suspect too, but ends later; it may come back.
     VANISHED = "vanished"
     #: It could not be brought up now, or its check at the return says that it is not well; it may come back.
     FAILED = "failed"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from fabbuild.faults import Fault, Kind
 from fabbuild.model import Job
-from fabbuild.moves import Joined
+from fabbuild.moves import Joined, Lost
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class OpenBoard:
     avoid: set[str] = field(default_factory=set)
     #: On so many slots it ran out of memory: it goes where there are fewer if it can; 0: it never did.
     crowd: int = 0
-    #: Machines that died while they were building it, since its last recorded result.
-    killed: list[str] = field(default_factory=list)
+    #: How machines were lost while they were building it, since its last recorded result: any makes it suspect.
+    losses: list[Lost] = field(default_factory=list)
     #: Machines on which it took too long.
     timeouts: list[str] = field(default_factory=list)
     #: The faults it met at each commit, timeouts included.
@@ -130,8 +130,8 @@ class Member:
 
     @property
     def suspects(self) -> bool:
-        """Whether it holds a board that a machine died with."""
-        return any(order.board.killed for order in self.orders.values())
+        """Whether it holds a board that a machine was lost with."""
+        return any(order.board.losses for order in self.orders.values())
 
     def can(self, arch: str) -> bool:
         """Whether it has what a board of this architecture needs."""
@@ -199,7 +199,7 @@ class Pool:
         One that came back goes first, for it has waited longest; then one that few machines can build.
         """
         for index, board in enumerate(self._back):
-            if self._suits(member, board) and not (board.killed and member.suspects):
+            if self._suits(member, board) and not (board.losses and member.suspects):
                 return self._back.pop(index)
         able = [arch for arch in self._fresh if member.can(arch)]
         if not able:
@@ -222,13 +222,13 @@ class Pool:
         shares: dict[str, list[OpenBoard]] = {member.name: [] for member in idle}
         suspects = {member.name for member in idle if member.suspects}
         for board in sorted(boards, key=lambda board: rarity[board.arch]):
-            able = [m for m in idle if self._suits(m, board) and not (board.killed and m.name in suspects)]
+            able = [m for m in idle if self._suits(m, board) and not (board.losses and m.name in suspects)]
             if not able:
                 continue
             least = min(able, key=lambda m: (len(shares[m.name]) + 1) / m.joined.capacity)
             shares[least.name].append(board)
             dealt.add(board.target)
-            if board.killed:
+            if board.losses:
                 suspects.add(least.name)
         self._back = [board for board in boards if board.target not in dealt]
         return [(m, sorted(shares[m.name], key=lambda board: place[board.target])) for m in idle]

@@ -22,22 +22,23 @@ Who gets what
     commit that does not exist, tells on the machine; one that comes twice or late does not.
 
 What goes wrong
- 7. A machine that dies is suspected of having died of the boards it was building; those it had not begun, or was
-    through with, are not. A machine builds one suspect at a time, so that a board that kills takes no other
-    along; a recorded result clears it. A board that two machines died of ends as not built, and so does one that
-    a machine died of twice when no other is in that could build it.
+ 7. A machine whose worker died, or that vanished, so that nobody knows, may have died of a board that it was
+    building: these are suspect, not those it had not begun or was through with. A machine builds one suspect at
+    a time, so that a board that kills takes no other along; a recorded result clears it. A board that workers
+    died of twice ends as not built. Machines also vanish by chance, so with them it ends at the third loss,
+    deaths counted. Either needs two machines, unless no other is in that could build the board.
  8. A board that takes longer than its timeout at one commit is ended by the worker, which drops the rest of that
     order. The first time it is built again, elsewhere if possible. From the second time on, whatever the commit,
     that is its result, and its other commits go on. When a worker does not end it, the machine is given up; a
     board that this happens to as its second timeout ends as not built.
- 9. A failure that looks like the machine's fault makes the machine check itself. Meanwhile it gets no boards and
-    all its results are on hold. The first time, for a board at a commit, the result is not used. It is the
-    board's own when it comes again, from another machine or where no other can build it, and the machine that
-    it comes from is well. A failure without explanation is the board's own if the machine is well. Short memory
-    is never the board's fault while the machine builds others beside it; the machine then gets half the slots,
-    and the board goes where fewer are built at a time, if there is such a machine.
-    A machine that is not well is given up, and no result on hold is used. A board that met too many faults at a
-    commit ends there as not built.
+ 9. A failure that looks like the machine's fault, or that is without explanation, makes the machine check itself.
+    Meanwhile it gets no boards and all its results are on hold. The first time, for a board at a commit, the
+    result is not used, even if the machine is well: the check comes too late for a compiler that was broken for
+    a moment. It is the board's own when it comes again, from another machine or where no other can build it, and
+    the machine that it comes from is well. Short memory is never the board's fault while the machine builds
+    others beside it; the machine then gets half the slots, and the board goes where fewer are built at a time,
+    if there is such a machine. A machine that is not well is given up, and no result on hold is used. A board
+    that met too many faults at a commit ends there as not built.
 
 Coming back
 10. A machine that is lost is tried again, after a wait that doubles, and after a long one when it is lost too
@@ -89,8 +90,10 @@ from fabbuild.moves import (
 from fabbuild.pool import Member, Met, OpenBoard, Order, Pool
 from fabbuild.roster import Roster
 
-#: How many machines may die while they build a board, and how often it may take too long, before that counts.
+#: How often workers may die of a board, and how often it may take too long, before that counts.
 _TWICE = 2
+#: The same for losses of machines that were building it, whether their worker died or nobody knows.
+_THRICE = 3
 
 
 class Schedule:
@@ -199,19 +202,23 @@ class Schedule:
 
     def _lost(self, event: Lost, now: float) -> list[Action]:
         member = self._members.get(event.machine)
-        ends = self._suspect(member) if member and event.how is Loss.DIED else {}
+        ends = self._suspect(member, event) if member and event.how in (Loss.DIED, Loss.VANISHED) else {}
         return self._leave(event.machine, event.reason, event.how, now, ends) + self._give_out(now)
 
-    def _suspect(self, member: Member) -> dict[str, str]:
-        """Note what a machine was building when it died; give those that end with it, with the reason."""
+    def _suspect(self, member: Member, event: Lost) -> dict[str, str]:
+        """Note what a machine was building when it was lost; give those that end with it, with the reason."""
         ends: dict[str, str] = {}
         for order in member.orders.values():
             if order.started and order.waits:
-                killed = order.board.killed
-                killed.append(member.name)
-                alone = not self._pool.others(member, order.board.arch)
-                if len(killed) >= _TWICE and (len(set(killed)) >= _TWICE or alone):
-                    ends[order.board.target] = f"kills workers (on {_names(killed)})"
+                board = order.board
+                board.losses.append(event)
+                enough = 2 if self._pool.others(member, board.arch) else 1
+                lost = [loss.machine for loss in board.losses]
+                died = [loss.machine for loss in board.losses if loss.how is Loss.DIED]
+                if len(died) >= _TWICE and len(set(died)) >= enough:
+                    ends[board.target] = f"kills workers (on {_names(died)})"
+                elif len(lost) >= _THRICE and len(set(lost)) >= enough:
+                    ends[board.target] = f"its machines were lost three times (on {_names(lost)})"
         return ends
 
     def _leave(self, name: str, reason: str, how: Loss, now: float, ends: Mapping[str, str]) -> list[Action]:
@@ -272,9 +279,9 @@ class Schedule:
             self._deadlines.took(order.board.job.board, now - order.sign)
         order.started, order.sign, member.sign = True, now, now
         order.waits.discard(event.upto)
-        suspect = bool(order.board.killed)
+        suspect = bool(order.board.losses)
         actions = self._judge(member, order, event.upto, event.fault)
-        cleared = suspect and not order.board.killed
+        cleared = suspect and not order.board.losses
         actions += self._close_if_through(member, order)
         # A slot that is free, or a suspect that is cleared, is all that lets another board in.
         return actions + self._give_out(now) if order.through or cleared else actions
@@ -353,12 +360,12 @@ class Schedule:
         if fault.kind is Kind.MEMORY and order.slots > 1 and not self._batch:
             order.short = True
             order.board.crowd = min(order.slots, order.board.crowd or order.slots)
-        if fault.likely and self._is_machines(member, order, upto, fault):
+        if self._is_machines(member, order, upto, fault):
             return self._fault(member, order, upto, fault) + check
         return self._keep(member, order, upto, fault) + check
 
     def _is_machines(self, member: Member, order: Order, upto: int, fault: Fault) -> bool:
-        """Whether a likely fault is not the board's, whatever the machine's check says."""
+        """Whether a failure is not the board's, whatever the machine's check says."""
         if fault.kind is Kind.MEMORY and order.slots > 1:
             return True
         before = order.board.faults(upto)
@@ -385,7 +392,7 @@ class Schedule:
     def _record(self, member: Member, order: Order, upto: int) -> Record:
         board = order.board
         board.missing.discard(upto)
-        board.killed.clear()
+        board.losses.clear()
         self._roster.brought(member.name)
         self.recorded += 1
         return Record(member.name, board.target, upto, order.attempt, board.after(upto))

@@ -290,11 +290,13 @@ def test_stop_lets_go_of_what_is_on_hold():
     run = Run(jobs("a"), "m")
     run.join("m")
     run.result("m", "a", 0, UNEXPLAINED)
+    run(Checked("m", well=True))
+    run.result("m", "a", 0, UNEXPLAINED)
     actions = run(Stopped("interrupted"))
     assert actions == [Discard("m", "a", 0, "interrupted"), NotBuilt("a", 0, "interrupted")]
 
 
-# --- machines that die (rule 7) ---
+# --- machines that die or vanish (rule 7) ---
 
 
 def test_a_board_that_two_machines_died_of_is_not_built():
@@ -330,23 +332,104 @@ def test_a_board_that_killed_one_machine_twice_is_tried_on_another():
     assert assigned(run.lose("m1")) == [("m2", "a")]
 
 
-def test_a_board_that_was_only_queued_is_no_suspect():
+def lost_in_a_row(wanted, *losses):
+    """Begin the first board on one machine after the other and lose each; give the run and what was done last."""
+    run = Run(wanted, *dict.fromkeys(name for name, _ in losses), "rest", fruitless=9)
+    board, seen, actions = wanted[0].board.target, set(), []
+    for name, how in losses:
+        (run.back if name in seen else run.join)(name)
+        seen.add(name)
+        assert run.schedule.holds(name) == (board,)
+        run.start(name, board)
+        actions = run.lose(name, how=how)
+    return run, actions
+
+
+def test_two_vanishings_that_have_nothing_to_do_with_each_other_do_not_end_a_board():
+    """One machine froze, then the cable of another was pulled, and both were at the same board."""
+    run, actions = lost_in_a_row(jobs("a"), ("m1", Loss.VANISHED), ("m2", Loss.VANISHED))
+    assert of(Requeue, actions) == [Requeue("m2", "a", "cut")]
+    assert assigned(run.join("rest")) == [("rest", "a")]
+    assert of(Record, run.result("rest", "a"))
+
+
+@pytest.mark.parametrize("hows", [(Loss.DIED, Loss.VANISHED), (Loss.VANISHED, Loss.DIED)])
+def test_one_death_and_one_vanishing_do_not_end_a_board(hows):
+    _, actions = lost_in_a_row(jobs("a"), *zip(("m1", "m2"), hows, strict=True))
+    assert not of(NotBuilt, actions)
+
+
+def test_a_board_whose_machines_vanished_three_times_is_not_built():
+    losses = [(name, Loss.VANISHED) for name in ("m1", "m2", "m3")]
+    run, actions = lost_in_a_row(jobs("a", commits=(0, 1)), *losses)
+    reason = "its machines were lost three times (on m1, m2, m3)"
+    assert of(NotBuilt, actions) == [NotBuilt("a", upto, reason) for upto in (0, 1)]
+    assert run.schedule.finished
+
+
+@pytest.mark.parametrize("death", range(3))
+def test_deaths_and_vanishings_count_together_and_each_machine_is_named_once(death):
+    hows = [Loss.DIED if place == death else Loss.VANISHED for place in range(3)]
+    _, actions = lost_in_a_row(jobs("a"), *zip(("m2", "m1", "m2"), hows, strict=True))
+    assert of(NotBuilt, actions) == [NotBuilt("a", 0, "its machines were lost three times (on m2, m1)")]
+
+
+def test_two_deaths_end_a_board_as_one_that_kills_whatever_vanished_in_between():
+    losses = [("m1", Loss.DIED), ("m2", Loss.VANISHED), ("m3", Loss.DIED)]
+    _, actions = lost_in_a_row(jobs("a"), *losses)
+    assert of(NotBuilt, actions) == [NotBuilt("a", 0, "kills workers (on m1, m3)")]
+
+
+def test_a_board_whose_only_machine_vanished_three_times_is_not_built():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    for _ in range(2):
+        run.start("m", "a")
+        assert not of(NotBuilt, run.lose("m", how=Loss.VANISHED))
+        run.back("m")
+    run.start("m", "a")
+    actions = run.lose("m", how=Loss.VANISHED)
+    assert of(NotBuilt, actions) == [NotBuilt("a", 0, "its machines were lost three times (on m)")]
+
+
+def test_a_board_with_which_one_machine_vanished_three_times_is_tried_on_another():
+    run, _ = lost_in_a_row(jobs("a", "b"), *[("m", Loss.VANISHED)] * 2)
+    run.back("m")
+    run.start("m", "a")
+    run.join("rest")
+    run.result("rest", "b")
+    assert assigned(run.lose("m", how=Loss.VANISHED)) == [("rest", "a")]
+
+
+def test_a_recorded_result_clears_what_vanished_and_what_died():
+    losses = [("m1", Loss.VANISHED), ("m2", Loss.DIED)]
+    run, _ = lost_in_a_row(jobs("a", commits=(0, 1)), *losses)
+    run.join("rest")
+    run.result("rest", "a", 0)
+    assert not of(NotBuilt, run.lose("rest"))
+
+
+@pytest.mark.parametrize("how", [Loss.DIED, Loss.VANISHED])
+def test_a_board_that_was_only_queued_is_no_suspect(how):
     run = Run(jobs("a"), "m", fruitless=9)
     run.join("m")
     for _ in range(5):
-        assert of(NotBuilt, run.lose("m")) == []
+        assert of(NotBuilt, run.lose("m", how=how)) == []
         run.back("m")
     assert run.schedule.holds("m") == ("a",)
 
 
-def test_a_board_whose_results_are_all_on_hold_is_no_suspect():
-    run = Run(jobs("a"), "m")
-    run.join("m")
-    for _ in range(3):
+@pytest.mark.parametrize("how", [Loss.DIED, Loss.VANISHED])
+def test_a_board_whose_results_are_all_on_hold_is_no_suspect(how):
+    run = Run(jobs("a", "b"), "m")
+    run.join("m", slots=2)
+    for _ in range(4):
         run.start("m", "a")
-        run.result("m", "a", 0, UNEXPLAINED)
-        assert of(NotBuilt, run.lose("m")) == []
-        run.back("m")
+        run.result("m", "b", 0, DISK)
+        assert run.result("m", "a") == [Hold("m", "a", 0)]
+        assert of(NotBuilt, run.lose("m", how=how)) == []
+        run.back("m", slots=2)
+    assert "a" in run.schedule.holds("m")
 
 
 @pytest.mark.parametrize("how", [Loss.FAILED, Loss.LIED, Loss.REFUSED])
@@ -359,7 +442,27 @@ def test_a_machine_that_did_not_die_tells_nothing_about_its_boards(how):
         assert assigned(run.lose(name, how=how)) == [(heir, "a")]
 
 
-def test_suspects_are_built_one_by_one_so_that_a_killer_takes_no_other_along():
+@pytest.mark.parametrize("how", [Loss.DIED, Loss.VANISHED])
+def test_suspects_are_built_one_by_one(how):
+    run = Run(jobs("a", "b", "c", "d"), "m1", "m2")
+    run.join("m1", slots=2)
+    run.start("m1", "a", "b")
+    run.lose("m1", how=how)
+    assert assigned(run.join("m2", slots=3)) == [("m2", "a"), ("m2", "c"), ("m2", "d")]
+    assert assigned(run.result("m2", "c")) == []
+    assert assigned(run.result("m2", "a")) == [("m2", "b")]
+
+
+def test_what_a_vanished_machine_was_building_goes_elsewhere():
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1", "m2")
+    run.start("m1", "a")
+    run.lose("m1", how=Loss.VANISHED)
+    assert assigned(run.back("m1")) == []
+    assert assigned(run.result("m2", "b")) == [("m2", "a")]
+
+
+def test_a_killer_takes_no_other_along():
     run = Run(jobs("killer", "a", "b"), "m1", "m2", "m3")
     run.join("m1", slots=3)
     run.start("m1", "killer", "a", "b")
@@ -570,32 +673,64 @@ def test_faults_are_counted_for_each_commit_by_itself():
     assert of(Faulted, run.result("m1", "a", 1, DISK)) == [Faulted("m1", "a", 1, DISK)]
 
 
-def test_a_failure_without_explanation_is_the_boards_own_if_the_machine_is_well():
-    run = Run(jobs("a", "b"), "m")
-    run.join("m")
-    assert run.result("m", "a", 0, UNEXPLAINED) == [Hold("m", "a", 0), Check("m", frozenset({"arm"}))]
-    actions = run(Checked("m", well=True))
-    assert actions[:2] == [Record("m", "a", 0, 1, ()), BoardDone("m", "a")]
-    assert assigned(actions) == [("m", "b")]
+def test_a_compiler_that_was_broken_for_a_moment_leaves_no_failure():
+    """When the machine checks itself it is well again, so that alone tells nothing."""
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1", "m2")
+    actions = run.result("m1", "a", 0, UNEXPLAINED)
+    assert actions[:2] == [Faulted("m1", "a", 0, UNEXPLAINED), Check("m1", frozenset({"arm"}))]
+    assert of(Requeue, actions) == [Requeue("m1", "a", "no reason is given")]
+    assert run(Checked("m1", well=True)) == []
+    assert assigned(run.result("m2", "b")) == [("m2", "a")]
+    assert of(Record, run.result("m2", "a")) == [Record("m2", "a", 0, 2, ("m1: no reason is given",))]
 
 
-def test_a_failure_without_explanation_is_the_machines_if_it_is_not_well():
+def test_a_failure_without_explanation_on_a_second_machine_that_is_well_is_the_boards_own():
     run = Run(jobs("a"), "m1", "m2")
     run.join("m1", "m2")
     run.result("m1", "a", 0, UNEXPLAINED)
-    actions = run(Checked("m1", well=False, words="gcc makes no object"))
-    assert of(Discard, actions) == [Discard("m1", "a", 0, "gcc makes no object")]
-    assert of(Faulted, actions) == [Faulted("m1", "a", 0, UNEXPLAINED)]
-    assert assigned(actions) == [("m2", "a")]
+    assert run.result("m2", "a", 0, UNEXPLAINED) == [Hold("m2", "a", 0), Check("m2", frozenset({"arm"}))]
+    actions = run(Checked("m2", well=True))
+    assert actions == [Record("m2", "a", 0, 2, ("m1: no reason is given",)), BoardDone("m2", "a")]
+
+
+def test_a_failure_without_explanation_again_on_the_only_machine_is_the_boards_own_if_it_is_well():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    assert of(Faulted, run.result("m", "a", 0, UNEXPLAINED))
+    assert assigned(run(Checked("m", well=True))) == [("m", "a")]
+    assert of(Hold, run.result("m", "a", 0, UNEXPLAINED))
+    assert of(Record, run(Checked("m", well=True))) == [Record("m", "a", 0, 2, ("m: no reason is given",))]
+
+
+def test_a_failure_without_explanation_is_counted_for_each_commit_by_itself():
+    run = Run(jobs("a", commits=(0, 1)), "m")
+    run.join("m")
+    for upto in (0, 1):
+        assert of(Faulted, run.result("m", "a", upto, UNEXPLAINED)) == [Faulted("m", "a", upto, UNEXPLAINED)]
+
+
+def test_a_second_failure_without_explanation_is_the_machines_if_it_is_not_well():
+    run = Run(jobs("a"), "m1", "m2", "m3")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, UNEXPLAINED)
+    run.result("m2", "a", 0, UNEXPLAINED)
+    actions = run(Checked("m2", well=False, words="gcc makes no object"))
+    assert of(Discard, actions) == [Discard("m2", "a", 0, "gcc makes no object")]
+    assert of(Faulted, actions) == [Faulted("m2", "a", 0, UNEXPLAINED)]
+    assert assigned(run.join("m3")) == [("m3", "a")]
 
 
 def test_all_results_of_a_machine_that_is_being_checked_wait_for_it():
-    run = Run(jobs("a", "b", "c"), "m1", "m2")
+    run = Run(jobs("a", "b", "c"), "m1")
     run.join("m1", slots=3)
+    run.result("m1", "c", 0, UNEXPLAINED)
+    run(Checked("m1", well=True))
     run.result("m1", "a", 0, DISK)
     assert run.result("m1", "b", 0) == [Hold("m1", "b", 0)]
     assert run.result("m1", "c", 0, UNEXPLAINED) == [Hold("m1", "c", 0)]  # no second check
-    assert [(r.board, r.after) for r in of(Record, run(Checked("m1", well=True)))] == [("b", ()), ("c", ())]
+    records = of(Record, run(Checked("m1", well=True)))
+    assert [(r.board, r.after) for r in records] == [("b", ()), ("c", ("m1: no reason is given",))]
 
 
 def test_nothing_on_hold_is_used_when_the_machine_is_not_well_and_nothing_is_lost():
@@ -621,9 +756,11 @@ def test_a_check_that_nobody_asked_for_changes_nothing():
 
 
 def test_a_machine_that_dies_during_its_check_takes_what_is_on_hold_along():
-    run = Run(jobs("a"), "m1", "m2")
-    run.join("m1", "m2")
-    run.result("m1", "a", 0, UNEXPLAINED)
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1", slots=2)
+    run.result("m1", "b", 0, DISK)
+    run.result("m1", "a")
+    run.join("m2", slots=2)
     actions = run.lose("m1")
     assert of(Discard, actions) == [Discard("m1", "a", 0, "cut")]
     assert assigned(actions) == [("m2", "a")]
@@ -847,9 +984,10 @@ def test_batch_that_ends_without_a_board_tries_it_again_and_not_for_ever():
 
 
 def test_batch_that_ends_while_results_are_on_hold_keeps_them():
-    run = Run(jobs("a"), "m", batch=True)
-    run.join("m")
-    run.result("m", "a", 0, UNEXPLAINED)
+    run = Run(jobs("a", "b"), "m", batch=True)
+    run.join("m", slots=2)
+    run.result("m", "b", 0, UNEXPLAINED)
+    run.result("m", "a")
     assert run(BatchEnded("m")) == []
     assert of(Record, run(Checked("m", well=True)))
 

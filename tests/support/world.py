@@ -48,7 +48,7 @@ TIMEOUT = Fault(Kind.TIMEOUT, "it took too long")
 UNEXPLAINED = Fault(Kind.UNEXPLAINED, "make failed")
 
 #: How a run may go on once the choices are used up: what every machine does from then on.
-ENDINGS = ("fair", "dead", "hung", "faulty", "short", "sick", "odd", "slow", "killer", "silent", "stop")
+ENDINGS = ("fair", "dead", "hung", "faulty", "short", "sick", "odd", "slow", "killer", "loser", "silent", "stop")
 
 
 @dataclass
@@ -98,7 +98,8 @@ class World:
         self.given = defaultdict(set)
         self.lowered = {}
         self.attempts = Counter()
-        self.killed = defaultdict(list)
+        self.losses = defaultdict(list)  # board: [(machine, how)] since its last recorded result
+        self.tried = {}  # boards that were being built on the machine that is lost now: why each ends, or nothing
         self.timeouts = Counter()
         self.met = defaultdict(list)  # (board, commit): [(machine, kind, words)]
         self.avoid = defaultdict(set)
@@ -143,7 +144,19 @@ class World:
         return name in better or not better
 
     def suspects(self, name):
-        return [board for board in self.machines[name].orders if self.killed[board]]
+        return [board for board in self.machines[name].orders if self.losses[board]]
+
+    def spent(self, board):
+        """Why a board ends for the machines that were lost while they built it; empty: it does not."""
+        lost = dict.fromkeys(name for name, _ in self.losses[board])
+        died = dict.fromkeys(name for name, how in self.losses[board] if how is Loss.DIED)
+        deaths = sum(how is Loss.DIED for _, how in self.losses[board])
+        nobody = not self.able(board)
+        if deaths > 1 and (nobody or len(died) > 1):
+            return f"kills workers (on {', '.join(died)})"
+        if len(self.losses[board]) > 2 and (nobody or len(lost) > 1):
+            return f"its machines were lost three times (on {', '.join(lost)})"
+        return ""
 
     def hope(self, board):
         """Until when the board may wait for a machine that is not in."""
@@ -183,15 +196,18 @@ class World:
     def _foresee(self, event):
         """Enter in the books what the event itself means; for a result: whether it belongs to an order."""
         m = self.machines.get(getattr(event, "machine", None))
+        self.tried = {}
         if isinstance(event, Joined):
             m.state, m.first, m.joined = "in", False, event
             m.slots = min(event.slots, self.lowered.get(event.machine, event.slots))
             m.orders, m.checking, m.in_batch, m.worked, m.brought = {}, False, False, False, False
         elif isinstance(event, Lost):
-            for board, order in m.orders.items():
-                if event.how is Loss.DIED and m.state == "in" and order.started and order.waits:
-                    self.killed[board].append(event.machine)
+            suspects = [b for b, order in m.orders.items() if m.state == "in" and order.started and order.waits]
             self._out(m)
+            if event.how in (Loss.DIED, Loss.VANISHED):
+                for board in suspects:
+                    self.losses[board].append((event.machine, event.how))
+                    self.tried[board] = self.spent(board)
             if event.how is Loss.UNNEEDED:
                 m.state = "gone"  # without a word
         elif isinstance(event, Checked):
@@ -258,7 +274,7 @@ class World:
             assert job.commits == tuple(sorted(job.commits))
             assert job.commits
             assert self.suits(action.machine, board), "it failed here, and another could take it"
-            assert not (self.killed[board] and self.suspects(action.machine)), "two suspects side by side"
+            assert not (self.losses[board] and self.suspects(action.machine)), "two suspects side by side"
             self.attempts[board] += 1
             assert self.attempts[board] <= action.attempt
             assert self.batch or self.attempts[board] == action.attempt
@@ -293,13 +309,13 @@ class World:
         assert action.after == tuple(f"{name}: {words}" for name, _, words in self.met[key[1:]])
         self._end(action.board, action.upto, action)
         self.recorded += 1
-        self.killed[action.board].clear()
+        self.losses[action.board].clear()
         m.brought, m.vain = True, 0
 
     def _is_machines(self, event, order):
         if event.fault is TIMEOUT:
             return self.timeouts[event.board] == 1
-        if event.fault is None or event.fault is UNEXPLAINED:
+        if event.fault is None:
             return False
         before = {n for n, kind, _ in self.met[event.board, event.upto] if kind is not Kind.TIMEOUT}
         if not before or (event.fault is MEMORY and order.slots > 1):
@@ -395,6 +411,7 @@ class World:
     def _on_requeue(self, action, event):
         order = self._closed(action, event)
         assert not (order.hung and self.timeouts[action.board] >= 2), "it hangs again and again"
+        assert not self.tried.get(action.board), "it goes on though too many machines were lost with it"
         assert self.missing(action.board)
         assert action.why
         if not order.short:
@@ -404,10 +421,8 @@ class World:
         assert action.reason
         board, upto = action.board, action.upto
         assert not any((b, u) == (board, upto) for _, b, u in self.held)
-        if action.reason.startswith("kills"):
-            killed = self.killed[board]
-            assert len(killed) >= 2, "it kills nobody"
-            assert len(set(killed)) >= 2 or not self.able(board)
+        if action.reason.startswith(("kills", "its machines")):
+            assert action.reason == self.tried.get(board), "too few machines were lost with it"
         elif action.reason.startswith("timed out"):
             assert self.timeouts[board] >= 2
         elif action.reason.startswith("machine faults"):
@@ -471,7 +486,7 @@ class World:
                 m = self.machines[name]
                 busy = m.checking or (m.in_batch if self.batch else len(m.orders) >= m.slots)
                 elsewhere = not self.suits(name, board)
-                alone = self.killed[board] and self.suspects(name)
+                alone = self.losses[board] and self.suspects(name)
                 assert busy or elsewhere or alone, f"{name} idles and {board} waits"
 
     def _nothing_stuck(self):
@@ -498,11 +513,12 @@ class World:
     def not_up(self, choose):
         coming = [name for name, m in self.machines.items() if m.state == "coming"]
         if coming:
-            self.lose(choose(coming), choose([Loss.FAILED, Loss.FAILED, Loss.DIED, Loss.REFUSED, Loss.UNNEEDED]))
+            ways = [Loss.FAILED, Loss.FAILED, Loss.DIED, Loss.VANISHED, Loss.REFUSED, Loss.UNNEEDED]
+            self.lose(choose(coming), choose(ways))
 
     def die(self, choose):
         if self.members():
-            self.lose(choose(list(self.members())), Loss.DIED)
+            self.lose(choose(list(self.members())), choose([Loss.DIED, Loss.VANISHED]))
 
     def drop_out(self, choose):
         if self.members():
@@ -618,10 +634,10 @@ class World:
             self.lose(next(iter(self.members())), Loss.DIED)
         elif checking:
             self.do(Checked(checking[0], how not in ("sick", "dead"), ""))
-        elif todo and how == "killer":
+        elif todo and how in ("killer", "loser"):
             name, board = todo[0]
             self.do(Started(name, board))
-            self.lose(name, Loss.DIED)
+            self.lose(name, Loss.DIED if how == "killer" else Loss.VANISHED)
         elif todo and how not in ("hung", "silent"):
             kinds = {"faulty": DISK, "short": MEMORY, "sick": DISK, "odd": UNEXPLAINED, "slow": TIMEOUT}
             self.answer(choose, (kinds.get(how),), (1.0,))
