@@ -55,11 +55,6 @@ class Fault:
     kind: Kind
     words: str
 
-    @property
-    def likely(self) -> bool:
-        """Whether the words name a fault; else there only is no explanation."""
-        return self.kind is not Kind.UNEXPLAINED
-
 
 def fault_of(return_code: int, stderr: str, stdout: str, told: str) -> Fault | None:
     """Tell whether a result looks like its machine's fault; None for a success and for a board's own failure.
