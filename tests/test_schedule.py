@@ -401,12 +401,13 @@ def test_a_board_with_which_one_machine_vanished_three_times_is_tried_on_another
     assert assigned(run.lose("m", how=Loss.VANISHED)) == [("rest", "a")]
 
 
-def test_a_recorded_result_clears_what_vanished_and_what_died():
-    losses = [("m1", Loss.VANISHED), ("m2", Loss.DIED)]
-    run, _ = lost_in_a_row(jobs("a", commits=(0, 1)), *losses)
+@pytest.mark.parametrize("first", [Loss.DIED, Loss.VANISHED])
+@pytest.mark.parametrize("last", [Loss.DIED, Loss.VANISHED])
+def test_a_recorded_result_clears_what_vanished_and_what_died(first, last):
+    run, _ = lost_in_a_row(jobs("a", commits=(0, 1)), ("m1", first), ("m2", Loss.VANISHED))
     run.join("rest")
     run.result("rest", "a", 0)
-    assert not of(NotBuilt, run.lose("rest"))
+    assert not of(NotBuilt, run.lose("rest", how=last))
 
 
 @pytest.mark.parametrize("how", [Loss.DIED, Loss.VANISHED])
@@ -434,9 +435,9 @@ def test_a_board_whose_results_are_all_on_hold_is_no_suspect(how):
 
 @pytest.mark.parametrize("how", [Loss.FAILED, Loss.LIED, Loss.REFUSED])
 def test_a_machine_that_did_not_die_tells_nothing_about_its_boards(how):
-    run = Run(jobs("a"), "m1", "m2", "m3")
+    run = Run(jobs("a"), "m1", "m2", "m3", "m4")
     run.join("m1")
-    for name, heir in (("m1", "m2"), ("m2", "m3")):
+    for name, heir in (("m1", "m2"), ("m2", "m3"), ("m3", "m4")):
         run.start(name, "a")
         run.join(heir)
         assert assigned(run.lose(name, how=how)) == [(heir, "a")]
