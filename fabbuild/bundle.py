@@ -28,6 +28,9 @@ NO_PYTHON = 97
 #: python3 is older than the worker needs; stderr says so.
 OLD_PYTHON = 98
 
+#: Seconds that the program may take to arrive; whoever takes it ends then.
+ARRIVAL = 60
+
 #: The oldest Python that the worker runs on.
 PYTHON_NEEDED = (3, 8)
 
@@ -49,7 +52,7 @@ sys.exit(main(sys.argv[1:]))
 # Takes the program from stdin into a file that exists in memory only. No newline and no backslash, for the shells.
 _FROM_MEMORY = ";".join(
     (
-        "import os,sys",
+        "import os,sys,signal",
         f"v=sys.version_info;old=v<{PYTHON_NEEDED}",
         f'old and sys.stderr.write("{_TOO_OLD}"%v[:2]+chr(10))',
         f"old and sys.exit({OLD_PYTHON})",
@@ -57,8 +60,11 @@ _FROM_MEMORY = ";".join(
         # A Python that was built against a C library older than its kernel knows no memfd.
         'm=getattr(os,"memfd_create",None)',
         'f=m("fabbuild") if m else os.open("/dev/shm",os.O_TMPFILE|os.O_RDWR,448)',
+        # Nobody may be left at the other end, and nobody may tell.
+        f"signal.alarm({ARRIVAL})",
         '[os.write(f,d) for d in iter(lambda:os.read(0,min(65536,n-os.lseek(f,0,1))),b"")]',
         'os.lseek(f,0,1)==n or sys.exit("the worker program was cut short on its way here")',
+        "signal.alarm(0)",
         'p="/proc/self/fd/%d"%f;sys.argv[:2]=[p];import runpy;runpy.run_path(p,run_name="__main__")',
     )
 )
@@ -118,7 +124,8 @@ def shell_place(work_dir: str, bundle: Bundle) -> str:
     return (
         f'{_directory(work_dir)} P="$D/bin/{bundle.name}"; umask 077; mkdir -p "$D/bin" || exit {NO_PLACE}; '
         f'if [ -f "$P" ] && {whole("$P")}; then echo have; exit 0; fi; echo send; '
-        f'T="$P.$$"; if cat >"$T" && {whole("$T")} && chmod 700 "$T" && mv -f "$T" "$P"; '
+        f'T="$P.$$"; C=cat; command -v timeout >/dev/null 2>&1 && C="timeout {ARRIVAL} cat"; '
+        f'if $C >"$T" && {whole("$T")} && chmod 700 "$T" && mv -f "$T" "$P"; '
         f'then exit 0; fi; rm -f "$T"; echo "the worker program was not written to $P" >&2; exit {NO_PLACE}'
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fabbuild.config import Fit, Machine
 from fabbuild.dispatcher import Dispatcher, words_of
-from fabbuild.errors import HostKeyError, MachineError, RefusedError
+from fabbuild.errors import HostKeyError, LiedError, MachineError, RefusedError
 from fabbuild.fleet import leave_all
 from fabbuild.model import SANDBOX, Commit
 from fabbuild.moves import Loss
@@ -78,6 +78,8 @@ class RunCrew:
             self._bring_up(session, report)
         except (HostKeyError, RefusedError) as exc:
             self._failed(machine, exc, report, Loss.REFUSED)
+        except LiedError as exc:
+            self._failed(machine, exc, report, Loss.LIED)
         except Exception as exc:  # noqa: BLE001 - one machine must not stop the others, whatever it is
             self._failed(machine, exc, report, Loss.FAILED)
 

@@ -17,6 +17,7 @@ from typing import Protocol
 from fabbuild import moves, schedule
 from fabbuild.errors import FabbuildError, OutputError, WireClosed, WireError, WireSilent
 from fabbuild.faults import fault_of
+from fabbuild.fleet import leave_all
 from fabbuild.messages import BuildDone, BuildResult, Error, Heartbeat, Response, WorktreeCreated
 from fabbuild.model import Commit, Event, Job, Verdict
 from fabbuild.moves import Loss
@@ -108,6 +109,7 @@ class Dispatcher:
         self._said: dict[str, tuple[str, bool]] = {}
         self._counts: Counter[Verdict] = Counter()
         self._interrupted = ""
+        self._in_a_hurry = ""
         self._waiting = False
 
     # --- from any thread ---
@@ -122,6 +124,7 @@ class Dispatcher:
 
     def interrupt(self, reason: str) -> None:
         """End the run before its time, once what is being done is done; from any thread or a signal handler."""
+        self._in_a_hurry = reason
         self._inbox.put(lambda: self._stop(reason))
 
     def tell(self, what: str, machine: str = "", text: str = "", **data: object) -> None:
@@ -185,17 +188,18 @@ class Dispatcher:
         self._handle(moves.Stopped(reason))
 
     def _dismiss(self) -> None:
-        """Let every worker end in its own time; one that does not is cut off when its session is closed."""
-        for session in self._sessions.values():
+        """Let every worker end in its own time; one that does not is cut off."""
+        sessions = list(self._sessions.values())
+        for session in sessions:
             session.build_done()
-            session.ask_to_quit()
-        deadline = time.monotonic() + QUIT_TIMEOUT
-        for session in self._sessions.values():
-            ended = session.wait_ended(max(deadline - time.monotonic(), 0.0))
-            if not ended:
+        slow = leave_all(sessions, QUIT_TIMEOUT, lambda: bool(self._in_a_hurry))
+        for session in sessions:
+            if session.name in slow:
                 self._emit("note", session.name, text="its worker did not end in time; its connection is cut")
-            session.close()
             self._emit("phase", session.name, data={"phase": "done"})
+        if self._in_a_hurry:
+            self._interrupted = self._in_a_hurry
+            self._emit("interrupted", text=self._interrupted)
 
     def _check_sum(self) -> None:
         ended = sum(self._counts.values())
@@ -402,8 +406,11 @@ class Dispatcher:
                 attempt=action.attempt,
                 data={"commits": len(job.commits)},
             )
+        if "commits" not in session.features:
+            # It builds them all, and gives also those that are there.
+            self._useless[action.machine] -= len(self._commits) * len(action.jobs)
         if self._batch:
-            session.build_boards(action.jobs, [commit.hash for commit in self._commits])
+            session.build_boards(action.jobs, [commit.hash for commit in self._commits], action.timeout)
         else:
             for job in action.jobs:
                 session.build_board(job, action.attempt, action.timeout, action.jobs_limit)

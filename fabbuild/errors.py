@@ -14,7 +14,8 @@
     │   ├── SetupError        reached, but not usable: no python3, too old, no room, no permission
     │   ├── BusyError         another boss holds it; says who and since when
     │   ├── PushError         git could not bring the source there; quotes git
-    │   └── RefusedError      its worker answered a command with an error
+    │   ├── RefusedError      it does not do what it is told, as often as it is told
+    │   └── LiedError         its worker said what no worker says
     └── WireError             what the wire did: garbage, an oversized line, silence, the end
         ├── WireClosed        the other end is gone
         └── WireSilent        the other end gave no sign of life for too long
@@ -92,7 +93,11 @@ class PushError(MachineError):
 
 
 class RefusedError(MachineError):
-    """The machine's worker answered a command with an error."""
+    """The machine does not do what it is told, and would not if it were told again: its settings, say."""
+
+
+class LiedError(MachineError):
+    """The machine's worker said what no worker says there: no message, or one in the place of another."""
 
 
 class WireError(FabbuildError):

@@ -28,6 +28,9 @@ GRACE = 10.0
 #: Seconds that a worker has to end by itself when somebody waits for the end at the terminal.
 LEAVE = 2.0
 
+#: Seconds between two looks whether somebody is in a hurry.
+_LOOK = 0.2
+
 #: Seconds that the closing of a connection may take; it goes on without us then.
 CLOSING = 5.0
 
@@ -78,15 +81,26 @@ class Fleet:
         return slow
 
 
-def leave_all(sessions: Sequence[Session], grace: float) -> list[str]:
+def leave_all(
+    sessions: Sequence[Session], grace: float, in_a_hurry: Callable[[], bool] = lambda: False
+) -> list[str]:
     """Let the workers of these sessions end, all in the same ``grace`` seconds, then cut the connections.
 
-    Gives the names of those that did not end in time; what they still do ends by itself on the far side.
+    From when it is ``in_a_hurry`` on they get `LEAVE` seconds at most. Gives the names of those that did not end in
+    time; what they still do ends by itself on the far side.
     """
     deadline = time.monotonic() + grace
     for session in sessions:
         session.ask_to_quit()
-    slow = [session.name for session in sessions if not session.wait_ended(max(deadline - time.monotonic(), 0.0))]
+    slow = []
+    for session in sessions:
+        while not session.wait_ended(min(max(deadline - time.monotonic(), 0.0), _LOOK)):
+            if in_a_hurry():
+                deadline = min(deadline, time.monotonic() + LEAVE)
+                in_a_hurry = lambda: False  # noqa: E731 - it was heeded
+            if time.monotonic() >= deadline:
+                slow.append(session.name)
+                break
     closing = []
     for session in sessions:
         thread = threading.Thread(target=session.close, name=f"close {session.name}", daemon=True)

@@ -20,6 +20,8 @@ class Met:
 
     machine: str
     fault: Fault
+    #: Whether it is one of those of which too many end the board.
+    counts: bool = True
 
     @property
     def text(self) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import PushError
@@ -54,7 +54,14 @@ class PushReport:
 
 
 def push(
-    git: Git, url: str, env: Mapping[str, str], tip: str, *, timeout: float, machine: str, receiver: str = ""
+    git: Git,
+    url: str,
+    env: Mapping[str, str],
+    tip: str,
+    *,
+    timeout: float,
+    machine: str,
+    there: Callable[[str], str] | None = None,
 ) -> PushReport:
     """Make ``refs/fabbuild/current`` at ``url`` the commit ``tip``, and remove all other refs of ours there.
 
@@ -68,7 +75,7 @@ def push(
         tip: hash of a commit that is here.
         timeout: seconds for all of it.
         machine: its name, for the error.
-        receiver: shell words for what takes the push there; git adds the path.
+        there: gives shell words for git's ``receive-pack`` or ``upload-pack`` there; git adds the path.
 
     Raises:
         PushError: with git's own words, in one line.
@@ -76,7 +83,7 @@ def push(
     started = time.monotonic()
     deadline = started + timeout
     try:
-        far = _refs(git, url, env, deadline)
+        far = _refs(git, url, env, deadline, there)
         stale = [ref for ref in far if ref != CURRENT]
         old = far.get(CURRENT, "")
         objects = size = 0
@@ -86,14 +93,14 @@ def push(
             if carrier:
                 specs.append(f"+{carrier}:{_CARRIER}")
                 stale = list(dict.fromkeys([*stale, _CARRIER]))
-            objects, size = _send(git, url, env, specs, deadline, receiver)
+            objects, size = _send(git, url, env, specs, deadline, there)
     except GitError as exc:
         raise PushError(machine, str(exc)) from exc
     try:
         if stale:
             # git 2.39's receive-pack crashes when a shallow clone pushes nothing but deletions.
             plain = {**env, "GIT_SHALLOW_FILE": ""}
-            _send(git, url, plain, [f":{ref}" for ref in stale], deadline, receiver)
+            _send(git, url, plain, [f":{ref}" for ref in stale], deadline, there)
     except GitError as exc:
         # What is to be built has arrived; the next push removes what this one could not.
         _LOG.warning("%s: old refs were not removed: %s", machine, exc)
@@ -101,8 +108,11 @@ def push(
     return PushReport(objects, size, time.monotonic() - started, len([ref for ref in stale if ref in far]))
 
 
-def _refs(git: Git, url: str, env: Mapping[str, str], deadline: float) -> dict[str, str]:
-    out = git.run("ls-remote", "--refs", "--", url, REFS + "*", env=env, timeout=_left(deadline)).text
+def _refs(
+    git: Git, url: str, env: Mapping[str, str], deadline: float, there: Callable[[str], str] | None
+) -> dict[str, str]:
+    options = [f"--upload-pack={there('upload-pack')}"] if there else []
+    out = git.run("ls-remote", "--refs", *options, "--", url, REFS + "*", env=env, timeout=_left(deadline)).text
     pairs = (line.split("\t", 1) for line in out.splitlines() if "\t" in line)
     return {ref: name for name, ref in pairs if ref.startswith(REFS)}
 
@@ -118,11 +128,16 @@ def _carrier(git: Git, old: str, tip: str) -> str:
 
 
 def _send(
-    git: Git, url: str, env: Mapping[str, str], specs: Sequence[str], deadline: float, receiver: str
+    git: Git,
+    url: str,
+    env: Mapping[str, str],
+    specs: Sequence[str],
+    deadline: float,
+    there: Callable[[str], str] | None,
 ) -> tuple[int, int]:
     options = ["--porcelain", "--progress", "--no-verify", "--no-signed", "--no-follow-tags"]
-    if receiver:
-        options.append(f"--receive-pack={receiver}")
+    if there:
+        options.append(f"--receive-pack={there('receive-pack')}")
     out = git.run(
         "push", *options, "--recurse-submodules=no", "--", url, *specs,
         env=env, timeout=_left(deadline), ok=range(-64, 256),

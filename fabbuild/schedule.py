@@ -273,6 +273,8 @@ class Schedule:
     def _result(self, event: ResultIn, now: float) -> list[Action]:
         order = self._order(event)
         if order is None or event.upto not in order.waits:
+            if order is not None:
+                order.sign = now  # a worker that cannot be told which commits are wanted builds them all
             return [self._drop(event)]
         member = self._members[event.machine]
         if event.fault is None and order.started:
@@ -399,13 +401,17 @@ class Schedule:
 
     def _fault(self, member: Member, order: Order, upto: int, fault: Fault) -> list[Action]:
         """Say that a result was the machine's fault; it stays missing, unless there were too many."""
-        ended = self._note(member, order.board, upto, fault)
+        # Each time it runs out of memory it goes where fewer are built; that ends where it is alone.
+        counts = fault.kind is not Kind.MEMORY or order.slots <= 1
+        ended = self._note(member, order.board, upto, fault, counts=counts)
         return [Faulted(member.name, order.board.target, upto, fault), *ended]
 
-    def _note(self, member: Member, board: OpenBoard, upto: int, fault: Fault) -> list[Action]:
+    def _note(
+        self, member: Member, board: OpenBoard, upto: int, fault: Fault, *, counts: bool = True
+    ) -> list[Action]:
         met = board.met.setdefault(upto, [])
-        met.append(Met(member.name, fault))
-        if len(met) < self._policy.most_faults:
+        met.append(Met(member.name, fault, counts))
+        if sum(one.counts for one in met) < self._policy.most_faults:
             return []
         board.missing.discard(upto)
         self.not_built += 1

@@ -20,7 +20,16 @@ from typing import Any, TypeVar
 
 from fabbuild.bundle import shell_memory, shell_place, shell_run, worker_bundle
 from fabbuild.config import Machine, ToolchainSearch
-from fabbuild.errors import BusyError, MachineError, RefusedError, SetupError, WireClosed, WireError
+from fabbuild.errors import (
+    BusyError,
+    LiedError,
+    MachineError,
+    RefusedError,
+    SetupError,
+    WireClosed,
+    WireError,
+    WireSilent,
+)
 from fabbuild.link import Link, Wire
 from fabbuild.messages import (
     BuildPrepareDone,
@@ -228,7 +237,7 @@ class Session:
             elif isinstance(answer, Error):
                 raise (RefusedError if answer.final else SetupError)(self.name, answer.msg)
             else:
-                raise MachineError(self.name, f"unexpected answer to taking the lock: {type(answer).__name__}")
+                raise LiedError(self.name, f"unexpected answer to taking the lock: {type(answer).__name__}")
 
     def push(self, source: Source, tip: str) -> PushReport:
         """Bring the commit and all it needs to the machine.
@@ -238,10 +247,14 @@ class Session:
         """
         held = self.init()
         url, environment = self.transport.git_remote(held.git_dir)
-        # What takes it there ends with the supervisor, which notices when we are gone.
-        arguments = ["receive", "--supervisor", str(held.supervisor), "--git-dir", held.git_dir]
-        receiver = wrap(shell_run(self.machine.work_dir, worker_bundle(), arguments)) if held.supervisor else ""
-        report = source.push(url, environment, tip, machine=self.name, timeout=PUSH_TIMEOUT, receiver=receiver)
+
+        def git_there(pack: str) -> str:
+            # It ends with the supervisor, which notices when we are gone.
+            arguments = ["serve", "--supervisor", str(held.supervisor), "--git-dir", held.git_dir, "--pack", pack]
+            return wrap(shell_run(self.machine.work_dir, worker_bundle(), arguments))
+
+        there = git_there if held.supervisor else None
+        report = source.push(url, environment, tip, machine=self.name, timeout=PUSH_TIMEOUT, there=there)
         self.pushed += report.bytes
         return report
 
@@ -287,7 +300,7 @@ class Session:
             fields["features"] = sorted(self.features)
         self._check_open()
         self._send(encode_command("configure", **fields))
-        self._expect(ConfigureDone, "configure")
+        self._expect(ConfigureDone, "configure", refusal=RefusedError)
 
     @property
     def features(self) -> frozenset[str]:
@@ -303,17 +316,22 @@ class Session:
             progress: is called with (worktrees made, slots).
 
         Raises:
-            RefusedError: the worker could not make them.
+            SetupError: the worker could not make them.
+            LiedError: it made more than it was asked for.
         """
         self._check_open()
         self._send(encode_command("build_prepare", commits=list(commits), max_boards=slots))
         started = self._expect(BuildStarted, "build_prepare")
         made = 0
+        if started.num_threads > slots:
+            raise LiedError(self.name, f"{started.num_threads} slots where {slots} were asked for")
         while True:
             answer = self._expect((WorktreeCreated, BuildPrepareDone), "build_prepare", timeout=WORKTREE_TIMEOUT)
             if isinstance(answer, BuildPrepareDone):
                 break
             made += 1
+            if made > started.num_threads:
+                raise LiedError(self.name, f"more worktrees than the {started.num_threads} it said")
             progress(made, started.num_threads)
         self.slots = min(slots, max(started.num_threads, 1))
         return self.slots
@@ -342,9 +360,16 @@ class Session:
             fields |= {"jobs": most_jobs} if most_jobs else {}
         self._send(encode_command("build_board", **fields))
 
-    def build_boards(self, jobs: Sequence[Job], commits: Sequence[str]) -> None:
-        """Give the whole list at once (batch mode)."""
-        boards = [{"board": job.board.target, "arch": job.board.arch} for job in jobs]
+    def build_boards(self, jobs: Sequence[Job], commits: Sequence[str], timeout: float = 0.0) -> None:
+        """Give the whole list at once (batch mode); ``timeout`` as for `build_board`."""
+        boards: list[dict[str, Any]] = []
+        for job in jobs:
+            fields: dict[str, Any] = {"board": job.board.target, "arch": job.board.arch}
+            if "commits" in self.features:
+                fields["commits"] = list(job.commits)
+            if "limits" in self.features and timeout:
+                fields["timeout"] = timeout
+            boards.append(fields)
         self._send(encode_command("build_boards", boards=boards, commits=list(commits)))
 
     def build_done(self) -> None:
@@ -449,6 +474,8 @@ class Session:
             answer = link.receive(timeout)
         except TimeoutError:
             raise MachineError(self.name, f"no answer to {doing} within its time{self._quoted()}") from None
+        if isinstance(answer, WireError) and not isinstance(answer, (WireClosed, WireSilent)):
+            raise LiedError(self.name, f"{answer} (in place of an answer to {doing})")
         if isinstance(answer, WireError):
             status = link.exit_status(5.0)
             hint = _STATUS_HINT.get(status or 0, "")
@@ -461,13 +488,18 @@ class Session:
         return answer
 
     def _expect(
-        self, kinds: type[Expected] | tuple[type[Expected], ...], doing: str, *, timeout: float = ANSWER_TIMEOUT
+        self,
+        kinds: type[Expected] | tuple[type[Expected], ...],
+        doing: str,
+        *,
+        timeout: float = ANSWER_TIMEOUT,
+        refusal: type[MachineError] = SetupError,
     ) -> Expected:
         answer = self._receive(timeout, doing)
         if isinstance(answer, Error):
-            raise RefusedError(self.name, f"{doing} was refused: {answer.msg}")
+            raise refusal(self.name, f"{doing} was refused: {answer.msg}")
         if not isinstance(answer, kinds):
-            raise MachineError(self.name, f"unexpected answer to {doing}: {type(answer).__name__}")
+            raise LiedError(self.name, f"unexpected answer to {doing}: {type(answer).__name__}")
         return answer
 
     def last_words(self) -> str:
@@ -494,7 +526,10 @@ def holder_words(holder: Mapping[str, Any]) -> str:
     if not holder:
         return "held by a process that did not say who it is"
     since = holder.get("since")
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since)) if isinstance(since, (int, float)) else "?"
+    when = "?"
+    with contextlib.suppress(OverflowError, ValueError, OSError):
+        if isinstance(since, (int, float)):
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
     who, host, pid = (holder.get(key, "?") for key in ("who", "host", "pid"))
     return f"held by {who} from {host}, pid {pid}, since {when}"
 

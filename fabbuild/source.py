@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -241,14 +241,20 @@ class Source:
         return self.git.text("rev-parse", "--is-shallow-repository") == "true"
 
     def push(
-        self, url: str, env: Mapping[str, str], tip: str, timeout: float, machine: str = "", receiver: str = ""
+        self,
+        url: str,
+        env: Mapping[str, str],
+        tip: str,
+        timeout: float,
+        machine: str = "",
+        there: Callable[[str], str] | None = None,
     ) -> PushReport:
         """Bring commit ``tip`` to the repository at ``url``; see `fabbuild.push.push`.
 
         Raises:
             PushError: with ``machine`` and git's own words.
         """
-        return push(self.git, url, env, tip, timeout=timeout, machine=machine or url, receiver=receiver)
+        return push(self.git, url, env, tip, timeout=timeout, machine=machine or url, there=there)
 
     def _commit(self, name: str) -> str | None:
         out = self.git.run(

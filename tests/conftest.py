@@ -1,3 +1,9 @@
+from hypothesis import settings
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("fabbuild", deadline=None)
+settings.load_profile("fabbuild")
+
 pytest_plugins = [
     "tests.support.tree",
     "tests.support.census",

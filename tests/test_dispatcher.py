@@ -1,5 +1,7 @@
 """The driver alone, with sessions that only note what is asked of them."""
 
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -33,6 +35,7 @@ class Quiet:
         self.name = name
         self.slots = 1
         self.ready = None
+        self.features = frozenset({"commits"})
         self.facts = None
         self.machine = SimpleNamespace(env={}, threads=None)
         self.answer = answer
@@ -95,3 +98,24 @@ def test_an_interrupt_ends_what_is_open_and_the_sum_holds(tree):
     outcome = dispatcher.run()
     assert outcome.interrupted == "enough"
     assert sum(outcome.counts.values()) == outcome.asked == 3
+
+
+def test_an_interrupt_while_the_workers_are_let_go_is_heeded(tree):
+    """The last result is in, and a worker does not end."""
+    asked = threading.Event()
+
+    class Stuck(Quiet):
+        def wait_ended(self, timeout):
+            asked.set()
+            time.sleep(timeout)
+            return False
+
+    jobs = [Job(Board("one", "sandbox"), (0,))]
+    machines = [Stuck(name, lambda board: BuildResult(board=board, commit_upto=0, return_code=0)) for name in "ab"]
+    dispatcher = Dispatcher(jobs, [COMMIT], tree, {}, Crew(*machines), listener=lambda _event: None)
+    threading.Thread(target=lambda: asked.wait(30) and dispatcher.interrupt("enough"), daemon=True).start()
+    begin = time.monotonic()
+    outcome = dispatcher.run()
+    assert outcome.interrupted == "enough"
+    assert outcome.counts == {Verdict.BUILT: 1}
+    assert time.monotonic() - begin < 10  # not the 15 s that a worker otherwise has

@@ -197,6 +197,16 @@ def test_batch_builds_the_same(ssh_farm):
     assert batch.status == 100, batch
     assert {key: (path / "done").read_text() for key, path in ssh_farm.results("series").items()} == verdicts
     assert len(ssh_farm.hosts_of("series")) >= 2
+    # And it builds only what is missing, too.
+    some = sorted(ssh_farm.results("series"))[::7]
+    for key in some:
+        (ssh_farm.results("series")[key] / "done").unlink()
+    before = len(ssh_farm.journal("series"))
+    again = ssh_farm.build("--branch", "series", "--exclude", "osprey", "--batch")
+    assert again.status == 100, again
+    what = [event["what"] for event in ssh_farm.journal("series")[before:]]
+    assert what.count("result") == len(some)
+    assert "dropped" not in what
 
 
 def test_a_worker_that_floods_stderr_does_not_fill_the_logs(ssh_farm, tmp_path):

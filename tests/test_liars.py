@@ -66,6 +66,16 @@ LIES = {
     },
 }
 
+#: What they say before there is anything to build.
+EARLY = {
+    "worktrees without end": (
+        'say(resp="build_started", num_threads=1)\n        while True: say(resp="worktree_created", thread=0)'
+    ),
+    "more slots than asked for": 'say(resp="build_started", num_threads=5)',
+    "another message": 'say(resp="configure_done")',
+    "no message": 'raw("BM> what?\\n")',
+}
+
 #: The memory of the boss may not grow beyond this, in MiB: itself, and what `fabbuild.messages` says of one machine.
 MOST_MEMORY = 400
 
@@ -134,3 +144,21 @@ def test_machines_that_lie_are_set_aside_and_the_others_go_on(farm, machines, ce
     logs = sum(path.stat().st_size for path in (farm.output / "current/.fabbuild").iterdir())
     assert logs < 8_000_000, logs
     print(group, memory, logs)
+
+
+def test_machines_that_lie_before_they_are_ready_are_not_tried_again(farm, census, tmp_path):
+    entries = {"good": {"connection": "local", "work_dir": str(tmp_path / "good"), "max_boards": 1}}
+    for number, lie in enumerate(EARLY.values()):
+        liar = tmp_path / f"liar{number}.py"
+        honest = 'say(resp="build_started", num_threads=1)\n        say(resp="build_prepare_done")'
+        liar.write_text(LIAR.replace(honest, lie).replace("LIE", "pass"))
+        entries[f"liar{number}"] = {
+            "connection": "local", "work_dir": str(tmp_path / f"work{number}"), "max_boards": 1,
+            "worker_command": f"python3 {liar}",
+        }  # fmt: skip
+    farm.write_machines({"machines": entries, "fit": {"max_load_per_cpu": 1000}})
+    ended = farm.build("--only", "tern,heron,wren,sandbox")
+    assert ended.status == 0, ended
+    failed = {e["machine"]: e for e in farm.journal("current") if e["what"] == "machine-failed"}
+    assert set(failed) == set(entries) - {"good"}, ended
+    assert {e["data"]["again_in"] for e in failed.values()} == {None}, failed

@@ -794,6 +794,29 @@ def test_short_memory_halves_the_slots_and_they_stay_so():
     assert len(of(Assign, run.back("m", slots=4, share=3))) == 2
 
 
+def test_a_board_that_runs_out_of_memory_is_built_alone_before_it_is_given_up():
+    run = Run(jobs("a"), "m")
+    run.join("m", slots=32)
+    for slots in (16, 8, 4, 2, 1):
+        actions = run.result("m", "a", 0, MEMORY)
+        assert of(Slots, actions) == [Slots("m", slots, "out of memory")]
+        assert of(NotBuilt, actions) == []
+        (order,) = of(Assign, run(Checked("m", well=True)))
+    run.result("m", "a", 0)
+    assert run.schedule.recorded == 1
+
+
+def test_a_result_that_nobody_waits_for_is_a_sign_of_life_all_the_same():
+    """A worker that cannot be told which commits are wanted builds them all."""
+    run = Run([job("a", commits=(2,))], "m")
+    run.join("m")
+    run.start("m", "a")
+    run.now = 1000.0
+    assert of(Drop, run.result("m", "a", 0))
+    assert of(SetAside, run.at(1030.0)) == []
+    assert of(SetAside, run.at(2021.0))
+
+
 def test_a_machine_with_all_its_slots_has_no_limit_of_jobs():
     run = Run(jobs("a"), "m")
     (order,) = of(Assign, run.join("m", slots=4, share=3))

@@ -9,7 +9,8 @@
     check --json JSON
     kill --work-dir DIR [--who WHO --from HOST --boss-pid N --run ID]
     clean --work-dir DIR
-    receive --supervisor PID --git-dir DIR     git receive-pack, that ends with the supervisor
+    serve --supervisor PID --git-dir DIR --pack receive-pack|upload-pack
+                                            git's own, but that it ends with the supervisor
     --hex ARGUMENTS                         any of these, as hexadecimal JSON: for shells that take text amiss
 
 An empty DIR is the default one. All answers are protocol lines on stdout. Exit status: 0, 1 after an ``error``
@@ -70,9 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", default="{}")
     kill = commands.add_parser("kill", allow_abbrev=False)
     clean = commands.add_parser("clean", allow_abbrev=False)
-    receive = commands.add_parser("receive", allow_abbrev=False)
-    receive.add_argument("--supervisor", type=int, required=True)
-    receive.add_argument("--git-dir", required=True)
+    serve = commands.add_parser("serve", allow_abbrev=False)
+    serve.add_argument("--supervisor", type=int, required=True)
+    serve.add_argument("--git-dir", required=True)
+    serve.add_argument("--pack", choices=("receive-pack", "upload-pack"), default="receive-pack")
     for command in (supervise, kill):
         command.add_argument("--who", default="")
         command.add_argument("--from", default="", dest="host")
@@ -80,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--run", default="", dest="boss_run")
     for command in (supervise, kill, clean):
         command.add_argument("--work-dir", default="")
-    runs = (_supervise, _facts, _check, _kill, _clean, _receive)
-    for command, run in zip((supervise, facts, check, kill, clean, receive), runs):
+    runs = (_supervise, _facts, _check, _kill, _clean, _serve_git)
+    for command, run in zip((supervise, facts, check, kill, clean, serve), runs):
         command.set_defaults(run=run)
     return parser
 
@@ -139,10 +141,10 @@ def _kill(options: argparse.Namespace) -> int:
     return 1 if ended.left else 0
 
 
-def _receive(options: argparse.Namespace) -> int:
-    from fabbuild.worker import receive
+def _serve_git(options: argparse.Namespace) -> int:
+    from fabbuild.worker import serve
 
-    return receive.receive(options.supervisor, options.git_dir)
+    return serve.serve(options.supervisor, ["git", options.pack, options.git_dir])
 
 
 def _clean(options: argparse.Namespace) -> int:

@@ -360,7 +360,7 @@ class Service(Commanded):
     def _order(self, command: Mapping[str, Any], name: str, pool: Pool) -> Order:
         board, arch = _text(command, "board", name), _text(command, "arch", name)
         wanted: Sequence[int] = all_of(pool.commits)
-        if "commits" in self._features and command.get("commits") is not None and name == "build_board":
+        if "commits" in self._features and command.get("commits") is not None:
             wanted = command["commits"]
             if not isinstance(wanted, list) or not all(_is_index(upto, pool.commits) for upto in wanted):
                 raise CommandError("%s: commits must be indices into the %d commits" % (name, len(pool.commits)))

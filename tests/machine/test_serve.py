@@ -15,7 +15,7 @@ from tests.support.census import alive, wait_until
 
 @pytest.fixture
 def receiver(pyz, tmp_path, census):
-    """Start `receive` for a process that plays the supervisor; gives both."""
+    """Start `serve` for a process that plays the supervisor; gives both."""
     git_dir = tmp_path / "repo.git"
     subprocess.run(["git", "init", "-q", "--bare", git_dir], check=True)
     made = []
@@ -26,7 +26,7 @@ def receiver(pyz, tmp_path, census):
             made.append(one)
             supervisor = one.pid
         receive = subprocess.Popen(
-            [sys.executable, pyz, "receive", "--supervisor", str(supervisor), "--git-dir", git_dir],
+            [sys.executable, pyz, "serve", "--supervisor", str(supervisor), "--git-dir", git_dir],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=env,

@@ -1,6 +1,6 @@
-"""``git receive-pack`` that lives no longer than the supervisor for which the source is brought.
+"""git's side of a push here, which lives no longer than the supervisor for which the source is brought.
 
-A push comes over a connection of its own. When the network goes silent, nobody tells git on this side; the
+git comes over connections of its own. When the network goes silent, nobody tells git on this side; the
 supervisor notices, ends, and the end of it is what is watched for here.
 """
 
@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import time
-from typing import List, Optional
+from typing import List
 
 from fabbuild.worker import procs
 
@@ -18,19 +18,18 @@ from fabbuild.worker import procs
 _POLL = 0.5
 
 
-def receive(supervisor: int, git_dir: str, command: Optional[List[str]] = None) -> int:
-    """Become ``git receive-pack``, watched by a process that ends it, and all it started, with the supervisor.
+def serve(supervisor: int, command: List[str]) -> int:
+    """Become the command, watched by a process that ends it, and all it started, with the supervisor.
 
     Args:
         supervisor: its pid.
-        git_dir: the repository that takes the push.
-        command: what to become instead; for tests.
+        command: what to become, such as ``git receive-pack``.
 
     Returns:
         1 when the supervisor is not there; else nothing is returned.
 
     Raises:
-        OSError: git cannot be started.
+        OSError: it cannot be started.
     """
     if os.getpgrp() != os.getpid():
         os.setsid()  # what is ended is a group, and it must be nobody else's
@@ -44,20 +43,19 @@ def receive(supervisor: int, git_dir: str, command: Optional[List[str]] = None) 
             _watch(watched, own)
         finally:
             os._exit(0)
-    argv = command or ["git", "receive-pack", git_dir]
-    os.execvp(argv[0], argv)  # noqa: S606 - no shell is wanted
+    os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
     raise AssertionError("exec does not return")
 
 
-def _watch(supervisor: procs.Proc, receiver: procs.Proc) -> None:
+def _watch(supervisor: procs.Proc, served: procs.Proc) -> None:
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):  # the connection must be able to end while we live
         os.dup2(null, fd)
-    while _same(receiver):
+    while _same(served):
         if not _same(supervisor):
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(receiver.pid, signal.SIGKILL)
+                os.killpg(served.pid, signal.SIGKILL)
             return
         time.sleep(_POLL)
 
