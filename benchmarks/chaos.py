@@ -1,7 +1,7 @@
 """Does anything get lost when machines fail? Random faults on three real sshd machines that build the sample.
 
     python benchmarks/chaos.py --rounds N --seed S [--kinds a,b] [--keep] [--json FILE]
-    python benchmarks/chaos.py --round-seed X          one round again
+    python benchmarks/chaos.py --round-seed X [--round-seed Y]          just these rounds
 
 A round builds the sample's series with one to three faults. At its end every result must be what a build without
 faults gives, byte for byte, the run's own sums must be right, and nothing of ours may be left on any machine. A
@@ -21,7 +21,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,7 +31,7 @@ from chaoslib import verdict as verdicts
 from chaoslib.faults import KINDS
 from chaoslib.figures import Figures
 from chaoslib.lab import Lab
-from chaoslib.rounds import Round, make_plan
+from chaoslib.rounds import Outcome, Round, make_plan
 
 #: Rounds in a row that nobody feels, before it is given up.
 _MOST_WITHOUT_EFFECT = 20
@@ -66,30 +66,39 @@ def run(lab: Lab, options: argparse.Namespace, figures: Figures) -> None:
     for what, why in lab.lacking.items():
         left_out = ", ".join(kind for kind in KINDS if KINDS[kind].needs == what)
         print(f"left out: {left_out}: {why}", flush=True)
-    seeds = random.Random(options.seed)
-    futile = 0
-    while figures.totals["rounds"] < options.rounds and futile < _MOST_WITHOUT_EFFECT:
-        seed = options.round_seed or seeds.randrange(1, 1 << 31)
+    for seed in options.round_seed or _until_enough(options, figures):
         plan = make_plan(seed, lab, options.kinds)
         print(f"round {figures.totals['rounds'] + 1}: --round-seed {seed}: {plan}", flush=True)
         one = Round(lab, plan, right, given)
         outcome = one.run()
         figures.add(outcome)
-        futile = 0 if outcome.counts else futile + 1
-        felt = ", ".join(
-            f"{fault['kind']} "
-            + ("felt" if fault["observed"] else "not felt" if fault["injected"] else "not struck")
-            for fault in outcome.faults
-        )
-        print(f"    {felt}; {outcome.rebuilt} boards again; {outcome.seconds:.1f} s", flush=True)
-        for words in outcome.verdict.wrong:
-            print(f"    WRONG: {words}", flush=True)
+        _tell(outcome)
         if outcome.verdict.wrong:
             print(f"    see {one.place}", flush=True)
+            if options.stop:
+                break
         elif not options.keep:
             shutil.rmtree(one.place)
-        if options.round_seed or (options.stop and outcome.verdict.wrong):
-            break
+
+
+def _until_enough(options: argparse.Namespace, figures: Figures) -> Iterator[int]:
+    """Give seeds until so many rounds were felt as are wanted, or too many in a row were not."""
+    seeds = random.Random(options.seed)
+    futile = 0
+    while figures.totals["rounds"] < options.rounds and futile < _MOST_WITHOUT_EFFECT:
+        before = figures.totals["rounds"]
+        yield seeds.randrange(1, 1 << 31)
+        futile = futile + 1 if figures.totals["rounds"] == before else 0
+
+
+def _tell(outcome: Outcome) -> None:
+    felt = ", ".join(
+        f"{fault['kind']} " + ("felt" if fault["observed"] else "not felt" if fault["injected"] else "not struck")
+        for fault in outcome.faults
+    )
+    print(f"    {felt}; {outcome.rebuilt} boards again; {outcome.seconds:.1f} s", flush=True)
+    for words in outcome.verdict.wrong:
+        print(f"    WRONG: {words}", flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -97,7 +106,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10, metavar="N", help="rounds with an effect (10)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all rounds (default: a new one)")
-    parser.add_argument("--round-seed", type=int, default=0, metavar="X", help="run this one round")
+    parser.add_argument(
+        "--round-seed", type=int, action="append", metavar="X", help="run this round; may be repeated"
+    )
     parser.add_argument("--kinds", default="", metavar="A,B", help=f"faults to choose from: {', '.join(KINDS)}")
     parser.add_argument("--silence", type=float, default=3, metavar="SECONDS", help="the boss's option (3)")
     parser.add_argument("--timeout", type=float, default=10, metavar="SECONDS", help="the boss's option (10)")
@@ -122,7 +133,8 @@ def main() -> int:
     """Do it; give the exit status."""
     options = parse()
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, _interrupted)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a job in the background
+            signal.signal(number, _interrupted)
     figures = Figures(options.seed)
     base = Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"seed {options.seed}, in {base}", flush=True)
