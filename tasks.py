@@ -95,7 +95,7 @@ def test(c: Any, uboot: bool = False, chaos: bool = False, only: str = "") -> No
     command = [sys.executable, "-m", "pytest", "-q", "-m", " or ".join(wanted) or "not uboot and not chaos"]
     if not wanted:
         # Most of them wait for machines; those that take minutes want this one for themselves.
-        command += ["-n", str(SIDE_BY_SIDE)]
+        command += ["-n", str(SIDE_BY_SIDE), "--dist", "worksteal"]
     status = subprocess.run([*command, *only.split()], cwd=Path(__file__).parent, check=False).returncode
     if status:
         raise Exit(code=status)
