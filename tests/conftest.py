@@ -1,4 +1,10 @@
+import signal
+
 from hypothesis import settings
+
+# A shell has what it starts in the background ignore it, and that is inherited: nobody would hear a Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more of what else the machine does than of the code.
 settings.register_profile("fabbuild", deadline=None)

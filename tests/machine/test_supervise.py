@@ -25,7 +25,7 @@ def test_takes_the_lock_and_says_who_has_it(supervisor, work):
     }
     holder = json.loads((work / "lock").read_text())
     assert holder.pop("since") == pytest.approx(time.time(), abs=60)
-    assert holder == {"who": "me", "host": "desk", "pid": 4711, "supervisor": one.pid}
+    assert holder == {"who": "me", "host": "desk", "pid": 4711, "run": "", "supervisor": one.pid}
     assert work.stat().st_mode & 0o777 == 0o700
     one.hang_up()
     assert one.wait() == 0
