@@ -4,8 +4,9 @@
     python benchmarks/chaos.py --round-seed X [--round-seed Y]          just these rounds
 
 A round builds the sample's series with one to three faults. At its end every result must be what a build without
-faults gives, byte for byte, the run's own sums must be right, and nothing of ours may be left on any machine. A
-round whose faults nobody felt does not count and is replaced by another. Exit status 0 only when all are right.
+faults gives, byte for byte, the run's own sums must be right, nothing of ours may be left on any machine, and the
+same command again must find nothing to do. A round whose faults nobody felt does not count and is replaced by
+another. Exit status 0 only when all are right.
 
 As root, each machine has a network namespace (so that its link can be cut) and a small disk (so that it can be
 full); otherwise those faults are left out. Needs sshd, git, make and gcc, and the packages of the tests.
@@ -52,7 +53,7 @@ def without_faults(lab: Lab, given: Sequence[str]) -> verdicts.Results:
     output = lab.base / "right"
     status, said = lab.run("build", *given, "--output", str(output))
     results = verdicts.read_results(output / lab.sample.branch)
-    if status != 100 or len(results) != len(lab.boards) * len(lab.sample.commits):
+    if status != verdicts.RIGHT_STATUS or len(results) != len(lab.boards) * len(lab.sample.commits):
         sys.exit(f"the build without faults ended with {status} and {len(results)} results:\n{said}")
     return results
 

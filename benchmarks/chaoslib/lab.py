@@ -108,6 +108,8 @@ class Machine:
         self.state = place / "state"
         self.small = False
         self.relayed = False
+        #: Whether its work directory is of no use for the next round.
+        self.spoiled = False
         self._place = place
 
     def make(self, prefixes: list[str]) -> None:
@@ -142,8 +144,9 @@ class Machine:
         (self.state / "delay").write_text(f"{delay}\n")
         self.relayed = False
         self.empty_disk()
-        if fresh:
+        if fresh or self.spoiled:
             shutil.rmtree(self.work_dir, ignore_errors=True)
+        self.spoiled = False
         self.sshd.start()
 
     # --- what runs there ---

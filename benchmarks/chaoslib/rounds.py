@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chaoslib import verdict as verdicts
-from chaoslib.faults import KINDS, Fault, KillBoss, MakeHang, describe
-from chaoslib.lab import Lab
+from chaoslib.faults import KINDS, Fault, MakeHang, describe
+from chaoslib.lab import Lab, Machine
 from chaoslib.verdict import Results, Verdict
 from chaoslib.watch import Watch
 
@@ -117,10 +117,11 @@ def _meet(one: Fault, other: Fault) -> bool:
     """Whether two faults would undo each other, or make a result that is not there without anybody's mistake."""
     if one.kind == other.kind == "kill-worker":
         return True  # a board that two workers died of is, as is promised, not built a third time
-    if one.sort and one.sort == other.sort:
-        # A board may hang on two machines, and then it counts as one that hangs.
-        return one.machine is other.machine or isinstance(one, MakeHang) or isinstance(other, MakeHang)
-    return False
+    if not one.sort or one.sort != other.sort:
+        return False
+    # A board may hang on two machines, and then it counts as one that hangs.
+    everywhere = one.everywhere or other.everywhere or isinstance(one, MakeHang) or isinstance(other, MakeHang)
+    return everywhere or one.machine is other.machine
 
 
 class Round:
@@ -155,9 +156,7 @@ class Round:
         for machine in self._lab.machines:
             machine.reset(plan.delay, fresh=plan.fresh)
         for strike in plan.strikes:
-            strike.fault.prepare()
-            if isinstance(strike.fault, KillBoss):
-                strike.fault.kill = self._kill_boss
+            strike.fault.prepare(self)
         self._lab.write_machines()
         try:
             status = self._until_the_end(began + ROUND_LIMIT)
@@ -168,7 +167,7 @@ class Round:
                 self._boss.kill()
                 self._boss.wait()
         self._watch.look()
-        if status != 100:  # one board of the sample fails at one commit
+        if status != verdicts.RIGHT_STATUS:
             verdict.wrong.append(f"the boss ended with {status}")
         verdicts.check_results(verdicts.read_results(self._place / "series"), self._right, verdict, whole=True)
         verdicts.check_sums(self._watch, len(self._right), self._kills, verdict)
@@ -177,6 +176,8 @@ class Round:
         verdicts.check_kill(self._lab, verdict)
         self.outcome.faults = [describe(strike.fault, self._watch) for strike in plan.strikes]
         self.outcome.rebuilt = sum(event["what"] in ("requeued", "fault") for event in self._watch.events)
+        if not verdict.wrong:
+            verdicts.check_again(self._lab, self._arguments, self._watch, verdict)
         self.outcome.seconds = time.monotonic() - began
         return self.outcome
 
@@ -215,13 +216,23 @@ class Round:
                 fault.undone = time.time()
                 fault.undo()
 
-    def _kill_boss(self, pause: float) -> bool | None:
-        """Kill it as `KillBoss` wants it, and look at what it leaves; None when there is none now."""
-        boss = self._boss
-        if boss is None or self._begin_at is not None or boss.poll() is not None:
+    @property
+    def machines(self) -> Sequence[Machine]:
+        """All machines."""
+        return self._lab.machines
+
+    @property
+    def boss(self) -> int:
+        """The boss's pid; 0 while there is none."""
+        there = self._boss is not None and self._begin_at is None and self._boss.poll() is None
+        return self._boss.pid if self._boss and there else 0
+
+    def kill_boss(self, pause: float) -> bool | None:
+        """Kill the boss and look at what it leaves; see `chaoslib.faults.base.Scene`."""
+        if not self.boss or self._boss is None:
             return None
-        boss.send_signal(signal.SIGKILL)
-        if boss.wait() != -signal.SIGKILL:
+        self._boss.send_signal(signal.SIGKILL)
+        if self._boss.wait() != -signal.SIGKILL:
             return None
         self._kills += 1
         self._begin_at = time.time() + pause

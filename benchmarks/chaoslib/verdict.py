@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from chaoslib.watch import Watch
 
 #: Seconds in which all of ours must be gone after the boss has ended.
 GONE_WITHIN = 60.0
+
+#: What a build of the sample's series ends with: one board fails at one commit.
+RIGHT_STATUS = 100
 
 #: What of a result must be the same, byte for byte, whatever happened meanwhile.
 COMPARED = ("done", "err", "sizes")
@@ -125,6 +129,16 @@ def check_kill(lab: Lab, verdict: Verdict) -> None:
     status, said = lab.run("kill")
     if status or said.count("no workers") != len(lab.machines):
         verdict.wrong.append(f"`inv kill` ended with {status} and says: {said.strip()}")
+
+
+def check_again(lab: Lab, arguments: Sequence[str], watch: Watch, verdict: Verdict) -> None:
+    """See that the same command now finds everything there, and builds nothing."""
+    status, said = lab.run(*arguments)
+    watch.look()
+    start = next(event["data"] for event in reversed(watch.events) if event["what"] == "run-start")
+    if status != RIGHT_STATUS or start["results"]:
+        words = said.strip().splitlines()[-1:]
+        verdict.wrong.append(f"the same again builds {start['results']} results and ends with {status}: {words}")
 
 
 def _left(lab: Lab) -> list[str]:

@@ -11,11 +11,10 @@ from typing import Any
 
 from chaoslib.faults import boss, processes, tools, ways, wire
 from chaoslib.faults.base import Fault
-from chaoslib.faults.boss import KillBoss
 from chaoslib.faults.tools import MakeHang
 from chaoslib.watch import Watch
 
-__all__ = ["KINDS", "Fault", "KillBoss", "MakeHang", "boss", "describe", "processes", "tools", "ways", "wire"]
+__all__ = ["KINDS", "Fault", "MakeHang", "boss", "describe", "processes", "tools", "ways", "wire"]
 
 
 def _all(base: type[Fault]) -> Iterable[type[Fault]]:

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import random
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
 
 from chaoslib.lab import Machine
 from chaoslib.watch import Watch
 
 #: What a machine's trouble looks like in the journal.
 TROUBLE = ("machine-failed", "requeued", "fault", "check", "dropped", "slots")
+
+
+class Scene(Protocol):
+    """What a round lets its faults do."""
+
+    @property
+    def machines(self) -> Sequence[Machine]:
+        """All machines."""
+
+    @property
+    def boss(self) -> int:
+        """The boss's pid; 0 while there is none."""
+
+    def kill_boss(self, pause: float) -> bool | None:
+        """Kill the boss and start it again after so many seconds; say whether results were missing.
+
+        None: there was none to kill.
+        """
 
 
 class Fault:
@@ -28,7 +47,10 @@ class Fault:
     loses_machine: ClassVar[bool] = False
     #: Whether it can strike a machine that is only being brought up.
     early: ClassVar[bool] = False
+    #: Whether it is all machines' fault, or the boss's, whatever machine it was drawn for.
+    everywhere: ClassVar[bool] = False
     evidence: ClassVar[tuple[str, ...]] = TROUBLE
+    scene: Scene
 
     def __init__(self, machine: Machine, chance: random.Random) -> None:
         """Draw what is left to chance."""
@@ -43,8 +65,9 @@ class Fault:
         """Whether the machine is out until the end of the round."""
         return self.loses_machine or self.lasting is None
 
-    def prepare(self) -> None:
+    def prepare(self, scene: Scene) -> None:
         """Do what must be done before the boss is started."""
+        self.scene = scene
 
     def inject(self) -> bool:
         """Do the harm; False when there is nothing to harm yet."""
@@ -60,10 +83,12 @@ class Fault:
 
     def observed(self, watch: Watch) -> bool:
         """Whether the journal shows that it was felt."""
-        return bool(watch.since(self.injected, self.machine.name, *self.evidence))
+        names = [machine.name for machine in self.scene.machines] if self.everywhere else [self.machine.name]
+        return any(watch.since(self.injected, name, *self.evidence) for name in names)
 
     def __str__(self) -> str:
         """Name it for a person."""
+        name = self.kind if self.everywhere else f"{self.kind} {self.machine.name}"
         if self.lasting is None:
-            return f"{self.kind} {self.machine.name} to the end"
-        return f"{self.kind} {self.machine.name}" + (f" for {self.lasting:g} s" if self.lasting else "")
+            return f"{name} to the end"
+        return name + (f" for {self.lasting:g} s" if self.lasting else "")

@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import signal
 
 from chaoslib.faults.base import Fault
-from chaoslib.lab import Machine
+from chaoslib.lab import Machine, signal_all
 from chaoslib.watch import Watch
+from fabbuild.worker import procs
 
 
 class KillBoss(Fault):
     """The boss is killed, and the same command is started again after a moment."""
 
-    kind = "kill-boss"
+    kind = "boss-killed"
+    everywhere = True
 
     def __init__(self, machine: Machine, chance: random.Random) -> None:
         super().__init__(machine, chance)
         self._pause = chance.choice((0.0, 0.3, 2.0))
-        #: Kills it, unless it has ended, and has it started again after so many seconds; says whether results were
-        #: missing. Set by the round.
-        self.kill: Callable[[float], bool | None] = lambda _pause: None
         self._felt = False
 
-    @property
-    def permanent(self) -> bool:
-        return False
-
     def inject(self) -> bool:
-        felt = self.kill(self._pause)
+        felt = self.scene.kill_boss(self._pause)
         self._felt = bool(felt)
         return felt is not None
-
-    def noticed(self, watch: Watch) -> float | None:
-        del watch
-        return None
 
     def observed(self, watch: Watch) -> bool:
         del watch
@@ -42,3 +33,25 @@ class KillBoss(Fault):
 
     def __str__(self) -> str:
         return f"{self.kind}, again after {self._pause:g} s"
+
+
+class FreezeBoss(Fault):
+    """The boss stands still, as on a laptop that is closed for a while; the machines give it up."""
+
+    kind = "boss-frozen"
+    lasts = (1.0, 6.0, 12.0)
+    everywhere = True
+
+    def inject(self) -> bool:
+        proc = procs.read_proc(self.scene.boss) if self.scene.boss else None
+        if proc is None:
+            return False
+        self._frozen = proc
+        signal_all([proc.pid], signal.SIGSTOP)
+        return True
+
+    def undo(self) -> None:
+        if self.injected and procs.read_proc(self._frozen.pid):
+            proc = procs.read_proc(self._frozen.pid)
+            if proc and proc.start == self._frozen.start:
+                signal_all([proc.pid], signal.SIGCONT)

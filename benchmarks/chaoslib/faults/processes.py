@@ -60,6 +60,17 @@ class KillMake(_Kill):
         return makes[int(self._which * len(makes))] if makes else 0
 
 
+class KillMakes(Fault):
+    """All makes at once, as when a machine runs out of memory."""
+
+    kind = "kill-makes"
+
+    def inject(self) -> bool:
+        makes = self.machine.makes()
+        signal_all(makes, signal.SIGKILL)
+        return bool(makes)
+
+
 class _Freeze(Fault):
     """Stop processes of a machine with SIGSTOP."""
 

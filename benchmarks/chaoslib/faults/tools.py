@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from typing import ClassVar
 
 from chaoslib.faults.base import Fault
@@ -25,6 +26,23 @@ class DiskFull(Fault):
 
     def undo(self) -> None:
         self.machine.empty_disk()
+
+
+class RepoLost(Fault):
+    """The objects of the repository are gone; what is pushed next is not sent, for its references are there."""
+
+    kind = "repo-lost"
+    sort = "repo"
+    loses_machine = True
+
+    def inject(self) -> bool:
+        objects = self.machine.work_dir / "repo.git" / "objects"
+        if not self.machine.worker() or not objects.is_dir():
+            return False
+        self.machine.spoiled = True
+        for path in objects.iterdir():
+            shutil.rmtree(path, ignore_errors=True)
+        return True
 
 
 class _Gcc(Fault):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from typing import ClassVar
@@ -45,6 +46,19 @@ class PowerOff(KillSshd):
             signal_all(pids, signal.SIGKILL)
             time.sleep(0.005)
         self.machine.sshd.kill(everything=True)
+        return True
+
+
+class Replace(PowerOff):
+    """The machine dies, and another with the same name and key stands in its place, with nothing on its disk."""
+
+    kind = "machine-new"
+    lasts = (0.0, 2.0, 6.0)
+
+    def inject(self) -> bool:
+        if not super().inject():
+            return False
+        shutil.rmtree(self.machine.work_dir, ignore_errors=True)
         return True
 
 
@@ -106,3 +120,25 @@ class LinkMute(_Link):
 
     kind = "link-mute"
     way = "out"
+
+
+class Outage(_Link):
+    """All cables at once: it is the boss's own network that fails."""
+
+    kind = "link-all"
+    way = "both"
+    lasts = (1.0, 5.0, 10.0)
+    everywhere = True
+
+    def inject(self) -> bool:
+        if not any(machine.sshd.sessions() for machine in self.scene.machines):
+            return False
+        for machine in self.scene.machines:
+            if machine.cable:
+                machine.cable.cut(self.way)
+        return True
+
+    def undo(self) -> None:
+        for machine in self.scene.machines:
+            if machine.cable:
+                machine.cable.mend()

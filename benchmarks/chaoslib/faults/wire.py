@@ -6,7 +6,7 @@ import json
 import random
 from typing import ClassVar
 
-from chaoslib.faults.base import Fault
+from chaoslib.faults.base import Fault, Scene
 from chaoslib.lab import Machine
 from chaoslib.watch import Watch
 
@@ -24,7 +24,8 @@ class _Wire(Fault):
         super().__init__(machine, chance)
         self._count = chance.choice(self.counts)
 
-    def prepare(self) -> None:
+    def prepare(self, scene: Scene) -> None:
+        super().prepare(scene)
         self.machine.relayed = True
 
     def inject(self) -> bool:
