@@ -66,6 +66,13 @@ def test_a_frozen_worker_is_given_up_and_its_boards_are_built_elsewhere(ssh_farm
     assert not lock_holders(m1.work_dir)
 
 
+def test_a_build_that_takes_longer_than_a_silence_may_last_is_no_silence(ssh_farm, tmp_path):
+    ssh_farm.machines(ssh_farm.servers[0], max_boards=1, env=slow_make(tmp_path / "slow", 4))
+    ended = ssh_farm.build("--only", "wren", "--silence", "2")
+    assert ended.status == 0, ended
+    assert not events(ssh_farm, "machine-failed", "current")
+
+
 def test_a_machine_that_is_frozen_whole_costs_no_board_and_ends_its_build_when_it_thaws(ssh_farm, tmp_path):
     m1, m2, _ = ssh_farm.servers
     ssh_farm.machines(m1, m2, max_boards=1, env=slow_make(tmp_path / "slow", 0.2))
