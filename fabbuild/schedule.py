@@ -401,8 +401,8 @@ class Schedule:
 
     def _fault(self, member: Member, order: Order, upto: int, fault: Fault) -> list[Action]:
         """Say that a result was the machine's fault; it stays missing, unless there were too many."""
-        # Each time it runs out of memory it goes where fewer are built; that ends where it is alone.
-        counts = fault.kind is not Kind.MEMORY or order.slots <= 1
+        # Each time it runs out of memory it goes where fewer are built, until it is alone; not in a batch.
+        counts = fault.kind is not Kind.MEMORY or order.slots <= 1 or self._batch
         ended = self._note(member, order.board, upto, fault, counts=counts)
         return [Faulted(member.name, order.board.target, upto, fault), *ended]
 

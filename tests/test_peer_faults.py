@@ -118,7 +118,7 @@ def test_a_push_that_fails_is_told_in_the_words_of_the_other_side(ssh_farm, own_
     closed = script(
         tmp_path / "closed",
         """case "$SSH_ORIGINAL_COMMAND" in
-        *"receive --supervisor"*) echo 'fatal: the lab is closed today' >&2; exit 128;;
+        *"--pack receive-pack"*) echo 'fatal: the lab is closed today' >&2; exit 128;;
         *) exec sh -c "$SSH_ORIGINAL_COMMAND";;
         esac
         """,

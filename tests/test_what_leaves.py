@@ -148,8 +148,8 @@ def test_the_agent_stays_here_also_where_the_user_forwards_it(ssh_farm, watched,
     ended = ssh_farm.build("--only", "sandbox", **agent)
     assert ended.status == 0, ended
     assert watched.sessions.count("\n-- ") >= 3
-    assert "git-upload-pack" in watched.sessions
-    assert "receive --supervisor" in watched.sessions, "the push"
+    assert "--pack upload-pack" in watched.sessions
+    assert "--pack receive-pack" in watched.sessions, "the push"
     assert "SSH_AUTH_SOCK" not in watched.sessions
     # The user's own ssh does forward it: this is a machine that would have taken it.
     subprocess.run(["ssh", "-F", config, "w1", "true"], env={**os.environ, **agent}, check=True, timeout=30)

@@ -434,7 +434,9 @@ class World:
         self._end(board, upto, action)
 
     def _on_drop(self, action, event):
-        pass
+        order = self.machines[action.machine].orders.get(action.board)
+        if order is not None and event.attempt in (0, order.attempt):
+            order.sign = self.now  # it is no result of use, and a sign of life all the same
 
     # --- what always holds ---
 
