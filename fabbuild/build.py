@@ -22,7 +22,7 @@ from pathlib import Path
 
 from fabbuild.boards import load_boards
 from fabbuild.config import Fit, Machine, Machines
-from fabbuild.crew import RunCrew
+from fabbuild.crew import RunCrew, loss_by
 from fabbuild.dispatcher import Dispatcher, words_of
 from fabbuild.errors import SourceError
 from fabbuild.fleet import LEAVE, each
@@ -30,7 +30,7 @@ from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.journal import Journal
 from fabbuild.messages import Facts
 from fabbuild.model import Board, Commit, Event, Job, Verdict
-from fabbuild.moves import Policy
+from fabbuild.moves import Loss, Policy
 from fabbuild.probe import not_found, unfit_because
 from fabbuild.progress import Failure, Progress, RunSummary
 from fabbuild.results import ResultTree, check_component, made_by
@@ -216,7 +216,7 @@ class _Run:
             if jobs:
                 interrupted = self._build(jobs, failed, interrupts)
             else:
-                for name, why in failed.items():
+                for name, (why, _) in failed.items():
                     self.emit("machine-failed", name, text=why)
         except KeyboardInterrupt as exc:
             interrupted = str(exc) or "interrupted"
@@ -229,7 +229,7 @@ class _Run:
             return []
         return self.tree.remove_outside(self.plan.whole_range, keep=bool(self.plan.settings.count))
 
-    def _probe(self) -> tuple[list[Session], dict[str, str]]:
+    def _probe(self) -> tuple[list[Session], dict[str, tuple[str, Loss]]]:
         """Look at all machines at once; give those to use, and why the others are not used."""
         assert self._journal is not None
         for session in self.sessions:
@@ -237,16 +237,16 @@ class _Run:
             session.wire = self._journal.wire(session.name)
             self.emit("phase", session.name, phase="probe")
         usable: list[Session] = []
-        failed: dict[str, str] = {}
+        failed: dict[str, tuple[str, Loss]] = {}
         for session, found in zip(self.sessions, each(self.sessions, Session.probe).values(), strict=True):
             if isinstance(found, Facts):
                 why = unfit_because(found, self.plan.fit, local=session.machine.local)
                 if not why:
                     usable.append(session)
                     continue
-                failed[session.name] = "not fit: " + "; ".join(why)
+                failed[session.name] = "not fit: " + "; ".join(why), Loss.FAILED
             else:
-                failed[session.name] = words_of(found)
+                failed[session.name] = words_of(found), loss_by(found)
             session.close()
         return usable, failed
 
@@ -288,7 +288,7 @@ class _Run:
             machines=[session.name for session in usable],
         )
 
-    def _build(self, jobs: Sequence[Job], failed: Mapping[str, str], interrupts: Interrupts) -> str:
+    def _build(self, jobs: Sequence[Job], failed: Mapping[str, tuple[str, Loss]], interrupts: Interrupts) -> str:
         settings = self.plan.settings
         self._crew.want(job.board.arch for job in jobs)
         dispatcher = Dispatcher(

@@ -76,12 +76,9 @@ class RunCrew:
         try:
             session = self._session(machine)
             self._bring_up(session, report)
-        except (HostKeyError, RefusedError) as exc:
-            self._failed(machine, exc, report, Loss.REFUSED)
-        except LiedError as exc:
-            self._failed(machine, exc, report, Loss.LIED)
         except Exception as exc:  # noqa: BLE001 - one machine must not stop the others, whatever it is
-            self._failed(machine, exc, report, Loss.FAILED)
+            self._sessions[machine].close()
+            report.failed(machine, words_of(exc), loss_by(exc))
 
     def check(self, session: Session, archs: Iterable[str]) -> tuple[bool, str]:
         """See `dispatcher.Crew`."""
@@ -112,10 +109,6 @@ class RunCrew:
     def _check_not_over(self, machine: str) -> None:
         if self._over:
             raise MachineError(machine, "the run ended before it was ready")
-
-    def _failed(self, machine: str, exc: Exception, report: Dispatcher, how: Loss) -> None:
-        self._sessions[machine].close()
-        report.failed(machine, words_of(exc), how)
 
     def _bring_up(self, session: Session, report: Dispatcher) -> None:
         """Take one machine from its probe to its worktrees."""
@@ -171,6 +164,13 @@ class RunCrew:
             why = [] if well else [found]
         if why:
             raise MachineError(session.name, "not fit: " + "; ".join(why))
+
+
+def loss_by(exc: BaseException) -> Loss:
+    """Tell by what went wrong while a machine was brought up whether it may come back."""
+    if isinstance(exc, (HostKeyError, RefusedError)):
+        return Loss.REFUSED
+    return Loss.LIED if isinstance(exc, LiedError) else Loss.FAILED
 
 
 def start_options(machine: Machine, settings: BuildSettings) -> StartOptions:

@@ -134,13 +134,13 @@ class Dispatcher:
 
     # --- the run ---
 
-    def run(self, already: Mapping[str, str] | None = None) -> Outcome:
+    def run(self, already: Mapping[str, tuple[str, Loss]] | None = None) -> Outcome:
         """Work until everything that was asked for has ended; then let the workers go.
 
         `interrupt` ends what is open as not built and is part of the outcome.
 
         Args:
-            already: machines that are known not to be usable now, and why.
+            already: machines that are known not to be usable now, why, and whether they may come back.
 
         Raises:
             OutputError: the results cannot be written.
@@ -148,7 +148,7 @@ class Dispatcher:
         already = already or {}
         for name in self._crew.machines:
             if name in already:
-                self._lose(name, already[name], Loss.FAILED)
+                self._lose(name, *already[name])
             else:
                 self._in_background(f"bring up {name}", self._crew.bring_up, name, self)
         while not self._schedule.finished:
