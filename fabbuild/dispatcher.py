@@ -98,9 +98,7 @@ class Dispatcher:
         self._clock = clock
         self._crew = crew
         self._recorder = Recorder(tree, {job.board.target: job.board for job in jobs}, self._commits, settings)
-        self._schedule = schedule.Schedule(
-            jobs, len(self._commits), crew.machines, batch=batch, policy=policy or moves.Policy()
-        )
+        self._schedule = schedule.Schedule(jobs, len(self._commits), crew.machines, batch=batch, policy=policy)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._sessions: dict[str, Session] = {}
         self._slot_of: dict[tuple[str, str], int] = {}

@@ -350,27 +350,26 @@ class Session:
             timeout: seconds that a commit of it may take; 0: any time.
             most_jobs: how many jobs its make may run; 0: as the worker sees fit.
         """
-        fields: dict[str, Any] = {"board": job.board.target, "arch": job.board.arch}
+        fields = self._order(job, timeout)
         if "attempt" in self.features:
             fields["attempt"] = attempt
-        if "commits" in self.features:
-            fields["commits"] = list(job.commits)
-        if "limits" in self.features:
-            fields |= {"timeout": timeout} if timeout else {}
-            fields |= {"jobs": most_jobs} if most_jobs else {}
+        if "limits" in self.features and most_jobs:
+            fields["jobs"] = most_jobs
         self._send(encode_command("build_board", **fields))
 
     def build_boards(self, jobs: Sequence[Job], commits: Sequence[str], timeout: float = 0.0) -> None:
         """Give the whole list at once (batch mode); ``timeout`` as for `build_board`."""
-        boards: list[dict[str, Any]] = []
-        for job in jobs:
-            fields: dict[str, Any] = {"board": job.board.target, "arch": job.board.arch}
-            if "commits" in self.features:
-                fields["commits"] = list(job.commits)
-            if "limits" in self.features and timeout:
-                fields["timeout"] = timeout
-            boards.append(fields)
+        boards = [self._order(job, timeout) for job in jobs]
         self._send(encode_command("build_boards", boards=boards, commits=list(commits)))
+
+    def _order(self, job: Job, timeout: float) -> dict[str, Any]:
+        """Give what names a board to the worker, alone or in a list: as much as it understands."""
+        fields: dict[str, Any] = {"board": job.board.target, "arch": job.board.arch}
+        if "commits" in self.features:
+            fields["commits"] = list(job.commits)
+        if "limits" in self.features and timeout:
+            fields["timeout"] = timeout
+        return fields
 
     def build_done(self) -> None:
         """Say that no more boards come."""

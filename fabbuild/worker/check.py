@@ -330,9 +330,7 @@ def _be_child(what: str, work: _Check, write_end: int) -> None:
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     os.setsid()
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):  # who waits for the end of our output shall not wait for one that hangs
-        os.dup2(null, fd)
+    procs.let_go_of_connection()
     problem = ""
     told: Dict[str, int] = {}
     try:

@@ -59,6 +59,19 @@ def read_proc(pid: int) -> Optional[Proc]:
     return Proc(pid, int(fields[1]), int(fields[2]), int(fields[3]), fields[0].decode(), int(fields[19]))
 
 
+def read_again(proc: Proc) -> Optional[Proc]:
+    """Read the same process once more; None when it is gone, though its number may have come back."""
+    now = read_proc(proc.pid)
+    return now if now is not None and now.start == proc.start else None
+
+
+def let_go_of_connection() -> None:
+    """Give this process nothing for stdin, stdout and stderr: whoever waits for their end shall not wait for us."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+
+
 def table() -> Table:
     """Read the living processes; zombies are left out, they hold nothing any more."""
     found: Table = {}
@@ -168,8 +181,7 @@ def _own(processes: Table) -> Set[int]:
 
 def _kill(proc: Proc) -> str:
     """Send SIGKILL to exactly this process; give the system's words when that is refused."""
-    now = read_proc(proc.pid)
-    if now is None or now.start != proc.start:
+    if read_again(proc) is None:
         return ""
     try:
         os.kill(proc.pid, signal.SIGKILL)

@@ -49,17 +49,15 @@ def serve(supervisor: int, command: List[str]) -> int:
 
 def _watch(supervisor: procs.Proc, served: procs.Proc) -> None:
     os.setsid()
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):  # the connection must be able to end while we live
-        os.dup2(null, fd)
-    while _same(served):
-        if not _same(supervisor):
+    procs.let_go_of_connection()
+    while _lives(served):
+        if not _lives(supervisor):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(served.pid, signal.SIGKILL)
             return
         time.sleep(_POLL)
 
 
-def _same(proc: procs.Proc) -> bool:
-    now = procs.read_proc(proc.pid)
-    return now is not None and now.start == proc.start and now.state not in "ZX"
+def _lives(proc: procs.Proc) -> bool:
+    now = procs.read_again(proc)
+    return now is not None and now.state not in "ZX"

@@ -74,7 +74,7 @@ def serve(debug: bool, threads: Optional[int], max_boards: Optional[int]) -> int
     if every:
         keep_saying_alive(line, every)
     with Processes(() if lock_fd is None else (lock_fd,)) as processes:
-        service = Service(processes, line, own_threads, max_boards or own_threads, debug)
+        service = Service(processes, line, own_threads, max_boards or own_threads, debug, every)
         try:
             Watch(service, wake, watch_fd).run()
         finally:
@@ -85,7 +85,9 @@ def serve(debug: bool, threads: Optional[int], max_boards: Optional[int]) -> int
 class Service(Commanded):
     """Carries the commands out."""
 
-    def __init__(self, processes: Processes, line: Line, threads: int, slots: int, debug: bool) -> None:
+    def __init__(
+        self, processes: Processes, line: Line, threads: int, slots: int, debug: bool, alive: float = 0.0
+    ) -> None:
         """Name the parts; `start` begins.
 
         Args:
@@ -94,12 +96,14 @@ class Service(Commanded):
             threads: how many processors to use.
             slots: how many boards at once, if the boss does not say.
             debug: write debug lines.
+            alive: a sign of life is given each so many seconds; 0: none is.
         """
         self._processes = processes
         self._line = line
         self._threads = threads
         self._slot_count = slots
         self._debug = debug
+        self._alive = alive
         self._commands: "queue.SimpleQueue[Tuple[Optional[Dict[str, Any]], str]]" = queue.SimpleQueue()
         self._environment = base_environment(os.environ)
         self._toolchains: Dict[str, Toolchain] = {}
@@ -179,7 +183,6 @@ class Service(Commanded):
     def _carry_out(self) -> None:
         try:
             self._toolchains = scan({}, {}, []).toolchains
-            every = _seconds(os.environ.get(ALIVE_ENV))
             self._send(
                 "ready",
                 nthreads=self._threads,
@@ -187,7 +190,7 @@ class Service(Commanded):
                 protocol=PROTOCOL,
                 features=list(FEATURES),
                 # From now on the boss may count on these signs.
-                **({"alive": every} if every else {}),
+                **({"alive": self._alive} if self._alive else {}),
             )
             while True:
                 command, message = self._commands.get()

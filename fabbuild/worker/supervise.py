@@ -298,9 +298,7 @@ class _Watch:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         os.setsid()
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):  # the connection must be able to end while we live
-            os.dup2(null, fd)
+        procs.let_go_of_connection()
         for name in os.listdir("/proc/self/fd"):
             # Among them are the ends of pipes by which the worker sees that the supervisor is gone.
             if int(name) > 2 and int(name) not in (self._watch_fd, self._held.fd):

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from fabbuild.worker import lock, procs, workdir
+from fabbuild.worker import procs
 from tests.support.census import lock_holders
 
 
@@ -56,7 +56,7 @@ def _holders(server) -> set[int]:
 
 
 def _holder(server, wanted: Callable[[list[bytes]], bool]) -> int | None:
-    for pid in sorted(lock.holders(str(server.work_dir / workdir.LOCK), procs.table())):
+    for pid in sorted(_holders(server)):
         words = _words(pid)
         if words and wanted(words):
             return pid
