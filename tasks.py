@@ -13,7 +13,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from fabbuild import ns
-from fabbuild.tasks import told
+from fabbuild.taskkit import told
 
 #: How many tests run at once.
 SIDE_BY_SIDE = 4

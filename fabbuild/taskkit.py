@@ -1,0 +1,199 @@
+"""What the tasks share: options to settings, settings to machines and sessions, errors to one line and a status."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from fabbuild.options import BUILD, Option
+
+if TYPE_CHECKING:
+    from fabbuild.config import Machine, Machines
+    from fabbuild.session import Session
+    from fabbuild.settings import BuildSettings
+
+#: The configuration key that everything of ours is under.
+KEY = "fabbuild"
+
+
+def is_connection(c: Any) -> bool:
+    """Tell a Connection of ``fab -H`` from a Context."""
+    return hasattr(c, "original_host")
+
+
+@contextlib.contextmanager
+def told(c: Any) -> Iterator[None]:
+    """Make errors one line and an exit status.
+
+    Under ``fab -H`` an error of a machine is the line only, so that the next host gets its turn; wrong use is
+    wrong for all of them and ends it.
+    """
+    from fabbuild.interrupt import interruptible
+
+    # Of all of it, the clean-up too: a second Ctrl-C is to be the second.
+    with interruptible(), _told(c):
+        yield
+
+
+@contextlib.contextmanager
+def _told(c: Any) -> Iterator[None]:
+    from fabbuild import ui
+    from fabbuild.errors import FabbuildError, UsageError
+
+    ui.show_warnings()
+    try:
+        yield
+    except (FabbuildError, OSError) as exc:
+        if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
+            raise  # Invoke's own --debug
+        if isinstance(exc, OSError):
+            # What the operating system says of a file or a name that the user gave.
+            ui.error(f"{exc.strerror or exc}: {exc.filename}" if exc.filename else str(exc))
+        else:
+            ui.error(exc)
+        if isinstance(exc, UsageError) or not is_connection(c):
+            raise Exit(code=1) from None
+    except KeyboardInterrupt as exc:
+        from fabbuild.fleet import process_fleet
+
+        ui.error(str(exc) or "interrupted")
+        process_fleet().close(grace=3.0)
+        raise Exit(code=130) from None
+
+
+def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Callable[[Callable[..., None]], Any]:
+    """Make an Invoke task with these options, whose errors are told as `told` does.
+
+    The decorated function gets ``c`` and a mapping of all options. Invoke and Python callers see a function with
+    one keyword argument an option.
+    """
+
+    def decorate(function: Callable[[Any, Mapping[str, Any]], None]) -> Any:
+        def body(c: Any, **given: Any) -> None:
+            unknown = given.keys() - options.keys()
+            if unknown:
+                raise TypeError(f"{function.__name__}() has no option {', '.join(sorted(unknown))}")
+            with told(c):
+                function(c, {name: given.get(name, option.default) for name, option in options.items()})
+
+        keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters = [inspect.Parameter(name, keyword, default=option.default) for name, option in options.items()]
+        body.__signature__ = inspect.Signature([inspect.Parameter("c", keyword), *parameters])  # type: ignore[attr-defined]
+        body.__name__ = function.__name__
+        body.__doc__ = function.__doc__
+        body.__module__ = function.__module__
+        return task(
+            help={name.replace("_", "-"): option.help for name, option in options.items()},
+            iterable=[name for name, option in options.items() if option.repeated],
+            aliases=list(aliases),
+            auto_shortflags=False,
+        )(body)
+
+    return decorate
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, object]:
+    """Keep the options that were given: that are not at their default."""
+    from fabbuild.settings import OPTIONS
+
+    return {
+        name: list(value) if isinstance(value, (list, tuple)) else value
+        for name, value in values.items()
+        if name in OPTIONS and value is not None and value != BUILD[name].default and value not in ("", [])
+    }
+
+
+def settings_of(c: Any, machines: Machines | None, options: Mapping[str, object]) -> BuildSettings:
+    """Put together what the file, the collection's configuration and the options say; the later wins."""
+    from fabbuild.settings import merge
+
+    configured = {key: value for key, value in dict(c.config.get(KEY) or {}).items() if value not in ("", None)}
+    configured.pop("ssh_config", None)
+    layers: list[tuple[str, Mapping[str, object]]] = []
+    if machines is not None:
+        layers.append((f"{machines.path}: build", machines.build))
+    layers.append((f"the configuration key {KEY}", configured))
+    given = _given(options)
+    if "branch" in given or "commits" in given:
+        # One names what to build as well as the other: what the command line says replaces both.
+        layers = [
+            (origin, {key: value for key, value in layer.items() if key not in ("branch", "commits")})
+            for origin, layer in layers
+        ]
+    return merge([*layers, ("the command line", given)])
+
+
+def machines_of(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, Machines, list[Machine]]:
+    """Find the machines that a task is to work on, and its settings."""
+    from fabbuild.config import Machine, Machines, open_machines, select
+
+    settings = settings_of(c, None, options)
+    if is_connection(c):
+        # Two ports of one host have one name; what tells their sessions apart is the address.
+        address = f"{c.user}@{c.host}:{c.port}"
+        return settings, Machines(), [Machine(c.original_host, host=address)]
+    machines = open_machines(settings.machines_file or None, Path.cwd(), hosts=settings.hosts)
+    settings = settings_of(c, machines, options)
+    return settings, machines, select(machines, settings.machines, settings.hosts, no_local=settings.no_local)
+
+
+def sessions_of(c: Any, machines: Machines, chosen: Sequence[Machine]) -> list[Session]:
+    """Give a session for each machine, those of this process where they are open."""
+    from fabbuild.fleet import process_fleet
+    from fabbuild.hosts import connection_for, fleet
+    from fabbuild.transport import LocalTransport, SshTransport, Transport
+
+    connections = {}
+
+    def way_to(machine: Machine) -> Transport:
+        if machine.local:
+            return LocalTransport(machine.name)
+        host = None if is_connection(c) else machine.host
+        connections[machine.name] = connection_for(c, host, name=machine.name)
+        return SshTransport(machine.name, connections[machine.name])
+
+    sessions = process_fleet().sessions(chosen, machines.toolchains, way_to)
+    process_fleet().hold(fleet(connections))
+    return sessions
+
+
+def on_each(
+    c: Any,
+    sessions: Sequence[Session],
+    what: str,
+    do: Callable[[Session], str],
+    stop: Callable[[], None] = lambda: None,
+) -> None:
+    """Do something on all machines side by side and print a line for each; exit 1 when one failed.
+
+    Under Invoke's ``--dry`` it says what it would do, and contacts nobody. ``stop`` is called first on the way out
+    by an interrupt.
+    """
+    from fabbuild import ui
+    from fabbuild.errors import FabbuildError
+    from fabbuild.fleet import each
+
+    if c.config.run.dry:
+        ui.print_outcomes([ui.MachineOutcome(session.name, ok=True, text=f"would {what}") for session in sessions])
+        return
+    outcomes = each(sessions, do, stop)
+    rows = []
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, Exception) and not isinstance(outcome, FabbuildError):
+            raise outcome
+        rows.append(ui.MachineOutcome(name, not isinstance(outcome, Exception), str(outcome)))
+    ui.print_outcomes(rows)
+    exit_unless(c, all(row.ok for row in rows))
+
+
+def exit_unless(c: Any, good: bool) -> None:
+    """End with status 1 when something went wrong, but never under ``fab -H``: the next host gets its turn."""
+    if not good and not is_connection(c):
+        raise Exit(code=1)
