@@ -44,6 +44,9 @@ GRACE = 3.0
 #: How often a lock that is waited for is tried, in seconds.
 _POLL = 0.1
 
+#: The longest that a guardian is waited for to leave the supervisor's process group, in seconds.
+_FORKED = 1.0
+
 #: How often the guardian looks whether the supervisor is late, in milliseconds.
 _GUARD_POLL = 1000
 
@@ -284,9 +287,14 @@ class _Watch:
         """Fork the process that ends all when this one cannot; sharing the lock, it is found and ended too."""
         sys.stdout.flush()
         sys.stderr.flush()
+        read_end, write_end = os.pipe()
         pid = os.fork()
         if pid:
             self._guardian = pid
+            os.close(write_end)
+            # Until it has left our process group, which we never end, we could not end it.
+            select.select([read_end], [], [], _FORKED)
+            os.close(read_end)
             return
         try:
             self._guard()
