@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -101,5 +102,32 @@ def test(c: Any, uboot: bool = False, chaos: bool = False, only: str = "") -> No
         raise Exit(code=status)
 
 
+@task(
+    help={
+        "regenerate": "First write docs/reference/tasks.md anew, from the tasks themselves",
+        "output": "Where the pages go",
+    },
+    auto_shortflags=False,
+)
+def docs(c: Any, regenerate: bool = False, output: str = "docs/build") -> None:
+    """Build the documentation as HTML; a warning is an error.
+
+    It needs what `pip install -e '.[docs]'` installs.
+    """
+    del c
+    here = Path(__file__).parent
+    if regenerate:
+        subprocess.run([sys.executable, "docs/generate.py"], cwd=here, check=True)
+    if importlib.util.find_spec("sphinx") is None or importlib.util.find_spec("myst_parser") is None:
+        print("Sphinx or myst-parser is not installed: pip install -e '.[docs]'")
+        raise Exit(code=1)
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", output]
+    status = subprocess.run(command, cwd=here, check=False).returncode
+    if status:
+        raise Exit(code=status)
+    print(f"the pages begin at {output}/index.html")
+
+
 ns.add_task(demo)
+ns.add_task(docs)
 ns.add_task(test)

@@ -1,0 +1,169 @@
+"""Write ``reference/tasks.md`` from the tasks themselves, and from the examples in ``docs/tasks/``.
+
+``inv docs --regenerate`` runs it; a test says when it has to be run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+PAGE = DOCS / "reference" / "tasks.md"
+EXAMPLES = DOCS / "tasks"
+
+_HEAD = """\
+# Tasks and options
+
+This page is for looking up what a task does, which options it takes, what holds when an option is not given, and
+under which key the same can be said in a file or in the environment.
+
+<!-- Written by docs/generate.py from the tasks themselves: change fabbuild/options.py, fabbuild/tasks.py or
+     docs/tasks/NAME.md, then run `inv docs --regenerate`. -->
+
+`inv --list` and `inv --help TASK` say the same in a terminal. Options stand after the task's name, in any order.
+An option that takes a value is written `--option value` or `--option=value`.
+
+A *key* in the tables below is a configuration key: the key `boards` can be given
+
+- on the command line as `--boards`,
+- in the environment as `INVOKE_FABBUILD_BOARDS` under `inv`, and as `FABRIC_FABBUILD_BOARDS` under `fab`,
+- in `invoke.yaml` (under `inv`) or `fabric.yaml` (under `fab`) as `boards:` below `fabbuild:`,
+- in machines.yaml as `boards:` below `build:` (read by the tasks that work on machines),
+
+and what comes first in this list wins. An option without a key (-) can be given on the command line only.
+Invoke's own flags stand in front of the task: `inv --dry build …` says what would be done and contacts no machine,
+`inv --debug build …` shows the traceback of an error.
+"""
+
+_ALONE = """\
+## Tasks of this repository alone
+
+They are there in a clone of fabbuild's repository, not in a collection that imports it.
+"""
+
+_KEYS_HEAD = """\
+## Configuration keys
+
+Every key, with what it is called where. `fab` reads `FABRIC_` in place of `INVOKE_`. A flag in the environment is
+`1` or `0` (or `true`, `yes`, `on`, `false`, `no`, `off`); an empty text means "not given".
+
+| key | environment | in machines.yaml | default |
+|---|---|---|---|
+"""
+
+#: Stands where there is nothing.
+NONE = "-"
+
+#: Keys that are no option of any task.
+_KEYS_ALONE = {
+    "ssh_config": "`~/.ssh/config`, then `/etc/ssh/ssh_config`: the SSH configuration file to read",
+}
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _shown(value: object) -> str:
+    """Give a default as a person reads it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value is None or value in ("", (), []):
+        return NONE
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def _key(name: str, text: str) -> str:
+    """Give the configuration key of an option; empty where it has none.
+
+    `probe --json` and `build --json` are two options of one name; the key is that of `build`.
+    """
+    from fabbuild.options import BUILD
+    from fabbuild.settings import OPTIONS
+
+    return name if name in OPTIONS and name in BUILD and BUILD[name].help == text else ""
+
+
+def _default(name: str, key: str, default: object) -> str:
+    from fabbuild.settings import BuildSettings
+
+    return _shown(getattr(BuildSettings(), key) if key else default if name else None)
+
+
+def _options(task: Any) -> Iterable[str]:
+    rows = []
+    for argument in task.get_arguments():
+        # The option's name as it is in Python, with its dashes as they are on the command line.
+        name = argument.attr_name or argument.name
+        dashed = name.replace("_", "-")
+        key = _key(name, argument.help or "")
+        flag = f"--[no-]{dashed}" if argument.default is True else f"--{dashed}"
+        value = "" if argument.kind is bool else "=…"
+        shown = _default(name, key, argument.default)
+        rows.append(f"| `{flag}{value}` | {shown} | {f'`{key}`' if key else NONE} | {_cell(argument.help or '')} |")
+    if not rows:
+        return ["It takes no options."]
+    return ["| option | default | key | what it does |", "|---|---|---|---|", *rows]
+
+
+def _task(name: str, task: Any, aliases: Iterable[str]) -> str:
+    doc = "\n".join(line.strip() for line in (task.__doc__ or "").strip().splitlines())
+    also = "".join(f" (also `{alias}`)" for alias in aliases)
+    example = EXAMPLES / f"{name}.md"
+    text = example.read_text(encoding="utf-8").strip() if example.exists() else ""
+    parts = [f"### `{name}`{also}", doc, text, "\n".join(_options(task))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _tasks(collection: Any, but: Iterable[str] = ()) -> str:
+    names = [name for name in sorted(collection.tasks) if name not in set(but)]
+    aliases: dict[str, list[str]] = {}
+    for alias, name in collection.tasks.aliases.items():
+        aliases.setdefault(name, []).append(alias)
+    return "\n".join(_task(name, collection.tasks[name], aliases.get(name, [])) for name in names)
+
+
+def _keys() -> str:
+    from fabbuild.settings import NOT_IN_FILE, OPTIONS, BuildSettings
+    from fabbuild.tasks import default_configuration
+
+    rows = []
+    for key in default_configuration():
+        if key in OPTIONS:
+            file = NONE if key in NOT_IN_FILE else f"`build.{key}`"
+            default = _shown(getattr(BuildSettings(), key))
+        elif key in _KEYS_ALONE:
+            file, default = NONE, _KEYS_ALONE[key]
+        else:
+            raise SystemExit(f"docs/generate.py: say what the configuration key {key} is, in _KEYS_ALONE")
+        rows.append(f"| `fabbuild.{key}` | `INVOKE_FABBUILD_{key.upper()}` | {file} | {default} |")
+    return _KEYS_HEAD + "\n".join(rows) + "\n"
+
+
+def page() -> str:
+    """Give the text of the page."""
+    from invoke.loader import FilesystemLoader
+
+    from fabbuild.tasks import collection
+
+    ours = collection()
+    module, _ = FilesystemLoader(start=str(DOCS.parent)).load("tasks")
+    parts = [
+        _HEAD,
+        "## The tasks of the collection\n",
+        _tasks(ours),
+        _ALONE,
+        _tasks(module.ns, ours.task_names),
+        _keys(),
+    ]
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--print"]:
+        sys.stdout.write(page())
+    else:
+        PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,50 @@
+"""The pages as a whole: they build, they lead to each other, and each begins with what it is for."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.docs import DOCS, PAGES, generated, page
+from tests.support.farm import ROOT
+
+REGENERATE = "run `inv docs --regenerate` and commit docs/reference/tasks.md"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("sphinx") is None or importlib.util.find_spec("myst_parser") is None,
+    reason="Sphinx is not installed: pip install -e '.[docs]'",
+)
+def test_the_pages_build_without_a_warning(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", tmp_path / "d"]
+    built = subprocess.run(
+        [*command, DOCS, tmp_path / "html"], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert built.returncode == 0, built.stderr
+    assert all((tmp_path / "html" / path.relative_to(DOCS)).with_suffix(".html").exists() for path in PAGES)
+
+
+def test_the_page_of_tasks_and_options_is_up_to_date():
+    assert page("reference/tasks.md") == generated(), REGENERATE
+
+
+def test_every_task_has_an_example():
+    named = set(re.findall(r"(?m)^### `([\w-]+)`", page("reference/tasks.md")))
+    written = {path.stem for path in (DOCS / "tasks").glob("*.md")}
+    assert named == written, f"write docs/tasks/NAME.md with an example of the task NAME; then {REGENERATE}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
+def test_a_page_begins_with_a_title_and_what_it_is_for(path):
+    title, empty, first = path.read_text(encoding="utf-8").split("\n")[:3]
+    assert title.startswith("# ")
+    assert empty == ""
+    assert re.match(r"[A-Z`]", first), f"{path}: begin with a sentence that says what the page is for"
+
+
+def test_nothing_in_the_pages_is_of_the_machine_they_were_written_on():
+    for path in [*PAGES, *(DOCS / "tasks").glob("*.md"), ROOT / "README.md"]:
+        for word in re.findall(r"/tmp/\S*|/work/\S*|/root/\S*", path.read_text(encoding="utf-8")):
+            pytest.fail(f"{path} names {word}")

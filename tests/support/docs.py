@@ -1,0 +1,51 @@
+"""The pages of docs/, as tests read them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.support.farm import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parts[len(DOCS.parts)] not in ("tasks", "build"))
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def section(name: str, heading: str) -> str:
+    """Give what stands under a heading, down to the next of its level or above."""
+    text = page(name)
+    match = re.search(rf"(?m)^(#+) {re.escape(heading)}$", text)
+    assert match, f"docs/{name} has no heading {heading!r}"
+    level = len(match.group(1))
+    rest = re.split(rf"(?m)^#{{1,{level}}} ", text[match.end() :])
+    return rest[0]
+
+
+def missing(text: str, names: Iterable[str]) -> list[str]:
+    """Give those names that do not stand in backquotes in the text, alone or with something behind them."""
+    return [name for name in names if not re.search(rf"`{re.escape(name)}(?![\w-])", text)]
+
+
+def examples(name: str, kind: str) -> dict[str, str]:
+    """Give the blocks of a page that have ``<!-- example: NAME -->`` above them."""
+    blocks = re.findall(rf"<!-- example: ([\w.-]+) -->\n+```{kind}\n(.*?)```", page(name), re.DOTALL)
+    assert len(dict(blocks)) == len(blocks), f"docs/{name} has two examples of one name"
+    return dict(blocks)
+
+
+def generated() -> str:
+    """Give what docs/generate.py would write; in a process of its own, for it adds tasks to the collection."""
+    command = [sys.executable, str(DOCS / "generate.py"), "--print"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def module_text(*names: str) -> str:
+    """Give the source of modules of fabbuild, one behind the other."""
+    return "\n".join((Path(ROOT) / "fabbuild" / name).read_text(encoding="utf-8") for name in names)
