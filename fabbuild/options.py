@@ -110,6 +110,21 @@ BUILD: Mapping[str, Option] = {
     "config_only": Option(default=False, help="Only configure, build nothing"),
     "verbose_build": Option(default=False, help="Show the commands make runs, in the log (V=1)"),
     "kconfig_check": Option(default=True, help="Configure again when a Kconfig file changed between commits"),
+    "force_reconfig": Option(default=False, help="Configure again at each commit"),
+    "quick": Option(
+        default=False,
+        help="Build roughly: try no failure again, and let a warning be said only where its file is compiled",
+    ),
+    "fragments": Option(
+        None, "Configuration fragments (a.config,b.config) to make after the defconfig, as make finds them"
+    ),
+    "adjust_cfg": Option(
+        None,
+        "Settings to change after that: ~FOO not set, FOO y, FOO=val that; separated by commas, may be given more "
+        "than once; one that does not stick fails the board",
+        repeated=True,
+    ),
+    "target": Option(None, "What make is to make in place of everything, such as u-boot.bin"),
     "quiet": Option(default=False, help="Show problems and the end only"),
     "json": Option(default=False, help="Print one line of JSON an event"),
     "summary": Option(default=False, help="Print at the end what each commit changed"),

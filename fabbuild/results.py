@@ -34,7 +34,18 @@ OWN = ".fabbuild"
 BUILT_FROM = "built-from"
 
 #: Settings that change what comes out of a build; another value of one of these builds anew.
-DECISIVE = ("allow_missing", "no_lto", "reproducible_builds", "warnings_as_errors", "config_only")
+#: With ``quick`` a warning may be missing.
+DECISIVE = (
+    "allow_missing",
+    "no_lto",
+    "reproducible_builds",
+    "warnings_as_errors",
+    "config_only",
+    "quick",
+    "fragments",
+    "adjust_cfg",
+    "target",
+)
 
 #: Variables that differ from machine to machine and do not change what comes out.
 _WHERE = frozenset({"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "LANG", "LANGUAGE", "LC_ALL", "USER", "LOGNAME"})

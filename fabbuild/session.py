@@ -52,7 +52,7 @@ from fabbuild.model import Job
 from fabbuild.push import PushReport
 from fabbuild.source import Source
 from fabbuild.transport import Completed, Transport, wrap
-from fabbuild.worker.protocol import FEATURES, encode_command
+from fabbuild.worker.protocol import FEATURES, OWN_SETTINGS, encode_command
 
 #: Seconds for one answer of a machine that has no long work to do.
 ANSWER_TIMEOUT = 60.0
@@ -292,10 +292,22 @@ class Session:
     def configure(self, settings: Mapping[str, object], toolchains: Mapping[str, str]) -> None:
         """Send the settings, the toolchains, and the extensions that both sides know.
 
+        Settings beyond the plain protocol go only to a worker that announced them, and only when they are not at
+        their default.
+
         Raises:
-            RefusedError: the worker does not take them; it must not be used then.
+            RefusedError: the worker does not take them, or does not know one; it must not be used then.
         """
-        fields: dict[str, Any] = {"settings": dict(settings), "toolchains": dict(toolchains)}
+        ours = {name: value for name, value in settings.items() if OWN_SETTINGS.get(name, value) != value}
+        lacking = sorted(ours.keys() - self.features)
+        if lacking:
+            raise RefusedError(
+                self.name,
+                f"its worker does not know {', '.join(lacking).replace('_', '-')}, and would build without; "
+                "leave that option off, or this machine out",
+            )
+        plain = {name: value for name, value in settings.items() if name not in OWN_SETTINGS}
+        fields: dict[str, Any] = {"settings": {**plain, **ours}, "toolchains": dict(toolchains)}
         if self.features:
             fields["features"] = sorted(self.features)
         self._check_open()

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fabbuild.errors import ConfigError
-from fabbuild.worker.protocol import SETTINGS
+from fabbuild.worker import kconfig
+from fabbuild.worker.protocol import OWN_SETTINGS, SETTINGS
+from fabbuild.worker.settings import is_fragment, is_goal
 from fabbuild.yamlfile import nearest, quote, visible
 
 #: Most a number of threads or of slots may be; far above any machine, far below what would break one.
@@ -60,6 +62,11 @@ class BuildSettings:
         config_only: configure, but do not build.
         verbose_build: V=1.
         kconfig_check: configure anew when a Kconfig file changed.
+        force_reconfig: configure anew at each commit.
+        quick: do not try a failure again, nor have warnings repeated at the next commit.
+        fragments: configuration fragments, by commas, made after the defconfig.
+        adjust_cfg: settings of the configuration, ``~FOO``, ``FOO`` or ``FOO=val`` each, by commas too.
+        target: what make is to make in place of everything.
         machines: names and groups of machines.yaml, by commas.
         hosts: hosts in no file, by commas.
         machines_file: path of machines.yaml.
@@ -99,6 +106,11 @@ class BuildSettings:
     config_only: bool = False
     verbose_build: bool = False
     kconfig_check: bool = True
+    force_reconfig: bool = False
+    quick: bool = False
+    fragments: str = ""
+    adjust_cfg: tuple[str, ...] = ()
+    target: str = ""
     machines: str = ""
     hosts: str = ""
     machines_file: str = ""
@@ -132,17 +144,26 @@ class BuildSettings:
                     raise ConfigError(f"{origin}: {name} {exc}") from None
                 if given is None:
                     continue
-                values[name] = (*values.get(name, ()), *given) if name == "toolchain" else given
+                values[name] = (*values.get(name, ()), *given) if name in _REPEATED else given
         return cls(**values)
 
     def toolchains(self) -> dict[str, str]:
         """Give ``toolchain`` as architecture → prefix or path of gcc; the last one of an architecture counts."""
         return dict(entry.split("=", 1) for entry in self.toolchain)  # checked by `merge`
 
-    def wire_settings(self) -> dict[str, bool]:
-        """Give what a ``configure`` carries: a value for each of `fabbuild.worker.protocol.SETTINGS`."""
+    def adjustments(self) -> dict[str, str]:
+        """Give ``adjust_cfg`` as symbol, without ``CONFIG_``, → value, ``n`` for not set; the last one counts."""
+        return {name: value for text in self.adjust_cfg for name, value in kconfig.asked(text).items()}
+
+    def wire_settings(self) -> dict[str, object]:
+        """Give what a ``configure`` carries: a value for each of the protocol's settings, and for each of ours."""
         own = {"reproducible_builds": "reproducible", "warnings_as_errors": "werror", "force_build": "force"}
-        return {name: bool(getattr(self, own.get(name, name))) for name in SETTINGS}
+        plain = {name: bool(getattr(self, own.get(name, name))) for name in SETTINGS}
+        ours: dict[str, object] = {name: getattr(self, name) for name in OWN_SETTINGS}
+        ours["fragments"] = _items(self.fragments)
+        # In one order, so that the same settings name the same result.
+        ours["adjust_cfg"] = [kconfig.line(*one) for one in sorted(self.adjustments().items())]
+        return {**plain, **ours}
 
 
 #: Names of all options.
@@ -154,7 +175,8 @@ NOT_IN_FILE = frozenset({"machines_file"})
 merge = BuildSettings.merge
 
 _DEFAULTS = BuildSettings()
-_LISTS = frozenset({"boards", "exclude", "only", "machines", "hosts"})
+_LISTS = frozenset({"boards", "exclude", "only", "machines", "hosts", "fragments"})
+_REPEATED = frozenset({"toolchain", "adjust_cfg"})
 _MOST = {"max_boards": MAX_BOARDS, "threads": MAX_THREADS, "count": 1_000_000, "step": 1_000_000, "restarts": 1000}
 
 # Seconds; what is not named here is from 0 to MAX_WAIT.
@@ -184,13 +206,51 @@ def check_option(name: str, value: object, *, texts: bool) -> Any:
     default = getattr(_DEFAULTS, name)
     if name == "toolchain":
         return _toolchain_entries(value)
+    if name == "adjust_cfg":
+        return _adjustments(value)
     if isinstance(default, bool):
         return _flag(value, texts=texts)
     if isinstance(default, float):
         return _seconds(value, *_RANGE.get(name, (0, MAX_WAIT)), texts=texts)
     if isinstance(default, int):
         return _count(value, _MOST[name], texts=texts)
-    return _text(value, lists=name in _LISTS)
+    text = _text(value, lists=name in _LISTS)
+    if name == "fragments":
+        _check_fragments(text)
+    if name == "target" and not is_goal(text):
+        raise ValueError(f"is {_describe(text)}; it must be the name of a make target, such as u-boot.bin")
+    return text
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _check_fragments(text: str) -> None:
+    for item in _items(text):
+        if not is_fragment(item):
+            raise ValueError(
+                f"has {_describe(item)}; it must be the name of a configuration fragment that make finds, such as "
+                "debug.config"
+            )
+
+
+def _adjustments(value: object) -> tuple[str, ...]:
+    """Check ``~FOO``, ``FOO`` and ``FOO=val``, in texts or as a mapping of names to values."""
+    if isinstance(value, Mapping):
+        value = [
+            f"~{name}" if item is False or item is None else f"{name}={'y' if item is True else item}"
+            for name, item in value.items()
+        ]
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"is {_describe(value)}; it must be ~FOO, FOO or FOO=val, or a list of these")
+    for text in texts:
+        try:
+            kconfig.asked(text)
+        except ValueError as exc:
+            raise ValueError(f"has {_describe(str(exc))}; it must be ~FOO, FOO or FOO=val") from None
+    return tuple(texts)
 
 
 def parse_toolchains(entries: Iterable[str]) -> dict[str, str]:

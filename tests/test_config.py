@@ -30,7 +30,7 @@ from fabbuild.config import (
 from fabbuild.errors import ConfigError
 from fabbuild.hosts import split_host
 from fabbuild.settings import OPTIONS, check_option
-from fabbuild.worker.protocol import SETTINGS
+from fabbuild.worker.protocol import OWN_SETTINGS, SETTINGS
 
 PROJECT = Path(__file__).parent.parent
 
@@ -752,7 +752,7 @@ def test_nothing_to_select_from():
 
 def test_defaults_mean_the_current_source_on_all_machines():
     assert merge([]) == BuildSettings()
-    assert BuildSettings().wire_settings() == SETTINGS
+    assert BuildSettings().wire_settings() == {**SETTINGS, **OWN_SETTINGS}
 
 
 def test_later_layers_win_and_what_is_not_given_does_not():
@@ -828,7 +828,7 @@ def test_option_is_taken(name, text, value):
     [
         ({"bords": 1}, 'X: there is no option "bords"; did you mean boards or max_boards?'),
         ({"no-lto": 1}, "did you mean no_lto"),
-        ({"qqqqqq": 1}, "; there are: allow_missing, batch,"),
+        ({"qqqqqq": 1}, "; there are: adjust_cfg, allow_missing,"),
         ({3: 1}, 'there is no option "3"'),
         ({"force": "maybe"}, 'X: force is the text "maybe"; it must be true or false (or 1 or 0)'),
         ({"force": 2}, "X: force is the number 2"),
@@ -904,15 +904,68 @@ def test_any_options_are_settings_or_a_config_error(layer):
 
 
 def test_wire_settings_have_the_wires_names():
-    merged = BuildSettings(reproducible=True, werror=True, force=True, kconfig_check=False, no_lto=True)
-    changed = {name: value for name, value in merged.wire_settings().items() if value != SETTINGS[name]}
+    merged = BuildSettings(
+        reproducible=True,
+        werror=True,
+        force=True,
+        kconfig_check=False,
+        no_lto=True,
+        quick=True,
+        fragments="a.config, b.config",
+        adjust_cfg=("FOO,~CONFIG_BAR", "FOO=0x10", 'NAME="a,b",OTHER=text'),
+        target="u-boot.bin",
+    )
+    changed = {
+        name: value for name, value in merged.wire_settings().items() if value != {**SETTINGS, **OWN_SETTINGS}[name]
+    }
     assert changed == {
         "reproducible_builds": True,
         "warnings_as_errors": True,
         "force_build": True,
         "kconfig_check": False,
         "no_lto": True,
+        "quick": True,
+        "fragments": ["a.config", "b.config"],
+        "adjust_cfg": [
+            "# CONFIG_BAR is not set",
+            "CONFIG_FOO=0x10",
+            'CONFIG_NAME="a,b"',
+            'CONFIG_OTHER="text"',
+        ],
+        "target": "u-boot.bin",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("adjust_cfg", "FOO-BAR"),
+        ("adjust_cfg", "~FOO=y"),
+        ("adjust_cfg", "FOO=a\nCONFIG_BAR=y"),
+        ("adjust_cfg", 'FOO="a'),
+        ("adjust_cfg", ["FOO", 3]),
+        ("fragments", "debug"),
+        ("fragments", "-f.config"),
+        ("fragments", "../x.config"),
+        ("fragments", "/etc/x.config"),
+        ("fragments", "A=b.config"),
+        ("target", "-C/tmp"),
+        ("target", "A=b"),
+        ("target", "a b"),
+    ],
+)
+def test_what_make_must_not_be_given_is_refused_in_one_line(name, value):
+    with pytest.raises(ConfigError) as caught:
+        merge([("the command line", {name: value})])
+    assert f"the command line: {name} " in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_adjustments_of_a_file_may_be_a_mapping():
+    merged = merge(
+        [("file", {"adjust_cfg": {"LED": False, "SPL": True, "LED_PERIOD": 7}}), ("line", {"adjust_cfg": "LED"})]
+    )
+    assert merged.adjustments() == {"LED": "y", "SPL": "y", "LED_PERIOD": "7"}
 
 
 def test_parse_toolchains():

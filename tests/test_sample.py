@@ -171,7 +171,7 @@ def test_repository_is_as_described(sample_template):
     assert git(sample_template.path, "rev-parse", "--abbrev-ref", "series@{upstream}") == "main"
     assert git(sample_template.path, "rev-parse", "--abbrev-ref", "HEAD") == "main"
     assert git(sample_template.path, "status", "--porcelain") == ""
-    found = sorted(p.name[: -len("_defconfig")] for p in sample_template.path.glob("configs/*"))
+    found = sorted(p.name[: -len("_defconfig")] for p in sample_template.path.glob("configs/*_defconfig"))
     assert found == list(sample_template.boards)
     assert sample_template.arch("egret") == "aarch64"
     for name in (*sample_template.fails[3], *sample_template.grows[5], *sample_template.warns[6]):

@@ -14,7 +14,7 @@ import shlex
 import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple
 
-from fabbuild.worker import images
+from fabbuild.worker import images, kconfig
 from fabbuild.worker.output import Output
 from fabbuild.worker.protocol import CHECKOUT, MAX_TEXT, START, TIMED_OUT, TIMEOUT
 from fabbuild.worker.runner import Outcome, Processes, QuestionLoop, TimeIsUp
@@ -28,6 +28,12 @@ BLOBS_MISSING = "Some images are invalid"
 
 #: make's own status for a failure.
 MAKE_FAILED = 2
+
+#: The return code of a build whose configuration is not what was asked for.
+NOT_AS_ASKED = 1
+
+#: What settles a configuration that was changed, without a question.
+_SETTLE = "olddefconfig"
 
 #: The status of a make that a signal ended is at least this.
 KILLED = 128
@@ -201,8 +207,12 @@ class Builder:
             return failed("cannot check out %s: %s" % (commit, exc), CHECKOUT)
         except TimeIsUp as exc:
             outcome = run.time_is_up(exc)
+        outcome = run.check_configuration(outcome)
         # What the configuration warns of is to be said of the next commit, too.
-        self._configured = "" if outcome.code or run.configuration_said else commit
+        doubtful = outcome.code or run.configuration_said
+        if self._settings["quick"]:
+            doubtful = not run.configured
+        self._configured = "" if doubtful else commit
         if not run.cut_short:
             self._output.close()
         return self._result(commit, run, outcome, time.monotonic() - began)
@@ -215,7 +225,7 @@ class Builder:
         run.configured = bool(self._configured)
         fresh = self._must_configure(commit)
         outcome = self._try(run.configure_and_make if fresh else run.make)
-        if outcome.code and not fresh and run.may_retry:
+        if outcome.code and not fresh and run.may_retry and not self._settings["quick"]:
             outcome = self._try(run.configure_and_make)
         mrproper = self._settings["fallback_mrproper"] and not self._settings["mrproper"]
         if outcome.code and mrproper and run.may_retry:
@@ -224,7 +234,8 @@ class Builder:
 
     def _try(self, make: Callable[[], Outcome]) -> Outcome:
         """Make it so that all that warned before warns again: the words of a try are those of its commit."""
-        self._output.repeat_warnings()
+        if not self._settings["quick"]:
+            self._output.repeat_warnings()
         outcome = make()
         self._output.note_warnings(self._worktree.shorten(outcome.stderr))
         return outcome
@@ -319,6 +330,8 @@ class _Run:
         self._goals = settings.goals()
         # One make each: a fragment goes on top of what the defconfig made.
         self._config_goals = ["%s_defconfig" % board, *settings["fragments"]]
+        self._config = os.path.join(tree, BUILD_DIR, ".config")
+        self._adjustments = settings.adjustments()
         self._jobs = jobs
         self._last_jobs = 1
 
@@ -342,11 +355,31 @@ class _Run:
         for goal in self._config_goals:
             if not done.code:
                 done = _joined(done, self._one(goal))
+        if not done.code and self._adjustments:
+            done = _joined(done, self._adjust())
         self.configured = not done.code
         self.configuration_said = bool(done.stderr)
         if not done.code:
             done = _joined(done, self.make())
         return done
+
+    def _adjust(self) -> Outcome:
+        """Change what the configuration says; what depends on it is settled without a question."""
+        try:
+            kconfig.write(self._config, self._adjustments)
+        except OSError as exc:
+            return Outcome(1, "", "error: cannot adjust the configuration: %s\n" % exc, "")
+        return self._one(_SETTLE)
+
+    def check_configuration(self, outcome: Outcome) -> Outcome:
+        """Add to the words of the build what did not stick of the settings that were asked for; that fails it."""
+        if not self.configured or self.cut_short:
+            return outcome
+        wrong = kconfig.did_not_stick(self._config, self._adjustments)
+        if not wrong:
+            return outcome
+        said = "".join("error: %s\n" % words for words in wrong)
+        return outcome._replace(code=outcome.code or NOT_AS_ASKED, stderr=outcome.stderr + said)
 
     def make(self) -> Outcome:
         """Build what is out of date."""
@@ -360,10 +393,21 @@ class _Run:
         start = ["env", *("%s=%s" % item for item in self._own_env.items())]
         makes = [start + self._argv(goal) for goal in self._config_goals] + [start + self._argv(*self._goals)]
         lines = [["git", "checkout", "--detach", commit], *makes]
+        if self._adjustments:
+            lines[-1:-1] = self._adjusting(start)
         text = "\n".join(" ".join(shlex.quote(word) for word in line) for line in lines) + "\n"
         if self.compiler.path_dir:
             text = "export PATH=%s:$PATH\n%s" % (shlex.quote(self.compiler.path_dir), text)
         return text
+
+    def _adjusting(self, start: List[str]) -> List[List[str]]:
+        """Give the words of the lines that do what `_adjust` does."""
+        config = BUILD_DIR + "/.config"
+        drop = ["sed", "-i"]
+        for name, _ in self._adjustments:
+            drop += ["-e", "/^CONFIG_%s=/d" % name, "-e", "/^# CONFIG_%s is not set$/d" % name]
+        add = ["sed", "-i", "-e", "$a\\\n" + "\\\n".join(_literal(kconfig.line(*one)) for one in self._adjustments)]
+        return [[*drop, config], [*add, config], start + self._argv(_SETTLE)]
 
     def shown_environment(self) -> Dict[str, str]:
         """Give the environment that matters to others: not what only names the machine's user."""
@@ -396,6 +440,11 @@ class _Run:
             argv.append("-s")
         argv += ["-j%d" % self._last_jobs, "NPROC=%d" % self._last_jobs]
         return argv + self._settings.make_flags() + list(goals)
+
+
+def _literal(text: str) -> str:
+    """Give a line as sed's ``a`` command takes it."""
+    return text.replace("\\", "\\\\")
 
 
 def _joined(first: Outcome, second: Outcome) -> Outcome:

@@ -27,7 +27,18 @@ PROTOCOL = 1
 #: past it the result has return code 124, and the rest of the order is dropped) and ``jobs`` (the most jobs that a
 #: make of this board may run), 0 and null meaning none; build_result carries ``fault`` where the worker knows that
 #: it is not the board's own doing: one of the names below.
-FEATURES = ("attempt", "commits", "details", "limits")
+#: Each name of `OWN_SETTINGS` is a feature, too: a worker that does not announce it cannot be given that setting.
+FEATURES = (
+    "attempt",
+    "commits",
+    "details",
+    "limits",
+    "force_reconfig",
+    "quick",
+    "fragments",
+    "adjust_cfg",
+    "target",
+)
 
 #: ``fault`` of a build that was ended because it took too long.
 TIMEOUT = "timeout"
@@ -65,6 +76,19 @@ SETTINGS: Dict[str, Any] = {
     "config_only": False,
     "force_build": False,
     "kconfig_check": True,
+}
+
+#: Settings beyond the plain protocol, which a boss sends only to a worker that announced them as features.
+#: ``force_reconfig``: configure at each commit. ``quick``: a rough build: a failure is not tried again, nothing is
+#: configured anew because of one, and a warning need not be said again at the next commit. ``fragments``: names of
+#: configuration fragments, made after the defconfig. ``adjust_cfg``: lines of ``.config``, set after these; one
+#: that is not there after the build fails it. ``target``: what is made in place of everything.
+OWN_SETTINGS: Dict[str, Any] = {
+    "force_reconfig": False,
+    "quick": False,
+    "fragments": [],
+    "adjust_cfg": [],
+    "target": "",
 }
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping
+import re
+from typing import Any, Callable, Dict, List, Mapping, Tuple
 
-from fabbuild.worker.protocol import SETTINGS
-
-#: What ours knows beyond the plain protocol. ``force_reconfig``: configure at each commit. ``target``: what is made
-#: in place of everything. ``fragments``: configuration fragments made after the defconfig.
-OWN_SETTINGS: Dict[str, Any] = {"force_reconfig": False, "target": "", "fragments": []}
+from fabbuild.worker import kconfig
+from fabbuild.worker.protocol import OWN_SETTINGS, SETTINGS
 
 #: What a peer's boss sends besides. They are about speed, which is ours to see to, and so taken whatever they say;
 #: but ``lines`` asks for something to be in the results, so it is taken only when it is off.
@@ -27,6 +25,9 @@ _FLAGS = (
     ("reproducible_builds", ("SOURCE_DATE_EPOCH=0",)),
     ("warnings_as_errors", ("KCFLAGS=-Werror", "HOSTCFLAGS=-Werror")),
 )
+
+
+_GOAL = re.compile(r"[A-Za-z0-9_.+%@,/-]{1,200}")
 
 
 class SettingsError(ValueError):
@@ -78,6 +79,10 @@ class Settings:
             return ["cfg"]
         return [self["target"]] if self["target"] else []
 
+    def adjustments(self) -> List[Tuple[str, str]]:
+        """Give what ``.config`` is to say: a symbol each, without ``CONFIG_``, and its value."""
+        return [kconfig.parse(line) for line in self["adjust_cfg"]]
+
 
 def _checked(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, bool):
@@ -85,16 +90,28 @@ def _checked(name: str, value: Any, default: Any) -> Any:
             return bool(value)
         raise SettingsError("setting %s must be true or false, not %r" % (name, value))
     if isinstance(default, str):
-        if isinstance(value, str) and _is_goal(value, empty=True):
+        if isinstance(value, str) and (not value or is_goal(value)):
             return value
         raise SettingsError("setting %s must be the name of a make target, not %r" % (name, value))
-    if isinstance(value, list) and all(isinstance(item, str) and _is_goal(item) for item in value):
+    good, what = _LISTS[name]
+    if isinstance(value, list) and all(isinstance(item, str) and good(item) for item in value):
         return value
-    raise SettingsError("setting %s must be a list of names of make targets, not %r" % (name, value))
+    raise SettingsError("setting %s must be a list of %s, not %r" % (name, what, value))
 
 
-def _is_goal(text: str, empty: bool = False) -> bool:
-    """Whether make takes it as a goal: no option, no assignment."""
-    if not text:
-        return empty
-    return not text.startswith("-") and "=" not in text and text.isprintable() and " " not in text
+def is_goal(text: str) -> bool:
+    """Whether make takes it as a goal: no option, no assignment, and nothing outside of its output directory."""
+    parts = text.split("/")
+    return not text.startswith("-") and _GOAL.fullmatch(text) is not None and ".." not in parts and "" not in parts
+
+
+def is_fragment(text: str) -> bool:
+    """Whether it can be the name of a configuration fragment: a goal that ends with ``.config``."""
+    return is_goal(text) and text.endswith(".config") and text != ".config"
+
+
+#: What the items of a setting that is a list must be.
+_LISTS: Dict[str, Tuple[Callable[[str], bool], str]] = {
+    "fragments": (is_fragment, "names of configuration fragments (NAME.config)"),
+    "adjust_cfg": (kconfig.is_line, "lines of a .config (CONFIG_NAME=value, # CONFIG_NAME is not set)"),
+}
