@@ -10,6 +10,11 @@ from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.results import BuiltFrom, ResultTree, decisive, made_by
 from fabbuild.session import Session
 from fabbuild.text import first_error
+from fabbuild.worker.text import PathShortener
+
+#: The peer's worker leaves paths as make prints them, ours makes them relative to the tree; the same warning must
+#: read the same wherever it comes from.
+_FROM_BUILD_DIR = PathShortener()
 
 
 class Recorder:
@@ -49,12 +54,15 @@ class Recorder:
         Raises:
             OutputError: it could not be written.
         """
+        stderr = message.stderr
+        if session.ready is None or not session.ready.protocol:
+            stderr = _FROM_BUILD_DIR(stderr)
         result = Result(
             board=message.board,
             upto=message.commit_upto,
             return_code=message.return_code,
             stdout=message.stdout,
-            stderr=message.stderr,
+            stderr=stderr,
             sizes=message.sizes.raw,
             config=message.config,
             machine=session.name,
@@ -76,7 +84,7 @@ class Recorder:
             "return_code": result.return_code,
             "number": commit.number,
             "seconds": _seconds(message.details.get("seconds")),
-            "error": first_error(message.stderr) if result.verdict is not Verdict.BUILT else "",
+            "error": first_error(stderr) if result.verdict is not Verdict.BUILT else "",
             "load_avg": message.load_avg,
             "after": list(after),
         }

@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.support.sshd",
     "tests.support.farm",
     "tests.support.cable",
+    "tests.support.peer",
     "tests.support.scenes",
     "tests.support.uboot",
 ]

@@ -1,13 +1,14 @@
 """The wire and the result tree against the peer itself: buildman 0.2.0, run beside us."""
 
+import os
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-BUILDMAN = Path(sys.executable).with_name("buildman")
+from tests.support.peer import BUILDMAN
+from tests.support.scenes import FEW, judged, nothing_left
+from tests.support.trouble import slow_make
 
 pytestmark = pytest.mark.skipif(not BUILDMAN.exists(), reason="buildman is not installed in this environment")
 
@@ -21,18 +22,42 @@ def peer_worker():
     )
 
 
-def test_our_boss_builds_boards_through_a_real_buildman_worker(ssh_farm, peer_worker):
-    ssh_farm.machines(ssh_farm.servers[0], worker_command=peer_worker, env={"HOME": str(ssh_farm.directory)})
-    ended = ssh_farm.build("--branch", "series", "--only", "sandbox,sandbox_spl,tern")
+def told(files):
+    """What a result comes to, without what only says in which order make's jobs ran."""
+    lines = sorted((files["err"] or b"").splitlines())
+    # The peer's boss writes sizes down without their last newline.
+    sizes = (files["sizes"] or b"").splitlines()
+    return {
+        **files,
+        "sizes": sizes,
+        "err": [line for line in lines if not line.endswith(b"Waiting for unfinished jobs....")],
+    }
+
+
+def test_our_boss_builds_through_a_real_buildman_worker_and_one_of_ours_alike(
+    ssh_farm, peer_worker, fault_free, tmp_path
+):
+    peers, ours, _ = ssh_farm.servers
+    way = {"host": peers.name, "work_dir": str(peers.work_dir), "worker_command": peer_worker}
+    entries = {
+        "m1": {**way, "env": {"HOME": str(ssh_farm.directory)}},
+        # Slow enough for the peer's to get a board.
+        "m2": {"host": ours.name, "work_dir": str(ours.work_dir), "env": slow_make(tmp_path / "slow", 0.2)},
+    }
+    ssh_farm.write_machines({"machines": entries, "fit": {"max_load_per_cpu": 1000}})
+    ended = ssh_farm.build(*FEW, "--max-boards", "1")
     assert ended.status == 100, ended
     results = ssh_farm.results("series")
-    assert len(results) == 3 * 6
-    failed = [key for key, path in results.items() if (path / "done").read_text() != "0\n"]
-    assert [(key[0][:2], key[1]) for key in failed] == [("03", "sandbox_spl")]
-    warned = {key[1] for key, path in results.items() if key[0].startswith("06") and (path / "err").exists()}
-    assert warned == {"sandbox", "sandbox_spl", "tern"}
+    assert results.keys() == fault_free.keys()
+    assert ssh_farm.hosts_of("series") == {"m1", "m2"}
+    for key, place in results.items():
+        assert told(judged(place)) == told(fault_free[key]), (key, (place / "host").read_text())
     wire = (ssh_farm.output / "series" / ".fabbuild" / "worker-m1.log").read_text()
+    assert '"resp": "ready"' in wire
     assert '"protocol"' not in wire, "this was not the peer's worker"
+    # It has as many slots as its machine has threads, whatever it was asked for, and that is no reason to refuse it.
+    assert f'"build_started", "num_threads": {os.cpu_count()}' in wire
+    nothing_left(ssh_farm)
 
 
 def test_the_peer_reads_our_tree_and_agrees_on_what_fails(ssh_farm):
@@ -55,3 +80,19 @@ def test_the_peer_reads_our_tree_and_agrees_on_what_fails(ssh_farm):
     (warned,) = [block for block in blocks if block.startswith("6:")]
     assert "w+" in warned, shown
     assert shutil.which("git")
+
+
+def test_the_peers_boss_builds_through_our_worker_what_our_own_boss_does(ssh_farm, peer_boss, fault_free):
+    ended = peer_boss.build("-b", "series", "--boards", "sandbox_spl,tern,wren")
+    results = ssh_farm.results("series")
+    assert results.keys() == fault_free.keys(), ended
+    for key, place in results.items():
+        assert told(judged(place)) == told(fault_free[key]), key
+    (failed,) = [place for key, place in results.items() if (place / "done").read_text() != "0\n"]
+    assert "CONFIG_SPL=y" in (failed / ".config").read_text()
+    wire = (ssh_farm.output / "series" / "worker-w1.log").read_text()
+    assert '"resp":"build_done","exceptions":0' in wire
+    assert '"error"' not in wire
+    assert "details" not in wire, "our worker says more than a plain boss asked for"
+    assert any("--worker" in command for command in peer_boss.asked)
+    assert "3 boards" in ended.out, ended
