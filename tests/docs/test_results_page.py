@@ -1,0 +1,93 @@
+"""docs/reference/results.md: every file, event, field and exit status of the code is in it."""
+
+import ast
+import re
+
+import pytest
+
+from fabbuild import build, results
+from fabbuild.model import EVENTS
+from fabbuild.worker import images, workdir
+from tests.support.docs import missing, page, section
+from tests.support.farm import ROOT
+
+NAME = "reference/results.md"
+
+
+def test_every_file_of_a_result_is_in_it():
+    names = {*results._RESERVED, *(name for name, _ in images.CONFIG_FILES)}
+    assert missing(section(NAME, "A result"), sorted(names)) == []
+
+
+def test_every_setting_that_names_a_result_is_in_it():
+    assert missing(section(NAME, "When a result is built again"), results.DECISIVE) == []
+
+
+def rows():
+    """Give the page's line of each event."""
+    table = section(NAME, "Events").partition("|---|")[2]
+    return dict(re.findall(r"(?m)^\| `([\w-]+)` \| (.*)$", table))
+
+
+def test_every_event_is_in_it():
+    lacking = EVENTS.keys() - rows().keys()
+    assert not lacking, f"docs/{NAME}: add a line to the table of events for {sorted(lacking)}"
+    assert rows().keys() == EVENTS.keys()
+
+
+def emitted():
+    """Give (event, field of its data) for each event that the code makes."""
+    for path in sorted((ROOT / "fabbuild").glob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(call, ast.Call) or not call.args or not isinstance(call.args[0], ast.Constant):
+                continue
+            name = getattr(call.func, "attr", "")
+            what = call.args[0].value
+            if name not in ("emit", "_emit", "tell") or what not in EVENTS:
+                continue
+            for keyword in call.keywords:
+                if isinstance(keyword.value, ast.Dict) and keyword.arg == "data":
+                    yield from ((what, key.value) for key in keyword.value.keys)
+                elif name != "_emit" and keyword.arg not in ("machine", "text"):
+                    yield what, keyword.arg
+    record = ast.parse((ROOT / "fabbuild" / "record.py").read_text())
+    returned = [node.value for node in ast.walk(record) if isinstance(node, ast.Return)]
+    (told,) = [value.elts[1] for value in returned if isinstance(value, ast.Tuple)]
+    yield from (("result", key.value) for key in told.keys)
+
+
+def test_every_field_of_an_events_data_is_in_it():
+    fields = set(emitted())
+    assert {what for what, _ in fields} >= {"run-start", "phase", "fault", "machine-failed", "run-end", "result"}
+    lacking = sorted(f"{what}: {field}" for what, field in fields if missing(rows()[what], [field]))
+    assert not lacking, f"docs/{NAME}: say in the table of events what these are: {lacking}"
+
+
+def test_every_exit_status_is_in_it():
+    statuses = [getattr(build, name) for name in dir(build) if name.startswith("EXIT_")]
+    assert len(statuses) >= 6
+    assert [status for status in statuses if f"| {status} |" not in section(NAME, "Exit status")] == []
+
+
+@pytest.mark.parametrize("name", [workdir.LOCK, workdir.REPO, workdir.BIN, workdir.SLOTS, workdir.SCRATCH])
+def test_what_lies_on_a_machine_is_in_it(name):
+    assert f"`{name}" in section(NAME, "On a machine")
+
+
+def test_a_real_run_leaves_nothing_that_the_page_does_not_name(farm):
+    farm.machines(local=True)
+    ended = farm.build("--only", "sandbox,sandbox_spl", "--branch", "series", "--count", "3")
+    assert ended.status in (100, 101), ended
+    text = page(NAME)
+    found = {path.name for path in (farm.output / "series").glob("*/*/*")}
+    own = {
+        path.name.replace("worker-local", "worker-NAME") for path in (farm.output / "series/.fabbuild").iterdir()
+    }
+    assert found >= {"done", "err", "log", "sizes", "host"}
+    assert missing(text, sorted(found | own)) == []
+    for event in farm.journal("series"):
+        assert missing(text, event) == []
+        assert missing(rows()[event["what"]], event["data"]) == [], event
+    (built,) = (farm.output / "series").glob("01_*/sandbox/built-from")
+    fields = re.findall(r'(?m)^ "(\w+)"', built.read_text())
+    assert missing(section(NAME, "When a result is built again"), fields) == []
