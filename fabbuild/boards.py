@@ -96,7 +96,7 @@ def load_boards(source: Source, tree: str) -> list[Board]:
 def read_boards(source: Source, tree: str) -> BoardList:
     """Give the boards of a tree with what was wrong with some; raises as `load_boards` does."""
     files = TreeFiles.read(source.git, tree)
-    compiler = next((name for name in ("gcc", "cc", "clang") if shutil.which(name)), "")
+    compiler = _compiler()
     place = _cache_directory() / f"{_key(files, compiler)}.json"
     kept = _load(place, files)
     if kept is None:
@@ -128,11 +128,29 @@ def _evaluate(files: TreeFiles, compiler: str) -> _Kept:
     return _Kept(SCHEMA, sorted(boards, key=lambda b: b.target), problems, others, files.digest(others))
 
 
-def _ask(directory: Path, names: Sequence[str], compiler: str) -> _Answer:
+def targets_of(files: TreeFiles, names: Sequence[str]) -> dict[str, list[str]]:
+    """Give the ``TARGET_…`` options that each board sets; a board that cannot be evaluated is left out.
+
+    Nothing of this is kept, so it takes seconds for a large tree.
+
+    Raises:
+        SourceError: its Kconfig does not parse.
+    """
+    with tempfile.TemporaryDirectory(prefix="fabbuild-kconfig-") as directory:
+        files.write(Path(directory))
+        answers = _ask(Path(directory), names, _compiler(), targets=True)
+    return {name: values[len(kconfig.SYMBOLS) :] for name, values in answers["boards"].items()}
+
+
+def _compiler() -> str:
+    return next((name for name in ("gcc", "cc", "clang") if shutil.which(name)), "")
+
+
+def _ask(directory: Path, names: Sequence[str], compiler: str, *, targets: bool = False) -> _Answer:
     """Let a few processes evaluate the defconfigs that were written to a directory."""
     count = max(1, min(len(os.sched_getaffinity(0)), len(names) // _SHARE))
-    cpp = [compiler, "-E"] if compiler else []
-    requests = [json.dumps({"names": names[i::count], "cpp": cpp}).encode() for i in range(count)]
+    request = {"cpp": [compiler, "-E"] if compiler else [], "targets": targets}
+    requests = [json.dumps({"names": names[i::count], **request}).encode() for i in range(count)]
     processes: list[subprocess.Popen[bytes]] = []
     with ThreadPoolExecutor(count) as pool:
         try:

@@ -24,7 +24,7 @@ from fabbuild.boards import load_boards
 from fabbuild.config import Fit, Machine, Machines
 from fabbuild.crew import RunCrew, loss_by
 from fabbuild.dispatcher import Dispatcher, words_of
-from fabbuild.errors import SourceError
+from fabbuild.errors import SelectionError, SourceError
 from fabbuild.fleet import LEAVE, each
 from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.journal import Journal
@@ -107,6 +107,20 @@ def output_of(source: Source, settings: BuildSettings) -> Path:
     if settings.output:
         return Path(os.path.expanduser(settings.output)).absolute()  # noqa: PTH111 - Path's raises for ~nobody
     return source.path.parent / OUTPUT
+
+
+def one_board(settings: BuildSettings, name: str) -> Board:
+    """Find a board of the current source by its exact name.
+
+    Raises:
+        UsageError: the source cannot be used, or has no such board.
+    """
+    source = Source.open(settings.source or ".")
+    boards = load_boards(source, source.current(exclude=[output_of(source, settings)]).tree)
+    found = select_boards(boards, only=[name])
+    if len(found) > 1:
+        raise SelectionError(f"{name} names {len(found)} boards; name one of them")
+    return found[0]
 
 
 def make_plan(settings: BuildSettings, machines: Machines, chosen: Sequence[Machine]) -> Plan:

@@ -4,9 +4,10 @@
 settings from the environment, and a ``$(NAME)`` in a Kconfig file must not find what the user happens to have set.
 It imports nothing of fabbuild, so that it starts quickly.
 
-Standard input is one JSON object, ``{"names": [defconfig…], "cpp": [word…]}``; standard output is another:
-``{"boards": {name: [arch, cpu, soc, vendor, board, config]}, "problems": {name: text}}``, or ``{"error": text}``
-when Kconfig itself does not parse.
+Standard input is one JSON object, ``{"names": [defconfig…], "cpp": [word…], "targets": bool}``; standard output is
+another: ``{"boards": {name: [arch, cpu, soc, vendor, board, config]}, "problems": {name: text}}``, or
+``{"error": text}`` when Kconfig itself does not parse. With ``targets`` the names of the `TARGET` options that a
+board sets stand behind its six values; that takes longer.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from typing import Any
 
 #: Kconfig's names for arch, cpu, soc, vendor, board, config, in this order.
 SYMBOLS = ("SYS_ARCH", "SYS_CPU", "SYS_SOC", "SYS_VENDOR", "SYS_BOARD", "SYS_CONFIG_NAME")
+
+#: What the options that choose a board begin with.
+TARGET = "TARGET_"
 
 #: As the Makefile does before it gives a defconfig to Kconfig.
 CPP_FLAGS = ("-nostdinc", "-P", "-undef", "-x", "assembler-with-cpp")
@@ -44,6 +48,11 @@ def evaluate(conf: Any, path: str) -> list[str]:
         narrow = conf.syms.get("ARCH_RV32I")
         values[0] = "riscv32" if narrow is not None and narrow.str_value == "y" else "riscv64"
     return values
+
+
+def chosen(symbols: list[Any]) -> list[str]:
+    """Name those of some options that are set."""
+    return [symbol.name for symbol in symbols if symbol.str_value == "y"]
 
 
 def expand(path: Path, cpp: list[str], into: Path) -> str:
@@ -87,6 +96,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"error": first_line(str(exc))}
     except (OSError, ValueError, RecursionError) as exc:
         return {"error": first_line(str(exc)) or type(exc).__name__}
+    choosing = [symbol for name, symbol in conf.syms.items() if name.startswith(TARGET)]
     boards = {}
     problems = {}
     with tempfile.TemporaryDirectory() as directory:
@@ -94,6 +104,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             try:
                 path = expand(Path("configs") / f"{name}_defconfig", request["cpp"], Path(directory) / "expanded")
                 boards[name] = evaluate(conf, path)
+                if request.get("targets"):
+                    boards[name] += chosen(choosing)
             except Exception as exc:  # noqa: BLE001 - whatever one defconfig does to kconfiglib, others go on
                 problems[name] = first_line(str(exc)) or type(exc).__name__
     return {"boards": boards, "problems": problems}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 _LINE = re.compile(r"^([A-Z]):\s*(.*?)\s*$")
@@ -15,6 +15,8 @@ class _Section:
     people: list[str] = field(default_factory=list)
     status: str = ""
     files: list[str] = field(default_factory=list)
+    board: bool = False
+    last: int = 0
     names: list[re.Pattern[str]] = field(default_factory=list)
 
 
@@ -60,15 +62,43 @@ class Maintainers:
         return status, tuple(people)
 
 
+def wrong_entries(texts: Mapping[str, str], boards: Iterable[str]) -> list[str]:
+    """Name the entries below ``board/`` without a defconfig, and the defconfigs in entries that there are not.
+
+    Args:
+        texts: the MAINTAINERS files by path.
+        boards: the names of all boards.
+    """
+    known = [f"configs/{board}_defconfig" for board in boards]
+    there, wrong = set(known), []
+    for path in sorted(texts):
+        for section in _sections(texts[path]):
+            if path.startswith("board/") and section.board and not section.files and not section.names:
+                wrong.append(f"{path}:{section.last}: the entry that ends here names no defconfig")
+            wrong += [
+                f"{path}:{section.last}: the entry that ends here names {name}, and there is no such file"
+                for name in section.files
+                if name.endswith("_defconfig") and name not in there and not fnmatch.filter(known, name)
+            ]
+    return wrong
+
+
 def _sections(text: str) -> list[_Section]:
+    """Read one file.
+
+    ``last`` of a section is the number of its last line, ``board`` whether it names files below ``board/``.
+    """
     sections = [_Section()]
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines(), 1):
         match = _LINE.match(line)
         if not match:
             sections.append(_Section())
             continue
         tag, value = match.groups()
         section = sections[-1]
+        section.last = number
+        if tag == "F" and value.startswith("board/"):
+            section.board = True
         if tag == "M" and value != "-":
             section.people.append(value)
         elif tag == "S":
@@ -80,7 +110,7 @@ def _sections(text: str) -> list[_Section]:
                 section.names.append(re.compile(value))
             except re.error:
                 continue
-    return [section for section in sections if section.files or section.names]
+    return [section for section in sections if section.files or section.names or section.board]
 
 
 _STATUS = {"maintained": "Active", "supported": "Active", "orphan": "Orphan", "orphaned": "Orphan"}

@@ -15,17 +15,24 @@ from dataclasses import dataclass
 class Option:
     """One option. A default of False makes a flag, of True ``--[no-]x``; None takes a value.
 
-    ``repeated``: may be given more than once.
+    ``repeated``: may be given more than once. ``short`` and ``also``: the letter and another name that buildman's
+    users know it by; only what means the same there and here has them.
     """
 
     default: object
     help: str
     repeated: bool = False
+    short: str = ""
+    also: str = ""
 
 
 #: What all tasks that work on machines take.
 MACHINES: Mapping[str, Option] = {
-    "machines": Option(None, "Names and groups of machines, separated by commas (default: all that are enabled)"),
+    "machines": Option(
+        None,
+        "Names and groups of machines, separated by commas (default: all that are enabled)",
+        also="use-machines",
+    ),
     "hosts": Option(None, "Hosts that are in no file, [user@]name[:port], separated by commas"),
     "machines_file": Option(
         None, "Where the machines are described (default: ./machines.yaml, then the user's own)"
@@ -43,25 +50,47 @@ SELECTION: Mapping[str, Option] = {
         "Which boards: terms separated by spaces or commas (OR), `a & b` for both; each a regular expression "
         "matched at the start of target, arch, cpu, board, vendor, soc or config name (default: all)",
     ),
-    "exclude": Option(None, "Terms, separated by commas, of boards to leave out"),
+    "exclude": Option(None, "Terms, separated by commas, of boards to leave out", short="x"),
     "only": Option(None, "Exact names of boards, separated by commas"),
 }
 
-SOURCE: Mapping[str, Option] = {"source": Option(None, "Directory of the source (default: this one)")}
+#: What `boards` may show in place of its list.
+BOARDS: Mapping[str, Option] = {
+    "fields": Option(
+        None,
+        "Print only these of target, arch, cpu, soc, vendor, board, config, status, maintainers, separated by "
+        "commas here and by tabs there",
+    ),
+    "check": Option(
+        default=False,
+        help="Look for boards that nobody maintains, and MAINTAINERS entries that name no defconfig there is",
+    ),
+    "full_check": Option(
+        default=False, help="As --check, and for boards that set no TARGET_ option or several (takes seconds)"
+    ),
+}
+
+SOURCE: Mapping[str, Option] = {
+    "source": Option(None, "Directory of the source (default: this one)", short="g", also="git")
+}
 
 OUTPUT: Mapping[str, Option] = {
-    "output": Option(None, "Where results go (default: fabbuild-out beside the source)")
+    "output": Option(
+        None, "Where results go (default: fabbuild-out beside the source)", short="o", also="output-dir"
+    )
 }
 
 COMMITS: Mapping[str, Option] = {
-    "branch": Option(None, "Build the commits of this branch since its upstream, the upstream commit first"),
+    "branch": Option(
+        None, "Build the commits of this branch since its upstream, the upstream commit first", short="b"
+    ),
     "commits": Option(None, "Build the commits of this range, such as v2026.07..HEAD"),
-    "count": Option(None, "Build the top N commits (of --branch, or of HEAD)"),
+    "count": Option(None, "Build the top N commits (of --branch, or of HEAD)", short="c"),
 }
 
 CAPACITY: Mapping[str, Option] = {
     "threads": Option(None, "Cores to use on each machine"),
-    "max_boards": Option(None, "Boards at once on each machine"),
+    "max_boards": Option(None, "Boards at once on each machine", short="T"),
     "toolchain": Option(
         None, "ARCH=PREFIX (or the path of a gcc) for all machines; may be given more than once", repeated=True
     ),
@@ -96,24 +125,35 @@ BUILD: Mapping[str, Option] = {
     ),
     **CAPACITY,
     "batch": Option(default=False, help="Split the boards beforehand by capacity, one list a machine"),
-    "force": Option(default=False, help="Build also what is there already"),
-    "force_failures": Option(default=False, help="Build again what failed"),
-    "ignore_warnings": Option(default=False, help="Exit with 0, not 101, when there are warnings only"),
-    "no_lto": Option(default=False, help="Build without link-time optimisation (NO_LTO=1)"),
+    "force": Option(default=False, help="Build also what is there already", short="f", also="force-build"),
+    "force_failures": Option(default=False, help="Build again what failed", short="F", also="force-build-failures"),
+    "ignore_warnings": Option(default=False, help="Exit with 0, not 101, when there are warnings only", short="W"),
+    "no_lto": Option(default=False, help="Build without link-time optimisation (NO_LTO=1)", short="L"),
     "allow_missing": Option(
-        default=False, help="Let binman go on without blobs it has not got (BINMAN_ALLOW_MISSING=1)"
+        default=False, help="Let binman go on without blobs it has not got (BINMAN_ALLOW_MISSING=1)", short="M"
     ),
-    "reproducible": Option(default=False, help="Build the same bytes each time (SOURCE_DATE_EPOCH=0)"),
-    "werror": Option(default=False, help="Treat warnings as errors (-Werror for target and host)"),
-    "mrproper": Option(default=False, help="Run `make mrproper` before configuring"),
+    "reproducible": Option(
+        default=False,
+        help="Build the same bytes each time (SOURCE_DATE_EPOCH=0)",
+        short="r",
+        also="reproducible-builds",
+    ),
+    "werror": Option(
+        default=False,
+        help="Treat warnings as errors (-Werror for target and host)",
+        short="E",
+        also="warnings-as-errors",
+    ),
+    "mrproper": Option(default=False, help="Run `make mrproper` before configuring", short="m"),
     "fallback_mrproper": Option(default=False, help="Run `make mrproper` and try again when a build fails"),
     "config_only": Option(default=False, help="Only configure, build nothing"),
-    "verbose_build": Option(default=False, help="Show the commands make runs, in the log (V=1)"),
+    "verbose_build": Option(default=False, help="Show the commands make runs, in the log (V=1)", short="V"),
     "kconfig_check": Option(default=True, help="Configure again when a Kconfig file changed between commits"),
-    "force_reconfig": Option(default=False, help="Configure again at each commit"),
+    "force_reconfig": Option(default=False, help="Configure again at each commit", short="C"),
     "quick": Option(
         default=False,
         help="Build roughly: try no failure again, and let a warning be said only where its file is compiled",
+        short="Q",
     ),
     "fragments": Option(
         None, "Configuration fragments (a.config,b.config) to make after the defconfig, as make finds them"
@@ -123,9 +163,10 @@ BUILD: Mapping[str, Option] = {
         "Settings to change after that: ~FOO not set, FOO y, FOO=val that; separated by commas, may be given more "
         "than once; one that does not stick fails the board",
         repeated=True,
+        short="a",
     ),
     "target": Option(None, "What make is to make in place of everything, such as u-boot.bin"),
     "quiet": Option(default=False, help="Show problems and the end only"),
     "json": Option(default=False, help="Print one line of JSON an event"),
-    "summary": Option(default=False, help="Print at the end what each commit changed"),
+    "summary": Option(default=False, help="Print at the end what each commit changed", short="z"),
 }

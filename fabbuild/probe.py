@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import msgspec
 
 from fabbuild.config import Fit
-from fabbuild.errors import FabbuildError
+from fabbuild.errors import FabbuildError, MachineError
 from fabbuild.fleet import each
 from fabbuild.interrupt import interruptible
 from fabbuild.messages import Facts
+from fabbuild.model import Board
 from fabbuild.session import Session, holder_words
 from fabbuild.ui import ProbeRow
 
@@ -48,6 +49,24 @@ def not_found(session: Session) -> list[str]:
         for arch, named in session.machine.toolchains.items()
         if arch not in facts.toolchains
     ]
+
+
+def prefix_for(session: Session, board: Board) -> str:
+    """Give the CROSS_COMPILE with which a machine builds a board; empty is the machine's own compiler.
+
+    Raises:
+        MachineError: it has none for the board's architecture.
+    """
+    with interruptible():
+        facts = session.probe()
+    found = facts.toolchains.get(board.arch)
+    if found is None:
+        raise MachineError(
+            session.name,
+            f"has no toolchain for {board.arch or 'an unknown architecture'}, which {board.target} is of; "
+            "`inv toolchains --tried` shows where it was looked for",
+        )
+    return found.prefix
 
 
 def probe_rows(sessions: Sequence[Session], fit: Fit) -> list[ProbeRow]:

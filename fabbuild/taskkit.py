@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit
-from invoke.tasks import task
+from invoke.parser.argument import Argument
+from invoke.tasks import Task, task
 
 from fabbuild.options import BUILD, Option
 
@@ -68,6 +69,22 @@ def _told(c: Any) -> Iterator[None]:
         raise Exit(code=130) from None
 
 
+class _Task(Task[Any]):
+    """A task some of whose options have second names, which Invoke knows of arguments only."""
+
+    options: Mapping[str, Option] = {}
+
+    def get_arguments(self, *args: Any, **kwargs: Any) -> list[Argument]:
+        """Give the arguments, each with all its names."""
+        helps = dict(self.help)
+        arguments: list[Argument] = super().get_arguments(*args, **kwargs)
+        self.help = helps  # Invoke uses them up
+        for argument in arguments:
+            option = self.options[argument.name or ""]
+            argument.names = (*argument.names, *filter(None, (option.short, option.also)))
+        return arguments
+
+
 def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Callable[[Callable[..., None]], Any]:
     """Make an Invoke task with these options, whose errors are told as `told` does.
 
@@ -89,12 +106,15 @@ def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Cal
         body.__name__ = function.__name__
         body.__doc__ = function.__doc__
         body.__module__ = function.__module__
-        return task(
+        made = task(
             help={name.replace("_", "-"): option.help for name, option in options.items()},
             iterable=[name for name, option in options.items() if option.repeated],
             aliases=list(aliases),
             auto_shortflags=False,
+            klass=_Task,
         )(body)
+        made.options = options
+        return made
 
     return decorate
 

@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
-from fabbuild.options import BUILD, CAPACITY, COMMITS, JSON, MACHINES, OUTPUT, SELECTION, SOURCE, WAIT, Option
+from fabbuild.options import (
+    BOARDS,
+    BUILD,
+    CAPACITY,
+    COMMITS,
+    JSON,
+    MACHINES,
+    OUTPUT,
+    SELECTION,
+    SOURCE,
+    WAIT,
+    Option,
+)
 from fabbuild.taskkit import (
     KEY,
     exit_unless,
@@ -117,7 +129,8 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     """Build boards at commits on all machines, and tell what failed.
 
     Exit status: 0 all fine; 100 a board failed; 101 warnings only; 102 not every board got a result; 130
-    interrupted; 1 wrong use or set-up. With Invoke's --dry it prints what it would do.
+    interrupted; 1 wrong use or set-up. With Invoke's --dry it prints what it would do. Those who come from buildman
+    find its options in docs/moving-from-buildman.md.
     """
     from fabbuild import ui
     from fabbuild.build import make_plan, run
@@ -165,29 +178,57 @@ def kill(c: Any, options: Mapping[str, Any]) -> None:
     on_each(c, sessions_of(c, found, chosen), "end what fabbuild started", do)
 
 
-@make_task({**SELECTION, **SOURCE, **OUTPUT, **JSON})
+@make_task({**SELECTION, **SOURCE, **OUTPUT, **BOARDS, **JSON})
 def boards(c: Any, options: Mapping[str, Any]) -> None:
-    """List the boards that a selection takes, with arch, cpu, soc and vendor."""
+    """List the boards that a selection takes, with arch, cpu, soc and vendor.
+
+    With --check or --full-check it lists what is wrong with them, and exits with 1 when something is.
+    """
     from fabbuild import ui
+    from fabbuild.boardcheck import check_boards
     from fabbuild.boards import load_boards
     from fabbuild.build import output_of
     from fabbuild.selection import select_boards
     from fabbuild.source import Source
+    from fabbuild.text import count
 
     settings = settings_of(c, None, options)
     source = Source.open(settings.source or ".")
-    every = load_boards(source, source.current(exclude=[output_of(source, settings)]).tree)
+    tree = source.current(exclude=[output_of(source, settings)]).tree
+    every = load_boards(source, tree)
     taken = select_boards(every, settings.boards, exclude=settings.exclude, only=settings.only)
-    ui.print_boards(taken, json=options["json"])
+    if options["check"] or options["full_check"]:
+        wrong = check_boards(source, tree, taken, full=options["full_check"])
+        ui.print_wrong(wrong, f"{count(len(taken), 'board')}, nothing wrong", json=options["json"])
+        exit_unless(c, not wrong)
+    elif options["fields"]:
+        ui.print_fields(taken, options["fields"])
+    else:
+        ui.print_boards(taken, json=options["json"])
 
 
-@make_task({**MACHINES, "tried": Option(default=False, help="Show also every candidate that was tried"), **JSON})
+@make_task(
+    {
+        **MACHINES,
+        "tried": Option(default=False, help="Show also every candidate that was tried"),
+        "prefix": Option(None, "Print only what CROSS_COMPILE is for this board, here where builds are done here"),
+        **SOURCE,
+        **JSON,
+    }
+)
 def toolchains(c: Any, options: Mapping[str, Any]) -> None:
     """Show which toolchain each machine has for which architecture."""
     from fabbuild import ui
-    from fabbuild.probe import probe_rows
+    from fabbuild.build import one_board
+    from fabbuild.probe import prefix_for, probe_rows
 
-    _, found, chosen = machines_of(c, options)
+    settings, found, chosen = machines_of(c, options)
+    if options["prefix"]:
+        board = one_board(settings, options["prefix"])
+        local = [machine for machine in chosen if machine.local]
+        (session,) = sessions_of(c, found, (local or chosen)[:1])
+        ui.say(prefix_for(session, board))
+        return
     rows = probe_rows(sessions_of(c, found, chosen), found.fit)
     ui.print_toolchains(rows, tried=options["tried"], json=options["json"])
     exit_unless(c, all(row.facts for row in rows))

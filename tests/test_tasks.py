@@ -36,9 +36,6 @@ def test_every_option_of_every_task_has_help():
     for name in ns.task_names:
         for argument in ns[name].get_arguments():
             assert argument.help, f"{name} --{argument.name} has no help"
-            assert len(argument.names) == 1 or "_" in argument.attr_name, (
-                f"{name} --{argument.name} has a short form"
-            )
 
 
 def test_probe_over_ssh_shows_what_a_machine_has(ssh_farm):

@@ -18,10 +18,12 @@ from fabbuild.ui.tables import (
     MachineOutcome,
     ProbeRow,
     print_boards,
+    print_fields,
     print_outcomes,
     print_plan,
     print_probe,
     print_toolchains,
+    print_wrong,
 )
 from fabbuild.ui.words import confirm, say, show_warnings, stderr_line
 
@@ -35,11 +37,13 @@ __all__ = [
     "make_display",
     "print_boards",
     "print_end",
+    "print_fields",
     "print_outcomes",
     "print_plan",
     "print_probe",
     "print_series",
     "print_toolchains",
+    "print_wrong",
     "say",
     "show_warnings",
     "stderr_line",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from typing import IO, TYPE_CHECKING
 
+from fabbuild.errors import SelectionError
 from fabbuild.model import Board, Commit
 from fabbuild.story import json_line
 from fabbuild.text import commit_label, count, cut, names, one_line, size, visible
@@ -146,6 +148,34 @@ def print_boards(boards: Sequence[Board], *, json: bool = False, stream: IO[str]
     _print(out, table)
     if out.isatty():
         out.line(count(len(boards), "board"))
+
+
+def print_fields(boards: Sequence[Board], fields: str, *, stream: IO[str] | None = None) -> None:
+    """Print a line a board with these of its fields, tabs between them; ``-`` for one that is empty.
+
+    Raises:
+        SelectionError: a board has no such field.
+    """
+    known = [field.name for field in dataclass_fields(Board)]
+    wanted = [name.strip() for name in fields.split(",")]
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise SelectionError(f"--fields: a board has no {', '.join(unknown)}; it has {', '.join(known)}")
+    out = stdout(stream)
+    for board in boards:
+        values = (getattr(board, name) for name in wanted)
+        texts = (":".join(value) if isinstance(value, tuple) else value for value in values)
+        out.line("\t".join(visible(text) or "-" for text in texts))
+
+
+def print_wrong(wrong: Sequence[str], nothing: str, *, json: bool = False, stream: IO[str] | None = None) -> None:
+    """Print a line for each thing that is wrong, or ``nothing``; ``json`` gives an array of texts."""
+    out = stdout(stream)
+    if json:
+        _print_json(out, wrong)
+        return
+    for line in wrong or [nothing]:
+        out.line(one_line(line))
 
 
 def print_plan(

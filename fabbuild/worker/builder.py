@@ -327,6 +327,11 @@ class _Run:
         self._processes = processes
         self._settings = settings
         self._tree = tree
+        self._compilers = []
+        name = os.path.basename(compiler.gcc)
+        if not compiler.prefix and name != "gcc":
+            # CROSS_COMPILE names a gcc only.
+            self._compilers = ["CC=" + name, "HOSTCC=" + name]
         self._goals = settings.goals()
         # One make each: a fragment goes on top of what the defconfig made.
         self._config_goals = ["%s_defconfig" % board, *settings["fragments"]]
@@ -439,7 +444,7 @@ class _Run:
         if not self._settings["verbose_build"]:
             argv.append("-s")
         argv += ["-j%d" % self._last_jobs, "NPROC=%d" % self._last_jobs]
-        return argv + self._settings.make_flags() + list(goals)
+        return argv + self._compilers + self._settings.make_flags() + list(goals)
 
 
 def _literal(text: str) -> str:

@@ -69,8 +69,9 @@ class Toolchain(NamedTuple):
     """A compiler that works.
 
     ``prefix`` is for CROSS_COMPILE: a path and the start of a name, empty for the host's own. Where the path holds
-    a character that make or a shell could take amiss, ``prefix`` is without the path, and ``path_dir`` is a
-    directory that must stand first in PATH (else ``path_dir`` is empty).
+    a character that make or a shell could take amiss, or holds the compiler but not its binutils (ccache's links),
+    ``prefix`` is without the path, and ``path_dir`` is a directory that must stand first in PATH (else ``path_dir``
+    is empty).
     ``version`` is the first line of ``gcc --version``, ``machine`` what ``gcc -dumpmachine`` says.
     """
 
@@ -303,9 +304,11 @@ def _prefix(arch: str, gcc: str) -> Tuple[str, str]:
         # A host compiler has its binutils beside it, without a prefix.
         usual = shutil.which(name)
         return "", "" if usual and os.path.abspath(usual) == gcc else directory
-    if all(char.isalnum() or char in "/._+-@%,=" for char in gcc):
-        return gcc[: -len("gcc")], ""
-    return name[: -len("gcc")], directory
+    whole, start = gcc[: -len("gcc")], name[: -len("gcc")]
+    elsewhere = not os.path.exists(whole + "ld") and shutil.which(start + "ld")
+    if not elsewhere and all(char.isalnum() or char in "/._+-@%,=" for char in gcc):
+        return whole, ""
+    return start, directory
 
 
 def _first(name: str) -> str:

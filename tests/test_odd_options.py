@@ -1,0 +1,150 @@
+"""What buildman's users rely on now and then: lists and checks of boards, a board's prefix, ccache, clang."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.tree import available_archs
+
+BUILDMAN = Path(sys.executable).with_name("buildman")
+
+needs_peer = pytest.mark.skipif(not BUILDMAN.exists(), reason="buildman is not installed in this environment")
+
+
+@pytest.fixture
+def spoiled(farm):
+    """The sample with two boards that nobody maintains, one entry for no board, and one with two targets."""
+    (farm.source / "board/bywater/wren/MAINTAINERS").write_text(
+        "WREN\nS:\tMaintained\nF:\tconfigs/wren_defconfig\n"
+    )
+    (farm.source / "board/acme/tern/MAINTAINERS").unlink()
+    ghost = farm.source / "board/acme/ghost"
+    ghost.mkdir()
+    ghost.joinpath("MAINTAINERS").write_text("GHOST\nM:\tGus <g@acme.example>\nF:\tboard/acme/ghost/\n")
+    ghost.parent.joinpath("MAINTAINERS").write_text("GONE\nM:\tGus <g@acme.example>\nF:\tconfigs/gone_defconfig\n")
+    defconfig = farm.source / "configs/wren_defconfig"
+    defconfig.write_text(defconfig.read_text() + "CONFIG_TARGET_MORE=y\n")
+    kconfig = farm.source / "arch/riscv/Kconfig"
+    kconfig.write_text('config TARGET_MORE\n\tbool "more"\n\n' + kconfig.read_text())
+    return farm
+
+
+def peer(farm, *arguments):
+    return subprocess.run(
+        [str(BUILDMAN), "-o", str(farm.directory / "peer"), *arguments],
+        cwd=farm.source, env=farm.env, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+def boards_with(lines, words):
+    """Name the boards of the lines that have these words."""
+    pattern = re.compile(r"(?:configs/|for '|WARNING: )(\w+)(?:_defconfig|')")
+    return sorted(pattern.search(line)[1] for line in lines if words in line)
+
+
+@needs_peer
+def test_the_check_of_boards_says_what_the_peers_two_checks_say_and_more(spoiled):
+    ended = spoiled.run("boards", "--source", str(spoiled.source), "--full-check")
+    assert ended.status == 1, ended
+    ours = ended.out.splitlines()
+    theirs = [line for line in peer(spoiled, "--full-check").stderr.splitlines() if line.startswith("WARNING")]
+    assert theirs
+    assert boards_with(ours, "nobody maintains it") == boards_with(theirs, "no maintainers for")
+    assert boards_with(ours, "nobody maintains it") == ["dunlin", "tern", "wren"]
+    assert boards_with(ours, "no TARGET_ option") == boards_with(theirs, "No TARGET_")
+    assert boards_with(ours, "no TARGET_ option") == ["sandbox", "sandbox_spl"]
+    assert boards_with(ours, "2 TARGET_ options") == boards_with(theirs, "Duplicate TARGET_")
+    assert boards_with(ours, "2 TARGET_ options") == ["wren"]
+    assert [line for line in ours if "entry that ends here" in line] == [
+        "board/acme/MAINTAINERS:3: the entry that ends here names configs/gone_defconfig, and there is no such file",
+        "board/acme/ghost/MAINTAINERS:3: the entry that ends here names no defconfig",
+    ]
+
+
+def test_the_check_of_boards_is_of_those_that_are_asked_about_and_says_when_nothing_is_wrong(farm):
+    check = ["boards", "--source", str(farm.source), "--check"]
+    ended = farm.run(*check)
+    assert (ended.status, ended.out) == (
+        1,
+        "configs/dunlin_defconfig: nobody maintains it (its entry says Orphan)\n",
+    )
+    assert json.loads(farm.run(*check, "--json").out) == [ended.out.strip()]
+    ended = farm.run(*check, "--boards", "riscv")
+    assert (ended.status, ended.out) == (0, "2 boards, nothing wrong\n")
+
+
+def test_boards_can_be_listed_by_the_fields_that_are_asked_for(farm):
+    listing = ["boards", "--source", str(farm.source)]
+    ended = farm.run(*listing, "--boards", "arm & acme", "--fields", "arch,target,maintainers,status,soc")
+    assert ended.out.splitlines()[2].split("\t") == [
+        "arm", "plover", "Ada Acme <ada@acme.example>:Paul Pier <paul@acme.example>", "Active", "sunfish",
+    ]  # fmt: skip
+    assert farm.run(*listing, "--only", "robin", "--fields", "arch,vendor").out == "riscv64\t-\n"
+    ended = farm.run(*listing, "--fields", "target,colour")
+    assert ended.status == 1
+    assert "has no colour; it has target, arch" in ended.err
+
+
+def test_the_prefix_of_a_board_is_printed_alone_and_is_that_of_a_compiler(farm):
+    farm.machines(local=True)
+    for board, arch in (("tern", "arm"), ("sandbox", "sandbox")):
+        if arch not in available_archs():
+            continue
+        ended = farm.run("toolchains", "--source", str(farm.source), "--prefix", board)
+        assert ended.status == 0, ended
+        assert ended.out.count("\n") == 1
+        assert shutil.which(ended.out.strip() + "gcc")
+    ended = farm.run("toolchains", "--source", str(farm.source), "--prefix", "tarn")
+    assert ended.status == 1
+    assert "did you mean tern" in ended.err
+    farm.machines(local=True, toolchains={"powerpc": "/nowhere/powerpc-"})
+    ended = farm.run("toolchains", "--source", str(farm.source), "--prefix", "osprey")
+    assert ended.status == 1
+    assert "no toolchain for powerpc" in ended.err
+
+
+def wrapper(directory, name, program, log):
+    """Make a program that notes how it was called, and is another."""
+    path = directory / name
+    path.write_text(f'#!/bin/sh\necho "{name} $*" >> {log}\nexec {shutil.which(program)} "$@"\n')
+    path.chmod(0o755)
+
+
+def test_links_of_ccache_first_in_a_machines_path_wrap_every_compiler(farm, tmp_path):
+    links, log = tmp_path / "links", tmp_path / "compiled"
+    links.mkdir()
+    built = {"sandbox": "sandbox"} | ({"tern": "arm"} if "arm" in available_archs() else {})
+    for arch in built.values():
+        name = available_archs()[arch] + "gcc"
+        wrapper(links, name, name, log)
+    farm.machines(local=True, env={"PATH": f"{links}:{os.environ['PATH']}"})
+    ended = farm.build("--only", ",".join(built))
+    assert ended.status == 0, ended
+    calls = log.read_text().splitlines()
+    for board, arch in built.items():
+        assert (farm.output / "current" / board / "sizes").exists(), "the binutils are found, though not beside it"
+        assert any(call.startswith(available_archs()[arch] + "gcc ") and " -c " in call for call in calls)
+
+
+def test_sandbox_can_be_built_by_another_compiler_than_gcc(farm, tmp_path):
+    log = tmp_path / "compiled"
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    wrapper(tools, "clang-99", "gcc", log)
+    farm.machines(local=True)
+    ended = farm.build("--only", "sandbox", "--toolchain", f"sandbox={tools}/clang-99")
+    assert ended.status == 0, ended
+    calls = log.read_text().splitlines()
+    assert any(" -c " in call and "lib/string.c" in call for call in calls)
+    assert any("CC=clang-99 HOSTCC=clang-99" in line for line in out_cmd(farm).splitlines())
+    assert any(call.startswith("clang-99 -Wall -o ") for call in calls), "host tools, too"
+
+
+def out_cmd(farm):
+    return (farm.output / "current/sandbox/out-cmd").read_text()
