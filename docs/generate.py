@@ -103,7 +103,11 @@ def _options(task: Any) -> Iterable[str]:
         flag = f"--[no-]{dashed}" if argument.default is True else f"--{dashed}"
         value = "" if argument.kind is bool else "=…"
         shown = _default(name, key, argument.default)
-        rows.append(f"| `{flag}{value}` | {shown} | {f'`{key}`' if key else NONE} | {_cell(argument.help or '')} |")
+        others = [other for other in argument.names if other.replace("-", "_") != name]
+        also = "".join(f", `{'-' if len(other) == 1 else '--'}{other}`" for other in others)
+        rows.append(
+            f"| `{flag}{value}`{also} | {shown} | {f'`{key}`' if key else NONE} | {_cell(argument.help or '')} |"
+        )
     if not rows:
         return ["It takes no options."]
     return ["| option | default | key | what it does |", "|---|---|---|---|", *rows]
