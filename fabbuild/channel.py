@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from fabbuild.errors import MachineError, WireClosed
@@ -104,6 +105,66 @@ def _feed(channel: Channel, stdin: bytes) -> None:
     with contextlib.suppress(WireClosed):  # it need not read what it was given; its status tells
         channel.send(stdin)
         channel.close_stdin()
+
+
+def pour(
+    name: str, channel: Channel, head: bytes, file: Path, *, sent: Callable[[int], None], patience: float
+) -> Completed:
+    """Feed a command some bytes and then a file of any size; read both of its outputs meanwhile.
+
+    Args:
+        name: the machine's, for the error.
+        channel: the command; closed at the end.
+        head: what goes first.
+        file: what goes then.
+        sent: is called with the bytes of the file that have gone out so far.
+        patience: seconds in which the command must take something or, in the end, be over.
+
+    Raises:
+        MachineError: it was not.
+        OSError: the file cannot be read.
+    """
+    out, err = bytearray(), bytearray()
+    moved = threading.Event()
+    trouble: list[OSError] = []
+
+    def write() -> None:
+        with contextlib.suppress(WireClosed):  # it need not read what it was given; its status tells
+            channel.send(head)
+            total = 0
+            try:
+                with file.open("rb") as stream:
+                    while data := stream.read(CHUNK):
+                        channel.send(data)
+                        total += len(data)
+                        moved.set()
+                        sent(total)
+            except OSError as exc:
+                trouble.append(exc)
+        channel.close_stdin()
+
+    def read(function: Callable[[], bytes], kept: bytearray) -> None:
+        _drain(function, kept)
+        moved.set()
+
+    threads = [
+        threading.Thread(target=write, daemon=True),
+        threading.Thread(target=read, args=(channel.recv, out), daemon=True),
+        threading.Thread(target=read, args=(channel.recv_stderr, err), daemon=True),
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads[1:]):
+            if not moved.wait(patience):
+                raise MachineError(name, f"took nothing for {patience:g} s: it is frozen, overloaded or cut off")
+            moved.clear()
+        status = channel.exit_status(patience)
+        if trouble:
+            raise trouble[0]
+        return Completed(NO_STATUS if status is None else status, bytes(out), bytes(err))
+    finally:
+        channel.close()
 
 
 def communicate(name: str, channel: Channel, stdin: bytes, timeout: float) -> Completed:

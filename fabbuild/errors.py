@@ -7,7 +7,8 @@
     │   ├── ConfigError       machines.yaml or a configuration key
     │   ├── SourceError       the source: no repository, no Kbuild tree, no such range
     │   ├── SelectionError    the board terms take nothing, or name what does not exist
-    │   └── OutputError       the result tree: not writable, in use by another boss
+    │   ├── OutputError       the result tree: not writable, in use by another boss
+    │   └── FetchError        a toolchain archive: none there, not what it should be, no answer
     ├── MachineError          what a machine did; carries its name
     │   ├── ConnectError      not reached: refused, timed out, no such name, login refused
     │   │   └── HostKeyError  its host key is not the one on record
@@ -48,6 +49,19 @@ class SelectionError(UsageError):
 
 class OutputError(UsageError):
     """The result tree cannot be written, or another boss works in it."""
+
+
+class FetchError(UsageError):
+    """A toolchain archive, or a list of them, cannot be got.
+
+    Attributes:
+        status: the HTTP status that the server gave; 0: it was something else.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        """Keep the status beside the message."""
+        super().__init__(message)
+        self.status = status
 
 
 class MachineError(FabbuildError):

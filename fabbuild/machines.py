@@ -62,10 +62,14 @@ class Fit:
 
 @dataclass(frozen=True)
 class ToolchainSearch:
-    """Where toolchains are looked for, on every machine: prefixes by architecture, then directories."""
+    """Where toolchains are looked for, on every machine: prefixes by architecture, then directories.
+
+    ``url``: where they are fetched from when that is asked for; empty: from the usual place.
+    """
 
     prefixes: Mapping[str, str] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
+    url: str = ""
 
 
 _PLAIN = Machine("")

@@ -14,7 +14,7 @@
         enabled: true
         worker_command: text
     defaults: {…}                       # the same keys, but host and connection
-    toolchains: {prefixes: {ARCH: prefix}, paths: [DIRECTORY, …]}
+    toolchains: {prefixes: {ARCH: prefix}, paths: [DIRECTORY, …], url: where --fetch gets them}
     fit: {max_load_per_cpu: 0.8, min_mem_mb: 512, min_disk_mb: 1000}
     build: {…}                          # the options of build
 
@@ -186,11 +186,13 @@ class _File:
                     self.fail(machine.line, f"machines.{machine.name}.groups: {group} is the name of a machine")
 
     def search(self, item: Item) -> ToolchainSearch:
-        items = self.keys(item, "toolchains", ["prefixes", "paths"])
+        items = self.keys(item, "toolchains", ["prefixes", "paths", "url"])
         prefixes = self.toolchains(items["prefixes"], "toolchains.prefixes") if "prefixes" in items else {}
         paths = self.sequence(items["paths"], "toolchains.paths") if "paths" in items else []
         return ToolchainSearch(
-            prefixes, tuple(self.directory(below, f"toolchains.paths[{i}]") for i, below in enumerate(paths))
+            prefixes,
+            tuple(self.directory(below, f"toolchains.paths[{i}]") for i, below in enumerate(paths)),
+            self.url(items["url"], "toolchains.url") if "url" in items else "",
         )
 
     def fit(self, item: Item) -> Fit:
@@ -267,6 +269,12 @@ class _File:
             self.wrong(item, where, allowed)
         if os.path.normpath(value) in {"/", "//", "~", "."}:
             self.wrong(item, where, f"{allowed}, and below it")
+        return value
+
+    def url(self, item: Item, where: str) -> str:
+        value = item.value
+        if not isinstance(value, str) or not re.fullmatch(r"https?://[!-~]+", value):
+            self.wrong(item, where, "an address that begins with https:// or http://")
         return value
 
     def toolchains(self, item: Item, where: str) -> dict[str, str]:

@@ -215,6 +215,7 @@ class Facts(_Response, frozen=True, tag="facts"):
     swig: str = ""
     toolchains: dict[str, ToolchainFacts] = {}
     tried: tuple[dict[str, Any], ...] = ()
+    fetched: tuple[Name, ...] = ()
     lock: dict[str, Any] | None = None
 
     @property
@@ -251,6 +252,14 @@ class Cleaned(_Response, frozen=True, tag="cleaned"):
     freed_mb: float = 0
 
 
+class Unpacked(_Response, frozen=True, tag="unpacked"):
+    """A toolchain archive is unpacked, now or ``already``. ``mb``: MiB that its files take."""
+
+    place: Place
+    already: bool = False
+    mb: Whole = 0
+
+
 Response = (
     Ready
     | SetupDone
@@ -271,6 +280,7 @@ Response = (
     | Cleaned
     | Alive
     | Checked
+    | Unpacked
 )
 
 _decoder: msgspec.json.Decoder[Response] = msgspec.json.Decoder(Response)

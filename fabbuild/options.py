@@ -170,3 +170,28 @@ BUILD: Mapping[str, Option] = {
     "json": Option(default=False, help="Print one line of JSON an event"),
     "summary": Option(default=False, help="Print at the end what each commit changed", short="z"),
 }
+
+TOOLCHAINS: Mapping[str, Option] = {
+    **MACHINES,
+    "tried": Option(default=False, help="Show also every candidate that was tried"),
+    "prefix": Option(None, "Print only what CROSS_COMPILE is for this board, here where builds are done here"),
+    **SOURCE,
+    "fetch": Option(
+        None,
+        "Get cross compilers for these architectures (such as arm,riscv64; `all`: every one there is; `list`: only "
+        "show which there are) and unpack them below the work directory of each chosen machine, where they are "
+        "found from then on",
+    ),
+    "toolchain_version": Option(
+        None, "With --fetch: take this version of gcc; 13 is the newest 13.x (default: the newest there is)"
+    ),
+    "toolchain_url": Option(
+        None,
+        "With --fetch: where the archives are, laid out as kernel.org's are (default: `toolchains: {url: …}` in "
+        "machines.yaml, else kernel.org's)",
+    ),
+    "unchecked": Option(
+        default=False, help="With --fetch: take an archive also when there is no SHA-256 to check it by"
+    ),
+    **JSON,
+}

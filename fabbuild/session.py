@@ -16,9 +16,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fabbuild.bundle import shell_memory, shell_place, shell_run, worker_bundle
+from fabbuild.channel import pour
 from fabbuild.config import Machine, ToolchainSearch
 from fabbuild.errors import (
     BusyError,
@@ -44,6 +46,7 @@ from fabbuild.messages import (
     Killed,
     Ready,
     Response,
+    Unpacked,
     Waiting,
     WorktreeCreated,
     decode_response,
@@ -71,6 +74,9 @@ SILENCE = 30.0
 
 #: Seconds for bringing the source; the first time the whole history travels.
 PUSH_TIMEOUT = 3600.0
+
+#: Seconds in which a machine that gets a toolchain must take some bytes, or end unpacking after the last.
+UNPACK_PATIENCE = 600.0
 
 #: Names this process, for ever.
 _RUN = uuid.uuid4().hex
@@ -189,6 +195,26 @@ class Session:
         """
         self.transport.open()
         return self._ask(["clean", "--work-dir", self.machine.work_dir], Cleaned, timeout=PUSH_TIMEOUT)
+
+    def unpack(self, archive: Path, name: str, sha256: str, sent: Callable[[int], None]) -> Unpacked:
+        """Pass a toolchain archive on, to be unpacked below the work directory under this name.
+
+        Args:
+            archive: the file here.
+            name: of its directory there; when that is there already, nothing is changed.
+            sha256: of the file.
+            sent: is called with the bytes that have gone out so far.
+
+        Raises:
+            MachineError: it cannot be unpacked there; says why.
+        """
+        self.transport.open()
+        size = archive.stat().st_size
+        arguments = ["unpack", "--work-dir", self.machine.work_dir, "--name", name]
+        arguments += ["--size", str(size), "--sha256", sha256]
+        channel = self.transport.spawn(shell_memory(arguments))
+        done = pour(self.name, channel, worker_bundle().data, archive, sent=sent, patience=UNPACK_PATIENCE)
+        return self._answer("unpacking the toolchain", done, Unpacked)
 
     # --- the steps ---
 
@@ -453,6 +479,10 @@ class Session:
         """Run a subcommand from memory, so that nothing is written there, and read its one answer."""
         bundle = worker_bundle()
         done = self.transport.run(shell_memory(arguments), stdin=bundle.data, timeout=timeout)
+        return self._answer(arguments[0], done, kind)
+
+    def _answer(self, doing: str, done: Completed, kind: type[Expected]) -> Expected:
+        """Find the one answer of a subcommand in what it printed."""
         for line in done.stdout.split(b"\n"):
             answer = decode_response(line)
             if isinstance(answer, kind):
@@ -461,7 +491,7 @@ class Session:
                 raise BusyError(self.name, f"BUSY: {holder_words(answer.holder)}", answer.holder)
             if isinstance(answer, Error):
                 raise SetupError(self.name, answer.msg)
-        raise SetupError(self.name, _what_failed(arguments[0], done))
+        raise SetupError(self.name, _what_failed(doing, done))
 
     def _send_bundle(self) -> None:
         bundle = worker_bundle()

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: The configuration key that everything of ours is under.
 KEY = "fabbuild"
 
+#: What else stands under it than options of ``build``.
+NO_BUILD_OPTIONS = ("ssh_config", "toolchain_url")
+
 
 def is_connection(c: Any) -> bool:
     """Tell a Connection of ``fab -H`` from a Context."""
@@ -135,7 +138,8 @@ def settings_of(c: Any, machines: Machines | None, options: Mapping[str, object]
     from fabbuild.settings import merge
 
     configured = {key: value for key, value in dict(c.config.get(KEY) or {}).items() if value not in ("", None)}
-    configured.pop("ssh_config", None)
+    for name in NO_BUILD_OPTIONS:
+        configured.pop(name, None)
     layers: list[tuple[str, Mapping[str, object]]] = []
     if machines is not None:
         layers.append((f"{machines.path}: build", machines.build))

@@ -9,7 +9,7 @@ Fabric and the rest of fabbuild are imported inside functions: shell completion 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
@@ -25,11 +25,13 @@ from fabbuild.options import (
     OUTPUT,
     SELECTION,
     SOURCE,
+    TOOLCHAINS,
     WAIT,
     Option,
 )
 from fabbuild.taskkit import (
     KEY,
+    NO_BUILD_OPTIONS,
     exit_unless,
     is_connection,
     machines_of,
@@ -40,6 +42,7 @@ from fabbuild.taskkit import (
 )
 
 if TYPE_CHECKING:
+    from fabbuild.config import Machine, Machines
     from fabbuild.session import Session
 
 
@@ -53,7 +56,7 @@ def default_configuration() -> dict[str, str]:
 
     from fabbuild.settings import BuildSettings
 
-    return dict.fromkeys((*(field.name for field in fields(BuildSettings)), "ssh_config"), "")
+    return dict.fromkeys((*(field.name for field in fields(BuildSettings)), *NO_BUILD_OPTIONS), "")
 
 
 # --- the tasks ----------------------------------------------------------------------------------------------
@@ -207,17 +210,9 @@ def boards(c: Any, options: Mapping[str, Any]) -> None:
         ui.print_boards(taken, json=options["json"])
 
 
-@make_task(
-    {
-        **MACHINES,
-        "tried": Option(default=False, help="Show also every candidate that was tried"),
-        "prefix": Option(None, "Print only what CROSS_COMPILE is for this board, here where builds are done here"),
-        **SOURCE,
-        **JSON,
-    }
-)
+@make_task(TOOLCHAINS)
 def toolchains(c: Any, options: Mapping[str, Any]) -> None:
-    """Show which toolchain each machine has for which architecture."""
+    """Show which toolchain each machine has for which architecture, or fetch some."""
     from fabbuild import ui
     from fabbuild.build import one_board
     from fabbuild.probe import prefix_for, probe_rows
@@ -229,9 +224,39 @@ def toolchains(c: Any, options: Mapping[str, Any]) -> None:
         (session,) = sessions_of(c, found, (local or chosen)[:1])
         ui.say(prefix_for(session, board))
         return
+    if options["fetch"]:
+        _fetch(c, options, found, chosen)
+        return
     rows = probe_rows(sessions_of(c, found, chosen), found.fit)
     ui.print_toolchains(rows, tried=options["tried"], json=options["json"])
     exit_unless(c, all(row.facts for row in rows))
+
+
+def _fetch(c: Any, options: Mapping[str, Any], found: Machines, chosen: Sequence[Machine]) -> None:
+    """Do what ``toolchains --fetch`` says."""
+    from fabbuild import ui
+    from fabbuild.errors import FabbuildError
+    from fabbuild.fetch import DEFAULT_URL, SHOW, split_archs
+    from fabbuild.toolchains import Wanted, fetch_for, listed
+
+    archs = split_archs(options["fetch"])
+    configured = dict(c.config.get(KEY) or {}).get("toolchain_url")
+    url = options["toolchain_url"] or configured or found.toolchains.url or DEFAULT_URL
+    wanted = Wanted(archs, url, options["toolchain_version"] or "", options["unchecked"])
+    sessions = sessions_of(c, found, chosen)
+    if archs == [SHOW]:
+        ui.print_archives(listed(sessions, wanted), json=options["json"])
+        return
+    if c.config.run.dry:
+        on_each(c, sessions, f"fetch {', '.join(archs)} from {url}", lambda _session: "")
+        return
+    with ui.Transfers() as transfers:
+        outcomes = fetch_for(sessions, wanted, transfers)
+    rows = [
+        ui.MachineOutcome(name, not isinstance(done, FabbuildError), str(done)) for name, done in outcomes.items()
+    ]
+    ui.print_outcomes(rows)
+    exit_unless(c, all(row.ok for row in rows))
 
 
 @make_task({**MACHINES, "yes": Option(default=False, help="Do not ask")})

@@ -19,4 +19,5 @@ pytest_plugins = [
     "tests.support.peer",
     "tests.support.scenes",
     "tests.support.uboot",
+    "tests.support.mirror",
 ]

@@ -17,6 +17,7 @@ from fabbuild.ui.report import print_end, print_series
 from fabbuild.ui.tables import (
     MachineOutcome,
     ProbeRow,
+    print_archives,
     print_boards,
     print_fields,
     print_outcomes,
@@ -25,16 +26,19 @@ from fabbuild.ui.tables import (
     print_toolchains,
     print_wrong,
 )
+from fabbuild.ui.transfers import Transfers
 from fabbuild.ui.words import confirm, say, show_warnings, stderr_line
 
 __all__ = [
     "Display",
     "MachineOutcome",
     "ProbeRow",
+    "Transfers",
     "confirm",
     "error",
     "first_error",
     "make_display",
+    "print_archives",
     "print_boards",
     "print_end",
     "print_fields",

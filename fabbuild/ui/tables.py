@@ -17,6 +17,8 @@ from fabbuild.ui.output import Output, console, stdout, width_of
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from fabbuild.fetch import Archive
+
 # Narrower than this, a machine's tools and toolchains go to a second table.
 _WIDE = 140
 
@@ -132,6 +134,18 @@ def print_toolchains(
                 )
         out.line("")
         _print(out, looked)
+
+
+def print_archives(archives: Sequence[Archive], *, json: bool = False, stream: IO[str] | None = None) -> None:
+    """Print which toolchains could be fetched: a line an architecture and kind of machine."""
+    out = stdout(stream)
+    if json:
+        _print_json(out, ({**asdict(archive), "arch": archive.arch} for archive in archives))
+        return
+    table = _table("ARCH", "RUNS ON", "GCC", "ARCHIVE")
+    for archive in archives:
+        table.add_row(_text(archive.arch, "bold"), _text(archive.host), _text(archive.version), _text(archive.name))
+    _print(out, table)
 
 
 def print_boards(boards: Sequence[Board], *, json: bool = False, stream: IO[str] | None = None) -> None:

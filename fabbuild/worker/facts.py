@@ -8,7 +8,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, List, Mapping
 
-from fabbuild.worker import lock, toolchain, tools, workdir
+from fabbuild.worker import lock, toolchain, tools, unpack, workdir
 
 #: Longest time a tool may take to say its version, in seconds.
 TIMEOUT = 10.0
@@ -31,8 +31,9 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
     work_dir = workdir.resolve(request.get("work_dir") or "")
     with ThreadPoolExecutor(len(_VERSION_OPTION)) as pool:
         versions = dict(zip(_VERSION_OPTION, pool.map(_version, _VERSION_OPTION)))
+    fetched = os.path.join(work_dir, workdir.TOOLCHAINS)
     scanned = toolchain.scan(
-        request.get("toolchains") or {}, request.get("prefixes") or {}, request.get("paths") or []
+        request.get("toolchains") or {}, request.get("prefixes") or {}, request.get("paths") or [], fetched
     )
     sizes = memory()
     existing = workdir.nearest_existing(work_dir)
@@ -58,6 +59,7 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
             }
             for arch, chain in scanned.toolchains.items()
         },
+        "fetched": unpack.fetched(fetched),
         "tried": [note._asdict() for note in scanned.tried],
         "lock": lock.current_holder(work_dir),
     }

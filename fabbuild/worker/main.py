@@ -9,6 +9,8 @@
     check --json JSON
     kill --work-dir DIR [--who WHO --from HOST --boss-pid N --run ID]
     clean --work-dir DIR
+    unpack --work-dir DIR --name NAME --size BYTES --sha256 HEX
+                                            a toolchain archive, on stdin
     serve --supervisor PID --git-dir DIR --pack receive-pack|upload-pack
                                             git's own, but that it ends with the supervisor
     --hex ARGUMENTS                         any of these, as hexadecimal JSON: for shells that take text amiss
@@ -71,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", default="{}")
     kill = commands.add_parser("kill", allow_abbrev=False)
     clean = commands.add_parser("clean", allow_abbrev=False)
+    unpack = commands.add_parser("unpack", allow_abbrev=False)
+    unpack.add_argument("--name", required=True)
+    unpack.add_argument("--size", type=int, required=True)
+    unpack.add_argument("--sha256", required=True)
     serve = commands.add_parser("serve", allow_abbrev=False)
     serve.add_argument("--supervisor", type=int, required=True)
     serve.add_argument("--git-dir", required=True)
@@ -80,10 +86,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--from", default="", dest="host")
         command.add_argument("--boss-pid", type=int, default=0)
         command.add_argument("--run", default="", dest="boss_run")
-    for command in (supervise, kill, clean):
+    for command in (supervise, kill, clean, unpack):
         command.add_argument("--work-dir", default="")
-    runs = (_supervise, _facts, _check, _kill, _clean, _serve_git)
-    for command, run in zip((supervise, facts, check, kill, clean, serve), runs):
+    runs = (_supervise, _facts, _check, _kill, _clean, _unpack, _serve_git)
+    for command, run in zip((supervise, facts, check, kill, clean, unpack, serve), runs):
         command.set_defaults(run=run)
     return parser
 
@@ -145,6 +151,23 @@ def _serve_git(options: argparse.Namespace) -> int:
     from fabbuild.worker import serve
 
     return serve.serve(options.supervisor, ["git", options.pack, options.git_dir])
+
+
+def _unpack(options: argparse.Namespace) -> int:
+    from fabbuild.worker import unpack
+
+    unpack.answer_signals()
+    work_dir = workdir.resolve(options.work_dir)
+    try:
+        fields = unpack.unpack(work_dir, options.name, options.size, options.sha256)
+    except unpack.UnpackError as exc:
+        _answer("error", msg=str(exc))
+        return 1
+    except OSError as exc:
+        _answer("error", msg="%s: %s" % (exc.filename or work_dir, exc.strerror or exc))
+        return 1
+    _answer("unpacked", **fields)
+    return 0
 
 
 def _clean(options: argparse.Namespace) -> int:

@@ -6,12 +6,14 @@ Where they come from, the earlier winning for an architecture:
    there, because building with another than the one that was asked for would be worse;
 2. the ``prefixes`` configured for all machines;
 3. the directories ``.``, ``bin`` and ``usr/bin`` of the configured ``paths`` (``~`` and wildcards allowed);
-4. the directories of PATH.
+4. what ``toolchains --fetch`` unpacked below the work directory, a newer version before an older one: somebody
+   asked for these by name;
+5. the directories of PATH.
 
-In 3 and 4 every file named ``…-gcc`` is a candidate; it counts if ``gcc --version`` works and it compiles for what
-its name says. The name's text before the first dash says the architecture (`FAMILIES`); one compiler serves its
-whole family, so ``riscv64-linux-gnu-gcc`` serves riscv64, riscv32 and riscv. Where several of one source serve an
-architecture, the rule is, in this order:
+In 3, 4 and 5 every file named ``…-gcc`` is a candidate; it counts if ``gcc --version`` works and it compiles for
+what its name says. The name's text before the first dash says the architecture (`FAMILIES`); one compiler serves
+its whole family, so ``riscv64-linux-gnu-gcc`` serves riscv64, riscv32 and riscv. Where several of one source serve
+an architecture, the rule is, in this order:
 
 * one named for the very architecture before one of its family, in the family's order;
 * ``…-linux-gnueabihf``, then ``-linux-gnueabi``, then ``-linux-gnu``, then any other Linux, then bare ones
@@ -30,7 +32,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
-from fabbuild.worker import tools
+from fabbuild.worker import tools, unpack
 
 SANDBOX = "sandbox"
 
@@ -99,13 +101,14 @@ class Found(NamedTuple):
     tried: List[Tried]
 
 
-def scan(toolchains: Dict[str, str], prefixes: Dict[str, str], paths: Sequence[str]) -> Found:
+def scan(toolchains: Dict[str, str], prefixes: Dict[str, str], paths: Sequence[str], fetched: str = "") -> Found:
     """Find the compilers of this machine, by the rule above. Never raises; what failed stands in ``tried``.
 
     Args:
         toolchains: the machine's own, architecture to prefix or path of gcc.
         prefixes: the ones configured for all machines, architecture to prefix.
         paths: directories to look in.
+        fetched: the directory of the fetched ones; empty: there are none.
     """
     found: Dict[str, Toolchain] = {}
     tried: List[Tried] = []
@@ -117,7 +120,8 @@ def scan(toolchains: Dict[str, str], prefixes: Dict[str, str], paths: Sequence[s
         _named(pool, prefixes, wider, tried)
         _spread(wider)
         _merge(found, wider, barred)
-        for directories in (_configured_directories(paths), _path_directories()):
+        sources = [_configured_directories(paths), *_fetched_directories(fetched), _path_directories()]
+        for directories in sources:
             _merge(found, _in_directories(pool, directories, tried), barred)
         host = _host(tried)
     if host:
@@ -266,6 +270,21 @@ def _configured_directories(paths: Sequence[str]) -> List[str]:
         for match in [text] if os.path.isdir(text) else sorted(glob.glob(text)):
             found += [os.path.normpath(os.path.join(match, name)) for name in _SUBDIRECTORIES]
     return found
+
+
+def _fetched_directories(base: str) -> List[List[str]]:
+    """Give the ``bin`` directories of each fetched archive; it has its own top directories above them."""
+    every = []
+    for name in unpack.fetched(base) if base else []:
+        place = glob.escape(os.path.join(base, name))
+        every.append(
+            [
+                path
+                for depth in ("bin", "*/bin", "*/*/bin")
+                for path in sorted(glob.glob(os.path.join(place, depth)))
+            ]
+        )
+    return every
 
 
 def _path_directories() -> List[str]:

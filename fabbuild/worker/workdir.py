@@ -6,6 +6,7 @@
     WORK/repo.git               see `fabbuild.worker.repo`
     WORK/bin/worker-SHA256.pyz  this program
     WORK/slots/NN/              a git worktree a slot
+    WORK/toolchains/NAME/       a compiler that was fetched, see `fabbuild.worker.unpack`
     WORK/.fabbuild-check.*      see `fabbuild.worker.check`; there for seconds only
 
 WORK is ``~/.cache/fabbuild/<name of the machine>`` unless machines.yaml says otherwise: named by the machine, so
@@ -22,6 +23,7 @@ LOCK = "lock"
 REPO = "repo.git"
 BIN = "bin"
 SLOTS = "slots"
+TOOLCHAINS = "toolchains"
 
 #: Begins the names of the scratch directories of checks; a pid follows, a dot, and a random number.
 SCRATCH = ".fabbuild-check."

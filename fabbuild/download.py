@@ -1,0 +1,291 @@
+"""Getting files by HTTP, with bounds on everything: size, silence, redirects, and time.
+
+A file is there whole or not at all: it is written under another name, and one fabbuild at a time gets it. A
+connection that is lost in the middle is taken up again where it ended, as far as the server can do so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import os
+import re
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from fabbuild.errors import FetchError
+
+#: Seconds in which a server must say something.
+SILENCE = 30.0
+
+#: Seconds that a page may take, and an archive.
+PAGE_TIME = 60.0
+FILE_TIME = 2 * 3600.0
+
+#: Bytes of a page (a listing of files, a list of checksums) and of an archive.
+MAX_PAGE = 4 << 20
+MAX_FILE = 4 << 30
+
+#: How often a file is taken up again in one go.
+TRIES = 4
+
+_CHUNK = 256 * 1024
+_AGENT = "fabbuild"
+
+#: Is told how many bytes are there, and how many there will be (0: not known).
+Progress = Callable[[int, int], None]
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect to http and https only, and from https to https only."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        scheme = urllib.parse.urlsplit(newurl).scheme
+        if scheme != "https" and not (scheme == "http" and urllib.parse.urlsplit(req.full_url).scheme == "http"):
+            raise FetchError(f"{req.full_url}: leads on to {newurl[:200]!r}, which is not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    # Not build_opener: it would also take file: and ftp: addresses.
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        _Redirects(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def check_url(url: str) -> str:
+    """Give an address without its last slash, when it is one that can be got from.
+
+    Raises:
+        FetchError: it is not.
+    """
+    parts = urllib.parse.urlsplit(url) if url.isprintable() and " " not in url else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
+        raise FetchError(f"{url!r} is no address to fetch from; it must begin with https:// or http://")
+    return url.rstrip("/")
+
+
+def page(url: str, silence: float = SILENCE) -> str:
+    """Get a short text.
+
+    Raises:
+        FetchError: there is none, it is too long, or the server does not answer in time.
+    """
+    deadline = time.monotonic() + PAGE_TIME
+    data = bytearray()
+    with _told(url), _get(url, {}, silence) as answer:
+        while piece := answer.read1(_CHUNK):
+            data += piece
+            if len(data) > MAX_PAGE:
+                raise FetchError(f"{url}: is longer than {MAX_PAGE >> 20} MB, which no list of files is")
+            _check_time(url, deadline, PAGE_TIME)
+    return data.decode("utf-8", "replace")
+
+
+def file(
+    url: str,
+    target: Path,
+    sha256: str,
+    *,
+    progress: Progress = lambda _done, _size: None,
+    waiting: Callable[[], None] = lambda: None,
+    silence: float = SILENCE,
+) -> bool:
+    """Get a file, unless it is there with the right checksum already; give whether it was got now.
+
+    Args:
+        url: where it is.
+        target: what it is to be; its directory is made.
+        sha256: what its checksum must be; empty: it is got anew and any will do.
+        progress: is told of it about ten times a second.
+        waiting: is called once when another fabbuild gets it at the moment.
+        silence: seconds in which the server must say something.
+
+    Raises:
+        FetchError: it could not be got, or it is not what it should be; nothing is left of it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    with _told(url), _owned(part, waiting) as output:
+        if sha256 and target.is_file() and digest_of(target) == sha256:
+            part.unlink()
+            return False
+        try:
+            found = _fetch(url, output, progress, silence)
+            _check_sum(url, found, sha256)
+            os.fsync(output.fileno())
+            part.replace(target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    return True
+
+
+def digest_of(path: Path) -> str:
+    """Give the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _owned(part: Path, waiting: Callable[[], None]) -> Iterator[IO[bytes]]:
+    """Open the unfinished file as its only writer, waiting for another; it begins empty."""
+    told = False
+    while True:
+        with part.open("ab", buffering=0) as output:
+            try:
+                fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not told:
+                    waiting()
+                    told = True
+                fcntl.flock(output, fcntl.LOCK_EX)
+            # The one before us may have given it its name, or removed it.
+            if _inode(part) == os.fstat(output.fileno()).st_ino:
+                output.truncate(0)
+                yield output
+                return
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _write(url: str, output: IO[bytes], data: bytes) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[output.write(view) :]
+    except OSError as exc:
+        raise FetchError(f"{url}: cannot be stored in {Path(output.name).parent}: {exc.strerror or exc}") from exc
+
+
+def _check_sum(url: str, found: str, sha256: str) -> None:
+    if sha256 and found != sha256:
+        raise FetchError(
+            f"{url}: its SHA-256 is {found}, and the list of checksums says {sha256}: it was damaged on its way, "
+            "or changed; nothing was installed. Try again; if it stays so, do not use it"
+        )
+
+
+class _Transfer:
+    """One file on its way, in as many goes as it takes."""
+
+    def __init__(self, url: str, output: IO[bytes], progress: Progress, silence: float) -> None:
+        self.done = self.size = 0
+        self.digest = hashlib.sha256()
+        self._url, self._output, self._progress, self._silence = url, output, progress, silence
+        self._deadline = time.monotonic() + FILE_TIME
+        self._mark = ""
+
+    def go(self) -> str:
+        """Take up where the last go ended; give why it is not whole yet, empty when it is."""
+        headers = {"Range": f"bytes={self.done}-", "If-Range": self._mark} if self.done and self._mark else {}
+        try:
+            with _get(self._url, headers, self._silence) as answer:
+                self._receive(answer)
+        except urllib.error.HTTPError:
+            raise
+        except (OSError, http.client.HTTPException) as exc:
+            return _reason(exc, self._silence)
+        whole = not self.size or self.done >= self.size
+        return "" if whole else f"ended after {self.done} of {self.size} bytes"
+
+    def _receive(self, answer: Any) -> None:
+        goes_on = answer.status == 206 and _begins_at(answer.headers.get("Content-Range")) == self.done
+        if self.done and not goes_on:
+            self._output.truncate(0)  # it can only be had from its beginning
+            self.digest, self.done = hashlib.sha256(), 0
+        self._mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+        length = answer.headers.get("Content-Length") or ""
+        self.size = self.done + int(length) if length.isdigit() else 0
+        self._check_size(self.size)
+        while piece := answer.read1(_CHUNK):
+            _write(self._url, self._output, piece)
+            self.digest.update(piece)
+            self.done += len(piece)
+            self._progress(self.done, self.size)
+            self._check_size(self.done)
+            _check_time(self._url, self._deadline, FILE_TIME)
+
+    def _check_size(self, size: int) -> None:
+        if size > MAX_FILE:
+            raise FetchError(f"{self._url}: has more than {MAX_FILE >> 30} GB, as no toolchain has")
+
+
+def _fetch(url: str, output: IO[bytes], progress: Progress, silence: float) -> str:
+    """Write the file, taking it up again when the connection is lost; give its SHA-256."""
+    transfer = _Transfer(url, output, progress, silence)
+    why = ""
+    for _ in range(TRIES):
+        before = transfer.done
+        why = transfer.go()
+        if not why:
+            return transfer.digest.hexdigest()
+        if transfer.done == before:
+            break
+    raise FetchError(f"{url}: {why}; try again, or give another --toolchain-url")
+
+
+def _get(url: str, headers: dict[str, str], silence: float) -> Any:
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": _AGENT, **headers})  # noqa: S310 - check_url
+        return _opener().open(request, timeout=silence)
+    except urllib.error.HTTPError as exc:
+        exc.close()
+        raise
+
+
+def _begins_at(content_range: str | None) -> int:
+    match = re.match(r"bytes (\d+)-", content_range or "")
+    return int(match.group(1)) if match else -1
+
+
+def _check_time(url: str, deadline: float, limit: float) -> None:
+    if time.monotonic() > deadline:
+        raise FetchError(f"{url}: is not there after {limit:g} s; the server is too slow")
+
+
+def _reason(exc: BaseException, silence: float) -> str:
+    inner = exc.reason if isinstance(exc, urllib.error.URLError) and isinstance(exc.reason, Exception) else exc
+    if isinstance(inner, TimeoutError):
+        return f"the server said nothing for {silence:g} s"
+    return getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
+
+
+@contextlib.contextmanager
+def _told(url: str) -> Iterator[None]:
+    """Make what goes wrong a `FetchError` of one line."""
+    try:
+        yield
+    except urllib.error.HTTPError as exc:
+        raise FetchError(f"{url}: {exc.code} {exc.reason}", exc.code) from exc
+    except FetchError:
+        raise
+    except OSError as exc:
+        if exc.filename is not None:
+            raise  # a file here
+        raise FetchError(f"{url}: {_reason(exc, SILENCE)}; is --toolchain-url right?") from exc
+    except http.client.HTTPException as exc:
+        raise FetchError(f"{url}: {_reason(exc, SILENCE)}") from exc
