@@ -215,6 +215,7 @@ class _Run:
         interrupted = ""
         try:
             removed = self._remove_stale()
+            self._describe()
             usable, failed = self._probe()
             jobs = self._open_jobs(usable)
             self._announce(jobs, usable)
@@ -242,6 +243,17 @@ class _Run:
         if self.plan.name == CURRENT:
             return []
         return self.tree.remove_outside(self.plan.whole_range, keep=bool(self.plan.settings.count))
+
+    def _describe(self) -> None:
+        plan = self.plan
+        kind = "commits" if plan.settings.commits else "branch" if plan.name != CURRENT else CURRENT
+        self.tree.describe(
+            plan.whole_range,
+            {board.target: board.arch for board in plan.boards},
+            source=str(plan.source.path),
+            text=plan.range_text,
+            kind=kind,
+        )
 
     def _probe(self) -> tuple[list[Session], dict[str, tuple[str, Loss]]]:
         """Look at all machines at once; give those to use, and why the others are not used."""

@@ -195,3 +195,51 @@ TOOLCHAINS: Mapping[str, Option] = {
     ),
     **JSON,
 }
+
+SUMMARY: Mapping[str, Option] = {
+    **SOURCE,
+    "output": Option(None, "Where the results are (default: fabbuild-out beside the source)", short="o"),
+    "branch": Option(None, "Tell of this branch (default: what was built last)", short="b"),
+    "commits": Option(None, "Tell of this range, named as it was given to build"),
+    "since": Option(
+        None, "Tell only what came after this commit: its number, or the beginning of its hash or of its subject"
+    ),
+    "board": Option(
+        None,
+        "Only these boards: terms as for `build --boards`, matched at the start of the name or the architecture",
+    ),
+    "arch": Option(None, "Only these architectures: expressions, by commas, matched at the start"),
+    "errors": Option(
+        default=False,
+        help="Show the lines of errors and warnings that came and went",
+        short="e",
+        also="show-errors",
+    ),
+    "list_boards": Option(
+        default=False, help="Name the boards behind each error and warning", short="l", also="list-error-boards"
+    ),
+    "sizes": Option(
+        default=False, help="Show how sizes changed, averaged by architecture", short="S", also="show-sizes"
+    ),
+    "detail": Option(default=False, help="With --sizes: show each board as well", short="d"),
+    "bloat": Option(default=False, help="Show how functions and variables changed, board by board", short="B"),
+    "config": Option(default=False, help="Show how the configuration changed", short="K", also="show-config"),
+    "all_config_files": Option(
+        default=False,
+        help="With --config: compare .config and the autoconf files too, and keep y apart from 1",
+    ),
+    "environment": Option(
+        default=False, help="Show how the default environments changed", short="U", also="show-environment"
+    ),
+    "unbuilt": Option(
+        default=False, help="Name the boards without a result, with the reason", short="u", also="show-not-built"
+    ),
+    "filter_dtb_warnings": Option(default=False, help="Leave out warnings of the device-tree compiler", short="y"),
+    "filter_migration_warnings": Option(
+        default=False, help="Leave out notes of a board's outdated configuration", short="Y"
+    ),
+    "all_commits": Option(default=False, help="Show also commits that changed nothing"),
+    "all_boards": Option(default=False, help="Name all boards, however many"),
+    "commands": Option(default=False, help="Show also the commands of make behind each failure"),
+    "json": Option(default=False, help="Print all of it as one JSON object"),
+}

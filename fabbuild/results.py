@@ -30,6 +30,9 @@ from fabbuild.model import Board, Commit, Result, Verdict
 #: Directory of our own files beside the results of a branch.
 OWN = ".fabbuild"
 
+#: What a range is, in our own directory: see `ResultTree.describe`.
+COMMITS = "commits.json"
+
 #: What it was built from, beside each result.
 BUILT_FROM = "built-from"
 
@@ -186,6 +189,34 @@ class ResultTree:
                 path.write_text(what, encoding="utf-8", errors="replace")
         except OSError as exc:
             self.close()
+            raise _not_writable(path, exc) from exc
+
+    def describe(self, whole: Iterable[Commit], boards: Mapping[str, str], **origin: str) -> None:
+        """Write down what the names of directories do not tell, so that the tree can be read without the source.
+
+        Args:
+            whole: all commits of the range, with their full subjects.
+            boards: board → architecture of what is built; those of earlier runs are kept.
+            origin: ``source``, the range's ``text`` and its ``kind``.
+
+        Raises:
+            OutputError: it could not be written.
+        """
+        path = self.own / COMMITS
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))["boards"]
+        except (OSError, ValueError, KeyError, TypeError):
+            before = {}
+        record = {
+            **origin,
+            "commits": [{"number": one.number, "hash": one.hash, "subject": one.subject} for one in whole],
+            "boards": {**(before if isinstance(before, dict) else {}), **boards},
+        }
+        try:
+            temporary = path.with_suffix(".new")
+            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", errors="replace")
+            temporary.replace(path)
+        except OSError as exc:
             raise _not_writable(path, exc) from exc
 
     def close(self) -> None:

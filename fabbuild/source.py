@@ -205,6 +205,25 @@ class Source:
             raise SourceError(f"HEAD of {self.path} has no commit yet")
         return _numbered(self._log(f"--max-count={count}", "--reverse", "--topo-order", "--end-of-options", tip))
 
+    def subjects(self, hashes: Sequence[str]) -> dict[str, str]:
+        """Give the first lines of commits by their full hashes; those that are not here are left out.
+
+        Raises:
+            GitError: git cannot read the repository.
+        """
+        out = self.git.run(
+            "log",
+            "-z",
+            "--no-walk",
+            "--ignore-missing",
+            "--format=%H%x00%s",
+            "--stdin",
+            stdin="".join(f"{digest}\n" for digest in hashes).encode(),
+            timeout=TREE_TIMEOUT,
+        ).stdout
+        words = [word.decode("utf-8", "replace") for word in out.split(b"\0")]
+        return dict(zip(words[0::2], words[1::2], strict=False))
+
     @staticmethod
     def thin(commits: Sequence[Commit], step: int) -> list[Commit]:
         """Take every ``step``-th commit from the first on, or for 0 the first and the last; numbers are kept.

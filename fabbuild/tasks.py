@@ -25,6 +25,7 @@ from fabbuild.options import (
     OUTPUT,
     SELECTION,
     SOURCE,
+    SUMMARY,
     TOOLCHAINS,
     WAIT,
     Option,
@@ -160,6 +161,23 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
         raise Exit(code=ended.exit_status)
 
 
+@make_task(SUMMARY)
+def summary(c: Any, options: Mapping[str, Any]) -> None:
+    """Tell what each commit changed, from the results that are there; also from those that buildman wrote."""
+    from fabbuild import ui
+    from fabbuild.summary import summarize
+    from fabbuild.summary.find import find
+
+    settings = settings_of(c, None, {name: options[name] for name in ("source", "output")})
+    named = {name: options[name] or "" for name in ("branch", "commits")}
+    if not any(named.values()):
+        named = {"branch": settings.branch, "commits": settings.commits}
+    found = find(output=settings.output, source=settings.source, **named)
+    view = ui.SummaryView.chosen(options)
+    told = summarize(found.range, view.wanted)
+    ui.print_summary(told, found, view)
+
+
 @make_task(MACHINES, aliases=["kill-workers"])
 def kill(c: Any, options: Mapping[str, Any]) -> None:
     """End what fabbuild started on the machines, whole process groups, and nothing else."""
@@ -280,7 +298,7 @@ def clean(c: Any, options: Mapping[str, Any]) -> None:
 def collection() -> Collection:
     """Make the collection of all tasks, with every configuration key declared."""
     made = Collection(KEY)
-    for one in (probe, init, push, start, build, kill, boards, toolchains, clean):
+    for one in (probe, init, push, start, build, summary, kill, boards, toolchains, clean):
         made.add_task(one)
     made.configure({KEY: default_configuration()})
     return made

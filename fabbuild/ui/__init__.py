@@ -14,6 +14,7 @@ from fabbuild.ui.choose import make_display
 from fabbuild.ui.display import Display
 from fabbuild.ui.output import error
 from fabbuild.ui.report import print_end, print_series
+from fabbuild.ui.summary import SummaryView, print_summary
 from fabbuild.ui.tables import (
     MachineOutcome,
     ProbeRow,
@@ -33,6 +34,7 @@ __all__ = [
     "Display",
     "MachineOutcome",
     "ProbeRow",
+    "SummaryView",
     "Transfers",
     "confirm",
     "error",
@@ -46,6 +48,7 @@ __all__ = [
     "print_plan",
     "print_probe",
     "print_series",
+    "print_summary",
     "print_toolchains",
     "print_wrong",
     "say",

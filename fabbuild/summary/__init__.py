@@ -1,0 +1,54 @@
+"""What each commit changed, from a result tree: ours, or one that buildman wrote.
+
+`summarize` reads a range and compares each commit with the one before it; what comes out is plain data
+(`Summary`), which `fabbuild.ui` prints and `as_json` makes JSON of::
+
+    made = open_range(Path("fabbuild-out"), "my-series")
+    summary = summarize(made, Wanted(sizes=True))
+    for commit in summary.commits:
+        print(commit.number, commit.boards.broke)
+
+`lines`, `sizes` and `configs` hold the rules of what the files say, `compare` those of what changed, all pure;
+`reader` reads files and trusts none of them.
+"""
+
+from __future__ import annotations
+
+from fabbuild.summary.changes import (
+    BoardChanges,
+    BoardSizes,
+    CommitChanges,
+    ConfigChanges,
+    Counts,
+    Line,
+    NotBuilt,
+    Summary,
+    Trouble,
+    Wanted,
+)
+from fabbuild.summary.facts import as_json
+from fabbuild.summary.reader import Range, open_range, ranges, with_subjects
+from fabbuild.summary.rows import SeriesRow, image_size, series
+from fabbuild.summary.summarizer import summarize
+
+__all__ = [
+    "BoardChanges",
+    "BoardSizes",
+    "CommitChanges",
+    "ConfigChanges",
+    "Counts",
+    "Line",
+    "NotBuilt",
+    "Range",
+    "SeriesRow",
+    "Summary",
+    "Trouble",
+    "Wanted",
+    "as_json",
+    "image_size",
+    "open_range",
+    "ranges",
+    "series",
+    "summarize",
+    "with_subjects",
+]

@@ -1,0 +1,163 @@
+"""Which results the user means, and the commands that make one of them again."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fabbuild.build import CURRENT, OUTPUT
+from fabbuild.errors import OutputError, SourceError, UsageError
+from fabbuild.git import GitError
+from fabbuild.source import Source
+from fabbuild.summary.changes import CommitChanges
+from fabbuild.summary.reader import CommitDir, Range, Reader, open_range, origin, ranges, read_range, with_subjects
+from fabbuild.text import names, visible
+
+# Settings of the wire that `built-from` has, and the option of each.
+_OPTIONS = {
+    "allow_missing": "--allow-missing",
+    "no_lto": "--no-lto",
+    "reproducible_builds": "--reproducible",
+    "warnings_as_errors": "--werror",
+    "config_only": "--config-only",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The results that were meant.
+
+    Attributes:
+        range: what is read.
+        source: the repository beside it, where there is one.
+        note: which range it is, where the user named none and there are several; else empty.
+    """
+
+    range: Range
+    source: Source | None = None
+    note: str = ""
+
+
+def find(*, output: str = "", source: str = "", branch: str = "", commits: str = "") -> Found:
+    """Find the results of a branch or range, or else those that were written last.
+
+    Args:
+        output: the output directory; empty is ``fabbuild-out`` beside the source, or in this directory.
+        source: the repository; empty is this directory, if it is one.
+        branch: a branch that was built.
+        commits: a range that was built, as it was given to ``build``.
+
+    Raises:
+        SourceError: ``source`` was given and is none.
+        OutputError: there are no results there, or none of this name.
+    """
+    if branch and commits:
+        raise UsageError("--branch and --commits both name what to tell of; give one of them")
+    opened = _source(source)
+    directory = _output(output, opened)
+    named = branch or commits
+    note = ""
+    if named:
+        made = open_range(directory, Source.range_name(named))
+    else:
+        there = ranges(directory)
+        if not there:
+            raise OutputError(_nothing(directory))
+        # What one command built again to look into it is not what the user works at.
+        series = [one for one in there if not _single(one)]
+        made = (series or there)[0]
+        if len(there) > 1:
+            others = names([one.name for one in there if one is not made], 6)
+            note = f"the results written last are those of {visible(made.name)}; --branch names others: {others}"
+    return Found(_described(made, opened), opened, note)
+
+
+def rebuild_command(found: Found, commit: CommitChanges, board: str) -> str:
+    """Give the command that builds one result again, to be run in this directory."""
+    made = found.range
+    words = ["inv", "build", "--only", board]
+    if commit.number:
+        words += ["--commits", commit.hash[:12]]
+    else:
+        words += ["--force"]
+    settings = Reader(made).built_from(_directory(made, commit), board).get("settings")
+    if isinstance(settings, Mapping):
+        words += [option for name, option in _OPTIONS.items() if settings.get(name)]
+    source = _source_of(found)
+    if source is not None and source != _here():
+        words += ["--source", str(source)]
+    if source is None or made.output != source.parent / OUTPUT:
+        words += ["--output", str(made.output)]
+    return shlex.join(words)
+
+
+def make_command(found: Found, commit: CommitChanges, board: str) -> str:
+    """Give the commands of make that made one result, as it says itself; empty where it does not."""
+    made = found.range
+    return Reader(made).command(_directory(made, commit), board).rstrip()
+
+
+def _directory(made: Range, commit: CommitChanges) -> CommitDir:
+    return next(one for one in made.commits if (one.number, one.hash) == (commit.number, commit.hash))
+
+
+def _source_of(found: Found) -> Path | None:
+    """Give where the source is: the one at hand, else the one that our record names, if it is still there."""
+    if found.source is not None:
+        return found.source.path
+    recorded = origin(found.range).get("source")
+    return Path(str(recorded)) if recorded and Path(str(recorded)).is_dir() else None
+
+
+def _here() -> Path | None:
+    opened = _source("")
+    return opened.path if opened else None
+
+
+def _source(source: str) -> Source | None:
+    try:
+        return Source.open(source or ".")
+    except SourceError:
+        if source:
+            raise
+        return None
+
+
+def _output(output: str, source: Source | None) -> Path:
+    if output:
+        directory = Path(os.path.expanduser(output)).absolute()  # noqa: PTH111 - Path's raises for ~nobody
+        if (inside := read_range(directory.parent, directory.name)) and not ranges(directory):
+            raise OutputError(
+                f"{visible(str(directory))} holds the results of one range; use --output "
+                f"{visible(str(directory.parent))} --branch {visible(inside.name)}"
+            )
+        return directory
+    if source is not None:
+        return source.path.parent / OUTPUT
+    here = Path(OUTPUT).absolute()
+    if here.is_dir():
+        return here
+    raise OutputError("this directory is no source, so where its results are is not known; name them with --output")
+
+
+def _nothing(directory: Path) -> str:
+    return f"no results in {visible(str(directory))}; name the directory with --output, or build first"
+
+
+def _single(made: Range) -> bool:
+    told = origin(made)
+    return told.get("kind") == "commits" and ".." not in str(told.get("text"))
+
+
+def _described(made: Range, source: Source | None) -> Range:
+    """Take the full subjects from git, where it has the commits: directories have the beginning only."""
+    hashes = [commit.hash for commit in made.commits if len(commit.hash) in (40, 64)]
+    if source is None or not hashes or made.name == CURRENT:
+        return made
+    try:
+        return with_subjects(made, source.subjects(hashes))
+    except GitError:
+        return made  # what the tree itself says of them will do

@@ -1,0 +1,164 @@
+"""What the stderr of a build says: which lines are errors, warnings, notes of missing blobs; what belongs together.
+
+Line by line it is what users of buildman know (`Said.errors`, `Said.warnings`): a warning of the compiler
+(``FILE:LINE:COLUMN: warning: …``) or of the device-tree compiler (``FILE: Warning (…): …``) is a warning; an
+``In function`` line belongs to what the next line is; and every other line is an error line, the source that the
+compiler quotes below a warning too.
+
+For people the lines are gathered into problems (`Said.problems`): a headline with what stands above and below it.
+All here is pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+_WARNING = re.compile(r".*:\d*:\d*: warning: ")
+_DTB_WARNING = re.compile(r".*: Warning ")
+_FUNCTION = re.compile(r".*: In function ")
+_BLOBS = re.compile(r"missing external blobs|faked external blobs|Some images are invalid")
+_MIGRATION = re.compile(r"^={21} WARNING ={22}\n.*?^={52}\n", re.MULTILINE | re.DOTALL)
+
+# A headline, the most telling first. A problem is of the first kind that its line is of.
+_ERROR = re.compile(
+    r"\berror:|\bfatal\b|syntax error|undefined reference|multiple definition|region .* overflowed|"
+    r"\bcan(?:no|')t find\b|command not found|no such file or directory|no rule to make target|"
+    r"no space left on|\bkilled\b|timed out|failed to start",
+    re.IGNORECASE,
+)
+_MAKE = re.compile(
+    r"\S*make(?:\[\d+\])?: (?:\*\*\*|Target|Failed|Leaving|Entering)|ninja: |collect2: error: ld returned"
+)
+_ANY_WARNING = re.compile(r"\bwarning\b", re.IGNORECASE)
+# What says where the next line is: it stands above its headline.
+_ABOVE = re.compile(
+    r"In file included from |\s+from .*[,:]$|.*: (?:In (?:\w+ )?(?:function|constructor)\b.*|At top level):?$|"
+    r"\S*ld(?:\.\w+)?: .*: in function "
+)
+# What belongs to the headline above it: quoted source, and notes.
+_BELOW = re.compile(r"\s+\S|.*: note: ")
+_PLACE = re.compile(r":\d+(?::\d+|\.\d+(?:-\d+(?:\.\d+)?)?)?(?=:|$)")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One error or warning of a build.
+
+    Attributes:
+        kind: ``error``, ``warning``, ``other`` (a line that is neither, and stderr is no place for chatter), or
+            ``make`` (make's own report of what went wrong above).
+        text: its headline.
+        lines: all of it, the headline among them.
+        key: the headline without line numbers: what stays the same when the lines above it move.
+    """
+
+    kind: str
+    text: str
+    lines: tuple[str, ...]
+    key: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one stderr says. Each line is there once, in the order of the first.
+
+    Attributes:
+        errors: every line that is none of the others.
+        warnings: warnings of compilers, with the ``In function`` lines above them.
+        blobs: lines that tell of missing blobs.
+        problems: the errors and warnings as people see them; alike ones as often as they are said.
+    """
+
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    blobs: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def silent(self) -> bool:
+        """Whether it says nothing at all."""
+        return not (self.errors or self.warnings or self.blobs)
+
+    @property
+    def culprit(self) -> Problem | None:
+        """The problem that tells most of a failure: the first error, else the first other line, else make's."""
+        for kind in ("error", "other", "make", "warning"):
+            for problem in self.problems:
+                if problem.kind == kind:
+                    return problem
+        return None
+
+
+def parse(stderr: str, *, no_dtb_warnings: bool = False, no_migration_warnings: bool = False) -> Said:
+    """Read one stderr.
+
+    Args:
+        stderr: its text; lines end in any of LF, CRLF and CR.
+        no_dtb_warnings: leave out the warnings of the device-tree compiler.
+        no_migration_warnings: leave out U-Boot's notes of a board's outdated configuration, from their first line
+            of equals signs to their last.
+    """
+    text = stderr.replace("\r\n", "\n").replace("\r", "\n")
+    if no_migration_warnings:
+        text = _MIGRATION.sub("", text if text.endswith("\n") else text + "\n")
+    errors: dict[str, None] = {}
+    warnings: dict[str, None] = {}
+    blobs: dict[str, None] = {}
+    kept: list[str] = []
+    function = ""
+    for raw in text.split("\n"):
+        line = raw.rstrip()
+        if not line or (no_dtb_warnings and _DTB_WARNING.match(raw)):
+            continue
+        if _BLOBS.search(line):
+            blobs[line] = None
+            continue
+        kept.append(line)
+        if _FUNCTION.match(line):
+            function = line
+            continue
+        lines = warnings if _WARNING.match(raw) or _DTB_WARNING.match(raw) else errors
+        if function:
+            lines[function] = None
+            function = ""
+        lines[line] = None
+    return Said(tuple(errors), tuple(warnings), tuple(blobs), tuple(_problems(kept)))
+
+
+def _problems(lines: Iterable[str]) -> Iterator[Problem]:
+    above: list[str] = []
+    head: str = ""
+    block: list[str] = []
+    for line in lines:
+        if _ABOVE.match(line):
+            if head:
+                yield _problem(head, block)
+                head, block = "", []
+            above.append(line)
+        elif head and _BELOW.match(line) and not _WARNING.match(line) and not _ERROR.search(line):
+            block.append(line)
+        else:
+            if head:
+                yield _problem(head, block)
+            head, block, above = line, [*above, line], []
+    if head:
+        yield _problem(head, block)
+    # What stands above nothing is still something that was said.
+    for line in above:
+        yield _problem(line, [line])
+
+
+def _problem(head: str, block: list[str]) -> Problem:
+    return Problem(_kind(head), head, tuple(block), _PLACE.sub("", head))
+
+
+def _kind(head: str) -> str:
+    if _WARNING.match(head) or _DTB_WARNING.match(head):
+        return "warning"
+    if _MAKE.match(head):
+        return "make"
+    if _ERROR.search(head):
+        return "error"
+    return "warning" if _ANY_WARNING.search(head) else "other"
