@@ -168,6 +168,11 @@ BUILD: Mapping[str, Option] = {
     "target": Option(None, "What make is to make in place of everything, such as u-boot.bin"),
     "quiet": Option(default=False, help="Show problems and the end only"),
     "json": Option(default=False, help="Print one line of JSON an event"),
+    "ide": Option(
+        default=False,
+        help="Print nothing but what the compilers say, on stderr, for an editor to read",
+        short="I",
+    ),
     "summary": Option(default=False, help="Print at the end what each commit changed", short="z"),
 }
 

@@ -150,12 +150,16 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
         ui.print_plan(plan.boards, plan.commits, [m.name for m in plan.chosen], str(plan.output / plan.name))
         return
     sessions = sessions_of(c, found, plan.chosen)
-    with ui.make_display(quiet=settings.quiet, json=settings.json) as display:
+    tree = ResultTree(plan.output, plan.name, plan.commits)
+    if options["ide"]:
+        made = ui.ide_display(tree, [board.target for board in plan.boards])
+    else:
+        made = ui.make_display(quiet=settings.quiet, json=settings.json)
+    with made as display:
         ended = run(plan, sessions, display.listener, display.tick)
         display.finish()
-    ui.print_end(ended, json=settings.json)
+    ui.print_end(ended, json=settings.json or options["ide"])
     if options["summary"] and not settings.json:
-        tree = ResultTree(plan.output, plan.name, plan.commits)
         ui.print_series(series(tree, [board.target for board in plan.boards]))
     if ended.exit_status:
         raise Exit(code=ended.exit_status)

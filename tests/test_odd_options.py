@@ -148,3 +148,25 @@ def test_sandbox_can_be_built_by_another_compiler_than_gcc(farm, tmp_path):
 
 def out_cmd(farm):
     return (farm.output / "current/sandbox/out-cmd").read_text()
+
+
+def test_an_editor_gets_the_compilers_words_and_nothing_else(farm):
+    farm.machines(local=True)
+    source = farm.source / "lib/string.c"
+    source.write_text(source.read_text() + "\nint broken(void) { return nowhere; }\n")
+    ended = farm.build("--ide", "--only", "sandbox")
+    assert (ended.status, ended.out) == (100, "")
+    err = (farm.output / "current/sandbox/err").read_text()
+    assert ended.err == err
+    match = re.search(r"(?m)^(lib/string\.c):(\d+):\d+: error: 'nowhere' undeclared", err)
+    assert match
+    assert "nowhere" in source.read_text().splitlines()[int(match[2]) - 1]
+    again = farm.build("--ide", "--only", "sandbox")
+    assert (again.status, again.out, again.err) == (100, "", err), "it is not built again, and still said"
+
+
+def test_an_editor_is_told_of_boards_without_a_result(farm):
+    farm.machines(local=True, toolchains={"powerpc": "/nowhere/powerpc-"})
+    ended = farm.build("--ide", "--only", "osprey")
+    assert (ended.status, ended.out) == (102, "")
+    assert re.fullmatch(r"fabbuild: osprey.* not built: .*powerpc.*\n", ended.err)

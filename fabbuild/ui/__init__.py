@@ -10,7 +10,7 @@ rich is imported only when something is drawn with it, so that completion stays 
 from __future__ import annotations
 
 from fabbuild import text
-from fabbuild.ui.choose import make_display
+from fabbuild.ui.choose import ide_display, make_display
 from fabbuild.ui.display import Display
 from fabbuild.ui.output import error
 from fabbuild.ui.report import print_end, print_series
@@ -39,6 +39,7 @@ __all__ = [
     "confirm",
     "error",
     "first_error",
+    "ide_display",
     "make_display",
     "print_archives",
     "print_boards",

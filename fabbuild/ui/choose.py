@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import IO
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING
 
 from fabbuild.ui.display import Display, JsonDisplay
 from fabbuild.ui.output import stderr, stdout
+
+if TYPE_CHECKING:
+    from fabbuild.results import ResultTree
 
 
 def make_display(
@@ -30,3 +34,12 @@ def make_display(
     from fabbuild.ui.plain import PlainDisplay
 
     return PlainDisplay(out, errors, quiet=quiet)
+
+
+def ide_display(tree: ResultTree, boards: Sequence[str]) -> Display:
+    """Make the display for editors, of the results of these boards at all commits of a tree."""
+    from fabbuild.ui.ide import IdeDisplay
+
+    upto = {commit.hash: number for number, commit in enumerate(tree.commits)}
+    results = [(board, commit) for board in boards for commit in upto]
+    return IdeDisplay(stdout(), stderr(), results, lambda board, commit: tree.stderr(board, upto[commit]))

@@ -1,0 +1,57 @@
+"""What an editor reads: the words of make and the compilers as they are, and nothing around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from fabbuild.model import Event
+from fabbuild.story import tell
+from fabbuild.text import visible
+from fabbuild.ui.display import Display
+from fabbuild.ui.output import Output
+
+# What an editor cannot make anything of, but whoever sits in front of it has to know.
+_TOLD = frozenset({"not-built", "machine-failed", "interrupted"})
+
+
+class IdeDisplay(Display):
+    """Writes the stderr of each result to standard error as it comes in; at the end those of what was there already.
+
+    Paths in it are relative to the top of the source. Standard output stays empty; what has no result, and why, is
+    told on a line that begins with ``fabbuild:``.
+    """
+
+    def __init__(
+        self, out: Output, err: Output, results: Iterable[tuple[str, str]], words: Callable[[str, str], str]
+    ) -> None:
+        """Show on ``err``.
+
+        Args:
+            out: where nothing is shown.
+            err: where all is.
+            results: board and commit of each result that was asked for.
+            words: gives the stderr of one.
+        """
+        super().__init__(out, err)
+        self._left = dict.fromkeys(results)
+        self._words = words
+
+    def _event(self, event: Event) -> None:
+        super()._event(event)
+        if event.what == "result":
+            self._show(event.board, event.commit)
+        elif event.what in _TOLD:
+            self._left.pop((event.board, event.commit), None)
+            self._err.line(f"fabbuild: {tell(event)}")
+        if event.what == "interrupted":
+            self._left.clear()  # what there is may be of another source
+
+    def _finish(self) -> None:
+        for board, commit in list(self._left):
+            self._show(board, commit)
+
+    def _show(self, board: str, commit: str) -> None:
+        self._left.pop((board, commit), None)
+        text = self._words(board, commit)
+        if text.strip():
+            self._err.line(visible(text.rstrip("\n"), newlines=True))
