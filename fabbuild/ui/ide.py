@@ -15,7 +15,7 @@ _TOLD = frozenset({"not-built", "machine-failed", "interrupted"})
 
 
 class IdeDisplay(Display):
-    """Writes the stderr of each result to standard error as it comes in; at the end those of what was there already.
+    """Writes the stderr of each result to standard error as it comes in; at the end that of what was there.
 
     Paths in it are relative to the top of the source. Standard output stays empty; what has no result, and why, is
     told on a line that begins with ``fabbuild:``.
