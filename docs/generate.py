@@ -60,6 +60,8 @@ NONE = "-"
 #: Keys that are no option of any task.
 _KEYS_ALONE = {
     "ssh_config": "`~/.ssh/config`, then `/etc/ssh/ssh_config`: the SSH configuration file to read",
+    "toolchain_url": "what machines.yaml says under `toolchains: {url: …}`, then kernel.org's own: where "
+    "`toolchains --fetch` gets from",
 }
 
 
