@@ -318,8 +318,7 @@ class _Run:
         if settings["reproducible_builds"]:
             self._own_env.update(_SAME_ABBREVIATION)
         self.env = dict(environment, **self._own_env)
-        if compiler.path_dir:
-            self.env["PATH"] = compiler.path_dir + os.pathsep + self.env["PATH"]
+        self.env["PATH"] = compiler.path(self.env["PATH"])
         self.configured = False
         self.configuration_said = False
         self.cut_short = False
@@ -402,7 +401,8 @@ class _Run:
             lines[-1:-1] = self._adjusting(start)
         text = "\n".join(" ".join(shlex.quote(word) for word in line) for line in lines) + "\n"
         if self.compiler.path_dir:
-            text = "export PATH=%s:$PATH\n%s" % (shlex.quote(self.compiler.path_dir), text)
+            quoted = self.compiler._replace(path_dir=shlex.quote(self.compiler.path_dir))
+            text = "export PATH=%s\n%s" % (quoted.path('"$PATH"'), text)
         return text
 
     def _adjusting(self, start: List[str]) -> List[List[str]]:

@@ -58,6 +58,8 @@ FAMILIES: Dict[str, Sequence[str]] = {
 TIMEOUT = 15.0
 
 _AT_ONCE = 4
+# Those that a build calls by the prefix.
+_BINUTILS = ("ld", "as", "ar", "nm", "objcopy", "objdump", "strip", "size")
 _SUBDIRECTORIES = (".", "bin", "usr/bin")
 # They make no firmware, though their names begin like those that do.
 _FOREIGN = ("mingw", "cygwin", "msys", "darwin", "djgpp")
@@ -70,10 +72,9 @@ class ToolchainError(Exception):
 class Toolchain(NamedTuple):
     """A compiler that works.
 
-    ``prefix`` is for CROSS_COMPILE: a path and the start of a name, empty for the host's own. Where the path holds
-    a character that make or a shell could take amiss, or holds the compiler but not its binutils (ccache's links),
-    ``prefix`` is without the path, and ``path_dir`` is a directory that must stand first in PATH (else ``path_dir``
-    is empty).
+    ``prefix`` is for CROSS_COMPILE: the start of a name, empty for the host's own. It never has a path: what the
+    tools say, and strings in the image, would tell where the compiler lies, and differ from machine to machine.
+    ``path_dir`` is the directory that PATH lacks to find it, empty if none; see `path`.
     ``version`` is the first line of ``gcc --version``, ``machine`` what ``gcc -dumpmachine`` says.
     """
 
@@ -83,6 +84,15 @@ class Toolchain(NamedTuple):
     version: str
     machine: str
     path_dir: str = ""
+    path_first: bool = False
+
+    def path(self, path: str) -> str:
+        """Give a PATH that finds this compiler and its binutils.
+
+        Its directory comes last, because it may hold more than these, unless others of its name would be found.
+        """
+        parts = (self.path_dir, path) if self.path_first else (path, self.path_dir)
+        return os.pathsep.join(filter(None, parts))
 
 
 class Tried(NamedTuple):
@@ -313,21 +323,15 @@ def _probe(arch: str, gcc: str) -> Toolchain:
         machine = tools.run_tool([gcc, "-dumpmachine"], TIMEOUT)
     except tools.ToolError as exc:
         raise ToolchainError(str(exc)) from exc
-    prefix, path_dir = _prefix(arch, gcc)
-    return Toolchain(arch, gcc, prefix, version.out.splitlines()[0].strip(), machine.out.strip(), path_dir)
-
-
-def _prefix(arch: str, gcc: str) -> Tuple[str, str]:
     directory, name = os.path.split(gcc)
-    if name == "gcc" or arch == SANDBOX:
-        # A host compiler has its binutils beside it, without a prefix.
-        usual = shutil.which(name)
-        return "", "" if usual and os.path.abspath(usual) == gcc else directory
-    whole, start = gcc[: -len("gcc")], name[: -len("gcc")]
-    elsewhere = not os.path.exists(whole + "ld") and shutil.which(start + "ld")
-    if not elsewhere and all(char.isalnum() or char in "/._+-@%,=" for char in gcc):
-        return whole, ""
-    return start, directory
+    # A host compiler has its binutils beside it, without a prefix.
+    prefix = "" if name == "gcc" or arch == SANDBOX else name[: -len("gcc")]
+    usual = [shutil.which(tool) for tool in (name, *(prefix + tool for tool in _BINUTILS))]
+    first_line = version.out.splitlines()[0].strip()
+    chain = Toolchain(arch, gcc, prefix, first_line, machine.out.strip())
+    if usual[0] and os.path.abspath(usual[0]) == gcc:
+        return chain
+    return chain._replace(path_dir=directory, path_first=any(usual))
 
 
 def _first(name: str) -> str:

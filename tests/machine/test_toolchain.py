@@ -46,7 +46,8 @@ def chosen(found, arch):
 def test_prefix_version_and_machine(compiler):
     gcc = str(compiler("path/aarch64-linux-gnu-gcc"))
     chain = scan({}, {}, []).toolchains["aarch64"]
-    assert chain == ("aarch64", gcc, gcc[:-3], "aarch64-linux-gnu-gcc 1.2", "aarch64-linux-gnu", "")
+    version = "aarch64-linux-gnu-gcc 1.2"
+    assert chain == ("aarch64", gcc, "aarch64-linux-gnu-", version, "aarch64-linux-gnu", "", False)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_sandbox_is_the_hosts_compiler_and_serves_its_own_architecture(compiler)
     gcc = compiler("path/gcc", machine="riscv64-linux-gnu")
     compiler("path/riscv32-elf-gcc")
     found = scan({}, {}, []).toolchains
-    assert found["sandbox"] == ("sandbox", str(gcc), "", "gcc 1.2", "riscv64-linux-gnu", "")
+    assert found["sandbox"] == ("sandbox", str(gcc), "", "gcc 1.2", "riscv64-linux-gnu", "", False)
     assert set(found) == {"sandbox", "riscv", "riscv32", "riscv64"}
     assert found["riscv32"].prefix.endswith("riscv32-elf-")
 
@@ -180,17 +181,31 @@ def test_a_prefix_or_a_path(compiler, tmp_path, monkeypatch, form):
     assert from_path("arm", form.format(d=gcc.parent)).gcc == str(gcc)
 
 
-def test_a_path_that_make_would_split_is_put_into_the_path(compiler):
+def test_where_a_compiler_lies_is_not_in_its_prefix(compiler):
     gcc = compiler("with space/arm-x-gcc")
     chain = from_path("arm", str(gcc))
     assert (chain.prefix, chain.path_dir) == ("arm-x-", str(gcc.parent))
+    assert chain.path("/usr/bin") == "/usr/bin:" + str(gcc.parent)
+
+
+@pytest.mark.parametrize("other", ["arm-x-gcc", "arm-x-ld"])
+def test_a_compiler_comes_before_others_of_its_name(compiler, other):
+    compiler("path/" + other)
+    gcc = compiler("opt/arm-x-gcc")
+    chain = from_path("arm", str(gcc))
+    assert chain.path("/usr/bin") == str(gcc.parent) + ":/usr/bin"
+
+
+def test_a_compiler_that_path_finds_needs_nothing_in_it(compiler):
+    gcc = compiler("path/arm-x-gcc")
+    assert from_path("arm", str(gcc)).path("/usr/bin") == "/usr/bin"
 
 
 def test_another_host_compiler_is_put_into_the_path(compiler):
     compiler("path/gcc", machine="x86_64-linux-gnu")
     other = compiler("gcc-13/gcc", machine="x86_64-linux-gnu")
-    assert from_path("sandbox", "gcc")[2::3] == ("", "")
-    assert from_path("sandbox", str(other))[2::3] == ("", str(other.parent))
+    assert from_path("sandbox", "gcc").path("/usr/bin") == "/usr/bin"
+    assert from_path("sandbox", str(other)).path("/usr/bin") == str(other.parent) + ":/usr/bin"
 
 
 @pytest.mark.parametrize(
