@@ -74,7 +74,9 @@ def tasks() -> dict[str, set[str]]:
     program = """
 import json
 from tasks import ns
-print(json.dumps([[task.name, *task.aliases, "", *task.flags, *task.inverse_flags] for task in ns.to_contexts()]))
+print(json.dumps([
+    [task.name, *task.aliases, "", *task.flags, *task.flags.aliases, *task.inverse_flags] for task in ns.to_contexts()
+]))
 """
     shown = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
