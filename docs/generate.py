@@ -57,7 +57,7 @@ Every key, with what it is called where. `fab` reads `FABRIC_` in place of `INVO
 #: Stands where there is nothing.
 NONE = "-"
 
-#: Keys that are no option of any task.
+#: Keys that are no options of `build`.
 _KEYS_ALONE = {
     "ssh_config": "`~/.ssh/config`, then `/etc/ssh/ssh_config`: the SSH configuration file to read",
     "toolchain_url": "what machines.yaml says under `toolchains: {url: …}`, then kernel.org's own: where "
@@ -86,13 +86,15 @@ def _key(name: str, text: str) -> str:
     from fabbuild.options import BUILD
     from fabbuild.settings import OPTIONS
 
+    if name in _KEYS_ALONE:
+        return name
     return name if name in OPTIONS and name in BUILD and BUILD[name].help == text else ""
 
 
-def _default(name: str, key: str, default: object) -> str:
+def _default(key: str, default: object) -> str:
     from fabbuild.settings import BuildSettings
 
-    return _shown(getattr(BuildSettings(), key) if key else default if name else None)
+    return _shown(getattr(BuildSettings(), key, default) if key else default)
 
 
 def _options(task: Any) -> Iterable[str]:
@@ -104,7 +106,7 @@ def _options(task: Any) -> Iterable[str]:
         key = _key(name, argument.help or "")
         flag = f"--[no-]{dashed}" if argument.default is True else f"--{dashed}"
         value = "" if argument.kind is bool else "=…"
-        shown = _default(name, key, argument.default)
+        shown = _default(key, argument.default)
         others = [other for other in argument.names if other.replace("-", "_") != name]
         also = "".join(f", `{'-' if len(other) == 1 else '--'}{other}`" for other in others)
         rows.append(

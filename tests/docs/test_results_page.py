@@ -69,7 +69,9 @@ def test_every_exit_status_is_in_it():
     assert [status for status in statuses if f"| {status} |" not in section(NAME, "Exit status")] == []
 
 
-@pytest.mark.parametrize("name", [workdir.LOCK, workdir.REPO, workdir.BIN, workdir.SLOTS, workdir.SCRATCH])
+@pytest.mark.parametrize(
+    "name", [workdir.LOCK, workdir.REPO, workdir.BIN, workdir.SLOTS, workdir.SCRATCH, workdir.TOOLCHAINS]
+)
 def test_what_lies_on_a_machine_is_in_it(name):
     assert f"`{name}" in section(NAME, "On a machine")
 
