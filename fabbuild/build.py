@@ -26,6 +26,7 @@ from fabbuild.crew import RunCrew, loss_by
 from fabbuild.dispatcher import Dispatcher, words_of
 from fabbuild.errors import SelectionError, SourceError
 from fabbuild.fleet import LEAVE, each
+from fabbuild.incoming import Incoming
 from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.journal import Journal
 from fabbuild.messages import Facts
@@ -214,6 +215,7 @@ class _Run:
     def _run(self, interrupts: Interrupts) -> RunSummary:
         interrupted = ""
         try:
+            Incoming(self.tree.own).clear()
             removed = self._remove_stale()
             self._describe()
             usable, failed = self._probe()

@@ -18,12 +18,14 @@ from fabbuild import moves, schedule
 from fabbuild.errors import FabbuildError, OutputError, WireClosed, WireError, WireSilent
 from fabbuild.faults import fault_of
 from fabbuild.fleet import leave_all
-from fabbuild.messages import BuildDone, BuildResult, Error, Heartbeat, Response, WorktreeCreated
+from fabbuild.incoming import BadFileError, Incoming, names_for
+from fabbuild.messages import BuildDone, BuildFile, BuildResult, Error, Heartbeat, Response, WorktreeCreated
 from fabbuild.model import Commit, Event, Job, Verdict
 from fabbuild.moves import Loss
 from fabbuild.record import Recorder
 from fabbuild.results import ResultTree
 from fabbuild.session import Session
+from fabbuild.text import count, cut, visible
 
 Listener = Callable[[Event], None]
 
@@ -103,6 +105,7 @@ class Dispatcher:
         self._sessions: dict[str, Session] = {}
         self._slot_of: dict[tuple[str, str], int] = {}
         self._held: dict[tuple[str, str, int], tuple[Session, BuildResult]] = {}
+        self._incoming = Incoming(tree.own, names_for(settings))
         self._useless: Counter[str] = Counter()
         self._said: dict[str, tuple[str, bool]] = {}
         self._counts: Counter[Verdict] = Counter()
@@ -241,6 +244,7 @@ class Dispatcher:
         session = self._sessions.pop(machine, None)
         if session is not None:
             self._useless.pop(machine, None)
+            self._incoming.forget(machine)
             # Closing may wait for the other end; the other machines must not.
             self._in_background(f"close {machine}", session.close)
 
@@ -287,6 +291,8 @@ class Dispatcher:
                 self._emit("dropped", name, board=what.board[:200], text="it came after its machine was given up")
         elif isinstance(what, BuildResult):
             self._result(session, what)
+        elif isinstance(what, BuildFile):
+            self._file(session, what)
         elif isinstance(what, Heartbeat):
             self._heartbeat(session, what)
         elif isinstance(what, BuildDone):
@@ -334,6 +340,20 @@ class Dispatcher:
             self._held[key] = session, message
         self._do(actions)
 
+    def _file(self, session: Session, piece: BuildFile) -> None:
+        """Take a piece of a file, if it is one of a result that is awaited."""
+        if "files" not in session.features:
+            self._lose(session.name, "it sent a file, which nobody asked it for", Loss.LIED)
+            return
+        event = moves.FileIn(session.name, piece.board, piece.commit_upto, piece.attempt)
+        if drops := self._schedule.handle(event, time.monotonic()):
+            self._do(drops)
+            return
+        try:
+            self._incoming.take(session.name, piece)
+        except BadFileError as exc:
+            self._lose(session.name, f"of {piece.board} it sent {exc}", Loss.LIED)
+
     # --- actions ---
 
     def _do(self, actions: Sequence[moves.Action]) -> None:
@@ -361,9 +381,11 @@ class Dispatcher:
             self._assign(action)
         elif isinstance(action, moves.BoardDone):
             slot = self._slot_of.pop((action.machine, action.board), None)
+            self._incoming.forget(action.machine, action.board)
             self._emit("board-done", action.machine, slot=slot, board=action.board)
         elif isinstance(action, moves.Requeue):
             self._slot_of.pop((action.machine, action.board), None)
+            self._incoming.forget(action.machine, action.board)
             self._emit("requeued", action.machine, board=action.board, text=action.why)
         elif isinstance(action, moves.NotBuilt):
             self._not_built(action)
@@ -415,7 +437,8 @@ class Dispatcher:
 
     def _record(self, action: moves.Record) -> None:
         session, message = self._held.pop(_key(action))
-        verdict, told = self._recorder.record(session, message, action.attempt, action.after)
+        files = self._incoming.of(action.machine, message)
+        verdict, told = self._recorder.record(session, message, action.attempt, action.after, files)
         self._counts[verdict] += 1
         self._emit(
             "result",
@@ -426,6 +449,10 @@ class Dispatcher:
             attempt=action.attempt,
             data=told,
         )
+        if files.missing:
+            shown = "; ".join(f"{visible(name)}: {visible(why)}" for name, why in files.missing.items())
+            text = cut(f"{action.board}: {count(len(files.missing), 'file')} left out: {shown}", 400)
+            self._emit("note", action.machine, board=action.board, text=text)
 
     def _not_built(self, action: moves.NotBuilt) -> None:
         self._counts[Verdict.NOT_BUILT] += 1

@@ -39,6 +39,9 @@ STATUS_EVERY = 60.0
 #: Longest part of a line on the wire that is logged, in bytes.
 WIRE_LINE = 2000
 
+#: Longest part of a piece of a file that is logged: which file it is of.
+WIRE_PIECE = 200
+
 #: Lines that are no messages which are logged in one second, and in all; of more only their number.
 STRAY_RATE = 50
 STRAY_MOST = 20_000
@@ -47,6 +50,7 @@ STRAY_MOST = 20_000
 WIRE_LOG = 256 * 1024 * 1024
 
 _ALIVE = re.compile(rb'(?:BM> )?\s*\{\s*"(?:cmd|resp)"\s*:\s*"alive"\s*\}\s*')
+_PIECE = re.compile(rb'BM> \{"resp": ?"build_file"')
 
 # Events whose place is not boss.log: stderr stands in the machine's own log, worktrees in the STATUS.
 _NOT_TOLD = frozenset({"machine-stderr", "worktree"})
@@ -111,7 +115,7 @@ class WireLog:
         """Note a line that came from the worker: ``HH:MM:SS << line``."""
         if _ALIVE.fullmatch(line) or (not line.startswith(PREFIX) and self._too_many()):
             return
-        self._write("<<", *_shortened(line))
+        self._write("<<", *_shortened(line, WIRE_PIECE if _PIECE.match(line) else WIRE_LINE))
 
     def note(self, text: str) -> None:
         """Note what happened to the wire: ``HH:MM:SS !! text``."""
@@ -295,10 +299,10 @@ def _left_out(number: int) -> str:
     return f"({count(number, 'line')} that {are} left out)"
 
 
-def _shortened(line: bytes) -> tuple[str, int]:
+def _shortened(line: bytes, most: int = WIRE_LINE) -> tuple[str, int]:
     """Give the front of a line as text, and how many bytes of it are missing."""
     length = len(line) - line.endswith(b"\n")
-    return line[: min(length, WIRE_LINE)].decode("utf-8", "backslashreplace"), max(length - WIRE_LINE, 0)
+    return line[: min(length, most)].decode("utf-8", "backslashreplace"), max(length - most, 0)
 
 
 def _hms(seconds: float) -> str:

@@ -119,11 +119,23 @@ class Details(msgspec.Struct, frozen=True, omit_defaults=True):
     slot: Whole | None = None
 
 
+class BuildFile(_Response, frozen=True, tag="build_file"):
+    """A piece of a file of the result that comes next; ``data`` is compressed by zlib."""
+
+    board: Name
+    commit_upto: Whole
+    name: Name
+    data: bytes
+    last: bool
+    attempt: Whole = 0
+
+
 class BuildResult(_Response, frozen=True, tag="build_result"):
     """One board at one commit.
 
     ``fault`` is what the worker itself knows to be no board's doing: ``timeout``, ``checkout``, ``start``,
-    ``worker``; mostly empty.
+    ``worker``; mostly empty. ``files``: what came of it as `BuildFile`; ``unchanged``: what is as it was at the
+    commit with this index, in the same order; ``left_out``: what did not come, and why.
     """
 
     board: Name
@@ -137,6 +149,9 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
     attempt: Whole = 0
     told: Details = msgspec.field(default=Details(), name="details")
     fault: str = ""
+    files: tuple[Name, ...] = ()
+    unchanged: dict[Name, Whole] = {}
+    left_out: dict[Name, Name] = {}
 
     @property
     def details(self) -> Mapping[str, object]:
@@ -268,6 +283,7 @@ Response = (
     | WorktreeCreated
     | BuildPrepareDone
     | Heartbeat
+    | BuildFile
     | BuildResult
     | BuildDone
     | QuitAck

@@ -102,6 +102,16 @@ class ResultIn:
 
 
 @dataclass(frozen=True)
+class FileIn:
+    """A machine sends a piece of a file of the result of this board and commit; fields as of `ResultIn`."""
+
+    machine: str
+    board: str
+    upto: int
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
 class Checked:
     """The check of a machine that was asked for (`Check`) has ended; ``words``: what it found, or empty."""
 
@@ -138,7 +148,7 @@ class Stopped:
     reason: str
 
 
-Event = Joined | Started | ResultIn | Checked | BatchEnded | Lost | Tick | Stopped
+Event = Joined | Started | ResultIn | FileIn | Checked | BatchEnded | Lost | Tick | Stopped
 
 
 # --- actions ------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Pure, as the schedule is.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,6 +85,8 @@ class Order:
     sign: float
     #: How many boards the machine may build at the same time.
     slots: int
+    #: When a piece of a file of it came last.
+    moved: float = -math.inf
     started: bool = False
     #: Whether memory was short while others were built beside it.
     short: bool = False
@@ -96,6 +99,10 @@ class Order:
     def through(self) -> bool:
         """Whether nothing more comes of it."""
         return not self.waits and not self.held
+
+    def due(self, slack: float) -> float:
+        """Give the time at which it is stuck: a commit may take its timeout, and the files it leaves their time."""
+        return max(self.sign + self.timeout, self.moved) + slack
 
 
 @dataclass(eq=False)
@@ -146,11 +153,11 @@ class Member:
         """
         waiting = [order for order in self.orders.values() if order.waits]
         if not self.in_batch:
-            yield from ((order.sign + order.timeout + slack, order) for order in waiting)
+            yield from ((order.due(slack), order) for order in waiting)
             return
         # Those that are queued wait for those that were started; without any, the first is to start now.
         if started := [order for order in waiting if order.started]:
-            yield from ((order.sign + order.timeout + slack, order) for order in started)
+            yield from ((order.due(slack), order) for order in started)
         elif waiting:
             yield self.sign + waiting[0].timeout + slack, waiting[0]
         elif not self.orders:

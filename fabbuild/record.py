@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from fabbuild.incoming import Arrived
 from fabbuild.messages import BuildResult
 from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.results import BuiltFrom, ResultTree, decisive, made_by
@@ -41,7 +42,12 @@ class Recorder:
         self._settings = decisive(settings)
 
     def record(
-        self, session: Session, message: BuildResult, attempt: int, after: tuple[str, ...]
+        self,
+        session: Session,
+        message: BuildResult,
+        attempt: int,
+        after: tuple[str, ...],
+        files: Arrived,
     ) -> tuple[Verdict, dict[str, object]]:
         """Write one result; give its verdict, and what an event tells of it.
 
@@ -50,6 +56,7 @@ class Recorder:
             message: what it sent; board and commit have been checked against what was asked for.
             attempt: which order of the board it answers.
             after: what machines did wrong to this board and commit before.
+            files: what came with it.
 
         Raises:
             OutputError: it could not be written.
@@ -78,7 +85,8 @@ class Recorder:
         if tool:
             described |= {"gcc": tool.gcc, "prefix": tool.prefix, "version": tool.version}
         maker = made_by(tool.version if tool else "", session.machine.env)
-        self._tree.record(result, BuiltFrom(commit.tree, board.arch, maker, self._settings), toolchain=described)
+        built_from = BuiltFrom(commit.tree, board.arch, maker, self._settings)
+        self._tree.record(result, built_from, toolchain=described, files=files.there)
         return result.verdict, {
             "verdict": result.verdict.value,
             "return_code": result.return_code,

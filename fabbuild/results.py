@@ -2,8 +2,9 @@
 
 ``OUT/BRANCH/NN_gHASH_SUBJECT/BOARD/`` for a commit of a range, ``OUT/current/BOARD/`` for the current source. A
 board's directory holds ``done`` (the return code and a newline), ``err``, ``log``, ``sizes``, ``host``,
-``toolchain``, ``out-env``, ``out-cmd``, the generated configuration files of a failure, and ``built-from``: what
-it was built from, as JSON. ``done`` is written last, by a rename, so that no ``done`` stands over half a result.
+``toolchain``, ``out-env``, ``out-cmd``, the generated configuration files, the sizes of functions, and
+``built-from``: what it was built from, as JSON. A file that is the same as at the commit before is one file there
+and here. ``done`` is written last, by a rename, so that no ``done`` stands over half a result.
 
 fabbuild's own files are in ``OUT/BRANCH/.fabbuild/``: the lock, the journal, the logs.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import filecmp
 import itertools
 import json
 import os
@@ -26,6 +28,7 @@ from typing import Any
 
 from fabbuild.errors import OutputError
 from fabbuild.model import Board, Commit, Result, Verdict
+from fabbuild.worker.protocol import is_file_name
 
 #: Directory of our own files beside the results of a branch.
 OWN = ".fabbuild"
@@ -58,8 +61,6 @@ _MAX_FILES = 100
 _MAX_SIZES = 64 * 1024
 
 _COMMIT_DIR = re.compile(r"\d{2,}_g([0-9a-f]{4,})_")
-_FILE_NAME = re.compile(r"[A-Za-z0-9._+][A-Za-z0-9._+-]*")
-_RESERVED = frozenset({"done", "err", "log", "sizes", "host", "toolchain", "out-env", "out-cmd", BUILT_FROM})
 
 
 @dataclass(frozen=True)
@@ -272,8 +273,22 @@ class ResultTree:
 
     # --- writing ---
 
-    def record(self, result: Result, built_from: BuiltFrom, *, toolchain: Mapping[str, str]) -> Path:
+    def record(
+        self,
+        result: Result,
+        built_from: BuiltFrom,
+        *,
+        toolchain: Mapping[str, str],
+        files: Mapping[str, Path] | None = None,
+    ) -> Path:
         """Write one result, ``done`` last.
+
+        Args:
+            result: what a machine made.
+            built_from: what names it.
+            toolchain: what is told of its toolchain.
+            files: what else is to be in it, by names that were checked; linked where that can be, as are those
+                that equal the board's file at the commit before.
 
         Raises:
             OutputError: it could not be written; no ``done`` is there then.
@@ -281,6 +296,9 @@ class ResultTree:
         place = self.place(result.board, result.upto)
         try:
             _empty(place)
+            before = self.place(result.board, result.upto - 1) if result.upto else None
+            for name, path in (files or {}).items():
+                _link(before / name if before and _same(before / name, path) else path, place / name)
             for name, text in _files(result, built_from, toolchain).items():
                 (place / name).write_bytes(text.encode("utf-8", "replace"))
             temporary = place / "done.new"
@@ -360,9 +378,25 @@ def _files(result: Result, built_from: BuiltFrom, toolchain: Mapping[str, str]) 
     if result.return_code:
         for name, text in itertools.islice(result.config.items(), _MAX_FILES):
             base = name.replace("/", "-")
-            if _FILE_NAME.fullmatch(base) and base not in _RESERVED and base.strip(".") and len(base) < 100:
+            if is_file_name(base):
                 files[base] = text
     return files
+
+
+def _link(source: Path, target: Path) -> None:
+    """Have the same file at both places; a copy where links cannot be."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether both are files with the same bytes, and not one file."""
+    try:
+        return not one.is_symlink() and not one.samefile(other) and filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _plain(details: Mapping[str, object]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ Who gets what
     is in.
  5. An order, a board handed to a machine, awaits one answer a commit. It is through when all are there and no
     result is on hold; what still lacks a result goes back to the front of the pool.
- 6. A result is taken only for the order it belongs to: the machine holds the board, the attempt is the order's,
-    the commit is awaited. Others are dropped. One for a board that was never given to the machine, or for a
-    commit that does not exist, tells on the machine; one that comes twice or late does not.
+ 6. A result, and a file of it, is taken only for the order it belongs to: the machine holds the board, the
+    attempt is the order's, the commit is awaited. Others are dropped. One for a board that was never given to
+    the machine, or for a commit that does not exist, tells on the machine; one that comes twice or late does not.
 
 What goes wrong
  7. A machine whose worker died, or that vanished, so that nobody knows, may have died of a board that it was
@@ -72,6 +72,7 @@ from fabbuild.moves import (
     Drop,
     Event,
     Faulted,
+    FileIn,
     Hold,
     Joined,
     Loss,
@@ -171,6 +172,8 @@ class Schedule:
         """
         if isinstance(event, ResultIn):
             return self._result(event, now)
+        if isinstance(event, FileIn):
+            return self._file(event, now)
         if self.finished:
             return []
         if isinstance(event, Joined):
@@ -264,7 +267,14 @@ class Schedule:
             self._members[event.machine].sign = now
         return []
 
-    def _order(self, event: Started | ResultIn) -> Order | None:
+    def _file(self, event: FileIn, now: float) -> list[Action]:
+        order = self._order(event)
+        if order is None or event.upto not in order.waits:
+            return [self._drop(event)]
+        order.moved = now
+        return []
+
+    def _order(self, event: Started | ResultIn | FileIn) -> Order | None:
         """Give the order that the machine speaks of, if it has it."""
         member = self._members.get(event.machine)
         order = member.orders.get(event.board) if member else None
@@ -288,7 +298,7 @@ class Schedule:
         # A slot that is free, or a suspect that is cleared, is all that lets another board in.
         return actions + self._give_out(now) if order.through or cleared else actions
 
-    def _drop(self, event: ResultIn) -> Drop:
+    def _drop(self, event: ResultIn | FileIn) -> Drop:
         def drop(why: str, *, suspect: bool = False) -> Drop:
             return Drop(event.machine, event.board, event.upto, why, suspect=suspect)
 

@@ -10,13 +10,13 @@ from tests.support.trouble import slow_make
 
 #: A worker that builds nothing and says what is put in place of LIE.
 LIAR = """
-import json, os, sys, time
+import base64, json, os, sys, time, zlib
 def say(**fields):
     print("BM> " + json.dumps(fields), flush=True)
 def raw(text):
     sys.stdout.write(text)
     sys.stdout.flush()
-say(resp="ready", nthreads=1, slots=1)
+say(resp="ready", nthreads=1, slots=1, features=["files"])
 for line in sys.stdin:
     command = json.loads(line)
     name = command["cmd"]
@@ -29,6 +29,10 @@ for line in sys.stdin:
         board = command["board"]
         def result(**fields):
             say(**{**dict(resp="build_result", board=board, commit_upto=0, return_code=0), **fields})
+        def file(content=b"x", **fields):
+            data = base64.b64encode(zlib.compress(content)).decode()
+            message = dict(resp="build_file", board=board, commit_upto=0, name=".config", last=True, data=data)
+            say(**{**message, **fields})
         LIE
         time.sleep(1000)
     elif name == "quit":
@@ -55,6 +59,18 @@ LIES = {
         "many keys": 'raw(\'BM> {"resp":"build_result","board":"\' + board + \'","commit_upto":0,"return_code":0,"config":{\' + ",".join(\'"%d":""\' % n for n in range(4000000)) + "}}\\n")',
         "a line of a gigabyte": 'for _ in range(1024): raw("x" * 2**20)',
         "a message of a gigabyte": 'raw("BM> "); [raw("x" * 2**20) for _ in range(1024)]',
+    },
+    "files": {
+        "a path": 'file(name="../../evil")',
+        "a name of the boss's own": 'file(name="done")',
+        "a name nobody asked for": 'file(name="u-boot.bin")',
+        "another's board": 'file(board="heron" if board != "heron" else "tern")',
+        "another commit": "file(commit_upto=7)",
+        "one that inflates without end": "file(bytes(400 * 2**20))",
+        "no file": 'file(data="AAAA")',
+        "no text of a file": 'file(data="!")',
+        "the same twice": "file(); file()",
+        "one without end": "for _ in range(300): file(bytes(2**20), last=False)",
     },
     "floods": {
         "no json": 'raw("BM> what?\\n")',

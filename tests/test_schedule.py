@@ -20,6 +20,7 @@ from fabbuild.moves import (
     Discard,
     Drop,
     Faulted,
+    FileIn,
     Hold,
     Joined,
     Loss,
@@ -1093,3 +1094,35 @@ def test_thirty_thousand_results_take_the_rules_a_few_seconds_at_most():
             run.schedule.next_due()
     assert run.schedule.recorded == 30_000
     assert time.process_time() - begun < 5
+
+
+# --- files of results (rules 6 and 8) ---
+
+
+def test_a_file_is_taken_only_for_the_order_it_belongs_to():
+    run = Run(jobs("a", "b", commits=(0, 1)), "m1")
+    run.join("m1")
+    assert run(FileIn("m1", "a", 0, 1)) == run(FileIn("m1", "a", 1)) == []
+    for bad in (FileIn("m1", "b", 0), FileIn("m1", "a", 2), FileIn("m1", "a", -1), FileIn("m1", "../x", 0)):
+        (drop,) = run(bad)
+        assert drop.suspect, bad
+    run(ResultIn("m1", "a", 0, 1))
+    for late in (FileIn("m1", "a", 0, 1), FileIn("m1", "a", 1, 7), FileIn("m9", "a", 1)):
+        (drop,) = run(late)
+        assert not drop.suspect, late
+    run(ResultIn("m1", "a", 1, 1))
+    (drop,) = run(FileIn("m1", "a", 1, 1))
+    assert not drop.suspect
+
+
+def test_a_machine_that_sends_files_is_not_stuck_and_one_that_stops_is():
+    run = Run(jobs("a"), "m1", timeout=100.0, slack=20.0)
+    run.join("m1")
+    run(Started("m1", "a", 1))
+    for run.now in (90.0, 105.0, 122.0, 140.0):  # from 120 on it would be stuck
+        assert run(FileIn("m1", "a", 0, 1)) == []
+        assert not of(SetAside, run(Tick()))
+    run.now = 159.0
+    assert not of(SetAside, run(Tick()))
+    run.now = 160.0
+    assert of(SetAside, run(Tick()))

@@ -12,9 +12,10 @@ import os
 import re
 import shlex
 import time
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
 
 from fabbuild.worker import images, kconfig
+from fabbuild.worker.files import File, configuration
 from fabbuild.worker.output import Output
 from fabbuild.worker.protocol import CHECKOUT, MAX_TEXT, START, TIMED_OUT, TIMEOUT
 from fabbuild.worker.runner import Outcome, Processes, QuestionLoop, TimeIsUp
@@ -77,6 +78,7 @@ class Built(NamedTuple):
 
     Attributes:
         fault: what the worker knows to be no doing of the board's (`protocol.FEATURES`); empty for nothing.
+        files: what is to be sent of it.
     """
 
     return_code: int
@@ -86,6 +88,7 @@ class Built(NamedTuple):
     config: Mapping[str, str] = {}
     details: Mapping[str, Any] = {}
     fault: str = ""
+    files: Sequence[File] = ()
 
     def fields(self) -> Dict[str, Any]:
         """Give the fields of a ``build_result``; sizes and config only when there are some."""
@@ -136,6 +139,7 @@ class Builder:
         settings: Settings,
         environment: Mapping[str, str],
         details: bool = False,
+        files: bool = False,
     ) -> None:
         """Name the parts.
 
@@ -145,12 +149,14 @@ class Builder:
             settings: how.
             environment: what `base_environment` picked.
             details: whether results carry `Built.details`.
+            files: whether they carry `Built.files`, and so no `Built.config`.
         """
         self._processes = processes
         self._worktree = worktree
         self._settings = settings
         self._environment = dict(environment)
         self._details = details
+        self._files = files
         self._output = Output(worktree.path)
         self._scratch = settings["force_build"]
         self._board = ""
@@ -273,10 +279,12 @@ class Builder:
             fault=run.fault,
         )
         if outcome.code:
-            if run.configured:
+            if run.configured and not self._files:
                 result = result._replace(config=images.config_files(output))
         elif not self._settings["config_only"]:
             result = result._replace(sizes=images.sizes(self._processes, output, run.prefix, run.env))
+        if self._files and run.configured:
+            result = result._replace(files=self._files_of(run, built=not outcome.code))
         if self._details:
             details: Dict[str, Any] = {
                 "seconds": round(seconds, 2),
@@ -290,6 +298,14 @@ class Builder:
                 details["sha256"] = digest
             result = result._replace(details=details)
         return result
+
+    def _files_of(self, run: _Run, *, built: bool) -> List[File]:
+        output = self._worktree.output
+        found = configuration(output)
+        if built and not self._settings["config_only"]:
+            listed = images.functions(self._processes, output, run.prefix, run.env)
+            found += [File(name, "", data) for name, data in listed.items()]
+        return found
 
 
 class _Run:

@@ -16,16 +16,19 @@ from fabbuild.worker.text import decode
 #: The programs whose sizes are told, by their place in the output directory.
 PROGRAMS = ("u-boot", "spl/u-boot-spl", "tpl/u-boot-tpl")
 
+#: Longest list of symbols, in bytes; sandbox with all its tests has less than 2 MB.
+_MAX_SYMBOLS = 16 * 1024 * 1024
+
 #: The image whose checksum tells one build from another.
 IMAGE = "u-boot.bin"
 
-#: Generated configuration that is kept of a failure: name in the result, place in the output directory. The names
+#: Generated configuration that is kept: name in the result, place in the output directory. The names
 #: are the peer's.
 CONFIG_FILES = (
     (".config", ".config"),
     ("u-boot.cfg", "u-boot.cfg"),
-    ("u-boot-spl.cfg", "spl/u-boot-spl.cfg"),
-    ("u-boot-tpl.cfg", "tpl/u-boot-tpl.cfg"),
+    ("u-boot-spl.cfg", "spl/u-boot.cfg"),
+    ("u-boot-tpl.cfg", "tpl/u-boot.cfg"),
     ("autoconf.mk", "include/autoconf.mk"),
     ("autoconf-spl.mk", "spl/include/autoconf.mk"),
     ("autoconf-tpl.mk", "tpl/include/autoconf.mk"),
@@ -132,6 +135,30 @@ def sizes(processes: Processes, output: str, prefix: str, env: Mapping[str, str]
         if measured.code == 0 and found:
             lines.append("%s %s" % (found[0], _rodata(sections.stdout)))
     return "\n".join(lines)
+
+
+def functions(processes: Processes, output: str, prefix: str, env: Mapping[str, str]) -> Dict[str, bytes]:
+    """Give what ``nm --size-sort`` says of each program that was built, by the name the peer's file of it has.
+
+    Programs that cannot be read are left out.
+    """
+    found: Dict[str, bytes] = {}
+    for program in PROGRAMS:
+        if not os.path.isfile(os.path.join(output, program)):
+            continue
+        argv = [prefix + "nm", "--size-sort", program]
+        try:
+            listed = processes.run(argv, output, env, timeout=60.0, limit=_MAX_SYMBOLS)
+        except OSError:
+            continue
+        if listed.code == 0 and listed.stdout:
+            found[function_sizes(program)] = listed.stdout.encode()
+    return found
+
+
+def function_sizes(program: str) -> str:
+    """Name the file of a result that holds the sizes of a program's functions."""
+    return program.replace("/", "-") + ".sizes"
 
 
 def _rodata(sections: str) -> str:

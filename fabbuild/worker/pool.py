@@ -13,6 +13,7 @@ import traceback
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from fabbuild.worker.builder import Builder, Built, failed, is_board
+from fabbuild.worker.files import Delivery
 from fabbuild.worker.protocol import TIMEOUT, WORKER
 from fabbuild.worker.runner import Stopped
 from fabbuild.worker.toolchain import Toolchain
@@ -51,6 +52,7 @@ class Pool:
         threads: int,
         details: bool = False,
         faults: bool = False,
+        files: bool = False,
     ) -> None:
         """Start a thread per builder.
 
@@ -62,6 +64,7 @@ class Pool:
             threads: how many jobs all makes together may run.
             details: whether results carry details.
             faults: whether results say what is not the board's own doing.
+            files: whether files are sent before the result they belong to.
         """
         self.commits = list(commits)
         self._compiler = compiler
@@ -69,6 +72,7 @@ class Pool:
         self._threads = threads
         self._details = details
         self._faults = faults
+        self._files = files
         self._slots = len(builders)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -151,6 +155,7 @@ class Pool:
             return min(self.jobs(), order.jobs or self._threads)
 
         ready = False
+        delivery = Delivery(self._send, order.board, order.echo)
         for upto in order.commits:
             try:
                 if problem or compiler is None:
@@ -165,7 +170,10 @@ class Pool:
             except Exception as exc:  # noqa: BLE001 - whatever it is, the board needs its result
                 built = self._exception(exc)
                 ready = False
-            self._send("build_result", **self._fields(order, upto, built))
+            fields = self._fields(order, upto, built)
+            if self._files:
+                fields.update(delivery.deliver(upto, built.files))
+            self._send("build_result", **fields)
             if built.fault == TIMEOUT:
                 break  # what hung once would most likely hang again; whether it is tried is the boss's to say
 

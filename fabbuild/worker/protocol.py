@@ -13,6 +13,7 @@ supervisor, which keeps them from the worker; a worker says them when `ALIVE_ENV
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Dict, Iterator, List, Optional
 
 #: Stands in front of every line the worker writes to stdout.
@@ -27,12 +28,18 @@ PROTOCOL = 1
 #: past it the result has return code 124, and the rest of the order is dropped) and ``jobs`` (the most jobs that a
 #: make of this board may run), 0 and null meaning none; build_result carries ``fault`` where the worker knows that
 #: it is not the board's own doing: one of the names below.
+#: ``files``: the files of a result come before it, in messages ``build_file`` {board, commit_upto, attempt, name,
+#: last, data}: pieces of at most `PIECE` bytes, in order, each compressed by zlib and written in base64, ``last``
+#: with the last one. ``build_result`` then has ``files`` [name…], those that came, ``unchanged`` {name:
+#: commit_upto}, those with the same bytes as that commit's file of that name, which came in the same order, and, if
+#: there are any, ``left_out`` {name: why}, those that could not be sent; it has no ``config``.
 #: Each name of `OWN_SETTINGS` is a feature, too: a worker that does not announce it cannot be given that setting.
 FEATURES = (
     "attempt",
     "commits",
     "details",
     "limits",
+    "files",
     "force_reconfig",
     "quick",
     "fragments",
@@ -64,6 +71,21 @@ MAX_LINE = 64 * 1024 * 1024
 #: Longest stdout, stderr or configuration file one result carries, in bytes; the middle of a longer one is cut.
 MAX_TEXT = 2 * 1024 * 1024
 
+#: Most bytes of a file that one ``build_file`` carries, before they are compressed.
+PIECE = 1024 * 1024
+
+#: Most bytes of one file and of all files of a result, and most files of a result.
+FILE_MOST = 256 * 1024 * 1024
+FILES_MOST = 512 * 1024 * 1024
+FILES_MANY = 500
+
+#: Names in a result's directory that are the boss's own.
+RESERVED = frozenset(
+    {"done", "done.new", "err", "log", "sizes", "host", "toolchain", "out-env", "out-cmd", "built-from"}
+)
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9._+][A-Za-z0-9._+,@-]{0,99}")
+
 #: Settings that a ``configure`` may carry, and what they default to.
 SETTINGS: Dict[str, Any] = {
     "verbose_build": False,
@@ -90,6 +112,11 @@ OWN_SETTINGS: Dict[str, Any] = {
     "adjust_cfg": [],
     "target": "",
 }
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a file of a result may have this name: no path, not hidden in any way, and none of the boss's own."""
+    return _FILE_NAME.fullmatch(name) is not None and name.strip(".") != "" and name not in RESERVED
 
 
 class ProtocolError(ValueError):

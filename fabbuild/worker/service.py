@@ -347,13 +347,13 @@ class Service(Commanded):
         self._send("build_started", num_threads=count)
         self._slots.prepare()
         builders: List[Builder] = []
-        details = "details" in self._features
+        details, files = "details" in self._features, "files" in self._features
         for slot in range(count):
             worktree = self._slots.worktree(slot, first)
-            builders.append(Builder(self._processes, worktree, self._settings, self._environment, details))
+            builders.append(Builder(self._processes, worktree, self._settings, self._environment, details, files))
             self._send("worktree_created", thread=slot)
         faults = "limits" in self._features
-        pool = Pool(builders, hashes, self._toolchains.get, self._send, threads, details, faults)
+        pool = Pool(builders, hashes, self._toolchains.get, self._send, threads, details, faults, files)
         self._pool = pool
         if self._quitting:
             pool.stop()

@@ -1,0 +1,40 @@
+"""Every result carries its configuration and the sizes of its functions, from machines over SSH."""
+
+import json
+import re
+
+CONFIGURATION = {".config", "u-boot.cfg", "autoconf.mk", "autoconf.h"}
+
+
+def pieces(farm, name, machine="m1"):
+    """Give (board, commit, file) of each piece that came over a machine's wire, in order."""
+    text = (farm.output / name / ".fabbuild" / f"worker-{machine}.log").read_text()
+    found = re.findall(r'<< BM> (\{"resp": "build_file".*?), "data"', text)
+    messages = [json.loads(head + "}") for head in found]
+    return [(m["board"], m["commit_upto"], m["name"]) for m in messages]
+
+
+def test_every_result_has_its_configuration_and_function_sizes_and_each_goes_over_the_wire_once(ssh_farm, machines):
+    ssh_farm.machines(machines[0])
+    left = ssh_farm.output / "series" / ".fabbuild" / "incoming" / "7" / "0"
+    left.mkdir(parents=True)
+    (left / ".config").write_text("of a boss that was killed")
+    ended = ssh_farm.build("--branch", "series", "--only", "sandbox_spl,tern")
+    assert ended.status == 100, ended
+    results = ssh_farm.results("series")
+    assert len(results) == 12
+    for (commit, board), place in results.items():
+        there = {path.name for path in place.iterdir()}
+        assert there >= CONFIGURATION, (commit, board)
+        broken = board == "sandbox_spl" and commit.startswith("03")
+        assert ("u-boot.sizes" in there) is not broken
+        assert ("spl-u-boot-spl.sizes" in there) is (board == "sandbox_spl" and not broken)
+        assert len({path.name for path in place.iterdir() if path.stat().st_nlink > 1}) >= 4
+    listed = next(results[key] for key in results if key[1] == "tern") / "u-boot.sizes"
+    assert all(re.fullmatch(r"[0-9a-f]+ [A-Za-z] \S+", line) for line in listed.read_text().splitlines())
+    sent = pieces(ssh_farm, "series")
+    # The fifth commit changes tern's code, and nothing else of these changes.
+    assert sorted(key for key in sent if key[0] == "tern") == sorted(
+        [("tern", 0, name) for name in (*CONFIGURATION, "u-boot.sizes")] + [("tern", 4, "u-boot.sizes")]
+    )
+    assert not (ssh_farm.output / "series" / ".fabbuild" / "incoming").exists()
