@@ -8,6 +8,7 @@ import pytest
 from fabbuild import build, results
 from fabbuild.model import EVENTS
 from fabbuild.worker import images, workdir
+from fabbuild.worker.protocol import RESERVED
 from tests.support.docs import missing, page, section
 from tests.support.farm import ROOT
 
@@ -15,7 +16,7 @@ NAME = "reference/results.md"
 
 
 def test_every_file_of_a_result_is_in_it():
-    names = {*results._RESERVED, *(name for name, _ in images.CONFIG_FILES)}
+    names = {*RESERVED, *(name for name, _ in images.CONFIG_FILES)}
     assert missing(section(NAME, "A result"), sorted(names)) == []
 
 
