@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 
 import msgspec
@@ -54,6 +55,8 @@ def not_found(session: Session) -> list[str]:
 def prefix_for(session: Session, board: Board) -> str:
     """Give the CROSS_COMPILE with which a machine builds a board; empty is the machine's own compiler.
 
+    On this machine it is with the directory when the compiler cannot be found without.
+
     Raises:
         MachineError: it has none for the board's architecture.
     """
@@ -66,6 +69,8 @@ def prefix_for(session: Session, board: Board) -> str:
             f"has no toolchain for {board.arch or 'an unknown architecture'}, which {board.target} is of; "
             "`inv toolchains --tried` shows where it was looked for",
         )
+    if session.machine.local and found.prefix and not shutil.which(f"{found.prefix}gcc"):
+        return found.gcc.removesuffix("gcc")
     return found.prefix
 
 

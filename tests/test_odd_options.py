@@ -100,6 +100,12 @@ def test_the_prefix_of_a_board_is_printed_alone_and_is_that_of_a_compiler(farm):
         assert ended.status == 0, ended
         assert ended.out.count("\n") == 1
         assert shutil.which(ended.out.strip() + "gcc")
+    tools = farm.directory / "tools"
+    tools.mkdir()
+    wrapper(tools, "powerpc-far-gcc", "gcc", "/dev/null")
+    farm.machines(local=True, toolchains={"powerpc": f"{tools}/powerpc-far-"})
+    ended = farm.run("toolchains", "--source", str(farm.source), "--prefix", "osprey")
+    assert ended.out == f"{tools}/powerpc-far-\n", "PATH does not lead to it"
     ended = farm.run("toolchains", "--source", str(farm.source), "--prefix", "tarn")
     assert ended.status == 1
     assert "did you mean tern" in ended.err
