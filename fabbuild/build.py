@@ -24,7 +24,7 @@ from fabbuild.boards import load_boards
 from fabbuild.config import Fit, Machine, Machines
 from fabbuild.crew import RunCrew, loss_by
 from fabbuild.dispatcher import Dispatcher, words_of
-from fabbuild.errors import SelectionError, SourceError
+from fabbuild.errors import SelectionError, SourceError, UsageError
 from fabbuild.fleet import LEAVE, each
 from fabbuild.incoming import Incoming
 from fabbuild.interrupt import Interrupts, interruptible
@@ -220,6 +220,13 @@ class _Run:
             self._describe()
             usable, failed = self._probe()
             jobs = self._open_jobs(usable)
+            differs = self._crew.compare(job.board.arch for job in jobs)
+            if differs and self.plan.settings.strict_toolchains:
+                raise UsageError(
+                    f"--strict-toolchains: the machines differ: {'; '.join(map(str, differs))}; nothing was built. "
+                    "Fetch one compiler for all with `inv toolchains --fetch ARCH --toolchain-version V`, name it "
+                    "under toolchains in machines.yaml, or leave machines out with --machines"
+                )
             self._announce(jobs, usable)
             if removed:
                 shown = names([name[:15] for name in removed], 12)
@@ -227,6 +234,8 @@ class _Run:
                     "note",
                     text=f"removed results of {count(len(removed), 'commit')} no longer in the range: {shown}",
                 )
+            for one in differs:
+                self.emit("note", text=str(one), differs=one.thing, versions=dict(one.versions))
             for session in usable:
                 for text in not_found(session):
                     self.emit("note", session.name, text=text)
@@ -268,7 +277,7 @@ class _Run:
         failed: dict[str, tuple[str, Loss]] = {}
         for session, found in zip(self.sessions, each(self.sessions, Session.probe).values(), strict=True):
             if isinstance(found, Facts):
-                why = unfit_because(found, self.plan.fit, local=session.machine.local)
+                why = unfit_because(found, session.machine.fit or self.plan.fit, local=session.machine.local)
                 if not why:
                     usable.append(session)
                     continue
@@ -276,6 +285,8 @@ class _Run:
             else:
                 failed[session.name] = words_of(found), loss_by(found)
             session.close()
+        for session in usable:
+            self._crew.use(session)
         return usable, failed
 
     def _open_jobs(self, usable: Sequence[Session]) -> list[Job]:
@@ -318,7 +329,6 @@ class _Run:
 
     def _build(self, jobs: Sequence[Job], failed: Mapping[str, tuple[str, Loss]], interrupts: Interrupts) -> str:
         settings = self.plan.settings
-        self._crew.want(job.board.arch for job in jobs)
         dispatcher = Dispatcher(
             jobs,
             self.plan.commits,

@@ -12,12 +12,14 @@ from fabbuild.config import Fit, Machine
 from fabbuild.dispatcher import Dispatcher, words_of
 from fabbuild.errors import HostKeyError, LiedError, MachineError, RefusedError
 from fabbuild.fleet import leave_all
+from fabbuild.messages import Facts
 from fabbuild.model import SANDBOX, Commit
 from fabbuild.moves import Loss
 from fabbuild.probe import unfit_because
 from fabbuild.session import Session, StartOptions
 from fabbuild.settings import BuildSettings
 from fabbuild.source import Source
+from fabbuild.versions import Difference, differences, of_machine
 
 #: How many pushes run at once: each packs objects on this machine.
 PUSHES = 4
@@ -53,6 +55,8 @@ class RunCrew:
         self._fit = fit
         self._wanted: frozenset[str] = frozenset()
         self._came_up: set[str] = set()
+        self._used: dict[str, Facts] = {}
+        self._differs: set[str] = set()
         self._lock = threading.Lock()
         self._over = False
         self._pushes = threading.BoundedSemaphore(PUSHES)
@@ -62,9 +66,20 @@ class RunCrew:
         """See `dispatcher.Crew`."""
         return tuple(self._sessions)
 
-    def want(self, archs: Iterable[str]) -> None:
-        """Say which architectures are to be built; a machine that has none of them is not needed."""
-        self._wanted = frozenset(archs)
+    def use(self, session: Session) -> None:
+        """Count a machine, which was probed, among those that the run begins with."""
+        if session.facts is not None:
+            self._used[session.name] = session.facts
+
+    def compare(self, wanted: Iterable[str]) -> list[Difference]:
+        """Say which architectures are to be built, and hear in what the machines differ that can build them.
+
+        A machine that has none of them is not needed.
+        """
+        self._wanted = frozenset(wanted)
+        found = differences(self._used, self._wanted)
+        self._differs = set(map(str, found))
+        return found
 
     @property
     def traffic(self) -> Mapping[str, tuple[int, int]]:
@@ -83,7 +98,8 @@ class RunCrew:
     def check(self, session: Session, archs: Iterable[str]) -> tuple[bool, str]:
         """See `dispatcher.Crew`."""
         commit = self._commits[-1].hash if session.held else ""
-        found = session.check(archs, commit, min_disk_mb=self._fit.min_disk_mb, min_mem_mb=self._fit.min_mem_mb)
+        fit = session.machine.fit or self._fit
+        found = session.check(archs, commit, min_disk_mb=fit.min_disk_mb, min_mem_mb=fit.min_mem_mb)
         return found.well, "; ".join(found.problems)
 
     def leave(self, grace: float) -> None:
@@ -121,6 +137,7 @@ class RunCrew:
         if session.facts is None:
             phase("probe")
             self._look_again(session)
+            self._compare_again(session, report)
         facts = session.facts
         assert facts is not None
         archs = frozenset(facts.toolchains) | {SANDBOX}
@@ -142,7 +159,12 @@ class RunCrew:
         session.configure(settings.wire_settings(), {arch: tool.gcc for arch, tool in facts.toolchains.items()})
         threads = machine.threads or ready.nthreads
         if settings.batch:
-            session.slots = max(threads, 1)
+            # Our worker was told when it was started; another one takes as many as it has threads.
+            session.slots = (machine.max_boards if session.features else None) or max(threads, 1)
+            if machine.max_boards and not session.features:
+                report.tell(
+                    "note", name, "max_boards has no effect here with --batch: its worker is another program"
+                )
         else:
             phase("prepare")
             session.prepare(
@@ -158,12 +180,29 @@ class RunCrew:
         facts = session.probe()
         known = session.name in self._came_up
         # Its load may well be what we had it do a moment ago.
-        why = unfit_because(facts, self._fit, local=known or session.machine.local)
+        why = unfit_because(facts, session.machine.fit or self._fit, local=known or session.machine.local)
         if known and not why:
             well, found = self.check(session, self._wanted)
             why = [] if well else [found]
         if why:
             raise MachineError(session.name, "not fit: " + "; ".join(why))
+
+    def _compare_again(self, session: Session, report: Dispatcher) -> None:
+        """See whether a machine that comes late, or again, has what the others have."""
+        assert session.facts is not None
+        with self._lock:
+            others = {name: facts for name, facts in self._used.items() if name != session.name}
+            found = differences({**others, session.name: session.facts}, self._wanted)
+            lines = [line for line in of_machine(found, session.name) if line not in self._differs]
+            if not (lines and self._settings.strict_toolchains):
+                self._used[session.name] = session.facts
+                self._differs.update(lines)
+        if lines and self._settings.strict_toolchains:
+            raise RefusedError(
+                session.name, f"its tools are not those of the others (--strict-toolchains): {'; '.join(lines)}"
+            )
+        for line in lines:
+            report.tell("note", session.name, line)
 
 
 def loss_by(exc: BaseException) -> Loss:

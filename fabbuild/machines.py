@@ -19,6 +19,15 @@ _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?")
 
 
 @dataclass(frozen=True)
+class Fit:
+    """What a machine must have to be used: load per core at most, free megabytes at least."""
+
+    max_load_per_cpu: float = 0.8
+    min_mem_mb: int = 512
+    min_disk_mb: int = 1000
+
+
+@dataclass(frozen=True)
 class Machine:
     """One machine that builds.
 
@@ -33,6 +42,7 @@ class Machine:
         env: variables of the worker's environment.
         groups: names that select this machine together with others.
         enabled: whether it is used at all.
+        fit: what it must have to be used; None: as for all machines.
         worker_command: a shell command that speaks the wire protocol, in place of fabbuild's own worker.
         line: where machines.yaml names it; 0 for a host in no file.
     """
@@ -47,17 +57,9 @@ class Machine:
     env: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     enabled: bool = True
+    fit: Fit | None = None
     worker_command: str = ""
     line: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What a machine must have to be used: load per core at most, free megabytes at least."""
-
-    max_load_per_cpu: float = 0.8
-    min_mem_mb: int = 512
-    min_disk_mb: int = 1000
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@
       NAME:
         host: [user@]name[:port]        # or connection: local
         threads: N                      # cores to use
-        max_boards: N                   # boards at once
+        max_boards: N                   # boards at once; slots: N says the same
         work_dir: PATH
         toolchains: {ARCH: prefix or path of gcc}
         env: {NAME: text}
         groups: [NAME, …]
         enabled: true
+        fit: {…}                        # as below, for this machine
         worker_command: text
     defaults: {…}                       # the same keys, but host and connection
     toolchains: {prefixes: {ARCH: prefix}, paths: [DIRECTORY, …], url: where --fetch gets them}
@@ -26,6 +27,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,6 +46,9 @@ from fabbuild.yamlfile import Item, describe, load_yaml, nearest, quote, visible
 
 #: What to begin a file with; shown where there is none, or an empty one.
 BEGIN_WITH = "machines: {local: {connection: local}}"
+
+# Keys whose field has another name; slots is what the wire calls max_boards.
+_OTHER_NAMES = {"connection": "local", "slots": "max_boards"}
 
 _NAME = re.compile(r"(?![.-])[\w.+@-]{1,64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -66,6 +71,7 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.common_fit = Fit()
 
     def fail(self, line: int, words: str) -> NoReturn:
         raise ConfigError(f"{self.path}:{line}: {words}")
@@ -100,6 +106,7 @@ class _File:
 
     def machines(self, root: Item) -> Machines:
         top = self.keys(root, "", ["machines", "defaults", "toolchains", "fit", "build"])
+        self.common_fit = self.fit(top["fit"], "fit") if "fit" in top else Fit()
         defaults: dict[str, Any] = {}
         if "defaults" in top:
             items = self.mapping(top["defaults"], "defaults")
@@ -117,7 +124,7 @@ class _File:
         return Machines(
             machines=machines,
             toolchains=self.search(top["toolchains"]) if "toolchains" in top else ToolchainSearch(),
-            fit=self.fit(top["fit"]) if "fit" in top else Fit(),
+            fit=self.common_fit,
             build=self.build(top["build"]) if "build" in top else {},
             path=self.path,
             template=Machine("", **{key: value for key, value in defaults.items() if key != "local"}),
@@ -152,16 +159,21 @@ class _File:
             "connection": self.connection,
             "threads": lambda below, at: self.whole(below, at, 1, MAX_THREADS),
             "max_boards": lambda below, at: self.whole(below, at, 1, MAX_BOARDS),
+            "slots": lambda below, at: self.whole(below, at, 1, MAX_BOARDS),
             "work_dir": lambda below, at: self.directory(below, at) if below.value != "" else "",
             "toolchains": self.toolchains,
             "env": self.env,
             "groups": self.groups,
+            "fit": self.fit,
             "enabled": self.flag,
             "worker_command": self.text,
         }
         fields: dict[str, Any] = {}
         for key, below in self.keys(item, where, kinds).items():
-            fields["local" if key == "connection" else key] = kinds[key](below, f"{where}.{key}")
+            name = _OTHER_NAMES.get(key, key)
+            if name in fields:
+                self.fail(below.key_line, f"{where} has both max_boards and slots, which are the same; write one")
+            fields[name] = kinds[key](below, f"{where}.{key}")
         return fields
 
     def compare(self, machines: Mapping[str, Machine], item: Item) -> None:
@@ -195,18 +207,19 @@ class _File:
             self.url(items["url"], "toolchains.url") if "url" in items else "",
         )
 
-    def fit(self, item: Item) -> Fit:
-        items = self.keys(item, "fit", ["max_load_per_cpu", "min_mem_mb", "min_disk_mb"])
+    def fit(self, item: Item, where: str) -> Fit:
+        """Check what a machine must have; what is not said is as for all machines."""
+        items = self.keys(item, where, ["max_load_per_cpu", "min_mem_mb", "min_disk_mb"])
         fields: dict[str, Any] = {}
         for key, below in items.items():
             if key == "max_load_per_cpu":
                 value = below.value
                 if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1e6:
-                    self.wrong(below, f"fit.{key}", "a number above 0, such as 0.8")
+                    self.wrong(below, f"{where}.{key}", "a number above 0, such as 0.8")
                 fields[key] = float(value)
             else:
-                fields[key] = self.whole(below, f"fit.{key}", 0, 10**9)
-        return Fit(**fields)
+                fields[key] = self.whole(below, f"{where}.{key}", 0, 10**9)
+        return replace(self.common_fit, **fields)
 
     def build(self, item: Item) -> dict[str, object]:
         options: dict[str, object] = {}

@@ -124,6 +124,11 @@ BUILD: Mapping[str, Option] = {
         "How often a machine may be lost within ten minutes before it is set aside for a while (default: 5)",
     ),
     **CAPACITY,
+    "strict_toolchains": Option(
+        default=False,
+        help="Build nothing (exit 1) when machines have different versions of a compiler that is needed, of dtc, "
+        "swig or Python; without it they are only named",
+    ),
     "batch": Option(default=False, help="Split the boards beforehand by capacity, one list a machine"),
     "force": Option(default=False, help="Build also what is there already", short="f", also="force-build"),
     "force_failures": Option(default=False, help="Build again what failed", short="F", also="force-build-failures"),

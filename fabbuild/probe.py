@@ -15,6 +15,7 @@ from fabbuild.messages import Facts
 from fabbuild.model import Board
 from fabbuild.session import Session, holder_words
 from fabbuild.ui import ProbeRow
+from fabbuild.versions import differences, of_machine
 
 
 def unfit_because(facts: Facts, fit: Fit, *, local: bool = False) -> list[str]:
@@ -78,15 +79,18 @@ def probe_rows(sessions: Sequence[Session], fit: Fit) -> list[ProbeRow]:
     """Look at all machines at once and say of each what it is, or why it was not reached."""
     with interruptible():
         found = each(sessions, Session.probe)
+    differs = differences({name: facts for name, facts in found.items() if isinstance(facts, Facts)})
     rows = []
     for session in sessions:
         facts = found[session.name]
         if isinstance(facts, Facts):
-            why = unfit_because(facts, fit, local=session.machine.local)
+            why = unfit_because(facts, session.machine.fit or fit, local=session.machine.local)
             told = msgspec.to_builtins(facts)
             del told["resp"]  # the wire's business
             known = [holder_words(facts.lock)] if facts.lock else []
-            rows.append(ProbeRow(session.name, not why, "; ".join(why + known + not_found(session)), told))
+            why_text = "; ".join(why + known + not_found(session))
+            lines = tuple(of_machine(differs, session.name))
+            rows.append(ProbeRow(session.name, not why, why_text, told, lines))
         elif isinstance(facts, FabbuildError):
             rows.append(ProbeRow(session.name, fit=False, why=str(facts)))
         else:

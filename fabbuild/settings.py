@@ -52,6 +52,7 @@ class BuildSettings:
         silence: seconds without a sign of life after which a machine is given up, or a machine gives up its boss.
         patience: seconds to wait for a machine to come back when no other can build what is left.
         restarts: how often a machine may be lost within ten minutes before it is set aside for a while.
+        strict_toolchains: refuse to build on machines whose tools differ.
         batch: divide the boards among the machines beforehand.
         no_lto: NO_LTO=1.
         allow_missing: BINMAN_ALLOW_MISSING=1.
@@ -96,6 +97,7 @@ class BuildSettings:
     silence: float = 30.0
     patience: float = 600.0
     restarts: int = 5
+    strict_toolchains: bool = False
     batch: bool = False
     no_lto: bool = False
     allow_missing: bool = False

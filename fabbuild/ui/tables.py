@@ -36,13 +36,15 @@ class MachineOutcome:
 class ProbeRow:
     """One machine as it was found. ``facts`` is the worker's ``facts`` response, empty when it was not reached.
 
-    ``why`` says why the machine is not fit, or what is worth knowing of one that is.
+    ``why`` says why the machine is not fit, or what is worth knowing of one that is; ``differs`` in which tools it
+    and others differ, a line each.
     """
 
     machine: str
     fit: bool
     why: str = ""
     facts: Mapping[str, object] = field(default_factory=dict)
+    differs: tuple[str, ...] = ()
 
 
 def print_outcomes(rows: Sequence[MachineOutcome], *, stream: IO[str] | None = None) -> None:
@@ -62,7 +64,13 @@ def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str]
     """Print what each machine is and has, and whether it is fit; ``json`` gives an array of objects."""
     out = stdout(stream)
     if json:
-        _print_json(out, ({**row.facts, "machine": row.machine, "fit": row.fit, "why": row.why} for row in rows))
+        _print_json(
+            out,
+            (
+                {**row.facts, "machine": row.machine, "fit": row.fit, "why": row.why, "differs": row.differs}
+                for row in rows
+            ),
+        )
         return
     wide = width_of(out) >= _WIDE
     headings = ["MACHINE", "FIT", "ARCH", ">CPUS", ">BOGOMIPS", ">LOAD", ">MEMORY", ">DISK"]
@@ -89,6 +97,16 @@ def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str]
                 below.add_row(_text("" if number else row.machine, "bold"), _text(detail))
         out.line("")
         _print(out, below)
+    _print_differs(out, rows)
+
+
+def _print_differs(out: Output, rows: Sequence[ProbeRow]) -> None:
+    """Say below a table in what the machines differ."""
+    lines = list(dict.fromkeys(line for row in rows for line in row.differs))
+    if lines:
+        out.line("")
+    for line in lines:
+        out.line(f"not the same everywhere: {one_line(line)}")
 
 
 def print_toolchains(
@@ -100,7 +118,15 @@ def print_toolchains(
         keys = ("toolchains", "tried") if tried else ("toolchains",)
         _print_json(
             out,
-            ({"machine": row.machine, "why": row.why, **{key: row.facts.get(key) for key in keys}} for row in rows),
+            (
+                {
+                    "machine": row.machine,
+                    "why": row.why,
+                    "differs": row.differs,
+                    **{key: row.facts.get(key) for key in keys},
+                }
+                for row in rows
+            ),
         )
         return
     table = _table("MACHINE", "ARCH", "COMPILER", "VERSION")
@@ -134,6 +160,7 @@ def print_toolchains(
                 )
         out.line("")
         _print(out, looked)
+    _print_differs(out, rows)
 
 
 def print_archives(archives: Sequence[Archive], *, json: bool = False, stream: IO[str] | None = None) -> None:

@@ -297,7 +297,8 @@ class Service(Commanded):
         for board in boards:
             _text(board, "board", "build_boards")
             _text(board, "arch", "build_boards")
-        count = min(self._threads, len(boards))
+        # As many as threads, unless it was started with another number.
+        count = min(self._slot_count, len(boards))
         pool = self._open_pool(command.get("commits"), count, self._threads)
         for board in boards:
             pool.add(self._order(board, "build_boards", pool))

@@ -90,16 +90,18 @@ def test_demand_flow_letter_for_letter(work, source):
     assert all(line.startswith(b"BM> ") for line in worker.lines)
 
 
-def test_batch_flow_shares_the_threads(work, source):
+@pytest.mark.parametrize(("options", "slots"), [((), 2), (("--max-boards", "1"), 1)])
+def test_batch_flow_shares_the_threads(work, source, options, slots):
     commit = source.git("rev-parse", "HEAD")
-    with Worker(work, "--threads", "4", "--max-boards", "1") as worker:
+    with Worker(work, "--threads", "4", *options) as worker:
         worker.expect("ready")
         boards = [{"board": "one", "arch": "sandbox"}, {"board": "two", "arch": "sandbox"}]
         worker.send("build_boards", boards=boards, commits=[commit])
         taken = worker.until("build_done")
-    assert [m["resp"] for m in taken[:3]] == ["build_started", "worktree_created", "worktree_created"]
-    assert taken[0]["num_threads"] == 2
-    assert sorted(m["resp"] for m in taken[3:-1]) == ["build_result"] * 2 + ["heartbeat"] * 2
+    begin = 1 + slots
+    assert [m["resp"] for m in taken[:begin]] == ["build_started", *["worktree_created"] * slots]
+    assert taken[0]["num_threads"] == slots
+    assert sorted(m["resp"] for m in taken[begin:-1]) == ["build_result"] * 2 + ["heartbeat"] * 2
     assert taken[-1] == {"resp": "build_done", "exceptions": 0}
 
 
