@@ -1,10 +1,15 @@
 """The wire and the result tree against the peer itself: buildman 0.2.0, run beside us."""
 
 import os
-import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from summary_facts import compare_tree
 
 from tests.support.peer import BUILDMAN
 from tests.support.scenes import FEW, judged, nothing_left
@@ -79,7 +84,10 @@ def test_the_peer_reads_our_tree_and_agrees_on_what_fails(ssh_farm):
     assert broken[0].startswith("3:"), shown
     (warned,) = [block for block in blocks if block.startswith("6:")]
     assert "w+" in warned, shown
-    assert shutil.which("git")
+    agreed = compare_tree(BUILDMAN, ssh_farm.source, ssh_farm.output, "series", env=ssh_farm.env)
+    assert not agreed.wrong, agreed.wrong
+    for kind in ("state", "line", "arch-boards", "arch-size", "board-size"):
+        assert agreed.agreed[kind], agreed.table()
 
 
 def test_the_peers_boss_builds_through_our_worker_what_our_own_boss_does(ssh_farm, peer_boss, fault_free):
@@ -96,3 +104,7 @@ def test_the_peers_boss_builds_through_our_worker_what_our_own_boss_does(ssh_far
     assert "details" not in wire, "our worker says more than a plain boss asked for"
     assert any("--worker" in command for command in peer_boss.asked)
     assert "3 boards" in ended.out, ended
+    # And we read its tree.
+    agreed = compare_tree(BUILDMAN, ssh_farm.source, ssh_farm.output, "series", env=peer_boss.env)
+    assert not agreed.wrong, agreed.wrong
+    assert agreed.agreed["state"] == 4, agreed.table()

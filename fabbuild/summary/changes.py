@@ -84,6 +84,7 @@ class BoardChanges:
         new: has a result now and had none; not at the first commit.
         gone: had a result and has none.
         failing: fails now.
+        warning: is built and gives warnings now.
         not_built: has no result here, and has one elsewhere in the range or was asked for.
     """
 
@@ -94,6 +95,7 @@ class BoardChanges:
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
+    warning: tuple[str, ...] = ()
     not_built: tuple[NotBuilt, ...] = ()
 
 

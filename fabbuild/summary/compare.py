@@ -94,6 +94,7 @@ def _board_changes(
         new=() if first else those(lambda was, _now: was is None),
         gone=tuple(sorted(old.keys() - new.keys())),
         failing=those(lambda _was, now: now.failed),
+        warning=those(lambda _was, now: now.warned),
         not_built=missing,
     )
 

@@ -59,6 +59,7 @@ def _commit(commit: CommitChanges) -> dict[str, Any]:
             "new": list(boards.new),
             "gone": list(boards.gone),
             "failing": list(boards.failing),
+            "warning": list(boards.warning),
             "not_built": [{"board": one.board, "reason": one.reason} for one in boards.not_built],
         },
         "culprits": [_trouble(trouble) for trouble in commit.culprits],

@@ -21,6 +21,9 @@ _FUNCTION = re.compile(r".*: In function ")
 _BLOBS = re.compile(r"missing external blobs|faked external blobs|Some images are invalid")
 _MIGRATION = re.compile(r"^={21} WARNING ={22}\n.*?^={52}\n", re.MULTILINE | re.DOTALL)
 
+# Says nothing but that other jobs were running: it comes and goes by chance.
+_OVERLAP = re.compile(r"\*\*\* Waiting for unfinished jobs\.\.\.\.$")
+
 # A headline, the most telling first. A problem is of the first kind that its line is of.
 _ERROR = re.compile(
     r"\berror:|\bfatal\b|syntax error|undefined reference|multiple definition|region .* overflowed|"
@@ -110,7 +113,7 @@ def parse(stderr: str, *, no_dtb_warnings: bool = False, no_migration_warnings: 
     function = ""
     for raw in text.split("\n"):
         line = raw.rstrip()
-        if not line or (no_dtb_warnings and _DTB_WARNING.match(raw)):
+        if not line or _OVERLAP.search(line) or (no_dtb_warnings and _DTB_WARNING.match(raw)):
             continue
         if _BLOBS.search(line):
             blobs[line] = None

@@ -10,8 +10,8 @@ from typing import NamedTuple
 #: The parts of a size, in the order of `Size`.
 PARTS = ("all", "text", "data", "bss", "rodata")
 
-#: The types of ``nm`` that are functions and variables with room of their own.
-_COUNTED = frozenset("tTdDbB")
+#: The types of ``nm`` that are functions, variables and constants with room of their own.
+_COUNTED = frozenset("tTdDbBr")
 
 _DECIMAL = re.compile(r"[0-9]{1,18}", re.ASCII)
 _HEX = re.compile(r"[0-9a-fA-F]{1,16}", re.ASCII)
@@ -93,7 +93,7 @@ def parse_symbols(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in text.splitlines():
         fields = line.split(" ")
-        if len(fields) != 3 or fields[1] not in _COUNTED or not _HEX.fullmatch(fields[0]):
+        if len(fields) != 3 or not fields[2] or fields[1] not in _COUNTED or not _HEX.fullmatch(fields[0]):
             continue
         name = fields[2]
         if "." in name[1:]:
