@@ -13,11 +13,12 @@ from fabbuild.config import Machine, Machines
 from fabbuild.errors import SetupError
 from fabbuild.fleet import Fleet, each
 from fabbuild.model import SANDBOX
-from fabbuild.results import ResultTree
 from fabbuild.sample import BOARDS, Sample, make_sample
 from fabbuild.session import Session
 from fabbuild.settings import BuildSettings
-from fabbuild.summary import SeriesRow, series
+from fabbuild.summary import CommitChanges, Wanted, open_range, summarize
+from fabbuild.summary.facts import MAIN
+from fabbuild.summary.find import Found
 from fabbuild.transport import LocalTransport
 
 #: The two workers of the demonstration.
@@ -67,10 +68,12 @@ def run_demo(directory: Path) -> int:
     if summary.interrupted:
         ui.print_end(summary)
         return summary.exit_status
-    rows = series(ResultTree(plan.output, plan.name, plan.commits), boards)
+    view = ui.SummaryView(Wanted(sizes=True, only=tuple(boards)), detail=True)
+    found = Found(open_range(plan.output, plan.name), plan.source)
+    told = summarize(found.range, view.wanted)
     ui.print_end(replace(summary, exit_status=0))
-    ui.print_series(rows)
-    wrong = differences(sample, boards, rows)
+    ui.print_summary(told, found, view)
+    wrong = differences(sample, boards, told.commits)
     if summary.counts.not_built:
         wrong.append(f"{summary.counts.not_built} results are missing")
     ui.say("\n".join(wrong) if wrong else "Everything went as the sample intends.")
@@ -96,7 +99,7 @@ def _left_out(archs: set[str]) -> list[str]:
     return [f"left out for want of a compiler for {arch}: {', '.join(boards)}" for arch, boards in missing.items()]
 
 
-def differences(sample: Sample, boards: Sequence[str], rows: Sequence[SeriesRow]) -> list[str]:
+def differences(sample: Sample, boards: Sequence[str], commits: Sequence[CommitChanges]) -> list[str]:
     """Say where the series did not do what the sample is known to do; empty when it did."""
     wrong = []
 
@@ -108,9 +111,10 @@ def differences(sample: Sample, boards: Sequence[str], rows: Sequence[SeriesRow]
                 f"{', '.join(sorted(seen)) or 'nothing'}"
             )
 
-    for row in rows:
-        check(row.number, "break", sample.fails, list(row.failing))
-        check(row.number, "mend", sample.mends, list(row.fixed))
-        check(row.number, "give a warning to", sample.warns, list(row.warned))
-        check(row.number, "resize", sample.grows, list(row.grown))
+    for commit in commits:
+        check(commit.number, "break", sample.fails, commit.boards.broke)
+        check(commit.number, "mend", sample.mends, commit.boards.mended)
+        check(commit.number, "give a warning to", sample.warns, commit.boards.warns)
+        resized = [board for board, sizes in (commit.board_sizes or {}).items() if MAIN in sizes.programs]
+        check(commit.number, "resize", sample.grows, resized)
     return wrong

@@ -140,7 +140,6 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     from fabbuild.build import make_plan, run
     from fabbuild.errors import UsageError
     from fabbuild.results import ResultTree
-    from fabbuild.summary import series
 
     if is_connection(c):
         raise UsageError("build works on all machines at once: use `inv build --hosts h1,h2`, not `fab -H`")
@@ -159,8 +158,8 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
         ended = run(plan, sessions, display.listener, display.tick)
         display.finish()
     ui.print_end(ended, json=settings.json or options["ide"])
-    if options["summary"] and not settings.json:
-        ui.print_series(series(tree, [board.target for board in plan.boards]))
+    if options["summary"] and not options["ide"]:
+        ui.print_summary_of(plan, json=settings.json)
     if ended.exit_status:
         raise Exit(code=ended.exit_status)
 
@@ -170,7 +169,7 @@ def summary(c: Any, options: Mapping[str, Any]) -> None:
     """Tell what each commit changed, from the results that are there; also from those that buildman wrote."""
     from fabbuild import ui
     from fabbuild.summary import summarize
-    from fabbuild.summary.find import find
+    from fabbuild.summary.find import archs_of, find
 
     settings = settings_of(c, None, {name: options[name] for name in ("source", "output")})
     named = {name: options[name] or "" for name in ("branch", "commits")}
@@ -178,7 +177,7 @@ def summary(c: Any, options: Mapping[str, Any]) -> None:
         named = {"branch": settings.branch, "commits": settings.commits}
     found = find(output=settings.output, source=settings.source, **named)
     view = ui.SummaryView.chosen(options)
-    told = summarize(found.range, view.wanted)
+    told = summarize(found.range, view.wanted, archs=lambda: archs_of(found))
     ui.print_summary(told, found, view)
 
 

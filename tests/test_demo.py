@@ -6,10 +6,9 @@ from dataclasses import replace
 import pytest
 
 from fabbuild.demo import differences
-from fabbuild.results import ResultTree
 from fabbuild.sample import Sample
-from fabbuild.source import Source
-from fabbuild.summary import SeriesRow, image_size, series
+from fabbuild.summary import BoardChanges, BoardSizes, CommitChanges, Counts
+from fabbuild.summary.sizes import Size
 from tests.support.farm import ROOT
 
 
@@ -22,7 +21,13 @@ def test_the_demo_builds_the_sample_twice_and_says_what_each_commit_changed(farm
         ended = demo(farm)
         assert ended.status == 0, ended
         assert "Everything went as the sample intends." in ended.out
-        for words in ("fixed: sandbox_spl", "w+ ", "HANDOFF_MAGIC", "sandbox +", "place/results/series"):
+        for words in (
+            "mended sandbox_spl",
+            "new warning in",
+            "HANDOFF_MAGIC",
+            "sandbox: all +",
+            "place/results/series",
+        ):
             assert words in ended.out, (words, ended.out)
     hosts = {path.read_text().strip() for path in (farm.directory / "place/results/series").glob("*/*/host")}
     assert hosts == {"left", "right"}
@@ -49,52 +54,33 @@ def test_the_demo_refuses_a_directory_with_something_else_in_it(farm):
     assert "is not empty" in ended.err
 
 
-ROWS = [
-    SeriesRow(1, "base"),
-    SeriesRow(2, "harmless"),
-    SeriesRow(3, "break", failing={"sandbox_spl": "error"}),
-    SeriesRow(4, "mend", fixed=("sandbox_spl",)),
-    SeriesRow(5, "grow", grown={"sandbox": 10}),
-    SeriesRow(6, "warn", warned={"sandbox": "warning", "sandbox_spl": "warning"}),
+def changes(number, **boards):
+    return CommitChanges(number, "", "", first=number == 1, counts=Counts(), boards=BoardChanges(**boards))
+
+
+COMMITS = [
+    changes(1),
+    changes(2),
+    changes(3, broke=("sandbox_spl",)),
+    changes(4, mended=("sandbox_spl",)),
+    replace(changes(5), board_sizes={"sandbox": BoardSizes("sandbox", {"u-boot": Size(10, 10, 0, 0, 0)})}),
+    changes(6, warns=("sandbox", "sandbox_spl")),
 ]
 
 
 @pytest.mark.parametrize(
     ("number", "change", "words"),
     [
-        (3, {"failing": {}}, "commit 3 was to break sandbox_spl, but it did so to nothing"),
-        (4, {"fixed": ()}, "commit 4 was to mend sandbox_spl"),
-        (5, {"grown": {}}, "commit 5 was to resize sandbox"),
-        (6, {"warned": {"sandbox": "x"}}, "commit 6 was to give a warning to sandbox, sandbox_spl"),
-        (2, {"failing": {"sandbox": "x"}}, "commit 2 was to break nothing, but it did so to sandbox"),
+        (3, changes(3), "commit 3 was to break sandbox_spl, but it did so to nothing"),
+        (4, changes(4), "commit 4 was to mend sandbox_spl"),
+        (5, changes(5), "commit 5 was to resize sandbox"),
+        (6, changes(6, warns=("x",)), "commit 6 was to give a warning to sandbox, sandbox_spl"),
+        (2, changes(2, broke=("sandbox",)), "commit 2 was to break nothing, but it did so to sandbox"),
     ],
 )
 def test_any_difference_from_the_sample_is_told(tmp_path, number, change, words):
     sample = Sample(tmp_path)
     boards = ["sandbox", "sandbox_spl"]
-    assert differences(sample, boards, ROWS) == []
-    rows = [replace(row, **change) if row.number == number else row for row in ROWS]
-    (told,) = differences(sample, boards, rows)
+    assert differences(sample, boards, COMMITS) == []
+    (told,) = differences(sample, boards, [change if one.number == number else one for one in COMMITS])
     assert told.startswith(words)
-
-
-def test_a_series_tells_what_each_commit_changed_from_the_tree_alone(farm):
-    farm.machines(local=True)
-    ended = farm.build("--branch", "series", "--boards", "sandbox", "--summary")
-    assert ended.status == 100
-    commits = Source.open(farm.source).branch("series")
-    rows = series(ResultTree(farm.output, "series", commits), ["sandbox", "sandbox_spl"])
-    assert [set(row.failing) for row in rows] == [set(), set(), {"sandbox_spl"}, set(), set(), set()]
-    assert rows[3].fixed == ("sandbox_spl",)
-    assert set(rows[4].grown) == {"sandbox"}
-    assert set(rows[5].warned) == {"sandbox", "sandbox_spl"}
-    assert "fixed: sandbox_spl" in ended.out
-
-
-def test_a_size_that_cannot_be_read_is_no_size(tmp_path):
-    sizes = tmp_path / "sizes"
-    assert image_size(sizes) is None
-    sizes.write_text("\xff\n1 2\n 1 2 3 six 5 u-boot\n")
-    assert image_size(sizes) is None
-    sizes.write_text(" 1 2 3 4 5 spl/u-boot-spl 0\n 10 20 30 60 3c u-boot 1f\n")
-    assert image_size(sizes) == 60

@@ -24,7 +24,6 @@ from fabbuild.errors import ConnectError, SourceError
 from fabbuild.model import EVENTS, Board, Commit, Event
 from fabbuild.progress import Counts, Failure, MachineShare, Progress, Recovered, RunSummary, Unbuilt
 from fabbuild.story import tell
-from fabbuild.summary import SeriesRow
 from fabbuild.text import clock, cut, duration, first_error, names, size, visible, wrapped
 from fabbuild.ui.live import LiveDisplay, picture
 from fabbuild.ui.output import Output
@@ -902,25 +901,6 @@ def test_the_report_shows_control_characters() -> None:
         output=NASTY,
     )
     assert printed(ui.print_end, odd).replace("\n", "").isprintable()
-
-
-def test_the_series_tells_what_each_commit_changed() -> None:
-    rows = [
-        SeriesRow(1, "Begin"),
-        SeriesRow(
-            2, "Break\x1b", failing={"rpi_4": "a.c:1: error: no"}, warned={"b": "a.c:2: hm", "c": "a.c:2: hm"}
-        ),
-        SeriesRow(3, "Mend", fixed=["rpi_4"], grown={"b": 120, "c": -4, "d": 0}),
-    ]
-    assert printed(ui.print_series, rows).splitlines() == [
-        "01: Begin",
-        "02: Break\\x1b",
-        "    +  rpi_4: a.c:1: error: no",
-        "    w+ b c: a.c:2: hm",
-        "03: Mend",
-        "       fixed: rpi_4",
-        "       size: b +120 bytes, c -4 bytes",
-    ]
 
 
 def test_an_error_is_one_line() -> None:

@@ -28,7 +28,6 @@ from fabbuild.summary.changes import (
 )
 from fabbuild.summary.facts import as_json
 from fabbuild.summary.reader import Range, open_range, ranges, with_subjects
-from fabbuild.summary.rows import SeriesRow, image_size, series
 from fabbuild.summary.summarizer import summarize
 
 __all__ = [
@@ -40,15 +39,12 @@ __all__ = [
     "Line",
     "NotBuilt",
     "Range",
-    "SeriesRow",
     "Summary",
     "Trouble",
     "Wanted",
     "as_json",
-    "image_size",
     "open_range",
     "ranges",
-    "series",
     "summarize",
     "with_subjects",
 ]

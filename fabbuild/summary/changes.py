@@ -22,6 +22,7 @@ class Wanted:
         all_config_files: compare ``.config`` and the autoconf files as well, values as they stand.
         environment: how the default environment changed.
         boards: terms, as `fabbuild.selection` reads them; empty takes all.
+        only: exact names; empty takes all.
         archs: expressions matched at the start of an architecture, by spaces or commas; empty takes all.
         since: leave out what came up to this commit: a number, the beginning of a hash or of a subject.
         no_dtb_warnings: leave out the warnings of the device-tree compiler.
@@ -34,6 +35,7 @@ class Wanted:
     all_config_files: bool = False
     environment: bool = False
     boards: str = ""
+    only: tuple[str, ...] = ()
     archs: str = ""
     since: str = ""
     no_dtb_warnings: bool = False

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fabbuild.boards import load_boards
 from fabbuild.build import CURRENT, OUTPUT
 from fabbuild.errors import OutputError, SourceError, UsageError
 from fabbuild.git import GitError
@@ -71,8 +72,19 @@ def find(*, output: str = "", source: str = "", branch: str = "", commits: str =
         made = (series or there)[0]
         if len(there) > 1:
             others = names([one.name for one in there if one is not made], 6)
-            note = f"the results written last are those of {visible(made.name)}; --branch names others: {others}"
+            note = f"what was built last is {visible(made.name)}; --branch names others: {others}"
     return Found(_described(made, opened), opened, note)
+
+
+def archs_of(found: Found) -> dict[str, str]:
+    """Give the architectures of the boards of the source, as it is at the last commit; empty without one."""
+    last = found.range.commits[-1]
+    if found.source is None or not last.hash:
+        return {}
+    try:
+        return {board.target: board.arch for board in load_boards(found.source, last.hash)}
+    except (SourceError, GitError):
+        return {}  # another repository, or one that lacks the commit: then it is not known
 
 
 def rebuild_command(found: Found, commit: CommitChanges, board: str) -> str:

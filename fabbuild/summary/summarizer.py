@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from fabbuild.errors import OutputError, SelectionError
@@ -36,19 +36,30 @@ SYMBOLS = {
 _CACHE = 64 << 20
 
 
-def summarize(made: Range, wanted: Wanted = Wanted()) -> Summary:  # noqa: B008 - it is frozen
+def summarize(
+    made: Range,
+    wanted: Wanted = Wanted(),  # noqa: B008 - it is frozen
+    *,
+    archs: Callable[[], Mapping[str, str]] = dict,
+) -> Summary:
     """Say what each commit of a range changed.
+
+    Args:
+        made: the range.
+        wanted: what is to be found out.
+        archs: gives board → architecture; asked only when the tree itself does not tell of each.
 
     Raises:
         OutputError: ``wanted.since`` names no commit, or there is none after it.
         SelectionError: ``wanted.boards`` or ``wanted.archs`` take no board.
     """
-    return _Series(made, wanted).summarize()
+    return _Series(made, wanted, archs).summarize()
 
 
 class _Series:
-    def __init__(self, made: Range, wanted: Wanted) -> None:
+    def __init__(self, made: Range, wanted: Wanted, more_archs: Callable[[], Mapping[str, str]]) -> None:
         self.made = made
+        self.more_archs = more_archs
         self.wanted = wanted
         self.reader = Reader(made)
         self._said: dict[str, Said] = {}
@@ -98,7 +109,8 @@ class _Series:
             for board in present[commit]:
                 if not archs.get(board):
                     archs[board] = self.reader.arch(commit, board)
-        return {board: archs.get(board, "") for board in sorted(known)}
+        more = {} if all(archs.get(board) for board in known) else self.more_archs()
+        return {board: archs.get(board) or more.get(board, "") for board in sorted(known)}
 
     def _take(self, archs: Mapping[str, str]) -> list[str]:
         boards = [Board(board, arch) for board, arch in archs.items()]
@@ -111,6 +123,9 @@ class _Series:
             if not boards:
                 there = names(sorted({arch or "(not known)" for arch in archs.values()}), 20)
                 raise SelectionError(f"--arch {self.wanted.archs!r} takes none; there are results of: {there}")
+        if self.wanted.only:
+            only = set(self.wanted.only)
+            boards = [board for board in boards if board.target in only]
         if not self.wanted.boards:
             return [board.target for board in boards]
         return [board.target for board in select_boards(boards, self.wanted.boards)]

@@ -13,8 +13,8 @@ from fabbuild import text
 from fabbuild.ui.choose import ide_display, make_display
 from fabbuild.ui.display import Display
 from fabbuild.ui.output import error
-from fabbuild.ui.report import print_end, print_series
-from fabbuild.ui.summary import SummaryView, print_summary
+from fabbuild.ui.report import print_end
+from fabbuild.ui.summary import SummaryView, print_summary, print_summary_of
 from fabbuild.ui.tables import (
     MachineOutcome,
     ProbeRow,
@@ -48,8 +48,8 @@ __all__ = [
     "print_outcomes",
     "print_plan",
     "print_probe",
-    "print_series",
     "print_summary",
+    "print_summary_of",
     "print_toolchains",
     "print_wrong",
     "say",

@@ -1,18 +1,15 @@
-"""Reports after a run: how it ended, and what each commit of a series changed."""
+"""The report after a run: how it ended."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from fabbuild.progress import Failure, MachineShare, Recovered, RunSummary
 from fabbuild.story import spoiled
 from fabbuild.text import count, cut, duration, names, one_line, size, visible, wrapped
 from fabbuild.ui.output import Output, stdout, width_of
 from fabbuild.ui.tables import _print, _table, _text
-
-if TYPE_CHECKING:
-    from fabbuild.summary import SeriesRow
 
 #: Failing boards that are shown with their error line; the others are only named.
 WITH_ERROR = 20
@@ -143,24 +140,3 @@ def _recovered(out: Output, recovered: Sequence[Recovered]) -> None:
         _line(out, f"{names(list(boards), NAMED)}{spoiled(after)}", 2)
     if len(ranked) > WITH_ERROR:
         out.line(f"  … and {count(len(ranked) - WITH_ERROR, 'reason')} more")
-
-
-def print_series(rows: Sequence[SeriesRow], *, stream: IO[str] | None = None) -> None:
-    """Print per commit a line ``NN: subject`` and below it what changed: ``+`` fails now, ``w+`` a new warning."""
-    out = stdout(stream)
-    for row in rows:
-        out.line(f"{row.number:02}: {visible(row.subject)}")
-        for mark, boards in (("+", row.failing), ("w+", row.warned)):
-            # What one line of source does to many boards is told once.
-            alike: dict[str, list[str]] = {}
-            for board, line in boards.items():
-                alike.setdefault(cut(one_line(line), 160), []).append(board)
-            for line, those in alike.items():
-                _line(out, f"{mark:2} {names(those, NAMED)}" + (f": {line}" if line else ""), 4)
-        if row.fixed:
-            _line(out, f"fixed: {names(row.fixed, NAMED)}", 7)
-        sizes = [f"{visible(board)} {change:+} bytes" for board, change in row.grown.items() if change]
-        if sizes:
-            shown = ", ".join(sizes[:NAMED])
-            more = f", … and {len(sizes) - NAMED} more" if len(sizes) > NAMED else ""
-            _line(out, f"size: {shown}{more}", 7)
