@@ -171,6 +171,7 @@ BUILD: Mapping[str, Option] = {
         short="a",
     ),
     "target": Option(None, "What make is to make in place of everything, such as u-boot.bin"),
+    "dry_run": Option(default=False, help="Only say what would be built, as Invoke's own --dry does", short="n"),
     "quiet": Option(default=False, help="Show problems and the end only"),
     "json": Option(default=False, help="Print one line of JSON an event"),
     "ide": Option(

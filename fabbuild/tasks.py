@@ -145,7 +145,7 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
         raise UsageError("build works on all machines at once: use `inv build --hosts h1,h2`, not `fab -H`")
     settings, found, chosen = machines_of(c, options)
     plan = make_plan(settings, found, chosen)
-    if c.config.run.dry:
+    if c.config.run.dry or options["dry_run"]:
         ui.print_plan(plan.boards, plan.commits, [m.name for m in plan.chosen], str(plan.output / plan.name))
         return
     sessions = sessions_of(c, found, plan.chosen)

@@ -69,50 +69,51 @@ def test_the_check_of_boards_says_what_the_peers_two_checks_say_and_more(spoiled
 
 def test_the_check_of_boards_is_of_those_that_are_asked_about_and_says_when_nothing_is_wrong(farm):
     check = ["boards", "--source", str(farm.source), "--check"]
-    ended = farm.run(*check)
-    assert (ended.status, ended.out) == (
-        1,
-        "configs/dunlin_defconfig: nobody maintains it (its entry says Orphan)\n",
-    )
-    assert json.loads(farm.run(*check, "--json").out) == [ended.out.strip()]
+    ended = farm.run(*check, "--json")
+    assert ended.status == 1
+    assert json.loads(ended.out) == ["configs/dunlin_defconfig: nobody maintains it (its entry says Orphan)"]
     ended = farm.run(*check, "--boards", "riscv")
     assert (ended.status, ended.out) == (0, "2 boards, nothing wrong\n")
 
 
 def test_boards_can_be_listed_by_the_fields_that_are_asked_for(farm):
-    listing = ["boards", "--source", str(farm.source)]
-    ended = farm.run(*listing, "--boards", "arm & acme", "--fields", "arch,target,maintainers,status,soc")
-    assert ended.out.splitlines()[2].split("\t") == [
-        "arm", "plover", "Ada Acme <ada@acme.example>:Paul Pier <paul@acme.example>", "Active", "sunfish",
-    ]  # fmt: skip
-    assert farm.run(*listing, "--only", "robin", "--fields", "arch,vendor").out == "riscv64\t-\n"
+    listing = ["boards", "--source", str(farm.source), "--boards", "plover,robin"]
+    ended = farm.run(*listing, "--fields", "arch,target,vendor,maintainers")
+    assert ended.out.splitlines() == [
+        "arm\tplover\tacme\tAda Acme <ada@acme.example>:Paul Pier <paul@acme.example>",
+        "riscv64\trobin\t-\tRosa Robin <rosa@robin.example>",
+    ]
     ended = farm.run(*listing, "--fields", "target,colour")
     assert ended.status == 1
     assert "has no colour; it has target, arch" in ended.err
 
 
 def test_the_prefix_of_a_board_is_printed_alone_and_is_that_of_a_compiler(farm):
-    farm.machines(local=True)
-    for board, arch in (("tern", "arm"), ("sandbox", "sandbox")):
-        if arch not in available_archs():
-            continue
-        ended = farm.run("toolchains", "--source", str(farm.source), "--prefix", board)
-        assert ended.status == 0, ended
-        assert ended.out.count("\n") == 1
-        assert shutil.which(ended.out.strip() + "gcc")
     tools = farm.directory / "tools"
     tools.mkdir()
     wrapper(tools, "powerpc-far-gcc", "gcc", "/dev/null")
+    prefix = ["toolchains", "--source", str(farm.source), "--prefix"]
     farm.machines(local=True, toolchains={"powerpc": f"{tools}/powerpc-far-"})
-    ended = farm.run("toolchains", "--source", str(farm.source), "--prefix", "osprey")
-    assert ended.out == f"{tools}/powerpc-far-\n", "PATH does not lead to it"
-    ended = farm.run("toolchains", "--source", str(farm.source), "--prefix", "tarn")
-    assert ended.status == 1
-    assert "did you mean tern" in ended.err
+    if "arm" in available_archs():
+        ended = farm.run(*prefix, "tern")
+        assert (ended.status, ended.out) == (0, available_archs()["arm"] + "\n")
+    assert farm.run(*prefix, "osprey").out == f"{tools}/powerpc-far-\n", "PATH does not lead to it"
     farm.machines(local=True, toolchains={"powerpc": "/nowhere/powerpc-"})
-    ended = farm.run("toolchains", "--source", str(farm.source), "--prefix", "osprey")
-    assert ended.status == 1
+    ended = farm.run(*prefix, "osprey")
+    assert (ended.status, ended.out) == (1, "")
     assert "no toolchain for powerpc" in ended.err
+
+
+def test_letters_and_names_of_buildmans_are_taken(farm):
+    farm.machines(local=True)
+    output = str(farm.directory / "peers")
+    ended = farm.run(
+        "build", "-n", "-g", str(farm.source), "-b", "series", "-x", "riscv", "-c", "2", "--output-dir", output,
+        "--use-machines", "local", "-f", "-E", "-V", "-T", "1",
+    )  # fmt: skip
+    assert ended.status == 0, ended
+    assert "8 boards at 2 commits" in ended.out
+    assert f"{output}/series" in ended.out
 
 
 def wrapper(directory, name, program, log):
