@@ -142,6 +142,10 @@ def test_characters_are_shown(text: str, shown: str) -> None:
         ),
         ("something odd\nmore", "something odd"),
         ("a.c:1: error: \x1b[31mred", r"a.c:1: error: \x1b[31mred"),
+        (
+            "make[2]: sdl2-config: No such file or directory\narch/sandbox/sdl.c:10:10: fatal error: SDL2/SDL.h: No",
+            "arch/sandbox/sdl.c:10:10: fatal error: SDL2/SDL.h: No",
+        ),
     ],
 )
 def test_the_first_error_is_the_line_that_tells(stderr: str, line: str) -> None:
