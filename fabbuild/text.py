@@ -19,11 +19,13 @@ ERROR_WIDTH = 200
 _READ = 1 << 20
 _FRONT = 4096
 
-# What says why a build failed, the strongest first: the compiler's own words with the place (a tool that is missed
-# before may only have been asked for), the linker's and others', then make's, then a warning (a board that is built
-# has nothing better).
+#: A compiler's own words with the place. A tool that was missed before may only have been asked for.
+COMPILER_ERROR = re.compile(r"^[^\s:]+:\d+:(?:\d+:)? (?:fatal )?error:", re.MULTILINE)
+
+# What says why a build failed, the strongest first: the compiler's words, the linker's and others', then make's,
+# then a warning (a board that is built has nothing better).
 _TELLING = (
-    re.compile(r"^[^\s:]+:\d+:(?:\d+:)? (?:fatal )?error:", re.MULTILINE),
+    COMPILER_ERROR,
     re.compile(
         r"\berror:|\bfatal\b|syntax error|undefined reference|multiple definition|no space left on|"
         r"\bcan(?:no|')t find\b|command not found|no such file or directory|no rule to make target|"

@@ -24,6 +24,7 @@ from fabbuild.errors import ConnectError, SourceError
 from fabbuild.model import EVENTS, Board, Commit, Event
 from fabbuild.progress import Counts, Failure, MachineShare, Progress, Recovered, RunSummary, Unbuilt
 from fabbuild.story import tell
+from fabbuild.summary.lines import parse
 from fabbuild.text import clock, cut, duration, first_error, names, size, visible, wrapped
 from fabbuild.ui.live import LiveDisplay, picture
 from fabbuild.ui.output import Output
@@ -150,6 +151,12 @@ def test_characters_are_shown(text: str, shown: str) -> None:
 )
 def test_the_first_error_is_the_line_that_tells(stderr: str, line: str) -> None:
     assert first_error(stderr) == line
+
+
+def test_the_summary_blames_the_compilers_error_rather_than_a_tool_that_was_looked_for() -> None:
+    culprit = parse("make[2]: sdl2-config: No such file or directory\na.c:10:10: fatal error: b.h: No such").culprit
+    assert culprit
+    assert culprit.text == "a.c:10:10: fatal error: b.h: No such"
 
 
 def test_an_error_line_of_megabytes_is_cut_quickly() -> None:

@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from fabbuild.text import COMPILER_ERROR
+
 _WARNING = re.compile(r".*:\d*:\d*: warning: ")
 _DTB_WARNING = re.compile(r".*: Warning ")
 _FUNCTION = re.compile(r".*: In function ")
@@ -86,7 +88,13 @@ class Said:
 
     @property
     def culprit(self) -> Problem | None:
-        """The problem that tells most of a failure: the first error, else the first other line, else make's."""
+        """The problem that tells most of a failure.
+
+        It is the first error with its place, else the first error, else the first other line, else make's.
+        """
+        for problem in self.problems:
+            if problem.kind == "error" and COMPILER_ERROR.match(problem.text):
+                return problem
         for kind in ("error", "other", "make", "warning"):
             for problem in self.problems:
                 if problem.kind == kind:
