@@ -26,6 +26,10 @@ from fabbuild.worker.protocol import FILE_MOST, FILES_MANY, FILES_MOST, PIECE, i
 PLACE = "incoming"
 
 
+#: Why a file is missing that the result names.
+_LOST = "it did not come"
+
+
 class BadFileError(Exception):
     """A piece of a file that no honest worker sends; the text says why."""
 
@@ -51,6 +55,11 @@ class Arrived:
 
     there: Mapping[str, Path] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all came that could."""
+        return _LOST not in self.missing.values()
 
 
 class Incoming:
@@ -133,7 +142,7 @@ class Incoming:
             if commit and name in commit.whole:
                 there[name] = commit.place / name
             else:
-                missing[name] = "it did not come"
+                missing[name] = _LOST
         return Arrived(there, missing)
 
     def forget(self, machine: str, board: str | None = None) -> None:

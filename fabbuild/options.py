@@ -172,6 +172,16 @@ BUILD: Mapping[str, Option] = {
     ),
     "target": Option(None, "What make is to make in place of everything, such as u-boot.bin"),
     "dry_run": Option(default=False, help="Only say what would be built, as Invoke's own --dry does", short="n"),
+    "keep_outputs": Option(
+        default=False,
+        help="Keep images, maps and device trees beside each result, whichever machine built it",
+        short="k",
+    ),
+    "keep": Option(
+        None,
+        "Files of make's output directory to keep there, as patterns separated by commas, such as "
+        "'u-boot.bin,spl/*.bin'; ** is any directories",
+    ),
     "quiet": Option(default=False, help="Show problems and the end only"),
     "json": Option(default=False, help="Print one line of JSON an event"),
     "ide": Option(

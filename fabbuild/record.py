@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from fabbuild.incoming import Arrived
 from fabbuild.messages import BuildResult
 from fabbuild.model import Board, Commit, Result, Verdict
-from fabbuild.results import BuiltFrom, ResultTree, decisive, made_by
+from fabbuild.results import BuiltFrom, ResultTree, decisive, kept_by, made_by
 from fabbuild.session import Session
 from fabbuild.text import first_error
 from fabbuild.worker.text import PathShortener
@@ -40,6 +40,7 @@ class Recorder:
         self._boards = boards
         self._commits = commits
         self._settings = decisive(settings)
+        self._kept = kept_by(settings)
 
     def record(
         self,
@@ -85,7 +86,8 @@ class Recorder:
         if tool:
             described |= {"gcc": tool.gcc, "prefix": tool.prefix, "version": tool.version}
         maker = made_by(tool.version if tool else "", session.machine.env)
-        built_from = BuiltFrom(commit.tree, board.arch, maker, self._settings)
+        kept = self._kept if files.complete else ()
+        built_from = BuiltFrom(commit.tree, board.arch, maker, self._settings, kept)
         self._tree.record(result, built_from, toolchain=described, files=files.there)
         return result.verdict, {
             "verdict": result.verdict.value,

@@ -53,6 +53,9 @@ DECISIVE = (
     "target",
 )
 
+#: In `BuiltFrom.kept`: images, maps and device trees.
+ALL = "--keep-outputs"
+
 #: Variables that differ from machine to machine and do not change what comes out.
 _WHERE = frozenset({"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "LANG", "LANGUAGE", "LC_ALL", "USER", "LOGNAME"})
 
@@ -68,13 +71,14 @@ class BuiltFrom:
     """What names a result: the same values mean that it need not be built again.
 
     ``tree`` is the git tree id; ``toolchain`` is from `made_by`; ``settings`` are those of `DECISIVE` that are not
-    at their default.
+    at their default; ``kept`` is from `kept_by`.
     """
 
     tree: str
     arch: str
     toolchain: str
     settings: Mapping[str, object]
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,12 @@ class Stored:
 def decisive(settings: Mapping[str, object]) -> dict[str, object]:
     """Keep those of the wire's settings that change what comes out of a build."""
     return {name: settings[name] for name in DECISIVE if settings.get(name)}
+
+
+def kept_by(settings: Mapping[str, object]) -> tuple[str, ...]:
+    """Say what the wire's settings ask to be kept beside a result: each pattern, and `ALL` for all that matters."""
+    patterns = settings.get("keep")
+    return (*((ALL,) if settings.get("keep_outputs") else ()), *(patterns if isinstance(patterns, list) else ()))
 
 
 def made_by(version: str, env: Mapping[str, str]) -> str:
@@ -258,14 +268,17 @@ class ResultTree:
         """Give a result that need not be built again.
 
         It must be built from the same tree, with the same decisive settings, by a toolchain that a machine of
-        this run has for the board's architecture (``toolchains``: from `made_by`). Where no machine of this
-        run has one, the toolchain is not compared: it could not be built anew anyhow.
+        this run has for the board's architecture (``toolchains``: from `made_by`), and have beside it what the
+        settings ask to be kept. Where no machine of this run has a toolchain, that is not compared: it could not
+        be built anew anyhow.
         """
         stored = self.read(board.target, upto)
         if stored is None or stored.built_from is None:
             return None
         built = stored.built_from
         if built.tree != self.commits[upto].tree or dict(built.settings) != decisive(settings):
+            return None
+        if not set(kept_by(settings)) <= set(built.kept):
             return None
         if toolchains and built.toolchain not in toolchains:
             return None
@@ -416,7 +429,9 @@ def _read_built_from(place: Path) -> BuiltFrom | None:
         settings = value["settings"]
         if not isinstance(settings, dict):
             return None
-        return BuiltFrom(str(value["tree"]), str(value["arch"]), str(value["toolchain"]), settings)
+        there = value.get("kept", [])
+        kept = tuple(map(str, there)) if isinstance(there, list) else ()
+        return BuiltFrom(str(value["tree"]), str(value["arch"]), str(value["toolchain"]), settings, kept)
     except (OSError, ValueError, KeyError, TypeError):
         # Written by another program, or torn: not known what it was built from, so it is built again.
         return None

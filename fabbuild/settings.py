@@ -10,6 +10,7 @@ from typing import Any
 
 from fabbuild.errors import ConfigError
 from fabbuild.worker import kconfig
+from fabbuild.worker.files import is_pattern
 from fabbuild.worker.protocol import OWN_SETTINGS, SETTINGS
 from fabbuild.worker.settings import is_fragment, is_goal
 from fabbuild.yamlfile import nearest, quote, visible
@@ -68,6 +69,8 @@ class BuildSettings:
         fragments: configuration fragments, by commas, made after the defconfig.
         adjust_cfg: settings of the configuration, ``~FOO``, ``FOO`` or ``FOO=val`` each, by commas too.
         target: what make is to make in place of everything.
+        keep_outputs: have images, maps and device trees beside each result.
+        keep: patterns of other files of the output directory to have there, by commas.
         machines: names and groups of machines.yaml, by commas.
         hosts: hosts in no file, by commas.
         machines_file: path of machines.yaml.
@@ -113,6 +116,8 @@ class BuildSettings:
     fragments: str = ""
     adjust_cfg: tuple[str, ...] = ()
     target: str = ""
+    keep_outputs: bool = False
+    keep: str = ""
     machines: str = ""
     hosts: str = ""
     machines_file: str = ""
@@ -163,6 +168,7 @@ class BuildSettings:
         plain = {name: bool(getattr(self, own.get(name, name))) for name in SETTINGS}
         ours: dict[str, object] = {name: getattr(self, name) for name in OWN_SETTINGS}
         ours["fragments"] = _items(self.fragments)
+        ours["keep"] = _items(self.keep)
         # In one order, so that the same settings name the same result.
         ours["adjust_cfg"] = [kconfig.line(*one) for one in sorted(self.adjustments().items())]
         return {**plain, **ours}
@@ -177,7 +183,7 @@ NOT_IN_FILE = frozenset({"machines_file"})
 merge = BuildSettings.merge
 
 _DEFAULTS = BuildSettings()
-_LISTS = frozenset({"boards", "exclude", "only", "machines", "hosts", "fragments"})
+_LISTS = frozenset({"boards", "exclude", "only", "machines", "hosts", "fragments", "keep"})
 _REPEATED = frozenset({"toolchain", "adjust_cfg"})
 _MOST = {"max_boards": MAX_BOARDS, "threads": MAX_THREADS, "count": 1_000_000, "step": 1_000_000, "restarts": 1000}
 
@@ -219,6 +225,8 @@ def check_option(name: str, value: object, *, texts: bool) -> Any:
     text = _text(value, lists=name in _LISTS)
     if name == "fragments":
         _check_fragments(text)
+    if name == "keep":
+        _check_patterns(text)
     if name == "target" and not is_goal(text):
         raise ValueError(f"is {_describe(text)}; it must be the name of a make target, such as u-boot.bin")
     return text
@@ -234,6 +242,15 @@ def _check_fragments(text: str) -> None:
             raise ValueError(
                 f"has {_describe(item)}; it must be the name of a configuration fragment that make finds, such as "
                 "debug.config"
+            )
+
+
+def _check_patterns(text: str) -> None:
+    for item in _items(text):
+        if not is_pattern(item):
+            raise ValueError(
+                f"has {_describe(item)}; it must be a pattern of files below make's output directory, such as "
+                "spl/*.bin"
             )
 
 

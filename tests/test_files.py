@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+
+from tests.test_peer import BUILDMAN
 
 CONFIGURATION = {".config", "u-boot.cfg", "autoconf.mk", "autoconf.h"}
 
@@ -38,3 +41,38 @@ def test_every_result_has_its_configuration_and_function_sizes_and_each_goes_ove
         [("tern", 0, name) for name in (*CONFIGURATION, "u-boot.sizes")] + [("tern", 4, "u-boot.sizes")]
     )
     assert not (ssh_farm.output / "series" / ".fabbuild" / "incoming").exists()
+
+
+def test_what_is_kept_comes_back_and_what_was_not_kept_is_built_again_for_it(ssh_farm, machines, tmp_path):
+    ssh_farm.machines(machines[0])
+    ssh_farm.build("--branch", "series", "--only", "sandbox_spl", "--reproducible")
+    asked = ["--branch", "series", "--only", "sandbox_spl", "--reproducible"]
+    ended = ssh_farm.build(*asked, "--keep-outputs", "--keep", "lib/**/*.o,nothing/*")
+    assert ended.status == 100, ended
+    results = ssh_farm.results("series")
+    places = [results[key] for key in sorted(results)]
+    built = machines[0].work_dir / "slots" / "00" / "build"
+    kept = {
+        "u-boot": "u-boot", "u-boot.bin": "u-boot.bin", "u-boot.map": "u-boot.map", "System.map": "System.map",
+        "u-boot-spl": "spl/u-boot-spl", "u-boot-spl.bin": "spl/u-boot-spl.bin", "lib-crc32.o": "lib/crc32.o",
+    }  # fmt: skip
+    for name, place in kept.items():
+        assert (places[-1] / name).read_bytes() == (built / place).read_bytes(), name
+    # At the third commit its first stage does not build: what is there is of that commit, or not there.
+    assert not (places[2] / "u-boot-spl").exists()
+    assert (places[2] / "u-boot-spl.map").exists() is False
+    assert len({path.name for path in places[0].iterdir() if path.is_dir()}) == 0
+    assert pieces(ssh_farm, "series").count(("sandbox_spl", 0, "lib-crc32.o")) == 1
+    for more, what in (
+        (["--keep", "lib/**/*.o"], "6 there already"),
+        (["--keep", "common/*.o"], "6 results"),
+        ([], "0 results"),
+    ):
+        ended = ssh_farm.build(*asked, *more)
+        assert what in ended.out.splitlines()[0], ended
+    shown = subprocess.run(
+        [str(BUILDMAN), "-s", "-e", "-S", "-d", "-B", "-K", "-o", str(ssh_farm.output), "-b", "series", "sandbox_spl"],
+        cwd=ssh_farm.source, env=ssh_farm.env, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert "Traceback" not in shown.stderr, shown
+    assert "03: sandbox: spl: Check" in shown.stdout, shown

@@ -14,8 +14,8 @@ import shlex
 import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
 
-from fabbuild.worker import images, kconfig
-from fabbuild.worker.files import File, configuration
+from fabbuild.worker import files, images, kconfig
+from fabbuild.worker.files import File
 from fabbuild.worker.output import Output
 from fabbuild.worker.protocol import CHECKOUT, MAX_TEXT, START, TIMED_OUT, TIMEOUT
 from fabbuild.worker.runner import Outcome, Processes, QuestionLoop, TimeIsUp
@@ -139,7 +139,7 @@ class Builder:
         settings: Settings,
         environment: Mapping[str, str],
         details: bool = False,
-        files: bool = False,
+        send_files: bool = False,
     ) -> None:
         """Name the parts.
 
@@ -149,14 +149,14 @@ class Builder:
             settings: how.
             environment: what `base_environment` picked.
             details: whether results carry `Built.details`.
-            files: whether they carry `Built.files`, and so no `Built.config`.
+            send_files: whether they carry `Built.files`, and so no `Built.config`.
         """
         self._processes = processes
         self._worktree = worktree
         self._settings = settings
         self._environment = dict(environment)
         self._details = details
-        self._files = files
+        self._files = send_files
         self._output = Output(worktree.path)
         self._scratch = settings["force_build"]
         self._board = ""
@@ -228,6 +228,7 @@ class Builder:
             self._configured = ""
         self._worktree.bring_to(commit)
         images.remove_programs(self._output.path)
+        files.remove_kept(self._output.path, self._settings.kept())
         run.configured = bool(self._configured)
         fresh = self._must_configure(commit)
         outcome = self._try(run.configure_and_make if fresh else run.make)
@@ -301,11 +302,11 @@ class Builder:
 
     def _files_of(self, run: _Run, *, built: bool) -> List[File]:
         output = self._worktree.output
-        found = configuration(output)
+        found = files.configuration(output)
         if built and not self._settings["config_only"]:
             listed = images.functions(self._processes, output, run.prefix, run.env)
             found += [File(name, "", data) for name, data in listed.items()]
-        return found
+        return [*found, *files.kept(output, self._settings.kept())]
 
 
 class _Run:

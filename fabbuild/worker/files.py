@@ -82,6 +82,20 @@ def kept(output: str, patterns: Sequence[str]) -> List[File]:
     return [File(name_of(place), os.path.join(output, place)) for place in sorted(places)]
 
 
+def remove_kept(output: str, patterns: Sequence[str]) -> None:
+    """Remove what these patterns name, so that no result has another commit's or board's; make makes it anew.
+
+    What the configuration is made of stays: that is looked after by those who configure.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    for file in kept(output, patterns):
+        place = os.path.relpath(file.path, output)
+        if not place.startswith((".config", ".fabbuild", "include/")) and not place.endswith(".cfg"):
+            os.unlink(file.path)
+
+
 def configuration(output: str) -> List[File]:
     """Find the generated configuration."""
     places = ((name, os.path.join(output, place)) for name, place in images.CONFIG_FILES)

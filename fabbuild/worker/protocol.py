@@ -45,6 +45,8 @@ FEATURES = (
     "fragments",
     "adjust_cfg",
     "target",
+    "keep_outputs",
+    "keep",
 )
 
 #: ``fault`` of a build that was ended because it took too long.
@@ -104,13 +106,17 @@ SETTINGS: Dict[str, Any] = {
 #: ``force_reconfig``: configure at each commit. ``quick``: a rough build: a failure is not tried again, nothing is
 #: configured anew because of one, and a warning need not be said again at the next commit. ``fragments``: names of
 #: configuration fragments, made after the defconfig. ``adjust_cfg``: lines of ``.config``, set after these; one
-#: that is not there after the build fails it. ``target``: what is made in place of everything.
+#: that is not there after the build fails it. ``target``: what is made in place of everything. ``keep_outputs``:
+#: the files of a result are also its images, maps and device trees; ``keep``: also those that these patterns name,
+#: as the shell has them, relative to the output directory, ``**`` for any directories.
 OWN_SETTINGS: Dict[str, Any] = {
     "force_reconfig": False,
     "quick": False,
     "fragments": [],
     "adjust_cfg": [],
     "target": "",
+    "keep_outputs": False,
+    "keep": [],
 }
 
 

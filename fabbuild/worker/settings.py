@@ -6,6 +6,7 @@ import re
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from fabbuild.worker import kconfig
+from fabbuild.worker.files import ALL_OUTPUTS, is_pattern
 from fabbuild.worker.protocol import OWN_SETTINGS, SETTINGS
 
 #: What a peer's boss sends besides. They are about speed, which is ours to see to, and so taken whatever they say;
@@ -79,6 +80,10 @@ class Settings:
             return ["cfg"]
         return [self["target"]] if self["target"] else []
 
+    def kept(self) -> List[str]:
+        """Give the patterns of what is kept of the output directory."""
+        return [*(ALL_OUTPUTS if self["keep_outputs"] else ()), *self["keep"]]
+
     def adjustments(self) -> List[Tuple[str, str]]:
         """Give what ``.config`` is to say: a symbol each, without ``CONFIG_``, and its value."""
         return [kconfig.parse(line) for line in self["adjust_cfg"]]
@@ -113,5 +118,6 @@ def is_fragment(text: str) -> bool:
 #: What the items of a setting that is a list must be.
 _LISTS: Dict[str, Tuple[Callable[[str], bool], str]] = {
     "fragments": (is_fragment, "names of configuration fragments (NAME.config)"),
+    "keep": (is_pattern, "patterns of files below the output directory"),
     "adjust_cfg": (kconfig.is_line, "lines of a .config (CONFIG_NAME=value, # CONFIG_NAME is not set)"),
 }
