@@ -228,6 +228,7 @@ SUMMARY: Mapping[str, Option] = {
     "board": Option(
         None,
         "Only these boards: terms as for `build --boards`, matched at the start of the name or the architecture",
+        also="boards",
     ),
     "arch": Option(None, "Only these architectures: expressions, by commas, matched at the start"),
     "errors": Option(

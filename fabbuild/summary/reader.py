@@ -90,7 +90,11 @@ def ranges(output: Path) -> list[Range]:
     """
     try:
         with os.scandir(output) as entries:
-            found = sorted(entry.name for entry in entries if not _is_own(entry.name) and _is_dir(entry))
+            found = sorted(
+                entry.name
+                for entry in entries
+                if not _is_own(entry.name) and not _COMMIT_DIR.fullmatch(entry.name) and _is_dir(entry)
+            )
     except OSError as exc:
         raise OutputError(
             f"no results: {_why(exc)}: {visible(str(output))}; name the directory with --output, or build first"
@@ -201,7 +205,7 @@ class Reader:
         match = _DONE.fullmatch(done) if done else None
         if match is None:
             return None
-        stderr = self.text(place, "err", MAX_ERR if self._room > 0 else SHORT_ERR) or ""
+        stderr = self._stderr(place, MAX_ERR if self._room > 0 else SHORT_ERR)
         self._room -= len(stderr)
         return Stored(int(match.group(1)), stderr, (self.text(place, "sizes", MAX_SIZES) or "") if sizes else "")
 
@@ -219,6 +223,21 @@ class Reader:
         except OSError as exc:
             self._note(os.path.join(os.path.basename(place), name), exc)  # noqa: PTH118, PTH119
             return None
+
+    def _stderr(self, place: str, limit: int) -> str:
+        """Read ``err``; of one that is too long whole lines from its beginning and its end."""
+        data = self.data(place, "err", limit + 1) or b""
+        if len(data) <= limit:
+            return data.decode("utf-8", "replace")
+        try:
+            end = _read(os.path.join(place, "err"), limit // 2, from_end=True)  # noqa: PTH118
+        except OSError:
+            end = b""
+        self.unreadable.append(f"{visible(os.path.basename(place))}/err: the middle, it is too long")  # noqa: PTH119
+        front = data[: limit // 2]
+        front = front[: front.rfind(b"\n") + 1] or front
+        end = end[end.find(b"\n") + 1 :]
+        return (front + end).decode("utf-8", "replace")
 
     def same(self, one: str | Path, other: str | Path, name: str) -> bool:
         """Whether a file of two results is one and the same file on the disk, so that it need not be read."""
@@ -336,9 +355,11 @@ def _open(path: str | Path) -> int:
     return fd
 
 
-def _read(path: str | Path, limit: int) -> bytes:
+def _read(path: str | Path, limit: int, *, from_end: bool = False) -> bytes:
     fd = _open(path)
     try:
+        if from_end:
+            os.lseek(fd, max(os.fstat(fd).st_size - limit, 0), os.SEEK_SET)
         data = os.read(fd, min(limit, 64 << 10))
         if len(data) < min(limit, 64 << 10):
             return data

@@ -215,10 +215,11 @@ class _Printer:
         said: list[tuple[str, str]] = []
         hit = sorted({board for culprit in culprits for board in culprit.boards})
         fresh = set(commit.boards.new)
-        fails = "fails" if len(hit) == 1 else "fail"
-        verb = f"{fails} to begin with" if commit.first else f"{fails}, without a result before"
-        if not commit.first and not fresh.issuperset(hit):
-            verb = ""
+        verb = "fails" if len(hit) == 1 else "fail"
+        if commit.first:
+            verb += " to begin with" if commit.number else ""
+        else:
+            verb = f"{verb}, without a result before" if fresh.issuperset(hit) else ""
         if len(culprits) > 1:
             whole = f"{self.who(hit)} {verb}" if verb else f"broke {self.who(hit)}"
             said.append((f"{whole}, {count(len(culprits), 'different error')}", _BROKEN))
@@ -236,10 +237,10 @@ class _Printer:
     def _again(self, commit: CommitChanges, board: str) -> list[tuple[str, str]]:
         from fabbuild.summary.find import make_command, rebuild_command
 
-        said = [(f"again: {rebuild_command(self.found, commit, board)}", _DIM)]
+        said = [(f"again: {visible(rebuild_command(self.found, commit, board))}", _DIM)]
         if self.view.commands:
             command = make_command(self.found, commit, board)
-            said += [(f"make: {visible(line)}", _DIM) for line in command.splitlines() if line.strip()]
+            said += [(f"by hand: {visible(line)}", _DIM) for line in command.splitlines() if line.strip()]
         return said
 
     def _problems(self, commit: CommitChanges, failed: set[str]) -> list[tuple[str, str]]:
@@ -255,7 +256,7 @@ class _Printer:
             word = "new warning" if trouble.kind == "warning" else "new on stderr"
             if trouble.kind != "warning" and set(commit.boards.failing).issuperset(trouble.boards):
                 word = "another error"
-            word = word.replace("new ", "already ") if commit.first else word
+            word = word.replace("new ", "already " if commit.number else "") if commit.first else word
             said.append((f"{word} in {self.who(trouble.boards)}: {_headline(trouble)}", _WARNED))
             if self.view.list_boards and len(trouble.boards) > 1:
                 said.append((f"boards: {self.names(trouble.boards)}", ""))
