@@ -261,10 +261,29 @@ class Checked(_Response, frozen=True, tag="checked"):
 
 
 class Cleaned(_Response, frozen=True, tag="cleaned"):
-    """The work directory is gone."""
+    """What was to go from the work directory is gone, all of it or a part. Sizes in MiB."""
 
     work_dir: Place
     freed_mb: float = 0
+    left_mb: float = 0
+
+
+class UsedPart(msgspec.Struct, frozen=True):
+    """One part of a work directory: MiB, seconds since its last use, and whether it would go."""
+
+    what: Name
+    path: Place
+    mb: Annotated[float, msgspec.Meta(ge=0, le=1e12)] = 0
+    age: Annotated[float, msgspec.Meta(ge=0, le=1e12)] = 0
+    goes: bool = False
+
+
+class Usage(_Response, frozen=True, tag="usage"):
+    """What a work directory holds, and who works in it."""
+
+    work_dir: Place
+    parts: tuple[UsedPart, ...] = ()
+    holder: dict[str, Any] | None = None
 
 
 class Unpacked(_Response, frozen=True, tag="unpacked"):
@@ -297,6 +316,7 @@ Response = (
     | Alive
     | Checked
     | Unpacked
+    | Usage
 )
 
 _decoder: msgspec.json.Decoder[Response] = msgspec.json.Decoder(Response)

@@ -265,3 +265,24 @@ SUMMARY: Mapping[str, Option] = {
     "commands": Option(default=False, help="Show also the commands of make behind each failure"),
     "json": Option(default=False, help="Print all of it as one JSON object"),
 }
+
+CLEAN: Mapping[str, Option] = {
+    **MACHINES,
+    "results": Option(
+        default=False,
+        help="Remove result trees here (of --output, or only that of --branch) and nothing on machines",
+    ),
+    **OUTPUT,
+    "branch": Option(None, "With --results: only the results of this branch or range, or `current`"),
+    **SOURCE,
+    "older_than": Option(
+        None,
+        "Only what was not used for so long, such as 12h, 3d or 2w: with --results whole result trees; on machines "
+        "work directories, or of those in use the unused worktrees and the pushed objects that nothing needs",
+    ),
+    "toolchains": Option(
+        default=False,
+        help="Remove also what `toolchains --fetch` has put on the machines, and the archives kept for it here",
+    ),
+    "yes": Option(default=False, help="Do not ask"),
+}

@@ -63,7 +63,8 @@ _WHERE = frozenset({"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "LANG", "LANGUAGE",
 _MAX_FILES = 100
 _MAX_SIZES = 64 * 1024
 
-_COMMIT_DIR = re.compile(r"\d{2,}_g([0-9a-f]{4,})_")
+#: How the name of a commit's directory begins.
+COMMIT_DIR = re.compile(r"\d{2,}_g([0-9a-f]{4,})_")
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,24 @@ class ResultTree:
             OutputError: the place cannot be written, another boss works in it, or it holds the results of
                 another branch.
         """
+        while True:
+            fd = self._take_lock()
+            # `clean --results` may have removed the file between our open and our flock: a lock on nothing.
+            with contextlib.suppress(FileNotFoundError):
+                if (self.own / "lock").stat().st_ino == os.fstat(fd).st_ino:
+                    break
+            os.close(fd)
+        who = f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, who.encode(), 0)
+        except OSError as exc:
+            os.close(fd)
+            raise _not_writable(self.own / "lock", exc) from exc
+        self._lock = fd
+        self._claim(what)
+
+    def _take_lock(self) -> int:
         try:
             self.own.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.own / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -175,15 +194,7 @@ class ResultTree:
                 f"another fabbuild works in {self.root} ({holder or 'it has just begun'}); wait for it, "
                 "end it, or choose another --output"
             ) from exc
-        who = f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        try:
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, who.encode(), 0)
-        except OSError as exc:
-            os.close(fd)
-            raise _not_writable(self.own / "lock", exc) from exc
-        self._lock = fd
-        self._claim(what)
+        return fd
 
     def _claim(self, what: str) -> None:
         """See to it that the directory holds results of one branch only."""
@@ -337,7 +348,7 @@ class ResultTree:
         removed = []
         try:
             for entry in sorted(self.root.iterdir()):
-                match = _COMMIT_DIR.match(entry.name)
+                match = COMMIT_DIR.match(entry.name)
                 if not match or entry.is_symlink() or entry.name in names.values():
                     continue
                 name = names.get(match.group(1))

@@ -47,6 +47,7 @@ from fabbuild.messages import (
     Ready,
     Response,
     Unpacked,
+    Usage,
     Waiting,
     WorktreeCreated,
     decode_response,
@@ -187,14 +188,25 @@ class Session:
         self.transport.open()
         return self._ask(["kill", "--work-dir", self.machine.work_dir, *_who_we_are()], Killed)
 
-    def clean(self) -> Cleaned:
-        """Remove the work directory there.
+    def usage(self, *, older: float = 0.0, toolchains: bool = False) -> Usage:
+        """Ask what the work directory there holds, and what of it `clean` would remove; changes nothing."""
+        self.transport.open()
+        arguments = ["clean", "--look", "--work-dir", self.machine.work_dir, *_what_goes(older, toolchains)]
+        return self._ask(arguments, Usage, timeout=PUSH_TIMEOUT)
+
+    def clean(self, *, older: float = 0.0, toolchains: bool = False) -> Cleaned:
+        """Remove the work directory there, or what of it was not used for ``older`` seconds.
+
+        Args:
+            older: seconds; 0: all of it.
+            toolchains: remove fetched toolchains, too.
 
         Raises:
             BusyError: somebody works in it.
         """
         self.transport.open()
-        return self._ask(["clean", "--work-dir", self.machine.work_dir], Cleaned, timeout=PUSH_TIMEOUT)
+        arguments = ["clean", "--work-dir", self.machine.work_dir, *_what_goes(older, toolchains)]
+        return self._ask(arguments, Cleaned, timeout=PUSH_TIMEOUT)
 
     def unpack(self, archive: Path, name: str, sha256: str, sent: Callable[[int], None]) -> Unpacked:
         """Pass a toolchain archive on, to be unpacked below the work directory under this name.
@@ -552,6 +564,10 @@ class Session:
     def _quoted(self) -> str:
         words = self.last_words()
         return f"; its last words: {words}" if words else ""
+
+
+def _what_goes(older: float, toolchains: bool) -> list[str]:
+    return ["--older", str(older), *(["--toolchains"] if toolchains else [])]
 
 
 def _who_we_are() -> list[str]:

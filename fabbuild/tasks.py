@@ -9,6 +9,7 @@ Fabric and the rest of fabbuild are imported inside functions: shell completion 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from fabbuild.options import (
     BOARDS,
     BUILD,
     CAPACITY,
+    CLEAN,
     COMMITS,
     JSON,
     MACHINES,
@@ -28,7 +30,6 @@ from fabbuild.options import (
     SUMMARY,
     TOOLCHAINS,
     WAIT,
-    Option,
 )
 from fabbuild.taskkit import (
     KEY,
@@ -44,6 +45,7 @@ from fabbuild.taskkit import (
 
 if TYPE_CHECKING:
     from fabbuild.config import Machine, Machines
+    from fabbuild.growth import Usage
     from fabbuild.session import Session
 
 
@@ -280,22 +282,105 @@ def _fetch(c: Any, options: Mapping[str, Any], found: Machines, chosen: Sequence
     exit_unless(c, all(row.ok for row in rows))
 
 
-@make_task({**MACHINES, "yes": Option(default=False, help="Do not ask")})
+@make_task(CLEAN)
 def clean(c: Any, options: Mapping[str, Any]) -> None:
-    """Remove the work directories on the machines."""
+    """Remove the work directories on the machines, or results here, or what of them is old; shows sizes first.
+
+    Fetched toolchains stay unless --toolchains is given. With Invoke's --dry it only shows what would go.
+    """
+    from fabbuild.errors import UsageError
+    from fabbuild.growth import parse_age
+
+    older = parse_age(options["older_than"]) if options["older_than"] else 0.0
+    if options["results"]:
+        if options["toolchains"]:
+            raise UsageError("--results removes nothing on machines; --toolchains goes without it")
+        _clean_results(c, options, older)
+        return
+    if options["branch"]:
+        raise UsageError("--branch names results: it goes with --results")
+    _clean_machines(c, options, older)
+
+
+def _confirmed(c: Any, options: Mapping[str, Any], usages: Sequence[Usage]) -> bool:
+    """Show what is there and what would go; give whether there is something to remove.
+
+    Raises:
+        UsageError: somebody, or nobody, said no.
+    """
     from fabbuild import ui
     from fabbuild.errors import UsageError
+    from fabbuild.text import size
+
+    ui.print_usage(usages)
+    going = [usage for usage in usages if usage.goes]
+    if c.config.run.dry or not usages:
+        return False
+    amount = size(sum(usage.bytes for usage in going))
+    if going and not options["yes"] and not ui.confirm(f"Remove what goes, {amount}?"):
+        raise UsageError("nothing was removed; answer y, or give --yes")
+    return True
+
+
+def _clean_results(c: Any, options: Mapping[str, Any], older: float) -> None:
+    from pathlib import Path
+
+    from fabbuild import ui
+    from fabbuild.build import output_of
+    from fabbuild.errors import OutputError
+    from fabbuild.growth import remove_tree, result_trees
+    from fabbuild.source import Source
+    from fabbuild.text import size
+
+    settings = settings_of(c, None, {name: value for name, value in options.items() if name != "branch"})
+    if settings.output:
+        output = Path(os.path.expanduser(settings.output)).absolute()  # noqa: PTH111 - Path's raises for ~nobody
+    else:
+        output = output_of(Source.open(settings.source or "."), settings)
+    name = Source.range_name(options["branch"]) if options["branch"] else ""
+    usages = result_trees(output, name, older=older)
+    if not _confirmed(c, options, usages):
+        return
+    rows = []
+    for usage in usages:
+        if usage.goes:
+            try:
+                freed = remove_tree(Path(usage.path))
+            except OutputError as exc:
+                rows.append(ui.MachineOutcome(Path(usage.path).name, ok=False, text=str(exc)))
+            else:
+                rows.append(ui.MachineOutcome(Path(usage.path).name, ok=True, text=f"{size(freed)} freed"))
+    ui.print_outcomes(rows)
+    exit_unless(c, all(row.ok for row in rows))
+
+
+def _clean_machines(c: Any, options: Mapping[str, Any], older: float) -> None:
+    from fabbuild import ui
+    from fabbuild.errors import FabbuildError
+    from fabbuild.fleet import each
+    from fabbuild.growth import archives, on_machines, remove_archive
 
     _, found, chosen = machines_of(c, options)
-    names = ", ".join(f"{m.name} ({m.work_dir or 'its default work_dir'})" for m in chosen)
-    if not c.config.run.dry and not options["yes"] and not ui.confirm(f"Remove the work directories on {names}?"):
-        raise UsageError("nothing was removed; answer y, or give --yes")
+    sessions = sessions_of(c, found, chosen)
+    toolchains = bool(options["toolchains"])
+    looked = each(sessions, lambda session: session.usage(older=older, toolchains=toolchains))
+    failed = {name: answer for name, answer in looked.items() if isinstance(answer, Exception)}
+    for exc in failed.values():
+        if not isinstance(exc, FabbuildError):
+            raise exc
+        ui.error(exc)
+    usages = [*on_machines(looked), *(archives(older) if toolchains else ())]
+    if _confirmed(c, options, usages):
+        for usage in usages:
+            if usage.goes and not usage.where:
+                remove_archive(usage)
 
-    def do(session: Session) -> str:
-        cleaned = session.clean()
-        return f"removed {cleaned.work_dir} ({cleaned.freed_mb:.0f} MB)"
+        def do(session: Session) -> str:
+            cleaned = session.clean(older=older, toolchains=toolchains)
+            return f"{cleaned.work_dir}: {cleaned.freed_mb:g} MB freed, {cleaned.left_mb:g} MB left"
 
-    on_each(c, sessions_of(c, found, chosen), "remove its work directory", do)
+        on_each(c, [session for session in sessions if session.name not in failed], "clean", do)
+    exit_unless(c, not failed)
 
 
 def collection() -> Collection:

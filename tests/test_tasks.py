@@ -200,7 +200,7 @@ def test_dry_prints_the_plan_and_touches_nothing(ssh_farm):
     assert not ssh_farm.servers[0].work_dir.exists()
 
 
-@pytest.mark.parametrize("task", ["init", "push", "start", "kill", "clean"])
+@pytest.mark.parametrize("task", ["init", "push", "start", "kill"])
 def test_dry_contacts_no_machine(ssh_farm, task):
     before = [server.log.count("Accepted publickey") for server in ssh_farm.servers]
     source = ["--source", str(ssh_farm.source)] if task == "push" else []

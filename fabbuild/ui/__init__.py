@@ -25,6 +25,7 @@ from fabbuild.ui.tables import (
     print_plan,
     print_probe,
     print_toolchains,
+    print_usage,
     print_wrong,
 )
 from fabbuild.ui.transfers import Transfers
@@ -51,6 +52,7 @@ __all__ = [
     "print_summary",
     "print_summary_of",
     "print_toolchains",
+    "print_usage",
     "print_wrong",
     "say",
     "show_warnings",

@@ -11,13 +11,14 @@ from typing import IO, TYPE_CHECKING
 from fabbuild.errors import SelectionError
 from fabbuild.model import Board, Commit
 from fabbuild.story import json_line
-from fabbuild.text import commit_label, count, cut, names, one_line, size, visible
+from fabbuild.text import commit_label, count, cut, duration, names, one_line, size, visible
 from fabbuild.ui.output import Output, console, stdout, width_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from fabbuild.fetch import Archive
+    from fabbuild.growth import Usage
 
 # Narrower than this, a machine's tools and toolchains go to a second table.
 _WIDE = 140
@@ -173,6 +174,27 @@ def print_archives(archives: Sequence[Archive], *, json: bool = False, stream: I
     for archive in archives:
         table.add_row(_text(archive.arch, "bold"), _text(archive.host), _text(archive.version), _text(archive.name))
     _print(out, table)
+
+
+def print_usage(usages: Sequence[Usage], *, stream: IO[str] | None = None) -> None:
+    """Print what takes how much room, where, since when it was not used, and whether it goes; then the sum."""
+    out = stdout(stream)
+    if not usages:
+        out.line("there is nothing to remove")
+        return
+    table = _table("WHAT", "WHERE", ">SIZE", ">UNUSED FOR", "", "PATH")
+    for usage in usages:
+        table.add_row(
+            _text(usage.what, "bold"),
+            _text(usage.where or "here"),
+            _text(size(usage.bytes)),
+            _text(duration(usage.age)),
+            _text("goes" if usage.goes else "stays", "red" if usage.goes else "green"),
+            _text(usage.path),
+        )
+    _print(out, table)
+    going = sum(usage.bytes for usage in usages if usage.goes)
+    out.line(f"{size(sum(usage.bytes for usage in usages))} in all, of which {size(going)} go")
 
 
 def print_boards(boards: Sequence[Board], *, json: bool = False, stream: IO[str] | None = None) -> None:

@@ -7,21 +7,82 @@ import os
 import re
 import shutil
 import stat
-from typing import List
+import time
+from typing import Any, Dict, List, Sequence
 
-from fabbuild.worker import workdir
-from fabbuild.worker.worktree import slots_elsewhere
+from fabbuild.worker import housekeeping, unpack, workdir
+from fabbuild.worker.worktree import remove_tree, slots_elsewhere
 
 _BUNDLE = re.compile(r"worker-[0-9a-f]{64}\.pyz(\.\d+)?")
 
 
-def remove(work_dir: str) -> int:
+def look(work_dir: str, older: float = 0.0, toolchains: bool = False) -> List[Dict[str, Any]]:
+    """Say of each part of a work directory how large it is, when it was used, and whether it would go.
+
+    Args:
+        work_dir: absolute.
+        older: only what was not used for so many seconds goes.
+        toolchains: whether fetched toolchains go.
+    """
+    now = time.time()
+    all_goes = now - housekeeping.last_used(work_dir) >= older
+    return [
+        {
+            "what": part.what,
+            "path": part.path,
+            "mb": round(part.bytes / (1024 * 1024), 1),
+            "age": max(now - part.used, 0.0),
+            "goes": (toolchains and now - part.used >= older)
+            if part.what == "toolchain"
+            else all_goes or now - part.used >= older,
+        }
+        for part in housekeeping.parts(work_dir)
+    ]
+
+
+def remove_old(work_dir: str, older: float, pass_fds: Sequence[int]) -> None:
+    """Remove worktrees and programs not used for so many seconds, and pushed objects that nothing needs any more.
+
+    The caller holds the lock.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    now = time.time()
+    for part in housekeeping.parts(work_dir):
+        if part.what in ("worktree", "worker") and now - part.used >= older:
+            remove_tree(part.path)
+    repo = os.path.join(work_dir, workdir.REPO)
+    if os.path.isdir(repo):
+        housekeeping.collect(repo, housekeeping.LONG, pass_fds)
+
+
+def remove_toolchains(work_dir: str, older: float = 0.0) -> bool:
+    """Remove the toolchains that were fetched so many seconds ago; False while some are being unpacked."""
+    base = os.path.join(work_dir, workdir.TOOLCHAINS)
+    if not os.path.isdir(base) or os.path.islink(base):
+        return True
+    now = time.time()
+    with unpack.locked(base, wait=False) as mine:
+        if not mine:
+            return False
+        for part in housekeeping.parts(work_dir):
+            if part.what == "toolchain" and now - part.used >= older:
+                unpack.remove(part.path)
+        if not unpack.fetched(base):
+            for name in os.listdir(base):
+                if name == unpack.LOCK or name.startswith(unpack.NEW):
+                    remove_tree(os.path.join(base, name))
+    _remove_if_empty(base)
+    _remove_if_empty(work_dir)
+    return True
+
+
+def remove(work_dir: str) -> None:
     """Remove our files from a work directory whose lock the caller holds, and the directory if it is empty then.
 
-    Somebody may have named a directory with files of his own as work directory: these stay.
-
-    Returns:
-        how much was freed, in MiB.
+    Somebody may have named a directory with files of his own as work directory: these stay. So do toolchains that
+    were fetched (`remove_toolchains`).
 
     Raises:
         OSError: the first thing that could not be removed; the rest is gone.
@@ -32,12 +93,11 @@ def remove(work_dir: str) -> int:
         os.unlink(ours[0])
         ours[0] = elsewhere
     failed: List[BaseException] = []
-    freed = 0
     for path in ours:
         if os.path.isdir(path) and not os.path.islink(path):
-            freed += _open_up(path)
+            _open_up(path)
             shutil.rmtree(path, onerror=lambda _function, _path, info: failed.append(info[1]))
-    freed += remove_bundles(work_dir)
+    remove_bundles(work_dir)
     for path in workdir.stale_scratch(work_dir):
         shutil.rmtree(path, ignore_errors=True)
     if failed:
@@ -45,21 +105,16 @@ def remove(work_dir: str) -> int:
     # The lock goes last, while it is held: who opened it before sees that it is no longer there, and begins anew.
     os.unlink(os.path.join(work_dir, workdir.LOCK))
     _remove_if_empty(work_dir)
-    return freed // (1024 * 1024)
 
 
-def remove_bundles(work_dir: str) -> int:
-    """Remove the worker programs, the one that runs among them; gives the bytes freed."""
+def remove_bundles(work_dir: str) -> None:
+    """Remove the worker programs, the one that runs among them."""
     folder = os.path.join(work_dir, workdir.BIN)
-    freed = 0
     if os.path.isdir(folder):
         for name in os.listdir(folder):
             if _BUNDLE.fullmatch(name):
-                path = os.path.join(folder, name)
-                freed += os.lstat(path).st_blocks * 512
-                os.unlink(path)
+                os.unlink(os.path.join(folder, name))
         _remove_if_empty(folder)
-    return freed
 
 
 def has_bundles(work_dir: str) -> bool:
@@ -73,17 +128,12 @@ def _remove_if_empty(path: str) -> None:
         os.rmdir(path)
 
 
-def _open_up(path: str) -> int:
-    """Make each directory below removable, for a build may leave some that are not; gives the bytes used below."""
-    total = 0
+def _open_up(path: str) -> None:
+    """Make each directory below removable, for a build may leave some that are not."""
     _allow(path)
-    for folder, folders, names in os.walk(path):
+    for folder, folders, _ in os.walk(path):
         for name in folders:
             _allow(os.path.join(folder, name))
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
-    return total
 
 
 def _allow(folder: str) -> None:

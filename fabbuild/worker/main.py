@@ -8,7 +8,7 @@
     facts --json JSON
     check --json JSON
     kill --work-dir DIR [--who WHO --from HOST --boss-pid N --run ID]
-    clean --work-dir DIR
+    clean --work-dir DIR [--look] [--older SECONDS] [--toolchains]
     unpack --work-dir DIR --name NAME --size BYTES --sha256 HEX
                                             a toolchain archive, on stdin
     serve --supervisor PID --git-dir DIR --pack receive-pack|upload-pack
@@ -27,6 +27,7 @@ import json
 import os
 import signal
 import sys
+import time
 from typing import Any, Callable, Dict, List, Sequence
 
 from fabbuild.worker import protocol, workdir
@@ -73,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", default="{}")
     kill = commands.add_parser("kill", allow_abbrev=False)
     clean = commands.add_parser("clean", allow_abbrev=False)
+    clean.add_argument("--look", action="store_true")
+    clean.add_argument("--older", type=float, default=0.0)
+    clean.add_argument("--toolchains", action="store_true")
     unpack = commands.add_parser("unpack", allow_abbrev=False)
     unpack.add_argument("--name", required=True)
     unpack.add_argument("--size", type=int, required=True)
@@ -172,25 +176,46 @@ def _unpack(options: argparse.Namespace) -> int:
 
 def _clean(options: argparse.Namespace) -> int:
     # All of it now: this very program is among what is removed.
-    from fabbuild.worker import clean, lock, supervise
+    from fabbuild.worker import clean, housekeeping, lock, supervise, unpack
 
     work_dir = workdir.resolve(options.work_dir)
     try:
-        if not workdir.is_ours(work_dir):
-            if os.path.isdir(work_dir) and not clean.has_bundles(work_dir):
-                _answer("error", msg="%s: fabbuild has never worked here; nothing was removed" % work_dir)
-                return 1
-            _answer("cleaned", work_dir=work_dir, freed_mb=clean.remove_bundles(work_dir) // (1024 * 1024))
+        if options.look:
+            parts = clean.look(work_dir, options.older, options.toolchains)
+            _answer("usage", work_dir=work_dir, parts=parts, holder=lock.current_holder(work_dir))
             return 0
-        held = lock.take(work_dir)
-        if held is None:
-            _answer("busy", holder=lock.holder_when_busy(work_dir))
-            return supervise.BUSY_STATUS
-        with contextlib.suppress(OSError):  # a full disk is a reason to clean
-            held.write({"who": "clean", "host": os.uname().nodename, "pid": os.getpid()})
-        freed = clean.remove(work_dir)
+        before = housekeeping.total(work_dir)
+        last = housekeeping.last_used(work_dir)
+        if workdir.is_ours(work_dir):
+            held = lock.take(work_dir)
+            if held is None:
+                _answer("busy", holder=lock.holder_when_busy(work_dir))
+                return supervise.BUSY_STATUS
+            with contextlib.suppress(OSError):  # a full disk is a reason to clean
+                held.write({"who": "clean", "host": os.uname().nodename, "pid": os.getpid()})
+            if time.time() - last >= options.older:
+                clean.remove(work_dir)
+            else:
+                clean.remove_old(work_dir, options.older, [held.fd])
+                # What only cleans is no use of it.
+                os.utime(os.path.join(work_dir, workdir.LOCK), (last, last))
+        elif os.path.isdir(work_dir) and not (
+            clean.has_bundles(work_dir) or unpack.fetched(os.path.join(work_dir, workdir.TOOLCHAINS))
+        ):
+            _answer("error", msg="%s: fabbuild has never worked here; nothing was removed" % work_dir)
+            return 1
+        else:
+            clean.remove_bundles(work_dir)
+        if options.toolchains and not clean.remove_toolchains(work_dir, options.older):
+            _answer("error", msg="%s: a toolchain is being unpacked there; the toolchains stay" % work_dir)
+            return 1
     except OSError as exc:
         _answer("error", msg="%s: %s" % (exc.filename or work_dir, exc.strerror or exc))
         return 1
-    _answer("cleaned", work_dir=work_dir, freed_mb=freed)
+    left = housekeeping.total(work_dir)
+    _answer("cleaned", work_dir=work_dir, freed_mb=_mb(before - left), left_mb=_mb(left))
     return 0
+
+
+def _mb(size: int) -> float:
+    return round(max(size, 0) / (1024 * 1024), 1)

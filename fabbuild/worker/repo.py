@@ -69,6 +69,8 @@ def make_repo(work_dir: str, pass_fds: Sequence[int] = ()) -> str:
     Raises:
         RepoError: no git, git's own failure, disk full.
     """
+    from fabbuild.worker import housekeeping
+
     path = os.path.join(work_dir, workdir.REPO)
     _remove_stale_locks(path)
     try:
@@ -89,6 +91,7 @@ def make_repo(work_dir: str, pass_fds: Sequence[int] = ()) -> str:
             _git(["config", "--file", config, "--replace-all", "include.path", _SETTINGS_FILE], pass_fds)
     except OSError as exc:
         raise RepoError("cannot write %s: %s" % (exc.filename or path, exc.strerror or exc)) from exc
+    housekeeping.collect_when_due(path, pass_fds)
     return path
 
 
@@ -120,7 +123,7 @@ def _remove_stale_locks(path: str) -> None:
     We hold the machine's lock, but a push of the boss before us runs outside of it; receive-pack has its working
     directory in the repository.
     """
-    if not os.path.isdir(path) or _in_use(os.path.realpath(path)):
+    if not os.path.isdir(path) or in_use(os.path.realpath(path)):
         return
     found = [os.path.join(path, name) for name in os.listdir(path)]
     for folder, _, names in os.walk(os.path.join(path, "refs")):
@@ -131,7 +134,8 @@ def _remove_stale_locks(path: str) -> None:
                 os.unlink(name)
 
 
-def _in_use(path: str) -> bool:
+def in_use(path: str) -> bool:
+    """Whether some process has its working directory in this repository, given by its real path."""
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue

@@ -38,8 +38,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 
 _CHUNK = 256 * 1024
 _HEAD = 6
-_NEW = ".new-"
-_LOCK = ".lock"
+NEW = ".new-"
+LOCK = ".lock"
 
 
 class UnpackError(Exception):
@@ -103,7 +103,7 @@ def unpack(work_dir: str, name: str, size: int, sha256: str, fd: int = 0) -> Dic
         if os.path.isdir(place):
             return {"place": place, "already": True, "mb": 0}
         _remove_stale(base)
-        new = tempfile.mkdtemp(prefix=_NEW, dir=base)
+        new = tempfile.mkdtemp(prefix=NEW, dir=base)
         try:
             taken = _take(new, _Input(fd, size), sha256)
             os.rename(new, place)
@@ -125,7 +125,7 @@ def unpack(work_dir: str, name: str, size: int, sha256: str, fd: int = 0) -> Dic
 def locked(base: str, wait: bool = True) -> Iterator[bool]:
     """Have the toolchains directory to oneself; gives False where another has it and ``wait`` is false."""
     while True:
-        fd = os.open(os.path.join(base, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(os.path.join(base, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -133,7 +133,7 @@ def locked(base: str, wait: bool = True) -> Iterator[bool]:
                 yield False
                 return
             with contextlib.suppress(FileNotFoundError):
-                there = os.stat(os.path.join(base, _LOCK))
+                there = os.stat(os.path.join(base, LOCK))
                 if (there.st_dev, there.st_ino) == (os.fstat(fd).st_dev, os.fstat(fd).st_ino):
                     yield True
                     return
@@ -184,7 +184,7 @@ def _decompression_errors() -> List[Any]:
 
 def _remove_stale(base: str) -> None:
     for name in os.listdir(base):
-        if name.startswith(_NEW):
+        if name.startswith(NEW):
             remove(os.path.join(base, name))
 
 

@@ -6,11 +6,12 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 
 import pytest
 
 from fabbuild.bundle import shell_memory, shell_place, worker_bundle
-from fabbuild.worker import repo
+from fabbuild.worker import housekeeping, repo, unpack
 from tests.machine.conftest import fill, free, started
 
 AUTHOR = ["-c", "user.name=a", "-c", "user.email=a@b"]
@@ -214,7 +215,7 @@ def test_clean_removes_all_of_ours(supervisor, run, work):
     status, (said,) = run("clean", "--work-dir", work)
     assert status == 0
     assert said.pop("freed_mb") >= 3
-    assert said == {"resp": "cleaned", "work_dir": str(work)}
+    assert said == {"resp": "cleaned", "work_dir": str(work), "left_mb": 0}
     assert not work.exists()
 
 
@@ -246,7 +247,7 @@ def test_clean_refuses_a_directory_where_fabbuild_never_worked(run, tmp_path):
 def test_clean_where_there_is_nothing_is_clean(run, work):
     assert run("clean", "--work-dir", work) == (
         0,
-        [{"resp": "cleaned", "work_dir": str(work), "freed_mb": 0}],
+        [{"resp": "cleaned", "work_dir": str(work), "freed_mb": 0, "left_mb": 0}],
     )
 
 
@@ -256,3 +257,116 @@ def test_clean_is_refused_while_the_machine_is_held(supervisor, run, work):
     status, (said,) = run("clean", "--work-dir", work)
     assert (status, said["resp"], said["holder"]["who"]) == (75, "busy", "me")
     assert (work / "repo.git/HEAD").exists()
+
+
+# --- what does not grow for ever ------------------------------------------------------------------------------
+
+
+def objects(path) -> set[str]:
+    """Name all objects of a repository, reachable or not."""
+    return set(git("-C", path, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)").splitlines())
+
+
+@pytest.fixture
+def grown(tmp_path, source):
+    """A repository that was pushed to twice, with nothing in common; gives its path and what is garbage in it."""
+    path = repo.make_repo(str(tmp_path))
+    git("-C", source, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    first = objects(path)
+    git("-C", source, "checkout", "-q", "--orphan", "other")
+    (source / "file").write_text("other")
+    git("-C", source, *AUTHOR, "commit", "-q", "-a", "-m", "other")
+    git("-C", source, "push", "-q", "-f", path, "HEAD:refs/fabbuild/current", "HEAD:refs/fabbuild/carrier")
+    (tmp_path / "lock").touch()
+    assert first < objects(path)
+    return path, first
+
+
+def test_garbage_is_collected_when_there_is_much_and_not_again_the_same_day(tmp_path, source, grown, monkeypatch):
+    path, garbage = grown
+    repo.make_repo(str(tmp_path))
+    assert garbage <= objects(path), "a little is not worth it"
+    monkeypatch.setattr(housekeeping, "MOST_LOOSE", -1)
+    repo.make_repo(str(tmp_path))
+    assert not garbage & objects(path)
+    assert git("-C", path, "rev-parse", "refs/fabbuild/current") == git("-C", source, "rev-parse", "HEAD")
+    assert git("-C", path, "for-each-ref", "--format=%(refname)") == "refs/fabbuild/current"
+    assert not housekeeping.due(path)
+    git("-C", path, "fsck", "--strict")
+
+
+def test_many_packs_and_a_size_that_doubled_are_much(grown, monkeypatch):
+    path, _ = grown
+    assert not housekeeping.due(path)
+    pack = f"{path}/objects/pack/pack-{'0' * 40}.pack"
+    with open(pack, "wb") as file:
+        file.truncate(housekeeping.MORE_BYTES + 1)
+    assert housekeeping.due(path)
+    os.unlink(pack)
+    for number in range(housekeeping.MOST_PACKS + 1):
+        with open(f"{path}/objects/pack/pack-{number:040}.pack", "wb"):
+            pass
+    assert housekeeping.due(path)
+
+
+def test_what_a_worktree_has_checked_out_is_no_garbage(tmp_path, grown):
+    path, garbage = grown
+    first = next(name for name in garbage if git("-C", path, "cat-file", "-t", name) == "commit")
+    git("-C", path, "worktree", "add", "-q", "--detach", tmp_path / "slots/00", first)
+    assert housekeeping.collect(path, 60)
+    assert first in objects(path)
+
+
+def test_nothing_is_collected_while_a_git_works_there(grown, census):
+    path, garbage = grown
+    push = subprocess.Popen(["git", "receive-pack", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    push.stdout.read(1)
+    assert not housekeeping.collect(path, 60)
+    assert garbage <= objects(path)
+    push.kill()
+    push.communicate()
+
+
+def test_clean_of_what_is_old_takes_unused_worktrees_and_garbage_and_leaves_the_rest(run, tmp_path, grown):
+    path, garbage = grown
+    for name, age in (("slots/00", 0), ("slots/01", 10_000), ("slots/mine", 10_000), ("bin", 0)):
+        (tmp_path / name).mkdir(parents=True)
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    old = tmp_path / f"bin/worker-{'0' * 64}.pyz"
+    old.touch()
+    os.utime(old, (1, 1))
+    status, (said,) = run("clean", "--look", "--older", "3600", "--work-dir", tmp_path)
+    assert status == 0
+    assert {os.path.basename(part["path"]): part["goes"] for part in said["parts"]} == {
+        "00": False, "01": True, "repo.git": False, old.name: True,
+    }  # fmt: skip
+    assert (tmp_path / "slots/01").exists(), "looking changes nothing"
+    before = (tmp_path / "lock").stat().st_mtime
+    status, (said,) = run("clean", "--older", "3600", "--work-dir", tmp_path)
+    assert (status, said["resp"]) == (0, "cleaned")
+    assert sorted(os.listdir(tmp_path / "slots")) == ["00", "mine"]
+    assert not old.exists()
+    assert not garbage & objects(path)
+    assert (tmp_path / "lock").stat().st_mtime == pytest.approx(before, abs=1), "cleaning is no use"
+
+
+def test_clean_of_what_is_old_takes_all_of_one_not_used_since(run, tmp_path, grown):
+    os.utime(tmp_path / "lock", (1, 1))
+    (tmp_path / "toolchains/x86_64-gcc-1-nolibc-arm").mkdir(parents=True)
+    assert run("clean", "--older", "3600", "--work-dir", tmp_path)[0] == 0
+    assert sorted(os.listdir(tmp_path)) == ["source", "toolchains"]
+
+
+def test_fetched_toolchains_go_only_when_asked_for(run, work):
+    place = work / "toolchains/x86_64-gcc-1-nolibc-arm/bin"
+    place.mkdir(parents=True)
+    assert run("clean", "--work-dir", work)[0] == 0
+    assert place.exists()
+    assert run("clean", "--toolchains", "--older", "3600", "--work-dir", work)[0] == 0
+    assert place.exists()
+    with unpack.locked(str(work / "toolchains")):
+        status, (said,) = run("clean", "--toolchains", "--work-dir", work)
+        assert (status, said["resp"]) == (1, "error")
+        assert place.exists()
+    assert run("clean", "--toolchains", "--work-dir", work)[0] == 0
+    assert not work.exists()
