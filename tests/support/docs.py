@@ -33,13 +33,6 @@ def missing(text: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if not re.search(rf"`{re.escape(name)}(?![\w-])", text)]
 
 
-def examples(name: str, kind: str) -> dict[str, str]:
-    """Give the blocks of a page that have ``<!-- example: NAME -->`` above them."""
-    blocks = re.findall(rf"<!-- example: ([\w.-]+) -->\n+```{kind}\n(.*?)```", page(name), re.DOTALL)
-    assert len(dict(blocks)) == len(blocks), f"docs/{name} has two examples of one name"
-    return dict(blocks)
-
-
 def generated() -> str:
     """Give what docs/generate.py would write; in a process of its own, for it adds tasks to the collection."""
     command = [sys.executable, str(DOCS / "generate.py"), "--print"]
