@@ -157,6 +157,17 @@ def test_a_letter_that_is_taken_here_means_what_it_means_there():
         assert re.search(rf"(?<!\S){option}(?!\S)", named), f"{task} {letter} is {option} here, and there {named}"
 
 
+def test_the_page_warns_of_the_letters_that_invoke_takes_for_its_own():
+    from invoke.program import Program
+
+    from fabbuild import ns
+
+    invokes = {name for argument in Program().core_args() for name in argument.names if len(name) == 1}
+    ours = {name for argument in ns["build"].get_arguments() for name in argument.names if len(name) == 1}
+    (sentence,) = re.findall(r"Invoke takes (.*?) for its\s+own", PAGE.read_text(), re.DOTALL)
+    assert set(re.findall(r"`-(\w)`", sentence)) == invokes - ours - {"h"}, "-h is help in both"
+
+
 def explained_keys() -> dict:
     """Read the machines.yaml of this repository with its explained examples made keys."""
     text = (ROOT / "machines.yaml").read_text()
