@@ -56,6 +56,10 @@ SHOWN_BY = {
 }
 
 
+#: Letters of the peer's options that leave lines out, and the option of ours.
+FILTERS = {"y": "--filter-dtb-warnings", "Y": "--filter-migration-warnings"}
+
+
 @dataclass(frozen=True)
 class Tree:
     """What decides whether a difference is one that is meant so; pairs of a commit's number and a board.
@@ -118,7 +122,7 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "ours",
-        "the peer passes over a configuration file that is gone",
+        "the peer passes over a configuration file that is gone or empty",
         lambda fact, tree: fact.kind == "config" and (fact.commit, *fact.where[:2]) in tree.less_files,
     ),
     Known("peer", NEW_AND_BROKEN, lambda fact, tree: _of_new(fact, tree) and fact.what == "better"),
@@ -139,6 +143,7 @@ class Compared:
     rollups: int = 0
     known: Counter[str] = field(default_factory=Counter)
     crashes: Counter[str] = field(default_factory=Counter)
+    filters: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
     def add(self, other: Compared) -> None:
@@ -147,6 +152,7 @@ class Compared:
         self.rollups += other.rollups
         self.known += other.known
         self.crashes += other.crashes
+        self.filters += other.filters
         self.wrong += other.wrong
 
     def table(self) -> str:
@@ -156,6 +162,7 @@ class Compared:
             f"{'all':12} {sum(self.agreed.values()):8} agree; {self.rollups} sums of the peer's passed over"
         )
         lines += [f"known: {count} times: {reason}" for reason, count in self.known.items()]
+        lines += [f"{option} made a difference in {count} trees, alike" for option, count in self.filters.items()]
         if self.crashes:
             lines.append(f"the peer fails on {sum(self.crashes.values())} trees that we read")
         return "\n".join([*lines, f"{len(self.wrong)} differences without a reason"])
@@ -181,7 +188,9 @@ def look_at(root: Path, theirs: Iterable[Fact]) -> Tree:
     for done in root.glob("[0-9]*_g*/*/done"):
         pairs[int(done.parent.parent.name.partition("_")[0]), done.parent.name] = done.parent
     codes = {pair: (place / "done").read_bytes().strip() for pair, place in pairs.items()}
-    files = {(*pair, path.name) for pair, place in pairs.items() for path in place.glob("*.cfg")}
+    files = {
+        (*pair, path.name) for pair, place in pairs.items() for path in place.glob("*.cfg") if path.stat().st_size
+    }
     return Tree(
         torn=frozenset(pair for pair, code in codes.items() if not code),
         odd=frozenset(
@@ -202,15 +211,15 @@ def look_at(root: Path, theirs: Iterable[Fact]) -> Tree:
     )
 
 
-def inv_summary(source: Path, output: Path, branch: str, env: Mapping[str, str]) -> dict[str, object]:
-    """Give what `inv summary --json` says of a tree, with all its parts.
+def inv_summary(source: Path, output: Path, branch: str, env: Mapping[str, str], *more: str) -> dict[str, object]:
+    """Give what `inv summary --json` says of a tree, with all its parts, and with more options.
 
     Raises:
         RuntimeError: it failed; with its words.
     """
     command = [str(Path(sys.executable).with_name("inv")), "--search-root", str(ROOT), "summary", "--json"]
     command += ["--sizes", "--bloat", "--config", "--errors", "--all-commits"]
-    command += ["--source", str(source), "--output", str(output), "--branch", branch]
+    command += ["--source", str(source), "--output", str(output), "--branch", branch, *more]
     done = subprocess.run(
         command, env={**os.environ, **env, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, capture_output=True,
         check=False,
@@ -223,7 +232,7 @@ def inv_summary(source: Path, output: Path, branch: str, env: Mapping[str, str])
 
 def compare_tree(
     buildman: Path, source: Path, output: Path, branch: str, *, boards: Sequence[str] = (),
-    env: Mapping[str, str], every: bool = False,
+    env: Mapping[str, str], every: bool = False, count: int = 0,
 ) -> Compared:  # fmt: skip
     """Compare what both say of one tree.
 
@@ -234,9 +243,10 @@ def compare_tree(
         branch: the branch.
         boards: those the peer is to tell of, where the tree has not all of the source's.
         env: of both programs; HOME among it.
-        every: also see that fewer options give the same facts, only fewer.
+        count: how many commits of the branch were built, the last ones; 0: all.
+        every: also see that fewer options give the same facts, only fewer, and compare with `FILTERS`.
     """
-    said = peer.run(buildman, source, output, branch, FULL, boards, env)
+    said = peer.run(buildman, source, output, branch, FULL, boards, env, count)
     own = ours.facts_of(inv_summary(source, output, branch, env))
     found = compare(said.facts, own, look_at(output / branch, said.facts))
     found.rollups = len(said.rollups)
@@ -244,12 +254,19 @@ def compare_tree(
     if said.status:
         found.wrong.append(f"buildman ended with {said.status}: {said.err[-500:]}")
     for options, kinds in SHOWN_BY.items() if every else ():
-        fewer = peer.run(buildman, source, output, branch, options, boards, env)
+        fewer = peer.run(buildman, source, output, branch, options, boards, env, count)
         expected = {fact for fact in said.facts if fact.kind in kinds}
         if "l" not in options:
             expected = {fact._replace(what="") if fact.kind == "line" else fact for fact in expected}
         if fewer.facts != expected:
             found.wrong.append(f"buildman -s{options} says other things than -s{FULL}")
+    for letter, option in FILTERS.items() if every else ():
+        fewer = peer.run(buildman, source, output, branch, FULL + letter, boards, env, count)
+        filtered = ours.facts_of(inv_summary(source, output, branch, env, option))
+        one = compare(fewer.facts, filtered, look_at(output / branch, said.facts))
+        found.wrong += [f"-s{FULL}{letter}: {words}" for words in one.wrong]
+        if filtered != own:
+            found.filters[option] += 1
     return found
 
 

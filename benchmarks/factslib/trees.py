@@ -194,10 +194,11 @@ def _stderr(lots: random.Random, state: str) -> str:
     said = []
     for _ in range(lots.randrange(1, 4)):
         pool = [_WARNINGS, _WARNINGS, _DTB, _ERRORS] + [_ERRORS] * 3 * (state == "failed")
-        if lots.random() < 0.3:
-            said.append(lots.choice(_FUNCTIONS))
         number = lots.choice((7, 12, 120))
-        said.append(lots.choice(lots.choice(pool)).format(number))
+        lines = lots.choice(pool)
+        if lots.random() < 0.3 and lines is not _DTB:
+            said.append(lots.choice(_FUNCTIONS))
+        said.append(lots.choice(lines).format(number))
         if lots.random() < 0.4:
             said.append(lots.choice(_BELOW).format(number))
     if state == "failed":
@@ -206,7 +207,7 @@ def _stderr(lots: random.Random, state: str) -> str:
         said.append(lots.choice(_BLOBS))
     if lots.random() < 0.1:
         said.insert(0, _MIGRATION)
-    if lots.random() < 0.1:
+    if lots.random() < 0.1 and state == "failed":
         said.insert(0, "")
     return "\n".join(said) + "\n"
 
