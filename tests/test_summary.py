@@ -118,8 +118,8 @@ def test_sizes_functions_configuration_and_environment_are_shown_when_asked_for(
     write_results(tmp_path, {1: {"a": result(100, 16, 1), "b": result(100, 16, 1)}, 2: {"a": result(110, 20, 2)}})
     text = "\n".join(shown(tmp_path, sizes=True, detail=True, functions=True, config=True, environment=True))
     for words in (
-        "    arm: 1 of 1 board: spl/u-boot-spl:all +4.0 spl/u-boot-spl:text +4.0 all +10.0 text +10.0\n",
-        "        a: spl/u-boot-spl:all +4 spl/u-boot-spl:text +4 all +10 text +10\n",
+        "    arm: 1 of 1 board: all +10.0 text +10.0 spl/u-boot-spl:all +4.0 spl/u-boot-spl:text +4.0\n",
+        "        a: all +10 text +10 spl/u-boot-spl:all +4 spl/u-boot-spl:text +4\n",
         "    a: u-boot: add 0/-0, grow 1/-0, bytes 4/0 (+4)\n",
         "    arm: u-boot.cfg: c CONFIG_A=1 -> 2 (1 board)",
         "    environment of a: c a=1 -> 2",

@@ -289,7 +289,7 @@ class _Printer:
         for arch, sizes in (commit.arch_sizes or {}).items():
             changes = " ".join(
                 f"{_part(program, part)} {average[part]:+.1f}"
-                for program, average in sizes.average.items()
+                for program, average in sorted(sizes.average.items(), key=_main_first)
                 for part in PARTS
                 if part in average
             )
@@ -381,10 +381,14 @@ def _part(program: str, part: str) -> str:
     return part if program == MAIN else f"{visible(program)}:{part}"
 
 
+def _main_first(item: tuple[str, object]) -> tuple[bool, str]:
+    return item[0] != MAIN, item[0]
+
+
 def _deltas(programs: Mapping[str, Sequence[int]]) -> str:
     return " ".join(
         f"{_part(program, part)} {delta:+}"
-        for program, deltas in programs.items()
+        for program, deltas in sorted(programs.items(), key=_main_first)
         for part, delta in zip(PARTS, deltas, strict=True)
         if delta
     )
