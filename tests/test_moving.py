@@ -157,6 +157,18 @@ def test_a_letter_that_is_taken_here_means_what_it_means_there():
         assert re.search(rf"(?<!\S){option}(?!\S)", named), f"{task} {letter} is {option} here, and there {named}"
 
 
+def test_a_name_that_is_taken_here_means_what_it_means_there_or_the_page_warns_of_it(tasks):
+    (warned,) = re.findall(r"words mean something else here:\n\n(.*?)\n\n", PAGE.read_text(), re.DOTALL)
+    others = set(re.findall(r"(?m)^- `(--\w+)`", warned))
+    found = set()
+    for row in ROWS:
+        also = re.findall(r"also taken as `(?:inv \w+ )?(--[\w-]+)`", row.remarks)
+        means = {word for span in row.spans for word in span.split()} | set(also)
+        taken = [name for name in row.names if name in tasks["build"] | tasks["summary"] and name.startswith("--")]
+        found |= {name for name in taken if name not in means and name != "--help"}
+    assert found == others
+
+
 def test_the_page_warns_of_the_letters_that_invoke_takes_for_its_own():
     from invoke.program import Program
 
