@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
+from fabbuild.config import BuildSettings, Fit, Machine, ToolchainSearch
+from fabbuild.crew import RunCrew
+from fabbuild.errors import RefusedError
 from fabbuild.messages import Facts, ToolchainFacts
+from fabbuild.session import Session
+from fabbuild.transport import LocalTransport
 from fabbuild.versions import differences, of_machine
 
 
@@ -64,6 +71,26 @@ def test_a_machine_is_told_the_lines_it_takes_part_in():
     found = differences({"a": facts(arm="x 1.0"), "b": facts(arm="x 2.0"), "c": facts(sh="x 1.0")})
     assert of_machine(found, "c") == []
     assert of_machine(found, "b") == ["arm: gcc 1.0 on a; 2.0 on b"]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_machine_that_comes_late_is_told_of_or_refused(strict):
+    crew = RunCrew([], None, [], BuildSettings(strict_toolchains=strict), Fit())
+    sessions = {}
+    for name, version in (("a", "x 1.0"), ("b", "x 2.0"), ("c", "x 1.0")):
+        sessions[name] = Session(Machine(name, local=True), LocalTransport(name), ToolchainSearch())
+        sessions[name].facts = facts(arm=version)
+    crew.use(sessions["a"])
+    assert crew.compare(["arm"]) == []
+    said = []
+    report = SimpleNamespace(tell=lambda *words: said.append(words))
+    crew._compare_again(sessions["c"], report)
+    assert said == []
+    with pytest.raises(RefusedError, match=r"2\.0 on b") if strict else contextlib.nullcontext():
+        crew._compare_again(sessions["b"], report)
+    assert said == ([] if strict else [("note", "b", "arm: gcc 1.0 on a, c; 2.0 on b")])
+    crew._compare_again(sessions["c"], report)
+    assert len(said) == (not strict), "each line is said once"
 
 
 # --- the whole way --------------------------------------------------------------------------------------------

@@ -111,14 +111,15 @@ def collect(repo: str, timeout: float, pass_fds: Sequence[int] = ()) -> bool:
     """
     if in_use(os.path.realpath(repo)):
         return False
+    deadline = time.monotonic() + timeout
     _mark(repo, done=False)
     try:
-        listed = _git(repo, ["for-each-ref", "--format=%(refname)", _OURS], timeout, pass_fds)
+        listed = _git(repo, ["for-each-ref", "--format=%(refname)", _OURS], deadline, pass_fds)
         for ref in listed.out.split():
             if ref != _CURRENT:
-                _git(repo, ["update-ref", "-d", ref], timeout, pass_fds)
-        _git(repo, ["worktree", "prune", "--expire=now"], timeout, pass_fds)
-        ran = _git(repo, ["gc", "--quiet", "--prune=now"], timeout, pass_fds)
+                _git(repo, ["update-ref", "-d", ref], deadline, pass_fds)
+        _git(repo, ["worktree", "prune", "--expire=now"], deadline, pass_fds)
+        ran = _git(repo, ["gc", "--quiet", "--prune=now"], deadline, pass_fds)
     except tools.ToolError:
         return False
     if ran.status == 0:
@@ -173,7 +174,8 @@ def _pack_bytes(repo: str, packs: Sequence[str]) -> int:
     return total
 
 
-def _git(repo: str, args: List[str], timeout: float, pass_fds: Sequence[int]) -> tools.Ran:
+def _git(repo: str, args: List[str], deadline: float, pass_fds: Sequence[int]) -> tools.Ran:
+    timeout = max(deadline - time.monotonic(), 0.1)
     # One thread and little memory: a build may wait for it, and the machine may be small.
     options = ["-c", "pack.threads=1", "-c", "pack.windowMemory=100m"]
     return tools.run_tool(
