@@ -99,10 +99,17 @@ def test_lines_are_marked_as_the_peer_marks_them_with_the_boards_behind_them(tmp
     marked = [line for line in lines[start:] if re.match(r"    (w?[+-]) ", line)]
     assert marked == [
         "    -  (a) gone.c: error: x",
-        f"    +  (a) {UNDECLARED}",
         f"    w- (b) {UNUSED}",
+        f"    +  (a) {UNDECLARED}",
     ]
     assert f"    +  {UNDECLARED}" in shown(tmp_path, errors=True)
+
+
+def test_the_source_that_a_warning_quotes_stands_below_it(tmp_path):
+    block = ["drivers/led.c: In function 'blink':", UNUSED, "   12 |   int x;", "      |       ^"]
+    write_results(tmp_path, {1: {"a": {}}, 2: {"a": warns("first", *block)}})
+    lines = [line for line in shown(tmp_path, errors=True) if re.match(r"    w?\+", line)]
+    assert lines == [*(f"    w+ {line}" for line in block), "    +  first"]
 
 
 def test_sizes_functions_configuration_and_environment_are_shown_when_asked_for(tmp_path):

@@ -135,6 +135,7 @@ def test_a_migration_note_can_be_left_out_and_takes_nothing_else_with_it():
     said = parse(f"{note}between\n{note}".replace("\n", "\r\n"), no_migration_warnings=True)
     assert said.errors == ("between",)
     assert parse(note.rstrip(), no_migration_warnings=True).silent
+    assert parse(f"{note}{note[:-53]}kept\n", no_migration_warnings=True).errors[-1] == "kept"
     without_end = f"{'=' * 21} WARNING {'=' * 22}\nno end"
     assert len(parse(without_end, no_migration_warnings=True).errors) == 2
 
@@ -246,6 +247,13 @@ def test_a_warning_that_another_board_had_is_new_to_this_board_only():
     )
     assert changes.new_warnings == ()
     assert [problem.boards for problem in changes.new_problems] == [("b",)]
+
+
+def test_a_board_without_a_result_has_lost_its_lines_but_is_not_said_to_be_mended():
+    changes = compare(snapshot({"a": seen(0, UNUSED)}), snapshot({"b": seen(0)}))
+    assert [line.text for line in changes.gone_warnings] == [UNUSED]
+    assert changes.gone_problems == ()
+    assert (changes.boards.clean, changes.boards.gone) == ((), ("a",))
 
 
 def test_sizes_are_averaged_over_the_boards_that_have_some():

@@ -12,6 +12,7 @@ All here is pure.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -21,14 +22,15 @@ _WARNING = re.compile(r".*:\d*:\d*: warning: ")
 _DTB_WARNING = re.compile(r".*: Warning ")
 _FUNCTION = re.compile(r".*: In function ")
 _BLOBS = re.compile(r"missing external blobs|faked external blobs|Some images are invalid")
-_MIGRATION = re.compile(r"^={21} WARNING ={22}\n.*?^={52}\n", re.MULTILINE | re.DOTALL)
+_MIGRATION = re.compile(r"^={21} WARNING ={22}\n", re.MULTILINE)
+_MIGRATION_END = re.compile(r"^={52}\n", re.MULTILINE)
 
 # Says nothing but that other jobs were running: it comes and goes by chance.
 _OVERLAP = re.compile(r"\*\*\* Waiting for unfinished jobs\.\.\.\.$")
 
 # A headline, the most telling first. A problem is of the first kind that its line is of.
 _ERROR = re.compile(
-    r"\berror:|\bfatal\b|syntax error|undefined reference|multiple definition|region .* overflowed|"
+    r"\berror:|\bfatal\b|syntax error|undefined reference|multiple definition|region \S{1,200} overflowed|"
     r"\bcan(?:no|')t find\b|command not found|no such file or directory|no rule to make target|"
     r"no space left on|\bkilled\b|timed out|failed to start",
     re.IGNORECASE,
@@ -113,14 +115,15 @@ def parse(stderr: str, *, no_dtb_warnings: bool = False, no_migration_warnings: 
     """
     text = stderr.replace("\r\n", "\n").replace("\r", "\n")
     if no_migration_warnings:
-        text = _MIGRATION.sub("", text if text.endswith("\n") else text + "\n")
+        text = _without_migration(text if text.endswith("\n") else text + "\n")
     errors: dict[str, None] = {}
     warnings: dict[str, None] = {}
     blobs: dict[str, None] = {}
     kept: list[str] = []
     function = ""
     for raw in text.split("\n"):
-        line = raw.rstrip()
+        # Boards and commits say much the same: each line is kept once.
+        line = sys.intern(raw.rstrip())
         if not line or _OVERLAP.search(line) or (no_dtb_warnings and _DTB_WARNING.match(raw)):
             continue
         if _BLOBS.search(line):
@@ -136,6 +139,16 @@ def parse(stderr: str, *, no_dtb_warnings: bool = False, no_migration_warnings: 
             function = ""
         lines[line] = None
     return Said(tuple(errors), tuple(warnings), tuple(blobs), tuple(_problems(kept)))
+
+
+def _without_migration(text: str) -> str:
+    """Cut out each note from its first line to its last; one without an end stays."""
+    kept = []
+    at = 0
+    while (start := _MIGRATION.search(text, at)) and (end := _MIGRATION_END.search(text, start.end())):
+        kept.append(text[at : start.start()])
+        at = end.end()
+    return "".join([*kept, text[at:]])
 
 
 def _problems(lines: Iterable[str]) -> Iterator[Problem]:

@@ -30,7 +30,7 @@ MAX_BOARDS_CFG = 16 << 20
 MAX_COMMITS = 64 << 20
 
 #: Bytes of stderr that are read of all boards of a commit; of those that come after it only `SHORT_ERR` each.
-ERR_ROOM = 128 << 20
+ERR_ROOM = 32 << 20
 SHORT_ERR = 16 << 10
 
 _COMMIT_DIR = re.compile(r"(\d{2,6})_g([0-9a-f]{4,64})_(.*)", re.DOTALL)
@@ -291,9 +291,10 @@ class Reader:
         except OSError:
             return
         with os.fdopen(fd, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
+            # A line may be endless; what is cut off from one is no JSON.
+            for line in iter(lambda: lines.readline(MAX_SMALL), ""):
                 # Most lines are of other events: JSON is read of those alone that may matter.
-                if '"not-built"' not in line or len(line) > MAX_SMALL:
+                if '"not-built"' not in line:
                     continue
                 event = _json(line)
                 if isinstance(event, dict) and event.get("what") == "not-built":

@@ -33,7 +33,7 @@ SYMBOLS = {
 }
 
 # Characters of stderr whose meaning is kept: boards and commits say much the same.
-_CACHE = 64 << 20
+_CACHE = 16 << 20
 
 
 def summarize(

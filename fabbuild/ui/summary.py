@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from fabbuild.story import json_line
-from fabbuild.summary import CommitChanges, Summary, Trouble, Wanted, as_json, summarize
+from fabbuild.summary import CommitChanges, Line, Summary, Trouble, Wanted, as_json, summarize
 from fabbuild.summary.configs import Change
 from fabbuild.summary.facts import MAIN
 from fabbuild.summary.reader import read_range
@@ -272,18 +272,38 @@ class _Printer:
     # --- what options add ---
 
     def _lines(self, commit: CommitChanges) -> None:
-        for mark, style, lines in (
-            ("-", _MENDED, commit.gone_errors),
-            ("+", _BROKEN, commit.new_errors),
-            ("w-", _MENDED, commit.gone_warnings),
-            ("w+", _WARNED, commit.new_warnings),
-            ("blobs -", _MENDED, commit.gone_blobs),
-            ("blobs +", _WARNED, commit.new_blobs),
-        ):
-            for line in lines:
-                behind = f"({self.names(line.boards)}) " if self.view.list_boards else ""
-                text = visible(line.text) if self.view.all_boards else cut(visible(line.text), 1000)
-                self.line(f"{mark:2} {behind}{text}", 4, style)
+        """Show the lines that went and came, in blocks: the source that a warning quotes stands with it."""
+        self._block("-", _MENDED, _MENDED, commit.gone_errors, commit.gone_warnings, commit.gone_problems)
+        self._block("+", _BROKEN, _WARNED, commit.new_errors, commit.new_warnings, commit.new_problems)
+        for mark, style, notes in (("-", _MENDED, commit.gone_blobs), ("+", _WARNED, commit.new_blobs)):
+            for line in notes:
+                self._marked(f"blobs {mark}", line, style)
+
+    def _block(
+        self,
+        mark: str,
+        error: str,
+        warning: str,
+        errors: Sequence[Line],
+        warnings: Sequence[Line],
+        problems: Sequence[Trouble],
+    ) -> None:
+        left = {line.text: (f"{mark} ", error, line) for line in errors}
+        left |= {line.text: (f"w{mark}", warning, line) for line in warnings}
+        for problem in problems:
+            for text in problem.lines:
+                if text in left:
+                    marked, style, line = left.pop(text)
+                    if problem.kind == "warning":
+                        marked, style = f"w{mark}", warning
+                    self._marked(marked, line, style)
+        for marked, style, line in left.values():
+            self._marked(marked, line, style)
+
+    def _marked(self, mark: str, line: Line, style: str) -> None:
+        behind = f"({self.names(line.boards)}) " if self.view.list_boards else ""
+        text = visible(line.text) if self.view.all_boards else cut(visible(line.text), 1000)
+        self.line(f"{mark} {behind}{text}", 4, style)
 
     def _sizes(self, commit: CommitChanges) -> None:
         for arch, sizes in (commit.arch_sizes or {}).items():
