@@ -109,7 +109,7 @@ def test_the_source_that_a_warning_quotes_stands_below_it(tmp_path):
     block = ["drivers/led.c: In function 'blink':", UNUSED, "   12 |   int x;", "      |       ^"]
     write_results(tmp_path, {1: {"a": {}}, 2: {"a": warns("first", *block)}})
     lines = [line for line in shown(tmp_path, errors=True) if re.match(r"    w?\+", line)]
-    assert lines == [*(f"    w+ {line}" for line in block), "    +  first"]
+    assert lines == ["    +  first", *(f"    w+ {line}" for line in block)]
 
 
 def test_sizes_functions_configuration_and_environment_are_shown_when_asked_for(tmp_path):
