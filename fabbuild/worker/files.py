@@ -6,12 +6,12 @@ A file goes once an order: at a later commit a file with the same bytes is only 
 from __future__ import annotations
 
 import base64
-import glob
+import fnmatch
 import hashlib
 import os
 import re
 import zlib
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from fabbuild.worker import images
 from fabbuild.worker.protocol import FILE_MOST, FILES_MANY, FILES_MOST, PIECE, is_file_name
@@ -41,7 +41,7 @@ IMAGES = (
 #: The stages before u-boot, each in a directory of its name: its files are named alike.
 PHASES = ("spl", "tpl", "vpl")
 
-#: All that matters of a build, as `glob` has patterns.
+#: All that matters of a build, as patterns.
 ALL_OUTPUTS = (*IMAGES, *("%s/u-boot-%s*" % (phase, phase) for phase in PHASES))
 
 _PATTERN = re.compile(r"[A-Za-z0-9._+,@*?\[\]!/-]{1,200}")
@@ -72,14 +72,35 @@ def name_of(place: str) -> str:
 
 
 def kept(output: str, patterns: Sequence[str]) -> List[File]:
-    """Find the files of the output directory that these patterns name."""
-    places = {
-        os.path.relpath(path, output)
-        for pattern in patterns
-        for path in glob.iglob(os.path.join(glob.escape(output), pattern), recursive=True)
-        if os.path.isfile(path)
-    }
+    """Find the files of the output directory that these patterns name.
+
+    No link is followed: Kbuild has one there that leads to the source, and from there back.
+    """
+    places = {os.path.relpath(path, output) for pattern in patterns for path in _find(output, pattern.split("/"))}
     return [File(name_of(place), os.path.join(output, place)) for place in sorted(places)]
+
+
+def _find(directory: str, parts: Sequence[str]) -> Iterator[str]:
+    """Find files as the shell does, ``**`` being any directories."""
+    part, rest = parts[0], parts[1:]
+    try:
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+    except OSError:
+        return
+    if part == "**":
+        yield from _find(directory, rest or ["*"])
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _find(entry.path, parts)
+        return
+    for entry in entries:
+        hidden = entry.name.startswith(".") and not part.startswith(".")
+        if hidden or not fnmatch.fnmatchcase(entry.name, part):
+            continue
+        if rest and entry.is_dir(follow_symlinks=False):
+            yield from _find(entry.path, rest)
+        elif not rest and entry.is_file(follow_symlinks=False):
+            yield entry.path
 
 
 def remove_kept(output: str, patterns: Sequence[str]) -> None:
