@@ -18,7 +18,7 @@ def check_boards(source: Source, tree: str, boards: Iterable[Board], *, full: bo
         source: the repository.
         tree: id of a git tree.
         boards: those of its boards that are asked about. What is wrong with an entry, and no board's, is told
-            whichever they are.
+            only when they are all.
         full: whether each board must also set exactly one ``TARGET_…`` option; takes seconds for a large tree.
 
     Raises:
@@ -27,8 +27,10 @@ def check_boards(source: Source, tree: str, boards: Iterable[Board], *, full: bo
     files = TreeFiles.read(source.git, tree)
     known = read_boards(source, tree)
     asked = sorted(boards, key=lambda board: board.target)
-    wrong = list(known.problems)
-    wrong += wrong_entries(files.maintainers(), [board.target for board in known.boards])
+    wrong: list[str] = []
+    if len(asked) == len(known.boards):
+        wrong += known.problems
+        wrong += wrong_entries(files.maintainers(), [board.target for board in known.boards])
     for board in asked:
         where = f"configs/{board.target}_defconfig"
         if board.status.startswith("Orphan"):

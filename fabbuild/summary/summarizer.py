@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fabbuild.errors import OutputError, SelectionError
 from fabbuild.model import Board
-from fabbuild.selection import select_boards
+from fabbuild.selection import parse_terms, select_boards, unmatched_terms
 from fabbuild.summary.changes import CommitChanges, NotBuilt, Seen, Summary, Wanted
 from fabbuild.summary.compare import Snapshot, compare, gather_config
 from fabbuild.summary.configs import (
@@ -128,6 +128,9 @@ class _Series:
             boards = [board for board in boards if board.target in only]
         if not self.wanted.boards:
             return [board.target for board in boards]
+        if len(unmatched_terms(boards, self.wanted.boards)) == len(parse_terms(self.wanted.boards)):
+            there = names([board.target for board in boards], 20) or "none"
+            raise SelectionError(f"--board {self.wanted.boards!r} takes none; there are results of: {there}")
         return [board.target for board in select_boards(boards, self.wanted.boards)]
 
     def _commits(
