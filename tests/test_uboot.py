@@ -4,8 +4,14 @@ import json
 import os
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from summary_facts import compare_tree
 
 from tests.support.uboot import _PERSON
 from tests.test_peer import BUILDMAN
@@ -63,6 +69,10 @@ def test_boards_of_a_real_series_on_local_and_ssh_machines(ssh_farm, uboot_repo)
     told = {(f"0{block[0]}", name) for block in blocks[1:] for line in re.findall(r"(?m)^ +\w+: +\+ +(.*)$", block)
             for name in line.split()}  # fmt: skip
     assert told == failed, shown
+    # And on all else that a summary says.
+    agreed = compare_tree(BUILDMAN, uboot_repo, ssh_farm.output, "series", boards=BOARDS, env=ssh_farm.env, count=3)
+    assert not agreed.wrong, agreed.wrong
+    assert agreed.agreed["line"], agreed.table()
 
 
 def test_each_machine_builds_the_same_bytes(ssh_farm, uboot_repo):
