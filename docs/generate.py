@@ -64,6 +64,9 @@ _KEYS_ALONE = {
     "`toolchains --fetch` gets from",
 }
 
+#: Options that have the name of a key and do not follow it, besides ``--json`` of all tasks but ``build``.
+_NOT_THE_KEY = frozenset({("clean", "branch"), ("test", "only"), ("docs", "output")})
+
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
@@ -78,17 +81,12 @@ def _shown(value: object) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
-def _key(name: str, text: str) -> str:
-    """Give the configuration key of an option; empty where it has none.
-
-    `probe --json` and `build --json` are two options of one name; the key is that of `build`.
-    """
-    from fabbuild.options import BUILD
+def _key(task: str, name: str) -> str:
+    """Give the configuration key of a task's option; empty where it has none."""
     from fabbuild.settings import OPTIONS
 
-    if name in _KEYS_ALONE:
-        return name
-    return name if name in OPTIONS and name in BUILD and BUILD[name].help == text else ""
+    follows = name in OPTIONS and (task == "build" or name != "json") and (task, name) not in _NOT_THE_KEY
+    return name if follows or name in _KEYS_ALONE else ""
 
 
 def _default(key: str, default: object) -> str:
@@ -103,7 +101,7 @@ def _options(task: Any) -> Iterable[str]:
         # The option's name as it is in Python, with its dashes as they are on the command line.
         name = argument.attr_name or argument.name
         dashed = name.replace("_", "-")
-        key = _key(name, argument.help or "")
+        key = _key(task.name, name)
         flag = f"--[no-]{dashed}" if argument.default is True else f"--{dashed}"
         value = "" if argument.kind is bool else "=…"
         shown = _default(key, argument.default)

@@ -48,3 +48,18 @@ def test_nothing_in_the_pages_is_of_the_machine_they_were_written_on():
     for path in [*PAGES, *(DOCS / "tasks").glob("*.md"), ROOT / "README.md"]:
         for word in re.findall(r"/tmp/\S*|/work/\S*|/root/\S*", path.read_text(encoding="utf-8")):
             pytest.fail(f"{path} names {word}")
+
+
+def test_an_option_that_follows_a_key_is_shown_with_it(farm):
+    """`summary` takes what to tell of from the configuration; `boards --json` does not."""
+    text = page("reference/tasks.md")
+    rows = dict(re.findall(r"(?ms)^### `(\w+)`(.*?)(?=^##)", text))
+    assert "| `output` |" in rows["summary"]
+    assert "`json` |" not in rows["boards"].replace("`--json` |", "")
+    (farm.directory / "invoke.yaml").write_text(
+        f"fabbuild: {{source: '{farm.source}', json: true, output: nowhere}}"
+    )
+    told = farm.run("summary")
+    assert "nowhere" in told.err + told.out, told
+    listed = farm.run("boards", "--only", "sandbox")
+    assert listed.out.startswith("sandbox "), listed
