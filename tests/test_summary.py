@@ -165,10 +165,30 @@ def test_a_terminal_of_eighty_columns_is_not_overrun_and_a_pipe_gets_whole_lines
     long = f"drivers/{'very_' * 10}long.c:1:1: error: {'word ' * 30}end"
     write_results(tmp_path, {1: {"a": {}}, 2: {"a": fails(long)}})
     lines = shown(tmp_path, width=80)
-    assert max(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) for line in lines if " " in line.strip()) <= 80
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    assert max(len(line) for line in plain if "    again: " not in line) <= 80
+    # A command stays whole, so that it can be copied.
+    assert [line for line in plain if line.endswith(f"--output {tmp_path}")]
     assert len(lines) > len(shown(tmp_path))
     monkeypatch.setenv("NO_COLOR", "1")
     assert not any("\x1b[1;31m" in line for line in shown(tmp_path, width=80))
+
+
+def test_the_command_that_builds_a_result_again_has_the_options_it_was_built_with(tmp_path):
+    settings = {
+        "no_lto": True,
+        "adjust_cfg": ["# CONFIG_FOO is not set", "CONFIG_BAR=1"],
+        "target": "u-boot.bin",
+        "fragments": [],
+        "quick": False,
+    }
+    built_from = json.dumps({"settings": settings})
+    write_results(tmp_path / "a b", {1: {"a": {**fails("x.c: error: y"), "built-from": built_from}}})
+    (again,) = [line for line in shown(tmp_path / "a b") if "again: " in line]
+    assert shlex.split(again)[1:] == [
+        *("inv", "build", "--only", "a", "--commits", commit_hash(1)[:12], "--no-lto"),
+        *("--adjust-cfg=FOO=n,BAR=1", "--target=u-boot.bin", "--output", str(tmp_path / "a b")),
+    ]
 
 
 def test_the_tasks_options_choose_what_is_shown(farm):

@@ -16,6 +16,7 @@ from fabbuild.source import Source
 from fabbuild.summary.changes import CommitChanges
 from fabbuild.summary.reader import CommitDir, Range, Reader, open_range, origin, ranges, read_range, with_subjects
 from fabbuild.text import names, visible
+from fabbuild.worker import kconfig
 
 # Settings of the wire that `built-from` has, and the option of each.
 _OPTIONS = {
@@ -24,6 +25,10 @@ _OPTIONS = {
     "reproducible_builds": "--reproducible",
     "warnings_as_errors": "--werror",
     "config_only": "--config-only",
+    "quick": "--quick",
+    "fragments": "--fragments",
+    "adjust_cfg": "--adjust-cfg",
+    "target": "--target",
 }
 
 
@@ -97,13 +102,31 @@ def rebuild_command(found: Found, commit: CommitChanges, board: str) -> str:
         words += ["--force"]
     settings = Reader(made).built_from(_directory(made, commit), board).get("settings")
     if isinstance(settings, Mapping):
-        words += [option for name, option in _OPTIONS.items() if settings.get(name)]
+        words += [word for name, option in _OPTIONS.items() for word in _option(option, settings.get(name))]
     source = _source_of(found)
     if source is not None and source != _here():
         words += ["--source", str(source)]
     if source is None or made.output != source.parent / OUTPUT:
         words += ["--output", str(made.output)]
     return shlex.join(words)
+
+
+def _option(option: str, value: object) -> list[str]:
+    """Give the words of an option: none for a value that is not set, a word each for several values."""
+    if isinstance(value, str):
+        return [f"{option}={value}"] if value else []
+    if isinstance(value, (list, tuple)):
+        items = [_asked(str(item)) for item in value]
+        return [f"{option}={','.join(items)}"] if items else []
+    return [option] if value else []
+
+
+def _asked(item: str) -> str:
+    """Give a line of ``.config`` as ``--adjust-cfg`` takes it; anything else as it is."""
+    try:
+        return "=".join(kconfig.parse(item))
+    except ValueError:
+        return item
 
 
 def make_command(found: Found, commit: CommitChanges, board: str) -> str:

@@ -31,6 +31,7 @@ PROBLEMS = 10
 FUNCTIONS = 40
 
 _WIDTH = 200
+_AGAIN, _BY_HAND = "again: ", "by hand: "
 _BROKEN, _MENDED, _WARNED, _DIM = "bold red", "green", "yellow", "dim"
 
 
@@ -127,12 +128,16 @@ class _Printer:
         self._end(quiet)
 
     def line(self, text: str, indent: int = 0, style: str = "") -> None:
-        """Print one line: broken on a terminal, with its next lines further in; whole elsewhere."""
-        for part in wrapped(text, self._width, indent, 4):
+        """Print one line: broken on a terminal, with its next lines further in; whole elsewhere.
+
+        A command stays whole: it is to be copied, and only the terminal may break it.
+        """
+        command = text.startswith((_AGAIN, _BY_HAND))
+        for part in [" " * indent + text] if command else wrapped(text, self._width, indent, 4):
             if self._console is None:
                 self.out.write(part + "\n")
             else:
-                self._console.print(part, style=style, no_wrap=True, crop=False)
+                self._console.print(part, style=style, soft_wrap=True)
         self.out.flush()
 
     def names(self, boards: Sequence[str]) -> str:
@@ -237,10 +242,10 @@ class _Printer:
     def _again(self, commit: CommitChanges, board: str) -> list[tuple[str, str]]:
         from fabbuild.summary.find import make_command, rebuild_command
 
-        said = [(f"again: {visible(rebuild_command(self.found, commit, board))}", _DIM)]
+        said = [(f"{_AGAIN}{visible(rebuild_command(self.found, commit, board))}", _DIM)]
         if self.view.commands:
             command = make_command(self.found, commit, board)
-            said += [(f"by hand: {visible(line)}", _DIM) for line in command.splitlines() if line.strip()]
+            said += [(f"{_BY_HAND}{visible(line)}", _DIM) for line in command.splitlines() if line.strip()]
         return said
 
     def _problems(self, commit: CommitChanges, failed: set[str]) -> list[tuple[str, str]]:
