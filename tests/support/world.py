@@ -21,6 +21,7 @@ from fabbuild.moves import (
     Discard,
     Drop,
     Faulted,
+    FileIn,
     Hold,
     Joined,
     Loss,
@@ -62,6 +63,10 @@ class Order:
     short: bool = False
     hung: bool = False
     started: bool = False
+    moved: float = -math.inf  # when a piece of a file came
+
+    def stuck_at(self, slack):
+        return max(self.sign + self.timeout, self.moved) + slack
 
 
 @dataclass
@@ -223,6 +228,10 @@ class World:
             order = m.orders.get(event.board)
             if order and event.attempt in (0, order.attempt) and not order.started:
                 order.started, order.sign = True, self.now
+        elif isinstance(event, FileIn) and m.state == "in":
+            order = m.orders.get(event.board)
+            if order and event.attempt in (0, order.attempt) and event.upto in order.waits:
+                order.moved = self.now
         elif isinstance(event, ResultIn) and m.state == "in":
             order = m.orders.get(event.board)
             if order and event.attempt in (0, order.attempt) and event.upto in order.waits:
@@ -242,6 +251,9 @@ class World:
         m.due = math.inf
 
     def _answered(self, event, order, actions):
+        if isinstance(event, FileIn):
+            assert all(isinstance(a, Drop) for a in actions)
+            return
         if not isinstance(event, ResultIn):
             assert not any(isinstance(a, (Drop, Hold)) for a in actions)
             return
@@ -347,7 +359,7 @@ class World:
         elif isinstance(event, Tick):
             assert action.fault.kind is Kind.TIMEOUT
             order = m.orders[action.board]
-            assert self.now >= order.sign + order.timeout + self.policy.slack or self.batch
+            assert self.now >= order.stuck_at(self.policy.slack) or self.batch
             self.timeouts[action.board] += 1
             order.hung = True
         else:
@@ -435,7 +447,10 @@ class World:
 
     def _on_drop(self, action, event):
         order = self.machines[action.machine].orders.get(action.board)
-        if order is not None and event.attempt in (0, order.attempt):
+        if isinstance(event, FileIn):
+            awaited = order is not None and event.attempt in (0, order.attempt) and event.upto in order.waits
+            assert not awaited, "a piece of a file that is awaited is dropped"
+        elif order is not None and event.attempt in (0, order.attempt):
             order.sign = self.now  # it is no result of use, and a sign of life all the same
 
     # --- what always holds ---
@@ -499,7 +514,7 @@ class World:
             assert m.state != "away" or m.due > self.now
             for order in m.orders.values():
                 if not self.batch and order.waits:
-                    assert self.now < order.sign + order.timeout + self.policy.slack
+                    assert self.now < order.stuck_at(self.policy.slack)
         due = self.schedule.next_due()
         assert due is None or due > self.now
 
@@ -562,6 +577,13 @@ class World:
         if self.past:
             name, board, _, upto = choose(self.past)
             self.do(ResultIn(name, board, upto, 0))
+
+    def piece(self, choose):
+        """A piece of a file comes, of an order of now or of long ago."""
+        if self.past:
+            name, board, attempt, upto = choose(self.past)
+            actions = self.do(FileIn(name, board, upto, choose([0, attempt])))
+            assert all(isinstance(action, Drop) and not action.suspect for action in actions)
 
     def old_start(self, choose):
         if self.past:
@@ -664,6 +686,7 @@ MOVES = {
     "repeat": 2,
     "untold": 1,
     "old_start": 1,
+    "piece": 3,
     "lie": 1,
     "checked": 6,
     "stray_check": 1,
