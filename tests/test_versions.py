@@ -128,20 +128,20 @@ def test_different_compilers_are_told_before_the_build_and_refused_when_strict(s
     assert "nothing was built" in ended.err
     assert not (ssh_farm.output / "current/sandbox").exists()
     assert not any(server.work_dir.exists() for server in ssh_farm.servers)
-    ended = ssh_farm.build("--only", "sandbox,tern")
+    ended = ssh_farm.build("--only", "sandbox")
     assert ended.status == 0, ended
     (line,) = [line for line in ended.out.splitlines() if "99.1.0" in line]
     assert "sandbox: gcc " in line
     whats = [event["what"] for event in ssh_farm.journal("current")]
     assert whats.index("note") < whats.index("result")
     assert "not the same everywhere: sandbox: gcc" in ssh_farm.run("toolchains").out
-    rows = json.loads(ssh_farm.run("probe", "--json").out)
-    assert all("99.1.0 on m2" in row["differs"][0] for row in rows)
 
 
 def test_what_is_named_for_a_machine_goes_before_what_is_found(ssh_farm, other_gcc):
-    entries(ssh_farm, "m1", m1={"toolchains": {"sandbox": str(other_gcc)}})
-    ended = ssh_farm.build("--only", "sandbox", "--strict-toolchains")
+    entries(ssh_farm, "m1", "m2", m1={"toolchains": {"sandbox": str(other_gcc)}})
+    rows = json.loads(ssh_farm.run("probe", "--json").out)
+    assert all("99.1.0 on m1" in row["differs"][0] for row in rows)
+    ended = ssh_farm.build("--only", "sandbox", "--machines", "m1", "--strict-toolchains")
     assert ended.status == 0, ended
     assert "99.1.0" in (ssh_farm.output / "current/sandbox/toolchain").read_text()
 
@@ -178,7 +178,7 @@ def test_when_no_machine_is_fit_nothing_is_built_and_it_is_said_why(ssh_farm):
 @pytest.mark.parametrize("batch", [(), ("--batch",)], ids=["one by one", "batch"])
 def test_a_machine_takes_as_many_boards_as_its_slots_and_makes_get_the_threads(ssh_farm, batch):
     entries(ssh_farm, "m1", m1={"threads": 6, "slots": 2})
-    ended = ssh_farm.build("--only", "sandbox,tern,plover,dunlin", *batch)
+    ended = ssh_farm.build("--only", "tern,plover,dunlin", *batch)
     assert ended.status == 0, ended
     jobs = set()
     for path in (ssh_farm.output / "current").glob("*/built-from"):
