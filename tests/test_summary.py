@@ -82,6 +82,7 @@ def test_all_else_that_a_commit_changed_is_told(tmp_path):
         f"already warning in b: {UNUSED}",
         f"new warning in a: {UNUSED}",
         "another error in f: x.c:1:1: error: two",
+        "gone from f: x.c:1:1: error: one",
         "no more warnings in b",
         "new: 2 boards: d e",
         "no result any longer: c",

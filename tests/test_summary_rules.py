@@ -249,6 +249,25 @@ def test_a_warning_that_another_board_had_is_new_to_this_board_only():
     assert [problem.boards for problem in changes.new_problems] == [("b",)]
 
 
+def test_a_failure_neither_takes_warnings_away_nor_makes_them_new_when_it_is_mended():
+    before, failed = seen(0, UNUSED), seen(2, UNDECLARED)
+    broke = compare(snapshot({"a": before}), snapshot({"a": failed}))
+    assert ([one.text for one in broke.new_problems], broke.gone_problems) == ([UNDECLARED], ())
+    mended = compare(snapshot({"a": failed}), snapshot({"a": before}), built={"a": before.said})
+    assert ([one.text for one in mended.gone_problems], mended.new_problems) == ([UNDECLARED], ())
+    unknown = compare(snapshot({"a": failed}), snapshot({"a": before}))
+    assert [one.text for one in unknown.new_problems] == [UNUSED]
+
+
+def test_a_migration_note_is_one_problem():
+    note = f"{'=' * 21} WARNING {'=' * 22}\nThis board does not use CONFIG_DM_USB.\nPlease do.\n{'=' * 52}\n"
+    first, last = parse(f"{note}after\n").problems
+    assert (first.kind, first.text) == ("warning", "This board does not use CONFIG_DM_USB.")
+    assert first.lines == tuple(note.splitlines())
+    assert last.text == "after"
+    assert len(parse(note[:-53]).problems) == 3
+
+
 def test_a_board_without_a_result_has_lost_its_lines_but_is_not_said_to_be_mended():
     changes = compare(snapshot({"a": seen(0, UNUSED)}), snapshot({"b": seen(0)}))
     assert [line.text for line in changes.gone_warnings] == [UNUSED]

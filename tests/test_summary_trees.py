@@ -256,6 +256,15 @@ def test_a_commit_that_is_not_there_is_refused_with_those_that_are(tmp_path, sin
         told(tmp_path, since=since)
 
 
+def test_what_a_board_warned_of_before_it_broke_is_not_new_when_it_is_mended(tmp_path):
+    warning = "a.c:1:1: warning: old"
+    results = [warns(warning), fails("x"), fails("x"), warns(warning)]
+    write_results(tmp_path, {number: {"a": result} for number, result in enumerate(results, 1)})
+    changes = commits(tmp_path)
+    assert changes[4].new_problems == ()
+    assert [line.text for line in changes[4].new_warnings] == [warning]
+
+
 def test_boards_are_chosen_by_name_and_architecture(tmp_path):
     arm, riscv = {"toolchain": "arch arm\n"}, {"toolchain": "arch riscv64\n"}
     write_results(tmp_path, {1: {"rpi": arm, "rpi_4": arm, "wren": riscv}})

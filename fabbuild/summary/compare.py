@@ -40,6 +40,7 @@ def compare(
     *,
     not_built: Iterable[NotBuilt] = (),
     archs: Mapping[str, str] | None = None,
+    built: Mapping[str, Said] | None = None,
 ) -> CommitChanges:
     """Compare a commit with the one before it.
 
@@ -48,6 +49,7 @@ def compare(
         new: the commit.
         not_built: boards that have no result there.
         archs: board → architecture; given when sizes are to be compared.
+        built: what boards that failed before said when they last were built: that is not new when they are again.
     """
     before = old.boards if old else {}
     missing = tuple(sorted(not_built, key=lambda one: one.board))
@@ -57,7 +59,7 @@ def compare(
     blobs = _lines(before, new.boards, lambda said: said.blobs)
     sizes = None if archs is None else _sizes(before, new.boards, archs)
     failing = {*boards.broke, *(board for board in boards.new if new.boards[board].failed)}
-    troubles = _troubles(before, new.boards)
+    troubles = _troubles(before, new.boards, built or {})
     return CommitChanges(
         number=new.commit.number,
         hash=new.commit.hash,
@@ -129,7 +131,9 @@ def _culprits(failing: Mapping[str, Seen]) -> tuple[Trouble, ...]:
     return _gathered((board, seen.said.culprit or unexplained) for board, seen in sorted(failing.items()))
 
 
-def _troubles(old: Mapping[str, Seen], new: Mapping[str, Seen]) -> tuple[tuple[Trouble, ...], tuple[Trouble, ...]]:
+def _troubles(
+    old: Mapping[str, Seen], new: Mapping[str, Seen], built: Mapping[str, Said]
+) -> tuple[tuple[Trouble, ...], tuple[Trouble, ...]]:
     came: list[tuple[str, Problem]] = []
     went: list[tuple[str, Problem]] = []
     for board in sorted(old.keys() | new.keys()):
@@ -137,10 +141,14 @@ def _troubles(old: Mapping[str, Seen], new: Mapping[str, Seen]) -> tuple[tuple[T
         now = new[board].said if board in new else None
         if was is now or (was is not None and was == now):
             continue
-        # A board that has no result any longer has lost no problem: nobody knows.
         plus, minus = differing(_telling(was), _telling(now))
+        failed = board in old and old[board].failed
+        fails = board in new and new[board].failed
+        if failed and not fails:
+            plus = differing(_telling(built.get(board)), plus)[0]
         came += ((board, problem) for problem in plus)
-        if now is not None:
+        # Of a board without a result, or one that was not built to its end, nobody knows what it has lost.
+        if now is not None and (failed or not fails):
             went += ((board, problem) for problem in minus)
     return _gathered(came), _gathered(went)
 

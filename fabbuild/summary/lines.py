@@ -25,6 +25,11 @@ _BLOBS = re.compile(r"missing external blobs|faked external blobs|Some images ar
 _MIGRATION = re.compile(r"^={21} WARNING ={22}\n", re.MULTILINE)
 _MIGRATION_END = re.compile(r"^={52}\n", re.MULTILINE)
 
+# Such a note in a list of lines; one that goes on for longer is none.
+_NOTE = re.compile(r"={21} WARNING ={22}")
+_NOTE_END = re.compile(r"={52}")
+_NOTE_LINES = 20
+
 # Says nothing but that other jobs were running: it comes and goes by chance.
 _OVERLAP = re.compile(r"\*\*\* Waiting for unfinished jobs\.\.\.\.$")
 
@@ -155,8 +160,14 @@ def _problems(lines: Iterable[str]) -> Iterator[Problem]:
     above: list[str] = []
     head: str = ""
     block: list[str] = []
+    note: list[str] = []
     for line in lines:
-        if _ABOVE.match(line):
+        if note or _NOTE.fullmatch(line):
+            note.append(line)
+            if len(note) > 1 and (_NOTE_END.fullmatch(line) or len(note) == _NOTE_LINES):
+                yield _problem(note[1], note, "warning")
+                note = []
+        elif _ABOVE.match(line):
             if head:
                 yield _problem(head, block)
                 head, block = "", []
@@ -169,13 +180,15 @@ def _problems(lines: Iterable[str]) -> Iterator[Problem]:
             head, block, above = line, [*above, line], []
     if head:
         yield _problem(head, block)
+    for line in note:
+        yield _problem(line, [line])
     # What stands above nothing is still something that was said.
     for line in above:
         yield _problem(line, [line])
 
 
-def _problem(head: str, block: list[str]) -> Problem:
-    return Problem(_kind(head), head, tuple(block), _PLACE.sub("", head))
+def _problem(head: str, block: list[str], kind: str = "") -> Problem:
+    return Problem(kind or _kind(head), head, tuple(block), _PLACE.sub("", head))
 
 
 def _kind(head: str) -> str:

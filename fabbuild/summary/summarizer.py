@@ -142,6 +142,7 @@ class _Series:
         archs: Mapping[str, str],
     ) -> Iterator[CommitChanges]:
         old: Snapshot | None = None
+        built: dict[str, Said] = {}
         selected = set(taken)
         for commit in self.made.commits[max(start - 1, 0) :]:
             new = self._snapshot(commit, [board for board in present[commit] if board in selected])
@@ -152,7 +153,9 @@ class _Series:
                     if board not in new.boards
                 ]
                 sizes = archs if self.wanted.sizes else None
-                yield self._more(old, new, compare(old, new, not_built=missing, archs=sizes), archs)
+                changes = compare(old, new, not_built=missing, archs=sizes, built=built)
+                yield self._more(old, new, changes, archs)
+            built |= {board: seen.said for board, seen in new.boards.items() if not seen.failed}
             old = new
 
     def _snapshot(self, commit: CommitDir, boards: Sequence[str]) -> Snapshot:

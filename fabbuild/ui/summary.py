@@ -6,8 +6,8 @@ again. Options add the single lines of stderr, sizes, functions, configuration a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any
 
 from fabbuild.story import json_line
@@ -207,6 +207,12 @@ class _Printer:
         noted = sorted({board for line in commit.new_blobs for board in line.boards})
         if noted:
             said.append((f"blobs are missing in {self.named(noted)}", _WARNED))
+        # Those that were mended or are clean have lost all that they said.
+        better = {*boards.mended, *boards.clean}
+        lost = _without(commit.gone_problems, better)
+        for trouble in self._some(lost):
+            said.append((f"gone from {self.who(trouble.boards)}: {_headline(trouble)}", _MENDED))
+        said += self._rest(lost, "line gone", "lines gone")
         if boards.clean:
             said.append((f"no more warnings in {self.named(boards.clean)}", _MENDED))
         if boards.new:
@@ -250,12 +256,7 @@ class _Printer:
 
     def _problems(self, commit: CommitChanges, failed: set[str]) -> list[tuple[str, str]]:
         """Give the new problems of boards that did not just break: those have been told with it."""
-        fresh: list[Trouble] = []
-        for trouble in commit.new_problems:
-            others = tuple(board for board in trouble.boards if board not in failed)
-            if others:
-                fresh.append(Trouble(trouble.kind, trouble.text, trouble.lines, others))
-        fresh.sort(key=lambda one: -len(one.boards))
+        fresh = _without(commit.new_problems, failed)
         said = []
         for trouble in self._some(fresh):
             word = "new warning" if trouble.kind == "warning" else "new on stderr"
@@ -270,9 +271,10 @@ class _Printer:
     def _some(self, troubles: Sequence[Trouble]) -> Sequence[Trouble]:
         return troubles if self.view.all_boards else troubles[:PROBLEMS]
 
-    def _rest(self, troubles: Sequence[Trouble], noun: str) -> list[tuple[str, str]]:
+    def _rest(self, troubles: Sequence[Trouble], noun: str, plural: str = "") -> list[tuple[str, str]]:
         more = len(troubles) - len(self._some(troubles))
-        return [(f"… and {count(more, f'more {noun}')}; --all-boards shows them", "")] if more else []
+        what = count(more, f"more {noun}", f"more {plural or noun + 's'}")
+        return [(f"… and {what}; --all-boards shows them", "")] if more else []
 
     # --- what options add ---
 
@@ -386,6 +388,12 @@ class _Printer:
 
 def _headline(trouble: Trouble) -> str:
     return cut(one_line(trouble.text), _WIDTH) or "nothing on stderr says why"
+
+
+def _without(troubles: Iterable[Trouble], told: Collection[str]) -> list[Trouble]:
+    """Leave out boards of which the same has been told another way; what hits most of the others comes first."""
+    left = [replace(one, boards=tuple(board for board in one.boards if board not in told)) for one in troubles]
+    return sorted((one for one in left if one.boards), key=lambda one: -len(one.boards))
 
 
 def _by_reason(commits: Iterable[CommitChanges]) -> list[tuple[str, tuple[int, ...], list[str]]]:
