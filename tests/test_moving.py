@@ -222,9 +222,9 @@ def test_each_section_of_the_peers_own_file_has_its_row(tmp_path):
 def test_the_pages_machines_yaml_is_one(tmp_path):
     from fabbuild.config import load_machines
 
-    (example,) = re.findall(r"<!-- example: machines.yaml -->\n```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    (tmp_path / "machines.yaml").write_text(example)
-    machines = load_machines(tmp_path / "machines.yaml")
+    for example in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        (tmp_path / "machines.yaml").write_text(example)
+        machines = load_machines(tmp_path / "machines.yaml")
     assert list(machines.machines) == ["local", "ohau", "myserver"]
     assert machines.machines["ohau"].max_boards == 64
     assert machines.machines["local"].env["BUILD_TAG"] == "442"
