@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comparelib.ways import Order, Way
+from fabbuild.sample import make_sample
 
 #: Twelve boards of three architectures, quick and slow ones.
 MANY = (
@@ -34,6 +35,9 @@ FOUR = ("Cubieboard", "qemu_arm64", "qemu-riscv64", "vexpress_ca9x4")
 
 #: Five boards of very different size.
 TAIL = ("sandbox", "rpi_4", "Cubieboard", "qemu_arm", "stm32f429-discovery")
+
+#: A hundred that are quickly built.
+HUNDRED = tuple(f"many{number:03}" for number in range(100))
 
 #: Commits of the series, the upstream commit included.
 SERIES = 8
@@ -115,9 +119,34 @@ def rebase(way: Way, source: Path) -> Iterator[Step]:
     yield Step(Order(source, "rebased", FOUR), True, lambda: way.delete(caches=False))
 
 
+def make_many(place: Path) -> Path:
+    """Make a small source with a hundred boards, and ``many``, a branch of ten commits with its upstream commit."""
+    repo = place / "many"
+    if repo.exists():
+        return repo
+    make_sample(repo)
+    git(repo, "checkout", "-q", "main")
+    board = (repo / "configs" / "sandbox_defconfig").read_text(encoding="utf-8")
+    for name in HUNDRED:
+        (repo / "configs" / f"{name}_defconfig").write_text(board, encoding="utf-8")
+    # The peer asks for it between commits; that it gets what is there is good enough for boards that are all alike.
+    makefile = repo / "Makefile"
+    text = makefile.read_text(encoding="utf-8")
+    saving = "savedefconfig: .config FORCE\n\t@cp .config defconfig\n\n"
+    makefile.write_text(text.replace("olddefconfig:", saving + "olddefconfig:", 1), encoding="utf-8")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-q", "-m", "A hundred boards")
+    git(repo, "checkout", "-q", "-b", "many")
+    for number in range(1, 10):
+        (repo / "README").write_text(f"{number}\n", encoding="utf-8")
+        git(repo, "commit", "-q", "-a", "-m", f"Say {number}")
+    git(repo, "branch", "-q", "-u", "main", "many")
+    return repo
+
+
 def again(way: Way, source: Path) -> Iterator[Step]:
-    """(e) The series again with nothing to do."""
-    order = Order(source, "short", FOUR)
+    """(e) A hundred small boards at ten commits again, with nothing to do."""
+    order = Order(make_many(source.parent), "many", HUNDRED)
     yield Step(order, False, lambda: way.delete(caches=True))
     yield Step(order, True, lambda: None)
 
