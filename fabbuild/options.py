@@ -139,7 +139,7 @@ BUILD: Mapping[str, Option] = {
     ),
     "reproducible": Option(
         default=False,
-        help="Build the same bytes each time (SOURCE_DATE_EPOCH=0)",
+        help="Build the same bytes each time (SOURCE_DATE_EPOCH=0, and no commit in the version)",
         short="r",
         also="reproducible-builds",
     ),

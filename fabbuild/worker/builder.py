@@ -70,6 +70,9 @@ _SAME_ABBREVIATION = {
     "GIT_CONFIG_VALUE_0": "12",
 }
 
+#: A version with the commit's hash in it makes images of the same source differ; the peer leaves it out, too.
+_SAME_VERSION = [("LOCALVERSION_AUTO", kconfig.OFF)]
+
 _BOARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
@@ -353,6 +356,9 @@ class _Run:
         self._config_goals = ["%s_defconfig" % board, *settings["fragments"]]
         self._config = os.path.join(tree, BUILD_DIR, ".config")
         self._adjustments = settings.adjustments()
+        asked = {name for name, _ in self._adjustments}
+        by_itself = [one for one in _SAME_VERSION if settings["reproducible_builds"] and one[0] not in asked]
+        self._written = by_itself + self._adjustments
         self._jobs = jobs
         self._last_jobs = 1
 
@@ -376,7 +382,7 @@ class _Run:
         for goal in self._config_goals:
             if not done.code:
                 done = _joined(done, self._one(goal))
-        if not done.code and self._adjustments:
+        if not done.code and self._written:
             done = _joined(done, self._adjust())
         self.configured = not done.code
         self.configuration_said = bool(done.stderr)
@@ -385,12 +391,15 @@ class _Run:
         return done
 
     def _adjust(self) -> Outcome:
-        """Change what the configuration says; what depends on it is settled without a question."""
+        """Change what the configuration says; what depends on what was asked for is settled without a question."""
         try:
-            kconfig.write(self._config, self._adjustments)
+            kconfig.write(self._config, self._written)
+        except FileNotFoundError as exc:
+            if self._adjustments:
+                return _not_adjusted(exc)
         except OSError as exc:
-            return Outcome(1, "", "error: cannot adjust the configuration: %s\n" % exc, "")
-        return self._one(_SETTLE)
+            return _not_adjusted(exc)
+        return self._one(_SETTLE) if self._adjustments else Outcome(0, "", "", "")
 
     def check_configuration(self, outcome: Outcome) -> Outcome:
         """Add to the words of the build what did not stick of the settings that were asked for; that fails it."""
@@ -414,7 +423,7 @@ class _Run:
         start = ["env", *("%s=%s" % item for item in self._own_env.items())]
         makes = [start + self._argv(goal) for goal in self._config_goals] + [start + self._argv(*self._goals)]
         lines = [["git", "checkout", "--detach", commit], *makes]
-        if self._adjustments:
+        if self._written:
             lines[-1:-1] = self._adjusting(start)
         text = "\n".join(" ".join(shlex.quote(word) for word in line) for line in lines) + "\n"
         if self.compiler.path_dir:
@@ -426,10 +435,11 @@ class _Run:
         """Give the words of the lines that do what `_adjust` does."""
         config = BUILD_DIR + "/.config"
         drop = ["sed", "-i"]
-        for name, _ in self._adjustments:
+        for name, _ in self._written:
             drop += ["-e", "/^CONFIG_%s=/d" % name, "-e", "/^# CONFIG_%s is not set$/d" % name]
-        add = ["sed", "-i", "-e", "$a\\\n" + "\\\n".join(_literal(kconfig.line(*one)) for one in self._adjustments)]
-        return [[*drop, config], [*add, config], start + self._argv(_SETTLE)]
+        add = ["sed", "-i", "-e", "$a\\\n" + "\\\n".join(_literal(kconfig.line(*one)) for one in self._written)]
+        settle = [start + self._argv(_SETTLE)] if self._adjustments else []
+        return [[*drop, config], [*add, config], *settle]
 
     def shown_environment(self) -> Dict[str, str]:
         """Give the environment that matters to others: not what only names the machine's user."""
@@ -462,6 +472,10 @@ class _Run:
             argv.append("-s")
         argv += ["-j%d" % self._last_jobs, "NPROC=%d" % self._last_jobs]
         return argv + self._compilers + self._settings.make_flags() + list(goals)
+
+
+def _not_adjusted(exc: OSError) -> Outcome:
+    return Outcome(1, "", "error: cannot adjust the configuration: %s\n" % exc, "")
 
 
 def _literal(text: str) -> str:

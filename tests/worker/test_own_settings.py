@@ -128,3 +128,15 @@ def test_settings_are_written_in_place_of_what_was_there(tmp_path):
     assert kconfig.did_not_stick(str(tmp_path / "none"), [("A", "y")]) == [
         "CONFIG_A did not stick: it was to be y and is not there"
     ]
+
+
+def test_a_reproducible_build_has_no_version_of_its_commit_unless_asked(work, source, tmp_path):
+    commits = commits_of(source, work, {**ONE, "configs/one_defconfig": "CONFIG_LOCALVERSION_AUTO=y\n"})
+    settings = {"reproducible_builds": True}
+    result = build(work, commits[1:], settings=settings, features=["details"])["one", 0]
+    assert steps(result) == ["configure one_defconfig", "compile"]
+    assert configuration(work) == ["# CONFIG_LOCALVERSION_AUTO is not set"]
+    assert "/^CONFIG_LOCALVERSION_AUTO=/d" in result["details"]["command"]
+    asked = {**settings, "adjust_cfg": ["CONFIG_LOCALVERSION_AUTO=y"]}
+    build(work, commits[1:], settings=asked)
+    assert configuration(work) == ["CONFIG_LOCALVERSION_AUTO=y"]
