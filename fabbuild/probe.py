@@ -13,7 +13,8 @@ from fabbuild.fleet import each
 from fabbuild.interrupt import interruptible
 from fabbuild.messages import Facts
 from fabbuild.model import Board
-from fabbuild.session import Session, holder_words
+from fabbuild.questions import holder_words
+from fabbuild.session import Session
 from fabbuild.ui import ProbeRow
 from fabbuild.versions import differences, of_machine
 

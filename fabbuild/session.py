@@ -1,4 +1,4 @@
-"""One machine's session: probe, lock, push, start, send, receive, quit, kill.
+"""One machine's session: lock, push, start, send, receive, quit; what is asked in one go is in `questions`.
 
 Each step does what is missing before it, so that every task works alone
 and in a chain. The way to the machine is the `Transport` it is given.
@@ -7,20 +7,13 @@ and in a chain. The way to the machine is the `Transport` it is given.
 from __future__ import annotations
 
 import contextlib
-import getpass
-import json
-import os
-import socket
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from fabbuild.bundle import shell_memory, shell_place, shell_run, worker_bundle
-from fabbuild.channel import pour
+from fabbuild.bundle import shell_place, shell_run, worker_bundle
 from fabbuild.config import Machine, ToolchainSearch
 from fabbuild.errors import (
     BusyError,
@@ -37,57 +30,37 @@ from fabbuild.messages import (
     BuildPrepareDone,
     BuildStarted,
     Busy,
-    Checked,
-    Cleaned,
     ConfigureDone,
     Error,
-    Facts,
     Held,
-    Killed,
     Ready,
     Response,
-    Unpacked,
-    Usage,
     Waiting,
     WorktreeCreated,
-    decode_response,
 )
 from fabbuild.model import Job
 from fabbuild.push import PushReport
+from fabbuild.questions import (
+    ANSWER_TIMEOUT,
+    STATUS_HINT,
+    Expected,
+    Questions,
+    holder_words,
+    what_failed,
+    who_we_are,
+)
 from fabbuild.source import Source
-from fabbuild.transport import Completed, Transport, wrap
+from fabbuild.transport import Transport, wrap
 from fabbuild.worker.protocol import FEATURES, OWN_SETTINGS, encode_command
-
-#: Seconds for one answer of a machine that has no long work to do.
-ANSWER_TIMEOUT = 60.0
-
-#: Seconds for probing: it runs ``--version`` of every compiler it finds.
-PROBE_TIMEOUT = 120.0
 
 #: Seconds for one worktree; git itself has 60 s a command.
 WORKTREE_TIMEOUT = 240.0
 
-#: Seconds for a machine's check of itself: a handful of steps of at most 20 s each.
-CHECK_TIMEOUT = 120.0
-
-#: Seconds of silence after which a machine is given up, and gives up its boss, where nobody says otherwise.
-SILENCE = 30.0
-
 #: Seconds for bringing the source; the first time the whole history travels.
 PUSH_TIMEOUT = 3600.0
 
-#: Seconds in which a machine that gets a toolchain must take some bytes, or end unpacking after the last.
-UNPACK_PATIENCE = 600.0
-
-#: Names this process, for ever.
-_RUN = uuid.uuid4().hex
-
-_STATUS_HINT = {
-    97: "python3 was not found there; install python3 (3.8 or newer)",
-    127: "a program was not found there",
-}
-
-Expected = TypeVar("Expected")
+#: Seconds of silence after which a machine is given up, and gives up its boss, where nobody says otherwise.
+SILENCE = 30.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +77,7 @@ Sink = Callable[["Session", "Response | WireError", Callable[[], None]], None]
 StderrSink = Callable[["Session", str], None]
 
 
-class Session:
+class Session(Questions):
     """What fabbuild does with one machine, from probing it to leaving it clean."""
 
     def __init__(
@@ -123,11 +96,8 @@ class Session:
             search: where to look for toolchains, besides the machine's own entry.
             stderr: is called with each line the worker writes to stderr, from another thread.
         """
-        self.machine = machine
-        self.name = machine.name
-        self.transport = transport
+        super().__init__(machine, transport, search)
         self.closed = False
-        self.facts: Facts | None = None
         self.ready: Ready | None = None
         self.held: Held | None = None
         self.slots = 0
@@ -135,7 +105,6 @@ class Session:
         self.wire: Wire | None = None
         self.on_stderr = stderr
         self.silence = SILENCE
-        self._search = search
         self._link: Link | None = None
         self._closing = threading.Lock()
 
@@ -145,88 +114,6 @@ class Session:
         again = Session(self.machine, self.transport, self._search, stderr=self.on_stderr)
         again.wire, again.silence, again.pushed = self.wire, self.silence, self.pushed
         return again
-
-    # --- short commands ---
-
-    def probe(self) -> Facts:
-        """Ask the machine what it is and has; nothing is written there.
-
-        Raises:
-            MachineError: it cannot be reached, or has no python3 that the worker can run on.
-        """
-        self.transport.open()
-        found = self._ask(["facts", "--json", json.dumps(self._facts_request())], Facts, timeout=PROBE_TIMEOUT)
-        self.facts = found
-        return found
-
-    def check(self, archs: Iterable[str], commit: str, *, min_disk_mb: int, min_mem_mb: int) -> Checked:
-        """Have the machine check itself: room, memory, a canary compile with each toolchain, a canary checkout.
-
-        Args:
-            archs: which of its toolchains are wanted.
-            commit: the hash of one that was pushed; empty: no checkout.
-            min_disk_mb: how much room there must be, in MiB.
-            min_mem_mb: how much memory must be free, in MiB.
-
-        Raises:
-            MachineError: it cannot even be asked.
-        """
-        self.transport.open()
-        found = self.facts.toolchains if self.facts else {}
-        request = {
-            "work_dir": self.machine.work_dir,
-            "toolchains": {arch: found[arch].gcc for arch in archs if arch in found},
-            "commit": commit,
-            "min_disk_mb": min_disk_mb,
-            "min_mem_mb": min_mem_mb,
-            "env": self._path_only(),
-        }
-        return self._ask(["check", "--json", json.dumps(request)], Checked, timeout=CHECK_TIMEOUT)
-
-    def kill(self) -> Killed:
-        """End what fabbuild started there, whole process groups, and nothing else."""
-        self.transport.open()
-        return self._ask(["kill", "--work-dir", self.machine.work_dir, *_who_we_are()], Killed)
-
-    def usage(self, *, older: float = 0.0, toolchains: bool = False) -> Usage:
-        """Ask what the work directory there holds, and what of it `clean` would remove; changes nothing."""
-        self.transport.open()
-        arguments = ["clean", "--look", "--work-dir", self.machine.work_dir, *_what_goes(older, toolchains)]
-        return self._ask(arguments, Usage, timeout=PUSH_TIMEOUT)
-
-    def clean(self, *, older: float = 0.0, toolchains: bool = False) -> Cleaned:
-        """Remove the work directory there, or what of it was not used for ``older`` seconds.
-
-        Args:
-            older: seconds; 0: all of it.
-            toolchains: remove fetched toolchains, too.
-
-        Raises:
-            BusyError: somebody works in it.
-        """
-        self.transport.open()
-        arguments = ["clean", "--work-dir", self.machine.work_dir, *_what_goes(older, toolchains)]
-        return self._ask(arguments, Cleaned, timeout=PUSH_TIMEOUT)
-
-    def unpack(self, archive: Path, name: str, sha256: str, sent: Callable[[int], None]) -> Unpacked:
-        """Pass a toolchain archive on, to be unpacked below the work directory under this name.
-
-        Args:
-            archive: the file here.
-            name: of its directory there; when that is there already, nothing is changed.
-            sha256: of the file.
-            sent: is called with the bytes that have gone out so far.
-
-        Raises:
-            MachineError: it cannot be unpacked there; says why.
-        """
-        self.transport.open()
-        size = archive.stat().st_size
-        arguments = ["unpack", "--work-dir", self.machine.work_dir, "--name", name]
-        arguments += ["--size", str(size), "--sha256", sha256]
-        channel = self.transport.spawn(shell_memory(arguments))
-        done = pour(self.name, channel, worker_bundle().data, archive, sent=sent, patience=UNPACK_PATIENCE)
-        return self._answer("unpacking the toolchain", done, Unpacked)
 
     # --- the steps ---
 
@@ -247,7 +134,7 @@ class Session:
             return self.held
         self.transport.open()
         self._send_bundle()
-        arguments = ["supervise", "--work-dir", self.machine.work_dir, *_who_we_are()]
+        arguments = ["supervise", "--work-dir", self.machine.work_dir, *who_we_are()]
         if wait > 0:
             arguments += ["--wait", str(wait)]
         if self.silence:
@@ -474,44 +361,13 @@ class Session:
         if self.closed:
             raise MachineError(self.name, "its session is closed already; open a new one")
 
-    def _facts_request(self) -> dict[str, Any]:
-        return {
-            "work_dir": self.machine.work_dir,
-            "toolchains": dict(self.machine.toolchains),
-            "prefixes": dict(self._search.prefixes),
-            "paths": list(self._search.paths),
-            "env": self._path_only(),
-        }
-
-    def _path_only(self) -> dict[str, str]:
-        """Give what of the machine's ``env`` decides which programs are found; the rest is the worker's."""
-        return {name: value for name, value in self.machine.env.items() if name == "PATH"}
-
-    def _ask(self, arguments: Sequence[str], kind: type[Expected], *, timeout: float = ANSWER_TIMEOUT) -> Expected:
-        """Run a subcommand from memory, so that nothing is written there, and read its one answer."""
-        bundle = worker_bundle()
-        done = self.transport.run(shell_memory(arguments), stdin=bundle.data, timeout=timeout)
-        return self._answer(arguments[0], done, kind)
-
-    def _answer(self, doing: str, done: Completed, kind: type[Expected]) -> Expected:
-        """Find the one answer of a subcommand in what it printed."""
-        for line in done.stdout.split(b"\n"):
-            answer = decode_response(line)
-            if isinstance(answer, kind):
-                return answer
-            if isinstance(answer, Busy):
-                raise BusyError(self.name, f"BUSY: {holder_words(answer.holder)}", answer.holder)
-            if isinstance(answer, Error):
-                raise SetupError(self.name, answer.msg)
-        raise SetupError(self.name, _what_failed(doing, done))
-
     def _send_bundle(self) -> None:
         bundle = worker_bundle()
         done = self.transport.run(
             shell_place(self.machine.work_dir, bundle), stdin=bundle.data, timeout=ANSWER_TIMEOUT
         )
         if done.status:
-            raise SetupError(self.name, _what_failed("sending the worker", done))
+            raise SetupError(self.name, what_failed("sending the worker", done))
 
     def _send(self, line: bytes) -> None:
         if self._link is not None:
@@ -533,7 +389,7 @@ class Session:
             raise LiedError(self.name, f"{answer} (in place of an answer to {doing})")
         if isinstance(answer, WireError):
             status = link.exit_status(5.0)
-            hint = _STATUS_HINT.get(status or 0, "")
+            hint = STATUS_HINT.get(status or 0, "")
             what = f"its worker ended during {doing}" if isinstance(answer, WireClosed) else str(answer)
             if status and (status < 0 or status > 128):
                 what += " (it was killed, perhaps by `inv kill`)"
@@ -564,39 +420,3 @@ class Session:
     def _quoted(self) -> str:
         words = self.last_words()
         return f"; its last words: {words}" if words else ""
-
-
-def _what_goes(older: float, toolchains: bool) -> list[str]:
-    return ["--older", str(older), *(["--toolchains"] if toolchains else [])]
-
-
-def _who_we_are() -> list[str]:
-    """Give the options that name this boss to a machine."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        user = str(os.getuid())
-    boss = ["--who", user, "--from", socket.gethostname(), "--boss-pid", str(os.getpid())]
-    return [*boss, "--run", _RUN]
-
-
-def holder_words(holder: Mapping[str, Any]) -> str:
-    """Say who holds a lock, as its file says; the file is another machine's, so nothing is taken for granted."""
-    if not holder:
-        return "held by a process that did not say who it is"
-    since = holder.get("since")
-    when = "?"
-    with contextlib.suppress(OverflowError, ValueError, OSError):
-        if isinstance(since, (int, float)):
-            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
-    who, host, pid = (holder.get(key, "?") for key in ("who", "host", "pid"))
-    return f"held by {who} from {host}, pid {pid}, since {when}"
-
-
-def _what_failed(doing: str, done: Completed) -> str:
-    words = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    hint = _STATUS_HINT.get(done.status, "")
-    text = f"{doing} failed there (exit status {done.status})"
-    if words:
-        text += ": " + " | ".join(words[-2:])[:400]
-    return f"{text}; {hint}" if hint and hint not in text else text
