@@ -34,7 +34,7 @@ from fabbuild.model import Board, Commit, Event, Job, Verdict
 from fabbuild.moves import Loss, Policy
 from fabbuild.probe import not_found, unfit_because
 from fabbuild.progress import Failure, Progress, RunSummary
-from fabbuild.results import ResultTree, check_component, made_by
+from fabbuild.results import CURRENT, OUTPUT, ResultTree, check_component, made_by
 from fabbuild.selection import select_boards
 from fabbuild.session import Session
 from fabbuild.settings import BuildSettings
@@ -42,10 +42,6 @@ from fabbuild.source import Source
 from fabbuild.text import commit_label, count, first_error, names
 
 Listener = Callable[[Event], None]
-
-#: Name of the result directory of the current source, and of the output directory beside the source.
-CURRENT = "current"
-OUTPUT = "fabbuild-out"
 
 EXIT_OK = 0
 EXIT_USAGE = 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -15,7 +16,6 @@ from fabbuild.messages import Facts
 from fabbuild.model import Board
 from fabbuild.questions import holder_words
 from fabbuild.session import Session
-from fabbuild.ui import ProbeRow
 from fabbuild.versions import differences, of_machine
 
 
@@ -74,6 +74,21 @@ def prefix_for(session: Session, board: Board) -> str:
     if session.machine.local and found.prefix and not shutil.which(f"{found.prefix}gcc"):
         return found.gcc.removesuffix("gcc")
     return found.prefix
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One machine as it was found. ``facts`` is the worker's ``facts`` response, empty when it was not reached.
+
+    ``why`` says why the machine is not fit, or what is worth knowing of one that is; ``differs`` in which tools it
+    and others differ, a line each.
+    """
+
+    machine: str
+    fit: bool
+    why: str = ""
+    facts: Mapping[str, object] = field(default_factory=dict)
+    differs: tuple[str, ...] = ()
 
 
 def probe_rows(sessions: Sequence[Session], fit: Fit) -> list[ProbeRow]:

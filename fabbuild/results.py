@@ -30,6 +30,10 @@ from fabbuild.errors import OutputError
 from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.worker.protocol import is_file_name
 
+#: Name of the result directory of the current source, and of the output directory beside the source.
+CURRENT = "current"
+OUTPUT = "fabbuild-out"
+
 #: Directory of our own files beside the results of a branch.
 OWN = ".fabbuild"
 

@@ -22,6 +22,7 @@ from rich.console import Console
 from fabbuild import ui
 from fabbuild.errors import ConnectError, SourceError
 from fabbuild.model import EVENTS, Board, Commit, Event
+from fabbuild.probe import ProbeRow
 from fabbuild.progress import Counts, Failure, MachineShare, Progress, Recovered, RunSummary, Unbuilt
 from fabbuild.story import tell
 from fabbuild.summary.lines import parse
@@ -736,7 +737,7 @@ def test_boards_as_json(boards: list[Board]) -> None:
 
 
 def test_a_machine_is_one_line_where_there_is_room() -> None:
-    rows = [ui.ProbeRow("ruru", True, "", FACTS), ui.ProbeRow("kea", False, "connection refused", {})]
+    rows = [ProbeRow("ruru", True, "", FACTS), ProbeRow("kea", False, "connection refused", {})]
     heading, ruru, kea = printed(ui.print_probe, rows).splitlines()
     assert heading.split()[:4] == ["MACHINE", "FIT", "ARCH", "CPUS"]
     assert ruru.split()[:9] == ["ruru", "yes", "x86_64", "16", "4800", "0.25", "12", "GB", "250"]
@@ -746,14 +747,14 @@ def test_a_machine_is_one_line_where_there_is_room() -> None:
 
 
 def test_machines_fit_into_80_columns() -> None:
-    rows = [ui.ProbeRow("ruru", True, "", FACTS)]
+    rows = [ProbeRow("ruru", True, "", FACTS)]
     text = without_codes(printed(ui.print_probe, rows, terminal=True))
     assert max(map(len, text.splitlines())) <= 80
     assert "gcc: arm 12.2.0" in text
 
 
 def test_machines_as_json_hold_the_facts() -> None:
-    (row,) = json.loads(printed(ui.print_probe, [ui.ProbeRow("ruru", False, "load", FACTS)], json=True))
+    (row,) = json.loads(printed(ui.print_probe, [ProbeRow("ruru", False, "load", FACTS)], json=True))
     assert (row["machine"], row["fit"], row["why"], row["threads"]) == ("ruru", False, "load", 16)
 
 
@@ -769,15 +770,15 @@ def test_facts_are_data() -> None:
         "lock": {"who": NASTY},
     }
     rows = [
-        ui.ProbeRow(NASTY, False, NASTY, facts),
-        ui.ProbeRow("x", False, "", {"toolchains": [], "tried": "no"}),
+        ProbeRow(NASTY, False, NASTY, facts),
+        ProbeRow("x", False, "", {"toolchains": [], "tried": "no"}),
     ]
     for text in (printed(ui.print_probe, rows), printed(ui.print_toolchains, rows, tried=True)):
         assert text.replace("\n", "").isprintable()
 
 
 def test_toolchains_and_what_was_tried() -> None:
-    rows = [ui.ProbeRow("ruru", True, "", FACTS), ui.ProbeRow("kea", False, "connection refused")]
+    rows = [ProbeRow("ruru", True, "", FACTS), ProbeRow("kea", False, "connection refused")]
     text = printed(ui.print_toolchains, rows)
     assert re.search(r"ruru +arm +/usr/bin/arm-linux-gnueabihf-gcc +arm-linux-gnueabihf-gcc \(Debian", text)
     assert re.search(r"kea +- +- +connection refused", text)

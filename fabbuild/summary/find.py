@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fabbuild.boards import load_boards
-from fabbuild.build import CURRENT, OUTPUT
 from fabbuild.errors import OutputError, SourceError, UsageError
 from fabbuild.git import GitError
+from fabbuild.results import CURRENT, OUTPUT
 from fabbuild.source import Source
 from fabbuild.summary.changes import CommitChanges
 from fabbuild.summary.reader import CommitDir, Range, Reader, open_range, origin, ranges, read_range, with_subjects

@@ -17,7 +17,6 @@ from fabbuild.ui.report import print_end
 from fabbuild.ui.summary import SummaryView, print_summary, print_summary_of
 from fabbuild.ui.tables import (
     MachineOutcome,
-    ProbeRow,
     print_archives,
     print_boards,
     print_fields,
@@ -34,7 +33,6 @@ from fabbuild.ui.words import confirm, say, show_warnings, stderr_line
 __all__ = [
     "Display",
     "MachineOutcome",
-    "ProbeRow",
     "SummaryView",
     "Transfers",
     "confirm",

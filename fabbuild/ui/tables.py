@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from typing import IO, TYPE_CHECKING
 
@@ -16,9 +16,11 @@ from fabbuild.ui.output import Output, console, stdout, width_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from fabbuild.fetch import Archive
     from fabbuild.growth import Usage
+    from fabbuild.probe import ProbeRow
 
 # Narrower than this, a machine's tools and toolchains go to a second table.
 _WIDE = 140
@@ -31,21 +33,6 @@ class MachineOutcome:
     machine: str
     ok: bool
     text: str
-
-
-@dataclass(frozen=True)
-class ProbeRow:
-    """One machine as it was found. ``facts`` is the worker's ``facts`` response, empty when it was not reached.
-
-    ``why`` says why the machine is not fit, or what is worth knowing of one that is; ``differs`` in which tools it
-    and others differ, a line each.
-    """
-
-    machine: str
-    fit: bool
-    why: str = ""
-    facts: Mapping[str, object] = field(default_factory=dict)
-    differs: tuple[str, ...] = ()
 
 
 def print_outcomes(rows: Sequence[MachineOutcome], *, stream: IO[str] | None = None) -> None:
@@ -371,7 +358,3 @@ def _print(out: Output, table: RenderableType) -> None:
 def _print_json(out: Output, rows: Iterable[object]) -> None:
     lines = [json_line(row) for row in rows]
     out.line("[" + ("\n " + ",\n ".join(lines) + "\n" if lines else "") + "]")
-
-
-if TYPE_CHECKING:
-    from rich.table import Table

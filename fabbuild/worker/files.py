@@ -16,33 +16,8 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Named
 from fabbuild.worker import images
 from fabbuild.worker.protocol import FILE_MOST, FILES_MANY, FILES_MOST, PIECE, is_file_name
 
-#: Images and what explains them, at the top of the output directory.
-IMAGES = (
-    "u-boot*",
-    "*.bin",
-    "*.img",
-    "*.itb",
-    "*.map",
-    "*.dtb",
-    "*.dtbo",
-    "*.rom",
-    "*.imx",
-    "*.fip",
-    "*.kwb",
-    "*.sunxi",
-    "MLO",
-    "MLO.*",
-    "SPL",
-    "TPL",
-    "System.map",
-    "flash.*",
-)
-
-#: The stages before u-boot, each in a directory of its name: its files are named alike.
-PHASES = ("spl", "tpl", "vpl")
-
 #: All that matters of a build, as patterns.
-ALL_OUTPUTS = (*IMAGES, *("%s/u-boot-%s*" % (phase, phase) for phase in PHASES))
+ALL_OUTPUTS = (*images.IMAGES, *("%s/u-boot-%s*" % (phase, phase) for phase in images.PHASES))
 
 _PATTERN = re.compile(r"[A-Za-z0-9._+,@*?\[\]!/-]{1,200}")
 
@@ -67,7 +42,7 @@ def name_of(place: str) -> str:
     ``spl/u-boot-spl.bin`` is called ``u-boot-spl.bin``; of any other the whole path becomes the name.
     """
     directory, _, base = place.rpartition("/")
-    own = directory in PHASES and base.startswith("u-boot-" + directory)
+    own = directory in images.PHASES and base.startswith("u-boot-" + directory)
     return base if own or not directory else place.replace("/", "-")
 
 

@@ -37,16 +37,18 @@ CONFIG_FILES = (
     ("autoconf-tpl.h", "tpl/include/generated/autoconf.h"),
 )
 
-#: What a build could leave at the top of the output directory that another board's result must not be taken for.
-#: The ``.cfg`` files are among u-boot*.
-_STALE = (
+#: What a build leaves at the top of the output directory and another board's result must not be taken for; the
+#: ``.cfg`` files are among u-boot*.
+IMAGES = (
     "u-boot*",
     "*.bin",
     "*.img",
-    "*.dtb",
     "*.itb",
-    "*.imx",
+    "*.map",
+    "*.dtb",
+    "*.dtbo",
     "*.rom",
+    "*.imx",
     "*.fip",
     "*.kwb",
     "*.sunxi",
@@ -57,8 +59,14 @@ _STALE = (
     "System.map",
     "flash.*",
 )
+
+#: The stages before u-boot, each in a directory of its name: its files are named alike.
+PHASES = ("spl", "tpl", "vpl")
+
+#: The stages before u-boot, each in a directory of its name: its files are named alike.
+PHASES = ("spl", "tpl", "vpl")
+
 _STALE_BELOW = ("u-boot*", "*.bin", "*.dtb", "*.map")
-_PHASES = ("spl", "tpl", "vpl")
 
 
 def remove_stale(output: str) -> None:
@@ -69,8 +77,8 @@ def remove_stale(output: str) -> None:
     Raises:
         OSError: one cannot be removed.
     """
-    _remove_matching(output, (*_STALE, ".config", ".config.old"))
-    for phase in _PHASES:
+    _remove_matching(output, (*IMAGES, ".config", ".config.old"))
+    for phase in PHASES:
         _remove_matching(os.path.join(output, phase), _STALE_BELOW)
     remove_configuration(output)
 

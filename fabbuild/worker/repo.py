@@ -69,8 +69,6 @@ def make_repo(work_dir: str, pass_fds: Sequence[int] = ()) -> str:
     Raises:
         RepoError: no git, git's own failure, disk full.
     """
-    from fabbuild.worker import housekeeping
-
     path = os.path.join(work_dir, workdir.REPO)
     _remove_stale_locks(path)
     try:
@@ -91,7 +89,6 @@ def make_repo(work_dir: str, pass_fds: Sequence[int] = ()) -> str:
             _git(["config", "--file", config, "--replace-all", "include.path", _SETTINGS_FILE], pass_fds)
     except OSError as exc:
         raise RepoError("cannot write %s: %s" % (exc.filename or path, exc.strerror or exc)) from exc
-    housekeeping.collect_when_due(path, pass_fds)
     return path
 
 

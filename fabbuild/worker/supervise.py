@@ -32,7 +32,7 @@ import threading
 import time
 from typing import Any, Dict, List, Optional, Sequence, Set
 
-from fabbuild.worker import lock, procs, protocol, repo, workdir
+from fabbuild.worker import housekeeping, lock, procs, protocol, repo, workdir
 from fabbuild.worker.lifeline import BUFFER, Lifeline, Stopped, TooLongError, say
 
 #: Exit status when another boss has the machine (EX_TEMPFAIL).
@@ -139,7 +139,9 @@ def _make_repo(work_dir: str, held: lock.Lock, line: Lifeline) -> str:
 
     def work() -> None:
         try:
-            made.append(repo.make_repo(work_dir, [held.fd]))
+            git_dir = repo.make_repo(work_dir, [held.fd])
+            housekeeping.collect_when_due(git_dir, [held.fd])
+            made.append(git_dir)
         except BaseException as exc:  # noqa: BLE001 - raised below
             failed.append(exc)
         line.wake()
