@@ -24,7 +24,6 @@ import shutil
 import signal
 import stat
 import tarfile
-import tempfile
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from fabbuild.worker import workdir
@@ -46,7 +45,7 @@ class UnpackError(Exception):
     """The archive cannot be unpacked here; the text says why."""
 
 
-class _StoppedError(Exception):
+class _StoppedError(UnpackError):
     """A signal asks for the end."""
 
 
@@ -103,8 +102,10 @@ def unpack(work_dir: str, name: str, size: int, sha256: str, fd: int = 0) -> Dic
         if os.path.isdir(place):
             return {"place": place, "already": True, "mb": 0}
         _remove_stale(base)
-        new = tempfile.mkdtemp(prefix=NEW, dir=base)
+        # Named before it is made: a signal may come at any point.
+        new = os.path.join(base, NEW + os.urandom(6).hex())
         try:
+            os.mkdir(new, 0o700)
             taken = _take(new, _Input(fd, size), sha256)
             os.rename(new, place)
         except OSError as exc:
@@ -113,7 +114,7 @@ def unpack(work_dir: str, name: str, size: int, sha256: str, fd: int = 0) -> Dic
                     "no room left in %s; make some, or give the machine another work_dir" % base
                 ) from exc
             raise
-        except (_StoppedError, tarfile.TarError, EOFError, ValueError, *_decompression_errors()) as exc:
+        except (tarfile.TarError, EOFError, ValueError, *_decompression_errors()) as exc:
             raise UnpackError("the archive cannot be unpacked: %s" % (exc or type(exc).__name__)) from exc
         finally:
             if os.path.isdir(new):
@@ -330,9 +331,12 @@ def _lstat(path: str) -> Optional[os.stat_result]:
 
 def answer_signals() -> None:
     """Have the signals that ask for the end raise, so that what is half done is removed."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def stop(number: int, _frame: object) -> None:
-        raise _StoppedError("ended by signal %d" % number)
+        for other in numbers:  # one is enough, and a second would cut the removal short
+            signal.signal(other, signal.SIG_IGN)
+        raise _StoppedError("it was ended by signal %d" % number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in numbers:
         signal.signal(number, stop)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -159,7 +160,10 @@ def test_two_at_once_give_one_whole_toolchain(pyz, work, census):
     ]
     pair[0].stdin.write(data[:1000])
     pair[0].stdin.flush()
-    said = [json.loads(one.communicate(data if n else data[1000:])[0][len(PREFIX) :]) for n, one in enumerate(pair)]
+    # Both at once: whichever has the lock waits for the rest of its archive, the other for it.
+    with ThreadPoolExecutor(2) as pool:
+        outs = list(pool.map(lambda one, rest: one.communicate(rest)[0], pair, (data[1000:], data)))
+    said = [json.loads(out[len(PREFIX) :]) for out in outs]
     assert sorted(one["already"] for one in said) == [False, True]
     assert left(work) == [NAME]
 
