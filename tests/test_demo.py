@@ -16,25 +16,24 @@ def demo(farm, *arguments):
     return farm.run("-r", str(ROOT), "demo", "--directory", str(farm.directory / "place"), *arguments)
 
 
-def test_the_demo_builds_the_sample_twice_and_says_what_each_commit_changed(farm):
-    for _ in range(2):
-        ended = demo(farm)
-        assert ended.status == 0, ended
-        assert "Everything went as the sample intends." in ended.out
-        for words in (
-            "mended sandbox_spl",
-            "new warning in",
-            "HANDOFF_MAGIC",
-            "sandbox: all +",
-            "place/results/series",
-        ):
-            assert words in ended.out, (words, ended.out)
+def test_the_demo_builds_the_sample_and_says_what_each_commit_changed(farm):
+    ended = demo(farm)
+    assert ended.status == 0, ended
+    assert "Everything went as the sample intends." in ended.out
+    for words in (
+        "mended sandbox_spl",
+        "new warning in",
+        "HANDOFF_MAGIC",
+        "sandbox: all +",
+        "place/results/series",
+    ):
+        assert words in ended.out, (words, ended.out)
     hosts = {path.read_text().strip() for path in (farm.directory / "place/results/series").glob("*/*/host")}
     assert hosts == {"left", "right"}
 
 
 def test_the_demo_fails_when_the_tree_does_not_do_what_it_is_known_to(farm):
-    demo(farm)
+    assert demo(farm).status == 0
     source = farm.directory / "place/source"
     (source / "configs/sandbox_defconfig").write_text("# nothing is what it was\n")
     identity = ["-c", "user.name=t", "-c", "user.email=t@t"]

@@ -66,7 +66,7 @@ def test_our_boss_builds_through_a_real_buildman_worker_and_one_of_ours_alike(
 
 
 def test_the_peer_reads_our_tree_and_agrees_on_what_fails(ssh_farm):
-    ended = ssh_farm.build("--branch", "series", "--exclude", "osprey")
+    ended = ssh_farm.build("--branch", "series", "--only", "egret,sandbox,sandbox_spl,tern")
     assert ended.status == 100, ended
     subprocess.run(["git", "-C", str(ssh_farm.source), "checkout", "-q", "series"], check=True)
     shown = subprocess.run(
