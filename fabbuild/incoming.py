@@ -178,6 +178,6 @@ def _inflated(piece: BuildFile) -> bytes:
 
 def _not_writable(path: Path, exc: OSError) -> OutputError:
     return OutputError(
-        f"cannot write {path}: {exc.strerror or exc}; what is there so far is valid; make room or choose another "
-        "--output"
+        f"cannot write the results: {exc.strerror or exc}: {path}; what is there so far is valid; make room "
+        "or choose another --output"
     )
