@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -34,7 +33,7 @@ from fabbuild.model import Board, Commit, Event, Job, Verdict
 from fabbuild.moves import Loss, Policy
 from fabbuild.probe import not_found, unfit_because
 from fabbuild.progress import Failure, Progress, RunSummary
-from fabbuild.results import CURRENT, OUTPUT, ResultTree, check_component, made_by
+from fabbuild.results import CURRENT, OUTPUT, ResultTree, check_component, made_by, output_directory
 from fabbuild.selection import select_boards
 from fabbuild.session import Session
 from fabbuild.settings import BuildSettings
@@ -102,7 +101,7 @@ def choose_commits(source: Source, settings: BuildSettings, output: Path) -> tup
 def output_of(source: Source, settings: BuildSettings) -> Path:
     """Give the output directory: ``--output``, or ``fabbuild-out`` beside the source."""
     if settings.output:
-        return Path(os.path.expanduser(settings.output)).absolute()  # noqa: PTH111 - Path's raises for ~nobody
+        return output_directory(settings.output)
     return source.path.parent / OUTPUT
 
 

@@ -14,7 +14,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fabbuild import messages
@@ -86,7 +86,7 @@ def result_trees(output: Path, name: str = "", *, older: float = 0.0) -> list[Us
         raise OutputError(
             f"{output / name}: is no directory of results; give the --output that they were built with"
         )
-    return [_when_older(usage, older) for usage in found]
+    return [replace(usage, goes=usage.age >= older) for usage in found]
 
 
 def remove_tree(path: Path) -> float:
@@ -160,10 +160,6 @@ def remove_archive(usage: Usage) -> None:
 
 def _blocks(path: Path) -> float:
     return float(path.lstat().st_blocks * 512)
-
-
-def _when_older(usage: Usage, older: float) -> Usage:
-    return Usage(usage.what, usage.where, usage.path, usage.bytes, usage.age, usage.age >= older)
 
 
 def _is_tree(path: Path) -> bool:

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fabbuild.errors import OutputError
 from fabbuild.messages import BuildFile, BuildResult
+from fabbuild.results import not_writable
 from fabbuild.worker.images import CONFIG_FILES, PROGRAMS, function_sizes
 from fabbuild.worker.protocol import FILE_MOST, FILES_MANY, FILES_MOST, PIECE, is_file_name
 
@@ -90,7 +90,7 @@ class Incoming:
             elif self._root.exists():
                 shutil.rmtree(self._root)
         except OSError as exc:
-            raise _not_writable(self._root, exc) from exc
+            raise not_writable(self._root, exc) from exc
 
     def take(self, machine: str, piece: BuildFile) -> None:
         """Write a piece; the caller has checked that this machine builds this board at this commit.
@@ -123,7 +123,7 @@ class Incoming:
             with path.open("ab" if name in commit.sizes else "xb") as file:
                 file.write(data)
         except OSError as exc:
-            raise _not_writable(path, exc) from exc
+            raise not_writable(path, exc) from exc
         commit.sizes[name] = size
         if piece.last:
             commit.whole.add(name)
@@ -174,10 +174,3 @@ def _inflated(piece: BuildFile) -> bytes:
     if len(data) > PIECE or not inflater.eof or inflater.unused_data:
         raise BadFileError(f"{piece.name}, in a piece that is too long or is not whole")
     return data
-
-
-def _not_writable(path: Path, exc: OSError) -> OutputError:
-    return OutputError(
-        f"cannot write the results: {exc.strerror or exc}: {path}; what is there so far is valid; make room "
-        "or choose another --output"
-    )

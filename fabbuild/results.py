@@ -125,6 +125,11 @@ def commit_dir(commit: Commit) -> str:
     return f"{commit.number:02d}_g{commit.hash}_{subject}"
 
 
+def output_directory(text: str) -> Path:
+    """Give the output directory that a user named, absolute; a leading ``~`` is a home."""
+    return Path(os.path.expanduser(text)).absolute()  # noqa: PTH111 - Path's raises for ~nobody
+
+
 def check_component(name: str, what: str) -> str:
     """Refuse a name that would leave its directory.
 
@@ -177,7 +182,7 @@ class ResultTree:
             os.pwrite(fd, who.encode(), 0)
         except OSError as exc:
             os.close(fd)
-            raise _not_writable(self.own / "lock", exc) from exc
+            raise not_writable(self.own / "lock", exc) from exc
         self._lock = fd
         self._claim(what)
 
@@ -186,14 +191,14 @@ class ResultTree:
             self.own.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.own / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as exc:
-            raise _not_writable(self.own, exc) from exc
+            raise not_writable(self.own, exc) from exc
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
             holder = os.read(fd, 4096).decode("utf-8", "replace").strip()
             os.close(fd)
             if not isinstance(exc, BlockingIOError):
-                raise _not_writable(self.own / "lock", exc) from exc
+                raise not_writable(self.own / "lock", exc) from exc
             raise OutputError(
                 f"another fabbuild works in {self.root} ({holder or 'it has just begun'}); wait for it, "
                 "end it, or choose another --output"
@@ -215,7 +220,7 @@ class ResultTree:
                 path.write_text(what, encoding="utf-8", errors="replace")
         except OSError as exc:
             self.close()
-            raise _not_writable(path, exc) from exc
+            raise not_writable(path, exc) from exc
 
     def describe(self, whole: Iterable[Commit], boards: Mapping[str, str], **origin: str) -> None:
         """Write down what the names of directories do not tell, so that the tree can be read without the source.
@@ -243,7 +248,7 @@ class ResultTree:
             temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", errors="replace")
             temporary.replace(path)
         except OSError as exc:
-            raise _not_writable(path, exc) from exc
+            raise not_writable(path, exc) from exc
 
     def close(self) -> None:
         """Give the place up. May be called twice."""
@@ -333,7 +338,7 @@ class ResultTree:
             temporary.write_bytes(b"%d\n" % result.return_code)
             temporary.replace(place / "done")
         except OSError as exc:
-            raise _not_writable(place, exc) from exc
+            raise not_writable(place, exc) from exc
         return place
 
     def remove_outside(self, wanted: Iterable[Commit], *, keep: bool = False) -> list[str]:
@@ -362,7 +367,7 @@ class ResultTree:
                     shutil.rmtree(entry)
                     removed.append(entry.name)
         except OSError as exc:
-            raise _not_writable(self.root, exc) from exc
+            raise not_writable(self.root, exc) from exc
         return removed
 
 
@@ -452,7 +457,8 @@ def _read_built_from(place: Path) -> BuiltFrom | None:
         return None
 
 
-def _not_writable(path: Path, exc: OSError) -> OutputError:
+def not_writable(path: Path, exc: OSError) -> OutputError:
+    """Say that results cannot be written, why, and that what is there is good."""
     return OutputError(
         f"cannot write the results: {exc.strerror or exc}: {exc.filename or path}; what is there so far is valid; "
         "make room or choose another --output"

@@ -164,14 +164,21 @@ class BuildSettings:
 
     def wire_settings(self) -> dict[str, object]:
         """Give what a ``configure`` carries: a value for each of the protocol's settings, and for each of ours."""
-        own = {"reproducible_builds": "reproducible", "warnings_as_errors": "werror", "force_build": "force"}
-        plain = {name: bool(getattr(self, own.get(name, name))) for name in SETTINGS}
+        plain = {name: bool(getattr(self, option_of(name))) for name in SETTINGS}
         ours: dict[str, object] = {name: getattr(self, name) for name in OWN_SETTINGS}
         ours["fragments"] = _items(self.fragments)
         ours["keep"] = _items(self.keep)
         # In one order, so that the same settings name the same result.
         ours["adjust_cfg"] = [kconfig.line(*one) for one in sorted(self.adjustments().items())]
         return {**plain, **ours}
+
+
+_WIRE_NAMES = {"reproducible_builds": "reproducible", "warnings_as_errors": "werror", "force_build": "force"}
+
+
+def option_of(setting: str) -> str:
+    """Name the option of a setting of the wire."""
+    return _WIRE_NAMES.get(setting, setting)
 
 
 #: Names of all options.

@@ -9,7 +9,6 @@ Fabric and the rest of fabbuild are imported inside functions: shell completion 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -329,12 +328,13 @@ def _clean_results(c: Any, options: Mapping[str, Any], older: float) -> None:
     from fabbuild.build import output_of
     from fabbuild.errors import OutputError
     from fabbuild.growth import remove_tree, result_trees
+    from fabbuild.results import output_directory
     from fabbuild.source import Source
     from fabbuild.text import size
 
     settings = settings_of(c, None, {name: value for name, value in options.items() if name != "branch"})
     if settings.output:
-        output = Path(os.path.expanduser(settings.output)).absolute()  # noqa: PTH111 - Path's raises for ~nobody
+        output = output_directory(settings.output)
     else:
         output = output_of(Source.open(settings.source or "."), settings)
     name = Source.range_name(options["branch"]) if options["branch"] else ""

@@ -13,7 +13,6 @@ from fabbuild import download
 from fabbuild.errors import FabbuildError, FetchError
 from fabbuild.fetch import Archive, Catalogue, fetch
 from fabbuild.fleet import each
-from fabbuild.messages import Facts
 from fabbuild.session import Session
 
 
@@ -56,15 +55,12 @@ def listed(sessions: Sequence[Session], wanted: Wanted) -> list[Archive]:
         FabbuildError: no machine was reached, or there is nothing for one of them.
     """
     catalogue = Catalogue(wanted.url, silence=download.SILENCE)
-    facts = [found for found in each(sessions, Session.probe).values() if _facts_or_raise(found)]
-    archs = dict.fromkeys(one.arch for one in facts if isinstance(one, Facts))
+    archs: dict[str, None] = {}
+    for found in each(sessions, Session.probe).values():
+        if isinstance(found, Exception):
+            raise found
+        archs[found.arch] = None
     return [archive for arch in archs for archive in catalogue.listed(arch, wanted.version)]
-
-
-def _facts_or_raise(found: Facts | Exception) -> bool:
-    if isinstance(found, Exception):
-        raise found
-    return True
 
 
 def fetch_for(

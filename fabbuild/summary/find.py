@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,25 +10,23 @@ from pathlib import Path
 from fabbuild.boards import load_boards
 from fabbuild.errors import OutputError, SourceError, UsageError
 from fabbuild.git import GitError
-from fabbuild.results import CURRENT, OUTPUT
+from fabbuild.results import CURRENT, DECISIVE, OUTPUT, output_directory
+from fabbuild.settings import option_of
 from fabbuild.source import Source
 from fabbuild.summary.changes import CommitChanges
-from fabbuild.summary.reader import CommitDir, Range, Reader, open_range, origin, ranges, read_range, with_subjects
+from fabbuild.summary.reader import (
+    CommitDir,
+    Range,
+    Reader,
+    no_results,
+    open_range,
+    origin,
+    ranges,
+    read_range,
+    with_subjects,
+)
 from fabbuild.text import names, visible
 from fabbuild.worker import kconfig
-
-# Settings of the wire that `built-from` has, and the option of each.
-_OPTIONS = {
-    "allow_missing": "--allow-missing",
-    "no_lto": "--no-lto",
-    "reproducible_builds": "--reproducible",
-    "warnings_as_errors": "--werror",
-    "config_only": "--config-only",
-    "quick": "--quick",
-    "fragments": "--fragments",
-    "adjust_cfg": "--adjust-cfg",
-    "target": "--target",
-}
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def find(*, output: str = "", source: str = "", branch: str = "", commits: str =
     else:
         there = ranges(directory)
         if not there:
-            raise OutputError(_nothing(directory))
+            raise no_results(directory)
         # What one command built again to look into it is not what the user works at.
         series = [one for one in there if not _single(one)]
         made = (series or there)[0]
@@ -102,7 +99,8 @@ def rebuild_command(found: Found, commit: CommitChanges, board: str) -> str:
         words += ["--force"]
     settings = Reader(made).built_from(_directory(made, commit), board).get("settings")
     if isinstance(settings, Mapping):
-        words += [word for name, option in _OPTIONS.items() for word in _option(option, settings.get(name))]
+        for name in DECISIVE:
+            words += _option(f"--{option_of(name).replace('_', '-')}", settings.get(name))
     source = _source_of(found)
     if source is not None and source != _here():
         words += ["--source", str(source)]
@@ -163,7 +161,7 @@ def _source(source: str) -> Source | None:
 
 def _output(output: str, source: Source | None) -> Path:
     if output:
-        directory = Path(os.path.expanduser(output)).absolute()  # noqa: PTH111 - Path's raises for ~nobody
+        directory = output_directory(output)
         if (inside := read_range(directory.parent, directory.name)) and not ranges(directory):
             raise OutputError(
                 f"{visible(str(directory))} holds the results of one range; use --output "
@@ -176,10 +174,6 @@ def _output(output: str, source: Source | None) -> Path:
     if here.is_dir():
         return here
     raise OutputError("this directory is no source, so where its results are is not known; name them with --output")
-
-
-def _nothing(directory: Path) -> str:
-    return f"no results in {visible(str(directory))}; name the directory with --output, or build first"
 
 
 def _single(made: Range) -> bool:

@@ -103,6 +103,11 @@ def ranges(output: Path) -> list[Range]:
     return sorted(listed, key=lambda one: (-one.written, one.name))
 
 
+def no_results(output: Path) -> OutputError:
+    """Say that an output directory holds no results."""
+    return OutputError(f"no results in {visible(str(output))}; name the directory with --output, or build first")
+
+
 def open_range(output: Path, name: str) -> Range:
     """Read one range's directory; an empty ``name`` takes what was written last.
 
@@ -111,7 +116,7 @@ def open_range(output: Path, name: str) -> Range:
     """
     there = ranges(output)
     if not there:
-        raise OutputError(f"no results in {visible(str(output))}; name the directory with --output, or build first")
+        raise no_results(output)
     if not name:
         return there[0]
     for one in there:

@@ -24,13 +24,10 @@ from fabbuild.summary.lines import Said, parse
 from fabbuild.summary.reader import MAX_CONFIG, MAX_SYMBOLS, CommitDir, Range, Reader, find_commit
 from fabbuild.summary.sizes import Bloat, compare_symbols, parse_sizes, parse_symbols
 from fabbuild.text import names
+from fabbuild.worker.images import PROGRAMS, function_sizes
 
 #: Files of symbols, and the program each is of.
-SYMBOLS = {
-    "u-boot.sizes": "u-boot",
-    "spl-u-boot-spl.sizes": "spl/u-boot-spl",
-    "tpl-u-boot-tpl.sizes": "tpl/u-boot-tpl",
-}
+SYMBOLS = {function_sizes(program): program for program in PROGRAMS}
 
 # Characters of stderr whose meaning is kept: boards and commits say much the same.
 _CACHE = 16 << 20
@@ -144,9 +141,10 @@ class _Series:
         old: Snapshot | None = None
         built: dict[str, Said] = {}
         selected = set(taken)
-        for commit in self.made.commits[max(start - 1, 0) :]:
+        first = max(start - 1, 0)
+        for at, commit in enumerate(self.made.commits[first:], first):
             new = self._snapshot(commit, [board for board in present[commit] if board in selected])
-            if self.made.commits.index(commit) >= start:
+            if at >= start:
                 missing = [
                     NotBuilt(board, reasons.get((board, commit.hash), ""))
                     for board in taken

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import stat
 import time
@@ -12,8 +11,6 @@ from typing import Any, Dict, List, Sequence
 
 from fabbuild.worker import housekeeping, unpack, workdir
 from fabbuild.worker.worktree import remove_tree, slots_elsewhere
-
-_BUNDLE = re.compile(r"worker-[0-9a-f]{64}\.pyz(\.\d+)?")
 
 
 def look(work_dir: str, older: float = 0.0, toolchains: bool = False) -> List[Dict[str, Any]]:
@@ -112,7 +109,7 @@ def remove_bundles(work_dir: str) -> None:
     folder = os.path.join(work_dir, workdir.BIN)
     if os.path.isdir(folder):
         for name in os.listdir(folder):
-            if _BUNDLE.fullmatch(name):
+            if housekeeping.BUNDLE.fullmatch(name):
                 os.unlink(os.path.join(folder, name))
         _remove_if_empty(folder)
 
@@ -120,7 +117,7 @@ def remove_bundles(work_dir: str) -> None:
 def has_bundles(work_dir: str) -> bool:
     """Whether worker programs lie there."""
     folder = os.path.join(work_dir, workdir.BIN)
-    return os.path.isdir(folder) and any(_BUNDLE.fullmatch(name) for name in os.listdir(folder))
+    return os.path.isdir(folder) and any(housekeeping.BUNDLE.fullmatch(name) for name in os.listdir(folder))
 
 
 def _remove_if_empty(path: str) -> None:

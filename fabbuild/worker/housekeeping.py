@@ -32,7 +32,8 @@ REST = 24 * 3600.0
 
 _MARK = "fabbuild.collected"
 _SLOT = re.compile(r"\d{2,}")
-_BUNDLE = re.compile(r"worker-[0-9a-f]{64}\.pyz(\.\d+)?")
+#: What a worker program is called.
+BUNDLE = re.compile(r"worker-[0-9a-f]{64}\.pyz(\.\d+)?")
 _OURS = "refs/fabbuild/"
 _CURRENT = "refs/fabbuild/current"
 
@@ -62,7 +63,7 @@ def parts(work_dir: str) -> List[Part]:
     repo = os.path.join(work_dir, workdir.REPO)
     if os.path.isdir(repo):
         found.append(Part("source", repo, size_of(repo), last_used(work_dir)))
-    programs = _below(os.path.join(work_dir, workdir.BIN), _BUNDLE)
+    programs = _below(os.path.join(work_dir, workdir.BIN), BUNDLE)
     found += [Part("worker", path, size_of(path), _mtime(path)) for path in programs]
     base = os.path.join(work_dir, workdir.TOOLCHAINS)
     compilers = [os.path.join(base, name) for name in unpack.fetched(base)]
@@ -138,7 +139,7 @@ def due(repo: str) -> bool:
     mark = _read_mark(repo)
     if 0 <= time.time() - mark.get("time", 0) < REST:
         return False
-    packs = [name for name in _names(os.path.join(repo, "objects/pack")) if name.endswith(".pack")]
+    packs = _packs(repo)
     # As git itself guesses: objects are spread evenly over 256 directories.
     loose = len(_names(os.path.join(repo, "objects/17"))) * 256
     return (
@@ -150,8 +151,7 @@ def due(repo: str) -> bool:
 
 def _mark(repo: str, done: bool) -> None:
     """Remember when it was done, or begun, and how large the repository is since."""
-    packs = [name for name in _names(os.path.join(repo, "objects/pack")) if name.endswith(".pack")]
-    size = _pack_bytes(repo, packs) if done else _read_mark(repo).get("bytes", 0)
+    size = _pack_bytes(repo, _packs(repo)) if done else _read_mark(repo).get("bytes", 0)
     with contextlib.suppress(OSError), open(os.path.join(repo, _MARK), "w", encoding="utf-8") as file:
         json.dump({"time": time.time(), "bytes": size}, file)
 
@@ -164,6 +164,10 @@ def _read_mark(repo: str) -> Dict[str, float]:
         return {}
     numbers: Dict[str, Any] = value if isinstance(value, dict) else {}
     return {key: float(one) for key, one in numbers.items() if isinstance(one, (int, float))}
+
+
+def _packs(repo: str) -> List[str]:
+    return [name for name in _names(os.path.join(repo, "objects/pack")) if name.endswith(".pack")]
 
 
 def _pack_bytes(repo: str, packs: Sequence[str]) -> int:

@@ -63,9 +63,6 @@ IMAGES = (
 #: The stages before u-boot, each in a directory of its name: its files are named alike.
 PHASES = ("spl", "tpl", "vpl")
 
-#: The stages before u-boot, each in a directory of its name: its files are named alike.
-PHASES = ("spl", "tpl", "vpl")
-
 _STALE_BELOW = ("u-boot*", "*.bin", "*.dtb", "*.map")
 
 
