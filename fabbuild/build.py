@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,7 @@ from fabbuild.crew import RunCrew, loss_by
 from fabbuild.dispatcher import Dispatcher, words_of
 from fabbuild.errors import SelectionError, SourceError, UsageError
 from fabbuild.fleet import LEAVE, each
+from fabbuild.history import History, Learner, longest_first
 from fabbuild.incoming import Incoming
 from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.journal import Journal
@@ -174,11 +176,14 @@ class _Run:
         # A source of our own, because ending its gits ends them for good.
         self._crew = RunCrew(self.sessions, Source.open(plan.source.path), plan.commits, plan.settings, plan.fit)
         self._wire_settings = plan.settings.wire_settings()
+        self._history = History()
+        self._learner = Learner({board.target: board.arch for board in plan.boards})
         self._old_failures: list[Failure] = []
         self._old: list[Verdict] = []
 
     def listen(self, event: Event) -> None:
         self.progress.update(event)
+        self._learner.listener(event)
         if self._journal:
             self._journal.listener(event)
         self._outer(event)
@@ -235,7 +240,7 @@ class _Run:
                 for text in not_found(session):
                     self.emit("note", session.name, text=text)
             if jobs:
-                interrupted = self._build(jobs, failed, interrupts)
+                interrupted = self._build(self._ordered(jobs), failed, interrupts)
             else:
                 for name, (why, _) in failed.items():
                     self.emit("machine-failed", name, text=why)
@@ -311,6 +316,28 @@ class _Run:
                 jobs.append(Job(board, tuple(missing)))
         return jobs
 
+    def _ordered(self, jobs: list[Job]) -> list[Job]:
+        """Put first what is likely to take longest, so that no machine is left alone with it at the end."""
+        if self.plan.settings.order != "longest":
+            return jobs
+        try:
+            return longest_first(jobs, self._history.expected(jobs))
+        except (sqlite3.Error, OSError) as exc:
+            self._without_history(exc)
+            return jobs
+
+    def _learn(self) -> None:
+        try:
+            self._history.learn(self._learner.took)
+        except (sqlite3.Error, OSError) as exc:
+            self._without_history(exc)
+
+    def _without_history(self, exc: Exception) -> None:
+        self.emit(
+            "note",
+            text=f"how long builds took cannot be kept: {self._history.path}: {exc}; the build goes on without it",
+        )
+
     def _announce(self, jobs: Sequence[Job], usable: Sequence[Session]) -> None:
         self.emit(
             "run-start",
@@ -343,6 +370,7 @@ class _Run:
     # --- the end ---
 
     def _end(self, interrupted: str) -> RunSummary:
+        self._learn()
         status = self._exit_status(interrupted)
         counts = self.progress.counts
         now = time.time()

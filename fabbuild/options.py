@@ -130,6 +130,10 @@ BUILD: Mapping[str, Option] = {
         "swig or Python; without it they are only named",
     ),
     "batch": Option(default=False, help="Split the boards beforehand by capacity, one list a machine"),
+    "order": Option(
+        None,
+        "Which boards begin first: `longest`, those that took longest before, or `given`, by their names (default)",
+    ),
     "force": Option(default=False, help="Build also what is there already", short="f", also="force-build"),
     "force_failures": Option(default=False, help="Build again what failed", short="F", also="force-build-failures"),
     "ignore_warnings": Option(default=False, help="Exit with 0, not 101, when there are warnings only", short="W"),

@@ -55,6 +55,7 @@ class BuildSettings:
         restarts: how often a machine may be lost within ten minutes before it is set aside for a while.
         strict_toolchains: refuse to build on machines whose tools differ.
         batch: divide the boards among the machines beforehand.
+        order: ``longest``: boards that take longest begin first; ``given``: in the order of their names.
         no_lto: NO_LTO=1.
         allow_missing: BINMAN_ALLOW_MISSING=1.
         reproducible: SOURCE_DATE_EPOCH=0.
@@ -102,6 +103,7 @@ class BuildSettings:
     restarts: int = 5
     strict_toolchains: bool = False
     batch: bool = False
+    order: str = "given"
     no_lto: bool = False
     allow_missing: bool = False
     reproducible: bool = False
@@ -189,6 +191,9 @@ NOT_IN_FILE = frozenset({"machines_file"})
 
 merge = BuildSettings.merge
 
+#: Options that are one of some words.
+CHOICES: Mapping[str, tuple[str, ...]] = {"order": ("longest", "given")}
+
 _DEFAULTS = BuildSettings()
 _LISTS = frozenset({"boards", "exclude", "only", "machines", "hosts", "fragments", "keep"})
 _REPEATED = frozenset({"toolchain", "adjust_cfg"})
@@ -223,6 +228,8 @@ def check_option(name: str, value: object, *, texts: bool) -> Any:
         return _toolchain_entries(value)
     if name == "adjust_cfg":
         return _adjustments(value)
+    if name in CHOICES and value not in CHOICES[name]:
+        raise ValueError(f"is {_describe(value)}; it must be {' or '.join(CHOICES[name])}")
     if isinstance(default, bool):
         return _flag(value, texts=texts)
     if isinstance(default, float):

@@ -121,6 +121,7 @@ def farm(tmp_path, sample_repo, census) -> Farm:
         "HOME": str(directory),
         "XDG_CACHE_HOME": str(directory / "cache"),
         "XDG_CONFIG_HOME": str(directory / "config"),
+        "XDG_DATA_HOME": str(directory / "data"),
         "PYTHONPATH": str(ROOT),
         "GIT_CONFIG_GLOBAL": os.devnull,
         "NO_COLOR": "1",

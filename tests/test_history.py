@@ -1,0 +1,161 @@
+"""What builds took is kept, and what takes longest begins first."""
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fabbuild.history import History, Learner, Took, longest_first
+from fabbuild.model import Board, Event, Job
+
+ARM = "arm"
+
+
+def job(name, arch=ARM, commits=1):
+    return Job(Board(name, arch), tuple(range(commits)))
+
+
+def result(board, seconds, attempt=1, machine="m1", verdict="built"):
+    return Event(
+        0.0, "result", machine=machine, board=board, attempt=attempt, data={"seconds": seconds, "verdict": verdict}
+    )
+
+
+@pytest.fixture
+def history(tmp_path):
+    return History(tmp_path / "data" / "history.sqlite3")
+
+
+def test_what_took_long_is_expected_to_take_long(history):
+    history.learn([Took("slow", ARM, "m1", True, 100.0), Took("quick", ARM, "m1", True, 5.0)])
+    expected = history.expected([job("quick"), job("slow")])
+    assert expected == {"quick": 5.0, "slow": 100.0}
+    assert [one.board.target for one in longest_first([job("quick"), job("slow")], expected)] == ["slow", "quick"]
+
+
+def test_later_commits_take_what_later_commits_took(history):
+    history.learn([Took("a", ARM, "m1", True, 100.0), Took("a", ARM, "m1", False, 2.0)])
+    assert history.expected([job("a", commits=11)]) == {"a": 120.0}
+
+
+def test_an_unknown_board_takes_what_is_usual_for_its_architecture(history):
+    history.learn([Took(name, ARM, "m1", True, 10.0) for name in ("a", "b")])
+    history.learn([Took("s", "sandbox", "m1", True, 90.0), Took("s", "sandbox", "m1", False, 1.0)])
+    expected = history.expected([job("new"), job("other", "sandbox"), job("strange", "xtensa")])
+    assert expected["new"] == 10.0
+    assert expected["other"] == 90.0
+    assert 10.0 < expected["strange"] < 90.0
+
+
+def test_without_any_knowledge_the_given_order_stays(history):
+    jobs = [job(name) for name in "cab"]
+    assert longest_first(jobs, history.expected(jobs)) == jobs
+    assert not history.path.exists()
+
+
+def test_newer_times_outweigh_older_ones(history):
+    for seconds in (100.0, 10.0, 10.0, 10.0, 10.0):
+        history.learn([Took("a", ARM, "m1", True, seconds)])
+    assert 10.0 < history.expected([job("a")])["a"] < 20.0
+
+
+def test_a_board_is_known_from_all_machines(history):
+    history.learn([Took("a", ARM, "fast", True, 10.0), Took("a", ARM, "slow", True, 30.0)])
+    assert history.expected([job("a")]) == {"a": 20.0}
+
+
+def test_it_learns_which_build_of_an_order_was_the_first():
+    learner = Learner({"a": ARM})
+    for event in (result("a", 50), result("a", 3), result("a", 4, attempt=2), result("a", 5, machine="m2")):
+        learner.listener(event)
+    assert [(one.first, one.seconds, one.machine) for one in learner.took] == [
+        (True, 50.0, "m1"),
+        (False, 3.0, "m1"),
+        (True, 4.0, "m1"),
+        (True, 5.0, "m2"),
+    ]
+
+
+def test_a_failure_teaches_nothing_of_how_long_it_takes():
+    learner = Learner({"a": ARM})
+    learner.listener(result("a", 1, verdict="failed"))
+    learner.listener(result("a", 7))
+    learner.listener(result("a", None))
+    learner.listener(result("b", 7))
+    assert [(one.first, one.seconds) for one in learner.took] == [(False, 7.0)]
+
+
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.floats(0, 1e6), max_size=8), st.randoms())
+def test_ordering_loses_no_job_and_never_puts_a_shorter_one_first(seconds, random):
+    jobs = [job(name) for name in seconds]
+    random.shuffle(jobs)
+    ordered = longest_first(jobs, seconds)
+    assert sorted(one.board.target for one in ordered) == sorted(seconds)
+    times = [seconds[one.board.target] for one in ordered]
+    assert times == sorted(times, reverse=True)
+
+
+def test_two_that_learn_at_once_both_do(history):
+    def learn(number):
+        History(history.path).learn([Took(f"b{number}", ARM, "m1", True, float(number))])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(learn, range(1, 25)))
+    jobs = [job(f"b{number}") for number in range(1, 25)]
+    assert history.expected(jobs) == {f"b{number}": float(number) for number in range(1, 25)}
+
+
+def test_a_file_of_another_layout_is_begun_anew(history):
+    history.learn([Took("a", ARM, "m1", True, 10.0)])
+    with sqlite3.connect(history.path) as database:
+        database.execute("PRAGMA user_version = 77")
+    assert history.expected([job("a")]) == History(history.path.with_name("none")).expected([job("a")])
+    history.learn([Took("a", ARM, "m1", True, 3.0)])
+    assert history.expected([job("a")]) == {"a": 3.0}
+
+
+# --- in a build ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def local_farm(farm):
+    farm.machines(local=True, threads=1)
+    return farm
+
+
+def begun(farm):
+    return [event["board"] for event in farm.journal("current") if event["what"] == "assigned"]
+
+
+def kept(farm):
+    return farm.directory / "data" / "fabbuild" / "history.sqlite3"
+
+
+def test_a_build_begins_with_what_took_longest_before(local_farm):
+    farm = local_farm
+    path = kept(farm)
+    assert farm.build("--only", "sandbox,sandbox_spl").status == 0
+    assert set(History(path)._known()) == {("sandbox", True), ("sandbox_spl", True)}
+    History(path).learn([Took("sandbox_spl", "sandbox", "local", True, 5000.0)])
+    assert farm.build("--only", "sandbox,sandbox_spl", "--force", "--order", "longest").status == 0
+    assert begun(farm)[-2:] == ["sandbox_spl", "sandbox"]
+    assert farm.build("--only", "sandbox,sandbox_spl", "--force").status == 0
+    assert begun(farm)[-2:] == ["sandbox", "sandbox_spl"]
+
+
+def test_a_history_that_cannot_be_read_is_said_and_does_without(local_farm):
+    farm = local_farm
+    path = kept(farm)
+    path.parent.mkdir(parents=True)
+    path.write_text("this is no database, but long enough to be taken for a file of one" * 20)
+    ended = farm.build("--only", "sandbox")
+    assert ended.status == 0, ended
+    assert f"how long builds took cannot be kept: {path}: file is not a database" in ended.out
+
+
+def test_another_order_than_there_is_is_refused(local_farm):
+    ended = local_farm.build("--order", "shortest")
+    assert ended.status == 1
+    assert 'order is the text "shortest"; it must be longest or given' in ended.err
