@@ -76,8 +76,10 @@ class Learner:
         first = order not in self._begun
         self._begun.add(order)
         seconds = event.data.get("seconds")
-        # What failed ended early, and says nothing of how long it takes.
-        if isinstance(seconds, (int, float)) and event.data.get("verdict") != Verdict.FAILED.value:
+        # What failed ended early, and says nothing of how long it takes; what was not built took nothing.
+        if event.data.get("verdict") == Verdict.FAILED.value or event.data.get("carried"):
+            return
+        if isinstance(seconds, (int, float)):
             self.took.append(Took(event.board, self._archs[event.board], event.machine, first, float(seconds)))
 
 
