@@ -192,22 +192,37 @@ class View:
     def __init__(self, listing: Listing) -> None:
         """Look at each file of the tree once."""
         self._listing = listing
-        digest = hashlib.sha256(_FORMAT)
-        for path in sorted(listing):
-            mode, content = listing[path]
-            what = kind(path, mode)
-            if what is not Kind.NEVER:
-                digest.update(_record(path, mode, content if what is Kind.ALWAYS else ""))
-        self._common = digest.digest()
+        self._common = common(listing)
 
     def digest(self, depends: Iterable[str]) -> str:
         """Give the digest, hex, of all that matters to a board that has these dependencies."""
-        digest = hashlib.sha256(self._common)
-        for path in sorted(set(depends)):
-            entry = self._listing.get(path)
-            if entry is not None:
-                digest.update(_record(path, *entry))
-        return digest.hexdigest()
+        return digest(self._common, part(self._listing, sorted(set(depends))))
+
+
+def common(listing: Listing) -> bytes:
+    """Give the digest of what matters to every board, whatever it depends on."""
+    known = hashlib.sha256(_FORMAT)
+    for path in sorted(listing):
+        mode, content = listing[path]
+        what = kind(path, mode)
+        if what is not Kind.NEVER:
+            known.update(_record(path, mode, content if what is Kind.ALWAYS else ""))
+    return known.digest()
+
+
+def part(listing: Listing, depends: Iterable[str]) -> bytes:
+    """Give the digest of what a board depends on, by paths in order."""
+    known = hashlib.sha256()
+    for path in depends:
+        entry = listing.get(path)
+        if entry is not None:
+            known.update(_record(path, *entry))
+    return known.digest()
+
+
+def digest(of_all: bytes, of_board: bytes) -> str:
+    """Put a tree's `common` and `part` together: the digest, hex, of the tree as the board sees it."""
+    return hashlib.sha256(of_all + of_board).hexdigest()
 
 
 def _record(path: str, mode: str, content: str) -> bytes:
