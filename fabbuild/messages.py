@@ -117,6 +117,7 @@ class Details(msgspec.Struct, frozen=True, omit_defaults=True):
     command: str = ""
     environment: dict[str, str] = {}
     slot: Whole | None = None
+    phases: dict[str, float] = {}
 
 
 class BuildFile(_Response, frozen=True, tag="build_file"):

@@ -132,7 +132,7 @@ EVENTS: Mapping[str, str] = {
     "assigned": "a board was given to a machine; data: commits (how many)",
     "started": "a slot began a board",
     "result": "one board at one commit is in; data: verdict, return_code, seconds, error (first line), load_avg, "
-    "after (what machines did to earlier attempts)",
+    "after (what machines did to earlier attempts), phases (seconds by what they went into)",
     "board-done": "all commits of a board are in; slot is free",
     "fault": "a machine's fault cost a board an attempt, which is no result; text says what; data: kind",
     "check": "a machine has checked itself; text: the problems; data: well",

@@ -11,6 +11,7 @@ from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.results import BuiltFrom, ResultTree, decisive, kept_by, made_by
 from fabbuild.session import Session
 from fabbuild.text import first_error
+from fabbuild.timeline import phases_of
 from fabbuild.worker.text import PathShortener
 
 #: The peer's worker leaves paths as make prints them, ours makes them relative to the tree; the same warning must
@@ -97,6 +98,7 @@ class Recorder:
             "error": first_error(stderr) if result.verdict is not Verdict.BUILT else "",
             "load_avg": message.load_avg,
             "after": list(after),
+            "phases": phases_of(message.details.get("phases")),
         }
 
 

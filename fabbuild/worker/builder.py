@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
 from fabbuild.worker import files, images, kconfig
 from fabbuild.worker.files import File
 from fabbuild.worker.output import Output
+from fabbuild.worker.phases import Stopwatch
 from fabbuild.worker.protocol import CHECKOUT, MAX_TEXT, START, TIMED_OUT, TIMEOUT
 from fabbuild.worker.runner import Outcome, Processes, QuestionLoop, TimeIsUp
 from fabbuild.worker.settings import Settings
@@ -229,7 +230,8 @@ class Builder:
     def _check_out_and_make(self, commit: str, run: _Run) -> Outcome:
         if not self._output.open(run.compiler):
             self._configured = ""
-        self._worktree.bring_to(commit)
+        with run.stopwatch.on("checkout"):
+            self._worktree.bring_to(commit)
         images.remove_programs(self._output.path)
         files.remove_kept(self._output.path, self._settings.kept())
         run.configured = bool(self._configured)
@@ -282,13 +284,14 @@ class Builder:
             stderr=decode(stderr.encode(), MAX_TEXT),
             fault=run.fault,
         )
-        if outcome.code:
-            if run.configured and not self._files:
-                result = result._replace(config=images.config_files(output))
-        elif not self._settings["config_only"]:
-            result = result._replace(sizes=images.sizes(self._processes, output, run.prefix, run.env))
-        if self._files and run.configured:
-            result = result._replace(files=self._files_of(run, built=not outcome.code))
+        with run.stopwatch.on("collect"):
+            if outcome.code:
+                if run.configured and not self._files:
+                    result = result._replace(config=images.config_files(output))
+            elif not self._settings["config_only"]:
+                result = result._replace(sizes=images.sizes(self._processes, output, run.prefix, run.env))
+            if self._files and run.configured:
+                result = result._replace(files=self._files_of(run, built=not outcome.code))
         if self._details:
             details: Dict[str, Any] = {
                 "seconds": round(seconds, 2),
@@ -296,6 +299,7 @@ class Builder:
                 "command": run.command(commit),
                 "environment": run.shown_environment(),
                 "slot": self.slot,
+                "phases": run.stopwatch.told(),
             }
             digest = None if outcome.code else images.checksum(output)
             if digest:
@@ -318,6 +322,7 @@ class _Run:
     Attributes:
         configured: whether the last ``make NAME_defconfig`` went well, now or at an earlier commit.
         configuration_said: whether it wrote to stderr, now.
+        stopwatch: what the time goes into.
         cut_short: whether a make was killed, and so may have left files that are not whole.
         fault: what is known to be no doing of the board's, as of the last make.
     """
@@ -341,6 +346,7 @@ class _Run:
         self.env["PATH"] = compiler.path(self.env["PATH"])
         self.configured = False
         self.configuration_said = False
+        self.stopwatch = Stopwatch()
         self.cut_short = False
         self.fault = ""
         self._processes = processes
@@ -454,7 +460,8 @@ class _Run:
         argv = self._argv(*goals)
         self.fault = ""
         try:
-            outcome = self._processes.run(argv, self._tree, self.env, limit=MAX_TEXT, watch=QuestionLoop())
+            with self.stopwatch.on("build" if list(goals) == list(self._goals) else "configure"):
+                outcome = self._processes.run(argv, self._tree, self.env, limit=MAX_TEXT, watch=QuestionLoop())
         except TimeIsUp as exc:
             return self.time_is_up(exc)
         except OSError as exc:

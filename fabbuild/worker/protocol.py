@@ -24,7 +24,8 @@ PROTOCOL = 1
 
 #: ``attempt``: build_board carries it, heartbeat and build_result echo it. ``commits``: build_board may name the
 #: indices to build. ``details``: build_result carries ``details`` {sha256, seconds, toolchain, command,
-#: environment, slot}. ``limits``: build_board may carry ``timeout`` (seconds that one commit of the board may take;
+#: environment, slot, phases: {name of `PHASES`: seconds}}.
+#: ``limits``: build_board may carry ``timeout`` (seconds that one commit of the board may take;
 #: past it the result has return code 124, and the rest of the order is dropped) and ``jobs`` (the most jobs that a
 #: make of this board may run), 0 and null meaning none; build_result carries ``fault`` where the worker knows that
 #: it is not the board's own doing: one of the names below.
@@ -60,6 +61,10 @@ START = "start"
 
 #: ``fault`` of a build in which the worker itself failed.
 WORKER = "worker"
+
+#: What the time of a result goes into, in this order: the commit's files put in place; make's configuration of the
+#: board; make's build, each with all tries; what came out read (sizes, functions, files to keep).
+PHASES = ("checkout", "configure", "build", "collect")
 
 #: The return code of a build that took too long; timeout(1) has the same.
 TIMED_OUT = 124

@@ -246,6 +246,9 @@ def test_extensions_only_when_both_named_them(work, source):
         details = result["details"]
         assert re.fullmatch("[0-9a-f]{64}", details["sha256"])
         assert details["seconds"] > 0
+        phases = details["phases"]
+        assert tuple(phases) == protocol.PHASES, "in the order in which they are gone through"
+        assert 0 < phases["checkout"] + phases["configure"] + phases["build"] <= details["seconds"] + 0.01
         assert "gcc" in details["toolchain"]
         assert f"git checkout --detach {second}" in details["command"]
         assert "make O=build -s -j" in details["command"]
