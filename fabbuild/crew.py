@@ -6,6 +6,7 @@ The driver (`fabbuild.dispatcher`) says when; what is done here takes long and r
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from fabbuild.config import Fit, Machine
@@ -19,6 +20,7 @@ from fabbuild.probe import unfit_because
 from fabbuild.session import Session, StartOptions
 from fabbuild.settings import BuildSettings
 from fabbuild.source import Source
+from fabbuild.text import visible
 from fabbuild.versions import Difference, differences, of_machine
 
 #: How many pushes run at once: each packs objects on this machine.
@@ -54,6 +56,7 @@ class RunCrew:
         self._settings = settings
         self._fit = fit
         self._wanted: frozenset[str] = frozenset()
+        self._boards: Counter[str] = Counter()
         self._came_up: set[str] = set()
         self._used: dict[str, Facts] = {}
         self._differs: set[str] = set()
@@ -72,11 +75,12 @@ class RunCrew:
             self._used[session.name] = session.facts
 
     def compare(self, wanted: Iterable[str]) -> list[Difference]:
-        """Say which architectures are to be built, and hear in what the machines differ that can build them.
+        """Say which architectures are to be built, one a board, and hear in what the machines differ that can.
 
-        A machine that has none of them is not needed.
+        A machine that has none of them is not needed, nor more slots than there are boards for it.
         """
-        self._wanted = frozenset(wanted)
+        self._boards = Counter(wanted)
+        self._wanted = frozenset(self._boards)
         found = differences(self._used, self._wanted)
         self._differs = set(map(str, found))
         return found
@@ -169,11 +173,16 @@ class RunCrew:
             phase("prepare")
             session.prepare(
                 [commit.hash for commit in self._commits],
-                machine.max_boards or max(threads, 1),
+                min(machine.max_boards or max(threads, 1), self._boards_for(archs)),
                 lambda made, slots: report.tell("worktree", name, done=made, slots=slots),
+                lambda why: report.tell("note", name, f"a slot less: a worktree cannot be made: {visible(why)}"),
             )
         self._came_up.add(name)
         report.join(session, archs, facts.capacity / max(facts.threads, 1) * max(threads, 1))
+
+    def _boards_for(self, archs: Iterable[str]) -> int:
+        """Give how many boards of the run a machine with these toolchains can build."""
+        return max(sum(self._boards[arch] for arch in archs), 1)
 
     def _look_again(self, session: Session) -> None:
         """Probe a machine that was out; one that was at work before also has to show that it is well."""

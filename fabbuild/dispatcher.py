@@ -19,7 +19,16 @@ from fabbuild.errors import FabbuildError, OutputError, WireClosed, WireError, W
 from fabbuild.faults import fault_of
 from fabbuild.fleet import leave_all
 from fabbuild.incoming import BadFileError, Incoming, names_for
-from fabbuild.messages import BuildDone, BuildFile, BuildResult, Error, Heartbeat, Response, WorktreeCreated
+from fabbuild.messages import (
+    BuildDone,
+    BuildFile,
+    BuildResult,
+    Error,
+    Heartbeat,
+    Response,
+    WorktreeCreated,
+    WorktreeFailed,
+)
 from fabbuild.model import Commit, Event, Job, Verdict
 from fabbuild.moves import Loss
 from fabbuild.record import Recorder
@@ -297,6 +306,10 @@ class Dispatcher:
             self._heartbeat(session, what)
         elif isinstance(what, BuildDone):
             self._build_done(session, what)
+        elif (
+            isinstance(what, (WorktreeCreated, WorktreeFailed)) and "early" in session.features and not self._batch
+        ):
+            self._slot(session, what)
         elif isinstance(what, WorktreeCreated) and self._batch:
             self._emit("worktree", name, data={"done": what.thread + 1, "slots": session.slots})
             self._of_no_use(session)
@@ -307,6 +320,14 @@ class Dispatcher:
             self._lose(name, f"{what}" + (f"; its last words: {words}" if words else ""), _how_lost(what))
         else:
             self._of_no_use(session)
+
+    def _slot(self, session: Session, what: WorktreeCreated | WorktreeFailed) -> None:
+        """Take it that a slot is ready, or will never be, of a machine that builds in the others already."""
+        done = session.opened()
+        if isinstance(what, WorktreeCreated):
+            self._emit("worktree", session.name, data={"done": done, "slots": session.slots})
+        else:
+            self._handle(moves.SlotLost(session.name, f"a worktree cannot be made: {visible(what.msg)}"))
 
     def _of_no_use(self, session: Session) -> None:
         """Count a message that changed nothing: a worker that sends them without end fills the journal."""

@@ -90,6 +90,17 @@ class WorktreeCreated(_Response, frozen=True, tag="worktree_created"):
     thread: Whole
 
 
+class WorktreeFailed(_Response, frozen=True, tag="worktree_failed"):
+    """With the feature ``early``: the slot's worktree cannot be made, and why; the machine has a slot less."""
+
+    thread: Whole
+    msg: str = ""
+
+    def __post_init__(self) -> None:
+        """Cut words that are no longer a line for a person."""
+        msgspec.structs.force_setattr(self, "msg", cut(self.msg, MAX_WORDS))
+
+
 class BuildPrepareDone(_Response, frozen=True, tag="build_prepare_done"):
     """Boards may come."""
 
@@ -301,6 +312,7 @@ Response = (
     | ConfigureDone
     | BuildStarted
     | WorktreeCreated
+    | WorktreeFailed
     | BuildPrepareDone
     | Heartbeat
     | BuildFile

@@ -128,6 +128,14 @@ class BatchEnded:
 
 
 @dataclass(frozen=True)
+class SlotLost:
+    """A machine that is in says that it has a slot less than it joined with."""
+
+    machine: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Lost:
     """A machine is not there any more, did not come up, or is not to be used any more."""
 
@@ -148,7 +156,7 @@ class Stopped:
     reason: str
 
 
-Event = Joined | Started | ResultIn | FileIn | Checked | BatchEnded | Lost | Tick | Stopped
+Event = Joined | Started | ResultIn | FileIn | Checked | BatchEnded | SlotLost | Lost | Tick | Stopped
 
 
 # --- actions ------------------------------------------------------------------------------------------------

@@ -83,6 +83,7 @@ from fabbuild.moves import (
     Requeue,
     ResultIn,
     SetAside,
+    SlotLost,
     Slots,
     Started,
     Stopped,
@@ -184,6 +185,8 @@ class Schedule:
             return self._checked(event, now)
         if isinstance(event, BatchEnded):
             return self._batch_ended(event, now)
+        if isinstance(event, SlotLost):
+            return self._slot_lost(event)
         if isinstance(event, Lost):
             return self._lost(event, now)
         if isinstance(event, Tick):
@@ -202,6 +205,13 @@ class Schedule:
         slots = min(event.slots, self._lowered.get(event.machine, event.slots))
         self._members[event.machine] = Member(event, slots)
         return self._give_out(now)
+
+    def _slot_lost(self, event: SlotLost) -> list[Action]:
+        member = self._members.get(event.machine)
+        if member is None:
+            return []
+        member.slots = max(member.slots - 1, 1)
+        return [Slots(event.machine, member.slots, event.why)]
 
     def _lost(self, event: Lost, now: float) -> list[Action]:
         member = self._members.get(event.machine)

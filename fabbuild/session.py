@@ -37,6 +37,7 @@ from fabbuild.messages import (
     Response,
     Waiting,
     WorktreeCreated,
+    WorktreeFailed,
 )
 from fabbuild.model import Job
 from fabbuild.push import PushReport
@@ -105,6 +106,7 @@ class Session(Questions):
         self.wire: Wire | None = None
         self.on_stderr = stderr
         self.silence = SILENCE
+        self._asked = self._opened = 0
         self._link: Link | None = None
         self._closing = threading.Lock()
 
@@ -244,13 +246,20 @@ class Session(Questions):
         """The extensions that this worker announced and we know."""
         return frozenset(self.ready.features) & frozenset(FEATURES) if self.ready else frozenset()
 
-    def prepare(self, commits: Sequence[str], slots: int, progress: Callable[[int, int], None]) -> int:
-        """Have the worktrees made; give the number of slots.
+    def prepare(
+        self,
+        commits: Sequence[str],
+        slots: int,
+        progress: Callable[[int, int], None],
+        lack: Callable[[str], None] = lambda _why: None,
+    ) -> int:
+        """Have the worktrees made; give the number of slots, some of which may be ready later (`opened`).
 
         Args:
             commits: the hashes, in order.
             slots: how many boards at once.
             progress: is called with (worktrees made, slots).
+            lack: is called with why one could not be made, where others were.
 
         Raises:
             SetupError: the worker could not make them.
@@ -264,16 +273,32 @@ class Session(Questions):
         most = max(slots, self.ready.nthreads) if self.ready and not self.ready.protocol else slots
         if started.num_threads > most:
             raise LiedError(self.name, f"{started.num_threads} slots where {slots} were asked for")
+        self.slots = min(slots, max(started.num_threads, 1))
+        self._asked, self._opened = started.num_threads, 0
+        kinds = (WorktreeCreated, WorktreeFailed, BuildPrepareDone)
         while True:
-            answer = self._expect((WorktreeCreated, BuildPrepareDone), "build_prepare", timeout=WORKTREE_TIMEOUT)
+            answer = self._expect(kinds, "build_prepare", timeout=WORKTREE_TIMEOUT)
             if isinstance(answer, BuildPrepareDone):
                 break
-            made += 1
-            if made > started.num_threads:
-                raise LiedError(self.name, f"more worktrees than the {started.num_threads} it said")
-            progress(made, started.num_threads)
-        self.slots = min(slots, max(started.num_threads, 1))
+            self.opened()
+            if isinstance(answer, WorktreeFailed):
+                self.slots = max(self.slots - 1, 1)
+                lack(answer.msg)
+            else:
+                made += 1
+                progress(made, started.num_threads)
         return self.slots
+
+    def opened(self) -> int:
+        """Count a slot that is ready or failed; with ``early`` some come while boards are fed. Give how many did.
+
+        Raises:
+            LiedError: it is one more than there are.
+        """
+        self._opened += 1
+        if self._opened > self._asked:
+            raise LiedError(self.name, f"more worktrees than the {self._asked} it said")
+        return self._opened
 
     def feed(self, sink: Sink) -> None:
         """From now on give everything the worker says to ``sink``, from the reading thread."""

@@ -16,7 +16,7 @@ def say(**fields):
 def raw(text):
     sys.stdout.write(text)
     sys.stdout.flush()
-say(resp="ready", nthreads=1, slots=1, features=["files"])
+say(resp="ready", nthreads=1, slots=1, features=["files", "early"])
 for line in sys.stdin:
     command = json.loads(line)
     name = command["cmd"]
@@ -77,7 +77,8 @@ LIES = {
         "an array": 'raw("BM> []\\n")',
         "a flood of results": 'result(return_code=1, stderr="foo.c:1:1: error: no\\n")\n        while True: result()',
         "a flood of beats": 'while True: say(resp="heartbeat", board=board, thread=0)',
-        "a flood of messages from before": 'while True: say(resp="worktree_created", thread=0)',
+        "a flood of messages from before": 'while True: say(resp="build_prepare_done")',
+        "more worktrees than it has": 'for _ in range(3): say(resp="worktree_created", thread=1)',
         "an error": 'say(resp="error", msg="no")',
     },
 }

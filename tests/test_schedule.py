@@ -31,6 +31,7 @@ from fabbuild.moves import (
     Requeue,
     ResultIn,
     SetAside,
+    SlotLost,
     Slots,
     Started,
     Stopped,
@@ -793,6 +794,19 @@ def test_short_memory_halves_the_slots_and_they_stay_so():
     assert order.jobs_limit == 3
     run.lose("m")
     assert len(of(Assign, run.back("m", slots=4, share=3))) == 2
+
+
+def test_a_slot_that_does_not_come_gets_no_boards():
+    run = Run(jobs(*"abcd"), "m")
+    run.join("m", slots=3)
+    assert run(SlotLost("m", "no room")) == [Slots("m", 2, "no room")]
+    assert assigned(run.result("m", "a")) == []  # it holds two still
+    assert assigned(run.result("m", "b")) == [("m", "d")]
+    assert run(SlotLost("gone", "no room")) == []
+    for _ in range(3):
+        run(SlotLost("m", "no room"))
+    assert assigned(run.result("m", "c")) == []
+    assert run.schedule.holds("m") == ("d",)
 
 
 def test_a_board_that_runs_out_of_memory_is_built_alone_before_it_is_given_up():

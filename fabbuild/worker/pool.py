@@ -53,11 +53,12 @@ class Pool:
         details: bool = False,
         faults: bool = False,
         files: bool = False,
+        slots: int = 0,
     ) -> None:
         """Start a thread per builder.
 
         Args:
-            builders: one per slot.
+            builders: one per slot; more may come by `join`.
             commits: their hashes, in order.
             compiler: gives what builds an architecture, or None.
             send: sends a response to the boss.
@@ -65,6 +66,7 @@ class Pool:
             details: whether results carry details.
             faults: whether results say what is not the board's own doing.
             files: whether files are sent before the result they belong to.
+            slots: how many there will be; 0: as many as builders.
         """
         self.commits = list(commits)
         self._compiler = compiler
@@ -73,19 +75,35 @@ class Pool:
         self._details = details
         self._faults = faults
         self._files = files
-        self._slots = len(builders)
+        self._slots = slots or len(builders)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._orders: "queue.SimpleQueue[Optional[Order]]" = queue.SimpleQueue()
         self._open = 0
         self._exceptions = 0
         self._stopped = False
-        self._workers = [
-            threading.Thread(target=self._work, args=(builder,), name="slot %d" % builder.slot, daemon=True)
-            for builder in builders
-        ]
-        for worker in self._workers:
+        self._draining = False
+        self._workers: List[threading.Thread] = []
+        for builder in builders:
+            self.join(builder)
+
+    def join(self, builder: Builder) -> None:
+        """Let one more slot take boards, from now on.
+
+        Raises:
+            RuntimeError: its thread cannot be started.
+        """
+        worker = threading.Thread(target=self._work, args=(builder,), name="slot %d" % builder.slot, daemon=True)
+        with self._lock:
             worker.start()
+            self._workers.append(worker)
+            if self._draining:
+                self._orders.put(None)
+
+    def lack(self) -> None:
+        """Say that one of the slots that were to come does not."""
+        with self._lock:
+            self._slots = max(1, self._slots - 1)
 
     @property
     def busy(self) -> bool:
@@ -105,13 +123,15 @@ class Pool:
         Raises:
             Stopped: `stop` was called meanwhile.
         """
-        for _ in self._workers:
-            self._orders.put(None)
         with self._changed:
+            self._draining = True
+            for _ in self._workers:
+                self._orders.put(None)
             self._changed.wait_for(lambda: self._stopped or not self._open)
             if self._stopped:
                 raise Stopped
-        for worker in self._workers:
+            workers = list(self._workers)
+        for worker in workers:
             worker.join()
         return self._exceptions
 

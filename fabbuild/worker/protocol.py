@@ -34,6 +34,8 @@ PROTOCOL = 1
 #: with the last one. ``build_result`` then has ``files`` [name…], those that came, ``unchanged`` {name:
 #: commit_upto}, those with the same bytes as that commit's file of that name, which came in the same order, and, if
 #: there are any, ``left_out`` {name: why}, those that could not be sent; it has no ``config``.
+#: ``early``: ``build_prepare_done`` comes as soon as one worktree is there. A ``worktree_created`` for each further
+#: slot comes when it begins to take boards, and ``worktree_failed`` {thread, msg} for one that cannot be made.
 #: Each name of `OWN_SETTINGS` is a feature, too: a worker that does not announce it cannot be given that setting.
 FEATURES = (
     "attempt",
@@ -41,6 +43,7 @@ FEATURES = (
     "details",
     "limits",
     "files",
+    "early",
     "force_reconfig",
     "quick",
     "fragments",

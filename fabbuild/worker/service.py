@@ -20,12 +20,13 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequ
 
 from fabbuild.worker.builder import Builder, base_environment
 from fabbuild.worker.link import Commanded, Line, Watch, inherited, keep_saying_alive, stop_signals
+from fabbuild.worker.opening import Opening
 from fabbuild.worker.pool import Order, Pool, all_of, usable_threads
 from fabbuild.worker.protocol import ALIVE_ENV, FEATURES, PROTOCOL, ProtocolError, decode_object
 from fabbuild.worker.runner import Processes, Stopped
 from fabbuild.worker.settings import Settings, SettingsError
 from fabbuild.worker.toolchain import Toolchain, ToolchainError, from_path, scan
-from fabbuild.worker.worktree import GitError, Repository, Slots, find_git_dir, is_hash
+from fabbuild.worker.worktree import GitError, Repository, Slots, Worktree, find_git_dir, is_hash
 
 #: The descriptor of the machine's lock; every child inherits it, so that the lock lives as long as they do.
 LOCK_FD = "FABBUILD_LOCK_FD"
@@ -114,6 +115,8 @@ class Service(Commanded):
         self._temporary = ""
         self._slots: Optional[Slots] = None
         self._pool: Optional[Pool] = None
+        self._opening: Optional[Opening] = None
+        self._follower: Optional[threading.Thread] = None
         self._lock = threading.Lock()
         self._quitting = False
         self._building = False
@@ -274,6 +277,7 @@ class Service(Commanded):
             raise CommandError("build_prepare: max_boards must be at most %d, not %d" % (_MOST_SLOTS, slots))
         self._open_pool(command.get("commits"), slots, self._threads)
         self._send("build_prepare_done")
+        self._follow()
 
     def _build_board(self, command: Mapping[str, Any]) -> None:
         if self._pool is None:
@@ -302,6 +306,7 @@ class Service(Commanded):
         pool = self._open_pool(command.get("commits"), count, self._threads)
         for board in boards:
             pool.add(self._order(board, "build_boards", pool))
+        self._follow()
         self._build_done(command)
 
     def _quit(self, _command: Mapping[str, Any]) -> None:
@@ -319,8 +324,17 @@ class Service(Commanded):
         self._close_pool()
 
     def _close_pool(self) -> None:
+        self._stop_opening()
         self._pool = None
         self._building = False
+
+    def _stop_opening(self) -> None:
+        """Make no further worktree; what is said of those being made is said when this returns."""
+        if self._opening is not None:
+            self._opening.stop()
+        if self._follower is not None:
+            self._follower.join()
+        self._opening = self._follower = None
 
     def _open_pool(self, commits: Any, count: int, threads: int) -> Pool:
         """Make the worktrees, telling of each, and start the slots."""
@@ -335,6 +349,7 @@ class Service(Commanded):
         try:
             return self._make_pool(commits, count, threads)
         except BaseException:
+            self._stop_opening()
             self._building = False
             raise
 
@@ -346,20 +361,83 @@ class Service(Commanded):
         if self._slots is None:
             self._slots = Slots(repository, self._work_dir)
         self._send("build_started", num_threads=count)
-        self._slots.prepare()
-        builders: List[Builder] = []
-        details, files = "details" in self._features, "files" in self._features
-        for slot in range(count):
-            worktree = self._slots.worktree(slot, first)
-            builders.append(Builder(self._processes, worktree, self._settings, self._environment, details, files))
-            self._send("worktree_created", thread=slot)
-        faults = "limits" in self._features
-        pool = Pool(builders, hashes, self._toolchains.get, self._send, threads, details, faults, files)
+        slots = self._slots
+        slots.prepare()
+        self._opening = Opening(lambda slot: slots.worktree(slot, first), count, threads)
+        early = "early" in self._features
+        builders = [self._builder(one) for one in (self._first() if early else self._all(count))]
+        details, files, faults = (name in self._features for name in ("details", "files", "limits"))
+        pool = Pool(builders, hashes, self._toolchains.get, self._send, threads, details, faults, files, count)
         self._pool = pool
         if self._quitting:
             pool.stop()
             raise Stopped
         return pool
+
+    def _builder(self, worktree: Worktree) -> Builder:
+        details, files = "details" in self._features, "files" in self._features
+        return Builder(self._processes, worktree, self._settings, self._environment, details, files)
+
+    def _all(self, count: int) -> List[Worktree]:
+        """Wait for all worktrees, telling of each in the order of the slots, as the plain protocol has it."""
+        assert self._opening is not None
+        made: Dict[int, Worktree] = {}
+        told = 0
+        for slot, one in self._opening.arrivals():
+            if isinstance(one, Exception):
+                raise one
+            made[slot] = one
+            while told in made:
+                self._send("worktree_created", thread=told)
+                told += 1
+        return [made[slot] for slot in range(count)]
+
+    def _first(self) -> List[Worktree]:
+        """Wait for the first worktree; the others join the pool when they are there (`_follow`)."""
+        assert self._opening is not None
+        failed: Dict[int, Exception] = {}
+        for slot, one in self._opening.arrivals():
+            if isinstance(one, Stopped):
+                raise one
+            if isinstance(one, Exception):
+                failed[slot] = one
+                continue
+            for number, why in failed.items():
+                self._send("worktree_failed", thread=number, msg=str(why))
+            self._send("worktree_created", thread=slot)
+            return [one]
+        raise next(iter(failed.values()))
+
+    def _follow(self) -> None:
+        """Let the slots whose worktrees are still being made join the pool, each when it is ready."""
+        opening, pool = self._opening, self._pool
+        if opening is None or pool is None or "early" not in self._features:
+            return
+
+        def follow() -> None:
+            try:
+                for slot, one in opening.arrivals():
+                    self._join(pool, slot, one)
+            except (OSError, Stopped):
+                pool.stop()  # the boss is gone, or the worker ends
+
+        self._follower = threading.Thread(target=follow, name="follow", daemon=True)
+        self._follower.start()
+
+    def _join(self, pool: Pool, slot: int, one: Worktree | Exception) -> None:
+        """Add a slot to a pool that may be at work; one that cannot be made is missing, and no board's trouble."""
+        if isinstance(one, Stopped):
+            raise one
+        if isinstance(one, Worktree):
+            try:
+                pool.join(self._builder(one))
+            except RuntimeError as exc:  # no more threads
+                one = exc
+            else:
+                self._send("worktree_created", thread=slot)
+                return
+        pool.lack()
+        self._send("worktree_failed", thread=slot, msg=str(one))
 
     def _order(self, command: Mapping[str, Any], name: str, pool: Pool) -> Order:
         board, arch = _text(command, "board", name), _text(command, "arch", name)

@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 import tempfile
+import threading
 from typing import Dict, List, Mapping, Optional, Sequence
 
 from fabbuild.worker.runner import Outcome, Processes
@@ -86,6 +87,8 @@ class Repository:
             environment: what git gets; `LC_ALL` and the like are added.
         """
         self.git_dir = git_dir
+        #: Held while the list of worktrees changes: a prune takes one that is being added for a dead one.
+        self.adding = threading.Lock()
         self._processes = processes
         self._environment = dict(environment)
         self._environment.update(LC_ALL="C", GIT_TERMINAL_PROMPT="0", GIT_ADVICE="0")
@@ -195,10 +198,22 @@ class Worktree:
             else:
                 return
         self._remove()
-        parent = os.path.dirname(self.path)
-        self._repository.run("worktree", "add", "--force", "--detach", self.path, commit, cwd=parent)
+        try:
+            self._fill(commit)
+        except GitError:
+            # A disk that was too full for it must not stay full of its half.
+            with contextlib.suppress(OSError):
+                remove_tree(self.path)
+            raise
+
+    def _fill(self, commit: str) -> None:
+        """Add a worktree, then write its files, which takes long and may be done in several slots at once."""
+        add = ("worktree", "add", "--force", "--detach", "--no-checkout", self.path, commit)
+        with self._repository.adding:
+            self._repository.run(*add, cwd=os.path.dirname(self.path))
         if not self._is_ours():
             raise GitError("git worktree add made no worktree at %s" % self.path)
+        self._repository.run("reset", "--hard", "--quiet", cwd=self.path, where=False)
 
     def checkout(self, commit: str) -> None:
         """Bring the tree to a commit; only files that differ get new times, so that make does no more than it must.
@@ -317,11 +332,12 @@ class Worktree:
             remove_tree(self.path)
         except OSError as exc:
             raise GitError("cannot remove a broken worktree: %s" % exc) from exc
-        if self._admin:
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(self._admin, "locked"))
-        self._admin = ""
-        self._repository.run("worktree", "prune", "--expire=now", cwd=os.path.dirname(self.path))
+        with self._repository.adding:
+            if self._admin:
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(self._admin, "locked"))
+            self._admin = ""
+            self._repository.run("worktree", "prune", "--expire=now", cwd=os.path.dirname(self.path))
 
 
 def _literal(name: str) -> str:
