@@ -2,30 +2,78 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-_COMMIT = re.compile(r"\d{2,}_g([0-9a-f]{4,})_")
+_COMMIT = re.compile(r"(\d{2,})_g([0-9a-f]{4,})_")
+
+#: Where a compiler is, and by which of its names it goes: the same program is found at several places.
+_TOOL = re.compile(
+    r"(?<![\w.-])(?:[\w.~+/-]*/)?[\w.]+(?:-[\w.]+)*-((?:ld|gcc|cpp|as|ar|nm|objcopy)(?:\.bfd)?)(?=:)"
+)
+
+#: Where several jobs run at once, make says which of them it waited for.
+_WAITING = re.compile(r"Waiting for unfinished jobs")
 
 
 @dataclass(frozen=True)
 class Fact:
-    """What one result says: built or failed, its distinct warnings and errors, its sizes."""
+    """What one result says: built or failed, its distinct warnings and errors, its sizes, its image's checksum."""
 
     code: int
     words: frozenset[str]
     sizes: tuple[str, ...]
+    image: str = ""
 
 
-def facts(output: Path) -> dict[tuple[str, str], Fact]:
-    """Read the results of the only range below an output directory, by commit and board."""
-    found: dict[tuple[str, str], Fact] = {}
+#: Facts of a result tree: board → number of the commit → what was found there.
+Facts = Mapping[str, Mapping[int, Fact]]
+
+
+@dataclass
+class Agreement:
+    """What came of comparing two trees.
+
+    Attributes:
+        wrong: a line for each difference that nothing explains.
+        unrepeated: results of the peer that lack only warnings that its earlier results of the board have.
+        compared: results that both have.
+        images: results whose images could be compared.
+    """
+
+    wrong: list[str] = field(default_factory=list)
+    unrepeated: int = 0
+    compared: int = 0
+    images: int = 0
+
+    def __str__(self) -> str:
+        """Give one line."""
+        said = f"{self.compared} results compared, {self.images} of them with their u-boot.bin"
+        if self.unrepeated:
+            said += f"; {self.unrepeated} of the peer's lack warnings that still hold, as it did not compile again"
+        return f"{said}; {len(self.wrong) or 'no'} differences beyond that"
+
+
+def facts(output: Path) -> Facts:
+    """Read the results of the only range below an output directory."""
+    found: dict[str, dict[int, Fact]] = {}
     for done in sorted(output.glob("*/*/*/done")):
         match = _COMMIT.match(done.parent.parent.name)
         if match:
-            found[match[1], done.parent.name] = _fact(done.parent)
+            found.setdefault(done.parent.name, {})[int(match[1])] = _fact(done.parent)
     return found
+
+
+def words(stderr: str) -> frozenset[str]:
+    """Pick the distinct warnings and errors, without what differs from one place to another."""
+    lines = (_TOOL.sub(r"\1", line.replace("../", "")) for line in stderr.splitlines())
+    return frozenset(
+        line for line in lines if ("warning:" in line or "error:" in line) and not _WAITING.search(line)
+    )
 
 
 def _fact(place: Path) -> Fact:
@@ -33,28 +81,62 @@ def _fact(place: Path) -> Fact:
         path = place / name
         return path.read_text(errors="replace") if path.exists() else ""
 
-    lines = (line.replace("../", "") for line in read("err").splitlines())
-    words = frozenset(line for line in lines if "warning:" in line or "error:" in line)
     sizes = tuple(sorted(" ".join(line.split()) for line in read("sizes").splitlines() if "filename" not in line))
-    return Fact(int(read("done").strip() or -1), words, sizes)
+    return Fact(int(read("done").strip() or -1), words(read("err")), sizes, _image(place))
 
 
-def differences(ours: Path, theirs: Path) -> list[str]:
-    """Say where two result trees differ; nothing means that they agree."""
-    left, right = facts(ours), facts(theirs)
-    said = [
-        f"{board} @ {commit[:10]}: only in {(ours if key in left else theirs)}"
-        for key in sorted(left.keys() ^ right.keys())
-        for commit, board in [key]
-    ]
-    for key in sorted(left.keys() & right.keys()):
-        for name in ("code", "words", "sizes"):
-            mine, other = getattr(left[key], name), getattr(right[key], name)
-            if mine != other:
-                said.append(f"{key[1]} @ {key[0][:10]}: {name}: {_short(mine)} here, {_short(other)} there")
-    return said
+def _image(place: Path) -> str:
+    kept = place / "u-boot.bin"
+    if kept.exists():
+        return hashlib.sha256(kept.read_bytes()).hexdigest()
+    try:
+        told = json.loads((place / "built-from").read_text())
+    except (OSError, ValueError):
+        return ""
+    digest = told.get("sha256")
+    return digest if isinstance(digest, str) else ""
 
 
-def _short(value: object) -> str:
-    text = ", ".join(sorted(map(str, value))) if isinstance(value, (frozenset, tuple)) else str(value)
+def compare(ours: Facts, theirs: Facts) -> Agreement:
+    """Compare what two programs found; ``theirs`` is the peer's."""
+    agreement = Agreement()
+    left, right = _keys(ours), _keys(theirs)
+    for here, keys in (("ours", left - right), ("the peer's", right - left)):
+        agreement.wrong += [f"{board} @ {number:02d}: only among {here}" for board, number in sorted(keys)]
+    for board, number in sorted(left & right):
+        mine, other = ours[board][number], theirs[board][number]
+        agreement.compared += 1
+        for name in ("code", "sizes"):
+            if getattr(mine, name) != getattr(other, name):
+                agreement.wrong.append(_line(board, number, name, [getattr(mine, name)], [getattr(other, name)]))
+        before = [one.words for at, one in theirs[board].items() if at < number]
+        if mine.words != other.words:
+            lacking = mine.words - other.words
+            if mine.words > other.words and lacking <= frozenset().union(*before):
+                agreement.unrepeated += 1
+            else:
+                agreement.wrong.append(_line(board, number, "words", lacking, other.words - mine.words))
+        if mine.image and other.image:
+            agreement.images += 1
+            if mine.image != other.image:
+                agreement.wrong.append(_line(board, number, "u-boot.bin", [mine.image], [other.image]))
+    return agreement
+
+
+def _keys(found: Facts) -> set[tuple[str, int]]:
+    return {(board, number) for board, commits in found.items() for number in commits}
+
+
+def _line(board: str, number: int, what: str, ours: Iterable[object], theirs: Iterable[object]) -> str:
+    return f"{board} @ {number:02d}: {what}: ours {_short(ours)}; the peer's {_short(theirs)}"
+
+
+def _short(values: Iterable[object]) -> str:
+    text = ", ".join(sorted(map(str, values)))
     return text[:200] or "nothing"
+
+
+def explained(lines: Sequence[str], most: int = 20) -> list[str]:
+    """Give the first lines, and say how many more there are."""
+    more = [f"… and {len(lines) - most} more"] if len(lines) > most else []
+    return [*lines[:most], *more]

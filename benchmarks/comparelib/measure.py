@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +20,21 @@ from pathlib import Path
 _EVERY = 0.2
 
 _PR_SET_CHILD_SUBREAPER = 36
+
+#: How long a server may take until it listens, in seconds.
+_SERVER_START = 15.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A program that runs beside the command, as a machine of its own: what it does counts, its start does not.
+
+    ``host`` and ``port`` are where it listens once it is ready.
+    """
+
+    argv: Sequence[str]
+    host: str
+    port: int
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,8 @@ class Figures:
         boss: peak memory of the command itself and of those of its children that are the same program, in MiB.
         made: seconds from the first make to the last, as far as looking every 0.2 s tells.
         busy: share of all cores that was in use in that time.
+        before: seconds from its start to the first make.
+        began: when it was started, in seconds since the epoch.
     """
 
     status: int
@@ -42,9 +62,19 @@ class Figures:
     boss: float
     made: float
     busy: float
+    before: float
+    began: float
 
 
-def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, boss: str) -> Figures:
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    log: Path,
+    boss: str,
+    servers: Sequence[Server] = (),
+) -> Figures:
     """Run a command to its end, and until nothing that it started is left.
 
     Args:
@@ -53,12 +83,14 @@ def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, bo
         cwd: where it runs.
         log: gets its stdout and stderr.
         boss: a text that the command line of the boss has and that of its workers has not.
+        servers: what runs beside it; started before the clock is, ended after it.
     """
     read_end, write_end = os.pipe()
     before = (_processes(), _loopback())
+    order = {"argv": list(argv), "servers": [[list(one.argv), one.host, one.port] for one in servers]}
     with log.open("wb") as out:
         holder = subprocess.Popen(
-            [sys.executable, __file__, str(write_end), *argv],
+            [sys.executable, __file__, str(write_end), json.dumps(order)],
             env=dict(env),
             cwd=cwd,
             stdin=subprocess.DEVNULL,
@@ -73,6 +105,11 @@ def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, bo
         try:
             with os.fdopen(read_end) as report:
                 told = json.load(report)
+        except BaseException:
+            for pid in reversed(_descendants(holder.pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise
         finally:
             watch.over.set()
             watch.join()
@@ -87,6 +124,8 @@ def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, bo
         boss=watch.peak / 1024,
         made=made,
         busy=watch.used / (made * (os.cpu_count() or 1)) if made else 0.0,
+        before=watch.first - told["at"] if watch.first else 0.0,
+        began=told["began"],
     )
 
 
@@ -168,23 +207,46 @@ def _loopback() -> int:
     return 0
 
 
-def _hold(report: int, argv: Sequence[str]) -> None:
+def _hold(report: int, argv: Sequence[str], servers: Sequence[tuple[Sequence[str], str, int]]) -> None:
     """Run the command, take in what it leaves, wait for all of it, and say what it cost."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.set_inheritable(report, False)
-    began = time.monotonic()
+    beside = [subprocess.Popen(line, start_new_session=True) for line, _host, _port in servers]
+    for _line, host, port in servers:
+        _await(host, port)
+    epoch, began = time.time(), time.monotonic()
     command = subprocess.Popen(argv)
     status = command.wait()
     wall = time.monotonic() - began
+    for server in beside:
+        server.send_signal(signal.SIGTERM)
     while True:
         try:
             os.wait()
         except ChildProcessError:
             break
     used = os.times()
-    text = json.dumps({"status": status, "wall": wall, "cpu": used.children_user + used.children_system})
-    os.write(report, text.encode())
+    told = {"status": status, "wall": wall, "at": began, "began": epoch}
+    os.write(report, json.dumps({**told, "cpu": used.children_user + used.children_system}).encode())
+
+
+def _await(host: str, port: int) -> None:
+    """Wait until a server listens.
+
+    Raises:
+        OSError: it does not.
+    """
+    deadline = time.monotonic() + _SERVER_START
+    while True:
+        try:
+            with socket.create_connection((host, port), timeout=5):
+                return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 if __name__ == "__main__":
-    _hold(int(sys.argv[1]), sys.argv[2:])
+    given = json.loads(sys.argv[2])
+    _hold(int(sys.argv[1]), given["argv"], given["servers"])

@@ -1,18 +1,21 @@
 """What is built, from the first time to the time when there is nothing to do.
 
-Each scenario is a function that yields the steps of one run of one way: ``timed`` ones count.
+The scenarios stand in chains, in which a step's build is the next one's past.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
-from comparelib.ways import Order, Way
-from fabbuild.sample import make_sample
+from comparelib.stubs import make_stubs
+from comparelib.ways import Order
+from fabbuild.boards import load_boards
+from fabbuild.source import Source
 
 #: Twelve boards of three architectures, quick and slow ones.
 MANY = (
@@ -36,29 +39,64 @@ FOUR = ("Cubieboard", "qemu_arm64", "qemu-riscv64", "vexpress_ca9x4")
 #: Five boards of very different size.
 TAIL = ("sandbox", "rpi_4", "Cubieboard", "qemu_arm", "stm32f429-discovery")
 
-#: A hundred that are quickly built.
-HUNDRED = tuple(f"many{number:03}" for number in range(100))
+#: How many boards have nothing to do, of which architectures.
+HUNDRED = 100
+HUNDRED_OF = frozenset({"arm", "aarch64", "riscv64"})
 
-#: Commits of the series, the upstream commit included.
+#: Commits of the series and of the long one, the upstream commit included.
 SERIES = 8
+LONG = 10
+
+#: What (d2) changes: some of the boards compile it, others do not.
+COMPILED = "drivers/virtio/virtio_blk.c"
 
 _ENV = {
     **{
         f"GIT_{who}_{what}": value
         for who in ("AUTHOR", "COMMITTER")
-        for what, value in (("NAME", "B"), ("EMAIL", "b@localhost"))
+        for what, value in (("NAME", "B"), ("EMAIL", "b@localhost"), ("DATE", "2023-02-01T00:00:00Z"))
     },
     "GIT_CONFIG_GLOBAL": os.devnull,
 }
 
+#: What each timed step is, by its letter.
+TITLES: Mapping[str, str] = {
+    "a": "Twelve boards of three architectures, one commit, with nothing there",
+    "b": "The same again with everything deleted but caches",
+    "c": "Four boards at the eight commits of a series, with nothing there",
+    "d": "The series with an early commit reworded, its README changed, results deleted",
+    "d2": "The series with an early commit changed in a file some boards compile, results deleted",
+    "e": "A hundred real boards at ten commits again, with nothing to do",
+    "e2": "The same once more",
+    "f": "Five boards of very different size on two slots",
+}
+
+
+class Delete(Enum):
+    """What is deleted before a step."""
+
+    ALL = "all"
+    RESULTS = "everything but caches"
+    NOTHING = "nothing"
+
 
 @dataclass(frozen=True)
 class Step:
-    """One build. ``timed``: it counts. ``prepare`` is done before it."""
+    """One build.
 
+    Attributes:
+        name: letter of a timed step, which `TITLES` has; empty for one that only prepares the next.
+        order: what is built.
+        delete: what is deleted before it.
+        same_as: a step whose figures stand for this one's where a way has no caches.
+        env: what the program sees in addition.
+    """
+
+    name: str
     order: Order
-    timed: bool
-    prepare: Callable[[], None]
+    delete: Delete
+    same_as: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 def git(repo: Path, *args: str) -> str:
@@ -70,7 +108,7 @@ def git(repo: Path, *args: str) -> str:
 
 
 def make_source(template: Path, place: Path) -> Path:
-    """Clone the source and lay out the branches: ``one``, ``series``, ``rebased``, each with its upstream.
+    """Clone the source and lay out its branches: ``short``, ``rebased``, ``touched`` and ``long``, on ``main``.
 
     Args:
         template: a repository whose branch ``series`` has the real series, ``main`` as its upstream.
@@ -81,89 +119,74 @@ def make_source(template: Path, place: Path) -> Path:
         return repo
     git(place, "clone", "-q", "--shared", str(template), str(repo))
     git(repo, "branch", "-q", "-f", "main", "origin/main")
-    commits = git(repo, "rev-list", "--reverse", "origin/main..origin/series").split()[: SERIES - 1]
-    git(repo, "checkout", "-q", "-B", "short", commits[-1])
-    git(repo, "branch", "-q", "-u", "main", "short")
+    commits = git(repo, "rev-list", "--reverse", "origin/main..origin/series").split()
+    short = commits[: SERIES - 1]
+    git(repo, "branch", "-q", "short", short[-1])
+    git(repo, "branch", "-q", "long", commits[LONG - 2])
     # The rebase: the second commit says and does a little more; all after it are picked anew.
-    git(repo, "checkout", "-q", "-B", "rebased", commits[1])
-    readme = repo / "README"
-    readme.write_text(readme.read_text(encoding="utf-8", errors="replace") + "\nRebased.\n", encoding="utf-8")
-    git(repo, "commit", "-q", "-a", "--amend", "-m", "Reworded, and its text changed")
-    git(repo, "cherry-pick", *commits[2:])
-    git(repo, "branch", "-q", "-u", "main", "rebased")
+    for branch, path, added in (("rebased", "README", "\nRebased.\n"), ("touched", COMPILED, "\n/* Touched. */\n")):
+        git(repo, "checkout", "-q", "-B", branch, short[1])
+        file = repo / path
+        file.write_text(
+            file.read_text(encoding="utf-8", errors="surrogateescape") + added, "utf-8", "surrogateescape"
+        )
+        git(repo, "commit", "-q", "-a", "--amend", "-m", f"Reworded, and {path} changed")
+        git(repo, "cherry-pick", *short[2:])
+    for branch in ("short", "long", "rebased", "touched"):
+        git(repo, "branch", "-q", "-u", "main", branch)
     git(repo, "checkout", "-q", "main")
     return repo
 
 
-def cold(way: Way, source: Path) -> Iterator[Step]:
-    """(a) Twelve boards of three architectures, one commit, with nothing there."""
+def cold_and_cached(source: Path) -> tuple[Step, ...]:
+    """(a) and (b)."""
     order = Order(source, "main", MANY, count=1)
-    yield Step(order, True, lambda: way.delete(caches=True))
+    return Step("a", order, Delete.ALL), Step("b", order, Delete.RESULTS, same_as="a")
 
 
-def caches(way: Way, source: Path) -> Iterator[Step]:
-    """(b) The same again with everything deleted but caches."""
-    order = Order(source, "main", MANY, count=1)
-    yield Step(order, False, lambda: way.delete(caches=True))
-    yield Step(order, True, lambda: way.delete(caches=False))
+def series_and_rebases(source: Path) -> tuple[Step, ...]:
+    """(c), (d) and (d2)."""
+    return (
+        Step("c", Order(source, "short", FOUR), Delete.ALL),
+        Step("d", Order(source, "rebased", FOUR), Delete.RESULTS),
+        Step("d2", Order(source, "touched", FOUR), Delete.RESULTS),
+    )
 
 
-def series(way: Way, source: Path) -> Iterator[Step]:
-    """(c) Four boards at the commits of a series, with nothing there."""
-    yield Step(Order(source, "short", FOUR), True, lambda: way.delete(caches=True))
+def nothing_to_do(source: Path) -> tuple[Step, ...]:
+    """(e): what make does is done at once by a stub, the first time; all else of both is as it always is."""
+    found = [board.target for board in load_boards(Source.open(source), "long") if board.arch in HUNDRED_OF]
+    order = Order(source, "long", found[:: len(found) // HUNDRED][:HUNDRED])
+    env = {"PATH": f"{make_stubs(source.parent / 'stubs')}:{os.environ['PATH']}"}
+    return (
+        Step("", order, Delete.ALL, env=env),
+        Step("e", order, Delete.NOTHING, env=env),
+        Step("e2", order, Delete.NOTHING, env=env),
+    )
 
 
-def rebase(way: Way, source: Path) -> Iterator[Step]:
-    """(d) The series again with one early commit's text and tree changed, the results deleted."""
-    yield Step(Order(source, "short", FOUR), False, lambda: way.delete(caches=True))
-    yield Step(Order(source, "rebased", FOUR), True, lambda: way.delete(caches=False))
+def tail(source: Path) -> tuple[Step, ...]:
+    """(f)."""
+    return (Step("f", Order(source, "main", TAIL, count=1), Delete.ALL),)
 
 
-def make_many(place: Path) -> Path:
-    """Make a small source with a hundred boards, and ``many``, a branch of ten commits with its upstream commit."""
-    repo = place / "many"
-    if repo.exists():
-        return repo
-    make_sample(repo)
-    git(repo, "checkout", "-q", "main")
-    board = (repo / "configs" / "sandbox_defconfig").read_text(encoding="utf-8")
-    for name in HUNDRED:
-        (repo / "configs" / f"{name}_defconfig").write_text(board, encoding="utf-8")
-    # The peer asks for these between commits; what is there is good enough an answer where all boards are alike.
-    merge = repo / "scripts" / "kconfig" / "merge_config.sh"
-    merge.write_text('#!/bin/sh\ncp "$3" "$2/.config"\n', encoding="utf-8")
-    merge.chmod(0o755)
-    makefile = repo / "Makefile"
-    text = makefile.read_text(encoding="utf-8")
-    saving = "savedefconfig: .config FORCE\n\t@cp .config defconfig\n\n"
-    makefile.write_text(text.replace("olddefconfig:", saving + "olddefconfig:", 1), encoding="utf-8")
-    git(repo, "add", "-A")
-    git(repo, "commit", "-q", "-m", "A hundred boards")
-    git(repo, "checkout", "-q", "-b", "many")
-    for number in range(1, 10):
-        (repo / "README").write_text(f"{number}\n", encoding="utf-8")
-        git(repo, "commit", "-q", "-a", "-m", f"Say {number}")
-    git(repo, "branch", "-q", "-u", "main", "many")
-    return repo
+@dataclass(frozen=True)
+class Chain:
+    """Steps one after the other; ``names`` are those of its timed ones."""
+
+    names: tuple[str, ...]
+    steps: Callable[[Path], tuple[Step, ...]]
 
 
-def again(way: Way, source: Path) -> Iterator[Step]:
-    """(e) A hundred small boards at ten commits again, with nothing to do."""
-    order = Order(make_many(source.parent), "many", HUNDRED)
-    yield Step(order, False, lambda: way.delete(caches=True))
-    yield Step(order, True, lambda: None)
+CHAINS = (
+    Chain(("a", "b"), cold_and_cached),
+    Chain(("c", "d", "d2"), series_and_rebases),
+    Chain(("e", "e2"), nothing_to_do),
+    Chain(("f",), tail),
+)
 
 
-def tail(way: Way, source: Path) -> Iterator[Step]:
-    """(f) Five boards of very different size on two slots."""
-    yield Step(Order(source, "main", TAIL, count=1), True, lambda: way.delete(caches=True))
-
-
-SCENARIOS: Mapping[str, Callable[[Way, Path], Iterator[Step]]] = {
-    "a": cold,
-    "b": caches,
-    "c": series,
-    "d": rebase,
-    "e": again,
-    "f": tail,
-}
+def wanted(steps: Sequence[Step], names: Sequence[str]) -> tuple[Step, ...]:
+    """Give the steps of a chain up to the last of those that are wanted: what comes before is its past."""
+    last = max((number for number, step in enumerate(steps, 1) if step.name in names), default=0)
+    return tuple(steps[:last])
