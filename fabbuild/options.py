@@ -194,6 +194,26 @@ BUILD: Mapping[str, Option] = {
         short="I",
     ),
     "summary": Option(default=False, help="Print at the end what each commit changed", short="z"),
+    "junit": Option(None, "Write at the end the results to this file as JUnit XML"),
+    "trace": Option(None, "Write at the end what each slot did when to this file, as trace events for Perfetto"),
+}
+
+#: Files that other programs read.
+EXPORT: Mapping[str, Option] = {
+    "junit": Option(None, "Write the results to this file as JUnit XML: a suite a commit, a test case a board"),
+    "trace": Option(
+        None,
+        "Write the run's timeline to this file as trace events, for Perfetto or chrome://tracing: a process a "
+        "machine, a thread a slot",
+    ),
+}
+
+#: Which results are meant, for tasks that look at them.
+RESULTS: Mapping[str, Option] = {
+    **SOURCE,
+    "output": Option(None, "Where the results are (default: fabbuild-out beside the source)", short="o"),
+    "branch": Option(None, "Those of this branch (default: what was built last)", short="b"),
+    "commits": Option(None, "Those of this range, named as it was given to build"),
 }
 
 TOOLCHAINS: Mapping[str, Option] = {

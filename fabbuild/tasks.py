@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
+from fabbuild import looking
 from fabbuild.options import (
     BOARDS,
     BUILD,
@@ -137,7 +138,7 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     interrupted; 1 wrong use or set-up. With Invoke's --dry it prints what it would do. Those who come from buildman
     find its options in docs/moving-from-buildman.md.
     """
-    from fabbuild import ui
+    from fabbuild import export, ui
     from fabbuild.build import make_plan, run
     from fabbuild.errors import UsageError
     from fabbuild.results import ResultTree
@@ -149,6 +150,7 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     if c.config.run.dry or options["dry_run"]:
         ui.print_plan(plan.boards, plan.commits, [m.name for m in plan.chosen], str(plan.output / plan.name))
         return
+    files = export.chosen(options)
     sessions = sessions_of(c, found, plan.chosen)
     tree = ResultTree(plan.output, plan.name, plan.commits)
     if options["ide"]:
@@ -161,6 +163,7 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     ui.print_end(ended, json=settings.json or options["ide"])
     if options["summary"] and not options["ide"]:
         ui.print_summary_of(plan, json=settings.json)
+    export.write(files, export.planned(plan), plan)
     if ended.exit_status:
         raise Exit(code=ended.exit_status)
 
@@ -386,7 +389,7 @@ def _clean_machines(c: Any, options: Mapping[str, Any], older: float) -> None:
 def collection() -> Collection:
     """Make the collection of all tasks, with every configuration key declared."""
     made = Collection(KEY)
-    for one in (probe, init, push, start, build, summary, kill, boards, toolchains, clean):
+    for one in (probe, init, push, start, build, summary, kill, boards, toolchains, clean, *looking.TASKS):
         made.add_task(one)
     made.configure({KEY: default_configuration()})
     return made

@@ -22,6 +22,7 @@ SET_UP = "set-up"
 BOARD = "board"
 COMMIT = "commit"
 STEP = "step"
+_KINDS = (SET_UP, BOARD, COMMIT, STEP)
 
 #: The step that no worker tells: from the end of the work until the result was here.
 TRANSFER = "transfer"
@@ -181,9 +182,12 @@ class TimelineBuilder:
             for board, opened in machine.boards.items():
                 spans.append(self._board(name, board, opened, end, "open"))
         order = {name: number for number, name in enumerate(self._machines)}
-        spans.sort(
-            key=lambda span: (order[span.machine], -1 if span.slot is None else span.slot, span.start, -span.end)
-        )
+
+        def place(span: Span) -> tuple[float, ...]:
+            slot = -1 if span.slot is None else span.slot
+            return order[span.machine], slot, span.start, -span.end, _KINDS.index(span.kind)
+
+        spans.sort(key=place)
         return Timeline(
             start=end if self._first is None else self._first,
             end=end,

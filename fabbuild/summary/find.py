@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from fabbuild.boards import load_boards
@@ -89,7 +90,7 @@ def archs_of(found: Found) -> dict[str, str]:
         return {}  # another repository, or one that lacks the commit: then it is not known
 
 
-def rebuild_command(found: Found, commit: CommitChanges, board: str) -> str:
+def rebuild_command(found: Found, commit: CommitChanges | CommitDir, board: str) -> str:
     """Give the command that builds one result again, to be run in this directory."""
     made = found.range
     words = ["inv", "build", "--only", board]
@@ -133,7 +134,7 @@ def make_command(found: Found, commit: CommitChanges, board: str) -> str:
     return Reader(made).command(_directory(made, commit), board).rstrip()
 
 
-def _directory(made: Range, commit: CommitChanges) -> CommitDir:
+def _directory(made: Range, commit: CommitChanges | CommitDir) -> CommitDir:
     return next(one for one in made.commits if (one.number, one.hash) == (commit.number, commit.hash))
 
 
@@ -146,15 +147,20 @@ def _source_of(found: Found) -> Path | None:
 
 
 def _here() -> Path | None:
-    opened = _source("")
+    return _source_at(str(Path.cwd()))
+
+
+@lru_cache(maxsize=4)
+def _source_at(directory: str) -> Path | None:
+    opened = _source(directory, named=False)
     return opened.path if opened else None
 
 
-def _source(source: str) -> Source | None:
+def _source(source: str, *, named: bool = True) -> Source | None:
     try:
         return Source.open(source or ".")
     except SourceError:
-        if source:
+        if source and named:
             raise
         return None
 
