@@ -26,12 +26,12 @@ from fabbuild.crew import RunCrew, loss_by
 from fabbuild.dispatcher import Dispatcher, words_of
 from fabbuild.errors import SelectionError, SourceError, UsageError
 from fabbuild.fleet import LEAVE, each
-from fabbuild.history import History, Learner, longest_first
+from fabbuild.history import History, Learner
 from fabbuild.incoming import Incoming
 from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.journal import Journal
 from fabbuild.messages import Facts
-from fabbuild.model import Board, Commit, Event, Job, Verdict
+from fabbuild.model import Board, Commit, Event, Job, Takes, Verdict
 from fabbuild.moves import Loss, Policy
 from fabbuild.probe import not_found, unfit_because
 from fabbuild.progress import Failure, Progress, RunSummary
@@ -240,7 +240,7 @@ class _Run:
                 for text in not_found(session):
                     self.emit("note", session.name, text=text)
             if jobs:
-                interrupted = self._build(self._ordered(jobs), failed, interrupts)
+                interrupted = self._build(jobs, failed, interrupts)
             else:
                 for name, (why, _) in failed.items():
                     self.emit("machine-failed", name, text=why)
@@ -316,15 +316,15 @@ class _Run:
                 jobs.append(Job(board, tuple(missing)))
         return jobs
 
-    def _ordered(self, jobs: list[Job]) -> list[Job]:
-        """Put first what is likely to take longest, so that no machine is left alone with it at the end."""
+    def _takes(self, jobs: Sequence[Job]) -> Mapping[str, Takes]:
+        """Give how long each board is likely to take; empty: they are to go in the given order."""
         if self.plan.settings.order != "longest":
-            return jobs
+            return {}
         try:
-            return longest_first(jobs, self._history.expected(jobs))
+            return self._history.expected(jobs)
         except (sqlite3.Error, OSError) as exc:
             self._without_history(exc)
-            return jobs
+            return {}
 
     def _learn(self) -> None:
         try:
@@ -359,6 +359,7 @@ class _Run:
             self._crew,
             policy=Policy(timeout=settings.timeout, patience=settings.patience, restarts=settings.restarts),
             batch=settings.batch,
+            takes=self._takes(jobs),
             listener=self.listen,
             tick=self.tick,
         )

@@ -29,7 +29,7 @@ from fabbuild.messages import (
     WorktreeCreated,
     WorktreeFailed,
 )
-from fabbuild.model import Commit, Event, Job, Verdict
+from fabbuild.model import Commit, Event, Job, Takes, Verdict
 from fabbuild.moves import Loss
 from fabbuild.record import Recorder
 from fabbuild.results import ResultTree
@@ -84,6 +84,7 @@ class Dispatcher:
         *,
         policy: moves.Policy | None = None,
         batch: bool = False,
+        takes: Mapping[str, Takes] | None = None,
         listener: Listener,
         tick: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
@@ -98,6 +99,7 @@ class Dispatcher:
             crew: the machines, and what can be done with them.
             policy: how long, how often, how many.
             batch: split the boards beforehand.
+            takes: how long each board is likely to take, by name; without it they go in the given order.
             listener: is told of every event, in the caller's thread.
             tick: is called about every half second, in the caller's thread.
             clock: seconds since the epoch.
@@ -109,7 +111,9 @@ class Dispatcher:
         self._clock = clock
         self._crew = crew
         self._recorder = Recorder(tree, {job.board.target: job.board for job in jobs}, self._commits, settings)
-        self._schedule = schedule.Schedule(jobs, len(self._commits), crew.machines, batch=batch, policy=policy)
+        self._schedule = schedule.Schedule(
+            jobs, len(self._commits), crew.machines, batch=batch, policy=policy, takes=takes
+        )
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._sessions: dict[str, Session] = {}
         self._slot_of: dict[tuple[str, str], int] = {}

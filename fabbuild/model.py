@@ -103,6 +103,21 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Takes:
+    """How long a board is likely to take in a slot of an average machine, in seconds.
+
+    ``first``: its first commit, for which all of it is made; ``later``: each one after.
+    """
+
+    first: float
+    later: float
+
+    def all(self, commits: int) -> float:
+        """Give what so many commits take, one after the other in one slot."""
+        return self.first + self.later * (commits - 1) if commits else 0.0
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that happened in a run: one line of the journal, and what the display is drawn from.
 

@@ -132,7 +132,8 @@ BUILD: Mapping[str, Option] = {
     "batch": Option(default=False, help="Split the boards beforehand by capacity, one list a machine"),
     "order": Option(
         None,
-        "Which boards begin first: `longest`, those that took longest before, or `given`, by their names (default)",
+        "Which boards come first: `longest` (default), like ones one after the other and those that took longest "
+        "before early enough; or `given`, by their names",
     ),
     "force": Option(default=False, help="Build also what is there already", short="f", also="force-build"),
     "force_failures": Option(default=False, help="Build again what failed", short="F", also="force-build-failures"),

@@ -6,13 +6,13 @@ Pure, as the schedule is.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fabbuild.faults import Fault, Kind
-from fabbuild.model import Job
+from fabbuild.model import Board, Job, Takes
 from fabbuild.moves import Joined, Lost
+from fabbuild.waiting import Waiting
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,12 @@ class Member:
     sign: float = 0.0
     #: Whether it was given anything since it joined.
     worked: bool = False
+    #: Which it was of all that joined.
+    number: int = 0
+    #: The time at which it is looked at whether it is stuck: never later than it is.
+    alarm: float = math.inf
+    #: What its free slots built last, the latest at the end; fewer than these when some have built nothing yet.
+    last: list[Board] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -146,6 +152,10 @@ class Member:
         """Whether it has what a board of this architecture needs."""
         return self.joined.can(arch)
 
+    def due(self, slack: float) -> float:
+        """Give the first of its `dues`; infinity: none."""
+        return min((due for due, _ in self.dues(slack)), default=math.inf)
+
     def dues(self, slack: float) -> Iterator[tuple[float, Order | None]]:
         """Give the times at which it is stuck if it is not heard of before, each with the order that does not end.
 
@@ -164,16 +174,31 @@ class Member:
             yield self.sign + slack, None
 
 
+@dataclass(frozen=True)
+class Able:
+    """How many machines that are in can build an architecture, and how many slots they have."""
+
+    machines: int
+    slots: int
+
+
 class Pool:
     """The boards that nobody holds: those that came back in front, in the order they came, then the others."""
 
-    def __init__(self, boards: Iterable[OpenBoard], members: Mapping[str, Member]) -> None:
-        """Put all boards in; ``members`` are the machines that are in, kept up to date by the caller."""
+    def __init__(
+        self, boards: Iterable[OpenBoard], members: Mapping[str, Member], takes: Mapping[str, Takes] | None = None
+    ) -> None:
+        """Put all boards in.
+
+        Args:
+            boards: in the given order.
+            members: the machines that are in, kept up to date by the caller.
+            takes: how long each board is likely to take; without it the given order is kept.
+        """
         self._members = members
         self._back: list[OpenBoard] = []
-        self._fresh: dict[str, deque[OpenBoard]] = {}
-        for board in boards:
-            self._fresh.setdefault(board.arch, deque()).append(board)
+        self._fresh = Waiting(boards, takes or {})
+        self._able: dict[str, Able] = {}
 
     def __bool__(self) -> bool:
         return bool(self._back or self._fresh)
@@ -184,47 +209,55 @@ class Pool:
 
     def archs(self) -> set[str]:
         """Give the architectures of the boards that wait."""
-        return {board.arch for board in self._back} | self._fresh.keys()
+        return {board.arch for board in self._back}.union(self._fresh.archs)
 
-    def rarity(self, members: Collection[Member]) -> dict[str, int]:
-        """Give for each of these architectures how many of the machines can build it."""
-        return {arch: sum(member.can(arch) for member in members) for arch in self.archs()}
+    def members_changed(self) -> None:
+        """Take note that a machine joined, left, or got another number of slots."""
+        self._able.clear()
+
+    def able(self, arch: str) -> Able:
+        """Give who of those that are in can build an architecture."""
+        found = self._able.get(arch)
+        if found is None:
+            slots = [member.slots for member in self._members.values() if member.can(arch)]
+            found = self._able[arch] = Able(len(slots), sum(slots))
+        return found
 
     def clear(self) -> list[OpenBoard]:
         """Take all boards out, in order."""
-        boards = self._back + sorted((b for boards in self._fresh.values() for b in boards), key=lambda b: b.place)
-        self._back, self._fresh = [], {}
+        boards = self._back + sorted(self._fresh, key=lambda board: board.place)
+        self._back, self._fresh = [], Waiting((), {})
         return boards
 
     def remove(self, arch: str) -> list[OpenBoard]:
         """Take out all boards of an architecture, in order."""
-        gone = [board for board in self._back if board.arch == arch] + list(self._fresh.pop(arch, ()))
+        gone = [board for board in self._back if board.arch == arch] + self._fresh.remove(arch)
         self._back = [board for board in self._back if board.arch != arch]
         return gone
 
-    def take(self, member: Member, rarity: Mapping[str, int]) -> OpenBoard | None:
+    def take(self, member: Member) -> OpenBoard | None:
         """Take out the board that the machine is to be given next, if there is one.
 
-        One that came back goes first, for it has waited longest; then one that few machines can build.
+        One that came back goes first, for it has waited longest; then one that few machines can build; among those
+        `Waiting` chooses.
         """
         for index, board in enumerate(self._back):
             if self._suits(member, board) and not (board.losses and member.suspects):
                 return self._back.pop(index)
-        able = [arch for arch in self._fresh if member.can(arch)]
-        if not able:
+        archs = [arch for arch in self._fresh.archs if member.can(arch)]
+        if not archs:
             return None
-        arch = min(able, key=lambda arch: (rarity[arch], self._fresh[arch][0].place))
-        board = self._fresh[arch].popleft()
-        if not self._fresh[arch]:
-            del self._fresh[arch]
-        return board
+        least = min(self.able(arch).machines for arch in archs)
+        rarest = [arch for arch in archs if self.able(arch).machines == least]
+        last = member.last[-1] if member.last else None
+        return self._fresh.take(rarest, last, max(self.able(arch).slots for arch in rarest))
 
     def deal(self, idle: Sequence[Member]) -> list[tuple[Member, list[OpenBoard]]]:
         """Deal all boards out to these machines by capacity, as far as they can take them.
 
         Boards that few can build are dealt first, so that the others can level the load.
         """
-        rarity = self.rarity(idle)
+        rarity = {arch: sum(member.can(arch) for member in idle) for arch in self.archs()}
         boards = self.clear()
         place = {board.target: index for index, board in enumerate(boards)}
         dealt: set[str] = set()

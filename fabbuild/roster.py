@@ -33,9 +33,8 @@ class _Machine:
     reason: str = ""
     #: How it joined last; None: it never did.
     joined: Joined | None = None
-    #: When it was lost while it was in, and when it is to be tried again.
+    #: When it was lost while it was in.
     lost: float = -math.inf
-    due: float = math.inf
     #: When it was lost, within the window.
     losses: list[float] = field(default_factory=list)
     #: Losses in a row without a recorded result in between.
@@ -52,6 +51,8 @@ class Roster:
         """Begin with all machines coming for the first time."""
         self._policy = policy
         self._machines = {name: _Machine() for name in machines}
+        #: Those that are tried again, with the time for it.
+        self._due: dict[str, float] = {}
 
     # --- what happens to a machine ---
 
@@ -107,20 +108,22 @@ class Roster:
             wait = max(wait, policy.aside)
         machine.row += 1
         machine.state, machine.first = _State.AWAY, False
-        machine.reason, machine.due = reason, now + wait
+        machine.reason, self._due[name] = reason, now + wait
         return Away(name, reason, wait, aside=aside)
 
     def _gone(self, name: str, reason: str) -> Away | None:
         machine = self._machines[name]
         machine.state, machine.first, machine.reason = _State.GONE, False, reason
+        self._due.pop(name, None)
         return Away(name, reason, None) if reason else None
 
     def call(self, now: float) -> list[str]:
         """Give the machines whose time has come; they are coming from now on."""
-        due = [name for name, m in self._machines.items() if m.state is _State.AWAY and m.due <= now]
-        for name in due:
+        called = [name for name, due in self._due.items() if due <= now]
+        for name in called:
+            del self._due[name]
             self._machines[name].state = _State.COMING
-        return due
+        return called
 
     # --- what one may ask ---
 
@@ -131,7 +134,7 @@ class Roster:
 
     def dues(self) -> list[float]:
         """Give the times at which a machine is to be tried again."""
-        return [machine.due for machine in self._machines.values() if machine.state is _State.AWAY]
+        return list(self._due.values())
 
     def hope(self, arch: str) -> float:
         """Give the time until which a board of this architecture may hope for a machine that is not in.

@@ -12,7 +12,9 @@ Who gets what
     each time one of its orders is through.
  3. A machine gets only boards it has a toolchain for; ``sandbox`` can be built anywhere. The machine with the
     most unused capacity goes first. It gets boards that came back before others, then those that few machines
-    can build, then the given order.
+    can build. Among these, when it is known how long they are likely to take, a slot goes on with a board like
+    its last one, until the longest takes as long as all that waits, shared by the slots: then that one is next.
+    When nothing is known the given order holds.
  4. A board that was lost, met a fault or took too long on a machine goes to another that can build it, if one
     is in.
  5. An order, a board handed to a machine, awaits one answer a commit. It is through when all are there and no
@@ -53,13 +55,14 @@ Coming back
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fabbuild.deadlines import Deadlines
 from fabbuild.faults import Fault, Kind
-from fabbuild.model import Job
+from fabbuild.model import Job, Takes
 from fabbuild.moves import (
     Action,
     Assign,
@@ -109,6 +112,7 @@ class Schedule:
         *,
         batch: bool = False,
         policy: Policy | None = None,
+        takes: Mapping[str, Takes] | None = None,
     ) -> None:
         """Begin with every job in the pool and every machine coming.
 
@@ -118,6 +122,7 @@ class Schedule:
             machines: the names of all that are being brought up.
             batch: split the boards beforehand instead of feeding them one by one.
             policy: how patient the run is.
+            takes: how long each board is likely to take, by name; without it boards go in the given order.
         """
         self._commits = commits
         self._batch = batch
@@ -129,11 +134,16 @@ class Schedule:
             if job.commits:
                 self._open[job.board.target] = OpenBoard(job, place, set(job.commits))
         self._members: dict[str, Member] = {}
-        self._pool = Pool(self._open.values(), self._members)
+        self._pool = Pool(self._open.values(), self._members, takes)
         self._roster = Roster(machines, self._policy)
         self._deadlines = Deadlines(self._policy)
         #: What each machine was ever given: a late result for one of these is no lie.
         self._given: dict[str, set[str]] = {}
+        #: The machines that may have a slot to give a board to; all others have none.
+        self._room: set[str] = set()
+        self._joins = 0
+        #: Times at which a machine is to be looked at; one that is not its `Member.alarm` any more is void.
+        self._alarms: list[tuple[float, int, Member]] = []
         #: The slots of machines that ran out of memory.
         self._lowered: dict[str, int] = {}
         self.asked = sum(len(board.missing) for board in self._open.values())
@@ -154,9 +164,34 @@ class Schedule:
         """Give the time from which on a `Tick` does something; None: only another event does."""
         if self.finished:
             return None
-        stuck = [due for m in self._members.values() for due, _ in m.dues(self._policy.slack)]
         hopes = [self._hope(arch) for arch in self._pool.archs()]
-        return min((due for due in (*self._roster.dues(), *stuck, *hopes) if due < math.inf), default=None)
+        due = min((*self._roster.dues(), self._alarm(), *hopes))
+        return due if due < math.inf else None
+
+    def _alarm(self) -> float:
+        """Give the time at which the first machine is stuck, unless it is heard of before."""
+        if self._batch:
+            # What is queued behind another may become due earlier with anything that happens.
+            for member in self._members.values():
+                self._set_alarm(member)
+        while self._alarms:
+            due, number, member = self._alarms[0]
+            if due != member.alarm or self._members.get(member.name) is not member:
+                heapq.heappop(self._alarms)
+                continue
+            # Nearly all that happens makes it later, so that it is counted only when its time comes.
+            member.alarm = member.due(self._policy.slack)
+            if member.alarm == due:
+                return due
+            heapq.heapreplace(self._alarms, (member.alarm, number, member))
+        return math.inf
+
+    def _set_alarm(self, member: Member) -> None:
+        """Take note that a machine may be stuck earlier than before."""
+        due = member.due(self._policy.slack)
+        if due < member.alarm:
+            member.alarm = due
+            heapq.heappush(self._alarms, (due, member.number, member))
 
     def awaited(self) -> tuple[float, list[str]] | None:
         """Give until when the run, without a machine, waits for which to come back; None: it does not."""
@@ -203,7 +238,10 @@ class Schedule:
         if not self._roster.joined(event):
             return [SetAside(event.machine, "it was given up")]
         slots = min(event.slots, self._lowered.get(event.machine, event.slots))
-        self._members[event.machine] = Member(event, slots)
+        self._joins += 1
+        self._members[event.machine] = Member(event, slots, number=self._joins)
+        self._room.add(event.machine)
+        self._pool.members_changed()
         return self._give_out(now)
 
     def _slot_lost(self, event: SlotLost) -> list[Action]:
@@ -237,6 +275,7 @@ class Schedule:
     def _leave(self, name: str, reason: str, how: Loss, now: float, ends: Mapping[str, str]) -> list[Action]:
         """Take a machine out, and back what it holds; what is in ``ends`` ends with that reason."""
         member = self._members.pop(name, None)
+        self._pool.members_changed()
         away = self._roster.lost(name, reason, how, now, worked=member is not None and member.worked)
         actions: list[Action] = [away] if away else []
         for order in list(member.orders.values()) if member else ():
@@ -249,10 +288,10 @@ class Schedule:
 
     def _tick(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        for member in list(self._members.values()):
+        while self._alarm() <= now:
+            member = self._alarms[0][2]
             stuck = [order for due, order in member.dues(self._policy.slack) if due <= now]
-            if stuck:
-                actions += self._stuck(member, [order for order in stuck if order], now)
+            actions += self._stuck(member, [order for order in stuck if order], now)
         actions += [BringUp(name) for name in self._roster.call(now)]
         return actions + self._give_out(now)
 
@@ -357,7 +396,10 @@ class Schedule:
         """End an order: what is missing goes back, or the board is finished."""
         board = order.board
         if name in self._members:
-            del self._members[name].orders[board.target]
+            member = self._members[name]
+            del member.orders[board.target]
+            member.last.append(board.job.board)
+            self._room.add(name)
         if not board.missing:
             del self._open[board.target]
             return [BoardDone(name, board.target)]
@@ -402,6 +444,7 @@ class Schedule:
         if fault.kind is Kind.MEMORY and member.slots > 1 and not self._batch:
             member.slots //= 2
             self._lowered[member.name] = member.slots
+            self._pool.members_changed()
             actions.append(Slots(member.name, member.slots, fault.words))
         return actions
 
@@ -442,6 +485,7 @@ class Schedule:
         if member is None or not member.checking:
             return []
         member.checking = False
+        self._room.add(member.name)
         actions: list[Action] = []
         if event.well:
             for order in list(member.orders.values()):
@@ -483,19 +527,22 @@ class Schedule:
     def _feed(self, now: float) -> list[Action]:
         """Hand out boards one by one while a machine with a free slot can take one."""
         actions: list[Action] = []
-        rarity: dict[str, int] = {}
         while self._pool:
-            ready = [m for m in self._members.values() if m.free > 0 and not m.checking]
-            if ready and not rarity:
-                rarity = self._pool.rarity(self._members.values())
-            for member in sorted(ready, key=lambda m: -m.unused):
-                board = self._pool.take(member, rarity)
+            for member in sorted(self._with_room(), key=lambda m: (-m.unused, m.number)):
+                board = self._pool.take(member)
                 if board is not None:
                     actions.append(self._hand(member, [board], now))
                     break
             else:
                 break
         return actions
+
+    def _with_room(self) -> list[Member]:
+        """Give the machines that can be given a board."""
+        members = (self._members.get(name) for name in self._room)
+        found = [m for m in members if m is not None and m.free > 0 and not m.checking]
+        self._room = {member.name for member in found}
+        return found
 
     def _split(self, now: float) -> list[Action]:
         """Split the pool among the idle machines by capacity."""
@@ -507,6 +554,8 @@ class Schedule:
 
     def _hand(self, member: Member, boards: Sequence[OpenBoard], now: float) -> Assign:
         member.worked, member.in_batch, member.sign = True, self._batch, now
+        if member.last:
+            member.last.pop()
         orders = []
         for board in boards:
             board.attempt += 1
@@ -515,6 +564,7 @@ class Schedule:
             member.orders[board.target] = order
             self._given.setdefault(member.name, set()).add(board.target)
             orders.append(order)
+        self._set_alarm(member)
         return Assign(
             member.name,
             tuple(replace(board.job, commits=tuple(sorted(board.missing))) for board in boards),

@@ -55,7 +55,7 @@ class BuildSettings:
         restarts: how often a machine may be lost within ten minutes before it is set aside for a while.
         strict_toolchains: refuse to build on machines whose tools differ.
         batch: divide the boards among the machines beforehand.
-        order: ``longest``: boards that take longest begin first; ``given``: in the order of their names.
+        order: ``longest``: like boards one after the other, the longest early enough; ``given``: by their names.
         no_lto: NO_LTO=1.
         allow_missing: BINMAN_ALLOW_MISSING=1.
         reproducible: SOURCE_DATE_EPOCH=0.
@@ -103,7 +103,7 @@ class BuildSettings:
     restarts: int = 5
     strict_toolchains: bool = False
     batch: bool = False
-    order: str = "given"
+    order: str = "longest"
     no_lto: bool = False
     allow_missing: bool = False
     reproducible: bool = False

@@ -4,11 +4,9 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from fabbuild.history import History, Learner, Took, longest_first
-from fabbuild.model import Board, Event, Job
+from fabbuild.history import LATER, History, Learner, Took
+from fabbuild.model import Board, Event, Job, Takes
 
 ARM = "arm"
 
@@ -31,39 +29,47 @@ def history(tmp_path):
 def test_what_took_long_is_expected_to_take_long(history):
     history.learn([Took("slow", ARM, "m1", True, 100.0), Took("quick", ARM, "m1", True, 5.0)])
     expected = history.expected([job("quick"), job("slow")])
-    assert expected == {"quick": 5.0, "slow": 100.0}
-    assert [one.board.target for one in longest_first([job("quick"), job("slow")], expected)] == ["slow", "quick"]
+    assert {board: one.first for board, one in expected.items()} == {"quick": 5.0, "slow": 100.0}
 
 
 def test_later_commits_take_what_later_commits_took(history):
     history.learn([Took("a", ARM, "m1", True, 100.0), Took("a", ARM, "m1", False, 2.0)])
-    assert history.expected([job("a", commits=11)]) == {"a": 120.0}
+    assert history.expected([job("a", commits=11)]) == {"a": Takes(100.0, 2.0)}
+    assert history.expected([job("a", commits=11)])["a"].all(11) == 120.0
 
 
 def test_an_unknown_board_takes_what_is_usual_for_its_architecture(history):
     history.learn([Took(name, ARM, "m1", True, 10.0) for name in ("a", "b")])
     history.learn([Took("s", "sandbox", "m1", True, 90.0), Took("s", "sandbox", "m1", False, 1.0)])
     expected = history.expected([job("new"), job("other", "sandbox"), job("strange", "xtensa")])
-    assert expected["new"] == 10.0
-    assert expected["other"] == 90.0
-    assert 10.0 < expected["strange"] < 90.0
+    assert expected["new"].first == 10.0
+    assert expected["other"].first == 90.0
+    assert 10.0 < expected["strange"].first < 90.0
 
 
-def test_without_any_knowledge_the_given_order_stays(history):
-    jobs = [job(name) for name in "cab"]
-    assert longest_first(jobs, history.expected(jobs)) == jobs
+def test_without_any_knowledge_all_boards_are_expected_to_take_the_same(history):
+    expected = history.expected([job(name) for name in "cab"])
+    assert len(set(expected.values())) == 1
     assert not history.path.exists()
+
+
+def test_a_board_that_only_a_slow_machine_built_is_not_taken_for_a_long_one(history):
+    for name, slow in (("a", 30.0), ("b", 60.0)):
+        history.learn([Took(name, ARM, "slow", True, slow), Took(name, ARM, "fast", True, slow / 3)])
+    history.learn([Took("s", ARM, "slow", True, 30.0), Took("f", ARM, "fast", True, 10.0)])
+    expected = history.expected([job("s"), job("f")])
+    assert expected["s"].first == pytest.approx(expected["f"].first)
 
 
 def test_newer_times_outweigh_older_ones(history):
     for seconds in (100.0, 10.0, 10.0, 10.0, 10.0):
         history.learn([Took("a", ARM, "m1", True, seconds)])
-    assert 10.0 < history.expected([job("a")])["a"] < 20.0
+    assert 10.0 < history.expected([job("a")])["a"].first < 20.0
 
 
 def test_a_board_is_known_from_all_machines(history):
     history.learn([Took("a", ARM, "fast", True, 10.0), Took("a", ARM, "slow", True, 30.0)])
-    assert history.expected([job("a")]) == {"a": 20.0}
+    assert history.expected([job("a")]) == {"a": Takes(20.0, 20.0 * LATER)}
 
 
 def test_it_learns_which_build_of_an_order_was_the_first():
@@ -78,6 +84,12 @@ def test_it_learns_which_build_of_an_order_was_the_first():
     ]
 
 
+def test_what_was_carried_forward_teaches_nothing():
+    learner = Learner({"a": ARM})
+    learner.listener(Event(0.0, "result", machine="m1", board="a", data={"seconds": 0.1, "carried": "abc"}))
+    assert learner.took == []
+
+
 def test_a_failure_teaches_nothing_of_how_long_it_takes():
     learner = Learner({"a": ARM})
     learner.listener(result("a", 1, verdict="failed"))
@@ -87,16 +99,6 @@ def test_a_failure_teaches_nothing_of_how_long_it_takes():
     assert [(one.first, one.seconds) for one in learner.took] == [(False, 7.0)]
 
 
-@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.floats(0, 1e6), max_size=8), st.randoms())
-def test_ordering_loses_no_job_and_never_puts_a_shorter_one_first(seconds, random):
-    jobs = [job(name) for name in seconds]
-    random.shuffle(jobs)
-    ordered = longest_first(jobs, seconds)
-    assert sorted(one.board.target for one in ordered) == sorted(seconds)
-    times = [seconds[one.board.target] for one in ordered]
-    assert times == sorted(times, reverse=True)
-
-
 def test_two_that_learn_at_once_both_do(history):
     def learn(number):
         History(history.path).learn([Took(f"b{number}", ARM, "m1", True, float(number))])
@@ -104,7 +106,8 @@ def test_two_that_learn_at_once_both_do(history):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(learn, range(1, 25)))
     jobs = [job(f"b{number}") for number in range(1, 25)]
-    assert history.expected(jobs) == {f"b{number}": float(number) for number in range(1, 25)}
+    found = {board: takes.first for board, takes in history.expected(jobs).items()}
+    assert found == {f"b{number}": float(number) for number in range(1, 25)}
 
 
 def test_a_file_of_another_layout_is_begun_anew(history):
@@ -113,7 +116,7 @@ def test_a_file_of_another_layout_is_begun_anew(history):
         database.execute("PRAGMA user_version = 77")
     assert history.expected([job("a")]) == History(history.path.with_name("none")).expected([job("a")])
     history.learn([Took("a", ARM, "m1", True, 3.0)])
-    assert history.expected([job("a")]) == {"a": 3.0}
+    assert history.expected([job("a")])["a"].first == 3.0
 
 
 # --- in a build ---------------------------------------------------------------------------------------------
@@ -139,9 +142,9 @@ def test_a_build_begins_with_what_took_longest_before(local_farm):
     assert farm.build("--only", "sandbox,sandbox_spl").status == 0
     assert set(History(path)._known()) == {("sandbox", True), ("sandbox_spl", True)}
     History(path).learn([Took("sandbox_spl", "sandbox", "local", True, 5000.0)])
-    assert farm.build("--only", "sandbox,sandbox_spl", "--force", "--order", "longest").status == 0
-    assert begun(farm)[-2:] == ["sandbox_spl", "sandbox"]
     assert farm.build("--only", "sandbox,sandbox_spl", "--force").status == 0
+    assert begun(farm)[-2:] == ["sandbox_spl", "sandbox"]
+    assert farm.build("--only", "sandbox,sandbox_spl", "--force", "--order", "given").status == 0
     assert begun(farm)[-2:] == ["sandbox", "sandbox_spl"]
 
 

@@ -1,0 +1,68 @@
+"""What the simulated fleet and its boards are like, drawn from what was measured."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fabbuild.model import Board, Job, Takes
+from fabbuild.waiting import family_of
+
+#: CPU seconds of a board's first commit after an unlike board in the same slot, and of each later commit.
+FIRST, LATER = (40.0, 70.0), (4.0, 6.0)
+
+#: The share of that after a like board (40 to 44 s where an unlike one leaves 50 to 70), and the seconds that come
+#: on top of it where the slot has built nothing yet: host tools.
+LIKE, COLD = 0.7, 27.0
+
+#: The slowest and the fastest machine: a slot's CPU seconds a second.
+SPEEDS = (0.5, 2.0)
+
+#: Builds of the same commit differ by so much, and what is remembered of a board from the truth.
+NOISE, MEMORY = 0.1, 0.15
+
+#: Families of boards: their architectures, and how many boards they have, the largest first, as shares.
+ARCHS = ("arm", "arm", "arm", "aarch64", "aarch64", "powerpc", "mips", "riscv64")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU seconds of one board."""
+
+    first: float
+    later: float
+
+    def begin(self, board: Board, last: Board | None) -> float:
+        """Give what its first commit costs in a slot that built another board last."""
+        if last is None:
+            return self.first * LIKE + COLD
+        return self.first * (LIKE if family_of(board) == family_of(last) else 1.0)
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Machines with their speeds, boards with their costs, and what is remembered of these."""
+
+    speed: Mapping[str, float]
+    jobs: tuple[Job, ...]
+    cost: Mapping[str, Cost]
+    takes: Mapping[str, Takes]
+
+
+def draw(machines: int, boards: int, commits: int, seed: int) -> Fleet:
+    """Draw a fleet; the same seed gives the same."""
+    chance = random.Random(f"{seed}")
+    speed = {f"m{n}": SPEEDS[0] * (SPEEDS[1] / SPEEDS[0]) ** chance.random() for n in range(machines)}
+    jobs, cost, takes = [], {}, {}
+    families = [(chance.choice(ARCHS), f"soc{n}") for n in range(max(boards // 10, 3))]
+    # A few are large, as with real boards, most are small.
+    shares = [1 / (n + 2) for n in range(len(families))]
+    for n in range(boards):
+        arch, soc = chance.choices(families, shares)[0]
+        board = Board(f"b{n}", arch, cpu=arch, soc=soc)
+        jobs.append(Job(board, tuple(range(commits))))
+        one = cost[board.target] = Cost(chance.uniform(*FIRST), chance.uniform(*LATER))
+        wrong = 1 + chance.uniform(-MEMORY, MEMORY)
+        takes[board.target] = Takes(one.first * 0.85 * wrong, one.later * wrong)
+    return Fleet(speed, tuple(jobs), cost, takes)

@@ -1,0 +1,85 @@
+"""The schedule alone as the boss of a simulated fleet: events straight in, actions straight out."""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks.fleetlib.draw import Fleet
+from benchmarks.fleetlib.world import World
+from fabbuild.moves import (
+    Action,
+    Assign,
+    BringUp,
+    Event,
+    Joined,
+    Loss,
+    Lost,
+    Policy,
+    Requeue,
+    ResultIn,
+    Started,
+    Tick,
+)
+from fabbuild.schedule import Schedule
+
+
+class Rules:
+    """Hears the machines and tells the schedule."""
+
+    def __init__(self, fleet: Fleet, world: World, slots: int, *, known: bool, policy: Policy) -> None:
+        self._fleet = fleet
+        self._world = world
+        self._slots = slots
+        self._archs = frozenset(job.board.arch for job in fleet.jobs)
+        commits = max(len(job.commits) for job in fleet.jobs)
+        self.schedule = Schedule(
+            fleet.jobs, commits, fleet.speed, takes=fleet.takes if known else None, policy=policy
+        )
+        self.events = 0
+        self.cpu = 0.0
+
+    @property
+    def finished(self) -> bool:
+        return self.schedule.finished
+
+    def next_due(self) -> float | None:
+        began = time.process_time()
+        due = self.schedule.next_due()
+        self.cpu += time.process_time() - began
+        return due
+
+    def joined(self, machine: str) -> None:
+        self._handle(Joined(machine, self._archs, self._slots, self._fleet.speed[machine] * self._slots))
+
+    def lost(self, machine: str) -> None:
+        self._handle(Lost(machine, "it died", Loss.VANISHED))
+
+    def started(self, machine: str, board: str, _slot: int, attempt: int) -> None:
+        self._handle(Started(machine, board, attempt))
+
+    def result(self, machine: str, board: str, _slot: int, upto: int, attempt: int, _seconds: float) -> None:
+        self._handle(ResultIn(machine, board, upto, attempt))
+
+    def trimmed(self, machine: str, board: str, attempt: int, left_off: list[int]) -> None:
+        raise NotImplementedError
+
+    def tick(self) -> None:
+        self._handle(Tick())
+
+    def _handle(self, event: Event) -> None:
+        self.events += 1
+        began = time.process_time()
+        actions = self.schedule.handle(event, self._world.now)
+        self.cpu += time.process_time() - began
+        for action in actions:
+            self._do(action)
+
+    def _do(self, action: Action) -> None:
+        if isinstance(action, Assign):
+            self._world.waiting -= len(action.jobs)
+            for job in action.jobs:
+                self._world.give(action.machine, job, action.attempt)
+        elif isinstance(action, Requeue):
+            self._world.waiting += 1
+        elif isinstance(action, BringUp):
+            self._world.call(action.machine)

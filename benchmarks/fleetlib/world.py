@@ -1,0 +1,206 @@
+"""Machines that take orders, build them in virtual time, die and come back."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from benchmarks.fleetlib.draw import NOISE, Fleet
+from fabbuild.model import Board, Job
+
+#: Mean hours until a machine dies, and seconds until it is back once it is called.
+LIFE, RETURN = 6.0, 40.0
+
+#: Seconds within which all machines are there, and that a message takes to one and from it.
+START, WIRE = 5.0, 0.02
+
+
+class Boss(Protocol):
+    """Who is told what the machines do."""
+
+    finished: bool
+
+    def joined(self, machine: str) -> None: ...
+    def lost(self, machine: str) -> None: ...
+    def started(self, machine: str, board: str, _slot: int, attempt: int) -> None: ...
+    def result(self, machine: str, board: str, _slot: int, upto: int, attempt: int, _seconds: float) -> None: ...
+    def trimmed(self, machine: str, board: str, attempt: int, left_off: list[int]) -> None: ...
+    def tick(self) -> None: ...
+    def next_due(self) -> float | None: ...
+
+
+@dataclass(eq=False)
+class _Order:
+    job: Job
+    attempt: int
+    todo: deque[int]
+
+
+@dataclass(eq=False)
+class _Slot:
+    number: int
+    last: Board | None = None
+    order: _Order | None = None
+
+
+@dataclass(eq=False)
+class _Machine:
+    speed: float
+    slots: list[_Slot]
+    life: int = 0
+    up: bool = False
+    queue: deque[_Order] = field(default_factory=deque)
+
+
+class World:
+    """The machines of a fleet, and the time."""
+
+    def __init__(self, fleet: Fleet, slots: int, *, deaths: bool, seed: int) -> None:
+        self._fleet = fleet
+        self._slots = slots
+        self._deaths = deaths
+        self._chance = random.Random(f"world {seed}")
+        self.machines = {name: _Machine(speed, []) for name, speed in fleet.speed.items()}
+        self.now = 0.0
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = itertools.count()
+        self._busy = self._there = 0
+        #: Slot seconds while boards waited: those there were, and those in which a slot had nothing to do.
+        self.offered = self.idle = 0.0
+        #: CPU seconds that went into builds, and into the first commits among them.
+        self.spent = self.begun = 0.0
+        self.deaths = 0
+        self.waiting = len(fleet.jobs)
+        #: When the last board that waited was given out.
+        self.empty_at = 0.0
+        self.boss: Boss
+
+    def run(self, boss: Boss) -> None:
+        """Let time pass until the boss has all."""
+        self.boss = boss
+        for name in self.machines:
+            self.at(self._chance.uniform(0, START), lambda name=name: self._join(name))
+        while not boss.finished:
+            due = boss.next_due()
+            if due is not None and (not self._heap or due < self._heap[0][0]):
+                self._pass(max(due, self.now))
+                boss.tick()
+                continue
+            when, _, work = heapq.heappop(self._heap)
+            self._pass(when)
+            work()
+
+    def at(self, when: float, work: Callable[[], None]) -> None:
+        """Do something at a time."""
+        heapq.heappush(self._heap, (when, next(self._number), work))
+
+    def _pass(self, now: float) -> None:
+        if self.waiting > 0:
+            self.offered += self._there * (now - self.now)
+            self.idle += (self._there - self._busy) * (now - self.now)
+            self.empty_at = now
+        self.now = now
+
+    # --- what the boss wants ---
+
+    def give(self, name: str, job: Job, attempt: int) -> None:
+        """Hand an order to a machine."""
+        order = _Order(job, attempt, deque(job.commits))
+        machine, life = self.machines[name], self.machines[name].life
+
+        def take() -> None:
+            if machine.life == life:
+                machine.queue.append(order)
+                self._feed(name)
+
+        self.at(self.now + WIRE, take)
+
+    def trim(self, name: str, board: str, attempt: int, stay: tuple[int, ...]) -> None:
+        """Have a machine leave off what it has not begun."""
+        machine, life = self.machines[name], self.machines[name].life
+
+        def take() -> None:
+            if machine.life != life:
+                return
+            orders = [slot.order for slot in machine.slots if slot.order] + list(machine.queue)
+            left_off: list[int] = []
+            for order in orders:
+                if (order.job.board.target, order.attempt) == (board, attempt):
+                    left_off = [upto for upto in order.todo if upto not in stay]
+                    order.todo = deque(upto for upto in order.todo if upto in stay)
+            self.at(
+                self.now + WIRE,
+                lambda: self.boss.trimmed(name, board, attempt, left_off) if machine.life == life else None,
+            )
+
+        self.at(self.now + WIRE, take)
+
+    def call(self, name: str) -> None:
+        """Bring a machine up again."""
+        self.at(self.now + RETURN, lambda: self._join(name))
+
+    def die(self, name: str) -> None:
+        """Let a machine be gone."""
+        machine = self.machines[name]
+        machine.life += 1
+        machine.up = False
+        self._busy -= sum(slot.order is not None for slot in machine.slots)
+        self._there -= len(machine.slots)
+        machine.slots, machine.queue = [], deque()
+
+    # --- what machines do ---
+
+    def _join(self, name: str) -> None:
+        machine = self.machines[name]
+        machine.up = True
+        machine.slots = [_Slot(number) for number in range(self._slots)]
+        self._there += self._slots
+        if self._deaths:
+            life = machine.life
+            self.at(self.now + self._chance.expovariate(1 / (LIFE * 3600)), lambda: self._die(name, life))
+        self.boss.joined(name)
+
+    def _die(self, name: str, life: int) -> None:
+        if self.machines[name].life != life or self.boss.finished:
+            return
+        self.deaths += 1
+        self.die(name)
+        self.boss.lost(name)
+
+    def _feed(self, name: str) -> None:
+        machine = self.machines[name]
+        for slot in machine.slots:
+            if slot.order is None and machine.queue:
+                slot.order = machine.queue.popleft()
+                self._busy += 1
+                self.boss.started(name, slot.order.job.board.target, slot.number, slot.order.attempt)
+                self._next(name, slot, first=True)
+
+    def _next(self, name: str, slot: _Slot, *, first: bool) -> None:
+        machine, order = self.machines[name], slot.order
+        assert order is not None
+        if not order.todo:
+            slot.last, slot.order = order.job.board, None
+            self._busy -= 1
+            self._feed(name)
+            return
+        upto = order.todo.popleft()
+        board, life = order.job.board, machine.life
+        cost = self._fleet.cost[board.target]
+        cpu = (cost.begin(board, slot.last) if first else cost.later) * self._chance.uniform(1 - NOISE, 1 + NOISE)
+        self.spent += cpu
+        self.begun += cpu if first else 0.0
+        seconds = cpu / machine.speed
+
+        def done() -> None:
+            if machine.life == life:
+                self.boss.result(name, board.target, slot.number, upto, order.attempt, seconds)
+                if machine.life == life:
+                    self._next(name, slot, first=False)
+
+        self.at(self.now + seconds, done)
