@@ -8,19 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fabbuild.options import EXPORT, RESULTS
-from fabbuild.taskkit import make_task, settings_of
+from fabbuild.options import EXPORT, FOLLOW, JSON, RESULTS
+from fabbuild.taskkit import exit_unless, make_task, settings_of
 
 
-def _found(c: Any, options: Mapping[str, Any]) -> Any:
-    """Find the results that the options, or else the configuration, mean."""
-    from fabbuild.summary.find import find
-
+def _named(c: Any, options: Mapping[str, Any]) -> dict[str, str]:
+    """Give where results are and what they are of, by the options, or else by the configuration."""
     settings = settings_of(c, None, {name: options[name] for name in ("source", "output")})
     named = {name: options[name] or "" for name in ("branch", "commits")}
     if not any(named.values()):
         named = {"branch": settings.branch, "commits": settings.commits}
-    return find(output=settings.output, source=settings.source, **named)
+    return {"output": settings.output, "source": settings.source, **named}
 
 
 @make_task({**RESULTS, **EXPORT})
@@ -32,14 +30,33 @@ def export(c: Any, options: Mapping[str, Any]) -> None:
     from fabbuild import export as files
     from fabbuild import ui
     from fabbuild.errors import UsageError
+    from fabbuild.summary.find import find
     from fabbuild.text import visible
 
     wanted = files.chosen(options)
     if not wanted:
         raise UsageError("nothing to write; give --junit FILE, --trace FILE, or both")
-    for path in files.write(wanted, _found(c, options)):
+    for path in files.write(wanted, find(**_named(c, options))):
         ui.say(f"written: {visible(str(path))}")
 
 
+@make_task({**RESULTS, **FOLLOW, **JSON})
+def status(c: Any, options: Mapping[str, Any]) -> None:
+    """Tell how far a build is that goes on elsewhere, in another terminal or on another machine; or how it ended.
+
+    It reads the run's journal in the output directory, and disturbs nobody. Without --branch or --commits it is the
+    run that told something last. With --follow the exit status is 1 when its boss is gone before the end.
+    """
+    from fabbuild import ui
+    from fabbuild.status import Watcher, find_run
+
+    watcher = Watcher(find_run(**_named(c, options)))
+    watcher.look()
+    if options["follow"]:
+        exit_unless(c, ui.follow(watcher, json=options["json"]))
+    else:
+        ui.print_status(watcher.status(), json=options["json"])
+
+
 #: All of them.
-TASKS = (export,)
+TASKS = (export, status)

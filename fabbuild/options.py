@@ -217,6 +217,10 @@ RESULTS: Mapping[str, Option] = {
     "commits": Option(None, "Those of this range, named as it was given to build"),
 }
 
+FOLLOW: Mapping[str, Option] = {
+    "follow": Option(default=False, help="Go on showing it until it ends, as the build itself does"),
+}
+
 TOOLCHAINS: Mapping[str, Option] = {
     **MACHINES,
     "tried": Option(default=False, help="Show also every candidate that was tried"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import junitparser
@@ -16,13 +15,11 @@ from fabbuild import export
 from fabbuild.errors import OutputError, UsageError
 from fabbuild.junit import write_junit
 from fabbuild.model import Event
-from fabbuild.replay import journal_of, last_run
 from fabbuild.story import event_json
 from fabbuild.summary.find import find
 from fabbuild.timeline import timeline
 from fabbuild.trace import trace_events, write_trace
 from tests.support.results import commit_hash, fails, warns, write_results
-from tests.support.scenes import FEW
 
 #: Jenkins' schema of JUnit XML, which pytest's own reports are held to as well.
 XSD = xmlschema.XMLSchema(Path(__file__).parent / "data" / "junit-10.xsd")
@@ -263,33 +260,3 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_built(tmp_path
         export.whole_file(tmp_path / "gone" / "x"),
     ):
         pass
-
-
-# --- a real build ---
-
-
-def test_a_build_writes_both_at_its_end_and_the_task_writes_the_same_later(farm):
-    farm.machines(local=True)
-    built = farm.build(*FEW, "--junit", "j.xml", "--trace", "t.json")
-    assert built.status == 100, built
-    XSD.validate(str(farm.directory / "j.xml"))
-    by_suite = cases(farm.directory / "j.xml")
-    assert len(by_suite) == 18
-    failed = {key for key, case in by_suite.items() if not case.is_passed}
-    assert failed == {("03", "sandbox_spl")}
-    assert all(case.time > 0 for case in by_suite.values())
-    trace = json.loads((farm.directory / "t.json").read_text())["traceEvents"]
-    steps = {event["name"] for event in trace if event.get("cat") == "step"}
-    assert steps == {"checkout", "configure", "build", "collect", "transfer"}
-    assert sum(event.get("cat") == "commit" for event in trace) == 18
-    assert sum(event.get("cat") == "board" for event in trace) == 3
-    later = farm.run("export", "--output", str(farm.output), "--junit", "j2.xml", "--trace", "t2.json")
-    assert later.out == f"written: {farm.directory}/j2.xml\nwritten: {farm.directory}/t2.json\n", later
-    assert (farm.directory / "t2.json").read_text() == (farm.directory / "t.json").read_text()
-    one, other = (ET.parse(farm.directory / name).getroot() for name in ("j.xml", "j2.xml"))
-    assert [case.attrib for case in one.iter("testcase")] == [case.attrib for case in other.iter("testcase")]
-    assert last_run(journal_of(farm.output / "series"))[-1].what == "run-end"
-    nothing = farm.run("export", "--output", str(farm.output))
-    assert (nothing.status, "give --junit FILE" in nothing.err) == (1, True)
-    refused = farm.build("--junit", "no/where.xml")
-    assert (refused.status, "there is no directory" in refused.err, refused.out) == (1, True, "")

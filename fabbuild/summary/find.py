@@ -165,6 +165,20 @@ def _source(source: str, *, named: bool = True) -> Source | None:
         return None
 
 
+def output_of(output: str = "", source: str = "") -> Path:
+    """Give the output directory that is meant, whether anything is in it or not.
+
+    Args:
+        output: as for `find`.
+        source: as for `find`.
+
+    Raises:
+        SourceError: ``source`` was given and is none.
+        OutputError: it cannot be known, or is the directory of one range.
+    """
+    return _output(output, _source(source))
+
+
 def _output(output: str, source: Source | None) -> Path:
     if output:
         directory = output_directory(output)

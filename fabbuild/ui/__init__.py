@@ -14,6 +14,7 @@ from fabbuild.ui.choose import ide_display, make_display
 from fabbuild.ui.display import Display
 from fabbuild.ui.output import error
 from fabbuild.ui.report import print_end
+from fabbuild.ui.status import follow, print_status
 from fabbuild.ui.summary import SummaryView, print_summary, print_summary_of
 from fabbuild.ui.tables import (
     MachineOutcome,
@@ -38,6 +39,7 @@ __all__ = [
     "confirm",
     "error",
     "first_error",
+    "follow",
     "ide_display",
     "make_display",
     "print_archives",
@@ -47,6 +49,7 @@ __all__ = [
     "print_outcomes",
     "print_plan",
     "print_probe",
+    "print_status",
     "print_summary",
     "print_summary_of",
     "print_toolchains",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,11 @@ class Display:
         with self._lock:
             self._guarded(lambda: self._tick(now))
 
+    def resume(self, events: Sequence[Event]) -> None:
+        """Take note of what happened before, without showing it event by event."""
+        with self._lock:
+            self._guarded(lambda: self._resume(events))
+
     def finish(self) -> None:
         """Show what is still held back and give the terminal back. May be called twice."""
         with self._lock:
@@ -68,6 +73,11 @@ class Display:
     def _event(self, event: Event) -> None:
         with self._counting:
             self.progress.update(event)
+
+    def _resume(self, events: Sequence[Event]) -> None:
+        with self._counting:
+            for event in events:
+                self.progress.update(event)
 
     def _tick(self, now: float) -> None:
         pass

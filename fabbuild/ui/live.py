@@ -88,6 +88,11 @@ class LiveDisplay(Display):
         elif event.what == "run-end":
             self._live.stop()
 
+    def _resume(self, events: Sequence[Event]) -> None:
+        super()._resume(events)
+        if not self._live.is_started and self.progress.ended is None:
+            self._live.start()
+
     def _say(self, line: str, when: float, style: str) -> None:
         stamp = time.strftime("%H:%M:%S ", time.localtime(when))
         # What and where stands out; the words of a compiler after it are plain.
@@ -124,7 +129,7 @@ class LiveDisplay(Display):
 
 def picture(progress: Progress, now: float, width: int, height: int) -> RenderableType:
     """Draw the state of a run into at most two thirds of a terminal of this size."""
-    parts: list[RenderableType] = [_headline(progress, now, width)]
+    parts: list[RenderableType] = [headline(progress, now, width)]
     if progress.awaited is not None:
         words = waiting_for(*progress.awaited)
         parts.append(Text(cut(words, width), style="bold yellow", no_wrap=True, overflow="ellipsis"))
@@ -139,7 +144,7 @@ def picture(progress: Progress, now: float, width: int, height: int) -> Renderab
     return Group(*parts)
 
 
-def _headline(progress: Progress, now: float, width: int) -> Text:
+def headline(progress: Progress, now: float, width: int) -> Text:
     """Give the counts in one line; what matters least is left out when it is too long."""
     rate, eta = progress.rate(now), progress.eta(now)
     # Each part with its rank: the highest rank goes first when there is no room.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fabbuild.model import Event, Verdict
@@ -97,6 +97,10 @@ class PlainDisplay(Display):
         self._boards: dict[str, _Told] = {}
         self._together = Together(self._say)
         self._next_status: float | None = None
+
+    def _resume(self, events: Sequence[Event]) -> None:
+        super()._resume(events)
+        self._next_status = self._clock()
 
     def _say(self, line: str, when: float) -> None:
         self._out.line(f"{time.strftime('%H:%M:%S', time.localtime(when))} {line}")

@@ -1,0 +1,78 @@
+"""The tasks that look at runs, on one real build: while it goes on, at its end, and after it."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+
+from fabbuild.errors import OutputError
+from fabbuild.status import Watcher, find_run
+from tests.support.census import wait_until
+from tests.support.scenes import FEW
+from tests.test_export import XSD, cases
+
+
+def building(farm):
+    """Give what is being built now, by a look from outside; nothing before the run has begun."""
+    try:
+        watcher = Watcher(find_run(output=str(farm.output)))
+        watcher.look()
+        return watcher.status().building
+    except OutputError:
+        return {}
+
+
+def test_a_build_seen_from_outside_while_it_runs_and_written_for_others_at_its_end_and_later(farm):
+    farm.machines(local=True)
+    out = ["--output", str(farm.output)]
+    built = farm.start(
+        "build", "--source", str(farm.source), *out, *FEW, "--junit", "j.xml", "--trace", "t.json", "--quiet"
+    )
+    wait_until(lambda: building(farm), 60)
+    now = farm.run("status", *out, "--json")
+    seen = json.loads(now.out)
+    assert (seen["state"], seen["name"], seen["counts"]["total"]) == ("building", "series", 18), seen
+    assert seen["boss"]["alive"] is True
+    assert str(built.pid) in seen["boss"]["text"]
+    followed = farm.run("status", *out, "--follow")
+    words = built.communicate(timeout=60)
+    assert built.returncode == 100, words
+    lines = followed.out.splitlines()
+    assert lines[0].startswith("series: building (pid "), followed
+    assert "18 results in" in followed.out
+    assert "exit status 100" in lines[-1]
+    assert followed.status == 0
+
+    XSD.validate(str(farm.directory / "j.xml"))
+    by_suite = cases(farm.directory / "j.xml")
+    assert len(by_suite) == 18
+    assert {key for key, case in by_suite.items() if not case.is_passed} == {("03", "sandbox_spl")}
+    assert all(case.time > 0 for case in by_suite.values())
+    trace = json.loads((farm.directory / "t.json").read_text())["traceEvents"]
+    assert {event["name"] for event in trace if event.get("cat") == "step"} == {
+        "checkout",
+        "configure",
+        "build",
+        "collect",
+        "transfer",
+    }
+    assert sum(event.get("cat") == "commit" for event in trace) == 18
+    assert sum(event.get("cat") == "board" for event in trace) == 3
+
+    later = farm.run("export", *out, "--junit", "j2.xml", "--trace", "t2.json")
+    assert later.out == f"written: {farm.directory}/j2.xml\nwritten: {farm.directory}/t2.json\n", later
+    assert (farm.directory / "t2.json").read_text() == (farm.directory / "t.json").read_text()
+    one, other = (ET.parse(farm.directory / name).getroot() for name in ("j.xml", "j2.xml"))
+    assert [case.attrib for case in one.iter("testcase")] == [case.attrib for case in other.iter("testcase")]
+    after = json.loads(farm.run("status", *out, "--json").out)
+    assert (after["state"], after["exit_status"], after["counts"]["left"]) == ("ended", 100, 0)
+
+
+def test_what_cannot_be_is_said_before_anything_is_done(farm):
+    farm.machines(local=True)
+    refused = farm.build("--junit", "no/where.xml")
+    assert (refused.status, "there is no directory" in refused.err, refused.out) == (1, True, "")
+    nothing = farm.run("export", "--output", "nowhere")
+    assert (nothing.status, "give --junit FILE" in nothing.err) == (1, True)
+    none = farm.run("status", "--output", "nowhere")
+    assert (none.status, "no run is or was in" in none.err) == (1, True)
