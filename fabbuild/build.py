@@ -36,6 +36,7 @@ from fabbuild.moves import Loss, Policy
 from fabbuild.probe import not_found, unfit_because
 from fabbuild.progress import Failure, Progress, RunSummary
 from fabbuild.results import CURRENT, OUTPUT, ResultTree, check_component, made_by, output_directory
+from fabbuild.reuse import Reuse
 from fabbuild.selection import select_boards
 from fabbuild.session import Session
 from fabbuild.settings import BuildSettings
@@ -49,6 +50,7 @@ EXIT_USAGE = 1
 EXIT_FAILED = 100
 EXIT_WARNED = 101
 EXIT_NOT_BUILT = 102
+EXIT_STALE = 103
 EXIT_INTERRUPTED = 130
 
 
@@ -176,6 +178,7 @@ class _Run:
         # A source of our own, because ending its gits ends them for good.
         self._crew = RunCrew(self.sessions, Source.open(plan.source.path), plan.commits, plan.settings, plan.fit)
         self._wire_settings = plan.settings.wire_settings()
+        self._reuse = Reuse(plan.source, plan.commits, plan.settings, self.tree, self.listen)
         self._history = History()
         self._learner = Learner({board.target: board.arch for board in plan.boards})
         self._old_failures: list[Failure] = []
@@ -187,12 +190,14 @@ class _Run:
         if self._journal:
             self._journal.listener(event)
         self._outer(event)
+        self._reuse.listen(event)
 
     def tick(self) -> None:
         now = time.time()
         if self._journal:
             self._journal.tick(now)
         self._outer_tick(now)
+        self._reuse.tick()
 
     def emit(self, what: str, machine: str = "", text: str = "", **data: object) -> None:
         self.listen(Event(time.time(), what, machine=machine, text=text, data=data))
@@ -239,6 +244,7 @@ class _Run:
             for session in usable:
                 for text in not_found(session):
                     self.emit("note", session.name, text=text)
+            jobs = self._reuse.bring(jobs, usable)
             if jobs:
                 interrupted = self._build(jobs, failed, interrupts)
             else:
@@ -360,10 +366,12 @@ class _Run:
             policy=Policy(timeout=settings.timeout, patience=settings.patience, restarts=settings.restarts),
             batch=settings.batch,
             takes=self._takes(jobs),
+            reuse=self._reuse,
             listener=self.listen,
             tick=self.tick,
         )
         for session in self.sessions:
+            self._reuse.instruct([session])
             session.on_stderr = lambda who, line: dispatcher.tell("machine-stderr", who.name, line)
         with interrupts.deliver_to(dispatcher.interrupt):
             return dispatcher.run(failed).interrupted
@@ -372,6 +380,7 @@ class _Run:
 
     def _end(self, interrupted: str) -> RunSummary:
         self._learn()
+        self._reuse.close(hurry=bool(interrupted))
         status = self._exit_status(interrupted)
         counts = self.progress.counts
         now = time.time()
@@ -386,6 +395,8 @@ class _Run:
                 "failed": counts.failed,
                 "not_built": counts.not_built,
                 "skipped": counts.skipped,
+                "carried": counts.carried,
+                "reused": counts.reused,
             },
             seconds=round(self.progress.elapsed(now), 3),
             exit_status=status,
@@ -400,6 +411,8 @@ class _Run:
         counts = self.progress.counts
         if interrupted:
             return EXIT_INTERRUPTED
+        if self._reuse.differs:
+            return EXIT_STALE
         if counts.not_built:
             return EXIT_NOT_BUILT
         if counts.failed or Verdict.FAILED in self._old:

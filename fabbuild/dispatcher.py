@@ -33,6 +33,7 @@ from fabbuild.model import Commit, Event, Job, Takes, Verdict
 from fabbuild.moves import Loss
 from fabbuild.record import Recorder
 from fabbuild.results import ResultTree
+from fabbuild.reuse import Reuse
 from fabbuild.session import Session
 from fabbuild.text import count, cut, visible
 
@@ -85,6 +86,7 @@ class Dispatcher:
         policy: moves.Policy | None = None,
         batch: bool = False,
         takes: Mapping[str, Takes] | None = None,
+        reuse: Reuse | None = None,
         listener: Listener,
         tick: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
@@ -100,6 +102,7 @@ class Dispatcher:
             policy: how long, how often, how many.
             batch: split the boards beforehand.
             takes: how long each board is likely to take, by name; without it they go in the given order.
+            reuse: is given each result, for other runs.
             listener: is told of every event, in the caller's thread.
             tick: is called about every half second, in the caller's thread.
             clock: seconds since the epoch.
@@ -110,7 +113,8 @@ class Dispatcher:
         self._tick = tick
         self._clock = clock
         self._crew = crew
-        self._recorder = Recorder(tree, {job.board.target: job.board for job in jobs}, self._commits, settings)
+        boards = {job.board.target: job.board for job in jobs}
+        self._recorder = Recorder(tree, boards, self._commits, settings, reuse)
         self._schedule = schedule.Schedule(
             jobs, len(self._commits), crew.machines, batch=batch, policy=policy, takes=takes
         )

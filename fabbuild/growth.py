@@ -23,6 +23,7 @@ from fabbuild.results import BUILT_FROM, COMMIT_DIR, OWN, ResultTree
 from fabbuild.text import count
 from fabbuild.toolchains import cache_directory
 
+_SIZES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 #: Files of a board's directory, of which it has one at least.
@@ -62,6 +63,20 @@ def parse_age(text: str) -> float:
             f"--older-than: {text!r} is no age; it must be a whole number with m, h, d or w behind it, such as 3d"
         )
     return float(int(match.group(1)) * _UNITS[match.group(2)])
+
+
+def parse_size(text: str) -> int:
+    """Give the bytes of ``500M``, ``1.5GB``, ``0``.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    match = re.fullmatch(r"\s*(\d{1,6}(?:\.\d{1,3})?)\s*([kmgt]?)b?\s*", text, re.ASCII | re.IGNORECASE)
+    if not match:
+        raise UsageError(
+            f"--trim: {text!r} is no size; it must be a number, with k, M, G or T behind it, such as 500M"
+        )
+    return int(float(match.group(1)) * _SIZES[match.group(2).lower()])
 
 
 def result_trees(output: Path, name: str = "", *, older: float = 0.0) -> list[Usage]:

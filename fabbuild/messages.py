@@ -147,7 +147,8 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
 
     ``fault`` is what the worker itself knows to be no board's doing: ``timeout``, ``checkout``, ``start``,
     ``worker``; mostly empty. ``files``: what came of it as `BuildFile`; ``unchanged``: what is as it was at the
-    commit with this index, in the same order; ``left_out``: what did not come, and why.
+    commit with this index, in the same order; ``left_out``: what did not come, and why. ``carried``: it was not
+    built, because it is what the commit with this index gave; ``could_carry``: it was, and need not have been.
     """
 
     board: Name
@@ -164,6 +165,8 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
     files: tuple[Name, ...] = ()
     unchanged: dict[Name, Whole] = {}
     left_out: dict[Name, Name] = {}
+    carried: Whole | None = None
+    could_carry: Whole | None = None
 
     @property
     def details(self) -> Mapping[str, object]:
@@ -214,12 +217,16 @@ class Busy(_Response, frozen=True, tag="busy"):
 
 
 class ToolchainFacts(msgspec.Struct, frozen=True):
-    """One compiler of a machine."""
+    """One compiler of a machine.
+
+    ``identity``: a digest of all that on this machine can change what comes out; empty: not known.
+    """
 
     gcc: Place
     prefix: Place = ""
     version: str = ""
     machine: str = ""
+    identity: Name = ""
 
 
 class Facts(_Response, frozen=True, tag="facts"):

@@ -147,7 +147,12 @@ EVENTS: Mapping[str, str] = {
     "assigned": "a board was given to a machine; data: commits (how many)",
     "started": "a slot began a board",
     "result": "one board at one commit is in; data: verdict, return_code, seconds, error (first line), load_avg, "
-    "after (what machines did to earlier attempts), phases (seconds by what they went into)",
+    "after (what machines did to earlier attempts), carried (the commit whose result it is, where it was not built "
+    "for this one), could_carry (the one whose result it might have been), phases (seconds by what they went into)",
+    "reused": "one board at one commit is in, from the store of results; machine: that built it; data: verdict, "
+    "return_code, error, commit (that it was built for), when (epoch), output (where it lay)",
+    "audit": "a result that would have been reused was built and compared; text says what came of it; data: "
+    "differs (what does), origin, built, reused (where both are)",
     "board-done": "all commits of a board are in; slot is free",
     "fault": "a machine's fault cost a board an attempt, which is no result; text says what; data: kind",
     "check": "a machine has checked itself; text: the problems; data: well",

@@ -137,6 +137,14 @@ BUILD: Mapping[str, Option] = {
     ),
     "force": Option(default=False, help="Build also what is there already", short="f", also="force-build"),
     "force_failures": Option(default=False, help="Build again what failed", short="F", also="force-build-failures"),
+    "reuse": Option(
+        default=True,
+        help="Take results of earlier runs, of any branch, that were built from the same, and leave unbuilt what a "
+        "commit cannot have changed",
+    ),
+    "audit_reuse": Option(
+        None, "Build so many of the results that would be reused or carried forward, and compare (exit 103)"
+    ),
     "ignore_warnings": Option(default=False, help="Exit with 0, not 101, when there are warnings only", short="W"),
     "no_lto": Option(default=False, help="Build without link-time optimisation (NO_LTO=1)", short="L"),
     "allow_missing": Option(
@@ -293,6 +301,14 @@ SUMMARY: Mapping[str, Option] = {
     "all_boards": Option(default=False, help="Name all boards, however many"),
     "commands": Option(default=False, help="Show also the commands of make behind each failure"),
     "json": Option(default=False, help="Print all of it as one JSON object"),
+}
+
+CACHE: Mapping[str, Option] = {
+    "trim": Option(
+        None, "Remove what was not used for the longest time until all takes this much, such as 500M or 1G"
+    ),
+    "clear": Option(default=False, help="Remove all of it, whatever state it is in"),
+    **JSON,
 }
 
 CLEAN: Mapping[str, Option] = {

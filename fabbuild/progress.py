@@ -65,7 +65,10 @@ class Unbuilt:
 
 @dataclass(frozen=True)
 class Counts:
-    """How the boards of a run ended, each counted once per commit. ``built`` are those without warnings."""
+    """How the boards of a run ended, each counted once per commit. ``built`` are those without warnings.
+
+    ``carried`` and ``reused`` say of how many of these nothing was built.
+    """
 
     total: int = 0
     built: int = 0
@@ -73,11 +76,18 @@ class Counts:
     failed: int = 0
     not_built: int = 0
     skipped: int = 0
+    carried: int = 0
+    reused: int = 0
 
     @property
     def done(self) -> int:
         """Results that are in, good or bad."""
         return self.built + self.warned + self.failed
+
+    @property
+    def made(self) -> int:
+        """Results that were built in this run."""
+        return self.done - self.carried - self.reused
 
 
 @dataclass(frozen=True)
@@ -215,6 +225,8 @@ class Progress:
         self.commits = 0
         self.boards_done = 0
         self.skipped = 0
+        self.carried = 0
+        self.reused = 0
         self.output = ""
         self.interrupted = False
         self.machines: dict[str, MachineProgress] = {}
@@ -230,6 +242,7 @@ class Progress:
             "assigned": self._assigned,
             "started": self._board_started,
             "result": self._result,
+            "reused": self._reused,
             "board-done": self._board_done,
             "requeued": self._requeued,
             "waiting": self._waiting,
@@ -278,7 +291,8 @@ class Progress:
     @property
     def counts(self) -> Counts:
         """All counts at this moment."""
-        return Counts(self.total, self.built, self.warned, self.failed, self.not_built, self.skipped)
+        how = self.carried, self.reused
+        return Counts(self.total, self.built, self.warned, self.failed, self.not_built, self.skipped, *how)
 
     def elapsed(self, now: float) -> float:
         """Seconds since the run began, or its duration once it has ended; 0 before it."""
@@ -404,24 +418,36 @@ class Progress:
     def _result(self, event: Event) -> None:
         self._begin_building(event)
         data = event.data
-        verdict = str(data.get("verdict"))
-        if verdict not in _RESULTS:
-            verdict = Verdict.FAILED.value if data.get("return_code") else Verdict.BUILT.value
-        self._verdicts[verdict] += 1
+        self.carried += bool(data.get("carried"))
+        verdict = self._count(event)
         self._times.append(event.time)
         while self._times[0] < event.time - self._window:
             self._times.popleft()
         after = texts(data.get("after"))
-        if verdict == Verdict.FAILED.value:
-            error = str(data.get("error") or event.text)
-            self.failing.append(Failure(event.board, _label(event), event.machine, error, after))
-        elif after:
+        if after and verdict != Verdict.FAILED.value:
             self.recovered.append(Recovered(event.board, _label(event), after))
         machine = self._machine(event.machine)
         machine.take(event.board)
         load = data.get("load_avg")
         if isinstance(load, (int, float)):
             machine.load = float(load)
+
+    def _reused(self, event: Event) -> None:
+        # No machine of the run had to do with it, nor does it say how fast they are.
+        self.reused += 1
+        self._count(event)
+
+    def _count(self, event: Event) -> str:
+        """Count a result by its verdict, and give that."""
+        verdict = str(event.data.get("verdict"))
+        if verdict not in _RESULTS:
+            verdict = Verdict.FAILED.value if event.data.get("return_code") else Verdict.BUILT.value
+        self._verdicts[verdict] += 1
+        if verdict == Verdict.FAILED.value:
+            error = str(event.data.get("error") or event.text)
+            after = texts(event.data.get("after"))
+            self.failing.append(Failure(event.board, _label(event), event.machine, error, after))
+        return verdict
 
     def _board_done(self, event: Event) -> None:
         self.boards_done += 1

@@ -9,6 +9,7 @@ from fabbuild.incoming import Arrived
 from fabbuild.messages import BuildResult
 from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.results import BuiltFrom, ResultTree, decisive, kept_by, made_by
+from fabbuild.reuse import Reuse
 from fabbuild.session import Session
 from fabbuild.text import first_error
 from fabbuild.timeline import phases_of
@@ -28,6 +29,7 @@ class Recorder:
         boards: Mapping[str, Board],
         commits: Sequence[Commit],
         settings: Mapping[str, object],
+        reuse: Reuse | None = None,
     ) -> None:
         """Name the parts.
 
@@ -36,7 +38,9 @@ class Recorder:
             boards: what is built, by name.
             commits: what was sent, in order.
             settings: the wire's settings, which name a result together with its tree and toolchain.
+            reuse: is given each result, for other runs.
         """
+        self._reuse = reuse
         self._tree = tree
         self._boards = boards
         self._commits = commits
@@ -89,8 +93,14 @@ class Recorder:
         maker = made_by(tool.version if tool else "", session.machine.env)
         kept = self._kept if files.complete else ()
         built_from = BuiltFrom(commit.tree, board.arch, maker, self._settings, kept)
-        self._tree.record(result, built_from, toolchain=described, files=files.there)
+        carried = self._carried(session, message.carried)
+        origin = {"carried": {"commit": carried}} if carried else {}
+        self._tree.record(result, built_from, toolchain=described, files=files.there, origin=origin)
+        if self._reuse is not None:
+            self._reuse.keep(session, board, message, result, built_from, files)
         return result.verdict, {
+            "carried": carried,
+            "could_carry": self._carried(session, message.could_carry),
             "verdict": result.verdict.value,
             "return_code": result.return_code,
             "number": commit.number,
@@ -100,6 +110,18 @@ class Recorder:
             "after": list(after),
             "phases": phases_of(message.details.get("phases")),
         }
+
+    def _carried(self, session: Session, upto: int | None) -> str:
+        """Give the hash of the commit that a worker says a result is that of; empty where it says none.
+
+        Raises:
+            ValueError: there is no such commit, or nobody asked for that.
+        """
+        if upto is None:
+            return ""
+        if "carry" not in session.features or not 0 <= upto < len(self._commits):
+            raise ValueError(f"a result carried forward from {upto}")
+        return self._commits[upto].hash
 
 
 def _seconds(value: object) -> float | None:

@@ -313,6 +313,7 @@ class ResultTree:
         *,
         toolchain: Mapping[str, str],
         files: Mapping[str, Path] | None = None,
+        origin: Mapping[str, object] | None = None,
     ) -> Path:
         """Write one result, ``done`` last.
 
@@ -322,6 +323,7 @@ class ResultTree:
             toolchain: what is told of its toolchain.
             files: what else is to be in it, by names that were checked; linked where that can be, as are those
                 that equal the board's file at the commit before.
+            origin: ``reused`` or ``carried``: where it comes from, when it was not built for this commit.
 
         Raises:
             OutputError: it could not be written; no ``done`` is there then.
@@ -332,7 +334,7 @@ class ResultTree:
             before = self.place(result.board, result.upto - 1) if result.upto else None
             for name, path in (files or {}).items():
                 _link(before / name if before and _same(before / name, path) else path, place / name)
-            for name, text in _files(result, built_from, toolchain).items():
+            for name, text in _files(result, built_from, toolchain, origin or {}).items():
                 (place / name).write_bytes(text.encode("utf-8", "replace"))
             temporary = place / "done.new"
             temporary.write_bytes(b"%d\n" % result.return_code)
@@ -382,7 +384,9 @@ def _empty(place: Path) -> None:
             entry.unlink()
 
 
-def _files(result: Result, built_from: BuiltFrom, toolchain: Mapping[str, str]) -> dict[str, str]:
+def _files(
+    result: Result, built_from: BuiltFrom, toolchain: Mapping[str, str], origin: Mapping[str, object]
+) -> dict[str, str]:
     files = {
         "log": result.stdout,
         "host": result.machine + "\n",
@@ -393,6 +397,7 @@ def _files(result: Result, built_from: BuiltFrom, toolchain: Mapping[str, str]) 
                 "machine": result.machine,
                 **_plain(result.details),
                 **({"after": list(result.after)} if result.after else {}),
+                **origin,
             },
             indent=1,
         )

@@ -107,6 +107,9 @@ class Session(Questions):
         self.on_stderr = stderr
         self.silence = SILENCE
         self._asked = self._opened = 0
+        #: Extensions that are not asked for, and by board the commits that are to be built in any case.
+        self.declined: frozenset[str] = frozenset()
+        self.audit: Mapping[str, Sequence[int]] = {}
         self._link: Link | None = None
         self._closing = threading.Lock()
 
@@ -115,6 +118,7 @@ class Session(Questions):
         self.close()
         again = Session(self.machine, self.transport, self._search, stderr=self.on_stderr)
         again.wire, again.silence, again.pushed = self.wire, self.silence, self.pushed
+        again.declined, again.audit = self.declined, self.audit
         return again
 
     # --- the steps ---
@@ -243,8 +247,8 @@ class Session(Questions):
 
     @property
     def features(self) -> frozenset[str]:
-        """The extensions that this worker announced and we know."""
-        return frozenset(self.ready.features) & frozenset(FEATURES) if self.ready else frozenset()
+        """The extensions that this worker announced, and that we know and want."""
+        return frozenset(self.ready.features) & frozenset(FEATURES) - self.declined if self.ready else frozenset()
 
     def prepare(
         self,
@@ -333,6 +337,8 @@ class Session(Questions):
             fields["commits"] = list(job.commits)
         if "limits" in self.features and timeout:
             fields["timeout"] = timeout
+        if "carry" in self.features and job.board.target in self.audit:
+            fields["audit"] = [upto for upto in self.audit[job.board.target] if upto in job.commits]
         return fields
 
     def build_done(self) -> None:

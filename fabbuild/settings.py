@@ -44,6 +44,8 @@ class BuildSettings:
         no_local: leave out machines with ``connection: local``.
         force: build what is already built.
         force_failures: build again what failed.
+        reuse: take what was built before, here or on another branch, and what a commit cannot have changed.
+        audit_reuse: build so many results of those, and compare.
         max_boards: boards at once on each machine; 0 as machines.yaml has it.
         threads: threads to use on each machine; 0 as machines.yaml has it.
         toolchain: ``ARCH=PREFIX`` or ``ARCH=path of gcc`` each; `toolchains` gives them as a mapping.
@@ -92,6 +94,8 @@ class BuildSettings:
     no_local: bool = False
     force: bool = False
     force_failures: bool = False
+    reuse: bool = True
+    audit_reuse: int = 0
     max_boards: int = 0
     threads: int = 0
     toolchain: tuple[str, ...] = ()
@@ -197,7 +201,14 @@ CHOICES: Mapping[str, tuple[str, ...]] = {"order": ("longest", "given")}
 _DEFAULTS = BuildSettings()
 _LISTS = frozenset({"boards", "exclude", "only", "machines", "hosts", "fragments", "keep"})
 _REPEATED = frozenset({"toolchain", "adjust_cfg"})
-_MOST = {"max_boards": MAX_BOARDS, "threads": MAX_THREADS, "count": 1_000_000, "step": 1_000_000, "restarts": 1000}
+_MOST = {
+    "max_boards": MAX_BOARDS,
+    "threads": MAX_THREADS,
+    "count": 1_000_000,
+    "step": 1_000_000,
+    "restarts": 1000,
+    "audit_reuse": 1_000_000,
+}
 
 # Seconds; what is not named here is from 0 to MAX_WAIT.
 _RANGE = {"silence": (1, 3600)}

@@ -98,11 +98,26 @@ def _result(event: Event) -> str:
     data = event.data
     text = f"{what_was(event)} {status_of(data.get('verdict'))} on {place(event)}"
     seconds = data.get("seconds")
-    if isinstance(seconds, (int, float)) and seconds:
+    if data.get("carried"):
+        text += f" (as at {commit_label(str(data['carried']))})"
+    elif isinstance(seconds, (int, float)) and seconds:
         text += f" in {duration(seconds)}"
     if event.attempt > 1:
         text += f" (attempt {event.attempt})"
     return text + spoiled(texts(data.get("after"))) + _after(str(data.get("error") or event.text))
+
+
+def _reused(event: Event) -> str:
+    data = event.data
+    text = f"{what_was(event)} {status_of(data.get('verdict'))}: reused{came_from(event)}"
+    return text + _after(str(data.get("error") or event.text))
+
+
+def came_from(event: Event) -> str:
+    """Say where a result that is reused came from: `` of 1a2b3c4d5e on ruru``."""
+    commit = event.data.get("commit")
+    of = f" of {commit_label(commit)}" if isinstance(commit, str) and commit != event.commit else ""
+    return of + (f" on {visible(event.machine)}" if event.machine else "")
 
 
 def spoiled(after: Iterable[str]) -> str:
@@ -199,6 +214,8 @@ _TELLERS: Mapping[str, Callable[[Event], str]] = {
     "assigned": _assigned,
     "started": lambda event: f"{place(event)} starts {visible(event.board)}",
     "result": _result,
+    "reused": _reused,
+    "audit": lambda event: f"{what_was(event)}: {one_line(event.text)}",
     "board-done": lambda event: f"{visible(event.board)} is done on {place(event)}",
     "fault": _fault,
     "check": _check,

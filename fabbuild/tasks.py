@@ -19,6 +19,7 @@ from fabbuild import looking
 from fabbuild.options import (
     BOARDS,
     BUILD,
+    CACHE,
     CAPACITY,
     CLEAN,
     COMMITS,
@@ -284,6 +285,35 @@ def _fetch(c: Any, options: Mapping[str, Any], found: Machines, chosen: Sequence
     exit_unless(c, all(row.ok for row in rows))
 
 
+@make_task(CACHE)
+def cache(c: Any, options: Mapping[str, Any]) -> None:
+    """Show what is kept of earlier builds for reuse, or remove it; with Invoke's --dry it only shows it."""
+    from fabbuild import ui
+    from fabbuild.errors import UsageError
+    from fabbuild.growth import parse_size
+    from fabbuild.store import Store, clear, store_path
+    from fabbuild.text import count, size
+
+    limit = parse_size(options["trim"]) if options["trim"] else None
+    if limit is not None and options["clear"]:
+        raise UsageError("--clear removes all of it; leave --trim out")
+    path = store_path()
+    dry = c.config.run.dry
+    if options["clear"]:
+        freed = size(clear(path, only_look=dry))
+        ui.say(f"{path}: {freed} would be freed" if dry else f"{path}: {freed} freed")
+        return
+    if not path.exists():
+        ui.print_cache(None, str(path), json=options["json"])
+        return
+    with Store.open(path, make=False) as store:
+        if limit is not None and not dry:
+            removed = store.trim(limit)
+            if not options["json"]:
+                ui.say(f"{count(removed, 'result')} removed")
+        ui.print_cache(store.usage(), str(path), json=options["json"])
+
+
 @make_task(CLEAN)
 def clean(c: Any, options: Mapping[str, Any]) -> None:
     """Remove the work directories on the machines, or results here, or what of them is old; shows sizes first.
@@ -389,7 +419,7 @@ def _clean_machines(c: Any, options: Mapping[str, Any], older: float) -> None:
 def collection() -> Collection:
     """Make the collection of all tasks, with every configuration key declared."""
     made = Collection(KEY)
-    for one in (probe, init, push, start, build, summary, kill, boards, toolchains, clean, *looking.TASKS):
+    for one in (probe, init, push, start, build, summary, kill, boards, toolchains, cache, clean, *looking.TASKS):
         made.add_task(one)
     made.configure({KEY: default_configuration()})
     return made

@@ -70,7 +70,7 @@ class LiveDisplay(Display):
             self._together.add(event)
             return
         self._together.flush()
-        if event.what == "result":
+        if event.what in ("result", "reused"):
             verdict = event.data.get("verdict")
             if verdict == Verdict.FAILED.value:
                 self._say(problem(event), event.time, "red")
@@ -81,6 +81,8 @@ class LiveDisplay(Display):
             self._say(tell(event), event.time, "yellow" if away else "bold red")
         elif event.what in ("slots", "waiting"):
             self._say(tell(event), event.time, "yellow")
+        elif event.what == "audit" and event.data.get("differs"):
+            self._say(tell(event), event.time, "bold red")
         elif event.what in ("note", "run-start"):
             self._say(tell(event), event.time, "")
         elif event.what == "machine-stderr":
@@ -155,6 +157,8 @@ def headline(progress: Progress, now: float, width: int) -> Text:
         parts.append((1, f"{progress.not_built} not built", "magenta"))
     if progress.skipped:
         parts.append((5, f"{progress.skipped} skipped", "dim"))
+    if progress.reused:
+        parts.append((5, f"{progress.reused} reused", "dim"))
     parts.append((2, f"{progress.left} left", ""))
     if rate:
         parts.append((3, f"{rate:.1f}/min" if rate < 100 else f"{rate:.0f}/min", ""))

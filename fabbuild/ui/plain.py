@@ -95,6 +95,7 @@ class PlainDisplay(Display):
         super().__init__(out, err, clock)
         self._quiet = quiet
         self._boards: dict[str, _Told] = {}
+        self._reused: dict[str, _Told] = {}
         self._together = Together(self._say)
         self._next_status: float | None = None
 
@@ -111,13 +112,20 @@ class PlainDisplay(Display):
             self._together.add(event)
             return
         self._together.flush()
+        if event.what == "reused":
+            _note(self._reused, event)
+            return
+        self._tell_reused()
         if event.what == "result":
-            self._result(event)
+            _note(self._boards, event)
         elif event.what == "board-done":
             self._board_done(event.board, event)
         elif event.what == "run-start":
             self._next_status = event.time + STATUS_EVERY
             if not self._quiet:
+                self._say(tell(event), event.time)
+        elif event.what == "audit":
+            if event.data.get("differs") or not self._quiet:
                 self._say(tell(event), event.time)
         elif event.what in _ALWAYS or (
             not self._quiet and event.what == "phase" and event.data.get("phase") == "ready"
@@ -133,18 +141,22 @@ class PlainDisplay(Display):
 
     def _finish(self) -> None:
         self._together.flush()
+        self._tell_reused()
         # Boards that were under way when the run ended: what is known of them is told.
         for board in list(self._boards):
             self._board_done(board, None)
 
-    def _result(self, event: Event) -> None:
-        told = self._boards.setdefault(event.board, _Told())
-        verdict = str(event.data.get("verdict"))
-        told.verdicts[verdict] = told.verdicts.get(verdict, 0) + 1
-        told.after += texts(event.data.get("after"))
-        told.last = event
-        if _badness(event) > (_badness(told.worst) if told.worst else 0):
-            told.worst = event
+    def _tell_reused(self) -> None:
+        """Tell of what was reused: a line for each board that has a problem, and one for all."""
+        boards, self._reused = self._reused, {}
+        if not boards:
+            return
+        for told in boards.values():
+            if told.worst is not None:
+                self._say(_problem(told), told.worst.time)
+        if not self._quiet:
+            number = count(sum(sum(told.verdicts.values()) for told in boards.values()), "result")
+            self._say(f"reused {number} of {count(len(boards), 'board')}", self._clock())
 
     def _board_done(self, board: str, event: Event | None) -> None:
         told = self._boards.pop(board, None)
@@ -160,6 +172,16 @@ class PlainDisplay(Display):
                 )
             return
         self._say(_problem(told), (event or told.last).time)
+
+
+def _note(boards: dict[str, _Told], event: Event) -> None:
+    told = boards.setdefault(event.board, _Told())
+    verdict = str(event.data.get("verdict"))
+    told.verdicts[verdict] = told.verdicts.get(verdict, 0) + 1
+    told.after += texts(event.data.get("after"))
+    told.last = event
+    if _badness(event) > (_badness(told.worst) if told.worst else 0):
+        told.worst = event
 
 
 def _badness(event: Event) -> int:
@@ -187,7 +209,8 @@ def problem(event: Event) -> str:
 def _problem_of(event: Event) -> str:
     word = "FAILED" if event.data.get("verdict") == Verdict.FAILED.value else "warned"
     line = one_line(str(event.data.get("error") or event.text))
-    return f"{word} {what_was(event)} on {visible(event.machine)}" + (f": {cut(line, 200)}" if line else "")
+    how = ", reused" if event.what == "reused" else ""
+    return f"{word} {what_was(event)} on {visible(event.machine)}{how}" + (f": {cut(line, 200)}" if line else "")
 
 
 def status(progress: Progress, now: float) -> str:

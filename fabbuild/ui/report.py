@@ -26,6 +26,7 @@ STATUS_WORDS = {
     100: "boards failed to build",
     101: "boards were built with warnings",
     102: "not every board that was asked for got a result",
+    103: "what would have been reused is not what a build gives",
     130: "interrupted",
 }
 
@@ -52,6 +53,11 @@ def print_end(summary: RunSummary, *, json: bool = False, stream: IO[str] | None
         _line(out, f"interrupted after {took}: {', '.join(parts)}{there}; the same command goes on from here")
     else:
         _line(out, f"{count(counts.total, 'result')} in {took}: {', '.join(parts)}{there}")
+    if counts.carried or counts.reused:
+        how = [f"{counts.made} built"]
+        how += [f"{counts.carried} carried forward"] if counts.carried else []
+        how += [f"{counts.reused} reused"] if counts.reused else []
+        _line(out, f"of these: {', '.join(how)}")
     _failing(out, summary.failing)
     _not_built(out, summary)
     _recovered(out, summary.recovered)

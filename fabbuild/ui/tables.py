@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fabbuild.fetch import Archive
     from fabbuild.growth import Usage
     from fabbuild.probe import ProbeRow
+    from fabbuild.store import Usage as CacheUsage
 
 # Narrower than this, a machine's tools and toolchains go to a second table.
 _WIDE = 140
@@ -182,6 +184,31 @@ def print_usage(usages: Sequence[Usage], *, stream: IO[str] | None = None) -> No
     _print(out, table)
     going = sum(usage.bytes for usage in usages if usage.goes)
     out.line(f"{size(sum(usage.bytes for usage in usages))} in all, of which {size(going)} go")
+
+
+def print_cache(usage: CacheUsage | None, path: str, *, json: bool = False, stream: IO[str] | None = None) -> None:
+    """Print what the store of results holds; None where there is none. ``json`` gives an object."""
+    from fabbuild.store import LATE, LIMIT
+
+    out = stdout(stream)
+    if json:
+        told = asdict(usage) if usage else {"path": path, "bytes": 0, "results": 0}
+        out.line(json_line({**told, "limit": LIMIT}))
+        return
+    if usage is None:
+        out.line(f"{visible(path)}: nothing is kept yet")
+        return
+    out.line(f"{visible(path)}: {size(usage.bytes)} of at most {size(LIMIT)}")
+    if not usage.results:
+        out.line("no results are kept")
+        return
+    oldest, last = (time.strftime("%Y-%m-%d", time.localtime(when)) for when in (usage.oldest, usage.last_used))
+    out.line(f"{count(usage.results, 'result')} since {oldest}, last used {last}; {count(usage.contents, 'file')}")
+    asked = usage.brought + usage.missed
+    if asked:
+        out.line(
+            f"in the last {LATE} days {usage.brought} of {count(asked, 'result')} that runs lacked were reused"
+        )
 
 
 def print_boards(boards: Sequence[Board], *, json: bool = False, stream: IO[str] | None = None) -> None:
