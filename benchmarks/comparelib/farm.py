@@ -85,8 +85,9 @@ def delete_but(kept: Sequence[Path], place: Path) -> None:
 
 
 def make_farm(base: Path, count: int = 2) -> Farm:
-    """Make the machines ``m1``…, each on a core of its own, without starting them."""
-    base.mkdir(parents=True, exist_ok=True)
+    """Make the machines ``m1``…, each on a core of its own, without starting them; those of before are gone."""
+    shutil.rmtree(base, ignore_errors=True)
+    base.mkdir(parents=True)
     cores = sorted(os.sched_getaffinity(0))
     machines = []
     for number in range(count):

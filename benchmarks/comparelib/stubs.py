@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
 #: Compilers whose programs the stub leaves.
 _PREFIXES = ("arm-linux-gnueabihf-", "aarch64-linux-gnu-", "riscv64-linux-gnu-")
+
+#: The peer sets this for a reproducible build, and looks whether it came to be.
+_ASKED = "# CONFIG_LOCALVERSION_AUTO is not set"
 
 #: ``O=`` and the goal are looked for among the words; a goal of no kind means that the board is built.
 _MAKE = """#!/bin/sh
@@ -24,11 +28,12 @@ done
 case $goal in
     config)
         mkdir -p "$out/include/config" "$out/include/generated" "$out/spl"
-        cp "configs/$board" "$out/.config"
+        {{ grep -v CONFIG_LOCALVERSION_AUTO "configs/$board"; echo "{asked}"; }} >"$out/.config"
         cp "configs/$board" "$out/include/config/auto.conf"
         : >"$out/include/autoconf.mk"
         : >"$out/include/generated/autoconf.h";;
     other)
+        grep -qx "{asked}" "$out/.config" || echo "{asked}" >>"$out/.config"
         cp "$out/.config" "$out/defconfig";;
     build)
         : >"$out/u-boot.cfg"
@@ -56,6 +61,6 @@ def make_stubs(place: Path) -> Path:
             check=True,
         )
     program = place / "make"
-    program.write_text(_MAKE.format(make="/usr/bin/make", place=place))
+    program.write_text(_MAKE.format(make=shutil.which("make"), place=place, asked=_ASKED))
     program.chmod(0o755)
     return place

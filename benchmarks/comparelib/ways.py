@@ -167,12 +167,12 @@ class Buildman(Way):
         super().prepare()
         home = self.base / "home"
         home.mkdir(exist_ok=True)
-        settings = "[toolchain]\nother = /\n[toolchain-alias]\nriscv = riscv64\n"
+        settings = "[toolchain]\nother = /\n"
         if self.farm:
             each = "".join(f"[machine:{one.name}]\nmax_boards = 1\n" for one in self.farm.machines)
             names = "".join(f"{one.name}\n" for one in self.farm.machines)
             settings = f"[toolchain-prefix]\n{give_toolchains(home)}[machines]\n{names}{each}"
-        (home / ".buildman").write_text(settings)
+        (home / ".buildman").write_text(f"{settings}[toolchain-alias]\nriscv = riscv64\n")
 
     def cwd(self, order: Order) -> Path:
         return order.source  # it looks for Kconfig where it is, whatever -g says
