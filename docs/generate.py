@@ -103,7 +103,7 @@ def _options(task: Any) -> Iterable[str]:
         dashed = name.replace("_", "-")
         key = _key(task.name, name)
         flag = f"--[no-]{dashed}" if argument.default is True else f"--{dashed}"
-        value = "" if argument.kind is bool else "=…"
+        value = "" if argument.kind is bool else "[=…]" if argument.optional else "=…"
         shown = _default(key, argument.default)
         others = [other for other in argument.names if other.replace("-", "_") != name]
         also = "".join(f", `{'-' if len(other) == 1 else '--'}{other}`" for other in others)

@@ -6,10 +6,13 @@ They are Invoke tasks as those of `fabbuild.tasks`, whose collection has them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fabbuild.options import EXPORT, FOLLOW, JSON, RESULTS
+from fabbuild.options import EXPORT, FOLLOW, JSON, REPORT, RESULTS
 from fabbuild.taskkit import exit_unless, make_task, settings_of
+
+if TYPE_CHECKING:
+    from fabbuild.report import Written
 
 
 def _named(c: Any, options: Mapping[str, Any]) -> dict[str, str]:
@@ -58,5 +61,32 @@ def status(c: Any, options: Mapping[str, Any]) -> None:
         ui.print_status(watcher.status(), json=options["json"])
 
 
+@make_task(REPORT)
+def report(c: Any, options: Mapping[str, Any]) -> None:
+    """Write what each commit did to which board, and what the machines did, as one HTML page to be looked at.
+
+    It is drawn from the results and the journal that are there, also while a build runs: --watch keeps it up to
+    date.
+    """
+    from fabbuild.report import target_of, watch, watch_seconds, write_report
+    from fabbuild.summary.find import find
+
+    named = _named(c, options)
+    target = target_of(options["output_file"])
+    if options["watch"]:
+        watch(lambda: find(**named), target, watch_seconds(options["watch"]), say_report)
+    else:
+        say_report(write_report(find(**named), target))
+
+
+def say_report(written: Written) -> None:
+    """Say where a report was written."""
+    from fabbuild import ui
+    from fabbuild.text import size, visible
+
+    on = "; the run goes on" if written.going else ""
+    ui.say(f"report: {visible(str(written.path))} ({size(written.bytes)}){on}")
+
+
 #: All of them.
-TASKS = (export, status)
+TASKS = (export, report, status)

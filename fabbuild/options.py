@@ -15,13 +15,15 @@ from dataclasses import dataclass
 class Option:
     """One option. A default of False makes a flag, of True ``--[no-]x``; None takes a value.
 
-    ``repeated``: may be given more than once. ``short`` and ``also``: the letter and another name that buildman's
-    users know it by; only what means the same there and here has them.
+    ``repeated``: may be given more than once. ``bare``: may be given without its value, and is True then. ``short``
+    and ``also``: the letter and another name that buildman's users know it by; only what means the same there and
+    here has them.
     """
 
     default: object
     help: str
     repeated: bool = False
+    bare: bool = False
     short: str = ""
     also: str = ""
 
@@ -205,6 +207,12 @@ BUILD: Mapping[str, Option] = {
     "summary": Option(default=False, help="Print at the end what each commit changed", short="z"),
     "junit": Option(None, "Write at the end the results to this file as JUnit XML"),
     "trace": Option(None, "Write at the end what each slot did when to this file, as trace events for Perfetto"),
+    "report": Option(
+        None,
+        "Write at the end what each commit and each machine did, as one HTML page, to this file (without one: "
+        "report.html beside the results)",
+        bare=True,
+    ),
 }
 
 #: Files that other programs read.
@@ -309,6 +317,16 @@ CACHE: Mapping[str, Option] = {
     ),
     "clear": Option(default=False, help="Remove all of it, whatever state it is in"),
     **JSON,
+}
+
+REPORT: Mapping[str, Option] = {
+    **RESULTS,
+    "output_file": Option(None, "Where the page goes (default: report.html beside the results of the branch)"),
+    "watch": Option(
+        None,
+        "Write it anew every so many seconds (without a number: 10) while a build runs, and end with that",
+        bare=True,
+    ),
 }
 
 CLEAN: Mapping[str, Option] = {

@@ -112,6 +112,7 @@ def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Cal
         made = task(
             help={name.replace("_", "-"): option.help for name, option in options.items()},
             iterable=[name for name, option in options.items() if option.repeated],
+            optional=[name for name, option in options.items() if option.bare],
             aliases=list(aliases),
             auto_shortflags=False,
             klass=_Task,

@@ -45,6 +45,7 @@ from fabbuild.taskkit import (
 )
 
 if TYPE_CHECKING:
+    from fabbuild.build import Plan
     from fabbuild.config import Machine, Machines
     from fabbuild.growth import Usage
     from fabbuild.session import Session
@@ -165,6 +166,8 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     if options["summary"] and not options["ide"]:
         ui.print_summary_of(plan, json=settings.json)
     export.write(files, export.planned(plan), plan)
+    if options["report"]:
+        _report_of(plan, options["report"], quiet=settings.json or options["ide"])
     if ended.exit_status:
         raise Exit(code=ended.exit_status)
 
@@ -184,6 +187,22 @@ def summary(c: Any, options: Mapping[str, Any]) -> None:
     view = ui.SummaryView.chosen(options)
     told = summarize(found.range, view.wanted, archs=lambda: archs_of(found))
     ui.print_summary(told, found, view)
+
+
+def _report_of(plan: Plan, file: object, *, quiet: bool) -> None:
+    """Write the report of what a run built; nothing where there is no result at all."""
+    from fabbuild.report import target_of, write_report
+    from fabbuild.summary import Wanted
+    from fabbuild.summary.find import Found
+    from fabbuild.summary.reader import read_range
+
+    made = read_range(plan.output, plan.name)
+    if made is None:
+        return
+    only = tuple(board.target for board in plan.boards)
+    written = write_report(Found(made, plan.source), target_of(file), Wanted(only=only))
+    if not quiet:
+        looking.say_report(written)
 
 
 @make_task(MACHINES, aliases=["kill-workers"])

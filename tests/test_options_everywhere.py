@@ -97,7 +97,8 @@ ELSEWHERE = {
     "how long, and how often, a machine is awaited (test_lost_machines, test_two_bosses, machine/test_silence)": (
         "wait silence patience restarts"
     ),
-    "what is shown": "ignore_warnings quiet json ide summary dry_run",
+    "in which order, and what need not be built": "order reuse audit_reuse",
+    "what is shown": "ignore_warnings quiet json ide summary report junit trace dry_run",
 }
 
 

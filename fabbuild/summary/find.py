@@ -92,22 +92,33 @@ def archs_of(found: Found) -> dict[str, str]:
 
 def rebuild_command(found: Found, commit: CommitChanges | CommitDir, board: str) -> str:
     """Give the command that builds one result again, to be run in this directory."""
-    made = found.range
-    words = ["inv", "build", "--only", board]
-    if commit.number:
-        words += ["--commits", commit.hash[:12]]
-    else:
-        words += ["--force"]
-    settings = Reader(made).built_from(_directory(made, commit), board).get("settings")
+    settings = Reader(found.range).built_from(_directory(found.range, commit), board).get("settings")
+    return shlex.join(["inv", "build", "--only", board, *which_commit(commit), *how_built(settings), *where(found)])
+
+
+def which_commit(commit: CommitChanges | CommitDir) -> list[str]:
+    """Give the words of `rebuild_command` that name a commit."""
+    return ["--commits", commit.hash[:12]] if commit.number else ["--force"]
+
+
+def how_built(settings: object) -> list[str]:
+    """Give the words that repeat the settings of a result, as its ``built-from`` has them."""
+    words = []
     if isinstance(settings, Mapping):
         for name in DECISIVE:
             words += _option(f"--{option_of(name).replace('_', '-')}", settings.get(name))
+    return words
+
+
+def where(found: Found) -> list[str]:
+    """Give the words that say where the source and the results are, as seen from this directory."""
+    words = []
     source = _source_of(found)
     if source is not None and source != _here():
         words += ["--source", str(source)]
-    if source is None or made.output != source.parent / OUTPUT:
-        words += ["--output", str(made.output)]
-    return shlex.join(words)
+    if source is None or found.range.output != source.parent / OUTPUT:
+        words += ["--output", str(found.range.output)]
+    return words
 
 
 def _option(option: str, value: object) -> list[str]:

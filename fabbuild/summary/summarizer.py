@@ -38,6 +38,7 @@ def summarize(
     wanted: Wanted = Wanted(),  # noqa: B008 - it is frozen
     *,
     archs: Callable[[], Mapping[str, str]] = dict,
+    reader: Reader | None = None,
 ) -> Summary:
     """Say what each commit of a range changed.
 
@@ -45,20 +46,23 @@ def summarize(
         made: the range.
         wanted: what is to be found out.
         archs: gives board → architecture; asked only when the tree itself does not tell of each.
+        reader: what is to read the range, where somebody wants to see each result as it is read.
 
     Raises:
         OutputError: ``wanted.since`` names no commit, or there is none after it.
         SelectionError: ``wanted.boards`` or ``wanted.archs`` take no board.
     """
-    return _Series(made, wanted, archs).summarize()
+    return _Series(made, wanted, archs, reader or Reader(made)).summarize()
 
 
 class _Series:
-    def __init__(self, made: Range, wanted: Wanted, more_archs: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(
+        self, made: Range, wanted: Wanted, more_archs: Callable[[], Mapping[str, str]], reader: Reader
+    ) -> None:
         self.made = made
         self.more_archs = more_archs
         self.wanted = wanted
-        self.reader = Reader(made)
+        self.reader = reader
         self._said: dict[str, Said] = {}
         self._room = _CACHE
 

@@ -1,0 +1,172 @@
+"""A range and its run as one HTML page: what each commit did to which board, and what the machines did.
+
+`write_report` reads the results and the journal, and writes the page by a rename; `watch` does so again while a run
+goes on. `run` has the model of a run, `estimate` what its times say, `cells` what is kept of each result, `commits`
+the words, `document` the facts as JSON, `pictures` the geometry, `page` the page.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fabbuild.errors import OutputError, UsageError
+from fabbuild.report.cells import Gatherer
+from fabbuild.report.page import base_of, render
+from fabbuild.report.run import events, read_journal
+from fabbuild.results import OWN, output_directory
+from fabbuild.summary import Wanted, summarize
+from fabbuild.summary.find import Found, archs_of
+from fabbuild.text import visible
+
+__all__ = ["NAME", "WATCH", "Written", "make_report", "target_of", "watch", "watch_seconds", "write_report"]
+
+#: What the page is called, in the range's directory.
+NAME = "report.html"
+
+#: Seconds between two pages while a run goes on.
+WATCH = 10.0
+
+# The part of the time that is spent on pages while a run goes on, at most: the boss wants this machine, too.
+_PART = 0.2
+
+_HOLDER = re.compile(r"pid (\d{1,9}) on (\S+) since ")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A page that was written: where, how many bytes, and whether a run goes on there."""
+
+    path: Path
+    bytes: int
+    going: bool
+
+
+def make_report(found: Found, target: Path, wanted: Wanted | None = None) -> tuple[str, bool]:
+    """Give the page, and whether a run goes on.
+
+    Args:
+        found: the results.
+        target: where the page will be, for its links to results.
+        wanted: of which boards; sizes are told in any case.
+
+    Raises:
+        SelectionError: ``wanted`` takes no board.
+    """
+    journal = read_journal(events(found.range.path / OWN / "journal.ndjson"))
+    journal.going = journal.going and not _gone(found.range.path / OWN / "lock")
+    gatherer = Gatherer(found.range, journal.attempts)
+    wanted = replace(wanted or Wanted(), sizes=True)
+    summary = summarize(found.range, wanted, archs=lambda: archs_of(found), reader=gatherer)
+    page = render(found, summary, gatherer, journal, base=base_of(found.range.path, target))
+    return page, journal.going
+
+
+def write_report(found: Found, target: Path | None = None, wanted: Wanted | None = None) -> Written:
+    """Write the page; whoever has the old one open keeps it whole.
+
+    Args:
+        found: the results.
+        target: where; None is `NAME` in the range's directory.
+        wanted: as for `make_report`.
+
+    Raises:
+        OutputError: it could not be written.
+    """
+    target = (target or found.range.path / NAME).absolute()
+    if target.is_dir():
+        raise OutputError(f"cannot write the report: {visible(str(target))} is a directory; name a file in it")
+    page, going = make_report(found, target, wanted)
+    data = page.encode("utf-8", "replace")
+    temporary = ""
+    try:
+        fd, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(target)
+    except OSError as exc:
+        if temporary:
+            with suppress(OSError):
+                Path(temporary).unlink(missing_ok=True)
+        raise OutputError(
+            f"cannot write the report: {exc.strerror or exc}: {visible(str(target))}; give another --output-file"
+        ) from exc
+    return Written(target, len(data), going)
+
+
+def watch(
+    find: Callable[[], Found],
+    target: Path | None,
+    seconds: float,
+    wrote: Callable[[Written], None],
+    wait: Callable[[float], None] = time.sleep,
+) -> None:
+    """Write the page, and write it anew as long as a run goes on; it ends with the run.
+
+    Args:
+        find: finds the results; asked each time, for commits come while a run goes on.
+        target: as for `write_report`.
+        seconds: how long to wait between two pages; longer where a page takes much of that to be made.
+        wrote: told of each page.
+        wait: waits so many seconds.
+    """
+    while True:
+        began = time.monotonic()
+        written = write_report(find(), target)
+        wrote(written)
+        if not written.going:
+            return
+        wait(max(seconds, (time.monotonic() - began) / _PART))
+
+
+def target_of(file: object) -> Path | None:
+    """Read what ``--report`` or ``--output-file`` was given: a file, whose leading ``~`` is a home; else None."""
+    return output_directory(file) if isinstance(file, str) and file else None
+
+
+def watch_seconds(value: object) -> float:
+    """Read what ``--watch`` was given: a number of seconds, or True for `WATCH`.
+
+    Raises:
+        UsageError: it is none, or not within a second and a day.
+    """
+    if value is True:
+        return WATCH
+    text = str(value)
+    if not re.fullmatch(r"\d{1,5}(\.\d{1,3})?", text, re.ASCII) or not 1 <= float(text) <= 86400:
+        raise UsageError(f"--watch {text!r} is no number of seconds from 1 to 86400; leave it out for {WATCH:g}")
+    return float(text)
+
+
+def _gone(lock: Path) -> bool:
+    """Whether the boss that wrote its name into a lock was one of this machine and is no more.
+
+    The lock itself is left alone: who takes it for a moment is in the way of a boss that begins just then.
+    """
+    try:
+        match = _HOLDER.match(lock.read_text(encoding="utf-8", errors="replace")[:4096])
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    if match is None:
+        return True  # A boss that ended in good order takes its name out.
+    if match.group(2) != socket.gethostname():
+        return False
+    try:
+        os.kill(int(match.group(1)), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
