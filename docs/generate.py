@@ -65,7 +65,7 @@ _KEYS_ALONE = {
 }
 
 #: Options that have the name of a key and do not follow it, besides ``--json`` of all tasks but ``build``.
-_NOT_THE_KEY = frozenset({("clean", "branch"), ("test", "only"), ("docs", "output")})
+_NOT_THE_KEY = frozenset({("history", "boards"), ("clean", "branch"), ("test", "only"), ("docs", "output")})
 
 
 def _cell(text: str) -> str:

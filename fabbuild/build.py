@@ -33,6 +33,7 @@ from fabbuild.journal import Journal
 from fabbuild.messages import Facts
 from fabbuild.model import Board, Commit, Event, Job, Takes, Verdict
 from fabbuild.moves import Loss, Policy
+from fabbuild.pastruns import Run, add_run
 from fabbuild.probe import not_found, unfit_because
 from fabbuild.progress import Failure, Progress, RunSummary
 from fabbuild.results import CURRENT, OUTPUT, ResultTree, check_component, made_by, output_directory
@@ -338,6 +339,26 @@ class _Run:
         except (sqlite3.Error, OSError) as exc:
             self._without_history(exc)
 
+    def _remember(self, summary: RunSummary, counts: Mapping[str, int], now: float) -> None:
+        """Add the run to those there were; that nobody can is no trouble of the run's."""
+        plan = self.plan
+        run = Run(
+            began=now - summary.seconds,
+            seconds=round(summary.seconds, 3),
+            name=plan.name,
+            source=str(plan.source.path),
+            output=str(self.tree.root),
+            exit_status=summary.exit_status,
+            boards=len(plan.boards),
+            commits=len(plan.commits),
+            counts=counts,
+            machines={share.name: share.done for share in summary.machines},
+        )
+        try:
+            add_run(self._history, run)
+        except (sqlite3.Error, OSError) as exc:
+            self._without_history(exc)
+
     def _without_history(self, exc: Exception) -> None:
         self.emit(
             "note",
@@ -387,17 +408,19 @@ class _Run:
         summary = self.progress.summary(now, status, output=str(self.tree.root), traffic=self._crew.traffic)
         # What failed before and was not built again is part of the answer.
         summary = replace(summary, failing=(*self._old_failures, *summary.failing))
+        ended = {
+            "built": counts.built,
+            "warned": counts.warned,
+            "failed": counts.failed,
+            "not_built": counts.not_built,
+            "skipped": counts.skipped,
+            "carried": counts.carried,
+            "reused": counts.reused,
+        }
+        self._remember(summary, ended, now)
         self.emit(
             "run-end",
-            counts={
-                "built": counts.built,
-                "warned": counts.warned,
-                "failed": counts.failed,
-                "not_built": counts.not_built,
-                "skipped": counts.skipped,
-                "carried": counts.carried,
-                "reused": counts.reused,
-            },
+            counts=ended,
             seconds=round(self.progress.elapsed(now), 3),
             exit_status=status,
             output=summary.output,

@@ -123,6 +123,10 @@ class History:
             result[board.target] = Takes(begin, step)
         return result
 
+    def database(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """Open the file for what else is kept in it; what is done in this context is done whole or not at all."""
+        return self._open()
+
     def _known(self) -> dict[tuple[str, bool], tuple[str, float]]:
         """Give by board and kind its architecture and the mean over machines, as if all were equally fast."""
         with self._open() as database:

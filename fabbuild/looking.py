@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fabbuild.options import EXPORT, FOLLOW, JSON, REPORT, RESULTS
+from fabbuild.options import EXPORT, FOLLOW, HISTORY, JSON, REPORT, RESULTS
 from fabbuild.taskkit import exit_unless, make_task, settings_of
 
 if TYPE_CHECKING:
@@ -88,5 +88,37 @@ def say_report(written: Written) -> None:
     ui.say(f"report: {visible(str(written.path))} ({size(written.bytes)}){on}")
 
 
+@make_task({**HISTORY, **JSON})
+def history(c: Any, options: Mapping[str, Any]) -> None:
+    """Tell of the runs there were on this machine: when, what, how long, how they ended; or what boards take where.
+
+    A run is added when it ends, also when it was interrupted.
+    """
+    from fabbuild import ui
+    from fabbuild.history import History
+    from fabbuild.model import Board
+    from fabbuild.pastruns import as_json, durations, last_runs
+    from fabbuild.selection import select_boards
+    from fabbuild.settings import read_count
+
+    del c
+    limit = read_count("--limit", options["limit"], 20)
+    kept = History()
+    took = []
+    if options["boards"]:
+        took = durations(kept)
+        known = {one.board: Board(one.board, one.arch) for one in took}
+        taken = (
+            {board.target for board in select_boards(list(known.values()), options["boards"])} if known else set()
+        )
+        took = [one for one in took if one.board in taken]
+    if options["json"]:
+        ui.print_json(as_json(last_runs(kept, limit), took, kept.path))
+    elif options["boards"]:
+        ui.print_durations(took)
+    else:
+        ui.print_runs(last_runs(kept, limit))
+
+
 #: All of them.
-TASKS = (export, report, status)
+TASKS = (export, history, report, status)

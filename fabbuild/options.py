@@ -233,6 +233,15 @@ RESULTS: Mapping[str, Option] = {
     "commits": Option(None, "Those of this range, named as it was given to build"),
 }
 
+HISTORY: Mapping[str, Option] = {
+    "limit": Option(None, "Tell of so many runs, the last ones (default: 20)"),
+    "boards": Option(
+        None,
+        "Tell in place of runs what these boards take on each machine: terms as for `build --boards`, matched at "
+        "the start of the name or the architecture",
+    ),
+}
+
 FOLLOW: Mapping[str, Option] = {
     "follow": Option(default=False, help="Go on showing it until it ends, as the build itself does"),
 }

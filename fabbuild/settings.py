@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fabbuild.errors import ConfigError
+from fabbuild.errors import ConfigError, UsageError
 from fabbuild.worker import kconfig
 from fabbuild.worker.files import is_pattern
 from fabbuild.worker.protocol import OWN_SETTINGS, SETTINGS
@@ -185,6 +185,20 @@ _WIRE_NAMES = {"reproducible_builds": "reproducible", "warnings_as_errors": "wer
 def option_of(setting: str) -> str:
     """Name the option of a setting of the wire."""
     return _WIRE_NAMES.get(setting, setting)
+
+
+def read_count(name: str, value: object, default: int, most: int = 1_000_000) -> int:
+    """Read the number that was given for an option of another task; ``default`` when none was.
+
+    Raises:
+        UsageError: it is none; names the option.
+    """
+    if value is None or value == "":
+        return default
+    try:
+        return _count(value, most, texts=True)
+    except ValueError as exc:
+        raise UsageError(f"{name} {exc}") from None
 
 
 #: Names of all options.

@@ -22,6 +22,11 @@ def building(farm):
         return {}
 
 
+def seen_at_the_end(farm):
+    """Give the counts that the run told at its end."""
+    return farm.journal("series")[-1]["data"]["counts"]
+
+
 def test_a_build_seen_from_outside_while_it_runs_and_written_for_others_at_its_end_and_later(farm):
     farm.machines(local=True)
     out = ["--output", str(farm.output)]
@@ -66,6 +71,12 @@ def test_a_build_seen_from_outside_while_it_runs_and_written_for_others_at_its_e
     assert [case.attrib for case in one.iter("testcase")] == [case.attrib for case in other.iter("testcase")]
     after = json.loads(farm.run("status", *out, "--json").out)
     assert (after["state"], after["exit_status"], after["counts"]["left"]) == ("ended", 100, 0)
+
+    (run,) = json.loads(farm.run("history", "--json").out)["runs"]
+    assert (run["name"], run["exit_status"], run["boards"], run["commits"]) == ("series", 100, 3, 6)
+    assert (run["counts"], run["machines"]) == (seen_at_the_end(farm), {"local": 18})
+    boards = farm.run("history", "--boards", "tern").out.splitlines()
+    assert [line.split()[:3] for line in boards] == [["BOARD", "ARCH", "MACHINE"], ["tern", "arm", "local"]], boards
 
 
 def test_what_cannot_be_is_said_before_anything_is_done(farm):

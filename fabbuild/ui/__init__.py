@@ -12,6 +12,7 @@ from __future__ import annotations
 from fabbuild import text
 from fabbuild.ui.choose import ide_display, make_display
 from fabbuild.ui.display import Display
+from fabbuild.ui.history import print_durations, print_runs
 from fabbuild.ui.output import error
 from fabbuild.ui.report import print_end
 from fabbuild.ui.status import follow, print_status
@@ -30,7 +31,7 @@ from fabbuild.ui.tables import (
     print_wrong,
 )
 from fabbuild.ui.transfers import Transfers
-from fabbuild.ui.words import confirm, say, show_warnings, stderr_line
+from fabbuild.ui.words import confirm, print_json, say, show_warnings, stderr_line
 
 __all__ = [
     "Display",
@@ -46,11 +47,14 @@ __all__ = [
     "print_archives",
     "print_boards",
     "print_cache",
+    "print_durations",
     "print_end",
     "print_fields",
+    "print_json",
     "print_outcomes",
     "print_plan",
     "print_probe",
+    "print_runs",
     "print_status",
     "print_summary",
     "print_summary_of",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
+from fabbuild.story import json_line
 from fabbuild.text import visible
 from fabbuild.ui.output import error, stderr, stdout
 
@@ -12,6 +13,11 @@ from fabbuild.ui.output import error, stderr, stdout
 def say(text: str) -> None:
     """Say something on standard output."""
     stdout().line(visible(text, newlines=True))
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON."""
+    stdout().line(json_line(value))
 
 
 def stderr_line(machine: str, line: str) -> None:
