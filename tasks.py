@@ -28,6 +28,8 @@ TEST_PACKAGES = {
     "ssh": "openssh-client",
     "ip": "iproute2",
     "tmux": "tmux",
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
     "dpkg-source": "dpkg-dev",
     "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",

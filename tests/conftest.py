@@ -31,4 +31,5 @@ pytest_plugins = [
     "tests.support.scenes",
     "tests.support.uboot",
     "tests.support.mirror",
+    "tests.support.browser",
 ]

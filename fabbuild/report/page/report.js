@@ -246,8 +246,12 @@
   function go(row, column) {
     const step = row < active.row ? -1 : 1;
     let to = Math.min(Math.max(row, 0), rows.length - 1);
-    while (to >= 0 && to < rows.length && rows[to] < 0) to += step;
-    if (to < 0 || to >= rows.length) to = active.row;
+    // Rows of architectures have no results: on to the next board, or back to the last.
+    while (rows[to] < 0) to += step;
+    if (to < 0 || to >= rows.length) {
+      to = Math.min(Math.max(row, 0), rows.length - 1);
+      while (rows[to] < 0) to -= step;
+    }
     active = { row: to, column: Math.min(Math.max(column, 0), commits.length - 1) };
     const top = to * ROW;
     if (top < box.scrollTop + ROW) box.scrollTop = top - ROW;
@@ -416,10 +420,12 @@
   });
 
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", () => {
-    only = null;
-    choose();
-  });
+  for (const [one, what] of [[search, "input"], [archChoice, "change"], [showChoice, "change"]]) {
+    /** @type {HTMLElement} */ (one).addEventListener(/** @type {string} */ (what), () => {
+      only = null;
+      choose();
+    });
+  }
   form.addEventListener("reset", () => {
     only = null;
     setTimeout(choose);
