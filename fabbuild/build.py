@@ -36,7 +36,16 @@ from fabbuild.moves import Loss, Policy
 from fabbuild.pastruns import Run, add_run
 from fabbuild.probe import not_found, unfit_because
 from fabbuild.progress import Failure, Progress, RunSummary
-from fabbuild.results import CURRENT, OUTPUT, ResultTree, check_component, made_by, output_directory
+from fabbuild.results import (
+    CURRENT,
+    OUTPUT,
+    ResultTree,
+    Stored,
+    check_component,
+    made_by,
+    made_by_one_of,
+    output_directory,
+)
 from fabbuild.reuse import Reuse
 from fabbuild.selection import select_boards
 from fabbuild.session import Session
@@ -184,6 +193,7 @@ class _Run:
         self._learner = Learner({board.target: board.arch for board in plan.boards})
         self._old_failures: list[Failure] = []
         self._old: list[Verdict] = []
+        self._there: dict[tuple[str, int], Stored] = {}
 
     def listen(self, event: Event) -> None:
         self.progress.update(event)
@@ -224,6 +234,7 @@ class _Run:
             Incoming(self.tree.own).clear()
             removed = self._remove_stale()
             self._describe()
+            self._look()
             usable, failed = self._probe()
             jobs = self._open_jobs(usable)
             differs = self._crew.compare(job.board.arch for job in jobs)
@@ -273,6 +284,17 @@ class _Run:
             kind=kind,
         )
 
+    def _look(self) -> None:
+        """See which results are there that need not be built again as far as can be told without the machines."""
+        plan = self.plan
+        if not plan.settings.force:
+            for board in plan.boards:
+                for upto in range(len(plan.commits)):
+                    stored = self.tree.current_result(board, upto, self._wire_settings, frozenset())
+                    if stored is not None and (stored.verdict.ok or not plan.settings.force_failures):
+                        self._there[board.target, upto] = stored
+        self._reuse.prepare(self.sessions, lacking=len(self._there) < len(plan.boards) * len(plan.commits))
+
     def _probe(self) -> tuple[list[Session], dict[str, tuple[str, Loss]]]:
         """Look at all machines at once; give those to use, and why the others are not used."""
         assert self._journal is not None
@@ -307,11 +329,8 @@ class _Run:
         for board in plan.boards:
             missing = []
             for upto, commit in enumerate(plan.commits):
-                stored = None
-                if not plan.settings.force:
-                    known = frozenset(versions.get(board.arch, ()))
-                    stored = self.tree.current_result(board, upto, self._wire_settings, known)
-                if stored is None or (plan.settings.force_failures and not stored.verdict.ok):
+                stored = self._there.get((board.target, upto))
+                if stored is None or not made_by_one_of(stored, versions.get(board.arch, ())):
                     missing.append(upto)
                     continue
                 self._old.append(stored.verdict)

@@ -25,6 +25,8 @@ from fabbuild.worker.protocol import FILE_MOST, FILES_MANY, FILES_MOST, PIECE, i
 #: The directory, among fabbuild's own beside the results.
 PLACE = "incoming"
 
+#: The file of a result that names what its build depended on.
+DEPENDS = "depends"
 
 #: Why a file is missing that the result names.
 _LOST = "it did not come"
@@ -162,7 +164,7 @@ def names_for(settings: Mapping[str, object]) -> Callable[[str], bool]:
     if settings.get("keep_outputs") or settings.get("keep"):
         return is_file_name
     ours = {name for name, _ in CONFIG_FILES} | {function_sizes(program) for program in PROGRAMS}
-    return ours.__contains__
+    return {*ours, DEPENDS}.__contains__
 
 
 def _inflated(piece: BuildFile) -> bytes:

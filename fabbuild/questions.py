@@ -67,6 +67,8 @@ class Questions:
         self.transport = transport
         self.facts: Facts | None = None
         self._search = search
+        #: Whether `probe` is to find out what stands for each compiler and all around it; that takes longer.
+        self.identify = False
 
     def probe(self) -> Facts:
         """Ask the machine what it is and has; nothing is written there.
@@ -155,6 +157,7 @@ class Questions:
             "prefixes": dict(self._search.prefixes),
             "paths": list(self._search.paths),
             "env": self._path_only(),
+            **({"identify": dict(self.machine.env)} if self.identify else {}),
         }
 
     def _path_only(self) -> dict[str, str]:

@@ -21,7 +21,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,11 @@ def made_by(version: str, env: Mapping[str, str]) -> str:
     """
     added = " ".join(f"{name}={env[name]}" for name in sorted(env) if name not in _WHERE)
     return f"{version} with {added}" if added else version
+
+
+def made_by_one_of(stored: Stored, toolchains: Collection[str]) -> bool:
+    """Whether a result was made by one of these toolchains; where there are none, that is not compared."""
+    return not toolchains or (stored.built_from is not None and stored.built_from.toolchain in toolchains)
 
 
 def commit_dir(commit: Commit) -> str:
@@ -300,9 +305,7 @@ class ResultTree:
             return None
         if not set(kept_by(settings)) <= set(built.kept):
             return None
-        if toolchains and built.toolchain not in toolchains:
-            return None
-        return stored
+        return stored if made_by_one_of(stored, toolchains) else None
 
     # --- writing ---
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from fabbuild import audit
 from fabbuild.faults import fault_of
+from fabbuild.fleet import each
 from fabbuild.incoming import Arrived, names_for
 from fabbuild.keeper import Keeper
 from fabbuild.messages import BuildResult
@@ -57,9 +58,18 @@ class Reuse:
         self._is_ours = names_for({})
         self._audit = audit.Audit(tree, commits, reproducible=settings.reproducible)
 
+    def prepare(self, sessions: Iterable[Session], *, lacking: bool) -> None:
+        """Say what machines are to be asked: what they are, if there may be something to build; and to carry."""
+        settings = self._settings
+        kept = bool(settings.keep_outputs or settings.keep)
+        carry = settings.reuse and not settings.force and (settings.reproducible or not kept)
+        for session in sessions:
+            session.identify = self._on and lacking
+            session.declined = frozenset() if carry else frozenset({"carry"})
+
     # --- out of the store ---
 
-    def bring(self, jobs: Sequence[Job], usable: Iterable[Session]) -> list[Job]:
+    def bring(self, jobs: Sequence[Job], usable: Sequence[Session]) -> list[Job]:
         """Bring what there is, telling of each result; give what is left to build.
 
         Args:
@@ -70,6 +80,8 @@ class Reuse:
             OutputError: the results cannot be written.
         """
         brought: dict[str, set[int]] = {}
+        if jobs and self._on:
+            _identify(usable)
         if self._settings.audit_reuse:
             self._audit.begin()
         if jobs and self._may_bring() and store_path().exists():
@@ -178,12 +190,8 @@ class Reuse:
             self._audit.have_built(target, upto)
 
     def instruct(self, sessions: Iterable[Session]) -> None:
-        """Tell machines what they may carry forward, before they are brought up."""
-        settings = self._settings
-        kept = bool(settings.keep_outputs or settings.keep)
-        carry = settings.reuse and not settings.force and (settings.reproducible or not kept)
+        """Tell machines what they are to build though they might carry it forward, before they are brought up."""
         for session in sessions:
-            session.declined = frozenset() if carry else frozenset({"carry"})
             session.audit = {target: sorted(uptos) for target, uptos in self._audit.builds.items()}
 
     def listen(self, event: Event) -> None:
@@ -229,3 +237,14 @@ class Reuse:
         data: Mapping[str, object] | None = None,
     ) -> None:
         self._listener(Event(time.time(), what, machine, None, board, commit, 0, text, data or {}))
+
+
+def _identify(sessions: Iterable[Session]) -> None:
+    """Ask what machines are, where nobody asked yet: all results seemed to be there, and a compiler is another now.
+
+    One that does not answer is one of which nothing is reused; that it is lost is noticed when it is brought up.
+    """
+    unasked = [session for session in sessions if not session.identify]
+    for session in unasked:
+        session.identify = True
+    each(unasked, Session.probe)

@@ -108,7 +108,7 @@ class Session(Questions):
         self.silence = SILENCE
         self._asked = self._opened = 0
         #: Extensions that are not asked for, and by board the commits that are to be built in any case.
-        self.declined: frozenset[str] = frozenset()
+        self.declined: frozenset[str] = frozenset({"carry"})
         self.audit: Mapping[str, Sequence[int]] = {}
         self._link: Link | None = None
         self._closing = threading.Lock()
@@ -118,7 +118,7 @@ class Session(Questions):
         self.close()
         again = Session(self.machine, self.transport, self._search, stderr=self.on_stderr)
         again.wire, again.silence, again.pushed = self.wire, self.silence, self.pushed
-        again.declined, again.audit = self.declined, self.audit
+        again.identify, again.declined, again.audit = self.identify, self.declined, self.audit
         return again
 
     # --- the steps ---

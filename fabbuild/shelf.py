@@ -61,11 +61,11 @@ class Shelf:
         found: dict[int, Hit] = {}
         self._search(
             found,
-            {
-                tree_name(of, self._commits[upto].tree): (upto, maker)
+            [
+                (tree_name(of, self._commits[upto].tree), upto, maker)
                 for upto in job.commits
                 for maker, of in families.items()
-            },
+            ],
         )
         for maker, of in families.items():
             for digest in self._store.lists([of])[of]:
@@ -73,12 +73,12 @@ class Shelf:
                 if not lacking:
                     break
                 seen = self._seen(digest, lacking)
-                self._search(found, {view_name(of, view): (upto, maker) for upto, view in seen.items()})
+                self._search(found, [(view_name(of, view), upto, maker) for upto, view in seen.items()])
         return [found[upto] for upto in sorted(found)]
 
-    def _search(self, found: dict[int, Hit], names: Mapping[bytes, tuple[int, Maker]]) -> None:
-        there = self._store.find(names)
-        for name, (upto, maker) in names.items():
+    def _search(self, found: dict[int, Hit], names: Sequence[tuple[bytes, int, Maker]]) -> None:
+        there = self._store.find({name for name, _, _ in names})
+        for name, upto, maker in names:  # several commits may be the same to a board, and so have one name
             if name in there:
                 found.setdefault(upto, Hit(upto, there[name], maker))
 

@@ -22,8 +22,8 @@ from fabbuild.session import Session
 from fabbuild.store import LAYOUT
 from fabbuild.worker import relevance
 
-#: The file of a result that names what its build depended on.
-DEPENDS = "depends"
+# Settings with which nothing is brought.
+_TO_BE_BUILT = ("keep_outputs", "keep", "quick", "verbose_build", "force_reconfig", "mrproper")
 
 #: Seconds that git may take to list a tree.
 TIMEOUT = 120.0
@@ -96,10 +96,10 @@ def makers(sessions: Iterable[Session]) -> dict[str, list[Maker]]:
 def may_be_brought(settings: Mapping[str, object]) -> bool:
     """Whether results built with these settings of the wire can come from the store.
 
-    What is kept of a build's files is not in it, nor the commands that make ran; and what a rough build says
-    depends on what was built before it.
+    What is kept of a build's files is not in it, nor the commands that make ran; what a rough build says depends on
+    what was built before it; and some ask for a build.
     """
-    return not any(settings.get(name) for name in ("keep_outputs", "keep", "quick", "verbose_build"))
+    return not any(settings.get(name) for name in _TO_BE_BUILT)
 
 
 class Views:
