@@ -51,6 +51,7 @@ from fabbuild.selection import select_boards
 from fabbuild.session import Session
 from fabbuild.settings import BuildSettings
 from fabbuild.source import Source
+from fabbuild.story import SCHEMA
 from fabbuild.text import commit_label, count, first_error, names
 
 Listener = Callable[[Event], None]
@@ -387,6 +388,7 @@ class _Run:
     def _announce(self, jobs: Sequence[Job], usable: Sequence[Session]) -> None:
         self.emit(
             "run-start",
+            schema=SCHEMA,
             boards=len(self.plan.boards),
             commits=len(self.plan.commits),
             results=sum(len(job.commits) for job in jobs),

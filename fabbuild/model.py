@@ -138,7 +138,7 @@ class Event:
 
 #: Every `Event.what`, with its meaning.
 EVENTS: Mapping[str, str] = {
-    "run-start": "a run begins; data: boards, commits, results, skipped, output, machines",
+    "run-start": "a run begins; data: schema, boards, commits, results, skipped, output, machines",
     "phase": "a machine enters a phase: probe, init, push, start, configure, prepare, ready, done; data: phase",
     "machine-failed": "a machine is not used, or no longer; text says why; data: again_in (seconds until it is "
     "tried again, None: for good), aside (whether it is left alone for longer than usual)",

@@ -10,6 +10,9 @@ from fabbuild.model import Event, Verdict
 from fabbuild.progress import as_int, texts
 from fabbuild.text import commit_label, count, cut, duration, names, one_line, time_of_day, visible
 
+#: The version of the events' layout, which ``run-start`` tells; see docs/reference/json.md.
+SCHEMA = 1
+
 
 def event_json(event: Event) -> str:
     """Give the event as one line of JSON, ASCII only, whatever its texts and data hold.

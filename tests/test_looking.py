@@ -9,6 +9,7 @@ from fabbuild.errors import OutputError
 from fabbuild.status import Watcher, find_run
 from tests.support.census import wait_until
 from tests.support.scenes import FEW
+from tests.support.schemas import hold
 from tests.test_export import XSD, cases
 
 
@@ -37,6 +38,7 @@ def test_a_build_seen_from_outside_while_it_runs_and_written_for_others_at_its_e
     now = farm.run("status", *out, "--json")
     seen = json.loads(now.out)
     assert (seen["state"], seen["name"], seen["counts"]["total"]) == ("building", "series", 18), seen
+    hold("status-1", seen)
     assert seen["boss"]["alive"] is True
     assert str(built.pid) in seen["boss"]["text"]
     followed = farm.run("status", *out, "--follow")
@@ -70,9 +72,17 @@ def test_a_build_seen_from_outside_while_it_runs_and_written_for_others_at_its_e
     one, other = (ET.parse(farm.directory / name).getroot() for name in ("j.xml", "j2.xml"))
     assert [case.attrib for case in one.iter("testcase")] == [case.attrib for case in other.iter("testcase")]
     after = json.loads(farm.run("status", *out, "--json").out)
+    hold("status-1", after)
     assert (after["state"], after["exit_status"], after["counts"]["left"]) == ("ended", 100, 0)
 
-    (run,) = json.loads(farm.run("history", "--json").out)["runs"]
+    for event in farm.journal("series"):
+        hold("event-1", event)
+    summary = farm.run("summary", *out, "--json", "-S", "-d", "-B", "-K", "-U")
+    hold("summary-1", json.loads(summary.out))
+    past = json.loads(farm.run("history", "--json", "--boards", "tern").out)
+    hold("history-1", past)
+    assert [one["board"] for one in past["boards"]] == ["tern"]
+    (run,) = past["runs"]
     assert (run["name"], run["exit_status"], run["boards"], run["commits"]) == ("series", 100, 3, 6)
     assert (run["counts"], run["machines"]) == (seen_at_the_end(farm), {"local": 18})
     boards = farm.run("history", "--boards", "tern").out.splitlines()
