@@ -72,9 +72,9 @@ def test_images_are_read_where_they_were_kept_and_where_their_checksum_is_told(t
 
 
 def test_what_is_no_cache_is_deleted_alike_for_each_way(tmp_path):
-    for name, kept in (("fabbuild", "work/cache/ccache/x"), ("buildman-best", "cache/ccache/x")):
+    for name, kept in (("fabbuild", "work/cache/ccache/x"), ("buildman-best", "out/main/.bm-work/.dtc/x")):
         way = make_way(name, tmp_path, 2)
-        for path in (kept, "work/repo.git/x", "out/main/x", "home/data/x"):
+        for path in (kept, "work/repo.git/x", "out/main/.bm-work/00/x", "out/main/x", "home/data/x"):
             (way.base / path).parent.mkdir(parents=True, exist_ok=True)
             (way.base / path).write_text("")
         way.delete(caches=False)

@@ -157,7 +157,12 @@ class Buildman(Way):
 
     boss = "bin/buildman"
 
-    far_caches = ("ccache", ".cache")
+    # What --shared-dtc built lies among what is deleted, but is meant to outlive it.
+    far_caches = ("ccache", ".cache", "dev/.bm-worker/.bm-work/.dtc")
+
+    @property
+    def caches(self) -> Sequence[Path]:
+        return (*super().caches, *self.output.glob("*/.bm-work/.dtc"))
 
     @property
     def has_caches(self) -> bool:
