@@ -47,6 +47,8 @@ class Comparison:
         self.figures: dict[str, dict[str, list[measure.Figures]]] = {}
         self.phases: dict[str, dict[str, list[dict[str, float]]]] = {}
         self.agreements: dict[str, agree.Agreement] = {}
+        #: What a program lost, a line each: its figures are those of less work.
+        self.lost: list[str] = []
         self._source = source
         self.logs = base / "logs"
         self.logs.mkdir(exist_ok=True)
@@ -71,6 +73,12 @@ class Comparison:
                 told = phases.phases(phases.last_run(journal), figures)
                 self.phases.setdefault(step.name, {}).setdefault(way.name, []).append(told)
             found[step.name] = agree.facts(way.output)
+            there = sum(map(len, found[step.name].values()))
+            asked = len(step.order.boards) * scenarios.commits(step.order)
+            if there < asked:
+                self.lost.append(
+                    f"({step.name}) {way.name} run {turn + 1}: {asked - there} of {asked} results missing"
+                )
         return found
 
     def images(self, step: scenarios.Step, way: Buildman, turn: int) -> agree.Facts:
@@ -194,6 +202,7 @@ def _record(given: argparse.Namespace, comparison: Comparison, steps: Sequence[s
             },
             "phases": comparison.phases,
             "agreements": {name: asdict(found) for name, found in comparison.agreements.items()},
+            "lost": comparison.lost,
         }
         given.json.write_text(json.dumps(record, indent=1) + "\n")
     if given.markdown:
@@ -202,7 +211,8 @@ def _record(given: argparse.Namespace, comparison: Comparison, steps: Sequence[s
             parts.append(tables.markdown_table(step.name, comparison.rows(step)))
             told = comparison.phases.get(step.name, {})
             parts += [f"{tables.phases_line(name, runs[-1])}\n" for name, runs in told.items()]
-        parts.append("\n".join(f"- {name}: {found}" for name, found in comparison.agreements.items()) + "\n")
+        said = [f"{name}: {found}" for name, found in comparison.agreements.items()]
+        parts.append("\n".join(f"- {line}" for line in [*said, *comparison.lost]) + "\n")
         given.markdown.write_text("\n".join(parts))
 
 
@@ -243,7 +253,8 @@ def main() -> int:
     comparison = Comparison(base, source, ways)
     taken = compare(given, comparison, source)
     _record(given, comparison, taken)
-    wrong = [f"{name}: {line}" for name, found in comparison.agreements.items() for line in found.wrong]
+    wrong = list(comparison.lost)
+    wrong += [f"{name}: {line}" for name, found in comparison.agreements.items() for line in found.wrong]
     print(
         "\n" + ("\n".join(agree.explained(wrong)) if wrong else "All found the same, but for what is named above.")
     )

@@ -107,6 +107,11 @@ def git(repo: Path, *args: str) -> str:
     return done.stdout.strip()
 
 
+def commits(order: Order) -> int:
+    """Count the commits of an order."""
+    return order.count or 1 + int(git(order.source, "rev-list", "--count", f"main..{order.branch}"))
+
+
 def make_source(template: Path, place: Path) -> Path:
     """Clone the source and lay out its branches: ``short``, ``rebased``, ``touched`` and ``long``, on ``main``.
 
