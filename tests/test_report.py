@@ -571,6 +571,6 @@ def test_a_build_writes_a_report_of_what_it_built(farm):
 
 def test_all_parts_of_the_page_are_in_the_package():
     place = ROOT / "fabbuild" / "report"
-    assert '"fabbuild.report" = ["page/*"]' in (ROOT / "pyproject.toml").read_text()
-    assert {path.name for path in place.iterdir() if path.suffix != ".py"} - {"__pycache__"} == {"page"}
-    assert all(path.is_file() for path in (place / "page").iterdir())
+    assert '"fabbuild.report" = ["templates/*"]' in (ROOT / "pyproject.toml").read_text()
+    assert {path.name for path in place.iterdir() if path.suffix != ".py"} - {"__pycache__"} == {"templates"}
+    assert all(path.is_file() for path in (place / "templates").iterdir())

@@ -1,4 +1,4 @@
-"""The page: one HTML file with everything in it, drawn by the templates in ``page/``.
+"""The page: one HTML file with everything in it, drawn by the templates in ``templates/``.
 
 It asks the network for nothing, and its Content-Security-Policy lets nothing run but its own script. Everything
 that comes from results is escaped by the templates, and its control characters were made visible before.
@@ -162,7 +162,7 @@ def base_of(range_path: Path, target: Path) -> str:
 
 
 def _read(name: str) -> str:
-    return (files("fabbuild.report") / "page" / name).read_text(encoding="utf-8")
+    return (files("fabbuild.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=1)
