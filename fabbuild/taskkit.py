@@ -185,7 +185,8 @@ def sessions_of(c: Any, machines: Machines, chosen: Sequence[Machine]) -> list[S
         return SshTransport(machine.name, connections[machine.name])
 
     sessions = process_fleet().sessions(chosen, machines.toolchains, way_to)
-    process_fleet().hold(fleet(connections))
+    if connections:  # Fabric takes a while to import
+        process_fleet().hold(fleet(connections))
     return sessions
 
 
