@@ -197,6 +197,10 @@ BUILD: Mapping[str, Option] = {
         "Files of make's output directory to keep there, as patterns separated by commas, such as "
         "'u-boot.bin,spl/*.bin'; ** is any directories",
     ),
+    "jobserver": Option(
+        default=True,
+        help="Let all builds of a machine share its threads; without it each make gets a fixed part of them",
+    ),
     "quiet": Option(default=False, help="Show problems and the end only"),
     "json": Option(default=False, help="Print one line of JSON an event"),
     "ide": Option(

@@ -52,7 +52,7 @@ from fabbuild.questions import (
 )
 from fabbuild.source import Source
 from fabbuild.transport import Transport, wrap
-from fabbuild.worker.protocol import FEATURES, OWN_SETTINGS, encode_command
+from fabbuild.worker.protocol import FEATURES, OWN_SETTINGS, SPEED, encode_command
 
 #: Seconds for one worktree; git itself has 60 s a command.
 WORKTREE_TIMEOUT = 240.0
@@ -230,6 +230,7 @@ class Session(Questions):
             RefusedError: the worker does not take them, or does not know one; it must not be used then.
         """
         ours = {name: value for name, value in settings.items() if OWN_SETTINGS.get(name, value) != value}
+        ours = {name: value for name, value in ours.items() if name in self.features or name not in SPEED}
         lacking = sorted(ours.keys() - self.features)
         if lacking:
             raise RefusedError(

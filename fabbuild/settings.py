@@ -74,6 +74,7 @@ class BuildSettings:
         target: what make is to make in place of everything.
         keep_outputs: have images, maps and device trees beside each result.
         keep: patterns of other files of the output directory to have there, by commas.
+        jobserver: the builds of a machine share its threads.
         machines: names and groups of machines.yaml, by commas.
         hosts: hosts in no file, by commas.
         machines_file: path of machines.yaml.
@@ -124,6 +125,7 @@ class BuildSettings:
     target: str = ""
     keep_outputs: bool = False
     keep: str = ""
+    jobserver: bool = True
     machines: str = ""
     hosts: str = ""
     machines_file: str = ""

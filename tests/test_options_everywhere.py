@@ -64,6 +64,10 @@ RUNS: dict[str, tuple[list[str], dict[str, tuple[list[str], Callable[[Ran], obje
         {
             "werror": (["--werror"], lambda ran: "-Werror" in ran.file("plover", "err")),
             "mrproper": (["--mrproper"], lambda ran: ran.goals("mrproper") == 2),
+            "jobserver": (
+                ["--no-jobserver"],
+                lambda ran: '"jobserver": false' in ran.wire and all(" -j" in make for make in ran.makes),
+            ),
             "max_boards": (["--max-boards", "1"], lambda ran: '"max_boards": 1' in ran.wire),
         },
     ),

@@ -12,10 +12,11 @@ import os
 import re
 import shlex
 import time
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from fabbuild.worker import files, images, kconfig
 from fabbuild.worker.files import File
+from fabbuild.worker.jobserver import JobServer
 from fabbuild.worker.output import Output
 from fabbuild.worker.phases import Stopwatch
 from fabbuild.worker.protocol import CHECKOUT, MAX_TEXT, START, TIMED_OUT, TIMEOUT
@@ -185,7 +186,14 @@ class Builder:
         os.makedirs(self._worktree.output, exist_ok=True)
         images.remove_stale(self._worktree.output)
 
-    def build(self, commit: str, compiler: Toolchain, jobs: Callable[[], int], limit: float = 0.0) -> Built:
+    def build(
+        self,
+        commit: str,
+        compiler: Toolchain,
+        jobs: Callable[[], int],
+        limit: float = 0.0,
+        tokens: Optional[JobServer] = None,
+    ) -> Built:
         """Build the board at a commit.
 
         Args:
@@ -193,6 +201,7 @@ class Builder:
             compiler: what to build with.
             jobs: gives how many jobs make may run; asked before each make.
             limit: seconds for all of it, the checkout and each make; 0: any.
+            tokens: what the makes share their jobs by; None: each runs as many as ``jobs`` gives.
 
         Raises:
             Stopped: the worker ends.
@@ -207,6 +216,7 @@ class Builder:
             compiler,
             self._environment,
             jobs,
+            tokens,
         )
         try:
             with self._processes.within(limit):
@@ -336,6 +346,7 @@ class _Run:
         compiler: Toolchain,
         environment: Mapping[str, str],
         jobs: Callable[[], int],
+        tokens: Optional[JobServer] = None,
     ) -> None:
         self.compiler = compiler
         self.prefix = compiler.prefix
@@ -367,6 +378,7 @@ class _Run:
         self._written = by_itself + self._adjustments
         self._jobs = jobs
         self._last_jobs = 1
+        self._tokens = tokens
 
     @property
     def may_retry(self) -> bool:
@@ -456,12 +468,11 @@ class _Run:
         }
 
     def _one(self, *goals: str) -> Outcome:
-        self._last_jobs = max(1, self._jobs())
-        argv = self._argv(*goals)
+        self._last_jobs = self._tokens.tokens if self._tokens else max(1, self._jobs())
         self.fault = ""
         try:
             with self.stopwatch.on("build" if list(goals) == list(self._goals) else "configure"):
-                outcome = self._processes.run(argv, self._tree, self.env, limit=MAX_TEXT, watch=QuestionLoop())
+                outcome = self._shared(*goals) if self._tokens else self._run(self._argv(*goals), self.env)
         except TimeIsUp as exc:
             return self.time_is_up(exc)
         except OSError as exc:
@@ -473,11 +484,30 @@ class _Run:
             return outcome._replace(code=1)
         return outcome
 
+    def _run(self, argv: List[str], env: Mapping[str, str], fds: Sequence[int] = ()) -> Outcome:
+        return self._processes.run(argv, self._tree, env, limit=MAX_TEXT, watch=QuestionLoop(), pass_fds=fds)
+
+    def _shared(self, *goals: str) -> Outcome:
+        """Run a make that shares its jobs with all others; on its command line ``-j`` would keep it from that."""
+        assert self._tokens is not None
+        argv = [word for word in self._argv(*goals) if not word.startswith("-j")]
+        grant = self._tokens.begin()
+        whole = False
+        try:
+            env = dict(self.env, MAKEFLAGS=self.env.get("MAKEFLAGS", "") + grant.flags)
+            outcome = self._run(argv, env, grant.fds)
+            whole = not outcome.stopped and outcome.code < KILLED
+        finally:
+            self._tokens.end(grant, whole=whole)
+        return outcome
+
     def _argv(self, *goals: str) -> List[str]:
         argv = ["make", "O=" + BUILD_DIR]
         if not self._settings["verbose_build"]:
             argv.append("-s")
-        argv += ["-j%d" % self._last_jobs, "NPROC=%d" % self._last_jobs]
+        # NPROC gets into the command lines of link-time optimization; when it changes, all is compiled anew.
+        nproc = self._tokens.share if self._tokens else self._last_jobs
+        argv += ["-j%d" % self._last_jobs, "NPROC=%d" % nproc]
         return argv + self._compilers + self._settings.make_flags() + list(goals)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 
 from fabbuild.worker.builder import Builder, Built, failed, is_board
 from fabbuild.worker.files import Delivery
+from fabbuild.worker.jobserver import JobServer
 from fabbuild.worker.protocol import TIMEOUT, WORKER
 from fabbuild.worker.runner import Stopped
 from fabbuild.worker.toolchain import Toolchain
@@ -54,6 +55,7 @@ class Pool:
         faults: bool = False,
         files: bool = False,
         slots: int = 0,
+        tokens: Optional[JobServer] = None,
     ) -> None:
         """Start a thread per builder.
 
@@ -67,6 +69,7 @@ class Pool:
             faults: whether results say what is not the board's own doing.
             files: whether files are sent before the result they belong to.
             slots: how many there will be; 0: as many as builders.
+            tokens: what makes share their jobs by, but for those of an order that limits them.
         """
         self.commits = list(commits)
         self._compiler = compiler
@@ -76,6 +79,7 @@ class Pool:
         self._faults = faults
         self._files = files
         self._slots = slots or len(builders)
+        self._tokens = tokens
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._orders: "queue.SimpleQueue[Optional[Order]]" = queue.SimpleQueue()
@@ -174,6 +178,7 @@ class Pool:
         def jobs() -> int:
             return min(self.jobs(), order.jobs or self._threads)
 
+        tokens = None if order.jobs else self._tokens
         ready = False
         delivery = Delivery(self._send, order.board, order.echo)
         for upto in order.commits:
@@ -184,7 +189,7 @@ class Pool:
                     if not ready:
                         builder.begin(order.board)
                         ready = True
-                    built = builder.build(self.commits[upto], compiler, jobs, order.timeout)
+                    built = builder.build(self.commits[upto], compiler, jobs, order.timeout, tokens)
             except Stopped:
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever it is, the board needs its result

@@ -51,6 +51,7 @@ FEATURES = (
     "target",
     "keep_outputs",
     "keep",
+    "jobserver",
 )
 
 #: ``fault`` of a build that was ended because it took too long.
@@ -116,7 +117,8 @@ SETTINGS: Dict[str, Any] = {
 #: configuration fragments, made after the defconfig. ``adjust_cfg``: lines of ``.config``, set after these; one
 #: that is not there after the build fails it. ``target``: what is made in place of everything. ``keep_outputs``:
 #: the files of a result are also its images, maps and device trees; ``keep``: also those that these patterns name,
-#: as the shell has them, relative to the output directory, ``**`` for any directories.
+#: as the shell has them, relative to the output directory, ``**`` for any directories. ``jobserver``: all makes
+#: share as many jobs as there are threads.
 OWN_SETTINGS: Dict[str, Any] = {
     "force_reconfig": False,
     "quick": False,
@@ -125,7 +127,11 @@ OWN_SETTINGS: Dict[str, Any] = {
     "target": "",
     "keep_outputs": False,
     "keep": [],
+    "jobserver": True,
 }
+
+#: Those of them that change no result, only how long it takes: off is what a worker does that does not know one.
+SPEED = frozenset({"jobserver"})
 
 
 def is_file_name(name: str) -> bool:

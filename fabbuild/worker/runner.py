@@ -138,6 +138,7 @@ class Processes:
         timeout: Optional[float] = None,
         limit: int = MAX_TEXT,
         watch: Optional[Watch] = None,
+        pass_fds: Sequence[int] = (),
     ) -> Outcome:
         """Run a program to its end and collect what it writes; stdin is ``/dev/null``.
 
@@ -148,6 +149,7 @@ class Processes:
             timeout: seconds after which its group is killed.
             limit: bytes that are kept of stdout and of stderr.
             watch: is shown each piece of output.
+            pass_fds: descriptors that it inherits besides those of all children.
 
         Raises:
             Stopped: the worker ends.
@@ -169,7 +171,7 @@ class Processes:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
-                pass_fds=self._pass_fds,
+                pass_fds=(*self._pass_fds, *pass_fds),
             )
             self._running[process.pid] = process
         try:

@@ -19,6 +19,7 @@ import traceback
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from fabbuild.worker.builder import Builder, base_environment
+from fabbuild.worker.jobserver import JobServer, understood_by
 from fabbuild.worker.link import Commanded, Line, Watch, inherited, keep_saying_alive, stop_signals
 from fabbuild.worker.opening import Opening
 from fabbuild.worker.pool import Order, Pool, all_of, usable_threads
@@ -39,6 +40,9 @@ _CLEAN_UP = 5.0
 
 #: The longest time that is waited for anything, in seconds: the system counts it in milliseconds.
 _LONGEST = 1e6
+
+#: How long make may take to say its version, in seconds.
+_ASK = 10.0
 
 #: More slots than any machine can use.
 _MOST_SLOTS = 1024
@@ -117,6 +121,7 @@ class Service(Commanded):
         self._pool: Optional[Pool] = None
         self._opening: Optional[Opening] = None
         self._follower: Optional[threading.Thread] = None
+        self._jobserver: Optional[JobServer] = None
         self._lock = threading.Lock()
         self._quitting = False
         self._building = False
@@ -367,12 +372,29 @@ class Service(Commanded):
         early = "early" in self._features
         builders = [self._builder(one) for one in (self._first() if early else self._all(count))]
         details, files, faults = (name in self._features for name in ("details", "files", "limits"))
-        pool = Pool(builders, hashes, self._toolchains.get, self._send, threads, details, faults, files, count)
+        tokens = self._tokens(count, threads)
+        pool = Pool(
+            builders, hashes, self._toolchains.get, self._send, threads, details, faults, files, count, tokens
+        )
         self._pool = pool
         if self._quitting:
             pool.stop()
             raise Stopped
         return pool
+
+    def _tokens(self, makes: int, threads: int) -> Optional[JobServer]:
+        """Give what the makes of a pool share their jobs by; None: there is nothing to share, or make is old."""
+        if self._jobserver is not None:
+            self._jobserver.close()
+            self._jobserver = None
+        if self._settings["jobserver"] and threads > 1:
+            try:
+                asked = self._processes.run(["make", "--version"], "/", self._environment, timeout=_ASK)
+                if understood_by(asked.stdout):
+                    self._jobserver = JobServer(threads, makes)
+            except OSError as exc:
+                self.debug("no jobserver: %s" % exc)
+        return self._jobserver
 
     def _builder(self, worktree: Worktree) -> Builder:
         details, files = "details" in self._features, "files" in self._features

@@ -190,13 +190,14 @@ def test_force_build_begins_from_scratch(work, source):
     assert not left.exists()
 
 
-def test_jobs_are_the_threads_shared_by_the_boards_at_work(work, source):
+def test_without_a_jobserver_jobs_are_the_threads_shared_by_the_boards_at_work(work, source):
     makefile = MAKEFILE.replace('@echo "compile"', "@echo jobs $(NPROC); touch ../../../begun-$$$$; sleep 1")
     commits = commits_of(source, work, {"Makefile": makefile})
     arguments = ("--threads", "8")
-    one = build(work, commits[1:], "one", max_boards=2, arguments=arguments)
+    alone = {"settings": {"jobserver": False}}
+    one = build(work, commits[1:], "one", max_boards=2, arguments=arguments, **alone)
     assert "jobs 8" in steps(one["one", 0])
-    both = build(work, commits[1:], "one", "two", max_boards=2, arguments=arguments)
+    both = build(work, commits[1:], "one", "two", max_boards=2, arguments=arguments, **alone)
     assert "jobs 4" in steps(both["one", 0])
     assert "jobs 4" in steps(both["two", 0])
 
