@@ -7,6 +7,7 @@ and in a chain. The way to the machine is the `Transport` it is given.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +54,8 @@ from fabbuild.questions import (
 from fabbuild.source import Source
 from fabbuild.transport import Transport, wrap
 from fabbuild.worker.protocol import FEATURES, OWN_SETTINGS, SPEED, encode_command
+
+_LOG = logging.getLogger(__name__)
 
 #: Seconds for one worktree; git itself has 60 s a command.
 WORKTREE_TIMEOUT = 240.0
@@ -185,6 +188,9 @@ class Session(Questions):
             return wrap(shell_run(self.machine.work_dir, worker_bundle(), arguments))
 
         there = git_there if held.supervisor else None
+        if self.machine.local:
+            why = source.lend(held.git_dir, tip)
+            _LOG.debug("%s: %s", self.name, why or "the source is lent to it")
         report = source.push(url, environment, tip, machine=self.name, timeout=PUSH_TIMEOUT, there=there)
         self.pushed += report.bytes
         return report

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from .errors import SourceError
 from .git import Git, GitError, Running
+from .lend import lend
 from .model import Commit
 from .push import PushReport, push
 
@@ -274,6 +275,10 @@ class Source:
             PushError: with ``machine`` and git's own words.
         """
         return push(self.git, url, env, tip, timeout=timeout, machine=machine or url, there=there)
+
+    def lend(self, git_dir: str, tip: str) -> str:
+        """Fill an empty repository on this machine without a push where that can be; see `fabbuild.lend.lend`."""
+        return lend(self.git, git_dir, tip, stopped=lambda: self._running.stopped)
 
     def _commit(self, name: str) -> str | None:
         out = self.git.run(
