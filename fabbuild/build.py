@@ -17,6 +17,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -55,6 +56,9 @@ from fabbuild.story import SCHEMA
 from fabbuild.text import commit_label, count, first_error, names
 
 Listener = Callable[[Event], None]
+
+#: Seconds that the other machines are waited for once one has answered; they join later then.
+LATE = 3.0
 
 EXIT_OK = 0
 EXIT_USAGE = 1
@@ -297,7 +301,10 @@ class _Run:
         self._reuse.prepare(self.sessions, lacking=len(self._there) < len(plan.boards) * len(plan.commits))
 
     def _probe(self) -> tuple[list[Session], dict[str, tuple[str, Loss]]]:
-        """Look at all machines at once; give those to use, and why the others are not used."""
+        """Look at all machines at once; give those to use, and why the others are not used.
+
+        What there is to build does not wait for a machine that takes long to answer: it joins later.
+        """
         assert self._journal is not None
         for session in self.sessions:
             session.silence = self.plan.settings.silence
@@ -305,7 +312,11 @@ class _Run:
             self.emit("phase", session.name, phase="probe")
         usable: list[Session] = []
         failed: dict[str, tuple[str, Loss]] = {}
-        for session, found in zip(self.sessions, each(self.sessions, Session.probe).values(), strict=True):
+        late: dict[str, Future[Facts]] | None = None if self._all_must_be_known() else {}
+        answers = each(self.sessions, Session.probe, patience=lambda _found, took: max(LATE, 2 * took), late=late)
+        self._crew.await_probes(late or {})
+        for session in (session for session in self.sessions if session.name in answers):
+            found = answers[session.name]
             if isinstance(found, Facts):
                 why = unfit_because(found, session.machine.fit or self.plan.fit, local=session.machine.local)
                 if not why:
@@ -318,6 +329,11 @@ class _Run:
         for session in usable:
             self._crew.use(session)
         return usable, failed
+
+    def _all_must_be_known(self) -> bool:
+        """Whether no machine may join late: what is there already may be of a compiler that only that one has."""
+        depth = "*/done" if self.plan.name == CURRENT else "*/*/done"
+        return self.plan.settings.strict_toolchains or next(self.tree.root.glob(depth), None) is not None
 
     def _open_jobs(self, usable: Sequence[Session]) -> list[Job]:
         """Leave out what need not be built again."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 
 from fabbuild.config import Fit, Machine
 from fabbuild.dispatcher import Dispatcher, words_of
@@ -57,6 +58,7 @@ class RunCrew:
         self._fit = fit
         self._wanted: frozenset[str] = frozenset()
         self._boards: Counter[str] = Counter()
+        self._late: dict[str, Future[Facts]] = {}
         self._came_up: set[str] = set()
         self._used: dict[str, Facts] = {}
         self._differs: set[str] = set()
@@ -73,6 +75,10 @@ class RunCrew:
         """Count a machine, which was probed, among those that the run begins with."""
         if session.facts is not None:
             self._used[session.name] = session.facts
+
+    def await_probes(self, late: Mapping[str, Future[Facts]]) -> None:
+        """Take over probes that are still under way; each machine is used when its own is through."""
+        self._late = dict(late)
 
     def compare(self, wanted: Iterable[str]) -> list[Difference]:
         """Say which architectures are to be built, one a board, and hear in what the machines differ that can.
@@ -138,7 +144,7 @@ class RunCrew:
             self._check_not_over(name)
             report.tell("phase", name, phase=text)
 
-        if session.facts is None:
+        if session.facts is None or name in self._late:
             phase("probe")
             self._look_again(session)
             self._compare_again(session, report)
@@ -186,7 +192,8 @@ class RunCrew:
 
     def _look_again(self, session: Session) -> None:
         """Probe a machine that was out; one that was at work before also has to show that it is well."""
-        facts = session.probe()
+        late = self._late.pop(session.name, None)
+        facts = late.result() if late is not None else session.probe()
         known = session.name in self._came_up
         # Its load may well be what we had it do a moment ago.
         why = unfit_because(facts, session.machine.fit or self._fit, local=known or session.machine.local)

@@ -10,6 +10,7 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
 from fabbuild.config import Machine, ToolchainSearch
@@ -116,9 +117,16 @@ def leave_all(
 
 
 def each(
-    sessions: Sequence[Session], function: Callable[[Session], T], stop: Callable[[], None] = lambda: None
+    sessions: Sequence[Session],
+    function: Callable[[Session], T],
+    stop: Callable[[], None] = lambda: None,
+    *,
+    patience: Callable[[T, float], float | None] = lambda _result, _took: None,
+    late: dict[str, Future[T]] | None = None,
 ) -> Mapping[str, T | Exception]:
     """Run a function for all sessions side by side; give results or exceptions by machine, in order.
+
+    ``patience`` and ``late`` are those of `parallel.on_all`.
 
     On the way out by an interrupt ``stop`` is called, which ends what the function does besides, and the sessions
     are left, which frees the locks and the threads that wait.
@@ -128,7 +136,8 @@ def each(
         stop()
         session.leave(LEAVE)
 
-    return on_all({session.name: session for session in sessions}, function, close=leave)
+    keyed = {session.name: session for session in sessions}
+    return on_all(keyed, function, close=leave, patience=patience, late=late)
 
 
 _lock = threading.Lock()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -40,11 +40,17 @@ def on_all(
     limit: int = LIMIT,
     *,
     close: Callable[[T], object] | None = None,
+    patience: Callable[[R, float], float | None] = lambda _result, _took: None,
+    late: dict[Any, Future[R]] | None = None,
 ) -> dict[Any, R | Exception]:
     """Call ``function(item)`` for all items side by side, at most ``limit`` at once.
 
     What a call returns or raises stands in the result under the item's key, in the order of ``items``: one
     machine's error is its own. Keys are those of a mapping; else an item's ``name``, or the item itself.
+
+    Who need not wait for the slowest gives ``late``, and ``patience``: that is shown each result with the seconds
+    that it took, and may say how many seconds more the others have. Those that take longer go into ``late``, and
+    their calls go on.
 
     When it is interrupted (Ctrl-C, or whatever else is no `Exception`), what has not begun is dropped and every
     item is closed, by ``close`` or else by its own ``close()`` if it has one, so that calls which wait for a
@@ -59,19 +65,35 @@ def on_all(
     try:
         for key, item in keyed.items():
             futures[key] = pool.submit(function, item)
-        for future in as_completed(futures.values()):
-            error = future.exception()
-            if error is not None and not isinstance(error, Exception):
-                raise error  # noqa: TRY301 - an interruption in a thread is handled as one of ours
+        began = time.monotonic()
+        until: float | None = None
+        pending = set(futures.values())
+        while pending:
+            left = None if until is None else max(until - time.monotonic(), 0.0)
+            done, pending = wait(pending, timeout=left, return_when=FIRST_COMPLETED)
+            now = time.monotonic()
+            for future in done:
+                error = future.exception()
+                if error is not None and not isinstance(error, Exception):
+                    raise error  # noqa: TRY301 - an interruption in a thread is handled as one of ours
+                if error is None and late is not None and until is None:
+                    more = patience(future.result(), now - began)
+                    until = None if more is None else now + more
+            if late is not None and until is not None and now >= until:
+                break
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         _close_all(keyed.values(), close)
         wait(futures.values(), timeout=CLOSE_GRACE)
         pool.shutdown(wait=False)
         raise
-    pool.shutdown()
+    if late is not None:
+        late.update((key, future) for key, future in futures.items() if future in pending)
+    pool.shutdown(wait=not late)
     results: dict[Any, R | Exception] = {}
     for key, future in futures.items():
+        if late and key in late:
+            continue
         error = future.exception()
         results[key] = error if isinstance(error, Exception) else future.result()
     return results

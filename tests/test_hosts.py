@@ -503,6 +503,28 @@ def test_results_stand_under_their_keys_in_the_order_given():
     assert on_all([], work) == {}
 
 
+def test_who_need_not_wait_for_the_slowest_does_not_and_it_goes_on():
+    go = threading.Event()
+    late = {}
+
+    def work(name):
+        if name == "slow":
+            go.wait(60)
+        if name == "dead":
+            raise ConnectError("dead", "dead")
+        return name
+
+    shown = []
+    results = on_all(
+        ["dead", "slow", "quick"], work, late=late, patience=lambda name, _took: shown.append(name) or 0
+    )
+    assert results.keys() == {"dead", "quick"}
+    assert shown == ["quick"]
+    go.set()
+    assert {name: future.result(60) for name, future in late.items()} == {"slow": "slow"}
+    assert on_all(["slow", "quick"], work, late={}).keys() == {"slow", "quick"}, "nobody set a limit"
+
+
 def test_no_more_than_the_limit_run_at_once():
     running, most, lock = [0], [0], threading.Lock()
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 
 import pytest
 
@@ -235,3 +236,17 @@ def test_a_make_that_hangs_everywhere_is_timed_out(ssh_farm, tmp_path):
     (fault,) = events(ssh_farm, "fault", "current")
     (failed,) = [e for e in events(ssh_farm, "result", "current") if e["board"] == "robin"]
     assert fault["machine"] != failed["machine"]
+
+
+def test_a_machine_that_does_not_answer_keeps_nobody_waiting(farm, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connected to, it says nothing
+        farm.write_machines({"machines": {
+            "good": {"connection": "local", "work_dir": str(tmp_path / "good")},
+            "silent": {"host": f"127.0.0.1:{silent.getsockname()[1]}"},
+        }})  # fmt: skip
+        ended = farm.build("--only", "sandbox")
+    assert ended.status in (0, 101), ended
+    said = [event["what"] for event in farm.journal("current") if event["machine"] != "good"]
+    assert "run-start" in said
+    assert "machine-failed" not in said[: said.index("run-start")]
+    assert {event["machine"] for event in events(farm, "result", "current")} == {"good"}

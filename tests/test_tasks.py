@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 
@@ -10,6 +11,13 @@ from tests.support.farm import BIN, dedent
 
 def lines(ended):
     return ended.out.splitlines()
+
+
+def test_the_collection_loads_no_more_than_it_shows():
+    """Completion loads it at each TAB."""
+    heavy = {"fabric", "paramiko", "kconfiglib", "sqlite3", "msgspec", "rich", "jinja2", "junitparser"}
+    code = f"import sys; from fabbuild import ns; assert ns.task_names; print({heavy} & set(sys.modules) or '')"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_list_names_every_task_and_no_default(farm):
