@@ -28,6 +28,8 @@ TEST_PACKAGES = {
     "ssh": "openssh-client",
     "ip": "iproute2",
     "tmux": "tmux",
+    "zsh": "zsh",
+    "fish": "fish",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
     "dpkg-source": "dpkg-dev",

@@ -1,4 +1,4 @@
-"""The tasks that look at runs, going on or over, from what they left, and touch no machine.
+"""The tasks that touch no machine: those that look at runs, going on or over, and the shell's completion.
 
 They are Invoke tasks as those of `fabbuild.tasks`, whose collection has them.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fabbuild.options import EXPORT, FOLLOW, HISTORY, JSON, REPORT, RESULTS
+from fabbuild.options import COMPLETION, EXPORT, FOLLOW, HISTORY, JSON, REPORT, RESULTS
 from fabbuild.taskkit import exit_unless, make_task, settings_of
 
 if TYPE_CHECKING:
@@ -120,5 +120,18 @@ def history(c: Any, options: Mapping[str, Any]) -> None:
         ui.print_runs(last_runs(kept, limit))
 
 
+@make_task(COMPLETION)
+def completion(c: Any, options: Mapping[str, Any]) -> None:
+    """Print the script that has a shell complete tasks and options, and machines, boards and branches as values.
+
+    It completes `inv`, `invoke` and `fab`, for tasks of others as Invoke's own script does.
+    """
+    from fabbuild import ui
+    from fabbuild.shells import script
+
+    del c
+    ui.say(script(options["shell"] or "").rstrip())
+
+
 #: All of them.
-TASKS = (export, history, report, status)
+TASKS = (completion, export, history, report, status)

@@ -246,6 +246,8 @@ HISTORY: Mapping[str, Option] = {
     ),
 }
 
+COMPLETION: Mapping[str, Option] = {"shell": Option(None, "For which shell: bash, fish or zsh")}
+
 FOLLOW: Mapping[str, Option] = {
     "follow": Option(default=False, help="Go on showing it until it ends, as the build itself does"),
 }
