@@ -19,7 +19,7 @@ import msgspec
 from fabbuild.git import GitError
 from fabbuild.incoming import DEPENDS
 from fabbuild.model import Board, Commit, Result
-from fabbuild.store import LIMIT, Entry, Store, StoreError
+from fabbuild.store import CONTENT_MOST, LIMIT, Entry, Store, StoreError
 from fabbuild.values import Kept, Maker, Views, family, tree_name, view_name
 from fabbuild.worker import relevance
 
@@ -28,8 +28,9 @@ BATCH = 100
 BATCH_BYTES = 32 * 1024**2
 BATCH_SECONDS = 10.0
 
-#: Results that may wait for a slow disk; what comes on top is not kept.
+#: Results that may wait for a slow disk, and characters of what they said; what comes on top is not kept.
 WAITING = 5000
+WAITING_CHARS = 64 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Keeper:
         self._queue: queue.Queue[_New | Callable[[Store], None] | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
         self._hurry = threading.Event()
+        self._waiting = 0
+        self._lock = threading.Lock()
         #: What went wrong; empty for nothing.
         self.trouble = ""
 
@@ -84,6 +87,10 @@ class Keeper:
             place: the result's directory.
             names: of its files there that came with it.
         """
+        with self._lock:
+            if self._waiting > WAITING_CHARS:
+                return
+            self._waiting += _length(result)
         self._put(_New(board, result, maker, toolchain, place, tuple(names)))
 
     def do(self, work: Callable[[Store], None]) -> None:
@@ -146,6 +153,8 @@ class Keeper:
             if item is None:
                 more = False
             elif isinstance(item, _New):
+                with self._lock:
+                    self._waiting -= _length(item.result)
                 entry = self._entry(item)
                 if entry is not None:
                     entries.append(entry)
@@ -161,6 +170,8 @@ class Keeper:
     def _entry(self, new: _New) -> Entry | None:
         contents, files = {}, {}
         try:
+            if sum((new.place / name).stat().st_size for name in new.names) > CONTENT_MOST:
+                return None
             for name in new.names:
                 data = (new.place / name).read_bytes()
                 digest = hashlib.sha256(data).digest()
@@ -215,3 +226,7 @@ class Keeper:
                 self._queue.get_nowait()
             except queue.Empty:
                 return
+
+
+def _length(result: Result) -> int:
+    return len(result.stdout) + len(result.stderr)

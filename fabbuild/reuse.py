@@ -29,7 +29,7 @@ from fabbuild.values import Kept, Maker, Views, makers, may_be_brought
 from fabbuild.worker.protocol import TIMED_OUT
 
 #: Seconds that what is to be kept gets at the end of a run, and of one that somebody wants to be over.
-LEAVE = 60.0
+LEAVE = 15.0
 HURRY = 2.0
 
 
