@@ -76,12 +76,13 @@ def _missing_packages() -> list[str]:
 @task(
     help={
         "uboot": "Only the tests on real U-Boot source from Debian's archive (minutes)",
+        "deep": "Only the tests that hold random edits of a source against clean builds (minutes)",
         "chaos": "Only the tests that hurt real machines at random (minutes)",
         "only": "Further arguments for pytest, such as a file",
     },
     auto_shortflags=False,
 )
-def test(c: Any, uboot: bool = False, chaos: bool = False, only: str = "") -> None:
+def test(c: Any, uboot: bool = False, chaos: bool = False, deep: bool = False, only: str = "") -> None:
     """Run the tests, but for those that take minutes; as root, first install the Debian packages that they need."""
     del c
     missing = _missing_packages()
@@ -96,8 +97,16 @@ def test(c: Any, uboot: bool = False, chaos: bool = False, only: str = "") -> No
     elif missing:
         print(f"the tests need packages that are not installed: apt-get install {' '.join(missing)}")
         raise Exit(code=1)
-    wanted = [marker for marker, given in (("uboot", uboot), ("chaos", chaos)) if given]
-    command = [sys.executable, "-m", "pytest", "-q", "-m", " or ".join(wanted) or "not uboot and not chaos"]
+    slow = {"uboot": uboot, "chaos": chaos, "deep": deep}
+    wanted = [marker for marker, given in slow.items() if given]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        " or ".join(wanted) or " and ".join(f"not {marker}" for marker in slow),
+    ]
     if not wanted:
         # Most of them wait for machines; those that take minutes want this one for themselves.
         command += ["-n", str(SIDE_BY_SIDE), "--dist", "worksteal"]

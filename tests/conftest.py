@@ -12,9 +12,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # What builds take here is no business of the user's own history.
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="fabbuild-tests-")
 
+# The digests of this machine's compilers take a second to find out; they are the same in every work directory.
+_digests = "" if "FABBUILD_DIGESTS" in os.environ else tempfile.mkdtemp(prefix="fabbuild-digests-")
+os.environ.setdefault("FABBUILD_DIGESTS", _digests)
+
 
 def pytest_unconfigure():
     shutil.rmtree(os.environ["XDG_DATA_HOME"], ignore_errors=True)
+    if _digests:
+        shutil.rmtree(_digests, ignore_errors=True)
 
 
 # How long an example takes says more of what else the machine does than of the code.

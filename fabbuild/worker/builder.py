@@ -12,11 +12,13 @@ import os
 import re
 import shlex
 import time
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from fabbuild.worker import files, images, kconfig
+from fabbuild.worker.carry import Carrier
 from fabbuild.worker.files import File
 from fabbuild.worker.jobserver import JobServer
+from fabbuild.worker.outcome import Built, failed
 from fabbuild.worker.output import Output
 from fabbuild.worker.phases import Stopwatch
 from fabbuild.worker.protocol import CHECKOUT, MAX_TEXT, START, TIMED_OUT, TIMEOUT
@@ -78,42 +80,6 @@ _SAME_VERSION = [("LOCALVERSION_AUTO", kconfig.OFF)]
 _BOARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
-class Built(NamedTuple):
-    """What became of one board at one commit; `fields` gives the wire's names.
-
-    Attributes:
-        fault: what the worker knows to be no doing of the board's (`protocol.FEATURES`); empty for nothing.
-        files: what is to be sent of it.
-    """
-
-    return_code: int
-    stdout: str = ""
-    stderr: str = ""
-    sizes: str = ""
-    config: Mapping[str, str] = {}
-    details: Mapping[str, Any] = {}
-    fault: str = ""
-    files: Sequence[File] = ()
-
-    def fields(self) -> Dict[str, Any]:
-        """Give the fields of a ``build_result``; sizes and config only when there are some."""
-        fields: Dict[str, Any] = {
-            "return_code": self.return_code,
-            "stderr": self.stderr,
-            "stdout": self.stdout,
-        }
-        if self.sizes:
-            fields["sizes"] = {"raw": self.sizes}
-        if self.config:
-            fields["config"] = dict(self.config)
-        return fields
-
-
-def failed(message: str, fault: str = "") -> Built:
-    """Give the result of a board that could not even be tried."""
-    return Built(1, stderr=message.rstrip("\n") + "\n", fault=fault)
-
-
 def base_environment(environ: Mapping[str, str]) -> Dict[str, str]:
     """Pick what a build sees of the worker's own environment: the same on every machine, nothing by accident."""
     named = [name.strip() for name in environ.get(ENV_NAMES, "").split(",")]
@@ -145,6 +111,7 @@ class Builder:
         environment: Mapping[str, str],
         details: bool = False,
         send_files: bool = False,
+        carrier: Optional[Carrier] = None,
     ) -> None:
         """Name the parts.
 
@@ -155,6 +122,7 @@ class Builder:
             environment: what `base_environment` picked.
             details: whether results carry `Built.details`.
             send_files: whether they carry `Built.files`, and so no `Built.config`.
+            carrier: remembers what was built, when it may answer for other commits.
         """
         self._processes = processes
         self._worktree = worktree
@@ -162,6 +130,7 @@ class Builder:
         self._environment = dict(environment)
         self._details = details
         self._files = send_files
+        self._carrier = carrier
         self._output = Output(worktree.path)
         self._scratch = settings["force_build"]
         self._board = ""
@@ -180,11 +149,19 @@ class Builder:
         """
         self._board = board
         self._configured = ""
+        if self._carrier:
+            self._carrier.forget()
         if self._scratch:
             remove_tree(self._worktree.output)
             self._scratch = False
         os.makedirs(self._worktree.output, exist_ok=True)
         images.remove_stale(self._worktree.output)
+
+    def carried(self, commit: str) -> Optional[Built]:
+        """Give the answer for a commit if it is that of the commit built last; None when it must be built."""
+        began = time.monotonic()
+        answer = self._carrier.answer(commit) if self._carrier else None
+        return answer(time.monotonic() - began) if answer else None
 
     def build(
         self,
@@ -208,6 +185,8 @@ class Builder:
             OSError: the disk or the like.
         """
         began = time.monotonic()
+        if self._carrier:
+            self._carrier.forget()
         run = _Run(
             self._processes,
             self._settings,
@@ -235,10 +214,14 @@ class Builder:
         self._configured = "" if doubtful else commit
         if not run.cut_short:
             self._output.close()
-        return self._result(commit, run, outcome, time.monotonic() - began)
+        result = self._result(commit, run, outcome, time.monotonic() - began)
+        if self._carrier and not run.cut_short:
+            result = self._carrier.note(self._board, commit, result, compiler, run.command)
+        return result
 
     def _check_out_and_make(self, commit: str, run: _Run) -> Outcome:
-        if not self._output.open(run.compiler):
+        identity = self._carrier.identity(run.compiler) if self._carrier else ""
+        if not self._output.open(run.compiler, identity):
             self._configured = ""
         with run.stopwatch.on("checkout"):
             self._worktree.bring_to(commit)

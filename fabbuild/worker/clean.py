@@ -9,7 +9,7 @@ import stat
 import time
 from typing import Any, Dict, List, Sequence
 
-from fabbuild.worker import housekeeping, unpack, workdir
+from fabbuild.worker import housekeeping, identity, unpack, workdir
 from fabbuild.worker.worktree import remove_tree, slots_elsewhere
 
 
@@ -109,7 +109,7 @@ def remove_bundles(work_dir: str) -> None:
     folder = os.path.join(work_dir, workdir.BIN)
     if os.path.isdir(folder):
         for name in os.listdir(folder):
-            if housekeeping.BUNDLE.fullmatch(name):
+            if housekeeping.BUNDLE.fullmatch(name) or name.startswith(identity.MEMO):
                 os.unlink(os.path.join(folder, name))
         _remove_if_empty(folder)
 

@@ -21,7 +21,8 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
 
     Args:
         request: ``work_dir`` (text of machines.yaml), ``toolchains``, ``prefixes``, ``paths`` as for
-            `toolchain.scan`, ``env`` (what the machine's entry adds to PATH and the like); each may be absent.
+            `toolchain.scan`, ``env`` (what the machine's entry adds to PATH and the like), ``identify`` (all that
+            it adds to the environment of builds: then the compilers' identities are found out); each may be absent.
 
     Returns:
         sizes in MiB; ``bogomips`` of one CPU, 0 when unknown; versions are empty when there is no such tool.
@@ -35,6 +36,7 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
     scanned = toolchain.scan(
         request.get("toolchains") or {}, request.get("prefixes") or {}, request.get("paths") or [], fetched
     )
+    identities = _identities(request["identify"], work_dir, scanned) if "identify" in request else {}
     sizes = memory()
     existing = workdir.nearest_existing(work_dir)
     return {
@@ -56,6 +58,7 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
                 "prefix": chain.prefix,
                 "version": chain.version,
                 "machine": chain.machine,
+                "identity": identities.get(arch, ""),
             }
             for arch, chain in scanned.toolchains.items()
         },
@@ -63,6 +66,16 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
         "tried": [note._asdict() for note in scanned.tried],
         "lock": lock.current_holder(work_dir),
     }
+
+
+def _identities(added: Mapping[str, str], work_dir: str, scanned: toolchain.Found) -> Dict[str, str]:
+    # Late: it takes a while to import.
+    from fabbuild.worker import builder, identity
+
+    environ = {**os.environ, **added}
+    environ[builder.ENV_NAMES] = ",".join(sorted(added))
+    known = identity.Identities(os.path.join(work_dir, workdir.BIN), builder.base_environment(environ))
+    return {arch: known.of(chain) for arch, chain in scanned.toolchains.items()}
 
 
 def _version(name: str) -> str:

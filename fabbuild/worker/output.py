@@ -47,26 +47,38 @@ class Output:
         self._tree = tree
         self._state = os.path.join(self.path, STATE)
         self._compilers: Dict[str, str] = {}
+        self._identities: Dict[str, str] = {}
         self._warned: Set[str] = set()
         self._clock = 0.0
 
-    def open(self, compiler: Toolchain) -> bool:
+    def open(self, compiler: Toolchain, identity: str = "") -> bool:
         """Begin to change it; gives False when it could not be built upon, and is empty now.
+
+        Args:
+            compiler: what is to build in it.
+            identity: stands for all else of the machine that has a say (`fabbuild.worker.identity`); empty: not
+                known, and not asked for.
 
         Raises:
             OSError: something in it cannot be removed.
         """
         state = self._take_state()
         compilers = state.get("compilers", {})
+        identities = state.get("identities", {})
         self._clock = _clock()
         trusted = bool(state) and compilers.get(compiler.gcc, compiler.version) == compiler.version
+        if identity:
+            # One that is not known may have been another: what is there was not made by this compiler alone.
+            trusted = trusted and all(identities.get(gcc) for gcc in compilers)
+            trusted = trusted and identities.get(compiler.gcc, identity) == identity
         if not trusted:
             fresh = not os.path.isdir(self.path) or not os.listdir(self.path)
             if not fresh:
                 remove_tree(self.path)
             os.makedirs(self.path, exist_ok=True)
-            trusted, compilers, state = fresh, {}, {}
+            trusted, compilers, identities, state = fresh, {}, {}, {}
         self._compilers = dict(compilers, **{compiler.gcc: compiler.version})
+        self._identities = dict(identities, **{compiler.gcc: identity})
         self._warned = set(state.get("warned", []))
         return trusted
 
@@ -95,7 +107,11 @@ class Output:
         """
         if _clock() < self._clock - _CLOCK_SLACK:
             return
-        state = {"compilers": self._compilers, "warned": sorted(self._warned)[:_MANY]}
+        state = {
+            "compilers": self._compilers,
+            "identities": self._identities,
+            "warned": sorted(self._warned)[:_MANY],
+        }
         with open(self._state, "w", encoding="utf-8") as file:
             json.dump(state, file)
 

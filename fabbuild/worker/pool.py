@@ -12,9 +12,10 @@ import threading
 import traceback
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-from fabbuild.worker.builder import Builder, Built, failed, is_board
+from fabbuild.worker.builder import Builder, is_board
 from fabbuild.worker.files import Delivery
 from fabbuild.worker.jobserver import JobServer
+from fabbuild.worker.outcome import Built, failed
 from fabbuild.worker.protocol import TIMEOUT, WORKER
 from fabbuild.worker.runner import Stopped
 from fabbuild.worker.toolchain import Toolchain
@@ -31,6 +32,7 @@ class Order(NamedTuple):
         echo: fields that are given back with the heartbeat and each result.
         timeout: seconds that one commit may take; 0: any.
         jobs: the most jobs of a make; 0: any.
+        audit: those of `commits` that are built even if another's answer is theirs.
     """
 
     board: str
@@ -39,6 +41,7 @@ class Order(NamedTuple):
     echo: Mapping[str, Any] = {}
     timeout: float = 0.0
     jobs: int = 0
+    audit: Sequence[int] = ()
 
 
 class Pool:
@@ -180,8 +183,10 @@ class Pool:
 
         tokens = None if order.jobs else self._tokens
         ready = False
+        last = -1
         delivery = Delivery(self._send, order.board, order.echo)
         for upto in order.commits:
+            said: Dict[str, int] = {}
             try:
                 if problem or compiler is None:
                     built = failed(problem)
@@ -189,13 +194,19 @@ class Pool:
                     if not ready:
                         builder.begin(order.board)
                         ready = True
-                    built = builder.build(self.commits[upto], compiler, jobs, order.timeout, tokens)
+                    carried = builder.carried(self.commits[upto])
+                    if carried and upto not in order.audit:
+                        said, built = {"carried": last}, carried
+                    else:
+                        said = {"could_carry": last} if carried else {}
+                        built = builder.build(self.commits[upto], compiler, jobs, order.timeout, tokens)
+                        last = upto
             except Stopped:
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever it is, the board needs its result
                 built = self._exception(exc)
-                ready = False
-            fields = self._fields(order, upto, built)
+                said, ready = {}, False
+            fields = {**self._fields(order, upto, built), **said}
             if self._files:
                 fields.update(delivery.deliver(upto, built.files))
             self._send("build_result", **fields)

@@ -36,6 +36,12 @@ PROTOCOL = 1
 #: there are any, ``left_out`` {name: why}, those that could not be sent; it has no ``config``.
 #: ``early``: ``build_prepare_done`` comes as soon as one worktree is there. A ``worktree_created`` for each further
 #: slot comes when it begins to take boards, and ``worktree_failed`` {thread, msg} for one that cannot be made.
+#: ``carry``: a commit may be answered without a build when nothing that matters to the board (see
+#: `fabbuild.worker.relevance`) differs from the commit of the same order that was built last, which succeeded. Its
+#: ``build_result`` is whole and has ``carried``: the commit_upto that was built; ``details`` has the command for
+#: the very commit, what the answer took as ``seconds``, and ``sha256`` only with reproducible builds.
+#: ``build_board`` may have ``audit`` [commit_upto…]: these are built all the same, and say ``could_carry``. Of a
+#: success whose dependencies are known they are a file, `DEPENDS`: a path below the source tree each line, sorted.
 #: Each name of `OWN_SETTINGS` is a feature, too: a worker that does not announce it cannot be given that setting.
 FEATURES = (
     "attempt",
@@ -44,6 +50,7 @@ FEATURES = (
     "limits",
     "files",
     "early",
+    "carry",
     "force_reconfig",
     "quick",
     "fragments",
@@ -53,6 +60,9 @@ FEATURES = (
     "keep",
     "jobserver",
 )
+
+#: The file of a result that lists what of the source the board depended on.
+DEPENDS = "depends"
 
 #: ``fault`` of a build that was ended because it took too long.
 TIMEOUT = "timeout"

@@ -19,6 +19,8 @@ import traceback
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from fabbuild.worker.builder import Builder, base_environment
+from fabbuild.worker.carry import Carrier
+from fabbuild.worker.identity import Identities
 from fabbuild.worker.jobserver import JobServer, understood_by
 from fabbuild.worker.link import Commanded, Line, Watch, inherited, keep_saying_alive, stop_signals
 from fabbuild.worker.opening import Opening
@@ -27,6 +29,7 @@ from fabbuild.worker.protocol import ALIVE_ENV, FEATURES, PROTOCOL, ProtocolErro
 from fabbuild.worker.runner import Processes, Stopped
 from fabbuild.worker.settings import Settings, SettingsError
 from fabbuild.worker.toolchain import Toolchain, ToolchainError, from_path, scan
+from fabbuild.worker.workdir import BIN
 from fabbuild.worker.worktree import GitError, Repository, Slots, Worktree, find_git_dir, is_hash
 
 #: The descriptor of the machine's lock; every child inherits it, so that the lock lives as long as they do.
@@ -114,6 +117,7 @@ class Service(Commanded):
         self._toolchains: Dict[str, Toolchain] = {}
         self._settings = Settings({})
         self._features: FrozenSet[str] = frozenset()
+        self._identities: Optional[Identities] = None
         self._work_dir = os.getcwd()
         self._git_dir = find_git_dir(self._work_dir)
         self._temporary = ""
@@ -280,6 +284,8 @@ class Service(Commanded):
             raise CommandError("build_prepare: max_boards must be a number")
         if slots > _MOST_SLOTS:
             raise CommandError("build_prepare: max_boards must be at most %d, not %d" % (_MOST_SLOTS, slots))
+        if "carry" in self._features:
+            self._identities = Identities(os.path.join(self._work_dir, BIN), self._environment)
         self._open_pool(command.get("commits"), slots, self._threads)
         self._send("build_prepare_done")
         self._follow()
@@ -329,6 +335,7 @@ class Service(Commanded):
         self._close_pool()
 
     def _close_pool(self) -> None:
+        self._identities = None
         self._stop_opening()
         self._pool = None
         self._building = False
@@ -398,7 +405,9 @@ class Service(Commanded):
 
     def _builder(self, worktree: Worktree) -> Builder:
         details, files = "details" in self._features, "files" in self._features
-        return Builder(self._processes, worktree, self._settings, self._environment, details, files)
+        known = self._identities
+        carrier = Carrier(worktree, self._settings, known, debug=self._debug) if known else None
+        return Builder(self._processes, worktree, self._settings, self._environment, details, files, carrier)
 
     def _all(self, count: int) -> List[Worktree]:
         """Wait for all worktrees, telling of each in the order of the slots, as the plain protocol has it."""
@@ -478,7 +487,12 @@ class Service(Commanded):
         if "limits" in self._features:
             timeout = min(_limit(command, "timeout", name), _LONGEST)
             jobs = int(_limit(command, "jobs", name, whole=True))
-        return Order(board, arch, wanted, echo, timeout, jobs)
+        audit: Sequence[int] = ()
+        if "carry" in self._features and command.get("audit") is not None:
+            audit = command["audit"]
+            if not isinstance(audit, list) or not all(_is_index(upto, pool.commits) for upto in audit):
+                raise CommandError("%s: audit must be indices into the %d commits" % (name, len(pool.commits)))
+        return Order(board, arch, wanted, echo, timeout, jobs, audit)
 
 
 def _is_index(value: Any, commits: Sequence[str]) -> bool:

@@ -5,6 +5,7 @@
     WORK/lock                   see `fabbuild.worker.lock`
     WORK/repo.git               see `fabbuild.worker.repo`
     WORK/bin/worker-SHA256.pyz  this program
+    WORK/bin/identity.json      see `fabbuild.worker.identity`
     WORK/slots/NN/              a git worktree a slot
     WORK/toolchains/NAME/       a compiler that was fetched, see `fabbuild.worker.unpack`
     WORK/.fabbuild-check.*      see `fabbuild.worker.check`; there for seconds only

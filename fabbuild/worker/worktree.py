@@ -16,6 +16,8 @@ import tempfile
 import threading
 from typing import Dict, List, Mapping, Optional, Sequence
 
+from fabbuild.worker.protocol import MAX_TEXT
+from fabbuild.worker.relevance import Change, parse_changes
 from fabbuild.worker.runner import Outcome, Processes
 from fabbuild.worker.text import BUILD_DIR, PathShortener
 
@@ -36,6 +38,12 @@ _LINK = "120000"
 
 #: Endings of files that others include by a name that is searched for.
 _INCLUDED = (".h", ".dtsi", ".inc")
+
+#: A longer list of changes is not looked at, in characters.
+_LONG = MAX_TEXT // 8
+
+#: Stands for bytes that are no UTF-8.
+_NOT_UTF8 = "\ufffd"
 
 _HASH = re.compile(r"[0-9a-fA-F]{4,64}")
 
@@ -296,6 +304,18 @@ class Worktree:
         )
         # 128 is trouble: then it is safer to say yes.
         return outcome.code != 0
+
+    def changes(self, old: str, new: str) -> Optional[List[Change]]:
+        """Give in which files two commits differ; None when that cannot be told."""
+        listing = ("diff-tree", "-r", "-z", "--raw", "--full-index", "--no-ext-diff", "--no-renames")
+        try:
+            outcome = self._repository.call(*listing, old, new, "--", cwd=self.path, where=False)
+            # A name that is no UTF-8 is not itself any more, and a longer text has its middle cut.
+            if outcome.code or _NOT_UTF8 in outcome.stdout or len(outcome.stdout) > _LONG:
+                return None
+            return parse_changes(outcome.stdout.encode())
+        except (GitError, ValueError):
+            return None
 
     def _is_ours(self) -> bool:
         """Whether the directory is a worktree of this very repository, and git agrees."""

@@ -235,7 +235,7 @@ MaxStartups 200
 MaxSessions 100
 UseDNS no
 LogLevel VERBOSE
-SetEnv HOME="{directory}/home" XDG_CACHE_HOME="{directory}/cache"
+SetEnv HOME="{directory}/home" XDG_CACHE_HOME="{directory}/cache" FABBUILD_DIGESTS="{os.environ["FABBUILD_DIGESTS"]}"
 """)
     with sshd.ssh_config.open("a") as config:
         config.write(f"""Host {name}

@@ -1,0 +1,167 @@
+"""A commit that cannot matter to a board is answered without a build, and no other one is."""
+
+import json
+
+import pytest
+
+from tests.worker.driver import Worker, push
+from tests.worker.test_as_if_clean import OBJECTS
+
+FEATURES = ["carry", "files", "details", "commits"]
+
+#: The same, with its image.
+ALIKE = {"reproducible_builds": True}
+
+
+@pytest.fixture
+def objects(work, source):
+    source.commit(
+        {
+            "Makefile": OBJECTS,
+            ".gitignore": "*.o\n",
+            "src/a.c": '#include "a.h"\nint a = A;\n',
+            "first/none.h": "",
+            "second/a.h": "#define A 1\n",
+            "other/unused.c": "",
+        }
+    )
+    return source
+
+
+def build(work, source, *changes, arch="sandbox", features=FEATURES, audit=None, **settings):
+    """Build board one at the commit that is there and at one for each change; give the results."""
+    commits = [source.git("rev-parse", "HEAD"), *(source.commit(change) for change in changes)]
+    push(work, source.path)
+    with Worker(work, "--threads", "1") as worker:
+        worker.start(commits, 1, features=features, settings={**ALIKE, **settings})
+        worker.send("build_board", board="one", arch=arch, **({} if audit is None else {"audit": audit}))
+        worker.send("build_done")
+        results = [one for one in worker.until("build_done") if one["resp"] == "build_result"]
+    assert [one["return_code"] for one in results] == [0] * len(commits), results
+    return results
+
+
+def carried(results):
+    return [one.get("carried") for one in results]
+
+
+def test_a_commit_that_the_board_does_not_read_is_carried(work, objects):
+    results = build(work, objects, {"other/unused.c": "int x;\n"}, {"README": "x\n"}, {"src/a.c": "int b;\n"})
+    assert carried(results) == [None, 0, 0, None]
+    for one in results[1:3]:
+        assert {**one, "details": 0, "files": 0, "unchanged": 0, "load_avg": 0, "carried": 0, "commit_upto": 0} == {
+            **results[0],
+            "details": 0,
+            "files": 0,
+            "unchanged": 0,
+            "load_avg": 0,
+            "carried": 0,
+            "commit_upto": 0,
+        }
+        assert one["details"]["sha256"] == results[0]["details"]["sha256"]
+        assert one["files"] == []
+        assert set(one["unchanged"]) == set(results[0]["files"])
+        assert set(one["unchanged"].values()) == {0}
+
+
+def test_what_builds_a_carried_commit_names_that_commit(work, objects):
+    results = build(work, objects, {"README": "x\n"})
+    first, second = (one["details"]["command"].splitlines() for one in results)
+    assert second[0] == f"git checkout --detach {objects.git('rev-parse', 'HEAD')}" != first[0]
+    assert first[1:] == second[1:]
+
+
+def test_the_dependencies_of_a_success_are_among_its_files(work, objects):
+    assert "depends" in build(work, objects)[0]["files"]
+
+
+MAY_MATTER = {
+    "a header that is read": {"second/a.h": "#define A 2\n"},
+    "a header that comes before it": {"first/a.h": "#define A 1\n"},
+    "a file that a wildcard finds": {"src/new.c": "int n;\n"},
+    "a file that is gone": {"other/unused.c": None},
+    "the defconfig": {"configs/one_defconfig": "CONFIG_ONE=m\n"},
+    "a Makefile": {"Makefile": OBJECTS + "\n"},
+    "a Kconfig file": {"Kconfig": "# more\n"},
+    "a file of which nothing is known": {"board/x.env": "a=b\n"},
+}
+
+
+def test_every_commit_that_may_matter_is_built(work, objects):
+    built = [one is None for one in carried(build(work, objects, *MAY_MATTER.values()))[1:]]
+    assert dict(zip(MAY_MATTER, built, strict=True)) == dict.fromkeys(MAY_MATTER, True)
+
+
+def test_another_boards_defconfig_does_not_matter(work, objects):
+    assert carried(build(work, objects, {"configs/two_defconfig": "CONFIG_TWO=m\n"})) == [None, 0]
+
+
+def test_nothing_is_carried_on_from_a_failure(work, objects):
+    commits = [objects.commit(one) for one in ({"src/a.c": "error\n"}, {"README": "x\n"}, {"src/a.c": "int a;\n"})]
+    push(work, objects.path)
+    with Worker(work, "--threads", "1") as worker:
+        worker.start(commits, 1, features=FEATURES, settings=ALIKE)
+        results = worker.build("one")
+    assert [results["one", upto]["return_code"] for upto in range(3)] == [2, 2, 0]
+    assert carried(results[key] for key in sorted(results)) == [None] * 3
+    assert "depends" not in results["one", 0]["files"]
+
+
+@pytest.mark.parametrize("setting", [{"force_build": True}, {"force_reconfig": True}, {"target": "all"}])
+def test_settings_that_ask_for_a_build_are_built(work, objects, setting):
+    assert carried(build(work, objects, {"README": "x\n"}, **setting)) == [None, None]
+
+
+def test_files_that_tell_commits_apart_are_not_carried(work, objects):
+    kept = {"keep_outputs": True, "reproducible_builds": False}
+    assert carried(build(work, objects, {"README": "x\n"}, **kept)) == [None, None]
+    assert carried(build(work, objects, {"README": "y\n"}, keep_outputs=True)) == [None, 0]
+
+
+def test_without_reproducible_builds_a_carried_commit_has_no_checksum(work, objects):
+    results = build(work, objects, {"README": "x\n"}, reproducible_builds=False)
+    assert carried(results) == [None, 0]
+    assert ["sha256" in one["details"] for one in results] == [True, False]
+
+
+def test_what_is_to_be_audited_is_built_and_says_that_it_could_be_carried(work, objects):
+    results = build(work, objects, {"README": "x\n"}, {"README": "y\n"}, {"src/a.c": "int b;\n"}, audit=[1, 3])
+    assert carried(results) == [None, None, 1, None]
+    assert [one.get("could_carry") for one in results] == [None, 0, None, None]
+
+
+def test_a_boss_that_does_not_ask_for_it_gets_every_commit_built(work, objects):
+    results = build(work, objects, {"README": "x\n"}, features=["files", "details"])
+    assert carried(results) == [None, None]
+    assert all("depends" not in one["files"] for one in results)
+
+
+def test_batches_are_built(work, objects):
+    commits = [objects.git("rev-parse", "HEAD"), objects.commit({"README": "x\n"})]
+    push(work, objects.path)
+    with Worker(work) as worker:
+        worker.expect("ready")
+        worker.ask("configure", settings=ALIKE, features=FEATURES)
+        worker.send("build_boards", boards=[{"board": "one", "arch": "sandbox"}], commits=commits)
+        results = [one for one in worker.until("build_done") if one["resp"] == "build_result"]
+    assert carried(results) == [None, None]
+
+
+def test_an_output_directory_of_another_machine_state_is_not_built_upon(work, objects):
+    build(work, objects)
+    state = work / "slots" / "00" / "build" / ".fabbuild.json"
+    known = json.loads(state.read_text())
+    state.write_text(json.dumps({**known, "identities": dict.fromkeys(known["identities"], "another")}))
+    (again,) = build(work, objects)
+    assert "compile a" in again["stdout"]
+    (once_more,) = build(work, objects)
+    assert "compile a" not in once_more["stdout"]
+
+
+@pytest.mark.parametrize("audit", ["0", [7], [True], {}])
+def test_an_audit_of_what_is_no_commit_is_refused(work, objects, audit):
+    with Worker(work) as worker:
+        worker.start([None], 1, features=FEATURES)
+        answer = worker.ask("build_board", board="one", arch="sandbox", audit=audit)
+    assert answer["resp"] == "error"
+    assert "audit" in answer["msg"]
