@@ -225,6 +225,8 @@ def test_one_machine_more_or_less_is_estimated_against_the_same_rule():
     assert told_of[True, "m1"] == (20, -10, ())
     assert told_of[False, "m2"] == (46, 16, ("riscv64",))
     assert told_of[False, "m1"] == (46, 16, ("arm",))
+    alike = what_if(two_machines(), {"a": "arm", "b": "arm", "c": "arm"})[1]
+    assert not any(one.only for one in alike)
     assert what_if(read_journal(happened(start(0, "m1"))).run, {}) == (0.0, [])
 
 
@@ -250,6 +252,7 @@ def test_what_is_too_narrow_to_be_seen_is_drawn_once():
         (["bf", "bb"], "; at the end 1 fails and 1 builds without a word, of 2 boards."),
         (["fb", "bw"], "give new warnings to 1 board and mend 1 board; at the end 1 has warnings"),
         (["bfb", "bbb"], "break 1 board on the way that builds again at the end"),
+        (["ww", "bb"], "break nothing and bring no new warnings; at the end 1 has warnings"),
         (["ff", "ff"], "break nothing and bring no new warnings; at the end 2 fail and none builds without a word"),
         (["..", "bb"], "; at the end 1 has no result and 1 builds without a word, of 2 boards."),
     ],
@@ -361,6 +364,14 @@ def test_the_facts_have_each_result(tmp_path):
     assert [facts["lines"][n] for n in facts["texts"][failed["t"][2]]] == list(BROKEN)
     (problem,) = [one for one in facts["problems"] if one[1] == "broke"]
     assert (problem[0], [facts["boards"][n][0] for n in facts["sets"][problem[5]]]) == (2, ["arch_1", "other"])
+
+
+def test_what_is_there_at_the_first_commit_is_no_change(tmp_path):
+    bad = {"a": fails(*BROKEN), "b": warns(WARNING)}
+    write_results(tmp_path, {1: bad, 2: bad})
+    page = page_of(tmp_path)
+    assert [(row["v"], row["c"]) for row in facts_of(page)["cells"]] == [("ff", ".."), ("ww", "..")]
+    assert "What is there to begin with Fails to begin with: a" in Words(page).text
 
 
 def test_every_key_of_the_facts_is_on_the_page_that_describes_them(tmp_path):

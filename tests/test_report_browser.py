@@ -7,6 +7,7 @@ import pytest
 from fabbuild.report import write_report
 from fabbuild.summary.find import find
 from tests.support.manyresults import ManyResults
+from tests.support.results import fails, write_results
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,20 @@ def test_an_error_shows_its_boards_in_the_matrix_and_the_timeline_a_board(page):
         "bar.dispatchEvent(new MouseEvent('click', {bubbles: true})); return bar.dataset.board"
     )
     assert page.text("#d-title").startswith(name)
+
+
+def test_what_a_hostile_commit_says_is_shown_and_does_nothing(browser, tmp_path):
+    evil = "x.c:1:2: error: </script><script>hit=1</script><img src=x onerror=hit=2>\u202e"
+    board = "<img src=x onerror=hit=3>"
+    write_results(tmp_path, {1: {board: {}}, 2: {board: fails(evil)}})
+    browser.open(write_report(find(output=str(tmp_path))).path)
+    assert shown(browser) == [board]
+    browser.click("#grid td.v-f")
+    text = browser.text("#details")
+    assert board in text
+    assert evil.replace("\u202e", "\\u202e") in text
+    assert browser.run("return [typeof hit, document.images.length]") == ["undefined", 0]
+    assert browser.complaints() == []
 
 
 def test_it_is_dark_where_that_is_preferred_and_whole_on_paper(page):

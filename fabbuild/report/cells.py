@@ -8,10 +8,12 @@ Boards and commits say much the same, so each line and each text is kept once, v
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fabbuild.results import BUILT_FROM
 from fabbuild.summary.reader import MAX_SMALL, CommitDir, Range, Reader, Stored
 from fabbuild.summary.sizes import Size, parse_sizes
 from fabbuild.text import cut, first_error, visible
@@ -146,10 +148,11 @@ class Gatherer(Reader):
         return stored
 
     def _cell(self, commit: CommitDir, board: str, stored: Stored) -> Cell:
-        record = self.built_from(commit, board)
+        place = os.path.join(self.range.path, commit.name, board)  # noqa: PTH118 - tens of thousands of them
+        record = self._record(place)
         machine = record.get("machine")
         if not isinstance(machine, str):
-            machine = (self.text(self.place(commit, board), "host", MAX_SMALL) or "").strip() if not record else ""
+            machine = "" if record else (self.text(place, "host", MAX_SMALL) or "").strip()
         seconds = record.get("seconds")
         known = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds < 1e8
         warned = bool(stored.stderr) and not stored.stderr.isspace()
@@ -165,11 +168,19 @@ class Gatherer(Reader):
             sizes=parse_sizes(stored.sizes) if stored.sizes else {},
         )
         if stored.return_code:
-            cell.log = self.texts.text(self._log(commit, board), LOG_LINES)
+            cell.log = self.texts.text(self._log(place), LOG_LINES)
         return cell
 
-    def _log(self, commit: CommitDir, board: str) -> str:
-        log = self.text(self.place(commit, board), "log", _LOG_READ) or ""
+    def _record(self, place: str) -> Mapping[str, Any]:
+        """Read ``built-from``; empty where there is none, or it is none."""
+        try:
+            value = json.loads(self.text(place, BUILT_FROM, MAX_SMALL) or "{}")
+        except (ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _log(self, place: str) -> str:
+        log = self.text(place, "log", _LOG_READ) or ""
         return "\n".join(list(_lines(log))[-LOG_LINES:])
 
     def _notes(self, commit: CommitDir, board: str, record: Mapping[str, object]) -> Iterable[str]:

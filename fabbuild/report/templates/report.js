@@ -426,9 +426,13 @@
       choose();
     });
   }
-  form.addEventListener("reset", () => {
+  form.addEventListener("reset", (event) => {
+    event.preventDefault(); // The browser would do it after this.
     only = null;
-    setTimeout(choose);
+    search.value = "";
+    archChoice.value = "";
+    showChoice.value = "changed";
+    choose();
   });
 
   /** What stands closed is opened for paper, and closed again. @type {HTMLDetailsElement[]} */
