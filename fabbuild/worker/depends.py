@@ -40,6 +40,9 @@ _SOURCE = re.compile(rb"[\w./+@,~%-]+\.(?:c|h|S|dts|dtsi|dtso)(?![\w.])")
 #: Where Python's setuptools keep the objects of a module; what they are made of is below scripts/ and /usr.
 _SETUPTOOLS = re.compile(r"(?:^|/)temp\.[^/]+(?:/|$)")
 
+#: Stands for a dollar sign that make would not expand; no name has it.
+_DOLLAR = b"\0"
+
 _CONTINUED = re.compile(rb"\\\r?\n")
 
 
@@ -315,7 +318,7 @@ def _words(texts: Iterable[bytes]) -> FrozenSet[str]:
         elif b"$" in word or b"(" in word or b")" in word:
             raise ValueError("%r is no name" % word[:100])
         elif word != b"|":
-            names.add(word)
+            names.add(word.replace(_DOLLAR, b"$"))
     return _decoded(names)
 
 
@@ -330,7 +333,7 @@ def _escaped_words(text: bytes) -> Iterator[bytes]:
             place += 2
             continue
         if char == b"$" and after == b"$":
-            word += b"$"
+            word += _DOLLAR
             place += 2
             continue
         if char.isspace():
