@@ -10,11 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .git import Git, GitError
 from .push import CURRENT
+
+#: More loose objects than this are better brought in a pack: each worktree would open them all one by one. git
+#: itself packs them from about here on (``gc.auto``).
+MOST_LOOSE = 6700
 
 #: How deep alternates may name others; git's own limit.
 _DEEPEST = 5
@@ -47,11 +51,12 @@ def lend(git: Git, far: str, tip: str, *, stopped: Callable[[], bool] = lambda: 
         _check(git, far, tip)
         # In this order: what a garbage collection packs meanwhile is in a pack that is listed later.
         places = list(_object_directories(Path(git.run("rev-parse", "--git-path", "objects").text), git.cwd))
-        for listed in (_loose, _packed):
-            for place in places:
-                for name in listed(place):
-                    _check_not(stopped)
-                    _link(place / name, Path(far, "objects", name))
+        loose = [(place, name) for place in places for name in _loose(place)]
+        packed = [(place, name) for place in places for name in _packed(place)]
+        _check_few(loose)
+        for place, name in loose + packed:
+            _check_not(stopped)
+            _link(place / name, Path(far, "objects", name))
         there = Git(Path(far), {"GIT_DIR": far}, git.running)
         there.run("rev-list", "--quiet", "--objects", "--no-walk", tip, "--")
         there.run("update-ref", CURRENT, tip, "0" * len(tip))
@@ -68,6 +73,11 @@ def _check(git: Git, far: str, tip: str) -> None:
         raise _NotThisWay("the source is a shallow clone")
     if len(tip) != len("0" * 40):
         raise _NotThisWay("the source has another kind of hashes")
+
+
+def _check_few(loose: Sequence[object]) -> None:
+    if len(loose) > MOST_LOOSE:
+        raise _NotThisWay(f"the source has {len(loose)} loose objects: `git gc` there packs them")
 
 
 def _check_not(stopped: Callable[[], bool]) -> None:

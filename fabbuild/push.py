@@ -25,6 +25,9 @@ REFS = "refs/fabbuild/"
 #: The one that stays.
 CURRENT = REFS + "current"
 
+#: For a machine that no network is in front of: to write a bigger pack takes a third of the time.
+NEAR = ("pack.window=0", "pack.compression=1")
+
 _CARRIER = REFS + "carrier"
 
 _UNITS = {"bytes": 1, "byte": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -62,6 +65,7 @@ def push(
     timeout: float,
     machine: str,
     there: Callable[[str], str] | None = None,
+    config: Sequence[str] = (),
 ) -> PushReport:
     """Make ``refs/fabbuild/current`` at ``url`` the commit ``tip``, and remove all other refs of ours there.
 
@@ -76,6 +80,7 @@ def push(
         timeout: seconds for all of it.
         machine: its name, for the error.
         there: gives shell words for git's ``receive-pack`` or ``upload-pack`` there; git adds the path.
+        config: ``name=value`` settings of git for what is sent.
 
     Raises:
         PushError: with git's own words, in one line.
@@ -93,7 +98,7 @@ def push(
             if carrier:
                 specs.append(f"+{carrier}:{_CARRIER}")
                 stale = list(dict.fromkeys([*stale, _CARRIER]))
-            objects, size = _send(git, url, env, specs, deadline, there)
+            objects, size = _send(git, url, env, specs, deadline, there, config)
     except GitError as exc:
         raise PushError(machine, str(exc)) from exc
     try:
@@ -134,13 +139,14 @@ def _send(
     specs: Sequence[str],
     deadline: float,
     there: Callable[[str], str] | None,
+    config: Sequence[str] = (),
 ) -> tuple[int, int]:
     options = ["--porcelain", "--progress", "--no-verify", "--no-signed", "--no-follow-tags"]
     if there:
         options.append(f"--receive-pack={there('receive-pack')}")
     out = git.run(
         "push", *options, "--recurse-submodules=no", "--", url, *specs,
-        env=env, timeout=_left(deadline), ok=range(-64, 256),
+        env=env, timeout=_left(deadline), ok=range(-64, 256), config=config,
     )  # fmt: skip
     if out.status:
         raise GitError(f"git push: {_reason(out)}", out.status, out.stderr)

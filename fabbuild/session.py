@@ -188,10 +188,11 @@ class Session(Questions):
             return wrap(shell_run(self.machine.work_dir, worker_bundle(), arguments))
 
         there = git_there if held.supervisor else None
-        if self.machine.local:
+        near = self.machine.local
+        if near:
             why = source.lend(held.git_dir, tip)
             _LOG.debug("%s: %s", self.name, why or "the source is lent to it")
-        report = source.push(url, environment, tip, machine=self.name, timeout=PUSH_TIMEOUT, there=there)
+        report = source.push(url, environment, tip, machine=self.name, timeout=PUSH_TIMEOUT, there=there, near=near)
         self.pushed += report.bytes
         return report
 

@@ -26,7 +26,7 @@ from .errors import SourceError
 from .git import Git, GitError, Running
 from .lend import lend
 from .model import Commit
-from .push import PushReport, push
+from .push import NEAR, PushReport, push
 
 #: The subject of the snapshot commit.
 CURRENT = "current source"
@@ -268,13 +268,17 @@ class Source:
         timeout: float,
         machine: str = "",
         there: Callable[[str], str] | None = None,
+        *,
+        near: bool = False,
     ) -> PushReport:
-        """Bring commit ``tip`` to the repository at ``url``; see `fabbuild.push.push`.
+        """Bring commit ``tip`` to the repository at ``url``, ``near``: on this machine; see `fabbuild.push.push`.
 
         Raises:
             PushError: with ``machine`` and git's own words.
         """
-        return push(self.git, url, env, tip, timeout=timeout, machine=machine or url, there=there)
+        config = NEAR if near else ()
+        who = machine or url
+        return push(self.git, url, env, tip, timeout=timeout, machine=who, there=there, config=config)
 
     def lend(self, git_dir: str, tip: str) -> str:
         """Fill an empty repository on this machine without a push where that can be; see `fabbuild.lend.lend`."""

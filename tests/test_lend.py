@@ -110,6 +110,16 @@ def test_another_file_system_gets_a_push(repo, place, monkeypatch):
     check_has(place, tip)
 
 
+def test_many_loose_objects_are_better_brought_in_a_pack(repo, place, monkeypatch):
+    monkeypatch.setattr(module, "MOST_LOOSE", 2)
+    tip = repo.git("rev-parse", "HEAD")
+    source = Source.open(repo.path)
+    assert "3 loose objects" in source.lend(str(place), tip)
+    assert shared(place) == 0
+    assert source.push(str(place), {}, tip, timeout=60, near=True).objects > 9
+    check_has(place, tip)
+
+
 def test_an_interrupted_one_names_nothing_and_can_be_done_again(repo, place):
     tip = repo.git("rev-parse", "HEAD")
     asked = []
