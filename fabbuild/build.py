@@ -421,7 +421,12 @@ class _Run:
             self.tree,
             self._wire_settings,
             self._crew,
-            policy=Policy(timeout=settings.timeout, patience=settings.patience, restarts=settings.restarts),
+            policy=Policy(
+                timeout=settings.timeout,
+                patience=settings.patience,
+                restarts=settings.restarts,
+                backup=settings.backup,
+            ),
             batch=settings.batch,
             takes=self._takes(jobs),
             reuse=self._reuse,

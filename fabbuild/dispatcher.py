@@ -26,6 +26,7 @@ from fabbuild.messages import (
     Error,
     Heartbeat,
     Response,
+    Trimmed,
     WorktreeCreated,
     WorktreeFailed,
 )
@@ -250,7 +251,8 @@ class Dispatcher:
             lambda who, what, handled: self._inbox.put(lambda: self._heard_and_handled(who, what, handled))
         )
         share = max((session.machine.threads or threads) // max(session.slots, 1), 1)
-        self._handle(moves.Joined(session.name, archs, session.slots, capacity, share))
+        trims = session.features >= {"trim", "commits", "attempt"}
+        self._handle(moves.Joined(session.name, archs, session.slots, capacity, share, trims))
 
     def _lose(self, machine: str, reason: str, how: Loss) -> None:
         """Give a machine up, at least for now: what it held goes elsewhere."""
@@ -312,6 +314,8 @@ class Dispatcher:
             self._file(session, what)
         elif isinstance(what, Heartbeat):
             self._heartbeat(session, what)
+        elif isinstance(what, Trimmed):
+            self._trimmed(session, what)
         elif isinstance(what, BuildDone):
             self._build_done(session, what)
         elif (
@@ -351,6 +355,14 @@ class Dispatcher:
         self._slot_of[key] = beat.thread
         self._emit("started", session.name, slot=beat.thread, board=beat.board, attempt=beat.attempt)
         self._handle(moves.Started(session.name, beat.board, beat.attempt))
+
+    def _trimmed(self, session: Session, what: Trimmed) -> None:
+        if what.board not in self._schedule.holds(session.name):
+            self._of_no_use(session)  # it was through a moment ago
+            return
+        if what.commits:
+            self._emit("trimmed", session.name, board=what.board, data={"commits": len(what.commits)})
+        self._handle(moves.Trimmed(session.name, what.board, what.attempt, what.commits))
 
     def _build_done(self, session: Session, done: BuildDone) -> None:
         if done.exceptions:
@@ -412,6 +424,13 @@ class Dispatcher:
             slot = self._slot_of.pop((action.machine, action.board), None)
             self._incoming.forget(action.machine, action.board)
             self._emit("board-done", action.machine, slot=slot, board=action.board)
+        elif isinstance(action, moves.PartDone):
+            slot = self._slot_of.pop((action.machine, action.board), None)
+            self._incoming.forget(action.machine, action.board)
+            self._emit("part-done", action.machine, slot=slot, board=action.board)
+        elif isinstance(action, moves.Trim):
+            if session := self._sessions.get(action.machine):
+                session.trim_board(action.board, action.attempt, action.commits)
         elif isinstance(action, moves.Requeue):
             self._slot_of.pop((action.machine, action.board), None)
             self._incoming.forget(action.machine, action.board)
@@ -453,7 +472,7 @@ class Dispatcher:
                 action.machine,
                 board=job.board.target,
                 attempt=action.attempt,
-                data={"commits": len(job.commits)},
+                data={"commits": len(job.commits)} | ({"backup": True} if action.backup else {}),
             )
         if "commits" not in session.features:
             # It builds them all, and gives also those that are there.
@@ -496,7 +515,7 @@ class Dispatcher:
         if action.suspect:
             why = f"it sent a result nobody asked it for ({action.board[:80]!r})"
             self._lose(action.machine, why, Loss.LIED)
-        elif session is not None:
+        elif session is not None and not action.asked:
             self._of_no_use(session)
 
     def _away(self, action: moves.Away) -> None:

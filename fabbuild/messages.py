@@ -175,6 +175,14 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
         return details
 
 
+class Trimmed(_Response, frozen=True, tag="trimmed"):
+    """With the feature ``trim``: the worker leaves off these commits of an order; it had not begun them."""
+
+    board: Name
+    attempt: Whole = 0
+    commits: tuple[Whole, ...] = ()
+
+
 class BuildDone(_Response, frozen=True, tag="build_done"):
     """All queued boards are through."""
 
@@ -324,6 +332,7 @@ Response = (
     | Heartbeat
     | BuildFile
     | BuildResult
+    | Trimmed
     | BuildDone
     | QuitAck
     | Error

@@ -144,7 +144,9 @@ EVENTS: Mapping[str, str] = {
     "tried again, None: for good), aside (whether it is left alone for longer than usual)",
     "machine-stderr": "a line its worker wrote to stderr; text is the line",
     "worktree": "a slot's worktree is there; data: done, slots",
-    "assigned": "a board was given to a machine; data: commits (how many)",
+    "assigned": "a board was given to a machine; data: commits (how many), backup (only when another machine "
+    "builds the same)",
+    "trimmed": "a machine leaves off commits of a board that another builds or has built; data: commits (how many)",
     "started": "a slot began a board",
     "result": "one board at one commit is in; data: verdict, return_code, seconds, error (first line), load_avg, "
     "after (what machines did to earlier attempts), carried (the commit whose result it is, where it was not built "
@@ -158,6 +160,7 @@ EVENTS: Mapping[str, str] = {
     "check": "a machine has checked itself; text: the problems; data: well",
     "slots": "a machine builds fewer boards at once from now on; text says why; data: slots",
     "waiting": "no machine is there, and the run waits for one to come back; data: until (epoch), machines",
+    "part-done": "what a machine was to build of a board is in, the rest is with others; slot is free",
     "requeued": "a board goes back to the pool; text says why",
     "not-built": "one board at one commit ends without a result; text is the reason",
     "dropped": "a message that was not used (a duplicate, or not asked for); text says why",

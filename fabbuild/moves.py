@@ -37,6 +37,8 @@ class Policy:
     fruitless: int = 5
     #: After so many faults of machines a board at a commit is given up.
     most_faults: int = 4
+    #: Whether, in the end, orders are split and slow ones get a backup.
+    backup: bool = True
 
 
 class Loss(enum.Enum):
@@ -64,7 +66,8 @@ class Loss(enum.Enum):
 class Joined:
     """A machine is ready to build. ``capacity`` is threads times bogomips, in any unit common to all.
 
-    ``share`` is how many jobs a make gets there while all slots are busy; 0: not known.
+    ``share`` is how many jobs a make gets there while all slots are busy; 0: not known. ``trims``: it can be given
+    some commits of a board, and told to leave some off.
     """
 
     machine: str
@@ -72,6 +75,7 @@ class Joined:
     slots: int
     capacity: float
     share: int = 0
+    trims: bool = False
 
     def can(self, arch: str) -> bool:
         """Whether it has what a board of this architecture needs; every machine can build for itself."""
@@ -109,6 +113,16 @@ class FileIn:
     board: str
     upto: int
     attempt: int = 0
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """A machine says which commits of an order it leaves off (`Trim`); it had not begun them."""
+
+    machine: str
+    board: str
+    attempt: int
+    left_off: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -156,7 +170,7 @@ class Stopped:
     reason: str
 
 
-Event = Joined | Started | ResultIn | FileIn | Checked | BatchEnded | SlotLost | Lost | Tick | Stopped
+Event = Joined | Started | ResultIn | FileIn | Trimmed | Checked | BatchEnded | SlotLost | Lost | Tick | Stopped
 
 
 # --- actions ------------------------------------------------------------------------------------------------
@@ -167,7 +181,7 @@ class Assign:
     """Give these boards to the machine: one, or in batch mode a list.
 
     ``attempt`` and ``timeout`` (of a board at one commit, all makes together) are in batch mode the highest of
-    the list. ``jobs_limit``: at most so many jobs a make; 0: no limit.
+    the list. ``jobs_limit``: at most so many jobs a make; 0: no limit. ``backup``: another machine builds the same.
     """
 
     machine: str
@@ -175,6 +189,17 @@ class Assign:
     attempt: int
     timeout: float
     jobs_limit: int = 0
+    backup: bool = False
+
+
+@dataclass(frozen=True)
+class Trim:
+    """Have the machine leave off all of this order that it has not begun but ``commits``; `Trimmed` follows."""
+
+    machine: str
+    board: str
+    attempt: int
+    commits: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -257,7 +282,18 @@ class Slots:
 
 @dataclass(frozen=True)
 class BoardDone:
-    """The machine holds the board no more, and nothing of it is missing. An order ends so or with `Requeue`."""
+    """The machine holds the board no more, and nothing of it is missing.
+
+    An order ends so, with `PartDone`, or with `Requeue`.
+    """
+
+    machine: str
+    board: str
+
+
+@dataclass(frozen=True)
+class PartDone:
+    """The machine holds the board no more; what is missing of it is with others."""
 
     machine: str
     board: str
@@ -265,13 +301,18 @@ class BoardDone:
 
 @dataclass(frozen=True)
 class Drop:
-    """The result is not used. ``suspect``: nobody asked this machine for it, so it is not to be trusted."""
+    """The result is not used.
+
+    ``suspect``: nobody asked this machine for it, so it is not to be trusted. ``asked``: it was asked for, and
+    another machine was quicker.
+    """
 
     machine: str
     board: str
     upto: int
     why: str
     suspect: bool = False
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -304,6 +345,7 @@ class NotBuilt:
 
 Action = (
     Assign
+    | Trim
     | Record
     | Hold
     | Discard
@@ -313,6 +355,7 @@ Action = (
     | Away
     | Slots
     | BoardDone
+    | PartDone
     | Drop
     | Faulted
     | Requeue

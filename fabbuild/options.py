@@ -132,6 +132,11 @@ BUILD: Mapping[str, Option] = {
         "swig or Python; without it they are only named",
     ),
     "batch": Option(default=False, help="Split the boards beforehand by capacity, one list a machine"),
+    "backup": Option(
+        default=True,
+        help="In the end, give machines with nothing to do a part of what others still build, or the same once "
+        "more where it is slow (--no-backup: do not)",
+    ),
     "order": Option(
         None,
         "Which boards come first: `longest` (default), like ones one after the other and those that took longest "

@@ -51,6 +51,8 @@ class OpenBoard:
     timeouts: list[str] = field(default_factory=list)
     #: The faults it met at each commit, timeouts included.
     met: dict[int, list[Met]] = field(default_factory=dict)
+    #: The orders for it that are not through: several when it was split or has a backup.
+    orders: list[Order] = field(default_factory=list)
 
     @property
     def target(self) -> str:
@@ -61,6 +63,11 @@ class OpenBoard:
     def arch(self) -> str:
         """What names its toolchain."""
         return self.job.board.arch
+
+    @property
+    def loose(self) -> set[int]:
+        """The commits that are missing and that no order is to bring."""
+        return self.missing.difference(*(order.waits | order.held.keys() for order in self.orders))
 
     def faults(self, upto: int) -> set[str]:
         """Give the machines it met a fault on at this commit, other than being too slow."""
@@ -78,6 +85,7 @@ class Order:
     board: OpenBoard
     #: The commits without an answer.
     waits: set[int]
+    machine: str
     attempt: int
     #: Seconds for one commit.
     timeout: float
@@ -94,6 +102,13 @@ class Order:
     held: dict[int, Fault | None] = field(default_factory=dict)
     #: What it met, if anything.
     why: str = ""
+    #: How many answers there were.
+    answers: int = 0
+    #: Commits that the machine was told to leave off for another, and has not answered; and which machine that is.
+    leaving: frozenset[int] = frozenset()
+    helper: Member | None = None
+    #: What it brings, if it does, when it is through; what it left off is not part of it.
+    commits: set[int] = field(default_factory=set)
 
     @property
     def through(self) -> bool:
@@ -125,6 +140,8 @@ class Member:
     number: int = 0
     #: The time at which it is looked at whether it is stuck: never later than it is.
     alarm: float = math.inf
+    #: How many commits of others it was promised, which these are still to leave off.
+    promised: int = 0
     #: What its free slots built last, the latest at the end; fewer than these when some have built nothing yet.
     last: list[Board] = field(default_factory=list)
 
@@ -144,6 +161,11 @@ class Member:
         return self.joined.capacity * self.free / self.slots
 
     @property
+    def power(self) -> float:
+        """The capacity of one of its slots, as it joined."""
+        return self.joined.capacity / self.joined.slots
+
+    @property
     def suspects(self) -> bool:
         """Whether it holds a board that a machine was lost with."""
         return any(order.board.losses for order in self.orders.values())
@@ -151,6 +173,10 @@ class Member:
     def can(self, arch: str) -> bool:
         """Whether it has what a board of this architecture needs."""
         return self.joined.can(arch)
+
+    def can_take(self, board: OpenBoard) -> bool:
+        """Whether it can be given this board now."""
+        return self.free > 0 and not self.checking and self.can(board.arch) and board.target not in self.orders
 
     def due(self, slack: float) -> float:
         """Give the first of its `dues`; infinity: none."""
@@ -205,7 +231,13 @@ class Pool:
 
     def put_back(self, board: OpenBoard) -> None:
         """Take a board back."""
-        self._back.append(board)
+        if board not in self._back:
+            self._back.append(board)
+
+    def drop(self, board: OpenBoard) -> None:
+        """Take a board out that came back, if it is there: it has ended."""
+        if board in self._back:
+            self._back.remove(board)
 
     def archs(self) -> set[str]:
         """Give the architectures of the boards that wait."""
@@ -277,16 +309,21 @@ class Pool:
 
     def _suits(self, member: Member, board: OpenBoard) -> bool:
         """Whether the machine can take the board, and is a better one than it had, or there is no better one."""
-        if not member.can(board.arch):
+        if not _is_possible(member, board):
             return False
         better = _is_better(member, board)
-        return better or not any(_is_better(m, board) and m.can(board.arch) for m in self._members.values())
+        return better or not any(_is_better(m, board) and _is_possible(m, board) for m in self._members.values())
 
     def others(self, member: Member, arch: str, but: Collection[str] = ()) -> bool:
         """Whether another machine is in that can build this architecture, and is not one of ``but``."""
         return any(
             other is not member and other.can(arch) and name not in but for name, other in self._members.items()
         )
+
+
+def _is_possible(member: Member, board: OpenBoard) -> bool:
+    """Whether the machine can build the board, and does not hold a part of it."""
+    return member.can(board.arch) and board.target not in member.orders
 
 
 def _is_better(member: Member, board: OpenBoard) -> bool:

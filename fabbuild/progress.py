@@ -224,6 +224,7 @@ class Progress:
         self.boards = 0
         self.commits = 0
         self.boards_done = 0
+        self._done: set[str] = set()
         self.skipped = 0
         self.carried = 0
         self.reused = 0
@@ -244,6 +245,8 @@ class Progress:
             "result": self._result,
             "reused": self._reused,
             "board-done": self._board_done,
+            "part-done": self._part_done,
+            "trimmed": self._trimmed,
             "requeued": self._requeued,
             "waiting": self._waiting,
             "not-built": self._not_built,
@@ -450,8 +453,17 @@ class Progress:
         return verdict
 
     def _board_done(self, event: Event) -> None:
-        self.boards_done += 1
-        self._machine(event.machine).free(event.board, event.slot)
+        self.boards_done += event.board not in self._done
+        self._done.add(event.board)
+        self._part_done(event)
+
+    def _part_done(self, event: Event) -> None:
+        machine = self._machine(event.machine)
+        machine.forget(event.board)  # what another machine brought first
+        machine.free(event.board, event.slot)
+
+    def _trimmed(self, event: Event) -> None:
+        self._machine(event.machine).forget(event.board, as_int(event.data.get("commits", 0)))
 
     def _requeued(self, event: Event) -> None:
         for machine in self._holders(event):

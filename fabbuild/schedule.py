@@ -51,6 +51,15 @@ Coming back
 12. In batch mode rule 2 reads: when no machine is coming for the first time any more, the boards are split among
     the idle ones by capacity, one list a machine; what comes back is split the same way.
 13. When the run is stopped, all that is open ends as not built.
+
+The end of the run
+14. A machine with a free slot, for which nothing waits, is given the later part of an order of another machine,
+    when that pays (`fabbuild.tail`). The other is told to leave it off first, and only what it says it has left
+    off is given on: so no commit is built twice. What met a fault, a loss or a timeout is not split.
+15. When the commit that is being built is all that is left of an order, it gets a backup, when that pays: a second
+    order, of another attempt, on another machine. The first result that rules 5 to 9 let in is recorded; the
+    others are told to leave it off, and what still comes of it is dropped, whatever it says. An order is through
+    when it awaits nothing more; what it lacks goes back only when no other order is to bring it.
 """
 
 from __future__ import annotations
@@ -60,6 +69,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from fabbuild import tail
 from fabbuild.deadlines import Deadlines
 from fabbuild.faults import Fault, Kind
 from fabbuild.model import Job, Takes
@@ -81,6 +91,7 @@ from fabbuild.moves import (
     Loss,
     Lost,
     NotBuilt,
+    PartDone,
     Policy,
     Record,
     Requeue,
@@ -91,14 +102,20 @@ from fabbuild.moves import (
     Started,
     Stopped,
     Tick,
+    Trim,
+    Trimmed,
 )
 from fabbuild.pool import Member, Met, OpenBoard, Order, Pool
 from fabbuild.roster import Roster
+from fabbuild.tail import Pace
 
 #: How often workers may die of a board, and how often it may take too long, before that counts.
 _TWICE = 2
 #: The same for losses of machines that were building it, whether their worker died or nobody knows.
 _THRICE = 3
+
+#: Seconds between two looks at who can be helped in the end of a run: at least, and at most while a slot is free.
+_LOOK_LEAST, _LOOK_MOST = 1.0, 5.0
 
 
 class Schedule:
@@ -137,6 +154,9 @@ class Schedule:
         self._pool = Pool(self._open.values(), self._members, takes)
         self._roster = Roster(machines, self._policy)
         self._deadlines = Deadlines(self._policy)
+        self._pace = Pace(takes or {})
+        #: When it was looked last whether somebody can be helped, and when it is to be done next.
+        self._looked, self._look = -math.inf, math.inf
         #: What each machine was ever given: a late result for one of these is no lie.
         self._given: dict[str, set[str]] = {}
         #: The machines that may have a slot to give a board to; all others have none.
@@ -165,7 +185,7 @@ class Schedule:
         if self.finished:
             return None
         hopes = [self._hope(arch) for arch in self._pool.archs()]
-        due = min((*self._roster.dues(), self._alarm(), *hopes))
+        due = min((*self._roster.dues(), self._alarm(), self._look, *hopes))
         return due if due < math.inf else None
 
     def _alarm(self) -> float:
@@ -216,6 +236,8 @@ class Schedule:
             return self._joined(event, now)
         if isinstance(event, Started):
             return self._started(event, now)
+        if isinstance(event, Trimmed):
+            return self._trimmed(event, now)
         if isinstance(event, Checked):
             return self._checked(event, now)
         if isinstance(event, BatchEnded):
@@ -260,7 +282,7 @@ class Schedule:
         """Note what a machine was building when it was lost; give those that end with it, with the reason."""
         ends: dict[str, str] = {}
         for order in member.orders.values():
-            if order.started and order.waits:
+            if order.started and order.waits & order.board.missing:
                 board = order.board
                 board.losses.append(event)
                 enough = 2 if self._pool.others(member, board.arch) else 1
@@ -293,7 +315,8 @@ class Schedule:
             stuck = [order for due, order in member.dues(self._policy.slack) if due <= now]
             actions += self._stuck(member, [order for order in stuck if order], now)
         actions += [BringUp(name) for name in self._roster.call(now)]
-        return actions + self._give_out(now)
+        # A tick alone frees nothing: it is looked who can be helped when that is due.
+        return actions + (self._give_out(now) if actions or now >= self._look else self._distribute(now))
 
     def _stopped(self, event: Stopped) -> list[Action]:
         actions: list[Action] = []
@@ -302,9 +325,8 @@ class Schedule:
                 actions += self._discard(member.name, order, event.reason)
             member.orders.clear()
         self._pool.clear()
-        for board in self._open.values():
+        for board in list(self._open.values()):
             actions += self._end(board, event.reason)
-        self._open.clear()
         return actions
 
     # --- boards that are built (rules 5, 6, 8) ---
@@ -323,7 +345,7 @@ class Schedule:
         order.moved = now
         return []
 
-    def _order(self, event: Started | ResultIn | FileIn) -> Order | None:
+    def _order(self, event: Started | ResultIn | FileIn | Trimmed) -> Order | None:
         """Give the order that the machine speaks of, if it has it."""
         member = self._members.get(event.machine)
         order = member.orders.get(event.board) if member else None
@@ -338,14 +360,29 @@ class Schedule:
         member = self._members[event.machine]
         if event.fault is None and order.started:
             self._deadlines.took(order.board.job.board, now - order.sign)
+            self._pace.took(order.board.job.board, member, now - order.sign, first=not order.answers)
         order.started, order.sign, member.sign = True, now, now
+        order.answers += 1
         order.waits.discard(event.upto)
+        order.leaving -= {event.upto}
+        if event.upto not in order.board.missing:
+            return self._too_late(event, member, order, now)
         suspect = bool(order.board.losses)
         actions = self._judge(member, order, event.upto, event.fault)
         cleared = suspect and not order.board.losses
         actions += self._close_if_through(member, order)
         # A slot that is free, or a suspect that is cleared, is all that lets another board in.
         return actions + self._give_out(now) if order.through or cleared else actions
+
+    def _too_late(self, event: ResultIn, member: Member, order: Order, now: float) -> list[Action]:
+        """Drop what another machine brought before; whatever it says, it is nobody's fault (rule 15)."""
+        if event.fault and event.fault.kind is Kind.TIMEOUT:
+            order.why = event.fault.words
+            order.waits.clear()  # its worker drops the rest of the order
+        drop = Drop(event.machine, event.board, event.upto, "another machine was quicker", asked=True)
+        if self.finished:
+            return [drop]
+        return [drop, *self._close_if_through(member, order), *self._give_out(now)]
 
     def _drop(self, event: ResultIn | FileIn) -> Drop:
         def drop(why: str, *, suspect: bool = False) -> Drop:
@@ -369,8 +406,11 @@ class Schedule:
         ends: dict[str, str] = {}
         for order in orders:
             board = order.board
+            awaited = order.waits & board.missing
+            if not awaited:
+                continue
             board.timeouts.append(member.name)
-            actions += self._fault(member, order, min(order.waits), Fault(Kind.TIMEOUT, "its build does not end"))
+            actions += self._fault(member, order, min(awaited), Fault(Kind.TIMEOUT, "its build does not end"))
             if len(board.timeouts) >= _TWICE:
                 ends[board.target] = f"timed out (on {_names(board.timeouts)})"
         return actions + self._leave(member.name, why, Loss.FAILED, now, ends)
@@ -393,16 +433,19 @@ class Schedule:
         return self._close(member.name, order, order.why) if order.through else []
 
     def _close(self, name: str, order: Order, why: str) -> list[Action]:
-        """End an order: what is missing goes back, or the board is finished."""
+        """End an order: what is missing and nobody else is to bring goes back."""
         board = order.board
+        board.orders.remove(order)
+        _unpromise(order)
         if name in self._members:
             member = self._members[name]
             del member.orders[board.target]
             member.last.append(board.job.board)
             self._room.add(name)
         if not board.missing:
-            del self._open[board.target]
             return [BoardDone(name, board.target)]
+        if not order.commits & board.loose:
+            return [PartDone(name, board.target)]
         if not order.short:
             board.avoid.add(name)
         self._pool.put_back(board)
@@ -452,15 +495,35 @@ class Schedule:
         if member.checking:
             order.held[upto] = fault
             return [Hold(member.name, order.board.target, upto)]
-        return [self._record(member, order, upto)]
+        return self._record(member, order, upto)
 
-    def _record(self, member: Member, order: Order, upto: int) -> Record:
+    def _record(self, member: Member, order: Order, upto: int) -> list[Action]:
         board = order.board
-        board.missing.discard(upto)
+        record = Record(member.name, board.target, upto, order.attempt, board.after(upto))
         board.losses.clear()
         self._roster.brought(member.name)
         self.recorded += 1
-        return Record(member.name, board.target, upto, order.attempt, board.after(upto))
+        return [record, *self._ended(board, upto, "another machine was quicker", order)]
+
+    def _ended(self, board: OpenBoard, upto: int, why: str, by: Order | None = None) -> list[Action]:
+        """Take note that a commit of a board has ended: others that have it need not bring it any more."""
+        board.missing.discard(upto)
+        if not board.missing:
+            self._open.pop(board.target, None)
+            self._pool.drop(board)
+        actions: list[Action] = []
+        for order in list(board.orders):
+            member = self._members.get(order.machine)
+            if order is by or member is None:
+                continue
+            if upto in order.held:
+                del order.held[upto]
+                actions.append(Discard(order.machine, board.target, upto, why))
+                actions += self._close_if_through(member, order)
+            elif upto in order.waits and member.joined.trims and not self._batch:
+                order.leaving |= {upto}
+                actions.append(_trim(order))
+        return actions
 
     def _fault(self, member: Member, order: Order, upto: int, fault: Fault) -> list[Action]:
         """Say that a result was the machine's fault; it stays missing, unless there were too many."""
@@ -476,9 +539,9 @@ class Schedule:
         met.append(Met(member.name, fault, counts))
         if sum(one.counts for one in met) < self._policy.most_faults:
             return []
-        board.missing.discard(upto)
         self.not_built += 1
-        return [NotBuilt(board.target, upto, f"machine faults: {'; '.join(board.after(upto))}")]
+        why = f"machine faults: {'; '.join(board.after(upto))}"
+        return [NotBuilt(board.target, upto, why), *self._ended(board, upto, why)]
 
     def _checked(self, event: Checked, now: float) -> list[Action]:
         member = self._members.get(event.machine)
@@ -489,34 +552,38 @@ class Schedule:
         actions: list[Action] = []
         if event.well:
             for order in list(member.orders.values()):
-                actions += [self._record(member, order, upto) for upto in order.held]
-                order.held.clear()
+                held, order.held = order.held, {}
+                for upto in held:
+                    actions += self._record(member, order, upto)
                 actions += self._close_if_through(member, order)
         else:
             why = event.words or "its check says that it is not well"
             actions.append(SetAside(member.name, why))
             for order in member.orders.values():
+                held = dict(order.held)
                 actions += self._discard(member.name, order, why)
-                for upto, fault in order.held.items():
+                for upto, fault in held.items():
                     actions += self._fault(member, order, upto, fault) if fault else []
-                order.held.clear()
             actions += self._leave(member.name, why, Loss.FAILED, now, {})
         return actions + self._give_out(now)
 
     def _discard(self, name: str, order: Order, why: str) -> list[Discard]:
-        return [Discard(name, order.board.target, upto, why) for upto in order.held]
+        held, order.held = order.held, {}
+        return [Discard(name, order.board.target, upto, why) for upto in held]
 
     # --- giving out (rules 2 to 4, 11, 12) ---
 
     def _give_out(self, now: float) -> list[Action]:
-        if not self._pool:
-            return []
-        actions = self._split(now) if self._batch else self._feed(now)
-        for arch in self._pool.archs():
-            if self._hope(arch) <= now:
-                for board in self._pool.remove(arch):
-                    actions += self._end(board, self._why_nobody(arch))
-                    del self._open[board.target]
+        return self._distribute(now) + self._help(now)
+
+    def _distribute(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        if self._pool:
+            actions += self._split(now) if self._batch else self._feed(now)
+            for arch in self._pool.archs():
+                if self._hope(arch) <= now:
+                    for board in self._pool.remove(arch):
+                        actions += self._end(board, self._why_nobody(arch))
         return actions
 
     def _hope(self, arch: str) -> float:
@@ -537,6 +604,53 @@ class Schedule:
                 break
         return actions
 
+    # --- the end of the run (rules 14, 15) ---
+
+    def _help(self, now: float) -> list[Action]:
+        """Let machines with nothing to do help others, if it pays."""
+        if self._batch or not self._policy.backup or self.finished:
+            self._look = math.inf
+            return []
+        if now < self._looked + _LOOK_LEAST:
+            if any(m.joined.trims for m in self._with_room()):
+                self._look = self._looked + _LOOK_LEAST
+            return []
+        room = [member for member in self._with_room() if member.joined.trims]
+        self._look = now + _LOOK_MOST if room else math.inf
+        if not room:
+            return []
+        self._looked = now
+        actions: list[Action] = []
+        for one in tail.plan(self._members.values(), room, self._pace, now):
+            if one.backup:
+                actions.append(self._hand(one.helper, [one.order.board], now, set(one.commits)))
+            else:
+                one.order.leaving, one.order.helper = frozenset(one.commits), one.helper
+                one.helper.promised += 1
+                actions.append(_trim(one.order))
+        return actions
+
+    def _trimmed(self, event: Trimmed, now: float) -> list[Action]:
+        """Give what a machine left off to the one it was meant for."""
+        order = self._order(event)
+        if order is None:
+            return []
+        helper, board = order.helper, order.board
+        _unpromise(order)
+        left = order.leaving & set(event.left_off) & order.waits
+        order.leaving -= left
+        order.waits -= left
+        order.commits -= left
+        actions: list[Action] = []
+        if loose := left & board.loose:
+            if helper and self._members.get(helper.name) is helper and helper.can_take(board):
+                actions.append(self._hand(helper, [board], now, set(loose)))
+            else:
+                self._pool.put_back(board)
+        if left:
+            actions += self._close_if_through(self._members[event.machine], order)
+        return actions + self._give_out(now)
+
     def _with_room(self) -> list[Member]:
         """Give the machines that can be given a board."""
         members = (self._members.get(name) for name in self._room)
@@ -552,7 +666,9 @@ class Schedule:
         shares = self._pool.deal(idle)
         return [self._hand(member, share, now) for member, share in shares if share]
 
-    def _hand(self, member: Member, boards: Sequence[OpenBoard], now: float) -> Assign:
+    def _hand(
+        self, member: Member, boards: Sequence[OpenBoard], now: float, commits: set[int] | None = None
+    ) -> Assign:
         member.worked, member.in_batch, member.sign = True, self._batch, now
         if member.last:
             member.last.pop()
@@ -560,27 +676,33 @@ class Schedule:
         for board in boards:
             board.attempt += 1
             timeout = self._deadlines.timeout(board.job.board)
-            order = Order(board, set(board.missing), board.attempt, timeout, now, member.slots)
+            wanted = board.loose if commits is None else commits
+            backup = not wanted <= board.loose
+            order = Order(board, set(wanted), member.name, board.attempt, timeout, now, member.slots)
+            order.commits = set(wanted)
             member.orders[board.target] = order
+            board.orders.append(order)
             self._given.setdefault(member.name, set()).add(board.target)
             orders.append(order)
         self._set_alarm(member)
         return Assign(
             member.name,
-            tuple(replace(board.job, commits=tuple(sorted(board.missing))) for board in boards),
+            tuple(replace(order.board.job, commits=tuple(sorted(order.commits))) for order in orders),
             max(order.attempt for order in orders),
             max(order.timeout for order in orders),
             member.joined.share if member.name in self._lowered else 0,
+            backup,
         )
 
     # --- what ends without a result ---
 
     def _end(self, board: OpenBoard, reason: str) -> list[Action]:
-        """End what a board lacks; the caller takes it out of what is open."""
-        missing = sorted(board.missing)
-        board.missing.clear()
-        self.not_built += len(missing)
-        return [NotBuilt(board.target, upto, reason) for upto in missing]
+        """End what a board lacks."""
+        actions: list[Action] = []
+        for upto in sorted(board.missing):
+            self.not_built += 1
+            actions += [NotBuilt(board.target, upto, reason), *self._ended(board, upto, reason)]
+        return actions
 
     def _why_nobody(self, arch: str) -> str:
         if not arch:
@@ -591,6 +713,16 @@ class Schedule:
         if not self._members:
             return f"no machine left: {out}"
         return f"no machine has a toolchain for {arch} (not in use: {out})"
+
+
+def _trim(order: Order) -> Trim:
+    return Trim(order.machine, order.board.target, order.attempt, tuple(sorted(order.waits - order.leaving)))
+
+
+def _unpromise(order: Order) -> None:
+    if order.helper is not None:
+        order.helper.promised -= 1
+        order.helper = None
 
 
 def _names(machines: Iterable[str]) -> str:

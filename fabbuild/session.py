@@ -333,6 +333,10 @@ class Session(Questions):
             fields["jobs"] = most_jobs
         self._send(encode_command("build_board", **fields))
 
+    def trim_board(self, board: str, attempt: int, commits: Sequence[int]) -> None:
+        """Have all commits of an order but these be left off that were not begun; the answer is `Trimmed`."""
+        self._send(encode_command("trim_board", board=board, attempt=attempt, commits=list(commits)))
+
     def build_boards(self, jobs: Sequence[Job], commits: Sequence[str], timeout: float = 0.0) -> None:
         """Give the whole list at once (batch mode); ``timeout`` as for `build_board`."""
         boards = [self._order(job, timeout) for job in jobs]

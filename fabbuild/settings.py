@@ -57,6 +57,7 @@ class BuildSettings:
         restarts: how often a machine may be lost within ten minutes before it is set aside for a while.
         strict_toolchains: refuse to build on machines whose tools differ.
         batch: divide the boards among the machines beforehand.
+        backup: let machines with nothing to do take over parts of what others still build.
         order: ``longest``: like boards one after the other, the longest early enough; ``given``: by their names.
         no_lto: NO_LTO=1.
         allow_missing: BINMAN_ALLOW_MISSING=1.
@@ -109,6 +110,7 @@ class BuildSettings:
     strict_toolchains: bool = False
     batch: bool = False
     order: str = "longest"
+    backup: bool = True
     no_lto: bool = False
     allow_missing: bool = False
     reproducible: bool = False

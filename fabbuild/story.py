@@ -196,7 +196,13 @@ def _worktree(event: Event) -> str:
 def _assigned(event: Event) -> str:
     commits = as_int(event.data.get("commits", 1))
     extra = f" ({count(commits, 'commit')})" if commits != 1 else ""
-    return f"{visible(event.machine)} is given {visible(event.board)}{extra}"
+    again = ", which is slow elsewhere" if event.data.get("backup") else ""
+    return f"{visible(event.machine)} is given {visible(event.board)}{extra}{again}"
+
+
+def _trimmed(event: Event) -> str:
+    what = count(as_int(event.data.get("commits", 1)), "commit")
+    return f"{visible(event.machine)} leaves {what} of {visible(event.board)} to others"
 
 
 def _requeued(event: Event) -> str:
@@ -224,6 +230,8 @@ _TELLERS: Mapping[str, Callable[[Event], str]] = {
     "check": _check,
     "slots": _slots,
     "waiting": _waiting,
+    "part-done": lambda event: f"what was to be built of {visible(event.board)} on {place(event)} is in",
+    "trimmed": _trimmed,
     "requeued": _requeued,
     "not-built": lambda event: f"{what_was(event)} not built{_after(event.text)}",
     "dropped": lambda event: f"{visible(event.machine)}: a message was not used{_after(event.text)}",

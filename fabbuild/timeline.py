@@ -158,6 +158,7 @@ class TimelineBuilder:
             "started": self._started,
             "result": self._result,
             "board-done": self._board_done,
+            "part-done": self._board_done,
             "requeued": self._requeued,
             "run-end": self._run_end,
         }

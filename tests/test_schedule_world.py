@@ -13,7 +13,7 @@ from tests.support.world import ARCHS, ENDINGS, MOVES, World
 def run(seed):
     """One life of a world, told by its seed."""
     rng = random.Random(seed)
-    world = World(rng.choices(ARCHS, k=rng.randint(1, 8)), rng.randint(1, 3), batch=rng.random() < 0.25)
+    world = World(rng.choices(ARCHS, k=rng.randint(1, 8)), rng.randint(1, 5), batch=rng.random() < 0.25)
     for _ in range(rng.randint(0, 60)):
         if world.schedule.finished:
             break
@@ -35,7 +35,7 @@ class AnyWorld(RuleBasedStateMachine):
 
     @initialize(
         archs=st.lists(st.sampled_from(ARCHS), min_size=1, max_size=6),
-        commits=st.integers(1, 3),
+        commits=st.integers(1, 5),
         batch=st.booleans(),
         ending=st.sampled_from(ENDINGS),
     )

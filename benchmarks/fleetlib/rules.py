@@ -19,6 +19,8 @@ from fabbuild.moves import (
     ResultIn,
     Started,
     Tick,
+    Trim,
+    Trimmed,
 )
 from fabbuild.schedule import Schedule
 
@@ -49,7 +51,8 @@ class Rules:
         return due
 
     def joined(self, machine: str) -> None:
-        self._handle(Joined(machine, self._archs, self._slots, self._fleet.speed[machine] * self._slots))
+        capacity = self._fleet.speed[machine] * self._slots
+        self._handle(Joined(machine, self._archs, self._slots, capacity, trims=True))
 
     def lost(self, machine: str) -> None:
         self._handle(Lost(machine, "it died", Loss.VANISHED))
@@ -61,7 +64,7 @@ class Rules:
         self._handle(ResultIn(machine, board, upto, attempt))
 
     def trimmed(self, machine: str, board: str, attempt: int, left_off: list[int]) -> None:
-        raise NotImplementedError
+        self._handle(Trimmed(machine, board, attempt, tuple(left_off)))
 
     def tick(self) -> None:
         self._handle(Tick())
@@ -76,10 +79,12 @@ class Rules:
 
     def _do(self, action: Action) -> None:
         if isinstance(action, Assign):
-            self._world.waiting -= len(action.jobs)
+            self._world.waiting -= 0 if action.backup else len(action.jobs)
             for job in action.jobs:
                 self._world.give(action.machine, job, action.attempt)
         elif isinstance(action, Requeue):
             self._world.waiting += 1
+        elif isinstance(action, Trim):
+            self._world.trim(action.machine, action.board, action.attempt, action.commits)
         elif isinstance(action, BringUp):
             self._world.call(action.machine)

@@ -262,7 +262,7 @@ class _Reading:
         elif what == "reused":
             run.reused += 1
             run.results += 1
-        elif what == "board-done":
+        elif what in ("board-done", "part-done"):
             self._close(name, board, when, "done")
         elif what == "requeued":
             self._close(name, board, when, "again")

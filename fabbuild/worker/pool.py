@@ -10,7 +10,7 @@ import queue
 import sys
 import threading
 import traceback
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Collection, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from fabbuild.worker.builder import Builder, is_board
 from fabbuild.worker.files import Delivery
@@ -86,6 +86,8 @@ class Pool:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._orders: "queue.SimpleQueue[Optional[Order]]" = queue.SimpleQueue()
+        #: The orders that are not through, each with the commits that were not begun.
+        self._left: List[Tuple[Order, List[int]]] = []
         self._open = 0
         self._exceptions = 0
         self._stopped = False
@@ -122,7 +124,29 @@ class Pool:
         """Queue one board."""
         with self._lock:
             self._open += 1
+            self._left.append((order, list(order.commits)))
         self._orders.put(order)
+
+    def trim(self, board: str, attempt: int, stay: Collection[int]) -> List[int]:
+        """Leave off all commits of an order that were not begun, but some; give those that are left off."""
+        with self._lock:
+            for order, left in self._left:
+                if order.board == board and order.echo.get("attempt", 0) == attempt:
+                    off = [upto for upto in left if upto not in stay]
+                    left[:] = [upto for upto in left if upto in stay]
+                    return off
+        return []
+
+    def _each(self, order: Order) -> Iterator[int]:
+        """Give the commits of an order, each when it is begun."""
+        with self._lock:
+            left = next(left for one, left in self._left if one is order)
+        while True:
+            with self._lock:
+                if not left:
+                    return
+                upto = left.pop(0)
+            yield upto
 
     def drain(self) -> int:
         """Wait until all queued boards are built, end the threads, and give how many results were exceptions.
@@ -166,6 +190,7 @@ class Pool:
                 self.stop()
                 return
             with self._changed:
+                self._left = [(one, left) for one, left in self._left if one is not order]
                 self._open -= 1
                 self._changed.notify_all()
 
@@ -185,7 +210,7 @@ class Pool:
         ready = False
         last = -1
         delivery = Delivery(self._send, order.board, order.echo)
-        for upto in order.commits:
+        for upto in self._each(order):
             said: Dict[str, int] = {}
             try:
                 if problem or compiler is None:

@@ -42,6 +42,8 @@ PROTOCOL = 1
 #: the very commit, what the answer took as ``seconds``, and ``sha256`` only with reproducible builds.
 #: ``build_board`` may have ``audit`` [commit_upto…]: these are built all the same, and say ``could_carry``. Of a
 #: success whose dependencies are known they are a file, `DEPENDS`: a path below the source tree each line, sorted.
+#: ``trim``: ``trim_board`` {board, attempt, commits} has the worker leave off all commits of that order but these,
+#: as far as it has not begun them; it answers ``trimmed`` {board, attempt, commits}: those that it leaves off.
 #: Each name of `OWN_SETTINGS` is a feature, too: a worker that does not announce it cannot be given that setting.
 FEATURES = (
     "attempt",
@@ -51,6 +53,7 @@ FEATURES = (
     "files",
     "early",
     "carry",
+    "trim",
     "force_reconfig",
     "quick",
     "fragments",

@@ -136,6 +136,7 @@ class Service(Commanded):
             "configure": self._configure,
             "build_prepare": self._build_prepare,
             "build_board": self._build_board,
+            "trim_board": self._trim_board,
             "build_done": self._build_done,
             "build_boards": self._build_boards,
             "quit": self._quit,
@@ -294,6 +295,16 @@ class Service(Commanded):
         if self._pool is None:
             raise CommandError("no builder (send build_prepare first)")
         self._pool.add(self._order(command, "build_board", self._pool))
+
+    def _trim_board(self, command: Mapping[str, Any]) -> None:
+        if "trim" not in self._features:
+            raise CommandError("unknown command: trim_board")
+        board, attempt, stay = _text(command, "board", "trim_board"), command.get("attempt"), command.get("commits")
+        if not isinstance(attempt, int) or not isinstance(stay, list):
+            raise CommandError("trim_board: attempt must be a number, and commits a list")
+        # It may have been through a moment ago: then nothing is left off.
+        off = self._pool.trim(board, attempt, stay) if self._pool is not None else []
+        self._send("trimmed", board=board, attempt=attempt, commits=off)
 
     def _build_done(self, _command: Mapping[str, Any]) -> None:
         exceptions = 0

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from fabbuild.faults import Fault, Kind
-from fabbuild.model import Board, Job
+from fabbuild.model import Board, Job, Takes
 from fabbuild.moves import (
     Assign,
     Away,
@@ -27,6 +27,7 @@ from fabbuild.moves import (
     Loss,
     Lost,
     NotBuilt,
+    PartDone,
     Policy,
     Record,
     Requeue,
@@ -36,6 +37,8 @@ from fabbuild.moves import (
     Started,
     Stopped,
     Tick,
+    Trim,
+    Trimmed,
 )
 from fabbuild.schedule import Schedule
 
@@ -60,6 +63,9 @@ class Order:
     waits: set  # what has no answer
     sign: float
     slots: int
+    commits: set = field(default_factory=set)  # what it brings if it is not left off
+    leaving: set = field(default_factory=set)  # what it was told to leave off and has not
+    held: set = field(default_factory=set)
     short: bool = False
     hung: bool = False
     started: bool = False
@@ -93,7 +99,10 @@ class World:
         self.policy = policy
         self.wanted = {(board, upto) for board in self.arch for upto in range(commits)}
         jobs = [Job(Board(b, a), tuple(range(commits))) for b, a in self.arch.items()]
-        self.schedule = Schedule(jobs, commits, machines, batch=batch, policy=policy)
+        # A later commit takes so long that it often pays to split.
+        takes = dict.fromkeys(self.arch, Takes(20.0, 30.0))
+        self.schedule = Schedule(jobs, commits, machines, batch=batch, policy=policy, takes=takes)
+        self.trims = []  # (machine, order, what stays) that a machine has not answered
         self.machines = {name: Machine() for name in machines}
         self.now = 1000.0
         self.ended = {}
@@ -123,6 +132,8 @@ class World:
             Away: self._on_away,
             BringUp: self._on_bring_up,
             BoardDone: self._on_board_done,
+            PartDone: self._on_part_done,
+            Trim: self._on_trim,
             Requeue: self._on_requeue,
             NotBuilt: self._on_not_built,
             Drop: self._on_drop,
@@ -139,13 +150,21 @@ class World:
     def holders(self, board):
         return [name for name, m in self.members().items() if board in m.orders]
 
+    def orders(self, board):
+        return [m.orders[board] for m in self.members().values() if board in m.orders]
+
+    def loose(self, board):
+        """What is missing and nobody is to bring."""
+        return self.missing(board).difference(*(o.waits | o.held for o in self.orders(board)))
+
     def able(self, board, but=()):
         return [n for n, m in self.members().items() if n not in but and m.joined.can(self.arch[board])]
 
     def suits(self, name, board):
         """Whether no other machine that is in is better for the board."""
         crowd = self.crowd.get(board, math.inf)
-        better = [n for n in self.able(board, self.avoid[board]) if self.machines[n].slots < crowd]
+        free = {n for n in self.able(board) if board not in self.machines[n].orders}
+        better = [n for n in free - self.avoid[board] if self.machines[n].slots < crowd]
         return name in better or not better
 
     def suspects(self, name):
@@ -207,7 +226,11 @@ class World:
             m.slots = min(event.slots, self.lowered.get(event.machine, event.slots))
             m.orders, m.checking, m.in_batch, m.worked, m.brought = {}, False, False, False, False
         elif isinstance(event, Lost):
-            suspects = [b for b, order in m.orders.items() if m.state == "in" and order.started and order.waits]
+            suspects = [
+                b
+                for b, order in m.orders.items()
+                if m.state == "in" and order.started and order.waits & self.missing(b)
+            ]
             self._out(m)
             if event.how in (Loss.DIED, Loss.VANISHED):
                 for board in suspects:
@@ -215,6 +238,13 @@ class World:
                     self.tried[board] = self.spent(board)
             if event.how is Loss.UNNEEDED:
                 m.state = "gone"  # without a word
+        elif isinstance(event, Trimmed):
+            order = m.orders.get(event.board) if m.state == "in" else None
+            if order and order.attempt == event.attempt:
+                left = order.leaving & set(event.left_off) & order.waits
+                order.leaving -= left
+                order.waits -= left
+                order.commits -= left
         elif isinstance(event, Checked):
             m.checking = False
         elif isinstance(event, BatchEnded):
@@ -237,10 +267,12 @@ class World:
             if order and event.attempt in (0, order.attempt) and event.upto in order.waits:
                 order.started, order.sign = True, self.now
                 order.waits.discard(event.upto)
+                order.leaving.discard(event.upto)
+                late = event.upto not in self.missing(event.board)
                 if event.fault is TIMEOUT:
-                    self.timeouts[event.board] += 1
+                    self.timeouts[event.board] += not late
                     order.waits.clear()
-                return order
+                return "late" if late else order
         return None
 
     def _out(self, m):
@@ -259,6 +291,10 @@ class World:
             return
         drops = [a for a in actions if isinstance(a, Drop)]
         verdicts = [a for a in actions if isinstance(a, (Record, Hold, Faulted))]
+        if order == "late":
+            assert not verdicts, "a second record"
+            assert [d.asked for d in drops] == [True], "a late result tells on its machine"
+            return
         if order is not None:
             assert not drops, "a result that was awaited is dropped"
             assert [(v.machine, v.board, v.upto) for v in verdicts] == [(event.machine, event.board, event.upto)]
@@ -281,23 +317,50 @@ class World:
         for job in action.jobs:
             board = job.board.target
             assert m.joined.can(self.arch[board])
-            assert not self.holders(board), "two hold it"
-            assert set(job.commits) == self.missing(board)
+            assert board not in m.orders, "it holds a part of it"
+            commits = set(job.commits)
+            if action.backup:
+                assert not self.batch
+                assert commits <= self.missing(board)
+                assert any(commits == o.waits & self.missing(board) for o in self.orders(board)), "no backup"
+                assert not self.losses[board]
+            elif isinstance(event, Trimmed) and board == event.board:
+                assert commits <= self.loose(board), "two build it"
+            else:
+                assert commits == self.loose(board), "two build it, or nobody"
             assert job.commits == tuple(sorted(job.commits))
             assert job.commits
-            assert self.suits(action.machine, board), "it failed here, and another could take it"
+            split = isinstance(event, Trimmed) and board == event.board
+            assert action.backup or split or self.suits(action.machine, board), "another could take it"
             assert not (self.losses[board] and self.suspects(action.machine)), "two suspects side by side"
             self.attempts[board] += 1
             assert self.attempts[board] <= action.attempt
             assert self.batch or self.attempts[board] == action.attempt
             m.orders[board] = Order(
-                self.attempts[board], action.timeout, list(job.commits), set(job.commits), self.now, m.slots
+                self.attempts[board],
+                action.timeout,
+                list(job.commits),
+                set(job.commits),
+                self.now,
+                m.slots,
+                commits,
             )
             self.given[action.machine].add(board)
             self.past += [(action.machine, board, self.attempts[board], upto) for upto in job.commits]
         assert self.batch or len(m.orders) <= m.slots, "more than its slots"
         assert action.timeout == self.policy.timeout or action.timeout >= self.policy.floor
         assert action.jobs_limit == (m.joined.share if action.machine in self.lowered else 0)
+
+    def _on_trim(self, action, event):
+        m = self.machines[action.machine]
+        order = m.orders[action.board]
+        assert m.joined.trims
+        assert not self.batch
+        assert action.attempt == order.attempt
+        assert set(action.commits) <= order.waits
+        order.leaving = order.waits - set(action.commits)
+        assert order.leaving
+        self.trims.append((action.machine, order, action.board, set(action.commits)))
 
     def _end(self, board, upto, how):
         assert (board, upto) in self.wanted, "invented"
@@ -308,6 +371,7 @@ class World:
         key = action.machine, action.board, action.upto
         m = self.machines[action.machine]
         assert m.state == "in"
+        m.orders[action.board].held.discard(action.upto)
         if key in self.held:
             assert isinstance(event, Checked)
             assert event.well
@@ -344,9 +408,13 @@ class World:
         assert m.checking or checked, "on hold for nothing"
         assert not self._is_machines(event, m.orders[action.board])
         self.held[key] = event.fault
+        m.orders[action.board].held.add(action.upto)
 
     def _on_discard(self, action, event):
         self.held.pop((action.machine, action.board, action.upto))
+        order = self.machines[action.machine].orders.get(action.board)
+        if order:
+            order.held.discard(action.upto)
 
     def _on_faulted(self, action, event):
         m = self.machines[action.machine]
@@ -420,11 +488,16 @@ class World:
         self._closed(action, event)
         assert not self.missing(action.board)
 
+    def _on_part_done(self, action, event):
+        order = self._closed(action, event)
+        assert self.missing(action.board)
+        assert not order.commits & self.loose(action.board), "what it lacks is with nobody"
+
     def _on_requeue(self, action, event):
         order = self._closed(action, event)
         assert not (order.hung and self.timeouts[action.board] >= 2), "it hangs again and again"
         assert not self.tried.get(action.board), "it goes on though too many machines were lost with it"
-        assert self.missing(action.board)
+        assert order.commits & self.loose(action.board)
         assert action.why
         if not order.short:
             self.avoid[action.board].add(action.machine)
@@ -490,8 +563,9 @@ class World:
             assert due < math.inf
 
     def _nobody_waits_for_nothing(self):
-        held = {board for m in self.members().values() for board in m.orders}
-        for board in {b for b, _ in self.wanted - set(self.ended)} - held:
+        for board in {b for b, _ in self.wanted - set(self.ended)}:
+            if not self.loose(board).difference(*(order.commits for order in self.orders(board))):
+                continue  # what failed goes back when its order is through
             able = self.able(board)
             if not able:
                 hope = self.hope(board)
@@ -501,7 +575,7 @@ class World:
                 continue
             for name in able:
                 m = self.machines[name]
-                busy = m.checking or (m.in_batch if self.batch else len(m.orders) >= m.slots)
+                busy = m.checking or board in m.orders or (m.in_batch if self.batch else len(m.orders) >= m.slots)
                 elsewhere = not self.suits(name, board)
                 alone = self.losses[board] and self.suspects(name)
                 assert busy or elsewhere or alone, f"{name} idles and {board} waits"
@@ -525,7 +599,8 @@ class World:
         if coming:
             archs = choose([("arm", "riscv64"), ("arm", "riscv64"), ("arm",), ("riscv64",), ()])
             slots, capacity = choose([1, 2, 3, 4]), choose([1.0, 2.5, 100.0])
-            self.do(Joined(choose(coming), frozenset(archs), slots, capacity, share=choose([0, 4])))
+            share, trims = choose([0, 4]), choose([True, True, False])
+            self.do(Joined(choose(coming), frozenset(archs), slots, capacity, share=share, trims=trims))
 
     def not_up(self, choose):
         coming = [name for name, m in self.machines.items() if m.state == "coming"]
@@ -562,6 +637,29 @@ class World:
             if fault is TIMEOUT:
                 order.left.clear()
             self.do(ResultIn(name, board, upto, choose([0, order.attempt]), fault))
+
+    def trimmed(self, choose, odd=(False, False, True)):
+        """A worker leaves off what it has not begun, or says so of what it was not asked to."""
+        self.trims = [
+            t for t in self.trims if self.members().get(t[0]) and t[1] in self.members()[t[0]].orders.values()
+        ]
+        if self.trims:
+            name, order, board, stay = choose(self.trims)
+            self.trims = [t for t in self.trims if t[1] is not order or t[3] is not stay]
+            begun = order.left[:1] if order.started or choose([True, False]) else []
+            off = [upto for upto in order.left if upto not in stay and upto not in begun]
+            order.left = [upto for upto in order.left if upto not in off]
+            if choose(list(odd)):
+                off += [-1, 0, 7]
+            self.do(Trimmed(name, board, order.attempt, tuple(off)))
+
+    def odd_trimmed(self, choose):
+        """An answer that nobody waits for."""
+        if self.past:
+            name, board, attempt, upto = choose(self.past)
+            order = self.members()[name].orders.get(board) if name in self.members() else None
+            if not (order and order.attempt == attempt and upto in order.leaving):
+                self.do(Trimmed(name, board, attempt, (upto,)))
 
     def fault(self, choose):
         self.answer(choose, (DISK, MEMORY, UNEXPLAINED, TIMEOUT))
@@ -618,7 +716,10 @@ class World:
         due = self.schedule.next_due()
         self.now += seconds
         actions = self.do(Tick())
-        assert bool(actions) == (due is not None and due <= self.now), (due, self.now)
+        is_due = due is not None and due <= self.now
+        # Where somebody could be helped it is looked whether it pays.
+        looks = not self.batch and any(m.joined and m.joined.trims for m in self.machines.values())
+        assert bool(actions) == is_due or (looks and is_due), (due, self.now)
 
     def tick_due(self, choose):
         due = self.schedule.next_due()
@@ -653,7 +754,9 @@ class World:
         elif coming and how == "dead":
             self.lose(coming[0], Loss.FAILED)
         elif coming:
-            self.do(Joined(coming[0], frozenset(ARCHS), 2, 1.0))
+            self.do(Joined(coming[0], frozenset(ARCHS), 2, 1.0, trims=True))
+        elif self.trims and how != "silent":
+            self.trimmed(choose, (False,))
         elif how == "dead" and self.members():
             self.lose(next(iter(self.members())), Loss.DIED)
         elif checking:
@@ -691,6 +794,8 @@ MOVES = {
     "checked": 6,
     "stray_check": 1,
     "batch_end": 2,
+    "trimmed": 6,
+    "odd_trimmed": 1,
     "tick": 4,
     "tick_due": 2,
 }

@@ -306,6 +306,51 @@ def test_what_a_library_prints_does_not_come_between(work, tmp_path):
         assert os.readlink(f"/proc/{worker.process.pid}/fd/1") == os.readlink(f"/proc/{worker.process.pid}/fd/2")
 
 
+# --- leaving commits off ---
+
+
+def test_commits_that_were_not_begun_are_left_off_and_no_others(sleeping, source):
+    sleeps, first = source.git("rev-parse", "HEAD"), source.git("rev-parse", "HEAD~1")
+    with Worker(sleeping) as worker:
+        worker.start([sleeps, first, first], max_boards=1, features=["attempt", "commits", "trim"])
+        worker.send("build_board", board="one", arch="sandbox", attempt=1, commits=[0, 1, 2])
+        worker.send("build_board", board="two", arch="sandbox", attempt=4, commits=[1, 2])
+        wait_for(lambda: list(sleeping.glob("slots/*/build/begun")), "the build has begun")
+        worker.expect("heartbeat", board="one")
+
+        def left_off(board, attempt, stay):
+            answer = worker.ask("trim_board", board=board, attempt=attempt, commits=stay)
+            assert (answer["resp"], answer["board"], answer["attempt"]) == ("trimmed", board, attempt)
+            return answer["commits"]
+
+        assert left_off("one", 2, []) == [], "another attempt"
+        assert left_off("one", 1, [0, 1]) == [2]
+        assert left_off("one", 1, []) == [1], "what is being built is not left off, and nothing twice"
+        assert left_off("two", 4, [2]) == [1], "it has not begun at all"
+        assert left_off("three", 1, []) == []
+        assert "must be a number" in worker.ask("trim_board", board="one", attempt="1", commits=[])["msg"]
+
+
+def test_what_is_left_off_is_not_built(work, source):
+    first, second = source.git("rev-parse", "HEAD"), source.commit({"main.c": "int y;\n"})
+    push(work, source.path)
+    with Worker(work) as worker:
+        worker.start([first, second], max_boards=1, features=["attempt", "commits", "trim"])
+        for board in ("one", "two"):
+            worker.send("build_board", board=board, arch="sandbox", attempt=1, commits=[0, 1])
+        worker.send("trim_board", board="two", attempt=1, commits=[0])
+        worker.send("build_done")
+        taken = worker.until("build_done")
+        built = [(m["board"], m["commit_upto"]) for m in taken if m["resp"] == "build_result"]
+        assert built == [("one", 0), ("one", 1), ("two", 0)]
+
+
+def test_a_boss_that_did_not_name_it_cannot_trim(work):
+    with Worker(work) as worker:
+        worker.start(None)
+        assert worker.ask("trim_board", board="one", attempt=1, commits=[])["msg"] == "unknown command: trim_board"
+
+
 # --- the end ---
 
 
