@@ -13,10 +13,10 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fabbuild.incoming import DEPENDS
 from fabbuild.model import Commit, Event
 from fabbuild.results import BUILT_FROM, ResultTree, not_writable
 from fabbuild.text import commit_label, names
+from fabbuild.worker.protocol import DEPENDS
 
 #: The directory, among fabbuild's own, where what the store had is written down.
 PLACE = "audit"

@@ -20,13 +20,10 @@ from pathlib import Path
 from fabbuild.messages import BuildFile, BuildResult
 from fabbuild.results import not_writable
 from fabbuild.worker.images import CONFIG_FILES, PROGRAMS, function_sizes
-from fabbuild.worker.protocol import FILE_MOST, FILES_MANY, FILES_MOST, PIECE, is_file_name
+from fabbuild.worker.protocol import DEPENDS, FILE_MOST, FILES_MANY, FILES_MOST, PIECE, is_file_name
 
 #: The directory, among fabbuild's own beside the results.
 PLACE = "incoming"
-
-#: The file of a result that names what its build depended on.
-DEPENDS = "depends"
 
 #: Why a file is missing that the result names.
 _LOST = "it did not come"

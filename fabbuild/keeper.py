@@ -17,11 +17,11 @@ from pathlib import Path
 import msgspec
 
 from fabbuild.git import GitError
-from fabbuild.incoming import DEPENDS
 from fabbuild.model import Board, Commit, Result
 from fabbuild.store import CONTENT_MOST, LIMIT, Entry, Store, StoreError
 from fabbuild.values import Kept, Maker, Views, family, tree_name, view_name
 from fabbuild.worker import relevance
+from fabbuild.worker.protocol import DEPENDS
 
 #: Results that go in one transaction, and bytes of them, and seconds that the first of them waits.
 BATCH = 100
