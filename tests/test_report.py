@@ -150,6 +150,23 @@ def test_of_several_runs_the_last_that_brought_something_is_told():
     assert (journal.run.start, journal.going) == (6, True)
 
 
+def test_what_came_from_the_store_is_told_of_no_slot(tmp_path):
+    own = series(tmp_path)
+    lines = [
+        start(0, "m1"),
+        (1, "reused", {"machine": "m1", "board": "a", "verdict": "built"}),
+        (3, "run-end", END),
+    ]
+    own.joinpath("journal.ndjson").write_text("".join(json.dumps(one) + "\n" for one in happened(*lines)))
+    run = read_journal(events(own / "journal.ndjson")).run
+    assert (run.results, run.reused, run.spans) == (1, [1], [])
+    assert timeline(run, None).reused == [33.3]
+    text = Words(page_of(tmp_path)).text
+    assert "1 result, 1 reused from earlier builds." in text
+    assert "What was built when" not in text
+    assert "an hour." not in text
+
+
 def test_attempts_are_those_of_the_last_result():
     journal = read_journal(
         happened(

@@ -308,7 +308,7 @@ def run_facts(journal: Journal, boards: Mapping[str, int]) -> dict[str, Any] | N
         "results": run.results,
         "skipped": run.skipped,
         "carried": run.carried,
-        "reused": run.reused,
+        "reused": len(run.reused),
         "not_built": run.not_built,
         "waiting": [[at(start), at(end)] for start, end in run.waiting],
         "machines": machines,

@@ -242,6 +242,7 @@ def _machines(run: Run, archs: Mapping[str, str], runs: int) -> dict[str, Any]:
     tail = estimate.tail(run) if run.ended else None
     base, others = estimate.what_if(run, archs)
     spans = run.spans
+    built = sum(machine.boards for machine in run.machines.values())
     building = max((span.end for span in spans), default=run.end) - run.start
     return {
         "run": run,
@@ -249,7 +250,7 @@ def _machines(run: Run, archs: Mapping[str, str], runs: int) -> dict[str, Any]:
         "began": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start)),
         "picture": pictures.timeline(run, tail),
         "tail": tail,
-        "rate": estimate.boards_an_hour(sum(m.boards for m in run.machines.values()), building),
+        "rate": estimate.boards_an_hour(built, building) if built else None,
         "machines": [
             {
                 "one": machine,

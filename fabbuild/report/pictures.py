@@ -66,6 +66,7 @@ class Timeline:
         ticks: of the axis.
         faults: (x, y, words) of each.
         waiting: (x, width) of the times when no machine was there.
+        reused: x of the times when results came from the store.
         tail: (x, width) of the tail; None where there is none.
     """
 
@@ -75,6 +76,7 @@ class Timeline:
     ticks: list[Tick]
     faults: list[tuple[float, float, str]]
     waiting: list[tuple[float, float]]
+    reused: list[float]
     tail: tuple[float, float] | None
 
 
@@ -132,7 +134,8 @@ def timeline(run: Run, tail: Tail | None) -> Timeline:
         y += height + 5
     waiting = [(x(start), max(round(x(end) - x(start), 3), 0.1)) for start, end in run.waiting]
     marked = (x(tail.start), round(x(tail.end) - x(tail.start), 3)) if tail else None
-    return Timeline(y + 4, bars, names, _ticks(run.seconds), faults, waiting, marked)
+    reused = sorted({round(x(when), 1) for when in run.reused})
+    return Timeline(y + 4, bars, names, _ticks(run.seconds), faults, waiting, reused, marked)
 
 
 def _machine_words(machine: MachineRun) -> str:

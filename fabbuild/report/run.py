@@ -114,7 +114,7 @@ class Run:
         wanted: results that it was to bring.
         skipped: results that were there already.
         results: results that came, those carried forward and reused among them.
-        reused: results that came from the store.
+        reused: when each result came that was not built but came from the store.
         not_built: results that never will come.
         machines: by name, in the order of the run.
         waiting: when no machine was there: (start, end) each.
@@ -128,7 +128,7 @@ class Run:
     wanted: int = 0
     skipped: int = 0
     results: int = 0
-    reused: int = 0
+    reused: list[float] = field(default_factory=list)
     not_built: int = 0
     machines: dict[str, MachineRun] = field(default_factory=dict)
     waiting: list[tuple[float, float]] = field(default_factory=list)
@@ -260,7 +260,7 @@ class _Reading:
         elif what == "result":
             self._result(event, data, when)
         elif what == "reused":
-            run.reused += 1
+            run.reused.append(when)
             run.results += 1
         elif what in ("board-done", "part-done"):
             self._close(name, board, when, "done")
