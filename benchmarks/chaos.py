@@ -44,6 +44,8 @@ def build_options(lab: Lab, options: argparse.Namespace) -> list[str]:
     if lab.exclude:
         given += ["--exclude", ",".join(lab.exclude)]
     given += ["--silence", f"{options.silence:g}", "--timeout", f"{options.timeout:g}"]
+    # Each round builds the same as the one before.
+    given.append("--no-reuse")
     return [*given, "--patience", f"{options.patience:g}"]
 
 
