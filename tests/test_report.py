@@ -116,6 +116,24 @@ def test_a_board_whose_machine_is_checked_leaves_its_slot_to_the_next():
     assert spans(run) == [("m1", 0, "a", 1, 5, 1, "failed", "done"), ("m1", 0, "b", 5, 9, 0, "", "done")]
 
 
+def test_a_board_that_two_machines_share_has_a_span_on_each():
+    run = read_journal(
+        happened(
+            start(0, "m1", "m2"),
+            ready(0, "m1"),
+            ready(0, "m2"),
+            begins(0, "m1", "a"),
+            begins(2, "m2", "a"),
+            comes(4, "m1", "a"),
+            (4, "part-done", {"machine": "m1", "board": "a", "slot": 0}),
+            (5, "part-done", {"machine": "m2", "board": "a", "slot": 0}),
+            done(6, "m2", "a"),
+        )
+    ).run
+    assert spans(run) == [("m1", 0, "a", 0, 4, 1, "built", "done"), ("m2", 0, "a", 2, 5, 0, "", "done")]
+    assert [bar.kind for bar in timeline(run, None).bars] == ["built", "again"]
+
+
 def test_a_lost_machine_ends_its_spans_and_is_away_until_it_is_back():
     run = read_journal(
         happened(

@@ -163,7 +163,8 @@ def _bar(spans: Sequence[Span], run: Run, scale: float, y: float, height: float)
         worst = max((span.verdict for span in spans), key=lambda verdict: _RANK.get(verdict, 0))
         return Bar(*place, worst or "again", f"{len(spans)} boards, {from_to}")
     (span,) = spans
-    kind = span.ended if span.ended in ("again", "lost") else span.verdict or "now"
+    # Where nothing came of a span that is over, another had the result first.
+    kind = span.ended if span.ended in ("again", "lost", "now") else span.verdict or "again"
     if span.results and span.carried == span.results:
         kind = "carried"
     said = {"again": "not finished here, back to the pool", "lost": "the machine was lost", "now": "still building"}

@@ -264,6 +264,8 @@ class _Reading:
             run.results += 1
         elif what in ("board-done", "part-done"):
             self._close(name, board, when, "done")
+        elif what == "part-done":
+            self._close(name, board, when, "part")  # The rest of the board is with others.
         elif what == "requeued":
             self._close(name, board, when, "again")
         elif what == "machine-failed" and name:
@@ -360,7 +362,7 @@ class _Reading:
 
     def _close(self, name: str, board: str, when: float, how: str) -> None:
         for span in self._take(lambda span: span.board == board and name in ("", span.machine), when):
-            span.ended = how
+            span.ended = "done" if how == "part" else how
             if how == "done":
                 self._machine(span.machine).boards += 1
 
