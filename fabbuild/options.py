@@ -206,6 +206,17 @@ BUILD: Mapping[str, Option] = {
         default=True,
         help="Let all builds of a machine share its threads; without it each make gets a fixed part of them",
     ),
+    "ccache": Option(
+        default=False, help="Compile by way of ccache on machines that have it, from one cache a machine"
+    ),
+    "light_tools": Option(
+        default=True,
+        help="Have nm and ar load LLVM's plugin, which is slow and does nothing here, for no object",
+    ),
+    "debug_info": Option(
+        default=False,
+        help="Compile with debug information also where nothing of the output is kept (it changes nothing else)",
+    ),
     "quiet": Option(default=False, help="Show problems and the end only"),
     "json": Option(default=False, help="Print one line of JSON an event"),
     "ide": Option(

@@ -76,6 +76,9 @@ class BuildSettings:
         keep_outputs: have images, maps and device trees beside each result.
         keep: patterns of other files of the output directory to have there, by commas.
         jobserver: the builds of a machine share its threads.
+        ccache: compile by way of ccache, where it is installed.
+        light_tools: have nm and ar load no plugin that does nothing.
+        debug_info: have debug information made even where nobody can see it.
         machines: names and groups of machines.yaml, by commas.
         hosts: hosts in no file, by commas.
         machines_file: path of machines.yaml.
@@ -128,6 +131,9 @@ class BuildSettings:
     keep_outputs: bool = False
     keep: str = ""
     jobserver: bool = True
+    ccache: bool = False
+    light_tools: bool = True
+    debug_info: bool = False
     machines: str = ""
     hosts: str = ""
     machines_file: str = ""

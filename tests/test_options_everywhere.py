@@ -78,6 +78,9 @@ RUNS: dict[str, tuple[list[str], dict[str, tuple[list[str], Callable[[Ran], obje
             "force_reconfig": (["--force-reconfig"], lambda ran: ran.goals("tern_defconfig") == 2),
             "kconfig_check": (["--no-kconfig-check"], lambda ran: '"kconfig_check": false' in ran.wire),
             "batch": (["--batch"], lambda ran: '"cmd": "build_boards"' in ran.wire),
+            "ccache": (["--ccache"], lambda ran: '"ccache": true' in ran.wire),
+            "light_tools": (["--no-light-tools"], lambda ran: '"light_tools": false' in ran.wire),
+            "debug_info": (["--debug-info"], lambda ran: '"debug_info": true' in ran.wire),
         },
     ),
     "only configured": (

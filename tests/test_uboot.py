@@ -95,3 +95,27 @@ def test_each_machine_builds_the_same_bytes(ssh_farm, uboot_repo):
         sums[machine] = built["sha256"]
     assert len(set(sums.values())) == 1, sums
     assert re.fullmatch("[0-9a-f]{64}", sums["local"])
+
+
+def test_what_makes_a_build_cheaper_changes_nothing_of_a_real_board(farm, uboot_repo):
+    farm.write_machines({"machines": {"local": {"connection": "local", "work_dir": str(farm.directory / "work")}}})
+    told = {}
+    for name, switches in {
+        "all": ["--ccache"],
+        "none": ["--no-light-tools", "--debug-info"],
+    }.items():
+        output = farm.directory / f"out-{name}"
+        ended = farm.run(
+            "build", "--source", str(uboot_repo), "--output", str(output), "--reproducible", "--count", "1", "--force",
+            "--no-reuse", "--only", "xenguest_arm64", *switches, timeout=600,
+        )  # fmt: skip
+        assert ended.status in (0, 101), ended
+        (found,) = output.glob("*/*/xenguest_arm64/built-from")
+        place = found.parent
+        assert (place / "done").read_text() == "0\n"
+        told[name] = {path.name: path.read_bytes() for path in place.iterdir()}
+        told[name]["built-from"] = json.loads(found.read_text())["sha256"]
+        del told[name]["log"]
+    assert told["all"] == told["none"]
+    assert told["all"]["built-from"]
+    assert "u-boot.sizes" in told["all"]

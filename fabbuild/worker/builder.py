@@ -26,6 +26,7 @@ from fabbuild.worker.runner import Outcome, Processes, QuestionLoop, TimeIsUp
 from fabbuild.worker.settings import Settings
 from fabbuild.worker.text import BUILD_DIR, decode
 from fabbuild.worker.toolchain import Toolchain
+from fabbuild.worker.tooldir import ToolDirs
 from fabbuild.worker.worktree import GitError, Worktree, remove_tree
 
 #: What stderr says when an image lacks a blob that may be missing; such a build counts as a success.
@@ -77,6 +78,12 @@ _SAME_ABBREVIATION = {
 #: A version with the commit's hash in it makes images of the same source differ; the peer leaves it out, too.
 _SAME_VERSION = [("LOCALVERSION_AUTO", kconfig.OFF)]
 
+#: Kbuild puts it behind its own flags, and compiles again what was compiled with others.
+_BARE = "-g0"
+
+#: How a linker names a place where it has no debug information to tell the line: ``(.text.main+0x12)``.
+_PLACE = re.compile(r"\([^\s()]+\+0x[0-9a-f]+\)|^>>> (?:referenced|defined) ", re.MULTILINE)
+
 _BOARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
@@ -93,6 +100,10 @@ def base_environment(environ: Mapping[str, str]) -> Dict[str, str]:
     picked["PATH"] = os.pathsep.join(path) or os.defpath
     picked["LC_ALL"] = "C"
     return picked
+
+
+def _names_places(stderr: str) -> bool:
+    return _PLACE.search(stderr) is not None
 
 
 def is_board(name: str) -> bool:
@@ -112,6 +123,7 @@ class Builder:
         details: bool = False,
         send_files: bool = False,
         carrier: Optional[Carrier] = None,
+        tools: Optional[ToolDirs] = None,
     ) -> None:
         """Name the parts.
 
@@ -123,6 +135,7 @@ class Builder:
             details: whether results carry `Built.details`.
             send_files: whether they carry `Built.files`, and so no `Built.config`.
             carrier: remembers what was built, when it may answer for other commits.
+            tools: gives what PATH begins with; None: nothing.
         """
         self._processes = processes
         self._worktree = worktree
@@ -131,6 +144,8 @@ class Builder:
         self._details = details
         self._files = send_files
         self._carrier = carrier
+        self._tools = tools
+        self._lines_matter = False
         self._output = Output(worktree.path)
         self._scratch = settings["force_build"]
         self._board = ""
@@ -151,6 +166,7 @@ class Builder:
         self._configured = ""
         if self._carrier:
             self._carrier.forget()
+        self._lines_matter = False
         if self._scratch:
             remove_tree(self._worktree.output)
             self._scratch = False
@@ -196,7 +212,9 @@ class Builder:
             self._environment,
             jobs,
             tokens,
+            self._tools.path(compiler) if self._tools else "",
         )
+        run.bare = self._settings.unseen_debug_info() and not self._lines_matter
         try:
             with self._processes.within(limit):
                 outcome = self._check_out_and_make(commit, run)
@@ -221,7 +239,7 @@ class Builder:
 
     def _check_out_and_make(self, commit: str, run: _Run) -> Outcome:
         identity = self._carrier.identity(run.compiler) if self._carrier else ""
-        if not self._output.open(run.compiler, identity):
+        if not self._output.open(run.compiler, identity, not self._settings.unseen_debug_info()):
             self._configured = ""
         with run.stopwatch.on("checkout"):
             self._worktree.bring_to(commit)
@@ -235,6 +253,10 @@ class Builder:
         mrproper = self._settings["fallback_mrproper"] and not self._settings["mrproper"]
         if outcome.code and mrproper and run.may_retry:
             outcome = self._try(lambda: run.configure_and_make(mrproper=True))
+        if run.bare and run.may_retry and _names_places(outcome.stderr):
+            # With debug information the linker names lines.
+            run.bare, self._lines_matter = False, True
+            outcome = self._try(lambda: run.configure_and_make(mrproper=mrproper))
         return outcome
 
     def _try(self, make: Callable[[], Outcome]) -> Outcome:
@@ -316,6 +338,7 @@ class _Run:
         configured: whether the last ``make NAME_defconfig`` went well, now or at an earlier commit.
         configuration_said: whether it wrote to stderr, now.
         stopwatch: what the time goes into.
+        bare: whether to compile without debug information.
         cut_short: whether a make was killed, and so may have left files that are not whole.
         fault: what is known to be no doing of the board's, as of the last make.
     """
@@ -330,6 +353,7 @@ class _Run:
         environment: Mapping[str, str],
         jobs: Callable[[], int],
         tokens: Optional[JobServer] = None,
+        tools: str = "",
     ) -> None:
         self.compiler = compiler
         self.prefix = compiler.prefix
@@ -338,9 +362,13 @@ class _Run:
             self._own_env.update(_SAME_ABBREVIATION)
         self.env = dict(environment, **self._own_env)
         self.env["PATH"] = compiler.path(self.env["PATH"])
+        self._shown_path = self.env["PATH"]
+        if tools:
+            self.env["PATH"] = os.pathsep.join((tools, self.env["PATH"]))
         self.configured = False
         self.configuration_said = False
         self.stopwatch = Stopwatch()
+        self.bare = False
         self.cut_short = False
         self.fault = ""
         self._processes = processes
@@ -446,16 +474,20 @@ class _Run:
         """Give the environment that matters to others: not what only names the machine's user."""
         return {
             name: value
-            for name, value in sorted(self.env.items())
+            for name, value in sorted({**self.env, "PATH": self._shown_path}.items())
             if name not in ("HOME", "USER", "LOGNAME", "SHELL")
         }
 
     def _one(self, *goals: str) -> Outcome:
         self._last_jobs = self._tokens.tokens if self._tokens else max(1, self._jobs())
+        argv = self._argv(*goals)
+        # That link-time optimisation makes the same code of such objects is not known.
+        if self.bare and list(goals) == list(self._goals) and not kconfig.says(self._config, "LTO", "y"):
+            argv.append(self._without_debug_info())
         self.fault = ""
         try:
             with self.stopwatch.on("build" if list(goals) == list(self._goals) else "configure"):
-                outcome = self._shared(*goals) if self._tokens else self._run(self._argv(*goals), self.env)
+                outcome = self._shared(argv) if self._tokens else self._run(argv, self.env)
         except TimeIsUp as exc:
             return self.time_is_up(exc)
         except OSError as exc:
@@ -470,10 +502,10 @@ class _Run:
     def _run(self, argv: List[str], env: Mapping[str, str], fds: Sequence[int] = ()) -> Outcome:
         return self._processes.run(argv, self._tree, env, limit=MAX_TEXT, watch=QuestionLoop(), pass_fds=fds)
 
-    def _shared(self, *goals: str) -> Outcome:
+    def _shared(self, argv: List[str]) -> Outcome:
         """Run a make that shares its jobs with all others; on its command line ``-j`` would keep it from that."""
         assert self._tokens is not None
-        argv = [word for word in self._argv(*goals) if not word.startswith("-j")]
+        argv = [word for word in argv if not word.startswith("-j")]
         grant = self._tokens.begin()
         whole = False
         try:
@@ -483,6 +515,11 @@ class _Run:
         finally:
             self._tokens.end(grant, whole=whole)
         return outcome
+
+    def _without_debug_info(self) -> str:
+        """Give what make is told so that nothing is compiled with debug information; the code is the same."""
+        flags = "-Werror" if self._settings["warnings_as_errors"] else self.env.get("KCFLAGS", "")
+        return "KCFLAGS=%s" % (flags and flags + " ") + _BARE
 
     def _argv(self, *goals: str) -> List[str]:
         argv = ["make", "O=" + BUILD_DIR]

@@ -38,7 +38,7 @@ def look(work_dir: str, older: float = 0.0, toolchains: bool = False) -> List[Di
 
 
 def remove_old(work_dir: str, older: float, pass_fds: Sequence[int]) -> None:
-    """Remove worktrees and programs not used for so many seconds, and pushed objects that nothing needs any more.
+    """Remove worktrees, programs and caches not used for so many seconds, and pushed objects that nothing needs.
 
     The caller holds the lock.
 
@@ -47,7 +47,7 @@ def remove_old(work_dir: str, older: float, pass_fds: Sequence[int]) -> None:
     """
     now = time.time()
     for part in housekeeping.parts(work_dir):
-        if part.what in ("worktree", "worker") and now - part.used >= older:
+        if part.what in ("worktree", "worker", "tools", "ccache") and now - part.used >= older:
             remove_tree(part.path)
     repo = os.path.join(work_dir, workdir.REPO)
     if os.path.isdir(repo):
@@ -84,7 +84,7 @@ def remove(work_dir: str) -> None:
     Raises:
         OSError: the first thing that could not be removed; the rest is gone.
     """
-    ours = [os.path.join(work_dir, name) for name in (workdir.SLOTS, workdir.REPO)]
+    ours = [os.path.join(work_dir, name) for name in (workdir.SLOTS, workdir.REPO, workdir.TOOLS, workdir.CCACHE)]
     elsewhere = slots_elsewhere(work_dir)
     if elsewhere is not None:
         os.unlink(ours[0])
@@ -94,6 +94,7 @@ def remove(work_dir: str) -> None:
         if os.path.isdir(path) and not os.path.islink(path):
             _open_up(path)
             shutil.rmtree(path, onerror=lambda _function, _path, info: failed.append(info[1]))
+    _remove_if_empty(os.path.join(work_dir, workdir.CACHE))
     remove_bundles(work_dir)
     for path in workdir.stale_scratch(work_dir):
         shutil.rmtree(path, ignore_errors=True)

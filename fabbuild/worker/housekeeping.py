@@ -34,6 +34,8 @@ _MARK = "fabbuild.collected"
 _SLOT = re.compile(r"\d{2,}")
 #: What a worker program is called.
 BUNDLE = re.compile(r"worker-[0-9a-f]{64}\.pyz(\.\d+)?")
+_TOOLS = re.compile(r"[0-9a-f]{24}|\.(new|broken)\..*")
+_ANY = re.compile(r".*", re.DOTALL)
 _OURS = "refs/fabbuild/"
 _CURRENT = "refs/fabbuild/current"
 
@@ -42,7 +44,7 @@ class Part(NamedTuple):
     """One part of a work directory.
 
     Attributes:
-        what: its kind: ``worktree``, ``source``, ``worker``, ``toolchain``.
+        what: its kind: ``worktree``, ``source``, ``worker``, ``tools``, ``ccache``, ``toolchain``.
         path: absolute.
         bytes: what it takes on the disk.
         used: when it was used last, in seconds since the epoch.
@@ -65,6 +67,11 @@ def parts(work_dir: str) -> List[Part]:
         found.append(Part("source", repo, size_of(repo), last_used(work_dir)))
     programs = _below(os.path.join(work_dir, workdir.BIN), BUNDLE)
     found += [Part("worker", path, size_of(path), _mtime(path)) for path in programs]
+    base = os.path.join(work_dir, workdir.TOOLS)
+    found += [Part("tools", path, size_of(path), _mtime(path)) for path in _below(base, _TOOLS)]
+    cache = os.path.join(work_dir, workdir.CCACHE)
+    if os.path.isdir(cache):
+        found.append(Part("ccache", cache, size_of(cache), max(map(_mtime, _below(cache, _ANY)), default=0.0)))
     base = os.path.join(work_dir, workdir.TOOLCHAINS)
     compilers = [os.path.join(base, name) for name in unpack.fetched(base)]
     found += [Part("toolchain", path, size_of(path), _mtime(path)) for path in compilers]

@@ -99,6 +99,15 @@ def did_not_stick(path: str, settings: Iterable[Tuple[str, str]]) -> List[str]:
     ]
 
 
+def says(path: str, name: str, value: str) -> bool:
+    """Whether a ``.config`` has a symbol at a value; not when it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return read(file).get(name) == value
+    except OSError:
+        return False
+
+
 def read(lines: Iterable[str]) -> Mapping[str, str]:
     """Read a ``.config``: symbol and value; what is not set there has `OFF`."""
     values: Dict[str, str] = {}

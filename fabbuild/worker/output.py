@@ -6,6 +6,7 @@ so what make cannot know is seen to here:
 * A make that was killed leaves files cut short, and newer than their sources. A clock that went back leaves files
   newer than sources that change after them. A compiler replaced by another of the same name has its objects there.
   In these cases all is built anew. To tell, the directory holds a file, `STATE`, except while make is at work.
+* Objects without debug information are no good where it may be looked at: all is built anew, too.
 * A file that was compiled with a warning is compiled again at each commit, so that the warning stays until somebody
   mends it.
 """
@@ -50,14 +51,16 @@ class Output:
         self._identities: Dict[str, str] = {}
         self._warned: Set[str] = set()
         self._clock = 0.0
+        self._bare = False
 
-    def open(self, compiler: Toolchain, identity: str = "") -> bool:
+    def open(self, compiler: Toolchain, identity: str = "", debug_info: bool = True) -> bool:
         """Begin to change it; gives False when it could not be built upon, and is empty now.
 
         Args:
             compiler: what is to build in it.
             identity: stands for all else of the machine that has a say (`fabbuild.worker.identity`); empty: not
                 known, and not asked for.
+            debug_info: whether what is built may be seen to lack debug information.
 
         Raises:
             OSError: something in it cannot be removed.
@@ -71,12 +74,14 @@ class Output:
             # One that is not known may have been another: what is there was not made by this compiler alone.
             trusted = trusted and all(identities.get(gcc) for gcc in compilers)
             trusted = trusted and identities.get(compiler.gcc, identity) == identity
+        trusted = trusted and not (debug_info and state.get("bare"))
         if not trusted:
             fresh = not os.path.isdir(self.path) or not os.listdir(self.path)
             if not fresh:
                 remove_tree(self.path)
             os.makedirs(self.path, exist_ok=True)
             trusted, compilers, identities, state = fresh, {}, {}, {}
+        self._bare = not debug_info or bool(state.get("bare"))
         self._compilers = dict(compilers, **{compiler.gcc: compiler.version})
         self._identities = dict(identities, **{compiler.gcc: identity})
         self._warned = set(state.get("warned", []))
@@ -110,6 +115,7 @@ class Output:
         state = {
             "compilers": self._compilers,
             "identities": self._identities,
+            "bare": self._bare,
             "warned": sorted(self._warned)[:_MANY],
         }
         with open(self._state, "w", encoding="utf-8") as file:

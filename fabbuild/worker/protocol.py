@@ -62,6 +62,9 @@ FEATURES = (
     "keep_outputs",
     "keep",
     "jobserver",
+    "ccache",
+    "light_tools",
+    "debug_info",
 )
 
 #: The file of a result that lists what of the source the board depended on.
@@ -130,8 +133,10 @@ SETTINGS: Dict[str, Any] = {
 #: configuration fragments, made after the defconfig. ``adjust_cfg``: lines of ``.config``, set after these; one
 #: that is not there after the build fails it. ``target``: what is made in place of everything. ``keep_outputs``:
 #: the files of a result are also its images, maps and device trees; ``keep``: also those that these patterns name,
-#: as the shell has them, relative to the output directory, ``**`` for any directories. ``jobserver``: all makes
-#: share as many jobs as there are threads.
+#: as the shell has them, relative to the output directory, ``**`` for any directories. The last four change
+#: no result: ``jobserver``: all makes share as many jobs as there are threads; ``ccache``: compile by way of ccache
+#: where it is installed; ``light_tools``: have nm and ar load no plugin that does nothing; ``debug_info``: have
+#: debug information made even where nobody can see it.
 OWN_SETTINGS: Dict[str, Any] = {
     "force_reconfig": False,
     "quick": False,
@@ -141,10 +146,13 @@ OWN_SETTINGS: Dict[str, Any] = {
     "keep_outputs": False,
     "keep": [],
     "jobserver": True,
+    "ccache": False,
+    "light_tools": True,
+    "debug_info": False,
 }
 
 #: Those of them that change no result, only how long it takes: off is what a worker does that does not know one.
-SPEED = frozenset({"jobserver"})
+SPEED = frozenset({"jobserver", "ccache", "light_tools", "debug_info"})
 
 
 def is_file_name(name: str) -> bool:

@@ -29,6 +29,7 @@ from fabbuild.worker.protocol import ALIVE_ENV, FEATURES, PROTOCOL, ProtocolErro
 from fabbuild.worker.runner import Processes, Stopped
 from fabbuild.worker.settings import Settings, SettingsError
 from fabbuild.worker.toolchain import Toolchain, ToolchainError, from_path, scan
+from fabbuild.worker.tooldir import ToolDirs
 from fabbuild.worker.workdir import BIN
 from fabbuild.worker.worktree import GitError, Repository, Slots, Worktree, find_git_dir, is_hash
 
@@ -123,6 +124,7 @@ class Service(Commanded):
         self._temporary = ""
         self._slots: Optional[Slots] = None
         self._pool: Optional[Pool] = None
+        self._own_tools: Optional[ToolDirs] = None
         self._opening: Optional[Opening] = None
         self._follower: Optional[threading.Thread] = None
         self._jobserver: Optional[JobServer] = None
@@ -386,6 +388,7 @@ class Service(Commanded):
         self._send("build_started", num_threads=count)
         slots = self._slots
         slots.prepare()
+        self._own_tools = None
         self._opening = Opening(lambda slot: slots.worktree(slot, first), count, threads)
         early = "early" in self._features
         builders = [self._builder(one) for one in (self._first() if early else self._all(count))]
@@ -418,7 +421,18 @@ class Service(Commanded):
         details, files = "details" in self._features, "files" in self._features
         known = self._identities
         carrier = Carrier(worktree, self._settings, known, debug=self._debug) if known else None
-        return Builder(self._processes, worktree, self._settings, self._environment, details, files, carrier)
+        if self._own_tools is None:
+            self._own_tools = self._tools(os.path.dirname(worktree.path))
+        return Builder(
+            self._processes,
+            worktree,
+            self._settings,
+            self._environment,
+            details,
+            files,
+            carrier,
+            self._own_tools,
+        )
 
     def _all(self, count: int) -> List[Worktree]:
         """Wait for all worktrees, telling of each in the order of the slots, as the plain protocol has it."""
@@ -480,6 +494,11 @@ class Service(Commanded):
                 return
         pool.lack()
         self._send("worktree_failed", thread=slot, msg=str(one))
+
+    def _tools(self, slots: str) -> ToolDirs:
+        """Give the tools of all slots; a directory that goes with this worker is not worth a compiler cache."""
+        caching = self._settings["ccache"] and self._work_dir != self._temporary
+        return ToolDirs(self._work_dir, slots, self._environment, self._settings["light_tools"], caching)
 
     def _order(self, command: Mapping[str, Any], name: str, pool: Pool) -> Order:
         board, arch = _text(command, "board", name), _text(command, "arch", name)

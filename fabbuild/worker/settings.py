@@ -12,7 +12,6 @@ from fabbuild.worker.protocol import OWN_SETTINGS, SETTINGS
 #: What a peer's boss sends besides. They are about speed, which is ours to see to, and so taken whatever they say;
 #: but ``lines`` asks for something to be in the results, so it is taken only when it is off.
 PEER_SETTINGS: Dict[str, Any] = {
-    "ccache": False,
     "lines": False,
     "shared_dtc": False,
     "skip_unaffected": True,
@@ -83,6 +82,10 @@ class Settings:
     def kept(self) -> List[str]:
         """Give the patterns of what is kept of the output directory."""
         return [*(ALL_OUTPUTS if self["keep_outputs"] else ()), *self["keep"]]
+
+    def unseen_debug_info(self) -> bool:
+        """Whether nobody can tell if a build has debug information: nothing of it is kept, no command is shown."""
+        return not (self["debug_info"] or self["target"] or self["verbose_build"] or self.kept())
 
     def adjustments(self) -> List[Tuple[str, str]]:
         """Give what ``.config`` is to say: a symbol each, without ``CONFIG_``, and its value."""

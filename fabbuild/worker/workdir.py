@@ -8,6 +8,8 @@
     WORK/bin/identity.json      see `fabbuild.worker.identity`
     WORK/slots/NN/              a git worktree a slot
     WORK/toolchains/NAME/       a compiler that was fetched, see `fabbuild.worker.unpack`
+    WORK/tools/DIGEST/          what a build's PATH begins with, see `fabbuild.worker.tooldir`
+    WORK/cache/ccache/          the compiler cache of all slots, see there, too
     WORK/.fabbuild-check.*      see `fabbuild.worker.check`; there for seconds only
 
 WORK is ``~/.cache/fabbuild/<name of the machine>`` unless machines.yaml says otherwise: named by the machine, so
@@ -25,6 +27,9 @@ REPO = "repo.git"
 BIN = "bin"
 SLOTS = "slots"
 TOOLCHAINS = "toolchains"
+TOOLS = "tools"
+CACHE = "cache"
+CCACHE = "cache/ccache"
 
 #: Begins the names of the scratch directories of checks; a pid follows, a dot, and a random number.
 SCRATCH = ".fabbuild-check."

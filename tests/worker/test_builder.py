@@ -122,19 +122,27 @@ def test_missing_blobs_are_a_success_that_keeps_its_words(work, source):
 SHOW = MAKEFILE.replace(
     '@echo "compile"',
     "@echo flags $(foreach v,V BINMAN_ALLOW_MISSING NO_LTO SOURCE_DATE_EPOCH KCFLAGS HOSTCFLAGS NPROC O,"
-    "$(v)=$($(v)):$(origin $(v))) silent=$(if $(findstring s,$(firstword -$(MAKEFLAGS))),yes,no)",
+    "$(v)=$(subst $(subst ,, ),_,$($(v))):$(origin $(v))) silent=$(if $(findstring s,$(firstword -$(MAKEFLAGS))),yes,no)",
 )
 
 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({}, {"O=build", "NPROC=2"}),
+        ({}, {"O=build", "NPROC=2", "KCFLAGS=-g0"}),
+        ({"debug_info": True}, {"O=build", "NPROC=2"}),
         ({"verbose_build": True}, {"O=build", "NPROC=2", "V=1"}),
-        ({"allow_missing": True}, {"O=build", "NPROC=2", "BINMAN_ALLOW_MISSING=1"}),
-        ({"no_lto": True}, {"O=build", "NPROC=2", "NO_LTO=1"}),
-        ({"reproducible_builds": True}, {"O=build", "NPROC=2", "SOURCE_DATE_EPOCH=0"}),
-        ({"warnings_as_errors": True}, {"O=build", "NPROC=2", "KCFLAGS=-Werror", "HOSTCFLAGS=-Werror"}),
+        ({"allow_missing": True}, {"O=build", "NPROC=2", "KCFLAGS=-g0", "BINMAN_ALLOW_MISSING=1"}),
+        ({"no_lto": True}, {"O=build", "NPROC=2", "KCFLAGS=-g0", "NO_LTO=1"}),
+        ({"reproducible_builds": True}, {"O=build", "NPROC=2", "KCFLAGS=-g0", "SOURCE_DATE_EPOCH=0"}),
+        (
+            {"warnings_as_errors": True},
+            {"O=build", "NPROC=2", "HOSTCFLAGS=-Werror", "KCFLAGS=-Werror_-g0"},
+        ),
+        (
+            {"warnings_as_errors": True, "keep_outputs": True},
+            {"O=build", "NPROC=2", "HOSTCFLAGS=-Werror", "KCFLAGS=-Werror"},
+        ),
     ],
 )
 def test_settings_become_flags(work, source, settings, told):
@@ -254,7 +262,8 @@ def test_only_the_environment_that_is_meant_for_it(work, source):
     result = build(work, commits[1:], env=env)["one", 0]
     seen = dict(line.split("=", 1) for line in steps(result) if "=" in line)
     assert (seen["MINE"], seen["LC_ALL"], seen["CCACHE_DIR"], seen["CROSS_COMPILE"]) == ("yes", "C", "/c", "")
-    assert not {"SECRET", "KCFLAGS", "FABBUILD_ENV"} & set(seen)
+    assert not {"SECRET", "FABBUILD_ENV"} & set(seen)
+    assert seen["KCFLAGS"] == "-g0"
 
 
 # --- what comes back ---
