@@ -127,7 +127,17 @@ def run_on(farm, machine: str, logs: Path, arguments: list[str]) -> Ran:
     log = logs / f"{machine}.makes"
     log.write_text("")
     output = farm.directory / f"out-{machine}"
-    farm.run("build", "--source", str(farm.source), "--output", str(output), "--machines", machine, *arguments)
+    farm.run(
+        "build",
+        "--source",
+        str(farm.source),
+        "--output",
+        str(output),
+        "--machines",
+        machine,
+        "--no-reuse",
+        *arguments,
+    )
     (root,) = (path for path in output.iterdir() if path.is_dir())
     results = {
         str(done.parent.relative_to(output)): {path.name: path.read_bytes() for path in done.parent.iterdir()}

@@ -83,7 +83,9 @@ def test_settings_are_the_same_on_this_machine_and_over_ssh_and_sandbox_needs_no
     options += ["--fallback-mrproper", "--no-kconfig-check", "--only", "sandbox", *FEW[:2], "--step", "0"]
     for name, way in (("here", ["--machines", "here"]), ("m1", ["--no-local"])):
         output = ssh_farm.directory / name
-        ended = ssh_farm.run("build", "--source", str(ssh_farm.source), "--output", str(output), *way, *options)
+        ended = ssh_farm.run(
+            "build", "--source", str(ssh_farm.source), "--output", str(output), "--no-reuse", *way, *options
+        )
         assert ended.status == 100, ended  # a warning of the last commit is an error
         places = {path.parent.parent.name[:2]: path.parent for path in output.glob("series/*/sandbox/done")}
         assert {key: (path / "done").read_text() for key, path in places.items()} == {"01": "0\n", "06": "2\n"}

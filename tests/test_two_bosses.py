@@ -179,7 +179,7 @@ def results_of(output):
 def test_of_two_builds_at_once_each_machine_serves_one_at_a_time(ssh_farm, fault_free, tmp_path, wait):
     ssh_farm.machines(*ssh_farm.servers[:2], env=slow_make(tmp_path / "slow", 0.2))
     outputs = [ssh_farm.directory / name for name in ("one", "two")]
-    ended = pair(ssh_farm, *(["--output", str(output), "--wait", wait] for output in outputs))
+    ended = pair(ssh_farm, *(["--output", str(output), "--wait", wait, "--no-reuse"] for output in outputs))
     for (status, out, err, _), output, (_, _, _, other) in zip(ended, outputs, reversed(ended), strict=True):
         results = results_of(output)
         assert all(whole(path) for path in results.values())
