@@ -199,6 +199,9 @@ class _Suite:
             "toolchain": built_from.get("toolchain"),
             "return_code": stored.return_code,
             "sha256": built_from.get("sha256"),
+            # Nothing was built for it: the commit whose result it is.
+            "carried": _commit_of(built_from.get("carried")),
+            "reused": _commit_of(built_from.get("reused")),
         }
         for program, size in parse_sizes(stored.sizes).items():
             for part in PARTS:
@@ -208,6 +211,10 @@ class _Suite:
         ]
         lines += [f"a machine's fault spoiled an attempt: {fault}" for fault in faults]
         return _text("\n".join(lines) + "\n")
+
+
+def _commit_of(origin: object) -> object:
+    return origin.get("commit") if isinstance(origin, Mapping) else None
 
 
 def _text(text: str) -> str:

@@ -252,6 +252,8 @@ def as_json(status: Status, now: float) -> dict[str, object]:
             "failed": counts.failed,
             "not_built": counts.not_built,
             "skipped": counts.skipped,
+            "carried": counts.carried,
+            "reused": counts.reused,
             "left": progress.left,
         },
         "boards": progress.boards,

@@ -141,6 +141,8 @@ def test_json_has_all_of_it(series):
         "failed": 1,
         "not_built": 0,
         "skipped": 0,
+        "carried": 0,
+        "reused": 0,
         "left": 2,
     }
     assert told["machines"][0]["building"] == [{"slot": 1, "board": "wren", "since": NOW - 30}]

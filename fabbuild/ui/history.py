@@ -27,14 +27,18 @@ def print_runs(runs: Sequence[Run], *, stream: IO[str] | None = None) -> None:
         ">WARNED",
         ">FAILED",
         ">NOT BUILT",
+        ">REUSED",
         ">THERE",
         ">MACHINES",
         ">STATUS",
     )
     table = _table("BEGAN", ">TOOK", "WHAT", *headings)
     for run in runs:
-        counts = [run.counts.get(name, 0) for name in ("built", "warned", "failed", "not_built", "skipped")]
-        numbers = [run.boards, run.commits, *counts, sum(1 for done in run.machines.values() if done)]
+        ended = [run.counts.get(name, 0) for name in ("built", "warned", "failed", "not_built")]
+        # For how many of these nothing was built; and how many were there already.
+        reused = run.counts.get("carried", 0) + run.counts.get("reused", 0)
+        there, busy = run.counts.get("skipped", 0), sum(1 for done in run.machines.values() if done)
+        numbers = [run.boards, run.commits, *ended, reused, there, busy]
         table.add_row(
             _text(_when(run.began)),
             _text(duration(run.seconds)),
