@@ -114,6 +114,12 @@ def test_a_failure_that_waits_for_its_machines_check_does_not_hold_the_slot():
     assert boxes(made, COMMIT) == [("01 ababababab", 1, 5)]
 
 
+def test_a_slot_is_free_when_another_machine_builds_the_rest_of_its_board():
+    events = [started(1, "m1", 0, "tern"), result(3, "m1", "tern"), Event(3, "part-done", "m1", board="tern")]
+    made = timeline(events, now=9)
+    assert [(span.end, span.outcome) for span in made.of(BOARD)] == [(3, "done")]
+
+
 def test_what_still_goes_on_lasts_until_now_and_is_known_by_slot():
     builder = TimelineBuilder()
     for event in (started(10, "m1", 1, "tern"), Event(12, "phase", "m2", data={"phase": "push"})):
