@@ -159,7 +159,6 @@ class TimelineBuilder:
             "result": self._result,
             "board-done": self._board_done,
             "part-done": self._board_done,
-            "part-done": self._board_done,
             "requeued": self._requeued,
             "run-end": self._run_end,
         }
