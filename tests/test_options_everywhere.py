@@ -104,7 +104,7 @@ ELSEWHERE = {
     "how long, and how often, a machine is awaited (test_lost_machines, test_two_bosses, machine/test_silence)": (
         "wait silence patience restarts"
     ),
-    "in which order, and what need not be built": "order reuse audit_reuse",
+    "in which order, and what need not be built, or twice": "order reuse audit_reuse backup",
     "what is shown": "ignore_warnings quiet json ide summary report junit trace dry_run",
 }
 
