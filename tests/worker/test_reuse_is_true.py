@@ -225,7 +225,8 @@ class Edits:
 
     def _files(self, *below):
         names = self._repo.git("ls-files").splitlines()
-        return [name for name in names if not below or name.startswith(below)]
+        there = [name for name in names if os.path.lexists(self._repo.path / name)]
+        return [name for name in there if not below or name.startswith(below)]
 
     def commit(self):
         for _ in range(self._random.choice((1, 1, 1, 2))):
