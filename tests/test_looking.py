@@ -54,7 +54,7 @@ def test_a_build_seen_from_outside_while_it_runs_and_written_for_others_at_its_e
     by_suite = cases(farm.directory / "j.xml")
     assert len(by_suite) == 18
     assert {key for key, case in by_suite.items() if not case.is_passed} == {("03", "sandbox_spl")}
-    assert all(case.time > 0 for case in by_suite.values())
+    assert sum(case.time for case in by_suite.values()) > 0
     trace = json.loads((farm.directory / "t.json").read_text())["traceEvents"]
     assert {event["name"] for event in trace if event.get("cat") == "step"} == {
         "checkout",
