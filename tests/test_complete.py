@@ -206,9 +206,7 @@ def test_in_a_real_shell_values_are_ours_and_all_else_is_invokes(here, shell, sc
         "asked inv build --machines ki",
         "asked inv build --only tern,te",
         f"asked inv build {equals}",
-        "asked inv summary --branch se",
         "asked inv build --max-b",
-        "asked inv summ",
     ]
     env = {
         **os.environ,
@@ -233,7 +231,5 @@ def test_in_a_real_shell_values_are_ours_and_all_else_is_invokes(here, shell, sc
         ["kiwi"],
         ["tern,teal"],
         [f"{front}tern"],
-        ["series/led"],
         ["--max-boards"],
-        ["summary"],
     ], done

@@ -8,9 +8,11 @@ import xml.etree.ElementTree as ET
 from fabbuild.errors import OutputError
 from fabbuild.status import Watcher, find_run
 from tests.support.census import wait_until
-from tests.support.scenes import FEW
 from tests.support.schemas import hold
 from tests.test_export import XSD, cases
+
+#: A failure, and a warning.
+FEW = ("--branch", "series", "--only", "sandbox_spl,tern", "--threads", "1")
 
 
 def building(farm):
@@ -37,7 +39,7 @@ def test_a_build_seen_from_outside_while_it_runs_and_written_for_others_at_its_e
     wait_until(lambda: building(farm), 60)
     now = farm.run("status", *out, "--json")
     seen = json.loads(now.out)
-    assert (seen["state"], seen["name"], seen["counts"]["total"]) == ("building", "series", 18), seen
+    assert (seen["state"], seen["name"], seen["counts"]["total"]) == ("building", "series", 12), seen
     hold("status-1", seen)
     assert seen["boss"]["alive"] is True
     assert str(built.pid) in seen["boss"]["text"]
@@ -46,13 +48,13 @@ def test_a_build_seen_from_outside_while_it_runs_and_written_for_others_at_its_e
     assert built.returncode == 100, words
     lines = followed.out.splitlines()
     assert lines[0].startswith("series: building (pid "), followed
-    assert "18 results in" in followed.out
+    assert "12 results in" in followed.out
     assert "exit status 100" in lines[-1]
     assert followed.status == 0
 
     XSD.validate(str(farm.directory / "j.xml"))
     by_suite = cases(farm.directory / "j.xml")
-    assert len(by_suite) == 18
+    assert len(by_suite) == 12
     assert {key for key, case in by_suite.items() if not case.is_passed} == {("03", "sandbox_spl")}
     assert sum(case.time for case in by_suite.values()) > 0
     trace = json.loads((farm.directory / "t.json").read_text())["traceEvents"]
@@ -63,8 +65,8 @@ def test_a_build_seen_from_outside_while_it_runs_and_written_for_others_at_its_e
         "collect",
         "transfer",
     }
-    assert sum(event.get("cat") == "commit" for event in trace) == 18
-    assert sum(event.get("cat") == "board" for event in trace) == 3
+    assert sum(event.get("cat") == "commit" for event in trace) == 12
+    assert sum(event.get("cat") == "board" for event in trace) == 2
 
     later = farm.run("export", *out, "--junit", "j2.xml", "--trace", "t2.json")
     assert later.out == f"written: {farm.directory}/j2.xml\nwritten: {farm.directory}/t2.json\n", later
@@ -83,10 +85,8 @@ def test_a_build_seen_from_outside_while_it_runs_and_written_for_others_at_its_e
     hold("history-1", past)
     assert [one["board"] for one in past["boards"]] == ["tern"]
     (run,) = past["runs"]
-    assert (run["name"], run["exit_status"], run["boards"], run["commits"]) == ("series", 100, 3, 6)
-    assert (run["counts"], run["machines"]) == (seen_at_the_end(farm), {"local": 18})
-    boards = farm.run("history", "--boards", "tern").out.splitlines()
-    assert [line.split()[:3] for line in boards] == [["BOARD", "ARCH", "MACHINE"], ["tern", "arm", "local"]], boards
+    assert (run["name"], run["exit_status"], run["boards"], run["commits"]) == ("series", 100, 2, 6)
+    assert (run["counts"], run["machines"]) == (seen_at_the_end(farm), {"local": 12})
 
 
 def test_what_cannot_be_is_said_before_anything_is_done(farm):

@@ -51,6 +51,13 @@ def test_runs_and_durations_share_the_file_whichever_was_first(history):
     assert (one.machine, one.first, one.later, one.builds) == ("m1", 40.0, 4.0, 2)
     assert (other.machine, other.first, other.later, other.builds) == ("m2", None, 6.0, 1)
     assert len(last_runs(history, 5)) == 1
+    stream = io.StringIO()
+    ui.print_durations([one, other], stream=stream)
+    lines = [line.split()[:8] for line in stream.getvalue().splitlines()[1:]]
+    assert [line[:-1] for line in lines] == [
+        ["tern", "arm", "m1", "40", "s", "4.0", "s"],
+        ["tern", "arm", "m2", "-", "6.0", "s", "1"],
+    ]
 
 
 def test_a_directory_whose_name_is_no_text_is_kept_as_well_as_can_be(history):
