@@ -2,7 +2,8 @@
 
 A pure state machine: events in, actions out (`fabbuild.moves`). It does no I/O, starts no thread and reads no
 clock, so that it can be run with a thousand simulated machines in one thread, and every rule has a test without
-a mock. Who holds what is kept in `fabbuild.pool`, which machines there are in `fabbuild.roster`.
+a mock. Who holds what is kept in `fabbuild.pool`, what has ended in `fabbuild.ledger`, which machines there are in
+`fabbuild.roster`.
 
 Ends
  1. Every board and commit that was asked for ends exactly once: recorded, or not built with a reason.
@@ -64,37 +65,30 @@ The end of the run
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fabbuild import tail
+from fabbuild.alarms import Alarms
 from fabbuild.deadlines import Deadlines
 from fabbuild.faults import Fault, Kind
+from fabbuild.judge import TIMEOUTS, Judge
+from fabbuild.ledger import Ledger, discard, too_late, trim, unpromise
 from fabbuild.model import Job, Takes
 from fabbuild.moves import (
     Action,
     Assign,
     BatchEnded,
-    BoardDone,
     BringUp,
-    Check,
     Checked,
-    Discard,
     Drop,
     Event,
-    Faulted,
     FileIn,
-    Hold,
     Joined,
     Loss,
     Lost,
-    NotBuilt,
-    PartDone,
     Policy,
-    Record,
-    Requeue,
     ResultIn,
     SetAside,
     SlotLost,
@@ -102,14 +96,13 @@ from fabbuild.moves import (
     Started,
     Stopped,
     Tick,
-    Trim,
     Trimmed,
 )
-from fabbuild.pool import Member, Met, OpenBoard, Order, Pool
+from fabbuild.pool import Member, OpenBoard, Order, Pool
 from fabbuild.roster import Roster
 from fabbuild.tail import Pace
 
-#: How often workers may die of a board, and how often it may take too long, before that counts.
+#: How often workers may die of a board before that counts.
 _TWICE = 2
 #: The same for losses of machines that were building it, whether their worker died or nobody knows.
 _THRICE = 3
@@ -144,36 +137,41 @@ class Schedule:
         self._commits = commits
         self._batch = batch
         self._policy = policy or Policy()
-        self._open: dict[str, OpenBoard] = {}
-        for place, job in enumerate(jobs):
-            if job.board.target in self._open:
-                raise ValueError(f"board {job.board.target} is asked for twice")
-            if job.commits:
-                self._open[job.board.target] = OpenBoard(job, place, set(job.commits))
-        self._members: dict[str, Member] = {}
-        self._pool = Pool(self._open.values(), self._members, takes)
         self._roster = Roster(machines, self._policy)
+        self._ledger = Ledger(jobs, self._roster, self._policy, batch=batch)
+        self._members = self._ledger.members
+        self._pool = self._ledger.pool = Pool(self._ledger.open.values(), self._members, takes)
+        #: The slots of machines that ran out of memory.
+        self._lowered: dict[str, int] = {}
+        self._judge = Judge(self._ledger, self._lowered, batch=batch)
+        self._alarms = Alarms(self._members, self._policy.slack, batch=batch)
         self._deadlines = Deadlines(self._policy)
         self._pace = Pace(takes or {})
         #: When it was looked last whether somebody can be helped, and when it is to be done next.
         self._looked, self._look = -math.inf, math.inf
         #: What each machine was ever given: a late result for one of these is no lie.
         self._given: dict[str, set[str]] = {}
-        #: The machines that may have a slot to give a board to; all others have none.
-        self._room: set[str] = set()
         self._joins = 0
-        #: Times at which a machine is to be looked at; one that is not its `Member.alarm` any more is void.
-        self._alarms: list[tuple[float, int, Member]] = []
-        #: The slots of machines that ran out of memory.
-        self._lowered: dict[str, int] = {}
-        self.asked = sum(len(board.missing) for board in self._open.values())
-        self.recorded = 0
-        self.not_built = 0
+
+    @property
+    def asked(self) -> int:
+        """How many results were asked for."""
+        return self._ledger.asked
+
+    @property
+    def recorded(self) -> int:
+        """How many of them are written down."""
+        return self._ledger.recorded
+
+    @property
+    def not_built(self) -> int:
+        """How many ended without."""
+        return self._ledger.not_built
 
     @property
     def finished(self) -> bool:
         """Whether everything that was asked for has ended."""
-        return not self._open
+        return not self._ledger.open
 
     def holds(self, machine: str) -> tuple[str, ...]:
         """Give the boards a machine holds now."""
@@ -185,33 +183,8 @@ class Schedule:
         if self.finished:
             return None
         hopes = [self._hope(arch) for arch in self._pool.archs()]
-        due = min((*self._roster.dues(), self._alarm(), self._look, *hopes))
+        due = min((*self._roster.dues(), self._alarms.due(), self._look, *hopes))
         return due if due < math.inf else None
-
-    def _alarm(self) -> float:
-        """Give the time at which the first machine is stuck, unless it is heard of before."""
-        if self._batch:
-            # What is queued behind another may become due earlier with anything that happens.
-            for member in self._members.values():
-                self._set_alarm(member)
-        while self._alarms:
-            due, number, member = self._alarms[0]
-            if due != member.alarm or self._members.get(member.name) is not member:
-                heapq.heappop(self._alarms)
-                continue
-            # Nearly all that happens makes it later, so that it is counted only when its time comes.
-            member.alarm = member.due(self._policy.slack)
-            if member.alarm == due:
-                return due
-            heapq.heapreplace(self._alarms, (member.alarm, number, member))
-        return math.inf
-
-    def _set_alarm(self, member: Member) -> None:
-        """Take note that a machine may be stuck earlier than before."""
-        due = member.due(self._policy.slack)
-        if due < member.alarm:
-            member.alarm = due
-            heapq.heappush(self._alarms, (due, member.number, member))
 
     def awaited(self) -> tuple[float, list[str]] | None:
         """Give until when the run, without a machine, waits for which to come back; None: it does not."""
@@ -262,7 +235,7 @@ class Schedule:
         slots = min(event.slots, self._lowered.get(event.machine, event.slots))
         self._joins += 1
         self._members[event.machine] = Member(event, slots, number=self._joins)
-        self._room.add(event.machine)
+        self._ledger.room.add(event.machine)
         self._pool.members_changed()
         return self._give_out(now)
 
@@ -302,16 +275,16 @@ class Schedule:
         actions: list[Action] = [away] if away else []
         for order in list(member.orders.values()) if member else ():
             board = order.board
-            actions += self._discard(name, order, reason)
+            actions += discard(order, reason)
             if board.target in ends:
-                actions += self._end(board, ends[board.target])
-            actions += self._close(name, order, reason)
+                actions += self._ledger.end(board, ends[board.target])
+            actions += self._ledger.close(order, reason)
         return actions
 
     def _tick(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        while self._alarm() <= now:
-            member = self._alarms[0][2]
+        while (found := self._alarms.first()) and found[0] <= now:
+            member = found[1]
             stuck = [order for due, order in member.dues(self._policy.slack) if due <= now]
             actions += self._stuck(member, [order for order in stuck if order], now)
         actions += [BringUp(name) for name in self._roster.call(now)]
@@ -322,11 +295,11 @@ class Schedule:
         actions: list[Action] = []
         for member in self._members.values():
             for order in member.orders.values():
-                actions += self._discard(member.name, order, event.reason)
+                actions += discard(order, event.reason)
             member.orders.clear()
         self._pool.clear()
-        for board in list(self._open.values()):
-            actions += self._end(board, event.reason)
+        for board in list(self._ledger.open.values()):
+            actions += self._ledger.end(board, event.reason)
         return actions
 
     # --- boards that are built (rules 5, 6, 8) ---
@@ -366,23 +339,23 @@ class Schedule:
         order.waits.discard(event.upto)
         order.leaving -= {event.upto}
         if event.upto not in order.board.missing:
-            return self._too_late(event, member, order, now)
+            return self._too_late(event, order, now)
         suspect = bool(order.board.losses)
-        actions = self._judge(member, order, event.upto, event.fault)
+        actions = self._judge.judge(member, order, event.upto, event.fault)
         cleared = suspect and not order.board.losses
-        actions += self._close_if_through(member, order)
+        actions += self._ledger.close_if_through(order)
         # A slot that is free, or a suspect that is cleared, is all that lets another board in.
         return actions + self._give_out(now) if order.through or cleared else actions
 
-    def _too_late(self, event: ResultIn, member: Member, order: Order, now: float) -> list[Action]:
+    def _too_late(self, event: ResultIn, order: Order, now: float) -> list[Action]:
         """Drop what another machine brought before; whatever it says, it is nobody's fault (rule 15)."""
         if event.fault and event.fault.kind is Kind.TIMEOUT:
             order.why = event.fault.words
             order.waits.clear()  # its worker drops the rest of the order
-        drop = Drop(event.machine, event.board, event.upto, "another machine was quicker", asked=True)
+        drop = too_late(event.machine, event.board, event.upto)
         if self.finished:
             return [drop]
-        return [drop, *self._close_if_through(member, order), *self._give_out(now)]
+        return [drop, *self._ledger.close_if_through(order), *self._give_out(now)]
 
     def _drop(self, event: ResultIn | FileIn) -> Drop:
         def drop(why: str, *, suspect: bool = False) -> Drop:
@@ -393,7 +366,7 @@ class Schedule:
             return drop("it came after its machine was given up")
         if event.board not in self._given.get(event.machine, ()) or not 0 <= event.upto < self._commits:
             return drop("nobody asked this machine for it", suspect=True)
-        board = self._open.get(event.board)
+        board = self._ledger.open.get(event.board)
         order = member.orders.get(event.board)
         if board and event.upto in board.missing and not (order and event.upto in order.held):
             return drop("it belongs to an attempt that was given up")
@@ -410,8 +383,10 @@ class Schedule:
             if not awaited:
                 continue
             board.timeouts.append(member.name)
-            actions += self._fault(member, order, min(awaited), Fault(Kind.TIMEOUT, "its build does not end"))
-            if len(board.timeouts) >= _TWICE:
+            actions += self._ledger.fault(
+                member, order, min(awaited), Fault(Kind.TIMEOUT, "its build does not end")
+            )
+            if len(board.timeouts) >= TIMEOUTS:
                 ends[board.target] = f"timed out (on {_names(board.timeouts)})"
         return actions + self._leave(member.name, why, Loss.FAILED, now, ends)
 
@@ -424,152 +399,36 @@ class Schedule:
         for order in list(member.orders.values()):
             for upto in sorted(order.waits):
                 order.why = "its worker ended the batch without all results"
-                actions += self._note(member, order.board, upto, Fault(Kind.WORKER, order.why))
+                actions += self._ledger.note(member, order.board, upto, Fault(Kind.WORKER, order.why))
             order.waits.clear()
-            actions += self._close_if_through(member, order)
+            actions += self._ledger.close_if_through(order)
         return actions + self._give_out(now)
 
-    def _close_if_through(self, member: Member, order: Order) -> list[Action]:
-        return self._close(member.name, order, order.why) if order.through else []
-
-    def _close(self, name: str, order: Order, why: str) -> list[Action]:
-        """End an order: what is missing and nobody else is to bring goes back."""
-        board = order.board
-        board.orders.remove(order)
-        _unpromise(order)
-        if name in self._members:
-            member = self._members[name]
-            del member.orders[board.target]
-            member.last.append(board.job.board)
-            self._room.add(name)
-        if not board.missing:
-            return [BoardDone(name, board.target)]
-        if not order.commits & board.loose:
-            return [PartDone(name, board.target)]
-        if not order.short:
-            board.avoid.add(name)
-        self._pool.put_back(board)
-        return [Requeue(name, board.target, why)]
-
-    # --- what becomes of a result (rules 8, 9) ---
-
-    def _judge(self, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
-        if fault is None:
-            return self._keep(member, order, upto, fault)
-        order.why = fault.words
-        if fault.kind is Kind.TIMEOUT:
-            order.waits.clear()  # its worker drops the rest of the order
-            order.board.timeouts.append(member.name)
-            if len(order.board.timeouts) < _TWICE:
-                return self._fault(member, order, upto, fault)
-            return self._keep(member, order, upto, fault)
-        check = self._check(member, fault)
-        if fault.kind is Kind.MEMORY and order.slots > 1 and not self._batch:
-            order.short = True
-            order.board.crowd = min(order.slots, order.board.crowd or order.slots)
-        if self._is_machines(member, order, upto, fault):
-            return self._fault(member, order, upto, fault) + check
-        return self._keep(member, order, upto, fault) + check
-
-    def _is_machines(self, member: Member, order: Order, upto: int, fault: Fault) -> bool:
-        """Whether a failure is not the board's, whatever the machine's check says."""
-        if fault.kind is Kind.MEMORY and order.slots > 1:
-            return True
-        before = order.board.faults(upto)
-        return not before or (member.name in before and self._pool.others(member, order.board.arch, before))
-
-    def _check(self, member: Member, fault: Fault) -> list[Action]:
-        """Let the machine check itself, unless it is at it."""
-        if member.checking:
-            return []
-        member.checking = True
-        actions: list[Action] = [Check(member.name, frozenset(o.board.arch for o in member.orders.values()))]
-        if fault.kind is Kind.MEMORY and member.slots > 1 and not self._batch:
-            member.slots //= 2
-            self._lowered[member.name] = member.slots
-            self._pool.members_changed()
-            actions.append(Slots(member.name, member.slots, fault.words))
-        return actions
-
-    def _keep(self, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
-        if member.checking:
-            order.held[upto] = fault
-            return [Hold(member.name, order.board.target, upto)]
-        return self._record(member, order, upto)
-
-    def _record(self, member: Member, order: Order, upto: int) -> list[Action]:
-        board = order.board
-        record = Record(member.name, board.target, upto, order.attempt, board.after(upto))
-        board.losses.clear()
-        self._roster.brought(member.name)
-        self.recorded += 1
-        return [record, *self._ended(board, upto, "another machine was quicker", order)]
-
-    def _ended(self, board: OpenBoard, upto: int, why: str, by: Order | None = None) -> list[Action]:
-        """Take note that a commit of a board has ended: others that have it need not bring it any more."""
-        board.missing.discard(upto)
-        if not board.missing:
-            self._open.pop(board.target, None)
-            self._pool.drop(board)
-        actions: list[Action] = []
-        for order in list(board.orders):
-            member = self._members.get(order.machine)
-            if order is by or member is None:
-                continue
-            if upto in order.held:
-                del order.held[upto]
-                actions.append(Discard(order.machine, board.target, upto, why))
-                actions += self._close_if_through(member, order)
-            elif upto in order.waits and member.joined.trims and not self._batch:
-                order.leaving |= {upto}
-                actions.append(_trim(order))
-        return actions
-
-    def _fault(self, member: Member, order: Order, upto: int, fault: Fault) -> list[Action]:
-        """Say that a result was the machine's fault; it stays missing, unless there were too many."""
-        # Each time it runs out of memory it goes where fewer are built, until it is alone; not in a batch.
-        counts = fault.kind is not Kind.MEMORY or order.slots <= 1 or self._batch
-        ended = self._note(member, order.board, upto, fault, counts=counts)
-        return [Faulted(member.name, order.board.target, upto, fault), *ended]
-
-    def _note(
-        self, member: Member, board: OpenBoard, upto: int, fault: Fault, *, counts: bool = True
-    ) -> list[Action]:
-        met = board.met.setdefault(upto, [])
-        met.append(Met(member.name, fault, counts))
-        if sum(one.counts for one in met) < self._policy.most_faults:
-            return []
-        self.not_built += 1
-        why = f"machine faults: {'; '.join(board.after(upto))}"
-        return [NotBuilt(board.target, upto, why), *self._ended(board, upto, why)]
+    # --- a machine has checked itself (rule 9) ---
 
     def _checked(self, event: Checked, now: float) -> list[Action]:
         member = self._members.get(event.machine)
         if member is None or not member.checking:
             return []
         member.checking = False
-        self._room.add(member.name)
+        self._ledger.room.add(member.name)
         actions: list[Action] = []
         if event.well:
             for order in list(member.orders.values()):
                 held, order.held = order.held, {}
                 for upto in held:
-                    actions += self._record(member, order, upto)
-                actions += self._close_if_through(member, order)
+                    actions += self._ledger.record(member, order, upto)
+                actions += self._ledger.close_if_through(order)
         else:
             why = event.words or "its check says that it is not well"
             actions.append(SetAside(member.name, why))
             for order in member.orders.values():
                 held = dict(order.held)
-                actions += self._discard(member.name, order, why)
+                actions += discard(order, why)
                 for upto, fault in held.items():
-                    actions += self._fault(member, order, upto, fault) if fault else []
+                    actions += self._ledger.fault(member, order, upto, fault) if fault else []
             actions += self._leave(member.name, why, Loss.FAILED, now, {})
         return actions + self._give_out(now)
-
-    def _discard(self, name: str, order: Order, why: str) -> list[Discard]:
-        held, order.held = order.held, {}
-        return [Discard(name, order.board.target, upto, why) for upto in held]
 
     # --- giving out (rules 2 to 4, 11, 12) ---
 
@@ -583,7 +442,7 @@ class Schedule:
             for arch in self._pool.archs():
                 if self._hope(arch) <= now:
                     for board in self._pool.remove(arch):
-                        actions += self._end(board, self._why_nobody(arch))
+                        actions += self._ledger.end(board, self._why_nobody(arch))
         return actions
 
     def _hope(self, arch: str) -> float:
@@ -627,7 +486,7 @@ class Schedule:
             else:
                 one.order.leaving, one.order.helper = frozenset(one.commits), one.helper
                 one.helper.promised += 1
-                actions.append(_trim(one.order))
+                actions.append(trim(one.order))
         return actions
 
     def _trimmed(self, event: Trimmed, now: float) -> list[Action]:
@@ -636,7 +495,7 @@ class Schedule:
         if order is None:
             return []
         helper, board = order.helper, order.board
-        _unpromise(order)
+        unpromise(order)
         left = order.leaving & set(event.left_off) & order.waits
         order.leaving -= left
         order.waits -= left
@@ -648,14 +507,14 @@ class Schedule:
             else:
                 self._pool.put_back(board)
         if left:
-            actions += self._close_if_through(self._members[event.machine], order)
+            actions += self._ledger.close_if_through(order)
         return actions + self._give_out(now)
 
     def _with_room(self) -> list[Member]:
         """Give the machines that can be given a board."""
-        members = (self._members.get(name) for name in self._room)
+        members = (self._members.get(name) for name in self._ledger.room)
         found = [m for m in members if m is not None and m.free > 0 and not m.checking]
-        self._room = {member.name for member in found}
+        self._ledger.room = {member.name for member in found}
         return found
 
     def _split(self, now: float) -> list[Action]:
@@ -684,7 +543,7 @@ class Schedule:
             board.orders.append(order)
             self._given.setdefault(member.name, set()).add(board.target)
             orders.append(order)
-        self._set_alarm(member)
+        self._alarms.set(member)
         return Assign(
             member.name,
             tuple(replace(order.board.job, commits=tuple(sorted(order.commits))) for order in orders),
@@ -693,16 +552,6 @@ class Schedule:
             member.joined.share if member.name in self._lowered else 0,
             backup,
         )
-
-    # --- what ends without a result ---
-
-    def _end(self, board: OpenBoard, reason: str) -> list[Action]:
-        """End what a board lacks."""
-        actions: list[Action] = []
-        for upto in sorted(board.missing):
-            self.not_built += 1
-            actions += [NotBuilt(board.target, upto, reason), *self._ended(board, upto, reason)]
-        return actions
 
     def _why_nobody(self, arch: str) -> str:
         if not arch:
@@ -713,16 +562,6 @@ class Schedule:
         if not self._members:
             return f"no machine left: {out}"
         return f"no machine has a toolchain for {arch} (not in use: {out})"
-
-
-def _trim(order: Order) -> Trim:
-    return Trim(order.machine, order.board.target, order.attempt, tuple(sorted(order.waits - order.leaving)))
-
-
-def _unpromise(order: Order) -> None:
-    if order.helper is not None:
-        order.helper.promised -= 1
-        order.helper = None
 
 
 def _names(machines: Iterable[str]) -> str:
