@@ -4,9 +4,9 @@
 
 Machines differ in speed, boards in how long they take (drawn from what real U-Boot boards took, see
 `fleetlib/draw.py`), some machines die and come back. Nothing is built and nobody waits: hours pass in seconds.
-Prints for each size how long the run would take and how near that is to the least that any order could
-(`fleetlib/least.py`), what share of the slots was idle while boards waited, CPU hours of builds, and what the boss
-itself cost: CPU a result, and memory.
+Prints for each size how long the run would take, how near that is to the least that any order could and to a list
+schedule that knows all (`fleetlib/least.py`), what share of the slots was idle while boards waited, CPU hours of
+builds, and what the boss itself cost: CPU a result, and memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.fleetlib.draw import draw
-from benchmarks.fleetlib.least import least
+from benchmarks.fleetlib.least import least, listed
 from benchmarks.fleetlib.rules import Rules
 from benchmarks.fleetlib.world import World
 from fabbuild.moves import Policy
@@ -38,7 +38,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     print(f"{given.boards} boards at {given.commits} commits, {given.slots} slots a machine")
-    print("machines order    seconds  over least   idle  cpu h  deaths  not built  results/s  us/result  peak MB")
+    print(
+        "machines order    seconds  over least  over list   idle  cpu h  deaths  not built  results/s  us/result"
+        "  peak MB"
+    )
     bad = False
     for machines, order in itertools.product(map(int, given.machines.split(",")), given.order.split(",")):
         fleet = draw(machines, given.boards, given.commits, given.seed)
@@ -49,6 +52,7 @@ def main() -> int:
         bad |= results + rules.schedule.not_built != given.boards * given.commits
         print(
             f"{machines:8} {order:8} {world.now:7.0f} {world.now / least(fleet, given.slots) - 1:11.1%} "
+            f"{world.now / listed(fleet, given.slots) - 1:10.1%} "
             f"{world.idle / (world.offered or 1):6.2%} {world.spent / 3600:6.1f} {world.deaths:7} "
             f"{rules.schedule.not_built:10} {results / rules.cpu:10.0f} {rules.cpu / results * 1e6:10.1f} "
             f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:8.0f}",

@@ -109,6 +109,8 @@ _THRICE = 3
 
 #: Seconds between two looks at who can be helped in the end of a run: at least, and at most while a slot is free.
 _LOOK_LEAST, _LOOK_MOST = 1.0, 5.0
+#: At each look so many orders may be gone through for a second until the next.
+_LOOK_ORDERS = 500
 
 
 class Schedule:
@@ -148,7 +150,7 @@ class Schedule:
         self._deadlines = Deadlines(self._policy)
         self._pace = Pace(takes or {})
         #: When it was looked last whether somebody can be helped, and when it is to be done next.
-        self._looked, self._look = -math.inf, math.inf
+        self._looked, self._look, self._pause = -math.inf, math.inf, _LOOK_LEAST
         #: What each machine was ever given: a late result for one of these is no lie.
         self._given: dict[str, set[str]] = {}
         self._joins = 0
@@ -470,12 +472,14 @@ class Schedule:
         if self._batch or not self._policy.backup or self.finished:
             self._look = math.inf
             return []
-        if now < self._looked + _LOOK_LEAST:
+        if now < self._looked + self._pause:
             if any(m.joined.trims for m in self._with_room()):
-                self._look = self._looked + _LOOK_LEAST
+                self._look = self._looked + self._pause
             return []
         room = [member for member in self._with_room() if member.joined.trims]
-        self._look = now + _LOOK_MOST if room else math.inf
+        orders = sum(len(member.orders) for member in self._members.values())
+        self._pause = max(orders / _LOOK_ORDERS, _LOOK_LEAST)
+        self._look = now + max(self._pause, _LOOK_MOST) if room else math.inf
         if not room:
             return []
         self._looked = now

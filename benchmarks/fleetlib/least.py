@@ -1,5 +1,6 @@
-"""The least time that any order could take: no schedule is quicker, however much it knows.
+"""What the time of a run is held against.
 
+`least` is the least that any order could take: no schedule is quicker, however much it knows.
 For a time T, each part that a board's commits are cut into begins with a first commit, which costs `LIKE` of it at
 the least, and every slot begins cold (`COLD`). So many parts a board must have that each is through by T on the
 fastest machine; all parts together must fit into what the slots do until T.
@@ -7,9 +8,11 @@ fastest machine; all parts together must fit into what the slots do until T.
 
 from __future__ import annotations
 
+import heapq
 import math
 
 from benchmarks.fleetlib.draw import COLD, LIKE, Fleet
+from fabbuild.model import Job
 
 
 def least(fleet: Fleet, slots: int) -> float:
@@ -33,3 +36,21 @@ def _fits(fleet: Fleet, slots: int, seconds: float) -> bool:
         parts = math.ceil(commits / at_once)
         work += parts * cost.first * LIKE + (commits - parts) * cost.later
     return work <= power
+
+
+def listed(fleet: Fleet, slots: int) -> float:
+    """Give the seconds of a list schedule, longest first."""
+    free = [(0.0, -speed, False) for speed in fleet.speed.values() for _ in range(slots)]
+    heapq.heapify(free)
+    end = 0.0
+
+    def work(job: Job) -> float:
+        cost = fleet.cost[job.board.target]
+        return cost.first * LIKE + cost.later * (len(job.commits) - 1)
+
+    for job in sorted(fleet.jobs, key=work, reverse=True):
+        since, slowness, warm = heapq.heappop(free)
+        until = since + (work(job) + (0.0 if warm else COLD)) / -slowness
+        heapq.heappush(free, (until, slowness, True))
+        end = max(end, until)
+    return end
