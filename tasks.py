@@ -76,7 +76,7 @@ def _missing_packages() -> list[str]:
 @task(
     help={
         "uboot": "Only the tests on real U-Boot source from Debian's archive (minutes)",
-        "deep": "Only the tests that hold random edits of a source against clean builds (minutes)",
+        "deep": "Only the tests that hold random edits against clean builds, and hurt machines on purpose (minutes)",
         "chaos": "Only the tests that hurt real machines at random (minutes)",
         "only": "Further arguments for pytest, such as a file",
     },
@@ -107,8 +107,8 @@ def test(c: Any, uboot: bool = False, chaos: bool = False, deep: bool = False, o
         "-m",
         " or ".join(wanted) or " and ".join(f"not {marker}" for marker in slow),
     ]
-    if not wanted:
-        # Most of them wait for machines; those that take minutes want this one for themselves.
+    if not (uboot or chaos):
+        # Most of them wait for machines; those that build real source or hurt at random want this one alone.
         command += ["-n", str(SIDE_BY_SIDE), "--dist", "worksteal"]
     status = subprocess.run([*command, *only.split()], cwd=Path(__file__).parent, check=False).returncode
     if status:

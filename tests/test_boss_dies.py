@@ -15,6 +15,9 @@ from tests.support.farm import ROOT
 from tests.support.scenes import FEW, judged, nothing_left, whole
 from tests.support.trouble import slow_make
 
+#: Real machines that are hurt or lie, waited for: minutes.
+pytestmark = pytest.mark.deep
+
 CHANCE = random.Random(20)
 
 #: Where the boss is killed, run after run: while the machines are brought up, then when so many new results are there.

@@ -826,7 +826,7 @@ def test_option_is_taken(name, text, value):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"bords": 1}, 'X: there is no option "bords"; did you mean boards or max_boards?'),
+        ({"bords": 1}, 'X: there is no option "bords"; did you mean boards or max_boards or order?'),
         ({"no-lto": 1}, "did you mean no_lto"),
         ({"qqqqqq": 1}, "; there are: adjust_cfg, allow_missing,"),
         ({3: 1}, 'there is no option "3"'),

@@ -205,7 +205,7 @@ def test_batch_builds_the_same(ssh_farm):
     for key in some:
         (ssh_farm.results("series")[key] / "done").unlink()
     before = len(ssh_farm.journal("series"))
-    again = ssh_farm.build("--branch", "series", "--only", FOUR, "--batch")
+    again = ssh_farm.build("--branch", "series", "--only", FOUR, "--batch", "--no-reuse")
     assert again.status == 100, again
     what = [event["what"] for event in ssh_farm.journal("series")[before:]]
     assert what.count("result") == len(some)

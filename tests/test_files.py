@@ -38,7 +38,7 @@ def test_every_result_has_its_configuration_and_function_sizes_and_each_goes_ove
     sent = pieces(ssh_farm, "series")
     # The fifth commit changes tern's code, and nothing else of these changes.
     assert sorted(key for key in sent if key[0] == "tern") == sorted(
-        [("tern", 0, name) for name in (*CONFIGURATION, "u-boot.sizes")] + [("tern", 4, "u-boot.sizes")]
+        [("tern", 0, name) for name in (*CONFIGURATION, "depends", "u-boot.sizes")] + [("tern", 4, "u-boot.sizes")]
     )
     assert not (ssh_farm.output / "series" / ".fabbuild" / "incoming").exists()
 

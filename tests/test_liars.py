@@ -8,6 +8,9 @@ import pytest
 
 from tests.support.trouble import slow_make
 
+#: Real machines that are hurt or lie, waited for: minutes.
+pytestmark = pytest.mark.deep
+
 #: A worker that builds nothing and says what is put in place of LIE.
 LIAR = """
 import base64, json, os, sys, time, zlib

@@ -9,6 +9,9 @@ import pytest
 from tests.support.census import alive, lock_holders, processes_holding, wait_until
 from tests.support.trouble import building, slow_make, supervisor_of, tool, worker_of
 
+#: Real machines that are hurt or lie, waited for: minutes.
+pytestmark = pytest.mark.deep
+
 #: So that nobody waits for half a minute.
 QUICK = ("--silence", "3", "--patience", "20")
 

@@ -18,6 +18,9 @@ from tests.support.farm import ROOT
 from tests.support.scenes import FEW, judged, nothing_left, whole
 from tests.support.trouble import slow_make
 
+#: Real machines that are hurt or lie, waited for: minutes.
+pytestmark = pytest.mark.deep
+
 #: How often two are set against each other for a machine, and for an output.
 RACES = 50
 

@@ -30,7 +30,7 @@ def test_a_machine_says_what_it_is_and_has(run, work):
     git = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
     assert said["git"] == git
     assert said["make"][0].isdigit()
-    assert said["toolchains"]["sandbox"].keys() == {"gcc", "prefix", "version", "machine"}
+    assert said["toolchains"]["sandbox"].keys() == {"gcc", "prefix", "version", "machine", "identity"}
     assert all(note.keys() == {"path", "arch", "ok", "why"} for note in said["tried"])
     assert not work.exists()
 

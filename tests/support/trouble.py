@@ -25,8 +25,8 @@ def tool(directory: Path, name: str, script: str) -> dict[str, str]:
 
 
 def slow_make(directory: Path, seconds: float) -> dict[str, str]:
-    """Make a directory with a `make` that is slow, for a machine's PATH."""
-    return tool(directory, "make", f'sleep {seconds}\nexec {{real}} "$@"')
+    """Make a directory with a `make` that is slow, unless it is only asked what it is, for a machine's PATH."""
+    return tool(directory, "make", f'[ "$1" = --version ] || sleep {seconds}\nexec {{real}} "$@"')
 
 
 def worker_of(server) -> int | None:
@@ -45,9 +45,13 @@ def supervisor_of(server) -> int | None:
 
 
 def building(server) -> int | None:
-    """The pid of a make that runs on a machine now."""
+    """The pid of a make that builds on a machine now."""
     return _holder(
-        server, lambda words: words[0].rpartition(b"/")[2] == b"make" or b"/make" in b" ".join(words[:2])
+        server,
+        lambda words: (
+            b"--version" not in words
+            and (words[0].rpartition(b"/")[2] == b"make" or b"/make" in b" ".join(words[:2]))
+        ),
     )
 
 
