@@ -76,7 +76,7 @@ def _missing_packages() -> list[str]:
 @task(
     help={
         "uboot": "Only the tests on real U-Boot source from Debian's archive (minutes)",
-        "deep": "Only the tests that hold random edits against clean builds, and hurt machines on purpose (minutes)",
+        "deep": "Only the tests that try random edits against clean builds, and hurt machines (minutes)",
         "chaos": "Only the tests that hurt real machines at random (minutes)",
         "only": "Further arguments for pytest, such as a file",
     },
