@@ -19,7 +19,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, NoReturn, Sequence
 
 from fabbuild.worker import facts, procs, repo, toolchain, tools, workdir
-from fabbuild.worker.builder import ENV_NAMES, base_environment
+from fabbuild.worker.environment import ENV_NAMES, base_environment
 from fabbuild.worker.worktree import GIT_OPTIONS, is_hash, slots_elsewhere
 
 #: How long each check may take, in seconds.

@@ -70,11 +70,11 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
 
 def _identities(added: Mapping[str, str], work_dir: str, scanned: toolchain.Found) -> Dict[str, str]:
     # Late: it takes a while to import.
-    from fabbuild.worker import builder, identity
+    from fabbuild.worker import environment, identity
 
     environ = {**os.environ, **added}
-    environ[builder.ENV_NAMES] = ",".join(sorted(added))
-    known = identity.Identities(os.path.join(work_dir, workdir.BIN), builder.base_environment(environ))
+    environ[environment.ENV_NAMES] = ",".join(sorted(added))
+    known = identity.Identities(os.path.join(work_dir, workdir.BIN), environment.base_environment(environ))
     return {arch: known.of(chain) for arch, chain in scanned.toolchains.items()}
 
 

@@ -207,7 +207,7 @@ class Identities:
 
         Args:
             directory: where digests are remembered; they are not if it is not there, or cannot be written.
-            environment: what builds see, see `fabbuild.worker.builder.base_environment`.
+            environment: what builds see, see `fabbuild.worker.environment.base_environment`.
             own_code: stands for the worker's code; by default its digest.
         """
         self._environment = dict(environment)

@@ -8,7 +8,6 @@ out, one after another.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import queue
 import shutil
@@ -16,22 +15,24 @@ import signal
 import tempfile
 import threading
 import traceback
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
-from fabbuild.worker.builder import Builder, base_environment
+from fabbuild.worker.builder import Builder
 from fabbuild.worker.carry import Carrier
+from fabbuild.worker.environment import base_environment
 from fabbuild.worker.identity import Identities
 from fabbuild.worker.jobserver import JobServer, understood_by
 from fabbuild.worker.link import Commanded, Line, Watch, inherited, keep_saying_alive, stop_signals
 from fabbuild.worker.opening import Opening
-from fabbuild.worker.pool import Order, Pool, all_of, usable_threads
+from fabbuild.worker.orders import LONGEST, CommandError, commit_hashes, first_here, order_of, text
+from fabbuild.worker.pool import Pool, usable_threads
 from fabbuild.worker.protocol import ALIVE_ENV, FEATURES, PROTOCOL, ProtocolError, decode_object
 from fabbuild.worker.runner import Processes, Stopped
 from fabbuild.worker.settings import Settings, SettingsError
 from fabbuild.worker.toolchain import Toolchain, ToolchainError, from_path, scan
 from fabbuild.worker.tooldir import ToolDirs
 from fabbuild.worker.workdir import BIN
-from fabbuild.worker.worktree import GitError, Repository, Slots, Worktree, find_git_dir, is_hash
+from fabbuild.worker.worktree import GitError, Repository, Slots, Worktree, find_git_dir
 
 #: The descriptor of the machine's lock; every child inherits it, so that the lock lives as long as they do.
 LOCK_FD = "FABBUILD_LOCK_FD"
@@ -42,18 +43,11 @@ WATCH_FD = "FABBUILD_WATCH_FD"
 #: How long killed children may take to go before a temporary directory is removed, in seconds.
 _CLEAN_UP = 5.0
 
-#: The longest time that is waited for anything, in seconds: the system counts it in milliseconds.
-_LONGEST = 1e6
-
 #: How long make may take to say its version, in seconds.
 _ASK = 10.0
 
 #: More slots than any machine can use.
 _MOST_SLOTS = 1024
-
-
-class CommandError(Exception):
-    """A command that cannot be carried out; its text is the ``error`` the boss gets."""
 
 
 def serve(debug: bool, threads: Optional[int], max_boards: Optional[int]) -> int:
@@ -296,12 +290,12 @@ class Service(Commanded):
     def _build_board(self, command: Mapping[str, Any]) -> None:
         if self._pool is None:
             raise CommandError("no builder (send build_prepare first)")
-        self._pool.add(self._order(command, "build_board", self._pool))
+        self._pool.add(order_of(command, "build_board", self._pool.commits, self._features))
 
     def _trim_board(self, command: Mapping[str, Any]) -> None:
         if "trim" not in self._features:
             raise CommandError("unknown command: trim_board")
-        board, attempt, stay = _text(command, "board", "trim_board"), command.get("attempt"), command.get("commits")
+        board, attempt, stay = text(command, "board", "trim_board"), command.get("attempt"), command.get("commits")
         if not isinstance(attempt, int) or not isinstance(stay, list):
             raise CommandError("trim_board: attempt must be a number, and commits a list")
         # It may have been through a moment ago: then nothing is left off.
@@ -323,13 +317,13 @@ class Service(Commanded):
         if not isinstance(boards, list) or not all(isinstance(board, dict) for board in boards):
             raise CommandError("build_boards: boards must be a list of objects")
         for board in boards:
-            _text(board, "board", "build_boards")
-            _text(board, "arch", "build_boards")
+            text(board, "board", "build_boards")
+            text(board, "arch", "build_boards")
         # As many as threads, unless it was started with another number.
         count = min(self._slot_count, len(boards))
         pool = self._open_pool(command.get("commits"), count, self._threads)
         for board in boards:
-            pool.add(self._order(board, "build_boards", pool))
+            pool.add(order_of(board, "build_boards", pool.commits, self._features))
         self._follow()
         self._build_done(command)
 
@@ -381,8 +375,8 @@ class Service(Commanded):
     def _make_pool(self, commits: Any, count: int, threads: int) -> Pool:
         assert self._git_dir is not None
         repository = Repository(self._processes, self._git_dir, self._environment)
-        hashes = _hashes(repository, commits)
-        first = _first_here(repository, hashes)
+        hashes = commit_hashes(repository, commits)
+        first = first_here(repository, hashes)
         if self._slots is None:
             self._slots = Slots(repository, self._work_dir)
         self._send("build_started", num_threads=count)
@@ -500,46 +494,6 @@ class Service(Commanded):
         caching = self._settings["ccache"] and self._work_dir != self._temporary
         return ToolDirs(self._work_dir, slots, self._environment, self._settings["light_tools"], caching)
 
-    def _order(self, command: Mapping[str, Any], name: str, pool: Pool) -> Order:
-        board, arch = _text(command, "board", name), _text(command, "arch", name)
-        wanted: Sequence[int] = all_of(pool.commits)
-        if "commits" in self._features and command.get("commits") is not None:
-            wanted = command["commits"]
-            if not isinstance(wanted, list) or not all(_is_index(upto, pool.commits) for upto in wanted):
-                raise CommandError("%s: commits must be indices into the %d commits" % (name, len(pool.commits)))
-            wanted = sorted(set(wanted))
-        echo: Dict[str, Any] = {}
-        if "attempt" in self._features and "attempt" in command:
-            if not isinstance(command["attempt"], int):
-                raise CommandError("%s: attempt must be a number" % name)
-            echo["attempt"] = command["attempt"]
-        timeout, jobs = 0.0, 0
-        if "limits" in self._features:
-            timeout = min(_limit(command, "timeout", name), _LONGEST)
-            jobs = int(_limit(command, "jobs", name, whole=True))
-        audit: Sequence[int] = ()
-        if "carry" in self._features and command.get("audit") is not None:
-            audit = command["audit"]
-            if not isinstance(audit, list) or not all(_is_index(upto, pool.commits) for upto in audit):
-                raise CommandError("%s: audit must be indices into the %d commits" % (name, len(pool.commits)))
-        return Order(board, arch, wanted, echo, timeout, jobs, audit)
-
-
-def _is_index(value: Any, commits: Sequence[str]) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(commits)
-
-
-def _limit(command: Mapping[str, Any], field: str, name: str, whole: bool = False) -> float:
-    """Read a limit: a number above 0, or 0 where there is none."""
-    value = command.get(field) or 0
-    if (
-        not isinstance(value, int if whole else (int, float))
-        or isinstance(value, bool)
-        or not 0 <= value < math.inf
-    ):
-        raise CommandError("%s: %s must be a number above 0" % (name, field))
-    return value
-
 
 def _seconds(text: Optional[str]) -> float:
     """Read a number of seconds; 0 when that is none."""
@@ -547,22 +501,11 @@ def _seconds(text: Optional[str]) -> float:
         value = float(text or "")
     except ValueError:
         return 0.0
-    return value if 0 < value < _LONGEST else 0.0
+    return value if 0 < value < LONGEST else 0.0
 
 
 def _is_text_map(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
-
-
-def _text(command: Mapping[str, Any], field: str, name: str) -> str:
-    value = command.get(field)
-    if not isinstance(value, str):
-        raise CommandError(
-            "%s: field '%s' is missing" % (name, field)
-            if value is None
-            else "%s: field '%s' must be a string" % (name, field)
-        )
-    return value
 
 
 def _toolchain(arch: str, path: str) -> Toolchain:
@@ -570,29 +513,3 @@ def _toolchain(arch: str, path: str) -> Toolchain:
         return from_path(arch, path)
     except ToolchainError as exc:
         raise CommandError("configure: toolchain for %s: %s" % (arch, exc)) from exc
-
-
-def _hashes(repository: Repository, commits: Any) -> List[str]:
-    """Check the commits of a command; null, alone or in the list, is the repository's HEAD: the pushed source."""
-    if commits is None:
-        commits = [None]
-    if not isinstance(commits, list) or not commits or not all(c is None or is_hash(c) for c in commits):
-        raise CommandError("commits must be a list of commit hashes, or null for the pushed source")
-    if None not in commits:
-        return list(commits)
-    try:
-        head = repository.resolve("HEAD")
-    except GitError as exc:
-        raise CommandError("there is no source here yet (push it first): %s" % exc) from exc
-    return [head if commit is None else commit for commit in commits]
-
-
-def _first_here(repository: Repository, hashes: Sequence[str]) -> str:
-    """Give the first commit that is in the repository; one that is not fails later, as the boards' own result."""
-    trouble = ""
-    for commit in hashes:
-        try:
-            return repository.resolve(commit)
-        except GitError as exc:
-            trouble = trouble or str(exc)
-    raise CommandError("none of the commits is here (push them first): %s" % trouble)

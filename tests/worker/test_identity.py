@@ -9,7 +9,7 @@ import pytest
 
 from fabbuild.bundle import worker_bundle
 from fabbuild.worker import identity
-from fabbuild.worker.builder import base_environment
+from fabbuild.worker.environment import base_environment
 from fabbuild.worker.identity import Identities
 from fabbuild.worker.toolchain import from_path
 

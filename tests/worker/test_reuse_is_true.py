@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fabbuild.worker import relevance
-from fabbuild.worker.builder import base_environment
+from fabbuild.worker.environment import base_environment
 from fabbuild.worker.identity import Identities
 from fabbuild.worker.relevance import Kind, View
 from fabbuild.worker.toolchain import from_path

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fabbuild.worker import clean, housekeeping
-from fabbuild.worker.builder import base_environment
+from fabbuild.worker.environment import base_environment
 from fabbuild.worker.toolchain import SANDBOX, Toolchain, scan
 from fabbuild.worker.tooldir import ToolDirs
 from tests.worker.driver import MAKEFILE
