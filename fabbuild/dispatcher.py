@@ -373,7 +373,9 @@ class Dispatcher:
 
     def _result(self, session: Session, message: BuildResult) -> None:
         fault = fault_of(message.return_code, message.stderr, message.stdout, message.fault)
-        event = moves.ResultIn(session.name, message.board, message.commit_upto, message.attempt, fault)
+        event = moves.ResultIn(
+            session.name, message.board, message.commit_upto, message.attempt, fault, message.carried is not None
+        )
         key = session.name, message.board, message.commit_upto
         actions = self._schedule.handle(event, time.monotonic())
         # Kept while it is decided on; only what is asked for is kept longer.

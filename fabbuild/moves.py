@@ -95,7 +95,9 @@ class Started:
 class ResultIn:
     """A machine says that a board is built at the commit with this index.
 
-    ``attempt`` is 0 when its worker does not tell it; ``fault`` is what looks like the machine's doing.
+    ``attempt`` is 0 when its worker does not tell it; ``fault`` is what looks like the machine's doing;
+    ``carried``: it was not built, as nothing that matters to the board had changed, so it does not tell how long
+    that takes.
     """
 
     machine: str
@@ -103,6 +105,7 @@ class ResultIn:
     upto: int
     attempt: int = 0
     fault: Fault | None = None
+    carried: bool = False
 
 
 @dataclass(frozen=True)

@@ -333,7 +333,7 @@ class Schedule:
                 order.sign = now  # a worker that cannot be told which commits are wanted builds them all
             return [self._drop(event)]
         member = self._members[event.machine]
-        if event.fault is None and order.started:
+        if event.fault is None and order.started and not event.carried:
             self._deadlines.took(order.board.job.board, now - order.sign)
             self._pace.took(order.board.job.board, member, now - order.sign, first=not order.answers)
         order.started, order.sign, member.sign = True, now, now

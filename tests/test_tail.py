@@ -48,8 +48,8 @@ class Run:
         self.now = now
         return self(Tick())
 
-    def result(self, machine, upto, attempt=1, board="a", fault=None):
-        return self(ResultIn(machine, board, upto, attempt, fault))
+    def result(self, machine, upto, attempt=1, board="a", fault=None, *, carried=False):
+        return self(ResultIn(machine, board, upto, attempt, fault, carried))
 
 
 def given(actions):
@@ -67,6 +67,20 @@ def split():
 
 def test_the_later_half_goes_to_a_machine_with_nothing_to_do(split):
     assert given(split.actions) == [("m2", (5, 6, 7, 8, 9), 2, False)]
+
+
+def test_commits_that_were_carried_forward_do_not_make_a_machine_a_fast_one():
+    run = Run(30, ("m1", 1.0), ("m2", 1.0), boards=("a", "b"))
+    run.now = 50.0
+    for machine, board in (("m1", "a"), ("m2", "b")):
+        run(Started(machine, board, 1))
+        run.result(machine, 0, board=board)
+    for upto in range(1, 6):
+        run.now += 0.01
+        run.result("m1", upto, carried=True)
+    for upto in range(1, 30):
+        actions = run.result("m2", upto, board="b", carried=True)
+    assert [action.machine for action in actions if isinstance(action, Trim)] == ["m1"]
 
 
 def test_only_what_was_left_off_is_given_on():
