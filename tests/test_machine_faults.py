@@ -45,7 +45,8 @@ def small_disk(ssh_farm):
 
 
 def fill(place):
-    with (place / "fill").open("wb") as file:
+    # Without a buffer, or what is left in it fails once more when the file is closed.
+    with (place / "fill").open("wb", buffering=0) as file:
         try:
             while True:
                 file.write(b"x" * 65536)
