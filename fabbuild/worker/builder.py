@@ -166,7 +166,8 @@ class Builder:
             self._output.close()
         result = self._result(commit, run, outcome, time.monotonic() - began)
         if self._carrier and not run.cut_short:
-            result = self._carrier.note(self._board, commit, result, compiler, run.command)
+            compilers = self._output.compilers
+            result = self._carrier.note(self._board, commit, result, compiler, compilers, run.command)
         return result
 
     def _check_out_and_make(self, commit: str, run: Makes) -> Outcome:

@@ -7,7 +7,7 @@ and its dependencies are known. What is answered is what a build would have told
 from __future__ import annotations
 
 import sys
-from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
+from typing import Any, Callable, Dict, FrozenSet, Iterable, NamedTuple, Optional
 
 from fabbuild.worker import relevance
 from fabbuild.worker.depends import Reader, UnknownError
@@ -61,7 +61,13 @@ class Carrier:
         return self._identities.of(compiler)
 
     def note(
-        self, board: str, commit: str, built: Built, compiler: Toolchain, command: Callable[[str], str]
+        self,
+        board: str,
+        commit: str,
+        built: Built,
+        compiler: Toolchain,
+        compilers: Iterable[str],
+        command: Callable[[str], str],
     ) -> Built:
         """Take what was just built; give it with its dependencies among its files, if they are known.
 
@@ -70,13 +76,14 @@ class Carrier:
             commit: its hash.
             built: what became of it.
             compiler: what it was built with.
+            compilers: the gcc of each that ever built in this output directory: their headers are named there.
             command: gives the shell lines that build another commit in the same way.
         """
         self._last = None
         if built.return_code or any(self._settings[name] for name in _REACH_UNKNOWN):
             return built
         try:
-            depends = self._reader.read(board, self._identities.outside(compiler))
+            depends = self._reader.read(board, self._identities.outside(compiler, compilers))
             listed = File(DEPENDS, "", relevance.format_depends(depends))
         except (UnknownError, ValueError) as exc:
             if self._debug:

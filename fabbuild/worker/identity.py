@@ -238,13 +238,19 @@ class Identities:
         _feed(digest, self._compiler(chain.gcc, chain.prefix, chain.path(self._path)))
         return digest.hexdigest()
 
-    def outside(self, chain: Toolchain) -> List[str]:
-        """Give the directories outside of a source tree whose content the identity covers. Never raises."""
+    def outside(self, chain: Toolchain, others: Iterable[str] = ()) -> List[str]:
+        """Give the directories outside of a source tree whose content the identity covers. Never raises.
+
+        Args:
+            chain: what builds.
+            others: the gcc of other compilers. Their own headers are no part of the identity, and need not be: what
+                another compiler made is compiled again before it is used.
+        """
         found = list(_HEADERS)
         with self._lock, contextlib.suppress(_UnknownError, OSError, ValueError, tools.ToolError):
             path = chain.path(self._path)
             host = shutil.which("gcc", path=self._path)
-            for gcc in (chain.gcc, host) if host else (chain.gcc,):
+            for gcc in dict.fromkeys((chain.gcc, *((host,) if host else ()), *others)):
                 said = self._ask(gcc, path).split("\1")[-len(_COMPILER_HEADERS) :]
                 found += [place.strip() for place in said if place.startswith("/")]
         return found

@@ -18,7 +18,7 @@ import json
 import os
 import re
 import time
-from typing import Any, Dict, Iterator, Set
+from typing import Any, Collection, Dict, Iterator, Set
 
 from fabbuild.worker.text import BUILD_DIR
 from fabbuild.worker.toolchain import Toolchain
@@ -52,6 +52,11 @@ class Output:
         self._warned: Set[str] = set()
         self._clock = 0.0
         self._bare = False
+
+    @property
+    def compilers(self) -> Collection[str]:
+        """The gcc of each compiler that made what is in it."""
+        return tuple(self._compilers)
 
     def open(self, compiler: Toolchain, identity: str = "", debug_info: bool = True) -> bool:
         """Begin to change it; gives False when it could not be built upon, and is empty now.

@@ -63,7 +63,9 @@ def test_every_command_is_in_it(service):
 
 def test_every_field_of_a_command_is_in_it():
     source = module_text("worker/service.py", "worker/orders.py", "worker/supervise.py")
-    read = re.findall(r"""(?:command\.get|\b_?text|_limit|_indices|_strings)\((?:\w+, )?"(\w+)"|command\["(\w+)"\]""", source)
+    read = re.findall(
+        r"""(?:command\.get|\b_?text|_limit|_indices|_strings)\((?:\w+, )?"(\w+)"|command\["(\w+)"\]""", source
+    )
     fields = {one or other for one, other in read} - {"cmd"}
     assert {"board", "arch", "commits", "timeout", "settings", "argv", "work_dir"} <= fields
     rows = section(NAME, "Commands")

@@ -92,6 +92,24 @@ def test_every_commit_that_may_matter_is_built(work, objects):
     assert dict(zip(MAY_MATTER, built, strict=True)) == dict.fromkeys(MAY_MATTER, True)
 
 
+def test_headers_of_another_compiler_that_built_in_the_same_directory_are_no_hindrance(work, objects):
+    makefile = OBJECTS.replace("%.o", "$(CROSS_COMPILE)%.o").replace("@gcc", "@$(CROSS_COMPILE)gcc")
+    makefile = makefile.replace("@ld", "@$(CROSS_COMPILE)ld")
+    commits = [
+        objects.commit({"Makefile": makefile, "src/a.c": "#include <stdarg.h>\nint a;\n"}),
+        objects.commit({"README": "x\n"}),
+    ]
+    push(work, objects.path)
+    with Worker(work, "--threads", "1") as worker:
+        worker.start(commits, 1, features=FEATURES, settings=ALIKE)
+        for arch in ("arm", "aarch64"):
+            worker.send("build_board", board="one", arch=arch)
+        worker.send("build_done")
+        results = [one for one in worker.until("build_done") if one["resp"] == "build_result"]
+    assert [one["return_code"] for one in results] == [0] * 4, results
+    assert carried(results) == [None, 0, None, 0]
+
+
 def test_another_boards_defconfig_does_not_matter(work, objects):
     assert carried(build(work, objects, {"configs/two_defconfig": "CONFIG_TWO=m\n"})) == [None, 0]
 
