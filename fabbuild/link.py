@@ -157,7 +157,7 @@ class Link:
         self._outbox.put(None)
 
     def receive(self, timeout: float) -> Response | WireError:
-        """Give what the worker said next.
+        """Give what the worker said next; once it has ended, its end, to whoever asks and however often.
 
         Raises:
             TimeoutError: nothing came within ``timeout`` seconds.
@@ -167,6 +167,9 @@ class Link:
         except queue.Empty:
             raise TimeoutError from None
         handled()
+        if isinstance(what, WireError):
+            # Who leaves a machine waits for its end beside the thread that still waits for an answer.
+            self._inbox.put((what, lambda: None))
         return what
 
     def feed(self, sink: Sink | None) -> None:

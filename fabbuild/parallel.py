@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -60,11 +61,9 @@ def on_all(
         keyed: dict[Any, T] = dict(items)
     else:
         keyed = {getattr(item, "name", item): item for item in items}
-    pool = ThreadPoolExecutor(max_workers=max(1, min(limit, len(keyed))), thread_name_prefix="machine")
-    futures: dict[Any, Future[R]] = {}
+    futures: dict[Any, Future[R]] = {key: Future() for key in keyed}
     try:
-        for key, item in keyed.items():
-            futures[key] = pool.submit(function, item)
+        _begin([(futures[key], item) for key, item in keyed.items()], function, limit)
         began = time.monotonic()
         until: float | None = None
         pending = set(futures.values())
@@ -82,14 +81,13 @@ def on_all(
             if late is not None and until is not None and now >= until:
                 break
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for future in futures.values():
+            future.cancel()
         _close_all(keyed.values(), close)
         wait(futures.values(), timeout=CLOSE_GRACE)
-        pool.shutdown(wait=False)
         raise
     if late is not None:
         late.update((key, future) for key, future in futures.items() if future in pending)
-    pool.shutdown(wait=not late)
     results: dict[Any, R | Exception] = {}
     for key, future in futures.items():
         if late and key in late:
@@ -97,6 +95,34 @@ def on_all(
         error = future.exception()
         results[key] = error if isinstance(error, Exception) else future.result()
     return results
+
+
+def _begin(calls: Iterable[tuple[Future[R], T]], function: Callable[[T], R], limit: int) -> None:
+    """Begin calls whose outcome goes into their futures.
+
+    An executor would keep the process from ending until the last call returns, and some wait for a machine.
+    """
+    todo: queue.SimpleQueue[tuple[Future[R], T]] = queue.SimpleQueue()
+    for call in calls:
+        todo.put(call)
+
+    def work() -> None:
+        while True:
+            try:
+                future, item = todo.get_nowait()
+            except queue.Empty:
+                return
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = function(item)
+            except BaseException as exc:  # noqa: BLE001 - raised where the outcome is asked for
+                future.set_exception(exc)
+            else:
+                future.set_result(result)
+
+    for number in range(min(max(limit, 1), todo.qsize())):
+        threading.Thread(target=work, name=f"machine {number}", daemon=True).start()
 
 
 def _close_all(items: Iterable[T], close: Callable[[T], object] | None) -> None:

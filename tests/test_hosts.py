@@ -571,6 +571,28 @@ def test_an_interruption_closes_everything_and_comes_back_at_once(machines, know
     assert not any(transport.connection.is_connected for transport in transports)
 
 
+DEAF = """
+import threading
+from fabbuild import parallel
+
+def work(item):
+    if item == "interrupted":
+        raise KeyboardInterrupt
+    threading.Event().wait()
+
+parallel.CLOSE_GRACE = 0.1
+try:
+    parallel.on_all(["deaf", "interrupted"], work)
+except KeyboardInterrupt:
+    print("out")
+"""
+
+
+def test_a_call_that_cannot_be_freed_does_not_keep_the_process_from_ending():
+    ended = subprocess.run([sys.executable, "-c", DEAF], check=False, capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "out\n", "")
+
+
 CTRL_C = """
 import os, signal, sys, threading, time
 import invoke

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -128,3 +129,12 @@ def test_a_flood_of_what_is_no_message_ends_it(linked, monkeypatch, flood):
     ended = link.receive(20)
     assert isinstance(ended, WireError)
     assert "no message" in str(ended)
+
+
+def test_all_who_wait_hear_of_the_end(linked):
+    link = linked("sys.stdin.readline()")
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(link.receive, 20) for _ in range(2)]
+        link.end_input()
+        assert all(isinstance(one.result(), WireClosed) for one in waiting)
+    assert isinstance(link.receive(0), WireClosed)

@@ -134,7 +134,7 @@ class Sshd:
                 break
             try:
                 with socket.create_connection((self.host, self.port), timeout=5) as probe:
-                    if probe.recv(4) == b"SSH-":
+                    if probe.recv(4) == b"SSH-" and self.process.poll() is None:
                         return
             except OSError:
                 pass
@@ -182,10 +182,24 @@ class Sshd:
         self._frozen.clear()
 
 
+#: Ports that are ours until this process ends: a name that only one process of a network can have.
+_claims: list[socket.socket] = []
+
+
 def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """Choose a port that nobody listens at, and that no test process beside this one chooses before sshd has it."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            port = int(probe.getsockname()[1])
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0fabbuild tests {host}:{port}")
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return port
 
 
 def make_sshd(
