@@ -46,8 +46,12 @@ def chosen(options: Mapping[str, object]) -> dict[str, Path]:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, instead: str = "name another file") -> Iterator[IO[bytes]]:
     """Write a file that takes its place when all of it is there, as a reader may look at any time.
+
+    Args:
+        path: the file; what is written gets the rights that the umask leaves.
+        instead: what the user may do when it cannot be written, beside making room.
 
     Raises:
         OutputError: it cannot be written; what was there before is there still.
@@ -63,7 +67,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         temporary.replace(path)
     except OSError as exc:
         raise OutputError(
-            f"cannot write {visible(str(path))}: {exc.strerror or exc}; make room or name another file"
+            f"cannot write {visible(str(path))}: {exc.strerror or exc}; make room or {instead}"
         ) from exc
     finally:
         if temporary is not None:

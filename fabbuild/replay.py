@@ -73,10 +73,9 @@ def _text(value: Mapping[str, Any], key: str) -> str:
 class Tail:
     """Reads a journal as it grows, from the beginning of its last run on."""
 
-    def __init__(self, path: Path, *, whole: bool = False) -> None:
-        """Name the journal; ``whole`` reads it from its first run on."""
+    def __init__(self, path: Path) -> None:
+        """Name the journal."""
         self._path = path
-        self._whole = whole
         self._file: tuple[int, int] | None = None
         self._offset = 0
         self._rest = b""
@@ -87,26 +86,16 @@ class Tail:
         Raises:
             OutputError: there is no journal, or it cannot be read.
         """
-        try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as exc:
-            raise no_journal(self._path, exc.strerror or str(exc)) from exc
-        try:
-            about = os.fstat(fd)
-            if not stat.S_ISREG(about.st_mode):
-                raise no_journal(self._path, "it is no plain file")
+        with _opened(self._path) as (fd, about):
             this = about.st_dev, about.st_ino
             anew = this != self._file or about.st_size < self._offset
             if anew:
                 self._file, self._rest = this, b""
-                self._offset = 0 if self._whole else _last_start(fd, about.st_size)
-            return list(self._events(fd)), anew
-        except OSError as exc:
-            raise no_journal(self._path, exc.strerror or str(exc)) from exc
-        finally:
-            os.close(fd)
+                self._offset = _last_start(fd, about.st_size)
+            return list(self.events(fd)), anew
 
-    def _events(self, fd: int) -> Iterator[Event]:
+    def events(self, fd: int) -> Iterator[Event]:
+        """Read the events from where the last look ended; ``fd`` is the open journal."""
         while block := os.pread(fd, BLOCK, self._offset):
             self._offset += len(block)
             *lines, self._rest = (self._rest + block).split(b"\n")
@@ -116,6 +105,30 @@ class Tail:
                 event = read_event(line)
                 if event is not None:
                     yield event
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
+    """Open a journal to read it; what fails meanwhile is that there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        raise no_journal(path, exc.strerror or str(exc)) from exc
+    try:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode):
+            raise no_journal(path, "it is no plain file")
+        yield fd, about
+    except OSError as exc:
+        raise no_journal(path, exc.strerror or str(exc)) from exc
+    finally:
+        os.close(fd)
+
+
+def every_event(path: Path) -> Iterator[Event]:
+    """Read the events of all runs in a journal, one at a time; none where there is no journal."""
+    with contextlib.suppress(OutputError), _opened(path) as (fd, _):
+        yield from Tail(path).events(fd)
 
 
 def _last_start(fd: int, size: int) -> int:
@@ -201,6 +214,11 @@ def holder(directory: Path) -> Holder | None:
     except OSError:
         return None
     return Holder(text, _alive(text)) if text else None
+
+
+def works(who: Holder | None) -> bool:
+    """Whether somebody works there; of another computer, that he does still is the better guess."""
+    return who is not None and who.alive is not False
 
 
 def _alive(text: str) -> bool | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from fabbuild.errors import OutputError
 from fabbuild.model import Event, Verdict
 from fabbuild.progress import Failure, MachineShare, Progress, RunSummary, as_int, texts
-from fabbuild.replay import Holder, Tail, holder, journal_of, no_journal
+from fabbuild.replay import Holder, Tail, holder, journal_of, no_journal, works
 from fabbuild.source import Source
 from fabbuild.summary.find import output_of
 from fabbuild.text import names, visible
@@ -95,9 +95,7 @@ class Watcher:
         if not self._last:
             raise no_journal(journal_of(self.directory), "it is empty")
         who = holder(self.directory)
-        # On another computer only its silence could tell; that it is there still is the better guess.
-        there = who is not None and who.alive is not False
-        state = ENDED if self._end is not None else BUILDING if there else GONE
+        state = ENDED if self._end is not None else BUILDING if works(who) else GONE
         building: dict[str, list[Building]] = {}
         for (machine, slot), (board, since) in self._timeline.building().items():
             building.setdefault(machine, []).append(Building(slot, board, since))

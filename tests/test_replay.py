@@ -10,7 +10,7 @@ import pytest
 from fabbuild import replay
 from fabbuild.errors import OutputError
 from fabbuild.model import Event
-from fabbuild.replay import Tail, holder, journal_of, last_run, read_event, runs
+from fabbuild.replay import Tail, every_event, holder, journal_of, last_run, read_event, runs
 from fabbuild.story import event_json
 
 
@@ -61,7 +61,7 @@ def test_only_the_last_run_is_read_and_its_looks_at_machines_are_part_of_it(jour
 
 def test_a_run_that_was_killed_ends_where_the_next_one_looks_at_its_machines(journal):
     journal.write_text(run(10, end=False) + run(20))
-    assert [times(one) for one in runs(Tail(journal, whole=True).poll()[0])] == [[10, 11, 12], [20, 21, 22, 23]]
+    assert [times(one) for one in runs(every_event(journal))] == [[10, 11, 12], [20, 21, 22, 23]]
     assert times(last_run(journal)) == [20, 21, 22, 23]
 
 

@@ -7,21 +7,19 @@ the words, `document` the facts as JSON, `pictures` the geometry, `page` the pag
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fabbuild.errors import OutputError, UsageError
+from fabbuild.export import whole_file
+from fabbuild.replay import every_event, holder, journal_of, works
 from fabbuild.report.cells import Gatherer
 from fabbuild.report.page import base_of, render
-from fabbuild.report.run import events, read_journal
-from fabbuild.results import OWN, output_directory
+from fabbuild.report.run import read_journal
+from fabbuild.results import output_directory
 from fabbuild.summary import Wanted, summarize
 from fabbuild.summary.find import Found, archs_of
 from fabbuild.text import visible
@@ -36,8 +34,6 @@ WATCH = 10.0
 
 # The part of the time that is spent on pages while a run goes on, at most: the boss wants this machine, too.
 _PART = 0.2
-
-_HOLDER = re.compile(r"pid (\d{1,9}) on (\S+) since ")
 
 
 @dataclass(frozen=True)
@@ -60,8 +56,8 @@ def make_report(found: Found, target: Path, wanted: Wanted | None = None) -> tup
     Raises:
         SelectionError: ``wanted`` takes no board.
     """
-    journal = read_journal(events(found.range.path / OWN / "journal.ndjson"))
-    journal.going = journal.going and not _gone(found.range.path / OWN / "lock")
+    journal = read_journal(every_event(journal_of(found.range.path)))
+    journal.going = journal.going and works(holder(found.range.path))
     gatherer = Gatherer(found.range, journal.attempts)
     wanted = replace(wanted or Wanted(), sizes=True)
     summary = summarize(found.range, wanted, archs=lambda: archs_of(found), reader=gatherer)
@@ -85,22 +81,8 @@ def write_report(found: Found, target: Path | None = None, wanted: Wanted | None
         raise OutputError(f"cannot write the report: {visible(str(target))} is a directory; name a file in it")
     page, going = make_report(found, target, wanted)
     data = page.encode("utf-8", "replace")
-    temporary = ""
-    try:
-        fd, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(target)
-    except OSError as exc:
-        if temporary:
-            with suppress(OSError):
-                Path(temporary).unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write the report: {exc.strerror or exc}: {visible(str(target))}; give another --output-file"
-        ) from exc
+    with whole_file(target, "give another --output-file") as file:
+        file.write(data)
     return Written(target, len(data), going)
 
 
@@ -146,27 +128,3 @@ def watch_seconds(value: object) -> float:
     if not re.fullmatch(r"\d{1,5}(\.\d{1,3})?", text, re.ASCII) or not 1 <= float(text) <= 86400:
         raise UsageError(f"--watch {text!r} is no number of seconds from 1 to 86400; leave it out for {WATCH:g}")
     return float(text)
-
-
-def _gone(lock: Path) -> bool:
-    """Whether the boss that wrote its name into a lock was one of this machine and is no more.
-
-    The lock itself is left alone: who takes it for a moment is in the way of a boss that begins just then.
-    """
-    try:
-        match = _HOLDER.match(lock.read_text(encoding="utf-8", errors="replace")[:4096])
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    if match is None:
-        return True  # A boss that ended in good order takes its name out.
-    if match.group(2) != socket.gethostname():
-        return False
-    try:
-        os.kill(int(match.group(1)), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False

@@ -6,21 +6,12 @@ Events are taken as they come: what is missing, or is no event at all, is passed
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
+from fabbuild.model import Event
 from fabbuild.progress import as_int, texts
 from fabbuild.text import cut, one_line
-
-#: Longest line of a journal that is read, in characters; of a longer one nothing is understood.
-LONGEST = 64 << 10
-
-#: What of a journal nothing is told of: most of its lines may be these.
-_SKIPPED = ('"machine-stderr"', '"worktree"', '"dropped"')
 
 _RANK = {"": 0, "built": 1, "warned": 2, "failed": 3}
 
@@ -72,7 +63,8 @@ class MachineRun:
         faults: (when, board, what) of each fault that cost a board an attempt.
         results: how many results it brought.
         carried: how many of them it carried forward.
-        boards: how many boards it ended.
+        boards: how many boards it ended; one that was split over machines, or built by two at once, is of the one
+            that was through with it first, so that each board counts once.
         busy: how busy its cores were, 0 to 1, by the load average that came with each result; None: not known.
     """
 
@@ -169,46 +161,23 @@ class Journal:
     going: bool = False
 
 
-def events(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Read a journal's events; a line that is none, or is torn, is passed over. No file: no events."""
-    try:
-        lines = path.open(encoding="utf-8", errors="replace")
-    except OSError:
-        return
-    with lines:
-        for line in iter(lambda: lines.readline(LONGEST), ""):
-            if any(word in line[:100] for word in _SKIPPED):
-                continue
-            try:
-                event = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(event, dict):
-                yield event
-
-
-def read_journal(lines: Iterable[Mapping[str, Any]]) -> Journal:
+def read_journal(events: Iterable[Event]) -> Journal:
     """Put together what a journal's events tell."""
     journal = Journal()
     reading: _Reading | None = None
-    for event in lines:
-        when = event.get("time")
-        if isinstance(when, bool) or not isinstance(when, (int, float)) or not math.isfinite(when):
-            continue
-        if event.get("what") == "run-start":
+    for event in events:
+        if event.what == "run-start":
             _keep(journal, reading)
-            reading = _Reading(float(when), _data(event))
+            reading = _Reading(event)
             journal.runs += 1
         elif reading is not None:
-            reading.take(event, float(when))
-        if event.get("what") == "result":
-            key = _text(event, "board"), _text(event, "commit")
-            attempt = as_int(event.get("attempt"))
+            reading.take(event)
+        if event.what == "result":
             # The current source is another commit with each edit; what was said of it last counts.
-            for known in (key, (key[0], "")):
+            for known in ((event.board, event.commit), (event.board, "")):
                 journal.attempts.pop(known, None)
-                if attempt > 1:
-                    journal.attempts[known] = attempt
+                if event.attempt > 1:
+                    journal.attempts[known] = event.attempt
     _keep(journal, reading)
     journal.going = reading is not None and not reading.run.ended
     return journal
@@ -221,20 +190,11 @@ def _keep(journal: Journal, reading: _Reading | None) -> None:
             journal.run = run
 
 
-def _text(event: Mapping[str, Any], key: str) -> str:
-    value = event.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    value = event.get("data")
-    return value if isinstance(value, dict) else {}
-
-
 class _Reading:
     """One run while its events are read."""
 
-    def __init__(self, when: float, data: Mapping[str, Any]) -> None:
+    def __init__(self, start: Event) -> None:
+        data, when = start.data, start.time
         self.run = Run(when, when, wanted=as_int(data.get("results")), skipped=as_int(data.get("skipped")))
         for name in texts(data.get("machines")):
             self._machine(name)
@@ -244,34 +204,36 @@ class _Reading:
         self._setup: dict[str, float] = {}
         self._away: dict[str, tuple[float, str]] = {}
         self._waits: float | None = None
+        self._done: set[str] = set()
 
-    def take(self, event: Mapping[str, Any], when: float) -> None:
+    def take(self, event: Event) -> None:
         run = self.run
         if run.ended:
             return  # The machines of the next run are looked at before it begins.
+        when, what, name, board = event.time, event.what, event.machine, event.board
         run.end = max(run.end, when)
-        what, data, name = _text(event, "what"), _data(event), _text(event, "machine")
-        board = _text(event, "board")
-        slot = event.get("slot")
         if what == "phase" and name:
-            self._phase(self._machine(name), _text(data, "phase"), data, when)
+            self._phase(self._machine(name), event.data, when)
         elif what == "started" and name:
-            self._started(self._machine(name), slot, board, when)
+            self._started(self._machine(name), event.slot, board, when)
         elif what == "result":
-            self._result(event, data, when)
+            self._result(event)
         elif what == "reused":
             run.reused.append(when)
             run.results += 1
-        elif what in ("board-done", "part-done"):
+        elif what == "board-done":
             self._close(name, board, when, "done")
+            if name and board not in self._done:
+                self._done.add(board)
+                self._machine(name).boards += 1
         elif what == "part-done":
-            self._close(name, board, when, "part")  # The rest of the board is with others.
+            self._close(name, board, when, "done")  # The rest of the board is with others.
         elif what == "requeued":
             self._close(name, board, when, "again")
         elif what == "machine-failed" and name:
-            self._lost(self._machine(name), _text(event, "text"), when)
+            self._lost(self._machine(name), event.text, when)
         elif what == "fault" and name:
-            self._machine(name).faults.append((when, board, cut(one_line(_text(event, "text")), 200)))
+            self._machine(name).faults.append((when, board, cut(one_line(event.text), 200)))
         elif what == "waiting":
             self._waits = when if self._waits is None else self._waits
         elif what == "not-built":
@@ -280,7 +242,7 @@ class _Reading:
             run.interrupted = True
         elif what == "run-end":
             run.ended = True
-            run.exit_status = as_int(data.get("exit_status"))
+            run.exit_status = as_int(event.data.get("exit_status"))
 
     def close(self) -> Run:
         """Give the run; what is still open goes on until its last event."""
@@ -304,7 +266,8 @@ class _Reading:
     def _machine(self, name: str) -> MachineRun:
         return self.run.machines.setdefault(name, MachineRun(name))
 
-    def _phase(self, machine: MachineRun, phase: str, data: Mapping[str, Any], when: float) -> None:
+    def _phase(self, machine: MachineRun, data: Mapping[str, object], when: float) -> None:
+        phase = data.get("phase")
         if phase == "ready":
             machine.slots = max(machine.slots, min(as_int(data.get("slots")), 4096))
             machine.threads = as_int(data.get("threads")) or machine.threads
@@ -322,8 +285,8 @@ class _Reading:
             since, why = self._away.pop(machine.name)
             machine.away.append((since, when, why))
 
-    def _started(self, machine: MachineRun, slot: object, board: str, when: float) -> None:
-        if isinstance(slot, int) and 0 <= slot < 4096:
+    def _started(self, machine: MachineRun, slot: int | None, board: str, when: float) -> None:
+        if slot is not None and 0 <= slot < 4096:
             lane = slot
         else:
             # A worker that does not tell: the lowest that is free.
@@ -336,8 +299,8 @@ class _Reading:
         self._open[machine.name, lane] = span
         machine.spans.append(span)
 
-    def _result(self, event: Mapping[str, Any], data: Mapping[str, Any], when: float) -> None:
-        name, board = _text(event, "machine"), _text(event, "board")
+    def _result(self, event: Event) -> None:
+        name, data, when = event.machine, event.data, event.time
         self.run.results += 1
         if not name:
             return
@@ -348,7 +311,7 @@ class _Reading:
         load = data.get("load_avg")
         if isinstance(load, (int, float)) and not isinstance(load, bool) and 0 < load < 1e6:
             machine._loads.append(float(load))  # noqa: SLF001 - of this module
-        for span in self._of(name, board):
+        for span in self._of(name, event.board):
             span.results += 1
             span.carried += carried
             verdict = str(data.get("verdict"))
@@ -362,9 +325,7 @@ class _Reading:
 
     def _close(self, name: str, board: str, when: float, how: str) -> None:
         for span in self._take(lambda span: span.board == board and name in ("", span.machine), when):
-            span.ended = "done" if how == "part" else how
-            if how == "done":
-                self._machine(span.machine).boards += 1
+            span.ended = how
 
     def _take(self, which: Callable[[Span], bool], when: float) -> list[Span]:
         """End those spans of the open ones; the slot of one that is behind was left before."""
