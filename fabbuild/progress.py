@@ -219,6 +219,7 @@ class Progress:
         self._times: deque[float] = deque()
         self._building_since: float | None = None
         self._verdicts = {verdict.value: 0 for verdict in Verdict}
+        self._first: float | None = None
         self.started: float | None = None
         self.ended: float | None = None
         self.boards = 0
@@ -303,6 +304,10 @@ class Progress:
             return 0.0
         return max((now if self.ended is None else self.ended) - self.started, 0.0)
 
+    def waited(self, now: float) -> float:
+        """Seconds since the first event, which is before the run began."""
+        return 0.0 if self._first is None else max(now - self._first, 0.0)
+
     def rate(self, now: float) -> float:
         """Results per minute over the window that ends now, or since building began if that is shorter."""
         if self._building_since is None:
@@ -356,6 +361,8 @@ class Progress:
 
     def update(self, event: Event) -> None:
         """Count one event; unknown ones, and those that count nothing, are passed over."""
+        if self._first is None:
+            self._first = event.time
         handler = self._handlers.get(event.what)
         if handler:
             handler(event)

@@ -7,7 +7,6 @@ functions here are pure.
 from __future__ import annotations
 
 import re
-import textwrap
 import time
 import unicodedata
 from collections.abc import Sequence
@@ -66,9 +65,31 @@ def _escaped(char: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def cells(text: str) -> int:
+    """Give the columns that a text takes on a terminal: two for a wide character, none for a combining one."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # the tables' own measure
+
+    return cell_len(text)
+
+
 def cut(text: str, width: int) -> str:
-    """Shorten to ``width`` characters, the last of them ``…`` when something is missing."""
-    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+    """Shorten to ``width`` columns, the last of them ``…`` when something is missing."""
+    return text if _front(text, width) == text else _front(text, width - 1) + "…"
+
+
+def _front(text: str, width: int) -> str:
+    """Give as much of the beginning as ``width`` columns hold."""
+    width = max(width, 0)
+    if text.isascii():
+        return text[:width]
+    taken = 0
+    for at, char in enumerate(text):
+        taken += cells(char)
+        if taken > width:
+            return text[:at]
+    return text
 
 
 def one_line(text: str) -> str:
@@ -157,10 +178,23 @@ def commit_label(commit: str, number: object = None) -> str:
 
 
 def wrapped(text: str, width: int, indent: int = 0, hang: int = 0) -> list[str]:
-    """Break one line into lines of ``width`` characters; all but the first stand ``hang`` columns further in."""
-    if indent + len(text) <= width:
+    """Break one line into lines of ``width`` columns; all but the first stand ``hang`` columns further in."""
+    if indent + cells(text) <= width:
         return [" " * indent + text]
-    first, others = " " * indent, " " * (indent + hang)
-    return textwrap.wrap(
-        text, max(width, 20), initial_indent=first, subsequent_indent=others, break_on_hyphens=False
-    )
+    line, others = " " * indent, " " * (indent + hang)
+    width = max(width, 20, len(others) + 2)
+    lines: list[str] = []
+    for number, word in enumerate(text.split(" ")):
+        gap = " " if number else ""
+        if gap and cells(line + gap + word) > width and cells(others + word) <= width:
+            lines.append(line.rstrip())
+            line = others + word
+            continue
+        # One that no line has room for, as in scripts without spaces, begins where it stands.
+        line, rest = line + gap, word
+        while cells(line + rest) > width:
+            part = _front(rest, width - cells(line))
+            lines.append((line + part).rstrip())
+            line, rest = others, rest[len(part) :]
+        line += rest
+    return [*lines, line]

@@ -26,7 +26,7 @@ from fabbuild.probe import ProbeRow
 from fabbuild.progress import Counts, Failure, MachineShare, Progress, Recovered, RunSummary, Unbuilt
 from fabbuild.story import tell
 from fabbuild.summary.lines import parse
-from fabbuild.text import clock, cut, duration, first_error, names, size, visible, wrapped
+from fabbuild.text import cells, clock, cut, duration, first_error, names, size, visible, wrapped
 from fabbuild.ui.live import LiveDisplay, picture
 from fabbuild.ui.output import Output
 from fabbuild.ui.plain import PlainDisplay
@@ -188,9 +188,28 @@ def test_lists_are_shortened_with_a_count() -> None:
     assert cut("abcdef", 4) == "abc…"
 
 
-@given(st.text(st.characters(categories=["L", "Zs"]), max_size=200), st.integers(20, 80))
-def test_wrapped_lines_fit(text: str, width: int) -> None:
-    assert all(len(line) <= width for line in wrapped(text, width, 2, 2))
+#: Of one column, of two, and of none: Latin, Chinese, an accent that stands over the letter before it, a space.
+_COLUMNS = st.text(st.sampled_from("abcde \u6f22\u5b57\u0301"), max_size=200)
+
+
+@given(_COLUMNS | st.text(st.characters(categories=["L", "Zs"]), max_size=200), st.integers(20, 80))
+def test_wrapped_lines_fit_and_nothing_is_missing(text: str, width: int) -> None:
+    lines = wrapped(text, width, 2, 2)
+    assert all(cells(line) <= width for line in lines)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+@given(_COLUMNS, st.integers(1, 30))
+def test_what_is_cut_fits_and_is_whole_where_it_does(text: str, width: int) -> None:
+    short = cut(text, width)
+    assert cells(short) <= width
+    assert short == text or (text.startswith(short[:-1]) and short.endswith("…") and cells(text) > width)
+
+
+def test_a_line_is_broken_between_words_and_only_a_word_without_room_within() -> None:
+    assert wrapped("one two three four five six", 20, 2, 2) == ["  one two three four", "    five six"]
+    assert wrapped("a " + "\u6f22" * 20, 20, 0, 2) == ["a " + "\u6f22" * 9, "  " + "\u6f22" * 9, "  \u6f22\u6f22"]
+    assert wrapped("x = 'y'   # z" + " w" * 10, 20) == ["x = 'y'   # z w w w", "w w w w w w w"]
 
 
 def test_every_kind_of_event_has_words_of_its_own() -> None:
@@ -531,6 +550,30 @@ def test_problems_scroll_past_with_machine_and_board() -> None:
     assert "rpi_3" not in shown
 
 
+def test_words_that_stand_above_already_are_not_told_again() -> None:
+    shown = without_codes(
+        live(
+            start(),
+            result("rpi_3", "failed", error="a.c:1: error: no"),
+            result("rpi_4", "failed", error="a.c:1: error: no"),
+            result("rpi_5", "failed", error="b.c:1: error: no"),
+            result("rpi_6", "failed"),
+            result("rpi_7", "failed"),
+        )
+    )
+    assert "FAILED rpi_3 @ 02 cccccccccc on ruru: a.c:1: error: no\n" in shown
+    assert "FAILED rpi_4 @ 02 cccccccccc on ruru: the same as rpi_3 @ 02 cccccccccc\n" in shown
+    assert "FAILED rpi_5 @ 02 cccccccccc on ruru: b.c:1: error: no\n" in shown
+    assert "FAILED rpi_7 @ 02 cccccccccc on ruru\n" in shown
+
+
+def test_before_the_run_begins_the_view_says_what_is_waited_for() -> None:
+    asked = [Event(40.0 + n, "phase", f"m{n}", data={"phase": "probe"}) for n in range(3)]
+    shown = without_codes(live(*asked))
+    assert "asking 3 machines what they have  0:10" in shown
+    assert " of 0 done" not in shown
+
+
 def test_the_view_is_gone_at_the_end_and_the_cursor_back() -> None:
     shown = live(start(), Event(9.0, "run-end"))
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
@@ -753,6 +796,13 @@ def test_machines_fit_into_80_columns() -> None:
     assert "gcc: arm 12.2.0" in text
 
 
+def test_machines_that_have_the_same_are_told_together_in_80_columns() -> None:
+    rows = [ProbeRow(name, True, "", FACTS) for name in ("ruru", "kea", "weka")]
+    text = without_codes(printed(ui.print_probe, [*rows, ProbeRow("moa", False, "refused", {})], terminal=True))
+    assert "\nruru kea weka\n    python 3.11.7, git 2.39.5" in text
+    assert "\nmoa\n    refused\n" in text
+
+
 def test_machines_as_json_hold_the_facts() -> None:
     (row,) = json.loads(printed(ui.print_probe, [ProbeRow("ruru", False, "load", FACTS)], json=True))
     assert (row["machine"], row["fit"], row["why"], row["threads"]) == ("ruru", False, "load", 16)
@@ -888,8 +938,19 @@ def test_an_interrupted_run_says_so() -> None:
     assert lines[-1] == "exit status 130: interrupted"
 
 
+def test_boards_that_fail_alike_are_told_together_at_the_end() -> None:
+    failing = [Failure(f"board{n}", "01 abc", "m", f"error: {n % 2}") for n in range(4)]
+    failing += [Failure("quiet1", "", "m", ""), Failure("quiet2", "", "m", "")]
+    failing += [Failure("board5", "01 abc", "m", "error: 0", after=("m: disk full",))]
+    text = printed(ui.print_end, ended(failing=failing))
+    assert "  board0 @ 01 abc on m: error: 0\n    the same with board2\n" in text
+    assert "  board1 @ 01 abc on m: error: 1\n    the same with board3\n" in text
+    assert "  quiet1 on m\n  quiet2 on m\n" in text
+    assert "  board5 @ 01 abc on m: error: 0 (after m: disk full)\n" in text
+
+
 def test_long_lists_at_the_end_are_shortened_with_a_count() -> None:
-    failing = [Failure(f"board{n}", "", "local", "error: x" * 100) for n in range(500)]
+    failing = [Failure(f"board{n}", "", "local", f"error: x{n}" * 100) for n in range(500)]
     not_built = [Unbuilt(f"m{n}", "", "no toolchain") for n in range(500)]
     lines = printed(ui.print_end, ended(failing=failing, not_built=not_built)).splitlines()
     assert len(lines) < 40

@@ -14,14 +14,19 @@ from rich.text import Text
 
 from fabbuild.model import Event, Verdict
 from fabbuild.progress import MachineProgress, Progress
-from fabbuild.story import tell, waiting_for
-from fabbuild.text import clock, cut, visible, wrapped
+from fabbuild.story import tell, waiting_for, what_was
+from fabbuild.text import cells, clock, count, cut, visible, wrapped
 from fabbuild.ui.display import Display
 from fabbuild.ui.output import Output, console
-from fabbuild.ui.plain import Together, problem
+from fabbuild.ui.plain import Together, problem, said
 
 #: Pictures a second.
 REFRESH = 4.0
+
+#: Errors and warnings of which it is remembered with which board they were told.
+REMEMBERED = 10_000
+
+_PROBLEM_STYLES = {Verdict.FAILED.value: "red", Verdict.WARNED.value: "yellow"}
 
 # Machines that do something are shown first; the others only while there is room.
 _ORDER = ("building", "setup", "ready", "waiting", "away", "failed", "done")
@@ -50,6 +55,7 @@ class LiveDisplay(Display):
         self._console = console(out)
         self._auto = auto_refresh
         self._trouble: Exception | None = None
+        self._told: dict[str, str] = {}
         self._together = Together(lambda line, when: self._say(line, when, "yellow"))
         self._live = Live(
             console=self._console,
@@ -72,10 +78,8 @@ class LiveDisplay(Display):
         self._together.flush()
         if event.what in ("result", "reused"):
             verdict = event.data.get("verdict")
-            if verdict == Verdict.FAILED.value:
-                self._say(problem(event), event.time, "red")
-            elif verdict == Verdict.WARNED.value:
-                self._say(problem(event), event.time, "yellow")
+            if verdict in _PROBLEM_STYLES:
+                self._say(problem(event, self._told_with(event)), event.time, _PROBLEM_STYLES[verdict])
         elif event.what in ("machine-failed", "interrupted"):
             away = event.what == "machine-failed" and self.progress.machines[event.machine].away
             self._say(tell(event), event.time, "yellow" if away else "bold red")
@@ -89,6 +93,14 @@ class LiveDisplay(Display):
             self._say(tell(event), event.time, "dim")
         elif event.what == "run-end":
             self._live.stop()
+
+    def _told_with(self, event: Event) -> str:
+        """Give the result with which the same words were told already; empty for words that are new."""
+        if len(self._told) >= REMEMBERED:
+            self._told.clear()
+        words, what = said(event), what_was(event)
+        first = self._told.setdefault(words, what) if words else what
+        return "" if first == what else first
 
     def _resume(self, events: Sequence[Event]) -> None:
         super()._resume(events)
@@ -135,7 +147,7 @@ def picture(progress: Progress, now: float, width: int, height: int) -> Renderab
     if progress.awaited is not None:
         words = waiting_for(*progress.awaited)
         parts.append(Text(cut(words, width), style="bold yellow", no_wrap=True, overflow="ellipsis"))
-    if height >= 10:
+    if height >= 10 and progress.started is not None:
         total = max(progress.total, 1)
         ended = progress.done + progress.not_built
         bar = Table.grid()  # A bar alone does not end its line.
@@ -148,6 +160,9 @@ def picture(progress: Progress, now: float, width: int, height: int) -> Renderab
 
 def headline(progress: Progress, now: float, width: int) -> Text:
     """Give the counts in one line; what matters least is left out when it is too long."""
+    if progress.started is None and not progress.total:
+        asked = f"asking {count(len(progress.machines), 'machine')} what they have  {clock(progress.waited(now))}"
+        return Text(asked, style="bold", no_wrap=True, overflow="ellipsis")
     rate, eta = progress.rate(now), progress.eta(now)
     # Each part with its rank: the highest rank goes first when there is no room.
     parts: list[tuple[int, str, str]] = [(0, f"{progress.done} of {progress.total} done", "bold")]
@@ -184,7 +199,7 @@ def _machines(machines: Sequence[MachineProgress], rows: int, width: int) -> Ren
         chosen = {machine.name for machine in ranked[: rows - 1]}
         hidden = [machine for machine in shown if machine.name not in chosen]
         shown = [machine for machine in shown if machine.name in chosen]
-    name_width = min(max((len(visible(machine.name)) for machine in shown), default=1), max(width // 5, 8))
+    name_width = min(max((cells(visible(machine.name)) for machine in shown), default=1), max(width // 5, 8))
     table = Table.grid(padding=(0, 1))
     table.add_column(width=name_width, no_wrap=True, overflow="ellipsis")
     table.add_column(justify="right", min_width=4, no_wrap=True)

@@ -13,7 +13,7 @@ import sys
 from typing import IO, TYPE_CHECKING, cast
 
 from fabbuild.errors import MachineError
-from fabbuild.text import one_line, visible
+from fabbuild.text import one_line, visible, wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,7 +133,9 @@ def width_of(output: Output) -> int:
 
 
 def error(exc: BaseException | str, *, stream: IO[str] | None = None) -> None:
-    """Say on standard error what went wrong, on one line: ``fabbuild: [machine:] message``."""
+    """Say on standard error what went wrong: ``fabbuild: [machine:] message``; one line, broken on a terminal."""
     where = f"{visible(exc.machine)}: " if isinstance(exc, MachineError) and exc.machine else ""
     words = one_line(str(exc)) or (type(exc).__name__ if isinstance(exc, BaseException) else "")
-    stderr(stream).line(f"fabbuild: {where}{words}")
+    out = stderr(stream)
+    for part in wrapped(f"fabbuild: {where}{words}", width_of(out), 0, 2):
+        out.line(part)

@@ -201,16 +201,24 @@ def _problem(told: _Told) -> str:
     return f"{_problem_of(worst)} (of {results} commits: {', '.join(parts)}){spoiled(told.after)}"
 
 
-def problem(event: Event) -> str:
-    """Tell a result with errors or warnings: ``FAILED board @ commit on machine: first error line (after …)``."""
-    return _problem_of(event) + spoiled(texts(event.data.get("after")))
+def problem(event: Event, same: str = "") -> str:
+    """Tell a result with errors or warnings: ``FAILED board @ commit on machine: first error line (after …)``.
+
+    Where ``same`` names a result that was told with the same words, it stands for them.
+    """
+    return _problem_of(event, same) + spoiled(texts(event.data.get("after")))
 
 
-def _problem_of(event: Event) -> str:
+def said(event: Event) -> str:
+    """Give the first error line of a result, or its first warning where it has no error."""
+    return one_line(str(event.data.get("error") or event.text))
+
+
+def _problem_of(event: Event, same: str = "") -> str:
     word = "FAILED" if event.data.get("verdict") == Verdict.FAILED.value else "warned"
-    line = one_line(str(event.data.get("error") or event.text))
+    line = f"the same as {same}" if same else cut(said(event), 200)
     how = ", reused" if event.what == "reused" else ""
-    return f"{word} {what_was(event)} on {visible(event.machine)}{how}" + (f": {cut(line, 200)}" if line else "")
+    return f"{word} {what_was(event)} on {visible(event.machine)}{how}" + (f": {line}" if line else "")
 
 
 def status(progress: Progress, now: float) -> str:

@@ -11,7 +11,7 @@ from fabbuild.text import count, cut, duration, names, one_line, size, visible, 
 from fabbuild.ui.output import Output, stdout, width_of
 from fabbuild.ui.tables import _print, _table, _text
 
-#: Failing boards that are shown with their error line; the others are only named.
+#: Errors of failing boards that are shown; the boards of others are only named.
 WITH_ERROR = 20
 
 #: Most boards that are named in one list.
@@ -105,14 +105,20 @@ def _failing(out: Output, failing: Sequence[Failure]) -> None:
     if not boards:
         return
     out.line(f"failed: {count(len(boards), 'board')}")
-    for board, failures in list(boards.items())[:WITH_ERROR]:
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for board, failures in boards.items():
+        alike.setdefault((failures[0].error or board, *failures[0].after), []).append(board)
+    for board, *others in list(alike.values())[:WITH_ERROR]:
+        failures = boards[board]
         first = failures[0]
         at = f" @ {visible(first.commit)}" if first.commit else ""
         more = f" and {count(len(failures) - 1, 'commit')} more" if len(failures) > 1 else ""
         where = f" on {visible(first.machine)}" if first.machine else ""
         why = f": {cut(one_line(first.error), 200)}" if first.error else ""
         _line(out, f"{visible(board)}{at}{more}{where}{why}{spoiled(first.after)}", 2)
-    rest = list(boards)[WITH_ERROR:]
+        if others:
+            _line(out, f"the same with {names(others, NAMED)}", 4)
+    rest = [board for group in list(alike.values())[WITH_ERROR:] for board in group]
     if rest:
         _line(out, f"and {names(rest, NAMED)}", 2)
 

@@ -30,6 +30,9 @@ NAMED = 8
 PROBLEMS = 10
 FUNCTIONS = 40
 
+#: Columns of a commit's subject on a terminal; elsewhere it is whole.
+SUBJECT = 72
+
 _WIDTH = 200
 _AGAIN, _BY_HAND = "again: ", "by hand: "
 _BROKEN, _MENDED, _WARNED, _DIM = "bold red", "green", "yellow", "dim"
@@ -174,6 +177,8 @@ class _Printer:
 
     def _commit(self, commit: CommitChanges) -> None:
         subject = visible(commit.subject)
+        if self._console is not None:
+            subject = cut(subject, SUBJECT)
         label = f"{commit.number}/{self.summary.total} {visible(commit.hash[:7])} " if commit.number else ""
         below = self._what(commit)
         if below:

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 from fabbuild.errors import SelectionError
 from fabbuild.model import Board, Commit
 from fabbuild.story import json_line
-from fabbuild.text import commit_label, count, cut, duration, names, one_line, size, visible
+from fabbuild.text import commit_label, count, cut, duration, names, one_line, size, visible, wrapped
 from fabbuild.ui.output import Output, console, stdout, width_of
 
 if TYPE_CHECKING:
@@ -81,13 +81,21 @@ def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str]
         table.add_row(*cells, *([_text("; ".join(details))] if wide else []))
     _print(out, table)
     if not wide:
-        below = _table("", "")
-        for row in rows:
-            for number, detail in enumerate(_details(row)):
-                below.add_row(_text("" if number else row.machine, "bold"), _text(detail))
         out.line("")
-        _print(out, below)
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for row in rows:
+            alike.setdefault(tuple(_details(row)), []).append(row.machine)
+        for shared, machines in alike.items():
+            _lines(out, names(machines, len(machines)))
+            for detail in shared:
+                _lines(out, detail, 4)
     _print_differs(out, rows)
+
+
+def _lines(out: Output, text: str, indent: int = 0) -> None:
+    """Print one line of what stands below a table, broken on a terminal."""
+    for part in wrapped(text, width_of(out), indent, 2):
+        out.line(part)
 
 
 def _print_differs(out: Output, rows: Sequence[ProbeRow]) -> None:
@@ -96,7 +104,7 @@ def _print_differs(out: Output, rows: Sequence[ProbeRow]) -> None:
     if lines:
         out.line("")
     for line in lines:
-        out.line(f"not the same everywhere: {one_line(line)}")
+        _lines(out, f"not the same everywhere: {one_line(line)}")
 
 
 def print_toolchains(
