@@ -91,6 +91,7 @@ class Dispatcher:
         listener: Listener,
         tick: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare a run; nothing happens before `run`.
 
@@ -107,12 +108,14 @@ class Dispatcher:
             listener: is told of every event, in the caller's thread.
             tick: is called about every half second, in the caller's thread.
             clock: seconds since the epoch.
+            timer: seconds on a clock that never goes back, by which the rules go.
         """
         self._commits = tuple(commits)
         self._batch = batch
         self._listener = listener
         self._tick = tick
         self._clock = clock
+        self._timer = timer
         self._crew = crew
         boards = {job.board.target: job.board for job in jobs}
         self._recorder = Recorder(tree, boards, self._commits, settings, reuse)
@@ -192,14 +195,14 @@ class Dispatcher:
 
     def _wait(self) -> Callable[[], None]:
         due = self._schedule.next_due()
-        left = TICK if due is None else min(TICK, max(due - time.monotonic(), 0.0))
+        left = TICK if due is None else min(TICK, max(due - self._timer(), 0.0))
         try:
             return self._inbox.get(timeout=left)
         except queue.Empty:
             return lambda: self._handle(moves.Tick())
 
     def _handle(self, event: moves.Event) -> None:
-        self._do(self._schedule.handle(event, time.monotonic()))
+        self._do(self._schedule.handle(event, self._timer()))
 
     def _stop(self, reason: str) -> None:
         self._interrupted = reason
@@ -230,7 +233,7 @@ class Dispatcher:
         awaited = self._schedule.awaited()
         if awaited is not None and not self._waiting:
             until, machines = awaited
-            left = max(until - time.monotonic(), 0.0)
+            left = max(until - self._timer(), 0.0)
             self._emit("waiting", data={"until": self._clock() + left, "machines": machines})
         self._waiting = awaited is not None
 
@@ -377,7 +380,7 @@ class Dispatcher:
             session.name, message.board, message.commit_upto, message.attempt, fault, message.carried is not None
         )
         key = session.name, message.board, message.commit_upto
-        actions = self._schedule.handle(event, time.monotonic())
+        actions = self._schedule.handle(event, self._timer())
         # Kept while it is decided on; only what is asked for is kept longer.
         if any(isinstance(action, (moves.Record, moves.Hold)) and _key(action) == key for action in actions):
             self._held[key] = session, message
@@ -389,7 +392,7 @@ class Dispatcher:
             self._lose(session.name, "it sent a file, which nobody asked it for", Loss.LIED)
             return
         event = moves.FileIn(session.name, piece.board, piece.commit_upto, piece.attempt)
-        if drops := self._schedule.handle(event, time.monotonic()):
+        if drops := self._schedule.handle(event, self._timer()):
             self._do(drops)
             return
         try:

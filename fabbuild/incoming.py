@@ -35,16 +35,26 @@ class BadFileError(Exception):
 
 @dataclass
 class _Commit:
-    """What came for one commit: bytes by name, and which of them are whole."""
+    """What came for one commit: bytes by name, and which of them are whole.
+
+    The files of all commits of an order are in one directory, for making and removing one is what costs.
+    """
 
     place: Path
+    upto: int
     sizes: dict[str, int] = field(default_factory=dict)
     whole: set[str] = field(default_factory=set)
+
+    def path(self, name: str) -> Path:
+        """Give where a file of it is."""
+        return self.place / f"{self.upto}-{name}"
 
 
 @dataclass
 class _Order:
     place: Path
+    #: Whether the directory is there.
+    made: bool = False
     commits: dict[int, _Commit] = field(default_factory=dict)
 
 
@@ -106,7 +116,7 @@ class Incoming:
             order = self._orders[machine, piece.board] = _Order(self._root / str(next(self._numbers)))
         commit = order.commits.get(piece.commit_upto)
         if commit is None:
-            commit = order.commits[piece.commit_upto] = _Commit(order.place / str(piece.commit_upto))
+            commit = order.commits[piece.commit_upto] = _Commit(order.place, piece.commit_upto)
         if name in commit.whole:
             raise BadFileError(f"{name} twice")
         data = _inflated(piece)
@@ -115,10 +125,11 @@ class Incoming:
             raise BadFileError(f"more than {FILES_MANY} files")
         if size > FILE_MOST or sum(commit.sizes.values()) + len(data) > FILES_MOST:
             raise BadFileError(f"{name}, which is too long")
-        path = commit.place / name
+        path = commit.path(name)
         try:
-            if not commit.sizes:
-                commit.place.mkdir(parents=True, exist_ok=True)
+            if not order.made:
+                order.place.mkdir(parents=True, exist_ok=True)
+                order.made = True
             with path.open("ab" if name in commit.sizes else "xb") as file:
                 file.write(data)
         except OSError as exc:
@@ -139,7 +150,7 @@ class Incoming:
             commit = commits.get(upto)
             # Only what was checked when it came is a name that can be part of a path.
             if commit and name in commit.whole:
-                there[name] = commit.place / name
+                there[name] = commit.path(name)
             else:
                 missing[name] = _LOST
         return Arrived(there, missing)

@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -335,10 +336,13 @@ class ResultTree:
         try:
             _empty(place)
             before = self.place(result.board, result.upto - 1) if result.upto else None
+            # Paths as text from here: this is done for each file of each result.
             for name, path in (files or {}).items():
-                _link(before / name if before and _same(before / name, path) else path, place / name)
+                last = f"{before}/{name}" if before else ""
+                _link(last if last and _same(last, path) else path, f"{place}/{name}")
             for name, text in _files(result, built_from, toolchain, origin or {}).items():
-                (place / name).write_bytes(text.encode("utf-8", "replace"))
+                with open(f"{place}/{name}", "wb") as file:  # noqa: PTH123
+                    file.write(text.encode("utf-8", "replace"))
             temporary = place / "done.new"
             temporary.write_bytes(b"%d\n" % result.return_code)
             temporary.replace(place / "done")
@@ -378,6 +382,9 @@ class ResultTree:
 
 def _empty(place: Path) -> None:
     """Make the directory, or remove what an earlier result left in it, ``done`` first."""
+    with contextlib.suppress(FileNotFoundError, FileExistsError):
+        place.mkdir()
+        return
     place.mkdir(parents=True, exist_ok=True)
     (place / "done").unlink(missing_ok=True)
     for entry in place.iterdir():
@@ -424,7 +431,7 @@ def _files(
     return files
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(source: str | Path, target: str | Path) -> None:
     """Have the same file at both places; a copy where links cannot be."""
     try:
         os.link(source, target)
@@ -432,10 +439,13 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _same(one: Path, other: Path) -> bool:
+def _same(one: str, other: Path) -> bool:
     """Whether both are files with the same bytes, and not one file."""
     try:
-        return not one.is_symlink() and not one.samefile(other) and filecmp.cmp(one, other, shallow=False)
+        here, there = os.lstat(one), other.stat()
+        if not stat.S_ISREG(here.st_mode) or here.st_size != there.st_size or os.path.samestat(here, there):
+            return False
+        return filecmp.cmp(one, other, shallow=False)
     except OSError:
         return False
 

@@ -473,7 +473,8 @@ class Schedule:
             self._look = math.inf
             return []
         if now < self._looked + self._pause:
-            if any(m.joined.trims for m in self._with_room()):
+            # Asked once: that nobody has room any more is found out when the time comes.
+            if self._look > self._looked + self._pause and any(m.joined.trims for m in self._with_room()):
                 self._look = self._looked + self._pause
             return []
         room = [member for member in self._with_room() if member.joined.trims]

@@ -51,10 +51,7 @@ class Farm:
     @property
     def servers(self) -> list[Server]:
         """What runs beside the boss."""
-        die = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        return [
-            Server([*die, one.program, "-D", "-f", str(one.config)], one.host, one.port) for one in self.machines
-        ]
+        return servers_of(self.machines)
 
     @property
     def ssh_config(self) -> Path:
@@ -82,6 +79,12 @@ def delete_but(kept: Sequence[Path], place: Path) -> None:
                 shutil.rmtree(entry)
         else:
             entry.unlink()
+
+
+def servers_of(machines: Sequence[Sshd]) -> list[Server]:
+    """Give these machines as what runs beside a boss, and ends with it."""
+    die = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+    return [Server([*die, one.program, "-D", "-f", str(one.config)], one.host, one.port) for one in machines]
 
 
 def make_farm(base: Path, count: int = 2) -> Farm:

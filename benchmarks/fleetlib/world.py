@@ -82,18 +82,26 @@ class World:
 
     def run(self, boss: Boss) -> None:
         """Let time pass until the boss has all."""
+        self.begin(boss)
+        while not boss.finished:
+            if not self.step(boss.next_due()):
+                boss.tick()
+
+    def begin(self, boss: Boss) -> None:
+        """Have all machines come up."""
         self.boss = boss
         for name in self.machines:
             self.at(self._chance.uniform(0, START), lambda name=name: self._join(name))
-        while not boss.finished:
-            due = boss.next_due()
-            if due is not None and (not self._heap or due < self._heap[0][0]):
-                self._pass(max(due, self.now))
-                boss.tick()
-                continue
-            when, _, work = heapq.heappop(self._heap)
-            self._pass(when)
-            work()
+
+    def step(self, due: float | None) -> bool:
+        """Let the next thing happen; False: the boss wants to look at the clock before, and it is that time now."""
+        if due is not None and (not self._heap or due < self._heap[0][0]):
+            self._pass(max(due, self.now))
+            return False
+        when, _, work = heapq.heappop(self._heap)
+        self._pass(when)
+        work()
+        return True
 
     def at(self, when: float, work: Callable[[], None]) -> None:
         """Do something at a time."""

@@ -249,7 +249,7 @@ MaxStartups 200
 MaxSessions 100
 UseDNS no
 LogLevel VERBOSE
-SetEnv HOME="{directory}/home" XDG_CACHE_HOME="{directory}/cache" FABBUILD_DIGESTS="{os.environ["FABBUILD_DIGESTS"]}"
+SetEnv HOME="{directory}/home" XDG_CACHE_HOME="{directory}/cache" FABBUILD_DIGESTS="{os.environ.get("FABBUILD_DIGESTS", "")}"
 """)
     with sshd.ssh_config.open("a") as config:
         config.write(f"""Host {name}
