@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,9 @@ _SHARE = 250
 
 # {"boards": {name: values}, "problems": {name: text}}; see kconfig.py.
 _Answer = dict[str, dict[str, Any]]
+
+# What is called so is one tree or commit forever, in any repository.
+_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,13 +99,18 @@ def load_boards(source: Source, tree: str) -> list[Board]:
 
 def read_boards(source: Source, tree: str) -> BoardList:
     """Give the boards of a tree with what was wrong with some; raises as `load_boards` does."""
-    files = TreeFiles.read(source.git, tree)
     compiler = _compiler()
-    place = _cache_directory() / f"{_key(files, compiler)}.json"
-    kept = _load(place, files)
+    named = _place(compiler, tree, "trees") if _ID.fullmatch(tree) else None
+    kept = _read(named) if named else None
     if kept is None:
-        kept = _evaluate(files, compiler)
-        _store(place, kept)
+        files = TreeFiles.read(source.git, tree)
+        place = _place(compiler, files.usual_digest())
+        kept = _read(place)
+        if kept is None or files.digest(kept.others) != kept.digest:
+            kept = _evaluate(files, compiler)
+            _store(place, kept)
+        if named:
+            _name(place, named)
     return BoardList(tuple(kept.boards), tuple(kept.problems))
 
 
@@ -220,18 +229,18 @@ def _cache_directory() -> Path:
     return platformdirs.user_cache_path("fabbuild", appauthor=False) / "boards"
 
 
-def _key(files: TreeFiles, compiler: str) -> str:
-    about = [str(SCHEMA), metadata.version("kconfiglib"), compiler]
-    return hashlib.sha256("\0".join([*about, files.usual_digest()]).encode()).hexdigest()
+def _place(compiler: str, key: str, *below: str) -> Path:
+    about = [str(SCHEMA), metadata.version("kconfiglib"), compiler, key]
+    return _cache_directory().joinpath(*below, f"{hashlib.sha256(chr(0).join(about).encode()).hexdigest()}.json")
 
 
-def _load(place: Path, files: TreeFiles) -> _Kept | None:
+def _read(place: Path) -> _Kept | None:
     """Read what is kept; None where there is nothing, or nothing that can be used."""
     try:
         kept = msgspec.json.decode(place.read_bytes(), type=_Kept)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if kept.schema != SCHEMA or not kept.boards or files.digest(kept.others) != kept.digest:
+    if kept.schema != SCHEMA or not kept.boards:
         return None
     with contextlib.suppress(OSError):
         os.utime(place)  # so that the ones in use are the last to go
@@ -245,10 +254,25 @@ def _store(place: Path, kept: _Kept) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(msgspec.json.encode(kept))
         part.replace(place)
-        by_age = sorted(place.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
-        for old in by_age[:-KEPT]:
-            old.unlink(missing_ok=True)
+        _make_room(place.parent)
     except OSError as exc:
         _LOG.debug("the boards are not kept: %s", exc)
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def _name(place: Path, named: Path) -> None:
+    """Let a file of the cache be found by the id of a tree alone, so that the tree need not be listed again."""
+    try:
+        named.parent.mkdir(exist_ok=True)
+        named.unlink(missing_ok=True)
+        named.hardlink_to(place)
+        _make_room(named.parent)
+    except OSError as exc:  # no link can be made there, or another process was faster
+        _LOG.debug("the boards of the tree are not kept: %s", exc)
+
+
+def _make_room(directory: Path) -> None:
+    by_age = sorted(directory.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    for old in by_age[:-KEPT]:
+        old.unlink(missing_ok=True)

@@ -24,16 +24,14 @@ from pathlib import Path
 from fabbuild.boards import load_boards
 from fabbuild.config import Fit, Machine, Machines
 from fabbuild.crew import RunCrew, loss_by
-from fabbuild.dispatcher import Dispatcher, words_of
-from fabbuild.errors import SelectionError, SourceError, UsageError
+from fabbuild.errors import SelectionError, SourceError, UsageError, words_of
 from fabbuild.fleet import LEAVE, each
 from fabbuild.history import History, Learner
 from fabbuild.incoming import Incoming
 from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.journal import Journal
 from fabbuild.messages import Facts
-from fabbuild.model import Board, Commit, Event, Job, Takes, Verdict
-from fabbuild.moves import Loss, Policy
+from fabbuild.model import Board, Commit, Event, Job, Loss, Takes, Verdict
 from fabbuild.pastruns import Run, add_run
 from fabbuild.probe import not_found, unfit_because
 from fabbuild.progress import Failure, Progress, RunSummary
@@ -191,7 +189,7 @@ class _Run:
         self._outer_tick = tick
         self._journal: Journal | None = None
         # A source of our own, because ending its gits ends them for good.
-        self._crew = RunCrew(self.sessions, Source.open(plan.source.path), plan.commits, plan.settings, plan.fit)
+        self._crew = RunCrew(self.sessions, plan.source.again(), plan.commits, plan.settings, plan.fit)
         self._wire_settings = plan.settings.wire_settings()
         self._reuse = Reuse(plan.source, plan.commits, plan.settings, self.tree, self.listen)
         self._history = History()
@@ -414,6 +412,10 @@ class _Run:
         )
 
     def _build(self, jobs: Sequence[Job], failed: Mapping[str, tuple[str, Loss]], interrupts: Interrupts) -> str:
+        # Most builds have nothing left to build, or all of it in the store; then the rules are not needed.
+        from fabbuild.dispatcher import Dispatcher
+        from fabbuild.moves import Policy
+
         settings = self.plan.settings
         dispatcher = Dispatcher(
             jobs,

@@ -9,20 +9,22 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
 from fabbuild.config import Fit, Machine
-from fabbuild.dispatcher import Dispatcher, words_of
-from fabbuild.errors import HostKeyError, LiedError, MachineError, RefusedError
+from fabbuild.errors import HostKeyError, LiedError, MachineError, RefusedError, words_of
 from fabbuild.fleet import leave_all
 from fabbuild.messages import Facts
-from fabbuild.model import SANDBOX, Commit
-from fabbuild.moves import Loss
+from fabbuild.model import SANDBOX, Commit, Loss
 from fabbuild.probe import unfit_because
 from fabbuild.session import Session, StartOptions
 from fabbuild.settings import BuildSettings
 from fabbuild.source import Source
 from fabbuild.text import visible
 from fabbuild.versions import Difference, differences, of_machine
+
+if TYPE_CHECKING:
+    from fabbuild.dispatcher import Dispatcher
 
 #: How many pushes run at once: each packs objects on this machine.
 PUSHES = 4

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fabbuild import moves, schedule
-from fabbuild.errors import FabbuildError, OutputError, WireClosed, WireError, WireSilent
+from fabbuild.errors import OutputError, WireClosed, WireError, WireSilent, words_of
 from fabbuild.faults import fault_of
 from fabbuild.fleet import leave_all
 from fabbuild.incoming import BadFileError, Incoming, names_for
@@ -30,8 +30,7 @@ from fabbuild.messages import (
     WorktreeCreated,
     WorktreeFailed,
 )
-from fabbuild.model import Commit, Event, Job, Takes, Verdict
-from fabbuild.moves import Loss
+from fabbuild.model import Commit, Event, Job, Loss, Takes, Verdict
 from fabbuild.record import Recorder
 from fabbuild.results import ResultTree
 from fabbuild.reuse import Reuse
@@ -562,8 +561,3 @@ def _how_lost(end: WireError) -> Loss:
     if isinstance(end, WireClosed):
         return Loss.VANISHED if end.status is None else Loss.DIED
     return Loss.VANISHED if isinstance(end, WireSilent) else Loss.LIED
-
-
-def words_of(exc: BaseException) -> str:
-    """Give an exception as one line; one of ours says enough, any other is named."""
-    return str(exc) if isinstance(exc, FabbuildError) else f"{type(exc).__name__}: {exc}"

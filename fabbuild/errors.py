@@ -133,3 +133,8 @@ class WireClosed(WireError):  # noqa: N818 - the end of a wire is not always an 
 
 class WireSilent(WireError):  # noqa: N818 - like the end of a wire
     """The other end gave no sign of life for too long: frozen, or cut off."""
+
+
+def words_of(exc: BaseException) -> str:
+    """Give an exception as one line; one of ours says enough, any other is named."""
+    return str(exc) if isinstance(exc, FabbuildError) else f"{type(exc).__name__}: {exc}"

@@ -47,6 +47,24 @@ class Commit:
     number: int = 0
 
 
+class Loss(enum.Enum):
+    """How a machine was lost: whether what it was building is suspect, and whether it may come back."""
+
+    #: Its worker died, which its supervisor told: what it was building is suspect; it may come back.
+    DIED = "died"
+    #: Its connection was lost or it fell silent, so that nobody knows whether its worker died: what it was
+    #: building is suspect too, but ends later; it may come back.
+    VANISHED = "vanished"
+    #: It could not be brought up now, or its check at the return says that it is not well; it may come back.
+    FAILED = "failed"
+    #: It sent what nobody asked for: never again.
+    LIED = "lied"
+    #: It does not let us in or cannot be used as it is set up: never again.
+    REFUSED = "refused"
+    #: It has no toolchain that is wanted: never again, and no reason to tell.
+    UNNEEDED = "unneeded"
+
+
 class Verdict(enum.Enum):
     """How one board at one commit ended."""
 

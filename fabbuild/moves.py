@@ -5,11 +5,10 @@ Times are seconds. An ``upto`` is the index of a commit. An ``attempt`` counts t
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 from fabbuild.faults import Fault
-from fabbuild.model import SANDBOX, Job
+from fabbuild.model import SANDBOX, Job, Loss
 
 
 @dataclass(frozen=True)
@@ -39,24 +38,6 @@ class Policy:
     most_faults: int = 4
     #: Whether, in the end, orders are split and slow ones get a backup.
     backup: bool = True
-
-
-class Loss(enum.Enum):
-    """How a machine was lost: whether what it was building is suspect, and whether it may come back."""
-
-    #: Its worker died, which its supervisor told: what it was building is suspect; it may come back.
-    DIED = "died"
-    #: Its connection was lost or it fell silent, so that nobody knows whether its worker died: what it was
-    #: building is suspect too, but ends later; it may come back.
-    VANISHED = "vanished"
-    #: It could not be brought up now, or its check at the return says that it is not well; it may come back.
-    FAILED = "failed"
-    #: It sent what nobody asked for: never again.
-    LIED = "lied"
-    #: It does not let us in or cannot be used as it is set up: never again.
-    REFUSED = "refused"
-    #: It has no toolchain that is wanted: never again, and no reason to tell.
-    UNNEEDED = "unneeded"
 
 
 # --- events -------------------------------------------------------------------------------------------------

@@ -161,6 +161,7 @@ class ResultTree:
         self.root = output / check_component(name, "the branch")
         self.own = self.root / OWN
         self.commits = tuple(commits)
+        self._places = tuple(self.root / commit_dir(commit) for commit in self.commits)
         self._lock: int | None = None
 
     # --- ownership ---
@@ -268,14 +269,13 @@ class ResultTree:
 
     def place(self, board: str, upto: int) -> Path:
         """Give the directory of one board at one commit."""
-        name = commit_dir(self.commits[upto])
-        return (self.root / name if name else self.root) / check_component(board, "board")
+        return self._places[upto] / check_component(board, "board")
 
     def read(self, board: str, upto: int) -> Stored | None:
         """Give a result that is complete, or None: there is none, or its ``done`` is empty or unreadable."""
         place = self.place(board, upto)
         try:
-            code = int((place / "done").read_text(encoding="utf-8"))
+            code = int((place / "done").read_bytes())
         except (OSError, ValueError):
             return None
         passed = Verdict.WARNED if (place / "err").exists() else Verdict.BUILT
@@ -463,7 +463,7 @@ def _sizes(raw: str) -> str:
 
 def _read_built_from(place: Path) -> BuiltFrom | None:
     try:
-        value = json.loads((place / BUILT_FROM).read_text(encoding="utf-8"))
+        value = json.loads((place / BUILT_FROM).read_bytes())
         settings = value["settings"]
         if not isinstance(settings, dict):
             return None

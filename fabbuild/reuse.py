@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fabbuild import audit
-from fabbuild.faults import fault_of
 from fabbuild.fleet import each
 from fabbuild.incoming import Arrived, names_for
 from fabbuild.keeper import Keeper
@@ -142,6 +141,8 @@ class Reuse:
         self, session: Session, board: Board, message: BuildResult, result: Result, built: BuiltFrom, files: Arrived
     ) -> None:
         """Keep a result that was written down, if it is one that a build from scratch would give, too."""
+        from fabbuild.faults import fault_of  # it takes long to compile its patterns
+
         tool = session.facts.toolchains.get(board.arch) if session.facts else None
         known = tool is not None and tool.identity and not session.machine.worker_command
         if not (self._on and known and tool and {"files", "details"} <= session.features):

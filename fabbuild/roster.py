@@ -11,7 +11,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from fabbuild.moves import Away, Joined, Loss, Policy
+from fabbuild.model import Loss
+from fabbuild.moves import Away, Joined, Policy
 
 #: Losses after which nothing is tried again.
 _FOR_GOOD = (Loss.LIED, Loss.REFUSED, Loss.UNNEEDED)

@@ -75,7 +75,7 @@ from fabbuild.deadlines import Deadlines
 from fabbuild.faults import Fault, Kind
 from fabbuild.judge import TIMEOUTS, Judge
 from fabbuild.ledger import Ledger, discard, too_late, trim, unpromise
-from fabbuild.model import Job, Takes
+from fabbuild.model import Job, Loss, Takes
 from fabbuild.moves import (
     Action,
     Assign,
@@ -86,7 +86,6 @@ from fabbuild.moves import (
     Event,
     FileIn,
     Joined,
-    Loss,
     Lost,
     Policy,
     ResultIn,

@@ -94,6 +94,10 @@ class Source:
         """The git command line at the top of the working tree."""
         return Git(self.path, running=self._running)
 
+    def again(self) -> Source:
+        """Give the same source with gits of its own: `interrupt` of one leaves those of the other alone."""
+        return Source(self.path, self.git_dir)
+
     def interrupt(self) -> None:
         """End every git that runs for this source in any thread, a push above all, and let no other run.
 

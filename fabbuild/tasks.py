@@ -165,7 +165,8 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     ui.print_end(ended, json=settings.json or options["ide"])
     if options["summary"] and not options["ide"]:
         ui.print_summary_of(plan, json=settings.json)
-    export.write(files, export.planned(plan), plan)
+    if files:
+        export.write(files, export.planned(plan), plan)
     if options["report"]:
         _report_of(plan, options["report"], quiet=settings.json or options["ide"])
     if ended.exit_status:

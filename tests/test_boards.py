@@ -452,7 +452,19 @@ def test_the_cache_does_not_grow_for_ever(tree, cache, monkeypatch):
     for number in range(6):
         tree.write("configs/snow_defconfig", f"# {number}\n")
         tree.read()
-    assert len(list(cache.iterdir())) == 3
+    assert [len(list(place.glob("*.json"))) for place in (cache, cache / "trees")] == [3, 3]
+
+
+def test_a_tree_is_not_listed_again(tree, monkeypatch):
+    once = tree.read()
+    monkeypatch.setattr(module.TreeFiles, "read", None)
+    assert tree.read() == once
+
+
+def test_a_tree_is_listed_again_where_no_file_can_have_two_names(tree, cache):
+    cache.mkdir(parents=True)
+    (cache / "trees").write_text("in the way")
+    assert tree.read() == tree.read()
 
 
 # MAINTAINERS

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from fabbuild.moves import Away, Joined, Loss, Policy
+from fabbuild.model import Loss
+from fabbuild.moves import Away, Joined, Policy
 from fabbuild.roster import Roster
 
 POLICY = Policy(restarts=3, window=100, backoff=2, backoff_most=60, aside=300, patience=600, fruitless=4)

@@ -20,6 +20,15 @@ def test_the_collection_loads_no_more_than_it_shows():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
+def test_a_build_loads_the_rules_and_what_shows_results_only_when_it_needs_them():
+    """With nothing to do, most of its time would go into loading them."""
+    heavy = {"schedule", "moves", "faults", "dispatcher", "timeline", "summary", "status", "report"}
+    program = f"import sys, fabbuild.build, fabbuild.ui; print([m for m in {sorted(heavy)} if 'fabbuild.' + m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+    )
+
+
 def test_list_names_every_task_and_no_default(farm):
     ended = farm.run("--list")
     for name in (

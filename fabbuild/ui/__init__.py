@@ -4,19 +4,20 @@ While a run goes on a `Display` (from `make_display`) is told its events; before
 functions show machines, boards, plans and reports. None of them raises when the terminal or the pipe is gone:
 a build goes on without its display, and ``inv boards | head`` ends quietly.
 
-rich is imported only when something is drawn with it, so that completion stays quick.
+rich is imported only when something is drawn with it, so that completion stays quick. What shows past runs and
+results is imported when it is first asked for: a build that has nothing to do is over before that would be read.
 """
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from fabbuild import text
 from fabbuild.ui.choose import ide_display, make_display
 from fabbuild.ui.display import Display
-from fabbuild.ui.history import print_durations, print_runs
 from fabbuild.ui.output import error
 from fabbuild.ui.report import print_end
-from fabbuild.ui.status import follow, print_status
-from fabbuild.ui.summary import SummaryView, print_summary, print_summary_of
 from fabbuild.ui.tables import (
     MachineOutcome,
     print_archives,
@@ -32,6 +33,11 @@ from fabbuild.ui.tables import (
 )
 from fabbuild.ui.transfers import Transfers
 from fabbuild.ui.words import confirm, print_json, say, show_warnings, stderr_line
+
+if TYPE_CHECKING:
+    from fabbuild.ui.history import print_durations, print_runs
+    from fabbuild.ui.status import follow, print_status
+    from fabbuild.ui.summary import SummaryView, print_summary, print_summary_of
 
 __all__ = [
     "Display",
@@ -70,3 +76,21 @@ __all__ = [
 
 first_error = text.first_error
 visible = text.visible
+
+# Which module has what is imported when it is first asked for.
+_LATER = {
+    "print_durations": "history",
+    "print_runs": "history",
+    "follow": "status",
+    "print_status": "status",
+    "SummaryView": "summary",
+    "print_summary": "summary",
+    "print_summary_of": "summary",
+}
+
+if not TYPE_CHECKING:  # mypy is to see which names there are
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
