@@ -93,6 +93,28 @@ def test_all_else_that_a_commit_changed_is_told(tmp_path):
         assert words in text, text
 
 
+def test_what_an_interrupted_run_left_out_is_not_told_as_lost_by_the_commit(tmp_path):
+    write_results(tmp_path, {1: {"a": {}, "b": {}}, 2: {"a": {}}})
+    told = {"what": "not-built", "board": "b", "commit": commit_hash(2), "text": "interrupted by SIGINT"}
+    journal = tmp_path / "series/.fabbuild/journal.ndjson"
+    journal.parent.mkdir(exist_ok=True)
+    journal.write_text(json.dumps(told) + "\n")
+    assert shown(tmp_path)[1:] == [
+        "no commit changed anything",
+        "not built at 2: b: interrupted by SIGINT",
+        "at 2/2: 1 built, 1 not built",
+    ]
+
+
+def test_a_long_subject_is_cut_on_a_terminal_only(tmp_path):
+    root = write_results(tmp_path, {1: {"a": {}}, 2: {"a": fails(UNDECLARED)}})
+    record = {"commits": [{"number": 2, "hash": commit_hash(2), "subject": "s" * 100}]}
+    (root / ".fabbuild").mkdir()
+    (root / ".fabbuild/commits.json").write_text(json.dumps(record))
+    assert any("s" * 100 in line for line in shown(tmp_path))
+    assert not any("s" * 72 in line for line in shown(tmp_path, width=200))
+
+
 def test_lines_are_marked_as_the_peer_marks_them_with_the_boards_behind_them(tmp_path):
     write_results(tmp_path, {1: {"a": fails("gone.c: error: x"), "b": warns(UNUSED)}, 2: {"a": fails(UNDECLARED)}})
     lines = shown(tmp_path, errors=True, list_boards=True)

@@ -168,7 +168,7 @@ class _Printer:
     def _shown(self, commit: CommitChanges) -> bool:
         boards = commit.boards
         told = (
-            *(boards.broke, boards.mended, boards.warns, boards.clean, boards.new, boards.gone),
+            *(boards.broke, boards.mended, boards.warns, boards.clean, boards.new, _lost(commit)),
             *(commit.new_problems, commit.gone_problems, commit.new_blobs),
             *(commit.board_sizes, commit.functions, commit.config, commit.environment),
         )
@@ -222,8 +222,9 @@ class _Printer:
             said.append((f"no more warnings in {self.named(boards.clean)}", _MENDED))
         if boards.new:
             said.append((f"new: {self.named(boards.new)}", ""))
-        if boards.gone:
-            said.append((f"no result any longer: {self.named(boards.gone)}", _WARNED))
+        lost_boards = _lost(commit)
+        if lost_boards:
+            said.append((f"no result any longer: {self.named(lost_boards)}", _WARNED))
         return said
 
     def _broke(self, commit: CommitChanges) -> list[tuple[str, str]]:
@@ -389,6 +390,12 @@ class _Printer:
         at = f"at {last.number}/{self.summary.total}" if last.number else "now"
         failing = f"; failing: {self.names(last.boards.failing)}" if counts.failed else ""
         self.line(f"{at}: {', '.join(parts)}{failing}", style=_BROKEN if counts.failed else "")
+
+
+def _lost(commit: CommitChanges) -> list[str]:
+    """Give the boards that had a result and have none, but for those of which it is told why they were not built."""
+    known = {one.board for one in commit.boards.not_built if one.reason}
+    return [board for board in commit.boards.gone if board not in known]
 
 
 def _headline(trouble: Trouble) -> str:
