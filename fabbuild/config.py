@@ -44,6 +44,9 @@ __all__ = [
 #: Name of the file in the current directory and in the user's configuration directory.
 FILE_NAME = "machines.yaml"
 
+#: Names of machines and groups that an error lists; of more, how many.
+SOME = 20
+
 
 def find_machines_file(option: str | None, cwd: Path) -> Path:
     """Give the file to read: the one asked for, or that of ``cwd``, or that of the user's configuration.
@@ -107,9 +110,8 @@ def select(machines: Machines, names: str, hosts: str, *, no_local: bool = False
         known = sorted({*machines.machines, *groups})
         near = "".join(nearest(word, known) for word in unknown[:1])
         words = ", ".join(quote(word) for word in unknown)
-        raise ConfigError(
-            f"{file}no machine and no group is named {words}{near or '; there are: ' + ', '.join([ALL, *known])}"
-        )
+        there = ", ".join([ALL, *known[:SOME]]) + (f" and {len(known) - SOME} more" if len(known) > SOME else "")
+        raise ConfigError(f"{file}no machine and no group is named {words}{near or f'; there are: {there}'}")
     for word in asked:
         machine = machines.machines.get(word)
         if machine and not machine.enabled:

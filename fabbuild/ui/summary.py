@@ -393,7 +393,7 @@ class _Printer:
 
 
 def _lost(commit: CommitChanges) -> list[str]:
-    """Give the boards that had a result and have none, but for those of which it is told why they were not built."""
+    """Give the boards that had a result and have none, unless it is told why they were not built."""
     known = {one.board for one in commit.boards.not_built if one.reason}
     return [board for board in commit.boards.gone if board not in known]
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 from typing import Dict, List, Sequence
 
 from fabbuild.worker import tools, workdir
@@ -57,6 +59,10 @@ _SETTINGS: Dict[str, Dict[str, str]] = {
 }
 
 
+#: What the HEAD of a worktree holds once it has a commit.
+_HEAD = re.compile(r"ref: \S+|(?!0+$)(?:[0-9a-f]{40}|[0-9a-f]{64})")
+
+
 class RepoError(Exception):
     """The repository could not be made; the text is git's own words, or the system's."""
 
@@ -70,7 +76,10 @@ def make_repo(work_dir: str, pass_fds: Sequence[int] = ()) -> str:
         RepoError: no git, git's own failure, disk full.
     """
     path = os.path.join(work_dir, workdir.REPO)
-    _remove_stale_locks(path)
+    # A push of the boss before us runs outside of the machine's lock; receive-pack has its working directory there.
+    if os.path.isdir(path) and not in_use(os.path.realpath(path)):
+        _remove_stale_locks(path)
+        _remove_half_made(path)
     try:
         _git(["init", "--quiet", "--bare", "--template=", path], pass_fds)
         os.chmod(path, 0o700)  # one that an older version made may be open to others
@@ -115,13 +124,7 @@ def _read(path: str) -> str:
 
 
 def _remove_stale_locks(path: str) -> None:
-    """Remove the ``*.lock`` files that a killed git left, unless some process works in the repository right now.
-
-    We hold the machine's lock, but a push of the boss before us runs outside of it; receive-pack has its working
-    directory in the repository.
-    """
-    if not os.path.isdir(path) or in_use(os.path.realpath(path)):
-        return
+    """Remove the ``*.lock`` files that a killed git left."""
     found = [os.path.join(path, name) for name in os.listdir(path)]
     for folder, _, names in os.walk(os.path.join(path, "refs")):
         found += [os.path.join(folder, name) for name in names]
@@ -129,6 +132,25 @@ def _remove_stale_locks(path: str) -> None:
         if name.endswith(".lock"):
             with contextlib.suppress(OSError):
                 os.unlink(name)
+
+
+def _remove_half_made(path: str) -> None:
+    """Remove from the list of worktrees those whose making was cut short before they had a commit.
+
+    git takes what their HEAD names, forty zeros, for an object that is missing, and with it refuses every push.
+    """
+    base = os.path.join(path, "worktrees")
+    names: List[str] = []
+    with contextlib.suppress(OSError):
+        names = os.listdir(base)
+    for name in names:
+        try:
+            head = _read(os.path.join(base, name, "HEAD")).strip()
+        except OSError:
+            head = ""
+        if not _HEAD.fullmatch(head):
+            # The tree itself stays: whoever makes it anew says what is of use there.
+            shutil.rmtree(os.path.join(base, name), ignore_errors=True)
 
 
 def in_use(path: str) -> bool:

@@ -121,6 +121,26 @@ def test_locks_that_a_killed_git_left_do_not_stay(tmp_path, source):
     git("-C", source, "push", "-q", path, "HEAD:refs/fabbuild/current")
 
 
+@pytest.mark.parametrize("head", ["0" * 40 + "\n", "", None])
+def test_a_worktree_that_has_no_commit_yet_does_not_keep_pushes_out(tmp_path, source, head):
+    """As ``git worktree add`` leaves it when it is killed right after it began."""
+    path = repo.make_repo(str(tmp_path))
+    git("-C", source, "push", "-q", path, "HEAD~1:refs/fabbuild/current")
+    for name in ("good", "half"):
+        git("-C", path, "worktree", "add", "-q", "--detach", tmp_path / name, "refs/fabbuild/current")
+    admin = Path(path, "worktrees/half")
+    (admin / "index").unlink()
+    (admin / "locked").write_text("initializing\n")
+    if head is None:
+        (admin / "HEAD").unlink()
+    else:
+        (admin / "HEAD").write_text(head)
+    repo.make_repo(str(tmp_path))
+    git("-C", source, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    assert os.listdir(Path(path, "worktrees")) == ["good"]
+    git("-C", tmp_path / "good", "status")
+
+
 def test_locks_of_a_git_that_works_there_stay(tmp_path, census):
     path = tmp_path / "repo.git"
     repo.make_repo(str(tmp_path))

@@ -117,6 +117,16 @@ def _half_made(work):
         (work / "slots" / "00" / name).unlink()
 
 
+def _hardly_begun(work):
+    """As a ``git worktree add`` leaves it that was killed before there was a commit."""
+    admin = work / "repo.git" / "worktrees" / "00"
+    (admin / "locked").write_text("initializing")
+    (admin / "HEAD").write_text("0" * 40 + "\n")
+    (admin / "index").unlink()
+    for name in ("Makefile", "main.c", "Kconfig"):
+        (work / "slots" / "00" / name).unlink()
+
+
 def _change_files(work):
     (work / "slots" / "00" / "main.c").write_text("broken\n")
     (work / "slots" / "00" / "more").mkdir()
@@ -146,6 +156,7 @@ DAMAGE = [
     _put_a_link,
     _lock_and_remove,
     _half_made,
+    _hardly_begun,
     _change_files,
     _own_repository_in_place,
     _moved,
