@@ -447,20 +447,11 @@ class _Run:
         self._learn()
         self._reuse.close(hurry=bool(interrupted))
         status = self._exit_status(interrupted)
-        counts = self.progress.counts
         now = time.time()
         summary = self.progress.summary(now, status, output=str(self.tree.root), traffic=self._crew.traffic)
         # What failed before and was not built again is part of the answer.
         summary = replace(summary, failing=(*self._old_failures, *summary.failing))
-        ended = {
-            "built": counts.built,
-            "warned": counts.warned,
-            "failed": counts.failed,
-            "not_built": counts.not_built,
-            "skipped": counts.skipped,
-            "carried": counts.carried,
-            "reused": counts.reused,
-        }
+        ended = self.progress.counts.by_end()
         self._remember(summary, ended, now)
         self.emit(
             "run-end",

@@ -1,5 +1,4 @@
-"""What builds took, kept between runs on this machine: so that the next run knows what takes
-long.
+"""What builds took, kept between runs on this machine, so that the next run knows what takes long.
 
 One SQLite file in the user's data directory. It is a help and never needed: when it cannot be read or written, the
 run goes on without it.
@@ -100,7 +99,7 @@ class History:
         if not rows:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._open() as database:
+        with self.database() as database:
             database.executemany(_LEARN, rows)
 
     def expected(self, jobs: Iterable[Job]) -> dict[str, Takes]:
@@ -123,13 +122,21 @@ class History:
             result[board.target] = Takes(begin, step)
         return result
 
-    def database(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        """Open the file for what else is kept in it; what is done in this context is done whole or not at all."""
-        return self._open()
+    @contextlib.contextmanager
+    def database(self) -> Iterator[sqlite3.Connection]:
+        """Open the file; what is done in this context is done whole or not at all."""
+        with contextlib.closing(sqlite3.connect(self.path, timeout=_PATIENCE)) as database, database:
+            if _version(database) != VERSION:
+                database.execute("BEGIN IMMEDIATE")
+                if _version(database) != VERSION:  # another process may have been faster, and have written
+                    database.execute("DROP TABLE IF EXISTS builds")
+                    database.execute(f"PRAGMA user_version = {VERSION}")
+            database.execute(_TABLE)
+            yield database
 
     def _known(self) -> dict[tuple[str, bool], tuple[str, float]]:
         """Give by board and kind its architecture and the mean over machines, as if all were equally fast."""
-        with self._open() as database:
+        with self.database() as database:
             rows = database.execute("SELECT board, first, arch, machine, seconds FROM builds").fetchall()
         times: dict[tuple[str, bool], dict[str, float]] = {}
         archs = {}
@@ -142,15 +149,10 @@ class History:
             for key, there in times.items()
         }
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        with contextlib.closing(sqlite3.connect(self.path, timeout=_PATIENCE)) as database, database:
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version != VERSION:
-                database.execute("DROP TABLE IF EXISTS builds")
-                database.execute(f"PRAGMA user_version = {VERSION}")
-            database.execute(_TABLE)
-            yield database
+
+def _version(database: sqlite3.Connection) -> int:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _paces(times: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from fabbuild.model import Event, Verdict
@@ -83,6 +83,10 @@ class Counts:
     def done(self) -> int:
         """Results that are in, good or bad."""
         return self.built + self.warned + self.failed
+
+    def by_end(self) -> dict[str, int]:
+        """Give the counts by how results ended, as ``run-end`` and ``inv status --json`` tell them."""
+        return {name: number for name, number in asdict(self).items() if name != "total"}
 
     @property
     def made(self) -> int:

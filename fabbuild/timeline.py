@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fabbuild.model import Event, Verdict
 from fabbuild.progress import as_int, texts
 from fabbuild.story import tell
+from fabbuild.text import commit_label
 from fabbuild.worker.protocol import PHASES
 
 #: The kinds of spans, from the outside to the inside.
@@ -262,7 +263,7 @@ class TimelineBuilder:
         end = min(event.time, opened.until)
         commit = Span(
             COMMIT,
-            _label(event),
+            commit_label(event.commit, as_int(data.get("number"))) or "current source",
             min(opened.last, end),
             end,
             event.machine,
@@ -367,11 +368,6 @@ def _step(commit: Span, name: str, start: float, end: float) -> Span:
         STEP, name, start, end, commit.machine, commit.slot, commit.board, commit.commit, commit.number,
         commit.attempt,
     )  # fmt: skip
-
-
-def _label(event: Event) -> str:
-    number = as_int(event.data.get("number"))
-    return f"{number:02} {event.commit[:10]}" if number else "current source"
 
 
 def _seconds(value: object) -> float:

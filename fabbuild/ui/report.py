@@ -77,8 +77,8 @@ def _line(out: Output, text: str, indent: int = 0) -> None:
 
 
 def _shares(out: Output, machines: Sequence[MachineShare]) -> None:
-    if not machines:
-        return
+    if not any(machine.done or machine.state in _GONE for machine in machines):
+        return  # There was nothing to do; what draws tables takes longer to load than that to be found out.
     table = _table("MACHINE", ">RESULTS", ">SHARE", ">SENT", ">RECEIVED", "")
     for machine in machines:
         table.add_row(
