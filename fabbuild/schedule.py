@@ -57,8 +57,8 @@ The end of the run
 14. A machine with a free slot, for which nothing waits, is given the later part of an order of another machine,
     when that pays (`fabbuild.tail`). The other is told to leave it off first, and only what it says it has left
     off is given on: so no commit is built twice. What met a fault, a loss or a timeout is not split.
-15. When the commit that is being built is all that is left of an order, it gets a backup, when that pays: a second
-    order, of another attempt, on another machine. The first result that rules 5 to 9 let in is recorded; the
+15. Where the commit that is being built lasts longest, what is left of an order gets a backup, when that pays: a
+    second order, of another attempt, on another machine. The first result that rules 5 to 9 let in is recorded; the
     others are told to leave it off, and what still comes of it is dropped, whatever it says. An order is through
     when it awaits nothing more; what it lacks goes back only when no other order is to bring it.
 """

@@ -2,15 +2,17 @@
 
 Two moves. An order is *split*: the later part of its commits, none of which was begun, goes to a machine with
 a free slot, when both are then through clearly earlier than the one would have been alone; what is moved costs
-a first build there. And a commit that is being built gets a *backup*, a second attempt on another machine, when
-that one is likely to be through clearly earlier: on a slow machine, or where something hangs; the first result
-counts. What ends last is helped first, and the fastest machine helps first.
+a first build there. And what is left of an order gets a *backup*, a second attempt on another machine, when that
+one is likely to be through clearly earlier, and earlier than by a split: where the commit that is being built is
+what lasts, on a slow machine, or where something hangs; the first result counts. What ends last is helped first,
+and the fastest machine helps first.
 
 How long things take is what is expected of the board, times what the machine was seen to take of it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -145,19 +147,20 @@ def _rest(order: Order, member: Member, pace: Pace, average: float, now: float) 
 
 
 def _help(rest: _Rest, helper: Member, there: Takes) -> Help | None:
-    begun, after = rest.waits[:1], rest.waits[1:]
+    """Choose what ends first: that both share what is left, or that the helper begins it anew; if that pays."""
+    after = rest.waits[1:]
+    count = 0
     if after:
         # So many that both are through at the same time.
         even = (rest.seconds - there.first + there.later) / (rest.later + there.later)
-        count = min(int(even), len(after))
-        if count > 0:
-            left = max(rest.seconds - rest.later * count, there.all(count))
-            if _pays(rest.seconds, left):
-                return Help(rest.order, helper, after[-count:])
-        return None
-    alone = sum(begun[0] in other.waits for other in rest.order.board.orders) == 1
-    if alone and _pays(rest.current, there.first):
-        return Help(rest.order, helper, begun, backup=True)
+        count = max(min(int(even), len(after)), 0)
+    shared = max(rest.seconds - rest.later * count, there.all(count)) if count else math.inf
+    alone = all(sum(upto in other.waits for other in rest.order.board.orders) == 1 for upto in rest.waits)
+    anew = there.all(len(rest.waits)) if alone else math.inf
+    if shared <= anew and _pays(rest.seconds, shared):
+        return Help(rest.order, helper, after[-count:])
+    if anew < shared and _pays(rest.seconds, anew):
+        return Help(rest.order, helper, rest.waits, backup=True)
     return None
 
 

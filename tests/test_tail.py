@@ -131,8 +131,20 @@ def test_a_few_commits_are_not_worth_a_first_build():
 
 
 def test_a_faster_machine_takes_more():
-    (trim,) = Run(10, ("m1", 1.0), ("m2", 4.0)).actions
-    assert len(trim.commits) < 5
+    (trim,) = Run(20, ("m1", 1.0), ("m2", 1.5)).actions
+    assert len(trim.commits) < 10
+
+
+def test_a_much_faster_machine_begins_all_anew_where_the_commit_being_built_lasts_longest():
+    run = Run(10, ("m1", 1.0), ("m2", 4.0))
+    assert given(run.actions) == [("m2", tuple(range(10)), 2, True)]
+    assert [type(a) for a in run.result("m2", 0, 2)] == [Record, Trim]
+    assert run.at(6.0) == [], "two are enough"
+    for upto in range(1, 10):
+        actions = run.result("m2", upto, 2)
+    assert BoardDone("m2", "a") in actions
+    assert run.schedule.finished
+    assert run.schedule.recorded == 10
 
 
 def test_who_cannot_leave_off_is_left_alone():
