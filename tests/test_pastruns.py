@@ -80,7 +80,7 @@ def test_a_run_is_a_line(history):
     ui.print_runs([run(0.0, "a\x1b", 102, not_built=2, carried=3, reused=1)], stream=stream)
     heading, line = stream.getvalue().splitlines()
     assert heading.split()[:3] == ["BEGAN", "TOOK", "WHAT"]
-    assert line.split()[2:] == ["1", "min", "2", "s", "a\\x1b", "3", "1", "3", "-", "-", "2", "4", "-", "1", "102"]
+    assert line.split()[2:] == ["1:02", "a\\x1b", "3", "1", "3", "-", "-", "2", "4", "-", "1", "102"]
     stream = io.StringIO()
     ui.print_runs([], stream=stream)
     assert stream.getvalue() == "no run has ended yet\n"

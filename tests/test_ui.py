@@ -22,6 +22,7 @@ from rich.console import Console
 from fabbuild import ui
 from fabbuild.errors import ConnectError, SourceError
 from fabbuild.model import EVENTS, Board, Commit, Event
+from fabbuild.pastruns import Run
 from fabbuild.probe import ProbeRow
 from fabbuild.progress import Counts, Failure, MachineShare, Progress, Recovered, RunSummary, Unbuilt
 from fabbuild.story import tell
@@ -801,6 +802,26 @@ def test_machines_that_have_the_same_are_told_together_in_80_columns() -> None:
     text = without_codes(printed(ui.print_probe, [*rows, ProbeRow("moa", False, "refused", {})], terminal=True))
     assert "\nruru kea weka\n    python 3.11.7, git 2.39.5" in text
     assert "\nmoa\n    refused\n" in text
+
+
+def test_toolchains_that_machines_share_stand_once_on_a_terminal() -> None:
+    rows = [ProbeRow(name, True, "", FACTS) for name in ("ruru", "kea", "weka")]
+    rows.append(ProbeRow("moa", False, "refused", {}))
+    text = without_codes(printed(ui.print_toolchains, rows, terminal=True))
+    assert [line.split()[0] for line in text.splitlines() if line[:1] != " "] == ["MACHINE", "ruru", "moa", "the"]
+    assert text.endswith("the same as ruru: kea weka\n")
+    text = printed(ui.print_toolchains, rows)
+    assert [line.split()[0] for line in text.splitlines()] == ["MACHINE", "ruru", "kea", "weka", "moa"]
+
+
+def test_past_runs_are_a_line_each_in_80_columns() -> None:
+    counts = {"built": 12345, "warned": 1234, "failed": 1234, "not_built": 12345, "reused": 5}
+    run = Run(1.79e9, 12345.0, "series", "source", "out", 102, 1500, 20, counts, {"ruru": 3})
+    heading, line = without_codes(printed(ui.print_runs, [run], terminal=True)).splitlines()
+    assert heading.split() == ["BEGAN", "TOOK", "WHAT", "BUILT", "WARNED", "FAILED", "NOT", "BUILT", "STATUS"]
+    assert line.split()[2:] == ["3:25:45", "series", "12345", "1234", "1234", "12345", "102"]
+    heading, line = printed(ui.print_runs, [run]).splitlines()
+    assert {"BOARDS", "COMMITS", "REUSED", "THERE", "MACHINES"} <= set(heading.split())
 
 
 def test_machines_as_json_hold_the_facts() -> None:

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 from fabbuild.pastruns import Duration, Run
-from fabbuild.text import count, duration
-from fabbuild.ui.output import stdout
+from fabbuild.text import clock, count, duration
+from fabbuild.ui.output import stdout, width_of
 from fabbuild.ui.tables import _print, _table, _text
+
+#: Columns of numbers, and what stands in them.
+_COLUMNS: Mapping[str, Callable[[Run], int]] = {
+    "BOARDS": lambda run: run.boards,
+    "COMMITS": lambda run: run.commits,
+    "BUILT": lambda run: run.counts.get("built", 0),
+    "WARNED": lambda run: run.counts.get("warned", 0),
+    "FAILED": lambda run: run.counts.get("failed", 0),
+    "NOT BUILT": lambda run: run.counts.get("not_built", 0),
+    # For how many of these nothing was built; and how many were there already.
+    "REUSED": lambda run: run.counts.get("carried", 0) + run.counts.get("reused", 0),
+    "THERE": lambda run: run.counts.get("skipped", 0),
+    "MACHINES": lambda run: sum(1 for done in run.machines.values() if done),
+}
+
+#: The columns of a terminal that is narrower than this.
+_NARROW = ("BUILT", "WARNED", "FAILED", "NOT BUILT")
+_WIDE = 120
 
 _STYLES = {0: "green", 101: "yellow", 130: "magenta"}
 
@@ -20,28 +38,14 @@ def print_runs(runs: Sequence[Run], *, stream: IO[str] | None = None) -> None:
     if not runs:
         out.line("no run has ended yet")
         return
-    headings = (
-        ">BOARDS",
-        ">COMMITS",
-        ">BUILT",
-        ">WARNED",
-        ">FAILED",
-        ">NOT BUILT",
-        ">REUSED",
-        ">THERE",
-        ">MACHINES",
-        ">STATUS",
-    )
-    table = _table("BEGAN", ">TOOK", "WHAT", *headings)
+    shown = [name for name in _COLUMNS if name in _NARROW or width_of(out) >= _WIDE]
+    table = _table("BEGAN", ">TOOK", "WHAT", *(f">{name}" for name in shown), ">STATUS")
+    table.columns[0].no_wrap = True
     for run in runs:
-        ended = [run.counts.get(name, 0) for name in ("built", "warned", "failed", "not_built")]
-        # For how many of these nothing was built; and how many were there already.
-        reused = run.counts.get("carried", 0) + run.counts.get("reused", 0)
-        there, busy = run.counts.get("skipped", 0), sum(1 for done in run.machines.values() if done)
-        numbers = [run.boards, run.commits, *ended, reused, there, busy]
+        numbers = [_COLUMNS[name](run) for name in shown]
         table.add_row(
             _text(_when(run.began)),
-            _text(duration(run.seconds)),
+            _text(clock(run.seconds)),
             _text(run.name, "bold"),
             *(_text(str(number) if number else "-") for number in numbers),
             _text(str(run.exit_status), _STYLES.get(run.exit_status, "red")),
@@ -55,7 +59,8 @@ def print_durations(took: Sequence[Duration], *, stream: IO[str] | None = None) 
     if not took:
         out.line("nothing is known of these boards")
         return
-    table = _table("BOARD", "ARCH", "MACHINE", ">TAKES", ">A LATER COMMIT", ">BUILDS", "LAST")
+    table = _table("BOARD", "ARCH", "MACHINE", ">TAKES", ">LATER", ">BUILDS", "LAST")
+    table.columns[-1].no_wrap = True
     for one in took:
         table.add_row(
             _text(one.board, "bold"),

@@ -128,7 +128,12 @@ def print_toolchains(
         )
         return
     table = _table("MACHINE", "ARCH", "COMPILER", "VERSION")
+    alike: dict[str, list[ProbeRow]] = {}
     for row in rows:
+        # Where a program reads it each machine has its lines.
+        shared = json_line([row.facts.get("toolchains"), row.why]) if out.isatty() else row.machine
+        alike.setdefault(shared, []).append(row)
+    for row, *_ in alike.values():
         toolchains = _mapping(row.facts.get("toolchains"))
         if not toolchains:
             table.add_row(
@@ -142,6 +147,10 @@ def print_toolchains(
             gcc = _string(found, "gcc") or _string(found, "prefix") + "gcc"
             table.add_row(_text(row.machine, "bold"), _text(arch), _text(gcc), _text(_string(found, "version")))
     _print(out, table)
+    for first, *others in alike.values():
+        if others:
+            like = names([row.machine for row in others], len(others))
+            _lines(out, f"the same as {visible(first.machine)}: {like}")
     if tried:
         looked = _table("MACHINE", "TRIED", "ARCH", "RESULT")
         for row in rows:
@@ -364,13 +373,14 @@ def _megabytes(facts: Mapping[str, object], key: str) -> str:
 
 
 def _table(*headings: str) -> Table:
-    """Make a table without lines; a heading that begins with ``>`` is of a column of numbers."""
+    """Make a table without lines; a heading that begins with ``>`` is of a column of numbers, which stay whole."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_header=any(headings), padding=(0, 2, 0, 0), header_style="dim")
     for heading in headings:
+        number = heading.startswith(">")
         table.add_column(
-            heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", overflow="fold"
+            heading.lstrip(">"), justify="right" if number else "left", overflow="fold", no_wrap=number
         )
     return table
 
