@@ -61,7 +61,10 @@ DECISIVE = (
 #: In `BuiltFrom.kept`: images, maps and device trees.
 ALL = "--keep-outputs"
 
-#: Variables that differ from machine to machine and do not change what comes out.
+# Variables of a machine's own `env` that differ from machine to machine and do not change what comes out. It is not
+# `worker.environment.PLACES`: who sets LD_LIBRARY_PATH for a machine means other libraries, and who sets a language
+# means words, which are English whatever it says. And it names the results that are on disks: another list would
+# build them again.
 _WHERE = frozenset({"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "LANG", "LANGUAGE", "LC_ALL", "USER", "LOGNAME"})
 
 # A worker sends a handful of configuration files, and a few lines of sizes.

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from typing import Dict, Mapping
 
-#: What of the environment a build sees; the machine's own entries come on top.
-PASSED_ON = (
+#: What a build sees of the environment that says where things are. It is no part of what a machine is
+#: (`fabbuild.worker.identity`): what is found there is.
+PLACES = (
     "PATH",
     "HOME",
     "USER",
     "LOGNAME",
     "SHELL",
-    "LANG",
-    "TZ",
     "TMPDIR",
     "TMP",
     "TEMP",
@@ -22,8 +21,11 @@ PASSED_ON = (
     "LD_LIBRARY_PATH",
 )
 
-#: Prefixes of names that are passed on, too.
-PASSED_ON_PREFIXES = ("CCACHE_",)
+#: All that a build sees of it; the machine's own entries come on top. What is no place may change what comes out.
+PASSED_ON = (*PLACES, "LANG", "TZ")
+
+#: Prefixes of names that are passed on, too; they say where a cache is.
+PLACES_PREFIXES = ("CCACHE_",)
 
 #: Names, separated by commas, of what else is passed on: the machine's ``env`` in machines.yaml.
 ENV_NAMES = "FABBUILD_ENV"
@@ -35,7 +37,7 @@ def base_environment(environ: Mapping[str, str]) -> Dict[str, str]:
     picked = {
         name: value
         for name, value in environ.items()
-        if name in PASSED_ON or name in named or name.startswith(PASSED_ON_PREFIXES)
+        if name in PASSED_ON or name in named or name.startswith(PLACES_PREFIXES)
     }
     # Relative to what? To the source tree, whose files are no tools.
     path = [entry for entry in picked.get("PATH", "").split(os.pathsep) if entry.startswith("/")]

@@ -31,6 +31,7 @@ import zipfile
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from fabbuild.worker import tools
+from fabbuild.worker.environment import PLACES, PLACES_PREFIXES
 from fabbuild.worker.toolchain import Toolchain
 
 #: The file in the work directory, below `fabbuild.worker.workdir.BIN`, that digests are remembered in.
@@ -151,24 +152,6 @@ _COMPILER_HEADERS = ("include", "include-fixed")
 
 #: Directories of headers of languages that firmware has none of.
 _OTHER_LANGUAGES = ("c++",)
-
-#: What of the environment says where things are.
-_PLACES = frozenset(
-    [
-        "PATH",
-        "HOME",
-        "USER",
-        "LOGNAME",
-        "SHELL",
-        "TMPDIR",
-        "TMP",
-        "TEMP",
-        "XDG_CACHE_HOME",
-        "XDG_CONFIG_HOME",
-        "LD_LIBRARY_PATH",
-    ]
-)
-_PLACES_PREFIXES = ("CCACHE_",)
 
 #: A file that the value of a variable names.
 _NAMED = re.compile(r"(?:^|[\s:=,]|-[IL])(/[^\s:,]+)")
@@ -332,7 +315,7 @@ class Identities:
 
     def _of_environment(self) -> Iterator[str]:
         for name, value in sorted(self._environment.items()):
-            if name in _PLACES or name.startswith(_PLACES_PREFIXES):
+            if name in PLACES or name.startswith(PLACES_PREFIXES):
                 continue
             yield "%s=%s" % (name, value)
             for path in _NAMED.findall(value):
