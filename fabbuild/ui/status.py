@@ -9,7 +9,7 @@ from typing import IO
 from fabbuild.model import Event
 from fabbuild.status import BUILDING, GONE, Status, Watcher, as_json, ended
 from fabbuild.story import json_line, tell, waiting_for
-from fabbuild.text import clock, count, cut, duration, one_line, time_of_day, visible, wrapped
+from fabbuild.text import cells, clock, count, cut, duration, one_line, time_of_day, visible, wrapped
 from fabbuild.ui.choose import make_display
 from fabbuild.ui.output import Output, console, stdout, width_of
 from fabbuild.ui.plain import Together, problem
@@ -67,7 +67,9 @@ def _line(out: Output, status: Status, now: float) -> None:
 
 def _machines(out: Output, status: Status, now: float) -> None:
     table = _table("MACHINE", ">RESULTS", ">LOAD", "BUILDING, AND FOR HOW LONG")
-    width = max(width_of(out) - 40, 20)
+    shown = {name: cut(visible(name), max(width_of(out) // 4, 16)) for name in status.progress.machines}
+    # What the other columns and the gaps between them take.
+    width = max(width_of(out) - max(map(cells, shown.values()), default=0) - 22, 20)
     for machine in status.progress.machines.values():
         boards = status.building.get(machine.name, ()) if status.state == BUILDING else ()
         if boards:
@@ -76,7 +78,7 @@ def _machines(out: Output, status: Status, now: float) -> None:
             phase = machine.phase if machine.state == "setup" else machine.state
             words = "out" if phase == "failed" else visible(phase)
         table.add_row(
-            _text(visible(machine.name), "bold"),
+            _text(shown[machine.name], "bold"),
             _text(str(machine.done)),
             _text("-" if machine.cpu is None or machine.out else f"{machine.cpu}%"),
             _text(words),
