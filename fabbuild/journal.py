@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from fabbuild.errors import OutputError
 from fabbuild.model import Event
 from fabbuild.progress import Listener, Progress
+from fabbuild.replay import JOURNAL
 from fabbuild.story import event_json, tell
 from fabbuild.text import count, visible
 from fabbuild.worker.protocol import PREFIX
@@ -180,7 +181,7 @@ class Journal:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise _output_error(self._directory, exc) from exc
-        self._events = self._open("journal.ndjson")
+        self._events = self._open(JOURNAL)
         self._story = self._open("boss.log")
 
     def listener(self, event: Event) -> None:

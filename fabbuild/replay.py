@@ -92,19 +92,16 @@ class Tail:
             if anew:
                 self._file, self._rest = this, b""
                 self._offset = _last_start(fd, about.st_size)
-            return list(self.events(fd)), anew
+            return [event for line in self.lines(fd) if (event := read_event(line))], anew
 
-    def events(self, fd: int) -> Iterator[Event]:
-        """Read the events from where the last look ended; ``fd`` is the open journal."""
+    def lines(self, fd: int) -> Iterator[bytes]:
+        """Read the lines from where the last look ended; ``fd`` is the open journal."""
         while block := os.pread(fd, BLOCK, self._offset):
             self._offset += len(block)
             *lines, self._rest = (self._rest + block).split(b"\n")
             if len(self._rest) > MAX_LINE:
                 self._rest = b""  # what comes of it is no JSON
-            for line in lines:
-                event = read_event(line)
-                if event is not None:
-                    yield event
+            yield from lines
 
 
 @contextlib.contextmanager
@@ -125,10 +122,14 @@ def _opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
         os.close(fd)
 
 
-def every_event(path: Path) -> Iterator[Event]:
-    """Read the events of all runs in a journal, one at a time; none where there is no journal."""
+def every_event(path: Path, what: str = "") -> Iterator[Event]:
+    """Read the events of all runs in a journal, or of one kind, one at a time; none where there is no journal."""
+    named = f'"{what}"'.encode() if what else b""  # most lines are of other kinds, and reading JSON takes long
     with contextlib.suppress(OutputError), _opened(path) as (fd, _):
-        yield from Tail(path).events(fd)
+        for line in Tail(path).lines(fd):
+            event = read_event(line) if named in line else None
+            if event is not None and what in ("", event.what):
+                yield event
 
 
 def _last_start(fd: int, size: int) -> int:

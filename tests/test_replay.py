@@ -65,6 +65,12 @@ def test_a_run_that_was_killed_ends_where_the_next_one_looks_at_its_machines(jou
     assert times(last_run(journal)) == [20, 21, 22, 23]
 
 
+def test_events_of_one_kind_are_those_that_say_so_and_not_those_that_mention_it(journal):
+    note = event_json(Event(15, "note", text='no "run-start" yet', data={"kind": "run-start"}))
+    journal.write_text(run(10) + note + "\n" + run(20))
+    assert times(every_event(journal, "run-start")) == [10 + 1, 20 + 1]
+
+
 def test_the_last_run_of_a_long_journal_is_found_from_its_end(journal, monkeypatch):
     monkeypatch.setattr(replay, "BLOCK", 64)
     journal.write_text(run(10) + run(20) + run(30, end=False))

@@ -95,7 +95,7 @@ def test_all_else_that_a_commit_changed_is_told(tmp_path):
 
 def test_what_an_interrupted_run_left_out_is_not_told_as_lost_by_the_commit(tmp_path):
     write_results(tmp_path, {1: {"a": {}, "b": {}}, 2: {"a": {}}})
-    told = {"what": "not-built", "board": "b", "commit": commit_hash(2), "text": "interrupted by SIGINT"}
+    told = {"time": 1, "what": "not-built", "board": "b", "commit": commit_hash(2), "text": "interrupted by SIGINT"}
     journal = tmp_path / "series/.fabbuild/journal.ndjson"
     journal.parent.mkdir(exist_ok=True)
     journal.write_text(json.dumps(told) + "\n")

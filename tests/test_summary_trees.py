@@ -11,7 +11,7 @@ import pytest
 from fabbuild.errors import OutputError, SelectionError
 from fabbuild.summary import as_json, open_range, ranges, summarize
 from fabbuild.summary.changes import NotBuilt
-from fabbuild.summary.reader import MAX_ERR, find_commit
+from fabbuild.summary.reader import find_commit
 from fabbuild.summary.sizes import Size
 from tests.support.results import commit_hash, commit_name, commits, fails, size_line, told, warns, write_results
 
@@ -140,13 +140,15 @@ def test_a_file_that_may_not_be_read_is_said(tmp_path):
 
 
 def test_of_a_huge_stderr_whole_lines_from_both_ends_are_read_and_it_is_said(tmp_path, monkeypatch):
-    huge = "".join(f"line {number}\n" for number in range(MAX_ERR // 8))
+    most = 64 << 10
+    monkeypatch.setattr("fabbuild.summary.reader.MAX_ERR", most)
+    huge = "".join(f"line {number}\n" for number in range(most // 8))
     write_results(tmp_path, {1: {"a": {"err": huge}, "b": {"err": huge}}})
     summary = told(tmp_path)
     read = {board: [one.text for one in summary.commits[0].new_errors if board in one.boards] for board in "ab"}
-    assert 1000 < len(read["a"]) < MAX_ERR // 8
+    assert 1000 < len(read["a"]) < most // 8
     assert set(read["a"]) < set(huge.splitlines())
-    assert (read["a"][0], read["a"][-1]) == ("line 0", f"line {MAX_ERR // 8 - 1}")
+    assert (read["a"][0], read["a"][-1]) == ("line 0", f"line {most // 8 - 1}")
     assert "a/err: the middle, it is too long" in summary.complaints
     # When there are many of them, only a little is read of each.
     monkeypatch.setattr("fabbuild.summary.reader.ERR_ROOM", 1)
@@ -186,9 +188,15 @@ def test_of_two_commits_with_one_number_the_recorded_one_counts(tmp_path):
 def test_the_journal_tells_why_a_board_was_not_built(tmp_path):
     root = write_results(tmp_path, {1: {"a": {}}, 2: {"a": {}}})
     (root / ".fabbuild").mkdir()
-    event = {"what": "not-built", "board": "b", "commit": commit_hash(2), "text": "no machine\x1b has one"}
+    event = {
+        "time": 1,
+        "what": "not-built",
+        "board": "b",
+        "commit": commit_hash(2),
+        "text": "no machine\x1b has one",
+    }
     lines = ['not json "not-built"', json.dumps({**event, "board": "../x"}), json.dumps({**event, "text": "old"})]
-    (root / ".fabbuild/journal.ndjson").write_text("\n".join([*lines, json.dumps(event)]))
+    (root / ".fabbuild/journal.ndjson").write_text("\n".join([*lines, json.dumps(event), ""]))
     changes = commits(tmp_path)
     assert changes[2].boards.not_built == (NotBuilt("b", "no machine\x1b has one"),)
     assert changes[1].boards.not_built == (NotBuilt("b", ""),)

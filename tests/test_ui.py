@@ -691,7 +691,7 @@ def run_python(code: str, *, shell_after: str = "", **environment: str) -> subpr
     return subprocess.run(command, env=env, capture_output=True, check=False, timeout=60)
 
 
-LIST = "from fabbuild import ui; from fabbuild.model import Board; ui.print_boards([Board('b%d' % n, 'arm') for n in range(20000)])"
+LIST = "from fabbuild import ui; from fabbuild.model import Board; ui.print_boards([Board('b%d' % n, 'arm') for n in range(6000)])"
 
 
 def test_a_list_into_head_ends_quietly() -> None:

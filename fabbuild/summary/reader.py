@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fabbuild.errors import OutputError
+from fabbuild.replay import every_event, journal_of
 from fabbuild.results import BUILT_FROM, COMMITS, OWN
 from fabbuild.text import count, cut, names, visible
 
@@ -151,7 +152,7 @@ def read_range(output: Path, name: str) -> Range | None:
             written = path.stat().st_mtime
     except OSError:
         return None
-    written = max(written, _written(path / OWN / "journal.ndjson"))
+    written = max(written, _written(journal_of(path)))
     if not commits:
         one = CommitDir(0, "", "current source", "")
         return Range(output, name, (one,), tuple(passed_over), written) if boards else None
@@ -290,20 +291,8 @@ class Reader:
 
     def reasons(self) -> Iterator[tuple[str, str, str]]:
         """Give what the journal says of results that are not there: (board, commit hash, reason), oldest first."""
-        path = self.range.path / OWN / "journal.ndjson"
-        try:
-            fd = _open(path)
-        except OSError:
-            return
-        with os.fdopen(fd, encoding="utf-8", errors="replace") as lines:
-            # A line may be endless; what is cut off from one is no JSON.
-            for line in iter(lambda: lines.readline(MAX_SMALL), ""):
-                # Most lines are of other events: JSON is read of those alone that may matter.
-                if '"not-built"' not in line:
-                    continue
-                event = _json(line)
-                if isinstance(event, dict) and event.get("what") == "not-built":
-                    yield str(event.get("board", "")), str(event.get("commit", "")), str(event.get("text", ""))
+        for event in every_event(journal_of(self.range.path), "not-built"):
+            yield event.board, event.commit, event.text
 
     def _note(self, what: str, exc: OSError) -> None:
         self.unreadable.append(f"{visible(what)}: {_why(exc)}")
