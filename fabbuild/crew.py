@@ -26,8 +26,8 @@ from fabbuild.versions import Difference, differences, of_machine
 if TYPE_CHECKING:
     from fabbuild.dispatcher import Dispatcher
 
-#: How many pushes run at once: each packs objects on this machine.
-PUSHES = 4
+#: How many pushes run at once, each with an ssh of its own here; how many pack objects is `fabbuild.packs.MAKERS`.
+PUSHES = 32
 
 #: Seconds that a machine which comes back is given to end what the session before left: it holds the lock.
 LEFTOVERS = 20.0
@@ -163,7 +163,7 @@ class RunCrew:
         session.init(wait=wait, on_wait=lambda who: report.tell("note", name, f"waits: {who}"))
         with self._pushes:
             phase("push")
-            session.push(self._source, self._commits[-1].hash)
+            session.push(self._source, self._commits[-1].hash, one_pack=settings.one_pack)
         phase("start")
         machine = session.machine
         ready = session.start(start_options(machine, settings))

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Union
+from typing import IO, Union
 
 from .errors import SourceError
 
@@ -146,30 +146,8 @@ class Git:
         Raises:
             GitError: git is not installed, took too long, or ended with a status that is not in ``ok``.
         """
-        command: list[Arg] = ["git"]
-        for setting in (*_CONFIG, *config):
-            command += ["-c", setting]
-        command += args
         name = os.fsdecode(args[0]) if args else ""
-        if self.running.stopped:
-            # Not left to `listed`: a quick command could be through before it is ended.
-            raise GitError(f"git {name} was interrupted")
-        try:
-            process = subprocess.Popen(
-                command,
-                cwd=self.cwd,
-                env={**clean_environment(), **(self.env or {}), **(env or {})},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except FileNotFoundError as exc:
-            if not self.cwd.is_dir():
-                raise GitError(f"no such directory: {self.cwd}") from exc
-            raise GitError("git is not installed here: apt-get install git") from exc
-        except OSError as exc:
-            raise GitError(f"git cannot be started in {self.cwd}: {exc.strerror or exc}") from exc
+        process = self.start(*args, env=env, config=config)
         with ended(process), self.running.listed(process):
             try:
                 out, err = process.communicate(stdin, timeout=timeout)
@@ -182,6 +160,44 @@ class Git:
             words = last_words(stderr) or f"exit status {process.returncode}"
             raise GitError(f"git {name}: {words}", process.returncode, stderr)
         return Output(process.returncode, out, stderr)
+
+    def start(
+        self,
+        *args: Arg,
+        env: Mapping[str, str] | None = None,
+        config: Sequence[str] = (),
+        stderr: int | IO[bytes] = subprocess.PIPE,
+    ) -> subprocess.Popen[bytes]:
+        """Start ``git ARGS`` with pipes, leading a process group of its own; arguments are those of `run`.
+
+        The caller sees to its end with `ended` and lists it in `running`.
+
+        Raises:
+            GitError: git is not installed, cannot be started, or was interrupted.
+        """
+        command: list[Arg] = ["git"]
+        for setting in (*_CONFIG, *config):
+            command += ["-c", setting]
+        command += args
+        if self.running.stopped:
+            # Not left to `listed`: a quick command could be through before it is ended.
+            raise GitError(f"git {os.fsdecode(args[0]) if args else ''} was interrupted")
+        try:
+            return subprocess.Popen(
+                command,
+                cwd=self.cwd,
+                env={**clean_environment(), **(self.env or {}), **(env or {})},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        except FileNotFoundError as exc:
+            if not self.cwd.is_dir():
+                raise GitError(f"no such directory: {self.cwd}") from exc
+            raise GitError("git is not installed here: apt-get install git") from exc
+        except OSError as exc:
+            raise GitError(f"git cannot be started in {self.cwd}: {exc.strerror or exc}") from exc
 
     def text(self, *args: Arg, timeout: float = TIMEOUT) -> str:
         """Run ``git ARGS`` and give its output as text; raises as `run` does."""

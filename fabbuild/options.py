@@ -44,6 +44,13 @@ MACHINES: Mapping[str, Option] = {
 
 WAIT: Mapping[str, Option] = {"wait": Option(None, "Seconds to wait for a machine that another boss holds")}
 
+PACK: Mapping[str, Option] = {
+    "one_pack": Option(
+        default=True,
+        help="Pack the source once for all machines that lack the same of it; without it once for each of them",
+    )
+}
+
 JSON: Mapping[str, Option] = {"json": Option(default=False, help="Print JSON in place of text")}
 
 SELECTION: Mapping[str, Option] = {
@@ -107,6 +114,7 @@ BUILD: Mapping[str, Option] = {
     **MACHINES,
     "no_local": Option(default=False, help="Leave out machines with `connection: local`"),
     **WAIT,
+    **PACK,
     "timeout": Option(
         None,
         "Seconds a board may take at one commit before its build is ended (default: at least 900, and ten times "

@@ -1,9 +1,10 @@
-"""Bringing a commit to a machine's repository by ``git push``, and no more than what it lacks.
+"""Bringing a commit to a machine's repository, and no more than what it lacks.
 
-On the far side ``refs/fabbuild/current`` names what was brought last; it is what the next push is told from. A
-snapshot has no parent, so git would not see that it is nearly the one before: it looks only at the trees of
-parents. For those a *carrier* goes along, a commit whose parents are the old tip and the new one, under a ref of
-its own that is removed when it has arrived.
+On the far side ``refs/fabbuild/current`` names what was brought last; it is what the next push is told from.
+Machines that lack the same are given the same pack (`fabbuild.handover`). Where that cannot be, for whatever
+reason, ``git push`` makes one of its own; what has arrived already it does not send again. A snapshot has no
+parent, so git would not see that it is nearly the one before: for those a *carrier* goes along
+(`fabbuild.packs.carrier`), with ``git push`` under a ref of its own that is removed when it has arrived.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 
 from .errors import PushError
 from .git import Git, GitError, Output, last_words
+from .handover import NotThisWayError, hand_over
+from .packs import Packs, carrier
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,12 +35,6 @@ _CARRIER = REFS + "carrier"
 
 _UNITS = {"bytes": 1, "byte": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
-_NOBODY = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "fabbuild"), ("EMAIL", "fabbuild@localhost"), ("DATE", "946684800 +0000"))
-}
-
 
 @dataclass(frozen=True)
 class PushReport:
@@ -45,7 +42,7 @@ class PushReport:
 
     Attributes:
         objects: git objects that travelled.
-        bytes: size of the packs that held them (as git tells it: to three digits from a KiB on).
+        bytes: size of the packs that held them (of ``git push`` as it tells it: to three digits from a KiB on).
         seconds: how long all of it took.
         pruned: old refs of ours that were removed there.
     """
@@ -66,6 +63,8 @@ def push(
     machine: str,
     there: Callable[[str], str] | None = None,
     config: Sequence[str] = (),
+    packs: Packs,
+    one_pack: bool = True,
 ) -> PushReport:
     """Make ``refs/fabbuild/current`` at ``url`` the commit ``tip``, and remove all other refs of ours there.
 
@@ -81,12 +80,44 @@ def push(
         machine: its name, for the error.
         there: gives shell words for git's ``receive-pack`` or ``upload-pack`` there; git adds the path.
         config: ``name=value`` settings of git for what is sent.
+        packs: those that machines share.
+        one_pack: whether they do; else ``git push`` makes one for each.
 
     Raises:
         PushError: with git's own words, in one line.
     """
     started = time.monotonic()
     deadline = started + timeout
+    if one_pack:
+        try:
+            handed = hand_over(
+                git, packs, url, env, tip, ref=CURRENT, ours=REFS, deadline=deadline, there=there, config=config
+            )
+        except NotThisWayError as exc:
+            if time.monotonic() >= deadline:
+                raise PushError(machine, f"the push took more than {timeout:g} s and was ended") from exc
+            _LOG.debug("%s: a push of its own: %s", machine, exc)
+        else:
+            if handed.kept:
+                _LOG.warning("%s: old refs were not removed: %s", machine, "; ".join(handed.kept))
+            return PushReport(handed.objects, handed.bytes, time.monotonic() - started, handed.pruned)
+    left = _left(deadline)
+    with packs.making:
+        return _push(git, url, env, tip, started, time.monotonic() + left, machine, there, config)
+
+
+def _push(
+    git: Git,
+    url: str,
+    env: Mapping[str, str],
+    tip: str,
+    started: float,
+    deadline: float,
+    machine: str,
+    there: Callable[[str], str] | None,
+    config: Sequence[str],
+) -> PushReport:
+    """Do it by ``git push`` alone."""
     try:
         far = _refs(git, url, env, deadline, there)
         stale = [ref for ref in far if ref != CURRENT]
@@ -94,9 +125,9 @@ def push(
         objects = size = 0
         if old != tip:
             specs = [f"+{tip}:{CURRENT}"]
-            carrier = _carrier(git, old, tip)
-            if carrier:
-                specs.append(f"+{carrier}:{_CARRIER}")
+            tie = carrier(git, old, tip)
+            if tie:
+                specs.append(f"+{tie}:{_CARRIER}")
                 stale = list(dict.fromkeys([*stale, _CARRIER]))
             objects, size = _send(git, url, env, specs, deadline, there, config)
     except GitError as exc:
@@ -120,16 +151,6 @@ def _refs(
     out = git.run("ls-remote", "--refs", *options, "--", url, REFS + "*", env=env, timeout=_left(deadline)).text
     pairs = (line.split("\t", 1) for line in out.splitlines() if "\t" in line)
     return {ref: name for name, ref in pairs if ref.startswith(REFS)}
-
-
-def _carrier(git: Git, old: str, tip: str) -> str:
-    """Make the commit that ties a tip to what is there already; empty where none is of use."""
-    if not old or old == tip:
-        return ""
-    here = git.run("cat-file", "-e", f"{old}^{{commit}}", ok=(0, 1, 128), env={"GIT_NO_LAZY_FETCH": "1"})
-    if here.status or git.run("merge-base", old, tip, ok=(0, 1)).text:
-        return ""
-    return git.run("commit-tree", "-p", old, "-p", tip, f"{tip}^{{tree}}", stdin=b"carrier\n", env=_NOBODY).text
 
 
 def _send(

@@ -173,8 +173,8 @@ class Session(Questions):
             else:
                 raise LiedError(self.name, f"unexpected answer to taking the lock: {type(answer).__name__}")
 
-    def push(self, source: Source, tip: str) -> PushReport:
-        """Bring the commit and all it needs to the machine.
+    def push(self, source: Source, tip: str, *, one_pack: bool = True) -> PushReport:
+        """Bring the commit and all it needs to the machine; ``one_pack``: in the pack of others that lack the same.
 
         Raises:
             PushError: git failed; the message holds its words.
@@ -192,7 +192,10 @@ class Session(Questions):
         if near:
             why = source.lend(held.git_dir, tip)
             _LOG.debug("%s: %s", self.name, why or "the source is lent to it")
-        report = source.push(url, environment, tip, machine=self.name, timeout=PUSH_TIMEOUT, there=there, near=near)
+        report = source.push(
+            url, environment, tip,
+            machine=self.name, timeout=PUSH_TIMEOUT, there=there, near=near, one_pack=one_pack,
+        )  # fmt: skip
         self.pushed += report.bytes
         return report
 

@@ -51,6 +51,7 @@ class BuildSettings:
         toolchain: ``ARCH=PREFIX`` or ``ARCH=path of gcc`` each; `toolchains` gives them as a mapping.
         ignore_warnings: exit with 0 when there are only warnings.
         wait: seconds to wait for a machine that another boss holds.
+        one_pack: pack the source once for all machines that lack the same of it.
         timeout: seconds a board may take at one commit; 0: what the run learns it needs, and at least 900.
         silence: seconds without a sign of life after which a machine is given up, or a machine gives up its boss.
         patience: seconds to wait for a machine to come back when no other can build what is left.
@@ -106,6 +107,7 @@ class BuildSettings:
     toolchain: tuple[str, ...] = ()
     ignore_warnings: bool = False
     wait: float = 0.0
+    one_pack: bool = True
     timeout: float = 0.0
     silence: float = 30.0
     patience: float = 600.0

@@ -26,6 +26,7 @@ from .errors import SourceError
 from .git import Git, GitError, Running
 from .lend import lend
 from .model import Commit
+from .packs import Packs
 from .push import NEAR, PushReport, push
 
 #: The subject of the snapshot commit.
@@ -56,6 +57,7 @@ class Source:
     path: Path
     git_dir: Path
     _running: Running = field(default_factory=Running, compare=False, repr=False)
+    _packs: Packs = field(default_factory=Packs, compare=False, repr=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Source:
@@ -274,15 +276,28 @@ class Source:
         there: Callable[[str], str] | None = None,
         *,
         near: bool = False,
+        one_pack: bool = True,
     ) -> PushReport:
-        """Bring commit ``tip`` to the repository at ``url``, ``near``: on this machine; see `fabbuild.push.push`.
+        """Bring commit ``tip`` to the repository at ``url``; see `fabbuild.push.push`.
+
+        Args:
+            url: the far repository.
+            env: variables for git.
+            tip: hash of a commit that is here.
+            timeout: seconds for all of it.
+            machine: its name, for the error.
+            there: gives shell words for git there.
+            near: it is on this machine.
+            one_pack: make one pack for all machines that lack the same.
 
         Raises:
             PushError: with ``machine`` and git's own words.
         """
-        config = NEAR if near else ()
-        who = machine or url
-        return push(self.git, url, env, tip, timeout=timeout, machine=who, there=there, config=config)
+        return push(
+            self.git, url, env, tip,
+            timeout=timeout, machine=machine or url, there=there, config=NEAR if near else (),
+            packs=self._packs, one_pack=one_pack,
+        )  # fmt: skip
 
     def lend(self, git_dir: str, tip: str) -> str:
         """Fill an empty repository on this machine without a push where that can be; see `fabbuild.lend.lend`."""

@@ -26,6 +26,7 @@ from fabbuild.options import (
     JSON,
     MACHINES,
     OUTPUT,
+    PACK,
     SELECTION,
     SOURCE,
     SUMMARY,
@@ -91,7 +92,7 @@ def init(c: Any, options: Mapping[str, Any]) -> None:
     )
 
 
-@make_task({**SOURCE, **COMMITS, **OUTPUT, **MACHINES, **WAIT})
+@make_task({**SOURCE, **COMMITS, **OUTPUT, **MACHINES, **WAIT, **PACK})
 def push(c: Any, options: Mapping[str, Any]) -> None:
     """Bring exactly what is to be built to each machine: the commits of a range, or the current source as it is."""
     from fabbuild.build import choose_commits, output_of
@@ -105,7 +106,7 @@ def push(c: Any, options: Mapping[str, Any]) -> None:
 
     def do(session: Session) -> str:
         session.init(wait=settings.wait)
-        report = session.push(source, tip)
+        report = session.push(source, tip, one_pack=settings.one_pack)
         what = f"{report.objects} objects, {size(report.bytes)} in {duration(report.seconds)}"
         return f"{commit_label(tip)} is there: {what}"
 

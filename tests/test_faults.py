@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -10,7 +9,7 @@ import time
 import pytest
 
 from tests.support.census import lock_holders, wait_until
-from tests.support.trouble import building, slow_make, worker_of
+from tests.support.trouble import building, slow_make, tool, worker_of
 from tests.test_liars import LIAR
 
 #: Boards of three architectures, one that fails and one that warns among them.
@@ -229,20 +228,12 @@ def test_a_worker_that_floods_stderr_does_not_fill_the_logs(ssh_farm, tmp_path):
 
 def test_the_end_does_not_wait_for_a_push_that_is_no_longer_needed(ssh_farm, tmp_path):
     """One machine has built everything while the source is still on its way to the other."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    git = tools / "git"
-    git.write_text(
-        f"""#!/bin/sh
-        case "$*" in *push*{ssh_farm.servers[1].work_dir}*) touch {tmp_path}/begun; exec sleep 100;; esac
-        exec {shutil.which("git")} "$@"
-        """
-    )
-    git.chmod(0o755)
+    begun = f'case "$*" in *{ssh_farm.servers[1].work_dir}*) touch {tmp_path}/begun; exec sleep 100;; esac'
+    env = tool(tmp_path / "tools", "ssh", f'{begun}\nexec {{real}} "$@"')
     ssh_farm.machines(*ssh_farm.servers[:2], env=slow_make(tmp_path / "slow", 1))
     ended = ssh_farm.run(
         "build", "--source", str(ssh_farm.source), "--output", str(ssh_farm.output), "--only", "sandbox",
-        timeout=50, PATH=f"{tools}:{os.environ['PATH']}",
+        timeout=50, **env,
     )  # fmt: skip
     assert ended.status == 0, ended
     assert (tmp_path / "begun").exists()

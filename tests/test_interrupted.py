@@ -75,10 +75,10 @@ class Stuck:
 
     def push(self, server):
         self.machine(server)
-        condition = f'case "$*" in *ls-remote*{server.work_dir}*) ;; *) exec {{real}} "$@";; esac'
+        condition = f'case "$*" in *{server.work_dir}*) ;; *) exec {{real}} "$@";; esac'
         mark = self.mark(server, "push")
         script = f'#!/bin/sh\n{condition}\ntouch {mark}\nuntil [ -e {mark}.go ]; do sleep 0.05; done\nexec {{real}} "$@"\n'
-        self.env |= tool(self.place / "git", "git", script)
+        self.env |= tool(self.place / "ssh", "ssh", script)
         self.waits.append(lambda: True)
 
     def start(self, server):

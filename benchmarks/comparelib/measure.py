@@ -86,7 +86,7 @@ def run(
         servers: what runs beside it; started before the clock is, ended after it.
     """
     read_end, write_end = os.pipe()
-    before = (_processes(), _loopback())
+    before = (_processes(), loopback())
     order = {"argv": list(argv), "servers": [[list(one.argv), one.host, one.port] for one in servers]}
     with log.open("wb") as out:
         holder = subprocess.Popen(
@@ -120,7 +120,7 @@ def run(
         wall=told["wall"],
         cpu=told["cpu"],
         processes=_processes() - before[0],
-        wire=_loopback() - before[1],
+        wire=loopback() - before[1],
         boss=watch.peak / 1024,
         made=made,
         busy=watch.used / (made * (os.cpu_count() or 1)) if made else 0.0,
@@ -199,7 +199,7 @@ def _processes() -> int:
     return 0
 
 
-def _loopback() -> int:
+def loopback() -> int:
     for line in Path("/proc/net/dev").read_text().splitlines():
         name, _, fields = line.partition(":")
         if name.strip() == "lo":
