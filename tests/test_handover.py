@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -216,7 +217,7 @@ LIES = {
     "a control character": (line(NONE) + line(REF + b"\033") + b"0000", ""),
     "endless refs": (
         line(NONE) + line(REF),
-        "exec yes 003b0123456789012345678901234567890123456789 refs/heads/master",
+        f"while :; do printf {shlex.quote(line(REF).decode())}; done",
     ),
     "no answer": (line(NONE) + b"0000", "head -c 200"),
     "an endless answer": (line(NONE) + b"0000", "head -c 200; while :; do printf '0009\\001aaaa'; done"),
