@@ -37,6 +37,12 @@ def test_a_warning_that_the_peer_never_had_is_a_difference():
     assert NEW in found.wrong[0]
 
 
+def test_so_is_one_that_it_gave_for_the_board_before_in_the_same_directory():
+    ours = {"a": {1: fact(OLD)}, "b": {1: fact(OLD)}}
+    found = agree.compare(ours, {"a": {1: fact(OLD)}, "b": {1: fact()}})
+    assert (found.unrepeated, found.wrong) == (1, [])
+
+
 def test_a_warning_that_we_lack_is_a_difference_also_where_the_peer_does_not_repeat_one():
     found = agree.compare({"b": {1: fact(OLD), 2: fact(OLD)}}, {"b": {1: fact(OLD), 2: fact(NEW)}})
     assert len(found.wrong) == 1

@@ -40,7 +40,8 @@ class Agreement:
 
     Attributes:
         wrong: a line for each difference that nothing explains.
-        unrepeated: results of the peer that lack only warnings that its earlier results of the board have.
+        unrepeated: results of the peer that lack only warnings that its other results of the board, or of another
+            board that it built in the same output directory, have.
         compared: results that both have.
         images: results whose images could be compared.
     """
@@ -110,6 +111,8 @@ def compare(ours: Facts, theirs: Facts) -> Agreement:
             if getattr(mine, name) != getattr(other, name):
                 agreement.wrong.append(_line(board, number, name, [getattr(mine, name)], [getattr(other, name)]))
         before = [one.words for at, one in theirs[board].items() if at < number]
+        if not before:  # another board was built in that directory
+            before = [commits[number].words for commits in theirs.values() if number in commits]
         if mine.words != other.words:
             lacking = mine.words - other.words
             if mine.words > other.words and lacking <= frozenset().union(*before):
