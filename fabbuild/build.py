@@ -261,6 +261,11 @@ class _Run:
                     self.emit("note", session.name, text=text)
             jobs = self._reuse.bring(jobs, usable)
             if jobs:
+                archs = {job.board.arch for job in jobs}
+                unneeded = self._crew.need(job.board.arch for job in jobs)
+                if unneeded:
+                    text = f"not needed: {names(unneeded)}: no toolchain for {', '.join(sorted(archs))}"
+                    self.emit("note", text=text)
                 interrupted = self._build(jobs, failed, interrupts)
             else:
                 for name, (why, _) in failed.items():

@@ -82,13 +82,18 @@ class RunCrew:
         """Take over probes that are still under way; each machine is used when its own is through."""
         self._late = dict(late)
 
-    def compare(self, wanted: Iterable[str]) -> list[Difference]:
-        """Say which architectures are to be built, one a board, and hear in what the machines differ that can.
+    def need(self, wanted: Iterable[str]) -> list[str]:
+        """Say which architectures are to be built, one a board; give the machines that have none of them.
 
-        A machine that has none of them is not needed, nor more slots than there are boards for it.
+        Those are not started, and the others with no more slots than there are boards for them.
         """
         self._boards = Counter(wanted)
         self._wanted = frozenset(self._boards)
+        return [name for name, facts in self._used.items() if not _archs(facts) & self._wanted]
+
+    def compare(self, wanted: Iterable[str]) -> list[Difference]:
+        """Hear in what the machines differ that build these architectures, one a board."""
+        self.need(wanted)
         found = differences(self._used, self._wanted)
         self._differs = set(map(str, found))
         return found
@@ -152,9 +157,10 @@ class RunCrew:
             self._compare_again(session, report)
         facts = session.facts
         assert facts is not None
-        archs = frozenset(facts.toolchains) | {SANDBOX}
+        archs = _archs(facts)
         if not archs & self._wanted:
-            report.tell("note", name, f"not needed: it has no toolchain for {', '.join(sorted(self._wanted))}")
+            if name not in self._used:  # of those the run begins with it is told for all at once
+                report.tell("note", name, f"not needed: it has no toolchain for {', '.join(sorted(self._wanted))}")
             session.close()
             report.failed(name, "not needed", Loss.UNNEEDED)
             return
@@ -233,3 +239,8 @@ def loss_by(exc: BaseException) -> Loss:
 def start_options(machine: Machine, settings: BuildSettings) -> StartOptions:
     """Give what a machine's worker is started with."""
     return StartOptions(debug=settings.verbose_worker, threads=machine.threads, slots=machine.max_boards)
+
+
+def _archs(facts: Facts) -> frozenset[str]:
+    """Give the architectures that a machine builds; every one has a compiler of its own for sandbox."""
+    return frozenset(facts.toolchains) | {SANDBOX}

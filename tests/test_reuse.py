@@ -90,6 +90,19 @@ def test_what_was_built_before_comes_back_on_any_branch_and_nobody_is_started(lo
     assert not store_of(local).exists()
 
 
+@pytest.mark.skipif(bool(shutil.which("powerpc-linux-gnu-gcc")), reason="it takes an architecture without compiler")
+def test_no_machine_is_started_for_what_none_can_build(local):
+    boards = ("--only", "wren,osprey", "--branch", "series", "--count", "1")
+    assert local.build(*boards).status == 102
+    second = again(local, *boards)
+    assert second.status == 102, second
+    assert "of these: 0 built, 1 reused" in second.out
+    assert "osprey: no machine has a toolchain for powerpc" in second.out
+    assert "not needed: local: no toolchain for powerpc" in second.out
+    told = local.journal("series")
+    assert not [event for event in told if event["what"] == "phase" and event["data"]["phase"] != "probe"]
+
+
 def test_another_environment_is_built_anew_and_so_is_all_when_that_is_asked_for(local):
     local.build(*BOARD)
     name = "main"
