@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fabbuild.report.cells import Cell
 from fabbuild.report.estimate import Tail
-from fabbuild.report.run import MachineRun, Run, Span
+from fabbuild.report.run import RANK, MachineRun, Run, Span
 from fabbuild.summary import Summary
 from fabbuild.summary.facts import MAIN
 from fabbuild.text import clock, count, cut, duration, visible
@@ -22,7 +22,6 @@ MOVED = 12
 #: Lanes up to which they are high.
 _FEW = 40
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
-_RANK = {"": 0, "built": 1, "warned": 2, "failed": 3}
 _MARKS = {"failed": "F", "warned": "w", "again": "?", "lost": "L", "carried": "→"}
 
 # The size of a chart, and the room at its edges.
@@ -160,7 +159,7 @@ def _bar(spans: Sequence[Span], run: Run, scale: float, y: float, height: float)
     place = round((start - run.start) * scale, 3), max(round((end - start) * scale, 3), 0.05), y, height
     from_to = f"{clock(start - run.start)} to {clock(end - run.start)}"
     if len(spans) > 1:
-        worst = max((span.verdict for span in spans), key=lambda verdict: _RANK.get(verdict, 0))
+        worst = max((span.verdict for span in spans), key=lambda verdict: RANK.get(verdict, 0))
         return Bar(*place, worst or "again", f"{len(spans)} boards, {from_to}")
     (span,) = spans
     # Where nothing came of a span that is over, another had the result first.

@@ -13,7 +13,8 @@ from fabbuild.model import Event
 from fabbuild.progress import as_int, texts
 from fabbuild.text import cut, one_line
 
-_RANK = {"": 0, "built": 1, "warned": 2, "failed": 3}
+#: How bad a verdict is; empty where there is none.
+RANK = {"": 0, "built": 1, "warned": 2, "failed": 3}
 
 
 @dataclass
@@ -315,7 +316,7 @@ class _Reading:
             span.results += 1
             span.carried += carried
             verdict = str(data.get("verdict"))
-            if _RANK.get(verdict, 0) > _RANK[span.verdict]:
+            if RANK.get(verdict, 0) > RANK[span.verdict]:
                 span.verdict = verdict
             span.end = span.end if span in self._behind else when
 
