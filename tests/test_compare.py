@@ -77,6 +77,16 @@ def test_images_are_read_where_they_were_kept_and_where_their_checksum_is_told(t
     assert found["kept"][1].image.startswith("ba7816bf")
 
 
+def test_no_rodata_is_the_same_as_none_of_it(tmp_path):
+    for board, line in (("a", "52 0 0 52 34 u-boot 00000000\n"), ("b", " 52  0  0  52  34  u-boot\n")):
+        place = tmp_path / "main" / "01_gabcdef_Subject" / board
+        place.mkdir(parents=True)
+        (place / "done").write_text("0\n")
+        (place / "sizes").write_text(line)
+    found = agree.facts(tmp_path)
+    assert found["a"][1].sizes == found["b"][1].sizes == ("52 0 0 52 34 u-boot",)
+
+
 def test_what_is_no_cache_is_deleted_alike_for_each_way(tmp_path):
     for name, kept in (("fabbuild", "work/cache/ccache/x"), ("buildman-best", "out/main/.bm-work/.dtc/x")):
         way = make_way(name, tmp_path, 2)

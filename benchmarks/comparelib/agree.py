@@ -16,6 +16,9 @@ _TOOL = re.compile(
     r"(?<![\w.-])(?:[\w.~+/-]*/)?[\w.]+(?:-[\w.]+)*-((?:ld|gcc|cpp|as|ar|nm|objcopy)(?:\.bfd)?)(?=:)"
 )
 
+#: Of a program that has no .rodata one says that it has none of it, the other nothing.
+_NO_RODATA = re.compile(r" 0{8}$")
+
 #: Where several jobs run at once, make says which of them it waited for.
 _WAITING = re.compile(r"Waiting for unfinished jobs")
 
@@ -82,7 +85,8 @@ def _fact(place: Path) -> Fact:
         path = place / name
         return path.read_text(errors="replace") if path.exists() else ""
 
-    sizes = tuple(sorted(" ".join(line.split()) for line in read("sizes").splitlines() if "filename" not in line))
+    lines = (" ".join(line.split()) for line in read("sizes").splitlines() if "filename" not in line)
+    sizes = tuple(sorted(_NO_RODATA.sub("", line) for line in lines))
     return Fact(int(read("done").strip() or -1), words(read("err")), sizes, _image(place))
 
 
