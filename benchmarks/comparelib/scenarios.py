@@ -17,8 +17,8 @@ from comparelib.ways import Order
 from fabbuild.boards import load_boards
 from fabbuild.source import Source
 
-#: Twelve boards of three architectures, quick and slow ones, which Debian's compilers can link. What cannot be linked
-#: is built twice, the second time with debug information for the linker's words: that is another thing to measure.
+#: Twelve boards of three architectures, quick and slow ones, which Debian's compilers can link. What cannot be is
+#: built twice, the second time with debug information for the linker's words: that is another thing to measure.
 MANY = (
     "A10-OLinuXino-Lime",
     "Bananapi",
