@@ -10,7 +10,7 @@ import pytest
 from fabbuild import link as links
 from fabbuild.errors import WireClosed, WireError, WireSilent
 from fabbuild.link import Link
-from fabbuild.messages import QuitAck, Ready
+from fabbuild.messages import Error, QuitAck, Ready
 from fabbuild.transport import LocalTransport
 from tests.support.census import wait_until
 
@@ -62,7 +62,8 @@ def test_anything_at_all_is_a_sign_of_life(linked):
     link = linked(
         'say(resp="alive")\n'
         "for _ in range(12):\n    print('part of a banner', end='', flush=True)\n    time.sleep(0.25)\n"
-        'print()\nsay(resp="quit_ack")'
+        'print()\nsay(resp="quit_ack")',
+        silence=2.0,
     )
     assert isinstance(link.receive(20), QuitAck)
 
@@ -107,17 +108,22 @@ def test_what_is_not_handled_waits_on_the_far_side(linked, monkeypatch, tmp_path
     """A boss that is slower than its machine does not keep everything in memory, nor take it for silent."""
     monkeypatch.setattr(links, "UNREAD", 100_000)
     written = tmp_path / "written"
+    written.touch()
     link = linked(
         'say(resp="alive")\n'
+        f'written = open({str(written)!r}, "ab", 0)\n'
         "for n in range(2000):\n"
         '    say(resp="error", msg="%d " % n + "x" * 10000)\n'
-        f'    open({str(written)!r}, "w").write(str(n))\n'
+        '    written.write(b".")\n',
+        silence=2.0,
     )
-    wait_until(written.exists)
-    time.sleep(2.5)  # more than the silence that is allowed
-    assert int(written.read_text()) < 1000
+    wait_until(lambda: written.stat().st_size)
+    time.sleep(4.5)  # more than the silence that is allowed
+    assert written.stat().st_size < 1000
     for number in range(2000):
-        assert link.receive(10).msg.startswith(f"{number} ")
+        came = link.receive(10)
+        assert isinstance(came, Error), came
+        assert came.msg.startswith(f"{number} ")
     assert isinstance(link.receive(10), WireClosed)
 
 
