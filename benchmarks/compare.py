@@ -38,6 +38,9 @@ from comparelib.ways import Buildman, Fabbuild, Way, make_way
 #: A build that failed or warned is a result like any other.
 _FINE = (0, 100, 101)
 
+#: Bytes by which constants may grow where the version is `2023.01-g1d04a947` in place of `2023.01+`, aligned.
+_VERSION = 32
+
 
 class Comparison:
     """All that is measured in one go."""
@@ -109,7 +112,8 @@ class Comparison:
 
     def agree(self, name: str, ours: agree.Facts, theirs: agree.Facts) -> None:
         """Compare what two ways found; of several runs what was wrong in any is kept."""
-        found = agree.compare(ours, theirs)
+        # On machines that it reaches over SSH the peer has the commit in the version, reproducible or not.
+        found = agree.compare(ours, theirs, version=_VERSION if any(way.farm for way in self.ways.values()) else 0)
         before = self.agreements.get(name)
         if before:
             found.wrong = sorted({*before.wrong, *found.wrong})

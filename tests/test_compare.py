@@ -48,6 +48,22 @@ def test_a_warning_that_we_lack_is_a_difference_also_where_the_peer_does_not_rep
     assert len(found.wrong) == 1
 
 
+def test_sizes_may_differ_by_the_text_of_a_version_where_that_is_expected():
+    def found(*sizes, most=32):
+        ours = fact(sizes=("137308 9720 0 147028 23e54 u-boot 00007f11", "9 9 9 27 1b spl/u-boot-spl 00000004"))
+        found = agree.compare({"b": {1: ours}}, {"b": {1: fact(sizes=sizes)}}, version=most)
+        return found.versions, len(found.wrong)
+
+    spl = "9 9 9 27 1b spl/u-boot-spl 00000004"
+    assert found(spl, "137328 9720 0 147048 23e68 u-boot 00007f25") == (1, 0)
+    assert found(spl, "137328 9720 0 147048 23e68 u-boot 00007f25", most=0) == (0, 1)
+    assert found(spl, "137328 9720 0 147048 23e68 u-boot 00007f11") == (0, 1), "it is the code that is longer"
+    assert found(spl, "137308 9740 0 147048 23e68 u-boot 00007f11") == (0, 1), "it is the data that is longer"
+    assert found(spl, "137348 9720 0 147068 23e7c u-boot 00007f39") == (0, 1), "that is more than a version"
+    assert found(spl, "137300 9720 0 147020 23e4c u-boot 00007f09") == (0, 1), "it is shorter"
+    assert found("137328 9720 0 147048 23e68 u-boot 00007f25") == (0, 1), "a file lacks"
+
+
 def test_outcomes_sizes_images_and_missing_results_are_differences():
     here = {"b": {1: fact(), 2: fact(image="x"), 3: fact(), 4: fact()}}
     there = {"b": {1: fact(code=2), 2: fact(image="y"), 3: fact(sizes=()), 5: fact()}}

@@ -45,12 +45,14 @@ class Agreement:
         wrong: a line for each difference that nothing explains.
         unrepeated: results of the peer that lack only warnings that its other results of the board, or of another
             board that it built in the same output directory, have.
+        versions: results whose sizes differ by no more than the text of the version, where that was expected.
         compared: results that both have.
         images: results whose images could be compared.
     """
 
     wrong: list[str] = field(default_factory=list)
     unrepeated: int = 0
+    versions: int = 0
     compared: int = 0
     images: int = 0
 
@@ -59,6 +61,8 @@ class Agreement:
         said = f"{self.compared} results compared, {self.images} of them with their u-boot.bin"
         if self.unrepeated:
             said += f"; {self.unrepeated} of the peer's lack warnings that still hold, as it did not compile again"
+        if self.versions:
+            said += f"; {self.versions} of the peer's name the commit in the version, by which they are longer"
         return f"{said}; {len(self.wrong) or 'no'} differences beyond that"
 
 
@@ -102,8 +106,14 @@ def _image(place: Path) -> str:
     return digest if isinstance(digest, str) else ""
 
 
-def compare(ours: Facts, theirs: Facts) -> Agreement:
-    """Compare what two programs found; ``theirs`` is the peer's."""
+def compare(ours: Facts, theirs: Facts, *, version: int = 0) -> Agreement:
+    """Compare what two programs found; ``theirs`` is the peer's.
+
+    Args:
+        ours: what fabbuild found.
+        theirs: what the peer found.
+        version: bytes of constants that the peer's may have more, because its version names the commit.
+    """
     agreement = Agreement()
     left, right = _keys(ours), _keys(theirs)
     for here, keys in (("ours", left - right), ("the peer's", right - left)):
@@ -111,9 +121,13 @@ def compare(ours: Facts, theirs: Facts) -> Agreement:
     for board, number in sorted(left & right):
         mine, other = ours[board][number], theirs[board][number]
         agreement.compared += 1
-        for name in ("code", "sizes"):
-            if getattr(mine, name) != getattr(other, name):
-                agreement.wrong.append(_line(board, number, name, [getattr(mine, name)], [getattr(other, name)]))
+        if mine.code != other.code:
+            agreement.wrong.append(_line(board, number, "code", [mine.code], [other.code]))
+        if mine.sizes != other.sizes:
+            if _longer_version(mine.sizes, other.sizes, version):
+                agreement.versions += 1
+            else:
+                agreement.wrong.append(_line(board, number, "sizes", mine.sizes, other.sizes))
         before = [one.words for at, one in theirs[board].items() if at < number]
         if not before:  # another board was built in that directory
             before = [commits[number].words for commits in theirs.values() if number in commits]
@@ -128,6 +142,20 @@ def compare(ours: Facts, theirs: Facts) -> Agreement:
             if mine.image != other.image:
                 agreement.wrong.append(_line(board, number, "u-boot.bin", [mine.image], [other.image]))
     return agreement
+
+
+def _longer_version(mine: Sequence[str], other: Sequence[str], most: int) -> bool:
+    """Whether sizes differ by some bytes of .rodata alone; a line is TEXT DATA BSS DEC HEX FILE RODATA (in hex)."""
+    if len(mine) != len(other):
+        return False
+    by_file = (sorted((line.split() for line in lines), key=lambda cells: cells[5:]) for lines in (mine, other))
+    for left, right in zip(*by_file, strict=True):
+        if len(left) != 7 or len(right) != 7 or (left[1:3], left[5]) != (right[1:3], right[5]):
+            return False
+        more = int(right[0]) - int(left[0])
+        if not 0 <= more <= most or int(right[6], 16) - int(left[6], 16) != more:
+            return False
+    return True
 
 
 def _keys(found: Facts) -> set[tuple[str, int]]:

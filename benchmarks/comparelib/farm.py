@@ -109,6 +109,15 @@ def make_farm(base: Path, count: int = 2) -> Farm:
     return Farm(base, tuple(machines))
 
 
+def toolchains(home: Path) -> dict[str, str]:
+    """Give CROSS_COMPILE of each below a home directory: the name that a compiler is called by is in the image."""
+    return {
+        arch: str(home / TOOLCHAINS / arch / "bin" / f"{arch}-linux-")
+        for arch, prefix in available_archs().items()
+        if prefix
+    }
+
+
 def give_toolchains(home: Path) -> str:
     """Put this machine's cross compilers where the peer looks for them; give what its settings say of them."""
     lines = []

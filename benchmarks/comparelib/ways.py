@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import yaml
 
-from comparelib.farm import Farm, delete_but, give_toolchains
+from comparelib.farm import Farm, delete_but, give_toolchains, toolchains
 from comparelib.measure import Server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,7 +130,12 @@ class Fabbuild(Way):
         }
         if self.farm:
             machines = {
-                one.name: {"host": one.name, "threads": 1, "work_dir": str(one.home / "work")}
+                one.name: {
+                    "host": one.name,
+                    "threads": 1,
+                    "work_dir": str(one.home / "work"),
+                    "toolchains": toolchains(one.home),
+                }
                 for one in self.farm.machines
             }
         # As with the peer, the load average of the build before keeps no machine away.
