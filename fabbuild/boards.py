@@ -17,9 +17,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ KEPT = 50
 TIMEOUT = 300.0
 
 #: Starting a process costs a parse of all Kconfig files: about as much as this many boards.
-_SHARE = 250
+_SHARE = 600
 
 # {"boards": {name: values}, "problems": {name: text}}; see kconfig.py.
 _Answer = dict[str, dict[str, Any]]
@@ -120,9 +122,9 @@ def _evaluate(files: TreeFiles, compiler: str) -> _Kept:
         raise SourceError(f"tree {files.tree[:12]} has no configs/*_defconfig, so it has no boards")
     if not files.has(b"Kconfig"):
         raise SourceError(f"tree {files.tree[:12]} has no Kconfig at its top: it is no Kbuild tree")
-    with tempfile.TemporaryDirectory(prefix="fabbuild-kconfig-") as directory:
-        others = files.write(Path(directory))
-        answers = _ask(Path(directory), names, compiler)
+    with _scratch() as directory:
+        others = files.write(directory)
+        answers = _ask(directory, names, compiler)
     maintainers = Maintainers.parse(files.maintainers())
     boards = []
     for name in names:
@@ -145,10 +147,27 @@ def targets_of(files: TreeFiles, names: Sequence[str]) -> dict[str, list[str]]:
     Raises:
         SourceError: its Kconfig does not parse.
     """
-    with tempfile.TemporaryDirectory(prefix="fabbuild-kconfig-") as directory:
-        files.write(Path(directory))
-        answers = _ask(Path(directory), names, _compiler(), targets=True)
+    with _scratch() as directory:
+        files.write(directory)
+        answers = _ask(directory, names, _compiler(), targets=True)
     return {name: values[len(kconfig.SYMBOLS) :] for name, values in answers["boards"].items()}
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """Give a directory for the files of a tree.
+
+    It is removed while we go on: a thousand directories may take a disk seconds. The process does not end before.
+    """
+    directory = tempfile.mkdtemp(prefix="fabbuild-kconfig-")
+    try:
+        yield Path(directory)
+    finally:
+        remove = partial(shutil.rmtree, directory, ignore_errors=True)
+        try:
+            threading.Thread(target=remove, name="remove").start()
+        except RuntimeError:  # no more threads
+            remove()
 
 
 def _compiler() -> str:

@@ -1,9 +1,12 @@
 """The boards of a tree: what Kconfig and MAINTAINERS say, from git and not from what is checked out."""
 
+import contextlib
 import logging
 import os
 import shutil
 import subprocess
+import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -177,6 +180,20 @@ def test_several_processes_give_the_same(tree, monkeypatch, cache):
     monkeypatch.setattr(module, "_SHARE", 4)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
     assert tree.read() == once
+
+
+@pytest.mark.parametrize("parses", [True, False])
+def test_nothing_of_the_tree_stays_behind(tree, tmp_path, monkeypatch, parses):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if not parses:
+        tree.write("Kconfig", "if\n")
+    with contextlib.nullcontext() if parses else pytest.raises(SourceError):
+        tree.read()
+    for thread in threading.enumerate():
+        if thread.name == "remove":
+            assert not thread.daemon  # else the end of the process would leave some of it
+            thread.join()
+    assert not list(tmp_path.glob("fabbuild-kconfig-*"))
 
 
 def test_the_sample_has_boards_of_five_architectures(sample_repo):
