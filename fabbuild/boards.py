@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +47,7 @@ KEPT = 50
 TIMEOUT = 300.0
 
 #: Starting a process costs a parse of all Kconfig files: about as much as this many boards.
-_SHARE = 600
+_SHARE = 1000
 
 # {"boards": {name: values}, "problems": {name: text}}; see kconfig.py.
 _Answer = dict[str, dict[str, Any]]
@@ -83,24 +83,25 @@ class _Kept(msgspec.Struct):
     digest: str
 
 
-def load_boards(source: Source, tree: str) -> list[Board]:
+def load_boards(source: Source, tree: str, before: Callable[[], None] = lambda: None) -> list[Board]:
     """Give the boards of a tree, sorted by target; problems with single defconfigs are logged as warnings.
 
     Args:
         source: the repository.
         tree: id of a git tree (or of a commit).
+        before: is called before what takes seconds, if anything does: they are not known of an earlier time.
 
     Raises:
         SourceError: no such tree, no boards in it, or its Kconfig does not parse.
     """
-    found = read_boards(source, tree)
+    found = read_boards(source, tree, before)
     for problem in found.problems:
         _LOG.warning("%s", problem)
     return list(found.boards)
 
 
-def read_boards(source: Source, tree: str) -> BoardList:
-    """Give the boards of a tree with what was wrong with some; raises as `load_boards` does."""
+def read_boards(source: Source, tree: str, before: Callable[[], None] = lambda: None) -> BoardList:
+    """Give the boards of a tree with what was wrong with some; otherwise as `load_boards`."""
     compiler = _compiler()
     named = _place(compiler, tree, "trees") if _ID.fullmatch(tree) else None
     kept = _read(named) if named else None
@@ -109,6 +110,7 @@ def read_boards(source: Source, tree: str) -> BoardList:
         place = _place(compiler, files.usual_digest())
         kept = _read(place)
         if kept is None or files.digest(kept.others) != kept.digest:
+            before()
             kept = _evaluate(files, compiler)
             _store(place, kept)
         if named:

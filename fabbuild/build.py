@@ -33,7 +33,7 @@ from fabbuild.journal import Journal
 from fabbuild.messages import Facts
 from fabbuild.model import Board, Commit, Event, Job, Loss, Takes, Verdict
 from fabbuild.pastruns import Run, add_run
-from fabbuild.probe import not_found, unfit_because
+from fabbuild.probe import Probes, not_found, unfit_because
 from fabbuild.progress import Failure, Progress, RunSummary
 from fabbuild.results import (
     CURRENT,
@@ -136,8 +136,15 @@ def one_board(settings: BuildSettings, name: str) -> Board:
     return found[0]
 
 
-def make_plan(settings: BuildSettings, machines: Machines, chosen: Sequence[Machine]) -> Plan:
+def make_plan(
+    settings: BuildSettings,
+    machines: Machines,
+    chosen: Sequence[Machine],
+    before: Callable[[], None] = lambda: None,
+) -> Plan:
     """Find out what is to be built. Contacts no machine and writes nothing but caches.
+
+    ``before`` is called if it will take seconds, that is when there are new Kconfig files.
 
     Raises:
         UsageError: the source, the range, the boards or the output cannot be used.
@@ -148,7 +155,7 @@ def make_plan(settings: BuildSettings, machines: Machines, chosen: Sequence[Mach
     check_component(name, "the branch")
     commits = Source.thin(whole, settings.step) if len(whole) > 1 else whole
     boards = select_boards(
-        load_boards(source, commits[-1].tree), settings.boards, exclude=settings.exclude, only=settings.only
+        load_boards(source, commits[-1].tree, before), settings.boards, exclude=settings.exclude, only=settings.only
     )
     for board in boards:
         check_component(board.target, "board")
@@ -179,10 +186,16 @@ class _Run:
     """One run: the parts that share the plan, the sessions and the listeners."""
 
     def __init__(
-        self, plan: Plan, sessions: Sequence[Session], listener: Listener, tick: Callable[[float], None]
+        self,
+        plan: Plan,
+        sessions: Sequence[Session],
+        listener: Listener,
+        tick: Callable[[float], None],
+        probes: Probes,
     ) -> None:
         self.plan = plan
         self.sessions = list(sessions)
+        self._probes = probes
         self.progress = Progress()
         self.tree = ResultTree(plan.output, plan.name, plan.commits)
         self._outer = listener
@@ -316,7 +329,7 @@ class _Run:
         usable: list[Session] = []
         failed: dict[str, tuple[str, Loss]] = {}
         late: dict[str, Future[Facts]] | None = None if self._all_must_be_known() else {}
-        answers = each(self.sessions, Session.probe, patience=lambda _found, took: max(LATE, 2 * took), late=late)
+        answers = each(self.sessions, self._probes.of, patience=lambda _found, took: max(LATE, 2 * took), late=late)
         self._crew.await_probes(late or {})
         for session in (session for session in self.sessions if session.name in answers):
             found = answers[session.name]
@@ -490,6 +503,7 @@ def run(
     sessions: Sequence[Session],
     listener: Listener,
     tick: Callable[[float], None] = lambda _now: None,
+    probes: Probes | None = None,
 ) -> RunSummary:
     """Build what the plan says, and let the machines go.
 
@@ -498,8 +512,9 @@ def run(
         sessions: one for each machine of the plan; closed at the end.
         listener: is told of every event, in this thread.
         tick: is called about twice a second with the time, in this thread.
+        probes: those of its sessions that were begun before.
 
     Raises:
         OutputError: the results cannot be written, or another boss works there.
     """
-    return _Run(plan, sessions, listener, tick).run()
+    return _Run(plan, sessions, listener, tick, probes or Probes()).run()

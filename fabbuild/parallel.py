@@ -63,7 +63,7 @@ def on_all(
         keyed = {getattr(item, "name", item): item for item in items}
     futures: dict[Any, Future[R]] = {key: Future() for key in keyed}
     try:
-        _begin([(futures[key], item) for key, item in keyed.items()], function, limit)
+        begin([(futures[key], item) for key, item in keyed.items()], function, limit)
         began = time.monotonic()
         until: float | None = None
         pending = set(futures.values())
@@ -97,8 +97,8 @@ def on_all(
     return results
 
 
-def _begin(calls: Iterable[tuple[Future[R], T]], function: Callable[[T], R], limit: int) -> None:
-    """Begin calls whose outcome goes into their futures.
+def begin(calls: Iterable[tuple[Future[R], T]], function: Callable[[T], R], limit: int = LIMIT) -> None:
+    """Begin calls, at most ``limit`` at once, whose outcome goes into their futures; does not wait.
 
     An executor would keep the process from ending until the last call returns, and some wait for a machine.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import msgspec
@@ -14,6 +15,7 @@ from fabbuild.fleet import each
 from fabbuild.interrupt import interruptible
 from fabbuild.messages import Facts
 from fabbuild.model import Board
+from fabbuild.parallel import begin
 from fabbuild.questions import holder_words
 from fabbuild.session import Session
 from fabbuild.versions import differences, of_machine
@@ -74,6 +76,28 @@ def prefix_for(session: Session, board: Board) -> str:
     if session.machine.local and found.prefix and not shutil.which(f"{found.prefix}gcc"):
         return found.gcc.removesuffix("gcc")
     return found.prefix
+
+
+class Probes:
+    """Looks at machines, at some of them before it is known what there is to build."""
+
+    def __init__(self) -> None:
+        """Look at none yet."""
+        self._begun: dict[str, Future[Facts]] = {}
+
+    def begin(self, sessions: Sequence[Session], *, identify: bool) -> None:
+        """Begin to look at all of these, whose owner ends it if nothing comes of it; see `Session.identify`."""
+        calls: list[tuple[Future[Facts], Session]] = []
+        for session in sessions:
+            session.identify = identify
+            calls.append((Future(), session))
+        self._begun = {session.name: future for future, session in calls}
+        begin(calls, Session.probe)
+
+    def of(self, session: Session) -> Facts:
+        """Give a machine's facts, of the look that was begun where one was; raises as `Session.probe` does."""
+        begun = self._begun.pop(session.name, None)
+        return session.probe() if begun is None else begun.result()
 
 
 @dataclass(frozen=True)

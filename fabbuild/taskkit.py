@@ -16,7 +16,9 @@ from invoke.tasks import Task, task
 from fabbuild.options import BUILD, Option
 
 if TYPE_CHECKING:
+    from fabbuild.build import Plan
     from fabbuild.config import Machine, Machines
+    from fabbuild.probe import Probes
     from fabbuild.session import Session
     from fabbuild.settings import BuildSettings
 
@@ -188,6 +190,28 @@ def sessions_of(c: Any, machines: Machines, chosen: Sequence[Machine]) -> list[S
     if connections:  # Fabric takes a while to import
         process_fleet().hold(fleet(connections))
     return sessions
+
+
+def plan_of(
+    c: Any, settings: BuildSettings, found: Machines, chosen: Sequence[Machine], *, contact: bool
+) -> tuple[Plan, Probes]:
+    """Make a plan; if that takes seconds, and if ``contact``, look at the machines meanwhile.
+
+    If no plan can be made, what was begun ends with the sessions of this process.
+    """
+    from fabbuild.build import make_plan, with_options
+    from fabbuild.errors import FabbuildError
+    from fabbuild.probe import Probes
+
+    probes = Probes()
+
+    def look() -> None:
+        if contact:
+            with contextlib.suppress(FabbuildError, OSError):  # it is told when the plan is made
+                sessions = sessions_of(c, found, [with_options(machine, settings) for machine in chosen])
+                probes.begin(sessions, identify=settings.reuse)
+
+    return make_plan(settings, found, chosen, look), probes
 
 
 def on_each(

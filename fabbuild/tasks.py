@@ -41,6 +41,7 @@ from fabbuild.taskkit import (
     machines_of,
     make_task,
     on_each,
+    plan_of,
     sessions_of,
     settings_of,
 )
@@ -142,15 +143,16 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     find its options in docs/moving-from-buildman.md.
     """
     from fabbuild import export, ui
-    from fabbuild.build import make_plan, run
+    from fabbuild.build import run
     from fabbuild.errors import UsageError
     from fabbuild.results import ResultTree
 
     if is_connection(c):
         raise UsageError("build works on all machines at once: use `inv build --hosts h1,h2`, not `fab -H`")
     settings, found, chosen = machines_of(c, options)
-    plan = make_plan(settings, found, chosen)
-    if c.config.run.dry or options["dry_run"]:
+    dry = c.config.run.dry or options["dry_run"]
+    plan, probes = plan_of(c, settings, found, chosen, contact=not dry)
+    if dry:
         ui.print_plan(plan.boards, plan.commits, [m.name for m in plan.chosen], str(plan.output / plan.name))
         return
     files = export.chosen(options)
@@ -161,7 +163,7 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     else:
         made = ui.make_display(quiet=settings.quiet, json=settings.json)
     with made as display:
-        ended = run(plan, sessions, display.listener, display.tick)
+        ended = run(plan, sessions, display.listener, display.tick, probes)
         display.finish()
     ui.print_end(ended, json=settings.json or options["ide"])
     if options["summary"] and not options["ide"]:
