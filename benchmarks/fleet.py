@@ -6,9 +6,10 @@
 
 Machines differ in speed, boards in how long they take (drawn from what real U-Boot boards took, see
 `fleetlib/draw.py`), some machines die and come back. Nothing is built and nobody waits: hours pass in seconds.
-Prints for each size how long the run would take, how near that is to the least that any order could and to a list
-schedule that knows all (`fleetlib/least.py`), what share of the slots was idle while boards waited, CPU hours of
-builds, and what the boss itself cost: CPU a result, and memory.
+Prints for each size how long the run would take, how near that is to the least that any order could, to a list
+schedule that knows all, and to one that has the machines as they come and die (`fleetlib/least.py`), what share of
+the slots was idle while boards waited, CPU hours of builds, and what the boss itself cost: CPU a result and memory.
+With --shared a machine's builds share its threads, as they do by the worker's jobserver.
 
 With --dispatcher the real driver is the boss, of whom the rules are but a part: it reads what the machines would
 say, line by line, takes their files in, writes results and journal below --place, and sends its orders.
@@ -30,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.fleetlib import driven
 from benchmarks.fleetlib.draw import draw
-from benchmarks.fleetlib.least import least, listed
+from benchmarks.fleetlib.least import least, listed, lived
 from benchmarks.fleetlib.rules import Rules
 from benchmarks.fleetlib.world import World
 from fabbuild.moves import Policy
@@ -45,6 +46,7 @@ def main() -> int:
     parser.add_argument("--commits", type=int, default=20)
     parser.add_argument("--order", default="", help="longest, given, or both (default: both; else longest)")
     parser.add_argument("--no-deaths", action="store_true", help="let no machine die")
+    parser.add_argument("--shared", action="store_true", help="let builds share the threads of their machine")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dispatcher", action="store_true", help="the real driver, not the rules alone")
     parser.add_argument("--place", type=Path, help="where its results go meanwhile (default: a temporary one)")
@@ -61,14 +63,14 @@ def main() -> int:
 def rules_alone(given: argparse.Namespace) -> int:
     """Run the sizes with the rules as the boss."""
     print(
-        "machines order    seconds  over least  over list   idle  cpu h  deaths  not built  results/s  us/result"
-        "  peak MB"
+        "machines order    seconds  over least  over list  over lived   idle  cpu h  deaths  not built  results/s"
+        "  us/result  peak MB"
     )
     bad = False
     orders = (given.order or "longest,given").split(",")
     for machines, order in itertools.product(map(int, given.machines.split(",")), orders):
         fleet = draw(machines, given.boards, given.commits, given.seed)
-        world = World(fleet, given.slots, deaths=not given.no_deaths, seed=given.seed)
+        world = World(fleet, given.slots, deaths=not given.no_deaths, seed=given.seed, shared=given.shared)
         rules = Rules(fleet, world, given.slots, known=order == "longest", policy=Policy())
         world.run(rules)
         results = rules.schedule.recorded
@@ -76,6 +78,7 @@ def rules_alone(given: argparse.Namespace) -> int:
         print(
             f"{machines:8} {order:8} {world.now:7.0f} {world.now / least(fleet, given.slots) - 1:11.1%} "
             f"{world.now / listed(fleet, given.slots) - 1:10.1%} "
+            f"{world.now / lived(fleet, given.slots, world.came, world.died) - 1:11.1%} "
             f"{world.idle / (world.offered or 1):6.2%} {world.spent / 3600:6.1f} {world.deaths:7} "
             f"{rules.schedule.not_built:10} {results / rules.cpu:10.0f} {rules.cpu / results * 1e6:10.1f} "
             f"{_peak():8.0f}",
@@ -93,7 +96,7 @@ def drive(given: argparse.Namespace) -> int:
     orders = (given.order or "longest").split(",")
     for machines, order in itertools.product(map(int, given.machines.split(",")), orders):
         fleet = draw(machines, given.boards, given.commits, given.seed)
-        world = World(fleet, given.slots, deaths=not given.no_deaths, seed=given.seed)
+        world = World(fleet, given.slots, deaths=not given.no_deaths, seed=given.seed, shared=given.shared)
         with tempfile.TemporaryDirectory(prefix="fabbuild-fleet-", dir=given.place) as place:
             boss = driven.Driven(fleet, world, given.slots, Path(place), known=order == "longest", policy=Policy())
             counts = boss.run()

@@ -4,14 +4,20 @@
 For a time T, each part that a board's commits are cut into begins with a first commit, which costs `LIKE` of it at
 the least, and every slot begins cold (`COLD`). So many parts a board must have that each is through by T on the
 fastest machine; all parts together must fit into what the slots do until T.
+
+`listed` and `lived` are list schedules: the one has all machines from the start to the end, the other those that
+there were, when they were there.
 """
 
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
+from collections.abc import Mapping
 
 from benchmarks.fleetlib.draw import COLD, LIKE, Fleet
+from benchmarks.fleetlib.world import RETURN
 from fabbuild.model import Job
 
 
@@ -39,7 +45,7 @@ def _fits(fleet: Fleet, slots: int, seconds: float) -> bool:
 
 
 def listed(fleet: Fleet, slots: int) -> float:
-    """Give the seconds of a list schedule, longest first."""
+    """Give the seconds of a list schedule, longest first, without deaths, all machines there at once."""
     free = [(0.0, -speed, False) for speed in fleet.speed.values() for _ in range(slots)]
     heapq.heapify(free)
     end = 0.0
@@ -53,4 +59,57 @@ def listed(fleet: Fleet, slots: int) -> float:
         until = since + (work(job) + (0.0 if warm else COLD)) / -slowness
         heapq.heappush(free, (until, slowness, True))
         end = max(end, until)
+    return end
+
+
+def lived(fleet: Fleet, slots: int, came: Mapping[str, float], died: Mapping[str, float]) -> float:
+    """Give the seconds of a list schedule on machines that come and die.
+
+    Each board goes where it is through first; who will die is not known. What a machine had goes on elsewhere from
+    then on, at the next commit that is missing, with a first commit again.
+
+    Args:
+        fleet: the machines and boards.
+        slots: of each machine.
+        came: when each machine is there.
+        died: when machines die, if they do, once; they are back after `RETURN` seconds.
+    """
+    free = {name: [(came[name], COLD)] * slots for name in fleet.speed}
+    lost: list[tuple[float, int, Job, int]] = []
+    number = itertools.count()
+    end = 0.0
+
+    def first(job: Job) -> float:
+        return fleet.cost[job.board.target].first * LIKE
+
+    def give(job: Job, commits: int, now: float) -> None:
+        nonlocal end
+        later = fleet.cost[job.board.target].later
+
+        def through(name: str) -> tuple[float, float]:
+            """Give when the machine would be through, and when it would begin."""
+            since, cold = free[name][0]
+            begin, gone = max(since, now), died.get(name, math.inf)
+            if gone <= begin < gone + RETURN:
+                begin, cold = gone + RETURN, COLD
+            return begin + (first(job) + cold + later * (commits - 1)) / fleet.speed[name], begin
+
+        name = min(free, key=through)
+        (until, begin), gone = through(name), died.get(name, math.inf)
+        if begin < gone < until:
+            there = max(commits - math.ceil((until - gone) * fleet.speed[name] / later), 0)
+            heapq.heappush(lost, (gone, next(number), job, commits - there))
+            heapq.heapreplace(free[name], (gone + RETURN, COLD))
+        else:
+            heapq.heapreplace(free[name], (until, 0.0))
+            end = max(end, until)
+
+    def work(job: Job) -> float:
+        return first(job) + fleet.cost[job.board.target].later * (len(job.commits) - 1)
+
+    for job in sorted(fleet.jobs, key=work, reverse=True):
+        give(job, len(job.commits), 0.0)
+    while lost:
+        gone, _, job, commits = heapq.heappop(lost)
+        give(job, commits, gone)
     return end

@@ -19,6 +19,10 @@ LIFE, RETURN = 6.0, 40.0
 #: Seconds within which all machines are there, and that a message takes to one and from it.
 START, WIRE = 5.0, 0.02
 
+#: The share of a build that one job has to do alone, of a first and of a later commit: where builds share the
+#: threads of their machine, the rest of it is done by as many jobs as there are threads for it. Not measured.
+SERIAL = {True: 0.15, False: 0.5}
+
 
 class Boss(Protocol):
     """Who is told what the machines do."""
@@ -49,9 +53,22 @@ class _Slot:
 
 
 @dataclass(eq=False)
+class _Build:
+    """A build whose pace changes with what else the machine builds."""
+
+    left: float
+    serial: float
+    done: Callable[[], None]
+    since: float
+    pace: float = 1.0
+    version: int = 0
+
+
+@dataclass(eq=False)
 class _Machine:
     speed: float
     slots: list[_Slot]
+    builds: dict[int, _Build] = field(default_factory=dict)
     life: int = 0
     up: bool = False
     queue: deque[_Order] = field(default_factory=deque)
@@ -60,10 +77,12 @@ class _Machine:
 class World:
     """The machines of a fleet, and the time."""
 
-    def __init__(self, fleet: Fleet, slots: int, *, deaths: bool, seed: int) -> None:
+    def __init__(self, fleet: Fleet, slots: int, *, deaths: bool, seed: int, shared: bool = False) -> None:
         self._fleet = fleet
         self._slots = slots
         self._deaths = deaths
+        self._seed = seed
+        self._shared = shared
         self._chance = random.Random(f"world {seed}")
         self.machines = {name: _Machine(speed, []) for name, speed in fleet.speed.items()}
         self.now = 0.0
@@ -75,6 +94,9 @@ class World:
         #: CPU seconds that went into builds, and into the first commits among them.
         self.spent = self.begun = 0.0
         self.deaths = 0
+        #: When each machine came first, and when it died, of those that did.
+        self.came: dict[str, float] = {}
+        self.died: dict[str, float] = {}
         self.waiting = len(fleet.jobs)
         #: When the last board that waited was given out.
         self.empty_at = 0.0
@@ -91,7 +113,8 @@ class World:
         """Have all machines come up."""
         self.boss = boss
         for name in self.machines:
-            self.at(self._chance.uniform(0, START), lambda name=name: self._join(name))
+            self.came[name] = self._chance.uniform(0, START)
+            self.at(self.came[name], lambda name=name: self._join(name))
 
     def step(self, due: float | None) -> bool:
         """Let the next thing happen; False: the boss wants to look at the clock before, and it is that time now."""
@@ -159,7 +182,7 @@ class World:
         machine.up = False
         self._busy -= sum(slot.order is not None for slot in machine.slots)
         self._there -= len(machine.slots)
-        machine.slots, machine.queue = [], deque()
+        machine.slots, machine.queue, machine.builds = [], deque(), {}
 
     # --- what machines do ---
 
@@ -170,13 +193,16 @@ class World:
         self._there += self._slots
         if self._deaths:
             life = machine.life
-            self.at(self.now + self._chance.expovariate(1 / (LIFE * 3600)), lambda: self._die(name, life))
+            # Of a chance of its own: whatever the boss does, the same machines die at the same time.
+            chance = random.Random(f"life {self._seed} {name} {life}")
+            self.at(self.now + chance.expovariate(1 / (LIFE * 3600)), lambda: self._die(name, life))
         self.boss.joined(name)
 
     def _die(self, name: str, life: int) -> None:
         if self.machines[name].life != life or self.boss.finished:
             return
         self.deaths += 1
+        self.died.setdefault(name, self.now)
         self.die(name)
         self.boss.lost(name)
 
@@ -196,6 +222,7 @@ class World:
             slot.last, slot.order = order.job.board, None
             self._busy -= 1
             self._feed(name)
+            self._repace(machine)
             return
         upto = order.todo.popleft()
         board, life = order.job.board, machine.life
@@ -203,12 +230,34 @@ class World:
         cpu = (cost.begin(board, slot.last) if first else cost.later) * self._chance.uniform(1 - NOISE, 1 + NOISE)
         self.spent += cpu
         self.begun += cpu if first else 0.0
-        seconds = cpu / machine.speed
+        began = self.now
 
         def done() -> None:
             if machine.life == life:
-                self.boss.result(name, board.target, slot.number, upto, order.attempt, seconds)
+                self.boss.result(name, board.target, slot.number, upto, order.attempt, self.now - began)
                 if machine.life == life:
                     self._next(name, slot, first=False)
 
-        self.at(self.now + seconds, done)
+        if self._shared:
+            machine.builds[slot.number] = _Build(cpu / machine.speed, SERIAL[first], done, self.now)
+            self._repace(machine, slot.number)
+        else:
+            self.at(self.now + cpu / machine.speed, done)
+
+    def _repace(self, machine: _Machine, begun: int | None = None) -> None:
+        """Let what a machine builds share its threads anew."""
+        busy = sum(slot.order is not None for slot in machine.slots)
+        for number, build in machine.builds.items():
+            pace = 1 / (build.serial + (1 - build.serial) * busy / self._slots)
+            if number != begun and pace == build.pace:
+                continue
+            build.left -= (self.now - build.since) * build.pace
+            build.since, build.pace = self.now, pace
+            build.version += 1
+
+            def end(number: int = number, build: _Build = build, version: int = build.version) -> None:
+                if machine.builds.get(number) is build and build.version == version:
+                    del machine.builds[number]
+                    build.done()
+
+            self.at(self.now + max(build.left, 0.0) / pace, end)
