@@ -58,10 +58,9 @@ The end of the run
     when that pays (`fabbuild.tail`). The other is told to leave it off first, and only what it says it has left
     off is given on: so no commit is built twice. What met a fault, a loss or a timeout is not split.
 15. Where the commit that is being built lasts longest, what is left of an order gets a backup, when that pays: a
-    second order, of another attempt, on another machine. The first is told to leave off all but the commit that it
-    builds. The first result that rules 5 to 9 let in is recorded; the others are told to leave it off, and what
-    still comes of it is dropped, whatever it says. An order is through when it awaits nothing more; what it lacks
-    goes back only when no other order is to bring it.
+    second order, of another attempt, on another machine. The first result that rules 5 to 9 let in is recorded; the
+    others are told to leave it off, and what still comes of it is dropped, whatever it says. An order is through
+    when it awaits nothing more; what it lacks goes back only when no other order is to bring it.
 """
 
 from __future__ import annotations
@@ -107,6 +106,11 @@ _TWICE = 2
 #: The same for losses of machines that were building it, whether their worker died or nobody knows.
 _THRICE = 3
 
+#: Seconds between two looks at who can be helped in the end of a run: at least, and at most while a slot is free.
+_LOOK_LEAST, _LOOK_MOST = 1.0, 5.0
+#: At each look so many orders may be gone through for a second until the next.
+_LOOK_ORDERS = 500
+
 
 class Schedule:
     """The state of one run. See the module's text for the rules."""
@@ -144,7 +148,8 @@ class Schedule:
         self._alarms = Alarms(self._members, self._policy.slack, batch=batch)
         self._deadlines = Deadlines(self._policy)
         self._pace = Pace(takes or {})
-        self._looks = tail.Looks()
+        #: When it was looked last whether somebody can be helped, and when it is to be done next.
+        self._looked, self._look, self._pause = -math.inf, math.inf, _LOOK_LEAST
         #: What each machine was ever given: a late result for one of these is no lie.
         self._given: dict[str, set[str]] = {}
         self._joins = 0
@@ -179,7 +184,7 @@ class Schedule:
         if self.finished:
             return None
         hopes = [self._hope(arch) for arch in self._pool.archs()]
-        due = min((*self._roster.dues(), self._alarms.due(), self._looks.due, *hopes))
+        due = min((*self._roster.dues(), self._alarms.due(), self._look, *hopes))
         return due if due < math.inf else None
 
     def awaited(self) -> tuple[float, list[str]] | None:
@@ -285,7 +290,7 @@ class Schedule:
             actions += self._stuck(member, [order for order in stuck if order], now)
         actions += [BringUp(name) for name in self._roster.call(now)]
         # A tick alone frees nothing: it is looked who can be helped when that is due.
-        return actions + (self._give_out(now) if actions or now >= self._looks.due else self._distribute(now))
+        return actions + (self._give_out(now) if actions or now >= self._look else self._distribute(now))
 
     def _stopped(self, event: Stopped) -> list[Action]:
         actions: list[Action] = []
@@ -464,24 +469,24 @@ class Schedule:
     def _help(self, now: float) -> list[Action]:
         """Let machines with nothing to do help others, if it pays."""
         if self._batch or not self._policy.backup or self.finished:
-            self._looks.due = math.inf
+            self._look = math.inf
             return []
-        if self._looks.first > now:
+        if now < self._looked + self._pause:
             # Asked once: that nobody has room any more is found out when the time comes.
-            if self._looks.due > self._looks.first and any(m.joined.trims for m in self._with_room()):
-                self._looks.due = self._looks.first
+            if self._look > self._looked + self._pause and any(m.joined.trims for m in self._with_room()):
+                self._look = self._looked + self._pause
             return []
         room = [member for member in self._with_room() if member.joined.trims]
         orders = sum(len(member.orders) for member in self._members.values())
-        found = tail.plan(self._members.values(), room, self._pace, now)
-        self._looks.looked(now, orders, len(found), room=bool(room))
+        self._pause = max(orders / _LOOK_ORDERS, _LOOK_LEAST)
+        self._look = now + max(self._pause, _LOOK_MOST) if room else math.inf
+        if not room:
+            return []
+        self._looked = now
         actions: list[Action] = []
-        for one in found:
+        for one in tail.plan(self._members.values(), room, self._pace, now):
             if one.backup:
                 actions.append(self._hand(one.helper, [one.order.board], now, set(one.commits)))
-                if one.commits[1:]:
-                    one.order.leaving = frozenset(one.commits[1:])
-                    actions.append(trim(one.order))
             else:
                 one.order.leaving, one.order.helper = frozenset(one.commits), one.helper
                 one.helper.promised += 1

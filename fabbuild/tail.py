@@ -4,8 +4,8 @@ Two moves. An order is *split*: the later part of its commits, none of which was
 a free slot, when both are then through clearly earlier than the one would have been alone; what is moved costs
 a first build there. And what is left of an order gets a *backup*, a second attempt on another machine, when that
 one is likely to be through clearly earlier, and earlier than by a split: where the commit that is being built is
-what lasts, on a slow machine, or where something hangs; the first result counts, and the rest is the backup's
-alone, which can be split again. What ends last is helped first, and the fastest machine helps first.
+what lasts, on a slow machine, or where something hangs; the first result counts. What ends last is helped first,
+and the fastest machine helps first.
 
 How long things take is what is expected of the board, times what the machine was seen to take of it.
 """
@@ -24,14 +24,6 @@ _SHARE, _LEAST = 0.2, 5.0
 
 #: A commit that took so many times what was expected is late: it is then taken to need half as long again.
 _LATE = 1.2
-
-#: Seconds between two looks at who can be helped: at least, and at most while a slot is free.
-_LOOK_LEAST, _LOOK_MOST = 1.0, 5.0
-#: At each look so many orders may be gone through for a second until the next.
-_LOOK_ORDERS = 500
-#: One that helps an order out of so many is followed by the next after so many seconds: who was given a part may
-#: have too much of it still.
-_LOOK_WORTH, _LOOK_AGAIN = 100, 0.2
 
 #: What a board takes of which nothing is known; only the ratio matters, the rest is learned.
 _UNKNOWN = Takes(50.0, 6.0)
@@ -77,38 +69,11 @@ def _learned(old: float | None, new: float) -> float:
     return new if old is None else old + _NEWEST * (new - old)
 
 
-class Looks:
-    """When it is looked whether somebody can be helped: the less often the more orders there are."""
-
-    def __init__(self) -> None:
-        """Begin without a look behind, nor one ahead."""
-        #: When it is to be looked next, and when that may be at the earliest.
-        self.due = math.inf
-        self.first = -math.inf
-
-    def looked(self, now: float, orders: int, helped: int, *, room: bool) -> None:
-        """Take note of a look.
-
-        Args:
-            now: when it was.
-            orders: how many there are.
-            helped: how many of them were helped.
-            room: whether any machine could have helped.
-        """
-        if not room:
-            self.due = math.inf
-        elif helped and helped * _LOOK_WORTH >= orders:
-            self.first = self.due = now + _LOOK_AGAIN
-        else:
-            pause = max(orders / _LOOK_ORDERS, _LOOK_LEAST)
-            self.first, self.due = now + pause, now + max(pause, _LOOK_MOST)
-
-
 @dataclass(frozen=True)
 class Help:
     """What is to be done for one order.
 
-    ``commits`` go to ``helper``; ``backup``: the machine that has them goes on with the first of them, too.
+    ``commits`` go to ``helper``; ``backup``: the machine that has them goes on with them, too.
     """
 
     order: Order

@@ -138,62 +138,13 @@ def test_a_faster_machine_takes_more():
 def test_a_much_faster_machine_begins_all_anew_where_the_commit_being_built_lasts_longest():
     run = Run(10, ("m1", 1.0), ("m2", 4.0))
     assert given(run.actions) == [("m2", tuple(range(10)), 2, True)]
-    assert run.at(6.0) == [], "two are enough"
     assert [type(a) for a in run.result("m2", 0, 2)] == [Record, Trim]
+    assert run.at(6.0) == [], "two are enough"
     for upto in range(1, 10):
         actions = run.result("m2", upto, 2)
     assert BoardDone("m2", "a") in actions
     assert run.schedule.finished
     assert run.schedule.recorded == 10
-
-
-@pytest.fixture
-def anew():
-    """Ten commits on a machine that is much slower than the one that has them as a backup now."""
-    run = Run(10, ("m1", 1.0), ("m2", 4.0))
-    run(Started("m1", "a", 1))
-    return run
-
-
-def test_who_has_a_backup_is_told_to_leave_off_all_but_what_it_builds(anew):
-    assert Trim("m1", "a", 1, (0,)) in anew.actions
-    assert anew(Trimmed("m1", "a", 1, tuple(range(1, 10)))) == [], "the backup has it already"
-    assert [type(a) for a in anew.result("m1", 0)] == [Record, Trim, PartDone]
-
-
-def test_a_backup_that_has_all_the_rest_can_be_split_again(anew):
-    anew(Trimmed("m1", "a", 1, tuple(range(1, 10))))
-    anew.now = 1.0
-    actions = anew(Joined("m3", frozenset({"arm"}), 1, 4.0, trims=True))
-    (trim,) = (a for a in actions if isinstance(a, Trim))
-    assert trim.machine == "m2"
-    left = tuple(sorted(set(range(10)) - set(trim.commits)))
-    assert given(anew(Trimmed("m2", "a", 2, left))) == [("m3", left, 3, False)]
-
-
-def test_what_a_lost_backup_was_to_bring_goes_back_and_what_is_being_built_goes_on(anew):
-    anew(Trimmed("m1", "a", 1, tuple(range(1, 10))))
-    anew(Lost("m2", "cut", Loss.VANISHED))
-    assert given(anew.result("m1", 0)) == [("m1", tuple(range(1, 10)), 3, False)]
-
-
-def test_what_is_left_off_after_the_backup_was_lost_is_not_forgotten(anew):
-    anew(Lost("m2", "cut", Loss.VANISHED))
-    anew(Trimmed("m1", "a", 1, tuple(range(1, 10))))
-    assert given(anew.result("m1", 0)) == [("m1", tuple(range(1, 10)), 3, False)]
-
-
-def test_a_look_that_helped_is_followed_by_the_next_at_once():
-    run = Run(30, ("m1", 1.0), ("m2", 1.0))
-    run(Joined("m3", frozenset({"arm"}), 1, 1.0, trims=True))
-    run(Trimmed("m1", "a", 1, tuple(range(15, 30))))
-    assert run.schedule.next_due() == pytest.approx(0.2)
-    assert [type(a) for a in run.at(run.schedule.next_due())] == [Trim]
-
-
-def test_a_look_that_helped_nobody_is_not_followed_so_soon():
-    run = Run(2, ("m1", 1.0), ("m2", 1.0))
-    assert run.schedule.next_due() >= 1.0
 
 
 def test_who_cannot_leave_off_is_left_alone():
