@@ -9,7 +9,7 @@ Machines differ in speed, boards in how long they take (drawn from what real U-B
 Prints for each size how long the run would take, how near that is to the least that any order could, to a list
 schedule that knows all, and to one that has the machines as they come and die (`fleetlib/least.py`), what share of
 the slots was idle while boards waited, CPU hours of builds, and what the boss itself cost: CPU a result and memory.
-With --shared a machine's builds share its threads, as they do by the worker's jobserver.
+With --shared a machine's builds share its threads, as by the worker's jobserver; --wire says how far they are.
 
 With --dispatcher the real driver is the boss, of whom the rules are but a part: it reads what the machines would
 say, line by line, takes their files in, writes results and journal below --place, and sends its orders.
@@ -30,10 +30,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.fleetlib import driven
-from benchmarks.fleetlib.draw import draw
+from benchmarks.fleetlib.draw import Fleet, draw
 from benchmarks.fleetlib.least import least, listed, lived
 from benchmarks.fleetlib.rules import Rules
-from benchmarks.fleetlib.world import World
+from benchmarks.fleetlib.world import WIRE, World
 from fabbuild.moves import Policy
 
 
@@ -47,6 +47,9 @@ def main() -> int:
     parser.add_argument("--order", default="", help="longest, given, or both (default: both; else longest)")
     parser.add_argument("--no-deaths", action="store_true", help="let no machine die")
     parser.add_argument("--shared", action="store_true", help="let builds share the threads of their machine")
+    parser.add_argument(
+        "--wire", type=float, default=WIRE, help=f"seconds that a message takes (default: {WIRE:g})"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dispatcher", action="store_true", help="the real driver, not the rules alone")
     parser.add_argument("--place", type=Path, help="where its results go meanwhile (default: a temporary one)")
@@ -60,6 +63,18 @@ def main() -> int:
     return drive(given) if given.dispatcher else rules_alone(given)
 
 
+def world_of(given: argparse.Namespace, fleet: Fleet) -> World:
+    """Give the machines that were asked for."""
+    return World(
+        fleet,
+        given.slots,
+        deaths=not given.no_deaths,
+        seed=given.seed,
+        shared=given.shared,
+        wire=given.wire,
+    )
+
+
 def rules_alone(given: argparse.Namespace) -> int:
     """Run the sizes with the rules as the boss."""
     print(
@@ -70,7 +85,7 @@ def rules_alone(given: argparse.Namespace) -> int:
     orders = (given.order or "longest,given").split(",")
     for machines, order in itertools.product(map(int, given.machines.split(",")), orders):
         fleet = draw(machines, given.boards, given.commits, given.seed)
-        world = World(fleet, given.slots, deaths=not given.no_deaths, seed=given.seed, shared=given.shared)
+        world = world_of(given, fleet)
         rules = Rules(fleet, world, given.slots, known=order == "longest", policy=Policy())
         world.run(rules)
         results = rules.schedule.recorded
@@ -96,7 +111,7 @@ def drive(given: argparse.Namespace) -> int:
     orders = (given.order or "longest").split(",")
     for machines, order in itertools.product(map(int, given.machines.split(",")), orders):
         fleet = draw(machines, given.boards, given.commits, given.seed)
-        world = World(fleet, given.slots, deaths=not given.no_deaths, seed=given.seed, shared=given.shared)
+        world = world_of(given, fleet)
         with tempfile.TemporaryDirectory(prefix="fabbuild-fleet-", dir=given.place) as place:
             boss = driven.Driven(fleet, world, given.slots, Path(place), known=order == "longest", policy=Policy())
             counts = boss.run()
@@ -124,13 +139,14 @@ def on_hosts(count: int, slots: int, runs: int) -> int:
     with tempfile.TemporaryDirectory(prefix="fabbuild-hosts-") as base:
         hosts = Hosts(Path(base), count, slots)
         print(f"{len(hosts.boards)} boards at {len(hosts.sample.commits)} commits, {count} machines over SSH")
-        print("  wall s  boss cpu s  all cpu s  peak MB  first board s  results  machines at work")
+        print("  wall s  boss cpu s  all cpu s  peak MB  first board s  begun after ms  results  machines at work")
         for number in range(runs):
             one = hosts.build(number, [] if not number else ["--no-reuse"])
             done.append(one)
             print(
                 f"{one.figures.wall:8.1f} {one.boss_cpu:11.1f} {one.figures.cpu:10.1f} {one.figures.boss:8.0f} "
-                f"{one.first:14.1f} {one.asked:8} {sum(share > 0 for share in one.shares):17}",
+                f"{one.first:14.1f} {1000 * one.begun_after:15.1f} {one.asked:8} "
+                f"{sum(share > 0 for share in one.shares):17}",
                 flush=True,
             )
             for line in one.wrong:

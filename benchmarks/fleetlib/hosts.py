@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from comparelib import measure
@@ -34,6 +36,7 @@ class HostsRun:
         figures: of the command and of all it started, machines included.
         boss_cpu: user and system seconds of the boss's own process and of what it started here.
         first: seconds from the start until a slot began the first board.
+        begun_after: seconds from handing out a board until the boss hears that a slot has begun it, median.
         asked: how many results there are to be.
         wrong: what is not as it has to be, a line each.
         shares: how many results each machine brought.
@@ -42,6 +45,7 @@ class HostsRun:
     figures: measure.Figures
     boss_cpu: float
     first: float
+    begun_after: float
     asked: int
     wrong: Sequence[str]
     shares: Sequence[int]
@@ -92,6 +96,7 @@ class Hosts:
             figures,
             boss_cpu=float(usage.read_text()),
             first=first,
+            begun_after=_begun_after(events),
             asked=asked,
             wrong=self._wrong(place, asked, figures.status, end["counts"]),
             shares=[share["done"] for share in end["machines"].values()],
@@ -123,3 +128,16 @@ class Hosts:
             "GIT_CONFIG_GLOBAL": os.devnull,
             "INVOKE_FABBUILD_SSH_CONFIG": str(self.servers[0].ssh_config),
         }
+
+
+def _begun_after(events: Sequence[Mapping[str, Any]]) -> float:
+    """Give how long a message and its answer take: each machine here has a slot free when it is given a board."""
+    given: dict[tuple[str, str], float] = {}
+    took = []
+    for event in events:
+        key = event["machine"], event.get("board", "")
+        if event["what"] == "assigned":
+            given[key] = event["time"]
+        elif event["what"] == "started" and key in given:
+            took.append(event["time"] - given.pop(key))
+    return statistics.median(took)

@@ -16,8 +16,11 @@ from fabbuild.model import Board, Job
 #: Mean hours until a machine dies, and seconds until it is back once it is called.
 LIFE, RETURN = 6.0, 40.0
 
-#: Seconds within which all machines are there, and that a message takes to one and from it.
-START, WIRE = 5.0, 0.02
+#: Seconds within which all machines are there.
+START = 5.0
+
+#: Seconds that a message takes to a machine and from it, unless something else is said: one in another town.
+WIRE = 0.02
 
 #: The share of a build that one job has to do alone, of a first and of a later commit: where builds share the
 #: threads of their machine, the rest of it is done by as many jobs as there are threads for it. Not measured.
@@ -77,12 +80,15 @@ class _Machine:
 class World:
     """The machines of a fleet, and the time."""
 
-    def __init__(self, fleet: Fleet, slots: int, *, deaths: bool, seed: int, shared: bool = False) -> None:
+    def __init__(
+        self, fleet: Fleet, slots: int, *, deaths: bool, seed: int, shared: bool = False, wire: float = WIRE
+    ) -> None:
         self._fleet = fleet
         self._slots = slots
         self._deaths = deaths
         self._seed = seed
         self._shared = shared
+        self._wire = wire
         self._chance = random.Random(f"world {seed}")
         self.machines = {name: _Machine(speed, []) for name, speed in fleet.speed.items()}
         self.now = 0.0
@@ -149,7 +155,7 @@ class World:
                 machine.queue.append(order)
                 self._feed(name)
 
-        self.at(self.now + WIRE, take)
+        self.at(self.now + self._wire, take)
 
     def trim(self, name: str, board: str, attempt: int, stay: tuple[int, ...]) -> None:
         """Have a machine leave off what it has not begun."""
@@ -165,11 +171,11 @@ class World:
                     left_off = [upto for upto in order.todo if upto not in stay]
                     order.todo = deque(upto for upto in order.todo if upto in stay)
             self.at(
-                self.now + WIRE,
+                self.now + self._wire,
                 lambda: self.boss.trimmed(name, board, attempt, left_off) if machine.life == life else None,
             )
 
-        self.at(self.now + WIRE, take)
+        self.at(self.now + self._wire, take)
 
     def call(self, name: str) -> None:
         """Bring a machine up again."""
