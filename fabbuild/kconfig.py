@@ -23,7 +23,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -203,7 +202,7 @@ def chosen(symbols: list[Any]) -> list[str]:
     return [symbol.name for symbol in symbols if symbol.str_value == "y"]
 
 
-def expand(path: Path, cpp: list[str], into: Path) -> str:
+def expand(path: Path, cpp: list[str]) -> str:
     """Read a defconfig, through the preprocessor if it includes others.
 
     Raises:
@@ -215,7 +214,7 @@ def expand(path: Path, cpp: list[str], into: Path) -> str:
     if not cpp:
         raise ValueError("it includes another file, and there is no C preprocessor (gcc) here to read it")
     done = subprocess.run(
-        [*cpp, *CPP_FLAGS, "-I", ".", str(path), "-o", str(into)],
+        [*cpp, *CPP_FLAGS, "-I", ".", str(path)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=CPP_TIMEOUT,
@@ -223,7 +222,7 @@ def expand(path: Path, cpp: list[str], into: Path) -> str:
     )
     if done.returncode:
         raise ValueError(first_line(done.stderr.decode("utf-8", "replace")) or "the C preprocessor failed")
-    return into.read_text("utf-8")
+    return done.stdout.decode("utf-8")
 
 
 def first_line(text: str) -> str:
@@ -248,13 +247,11 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     choosing = [symbol for name, symbol in conf.syms.items() if name.startswith(TARGET)]
     problems = {}
     found = {}
-    with tempfile.TemporaryDirectory() as directory:
-        for name in request["names"]:
-            try:
-                path = Path("configs") / f"{name}_defconfig"
-                found[name] = assigned(conf, expand(path, request["cpp"], Path(directory) / "expanded"))
-            except Exception as exc:  # noqa: BLE001 - whatever is wrong with one defconfig, others go on
-                problems[name] = first_line(str(exc)) or type(exc).__name__
+    for name in request["names"]:
+        try:
+            found[name] = assigned(conf, expand(Path("configs") / f"{name}_defconfig", request["cpp"]))
+        except Exception as exc:  # noqa: BLE001 - whatever is wrong with one defconfig, others go on
+            problems[name] = first_line(str(exc)) or type(exc).__name__
     boards = {}
     places = {choice: number for number, choice in enumerate(conf.unique_choices)}
     loaded, values = Loaded(conf), Values(conf)
