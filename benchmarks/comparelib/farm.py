@@ -121,16 +121,13 @@ def toolchains(home: Path) -> dict[str, str]:
 def give_toolchains(home: Path) -> str:
     """Put this machine's cross compilers where the peer looks for them; give what its settings say of them."""
     lines = []
-    for arch, prefix in available_archs().items():
-        folder = home / TOOLCHAINS / arch / "bin"
-        if not prefix:
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
+    for arch, named in toolchains(home).items():
+        Path(named).parent.mkdir(parents=True, exist_ok=True)
         for tool in _TOOLS:
-            link, program = folder / f"{arch}-linux-{tool}", shutil.which(f"{prefix}{tool}")
+            link, program = Path(f"{named}{tool}"), shutil.which(f"{available_archs()[arch]}{tool}")
             if program and not link.is_symlink():
                 link.symlink_to(program)
-        lines.append(f"{arch} = ~/{TOOLCHAINS}/{arch}/bin/{arch}-linux-\n")
+        lines.append(f"{arch} = ~/{Path(named).relative_to(home)}\n")
     return "".join(lines)
 
 

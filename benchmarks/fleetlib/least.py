@@ -49,14 +49,9 @@ def listed(fleet: Fleet, slots: int) -> float:
     free = [(0.0, -speed, False) for speed in fleet.speed.values() for _ in range(slots)]
     heapq.heapify(free)
     end = 0.0
-
-    def work(job: Job) -> float:
-        cost = fleet.cost[job.board.target]
-        return cost.first * LIKE + cost.later * (len(job.commits) - 1)
-
-    for job in sorted(fleet.jobs, key=work, reverse=True):
+    for job in _longest_first(fleet):
         since, slowness, warm = heapq.heappop(free)
-        until = since + (work(job) + (0.0 if warm else COLD)) / -slowness
+        until = since + (_work(fleet, job, len(job.commits)) + (0.0 if warm else COLD)) / -slowness
         heapq.heappush(free, (until, slowness, True))
         end = max(end, until)
     return end
@@ -79,9 +74,6 @@ def lived(fleet: Fleet, slots: int, came: Mapping[str, float], died: Mapping[str
     number = itertools.count()
     end = 0.0
 
-    def first(job: Job) -> float:
-        return fleet.cost[job.board.target].first * LIKE
-
     def give(job: Job, commits: int, now: float) -> None:
         nonlocal end
         later = fleet.cost[job.board.target].later
@@ -92,7 +84,7 @@ def lived(fleet: Fleet, slots: int, came: Mapping[str, float], died: Mapping[str
             begin, gone = max(since, now), died.get(name, math.inf)
             if gone <= begin < gone + RETURN:
                 begin, cold = gone + RETURN, COLD
-            return begin + (first(job) + cold + later * (commits - 1)) / fleet.speed[name], begin
+            return begin + (_work(fleet, job, commits) + cold) / fleet.speed[name], begin
 
         name = min(free, key=through)
         (until, begin), gone = through(name), died.get(name, math.inf)
@@ -104,12 +96,19 @@ def lived(fleet: Fleet, slots: int, came: Mapping[str, float], died: Mapping[str
             heapq.heapreplace(free[name], (until, 0.0))
             end = max(end, until)
 
-    def work(job: Job) -> float:
-        return first(job) + fleet.cost[job.board.target].later * (len(job.commits) - 1)
-
-    for job in sorted(fleet.jobs, key=work, reverse=True):
+    for job in _longest_first(fleet):
         give(job, len(job.commits), 0.0)
     while lost:
         gone, _, job, commits = heapq.heappop(lost)
         give(job, commits, gone)
     return end
+
+
+def _work(fleet: Fleet, job: Job, commits: int) -> float:
+    """Give the CPU seconds of so many commits of a board, in a slot that has built a like one."""
+    cost = fleet.cost[job.board.target]
+    return cost.first * LIKE + cost.later * (commits - 1)
+
+
+def _longest_first(fleet: Fleet) -> list[Job]:
+    return sorted(fleet.jobs, key=lambda job: _work(fleet, job, len(job.commits)), reverse=True)

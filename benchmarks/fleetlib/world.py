@@ -57,13 +57,13 @@ class _Slot:
 
 @dataclass(eq=False)
 class _Build:
-    """A build whose pace changes with what else the machine builds."""
+    """A build, whose pace may change with what else the machine builds; it has none until it has begun."""
 
     left: float
     serial: float
     done: Callable[[], None]
     since: float
-    pace: float = 1.0
+    pace: float = 0.0
     version: int = 0
 
 
@@ -244,18 +244,16 @@ class World:
                 if machine.life == life:
                     self._next(name, slot, first=False)
 
-        if self._shared:
-            machine.builds[slot.number] = _Build(cpu / machine.speed, SERIAL[first], done, self.now)
-            self._repace(machine, slot.number)
-        else:
-            self.at(self.now + cpu / machine.speed, done)
+        serial = SERIAL[first] if self._shared else 1.0
+        machine.builds[slot.number] = _Build(cpu / machine.speed, serial, done, self.now)
+        self._repace(machine)
 
-    def _repace(self, machine: _Machine, begun: int | None = None) -> None:
+    def _repace(self, machine: _Machine) -> None:
         """Let what a machine builds share its threads anew."""
         busy = sum(slot.order is not None for slot in machine.slots)
         for number, build in machine.builds.items():
             pace = 1 / (build.serial + (1 - build.serial) * busy / self._slots)
-            if number != begun and pace == build.pace:
+            if pace == build.pace:
                 continue
             build.left -= (self.now - build.since) * build.pace
             build.since, build.pace = self.now, pace
