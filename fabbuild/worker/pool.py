@@ -1,16 +1,32 @@
 """The slots at work: a thread each, boards from one queue, a result per board and commit.
 
-A board stays in one slot for all its commits. Whatever goes wrong with a board ends as a result of that board.
+A board stays in one slot for all commits of an order. When several slots have nothing to do, an order goes to
+the one that built its board last, where little is to be made anew; else to the one that was through last, and those
+that built nothing yet come after it. The boss counts on that (`fabbuild.pool.Member.finds`). Whatever goes wrong
+with a board ends as a result of that board.
 """
 
 from __future__ import annotations
 
+import collections
 import os
-import queue
 import sys
 import threading
 import traceback
-from typing import Any, Callable, Collection, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Deque,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from fabbuild.worker.builder import Builder, is_board
 from fabbuild.worker.files import Delivery
@@ -42,6 +58,23 @@ class Order(NamedTuple):
     timeout: float = 0.0
     jobs: int = 0
     audit: Sequence[int] = ()
+
+
+class _Slot:
+    """A slot.
+
+    Attributes:
+        builder: what builds there.
+        order: what it was given, until it begins.
+        board: what it built last.
+        turn: when it was through with that, counted; 0: never.
+    """
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.order: Optional[Order] = None
+        self.board = ""
+        self.turn = 0
 
 
 class Pool:
@@ -85,7 +118,11 @@ class Pool:
         self._tokens = tokens
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._orders: "queue.SimpleQueue[Optional[Order]]" = queue.SimpleQueue()
+        #: The orders that wait for a slot, and the slots that have nothing to do, but to send the last result of an
+        #: order: never both.
+        self._queue: Deque[Order] = collections.deque()
+        self._idle: List[_Slot] = []
+        self._turn = 0
         #: The orders that are not through, each with the commits that were not begun.
         self._left: List[Tuple[Order, List[int]]] = []
         self._open = 0
@@ -102,12 +139,11 @@ class Pool:
         Raises:
             RuntimeError: its thread cannot be started.
         """
-        worker = threading.Thread(target=self._work, args=(builder,), name="slot %d" % builder.slot, daemon=True)
+        slot = _Slot(builder)
+        worker = threading.Thread(target=self._work, args=(slot,), name="slot %d" % builder.slot, daemon=True)
         with self._lock:
             worker.start()
             self._workers.append(worker)
-            if self._draining:
-                self._orders.put(None)
 
     def lack(self) -> None:
         """Say that one of the slots that were to come does not."""
@@ -122,10 +158,16 @@ class Pool:
 
     def add(self, order: Order) -> None:
         """Queue one board."""
-        with self._lock:
+        with self._changed:
             self._open += 1
             self._left.append((order, list(order.commits)))
-        self._orders.put(order)
+            if not self._idle:
+                self._queue.append(order)
+                return
+            slot = max(self._idle, key=lambda one: (one.board == order.board, one.turn, -one.builder.slot))
+            self._idle.remove(slot)
+            slot.order = order
+            self._changed.notify_all()
 
     def trim(self, board: str, attempt: int, stay: Collection[int]) -> List[int]:
         """Leave off all commits of an order that were not begun, but some; give those that are left off."""
@@ -156,8 +198,7 @@ class Pool:
         """
         with self._changed:
             self._draining = True
-            for _ in self._workers:
-                self._orders.put(None)
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._stopped or not self._open)
             if self._stopped:
                 raise Stopped
@@ -178,13 +219,33 @@ class Pool:
             boards = min(self._open, self._slots)
         return max(1, self._threads // max(1, boards))
 
-    def _work(self, builder: Builder) -> None:
+    def _next(self, slot: _Slot) -> Optional[Order]:
+        """Wait for an order; None: there is none for this slot any more."""
+        with self._changed:
+            self._free(slot)
+            self._changed.wait_for(lambda: slot.order or self._draining or self._stopped)
+            if slot in self._idle:
+                self._idle.remove(slot)
+            order, slot.order = slot.order, None
+            return None if self._stopped else order
+
+    def _free(self, slot: _Slot, board: str = "") -> None:
+        """Let a slot have what waits, or wait itself; the caller has the lock."""
+        if board:
+            self._turn += 1
+            slot.board, slot.turn = board, self._turn
+        if slot.order is None and self._queue:
+            slot.order = self._queue.popleft()
+        elif slot.order is None and slot not in self._idle:
+            self._idle.append(slot)
+
+    def _work(self, slot: _Slot) -> None:
         while True:
-            order = self._orders.get()
-            if order is None or self._stopped:
+            order = self._next(slot)
+            if order is None:
                 return
             try:
-                self._build(builder, order)
+                self._build(slot, order)
             except (Stopped, OSError):
                 # OSError: the boss is gone; who reads its commands ends the worker.
                 self.stop()
@@ -194,7 +255,8 @@ class Pool:
                 self._open -= 1
                 self._changed.notify_all()
 
-    def _build(self, builder: Builder, order: Order) -> None:
+    def _build(self, slot: _Slot, order: Order) -> None:
+        builder = slot.builder
         self._send("heartbeat", board=order.board, thread=builder.slot, **order.echo)
         compiler = self._compiler(order.arch)
         problem = ""
@@ -234,9 +296,18 @@ class Pool:
             fields = {**self._fields(order, upto, built), **said}
             if self._files:
                 fields.update(delivery.deliver(upto, built.files))
+            # What hung once would most likely hang again; whether it is tried is the boss's to say.
+            hung = built.fault == TIMEOUT
+            self._answered(slot, order, through=hung)
             self._send("build_result", **fields)
-            if built.fault == TIMEOUT:
-                break  # what hung once would most likely hang again; whether it is tried is the boss's to say
+            if hung:
+                break
+
+    def _answered(self, slot: _Slot, order: Order, *, through: bool) -> None:
+        """Free the slot before the boss hears of the last result of an order: what it sends then finds it free."""
+        with self._lock:
+            if through or not any(left for one, left in self._left if one is order):
+                self._free(slot, order.board)
 
     def _exception(self, exc: Exception) -> Built:
         with self._lock:

@@ -345,6 +345,29 @@ def test_what_is_left_off_is_not_built(work, source):
         assert built == [("one", 0), ("one", 1), ("two", 0)]
 
 
+def test_a_board_goes_to_the_slot_that_built_it_last_and_another_to_the_one_that_was_through_last(work, source):
+    commit = source.git("rev-parse", "HEAD")
+    with Worker(work, "--threads", "3") as worker:
+        worker.start([commit], max_boards=3)
+
+        def built_in(board):
+            worker.send("build_board", board=board, arch="sandbox")
+            slot = worker.expect("heartbeat")["thread"]
+            worker.expect("build_result")
+            return slot
+
+        # One slot is enough as long as one board is built at a time.
+        assert [built_in(board) for board in ("one", "two")] == [0, 0]
+        for board in ("two", "one"):
+            worker.send("build_board", board=board, arch="sandbox")
+        slots = {beat["board"]: beat["thread"] for beat in (worker.expect("heartbeat") for _ in range(2))}
+        for _ in range(2):
+            worker.expect("build_result")
+        assert slots == {"two": 0, "one": 1}
+        for board in ("one", "two", "one"):
+            assert built_in(board) == slots[board]
+
+
 def test_a_boss_that_did_not_name_it_cannot_trim(work):
     with Worker(work) as worker:
         worker.start(None)
