@@ -68,6 +68,8 @@ class Learner:
         """Name the architecture of each board."""
         self._archs = archs
         self._begun: set[tuple[str, str, int]] = set()
+        #: What each slot built last.
+        self._last: dict[tuple[str, int], str] = {}
         self.took: list[Took] = []
 
     def listener(self, event: Event) -> None:
@@ -77,9 +79,14 @@ class Learner:
         order = (event.machine, event.board, event.attempt)
         first = order not in self._begun
         self._begun.add(order)
+        again = False
+        if event.slot is not None:
+            # Where a part of the board was built before, little is made anew: neither a first nor a later commit.
+            again = first and self._last.get((event.machine, event.slot)) == event.board
+            self._last[event.machine, event.slot] = event.board
         seconds = event.data.get("seconds")
         # What failed ended early, and says nothing of how long it takes; what was not built took nothing.
-        if event.data.get("verdict") == Verdict.FAILED.value or event.data.get("carried"):
+        if again or event.data.get("verdict") == Verdict.FAILED.value or event.data.get("carried"):
             return
         if isinstance(seconds, (int, float)):
             self.took.append(Took(event.board, self._archs[event.board], event.machine, first, float(seconds)))

@@ -2,6 +2,7 @@
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -162,3 +163,10 @@ def test_another_order_than_there_is_is_refused(local_farm):
     ended = local_farm.build("--order", "shortest")
     assert ended.status == 1
     assert 'order is the text "shortest"; it must be longest or given' in ended.err
+
+
+def test_what_was_built_where_a_part_of_the_board_was_there_is_no_first_commit():
+    learner = Learner({"a": ARM})
+    for attempt, seconds in ((1, 60.0), (1, 5.0), (2, 8.0), (2, 6.0)):
+        learner.listener(replace(result("a", seconds, attempt), slot=0))
+    assert [(one.first, one.seconds) for one in learner.took] == [(True, 60.0), (False, 5.0), (False, 6.0)]
