@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 from fabbuild.faults import Fault, Kind
 from fabbuild.model import Board, Job, Takes
@@ -28,6 +29,14 @@ class Met:
     def text(self) -> str:
         """Give the line for a person."""
         return f"{self.machine}: {self.fault.words}"
+
+
+class Found(Enum):
+    """What an order finds in the slot that takes it, which decides how much of its first commit is to be made."""
+
+    NOTHING = "nothing was built there yet"
+    OTHER = "what another board left"
+    SAME = "what this board left"
 
 
 @dataclass(eq=False)
@@ -93,6 +102,8 @@ class Order:
     sign: float
     #: How many boards the machine may build at the same time.
     slots: int
+    #: What is in its slot when it begins.
+    found: Found = Found.OTHER
     #: When a piece of a file of it came last.
     moved: float = -math.inf
     started: bool = False
@@ -173,6 +184,25 @@ class Member:
     def can(self, arch: str) -> bool:
         """Whether it has what a board of this architecture needs."""
         return self.joined.can(arch)
+
+    def finds(self, board: Board) -> Found:
+        """Give what the board would find in the slot that takes it.
+
+        As its worker chooses (`fabbuild.worker.pool`): the one that built this board last, else the one that built
+        something last, else one that built nothing.
+        """
+        if any(one.target == board.target for one in self.last):
+            return Found.SAME
+        return Found.OTHER if self.last else Found.NOTHING
+
+    def occupy(self, board: Board) -> Found:
+        """Take the free slot that is the board's; give what it finds there."""
+        found = self.finds(board)
+        if found is Found.SAME:
+            self.last.remove(next(one for one in self.last if one.target == board.target))
+        elif found is Found.OTHER:
+            self.last.pop()
+        return found
 
     def can_take(self, board: OpenBoard) -> bool:
         """Whether it can be given this board now."""
@@ -267,6 +297,17 @@ class Pool:
         self._back = [board for board in self._back if board.arch != arch]
         return gone
 
+    def home(self, members: Iterable[Member]) -> tuple[Member, OpenBoard] | None:
+        """Take out a board that came back for a machine that still has what a part of it left."""
+        if not self._back:
+            return None
+        for member in members:
+            for board in self._back:
+                if member.finds(board.job.board) is Found.SAME and self._may_have(member, board):
+                    self._back.remove(board)
+                    return member, board
+        return None
+
     def take(self, member: Member) -> OpenBoard | None:
         """Take out the board that the machine is to be given next, if there is one.
 
@@ -274,7 +315,7 @@ class Pool:
         `Waiting` chooses.
         """
         for index, board in enumerate(self._back):
-            if self._suits(member, board) and not (board.losses and member.suspects):
+            if self._may_have(member, board):
                 return self._back.pop(index)
         archs = [arch for arch in self._fresh.archs if member.can(arch)]
         if not archs:
@@ -306,6 +347,10 @@ class Pool:
                 suspects.add(least.name)
         self._back = [board for board in boards if board.target not in dealt]
         return [(m, sorted(shares[m.name], key=lambda board: place[board.target])) for m in idle]
+
+    def _may_have(self, member: Member, board: OpenBoard) -> bool:
+        """Whether the machine may be given a board that came back."""
+        return self._suits(member, board) and not (board.losses and member.suspects)
 
     def _suits(self, member: Member, board: OpenBoard) -> bool:
         """Whether the machine can take the board, and is a better one than it had, or there is no better one."""

@@ -15,7 +15,8 @@ Who gets what
     most unused capacity goes first. It gets boards that came back before others, then those that few machines
     can build. Among these, when it is known how long they are likely to take, a slot goes on with a board like
     its last one, until the longest takes as long as all that waits, shared by the slots: then that one is next.
-    When nothing is known the given order holds.
+    When nothing is known the given order holds. A board that came back goes first of all where a free slot built
+    a part of it last.
  4. A board that was lost, met a fault or took too long on a machine goes to another that can build it, if one
     is in.
  5. An order, a board handed to a machine, awaits one answer a commit. It is through when all are there and no
@@ -56,11 +57,14 @@ Coming back
 The end of the run
 14. A machine with a free slot, for which nothing waits, is given the later part of an order of another machine,
     when that pays (`fabbuild.tail`). The other is told to leave it off first, and only what it says it has left
-    off is given on: so no commit is built twice. What met a fault, a loss or a timeout is not split.
+    off is given on: so no commit is built twice. What met a fault or a timeout is not split, nor what a worker died
+    of; what a machine vanished with is on two machines at a time until a result clears it. It pays soonest where a
+    free slot built a part of the board last, for little is to be made anew there.
 15. Where the commit that is being built lasts longest, what is left of an order gets a backup, when that pays: a
     second order, of another attempt, on another machine. The first result that rules 5 to 9 let in is recorded; the
     others are told to leave it off, and what still comes of it is dropped, whatever it says. An order is through
-    when it awaits nothing more; what it lacks goes back only when no other order is to bring it.
+    when it awaits nothing more; what it lacks goes back only when no other order is to bring it. An order with a
+    backup may be split, too: what each is expected to bring first is its own.
 """
 
 from __future__ import annotations
@@ -334,7 +338,7 @@ class Schedule:
         member = self._members[event.machine]
         if event.fault is None and order.started and not event.carried:
             self._deadlines.took(order.board.job.board, now - order.sign)
-            self._pace.took(order.board.job.board, member, now - order.sign, first=not order.answers)
+            self._pace.took(order, member, now - order.sign)
         order.started, order.sign, member.sign = True, now, now
         order.answers += 1
         order.waits.discard(event.upto)
@@ -455,7 +459,11 @@ class Schedule:
         """Hand out boards one by one while a machine with a free slot can take one."""
         actions: list[Action] = []
         while self._pool:
-            for member in sorted(self._with_room(), key=lambda m: (-m.unused, m.number)):
+            room = sorted(self._with_room(), key=lambda m: (-m.unused, m.number))
+            if home := self._pool.home(room):
+                actions.append(self._hand(home[0], [home[1]], now))
+                continue
+            for member in room:
                 board = self._pool.take(member)
                 if board is not None:
                     actions.append(self._hand(member, [board], now))
@@ -505,10 +513,10 @@ class Schedule:
         order.waits -= left
         order.commits -= left
         actions: list[Action] = []
-        if loose := left & board.loose:
-            if helper and self._members.get(helper.name) is helper and helper.can_take(board):
-                actions.append(self._hand(helper, [board], now, set(loose)))
-            else:
+        if wanted := board.missing & left:
+            if helper and self._members.get(helper.name) is helper and tail.may_help(helper, board, order):
+                actions.append(self._hand(helper, [board], now, wanted))
+            elif wanted & board.loose:
                 self._pool.put_back(board)
         if left:
             actions += self._ledger.close_if_through(order)
@@ -533,15 +541,14 @@ class Schedule:
         self, member: Member, boards: Sequence[OpenBoard], now: float, commits: set[int] | None = None
     ) -> Assign:
         member.worked, member.in_batch, member.sign = True, self._batch, now
-        if member.last:
-            member.last.pop()
         orders = []
         for board in boards:
             board.attempt += 1
             timeout = self._deadlines.timeout(board.job.board)
             wanted = board.loose if commits is None else commits
             backup = not wanted <= board.loose
-            order = Order(board, set(wanted), member.name, board.attempt, timeout, now, member.slots)
+            found = member.occupy(board.job.board)
+            order = Order(board, set(wanted), member.name, board.attempt, timeout, now, member.slots, found)
             order.commits = set(wanted)
             member.orders[board.target] = order
             board.orders.append(order)

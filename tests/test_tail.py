@@ -30,9 +30,9 @@ TAKES = Takes(50.0, 10.0)
 class Run:
     """Machines of one slot each, joined in order; board `a` is with the first."""
 
-    def __init__(self, commits, *machines, boards=("a",), trims=True, **policy):
+    def __init__(self, commits, *machines, boards=("a",), trims=True, takes=TAKES, **policy):
         jobs = [Job(Board(name, "arm"), tuple(range(commits))) for name in boards]
-        takes = dict.fromkeys(boards, TAKES)
+        takes = dict.fromkeys(boards, takes)
         self.schedule = Schedule(
             jobs, commits, [name for name, _ in machines], policy=Policy(**policy), takes=takes
         )
@@ -126,7 +126,7 @@ def test_a_helper_that_is_gone_before_the_answer_gets_nothing():
 
 
 def test_a_few_commits_are_not_worth_a_first_build():
-    run = Run(2, ("m1", 1.0), ("m2", 1.0))
+    run = Run(2, ("m1", 1.0), ("m2", 1.0), takes=Takes(50.0, 4.0))
     assert run.actions == run.at(6.0) == []
 
 
@@ -156,6 +156,67 @@ def test_who_cannot_leave_off_is_left_alone():
 def test_nobody_is_helped_when_it_is_switched_off():
     run = Run(10, ("m1", 1.0), ("m2", 1.0), backup=False)
     assert run.actions == run.at(1.0) == []
+
+
+def test_who_built_a_part_of_a_board_takes_more_of_it_when_it_is_through(split):
+    split(Started("m1", "a", 1))
+    split(Started("m2", "a", 2))
+    for number in range(5):
+        split.now = 50.0 + 10 * number
+        actions = split.result("m2", 5 + number, 2)
+        if number < 2:
+            split.result("m1", number)
+    # m1 is late with commit 2 and has two more; one that built nothing of the board would need 50 s for one of them.
+    assert actions == [Record("m2", "a", 9, 2, ()), PartDone("m2", "a"), Trim("m1", "a", 1, (2, 3))]
+    assert given(split(Trimmed("m1", "a", 1, (4,)))) == [("m2", (4,), 3, False)]
+
+
+def test_an_order_that_is_ahead_of_another_is_split_too():
+    # What the fast machine is to bring is no longer the slow one's, which has it all the same.
+    run = Run(20, ("slow", 1.0), ("fast", 4.0), ("third", 4.0))
+    run(Started("fast", "a", 2))
+    assert run.actions == []
+    (trim,) = run.at(6.0)
+    assert (trim.machine, trim.attempt) == ("fast", 2)
+    off = tuple(sorted(set(range(20)) - set(trim.commits)))
+    assert given(run(Trimmed("fast", "a", 2, off))) == [("third", off, 3, True)]
+
+
+def test_a_board_that_came_back_goes_where_a_part_of_it_was_built(split):
+    for upto in range(5, 10):
+        split.result("m2", upto, 2)
+    # It has not begun it, so that it is not suspect.
+    split(Joined("m3", frozenset({"arm"}), 1, 50.0, trims=True))
+    back = split(Lost("m1", "killed", Loss.DIED))
+    assert [(machine, commits) for machine, commits, _, _ in given(back)] == [("m2", (0, 1, 2, 3, 4))]
+
+
+def test_what_a_machine_vanished_with_is_on_two_machines_at_the_most():
+    run = Run(40, ("m1", 1.0), ("m2", 1.0))
+    (trim,) = run.actions
+    run(Trimmed("m1", "a", 1, tuple(sorted(set(range(40)) - set(trim.commits)))))
+    run(Started("m2", "a", 2))
+    for name in ("m3", "m4", "m5"):
+        run(Joined(name, frozenset({"arm"}), 1, 1.0, trims=True))
+    run(Lost("m2", "silent", Loss.VANISHED))
+    held = []
+    for second in range(10, 60, 5):
+        for trim in [a for a in run.at(float(second)) if isinstance(a, Trim)]:
+            off = tuple(sorted(set(range(40)) - set(trim.commits)))
+            run(Trimmed(trim.machine, "a", trim.attempt, off))
+        held.append(sum(bool(run.schedule.holds(name)) for name in ("m1", "m3", "m4", "m5")))
+    assert set(held) == {2}
+
+
+def test_a_board_that_a_worker_died_of_is_not_helped():
+    run = Run(10, ("m1", 1.0), ("m2", 1.0), ("m3", 1.0))
+    run(Trimmed("m1", "a", 1, (5, 6, 7, 8, 9)))
+    run(Started("m2", "a", 2))
+    run(Lost("m2", "killed", Loss.DIED))
+    held = [name for name in ("m1", "m3") if run.schedule.holds(name)]
+    for second in range(10, 60, 5):
+        assert [a for a in run.at(float(second)) if isinstance(a, Trim | Assign)] == []
+    assert [name for name in ("m1", "m3") if run.schedule.holds(name)] == held
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ class _Slot:
     number: int
     last: Board | None = None
     order: _Order | None = None
+    freed: float = 0.0
 
 
 @dataclass(eq=False)
@@ -214,18 +215,21 @@ class World:
 
     def _feed(self, name: str) -> None:
         machine = self.machines[name]
-        for slot in machine.slots:
-            if slot.order is None and machine.queue:
-                slot.order = machine.queue.popleft()
-                self._busy += 1
-                self.boss.started(name, slot.order.job.board.target, slot.number, slot.order.attempt)
-                self._next(name, slot, first=True)
+        while machine.queue and (idle := [slot for slot in machine.slots if slot.order is None]):
+            order = machine.queue.popleft()
+            target = order.job.board.target
+            # As the worker chooses.
+            slot = max(idle, key=lambda s: (s.last is not None and s.last.target == target, s.freed, -s.number))
+            slot.order = order
+            self._busy += 1
+            self.boss.started(name, target, slot.number, order.attempt)
+            self._next(name, slot, first=True)
 
     def _next(self, name: str, slot: _Slot, *, first: bool) -> None:
         machine, order = self.machines[name], slot.order
         assert order is not None
         if not order.todo:
-            slot.last, slot.order = order.job.board, None
+            slot.last, slot.order, slot.freed = order.job.board, None, self.now
             self._busy -= 1
             self._feed(name)
             self._repace(machine)

@@ -319,18 +319,22 @@ class World:
             assert m.joined.can(self.arch[board])
             assert board not in m.orders, "it holds a part of it"
             commits = set(job.commits)
+            split = isinstance(event, Trimmed) and board == event.board
             if action.backup:
                 assert not self.batch
                 assert commits <= self.missing(board)
-                assert any(commits == o.waits & self.missing(board) for o in self.orders(board)), "no backup"
-                assert not self.losses[board]
-            elif isinstance(event, Trimmed) and board == event.board:
+                copies = [sum(upto in o.waits for o in self.orders(board)) for upto in commits]
+                assert max(copies) in (1, 2), "no backup, or one too many"
+                assert split or min(copies) > 0, "no backup"
+            elif split:
                 assert commits <= self.loose(board), "two build it"
             else:
                 assert commits == self.loose(board), "two build it, or nobody"
+            if self.losses[board] and action.backup:
+                assert [how for _, how in self.losses[board]] == [Loss.VANISHED]
+                assert len(list(self.orders(board))) < 2, "a third machine at risk"
             assert job.commits == tuple(sorted(job.commits))
             assert job.commits
-            split = isinstance(event, Trimmed) and board == event.board
             assert action.backup or split or self.suits(action.machine, board), "another could take it"
             assert not (self.losses[board] and self.suspects(action.machine)), "two suspects side by side"
             self.attempts[board] += 1
