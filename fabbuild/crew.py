@@ -114,9 +114,8 @@ class RunCrew:
 
     def check(self, session: Session, archs: Iterable[str]) -> tuple[bool, str]:
         """See `dispatcher.Crew`."""
-        commit = self._commits[-1].hash if session.held else ""
         fit = session.machine.fit or self._fit
-        found = session.check(archs, commit, min_disk_mb=fit.min_disk_mb, min_mem_mb=fit.min_mem_mb)
+        found = session.check(archs, session.brought, min_disk_mb=fit.min_disk_mb, min_mem_mb=fit.min_mem_mb)
         return found.well, "; ".join(found.problems)
 
     def leave(self, grace: float) -> None:

@@ -106,6 +106,8 @@ class Session(Questions):
         self.held: Held | None = None
         self.slots = 0
         self.pushed = 0
+        #: The commit that was brought last; empty: none was.
+        self.brought = ""
         self.wire: Wire | None = None
         self.on_stderr = stderr
         self.silence = SILENCE
@@ -197,6 +199,7 @@ class Session(Questions):
             machine=self.name, timeout=PUSH_TIMEOUT, there=there, near=near, one_pack=one_pack,
         )  # fmt: skip
         self.pushed += report.bytes
+        self.brought = tip
         return report
 
     @property

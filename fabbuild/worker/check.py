@@ -70,9 +70,9 @@ def check(request: Mapping[str, Any]) -> Dict[str, Any]:
     """Give the fields of a ``checked`` response.
 
     Args:
-        request: ``work_dir`` (text of machines.yaml), ``toolchains`` {arch: path of gcc}, ``commit`` (a hash, or
-            empty), ``min_disk_mb``, ``min_mem_mb``, ``env`` (what the machine's entry adds), ``limit`` (seconds for
-            each check; `LIMIT`); each may be absent.
+        request: ``work_dir`` (text of machines.yaml), ``toolchains`` {arch: path of gcc}, ``commit`` (hash of one
+            that was brought; empty: none was), ``min_disk_mb``, ``min_mem_mb``, ``env`` (what the machine's entry
+            adds), ``limit`` (seconds for each check; `LIMIT`); each may be absent.
 
     Returns:
         ``well``, ``problems``, and ``disk_mb`` and ``mem_mb``: what is free now, -1 when that cannot be told.
@@ -247,7 +247,7 @@ def _checkout(scratch: _Scratch, commit: str) -> None:
     """Check one file of the commit out, past everything that belongs to a worktree."""
     git_dir = os.path.join(scratch.work_dir, workdir.REPO)
     if not os.path.isdir(git_dir):
-        return  # nothing was ever brought here
+        raise _Problem("checkout: the source that was brought is gone: there is no %s" % git_dir)
     if not is_hash(commit):
         raise _Problem("checkout: %r is no hash of a commit" % commit)
     tree = scratch.make("tree")

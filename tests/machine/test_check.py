@@ -100,9 +100,17 @@ def test_a_well_machine_is_well_and_nothing_is_left(check, pushed, work):
 
 def test_where_nothing_was_ever_brought_it_is_well_too(check, tmp_path, work):
     before = everything(tmp_path)
-    assert check(commit="1" * 40, toolchains={"sandbox": GCC})["problems"] == []
+    assert check(commit="", toolchains={"sandbox": GCC})["problems"] == []
     assert everything(tmp_path) == before
     assert not work.exists()
+
+
+@pytest.mark.parametrize("gone", ["repo.git", "."])
+def test_a_source_that_was_brought_and_is_gone_is_a_problem(check, pushed, work, gone):
+    shutil.rmtree(work / gone)
+    (problem,) = check(commit=pushed)["problems"]
+    assert problem == f"checkout: the source that was brought is gone: there is no {work / 'repo.git'}"
+    assert not (work / gone).exists()
 
 
 def test_it_needs_no_lock_and_leaves_a_worker_alone(check, supervisor, pushed, work):
