@@ -18,7 +18,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fabbuild.text import cut, first_error, visible
 
@@ -49,11 +49,13 @@ class Kind(enum.Enum):
 class Fault:
     """A failure that may not be the board's own.
 
-    ``words`` is the line that says so: one line, visible, at most `WORDS` characters.
+    ``words`` is the line that says so: one line, visible, at most `WORDS` characters. ``told``: the worker itself
+    says that it could not build, whatever the kind: then nothing was tried of the board that could have failed.
     """
 
     kind: Kind
     words: str
+    told: bool = False
 
 
 def fault_of(return_code: int, stderr: str, stdout: str, told: str) -> Fault | None:
@@ -76,9 +78,9 @@ def fault_of(return_code: int, stderr: str, stdout: str, told: str) -> Fault | N
     found = _named(stderr) or _named(stdout)
     knows = _TOLD.get(told) or _told_by(stderr)
     if knows and (found is None or found.kind not in _PRECISE):
-        return _fault(knows, first_error(stderr) or _TOLD_WORDS[knows])
+        found = _fault(knows, first_error(stderr) or _TOLD_WORDS[knows])
     if found:
-        return found
+        return replace(found, told=knows is not None)
     if _line_with(stderr, _ENDED):
         # The worker ended it, for what it did: that is the board's own.
         return None

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from fabbuild.faults import Fault, Kind
 from fabbuild.ledger import Ledger
-from fabbuild.moves import Action, Check, Hold, Slots
+from fabbuild.moves import Action, Check, Discard, Hold, Slots
 from fabbuild.pool import Member, Order
 
 #: Which time that a board takes too long, at whatever commit, counts as its result.
 TIMEOUTS = 2
+
+#: A machine whose worker could not build so often in a row, of boards that met that for the first time, is given
+#: up: a check tries a few things, and builds need many.
+ROW = 3
 
 
 class Judge:
@@ -33,6 +37,7 @@ class Judge:
     def judge(self, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
         """Say what becomes of a result that an order awaited; ``fault``: what it looks like."""
         if fault is None:
+            member.row = 0
             return self._keep(member, order, upto, fault)
         order.why = fault.words
         if fault.kind is Kind.TIMEOUT:
@@ -41,6 +46,7 @@ class Judge:
             if len(order.board.timeouts) < TIMEOUTS:
                 return self._ledger.fault(member, order, upto, fault)
             return self._keep(member, order, upto, fault)
+        self._count(member, order, fault)
         check = self._check(member, fault)
         if fault.kind is Kind.MEMORY and order.slots > 1 and not self._batch:
             order.short = True
@@ -48,6 +54,23 @@ class Judge:
         if self._is_machines(member, order, upto, fault):
             return self._ledger.fault(member, order, upto, fault) + check
         return self._keep(member, order, upto, fault) + check
+
+    def settle(self, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
+        """Say what becomes of a result that was on hold, and is not any more, now that its machine is well."""
+        if fault is None or not fault.told:
+            return self._ledger.record(member, order, upto)
+        # Nothing was built, so there is no result that could be the board's.
+        discard = Discard(member.name, order.board.target, upto, fault.words)
+        return [discard, *self._ledger.fault(member, order, upto, fault, last=True)]
+
+    @staticmethod
+    def _count(member: Member, order: Order, fault: Fault) -> None:
+        """Count what a worker could not do; a board that one stumbled over before tells nothing about the next."""
+        if not fault.told or fault.kind is Kind.MEMORY:
+            return
+        order.board.stumbled = order.board.stumbled or order.attempt
+        if order.board.stumbled == order.attempt:
+            member.row += 1
 
     def _is_machines(self, member: Member, order: Order, upto: int, fault: Fault) -> bool:
         """Whether a failure is not the board's, whatever the machine's check says."""

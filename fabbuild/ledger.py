@@ -75,20 +75,27 @@ class Ledger:
             actions += [NotBuilt(board.target, upto, reason), *self._ended(board, upto, reason)]
         return actions
 
-    def fault(self, member: Member, order: Order, upto: int, fault: Fault) -> list[Action]:
-        """Say that a result was the machine's fault; it stays missing, unless there were too many."""
+    def fault(self, member: Member, order: Order, upto: int, fault: Fault, *, last: bool = False) -> list[Action]:
+        """Say that a result was the machine's fault; it stays missing, unless it is the last, or one too many."""
         # Each time it runs out of memory it goes where fewer are built, until it is alone; not in a batch.
         counts = fault.kind is not Kind.MEMORY or order.slots <= 1 or self._batch
-        ended = self.note(member, order.board, upto, fault, counts=counts)
+        ended = self.note(member, order.board, upto, fault, counts=counts, last=last)
         return [Faulted(member.name, order.board.target, upto, fault), *ended]
 
     def note(
-        self, member: Member, board: OpenBoard, upto: int, fault: Fault, *, counts: bool = True
+        self,
+        member: Member,
+        board: OpenBoard,
+        upto: int,
+        fault: Fault,
+        *,
+        counts: bool = True,
+        last: bool = False,
     ) -> list[Action]:
-        """Note what a board met; of too many faults at a commit, that commit ends."""
+        """Note what a board met; of too many faults at a commit, or of the last one, that commit ends."""
         met = board.met.setdefault(upto, [])
         met.append(Met(member.name, fault, counts))
-        if sum(one.counts for one in met) < self._policy.most_faults:
+        if not last and sum(one.counts for one in met) < self._policy.most_faults:
             return []
         self.not_built += 1
         why = f"machine faults: {'; '.join(board.after(upto))}"

@@ -62,6 +62,8 @@ class OpenBoard:
     met: dict[int, list[Met]] = field(default_factory=dict)
     #: The orders for it that are not through: several when it was split or has a backup.
     orders: list[Order] = field(default_factory=list)
+    #: The first attempt at which a worker said that it could not build it; 0: none did.
+    stumbled: int = 0
 
     @property
     def target(self) -> str:
@@ -142,6 +144,8 @@ class Member:
     orders: dict[str, Order] = field(default_factory=dict)
     #: Whether its check is under way.
     checking: bool = False
+    #: How often in a row its worker said that it could not build, of boards that met that for the first time.
+    row: int = 0
     #: Batch mode: it has a list and has not said that it is through; when it was last heard of.
     in_batch: bool = False
     sign: float = 0.0

@@ -42,7 +42,10 @@ What goes wrong
     the machine that it comes from is well. Short memory is never the board's fault while the machine builds
     others beside it; the machine then gets half the slots, and the board goes where fewer are built at a time,
     if there is such a machine. A machine that is not well is given up, and no result on hold is used. A board
-    that met too many faults at a commit ends there as not built.
+    that met too many faults at a commit ends there as not built. What the worker itself could not do, as to check
+    the commit out or to start make, is never the board's result, for nothing was built: when it comes again as
+    above, the board ends there as not built. A machine whose worker says so time and again, of boards that met it
+    for the first time and with nothing in between that was built, is given up whatever its check says.
 
 Coming back
 10. A machine that is lost is tried again, after a wait that doubles, and after a long one when it is lost too
@@ -77,7 +80,7 @@ from fabbuild import tail
 from fabbuild.alarms import Alarms
 from fabbuild.deadlines import Deadlines
 from fabbuild.faults import Fault, Kind
-from fabbuild.judge import TIMEOUTS, Judge
+from fabbuild.judge import ROW, TIMEOUTS, Judge
 from fabbuild.ledger import Ledger, discard, too_late, trim, unpromise
 from fabbuild.model import Job, Loss, Takes
 from fabbuild.moves import (
@@ -85,6 +88,7 @@ from fabbuild.moves import (
     Assign,
     BatchEnded,
     BringUp,
+    Check,
     Checked,
     Drop,
     Event,
@@ -347,6 +351,10 @@ class Schedule:
             return self._too_late(event, order, now)
         suspect = bool(order.board.losses)
         actions = self._judge.judge(member, order, event.upto, event.fault)
+        if member.row >= ROW:
+            asked = [action for action in actions if not isinstance(action, Check)]
+            why = f"its worker failed {ROW} times in a row: {order.why}"
+            return asked + self._give_up(member, why, now) + self._give_out(now)
         cleared = suspect and not order.board.losses
         actions += self._ledger.close_if_through(order)
         # A slot that is free, or a suspect that is cleared, is all that lets another board in.
@@ -421,19 +429,22 @@ class Schedule:
         if event.well:
             for order in list(member.orders.values()):
                 held, order.held = order.held, {}
-                for upto in held:
-                    actions += self._ledger.record(member, order, upto)
+                for upto, fault in held.items():
+                    actions += self._judge.settle(member, order, upto, fault)
                 actions += self._ledger.close_if_through(order)
         else:
-            why = event.words or "its check says that it is not well"
-            actions.append(SetAside(member.name, why))
-            for order in member.orders.values():
-                held = dict(order.held)
-                actions += discard(order, why)
-                for upto, fault in held.items():
-                    actions += self._ledger.fault(member, order, upto, fault) if fault else []
-            actions += self._leave(member.name, why, Loss.FAILED, now, {})
+            actions += self._give_up(member, event.words or "its check says that it is not well", now)
         return actions + self._give_out(now)
+
+    def _give_up(self, member: Member, why: str, now: float) -> list[Action]:
+        """Let a machine go that is not well: nothing on hold is used, and what looks like its fault is noted."""
+        actions: list[Action] = [SetAside(member.name, why)]
+        for order in member.orders.values():
+            held = dict(order.held)
+            actions += discard(order, why)
+            for upto, fault in held.items():
+                actions += self._ledger.fault(member, order, upto, fault) if fault else []
+        return actions + self._leave(member.name, why, Loss.FAILED, now, {})
 
     # --- giving out (rules 2 to 4, 11, 12) ---
 

@@ -172,3 +172,46 @@ def test_lost_objects_are_the_machines_fault(ssh_farm, tmp_path):
     assert set(verdicts(ssh_farm).values()) == {"0\n"}
     assert any(e["data"]["kind"] == "checkout" for e in events(ssh_farm, "fault"))
     assert any(e["machine"] == "m1" for e in events(ssh_farm, "machine-failed"))
+
+
+@pytest.mark.parametrize("goes", ["repo.git", "all"])
+def test_a_work_directory_that_loses_its_source_costs_no_board(ssh_farm, tmp_path, goes):
+    m1 = ssh_farm.servers[0]
+    ssh_farm.machines(m1, max_boards=1, env=slow_make(tmp_path / "slow", 0.1))
+    process = begin(ssh_farm, "--only", "wren,robin,tern")
+    wait_until(lambda: len(ssh_farm.results("series")) >= 3, 40)
+    for path in [m1.work_dir / goes] if goes != "all" else list(m1.work_dir.iterdir()):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+    status, said = finish(process)
+    assert status in (0, 101), said
+    whole(ssh_farm, 3)
+    assert set(verdicts(ssh_farm).values()) == {"0\n"}
+    assert any(e["machine"] == "m1" for e in events(ssh_farm, "machine-failed"))
+
+
+def test_a_commit_that_no_machine_can_check_out_is_not_built_and_git_says_why(ssh_farm, tmp_path):
+    source = ssh_farm.source
+    git = ["git", "-C", str(source), "-c", "user.name=a", "-c", "user.email=a@b"]
+
+    def told(*arguments, stdin=None):
+        return subprocess.run(
+            [*git, *arguments], check=True, capture_output=True, text=True, input=stdin
+        ).stdout.strip()
+
+    # git takes a name that no file system does.
+    blob = told("hash-object", "-w", "--stdin", stdin="x")
+    tip = told("rev-parse", "series")
+    listing = told("ls-tree", "series") + f"\n100644 blob {blob}\t{'x' * 300}\n"
+    bad = told("commit-tree", told("mktree", stdin=listing), "-p", tip, "-m", "a long name")
+    good = told("commit-tree", f"{tip}^{{tree}}", "-p", bad, "-m", "as before")
+    told("branch", "long", good)
+    two(ssh_farm, {}, {})
+    ended = ssh_farm.build("--branch", "long", "--count", "3", "--only", "wren,robin", *QUICK)
+    assert ended.status == 102, ended
+    lost = events(ssh_farm, "not-built", "long")
+    assert sorted((e["board"], e["commit"]) for e in lost) == [("robin", bad), ("wren", bad)]
+    assert all("unable to create file xxx" in e["text"] for e in lost)
+    assert len(ssh_farm.results("long")) == 2 * 2  # the commits before and after it

@@ -43,6 +43,8 @@ DISK = Fault(Kind.DISK, "no space left on device")
 MEMORY = Fault(Kind.MEMORY, "out of memory")
 TIMEOUT = Fault(Kind.TIMEOUT, "it took more than 900 s")
 UNEXPLAINED = Fault(Kind.UNEXPLAINED, "no reason is given")
+CHECKOUT = Fault(Kind.CHECKOUT, "cannot check out 1f0: unable to read tree", told=True)
+FULL = Fault(Kind.DISK, "the worker failed: no space left on device", told=True)
 
 
 def job(name, arch="arm", commits=(0,)):
@@ -748,6 +750,96 @@ def test_nothing_on_hold_is_used_when_the_machine_is_not_well_and_nothing_is_los
     assert of(Away, actions) == [Away("m1", "read-only", 2.0)]
     given = {j.board.target: j.commits for a in of(Assign, run.join("m2", slots=2)) for j in a.jobs}
     assert given == {"a": (0, 1), "b": (1,)}
+
+
+# --- what the worker itself says (rule 9) ---
+
+
+@pytest.mark.parametrize("fault", [CHECKOUT, FULL])
+def test_what_the_worker_itself_could_not_do_is_never_the_boards_result(fault):
+    run = Run(jobs("a"), "m1", "m2")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, fault)
+    assert of(Hold, run.result("m2", "a", 0, fault))
+    why = f"machine faults: m1: {fault.words}; m2: {fault.words}"
+    actions = run(Checked("m2", well=True))
+    assert [type(a) for a in actions] == [Discard, Faulted, NotBuilt, BoardDone]
+    assert of(NotBuilt, actions) == [NotBuilt("a", 0, why)]
+    assert run.schedule.finished
+    assert (run.schedule.recorded, run.schedule.not_built) == (0, 1)
+
+
+def test_a_commit_that_the_only_machine_cannot_check_out_ends_there_and_the_others_are_built():
+    run = Run(jobs("a", commits=(0, 1)), "m")
+    run.join("m")
+    run.result("m", "a", 0, CHECKOUT)
+    run.result("m", "a", 1)
+    assert assigned(run(Checked("m", well=True))) == [("m", "a")]
+    assert of(Hold, run.result("m", "a", 0, CHECKOUT))
+    (ended,) = of(NotBuilt, run(Checked("m", well=True)))
+    assert ended.reason == f"machine faults: m: {CHECKOUT.words}; m: {CHECKOUT.words}"
+    assert run.schedule.finished
+    assert run.schedule.recorded == 1
+
+
+def test_it_does_not_end_a_board_that_the_worker_of_a_sick_machine_failed_at_again():
+    run = Run(jobs("a"), "m1", "m2", "m3")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, CHECKOUT)
+    run.result("m2", "a", 0, CHECKOUT)
+    actions = run(Checked("m2", well=False, words="the source is gone"))
+    assert of(NotBuilt, actions) == []
+    assert assigned(run.join("m3")) == [("m3", "a")]
+
+
+def test_a_machine_whose_worker_fails_time_and_again_is_given_up_whatever_its_check_says():
+    run = Run(jobs("a", "b", commits=(0, 1, 2)), "m1", "m2")
+    run.join("m1", slots=2)
+    run.result("m1", "a", 0, CHECKOUT)
+    run(Checked("m1", well=True))
+    run.result("m1", "b", 0, CHECKOUT)
+    run(Checked("m1", well=True))
+    actions = run.result("m1", "a", 1, CHECKOUT)
+    why = f"its worker failed 3 times in a row: {CHECKOUT.words}"
+    assert of(SetAside, actions) == [SetAside("m1", why)]
+    assert of(Check, actions) == []
+    assert of(Away, actions) == [Away("m1", why, 2.0)]
+    assert {a.board for a in of(Requeue, actions)} == {"a", "b"}
+    assert len(assigned(run.join("m2", slots=2))) == 2
+
+
+def test_nothing_on_hold_is_used_when_a_machine_is_given_up_for_its_worker():
+    run = Run(jobs("a", "b", commits=(0, 1, 2)), "m1")
+    run.join("m1", slots=2)
+    run.result("m1", "a", 0, CHECKOUT)
+    run.result("m1", "a", 1, CHECKOUT)
+    assert of(Hold, run.result("m1", "b", 0, TIMEOUT)) == []
+    run.result("m1", "b", 1, DISK)  # late: it was dropped with the rest of its order
+    actions = run.result("m1", "a", 2, CHECKOUT)
+    assert of(SetAside, actions)
+    assert not of(Record, actions)
+    assert not of(NotBuilt, actions)
+
+
+def test_a_build_that_came_through_ends_the_row_of_a_workers_failures():
+    run = Run(jobs("a", commits=tuple(range(6))), "m")
+    run.join("m")
+    for upto, fault in enumerate([CHECKOUT, CHECKOUT, None, CHECKOUT, CHECKOUT]):
+        assert of(SetAside, run.result("m", "a", upto, fault)) == []
+    assert of(SetAside, run.result("m", "a", 5, CHECKOUT))
+
+
+def test_a_board_that_every_worker_fails_at_does_not_take_one_machine_after_the_other_along():
+    run = Run(jobs("a", commits=(0, 1, 2)), "m1", "m2")
+    run.join("m1")
+    for upto in (0, 1, 2):
+        actions = run.result("m1", "a", upto, CHECKOUT)
+    assert of(SetAside, actions)
+    run.join("m2")
+    for upto in (0, 1, 2):
+        assert of(SetAside, run.result("m2", "a", upto, CHECKOUT)) == []
+    assert len(of(NotBuilt, run(Checked("m2", well=True)))) == 3
+    assert run.schedule.finished
 
 
 def test_a_check_that_nobody_asked_for_changes_nothing():

@@ -50,9 +50,24 @@ DISK = Fault(Kind.DISK, "no space left")
 MEMORY = Fault(Kind.MEMORY, "out of memory")
 TIMEOUT = Fault(Kind.TIMEOUT, "it took too long")
 UNEXPLAINED = Fault(Kind.UNEXPLAINED, "make failed")
+CHECKOUT = Fault(Kind.CHECKOUT, "cannot check out", told=True)
 
 #: How a run may go on once the choices are used up: what every machine does from then on.
-ENDINGS = ("fair", "dead", "hung", "faulty", "short", "sick", "odd", "slow", "killer", "loser", "silent", "stop")
+ENDINGS = (
+    "fair",
+    "dead",
+    "hung",
+    "faulty",
+    "short",
+    "sick",
+    "odd",
+    "slow",
+    "unable",
+    "killer",
+    "loser",
+    "silent",
+    "stop",
+)
 
 
 @dataclass
@@ -89,6 +104,7 @@ class Machine:
     lost: float = -math.inf
     due: float = math.inf
     vain: int = 0  # joins in a row without a result
+    row: int = 0  # failures of its worker in a row, of boards that met none before
 
 
 class World:
@@ -115,6 +131,7 @@ class World:
         self.losses = defaultdict(list)  # board: [(machine, how)] since its last recorded result
         self.tried = {}  # boards that were being built on the machine that is lost now: why each ends, or nothing
         self.timeouts = Counter()
+        self.stumbled = {}  # board: the attempt at which a worker failed at it first
         self.met = defaultdict(list)  # (board, commit): [(machine, kind, words)]
         self.avoid = defaultdict(set)
         self.crowd = {}  # board: on so many slots memory was short
@@ -225,6 +242,7 @@ class World:
             m.state, m.first, m.joined = "in", False, event
             m.slots = min(event.slots, self.lowered.get(event.machine, event.slots))
             m.orders, m.checking, m.in_batch, m.worked, m.brought = {}, False, False, False, False
+            m.row = 0
         elif isinstance(event, Lost):
             suspects = [
                 b
@@ -272,6 +290,11 @@ class World:
                 if event.fault is TIMEOUT:
                     self.timeouts[event.board] += not late
                     order.waits.clear()
+                if not late and event.fault is None:
+                    m.row = 0
+                if not late and event.fault is CHECKOUT:
+                    first = self.stumbled.setdefault(event.board, order.attempt)
+                    m.row += first == order.attempt
                 return "late" if late else order
         return None
 
@@ -290,7 +313,8 @@ class World:
             assert not any(isinstance(a, (Drop, Hold)) for a in actions)
             return
         drops = [a for a in actions if isinstance(a, Drop)]
-        verdicts = [a for a in actions if isinstance(a, (Record, Hold, Faulted))]
+        given_up = next((i for i, a in enumerate(actions) if isinstance(a, SetAside)), len(actions))
+        verdicts = [a for a in actions[:given_up] if isinstance(a, (Record, Hold, Faulted))]
         if order == "late":
             assert not verdicts, "a second record"
             assert [d.asked for d in drops] == [True], "a late result tells on its machine"
@@ -375,6 +399,7 @@ class World:
         key = action.machine, action.board, action.upto
         m = self.machines[action.machine]
         assert m.state == "in"
+        assert self.held.get(key) is not CHECKOUT, "nothing was built, and it is recorded"
         m.orders[action.board].held.discard(action.upto)
         if key in self.held:
             assert isinstance(event, Checked)
@@ -422,7 +447,9 @@ class World:
 
     def _on_faulted(self, action, event):
         m = self.machines[action.machine]
-        if isinstance(event, ResultIn):
+        if m.state == "away" and isinstance(event, ResultIn):
+            assert (action.machine, action.board, action.upto) not in self.held, "it is still on hold"
+        elif isinstance(event, ResultIn):
             order = m.orders[action.board]
             assert self._is_machines(event, order), "the board's own failure is not used"
             if event.fault is MEMORY and order.slots > 1 and not self.batch:
@@ -436,7 +463,7 @@ class World:
             order.hung = True
         else:
             assert isinstance(event, Checked)
-            assert not event.well
+            assert not event.well or action.fault is CHECKOUT
             assert (action.machine, action.board, action.upto) not in self.held, "it is still on hold"
         assert (action.board, action.upto) not in self.ended
         self.met[action.board, action.upto].append((action.machine, action.fault.kind, action.fault.words))
@@ -459,7 +486,8 @@ class World:
     def _on_set_aside(self, action, event):
         m = self.machines[action.machine]
         assert m.state == "in"
-        assert isinstance(event, Tick) or (isinstance(event, Checked) and not event.well)
+        failing = isinstance(event, ResultIn) and event.fault is CHECKOUT and m.row >= 3
+        assert failing or isinstance(event, Tick) or (isinstance(event, Checked) and not event.well)
         self._out(m)
 
     def _on_away(self, action, event):
@@ -515,7 +543,9 @@ class World:
         elif action.reason.startswith("timed out"):
             assert self.timeouts[board] >= 2
         elif action.reason.startswith("machine faults"):
-            assert len(self.met[board, upto]) >= self.policy.most_faults
+            met = self.met[board, upto]
+            again = isinstance(event, Checked) and event.well and met[-1][1] is Kind.CHECKOUT and len(met) > 1
+            assert again or len(met) >= self.policy.most_faults
         elif not isinstance(event, Stopped):
             assert action.reason.startswith("no machine")
             assert not self.able(board), "a machine that is in could build it"
@@ -666,7 +696,7 @@ class World:
                 self.do(Trimmed(name, board, attempt, (upto,)))
 
     def fault(self, choose):
-        self.answer(choose, (DISK, MEMORY, UNEXPLAINED, TIMEOUT))
+        self.answer(choose, (DISK, MEMORY, UNEXPLAINED, TIMEOUT, CHECKOUT, CHECKOUT))
 
     def repeat(self, choose):
         """A result comes that belongs to an order of now or of long ago."""
@@ -771,6 +801,7 @@ class World:
             self.lose(name, Loss.DIED if how == "killer" else Loss.VANISHED)
         elif todo and how not in ("hung", "silent"):
             kinds = {"faulty": DISK, "short": MEMORY, "sick": DISK, "odd": UNEXPLAINED, "slow": TIMEOUT}
+            kinds |= {"unable": CHECKOUT}
             self.answer(choose, (kinds.get(how),), (1.0,))
         elif how == "hung" and (new := [(n, b) for n, b in todo if not self.machines[n].orders[b].started]):
             self.do(Started(*new[0]))
