@@ -94,6 +94,8 @@ def first_here(repository: Repository, hashes: Sequence[str]) -> str:
             return repository.resolve(commit)
         except GitError as exc:
             trouble = trouble or str(exc)
+    # Whoever brought them was told that they had arrived.
+    repository.note_damage()
     raise CommandError("none of the commits is here (push them first): %s" % trouble)
 
 

@@ -2,6 +2,7 @@
 
 Its settings live in a file of their own that is written anew each time and included by the repository's ``config``,
 so that a repository made by an older version gets today's settings, and one whose making was cut short is mended.
+One that lost objects is made anew: git believes its refs, and so a push would never bring again what is gone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 from typing import Dict, List, Sequence
 
 from fabbuild.worker import tools, workdir
+from fabbuild.worker.worktree import remove_tree
 
 #: Longest time one git command may take here, in seconds.
 TIMEOUT = 60.0
@@ -59,6 +61,9 @@ _SETTINGS: Dict[str, Dict[str, str]] = {
 }
 
 
+#: What git exits with when it gives up by itself: what it needs is not there, or not what it should be.
+_DIED = 128
+
 #: What the HEAD of a worktree holds once it has a commit.
 _HEAD = re.compile(r"ref: \S+|(?!0+$)(?:[0-9a-f]{40}|[0-9a-f]{64})")
 
@@ -77,9 +82,21 @@ def make_repo(work_dir: str, pass_fds: Sequence[int] = ()) -> str:
     """
     path = os.path.join(work_dir, workdir.REPO)
     # A push of the boss before us runs outside of the machine's lock; receive-pack has its working directory there.
-    if os.path.isdir(path) and not in_use(os.path.realpath(path)):
+    ours = os.path.isdir(path) and not in_use(os.path.realpath(path))
+    if ours:
         _remove_stale_locks(path)
         _remove_half_made(path)
+    _put_in_order(path, pass_fds)
+    if ours and _is_damaged(path, pass_fds):
+        try:
+            remove_tree(path)
+        except OSError as exc:
+            raise RepoError("cannot remove what is left of %s: %s" % (path, exc.strerror or exc)) from exc
+        _put_in_order(path, pass_fds)
+    return path
+
+
+def _put_in_order(path: str, pass_fds: Sequence[int]) -> None:
     try:
         _git(["init", "--quiet", "--bare", "--template=", path], pass_fds)
         os.chmod(path, 0o700)  # one that an older version made may be open to others
@@ -98,7 +115,19 @@ def make_repo(work_dir: str, pass_fds: Sequence[int] = ()) -> str:
             _git(["config", "--file", config, "--replace-all", "include.path", _SETTINGS_FILE], pass_fds)
     except OSError as exc:
         raise RepoError("cannot write %s: %s" % (exc.filename or path, exc.strerror or exc)) from exc
-    return path
+
+
+def _is_damaged(path: str, pass_fds: Sequence[int]) -> bool:
+    """Whether something is gone of what was brought last, or somebody noticed that: only what is sure counts."""
+    if os.path.exists(os.path.join(path, workdir.DAMAGED)):
+        return True
+    # The trees and files of the commit itself, by their names; what is in them is not read.
+    whole = ["rev-list", "--objects", "--no-walk", "--quiet", "--glob=refs/fabbuild/*"]
+    try:
+        ran = tools.run_tool(["git", "--git-dir", path, *whole], TIMEOUT, env=git_environment(), pass_fds=pass_fds)
+    except tools.ToolError:
+        return False
+    return ran.status == _DIED
 
 
 def git_environment() -> Dict[str, str]:

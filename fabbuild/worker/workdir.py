@@ -31,6 +31,9 @@ TOOLS = "tools"
 CACHE = "cache"
 CCACHE = "cache/ccache"
 
+#: A file in the repository: git found something of it broken. Whoever makes it next makes it anew.
+DAMAGED = "fabbuild.damaged"
+
 #: Begins the names of the scratch directories of checks; a pid follows, a dot, and a random number.
 SCRATCH = ".fabbuild-check."
 

@@ -20,6 +20,7 @@ from fabbuild.worker.protocol import MAX_TEXT
 from fabbuild.worker.relevance import Change, parse_changes
 from fabbuild.worker.runner import Outcome, Processes
 from fabbuild.worker.text import BUILD_DIR, PathShortener
+from fabbuild.worker.workdir import DAMAGED, REPO
 
 #: A git command that takes longer is an error, in seconds.
 GIT_TIMEOUT = 60.0
@@ -44,6 +45,13 @@ _LONG = MAX_TEXT // 8
 
 #: Stands for bytes that are no UTF-8.
 _NOT_UTF8 = "\ufffd"
+
+#: What git says of an object that should be there and is not, or is not what it was.
+_BROKEN = re.compile(
+    r"object file \S+ is empty|[0-9a-f]{40} \(stored in .*\) is corrupt|unable to unpack [0-9a-f]{40}"
+    r"|unable to read (?:tree|sha1 file)|missing (?:blob |tree |commit )?object|bad tree object"
+    r"|reference is not a tree|does not match index|index file \S+ is too small"
+)
 
 _HASH = re.compile(r"[0-9a-fA-F]{4,64}")
 
@@ -149,8 +157,16 @@ class Repository:
         outcome = self.call(*arguments, cwd=cwd, where=where)
         if outcome.code:
             words = " ".join(outcome.stderr.split()) or "exit status %d" % outcome.code
+            if _BROKEN.search(outcome.stderr):
+                self.note_damage()
             raise GitError("git %s: %s" % (arguments[0], words))
         return outcome.stdout.rstrip("\n")
+
+    def note_damage(self) -> None:
+        """Leave word that the repository lacks what it should have, if it is one that a boss brings all to."""
+        if os.path.basename(self.git_dir) == REPO:
+            with contextlib.suppress(OSError), open(os.path.join(self.git_dir, DAMAGED), "wb"):
+                pass
 
     def resolve(self, commit: str) -> str:
         """Give the full hash of a commit that is here.

@@ -141,6 +141,64 @@ def test_a_worktree_that_has_no_commit_yet_does_not_keep_pushes_out(tmp_path, so
     git("-C", tmp_path / "good", "status")
 
 
+def _empty(path: Path) -> None:
+    path.chmod(0o600)
+    path.write_bytes(b"")
+
+
+def _objects(path: Path, pattern: str = "objects/**/*") -> list[Path]:
+    return [found for found in path.glob(pattern) if found.is_file()]
+
+
+def _blob(path: Path) -> Path:
+    name = git("-C", path, "rev-parse", "refs/fabbuild/current:file")
+    return path / "objects" / name[:2] / name[2:]
+
+
+#: What a power cut or a person does to a repository, after which git still counts what is gone as there.
+DAMAGE = {
+    "no objects": lambda path: [found.unlink() for found in _objects(path)],
+    "empty objects": lambda path: [_empty(found) for found in _objects(path)],
+    "a blob is gone": lambda path: _blob(path).unlink(),
+    "empty packs": lambda path: [git("-C", path, "gc", "-q"), *map(_empty, _objects(path, "objects/pack/*"))],
+    "an empty HEAD": lambda path: _empty(path / "HEAD"),
+    "what its worker noticed": lambda path: (path / "fabbuild.damaged").touch(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_one_that_lost_what_it_had_is_made_anew_and_gets_all_with_the_next_push(tmp_path, source, damage):
+    path = Path(repo.make_repo(str(tmp_path)))
+    git("-C", source, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    DAMAGE[damage](path)
+    repo.make_repo(str(tmp_path))
+    assert not (path / "refs/fabbuild/current").exists()
+    git("-C", source, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    git("-C", path, "fsck", "--full")
+    git("-C", path, "worktree", "add", "-q", "--detach", tmp_path / "tree", "refs/fabbuild/current")
+    repo.make_repo(str(tmp_path))
+    assert (path / "refs/fabbuild/current").exists()
+
+
+def test_one_that_nothing_was_brought_to_yet_is_not_made_anew(tmp_path, source):
+    path = Path(repo.make_repo(str(tmp_path)))
+    git("-C", source, "push", "-q", path, "HEAD:refs/other/one")
+    repo.make_repo(str(tmp_path))
+    assert git("-C", path, "rev-parse", "refs/other/one") == git("-C", source, "rev-parse", "HEAD")
+
+
+def test_one_that_is_damaged_stays_while_a_git_works_there(tmp_path, census):
+    path = tmp_path / "repo.git"
+    repo.make_repo(str(tmp_path))
+    (path / "fabbuild.damaged").touch()
+    push = subprocess.Popen(["git", "receive-pack", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    push.stdout.read(1)
+    repo.make_repo(str(tmp_path))
+    assert (path / "fabbuild.damaged").exists()
+    push.kill()
+    push.communicate()
+
+
 def test_locks_of_a_git_that_works_there_stay(tmp_path, census):
     path = tmp_path / "repo.git"
     repo.make_repo(str(tmp_path))
