@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from fabbuild.config import Fit, Machine
-from fabbuild.errors import HostKeyError, LiedError, MachineError, RefusedError, words_of
+from fabbuild.errors import HostKeyError, LiedError, MachineError, RefusedError, SetupError, words_of
 from fabbuild.fleet import leave_all
 from fabbuild.messages import Facts
 from fabbuild.model import SANDBOX, Commit, Loss
@@ -144,7 +144,7 @@ class RunCrew:
 
     def _bring_up(self, session: Session, report: Dispatcher) -> None:
         """Take one machine from its probe to its worktrees."""
-        name, settings = session.name, self._settings
+        name = session.name
 
         def phase(text: str) -> None:
             self._check_not_over(name)
@@ -163,8 +163,39 @@ class RunCrew:
             session.close()
             report.failed(name, "not needed", Loss.UNNEEDED)
             return
+        try:
+            threads = self._open(session, report, phase, archs)
+        except SetupError as exc:
+            if session.ready is None:
+                raise
+            # Its worker may have noticed that what was brought is damaged there; then it is made anew, once.
+            report.tell("note", name, f"begun anew: {exc}")
+            session.close()
+            session = self._session(name)
+            session.facts = facts
+            try:
+                threads = self._open(session, report, phase, archs, again=True)
+            except SetupError as exc_again:
+                hint = f"`inv clean --machines {name}` removes what is there"
+                raise SetupError(name, f"{exc_again}; {hint}") from exc_again
+        self._came_up.add(name)
+        report.join(session, archs, facts.capacity / max(facts.threads, 1) * max(threads, 1))
+
+    def _open(
+        self,
+        session: Session,
+        report: Dispatcher,
+        phase: Callable[[str], None],
+        archs: Iterable[str],
+        *,
+        again: bool = False,
+    ) -> int:
+        """Take a machine that was probed from its lock to its worktrees; give its threads."""
+        name, settings, facts = session.name, self._settings, session.facts
+        assert facts is not None
         phase("init")
-        wait = max(settings.wait, LEFTOVERS if name in self._came_up else 0.0)
+        # What came before may be ending still.
+        wait = max(settings.wait, LEFTOVERS if again or name in self._came_up else 0.0)
         session.init(wait=wait, on_wait=lambda who: report.tell("note", name, f"waits: {who}"))
         with self._pushes:
             phase("push")
@@ -190,8 +221,7 @@ class RunCrew:
                 lambda made, slots: report.tell("worktree", name, done=made, slots=slots),
                 lambda why: report.tell("note", name, f"a slot less: a worktree cannot be made: {visible(why)}"),
             )
-        self._came_up.add(name)
-        report.join(session, archs, facts.capacity / max(facts.threads, 1) * max(threads, 1))
+        return threads
 
     def _boards_for(self, archs: Iterable[str]) -> int:
         """Give how many boards of the run a machine with these toolchains can build."""

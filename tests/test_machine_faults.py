@@ -215,3 +215,43 @@ def test_a_commit_that_no_machine_can_check_out_is_not_built_and_git_says_why(ss
     assert sorted((e["board"], e["commit"]) for e in lost) == [("robin", bad), ("wren", bad)]
     assert all("unable to create file xxx" in e["text"] for e in lost)
     assert len(ssh_farm.results("long")) == 2 * 2  # the commits before and after it
+
+
+@pytest.mark.parametrize("how", ["gone", "empty packs", "one blob is garbage"])
+def test_a_machine_whose_repository_was_damaged_between_two_runs_gets_the_source_again(ssh_farm, how):
+    m1 = ssh_farm.servers[0]
+    ssh_farm.machines(m1, max_boards=1)
+    assert ssh_farm.build("--only", "wren", *QUICK).status == 0
+    git_dir = m1.work_dir / "repo.git"
+    if how == "one blob is garbage":
+        git = ["git", "--git-dir", str(git_dir)]
+        for pack in list((git_dir / "objects/pack").glob("*.pack")):
+            moved = git_dir / pack.name
+            shutil.move(pack, moved)
+            pack.with_suffix(".idx").unlink()
+            with moved.open("rb") as file:
+                subprocess.run([*git, "unpack-objects", "-q"], stdin=file, check=True)
+        name = subprocess.run(
+            [*git, "rev-parse", "refs/fabbuild/current:Makefile"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        blob = git_dir / "objects" / name[:2] / name[2:]
+        blob.chmod(0o600)
+        blob.write_bytes(b"garbage")
+        # The index of a worktree would spare git to read it.
+        shutil.rmtree(m1.work_dir / "slots")
+    else:
+        for path in [path for path in (git_dir / "objects").rglob("*") if path.is_file()]:
+            path.chmod(0o600)
+            path.unlink() if how == "gone" else path.write_bytes(b"")
+    ended = ssh_farm.build("--only", "wren", "--force", "--no-reuse", *QUICK)
+    assert ended.status == 0, ended
+    assert not events(ssh_farm, "machine-failed", "current")
+
+
+def test_a_machine_that_cannot_be_prepared_again_and_again_is_told_what_to_do(ssh_farm, tmp_path):
+    m1 = ssh_farm.servers[0]
+    broken = tool(tmp_path / "tools", "git", 'case "$*" in *"worktree add"*) exit 1;; esac\nexec {real} "$@"')
+    ssh_farm.machines(m1, max_boards=1, env=broken)
+    ended = ssh_farm.build("--only", "wren", *QUICK)
+    assert ended.status == 102, ended
+    assert "`inv clean --machines m1` removes what is there" in ended.out
