@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 from fabbuild.worker import files, images
 from fabbuild.worker.carry import Carrier
 from fabbuild.worker.files import File
+from fabbuild.worker.folders import clear_away
 from fabbuild.worker.jobserver import JobServer
 from fabbuild.worker.makes import Makes
 from fabbuild.worker.outcome import Built, failed
@@ -26,7 +27,7 @@ from fabbuild.worker.settings import Settings
 from fabbuild.worker.text import decode
 from fabbuild.worker.toolchain import Toolchain
 from fabbuild.worker.tooldir import ToolDirs
-from fabbuild.worker.worktree import GitError, Worktree, remove_tree
+from fabbuild.worker.worktree import GitError, Worktree
 
 #: How a linker names a place where it has no debug information to tell the line: ``(.text.main+0x12)``.
 _PLACE = re.compile(r"\([^\s()]+\+0x[0-9a-f]+\)|^>>> (?:referenced|defined) ", re.MULTILINE)
@@ -92,18 +93,24 @@ class Builder:
         """Turn to another board: nothing of the one before may be taken for its own.
 
         Raises:
-            OSError: what the board before left cannot be removed.
+            OSError: what the board before left can neither be mended, removed nor put aside.
         """
         self._board = board
         self._configured = ""
         if self._carrier:
             self._carrier.forget()
         self._lines_matter = False
+        self._worktree.make_usable()
+        output, slots = self._worktree.output, os.path.dirname(self._worktree.path)
         if self._scratch:
-            remove_tree(self._worktree.output)
+            clear_away(output, slots)
             self._scratch = False
-        os.makedirs(self._worktree.output, exist_ok=True)
-        images.remove_stale(self._worktree.output)
+        os.makedirs(output, exist_ok=True)
+        try:
+            images.remove_stale(output)
+        except OSError:
+            clear_away(output, slots)
+            os.makedirs(output)
 
     def carried(self, commit: str) -> Optional[Built]:
         """Give the answer for a commit if it is that of the commit built last; None when it must be built."""

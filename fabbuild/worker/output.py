@@ -20,9 +20,9 @@ import re
 import time
 from typing import Any, Collection, Dict, Iterator, Set
 
+from fabbuild.worker.folders import clear_away
 from fabbuild.worker.text import BUILD_DIR
 from fabbuild.worker.toolchain import Toolchain
-from fabbuild.worker.worktree import remove_tree
 
 #: Is there when the last make here came to its end by itself: one JSON object.
 STATE = ".fabbuild.json"
@@ -83,7 +83,7 @@ class Output:
         if not trusted:
             fresh = not os.path.isdir(self.path) or not os.listdir(self.path)
             if not fresh:
-                remove_tree(self.path)
+                clear_away(self.path, os.path.dirname(self._tree))
             os.makedirs(self.path, exist_ok=True)
             trusted, compilers, identities, state = fresh, {}, {}, {}
         self._bare = not debug_info or bool(state.get("bare"))
@@ -137,8 +137,12 @@ class Output:
             now = os.stat(self._state).st_mtime
         except (OSError, ValueError):
             state, then, now = {}, 0.0, 0.0
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.unlink(self._state)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return {}  # what cannot be removed goes with all that is there
         return state if isinstance(state, dict) and now >= then - _CLOCK_SLACK else {}
 
     def _named(self, stderr: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ import shutil
 from typing import Dict, List, Sequence
 
 from fabbuild.worker import tools, workdir
-from fabbuild.worker.worktree import remove_tree
+from fabbuild.worker.folders import remove_tree
 
 #: Longest time one git command may take here, in seconds.
 TIMEOUT = 60.0

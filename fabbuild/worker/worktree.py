@@ -10,12 +10,12 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
 import stat
 import tempfile
 import threading
 from typing import Dict, List, Mapping, Optional, Sequence
 
+from fabbuild.worker.folders import clear_away, make_usable, remove_aside, remove_tree
 from fabbuild.worker.protocol import MAX_TEXT
 from fabbuild.worker.relevance import Change, parse_changes
 from fabbuild.worker.runner import Outcome, Processes
@@ -140,8 +140,10 @@ class Repository:
             argv += ["-c", option]
         if where:
             argv.append("--git-dir=" + self.git_dir)
+        # A worktree whose link is gone must not lead git to whatever repository lies around the work directory.
+        environment = dict(self._environment, GIT_CEILING_DIRECTORIES=os.path.dirname(os.path.realpath(cwd)))
         try:
-            outcome = self._processes.run(argv + list(arguments), cwd, self._environment, timeout=GIT_TIMEOUT)
+            outcome = self._processes.run(argv + list(arguments), cwd, environment, timeout=GIT_TIMEOUT)
         except OSError as exc:
             raise GitError("git cannot be started: %s" % exc) from exc
         if outcome.stopped:
@@ -206,12 +208,24 @@ class Worktree:
         self._repository = repository
         self._admin = ""
 
+    def make_usable(self) -> None:
+        """Put in order what a build may have made of the tree and its output, so that `bring_to` can do the rest.
+
+        Raises:
+            OSError: that is not possible.
+        """
+        place = os.path.dirname(self.path)
+        make_usable(self.path, place)
+        make_usable(self.output, place)
+
     def ensure(self, commit: str) -> None:
         """Make the worktree, or mend the one that is there.
 
         Raises:
             GitError: it cannot be made.
         """
+        with contextlib.suppress(OSError):
+            self.make_usable()
         if self._is_ours():
             self._remove_locks()
             try:
@@ -365,7 +379,7 @@ class Worktree:
     def _remove(self) -> None:
         """Remove what stands in the worktree's place, and what git remembers of it."""
         try:
-            remove_tree(self.path)
+            clear_away(self.path, os.path.dirname(self.path))
         except OSError as exc:
             raise GitError("cannot remove a broken worktree: %s" % exc) from exc
         with self._repository.adding:
@@ -404,6 +418,7 @@ class Slots:
             for name in ("HEAD.lock", "packed-refs.lock", "shallow.lock", "config.lock"):
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(self._repository.git_dir, name))
+        remove_aside(self._directory)
         for locked in self._stale_locks():
             with contextlib.suppress(OSError):
                 os.unlink(locked)
@@ -510,22 +525,3 @@ def _own_directory(path: str) -> None:
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise PermissionError("%s is not a directory of our own" % path)
-
-
-def remove_tree(path: str) -> None:
-    """Remove whatever is at ``path``: a file, a link, or a directory with all in it.
-
-    Raises:
-        OSError: something of it cannot be removed.
-    """
-    if os.path.isdir(path) and not os.path.islink(path):
-        try:
-            shutil.rmtree(path)
-        except PermissionError:
-            # A build may leave directories that not even their owner can write.
-            for folder, _, _ in os.walk(path):
-                os.chmod(folder, 0o700)
-            shutil.rmtree(path)
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)

@@ -9,7 +9,8 @@ import pytest
 from fabbuild.worker import images, protocol
 from tests.support.census import alive
 from tests.support.tree import available_archs
-from tests.worker.driver import MAKEFILE, Worker, push, wait_for
+from tests.support.trouble import tool
+from tests.worker.driver import MAKEFILE, Worker, push, wait_for, work_dir
 
 NON_UTF8 = MAKEFILE.replace('@echo "compile"', "@printf 'bl\\374te \\000\\033[31m\\n' >&2")
 
@@ -346,15 +347,17 @@ def test_a_make_that_cannot_start(work, source, tmp_path):
 
 
 def test_what_a_worker_thread_raises_is_a_result(work, source):
-    """An output directory that cannot be one: the trouble is this machine's, but the board needs its result."""
+    """Slots that are gone, and cannot be made: the trouble is this machine's, but the board needs its result."""
     with Worker(work) as worker:
         worker.start(None, max_boards=1)
-        (work / "slots" / "00" / "build").write_text("in the way\n")
+        (work / "slots").rename(work / "moved")
+        (work / "slots").write_text("in the way\n")
         worker.send("build_board", board="one", arch="sandbox")
         worker.expect("heartbeat")
         result = worker.expect("build_result", return_code=1)
-        assert result["stderr"].startswith("the worker failed: FileExistsError")
-        (work / "slots" / "00" / "build").unlink()
+        assert result["stderr"].startswith("the worker failed: NotADirectoryError")
+        (work / "slots").unlink()
+        (work / "moved").rename(work / "slots")
         worker.send("build_board", board="two", arch="sandbox")
         worker.expect("heartbeat")
         worker.expect("build_result", return_code=0)
@@ -447,3 +450,95 @@ def test_a_reproducible_build_shortens_hashes_alike_on_every_machine(work, sourc
     result = build(work, commits[1:], settings={"reproducible_builds": True}, features=["details"])["one", 0]
     assert commits[1][:12] in steps(result)
     assert "core.abbrev" in result["details"]["command"]
+
+
+# --- a slot that a board left unusable ---
+
+#: What the make of a board does to the slot it is built in.
+SPOILS = {
+    "its output is a link": "rm -rf build; mkdir -p ../elsewhere; ln -s ../elsewhere build",
+    "its output is a file": "rm -rf build; touch build",
+    "what tells its state is a folder": "rm -f build/.fabbuild.json; mkdir -p build/.fabbuild.json/x",
+    "its output cannot be read": "chmod 000 build",
+    "the slot cannot be read": "chmod 000 .",
+    "a folder in its output cannot be read": "mkdir build/sub; touch build/sub/x build/.config; chmod 000 build/sub",
+    "files in its output cannot be removed": "touch build/x build/.config; chattr +i build/x build/.config",
+    "files of its source cannot be removed": "chattr +i main.c configs/*",
+    "the slot is a link": 'here=$PWD; mv "$here" "$here.moved"; ln -s "$here.moved" "$here"',
+    "the slot is gone": 'rm -rf "$PWD"',
+    "its link to the repository is gone": "rm .git",
+}
+
+
+@pytest.fixture
+def spoilt(tmp_path):
+    """Give the PATH of a machine on which the make of board one, once it has built, does this to its slot."""
+
+    def make(does: str) -> dict[str, str]:
+        goal = f'case "$*" in *one_defconfig*) touch {tmp_path}/one;; *_defconfig*) rm -f {tmp_path}/one;; esac\n'
+        last = f'case "$*" in --version|*_defconfig*) ;; *) [ -e {tmp_path}/one ] && {{ {does}; }};; esac\nexit $s'
+        return tool(tmp_path / "tools", "make", f'{goal}{{real}} "$@"; s=$?\n{last}')
+
+    yield make
+    subprocess.run(["chattr", "-R", "-i", tmp_path], check=False, capture_output=True)
+
+
+def second(work, commits, env):
+    """Build board one, which may come to grief, and two in the same slot; give the result of two."""
+    with Worker(work, env=env) as worker:
+        worker.start(commits, 1)
+        for board in ("one", "two"):
+            worker.send("build_board", board=board, arch="sandbox")
+        worker.send("build_done")
+        taken = worker.until("build_done")
+    (result,) = [m for m in taken if m["resp"] == "build_result" and m["board"] == "two"]
+    return result
+
+
+@pytest.mark.parametrize("spoils", SPOILS)
+def test_a_slot_that_a_board_left_unusable_is_put_in_order_for_the_next(work, source, tmp_path, spoilt, spoils):
+    if "chattr" in SPOILS[spoils]:
+        trial = tmp_path / "trial"
+        trial.touch()
+        if subprocess.run(["chattr", "+i", trial], check=False, capture_output=True).returncode:
+            pytest.skip("no file can be made immutable here")
+    commits = commits_of(source, work, {"main.c": "int y;\n"})
+    result = second(work, commits[:1], spoilt(SPOILS[spoils]))
+    assert result["return_code"] == 0, result
+    assert steps(result)[0] == "configure two_defconfig"
+    # So it is for a worker that finds it, and whose commit differs in what cannot be removed.
+    with Worker(work, env=spoilt(SPOILS[spoils])) as worker:
+        worker.start(commits[:1], 1)
+        worker.send("build_board", board="one", arch="sandbox")
+        worker.send("build_done")
+        worker.until("build_done")
+    again = build(work, commits[1:], "two")["two", 0]
+    assert again["return_code"] == 0, again
+    for name in ("00", "00/build"):
+        place = work / "slots" / name
+        assert place.is_dir()
+        assert not place.is_symlink()
+        assert place.stat().st_mode & 0o700 == 0o700
+
+
+def test_what_was_put_aside_goes_as_soon_as_it_can_be_removed(work, source, spoilt, tmp_path):
+    second(work, None, spoilt(SPOILS["files in its output cannot be removed"]))
+    aside = [name for name in (work / "slots").iterdir() if name.name.startswith(".aside.")]
+    if not aside:
+        pytest.skip("no file can be made immutable here")
+    subprocess.run(["chattr", "-R", "-i", *aside], check=True)
+    build(work, None, "two")
+    assert not any(name.exists() for name in aside)
+
+
+def test_a_slot_that_lost_its_link_lets_git_touch_no_repository_above_it(source, spoilt, tmp_path):
+    """The work directory may lie in somebody's own clone of the same source."""
+    own = tmp_path / "own"
+    subprocess.run(["git", "clone", "-q", source.path, own], check=True)
+    (own / "main.c").write_text("int edited;\n")
+    (own / "notes").write_text("not committed\n")
+    work = work_dir(own / "work", source.path)
+    result = second(work, None, spoilt("rm .git"))
+    assert result["return_code"] == 0, result
+    assert (own / "main.c").read_text() == "int edited;\n"
+    assert (own / "notes").read_text() == "not committed\n"

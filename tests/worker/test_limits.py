@@ -329,7 +329,8 @@ def test_a_make_that_cannot_be_started_is_said(work, tmp_path):
 def test_an_exception_in_the_worker_is_a_result_that_says_so(work):
     with Worker(work) as worker:
         worker.start(None, max_boards=1, **LIMITS)
-        (work / "slots/00/build").write_text("not a directory\n")
+        shutil.rmtree(work / "slots")
+        (work / "slots").write_text("not a directory\n")
         worker.send("build_board", board="one", arch="sandbox")
         worker.send("build_board", board="two", arch="sandbox")
         worker.send("build_done")
@@ -338,7 +339,7 @@ def test_an_exception_in_the_worker_is_a_result_that_says_so(work):
         for result in taken:
             if result["resp"] == "build_result":
                 assert (result["return_code"], result["fault"]) == (1, "worker")
-                assert "File exists" in result["stderr"]
+                assert "Not a directory" in result["stderr"]
 
 
 def test_a_failure_of_the_boards_own_is_no_fault(work, source):
