@@ -49,15 +49,22 @@ def _ready(wait: Optional[float], read: Sequence[int], write: Sequence[int]) -> 
     return [fd for fd, _ in poll.poll(None if wait is None else wait * 1000)]
 
 
+def _own(fd: int, how: int) -> int:
+    """Open one end of a pipe once more: not to wait, not to be inherited. Where that cannot be, give it itself."""
+    try:
+        return os.open("/proc/self/fd/%d" % fd, how | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return fd
+
+
 class _Pipe:
     """A pipe with tokens, as long as a make has it."""
 
     def __init__(self) -> None:
         self.read, self.write = os.pipe()
-        # make sets the ends that it shares with us as it likes; a write of ours must never wait.
-        self.ours = self.write
-        with contextlib.suppress(OSError):
-            self.ours = os.open("/proc/self/fd/%d" % self.write, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        # Builds set the ends that they share with us as they like; no read or write of ours must ever wait.
+        self._ours_in = _own(self.read, os.O_RDONLY)
+        self._ours_out = _own(self.write, os.O_WRONLY)
         os.set_blocking(self.read, False)
         self.makes = 0
 
@@ -71,8 +78,11 @@ class _Pipe:
         """Take out so many tokens, or what there are; gives how many."""
         taken = 0
         while taken < most:
+            if self._ours_in == self.read:
+                # Not ours alone: a build may have cleared the flag, and may take what is there before us.
+                os.set_blocking(self.read, False)
             try:
-                got = os.read(self.read, min(most - taken, 65536))
+                got = os.read(self._ours_in, min(most - taken, 65536))
             except BlockingIOError:
                 break
             taken += len(got)
@@ -80,12 +90,12 @@ class _Pipe:
 
     def put(self, tokens: int) -> None:
         """Put tokens in; where the pipe is full of what does not belong there, they are not missed."""
-        if tokens > 0 and _ready(0, [], [self.ours]):
+        if tokens > 0 and _ready(0, [], [self._ours_out]):
             with contextlib.suppress(BlockingIOError):
-                os.write(self.ours, _TOKEN * tokens)
+                os.write(self._ours_out, _TOKEN * tokens)
 
     def close(self) -> None:
-        for fd in {self.read, self.write, self.ours}:
+        for fd in {self.read, self.write, self._ours_in, self._ours_out}:
             os.close(fd)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+import threading
 
 import pytest
 
@@ -120,6 +121,32 @@ def test_a_pipe_that_is_full_keeps_nobody_waiting(server, monkeypatch):
     server.end(first, whole=True)
     server.end(second, whole=True)
     assert tokens(second) == 4
+
+
+@pytest.mark.parametrize("proc", [True, False])
+def test_a_build_that_makes_the_shared_end_wait_keeps_nobody_waiting(monkeypatch, proc):
+    # The flag belongs to the open file, which the build has from us.
+    if not proc:
+        real = os.open
+        monkeypatch.setattr(os, "open", lambda path, *rest: real(str(path).replace("/proc/", "/none/"), *rest))
+    server = JobServer(4, 2)
+    first = server.begin()
+    os.read(first.fds[0], 3)
+    os.set_blocking(first.fds[0], True)
+    took = threading.Event()
+    grants = []
+
+    def work():
+        grants.append(server.begin())
+        server.end(first, whole=False)
+        server.end(grants[0], whole=True)
+        took.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    if not took.wait(5):
+        os.write(first.fds[1], b"+" * 8)  # lets go whoever waits
+        pytest.fail("it waits")
+    server.close()
 
 
 def test_its_pipes_are_closed():
