@@ -3,7 +3,7 @@
 At a board's first commit it is configured and built; at the later ones make does what the change needs. It is
 configured again when a Kconfig file or its own defconfig changed, after a failure, when the configuration
 had something to say, and when that is asked for; an incremental build that fails is configured and built once more
-before it counts as failed.
+before it counts as failed, and one of files that are newer than the clock once more with the present time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fabbuild.worker.output import Output
 from fabbuild.worker.protocol import CHECKOUT, MAX_TEXT
 from fabbuild.worker.runner import Outcome, Processes, TimeIsUp
 from fabbuild.worker.settings import Settings
-from fabbuild.worker.text import decode
+from fabbuild.worker.text import clock_skew, decode
 from fabbuild.worker.toolchain import Toolchain
 from fabbuild.worker.tooldir import ToolDirs
 from fabbuild.worker.worktree import GitError, Worktree
@@ -168,11 +168,12 @@ class Builder:
         doubtful = outcome.code or run.configuration_said
         if self._settings["quick"]:
             doubtful = not run.configured
-        self._configured = "" if doubtful else commit
-        if not run.cut_short:
+        whole = not run.cut_short and not clock_skew(outcome.stderr)
+        self._configured = "" if doubtful or not whole else commit
+        if whole:
             self._output.close()
         result = self._result(commit, run, outcome, time.monotonic() - began)
-        if self._carrier and not run.cut_short:
+        if self._carrier and whole:
             compilers = self._output.compilers
             result = self._carrier.note(self._board, commit, result, compiler, compilers, run.command)
         return result
@@ -188,6 +189,11 @@ class Builder:
         run.configured = bool(self._configured)
         fresh = self._must_configure(commit)
         outcome = self._try(run.configure_and_make if fresh else run.make)
+        if clock_skew(outcome.stderr) and run.may_retry and self._worktree.catch_up():
+            # The clock was set back, or somebody set times: make compared them, and nothing it left can be trusted.
+            self._output.renew()
+            fresh = True
+            outcome = self._try(run.configure_and_make)
         if outcome.code and not fresh and run.may_retry and not self._settings["quick"]:
             outcome = self._try(run.configure_and_make)
         mrproper = self._settings["fallback_mrproper"] and not self._settings["mrproper"]

@@ -5,6 +5,7 @@ so what make cannot know is seen to here:
 
 * A make that was killed leaves files cut short, and newer than their sources. A clock that went back leaves files
   newer than sources that change after them. A compiler replaced by another of the same name has its objects there.
+  Where make finds files that are newer than its clock, it says itself that it may have left something out.
   In these cases all is built anew. To tell, the directory holds a file, `STATE`, except while make is at work.
 * Objects without debug information are no good where it may be looked at: all is built anew, too.
 * A file that was compiled with a warning is compiled again at each commit, so that the warning stays until somebody
@@ -91,6 +92,15 @@ class Output:
         self._identities = dict(identities, **{compiler.gcc: identity})
         self._warned = set(state.get("warned", []))
         return trusted
+
+    def renew(self) -> None:
+        """Empty it while it is open.
+
+        Raises:
+            OSError: something in it cannot be removed.
+        """
+        remove_tree(self.path)
+        os.makedirs(self.path)
 
     def repeat_warnings(self) -> None:
         """Make what warned last be made again; once the tree is as it is to be built."""

@@ -17,6 +17,31 @@ _LINE_REACH = 4096
 #: The output directory, as the tree names it.
 BUILD_DIR = "build"
 
+#: What make says of files that are newer than its clock: `_SKEW` of one, `_SKEWED` in the end.
+_OF_MAKE = r"^g?make(?:\[\d+\])?: [Ww]arning: +"
+_SKEWED = re.compile(_OF_MAKE + r"Clock skew detected\.", re.MULTILINE)
+_SKEW = re.compile(
+    _OF_MAKE
+    + r"(?:Clock skew detected\.|File \S[^\n]{0,4096}? has modification time \S+ s in the future)[^\n]*\n?",
+    re.MULTILINE,
+)
+
+#: As much of a text is read for that at its beginning and at its end, in characters.
+_SKEW_READ = 64 * 1024
+
+
+def clock_skew(text: str) -> str:
+    """Give the line in which make says that files are newer than its clock, and the build may be incomplete."""
+    if len(text) > 2 * _SKEW_READ:
+        text = "%s\n%s" % (text[:_SKEW_READ], text[-_SKEW_READ:])
+    found = _SKEWED.search(text)
+    return text[found.start() :].split("\n", 1)[0] if found else ""
+
+
+def without_clock_skew(text: str) -> str:
+    """Give the text without the lines in which make speaks of that."""
+    return _SKEW.sub("", text) if " s in the future" in text or "Clock skew" in text else text
+
 
 class Clip:
     """Collects a stream of bytes in bounded memory: its beginning and its end.

@@ -43,6 +43,9 @@ _INCLUDED = (".h", ".dtsi", ".inc")
 #: A longer list of changes is not looked at, in characters.
 _LONG = MAX_TEXT // 8
 
+#: A file that is made to see what time a file system has.
+_NOW = ".fabbuild-now"
+
 #: Stands for bytes that are no UTF-8.
 _NOT_UTF8 = "\ufffd"
 
@@ -317,6 +320,32 @@ class Worktree:
             if os.path.isfile(name):
                 with contextlib.suppress(OSError):
                     os.utime(name)
+
+    def catch_up(self) -> bool:
+        """Give what is of a time still to come the present one; gives whether there was anything.
+
+        The clock is that of the file system, which may be another machine's.
+
+        Raises:
+            OSError: the disk is full, or the like.
+            GitError: git cannot be started, or takes too long.
+        """
+        probe = os.path.join(self.path, _NOW)
+        with open(probe, "wb"):
+            now = os.stat(probe).st_mtime
+        os.unlink(probe)
+        found = False
+        for folder, folders, names in os.walk(self.path):
+            for name in folders + names:
+                path = os.path.join(folder, name)
+                with contextlib.suppress(OSError):
+                    if os.lstat(path).st_mtime > now:
+                        os.utime(path, follow_symlinks=False)
+                        found = True
+        if found:
+            # Else git would write them again at the next commit.
+            self._repository.call("update-index", "-q", "--refresh", cwd=self.path, where=False)
+        return found
 
     def differs(self, old: str, new: str, patterns: Sequence[str]) -> bool:
         """Whether two commits differ in files that match one of the git pathspecs."""

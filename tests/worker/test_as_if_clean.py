@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.support.trouble import tool
 from tests.worker.driver import MAKEFILE, Worker, push, wait_for
 
 #: Objects with the dependencies that the compiler names, a stored command, no more: what Kbuild does.
@@ -263,3 +264,30 @@ def test_a_failure_is_one_also_where_the_ends_of_children_are_ignored(work, sour
     with worker:
         worker.start(commits, 1)
         assert worker.build("one")["one", 0]["return_code"] == 2
+
+
+def test_files_of_a_time_still_to_come_get_the_present_one_and_all_is_built_again(work, objects):
+    """make says itself that such a build may be incomplete."""
+    (commit,) = series(objects, work, {"README": "x\n"})
+    build(work, [commit])
+    source = work / "slots" / "00" / "src" / "a.c"
+    later = time.time() + 1000
+    os.utime(source, (later, later))
+    # git knows it so, as it does when the clock was set back.
+    subprocess.run(["git", "-C", source.parent, "update-index", "--refresh"], check=True)
+    result = build(work, [commit])["one", 0]
+    assert result["return_code"] == 0
+    assert result["stderr"] == ""
+    assert sorted(compiled(result)) == ["a", "b"]
+    assert source.stat().st_mtime < later
+    assert compiled(build(work, [commit])["one", 0]) == []
+
+
+def test_a_clock_that_stays_behind_its_files_is_told_and_nothing_is_built_upon_that(work, objects, tmp_path):
+    made = tool(tmp_path / "tools", "make", '[ -d src ] && touch -d "+1000 seconds" src/a.c\nexec {real} "$@"')
+    commits = series(objects, work, {"README": "x\n"}, {"README": "y\n"})
+    results = build(work, commits, env=made)
+    for upto in range(2):
+        assert "Clock skew detected" in results["one", upto]["stderr"]
+        assert sorted(compiled(results["one", upto])) == ["a", "b"]
+    assert sorted(compiled(build(work, commits[1:])["one", 0])) == ["a", "b"]
