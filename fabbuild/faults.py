@@ -4,23 +4,27 @@ Pure text: what make, the compiler and their like wrote, in words that only tool
 at the machine and to build elsewhere; what becomes of the result is the schedule's to say. A failure is one of
 three:
 
-- it looks like a fault of the machine: no room, no memory, a compiler that is not there;
+- it looks like a fault of the machine: no room, no memory, a compiler that is not there, a header or library that
+  the tree's own tools need;
 - it explains itself: an error at a place in the source, a symbol that is not there, an image that is too large;
 - it does neither, as when make only says ``Error 1``: `Kind.UNEXPLAINED`.
 
 What a source file says is never taken for the words of a tool: what stands in double quotes is passed over, and a
 diagnostic with a place counts as the board's own, unless it can only be the compiler's (``a.c:9:1: fatal error:
-error writing to /tmp/a.s: No space left on device``).
+error writing to /tmp/a.s: No space left on device``), or what is compiled is a tool of the tree, for the machine.
+
+A success is a fault of the machine when make says itself that it may have left something out: its clock is wrong.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fabbuild.text import cut, first_error, visible
+from fabbuild.worker.text import clock_skew
 
 #: Longest `Fault.words`, in characters.
 WORDS = 200
@@ -39,6 +43,8 @@ class Kind(enum.Enum):
     PROCESSES = "processes"
     IO = "io"
     TOOLCHAIN = "toolchain"
+    HOST = "host"
+    CLOCK = "clock"
     CHECKOUT = "checkout"
     START = "start"
     WORKER = "worker"
@@ -59,7 +65,7 @@ class Fault:
 
 
 def fault_of(return_code: int, stderr: str, stdout: str, told: str) -> Fault | None:
-    """Tell whether a result looks like its machine's fault; None for a success and for a board's own failure.
+    """Tell whether a result looks like its machine's fault; None for a board's own failure, and nearly any success.
 
     What the worker told wins over what the texts say, but for the more precise: a full disk is why a commit could
     not be checked out. A timeout is a timeout.
@@ -72,7 +78,7 @@ def fault_of(return_code: int, stderr: str, stdout: str, told: str) -> Fault | N
             counts as nothing.
     """
     if not return_code:
-        return None
+        return _skewed(stderr)
     if told == Kind.TIMEOUT.value:
         return _fault(Kind.TIMEOUT, _line_with(stderr, _ENDED) or first_error(stderr) or "it took too long")
     found = _named(stderr) or _named(stdout)
@@ -86,6 +92,12 @@ def fault_of(return_code: int, stderr: str, stdout: str, told: str) -> Fault | N
         return None
     if return_code in _KILLED:
         return _fault(Kind.MEMORY, f"make was killed (exit status {return_code})")
+    skewed = _skewed(stderr)
+    if skewed:
+        return skewed
+    lacks = _host_lacks(stderr) or _host_lacks(stdout)
+    if lacks:
+        return _fault(Kind.HOST, lacks)
     if _explained(stderr) or _explained(stdout):
         return None
     return _fault(Kind.UNEXPLAINED, first_error(stderr) or f"exit status {return_code} and not a word")
@@ -223,6 +235,25 @@ _INCLUDE = re.compile(r"\s+(?:\d+ \| *)?# *include\b")
 
 _QUOTED = re.compile(r'"[^"]*"')
 
+# A source of what is built for the machine itself, as make in the tree or in the output directory names it.
+_HOST_SOURCE = re.compile(r"(?:\.{1,2}/|build/)*(?:tools|scripts)/")
+_NO_HEADER = re.compile(
+    r"([^\s:]+):\d+:(?:\d+:)? fatal error: (?:[^\s:']+: No such file or directory|'[^\s:']+' file not found)$"
+)
+_INCLUDED_FROM = re.compile(r"(In file included)? +from ([^\s:]+):\d+(?::\d+)?[:,]$")
+_OWN_HEADER = re.compile(r'\s+(?:\d+ \| *)?# *include *"')
+#: So many lines may tell who includes whom.
+_DEEP = 50
+
+# A library that is not there, which no tree has.
+_NO_LIBRARY = re.compile(r"(?:\S*[-/])?ld(?:\.\w+)?: cannot find -l[^\s:]+(?:: No such file or directory)?$")
+
+# What is not always the end of a build: it counts when nothing else explains it.
+_NO_PACKAGE = re.compile(
+    r"(?:Package \S+(?: was not found in the pkg-config search path|, required by '[^']*', not found)"
+    r"|No package '[^']+' found|ModuleNotFoundError: |ImportError: )"
+)
+
 # The words of an explanation, at a place and elsewhere. What only passes on that something failed is none.
 _AT_PLACE = re.compile(
     r"error\b|\*\*\*|undefined|multiple definition|redefin|syntax|cannot|can't|not found|no such file|missing|"
@@ -264,15 +295,19 @@ def _fault(kind: Kind, line: str) -> Fault:
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """Give the lines that may tell, each with the one after it; of a long text those at both ends."""
+    """Give the lines that may tell, each with the one after it."""
+    lines = _ends(text)
+    for number, line in enumerate(lines):
+        if len(line) > 3 and _HINT.search(line):
+            yield line, lines[number + 1] if number + 1 < len(lines) else ""
+
+
+def _ends(text: str) -> list[str]:
+    """Give the fronts of all lines; of a long text those at both ends."""
     if len(text) > 2 * _READ:
         text = f"{text[:_READ]}\n{text[-_READ:]}"
     # Not splitlines(): what else it takes for the end of a line may stand in a source that is quoted.
-    lines = text.split("\n")
-    for number, line in enumerate(lines):
-        front = line[:_LINE]
-        if len(front) > 3 and _HINT.search(front):
-            yield front.rstrip(), lines[number + 1][:_LINE] if number + 1 < len(lines) else ""
+    return [line[:_LINE].rstrip() for line in text.split("\n")]
 
 
 def _line_with(text: str, pattern: re.Pattern[str]) -> str:
@@ -280,6 +315,11 @@ def _line_with(text: str, pattern: re.Pattern[str]) -> str:
         if pattern.match(line):
             return line[:_LINE]
     return ""
+
+
+def _skewed(stderr: str) -> Fault | None:
+    said = clock_skew(stderr)
+    return _fault(Kind.CLOCK, said) if said else None
 
 
 def _told_by(stderr: str) -> Kind | None:
@@ -327,9 +367,44 @@ def _kind_of(line: str, below: str) -> Kind | None:
     return None
 
 
-def _explained(text: str) -> bool:
-    """Whether a text says why a build failed."""
+def _host_lacks(text: str) -> str:
+    """Find the line that says what a machine lacks to build and run the tree's own tools; empty for none.
+
+    A header that is included by a name in double quotes is one of the tree.
+    """
+    package = ""
+    lines = _ends(text)
+    for number, line in enumerate(lines):
+        if _NO_LIBRARY.match(line):
+            return line
+        header = _NO_HEADER.match(line)
+        if header:
+            own = number + 1 < len(lines) and _OWN_HEADER.match(lines[number + 1])
+            if not own and _HOST_SOURCE.match(_source_of(header[1], lines, number)):
+                return line
+        elif not package and _NO_PACKAGE.match(line):
+            package = line
+    return "" if package and _explained(text, besides=_NO_PACKAGE) else package
+
+
+def _source_of(header: str, lines: Sequence[str], number: int) -> str:
+    """Name the source that was compiled when this line complained of a header, by those above it."""
+    # gcc names the source right above it, clang names it first.
+    for line in reversed(lines[max(number - _DEEP, 0) : number]):
+        included = _INCLUDED_FROM.match(line)
+        if included is None:
+            break
+        header = included[2]
+        if not included[1]:
+            break
+    return header
+
+
+def _explained(text: str, besides: re.Pattern[str] | None = None) -> bool:
+    """Whether a text says why a build failed, in other lines than those that begin with ``besides``."""
     for line, _ in _lines(text):
+        if besides and besides.match(line):
+            continue
         said = _QUOTED.sub('""', line)
         place = _PLACE.match(said)
         if place:

@@ -13,7 +13,7 @@ from fabbuild.reuse import Reuse
 from fabbuild.session import Session
 from fabbuild.text import first_error
 from fabbuild.timeline import phases_of
-from fabbuild.worker.text import PathShortener
+from fabbuild.worker.text import PathShortener, without_clock_skew
 
 #: The peer's worker leaves paths as make prints them, ours makes them relative to the tree; the same warning must
 #: read the same wherever it comes from.
@@ -67,7 +67,8 @@ class Recorder:
         Raises:
             OutputError: it could not be written.
         """
-        stderr = message.stderr
+        # What a machine's clock is like is no warning of the board's.
+        stderr = without_clock_skew(message.stderr)
         if session.ready is None or not session.ready.protocol:
             stderr = _FROM_BUILD_DIR(stderr)
         result = Result(

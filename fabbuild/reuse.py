@@ -149,12 +149,10 @@ class Reuse:
             return
         if message.carried is not None or self._wire.get("quick") or not files.complete:
             return
-        if result.return_code and (
-            message.fault
-            or result.return_code == TIMED_OUT
-            or fault_of(message.return_code, message.stderr, message.stdout, message.fault)
-        ):
+        if result.return_code and (message.fault or result.return_code == TIMED_OUT):
             return  # it may be the machine's doing, however often
+        if fault_of(message.return_code, message.stderr, message.stdout, message.fault):
+            return
         names = [name for name in files.there if self._is_ours(name)]
         if any(self._is_ours(name) for name in files.missing):
             return

@@ -35,7 +35,7 @@ What goes wrong
     order. The first time it is built again, elsewhere if possible. From the second time on, whatever the commit,
     that is its result, and its other commits go on. When a worker does not end it, the machine is given up; a
     board that this happens to as its second timeout ends as not built.
- 9. A failure that looks like the machine's fault, or that is without explanation, makes the machine check itself.
+ 9. A result that looks like the machine's fault, or a failure without explanation, makes the machine check itself.
     Meanwhile it gets no boards and all its results are on hold. The first time, for a board at a commit, the
     result is not used, even if the machine is well: the check comes too late for a compiler that was broken for
     a moment. It is the board's own when it comes again, from another machine or where no other can build it, and

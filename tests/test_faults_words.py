@@ -127,6 +127,35 @@ TOOLCHAIN = [
     "/usr/bin/env: 'python3': No such file or directory\nmake: *** [Makefile:2: all] Error 127\n",
 ]
 
+# What the tree's own tools need of the machine they run on.
+HOST = [
+    "tools/x.c:3:10: fatal error: openssl/evp.h: No such file or directory\n    3 | #include <openssl/evp.h>\n"
+    "      |          ^~~~~~~~~~~~~~~\ncompilation terminated.\nmake[1]: *** [scripts/Makefile.host:112: tools/x.o] Error 1\n",
+    "tools/x.c:3:10: fatal error: openssl/evp.h: No such file or directory\n",
+    "../scripts/kconfig/mconf.c:5:10: fatal error: curses.h: No such file or directory\n",
+    "In file included from tools/imagetool.h:24,\n                 from tools/aisimage.c:7:\n"
+    "include/image.h:22:10: fatal error: openssl/evp.h: No such file or directory\n   22 | #include <openssl/evp.h>\n",
+    "In file included from tools/lib/rsa/rsa-sign.c:1:\n"
+    "./tools/../lib/rsa/rsa-sign.c:12:10: fatal error: openssl/rsa.h: No such file or directory\n",
+    "In file included from tools/aisimage.c:7:\nIn file included from include/imagetool.h:24:\n"
+    "include/image.h:22:10: fatal error: 'openssl/evp.h' file not found\n#include <openssl/evp.h>\n         ^~~~~~~~~~~~~~~\n",
+    "scripts/dtc/pylibfdt/libfdt_wrap.c:154:11: fatal error: Python.h: No such file or directory\n"
+    "  154 | # include <Python.h>\n      |           ^~~~~~~~~~\n",
+    "/usr/bin/ld: cannot find -lssl\n/usr/bin/ld: cannot find -lcrypto\ncollect2: error: ld returned 1 exit status\n",
+    "/usr/bin/ld: cannot find -lssl: No such file or directory\ncollect2: error: ld returned 1 exit status\n",
+]
+
+# The same in words that do not always mean the end of a build.
+PACKAGES = [
+    "Package openssl was not found in the pkg-config search path.\n"
+    "Perhaps you should add the directory containing `openssl.pc'\nto the PKG_CONFIG_PATH environment variable\n"
+    "No package 'openssl' found\nmake[1]: *** [tools/Makefile:3: tools] Error 1\n",
+    "Package 'openssl', required by 'virtual:world', not found\n",
+    'Traceback (most recent call last):\n  File "tools/binman/binman", line 3, in <module>\n    import libfdt\n'
+    "ModuleNotFoundError: No module named 'libfdt'\nmake: *** [Makefile:9: all] Error 1\n",
+    "ImportError: cannot import name 'escape' from 'jinja2'\n",
+]
+
 FAULTS = [
     (kind, text)
     for kind, texts in (
@@ -135,6 +164,7 @@ FAULTS = [
         (Kind.PROCESSES, PROCESSES),
         (Kind.IO, IO),
         (Kind.TOOLCHAIN, TOOLCHAIN),
+        (Kind.HOST, HOST),
     )
     for text in texts
 ]
@@ -174,8 +204,10 @@ OWN = [
     "      |                   ^~~~~~~~~~~~~~~~~~~~~~~~~~~\n",
     'e2.c:3:10: fatal error: x: Input/output error: No such file or directory\n    3 | #include "x: Input/output error"\n'
     "      |          ^~~~~~~~~~~~~~~~~~~~~~~\ncompilation terminated.\n",
-    'Traceback (most recent call last):\n  File "<string>", line 1, in <module>\n'
-    "ModuleNotFoundError: No module named 'none'\n",
+    "drivers/x.c:3:10: fatal error: openssl/evp.h: No such file or directory\n    3 | #include <openssl/evp.h>\n",
+    "drivers/tools/x.c:3:10: fatal error: openssl/evp.h: No such file or directory\n",
+    'tools/x.c:3:10: fatal error: image.h: No such file or directory\n    3 | #include "image.h"\n',
+    "In file included from drivers/x.c:7:\ntools/x.h:3:10: fatal error: none.h: No such file or directory\n",
     "Error: image too big\n",
     "u-boot.bin exceeds file size limit:\n  limit:  0x1000 bytes\n  actual: 0x2000 bytes\n",
     "Image too large: 2000 > 1000\nmake: *** [Makefile:2: all] Error 1\n",
@@ -245,6 +277,31 @@ def test_the_cause_is_named_and_not_what_came_of_it() -> None:
 @pytest.mark.parametrize(("kind", "text"), FAULTS)
 def test_a_success_is_no_fault_whatever_was_said(kind: Kind, text: str) -> None:
     assert fault_of(0, text, text, kind.value) is None
+
+
+@pytest.mark.parametrize("text", PACKAGES)
+def test_a_package_that_is_not_there_is_the_machines_unless_something_else_explains_it(text: str) -> None:
+    assert kind_of(text) is Kind.HOST
+    assert kind_of("", stdout=text) is Kind.HOST
+    assert kind_of(text + OWN[0]) is None
+    assert kind_of(OWN[0] + text) is None
+
+
+SKEWED = (
+    "make[1]: Warning: File 'common/main.c' has modification time 19 s in the future\n"
+    "make[1]: warning:  Clock skew detected.  Your build may be incomplete.\n"
+)
+
+
+def test_a_build_that_make_calls_incomplete_is_the_machines_however_it_ended() -> None:
+    for code, stderr in ((0, SKEWED), (2, SKEWED), (2, OWN[0] + SKEWED), (0, "a.c:3:5: warning: x\n" + SKEWED)):
+        fault = fault_of(code, stderr, "", "")
+        assert fault is not None
+        assert fault.kind is Kind.CLOCK
+        assert fault.words == SKEWED.splitlines()[1]
+    assert fault_of(0, "Makefile:3: make: warning:  Clock skew detected.\n", "", "") is None
+    assert kind_of(SKEWED + DISK[0]) is Kind.DISK
+    assert kind_of(SKEWED, 124, "timeout") is Kind.TIMEOUT
 
 
 @pytest.mark.parametrize("code", [137, -9])

@@ -255,3 +255,43 @@ def test_a_machine_that_cannot_be_prepared_again_and_again_is_told_what_to_do(ss
     ended = ssh_farm.build("--only", "wren", *QUICK)
     assert ended.status == 102, ended
     assert "`inv clean --machines m1` removes what is there" in ended.out
+
+
+#: What make says with `{said}` put before its build; what it is asked besides is its own to answer.
+BUILDS = 'case "$*" in *--version*|*_defconfig*) ;; *) {said};; esac\nexec {{real}} "$@"'
+
+
+def test_a_board_whose_tools_lack_a_library_on_one_machine_is_built_on_the_other(ssh_farm, tmp_path):
+    header = "tools/x.c:3:10: fatal error: openssl/evp.h: No such file or directory"
+    lacking = tool(tmp_path / "tools", "make", BUILDS.format(said=f"echo '{header}' >&2; exit 2"))
+    two(ssh_farm, lacking)
+    ended = ssh_farm.build("--only", "wren,robin,heron,tern", *QUICK)
+    assert ended.status in (0, 101), ended
+    faults = events(ssh_farm, "fault", "current")
+    assert {e["machine"] for e in faults} == {"m1"}
+    assert {e["data"]["kind"] for e in faults} == {"host"}
+    assert all(header in e["text"] for e in faults)
+    assert {e["machine"] for e in events(ssh_farm, "result", "current")} == {"m2"}
+    assert not events(ssh_farm, "machine-failed", "current")
+
+
+def test_what_make_built_with_a_clock_that_is_wrong_is_built_elsewhere(ssh_farm, tmp_path):
+    two(ssh_farm, skewed(tmp_path))
+    ended = ssh_farm.build("--only", "robin,heron", *QUICK)
+    assert ended.status == 0, ended
+    faults = events(ssh_farm, "fault", "current")
+    assert {(e["machine"], e["data"]["kind"]) for e in faults} == {("m1", "clock")}
+    assert {e["machine"] for e in events(ssh_farm, "result", "current")} == {"m2"}
+
+
+def test_where_there_is_no_other_machine_its_wrong_clock_is_no_warning_of_the_boards(ssh_farm, tmp_path):
+    ssh_farm.machines(ssh_farm.servers[0], env=skewed(tmp_path))
+    ended = ssh_farm.build("--only", "robin", *QUICK)
+    assert ended.status == 0, ended
+    assert len(events(ssh_farm, "fault", "current")) == 1
+    (result,) = events(ssh_farm, "result", "current")
+    assert "Clock skew" in result["data"]["after"][0]
+
+
+def skewed(tmp_path):
+    return tool(tmp_path / "tools", "make", BUILDS.format(said='touch -d "+1000 seconds" common/main.c'))
