@@ -167,11 +167,13 @@ class Dispatcher:
             OutputError: the results cannot be written.
         """
         already = already or {}
+        actions: list[moves.Action] = []
         for name in self._crew.machines:
             if name in already:
-                self._lose(name, *already[name])
+                actions += self._schedule.handle(moves.Lost(name, *already[name]), self._timer())
             else:
                 self._in_background(f"bring up {name}", self._crew.bring_up, name, self)
+        self._do(actions)
         while not self._schedule.finished:
             self._step()
         self._check_sum()
@@ -523,7 +525,9 @@ class Dispatcher:
             self._of_no_use(session)
 
     def _away(self, action: moves.Away) -> None:
-        said = action.reason, action.aside or action.again_in is None
+        # Where nothing is left to be done, nobody tries it again.
+        again_in = None if self._schedule.finished else action.again_in
+        said = action.reason, action.aside or again_in is None
         if self._said.get(action.machine) == said:
             return  # it does not answer still; once is enough for a whole night
         self._said[action.machine] = said
@@ -531,7 +535,7 @@ class Dispatcher:
             "machine-failed",
             action.machine,
             text=action.reason,
-            data={"again_in": action.again_in, "aside": action.aside},
+            data={"again_in": again_in, "aside": action.aside, "awaited": action.awaited},
         )
 
     def _emit(

@@ -159,7 +159,8 @@ EVENTS: Mapping[str, str] = {
     "run-start": "a run begins; data: schema, boards, commits, results, skipped, output, machines",
     "phase": "a machine enters a phase: probe, init, push, start, configure, prepare, ready, done; data: phase",
     "machine-failed": "a machine is not used, or no longer; text says why; data: again_in (seconds until it is "
-    "tried again, None: for good), aside (whether it is left alone for longer than usual)",
+    "tried again, None: it is not), aside (whether it is left alone for longer than usual), awaited (whether "
+    "boards that nobody else can build wait for it)",
     "machine-stderr": "a line its worker wrote to stderr; text is the line",
     "worktree": "a slot's worktree is there; data: done, slots",
     "assigned": "a board was given to a machine; data: commits (how many), backup (only when another machine "

@@ -246,13 +246,15 @@ class BringUp:
 class Away:
     """The machine is out of use: tried again in ``again_in`` seconds, or never (None).
 
-    ``aside``: it is out for longer than a moment, because it was lost too often.
+    ``aside``: it is out for longer than a moment, because it was lost too often. ``awaited``: it was in, so boards
+    that nobody else can build wait for it.
     """
 
     machine: str
     reason: str
     again_in: float | None
     aside: bool = False
+    awaited: bool = True
 
 
 @dataclass(frozen=True)

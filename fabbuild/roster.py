@@ -110,7 +110,7 @@ class Roster:
         machine.row += 1
         machine.state, machine.first = _State.AWAY, False
         machine.reason, self._due[name] = reason, now + wait
-        return Away(name, reason, wait, aside=aside)
+        return Away(name, reason, wait, aside=aside, awaited=machine.joined is not None)
 
     def _gone(self, name: str, reason: str) -> Away | None:
         machine = self._machines[name]

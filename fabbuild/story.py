@@ -136,7 +136,9 @@ def _machine_failed(event: Event) -> str:
         return f"{visible(event.machine)} is out{_after(event.text)}"
     soon = duration(again) if again >= 60 else f"{max(round(again), 1)} s"
     aside = "set aside, " if event.data.get("aside") else ""
-    return f"{visible(event.machine)}: {one_line(event.text) or 'lost'}; {aside}tried again in {soon}"
+    # One that was never in is nobody's hope.
+    only = "" if event.data.get("awaited", True) else " while others build"
+    return f"{visible(event.machine)}: {one_line(event.text) or 'lost'}; {aside}tried again in {soon}{only}"
 
 
 def _fault(event: Event) -> str:

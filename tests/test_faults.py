@@ -72,6 +72,7 @@ def test_no_machine_at_all_is_said_plainly(ssh_farm):
     ended = ssh_farm.build("--only", "sandbox")
     assert ended.status == 102, ended
     assert "refused" in ended.out
+    assert "tried again" not in ended.out
     assert "Traceback" not in ended.err
 
 

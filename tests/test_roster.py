@@ -162,7 +162,7 @@ def test_everything_may_hope_for_a_machine_that_comes_for_the_first_time():
 
 def test_a_machine_that_never_joined_is_tried_again_and_nobody_waits_for_it():
     roster = Roster(["m"], POLICY)
-    lose(roster, how=Loss.FAILED)
+    assert lose(roster, how=Loss.FAILED) == Away("m", "cut", 2, awaited=False)
     assert roster.hope("sandbox") == -math.inf
     assert roster.call(2) == ["m"]
     assert roster.hope("sandbox") == -math.inf

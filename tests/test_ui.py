@@ -225,6 +225,10 @@ def test_every_kind_of_event_has_words_of_its_own() -> None:
         ({"again_in": None, "aside": False}, "ruru is out: connection ended"),
         ({"again_in": 2.0, "aside": False}, "ruru: connection ended; tried again in 2 s"),
         ({"again_in": 16.0}, "ruru: connection ended; tried again in 16 s"),
+        (
+            {"again_in": 2.0, "aside": False, "awaited": False},
+            "ruru: connection ended; tried again in 2 s while others build",
+        ),
         ({"again_in": 300.0, "aside": True}, "ruru: connection ended; set aside, tried again in 5 min"),
     ],
 )
