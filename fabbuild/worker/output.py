@@ -21,7 +21,7 @@ import re
 import time
 from typing import Any, Collection, Dict, Iterator, Set
 
-from fabbuild.worker.folders import clear_away
+from fabbuild.worker.folders import clear_away, remove_tree
 from fabbuild.worker.text import BUILD_DIR
 from fabbuild.worker.toolchain import Toolchain
 
