@@ -44,6 +44,7 @@ from fabbuild.results import (
     made_by,
     made_by_one_of,
     output_directory,
+    stored_commits,
 )
 from fabbuild.reuse import Reuse
 from fabbuild.selection import select_boards
@@ -71,7 +72,7 @@ EXIT_INTERRUPTED = 130
 class Plan:
     """What a run would do.
 
-    ``name`` is the directory of the results below ``output``; ``range_size`` how many commits the full range has.
+    ``name`` is the directory of the results below ``output``; ``whole_range`` what the numbers of commits count.
     """
 
     source: Source
@@ -90,8 +91,8 @@ class Plan:
         return self.settings.commits or self.settings.branch or self.name
 
 
-def choose_commits(source: Source, settings: BuildSettings, output: Path) -> tuple[str, list[Commit]]:
-    """Give the name of the result directory, and all commits of the range before ``--step`` thins it.
+def choose_commits(source: Source, settings: BuildSettings, output: Path) -> tuple[str, list[Commit], list[Commit]]:
+    """Give the name of the result directory, all commits of the range, and those of them that ``--count`` leaves.
 
     Raises:
         SourceError: no such branch or range, or two of them.
@@ -99,20 +100,22 @@ def choose_commits(source: Source, settings: BuildSettings, output: Path) -> tup
     if settings.branch and settings.commits:
         raise SourceError("--branch and --commits both name what to build; give one of them")
     if settings.commits:
-        commits = source.range(settings.commits)
-        if settings.count:
-            commits = commits[-settings.count :]
-        return Source.range_name(settings.commits), commits
+        whole = source.range(settings.commits)
+        return Source.range_name(settings.commits), whole, whole[-settings.count :]
     if not settings.count and not settings.branch:
-        return CURRENT, [source.current(exclude=[output])]
+        whole = [source.current(exclude=[output])]
+        return CURRENT, whole, whole
     branch = settings.branch or source.head_name()
-    if Source.range_name(branch) == CURRENT:
+    name = Source.range_name(branch)
+    if name == CURRENT:
         raise SourceError(
             f"results of a branch called {branch!r} would lie among those of the current source; "
             "build it as a range, with --commits, or give it another name"
         )
-    commits = source.top(settings.count, settings.branch) if settings.count else source.branch(branch)
-    return Source.range_name(branch), commits
+    if settings.count:
+        return name, *source.top(settings.count, settings.branch, stored_commits(output / name))
+    whole = source.branch(branch)
+    return name, whole, whole
 
 
 def output_of(source: Source, settings: BuildSettings) -> Path:
@@ -151,9 +154,9 @@ def make_plan(
     """
     source = Source.open(settings.source or ".")
     output = output_of(source, settings)
-    name, whole = choose_commits(source, settings, output)
+    name, whole, chosen_commits = choose_commits(source, settings, output)
     check_component(name, "the branch")
-    commits = Source.thin(whole, settings.step) if len(whole) > 1 else whole
+    commits = Source.thin(chosen_commits, settings.step) if len(chosen_commits) > 1 else chosen_commits
     boards = select_boards(
         load_boards(source, commits[-1].tree, before), settings.boards, exclude=settings.exclude, only=settings.only
     )

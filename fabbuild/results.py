@@ -134,6 +134,16 @@ def commit_dir(commit: Commit) -> str:
     return f"{commit.number:02d}_g{commit.hash}_{subject}"
 
 
+def stored_commits(root: Path) -> list[str]:
+    """Give the hashes of the commits that a range's directory has results of."""
+    try:
+        names = [entry.name for entry in root.iterdir()]
+    except OSError:
+        return []  # there are none; that it cannot be written either is said when it is locked
+    found = [match.group(1) for name in names if (match := COMMIT_DIR.match(name))]
+    return [digest for digest in found if len(digest) in (40, 64)]
+
+
 def output_directory(text: str) -> Path:
     """Give the output directory that a user named, absolute; a leading ``~`` is a home."""
     return Path(os.path.expanduser(text)).absolute()  # noqa: PTH111 - Path's raises for ~nobody
@@ -356,10 +366,11 @@ class ResultTree:
     def remove_outside(self, wanted: Iterable[Commit], *, keep: bool = False) -> list[str]:
         """Remove the directories of commits that are no longer in the range, after a rebase; give their names.
 
-        A commit that is still in it, but at another place, keeps its results under the new number.
+        A commit that is still in it, but at another place, keeps its results under the new number; where it has
+        two directories, for another program counted otherwise, they become one.
 
         Args:
-            wanted: the whole range, also what ``--step`` passes over.
+            wanted: the whole range, also what ``--step`` and ``--count`` pass over.
             keep: only give results their new numbers; for a part of a branch, whose rest is still wanted.
 
         Raises:
@@ -373,14 +384,25 @@ class ResultTree:
                 if not match or entry.is_symlink() or entry.name in names.values():
                     continue
                 name = names.get(match.group(1))
-                if name and not (self.root / name).exists():
-                    entry.rename(self.root / name)
+                if name:
+                    _move(entry, self.root / name)
                 elif not keep:
                     shutil.rmtree(entry)
                     removed.append(entry.name)
         except OSError as exc:
             raise not_writable(self.root, exc) from exc
         return removed
+
+
+def _move(old: Path, new: Path) -> None:
+    """Give a commit's directory another name; what is there by that name already is the newer."""
+    if not new.exists():
+        old.rename(new)
+        return
+    for place in old.iterdir():
+        if not (new / place.name).exists():
+            place.rename(new / place.name)
+    shutil.rmtree(old)
 
 
 def _empty(place: Path) -> None:

@@ -5,20 +5,21 @@ The user's repository is read, never changed: new objects are all that it gains.
 - a branch: the commits since its upstream (``git rev-list --reverse --topo-order UPSTREAM..BRANCH``), and before
   them, as number 1, the commit where the two meet;
 - a range ``A..B``: exactly these commits, without ``A``; a single commit: that one;
-- the top ``N`` commits of a branch or of HEAD.
+- the top ``N`` commits of a branch or of HEAD, with the numbers that they have in the whole branch.
 
 A merge is a commit like others: what it brought in comes before it, in topological order.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -199,8 +200,20 @@ class Source:
             )
         return _numbered(commits)
 
-    def top(self, count: int, branch: str = "") -> list[Commit]:
+    def top(self, count: int, branch: str = "", stored: Collection[str] = ()) -> tuple[list[Commit], list[Commit]]:
         """List the top ``count`` commits of a branch, or of HEAD, oldest first; fewer where history is shorter.
+
+        Numbers name directories, so a commit is to have the same one whatever part of its branch is built. They
+        count the whole branch as `branch` lists it. Where its upstream is not known, or more commits are wanted or
+        have results already, they count from the oldest of these.
+
+        Args:
+            count: how many.
+            branch: its name.
+            stored: hashes of commits that have results; those that are not below the tip do not matter.
+
+        Returns:
+            The range that the numbers count, and its commits that were asked for.
 
         Raises:
             SourceError: no such branch, no commit at all, or a count below 1.
@@ -210,7 +223,21 @@ class Source:
         tip = self._branch(branch)[1] if branch else "HEAD"
         if self._commit(tip) is None:
             raise SourceError(f"HEAD of {self.path} has no commit yet")
-        return _numbered(self._log(f"--max-count={count}", "--reverse", "--topo-order", "--end-of-options", tip))
+        line = ("--reverse", "--topo-order", "--end-of-options", tip)
+        top = self._log(f"--max-count={count}", *line)
+        chosen = {commit.hash for commit in top}
+        whole: list[Commit] = []
+        with contextlib.suppress(SourceError):
+            whole = self.branch(branch or "HEAD")
+        known = {commit.hash for commit in whole}
+        there = {digest for digest in stored if digest in known | chosen or self._is_below(digest, tip)}
+        if not chosen | there <= known:
+            if not there <= chosen:
+                listed = self.git.text("rev-list", "--topo-order", "--end-of-options", tip, timeout=TREE_TIMEOUT)
+                count = max(at for at, digest in enumerate(listed.splitlines(), 1) if digest in chosen | there)
+                top = self._log(f"--max-count={count}", *line)
+            whole = _numbered(top)
+        return whole, [commit for commit in whole if commit.hash in chosen]
 
     def subjects(self, hashes: Sequence[str]) -> dict[str, str]:
         """Give the first lines of commits by their full hashes; those that are not here are left out.
@@ -309,6 +336,11 @@ class Source:
         )
         # Old versions of git print the option as well.
         return out.text.splitlines()[-1] if out.status == 0 and out.text else None
+
+    def _is_below(self, digest: str, tip: str) -> bool:
+        """Whether a commit is here and is ``tip`` or one that it builds upon."""
+        ran = self.git.run("merge-base", "--is-ancestor", digest, tip, ok=(0, 1, 128))
+        return ran.status == 0
 
     def _branch(self, name: str) -> tuple[str, str]:
         if name in ("HEAD", "@"):

@@ -89,7 +89,7 @@ def test_a_linked_worktree_is_a_source(repo, tmp_path):
     source = Source.open(tmp_path / "linked")
     assert source.path == tmp_path / "linked"
     assert source.git_dir != repo / ".git"
-    assert subjects(source.top(5)) == ["1 base"]
+    assert subjects(source.top(5)[1]) == ["1 base"]
     (tmp_path / "linked" / "new").write_text("x")
     assert "new" in tree_files(repo, source.current().hash)
 
@@ -189,11 +189,11 @@ def test_a_users_configuration_does_not_interfere(repo, home, tmp_path):
         (hooks / name).chmod(0o755)
     (repo / "new").write_text("new\r\n")
     source = Source.open(repo)
-    plain = (source.branch("work"), source.top(2))
+    plain = (source.branch("work"), source.top(2)[1])
     (home / ".gitconfig").write_text(HOSTILE.format(hooks=hooks))
     before = fingerprint(repo)
     snapshot = source.current()
-    assert (source.branch("work"), source.top(2)) == plain
+    assert (source.branch("work"), source.top(2)[1]) == plain
     assert "new" in tree_files(repo, snapshot.hash)
     assert fingerprint(repo) == before
     far = bare(tmp_path)
@@ -347,10 +347,11 @@ def test_what_is_no_range(repo, text, words):
 
 def test_the_top_commits(repo):
     source = Source.open(repo)
-    assert subjects(source.top(2)) == ["1 change 2", "2 change 3"]
-    assert subjects(source.top(99)) == ["1 base", "2 change 1", "3 change 2", "4 change 3"]
+    assert subjects(source.top(2)[1]) == ["3 change 2", "4 change 3"]
+    assert subjects(source.top(2)[0]) == ["1 base", "2 change 1", "3 change 2", "4 change 3"]
+    assert subjects(source.top(99)[1]) == ["1 base", "2 change 1", "3 change 2", "4 change 3"]
     git(repo, "checkout", "-q", "main")
-    assert subjects(source.top(1, "work")) == ["1 change 3"]
+    assert subjects(source.top(1, "work")[1]) == ["4 change 3"]
     with pytest.raises(SourceError, match="at least 1"):
         source.top(0)
     with pytest.raises(SourceError, match="no branch nosuch"):
@@ -408,13 +409,13 @@ def test_a_shallow_clone(repo, tmp_path):
     git(tmp_path, "clone", "-q", "--depth", "2", "-b", "work", f"file://{repo}", "shallow")
     source = Source.open(tmp_path / "shallow")
     assert source.shallow
-    assert subjects(source.top(9)) == ["1 change 2", "2 change 3"]
+    assert subjects(source.top(9)[1]) == ["1 change 2", "2 change 3"]
     git(tmp_path / "shallow", "fetch", "-q", "--depth", "1", "origin", "main:main")
     git(tmp_path / "shallow", "branch", "-q", "-u", "main", "work")
     with pytest.raises(SourceError, match="this clone is shallow"):
         source.branch("work")
     far = bare(tmp_path)
-    source.push(str(far), {}, source.top(1)[0].hash, 30)
+    source.push(str(far), {}, source.top(1)[1][0].hash, 30)
     assert git(far, "log", "--format=%s", "refs/fabbuild/current") == "change 3\nchange 2"
     (tmp_path / "shallow" / "one").write_text("edited")
     snapshot = source.current()
@@ -572,7 +573,7 @@ def test_a_directory_with_an_odd_name(repo, tmp_path):
     (place / "one").write_text("edited")
     assert source.current() != Source.open(repo).current()
     far = bare(tmp_path)
-    assert source.push(str(far), {}, source.top(1)[0].hash, 30).objects
+    assert source.push(str(far), {}, source.top(1)[1][0].hash, 30).objects
 
 
 def test_our_own_output_inside_the_source_is_left_out(repo):
@@ -660,10 +661,10 @@ def refs(far: Path) -> dict[str, str]:
 def test_a_push_leaves_one_ref(repo, tmp_path):
     far, source = bare(tmp_path), Source.open(repo)
     for tip in (
-        source.top(1)[0].hash,
+        source.top(1)[1][0].hash,
         source.current().hash,
         source.range("main")[0].hash,
-        source.top(2)[0].hash,
+        source.top(2)[1][0].hash,
     ):
         report = source.push(str(far), {}, tip, 30, machine="m")
         assert refs(far) == {"refs/fabbuild/current": tip}
@@ -673,7 +674,7 @@ def test_a_push_leaves_one_ref(repo, tmp_path):
 
 def test_stale_refs_of_ours_go_and_others_stay(repo, tmp_path):
     far, source = bare(tmp_path), Source.open(repo)
-    tip = source.top(1)[0].hash
+    tip = source.top(1)[1][0].hash
     source.push(str(far), {}, tip, 30)
     for name in ("refs/fabbuild/old", "refs/fabbuild/deep/er", "refs/heads/theirs", "refs/fabbuilder"):
         git(far, "update-ref", name, tip)
@@ -706,7 +707,7 @@ def test_only_the_delta_of_a_snapshot_travels(repo, tmp_path):
     assert git(far, "show", f"{tip}:one") == "edited"
     git(far, "fsck", "--strict", "--connectivity-only", tip)
     commit(repo, "all of it", two="2")
-    assert source.push(str(far), {}, source.top(1)[0].hash, 30).objects < 25
+    assert source.push(str(far), {}, source.top(1)[1][0].hash, 30).objects < 25
 
 
 def test_a_far_side_with_commits_that_are_not_here(repo, tmp_path):
@@ -744,7 +745,7 @@ def test_a_push_over_ssh_that_fails_quotes_ssh(repo, tmp_path):
     env = {"GIT_SSH_COMMAND": str(ssh), "GIT_SSH_VARIANT": "ssh"}
     source = Source.open(repo)
     with pytest.raises(PushError, match=r"Could not read from remote repository|Connection refused"):
-        source.push("ssh://h/x", env, source.top(1)[0].hash, 30, machine="h")
+        source.push("ssh://h/x", env, source.top(1)[1][0].hash, 30, machine="h")
 
 
 def test_a_push_that_hangs_is_ended_with_all_its_processes(repo, tmp_path):
@@ -754,7 +755,7 @@ def test_a_push_that_hangs_is_ended_with_all_its_processes(repo, tmp_path):
     source = Source.open(repo)
     started = time.monotonic()
     with pytest.raises(PushError, match=r"took more than .* s and was ended"):
-        source.push("ssh://h/x", {"GIT_SSH_COMMAND": str(ssh)}, source.top(1)[0].hash, 1.5, machine="h")
+        source.push("ssh://h/x", {"GIT_SSH_COMMAND": str(ssh)}, source.top(1)[1][0].hash, 1.5, machine="h")
     assert time.monotonic() - started < 10
     pid = int((tmp_path / "pid").read_text())
     deadline = time.monotonic() + 5
@@ -768,7 +769,7 @@ def test_a_push_in_another_thread_can_be_interrupted(repo, tmp_path):
     ssh.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nsleep 100\n")
     ssh.chmod(0o755)
     source = Source.open(repo)
-    tip = source.top(1)[0].hash
+    tip = source.top(1)[1][0].hash
     started = time.monotonic()
     with ThreadPoolExecutor() as pool:
         going = pool.submit(source.push, "ssh://h/x", {"GIT_SSH_COMMAND": str(ssh)}, tip, 60, machine="h")

@@ -91,6 +91,6 @@ def test_a_real_run_leaves_nothing_that_the_page_does_not_name(farm):
     for event in farm.journal("series"):
         assert missing(text, event) == []
         assert missing(rows()[event["what"]], event["data"]) == [], event
-    (built,) = (farm.output / "series").glob("01_*/sandbox/built-from")
+    (built,) = (farm.output / "series").glob("04_*/sandbox/built-from")
     fields = re.findall(r'(?m)^ "(\w+)"', built.read_text())
     assert missing(section(NAME, "When a result is built again"), fields) == []
