@@ -232,7 +232,7 @@ def inv_summary(source: Path, output: Path, branch: str, env: Mapping[str, str],
 
 def compare_tree(
     buildman: Path, source: Path, output: Path, branch: str, *, boards: Sequence[str] = (),
-    env: Mapping[str, str], every: bool = False, count: int = 0,
+    env: Mapping[str, str], every: bool = False,
 ) -> Compared:  # fmt: skip
     """Compare what both say of one tree.
 
@@ -243,10 +243,9 @@ def compare_tree(
         branch: the branch.
         boards: those the peer is to tell of, where the tree has not all of the source's.
         env: of both programs; HOME among it.
-        count: how many commits of the branch were built, the last ones; 0: all.
         every: also see that fewer options give the same facts, only fewer, and compare with `FILTERS`.
     """
-    said = peer.run(buildman, source, output, branch, FULL, boards, env, count)
+    said = peer.run(buildman, source, output, branch, FULL, boards, env)
     own = ours.facts_of(inv_summary(source, output, branch, env))
     found = compare(said.facts, own, look_at(output / branch, said.facts))
     found.rollups = len(said.rollups)
@@ -254,14 +253,14 @@ def compare_tree(
     if said.status:
         found.wrong.append(f"buildman ended with {said.status}: {said.err[-500:]}")
     for options, kinds in SHOWN_BY.items() if every else ():
-        fewer = peer.run(buildman, source, output, branch, options, boards, env, count)
+        fewer = peer.run(buildman, source, output, branch, options, boards, env)
         expected = {fact for fact in said.facts if fact.kind in kinds}
         if "l" not in options:
             expected = {fact._replace(what="") if fact.kind == "line" else fact for fact in expected}
         if fewer.facts != expected:
             found.wrong.append(f"buildman -s{options} says other things than -s{FULL}")
     for letter, option in FILTERS.items() if every else ():
-        fewer = peer.run(buildman, source, output, branch, FULL + letter, boards, env, count)
+        fewer = peer.run(buildman, source, output, branch, FULL + letter, boards, env)
         filtered = ours.facts_of(inv_summary(source, output, branch, env, option))
         one = compare(fewer.facts, filtered, look_at(output / branch, said.facts))
         found.wrong += [f"-s{FULL}{letter}: {words}" for words in one.wrong]

@@ -53,7 +53,7 @@ class Said(NamedTuple):
 
 def run(
     program: Path, source: Path, output: Path, branch: str, options: str, boards: Sequence[str] = (),
-    env: Mapping[str, str] | None = None, count: int = 0,
+    env: Mapping[str, str] | None = None,
 ) -> Said:  # fmt: skip
     """Run ``buildman -s`` and take apart what it prints.
 
@@ -64,14 +64,11 @@ def run(
         branch: the branch.
         options: letters of its options besides ``-s``: some of ``elSdBK``.
         boards: tell of these only.
-        count: tell of so many commits, the last ones; 0: of all.
         env: more variables of its environment, HOME among them: it makes its settings there.
     """
     command = [str(program), "-s", "-b", branch, "-o", str(output)]
     if options:
         command.append(f"-{options}")
-    if count:
-        command += ["-c", str(count)]
     if boards:
         command += ["--boards", ",".join(boards)]
     done = subprocess.run(
