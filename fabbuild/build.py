@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -53,6 +53,7 @@ from fabbuild.settings import BuildSettings
 from fabbuild.source import Source
 from fabbuild.story import SCHEMA
 from fabbuild.text import commit_label, count, first_error, names
+from fabbuild.written import written
 
 Listener = Callable[[Event], None]
 
@@ -91,8 +92,16 @@ class Plan:
         return self.settings.commits or self.settings.branch or self.name
 
 
-def choose_commits(source: Source, settings: BuildSettings, output: Path) -> tuple[str, list[Commit], list[Commit]]:
+def choose_commits(
+    source: Source, settings: BuildSettings, output: Path, files: Iterable[Path] = ()
+) -> tuple[str, list[Commit], list[Commit]]:
     """Give the name of the result directory, all commits of the range, and those of them that ``--count`` leaves.
+
+    Args:
+        source: the source.
+        settings: they name the range.
+        output: where the results are.
+        files: what else this run writes; where that is inside the source, it is no part of it.
 
     Raises:
         SourceError: no such branch or range, or two of them.
@@ -103,7 +112,7 @@ def choose_commits(source: Source, settings: BuildSettings, output: Path) -> tup
         whole = source.range(settings.commits)
         return Source.range_name(settings.commits), whole, whole[-settings.count :]
     if not settings.count and not settings.branch:
-        whole = [source.current(exclude=[output])]
+        whole = [snapshot(source, output, files)]
         return CURRENT, whole, whole
     branch = settings.branch or source.head_name()
     name = Source.range_name(branch)
@@ -116,6 +125,11 @@ def choose_commits(source: Source, settings: BuildSettings, output: Path) -> tup
         return name, *source.top(settings.count, settings.branch, stored_commits(output / name))
     whole = source.branch(branch)
     return name, whole, whole
+
+
+def snapshot(source: Source, output: Path, files: Iterable[Path] = ()) -> Commit:
+    """Make a commit of the source as it is, without results and what else was or will be written of them."""
+    return source.current(exclude=[output, *files, *written(output)])
 
 
 def output_of(source: Source, settings: BuildSettings) -> Path:
@@ -132,7 +146,7 @@ def one_board(settings: BuildSettings, name: str) -> Board:
         UsageError: the source cannot be used, or has no such board.
     """
     source = Source.open(settings.source or ".")
-    boards = load_boards(source, source.current(exclude=[output_of(source, settings)]).tree)
+    boards = load_boards(source, snapshot(source, output_of(source, settings)).tree)
     found = select_boards(boards, only=[name])
     if len(found) > 1:
         raise SelectionError(f"{name} names {len(found)} boards; name one of them")
@@ -144,17 +158,19 @@ def make_plan(
     machines: Machines,
     chosen: Sequence[Machine],
     before: Callable[[], None] = lambda: None,
+    files: Iterable[Path] = (),
 ) -> Plan:
     """Find out what is to be built. Contacts no machine and writes nothing but caches.
 
-    ``before`` is called if it will take seconds, that is when there are new Kconfig files.
+    ``before`` is called if it will take seconds, that is when there are new Kconfig files. ``files`` are what else
+    the run will write: as for `choose_commits`.
 
     Raises:
         UsageError: the source, the range, the boards or the output cannot be used.
     """
     source = Source.open(settings.source or ".")
     output = output_of(source, settings)
-    name, whole, chosen_commits = choose_commits(source, settings, output)
+    name, whole, chosen_commits = choose_commits(source, settings, output, files)
     check_component(name, "the branch")
     commits = Source.thin(chosen_commits, settings.step) if len(chosen_commits) > 1 else chosen_commits
     boards = select_boards(

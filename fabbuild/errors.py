@@ -26,6 +26,8 @@ Every message is one line that says what happened, where, and what to do next.
 
 from __future__ import annotations
 
+import errno
+
 
 class FabbuildError(Exception):
     """The root of all errors that fabbuild raises on purpose; its text is for the user."""
@@ -138,3 +140,12 @@ class WireSilent(WireError):  # noqa: N818 - like the end of a wire
 def words_of(exc: BaseException) -> str:
     """Give an exception as one line; one of ours says enough, any other is named."""
     return str(exc) if isinstance(exc, FabbuildError) else f"{type(exc).__name__}: {exc}"
+
+
+def what_to_do(exc: OSError, instead: str) -> str:
+    """Say what helps where a file cannot be written: room only where that is what lacks, else ``instead``."""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"make room or {instead}"
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return f"see to it that you may write there, or {instead}"
+    return instead

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from fabbuild.errors import OutputError, UsageError
+from fabbuild.errors import OutputError, UsageError, what_to_do
+from fabbuild.results import output_directory
 from fabbuild.text import visible
+from fabbuild.written import remember
 
 if TYPE_CHECKING:
     from fabbuild.build import Plan
@@ -28,30 +30,40 @@ def chosen(options: Mapping[str, object]) -> dict[str, Path]:
     Raises:
         UsageError: one is in no directory that could take it.
     """
-    files = {name: Path(str(options[name])).expanduser().absolute() for name in FORMATS if options[name]}
-    for name, path in files.items():
-        where = path.parent
-        why = (
-            "it is a directory"
-            if path.is_dir()
-            else f"there is no directory {visible(str(where))}"
-            if not where.is_dir()
-            else f"{visible(str(where))} cannot be written to"
-            if not os.access(where, os.W_OK)
-            else ""
-        )
-        if why:
-            raise UsageError(f"--{name} {visible(str(path))}: {why}; name a file that can be written")
-    return files
+    files = {name: target(f"--{name}", options[name]) for name in FORMATS}
+    return {name: path for name, path in files.items() if path is not None}
+
+
+def target(option: str, value: object) -> Path | None:
+    """Give the file that an option names, a leading ``~`` being a home; None where it names none.
+
+    Raises:
+        UsageError: it is in no directory that could take it.
+    """
+    if not isinstance(value, str) or not value:
+        return None
+    path = output_directory(value)
+    where = path.parent
+    why = (
+        "it is a directory"
+        if path.is_dir()
+        else f"there is no directory {visible(str(where))}"
+        if not where.is_dir()
+        else f"{visible(str(where))} cannot be written to"
+        if not os.access(where, os.W_OK)
+        else ""
+    )
+    if why:
+        raise UsageError(f"{option} {visible(str(path))}: {why}; name a file that can be written")
+    return path
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, instead: str = "name another file") -> Iterator[IO[bytes]]:
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Write a file that takes its place when all of it is there, as a reader may look at any time.
 
     Args:
         path: the file; what is written gets the rights that the umask leaves.
-        instead: what the user may do when it cannot be written, beside making room.
 
     Raises:
         OutputError: it cannot be written; what was there before is there still.
@@ -67,7 +79,7 @@ def whole_file(path: Path, instead: str = "name another file") -> Iterator[IO[by
         temporary.replace(path)
     except OSError as exc:
         raise OutputError(
-            f"cannot write {visible(str(path))}: {exc.strerror or exc}; make room or {instead}"
+            f"cannot write {visible(str(path))}: {exc.strerror or exc}; {what_to_do(exc, 'name another file')}"
         ) from exc
     finally:
         if temporary is not None:
@@ -103,4 +115,5 @@ def write(files: Mapping[str, Path], found: Found, plan: Plan | None = None) -> 
     }
     for name, path in files.items():
         writers[name](path)
+        remember(found.range.path, path)
     return list(files.values())

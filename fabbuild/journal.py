@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from fabbuild.errors import OutputError
+from fabbuild.errors import OutputError, what_to_do
 from fabbuild.model import Event
 from fabbuild.progress import Listener, Progress
 from fabbuild.replay import JOURNAL
@@ -312,4 +312,4 @@ def _hms(seconds: float) -> str:
 
 def _output_error(path: Path, exc: OSError) -> OutputError:
     why = exc.strerror or str(exc)
-    return OutputError(f"cannot write {visible(str(path))}: {why}; make room or give another --output")
+    return OutputError(f"cannot write {visible(str(path))}: {why}; {what_to_do(exc, 'choose another --output')}")

@@ -68,11 +68,12 @@ def report(c: Any, options: Mapping[str, Any]) -> None:
     It is drawn from the results and the journal that are there, also while a build runs: --watch keeps it up to
     date.
     """
-    from fabbuild.report import target_of, watch, watch_seconds, write_report
+    from fabbuild.export import target as target_of
+    from fabbuild.report import watch, watch_seconds, write_report
     from fabbuild.summary.find import find
 
     named = _named(c, options)
-    target = target_of(options["output_file"])
+    target = target_of("--output-file", options["output_file"])
     if options["watch"]:
         watch(lambda: find(**named), target, watch_seconds(options["watch"]), say_report)
     else:

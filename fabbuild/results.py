@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fabbuild.errors import OutputError
+from fabbuild.errors import OutputError, what_to_do
 from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.worker.protocol import is_file_name
 
@@ -504,5 +504,5 @@ def not_writable(path: Path, exc: OSError) -> OutputError:
     """Say that results cannot be written, why, and that what is there is good."""
     return OutputError(
         f"cannot write the results: {exc.strerror or exc}: {exc.filename or path}; what is there so far is valid; "
-        "make room or choose another --output"
+        f"{what_to_do(exc, 'choose another --output')}"
     )

@@ -43,6 +43,10 @@ _NOBODY = {
     for what, value in (("NAME", "fabbuild"), ("EMAIL", "fabbuild@localhost"), ("DATE", "946684800 +0000"))
 }
 
+# Our own directory beside results, and the files in it that tell it from another of that name: `fabbuild.results`.
+_OWN = b".fabbuild"
+_MARKS = (b"lock", b"range", b"commits.json", b"journal.ndjson")
+
 _NO_CHECKOUT = re.compile(r"^error: '(.+)/' does not have a commit checked out$", re.MULTILINE)
 
 
@@ -114,11 +118,11 @@ class Source:
 
         It has no parent, and its author and dates are fixed: the same tree is always the same commit. It is made
         in a temporary index; the user's index, branches, stash and files are not touched. What is in a submodule
-        is not part of it.
+        is not part of it, nor are untracked directories of results, of whichever build.
 
         Args:
             exclude: files or directories to leave out (our own output, where that is inside the source);
-                those outside the source are ignored.
+                those outside the source are ignored. What of them is tracked is taken as it is in the index.
 
         Raises:
             SourceError: git cannot read a file or write an object, or ``exclude`` names the source itself.
@@ -128,7 +132,7 @@ class Source:
             index = Path(directory) / "index"
             git = Git(self.path, {"GIT_INDEX_FILE": str(index)}, self._running)
             self._seed(git, index)
-            _add_all(git, [path for path in left_out if path])
+            _add_all(git, [*filter(None, left_out), *_results_inside(git)])
             tree = git.text("write-tree", timeout=TREE_TIMEOUT)
         made = self.git.run("commit-tree", tree, stdin=CURRENT.encode() + b"\n", env=_NOBODY)
         return Commit(made.text, tree, CURRENT, 0)
@@ -392,6 +396,18 @@ class Source:
                 git.run("read-tree", "HEAD", timeout=TREE_TIMEOUT)
         except OSError as exc:
             raise SourceError(f"cannot read {theirs}: {exc.strerror or exc}") from exc
+
+
+def _results_inside(git: Git) -> list[bytes]:
+    """Give the untracked directories that hold results of a range, by names from the top."""
+    specs = [b":(top,glob)**/%s/%s" % (_OWN, name) for name in _MARKS]
+    out = git.run("ls-files", "-z", "--others", "--exclude-standard", "--", *specs, timeout=TREE_TIMEOUT).stdout
+    found = {os.path.dirname(os.path.dirname(path)) for path in out.split(b"\0") if path}  # noqa: PTH120 - bytes
+    # Where the user tracks a file, edits of it are edits of the source.
+    return [
+        path for path in sorted(found)
+        if path and not git.run("ls-files", "--cached", "-z", "--", b":(top,literal)" + path).stdout
+    ]  # fmt: skip
 
 
 def _add_all(git: Git, exclude: Sequence[bytes]) -> None:

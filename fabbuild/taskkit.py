@@ -193,11 +193,17 @@ def sessions_of(c: Any, machines: Machines, chosen: Sequence[Machine]) -> list[S
 
 
 def plan_of(
-    c: Any, settings: BuildSettings, found: Machines, chosen: Sequence[Machine], *, contact: bool
+    c: Any,
+    settings: BuildSettings,
+    found: Machines,
+    chosen: Sequence[Machine],
+    *,
+    contact: bool,
+    files: Sequence[Path] = (),
 ) -> tuple[Plan, Probes]:
     """Make a plan; if that takes seconds, and if ``contact``, look at the machines meanwhile.
 
-    If no plan can be made, what was begun ends with the sessions of this process.
+    ``files`` is as for `make_plan`. If no plan can be made, what was begun ends with the sessions of this process.
     """
     from fabbuild.build import make_plan, with_options
     from fabbuild.errors import FabbuildError
@@ -211,7 +217,7 @@ def plan_of(
                 sessions = sessions_of(c, found, [with_options(machine, settings) for machine in chosen])
                 probes.begin(sessions, identify=settings.reuse)
 
-    return make_plan(settings, found, chosen, look), probes
+    return make_plan(settings, found, chosen, look, files), probes
 
 
 def on_each(

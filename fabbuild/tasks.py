@@ -47,6 +47,8 @@ from fabbuild.taskkit import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fabbuild.build import Plan
     from fabbuild.config import Machine, Machines
     from fabbuild.growth import Usage
@@ -149,13 +151,15 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
 
     if is_connection(c):
         raise UsageError("build works on all machines at once: use `inv build --hosts h1,h2`, not `fab -H`")
+    files = export.chosen(options)
+    page = export.target("--report", options["report"])
     settings, found, chosen = machines_of(c, options)
     dry = c.config.run.dry or options["dry_run"]
-    plan, probes = plan_of(c, settings, found, chosen, contact=not dry)
+    writes = [*files.values(), *filter(None, [page])]
+    plan, probes = plan_of(c, settings, found, chosen, contact=not dry, files=writes)
     if dry:
         ui.print_plan(plan.boards, plan.commits, [m.name for m in plan.chosen], str(plan.output / plan.name))
         return
-    files = export.chosen(options)
     sessions = sessions_of(c, found, plan.chosen)
     tree = ResultTree(plan.output, plan.name, plan.commits)
     if options["ide"]:
@@ -171,7 +175,7 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     if files:
         export.write(files, export.planned(plan), plan)
     if options["report"]:
-        _report_of(plan, options["report"], quiet=settings.json or options["ide"])
+        _report_of(plan, page, quiet=settings.json or options["ide"])
     if ended.exit_status:
         raise Exit(code=ended.exit_status)
 
@@ -193,9 +197,9 @@ def summary(c: Any, options: Mapping[str, Any]) -> None:
     ui.print_summary(told, found, view)
 
 
-def _report_of(plan: Plan, file: object, *, quiet: bool) -> None:
+def _report_of(plan: Plan, page: Path | None, *, quiet: bool) -> None:
     """Write the report of what a run built; nothing where there is no result at all."""
-    from fabbuild.report import target_of, write_report
+    from fabbuild.report import write_report
     from fabbuild.summary import Wanted
     from fabbuild.summary.find import Found
     from fabbuild.summary.reader import read_range
@@ -204,7 +208,7 @@ def _report_of(plan: Plan, file: object, *, quiet: bool) -> None:
     if made is None:
         return
     only = tuple(board.target for board in plan.boards)
-    written = write_report(Found(made, plan.source), target_of(file), Wanted(only=only))
+    written = write_report(Found(made, plan.source), page, Wanted(only=only))
     if not quiet:
         looking.say_report(written)
 
@@ -239,14 +243,14 @@ def boards(c: Any, options: Mapping[str, Any]) -> None:
     from fabbuild import ui
     from fabbuild.boardcheck import check_boards
     from fabbuild.boards import load_boards
-    from fabbuild.build import output_of
+    from fabbuild.build import output_of, snapshot
     from fabbuild.selection import select_boards
     from fabbuild.source import Source
     from fabbuild.text import count
 
     settings = settings_of(c, None, options)
     source = Source.open(settings.source or ".")
-    tree = source.current(exclude=[output_of(source, settings)]).tree
+    tree = snapshot(source, output_of(source, settings)).tree
     every = load_boards(source, tree)
     taken = select_boards(every, settings.boards, exclude=settings.exclude, only=settings.only)
     if options["check"] or options["full_check"]:

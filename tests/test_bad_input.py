@@ -248,6 +248,14 @@ def test_a_commit_at_another_place_of_the_range_keeps_its_results(local_farm):
     assert "0 results to build, 2 there already" in again.out
 
 
+def test_a_page_that_cannot_be_written_is_said_before_anything_is_built(local_farm):
+    nowhere = str(local_farm.directory / "no" / "y.html")
+    one_line_error(
+        local_farm.build("--only", "tern", "--report", nowhere), f"--report {nowhere}: there is no directory"
+    )
+    assert not local_farm.output.exists()
+
+
 def test_another_environment_of_make_builds_anew(local_farm):
     assert local_farm.build("--only", "sandbox").status == 0
     assert "1 there already" in local_farm.build("--only", "sandbox").out

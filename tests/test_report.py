@@ -568,7 +568,7 @@ def test_the_page_replaces_the_old_one_whole_or_not_at_all(tmp_path):
     assert [path.name for path in written.path.parent.glob("*report*")] == ["report.html"]
     with pytest.raises(OutputError, match="is a directory; name a file in it"):
         write_report(found, tmp_path)
-    with pytest.raises(OutputError, match=r"cannot write .*/r.html: No such file.* or give another --output-file"):
+    with pytest.raises(OutputError, match=r"cannot write .*/r.html: No such file.*; name another file"):
         write_report(found, tmp_path / "nowhere" / "r.html")
 
 

@@ -1,6 +1,7 @@
 """The result tree: what is in it, when a result counts, and who may write it."""
 
 import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from fabbuild.errors import OutputError
 from fabbuild.model import Board, Commit, Result, Verdict
-from fabbuild.results import BuiltFrom, ResultTree, commit_dir, decisive
+from fabbuild.results import BuiltFrom, ResultTree, commit_dir, decisive, not_writable
 
 PROJECT = Path(__file__).parent.parent
 
@@ -302,6 +303,21 @@ def test_an_output_that_cannot_be_written_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot write the results: Not a directory: .*file"):
         ResultTree(tmp_path / "file", "t", ()).lock()
+
+
+def test_room_is_spoken_of_only_where_it_is_what_lacks(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place, why in ((tmp_path / "file", "Not a directory"), (tmp_path / "file/below", "Not a directory")):
+        with pytest.raises(OutputError, match=rf"{why}: .*; choose another --output$") as caught:
+            ResultTree(place, "t", ()).lock()
+        assert "make room" not in str(caught.value)
+    for code, words in (
+        (errno.ENOSPC, "make room or choose another --output"),
+        (errno.EDQUOT, "make room or choose another --output"),
+        (errno.EACCES, "see to it that you may write there, or choose another --output"),
+        (errno.EROFS, "choose another --output"),
+    ):
+        assert str(not_writable(tmp_path, OSError(code, os.strerror(code)))).split("is valid; ")[1] == words
 
 
 @given(st.text(), st.text(), st.dictionaries(st.text(max_size=8), st.text(), max_size=4), st.integers(-9, 300))

@@ -19,12 +19,12 @@ from fabbuild.replay import every_event, holder, journal_of, works
 from fabbuild.report.cells import Gatherer
 from fabbuild.report.page import base_of, render
 from fabbuild.report.run import read_journal
-from fabbuild.results import output_directory
 from fabbuild.summary import Wanted, summarize
 from fabbuild.summary.find import Found, archs_of
 from fabbuild.text import visible
+from fabbuild.written import remember
 
-__all__ = ["NAME", "WATCH", "Written", "make_report", "target_of", "watch", "watch_seconds", "write_report"]
+__all__ = ["NAME", "WATCH", "Written", "make_report", "watch", "watch_seconds", "write_report"]
 
 #: What the page is called, in the range's directory.
 NAME = "report.html"
@@ -81,8 +81,9 @@ def write_report(found: Found, target: Path | None = None, wanted: Wanted | None
         raise OutputError(f"cannot write the report: {visible(str(target))} is a directory; name a file in it")
     page, going = make_report(found, target, wanted)
     data = page.encode("utf-8", "replace")
-    with whole_file(target, "give another --output-file") as file:
+    with whole_file(target) as file:
         file.write(data)
+    remember(found.range.path, target)
     return Written(target, len(data), going)
 
 
@@ -109,11 +110,6 @@ def watch(
         if not written.going:
             return
         wait(max(seconds, (time.monotonic() - began) / _PART))
-
-
-def target_of(file: object) -> Path | None:
-    """Read what ``--report`` or ``--output-file`` was given: a file, whose leading ``~`` is a home; else None."""
-    return output_directory(file) if isinstance(file, str) and file else None
 
 
 def watch_seconds(value: object) -> float:
