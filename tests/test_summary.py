@@ -40,7 +40,7 @@ def test_a_commit_is_a_line_with_what_it_broke_in_front(tmp_path):
         f"series: 4 commits, 14 boards in {tmp_path}/series",
         f"2/4 0202020 net--Change-number-2: broke 14 boards (arm 12, riscv64 2): {UNDECLARED}",
         f"    boards: {first} … and 6 more",
-        f"    again: inv build --only a00 --commits {commit_hash(2)[:12]} --output {tmp_path}",
+        f"    again: inv build --only a00 --commits {commit_hash(2)[:12]} --force --output {tmp_path}",
         f"3/4 0303030 net--Change-number-3: mended 14 boards (arm 12, riscv64 2): {first} … and 6 more",
         "2 commits changed nothing: 1 4",
         "at 4/4: 14 built",
@@ -209,7 +209,7 @@ def test_the_command_that_builds_a_result_again_has_the_options_it_was_built_wit
     write_results(tmp_path / "a b", {1: {"a": {**fails("x.c: error: y"), "built-from": built_from}}})
     (again,) = [line for line in shown(tmp_path / "a b") if "again: " in line]
     assert shlex.split(again)[1:] == [
-        *("inv", "build", "--only", "a", "--commits", commit_hash(1)[:12], "--no-lto"),
+        *("inv", "build", "--only", "a", "--commits", commit_hash(1)[:12], "--force", "--no-lto"),
         *("--adjust-cfg=FOO=n,BAR=1", "--target=u-boot.bin", "--output", str(tmp_path / "a b")),
     ]
 
@@ -281,6 +281,14 @@ def test_a_real_run_is_summed_up_and_each_failure_can_be_built_again_as_it_says(
     rebuilt = farm.run(*words[1:])
     assert rebuilt.status == 100, rebuilt
     assert "HANDOFF_MAGIC" in rebuilt.out
+    # It was built, not brought from what is kept of the first build; and so it is the second time.
+    for _ in range(2):
+        (name,) = [path.name for path in farm.output.iterdir() if path.name != "series"]
+        events = [event["what"] for event in farm.journal(name)]
+        assert "result" in events[events.index("run-start") :]
+        assert "reused" not in events
+        assert farm.run(*words[1:]).status == 100
+    assert [event["what"] for event in farm.journal(name)].count("result") == 3
     # What was built again to look into it is not taken for the series, nor was its result touched.
     assert (
         farm.run("summary", "--output", str(farm.output), "--json").out

@@ -97,8 +97,8 @@ def rebuild_command(found: Found, commit: CommitChanges | CommitDir, board: str)
 
 
 def which_commit(commit: CommitChanges | CommitDir) -> list[str]:
-    """Give the words of `rebuild_command` that name a commit."""
-    return ["--commits", commit.hash[:12]] if commit.number else ["--force"]
+    """Give the words of `rebuild_command` that name a commit, and have it built whatever is kept of it."""
+    return ["--commits", commit.hash[:12], "--force"] if commit.number else ["--force"]
 
 
 def how_built(settings: object) -> list[str]:
