@@ -8,6 +8,7 @@
     │   ├── SourceError       the source: no repository, no Kbuild tree, no such range
     │   ├── SelectionError    the board terms take nothing, or name what does not exist
     │   ├── OutputError       the result tree: not writable, in use by another boss
+    │   │   └── NothingYetError  no result in it yet, but a build goes on there
     │   └── FetchError        a toolchain archive: none there, not what it should be, no answer
     ├── MachineError          what a machine did; carries its name
     │   ├── ConnectError      not reached: refused, timed out, no such name, login refused
@@ -51,6 +52,10 @@ class SelectionError(UsageError):
 
 class OutputError(UsageError):
     """The result tree cannot be written, or another boss works in it."""
+
+
+class NothingYetError(OutputError):
+    """There is no result yet, but a build goes on there."""
 
 
 class FetchError(UsageError):

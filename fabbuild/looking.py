@@ -68,6 +68,7 @@ def report(c: Any, options: Mapping[str, Any]) -> None:
     It is drawn from the results and the journal that are there, also while a build runs: --watch keeps it up to
     date.
     """
+    from fabbuild import ui
     from fabbuild.export import target as target_of
     from fabbuild.report import watch, watch_seconds, write_report
     from fabbuild.summary.find import find
@@ -75,7 +76,8 @@ def report(c: Any, options: Mapping[str, Any]) -> None:
     named = _named(c, options)
     target = target_of("--output-file", options["output_file"])
     if options["watch"]:
-        watch(lambda: find(**named), target, watch_seconds(options["watch"]), say_report)
+        seconds = watch_seconds(options["watch"])
+        watch(lambda: find(**named), target, seconds, say_report, waiting=ui.say)
     else:
         say_report(write_report(find(**named), target))
 

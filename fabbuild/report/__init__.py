@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fabbuild.errors import OutputError, UsageError
+from fabbuild.errors import NothingYetError, OutputError, UsageError
 from fabbuild.export import whole_file
 from fabbuild.replay import every_event, holder, journal_of, works
 from fabbuild.report.cells import Gatherer
@@ -93,8 +93,11 @@ def watch(
     seconds: float,
     wrote: Callable[[Written], None],
     wait: Callable[[float], None] = time.sleep,
+    waiting: Callable[[str], None] = lambda _why: None,
 ) -> None:
     """Write the page, and write it anew as long as a run goes on; it ends with the run.
+
+    Where one goes on that has no result yet, the first is waited for.
 
     Args:
         find: finds the results; asked each time, for commits come while a run goes on.
@@ -102,10 +105,19 @@ def watch(
         seconds: how long to wait between two pages; longer where a page takes much of that to be made.
         wrote: told of each page.
         wait: waits so many seconds.
+        waiting: told once why it waits for a first result.
     """
+    said = False
     while True:
         began = time.monotonic()
-        written = write_report(find(), target)
+        try:
+            written = write_report(find(), target)
+        except NothingYetError as exc:
+            if not said:
+                waiting(str(exc))
+            said = True
+            wait(min(seconds, 1))
+            continue
         wrote(written)
         if not written.going:
             return

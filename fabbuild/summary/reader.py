@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fabbuild.errors import OutputError
-from fabbuild.replay import every_event, journal_of
+from fabbuild.errors import NothingYetError, OutputError
+from fabbuild.replay import every_event, holder, journal_of, works
 from fabbuild.results import BUILT_FROM, COMMITS, OWN
 from fabbuild.text import count, cut, names, visible
 
@@ -105,8 +105,22 @@ def ranges(output: Path) -> list[Range]:
 
 
 def no_results(output: Path) -> OutputError:
-    """Say that an output directory holds no results."""
+    """Say that an output directory holds no results, or none yet."""
+    for directory in sorted(path for path in output.iterdir() if not _is_own(path.name)):
+        if going := _going(directory):
+            return going
     return OutputError(f"no results in {visible(str(output))}; name the directory with --output, or build first")
+
+
+def _going(directory: Path) -> NothingYetError | None:
+    """Say of a range without results that a build of it goes on, where one does."""
+    who = holder(directory)
+    if who is None or not works(who):
+        return None
+    return NothingYetError(
+        f"no results in {visible(str(directory))} yet: a build goes on there ({visible(who.text)}); "
+        "`inv status` tells how far it is"
+    )
 
 
 def open_range(output: Path, name: str) -> Range:
@@ -116,13 +130,15 @@ def open_range(output: Path, name: str) -> Range:
         OutputError: there is no such directory, or nothing in it is a result; says what there is.
     """
     there = ranges(output)
+    for one in there:
+        if one.name == name:
+            return one
+    if name and (going := _going(output / name)):
+        raise going
     if not there:
         raise no_results(output)
     if not name:
         return there[0]
-    for one in there:
-        if one.name == name:
-            return one
     listed = names([one.name for one in there], 20)
     raise OutputError(f"no results of {visible(name)} in {visible(str(output))}; there are: {listed}")
 
