@@ -16,7 +16,7 @@ from fabbuild.replay import every_event
 from fabbuild.report import watch, watch_seconds, write_report
 from fabbuild.report.cells import Texts, cost
 from fabbuild.report.commits import groups, sentence
-from fabbuild.report.document import Sets
+from fabbuild.report.document import Sets, told_of
 from fabbuild.report.estimate import makespan, slots_busy, tail, what_if
 from fabbuild.report.page import base_of, script_json
 from fabbuild.report.pictures import timeline
@@ -26,7 +26,7 @@ from fabbuild.summary.find import find
 from tests.support.docs import page as docs_page
 from tests.support.farm import ROOT
 from tests.support.reports import Words, facts_of, page_of
-from tests.support.results import commit_hash, commits, fails, size_line, told, warns, write_results
+from tests.support.results import commit_hash, commit_name, commits, fails, size_line, told, warns, write_results
 
 # --- what a journal tells ---
 
@@ -461,6 +461,25 @@ def test_a_result_that_never_came_is_told_with_its_reason_and_one_to_come_is_not
     assert "the run goes on" in Words(page).text
     own.joinpath("lock").write_text("")  # who is done takes its name out
     assert [row["v"] for row in facts_of(page_of(tmp_path))["cells"]] == ["bbff", "bbbn", "bbfn"]
+
+
+def test_a_board_that_has_no_result_from_the_first_commit_on_is_told_once(tmp_path):
+    own = series(tmp_path)
+    none = [
+        (n, "not-built", {"board": "wader", "commit": commit_hash(n), "text": "no compiler"}) for n in (1, 2, 3, 4)
+    ]
+    late = [(n, "not-built", {"board": "eider", "commit": commit_hash(n), "text": "interrupted"}) for n in (3, 4)]
+    write_results(tmp_path / "more", {1: {"eider": {}}, 2: {"eider": {}}})
+    for number in (1, 2):
+        (tmp_path / "more/series" / commit_name(number) / "eider").rename(
+            next((tmp_path / "series").glob(f"0{number}_*")) / "eider"
+        )
+    write_journal(own, start(0, "m1"), *none, *late)
+    told_there = [
+        sorted(board for group in those if group.sort == "unbuilt" for board in group.boards)
+        for those in told_of(told(tmp_path), going=False)
+    ]
+    assert told_there == [["wader"], [], ["eider"], ["eider"]]
 
 
 # --- what comes from results is text ---

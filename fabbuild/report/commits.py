@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fabbuild.summary import CommitChanges, Summary, Trouble
+from fabbuild.summary import CommitChanges, NotBuilt, Summary, Trouble
 from fabbuild.summary.facts import MAIN
 from fabbuild.summary.sizes import PARTS
 from fabbuild.text import commit_label, cut, one_line, visible
@@ -124,11 +124,14 @@ def groups(commit: CommitChanges) -> list[Group]:
     return [group for group in found if group.boards]
 
 
-def unbuilt(commit: CommitChanges, *, going: bool = False) -> list[Group]:
-    """Say which boards have no result at a commit; while a run goes on, only those that never will."""
+def unbuilt(commit: CommitChanges, known: Collection[NotBuilt] = (), *, going: bool = False) -> list[Group]:
+    """Say which boards have no result at a commit, but for those that are known to have none.
+
+    While a run goes on, only those that never will.
+    """
     reasons: dict[str, list[str]] = {}
     for one in commit.boards.not_built:
-        if one.reason or not going:
+        if (one.reason or not going) and one not in known:
             reasons.setdefault(cut(one_line(one.reason), HEADLINE) or "nothing says why", []).append(one.board)
     if not reasons:
         return []

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from fabbuild.report.cells import Cell, Gatherer
 from fabbuild.report.commits import Group, groups, unbuilt
 from fabbuild.report.run import Journal, Span
-from fabbuild.summary import CommitChanges, Summary
+from fabbuild.summary import CommitChanges, NotBuilt, Summary
 from fabbuild.summary.find import how_built
 from fabbuild.summary.reader import CommitDir
 from fabbuild.text import cut, visible
@@ -160,8 +160,14 @@ def document(
 
 
 def told_of(summary: Summary, *, going: bool) -> list[list[Group]]:
-    """Give the groups of each commit."""
-    return [[*groups(commit), *unbuilt(commit, going=going)] for commit in summary.commits]
+    """Give the groups of each commit; what had no result at the first, and has none since, is told there alone."""
+    told = []
+    since: set[NotBuilt] | None = None
+    for commit in summary.commits:
+        lacking = set(commit.boards.not_built)
+        told.append([*groups(commit), *unbuilt(commit, since or set(), going=going)])
+        since = lacking if since is None else since & lacking
+    return told
 
 
 def _commit(commit: CommitChanges, place: CommitDir) -> dict[str, Any]:
