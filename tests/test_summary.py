@@ -290,6 +290,11 @@ def test_a_real_run_is_summed_up_and_each_failure_can_be_built_again_as_it_says(
         assert farm.run(*words[1:]).status == 100
     assert [event["what"] for event in farm.journal(name)].count("result") == 3
     # What was built again to look into it is not taken for the series, nor was its result touched.
+    note = farm.run("summary", "--output", str(farm.output)).out
+    assert (
+        f"this is of series, for built last was one commit alone, {words[5]}; --branch names others: {words[5]}"
+        in note
+    )
     assert (
         farm.run("summary", "--output", str(farm.output), "--json").out
         == farm.run("summary", "--output", str(farm.output), "--branch", "series", "--json").out

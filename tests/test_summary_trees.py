@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from fabbuild.errors import OutputError, SelectionError
+from fabbuild.model import Event
+from fabbuild.story import event_json
 from fabbuild.summary import as_json, open_range, ranges, summarize
 from fabbuild.summary.changes import NotBuilt
 from fabbuild.summary.reader import find_commit
@@ -284,6 +286,16 @@ def test_boards_are_chosen_by_name_and_architecture(tmp_path):
         told(tmp_path, archs="mips")
     with pytest.raises(SelectionError):
         told(tmp_path, boards="nothing")
+    # Boards that were asked for and never built have no results.
+    own = tmp_path / "series/.fabbuild"
+    own.mkdir()
+    never = Event(1.0, "not-built", board="aa_never", commit=commit_hash(1), text="no compiler")
+    (own / "journal.ndjson").write_text(event_json(never) + "\n")
+    (own / "commits.json").write_text(json.dumps({"boards": {"aa_never": "xtensa"}}))
+    for asked in ({"boards": "nothing"}, {"archs": "nothing"}):
+        with pytest.raises(SelectionError, match=r"there are results of: (?!.*(aa_never|xtensa))"):
+            told(tmp_path, **asked)
+    assert commits(tmp_path, boards="aa_never")[1].boards.not_built
     with pytest.raises(SelectionError, match="no regular expression"):
         told(tmp_path, archs="[")
 

@@ -75,7 +75,13 @@ def find(*, output: str = "", source: str = "", branch: str = "", commits: str =
         made = (series or there)[0]
         if len(there) > 1:
             others = names([one.name for one in there if one is not made], 6)
-            note = f"what was built last is {visible(made.name)}; --branch names others: {others}"
+            last = there[0]
+            which = (
+                f"what was built last is {visible(made.name)}"
+                if made is last
+                else f"this is of {visible(made.name)}, for built last was one commit alone, {visible(last.name)}"
+            )
+            note = f"{which}; --branch names others: {others}"
     return Found(_described(made, opened), opened, note)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from fabbuild.errors import OutputError, SelectionError
@@ -73,7 +73,7 @@ class _Series:
         listed = self.reader.listed_archs()
         known = {board for boards in present.values() for board in boards} | {board for board, _ in reasons}
         archs = self._archs(known, present, listed)
-        taken = self._take(archs)
+        taken = self._take(archs, {board for boards in present.values() for board in boards})
         archs = {board: archs[board] for board in taken}
         return Summary(
             self.made.output,
@@ -113,7 +113,8 @@ class _Series:
         more = {} if all(archs.get(board) for board in known) else self.more_archs()
         return {board: archs.get(board) or more.get(board, "") for board in sorted(known)}
 
-    def _take(self, archs: Mapping[str, str]) -> list[str]:
+    def _take(self, archs: Mapping[str, str], built: Collection[str]) -> list[str]:
+        """Choose boards; those that are not ``built`` have no result, and are not named where none is taken."""
         boards = [Board(board, arch) for board, arch in archs.items()]
         if self.wanted.archs:
             try:
@@ -122,7 +123,7 @@ class _Series:
                 raise SelectionError(f"--arch {self.wanted.archs!r} is no regular expression: {exc}") from exc
             boards = [board for board in boards if any(pattern.match(board.arch) for pattern in patterns)]
             if not boards:
-                there = names(sorted({arch or "(not known)" for arch in archs.values()}), 20)
+                there = names(sorted({archs[board] or "(not known)" for board in built}), 20) or "none"
                 raise SelectionError(f"--arch {self.wanted.archs!r} takes none; there are results of: {there}")
         if self.wanted.only:
             only = set(self.wanted.only)
@@ -130,7 +131,7 @@ class _Series:
         if not self.wanted.boards:
             return [board.target for board in boards]
         if len(unmatched_terms(boards, self.wanted.boards)) == len(parse_terms(self.wanted.boards)):
-            there = names([board.target for board in boards], 20) or "none"
+            there = names([board.target for board in boards if board.target in built], 20) or "none"
             raise SelectionError(f"--board {self.wanted.boards!r} takes none; there are results of: {there}")
         return [board.target for board in select_boards(boards, self.wanted.boards)]
 
