@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 LAYOUT = 1
 
 #: Bytes that the file may take, if nothing else is said; and to which part of that it is cut when it takes more.
-LIMIT = 2 * 1024**3
+LIMIT = 2 * 10**9
 CUT_TO = 0.9
 
 #: Longest document and longest content, in bytes: a worker's texts are bounded at a fraction of these.
