@@ -44,8 +44,22 @@ def told(c: Any) -> Iterator[None]:
     from fabbuild.interrupt import interruptible
 
     # Of all of it, the clean-up too: a second Ctrl-C is to be the second.
-    with interruptible(), _told(c):
+    with interruptible(), _all_shown(c), _told(c):
         yield
+
+
+@contextlib.contextmanager
+def _all_shown(c: Any) -> Iterator[None]:
+    """Make what standard output did not take an error, so that half a list is not taken for all of it."""
+    from fabbuild import ui
+
+    try:
+        yield
+    finally:
+        why = ui.take_lost()
+        if why:
+            ui.error(f"standard output: {why}; not all that there was to say is there")
+    exit_unless(c, not why)
 
 
 @contextlib.contextmanager

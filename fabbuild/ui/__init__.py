@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fabbuild import text
 from fabbuild.ui.choose import ide_display, make_display
 from fabbuild.ui.display import Display
-from fabbuild.ui.output import error
+from fabbuild.ui.output import error, take_lost
 from fabbuild.ui.report import print_end
 from fabbuild.ui.tables import (
     MachineOutcome,
@@ -70,6 +70,7 @@ __all__ = [
     "say",
     "show_warnings",
     "stderr_line",
+    "take_lost",
     "text",
     "visible",
 ]

@@ -7,6 +7,7 @@ pipe that was closed, a terminal that is gone or a full disk ends the output, ne
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -23,6 +24,10 @@ UNLIMITED = 10_000
 
 # What fabbuild itself writes beyond ASCII, and what stands in for it, of the same width.
 _PLAIN = {"…": "~"}
+
+
+# Why standard output was lost. It is the process's, as the descriptor itself is.
+_lost: list[str] = []
 
 
 class Output:
@@ -93,10 +98,20 @@ class Output:
         # What is still buffered would be tried again when the interpreter ends, with a complaint and status 120.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             number = cast("IO[str]", self._stream).fileno()
+            # A reader that went away has seen enough, and at a terminal that is gone nobody reads.
+            if number == 1 and not self._terminal and getattr(exc, "errno", None) != errno.EPIPE:
+                _lost.append(self.broken)
             if number in (1, 2):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, number)
                 os.close(nowhere)
+
+
+def take_lost() -> str:
+    """Give, once, why standard output took no more, such as a full disk; empty: it took all that anybody wanted."""
+    why = "; ".join(_lost)
+    _lost.clear()
+    return why
 
 
 def stdout(stream: IO[str] | None = None) -> Output:

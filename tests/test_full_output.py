@@ -1,0 +1,68 @@
+"""Standard output that takes no more: a full disk is told and fails the task, a reader that has gone is passed over."""
+
+import os
+import subprocess
+
+import pytest
+
+from tests.support.farm import Ended
+
+FULL = "/dev/full"
+
+pytestmark = pytest.mark.skipif(not os.path.exists(FULL), reason="there is no /dev/full here")
+
+TASKS = {
+    "boards": ["boards"],
+    "boards as JSON": ["boards", "--json"],
+    "fields": ["boards", "--fields", "target"],
+    "history": ["history"],
+    "cache": ["cache", "--json"],
+    "completion": ["completion", "--shell", "bash"],
+    "toolchains": ["toolchains"],
+    "probe": ["probe", "--json"],
+    "a plan": ["--dry", "build"],
+}
+
+
+def into_full(farm, arguments):
+    with open(FULL, "w") as full:
+        done = subprocess.run(
+            farm.command(*arguments), cwd=farm.directory, env=farm.env, stdin=subprocess.DEVNULL,
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    return Ended(done.returncode, "", done.stderr)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_full_disk_is_told_in_one_line_and_fails_the_task(farm, name):
+    farm.machines(local=True)
+    farm.env["INVOKE_FABBUILD_SOURCE"] = str(farm.source)
+    ended = into_full(farm, TASKS[name])
+    assert ended.status == 1, ended
+    assert ended.err == (
+        "fabbuild: standard output: No space left on device; not all that there was to say is there\n"
+    ), ended
+
+
+def test_a_build_whose_lines_are_lost_goes_on_and_says_at_the_end_why_it_is_no_success(farm):
+    farm.machines(local=True)
+    ended = into_full(farm, ["build", "--source", str(farm.source), "--output", str(farm.output), "--only", "sandbox", "--json"])
+    assert ended.status == 1, ended
+    assert ended.err.splitlines() == [
+        "fabbuild: nothing more is shown (No space left on device); the run goes on, see boss.log",
+        "fabbuild: standard output: No space left on device; not all that there was to say is there",
+    ]
+    assert list(farm.directory.rglob("sandbox/done")), "it was built"
+
+
+@pytest.mark.parametrize("name", ["boards", "boards as JSON", "completion"])
+def test_a_reader_that_has_gone_is_no_trouble(farm, name):
+    farm.env["INVOKE_FABBUILD_SOURCE"] = str(farm.source)
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        farm.command(*TASKS[name]), cwd=farm.directory, env=farm.env, stdin=subprocess.DEVNULL,
+        stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
