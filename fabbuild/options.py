@@ -15,17 +15,29 @@ from dataclasses import dataclass
 class Option:
     """One option. A default of False makes a flag, of True ``--[no-]x``; None takes a value.
 
-    ``repeated``: may be given more than once. ``bare``: may be given without its value, and is True then. ``short``
-    and ``also``: the letter and another name that buildman's users know it by; only what means the same there and
-    here has them.
+    ``repeated``: may be given more than once. ``joined``: that too, and means then what one list with commas does.
+    ``bare``: may be given without its value, and is True then. ``short`` and ``also``: the letter and another name
+    that buildman's users know it by; only what means the same there and here has them.
     """
 
     default: object
     help: str
     repeated: bool = False
+    joined: bool = False
     bare: bool = False
     short: str = ""
     also: str = ""
+
+    @property
+    def told(self) -> str:
+        """Its help, and whether it may be given more than once."""
+        return f"{self.help}; may be given more than once" if self.joined else self.help
+
+    def taken(self, value: object) -> object:
+        """Give a value as the task is to have it, which Invoke gave as a list if it may be given more than once."""
+        if self.joined and isinstance(value, (list, tuple)):
+            return ",".join(filter(None, value)) or self.default
+        return value
 
 
 #: What all tasks that work on machines take.
@@ -33,9 +45,10 @@ MACHINES: Mapping[str, Option] = {
     "machines": Option(
         None,
         "Names and groups of machines, separated by commas (default: all that are enabled)",
+        joined=True,
         also="use-machines",
     ),
-    "hosts": Option(None, "Hosts that are in no file, [user@]name[:port], separated by commas"),
+    "hosts": Option(None, "Hosts that are in no file, [user@]name[:port], separated by commas", joined=True),
     "machines_file": Option(
         None, "Where the machines are described (default: ./machines.yaml, then the user's own)"
     ),
@@ -58,9 +71,10 @@ SELECTION: Mapping[str, Option] = {
         None,
         "Which boards: terms separated by spaces or commas (OR), `a & b` for both; each a regular expression "
         "matched at the start of target, arch, cpu, board, vendor, soc or config name (default: all)",
+        joined=True,
     ),
-    "exclude": Option(None, "Terms, separated by commas, of boards to leave out", short="x"),
-    "only": Option(None, "Exact names of boards, separated by commas"),
+    "exclude": Option(None, "Terms, separated by commas, of boards to leave out", joined=True, short="x"),
+    "only": Option(None, "Exact names of boards, separated by commas", joined=True),
 }
 
 #: What `boards` may show in place of its list.
@@ -267,6 +281,7 @@ HISTORY: Mapping[str, Option] = {
         None,
         "Tell in place of runs what these boards take on each machine: terms as for `build --boards`, matched at "
         "the start of the name or the architecture",
+        joined=True,
     ),
 }
 
@@ -312,9 +327,10 @@ SUMMARY: Mapping[str, Option] = {
     "board": Option(
         None,
         "Only these boards: terms as for `build --boards`, matched at the start of the name or the architecture",
+        joined=True,
         also="boards",
     ),
-    "arch": Option(None, "Only these architectures: expressions, by commas, matched at the start"),
+    "arch": Option(None, "Only these architectures: expressions, by commas, matched at the start", joined=True),
     "errors": Option(
         default=False,
         help="Show the lines of errors and warnings that came and went",

@@ -117,7 +117,7 @@ def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Cal
             if unknown:
                 raise TypeError(f"{function.__name__}() has no option {', '.join(sorted(unknown))}")
             with told(c):
-                function(c, {name: given.get(name, option.default) for name, option in options.items()})
+                function(c, {name: option.taken(given.get(name, option.default)) for name, option in options.items()})
 
         keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
         parameters = [inspect.Parameter(name, keyword, default=option.default) for name, option in options.items()]
@@ -126,8 +126,8 @@ def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Cal
         body.__doc__ = function.__doc__
         body.__module__ = function.__module__
         made = task(
-            help={name.replace("_", "-"): option.help for name, option in options.items()},
-            iterable=[name for name, option in options.items() if option.repeated],
+            help={name.replace("_", "-"): option.told for name, option in options.items()},
+            iterable=[name for name, option in options.items() if option.repeated or option.joined],
             optional=[name for name, option in options.items() if option.bare],
             aliases=list(aliases),
             auto_shortflags=False,
