@@ -16,7 +16,7 @@ from fabbuild.errors import HostKeyError, LiedError, MachineError, RefusedError,
 from fabbuild.fleet import leave_all
 from fabbuild.messages import Facts
 from fabbuild.model import SANDBOX, Commit, Loss
-from fabbuild.probe import unfit_because
+from fabbuild.probe import lacks, unfit_because
 from fabbuild.session import Session, StartOptions
 from fabbuild.settings import BuildSettings
 from fabbuild.source import Source
@@ -158,6 +158,8 @@ class RunCrew:
         assert facts is not None
         archs = _archs(facts)
         if not archs & self._wanted:
+            if missing := [lacks(arch, named) for arch, named in session.lacking.items() if arch in self._wanted]:
+                raise RefusedError(name, "; ".join(missing))
             if name not in self._used:  # of those the run begins with it is told for all at once
                 report.tell("note", name, f"not needed: it has no toolchain for {', '.join(sorted(self._wanted))}")
             session.close()

@@ -256,7 +256,7 @@ class Dispatcher:
         )
         share = max((session.machine.threads or threads) // max(session.slots, 1), 1)
         trims = session.features >= {"trim", "commits", "attempt"}
-        self._handle(moves.Joined(session.name, archs, session.slots, capacity, share, trims))
+        self._handle(moves.Joined(session.name, archs, session.slots, capacity, share, trims, session.lacking))
 
     def _lose(self, machine: str, reason: str, how: Loss) -> None:
         """Give a machine up, at least for now: what it held goes elsewhere."""

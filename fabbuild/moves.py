@@ -5,7 +5,8 @@ Times are seconds. An ``upto`` is the index of a commit. An ``attempt`` counts t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from fabbuild.faults import Fault
 from fabbuild.model import SANDBOX, Job, Loss
@@ -48,7 +49,8 @@ class Joined:
     """A machine is ready to build. ``capacity`` is threads times bogomips, in any unit common to all.
 
     ``share`` is how many jobs a make gets there while all slots are busy; 0: not known. ``trims``: it can be given
-    some commits of a board, and told to leave some off.
+    some commits of a board, and told to leave some off. ``lacking``: the compilers that were named for it and that
+    it does not have, by architecture.
     """
 
     machine: str
@@ -57,6 +59,7 @@ class Joined:
     capacity: float
     share: int = 0
     trims: bool = False
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
     def can(self, arch: str) -> bool:
         """Whether it has what a board of this architecture needs; every machine can build for itself."""

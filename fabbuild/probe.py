@@ -46,14 +46,15 @@ def unfit_because(facts: Facts, fit: Fit, *, local: bool = False) -> list[str]:
 
 def not_found(session: Session) -> list[str]:
     """Say which toolchains machines.yaml or an option names for a machine that has no such compiler."""
-    facts = session.facts
-    if facts is None:
-        return []
-    return [
-        f"the toolchain named for {arch}, {named}, was not found there: its boards go elsewhere"
-        for arch, named in session.machine.toolchains.items()
-        if arch not in facts.toolchains
-    ]
+    return [lacks(arch, named) for arch, named in session.lacking.items()]
+
+
+def lacks(arch: str, named: str) -> str:
+    """Say that a compiler that was named for an architecture is not on a machine, where no other is taken then.
+
+    To build with another than the one that was asked for would be worse than not to build.
+    """
+    return f"the toolchain named for {arch}, {named}, was not found there: it builds nothing for {arch}"
 
 
 def prefix_for(session: Session, board: Board) -> str:

@@ -70,6 +70,14 @@ class Questions:
         #: Whether `probe` is to find out what stands for each compiler and all around it; that takes longer.
         self.identify = False
 
+    @property
+    def lacking(self) -> dict[str, str]:
+        """Give the compilers that were named for this machine and are not there, by architecture."""
+        if self.facts is None:
+            return {}
+        named = self.machine.toolchains.items()
+        return {arch: compiler for arch, compiler in named if arch not in self.facts.toolchains}
+
     def probe(self) -> Facts:
         """Ask the machine what it is and has; nothing is written there.
 

@@ -579,11 +579,14 @@ class Schedule:
         if not arch:
             return "its defconfig cannot be evaluated, so it has no architecture"
         out = "; ".join(f"{name}: {reason}" for name, reason in self._roster.out().items())
-        if not out:
-            return f"no machine has a toolchain for {arch}"
-        if not self._members:
+        if out and not self._members:
             return f"no machine left: {out}"
-        return f"no machine has a toolchain for {arch} (not in use: {out})"
+        asked: dict[str, list[str]] = {}
+        for name, member in self._members.items():
+            if arch in member.joined.lacking:
+                asked.setdefault(member.joined.lacking[arch], []).append(name)
+        missing = "".join(f"; {one}, which was named for it, is not on {_names(on)}" for one, on in asked.items())
+        return f"no machine has a toolchain for {arch}{missing}" + (f" (not in use: {out})" if out else "")
 
 
 def _names(machines: Iterable[str]) -> str:

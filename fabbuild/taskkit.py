@@ -117,7 +117,9 @@ def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Cal
             if unknown:
                 raise TypeError(f"{function.__name__}() has no option {', '.join(sorted(unknown))}")
             with told(c):
-                function(c, {name: option.taken(given.get(name, option.default)) for name, option in options.items()})
+                function(
+                    c, {name: option.taken(given.get(name, option.default)) for name, option in options.items()}
+                )
 
         keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
         parameters = [inspect.Parameter(name, keyword, default=option.default) for name, option in options.items()]

@@ -366,7 +366,12 @@ def test_a_branch_with_odd_characters(local_farm, name):
 
 def test_a_toolchain_that_is_named_and_not_there_is_said_so(local_farm):
     ended = local_farm.build("--toolchain", "arm=nosuch-", "--only", "tern,sandbox")
-    one_line_error(ended, "nosuch-, was not found there", "no machine has a toolchain for arm", status=102)
+    words = "no machine has a toolchain for arm; nosuch-, which was named for it, is not on local"
+    one_line_error(ended, "nosuch-, was not found there", words, status=102)
+    assert "elsewhere" not in ended.out
+    ended = local_farm.build("--toolchain", "arm=nosuch-", "--only", "tern")
+    words = "no machine left: local: the toolchain named for arm, nosuch-, was not found there"
+    one_line_error(ended, words, status=102)
 
 
 def test_a_part_of_a_branch_leaves_the_results_of_the_rest(local_farm):

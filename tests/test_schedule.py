@@ -1020,6 +1020,15 @@ def test_a_board_no_machine_can_build_ends_with_its_reason_once_none_is_coming()
     assert ended[0].reason == "no machine has a toolchain for riscv64 (not in use: m3: it is off)"
 
 
+def test_the_reason_names_a_compiler_that_was_asked_for_and_is_missing():
+    run = Run([job("a"), job("r", "riscv64")], "m1", "m2")
+    run(Joined("m1", frozenset({"arm"}), 1, 1.0, lacking={"riscv64": "/opt/gcc", "sh": "sh4-"}))
+    (ended,) = of(NotBuilt, run(Joined("m2", frozenset({"arm"}), 1, 1.0, lacking={"riscv64": "/opt/gcc"})))
+    assert ended.reason == (
+        "no machine has a toolchain for riscv64; /opt/gcc, which was named for it, is not on m1, m2"
+    )
+
+
 def test_a_machine_that_is_not_needed_is_no_reason():
     run = Run([job("r", "riscv64")], "m1", "m2")
     run.join("m1")
