@@ -73,7 +73,8 @@ EXIT_INTERRUPTED = 130
 class Plan:
     """What a run would do.
 
-    ``name`` is the directory of the results below ``output``; ``whole_range`` what the numbers of commits count.
+    ``name`` is the directory of the results below ``output``; ``whole_range`` what the numbers of commits count;
+    ``archs`` are those of all boards of the source.
     """
 
     source: Source
@@ -85,6 +86,7 @@ class Plan:
     settings: BuildSettings
     fit: Fit
     whole_range: tuple[Commit, ...]
+    archs: frozenset[str] = frozenset()
 
     @property
     def range_text(self) -> str:
@@ -173,9 +175,8 @@ def make_plan(
     name, whole, chosen_commits = choose_commits(source, settings, output, files)
     check_component(name, "the branch")
     commits = Source.thin(chosen_commits, settings.step) if len(chosen_commits) > 1 else chosen_commits
-    boards = select_boards(
-        load_boards(source, commits[-1].tree, before), settings.boards, exclude=settings.exclude, only=settings.only
-    )
+    every = load_boards(source, commits[-1].tree, before)
+    boards = select_boards(every, settings.boards, exclude=settings.exclude, only=settings.only)
     for board in boards:
         check_component(board.target, "board")
     return Plan(
@@ -188,6 +189,7 @@ def make_plan(
         settings=settings,
         fit=machines.fit,
         whole_range=tuple(whole),
+        archs=frozenset(board.arch for board in every if board.arch),
     )
 
 

@@ -148,6 +148,7 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     from fabbuild.build import run
     from fabbuild.errors import UsageError
     from fabbuild.results import ResultTree
+    from fabbuild.together import check_archs, check_options
 
     if is_connection(c):
         raise UsageError("build works on all machines at once: use `inv build --hosts h1,h2`, not `fab -H`")
@@ -155,8 +156,10 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     page = export.target("--report", options["report"])
     settings, found, chosen = machines_of(c, options)
     dry = c.config.run.dry or options["dry_run"]
+    check_options(settings, options, dry=dry)
     writes = [*files.values(), *filter(None, [page])]
     plan, probes = plan_of(c, settings, found, chosen, contact=not dry, files=writes)
+    check_archs(options, plan.chosen, plan.archs)
     if dry:
         ui.print_plan(plan.boards, plan.commits, [m.name for m in plan.chosen], str(plan.output / plan.name))
         return
@@ -244,10 +247,13 @@ def boards(c: Any, options: Mapping[str, Any]) -> None:
     from fabbuild.boardcheck import check_boards
     from fabbuild.boards import load_boards
     from fabbuild.build import output_of, snapshot
+    from fabbuild.errors import UsageError
     from fabbuild.selection import select_boards
     from fabbuild.source import Source
     from fabbuild.text import count
 
+    if options["json"] and options["fields"]:
+        raise UsageError("--json gives all fields of a board; leave --fields out, or --json")
     settings = settings_of(c, None, options)
     source = Source.open(settings.source or ".")
     tree = snapshot(source, output_of(source, settings)).tree
@@ -328,8 +334,9 @@ def cache(c: Any, options: Mapping[str, Any]) -> None:
     dry = c.config.run.dry
     if options["clear"]:
         freed = size(clear(path, only_look=dry))
-        ui.say(f"{path}: {freed} would be freed" if dry else f"{path}: {freed} freed")
-        return
+        if not options["json"]:
+            ui.say(f"{path}: {freed} would be freed" if dry else f"{path}: {freed} freed")
+            return
     if not path.exists():
         ui.print_cache(None, str(path), json=options["json"])
         return

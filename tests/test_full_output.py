@@ -46,7 +46,9 @@ def test_a_full_disk_is_told_in_one_line_and_fails_the_task(farm, name):
 
 def test_a_build_whose_lines_are_lost_goes_on_and_says_at_the_end_why_it_is_no_success(farm):
     farm.machines(local=True)
-    ended = into_full(farm, ["build", "--source", str(farm.source), "--output", str(farm.output), "--only", "sandbox", "--json"])
+    ended = into_full(
+        farm, ["build", "--source", str(farm.source), "--output", str(farm.output), "--only", "sandbox", "--json"]
+    )
     assert ended.status == 1, ended
     assert ended.err.splitlines() == [
         "fabbuild: nothing more is shown (No space left on device); the run goes on, see boss.log",
