@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,12 @@ KEY = "fabbuild"
 
 #: What else stands under it than options of ``build``.
 NO_BUILD_OPTIONS = ("ssh_config", "toolchain_url")
+
+
+_LOG = logging.getLogger(__name__)
+
+# Variables that were warned of: once, however many tasks a command has.
+_warned: set[str] = set()
 
 
 def is_connection(c: Any) -> bool:
@@ -68,6 +75,7 @@ def _told(c: Any) -> Iterator[None]:
     from fabbuild.errors import FabbuildError, UsageError
 
     ui.show_warnings()
+    _warn_of_variables(c)
     try:
         yield
     except (FabbuildError, OSError) as exc:
@@ -152,17 +160,49 @@ def _given(values: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
+def _variables_begin(c: Any) -> str:
+    """Give what the names of our environment variables begin with: another for ``fab`` than for ``inv``."""
+    return f"{c.config.env_prefix or c.config.prefix}_{KEY}_".upper()
+
+
+def _configured(c: Any) -> list[tuple[str, Mapping[str, object]]]:
+    """Give what the configuration says, by where it says so, which Invoke does not tell."""
+    values = {key: value for key, value in dict(c.config.get(KEY) or {}).items() if value not in ("", None)}
+    files: dict[str, object] = {}
+    variables: list[tuple[str, Mapping[str, object]]] = []
+    for key, value in values.items():
+        if key not in NO_BUILD_OPTIONS:
+            variable = f"{_variables_begin(c)}{key.upper()}"
+            if os.environ.get(variable) == str(value):
+                variables.append((f"the variable {variable}", {key: value}))
+            else:
+                files[key] = value
+    return [(f"the configuration key {KEY} ({c.config.file_prefix or c.config.prefix}.yaml)", files), *variables]
+
+
+def _warn_of_variables(c: Any) -> None:
+    """Name variables that look like ours and are none, which Invoke passes over."""
+    begin = _variables_begin(c)
+    known = sorted(key.upper() for key in dict(c.config.get(KEY) or {}))
+    for name in sorted(os.environ) if known else ():
+        key = name.removeprefix(begin)
+        if name.startswith(begin) and key not in known and name not in _warned:
+            import difflib
+
+            _warned.add(name)
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+            hint = f"; did you mean {begin}{near[0]}?" if near else ""
+            _LOG.warning("the variable %s is none of ours and does nothing%s", name, hint)
+
+
 def settings_of(c: Any, machines: Machines | None, options: Mapping[str, object]) -> BuildSettings:
     """Put together what the file, the collection's configuration and the options say; the later wins."""
     from fabbuild.settings import merge
 
-    configured = {key: value for key, value in dict(c.config.get(KEY) or {}).items() if value not in ("", None)}
-    for name in NO_BUILD_OPTIONS:
-        configured.pop(name, None)
     layers: list[tuple[str, Mapping[str, object]]] = []
     if machines is not None:
         layers.append((f"{machines.path}: build", machines.build))
-    layers.append((f"the configuration key {KEY}", configured))
+    layers += _configured(c)
     given = _given(options)
     if "branch" in given or "commits" in given:
         # One names what to build as well as the other: what the command line says replaces both.

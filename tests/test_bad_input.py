@@ -225,9 +225,33 @@ def test_bad_values_of_options(local_farm):
     one_line_error(local_farm.build("--toolchain", "arm"), "ARCH=")
     one_line_error(local_farm.build("--step=-2"), "step")
     one_line_error(local_farm.build("--count", "many"), "count", "many")
-    one_line_error(local_farm.build(INVOKE_FABBUILD_COUNT="many"), "count", "many")
+    one_line_error(
+        local_farm.build(INVOKE_FABBUILD_COUNT="many"),
+        'the variable INVOKE_FABBUILD_COUNT: count is the text "many"; it must be a whole number',
+    )
     one_line_error(local_farm.run("build", "--source", "~nosuchuser/x"), "~nosuchuser/x")
     one_line_error(local_farm.run("build", "--source", "x" * 300), "x" * 300)
+
+
+def test_a_bad_key_is_said_to_be_of_the_file_that_has_it(local_farm):
+    (local_farm.directory / "invoke.yaml").write_text("fabbuild: {count: many}\n")
+    one_line_error(local_farm.build(), 'the configuration key fabbuild (invoke.yaml): count is the text "many"')
+    (local_farm.directory / "fabric.yaml").write_text("fabbuild: {step: x}\n")
+    ended = local_farm.run("build", program="fab")
+    one_line_error(ended, 'the configuration key fabbuild (fabric.yaml): step is the text "x"')
+
+
+def test_a_variable_that_is_misspelt_is_named(local_farm):
+    ended = local_farm.run(
+        "history", INVOKE_FABBUILD_SORCE="/x", INVOKE_FABBUILD_SOURCE="/y", INVOKE_FABBUILD_Z="1"
+    )
+    assert ended.status == 0
+    begin, does_nothing = "fabbuild: the variable INVOKE_FABBUILD_", " is none of ours and does nothing"
+    assert ended.err.splitlines() == [
+        f"{begin}SORCE{does_nothing}; did you mean INVOKE_FABBUILD_SOURCE?",
+        f"{begin}Z{does_nothing}",
+    ]
+    assert "FABRIC_FABBUILD_BORDS" in local_farm.run("history", program="fab", FABRIC_FABBUILD_BORDS="x").err
 
 
 def test_branches_that_share_a_directory_name_do_not_share_results(local_farm):
