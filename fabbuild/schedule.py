@@ -578,7 +578,10 @@ class Schedule:
     def _why_nobody(self, arch: str) -> str:
         if not arch:
             return "its defconfig cannot be evaluated, so it has no architecture"
-        out = "; ".join(f"{name}: {reason}" for name, reason in self._roster.out().items())
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self._roster.out().items():
+            reasons.setdefault(reason, []).append(name)
+        out = "; ".join(f"{_names(there)}: {reason}" for reason, there in reasons.items())
         if out and not self._members:
             return f"no machine left: {out}"
         asked: dict[str, list[str]] = {}

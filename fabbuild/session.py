@@ -164,7 +164,8 @@ class Session(Questions):
                 words = holder_words(answer.holder)
                 raise BusyError(
                     self.name,
-                    f"BUSY: {words}; --wait SECONDS waits for it, `inv kill --machines {self.name}` ends it",
+                    # The same for all machines that one boss holds, so that it is told once for them.
+                    f"BUSY: {words}; --wait SECONDS waits for it, `inv kill --machines NAME` ends it",
                     answer.holder,
                 )
             elif isinstance(answer, Held):

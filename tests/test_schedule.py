@@ -1029,6 +1029,14 @@ def test_the_reason_names_a_compiler_that_was_asked_for_and_is_missing():
     )
 
 
+def test_machines_that_are_out_for_one_reason_are_named_together():
+    run = Run(jobs("a"), "m1", "m2", "m3")
+    run.lose("m1", "BUSY: held by x", Loss.REFUSED)
+    run.lose("m2", "it is off", Loss.REFUSED)
+    (ended,) = of(NotBuilt, run.lose("m3", "BUSY: held by x", Loss.REFUSED))
+    assert ended.reason == "no machine left: m1, m3: BUSY: held by x; m2: it is off"
+
+
 def test_a_machine_that_is_not_needed_is_no_reason():
     run = Run([job("r", "riscv64")], "m1", "m2")
     run.join("m1")

@@ -950,6 +950,24 @@ def test_the_report_tells_what_machines_spoiled_and_who_is_away() -> None:
     ]
 
 
+def test_the_end_tells_each_reason_of_machines_once() -> None:
+    busy = "BUSY: held by x from desk; --wait SECONDS waits for it"
+    machines = [MachineShare(name, 0, 0.0, state="away", reason=busy) for name in ("m1", "m2")]
+    lines = printed(ui.print_end, ended(machines=machines)).splitlines()
+    assert [line for line in lines if "BUSY" in line] == [f"away: m1, m2: {busy}"]
+    unbuilt = [Unbuilt("rpi_4", "", f"no machine left: m1, m2: {busy}")]
+    lines = printed(ui.print_end, ended(machines=machines, not_built=unbuilt)).splitlines()
+    assert [line for line in lines if "BUSY" in line] == [f"  rpi_4: no machine left: m1, m2: {busy}"]
+
+
+def test_a_machine_that_somebody_holds_is_shown_as_busy_and_its_holder_once() -> None:
+    holder = {"who": "gus", "host": "desk", "pid": 7}
+    row = ProbeRow("m1", fit=True, why="held by gus from desk, pid 7, since ?", facts={**FACTS, "lock": holder})
+    text = printed(ui.print_probe, [row])
+    assert text.split("\n")[1].split()[:2] == ["m1", "busy"]
+    assert text.count("gus") == 1
+
+
 def test_a_good_end_is_short() -> None:
     summary = RunSummary(Counts(total=1, built=1), 3.0, "out", 0)
     assert printed(ui.print_end, summary).splitlines() == ["1 result in 3.0 s: 1 built", "results: out"]

@@ -17,6 +17,9 @@ WITH_ERROR = 20
 #: Most boards that are named in one list.
 NAMED = 60
 
+#: Most characters of the reason why boards were not built.
+WHY = 300
+
 # The word for a machine that is not there, by its state.
 _GONE = {"failed": "out", "away": "away"}
 
@@ -61,7 +64,7 @@ def print_end(summary: RunSummary, *, json: bool = False, stream: IO[str] | None
     _failing(out, summary.failing)
     _not_built(out, summary)
     _recovered(out, summary.recovered)
-    _out(out, summary.machines)
+    _out(out, summary)
     _shares(out, summary.machines)
     if summary.output:
         out.line(f"results: {visible(summary.output)}")
@@ -92,10 +95,16 @@ def _shares(out: Output, machines: Sequence[MachineShare]) -> None:
     _print(out, table)
 
 
-def _out(out: Output, machines: Sequence[MachineShare]) -> None:
-    for machine in machines:
-        if machine.state in _GONE and machine.reason:
-            _line(out, f"{_GONE[machine.state]}: {visible(machine.name)}: {one_line(machine.reason)}")
+def _out(out: Output, summary: RunSummary) -> None:
+    """Tell which machines are gone and why, once for those of one reason; not where a board's reason told it."""
+    told = "\n".join({cut(one_line(unbuilt.reason), WHY) for unbuilt in summary.not_built})
+    gone: dict[tuple[str, str], list[str]] = {}
+    for machine in summary.machines:
+        why = one_line(machine.reason)
+        if machine.state in _GONE and why and why not in told:
+            gone.setdefault((_GONE[machine.state], why), []).append(visible(machine.name))
+    for (word, why), there in gone.items():
+        _line(out, f"{word}: {', '.join(there)}: {why}")
 
 
 def _failing(out: Output, failing: Sequence[Failure]) -> None:
@@ -133,7 +142,7 @@ def _not_built(out: Output, summary: RunSummary) -> None:
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
     for reason, boards in ranked[:WITH_ERROR]:
         # Who interrupted a run knows that the rest is not built; the journal has the names.
-        _line(out, f"{names(list(boards), 6 if summary.interrupted else NAMED)}: {cut(reason, 300)}", 2)
+        _line(out, f"{names(list(boards), 6 if summary.interrupted else NAMED)}: {cut(reason, WHY)}", 2)
     if len(ranked) > WITH_ERROR:
         out.line(f"  … and {count(len(ranked) - WITH_ERROR, 'reason')} more")
 

@@ -69,7 +69,7 @@ def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str]
         facts = row.facts
         cells = [
             _text(row.machine, "bold"),
-            _text("yes" if row.fit else "NO", "green" if row.fit else "red"),
+            _fit(row),
             _text(_string(facts, "arch")),
             _text(_number(facts, "threads")),
             _text(_number(facts, "bogomips")),
@@ -332,12 +332,14 @@ def _details(row: ProbeRow) -> list[str]:
             f"{visible(arch)} {_version(_mapping(toolchains[arch]))}".rstrip() for arch in sorted(toolchains)
         ]
         found.append("gcc: " + (", ".join(compilers) if compilers else "none"))
-        holder = _mapping(facts.get("lock"))
-        if holder:
-            found.append(
-                f"in use by {_string(holder, 'who') or 'somebody'} from {_string(holder, 'host') or 'somewhere'}"
-            )
     return found
+
+
+def _fit(row: ProbeRow) -> RenderableType:
+    """Say whether a machine is fit; one that somebody holds is, but nobody else gets it now."""
+    if row.fit and _mapping(row.facts.get("lock")):
+        return _text("busy", "yellow")
+    return _text("yes" if row.fit else "NO", "green" if row.fit else "red")
 
 
 def _version(found: Mapping[str, object]) -> str:
