@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from fabbuild.report import Written
 
 
+#: Where the boards are listed of which `history` knows something.
+LISTED = "these were built here; `inv history --boards .` lists them"
+
+
 def _named(c: Any, options: Mapping[str, Any]) -> dict[str, str]:
     """Give where results are and what they are of, by the options, or else by the configuration."""
     settings = settings_of(c, None, {name: options[name] for name in ("source", "output")})
@@ -100,19 +104,21 @@ def history(c: Any, options: Mapping[str, Any]) -> None:
     from fabbuild import ui
     from fabbuild.history import History
     from fabbuild.model import Board
-    from fabbuild.pastruns import as_json, durations, last_runs
+    from fabbuild.pastruns import KEPT, as_json, durations, last_runs
     from fabbuild.selection import select_boards
     from fabbuild.settings import read_count
 
     del c
-    limit = read_count("--limit", options["limit"], 20)
+    limit = read_count("--limit", options["limit"], 20) or KEPT
     kept = History()
     took = []
     if options["boards"]:
         took = durations(kept)
         known = {one.board: Board(one.board, one.arch) for one in took}
         taken = (
-            {board.target for board in select_boards(list(known.values()), options["boards"])} if known else set()
+            {board.target for board in select_boards(known.values(), options["boards"], listed=LISTED)}
+            if known
+            else set()
         )
         took = [one for one in took if one.board in taken]
     if options["json"]:

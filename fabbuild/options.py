@@ -276,7 +276,7 @@ RESULTS: Mapping[str, Option] = {
 }
 
 HISTORY: Mapping[str, Option] = {
-    "limit": Option(None, "Tell of so many runs, the last ones (default: 20)"),
+    "limit": Option(None, "Tell of so many runs, the last ones; 0: all that are kept (default: 20)"),
     "boards": Option(
         None,
         "Tell in place of runs what these boards take on each machine: terms as for `build --boards`, matched at "

@@ -18,24 +18,34 @@ from .model import Board
 
 Terms = Union[str, Sequence[str]]  # noqa: UP007 - an alias is evaluated, and Python 3.9 has no | for types
 
+#: How alike a word and a name must be for the one to be meant by the other, at least; of 1.
+LIKE = 0.7
+
+#: Where it is said which boards there are.
+LISTED = "`boards` lists them"
+
 _Term = tuple[re.Pattern[str], ...]
 
 
-def select_boards(boards: Iterable[Board], terms: Terms = "", exclude: Terms = "", only: Terms = "") -> list[Board]:
+def select_boards(
+    boards: Iterable[Board], terms: Terms = "", exclude: Terms = "", only: Terms = "", *, listed: str = LISTED
+) -> list[Board]:
     """Give the boards that are taken, sorted by target.
 
     Args:
         boards: all there are.
         terms: see the module; none at all takes every board.
         exclude: terms of what is left out.
-        only: exact names, separated by spaces or commas; other boards are left out.
+        only: exact names, separated by spaces or commas, or those of defconfigs; other boards are left out.
+        listed: where these boards are listed, for the error.
 
     Raises:
         SelectionError: a term is no regular expression, a name in ``only`` is no board, or nothing is left.
     """
     known = sorted(boards, key=lambda board: board.target)
-    wanted, unwanted, names = parse_terms(terms), parse_terms(exclude), _words(only)
+    wanted, unwanted = parse_terms(terms), parse_terms(exclude)
     targets = {board.target for board in known}
+    names = [name if name in targets else _of_defconfig(name, targets) for name in _words(only)]
     unknown = [name for name in names if name not in targets]
     if unknown:
         raise SelectionError(_no_such(unknown, targets))
@@ -47,7 +57,7 @@ def select_boards(boards: Iterable[Board], terms: Terms = "", exclude: Terms = "
         and not any(_takes(term, board) for term in unwanted)
     ]
     if not taken:
-        raise SelectionError(_nothing(known, _text(terms), _text(exclude), " ".join(names)))
+        raise SelectionError(_nothing(known, _text(terms), _text(exclude), " ".join(names), listed))
     return taken
 
 
@@ -107,16 +117,24 @@ def _words(names: Terms) -> list[str]:
     return re.findall(r"[^\s,]+", _text(names))
 
 
+def _of_defconfig(name: str, targets: Iterable[str]) -> str:
+    """Give the board of a defconfig that was named as its file is; the name itself where there is no such board."""
+    board = name.removeprefix("configs/").removesuffix("_defconfig")
+    return board if board in targets else name
+
+
 def _no_such(unknown: Sequence[str], targets: Iterable[str]) -> str:
     parts = []
     ordered = sorted(targets)
     for name in unknown:
-        near = difflib.get_close_matches(name.removesuffix("_defconfig"), ordered, n=3)
+        near = difflib.get_close_matches(
+            name.removeprefix("configs/").removesuffix("_defconfig"), ordered, n=3, cutoff=LIKE
+        )
         parts.append(f"{name} (did you mean {' or '.join(near)}?)" if near else name)
     return f"no such board: {', '.join(parts)}"
 
 
-def _nothing(known: Sequence[Board], terms: str, exclude: str, only: str) -> str:
+def _nothing(known: Sequence[Board], terms: str, exclude: str, only: str, listed: str) -> str:
     if not known:
         return "the tree has no boards"
     chosen = "; ".join(
@@ -131,8 +149,13 @@ def _nothing(known: Sequence[Board], terms: str, exclude: str, only: str) -> str
     names: set[str] = set()
     for board in known:
         names.update((board.target, board.arch, board.cpu, board.board, board.vendor, board.soc, board.config))
+    words = dict.fromkeys(_words(terms.replace("&", " ")))
+    # What takes boards by itself is right as it is, and only too much together with the rest.
+    missing = [word for word in words if not any(re.match(word, name) for name in names)]
     near: list[str] = []
-    for word in _words(terms.replace("&", " ")):
-        near += difflib.get_close_matches(word, sorted(names - {""}), n=2)
-    hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near and not exclude.strip(" ,") else ""
-    return f"{chosen} takes none of the {len(known)} boards{hint or '; `boards` lists them'}"
+    for word in missing:
+        near += difflib.get_close_matches(word, sorted(names - {""}), n=2, cutoff=LIKE)
+    text = f"{chosen} takes none of the {len(known)} boards"
+    if missing and len(words) > 1:
+        text += f": {', '.join(map(repr, missing))} {'matches' if len(missing) == 1 else 'match'} nothing"
+    return text + (f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else f"; {listed}")

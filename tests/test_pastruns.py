@@ -84,3 +84,18 @@ def test_a_run_is_a_line(history):
     stream = io.StringIO()
     ui.print_runs([], stream=stream)
     assert stream.getvalue() == "no run has ended yet\n"
+
+
+def test_limit_0_is_all_and_a_term_that_takes_nothing_says_where_these_boards_are_listed(farm):
+    kept = History(farm.directory / "data" / "fabbuild" / "history.sqlite3")
+    for second in range(30):
+        add_run(kept, run(float(second)))
+    kept.learn([Took("tern", "arm", "m1", first=True, seconds=1.0)])
+    for limit, lines in ((["--limit", "0"], 30), ([], 20), (["--limit", "3"], 3)):
+        ended = farm.run("history", *limit)
+        assert len(ended.out.splitlines()) == 1 + lines, ended
+    ended = farm.run("history", "--boards", "nosuch")
+    assert ended.err == (
+        "fabbuild: --boards 'nosuch' takes none of the 1 boards; "
+        "these were built here; `inv history --boards .` lists them\n"
+    )

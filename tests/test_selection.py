@@ -86,8 +86,15 @@ def test_only_and_terms_must_both_hold():
 def test_only_names_what_is_no_board_and_what_is_like_it():
     with pytest.raises(SelectionError, match=r"no such board: snw \(did you mean snow\?\), zzz$"):
         names(only="snw trats zzz")
-    with pytest.raises(SelectionError, match=r"snow_defconfig \(did you mean snow"):
-        names(only="snow_defconfig")
+    with pytest.raises(SelectionError, match=r"^no such board: snwo_defconfig \(did you mean snow\?\)$"):
+        names(only="snwo_defconfig")
+    with pytest.raises(SelectionError, match=r"^no such board: nsuch$"):
+        names(only="nsuch")
+
+
+@pytest.mark.parametrize("only", ["snow_defconfig", "configs/snow_defconfig", "configs/snow"])
+def test_only_takes_the_name_of_a_defconfig(only):
+    assert names(only=f"sandbox,{only}") == "sandbox snow"
 
 
 @pytest.mark.parametrize("bad", ["*", "(", "[a", "a**", "arm (", "arm & [", r"\Z(?P<"])
@@ -111,6 +118,12 @@ def test_nothing_left_says_what_was_asked_for():
         names("sandbox", exclude="san")
     with pytest.raises(SelectionError, match="did you mean samsung"):
         names("samsnug")
+    with pytest.raises(SelectionError, match=r"boards: 'samsnug' matches nothing; did you mean samsung\?$"):
+        names("arm & samsnug")
+    with pytest.raises(SelectionError, match=r"boards: 'zzz', 'yyy' match nothing; `boards` lists them$"):
+        names("arm & zzz, yyy")
+    with pytest.raises(SelectionError, match=r"boards; `boards` lists them$"):
+        names("sandbox & snow")
     with pytest.raises(SelectionError, match="the tree has no boards"):
         select_boards([])
 
