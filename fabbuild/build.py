@@ -32,6 +32,7 @@ from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.journal import Journal
 from fabbuild.messages import Facts
 from fabbuild.model import Board, Commit, Event, Job, Loss, Takes, Verdict
+from fabbuild.notes import uncommitted
 from fabbuild.pastruns import Run, add_run
 from fabbuild.probe import Probes, not_found, unfit_because
 from fabbuild.progress import Failure, Progress, RunSummary
@@ -288,8 +289,10 @@ class _Run:
                     "note",
                     text=f"removed results of {count(len(removed), 'commit')} no longer in the range: {shown}",
                 )
+            if self.plan.name != CURRENT and (text := uncommitted(self.plan.source)):
+                self.emit("note", text=text)
             for one in differs:
-                self.emit("note", text=str(one), differs=one.thing, versions=dict(one.versions))
+                self.emit("note", text=one.told, differs=one.thing, versions=dict(one.versions))
             for session in usable:
                 for text in not_found(session):
                     self.emit("note", session.name, text=text)

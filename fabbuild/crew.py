@@ -16,7 +16,7 @@ from fabbuild.errors import HostKeyError, LiedError, MachineError, RefusedError,
 from fabbuild.fleet import leave_all
 from fabbuild.messages import Facts
 from fabbuild.model import SANDBOX, Commit, Loss
-from fabbuild.probe import lacks, unfit_because
+from fabbuild.probe import unfit_because
 from fabbuild.session import Session, StartOptions
 from fabbuild.settings import BuildSettings
 from fabbuild.source import Source
@@ -158,12 +158,10 @@ class RunCrew:
         assert facts is not None
         archs = _archs(facts)
         if not archs & self._wanted:
-            if missing := [lacks(arch, named) for arch, named in session.lacking.items() if arch in self._wanted]:
-                raise RefusedError(name, "; ".join(missing))
             if name not in self._used:  # of those the run begins with it is told for all at once
                 report.tell("note", name, f"not needed: it has no toolchain for {', '.join(sorted(self._wanted))}")
             session.close()
-            report.failed(name, "not needed", Loss.UNNEEDED)
+            report.unneeded(session)
             return
         try:
             threads = self._open(session, report, phase, archs)
@@ -256,8 +254,10 @@ class RunCrew:
             raise RefusedError(
                 session.name, f"its tools are not those of the others (--strict-toolchains): {'; '.join(lines)}"
             )
-        for line in lines:
-            report.tell("note", session.name, line)
+        for one in found:
+            if str(one) in lines:
+                versions = dict(one.versions)
+                report.tell("note", session.name, one.told, differs=one.thing, versions=versions)
 
 
 def loss_by(exc: BaseException) -> Loss:

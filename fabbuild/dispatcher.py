@@ -143,6 +143,11 @@ class Dispatcher:
         """Say that a machine could not be brought up; from any thread."""
         self._inbox.put(lambda: self._lose(machine, reason, how))
 
+    def unneeded(self, session: Session) -> None:
+        """Say that a machine has nothing that is needed; from any thread."""
+        lost = moves.Lost(session.name, "not needed", Loss.UNNEEDED, session.lacking)
+        self._inbox.put(lambda: self._handle(lost))
+
     def interrupt(self, reason: str) -> None:
         """End the run before its time, once what is being done is done; from any thread or a signal handler."""
         self._in_a_hurry = reason

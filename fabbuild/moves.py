@@ -138,11 +138,15 @@ class SlotLost:
 
 @dataclass(frozen=True)
 class Lost:
-    """A machine is not there any more, did not come up, or is not to be used any more."""
+    """A machine is not there any more, did not come up, or is not to be used any more.
+
+    ``lacking``: as of one that `Joined`, where it is not used for what it lacks.
+    """
 
     machine: str
     reason: str
     how: Loss = Loss.DIED
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

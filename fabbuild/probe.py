@@ -46,15 +46,11 @@ def unfit_because(facts: Facts, fit: Fit, *, local: bool = False) -> list[str]:
 
 def not_found(session: Session) -> list[str]:
     """Say which toolchains machines.yaml or an option names for a machine that has no such compiler."""
-    return [lacks(arch, named) for arch, named in session.lacking.items()]
-
-
-def lacks(arch: str, named: str) -> str:
-    """Say that a compiler that was named for an architecture is not on a machine, where no other is taken then.
-
-    To build with another than the one that was asked for would be worse than not to build.
-    """
-    return f"the toolchain named for {arch}, {named}, was not found there: it builds nothing for {arch}"
+    # No other is taken in its place: to build with that would be worse than not to build.
+    return [
+        f"the toolchain named for {arch}, {named}, was not found there: it builds nothing for {arch}"
+        for arch, named in session.lacking.items()
+    ]
 
 
 def prefix_for(session: Session, board: Board) -> str:

@@ -160,6 +160,7 @@ class Schedule:
         self._looked, self._look, self._pause = -math.inf, math.inf, _LOOK_LEAST
         #: What each machine was ever given: a late result for one of these is no lie.
         self._given: dict[str, set[str]] = {}
+        self._lacking: dict[str, Mapping[str, str]] = {}
         self._joins = 0
 
     @property
@@ -214,6 +215,8 @@ class Schedule:
             return self._file(event, now)
         if self.finished:
             return []
+        if isinstance(event, Joined) or (isinstance(event, Lost) and event.lacking):
+            self._lacking[event.machine] = event.lacking
         if isinstance(event, Joined):
             return self._joined(event, now)
         if isinstance(event, Started):
@@ -585,9 +588,9 @@ class Schedule:
         if out and not self._members:
             return f"no machine left: {out}"
         asked: dict[str, list[str]] = {}
-        for name, member in self._members.items():
-            if arch in member.joined.lacking:
-                asked.setdefault(member.joined.lacking[arch], []).append(name)
+        for name, lacking in self._lacking.items():
+            if arch in lacking:
+                asked.setdefault(lacking[arch], []).append(name)
         missing = "".join(f"; {one}, which was named for it, is not on {_names(on)}" for one, on in asked.items())
         return f"no machine has a toolchain for {arch}{missing}" + (f" (not in use: {out})" if out else "")
 

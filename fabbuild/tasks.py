@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from fabbuild.build import Plan
     from fabbuild.config import Machine, Machines
     from fabbuild.growth import Usage
+    from fabbuild.progress import RunSummary
     from fabbuild.session import Session
 
 
@@ -172,7 +173,8 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     with made as display:
         ended = run(plan, sessions, display.listener, display.tick, probes)
         display.finish()
-    ui.print_end(ended, json=settings.json or options["ide"])
+    told = settings.quiet or options["summary"]
+    ui.print_end(ended, json=settings.json or options["ide"], more="" if told else _tells_more(plan, ended))
     if options["summary"] and not options["ide"]:
         ui.print_summary_of(plan, json=settings.json)
     if files:
@@ -181,6 +183,23 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
         _report_of(plan, page, quiet=settings.json or options["ide"])
     if ended.exit_status:
         raise Exit(code=ended.exit_status)
+
+
+def _tells_more(plan: Plan, ended: RunSummary) -> str:
+    """Give the command that tells more of a run of several commits that did not go well; empty for any other."""
+    import shlex
+
+    from fabbuild.build import EXIT_FAILED, EXIT_NOT_BUILT, EXIT_WARNED
+    from fabbuild.summary.find import Found, where
+    from fabbuild.summary.reader import read_range
+
+    if len(plan.commits) < 2 or ended.exit_status not in (EXIT_FAILED, EXIT_WARNED, EXIT_NOT_BUILT):
+        return ""
+    made = read_range(plan.output, plan.name)
+    if made is None:
+        return ""
+    which = "--commits" if plan.settings.commits else "--branch"
+    return shlex.join(["inv", "summary", which, plan.range_text, "--errors", *where(Found(made, plan.source))])
 
 
 @make_task(SUMMARY)

@@ -12,6 +12,9 @@ from fabbuild.text import cut, visible
 #: Tools of the machine that leave traces in what is built, besides the compilers.
 TOOLS = ("dtc", "swig", "python")
 
+#: What a difference is, in words.
+NOT_THE_SAME = "not the same everywhere"
+
 _NONE = "none"
 
 
@@ -33,6 +36,11 @@ class Difference:
         """Say it in a line: ``arm: gcc 12.2.0 on a, b; 13.1.0 on c``."""
         parts = [f"{version} on {', '.join(map(visible, names))}" for version, names in self.versions.items()]
         return f"{visible(self.thing)}: {'gcc ' if self.compiler else ''}{'; '.join(parts)}"
+
+    @property
+    def told(self) -> str:
+        """Say it where nothing around it says what it is about."""
+        return f"{NOT_THE_SAME}: {self}"
 
 
 def differences(facts: Mapping[str, Facts], archs: Iterable[str] | None = None) -> list[Difference]:

@@ -1029,6 +1029,12 @@ def test_the_reason_names_a_compiler_that_was_asked_for_and_is_missing():
     )
 
 
+def test_the_reason_names_what_a_machine_lacks_that_is_not_used_for_it():
+    run = Run([job("r", "riscv64")], "m1")
+    (ended,) = of(NotBuilt, run(Lost("m1", "not needed", Loss.UNNEEDED, {"riscv64": "/opt/gcc"})))
+    assert ended.reason.endswith("for riscv64; /opt/gcc, which was named for it, is not on m1")
+
+
 def test_machines_that_are_out_for_one_reason_are_named_together():
     run = Run(jobs("a"), "m1", "m2", "m3")
     run.lose("m1", "BUSY: held by x", Loss.REFUSED)

@@ -28,6 +28,7 @@ from fabbuild.progress import Counts, Failure, MachineShare, Progress, Recovered
 from fabbuild.story import tell
 from fabbuild.summary.lines import parse
 from fabbuild.text import cells, clock, cut, duration, first_error, names, size, visible, wrapped
+from fabbuild.ui.ide import IdeDisplay
 from fabbuild.ui.live import LiveDisplay, picture
 from fabbuild.ui.output import Output
 from fabbuild.ui.plain import PlainDisplay
@@ -384,6 +385,31 @@ def test_the_status_tells_of_worktrees_while_machines_are_set_up() -> None:
         Event(1.0, "worktree", "ruru", data={"done": 3, "slots": 64}),
     ]
     assert plain(start(), *prepare, ticks=[61.0])[-1].endswith("setting up: ruru 3/64")
+
+
+def test_what_machines_differ_in_is_told_but_with_quiet() -> None:
+    note = Event(
+        1.0, "note", text="not the same everywhere: python: 3.11.2 on a; 3.11.7 on b", data={"differs": "x"}
+    )
+    other = Event(1.0, "note", "ruru", text="something else")
+    assert plain(start(), note, other)[1:] == [note.text, "ruru: something else"]
+    assert plain(start(), note, other, quiet=True) == ["ruru: something else"]
+    assert ide(start(), note, other) == []
+
+
+def ide(*events: Event) -> list[str]:
+    err = io.StringIO()
+    with IdeDisplay(Output(io.StringIO()), Output(err), [], lambda _board, _commit: "") as display:
+        for event in events:
+            display.listener(event)
+    return err.getvalue().splitlines()
+
+
+def test_an_editor_hears_once_of_a_board_that_is_not_built_at_many_commits() -> None:
+    unbuilt = [Event(1.0, "not-built", board="a", commit=c * 40, text="no toolchain for mips") for c in "abc"]
+    assert len(ide(start(), *unbuilt)) == 1
+    more = [Event(1.0, "not-built", board=b, commit="c" * 40, text="no toolchain for mips") for b in "bc"]
+    assert ide(start(), *unbuilt, *more) == ["fabbuild: 3 boards not built: no toolchain for mips: a b c"]
 
 
 def test_boards_that_share_a_fate_are_told_together() -> None:

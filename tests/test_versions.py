@@ -83,12 +83,12 @@ def test_a_machine_that_comes_late_is_told_of_or_refused(strict):
     crew.use(sessions["a"])
     assert crew.compare(["arm"]) == []
     said = []
-    report = SimpleNamespace(tell=lambda *words: said.append(words))
+    report = SimpleNamespace(tell=lambda *words, **_data: said.append(words))
     crew._compare_again(sessions["c"], report)
     assert said == []
     with pytest.raises(RefusedError, match=r"2\.0 on b") if strict else contextlib.nullcontext():
         crew._compare_again(sessions["b"], report)
-    assert said == ([] if strict else [("note", "b", "arm: gcc 1.0 on a, c; 2.0 on b")])
+    assert said == ([] if strict else [("note", "b", "not the same everywhere: arm: gcc 1.0 on a, c; 2.0 on b")])
     crew._compare_again(sessions["c"], report)
     assert len(said) == (not strict), "each line is said once"
 

@@ -34,8 +34,11 @@ STATUS_WORDS = {
 }
 
 
-def print_end(summary: RunSummary, *, json: bool = False, stream: IO[str] | None = None) -> None:
-    """Print the report at the end of a run; nothing with ``json``, where the events tell it all."""
+def print_end(summary: RunSummary, *, json: bool = False, more: str = "", stream: IO[str] | None = None) -> None:
+    """Print the report at the end of a run; nothing with ``json``, where the events tell it all.
+
+    ``more`` is the command that tells what each commit changed.
+    """
     if json:
         return
     out = stdout(stream)
@@ -68,6 +71,8 @@ def print_end(summary: RunSummary, *, json: bool = False, stream: IO[str] | None
     _shares(out, summary.machines)
     if summary.output:
         out.line(f"results: {visible(summary.output)}")
+    if more:
+        out.line(f"what each commit changed: {visible(more)}")
     if summary.exit_status:
         meaning = STATUS_WORDS.get(summary.exit_status, "see above")
         out.line(f"exit status {summary.exit_status}: {meaning}")

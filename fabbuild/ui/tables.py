@@ -14,6 +14,7 @@ from fabbuild.model import Board, Commit
 from fabbuild.story import json_line
 from fabbuild.text import commit_label, count, cut, duration, names, one_line, size, visible, wrapped
 from fabbuild.ui.output import Output, console, stdout, width_of
+from fabbuild.versions import NOT_THE_SAME
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -104,7 +105,7 @@ def _print_differs(out: Output, rows: Sequence[ProbeRow]) -> None:
     if lines:
         out.line("")
     for line in lines:
-        _lines(out, f"not the same everywhere: {one_line(line)}")
+        _lines(out, f"{NOT_THE_SAME}: {one_line(line)}")
 
 
 def print_toolchains(
