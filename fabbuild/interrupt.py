@@ -18,8 +18,8 @@ from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-#: Makes a terminal's cursor visible again.
-_SHOW_CURSOR = "\x1b[?25h"
+#: Makes a terminal's cursor visible again, on a line of its own: the live view may have stood there.
+_LEAVE = "\x1b[?25h\r\n"
 
 
 class Interrupts:
@@ -44,7 +44,7 @@ class Interrupts:
         if self.told:
             if number == signal.SIGINT:
                 if sys.stdout.isatty():
-                    os.write(1, _SHOW_CURSOR.encode())
+                    os.write(1, _LEAVE.encode())
                 os._exit(130)
             return
         self.told = True

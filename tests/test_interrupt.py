@@ -26,13 +26,25 @@ def test_a_receiver_hears_of_it_in_place_of_the_exception_and_repeats_are_passed
     assert signal.getsignal(signal.SIGHUP) is before
 
 
+TWICE = (
+    "import os, signal, time\nfrom fabbuild.interrupt import interruptible\n"
+    "with interruptible() as i, i.deliver_to(lambda reason: None):\n"
+    "    for _ in range(2):\n        os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(60)\n"
+)
+
+
 def test_a_second_ctrl_c_ends_the_process_at_once():
-    code = (
-        "import os, signal, time\nfrom fabbuild.interrupt import interruptible\n"
-        "with interruptible() as i, i.deliver_to(lambda reason: None):\n"
-        "    for _ in range(2):\n        os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(60)\n"
-    )
-    assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 130
+    assert subprocess.run([sys.executable, "-c", TWICE], timeout=30, check=False).returncode == 130
+
+
+def test_a_second_ctrl_c_leaves_a_terminal_with_its_cursor_on_a_new_line():
+    ours, theirs = os.openpty()
+    code = f"import sys\nsys.stdout.write('\\x1b[?25l 3 of 9 done')\nsys.stdout.flush()\n{TWICE}"
+    done = subprocess.run([sys.executable, "-c", code], stdout=theirs, timeout=30, check=False)
+    os.close(theirs)
+    assert done.returncode == 130
+    assert os.read(ours, 1000).rstrip(b"\r").endswith(b"3 of 9 done\x1b[?25h\r\r\n")
+    os.close(ours)
 
 
 def test_a_build_under_nohup_lives_on(ssh_farm):
