@@ -20,7 +20,7 @@ from typing import Any
 #: The tasks whose options are completed here, by their own names, whatever collection they are in.
 TASKS = frozenset({
     "boards", "build", "cache", "clean", "completion", "export", "history", "init", "kill", "kill-workers", "probe",
-    "push", "report", "start", "status", "summary", "toolchains",
+    "push", "report", "start", "status", "summary", "toolchains", "version",
 })  # fmt: skip
 
 #: What is completed for which option.

@@ -1,4 +1,4 @@
-"""The tasks that touch no machine: those that look at runs, going on or over, and the shell's completion.
+"""The tasks that touch no machine: those that look at runs, going on or over, the shell's completion, the version.
 
 They are Invoke tasks as those of `fabbuild.tasks`, whose collection has them.
 """
@@ -142,5 +142,27 @@ def completion(c: Any, options: Mapping[str, Any]) -> None:
     ui.say(script(options["shell"] or "").rstrip())
 
 
+@make_task({})
+def version(c: Any, options: Mapping[str, Any]) -> None:
+    """Print the versions of fabbuild, of Python and of what it stands on, and where fabbuild lies."""
+    import platform
+    from importlib import metadata
+    from pathlib import Path
+
+    from fabbuild import ui
+
+    del c, options
+    for name in ("fabbuild", "invoke", "fabric", "paramiko"):
+        try:
+            told = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            told = "of a version that is not known"  # it is taken from a directory, and was not installed
+        if name == "fabbuild":
+            ui.say(f"fabbuild {told} ({Path(__file__).parent})")
+            ui.say(f"Python {platform.python_version()}")
+        else:
+            ui.say(f"{name} {told}")
+
+
 #: All of them.
-TASKS = (completion, export, history, report, status)
+TASKS = (completion, export, history, report, status, version)
