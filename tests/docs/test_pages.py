@@ -50,6 +50,11 @@ def test_nothing_in_the_pages_is_of_the_machine_they_were_written_on():
             pytest.fail(f"{path} names {word}")
 
 
+def test_every_link_has_words_so_that_it_can_be_seen_where_nobody_fills_them_in():
+    for path in [*PAGES, *(DOCS / "tasks").glob("*.md"), ROOT / "README.md"]:
+        assert not re.findall(r"\[\]\([^)]*\)", path.read_text(encoding="utf-8")), f"{path}: name what is linked to"
+
+
 def test_an_option_that_follows_a_key_is_shown_with_it(farm):
     """`summary` takes what to tell of from the configuration; `boards --json` does not."""
     text = page("reference/tasks.md")
