@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from fabbuild.report import Written
 
 
-#: Where the boards are listed of which `history` knows something.
-LISTED = "these were built here; `inv history --boards .` lists them"
+#: Which boards `history` knows something of, and what lists them.
+LISTED = " that were built here; `inv history --boards .` lists them"
 
 
 def _named(c: Any, options: Mapping[str, Any]) -> dict[str, str]:

@@ -21,8 +21,8 @@ Terms = Union[str, Sequence[str]]  # noqa: UP007 - an alias is evaluated, and Py
 #: How alike a word and a name must be for the one to be meant by the other, at least; of 1.
 LIKE = 0.7
 
-#: Where it is said which boards there are.
-LISTED = "`boards` lists them"
+#: What goes behind the number of all boards, where none is taken: which they are, and what lists them.
+LISTED = "; `boards` lists them"
 
 _Term = tuple[re.Pattern[str], ...]
 
@@ -37,7 +37,7 @@ def select_boards(
         terms: see the module; none at all takes every board.
         exclude: terms of what is left out.
         only: exact names, separated by spaces or commas, or those of defconfigs; other boards are left out.
-        listed: where these boards are listed, for the error.
+        listed: which boards these are and what lists them, for the error.
 
     Raises:
         SelectionError: a term is no regular expression, a name in ``only`` is no board, or nothing is left.
@@ -155,7 +155,8 @@ def _nothing(known: Sequence[Board], terms: str, exclude: str, only: str, listed
     near: list[str] = []
     for word in missing:
         near += difflib.get_close_matches(word, sorted(names - {""}), n=2, cutoff=LIKE)
-    text = f"{chosen} takes none of the {len(known)} boards"
+    which, _, hint = listed.partition("; ")
+    text = f"{chosen} takes none of the {len(known)} boards{which}"
     if missing and len(words) > 1:
         text += f": {', '.join(map(repr, missing))} {'matches' if len(missing) == 1 else 'match'} nothing"
-    return text + (f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else f"; {listed}")
+    return text + (f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else f"; {hint}")

@@ -96,6 +96,6 @@ def test_limit_0_is_all_and_a_term_that_takes_nothing_says_where_these_boards_ar
         assert len(ended.out.splitlines()) == 1 + lines, ended
     ended = farm.run("history", "--boards", "nosuch")
     assert ended.err == (
-        "fabbuild: --boards 'nosuch' takes none of the 1 boards; "
-        "these were built here; `inv history --boards .` lists them\n"
+        "fabbuild: --boards 'nosuch' takes none of the 1 boards that were built here; "
+        "`inv history --boards .` lists them\n"
     )
