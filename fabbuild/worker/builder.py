@@ -184,6 +184,9 @@ class Builder:
             self._configured = ""
         with run.stopwatch.on("checkout"):
             self._worktree.bring_to(commit)
+        if self._output.empty:
+            # What was built could not be brought to this commit.
+            self._configured = ""
         images.remove_programs(self._output.path)
         files.remove_kept(self._output.path, self._settings.kept())
         run.configured = bool(self._configured)

@@ -59,6 +59,11 @@ class Output:
         """The gcc of each compiler that made what is in it."""
         return tuple(self._compilers)
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is in it, or it is not even there."""
+        return not os.path.isdir(self.path) or not os.listdir(self.path)
+
     def open(self, compiler: Toolchain, identity: str = "", debug_info: bool = True) -> bool:
         """Begin to change it; gives False when it could not be built upon, and is empty now.
 
@@ -82,7 +87,7 @@ class Output:
             trusted = trusted and identities.get(compiler.gcc, identity) == identity
         trusted = trusted and not (debug_info and state.get("bare"))
         if not trusted:
-            fresh = not os.path.isdir(self.path) or not os.listdir(self.path)
+            fresh = self.empty
             if not fresh:
                 clear_away(self.path, os.path.dirname(self._tree))
             os.makedirs(self.path, exist_ok=True)

@@ -7,6 +7,7 @@ run to run. The machine's lock is held by our boss, so a lock file found in one 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -15,6 +16,7 @@ import tempfile
 import threading
 from typing import Dict, List, Mapping, Optional, Sequence
 
+from fabbuild.worker import unseen
 from fabbuild.worker.folders import clear_away, make_usable, remove_aside, remove_tree
 from fabbuild.worker.protocol import MAX_TEXT
 from fabbuild.worker.relevance import Change, parse_changes
@@ -33,12 +35,6 @@ _PLAIN_PATH = re.compile(r"[\w./@+,~-]+", re.ASCII)
 
 #: Says, in a private directory of worktrees, whose it is.
 _OWNER = ".work-dir"
-
-#: git's mode of a symbolic link.
-_LINK = "120000"
-
-#: Endings of files that others include by a name that is searched for.
-_INCLUDED = (".h", ".dtsi", ".inc")
 
 #: A longer list of changes is not looked at, in characters.
 _LONG = MAX_TEXT // 8
@@ -127,13 +123,14 @@ class Repository:
             raise GitError("git init failed: %s" % exc) from exc
         return repository
 
-    def call(self, *arguments: str, cwd: str, where: bool = True) -> Outcome:
+    def call(self, *arguments: str, cwd: str, where: bool = True, limit: int = MAX_TEXT) -> Outcome:
         """Run git and give how it ended.
 
         Args:
             arguments: the git command.
             cwd: where it runs.
             where: whether to name the repository; a worktree names it itself.
+            limit: bytes that are kept of what it prints.
 
         Raises:
             GitError: it cannot be started, or takes over `GIT_TIMEOUT`.
@@ -146,7 +143,8 @@ class Repository:
         # A worktree whose link is gone must not lead git to whatever repository lies around the work directory.
         environment = dict(self._environment, GIT_CEILING_DIRECTORIES=os.path.dirname(os.path.realpath(cwd)))
         try:
-            outcome = self._processes.run(argv + list(arguments), cwd, environment, timeout=GIT_TIMEOUT)
+            argv += arguments
+            outcome = self._processes.run(argv, cwd, environment, timeout=GIT_TIMEOUT, limit=limit)
         except OSError as exc:
             raise GitError("git cannot be started: %s" % exc) from exc
         if outcome.stopped:
@@ -265,11 +263,19 @@ class Worktree:
         self._remove_locks()
         git = self._repository.run
         before = git("rev-parse", "--verify", "HEAD", cwd=self.path, where=False)
+        # What was built last was built there.
+        since = unseen.left(self.output) or before
+        if before != commit and since == before:
+            try:
+                unseen.mark(self.output, before)
+            except OSError as exc:
+                raise GitError("cannot write to the output directory: %s" % exc) from exc
         git("checkout", "--quiet", "--detach", "--force", commit, "--", cwd=self.path, where=False)
         # Ignored ones, too: what a build wrote into its source must not be there for the next one.
         git("clean", "-ffdxq", "-e", "/" + BUILD_DIR, cwd=self.path, where=False)
-        if before != commit:
-            self._touch_unseen(before, commit)
+        if since != commit:
+            self._touch_unseen(since, commit)
+        unseen.unmark(self.output)
 
     def bring_to(self, commit: str) -> None:
         """Bring the tree to a commit as `checkout` does; a worktree that is broken is made anew.
@@ -287,39 +293,34 @@ class Worktree:
             self.ensure(commit)
 
     def _touch_unseen(self, old: str, new: str) -> None:
-        """Give new times to files that make would take for unchanged, though what includes them sees others now.
+        """Give new times to what make would take for unchanged; where that cannot be found, empty the output."""
+        ask = functools.partial(self._repository.call, cwd=self.path, where=False, limit=unseen.LISTED)
+        try:
+            names = unseen.find(ask, old, new)
+        except GitError:
+            names = None
+        if names is None:
+            self.empty_output()
+        else:
+            unseen.touch(self.path, names)
 
-        A header that is new may come before another one of its name in the search; a link may lead elsewhere.
+    def empty_output(self) -> None:
+        """Leave nothing to build upon.
+
+        Raises:
+            GitError: it cannot be removed.
         """
-        listing = self._repository.run(
-            "diff", "--raw", "-z", "--no-ext-diff", "--no-renames", old, new, "--", cwd=self.path, where=False
-        )
-        words = listing.split("\0")
-        shadowing = []
-        for about, name in zip(words[::2], words[1::2]):
-            _, mode, _, _, status = about.split(" ")
-            if mode == _LINK:
-                self._touch(os.path.join(self.path, name))
-            elif status == "A" and name.endswith(_INCLUDED):
-                shadowing.append(os.path.basename(name))
-        if shadowing:
-            patterns = [":(top,glob)**/" + _literal(name) for name in sorted(set(shadowing))]
-            same = self._repository.run("ls-files", "-z", "--", *patterns, cwd=self.path, where=False)
-            for name in same.split("\0"):
-                self._touch(os.path.join(self.path, name))
-
-    def _touch(self, path: str) -> None:
-        """Give a file, or all files below a directory, new times; links are followed, but not out of the tree."""
-        target = os.path.realpath(path)
-        if not target.startswith(os.path.realpath(self.path) + os.sep):
-            return
-        found = [target]
-        for folder, _, names in os.walk(target):
-            found += [os.path.join(folder, name) for name in names]
-        for name in found:
-            if os.path.isfile(name):
-                with contextlib.suppress(OSError):
-                    os.utime(name)
+        gone = self.output + ".gone"
+        try:
+            # At once, or what says that it can be built upon might be left with a part of it.
+            remove_tree(gone)
+            os.rename(self.output, gone)
+            os.mkdir(self.output)
+            remove_tree(gone)
+        except FileNotFoundError:
+            pass
+        except OSError as exc:
+            raise GitError("cannot remove what was built: %s" % exc) from exc
 
     def catch_up(self) -> bool:
         """Give what is of a time still to come the present one; gives whether there was anything.
@@ -417,10 +418,6 @@ class Worktree:
                     os.unlink(os.path.join(self._admin, "locked"))
             self._admin = ""
             self._repository.run("worktree", "prune", "--expire=now", cwd=os.path.dirname(self.path))
-
-
-def _literal(name: str) -> str:
-    return re.sub(r"([\\*?\[\]])", r"\\\1", name)
 
 
 class Slots:
