@@ -13,7 +13,7 @@ import re
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
-from fabbuild.worker import files, images
+from fabbuild.worker import files, images, leftovers
 from fabbuild.worker.carry import Carrier
 from fabbuild.worker.files import File
 from fabbuild.worker.folders import clear_away
@@ -183,14 +183,16 @@ class Builder:
         if not self._output.open(run.compiler, identity, not self._settings.unseen_debug_info()):
             self._configured = ""
         with run.stopwatch.on("checkout"):
-            self._worktree.bring_to(commit)
+            self._worktree.bring_to(commit, self._output.commit)
         if self._output.empty:
             # What was built could not be brought to this commit.
             self._configured = ""
+        began = leftovers.begin(self._output.path)
         images.remove_programs(self._output.path)
         files.remove_kept(self._output.path, self._settings.kept())
         run.configured = bool(self._configured)
         fresh = self._must_configure(commit)
+        self._note_leftovers(commit, reconfigured=fresh and run.configured)
         outcome = self._try(run.configure_and_make if fresh else run.make)
         if clock_skew(outcome.stderr) and run.may_retry and self._worktree.catch_up():
             # The clock was set back, or somebody set times: make compared them, and nothing it left can be trusted.
@@ -202,11 +204,42 @@ class Builder:
         mrproper = self._settings["fallback_mrproper"] and not self._settings["mrproper"]
         if outcome.code and mrproper and run.may_retry:
             outcome = self._try(lambda: run.configure_and_make(mrproper=True))
+        if not outcome.code and self._output.unsure and not self._settings["quick"]:
+            outcome = self._without_leftovers(run, began, outcome)
         if run.bare and run.may_retry and _names_places(outcome.stderr):
             # With debug information the linker names lines.
             run.bare, self._lines_matter = False, True
             outcome = self._try(lambda: run.configure_and_make(mrproper=mrproper))
         return outcome
+
+    def _note_leftovers(self, commit: str, *, reconfigured: bool) -> None:
+        """Note whether generated source may be there that nothing makes any more, and what is built now."""
+        output = self._output
+        if output.board != self._board or not output.commit or reconfigured:
+            output.unsure = True
+        elif output.commit != commit and not output.unsure:
+            changed = self._worktree.changes(output.commit, commit)
+            output.unsure = changed is None or leftovers.may_be(changed, "configs/%s_defconfig" % self._board)
+        output.board, output.commit = self._board, commit
+
+    def _without_leftovers(self, run: Makes, began: int, outcome: Outcome) -> Outcome:
+        """Give the outcome of a build that went well as it is without what nothing makes any more."""
+        again = []
+
+        def make() -> bool:
+            again.append(run.make())
+            return not again[-1].code
+
+        if leftovers.there_are(self._output.path, began, make):
+            if not run.may_retry:
+                return again[-1]
+            return self._from_nothing(run)
+        self._output.unsure = False
+        return outcome
+
+    def _from_nothing(self, run: Makes) -> Outcome:
+        self._output.renew()
+        return self._try(run.configure_and_make)
 
     def _try(self, make: Callable[[], Outcome]) -> Outcome:
         """Make it so that all that warned before warns again: the words of a try are those of its commit."""

@@ -8,6 +8,8 @@ so what make cannot know is seen to here:
   Where make finds files that are newer than its clock, it says itself that it may have left something out.
   In these cases all is built anew. To tell, the directory holds a file, `STATE`, except while make is at work.
 * Objects without debug information are no good where it may be looked at: all is built anew, too.
+* It is known for which board and commit it was built last, and whether generated source may be there that nothing
+  makes any more (`fabbuild.worker.leftovers`).
 * A file that was compiled with a warning is compiled again at each commit, so that the warning stays until somebody
   mends it.
 """
@@ -41,7 +43,13 @@ _REMADE = (".o", ".so", ".dtb", ".dtbo", ".efi", ".elf")
 
 
 class Output:
-    """The output directory of a source tree."""
+    """The output directory of a source tree.
+
+    Attributes:
+        board: for which board it was built last; empty: for none.
+        commit: and at which commit.
+        unsure: whether leftovers may be in it.
+    """
 
     def __init__(self, tree: str) -> None:
         """Name the tree."""
@@ -53,6 +61,9 @@ class Output:
         self._warned: Set[str] = set()
         self._clock = 0.0
         self._bare = False
+        self.board = ""
+        self.commit = ""
+        self.unsure = False
 
     @property
     def compilers(self) -> Collection[str]:
@@ -96,6 +107,8 @@ class Output:
         self._compilers = dict(compilers, **{compiler.gcc: compiler.version})
         self._identities = dict(identities, **{compiler.gcc: identity})
         self._warned = set(state.get("warned", []))
+        self.board, self.commit = state.get("board", ""), state.get("commit", "")
+        self.unsure = bool(state) and state.get("unsure", True)
         return trusted
 
     def renew(self) -> None:
@@ -105,7 +118,8 @@ class Output:
             OSError: something in it cannot be removed.
         """
         remove_tree(self.path)
-        os.makedirs(self.path)
+        os.makedirs(self.path, exist_ok=True)
+        self.unsure = False
 
     def repeat_warnings(self) -> None:
         """Make what warned last be made again; once the tree is as it is to be built."""
@@ -137,6 +151,9 @@ class Output:
             "identities": self._identities,
             "bare": self._bare,
             "warned": sorted(self._warned)[:_MANY],
+            "board": self.board,
+            "commit": self.commit,
+            "unsure": self.unsure,
         }
         with open(self._state, "w", encoding="utf-8") as file:
             json.dump(state, file)

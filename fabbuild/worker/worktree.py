@@ -254,8 +254,12 @@ class Worktree:
             raise GitError("git worktree add made no worktree at %s" % self.path)
         self._repository.run("reset", "--hard", "--quiet", cwd=self.path, where=False)
 
-    def checkout(self, commit: str) -> None:
+    def checkout(self, commit: str, built: str = "") -> None:
         """Bring the tree to a commit; only files that differ get new times, so that make does no more than it must.
+
+        Args:
+            commit: its hash.
+            built: what was built last is of this commit; empty: of the one that the tree is at.
 
         Raises:
             GitError: the commit is not there, or the disk is full, or the like.
@@ -264,7 +268,7 @@ class Worktree:
         git = self._repository.run
         before = git("rev-parse", "--verify", "HEAD", cwd=self.path, where=False)
         # What was built last was built there.
-        since = unseen.left(self.output) or before
+        since = built or unseen.left(self.output) or before
         if before != commit and since == before:
             try:
                 unseen.mark(self.output, before)
@@ -277,14 +281,14 @@ class Worktree:
             self._touch_unseen(since, commit)
         unseen.unmark(self.output)
 
-    def bring_to(self, commit: str) -> None:
+    def bring_to(self, commit: str, built: str = "") -> None:
         """Bring the tree to a commit as `checkout` does; a worktree that is broken is made anew.
 
         Raises:
             GitError: as `checkout`.
         """
         try:
-            self.checkout(commit)
+            self.checkout(commit, built)
         except GitError as exc:
             try:
                 self._repository.resolve(commit)
