@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional
 
-from fabbuild.worker import files, images, leftovers
+from fabbuild.worker import failures, files, images, leftovers
 from fabbuild.worker.carry import Carrier
 from fabbuild.worker.files import File
 from fabbuild.worker.folders import clear_away
@@ -79,6 +79,8 @@ class Builder:
         self._carrier = carrier
         self._tools = tools
         self._lines_matter = False
+        # How the board failed from scratch, at the commits before.
+        self._failed: FrozenSet[str] = frozenset()
         self._output = Output(worktree.path)
         self._scratch = settings["force_build"]
         self._board = ""
@@ -100,6 +102,7 @@ class Builder:
         if self._carrier:
             self._carrier.forget()
         self._lines_matter = False
+        self._failed = frozenset()
         self._worktree.make_usable()
         output, slots = self._worktree.output, os.path.dirname(self._worktree.path)
         if self._scratch:
@@ -187,6 +190,7 @@ class Builder:
         if self._output.empty:
             # What was built could not be brought to this commit.
             self._configured = ""
+        empty = self._output.empty
         began = leftovers.begin(self._output.path)
         images.remove_programs(self._output.path)
         files.remove_kept(self._output.path, self._settings.kept())
@@ -204,6 +208,10 @@ class Builder:
         mrproper = self._settings["fallback_mrproper"] and not self._settings["mrproper"]
         if outcome.code and mrproper and run.may_retry:
             outcome = self._try(lambda: run.configure_and_make(mrproper=True))
+        if outcome.code and run.may_retry and not self._settings["quick"]:
+            outcome = self._failed_truly(run, outcome, empty=empty)
+        if not outcome.code:
+            self._failed = frozenset()
         if not outcome.code and self._output.unsure and not self._settings["quick"]:
             outcome = self._without_leftovers(run, began, outcome)
         if run.bare and run.may_retry and _names_places(outcome.stderr):
@@ -235,6 +243,18 @@ class Builder:
                 return again[-1]
             return self._from_nothing(run)
         self._output.unsure = False
+        return outcome
+
+    def _failed_truly(self, run: Makes, outcome: Outcome, *, empty: bool) -> Outcome:
+        """Give the outcome of a build that failed as it is from scratch, where that may be another one."""
+        said = self._worktree.shorten(outcome.stderr)
+        if not empty:
+            if failures.words(said) == self._failed:
+                return outcome
+            if not failures.may_be_of_output(said, self._worktree.path, self._output.path):
+                return outcome
+            outcome = self._from_nothing(run)
+        self._failed = failures.words(self._worktree.shorten(outcome.stderr))
         return outcome
 
     def _from_nothing(self, run: Makes) -> Outcome:

@@ -16,8 +16,8 @@ import stat
 from typing import Callable, Collection, Iterable, Iterator, Tuple
 
 from fabbuild.worker import images
+from fabbuild.worker.folders import remove_tree
 from fabbuild.worker.relevance import ABSENT, Change, Kind, kind
-from fabbuild.worker.worktree import remove_tree
 
 #: Is there for a moment, to see what time it is where the output is.
 _BEGAN = ".fabbuild-began"
