@@ -193,10 +193,14 @@ class Builder:
         empty = self._output.empty
         began = leftovers.begin(self._output.path)
         images.remove_programs(self._output.path)
-        files.remove_kept(self._output.path, self._settings.kept())
+        beside = files.remove_kept(self._output.path, self._settings.kept())
         run.configured = bool(self._configured)
         fresh = self._must_configure(commit)
         self._note_leftovers(commit, reconfigured=fresh and run.configured)
+        if beside and self._output.unsure:
+            # Whether their objects are still built is not known.
+            self._output.remove()
+            fresh, run.configured, empty = True, False, True
         outcome = self._try(run.configure_and_make if fresh else run.make)
         if clock_skew(outcome.stderr) and run.may_retry and self._worktree.catch_up():
             # The clock was set back, or somebody set times: make compared them, and nothing it left can be trusted.
@@ -208,6 +212,7 @@ class Builder:
         mrproper = self._settings["fallback_mrproper"] and not self._settings["mrproper"]
         if outcome.code and mrproper and run.may_retry:
             outcome = self._try(lambda: run.configure_and_make(mrproper=True))
+        files.remove_unmade(self._output.path, self._settings.kept(), began)
         if outcome.code and run.may_retry and not self._settings["quick"]:
             outcome = self._failed_truly(run, outcome, empty=empty)
         if not outcome.code:

@@ -78,18 +78,47 @@ def _find(directory: str, parts: Sequence[str]) -> Iterator[str]:
             yield entry.path
 
 
-def remove_kept(output: str, patterns: Sequence[str]) -> None:
+def remove_kept(output: str, patterns: Sequence[str]) -> bool:
     """Remove what these patterns name, so that no result has another commit's or board's; make makes it anew.
 
-    What the configuration is made of stays: that is looked after by those who configure.
+    What the configuration is made of stays: that is looked after by those who configure. What a compiler writes
+    beside an object that stays does, too: make knows only of the object. `remove_unmade` has an eye on it.
+
+    Returns:
+        whether there are such by-products.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    found = {file.path for file in kept(output, patterns)}
+    stays = False
+    for path in found:
+        place = os.path.relpath(path, output)
+        beside = _object_beside(path)
+        if beside and beside not in found:
+            stays = True
+        elif not place.startswith((".config", ".fabbuild", "include/")) and not place.endswith(".cfg"):
+            os.unlink(path)
+    return stays
+
+
+def remove_unmade(output: str, patterns: Sequence[str], began: int) -> None:
+    """Remove what stands beside an object that was compiled since ``began``, in ns, and was not written with it.
 
     Raises:
         OSError: one cannot be removed.
     """
     for file in kept(output, patterns):
-        place = os.path.relpath(file.path, output)
-        if not place.startswith((".config", ".fabbuild", "include/")) and not place.endswith(".cfg"):
+        beside = _object_beside(file.path)
+        if beside and os.stat(file.path).st_mtime_ns < began <= os.stat(beside).st_mtime_ns:
             os.unlink(file.path)
+
+
+def _object_beside(path: str) -> str:
+    """Give the object that a compiler may have written a file beside; empty when there is none."""
+    root, ending = os.path.splitext(path)
+    beside = root + ".o"
+    return beside if ending not in {"", ".o"} and os.path.isfile(beside) else ""
 
 
 def configuration(output: str) -> List[File]:

@@ -143,3 +143,27 @@ def test_no_result_has_a_file_that_another_commit_or_board_left(work, source):
     left.write_text("left")
     results = build(work, commits[1:], "two", settings=settings, features=["files"])
     assert "dts-x.dtb" not in results["two", 0]["files"]
+
+
+def test_what_a_compiler_writes_beside_an_object_is_kept_as_from_scratch(work, source):
+    """make knows nothing of it: removed, it does not come back; left there, it may be an object's that is no more."""
+    makefile = MAKEFILE.replace("gcc -c", "gcc $(FLAGS) -c").replace(
+        "$(O)/u-boot: $(O)/main.o", "$(O)/%.o: %.c\n\t@gcc $(FLAGS) -c -o $@ $<\n$(O)/u-boot: $(O)/main.o $(MORE)"
+    )
+    flags = "FLAGS = -fstack-usage\n"
+    commits = commits_of(
+        source,
+        work,
+        {"Makefile": flags + "MORE = $(O)/more.o\n" + makefile, "more.c": "int f(void) { return 1; }\n",
+         "main.c": "int x(void) { return 2; }\n"},
+        {"README": "x\n"},
+        {"main.c": "int y;\n#pragma GCC optimize 2\n"},
+        {"Makefile": flags + makefile},
+        {"Makefile": makefile},
+        {"main.c": "int z(void) { return 1; }\n"},
+    )[1:]  # fmt: skip
+    results = build(work, commits, settings={"keep": ["**/*.su"]}, features=["files"])
+    named = [sorted([*result["files"], *result["unchanged"]]) for _, result in sorted(results.items())]
+    su = [[name for name in names if name.endswith(".su")] for names in named]
+    assert su[:4] == [["main.su", "more.su"], ["main.su", "more.su"], ["main.su", "more.su"], ["main.su"]]
+    assert su[5] == []
