@@ -37,6 +37,7 @@ class Quiet:
         self.ready = None
         self.features = frozenset({"commits"})
         self.facts = None
+        self.lacking = {}
         self.machine = SimpleNamespace(env={}, threads=None)
         self.answer = answer
 

@@ -216,7 +216,7 @@ def test_a_worker_that_lacks_a_setting_is_not_used_and_the_plain_one_is_asked_fo
     ended = farm.build("--only", "sandbox", "--adjust-cfg", "LED", "--keep-outputs")
     assert ended.status == 102, ended
     for name in commands:
-        assert f"{name}: its worker does not know adjust-cfg, keep-outputs, and would build without" in ended.out
+        assert f"{name} is out: its worker does not know adjust-cfg, keep-outputs, and would build" in ended.out
     assert "it was used" not in ended.out
     if "peer" in commands:
         plain = farm.build("--only", "sandbox", "--machines", "peer")
