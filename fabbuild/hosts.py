@@ -359,6 +359,33 @@ def address(connection: Connection) -> str:
     return f"{host}:{connection.port}"
 
 
+def shell_command(connection: Connection) -> str:
+    """Give the command that logs in to the same place, as one types it, without what the ssh configuration says."""
+    from fabric.util import get_local_user
+
+    options = connection.ssh_config
+    words = ["ssh"]
+    if runtime_ssh_config(connection.config):
+        words += ["-F", runtime_ssh_config(connection.config)]
+    elif not connection.config.load_ssh_configs:
+        words += ["-F", "none"]
+    if not options.get("proxyjump") and not options.get("proxycommand"):
+        if is_connection(connection.gateway):
+            words += ["-J", ",".join(_hops(connection.gateway))]
+        elif connection.gateway:
+            words.append(f"-oProxyCommand={connection.gateway}")
+    if str(connection.port) != str(options.get("port", 22)):
+        words += ["-p", str(connection.port)]
+    user = "" if connection.user == options.get("user", get_local_user()) else f"{connection.user}@"
+    return shlex.join([*words, user + connection.original_host])
+
+
+def _hops(gateway: Connection) -> list[str]:
+    """Name a gateway as ``-J`` does, those on the way to it before."""
+    before = _hops(gateway.gateway) if is_connection(gateway.gateway) else []
+    return [*before, f"{gateway.user}@{address(gateway)}"]
+
+
 def one_line(exc: BaseException) -> str:
     """Give an exception's words on one line, or its type where it has none."""
     return " ".join(str(exc).split()) or type(exc).__name__

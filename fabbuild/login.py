@@ -9,7 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from fabbuild.errors import ConnectError, HostKeyError
-from fabbuild.hosts import ConnectSettings, address, is_connection, one_line, policy_of
+from fabbuild.hosts import ConnectSettings, address, is_connection, one_line, policy_of, shell_command
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -109,9 +109,7 @@ def _explain(connection: Connection, name: str, exc: Exception) -> ConnectError:
     if isinstance(exc, paramiko.ChannelException):
         return ConnectError(name, f"the gateway does not reach {where}: {exc.text}; is sshd running there?")
     if isinstance(exc, paramiko.ProxyCommandFailure):
-        return ConnectError(
-            name, f"the ProxyCommand for {where} failed: {text}; try `ssh {connection.original_host}`"
-        )
+        return ConnectError(name, f"the ProxyCommand for {where} failed: {text}; try `{shell_command(connection)}`")
     if isinstance(exc, (socket.timeout, TimeoutError)) or number == errno.ETIMEDOUT:
         return ConnectError(
             name,
@@ -132,7 +130,7 @@ def _explain(connection: Connection, name: str, exc: Exception) -> ConnectError:
             name,
             f"{where} hung up during the login: too many connections at once (MaxStartups), or sshd was stopped?",
         )
-    return ConnectError(name, f"{where} cannot be logged in to: {text}; try `ssh {connection.original_host}`")
+    return ConnectError(name, f"{where} cannot be logged in to: {text}; try `{shell_command(connection)}`")
 
 
 def _login_refused(connection: Connection, where: str, exc: Exception) -> str:
@@ -153,4 +151,4 @@ def _login_refused(connection: Connection, where: str, exc: Exception) -> str:
         return f"{text}: a key needs its passphrase; load it into an agent with ssh-add"
     if "timeout" in one_line(exc).lower():
         return f"{where} does not answer the login of {connection.user}: is the machine frozen or overloaded?"
-    return f"{text}: try `ssh {connection.original_host}`, or bring a key there with ssh-copy-id"
+    return f"{text}: try `{shell_command(connection)}`, or bring a key there with ssh-copy-id"

@@ -6,6 +6,8 @@ import base64
 import getpass
 import logging
 import os
+import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -383,7 +385,37 @@ def test_a_refused_login_counts_keys_and_tells_no_paths(machines, to, known_host
     message, _ = refused(to("m1", text))
     assert "refused the login of" in message
     assert "1 key file)" in message
-    assert str(tmp_path) not in message
+    assert str(tmp_path / "other") not in message
+
+
+def test_a_refused_login_gives_the_command_that_logs_in_to_the_same_place(machines, to, known_hosts, tmp_path):
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
+    rest = section(machines[0], known_hosts).replace(str(machines[0].user_key), str(tmp_path / "other"))
+    bare = re.sub("HostName.*|Port.*|User .*", "", rest.replace("Host m1", "Host 127.*"))
+    for typed, text in (("m1", rest), (f"nobody@{machines[0].host}:{machines[0].port}", bare)):
+        transport = to(typed, text)
+        message, _ = refused(transport)
+        command = shlex.split(re.search("try `(ssh .*?)`", message)[1])
+        told = subprocess.run([command[0], "-G", *command[1:]], check=True, capture_output=True, text=True).stdout
+        where = dict(line.split(" ", 1) for line in told.splitlines() if " " in line)
+        connection = transport.connection
+        assert (where["hostname"], int(where["port"]), where["user"]) == (
+            connection.host,
+            connection.port,
+            connection.user,
+        )
+        assert "-p" not in command or typed != "m1"
+
+
+def test_the_command_for_a_machine_names_gateways_that_only_we_know():
+    config = fabric.Config(lazy=True)
+    config.load_ssh_configs = False
+    first = fabric.Connection("edge", user="me", port=2200, config=config)
+    inner = fabric.Connection("inner", user="us", port=22, config=config, gateway=first)
+    target = fabric.Connection("target", user="nobody", config=config, gateway=inner)
+    assert hosts.shell_command(target) == "ssh -F none -J me@edge:2200,us@inner:22 nobody@target"
+    target = fabric.Connection("target", user="nobody", config=config, gateway="nc %h %p")
+    assert hosts.shell_command(target) == "ssh -F none '-oProxyCommand=nc %h %p' nobody@target"
 
 
 def test_a_login_can_be_called_off_from_another_thread(to):
