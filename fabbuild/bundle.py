@@ -139,6 +139,11 @@ def shell_run(work_dir: str, bundle: Bundle, args: Sequence[str]) -> str:
     return f'{_directory(work_dir)} {_python()} -E -s "$D/bin/{bundle.name}" {_arguments(args)}'.rstrip()
 
 
+def on_its_own_line(command: str) -> str:
+    """Give the line that runs a command after a newline: a login may have printed something that lacks one."""
+    return f"echo; {command}"
+
+
 def shell_memory(args: Sequence[str], bundle: Bundle | None = None) -> str:
     """Give the line that runs the program from memory: it takes its bytes from stdin and writes no file.
 

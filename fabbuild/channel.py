@@ -16,7 +16,8 @@ from typing import Protocol
 
 from fabbuild.errors import MachineError, WireClosed
 
-#: Bytes of stdout and of stderr that `Transport.run` keeps; the rest is read and dropped.
+#: Bytes of stdout and of stderr that `Transport.run` keeps, the last ones: a login may print before. The rest is
+#: read and dropped.
 MAX_OUTPUT = 8 * 1024 * 1024
 
 #: Bytes per read, and per piece of a large write.
@@ -98,7 +99,10 @@ class Counted:
 
 def _drain(read: Callable[[], bytes], kept: bytearray) -> None:
     while data := read():
-        kept += data[: MAX_OUTPUT - len(kept)]
+        kept += data
+        if len(kept) > 2 * MAX_OUTPUT:  # not each time, for it moves what is left
+            del kept[:-MAX_OUTPUT]
+    del kept[:-MAX_OUTPUT]
 
 
 def _feed(channel: Channel, stdin: bytes) -> None:

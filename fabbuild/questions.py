@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fabbuild.bundle import shell_memory, worker_bundle
+from fabbuild.bundle import on_its_own_line, shell_memory, worker_bundle
 from fabbuild.channel import pour
 from fabbuild.config import Machine, ToolchainSearch
 from fabbuild.errors import BusyError, SetupError
 from fabbuild.messages import Busy, Checked, Cleaned, Error, Facts, Killed, Unpacked, Usage, decode_response
+from fabbuild.text import cut, visible
 from fabbuild.transport import Completed, Transport
 
 #: Seconds for one answer of a machine that has no long work to do.
@@ -154,7 +155,7 @@ class Questions:
         size = archive.stat().st_size
         arguments = ["unpack", "--work-dir", self.machine.work_dir, "--name", name]
         arguments += ["--size", str(size), "--sha256", sha256]
-        channel = self.transport.spawn(shell_memory(arguments))
+        channel = self.transport.spawn(on_its_own_line(shell_memory(arguments)))
         done = pour(self.name, channel, worker_bundle().data, archive, sent=sent, patience=UNPACK_PATIENCE)
         return self._answer("unpacking the toolchain", done, Unpacked)
 
@@ -175,7 +176,8 @@ class Questions:
     def _ask(self, arguments: Sequence[str], kind: type[Expected], *, timeout: float = ANSWER_TIMEOUT) -> Expected:
         """Run a subcommand from memory, so that nothing is written there, and read its one answer."""
         bundle = worker_bundle()
-        done = self.transport.run(shell_memory(arguments), stdin=bundle.data, timeout=timeout)
+        command = on_its_own_line(shell_memory(arguments))
+        done = self.transport.run(command, stdin=bundle.data, timeout=timeout)
         return self._answer(arguments[0], done, kind)
 
     def _answer(self, doing: str, done: Completed, kind: type[Expected]) -> Expected:
@@ -220,6 +222,10 @@ def holder_words(holder: Mapping[str, Any]) -> str:
 
 def what_failed(doing: str, done: Completed) -> str:
     """Say that a command failed there, with its last words and what its status means."""
+    if not done.status:
+        said = next((line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.strip()), "")
+        printed = f"; it printed {cut(visible(said.strip()), 200)}" if said else ""
+        return f"{doing}: no answer came{printed}: does the login there run what it is given, and print nothing?"
     words = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     hint = STATUS_HINT.get(done.status, "")
     text = f"{doing} failed there (exit status {done.status})"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fabbuild.bundle import shell_place, shell_run, worker_bundle
+from fabbuild.bundle import on_its_own_line, shell_place, shell_run, worker_bundle
 from fabbuild.config import Machine, ToolchainSearch
 from fabbuild.errors import (
     BusyError,
@@ -150,7 +150,8 @@ class Session(Questions):
             arguments += ["--wait", str(wait)]
         if self.silence:
             arguments += ["--silence", str(self.silence)]
-        channel = self.transport.spawn(shell_run(self.machine.work_dir, worker_bundle(), arguments))
+        command = shell_run(self.machine.work_dir, worker_bundle(), arguments)
+        channel = self.transport.spawn(on_its_own_line(command))
         self._link = Link(
             channel, self.name, wire=lambda: self.wire, stderr=self._stderr_line, silence=self.silence
         )

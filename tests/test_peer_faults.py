@@ -116,6 +116,27 @@ def test_a_login_that_prints_on_stdout_is_no_hindrance(ssh_farm, own_sshd, tmp_p
     nothing_left(ssh_farm)
 
 
+def test_a_login_that_leaves_its_line_unfinished_or_prints_megabytes_can_be_asked(ssh_farm, own_sshd, tmp_path):
+    unfinished = script(tmp_path / "unfinished", 'printf "welcome {"\nexec sh -c "$SSH_ORIGINAL_COMMAND"\n')
+    ssh_farm.machines(own_sshd("w1", f"ForceCommand {unfinished}\n"))
+    ended = ssh_farm.build("--only", "tern")
+    assert ended.status == 0, ended
+    much = script(tmp_path / "much", 'yes hello | head -c 20000000\nexec sh -c "$SSH_ORIGINAL_COMMAND"\n')
+    ssh_farm.machines(own_sshd("w2", f"ForceCommand {much}\n"))
+    probed = ssh_farm.run("probe")
+    assert probed.status == 0, probed
+    nothing_left(ssh_farm)
+
+
+def test_a_login_that_runs_nothing_is_told_by_what_it_printed(ssh_farm, own_sshd, tmp_path):
+    deaf = script(tmp_path / "deaf", "echo this account is closed\nexit 0\n")
+    ssh_farm.machines(own_sshd("w1", f"ForceCommand {deaf}\n"))
+    probed = ssh_farm.run("probe")
+    assert probed.status, probed
+    assert "no answer" in probed.out
+    assert "this account is closed" in probed.out
+
+
 def test_a_push_that_fails_is_told_in_the_words_of_the_other_side(ssh_farm, own_sshd, tmp_path):
     closed = script(
         tmp_path / "closed",
