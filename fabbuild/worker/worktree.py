@@ -333,7 +333,6 @@ class Worktree:
 
         Raises:
             OSError: the disk is full, or the like.
-            GitError: git cannot be started, or takes too long.
         """
         probe = os.path.join(self.path, _NOW)
         with open(probe, "wb"):
@@ -348,8 +347,9 @@ class Worktree:
                         os.utime(path, follow_symlinks=False)
                         found = True
         if found:
-            # Else git would write them again at the next commit.
-            self._repository.call("update-index", "-q", "--refresh", cwd=self.path, where=False)
+            # Else git would write them again at the next commit; that costs time, no more.
+            with contextlib.suppress(GitError):
+                self._repository.call("update-index", "-q", "--refresh", cwd=self.path, where=False)
         return found
 
     def differs(self, old: str, new: str, patterns: Sequence[str]) -> bool:
