@@ -199,7 +199,7 @@ class Builder:
         self._note_leftovers(commit, reconfigured=fresh and run.configured)
         if beside and self._output.unsure:
             # Whether their objects are still built is not known.
-            self._output.remove()
+            self._output.renew()
             fresh, run.configured, empty = True, False, True
         outcome = self._try(run.configure_and_make if fresh else run.make)
         if clock_skew(outcome.stderr) and run.may_retry and self._worktree.catch_up():
