@@ -10,8 +10,8 @@ so what make cannot know is seen to here:
 * Objects without debug information are no good where it may be looked at: all is built anew, too.
 * It is known for which board and commit it was built last, and whether generated source may be there that nothing
   makes any more (`fabbuild.worker.leftovers`).
-* A file that was compiled with a warning is compiled again at each commit, so that the warning stays until somebody
-  mends it.
+* A file that was compiled with a warning, or of which a compiler remarked something, is compiled again at each
+  commit, so that the words stay until somebody mends it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import re
 import time
 from typing import Any, Collection, Dict, Iterator, Set
 
+from fabbuild.worker import remarks
 from fabbuild.worker.folders import clear_away, remove_tree
 from fabbuild.worker.text import BUILD_DIR
 from fabbuild.worker.toolchain import Toolchain
@@ -37,9 +38,6 @@ _CLOCK_SLACK = 0.05
 _MANY = 10000
 
 _WORD = re.compile(r"[\w./+@~-]+")
-
-#: What a tool makes in one go: it is made again when it is gone. Other generated files only get a new time.
-_REMADE = (".o", ".so", ".dtb", ".dtbo", ".efi", ".elf")
 
 
 class Output:
@@ -128,7 +126,7 @@ class Output:
             with contextlib.suppress(OSError):
                 if os.path.isfile(os.path.join(self._tree, name)):
                     os.utime(os.path.join(self._tree, name))
-                elif name.endswith(_REMADE):
+                elif name.endswith(remarks.REMADE):
                     os.unlink(inside)
                 else:
                     os.utime(inside)
@@ -179,6 +177,7 @@ class Output:
 
     def _named(self, stderr: str) -> Iterator[str]:
         for line in stderr.splitlines():
+            yield from remarks.files(line, self._tree, self.path)
             if "warning" not in line.lower():
                 continue
             for word in _WORD.findall(line[:4096]):

@@ -43,6 +43,10 @@ def without_clock_skew(text: str) -> str:
     return _SKEW.sub("", text) if " s in the future" in text or "Clock skew" in text else text
 
 
+#: The name of a file that gcc hands from one of its programs to the next.
+_MOMENTARY = re.compile(r"(?<=/)cc[A-Za-z0-9]{6}(?=\.(?:s|o|c|i|res|le|ld|cdtor|ltrans)\b)")
+
+
 class Clip:
     """Collects a stream of bytes in bounded memory: its beginning and its end.
 
@@ -159,5 +163,5 @@ class PathShortener:
             self._pattern = re.compile(up)
 
     def __call__(self, text: str) -> str:
-        """Give the text with the paths shortened."""
-        return self._pattern.sub("", text)
+        """Give the text with the paths shortened, and files that a compiler had for a moment all called alike."""
+        return _MOMENTARY.sub("ccXXXXXX", self._pattern.sub("", text))
