@@ -6,8 +6,9 @@ It is made of
 * the compiler: what gcc is (its content, a wrapper's or a script's too), says of itself and calls, its headers and
   libraries;
 * the same of the host's own compiler, and the headers and libraries that host tools are made with;
-* other programs that builds call, each by its content and that of the libraries it is linked to; Python with
-  the names of its modules;
+* other programs that builds call, each by its content and that of the libraries it is linked to: those that are
+  known to be called, and all that are in directories of PATH which are not the distribution's, or where binman
+  keeps what it fetched; Python with the names of its modules;
 * the environment that a build sees, without where things are; files that it names, by their content;
 * the worker's own code.
 
@@ -23,15 +24,13 @@ import json
 import os
 import re
 import shutil
-import stat
-import tempfile
 import threading
-import time
 import zipfile
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from fabbuild.worker import tools
 from fabbuild.worker.environment import PLACES, PLACES_PREFIXES
+from fabbuild.worker.memo import Memo
 from fabbuild.worker.toolchain import Toolchain
 
 #: The file in the work directory, below `fabbuild.worker.workdir.BIN`, that digests are remembered in.
@@ -40,7 +39,7 @@ MEMO = "identity.json"
 #: The environment variable that names another directory for it, for many work directories on one machine.
 ELSEWHERE = "FABBUILD_DIGESTS"
 
-_FORMAT = 1
+_FORMAT = 2
 
 #: Longest time a program may take to say what it is, in seconds.
 _TIMEOUT = 15.0
@@ -84,12 +83,15 @@ _TOOLS = [
     "bash",
     "bc",
     "bison",
+    "bootgen",
     "bunzip2",
     "bzip2",
+    "cbfstool",
     "cert-to-efi-sig-list",
     "cmp",
     "cpio",
     "cpp",
+    "cst",
     "cut",
     "date",
     "dd",
@@ -99,17 +101,22 @@ _TOOLS = [
     "fdtget",
     "fdtput",
     "find",
+    "fiptool",
     "flex",
+    "futility",
     "gawk",
     "getconf",
+    "git",
     "grep",
     "gzip",
     "head",
     "hexdump",
     "iasl",
+    "ifwitool",
     "ld",
     "lz4",
     "lzma",
+    "lzma_alone",
     "lzop",
     "m4",
     "make",
@@ -143,6 +150,13 @@ _TOOLS = [
     "zstd",
 ]
 
+#: Directories whose programs come with the distribution: of these only the ones above count, or each package that
+#: is installed would make another machine of it.
+_OF_DISTRIBUTION = frozenset(["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/games"])
+
+#: Where U-Boot's binman puts programs that it fetches, in the user's home.
+_FETCHED = ".binman-tools"
+
 #: Headers, and what says how libraries are linked.
 _HEADERS = ("/usr/local/include", "/usr/include")
 _PACKAGES = ("/usr/share/pkgconfig", "/usr/lib/pkgconfig", "/usr/local/lib/pkgconfig")
@@ -159,9 +173,6 @@ _NAMED = re.compile(r"(?:^|[\s:=,]|-[IL])(/[^\s:,]+)")
 #: The most files of one directory that are looked at.
 _MANY = 200_000
 
-#: How old a file must be for its digest to be remembered, in seconds: younger ones may change within one tick.
-_SETTLED = 2.0
-
 #: What a compiler is asked, one answer behind the other.
 _QUESTIONS = 'g=$1; "$g" -dumpspecs || exit 1; ' + " ".join(
     "printf '\\1'; \"$g\" -print-%s=%s || exit 1;" % question
@@ -175,7 +186,11 @@ _QUESTIONS = 'g=$1; "$g" -dumpspecs || exit 1; ' + " ".join(
 #: Says where libraries are.
 _LINKER_CACHE = "/etc/ld.so.cache"
 
-_PYTHON = "import sys,json;print(json.dumps([sys.version,sys.path]))"
+#: Directories of modules count also while they are not there: the first that is installed makes them.
+_PYTHON = (
+    "import json,site,sys;"
+    "print(json.dumps([sys.version,sys.path,[site.getusersitepackages(),*site.getsitepackages()]]))"
+)
 
 
 class _UnknownError(Exception):
@@ -195,7 +210,8 @@ class Identities:
         """
         self._environment = dict(environment)
         self._own_code = own_code
-        self._memo = _Memo(os.path.join(os.environ.get(ELSEWHERE) or directory, MEMO))
+        asked_in = hashlib.sha256(json.dumps(sorted(self._environment.items())).encode())
+        self._memo = Memo(os.path.join(os.environ.get(ELSEWHERE) or directory, MEMO), asked_in.hexdigest())
         self._lock = threading.Lock()
         self._found: Dict[Tuple[str, str], str] = {}
         self._common: Optional[bytes] = None
@@ -249,6 +265,7 @@ class Identities:
         found = {name: shutil.which(name, path=self._path) for name in _TOOLS}
         _feed(digest, self._libraries([path for path in found.values() if path]))
         _feed(digest, ["%s %s" % (name, self._memo.digest(path) if path else "-") for name, path in found.items()])
+        _feed(digest, self._programs_of_the_users())
         for name in ("gcc", "cc"):
             gcc = shutil.which(name, path=self._path)
             _feed(digest, self._compiler(gcc, "", self._path) if gcc else ["-"])
@@ -259,6 +276,21 @@ class Identities:
         if found["python3"]:
             _feed(digest, self._modules(found["python3"]))
         return digest.digest()
+
+    def _programs_of_the_users(self) -> Iterator[str]:
+        """Give what lies in PATH and does not come with the distribution, and what binman fetched."""
+        home = self._environment.get("HOME", "")
+        places = [*self._path.split(os.pathsep), *([os.path.join(home, _FETCHED)] if home else [])]
+        for place in dict.fromkeys(places):
+            if os.path.realpath(place) in _OF_DISTRIBUTION:
+                continue
+            names: List[str] = []
+            with contextlib.suppress(OSError):
+                names = sorted(os.listdir(place))
+            for name in names:
+                path = os.path.join(place, name)
+                if os.path.isfile(path) and os.access(path, os.X_OK):
+                    yield "%s %s" % (name, self._memo.digest(path))
 
     def _compiler(self, gcc: str, prefix: str, path: str) -> List[str]:
         """Give what there is to say of a compiler: lines, the same wherever it lies."""
@@ -296,7 +328,9 @@ class Identities:
         ldd = shutil.which("ldd", path=self._path)
         if not ldd or not real:
             return []
-        cache = [_LINKER_CACHE] if os.path.exists(_LINKER_CACHE) else []
+        # What the answer hangs on besides the programs: a library may come to lie before another one.
+        searched = [_LINKER_CACHE, *self._environment.get("LD_LIBRARY_PATH", "").split(os.pathsep)]
+        cache = [place for place in searched if os.path.exists(place)]
         argv = [ldd, *real]
         environment = self._with_path(self._path)
         said = self._memo.answer(argv, real + cache, lambda: tools.run_tool(argv, _TIMEOUT, env=environment).out)
@@ -334,9 +368,9 @@ class Identities:
     def _modules(self, python: str) -> Iterator[str]:
         argv = [python, "-c", _PYTHON]
         said = self._memo.answer(argv, [python], lambda: _said(argv, self._with_path(self._path)))
-        version, places = json.loads(said)
+        version, places, sites = json.loads(said)
         yield version
-        for place in places:
+        for place in dict.fromkeys(places + sites):
             names: List[str] = []
             with contextlib.suppress(OSError):
                 names = os.listdir(place) if place else []
@@ -426,73 +460,3 @@ def _listing(place: str, *, deep: bool = True) -> Iterator[str]:
         if len(lines) > _MANY:
             raise _UnknownError("%s has too many files" % place)
     return iter(sorted(lines))
-
-
-class _Memo:
-    """Digests of files and answers of programs, as long as the files stay the same."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._files: Dict[str, List[Any]] = {}
-        self._answers: Dict[str, List[Any]] = {}
-        self._changed = False
-        with contextlib.suppress(OSError, ValueError, AttributeError, KeyError):
-            with open(path, encoding="utf-8") as file:
-                known = json.load(file)
-            if known["format"] == _FORMAT:
-                self._files, self._answers = dict(known["files"]), dict(known["answers"])
-
-    def digest(self, path: str) -> str:
-        """Give the digest of a file's content.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-        about = os.stat(path)
-        if not stat.S_ISREG(about.st_mode):
-            raise OSError("%s is no file" % path)
-        now = _signature(about)
-        known = self._files.get(path)
-        if known and known[:-1] == now:
-            return str(known[-1])
-        digest = hashlib.sha256()
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-        if time.time() - max(about.st_mtime, about.st_ctime) > _SETTLED:
-            self._files[path] = [*now, digest.hexdigest()]
-            self._changed = True
-        return digest.hexdigest()
-
-    def answer(self, question: Sequence[str], paths: Sequence[str], ask: Any) -> str:
-        """Give what a program answers; it is asked again when one of the files is another."""
-        about = [os.stat(path) for path in paths]
-        now = [_signature(one) for one in about]
-        key = "\n".join(question)
-        known = self._answers.get(key)
-        if known and known[0] == now:
-            return str(known[1])
-        said = str(ask())
-        if all(time.time() - max(one.st_mtime, one.st_ctime) > _SETTLED for one in about):
-            self._answers[key] = [now, said]
-            self._changed = True
-        return said
-
-    def save(self) -> None:
-        """Write it down for the next time, if that can be done."""
-        if not self._changed or not os.path.isdir(os.path.dirname(self._path)):
-            return
-        data = {"format": _FORMAT, "files": self._files, "answers": self._answers}
-        with contextlib.suppress(OSError):
-            descriptor, name = tempfile.mkstemp(dir=os.path.dirname(self._path), prefix=MEMO)
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    json.dump(data, file)
-                os.replace(name, self._path)
-            except OSError:
-                os.unlink(name)
-        self._changed = False
-
-
-def _signature(about: os.stat_result) -> List[int]:
-    return [about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]

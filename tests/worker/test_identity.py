@@ -50,6 +50,68 @@ def test_it_is_another_when_a_variable_or_the_file_that_it_names_is(gcc, tmp_pat
     assert len({*seen, of(gcc, **named)}) == 3
 
 
+def test_it_is_another_when_a_program_of_the_users_in_path_is_another(gcc, tmp_path):
+    mine = tmp_path / "bin"
+    mine.mkdir()
+    path = {"PATH": f"{mine}:{os.environ['PATH']}"}
+    seen = [of(gcc, **path)]
+    for content in ("#!/bin/sh\necho 1\n", "#!/bin/sh\necho 2\n"):
+        (mine / "fiptool").write_text(content)
+        (mine / "fiptool").chmod(0o755)
+        seen.append(of(gcc, **path))
+    assert len(set(seen)) == 3
+    (mine / "notes").write_text("no program\n")
+    assert of(gcc, **path) == seen[-1]
+
+
+def test_it_is_another_when_binman_has_fetched_a_program_or_the_user_a_first_module(gcc, tmp_path):
+    home = {"HOME": str(tmp_path), "PYTHONUSERBASE": ""}
+    memo = tmp_path / "memo"
+    memo.mkdir()
+
+    def now():
+        environment = base_environment({**os.environ, **home})
+        return Identities(str(memo), environment, "code").of(from_path("sandbox", str(gcc)))
+
+    seen = [now(), now()]
+    assert seen[0] == seen[1] != ""
+    tool = tmp_path / ".binman-tools" / "fiptool"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    seen.append(now())
+    user = subprocess.run(
+        ["python3", "-c", "import site; print(site.getusersitepackages())"],
+        env={**os.environ, **home},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    (tmp_path / os.path.relpath(user, tmp_path) / "pyelf").mkdir(parents=True)
+    seen.append(now())
+    assert len(set(seen)) == 3
+
+
+def test_it_is_another_when_a_library_comes_before_another_one(tmp_path):
+    # The machine's own, of which it is remembered what it is linked to.
+    gcc = shutil.which("gcc")
+    memo, first = tmp_path / "memo", tmp_path / "first"
+    memo.mkdir()
+    first.mkdir()
+
+    def now(**environ):
+        environment = base_environment({**os.environ, **environ})
+        return Identities(str(memo), environment, "code").of(from_path("sandbox", str(gcc)))
+
+    before = now(LD_LIBRARY_PATH=str(first))
+    said = subprocess.run(["ldd", shutil.which("make")], check=True, capture_output=True, text=True).stdout
+    library = next(word for word in said.split() if word.startswith("/") and "libc.so" in word)
+    shutil.copy(library, first / os.path.basename(library))
+    with open(first / os.path.basename(library), "ab") as file:
+        file.write(b"\0")
+    assert now(LD_LIBRARY_PATH=str(first)) != before
+
+
 def test_a_compiler_that_cannot_be_asked_has_none(gcc):
     chain = from_path("sandbox", str(gcc))
     gcc.write_text("#!/bin/sh\nexit 1\n")
