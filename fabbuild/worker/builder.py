@@ -21,7 +21,7 @@ from fabbuild.worker.jobserver import JobServer
 from fabbuild.worker.makes import Makes
 from fabbuild.worker.outcome import Built, failed
 from fabbuild.worker.output import Output
-from fabbuild.worker.protocol import CHECKOUT, MAX_TEXT
+from fabbuild.worker.protocol import CHECKOUT, MAX_TEXT, WORKER
 from fabbuild.worker.runner import Outcome, Processes, TimeIsUp
 from fabbuild.worker.settings import Settings
 from fabbuild.worker.text import clock_skew, decode
@@ -166,6 +166,10 @@ class Builder:
             return failed("cannot check out %s: %s" % (commit, exc), CHECKOUT)
         except TimeIsUp as exc:
             outcome = run.time_is_up(exc)
+        if outcome.code and not run.fault and (gone := self._source_gone()):
+            # Who took it away is not known; what make said of that is nothing that the commit does.
+            self._configured = ""
+            return failed("the source went while it was built: %s" % gone, WORKER)
         outcome = run.check_configuration(outcome)
         # What the configuration warns of is to be said of the next commit, too.
         doubtful = outcome.code or run.configuration_said
@@ -180,6 +184,14 @@ class Builder:
             compilers = self._output.compilers
             result = self._carrier.note(self._board, commit, result, compiler, compilers, run.command)
         return result
+
+    def _source_gone(self) -> str:
+        """Give what of the source is not there any more after a build that failed; empty: all is."""
+        try:
+            name = self._worktree.lacks()
+        except GitError as exc:
+            return str(exc)
+        return name and "%s is gone" % name
 
     def _check_out_and_make(self, commit: str, run: Makes) -> Outcome:
         identity = self._carrier.identity(run.compiler) if self._carrier else ""

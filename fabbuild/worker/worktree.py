@@ -369,6 +369,11 @@ class Worktree:
         # 128 is trouble: then it is safer to say yes.
         return outcome.code != 0
 
+    def lacks(self) -> str:
+        """Give a file of the commit that is gone though nobody checked out another; empty: none is."""
+        gone = self._repository.run("ls-files", "--deleted", "-z", cwd=self.path, where=False)
+        return gone.partition("\0")[0]
+
     def changes(self, old: str, new: str) -> Optional[List[Change]]:
         """Give in which files two commits differ; None when that cannot be told."""
         listing = ("diff-tree", "-r", "-z", "--raw", "--full-index", "--no-ext-diff", "--no-renames")

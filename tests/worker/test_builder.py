@@ -431,6 +431,14 @@ def test_a_make_that_is_killed_says_so(work, source):
     assert build(work, commits[1:])["one", 0]["return_code"] == 137
 
 
+def test_a_failure_of_a_build_whose_source_went_meanwhile_says_that_and_the_next_commit_has_it_again(work, source):
+    takes = MAKEFILE.replace('@echo "compile"', "@test -e again || { rm $(CURDIR)/main.c; false; }")
+    commits = commits_of(source, work, {"Makefile": takes, "main.c": "int y;\n"}, {"again": ""})
+    results = build(work, commits)
+    assert "the source went while it was built: main.c is gone" in results["one", 1]["stderr"]
+    assert [results["one", upto]["return_code"] for upto in range(3)] == [0, 1, 0]
+
+
 def test_untracked_files_do_not_travel_between_commits(work, source):
     dropping = MAKEFILE.replace('@echo "compile"', "@test ! -e dropped && touch dropped")
     commits = commits_of(source, work, {"Makefile": dropping}, {"main.c": "int y;\n"})
