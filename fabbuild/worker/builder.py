@@ -22,12 +22,13 @@ from fabbuild.worker.makes import Makes
 from fabbuild.worker.outcome import Built, failed
 from fabbuild.worker.output import Output
 from fabbuild.worker.protocol import CHECKOUT, MAX_TEXT, WORKER
+from fabbuild.worker.repository import GitError
 from fabbuild.worker.runner import Outcome, Processes, TimeIsUp
 from fabbuild.worker.settings import Settings
 from fabbuild.worker.text import clock_skew, decode
 from fabbuild.worker.toolchain import Toolchain
 from fabbuild.worker.tooldir import ToolDirs
-from fabbuild.worker.worktree import GitError, Worktree
+from fabbuild.worker.worktree import Worktree
 
 #: How a linker names a place where it has no debug information to tell the line: ``(.text.main+0x12)``.
 _PLACE = re.compile(r"\([^\s()]+\+0x[0-9a-f]+\)|^>>> (?:referenced|defined) ", re.MULTILINE)

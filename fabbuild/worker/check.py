@@ -20,7 +20,8 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, NoR
 
 from fabbuild.worker import facts, procs, repo, toolchain, tools, workdir
 from fabbuild.worker.environment import ENV_NAMES, base_environment
-from fabbuild.worker.worktree import GIT_OPTIONS, is_hash, slots_elsewhere
+from fabbuild.worker.repository import GIT_OPTIONS, is_hash
+from fabbuild.worker.slots import slots_elsewhere
 
 #: How long each check may take, in seconds.
 LIMIT = 20.0

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Sequence
 
 from fabbuild.worker import housekeeping, identity, unpack, workdir
 from fabbuild.worker.folders import remove_tree
-from fabbuild.worker.worktree import slots_elsewhere
+from fabbuild.worker.slots import slots_elsewhere
 
 
 def look(work_dir: str, older: float = 0.0, toolchains: bool = False) -> List[Dict[str, Any]]:

@@ -90,7 +90,7 @@ def last_used(work_dir: str) -> float:
 
 def slots(work_dir: str) -> str:
     """Give the directory of the worktrees, wherever it is; only one that is ours is looked into."""
-    from fabbuild.worker.worktree import slots_elsewhere
+    from fabbuild.worker.slots import slots_elsewhere
 
     direct = os.path.join(work_dir, workdir.SLOTS)
     return (slots_elsewhere(work_dir) or "") if os.path.islink(direct) else direct

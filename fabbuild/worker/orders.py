@@ -6,7 +6,7 @@ import math
 from typing import AbstractSet, Any, Dict, List, Mapping, Sequence
 
 from fabbuild.worker.pool import Order, all_of
-from fabbuild.worker.worktree import GitError, Repository, is_hash
+from fabbuild.worker.repository import GitError, Repository, is_hash
 
 #: The longest time that is waited for anything, in seconds: the system counts it in milliseconds.
 LONGEST = 1e6

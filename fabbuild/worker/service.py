@@ -27,12 +27,14 @@ from fabbuild.worker.opening import Opening
 from fabbuild.worker.orders import LONGEST, CommandError, commit_hashes, first_here, order_of, text
 from fabbuild.worker.pool import Pool, usable_threads
 from fabbuild.worker.protocol import ALIVE_ENV, FEATURES, PROTOCOL, ProtocolError, decode_object
+from fabbuild.worker.repository import GitError, Repository, find_git_dir
 from fabbuild.worker.runner import Processes, Stopped
 from fabbuild.worker.settings import Settings, SettingsError
+from fabbuild.worker.slots import Slots
 from fabbuild.worker.toolchain import Toolchain, ToolchainError, from_path, scan
 from fabbuild.worker.tooldir import ToolDirs
 from fabbuild.worker.workdir import BIN
-from fabbuild.worker.worktree import GitError, Repository, Slots, Worktree, find_git_dir
+from fabbuild.worker.worktree import Worktree
 
 #: The descriptor of the machine's lock; every child inherits it, so that the lock lives as long as they do.
 LOCK_FD = "FABBUILD_LOCK_FD"

@@ -1,40 +1,22 @@
-"""The git side of the worker: the repository the source was pushed to, and one worktree per slot.
+"""A worktree: the source of one slot, brought to one commit after the other.
 
-Each slot builds in a worktree of its own, ``WORK/slots/NN``, with its output in ``build`` there. They are kept from
-run to run. The machine's lock is held by our boss, so a lock file found in one of our worktrees is a dead git's.
+It is kept from run to run. The machine's lock is held by our boss, so a lock file found in one of our worktrees is
+a dead git's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
-import re
-import stat
-import tempfile
-import threading
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import List, Optional, Sequence
 
 from fabbuild.worker import unseen
-from fabbuild.worker.folders import clear_away, make_usable, remove_aside, remove_tree
+from fabbuild.worker.folders import clear_away, make_usable, remove_tree
 from fabbuild.worker.protocol import MAX_TEXT
 from fabbuild.worker.relevance import Change, parse_changes
-from fabbuild.worker.runner import Outcome, Processes
+from fabbuild.worker.repository import GitError, Repository
 from fabbuild.worker.text import BUILD_DIR, PathShortener
-from fabbuild.worker.workdir import DAMAGED, REPO
-
-#: A git command that takes longer is an error, in seconds.
-GIT_TIMEOUT = 60.0
-
-#: Where the worktrees are, under the work directory.
-SLOTS = "slots"
-
-#: What make and Kbuild can have in the path of a source tree: no space, no colon, nothing that a shell reads.
-_PLAIN_PATH = re.compile(r"[\w./@+,~-]+", re.ASCII)
-
-#: Says, in a private directory of worktrees, whose it is.
-_OWNER = ".work-dir"
 
 #: A longer list of changes is not looked at, in characters.
 _LONG = MAX_TEXT // 8
@@ -44,151 +26,6 @@ _NOW = ".fabbuild-now"
 
 #: Stands for bytes that are no UTF-8.
 _NOT_UTF8 = "\ufffd"
-
-#: What git says of an object that should be there and is not, or is not what it was.
-_BROKEN = re.compile(
-    r"object file \S+ is empty|[0-9a-f]{40} \(stored in .*\) is corrupt|unable to unpack [0-9a-f]{40}"
-    r"|unable to read (?:tree|sha1 file)|missing (?:blob |tree |commit )?object|bad tree object"
-    r"|reference is not a tree|does not match index|index file \S+ is too small"
-)
-
-_HASH = re.compile(r"[0-9a-fA-F]{4,64}")
-
-#: The settings of whoever owns the machine must not change what is built, nor run their hooks.
-GIT_OPTIONS = (
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.autocrlf=false",
-    "core.attributesFile=/dev/null",
-    "core.symlinks=true",
-    "core.fileMode=true",
-    "submodule.recurse=false",
-    "advice.detachedHead=false",
-    "gc.auto=0",
-    "maintenance.auto=false",
-)
-
-
-class GitError(Exception):
-    """git failed, or was not there, or took too long; the text is one line and quotes git."""
-
-
-def find_git_dir(directory: str) -> Optional[str]:
-    """Find the repository a worker in ``directory`` builds from: ``repo.git``, ``.git``, or itself if bare."""
-    for name in ("repo.git", ".git"):
-        path = os.path.join(directory, name)
-        # .git of a worktree is a file; git itself follows it.
-        if os.path.isdir(path) or (name == ".git" and os.path.isfile(path)):
-            return path
-    if os.path.isdir(os.path.join(directory, "objects")) and os.path.isfile(os.path.join(directory, "HEAD")):
-        return directory
-    return None
-
-
-def is_hash(text: object) -> bool:
-    """Whether this can be the hash of a commit, so that git never takes it for an option or a range."""
-    return isinstance(text, str) and _HASH.fullmatch(text) is not None
-
-
-class Repository:
-    """The repository of a work directory, and git in it."""
-
-    def __init__(self, processes: Processes, git_dir: str, environment: Mapping[str, str]) -> None:
-        """Name the parts.
-
-        Args:
-            processes: owns each git.
-            git_dir: the repository, absolute.
-            environment: what git gets; `LC_ALL` and the like are added.
-        """
-        self.git_dir = git_dir
-        #: Held while the list of worktrees changes: a prune takes one that is being added for a dead one.
-        self.adding = threading.Lock()
-        self._processes = processes
-        self._environment = dict(environment)
-        self._environment.update(LC_ALL="C", GIT_TERMINAL_PROMPT="0", GIT_ADVICE="0")
-
-    @classmethod
-    def make(cls, processes: Processes, work_dir: str, environment: Mapping[str, str]) -> Repository:
-        """Make a directory and an empty repository in it, or take the one that is there.
-
-        Raises:
-            GitError: ``git init failed: …``.
-        """
-        repository = cls(processes, os.path.join(work_dir, ".git"), environment)
-        try:
-            os.makedirs(work_dir, exist_ok=True)
-            repository.run("init", "-q", work_dir, cwd=work_dir, where=False)
-        except (OSError, GitError) as exc:
-            raise GitError("git init failed: %s" % exc) from exc
-        return repository
-
-    def call(self, *arguments: str, cwd: str, where: bool = True, limit: int = MAX_TEXT) -> Outcome:
-        """Run git and give how it ended.
-
-        Args:
-            arguments: the git command.
-            cwd: where it runs.
-            where: whether to name the repository; a worktree names it itself.
-            limit: bytes that are kept of what it prints.
-
-        Raises:
-            GitError: it cannot be started, or takes over `GIT_TIMEOUT`.
-        """
-        argv = ["git"]
-        for option in GIT_OPTIONS:
-            argv += ["-c", option]
-        if where:
-            argv.append("--git-dir=" + self.git_dir)
-        # A worktree whose link is gone must not lead git to whatever repository lies around the work directory.
-        environment = dict(self._environment, GIT_CEILING_DIRECTORIES=os.path.dirname(os.path.realpath(cwd)))
-        try:
-            argv += arguments
-            outcome = self._processes.run(argv, cwd, environment, timeout=GIT_TIMEOUT, limit=limit)
-        except OSError as exc:
-            raise GitError("git cannot be started: %s" % exc) from exc
-        if outcome.stopped:
-            raise GitError("git %s was ended: %s" % (arguments[0], outcome.stopped))
-        return outcome
-
-    def run(self, *arguments: str, cwd: str, where: bool = True) -> str:
-        """Run git and give its stdout without the last newline.
-
-        Raises:
-            GitError: it failed; quotes its words.
-        """
-        outcome = self.call(*arguments, cwd=cwd, where=where)
-        if outcome.code:
-            words = " ".join(outcome.stderr.split()) or "exit status %d" % outcome.code
-            if _BROKEN.search(outcome.stderr):
-                self.note_damage()
-            raise GitError("git %s: %s" % (arguments[0], words))
-        return outcome.stdout.rstrip("\n")
-
-    def note_damage(self) -> None:
-        """Leave word that the repository lacks what it should have, if it is one that a boss brings all to."""
-        if os.path.basename(self.git_dir) == REPO:
-            with contextlib.suppress(OSError), open(os.path.join(self.git_dir, DAMAGED), "wb"):
-                pass
-
-    def resolve(self, commit: str) -> str:
-        """Give the full hash of a commit that is here.
-
-        Raises:
-            GitError: it is not, or is no commit.
-        """
-        return self.run(
-            "rev-parse",
-            "--verify",
-            "--quiet",
-            "--end-of-options",
-            commit + "^{commit}",
-            cwd=self.git_dir_cwd(),
-        )
-
-    def git_dir_cwd(self) -> str:
-        """Give a directory git can run in without a worktree around it."""
-        return self.git_dir if os.path.isdir(self.git_dir) else os.path.dirname(self.git_dir)
 
 
 class Worktree:
@@ -427,136 +264,3 @@ class Worktree:
                     os.unlink(os.path.join(self._admin, "locked"))
             self._admin = ""
             self._repository.run("worktree", "prune", "--expire=now", cwd=os.path.dirname(self.path))
-
-
-class Slots:
-    """The worktrees of a work directory."""
-
-    def __init__(self, repository: Repository, work_dir: str) -> None:
-        """Name the parts; `prepare` makes the directory."""
-        self._repository = repository
-        self._work_dir = work_dir
-        self._worktrees: Dict[int, Worktree] = {}
-
-    def prepare(self) -> None:
-        """Make the directory of the worktrees and clear away what dead gits left in the repository.
-
-        Raises:
-            GitError: it cannot be made, or git finds the repository broken.
-        """
-        try:
-            self._directory = slots_directory(self._work_dir)
-        except OSError as exc:
-            raise GitError("cannot make the directory of the worktrees: %s" % exc) from exc
-        if os.path.basename(self._repository.git_dir) == "repo.git":
-            # Ours alone, and the machine's lock is held: whoever made these is dead.
-            for name in ("HEAD.lock", "packed-refs.lock", "shallow.lock", "config.lock"):
-                with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(self._repository.git_dir, name))
-        remove_aside(self._directory)
-        for locked in self._stale_locks():
-            with contextlib.suppress(OSError):
-                os.unlink(locked)
-        self._repository.run("worktree", "prune", "--expire=now", cwd=self._directory)
-
-    def worktree(self, slot: int, commit: str) -> Worktree:
-        """Make or mend one slot's worktree.
-
-        Raises:
-            GitError: it cannot be made.
-        """
-        worktree = self._worktrees.get(slot)
-        if worktree is None:
-            worktree = Worktree(self._repository, os.path.join(self._directory, "%02d" % slot), slot)
-        worktree.ensure(commit)
-        self._worktrees[slot] = worktree
-        return worktree
-
-    def _stale_locks(self) -> List[str]:
-        """Name the ``locked`` files of worktrees of ours; ``git worktree add`` leaves one when it is killed."""
-        found = []
-        base = os.path.join(self._repository.git_dir, "worktrees")
-        names: List[str] = []
-        with contextlib.suppress(OSError):
-            names = os.listdir(base)
-        for name in names:
-            try:
-                with open(os.path.join(base, name, "gitdir"), encoding="utf-8", errors="surrogateescape") as back:
-                    path = back.read(8192).rstrip("\n")
-            except OSError:
-                continue
-            if os.path.realpath(path).startswith(os.path.realpath(self._directory) + os.sep):
-                found.append(os.path.join(base, name, "locked"))
-        return found
-
-
-def slots_directory(work_dir: str) -> str:
-    """Make the directory of the worktrees and give its path, which Kbuild can build in.
-
-    Kbuild refuses a source path with a space or a colon. For a work directory with such a path the worktrees are in
-    a private directory under ``TMPDIR`` or else ``/var/tmp``, to which ``WORK/slots`` is a link.
-
-    Raises:
-        OSError: it cannot be made, or what stands in its place is not ours.
-    """
-    direct = os.path.join(work_dir, SLOTS)
-    if _PLAIN_PATH.fullmatch(os.path.realpath(work_dir)):
-        os.makedirs(direct, exist_ok=True)
-        os.chmod(direct, 0o700)  # one that an older version made may be open to others
-        return os.path.realpath(direct)
-    name = _private_name(work_dir)
-    for base in (os.environ.get("TMPDIR", ""), "/var/tmp", tempfile.gettempdir()):  # noqa: S108 - made ours below
-        elsewhere = os.path.join(base, name)
-        if not os.path.isabs(elsewhere) or not _PLAIN_PATH.fullmatch(elsewhere):
-            continue
-        with contextlib.suppress(OSError):
-            _own_directory(elsewhere)
-            with open(os.path.join(elsewhere, _OWNER), "wb") as file:
-                file.write(os.fsencode(os.path.realpath(work_dir)))
-            _sweep(base)
-            break
-    else:
-        raise OSError("no place for worktrees: %s has a space or the like, and /var/tmp cannot be used" % work_dir)
-    if os.path.realpath(direct) != os.path.realpath(elsewhere):
-        remove_tree(direct)
-        os.symlink(elsewhere, direct)
-    return elsewhere
-
-
-def _sweep(base: str) -> None:
-    """Remove private directories of ours whose work directory is no more: somebody removed it by other means."""
-    prefix = "fabbuild-%d-" % os.getuid()
-    for name in os.listdir(base):
-        path = os.path.join(base, name)
-        if not name.startswith(prefix) or os.path.islink(path):
-            continue
-        with contextlib.suppress(OSError):
-            with open(os.path.join(path, _OWNER), "rb") as file:
-                owner = file.read(8192)
-            if owner and os.lstat(path).st_uid == os.getuid() and not os.path.lexists(owner):
-                remove_tree(path)
-
-
-def slots_elsewhere(work_dir: str) -> Optional[str]:
-    """Give the private directory that ``WORK/slots`` is a link to, for who removes it; None when it is no link."""
-    link = os.path.join(work_dir, SLOTS)
-    target = os.path.realpath(link)
-    try:
-        if not os.path.islink(link) or os.lstat(target).st_uid != os.getuid():
-            return None
-    except OSError:
-        return None
-    return target if os.path.basename(target) == _private_name(work_dir) else None
-
-
-def _private_name(work_dir: str) -> str:
-    digest = hashlib.sha256(os.fsencode(os.path.realpath(work_dir))).hexdigest()
-    return "fabbuild-%d-%s" % (os.getuid(), digest[:16])
-
-
-def _own_directory(path: str) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    status = os.lstat(path)
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise PermissionError("%s is not a directory of our own" % path)

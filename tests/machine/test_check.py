@@ -220,7 +220,7 @@ def test_the_disk_of_the_worktrees_is_looked_at_where_it_is_another(
     check, supervisor, small_disk, tmp_path, monkeypatch
 ):
     """The work directory's name has a space, so the worktrees are elsewhere."""
-    from fabbuild.worker.worktree import slots_directory
+    from fabbuild.worker.slots import slots_directory
 
     monkeypatch.setenv("TMPDIR", str(small_disk))
     work = tmp_path / "a work"

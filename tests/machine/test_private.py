@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from fabbuild.bundle import shell_place, worker_bundle
-from fabbuild.worker.worktree import slots_directory
+from fabbuild.worker.slots import slots_directory
 
 
 @pytest.fixture(autouse=True)

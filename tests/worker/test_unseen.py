@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
+from fabbuild.worker.repository import GitError
 from fabbuild.worker.runner import Processes
-from fabbuild.worker.worktree import GitError
 from tests.worker.driver import push
 from tests.worker.test_worktree import make_slots, processes
 

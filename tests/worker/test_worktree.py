@@ -3,22 +3,16 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 
 import pytest
 
-from fabbuild.worker import worktree
 from fabbuild.worker.orders import CommandError, first_here
+from fabbuild.worker.repository import GitError, Repository, find_git_dir
 from fabbuild.worker.runner import Processes
-from fabbuild.worker.worktree import (
-    GitError,
-    Repository,
-    Slots,
-    Worktree,
-    find_git_dir,
-    slots_directory,
-    slots_elsewhere,
-)
+from fabbuild.worker.slots import Slots, slots_directory, slots_elsewhere
+from fabbuild.worker.worktree import Worktree
 from tests.worker.driver import Worker, push, toy, work_dir
 
 
@@ -241,7 +235,7 @@ def test_a_git_that_takes_too_long_is_an_error(processes, work, tmp_path, monkey
     slow.mkdir()
     (slow / "git").write_text("#!/bin/sh\nsleep 600 & sleep 600\n")
     (slow / "git").chmod(0o755)
-    monkeypatch.setattr(worktree, "GIT_TIMEOUT", 0.3)
+    monkeypatch.setattr("fabbuild.worker.repository.GIT_TIMEOUT", 0.3)
     repository = Repository(processes, str(work / "repo.git"), {"PATH": f"{slow}:{os.environ['PATH']}"})
     # The search for git is the parent's, so name it.
     monkeypatch.setenv("PATH", f"{slow}:{os.environ['PATH']}")
@@ -301,7 +295,7 @@ def test_a_strangers_directory_is_not_used(tmp_path, monkeypatch):
     elsewhere = slots_directory(str(spaced))
     shutil.rmtree(elsewhere)
     monkeypatch.setenv("TMPDIR", str(spaced))
-    monkeypatch.setattr(worktree.tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "tempdir", None)
     os.symlink(tmp_path, elsewhere)
     try:
         with pytest.raises(OSError, match="no place for worktrees"):
