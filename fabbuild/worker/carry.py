@@ -10,9 +10,10 @@ import sys
 from typing import Any, Callable, Dict, FrozenSet, Iterable, NamedTuple, Optional
 
 from fabbuild.worker import relevance
-from fabbuild.worker.depends import Reader, UnknownError
+from fabbuild.worker.depends import Reader
 from fabbuild.worker.files import File
 from fabbuild.worker.identity import Identities
+from fabbuild.worker.named import UnknownError
 from fabbuild.worker.outcome import Built
 from fabbuild.worker.protocol import DEPENDS
 from fabbuild.worker.settings import Settings

@@ -13,10 +13,12 @@ import re
 import sys
 from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
+from fabbuild.worker.named import LONGEST as _LONGEST
+from fabbuild.worker.named import Named, UnknownError
+from fabbuild.worker.relevance import PROGRAMS
 from fabbuild.worker.text import BUILD_DIR
 
-#: Longest dependency file that is read, in bytes, and the most of them.
-_LONGEST = 16 * 1024 * 1024
+#: The most dependency files.
 _MANY = 100_000
 
 #: What in a configuration, a pattern of its lines, stands for a step that reads source and does not say which: dtoc
@@ -37,6 +39,9 @@ _NAMED = re.compile(rb"[<\"]([^<>\"]+)[>\"]")
 #: A word of a command that may be a source file.
 _SOURCE = re.compile(rb"[\w./+@,~%-]+\.(?:c|h|S|dts|dtsi|dtso)(?![\w.])")
 
+#: What is linked of objects, which have dependency files themselves.
+_LINKED = "u-boot"
+
 #: Where Python's setuptools keep the objects of a module; what they are made of is below scripts/ and /usr.
 _SETUPTOOLS = re.compile(r"(?:^|/)temp\.[^/]+(?:/|$)")
 
@@ -44,10 +49,6 @@ _SETUPTOOLS = re.compile(r"(?:^|/)temp\.[^/]+(?:/|$)")
 _DOLLAR = b"\0"
 
 _CONTINUED = re.compile(rb"\\\r?\n")
-
-
-class UnknownError(Exception):
-    """The dependencies cannot be told; the text says why, for a developer."""
 
 
 class _Said(NamedTuple):
@@ -66,6 +67,7 @@ class Reader:
         self._output = os.path.join(self._tree, BUILD_DIR)
         self._outside: Tuple[str, ...] = ()
         self._known: Dict[str, Tuple[Tuple[int, int, int], _Said]] = {}
+        self._named = Named(self._tree)
 
     def read(self, board: str, outside: Sequence[str] = ()) -> FrozenSet[str]:
         """Give the dependencies of a board that was built just now, as paths relative to the tree.
@@ -85,7 +87,8 @@ class Reader:
 
     def _read(self, board: str) -> FrozenSet[str]:
         with open(os.path.join(self._output, ".config"), "rb") as file:
-            if _READS_ALL.search(file.read(_LONGEST)):
+            configuration = file.read(_LONGEST)
+            if _READS_ALL.search(configuration):
                 raise UnknownError("dtoc reads every source file")
         found = set(self._included("configs/%s_defconfig" % board))
         self._check_environment()
@@ -116,7 +119,7 @@ class Reader:
             path = places.real(os.path.join(self._output, word))
             if os.path.isfile(path) and path.startswith(self._tree + "/"):
                 self._add(found, path)
-        return frozenset(found)
+        return self._named.read(found, configuration) | found
 
     def _add(self, found: Set[str], path: str) -> None:
         """Note a path that is real and absolute."""
@@ -146,6 +149,8 @@ class Reader:
                     raise UnknownError("%s/%s was made without dependencies" % (inside, name))
                 if name.endswith(".o") and not _tracked(name, there) and not _SETUPTOOLS.search(inside):
                     raise UnknownError("%s/%s has no dependency file" % (inside, name))
+                if _may_be_program(inside, name, there) and _is_program(os.path.join(directory, name)):
+                    raise UnknownError("%s/%s is a program without a dependency file" % (inside, name))
                 if _is_dependency_file(name):
                     count += 1
                     if count > _MANY:
@@ -229,6 +234,20 @@ def _is_dependency_file(name: str) -> bool:
 def _tracked(name: str, there: Set[str]) -> bool:
     stem = name[: -len(".o")]
     return any(one in there for one in (".%s.cmd" % name, stem + ".d", ".%s.d" % name, ".%s.d" % stem))
+
+
+def _may_be_program(inside: str, name: str, there: Set[str]) -> bool:
+    """Whether it may have been compiled in one step, of source that does not always matter."""
+    if "." in name or name.startswith(_LINKED) or (inside + "/").startswith(PROGRAMS):
+        return False
+    return there.isdisjoint((".%s.cmd" % name, name + ".d", ".%s.d" % name))
+
+
+def _is_program(path: str) -> bool:
+    if not os.access(path, os.X_OK):
+        return False
+    with open(path, "rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 def _parse(path: str) -> _Said:

@@ -39,10 +39,10 @@ ABSENT = "000000"
 _OUTPUT = "build/"
 
 #: Suffixes of source whose readers name it in dependency files.
-_TRACKED = (".c", ".h", ".S", ".dts", ".dtsi", ".dtso")
+TRACKED = (".c", ".h", ".S", ".dts", ".dtsi", ".dtso")
 
 #: Where programs are that run in a build and read whatever they like.
-_PROGRAMS = ("scripts/", "tools/")
+PROGRAMS = ("scripts/", "tools/")
 
 _DEFCONFIG = re.compile(r"configs/[^/]+_defconfig")
 
@@ -103,11 +103,11 @@ def kind(path: str, mode: str) -> Kind:
     if mode not in _REGULAR or path.startswith(_OUTPUT):
         return Kind.ALWAYS
     name = path.rpartition("/")[2]
-    if not path.startswith(_PROGRAMS) and _is_never(path, name):
+    if not path.startswith(PROGRAMS) and _is_never(path, name):
         return Kind.NEVER
-    if path.startswith(_PROGRAMS):
+    if path.startswith(PROGRAMS):
         return Kind.ALWAYS
-    if name.endswith(_TRACKED) or _DEFCONFIG.fullmatch(path):
+    if name.endswith(TRACKED) or _DEFCONFIG.fullmatch(path):
         return Kind.IF_READ
     return Kind.ALWAYS
 

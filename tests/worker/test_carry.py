@@ -183,3 +183,40 @@ def test_an_audit_of_what_is_no_commit_is_refused(work, objects, audit):
         answer = worker.ask("build_board", board="one", arch="sandbox", audit=audit)
     assert answer["resp"] == "error"
     assert "audit" in answer["msg"]
+
+
+#: Makefiles that read source in a way that leaves no dependency file, what else there is, and the change that matters.
+UNTOLD = {
+    "a program is compiled from it in one step": (
+        "all: $(O)/table.h\n$(O)/mktable: board/mktable.c\n\t@gcc -o $@ $<\n$(O)/table.h: $(O)/mktable\n\t@$< >$@\n",
+        {"board/mktable.c": '#include <stdio.h>\nint main(void) { puts("1"); }\n'},
+        {"board/mktable.c": '#include <stdio.h>\nint main(void) { puts("2"); }\n'},
+    ),
+    "a program is compiled by a rule for all of them": (
+        "all: $(O)/table.h\n$(O)/mk%: board/mk%.c\n\t@gcc -o $@ $<\n$(O)/table.h: $(O)/mktable\n\t@$< >$@\n",
+        {"board/mktable.c": '#include <stdio.h>\nint main(void) { puts("1"); }\n'},
+        {"board/mktable.c": '#include <stdio.h>\nint main(void) { puts("2"); }\n'},
+    ),
+    "make reads it": (
+        "all: $(O)/limit\n$(O)/limit: Makefile\n\t@echo $(shell cat $(CURDIR)/board/limits.h) >$@\n",
+        {"board/limits.h": "#define LIMIT 1\n"},
+        {"board/limits.h": "#define LIMIT 2\n"},
+    ),
+    "make has something preprocessed that includes it": (
+        "X := $(shell gcc -E -P -x c board/map.in)\n",
+        {"board/map.in": '#include "memory.h"\n', "board/memory.h": "1\n"},
+        {"board/memory.h": "2\n"},
+    ),
+    "the assembler includes it": (
+        "",
+        {"src/d.c": '__asm__(".include \\"board/data.S\\"");\n', "board/data.S": ".byte 1\n"},
+        {"board/data.S": ".byte 1, 2\n"},
+    ),
+}
+
+
+@pytest.mark.parametrize("how", UNTOLD)
+def test_source_that_is_read_without_a_dependency_file_matters(work, objects, how):
+    more, files, change = UNTOLD[how]
+    objects.commit({"Makefile": OBJECTS + more, **files})
+    assert carried(build(work, objects, change)) == [None, None]

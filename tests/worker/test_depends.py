@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fabbuild.worker.depends import Reader, UnknownError
+from fabbuild.worker.depends import Reader
+from fabbuild.worker.named import UnknownError
 
 
 @pytest.fixture
