@@ -25,13 +25,11 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from fabbuild.errors import FabbuildError
+from fabbuild.storelayout import prepare, writing
 from fabbuild.text import visible
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-#: What the file looks like; one of another layout is not used. Also part of every name (`fabbuild.values`).
-LAYOUT = 1
 
 #: Bytes that the file may take, if nothing else is said; and to which part of that it is cut when it takes more.
 LIMIT = 2 * 10**9
@@ -57,23 +55,7 @@ _PAGES = 2000
 # SQLite has a bound on the values in one statement; that of old versions is 999.
 _AT_ONCE = 900
 
-_APPLICATION = 0x66614273
 _DAY = 86400
-
-_TABLES = """
-CREATE TABLE result(
-    id INTEGER PRIMARY KEY, document BLOB NOT NULL, digest BLOB NOT NULL, made REAL NOT NULL, used REAL NOT NULL);
-CREATE INDEX result_used ON result(used);
-CREATE TABLE name(key BLOB PRIMARY KEY, result INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX name_result ON name(result);
-CREATE TABLE content(id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, data BLOB NOT NULL);
-CREATE TABLE part(result INTEGER NOT NULL, content INTEGER NOT NULL, PRIMARY KEY(result, content)) WITHOUT ROWID;
-CREATE INDEX part_content ON part(content);
-CREATE TABLE list(family BLOB NOT NULL, content INTEGER NOT NULL, used REAL NOT NULL,
-    PRIMARY KEY(family, content)) WITHOUT ROWID;
-CREATE INDEX list_content ON list(content);
-CREATE TABLE asked(day INTEGER PRIMARY KEY, brought INTEGER NOT NULL, missed INTEGER NOT NULL);
-"""
 
 
 class StoreError(FabbuildError):
@@ -163,43 +145,14 @@ class Store:
                 f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY, isolation_level=None
             )
             try:
-                store = cls(path, connection, writable=writable)
-                store._prepare()
+                why = prepare(connection, writable=writable)
             except BaseException:
                 connection.close()
                 raise
-            return store
-
-    def _prepare(self) -> None:
-        db = self._db
-        layout = self._layout()
-        if layout is None and self.writable:
-            # Before the first table, or it has no effect.
-            db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            db.execute("PRAGMA journal_mode=WAL")
-            with self._writing():
-                layout = self._layout()
-                if layout is None:  # another process may have been faster
-                    for statement in _TABLES.split(";"):
-                        db.execute(statement)
-                    db.execute(f"PRAGMA application_id={_APPLICATION}")
-                    db.execute(f"PRAGMA user_version={LAYOUT}")
-                    layout = LAYOUT
-        if layout != LAYOUT:
-            shown = "empty" if layout is None else f"of another version (layout {layout}, not {LAYOUT})"
-            raise StoreError(f"{self.path}: the store of results is {shown}; `inv cache --clear` makes it anew")
-        if self.writable:
-            db.execute("PRAGMA journal_mode=WAL")
-            # A power cut may cost what came last; never the whole file.
-            db.execute("PRAGMA synchronous=NORMAL")
-
-    def _layout(self) -> int | None:
-        """Give the layout's number, None for an empty file."""
-        if not self._one("SELECT count(*) FROM sqlite_master"):
-            return None
-        if self._one("PRAGMA application_id") != _APPLICATION:
-            raise StoreError(f"{self.path}: is no store of results; move it away, or `inv cache --clear`")
-        return self._one("PRAGMA user_version")
+            if why:
+                connection.close()
+                raise StoreError(f"{path}: {why}")
+            return cls(path, connection, writable=writable)
 
     def close(self) -> None:
         """Close it. May be called twice."""
@@ -307,7 +260,7 @@ class Store:
             for digest, data in entry.contents.items()
             if digest not in known
         }
-        with _told(self.path), self._writing():
+        with _told(self.path), writing(self._db):
             for entry, document in packed:
                 self._put(entry, document, fresh)
 
@@ -352,7 +305,7 @@ class Store:
         """
         now = time.time()
         day = int(now // _DAY)
-        with _told(self.path), self._writing():
+        with _told(self.path), writing(self._db):
             self._db.executemany("UPDATE result SET used=? WHERE id=?", [(now, result) for result in results])
             self._db.execute("INSERT OR IGNORE INTO asked VALUES(?, 0, 0)", (day,))
             self._db.execute(
@@ -366,7 +319,7 @@ class Store:
         Raises:
             StoreError: it cannot be written.
         """
-        with _told(self.path), self._writing():
+        with _told(self.path), writing(self._db):
             self._delete([result])
 
     def trim(self, limit: int = LIMIT) -> int:
@@ -380,7 +333,7 @@ class Store:
         removed = 0
         with _told(self.path):
             while self._bytes() > limit:
-                with self._writing():
+                with writing(self._db):
                     oldest = self._db.execute("SELECT id FROM result ORDER BY used, id LIMIT ?", (_BATCH,))
                     gone = [result for (result,) in oldest]
                     self._delete(gone)
@@ -448,17 +401,6 @@ class Store:
     def _one(self, statement: str) -> int | None:
         row = self._db.execute(statement).fetchone()
         return row[0] if row else None
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # on some errors it is rolled back already
-                self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
 
 def clear(path: Path | None = None, *, only_look: bool = False) -> int:

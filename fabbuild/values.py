@@ -19,7 +19,7 @@ from fabbuild.git import Git
 from fabbuild.model import Board
 from fabbuild.results import decisive, made_by
 from fabbuild.session import Session
-from fabbuild.store import LAYOUT
+from fabbuild.storelayout import LAYOUT
 from fabbuild.worker import relevance
 
 # Settings with which nothing is brought.

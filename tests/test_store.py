@@ -175,6 +175,30 @@ def test_a_file_of_another_version_or_program_is_left_alone(tmp_path):
         Store.open(path)
 
 
+def test_who_found_a_result_that_is_gone_meanwhile_gets_no_other_one(tmp_path):
+    path = tmp_path / "store.sqlite3"
+    with Store.open(path) as reader, Store.open(path) as writer:
+        writer.put([entry("tree 1")])
+        found = number(reader, "tree 1")
+        writer.forget(found)
+        writer.put([entry("tree 2")])
+        assert reader.document(found) is None
+        assert reader.document(number(reader, "tree 2")) == b"tree 2"
+
+
+def test_a_file_of_an_older_version_is_begun_anew(tmp_path):
+    path = tmp_path / "store.sqlite3"
+    with Store.open(path) as store:
+        store.put([entry("a", b"content")])
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA user_version=1")
+    with Store.open(path, make=False) as store:
+        assert store.usage().results == store.usage().contents == 0
+        store.put([entry("b")])
+    with Store.open(path) as store:
+        assert number(store, "b")
+
+
 def test_where_it_cannot_be_made_that_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be used"):
