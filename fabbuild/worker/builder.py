@@ -116,6 +116,15 @@ class Builder:
             clear_away(output, slots)
             os.makedirs(output)
 
+    def begin_from_nothing(self) -> None:
+        """Have the board's next commit built in an empty directory: it is what others are compared with.
+
+        Raises:
+            OSError: what was built can neither be removed nor put aside.
+        """
+        self._scratch = True
+        self.begin(self._board)
+
     def carried(self, commit: str) -> Optional[Built]:
         """Give the answer for a commit if it is that of the commit built last; None when it must be built."""
         began = time.monotonic()

@@ -286,6 +286,8 @@ class Pool:
                         said, built = {"carried": last}, carried
                     else:
                         said = {"could_carry": last} if carried else {}
+                        if upto in order.audit:
+                            builder.begin_from_nothing()
                         built = builder.build(self.commits[upto], compiler, jobs, order.timeout, tokens)
                         last = upto
             except Stopped:

@@ -148,6 +148,12 @@ def test_what_is_to_be_audited_is_built_and_says_that_it_could_be_carried(work, 
     assert [one.get("could_carry") for one in results] == [None, 0, None, None]
 
 
+def test_what_is_to_be_audited_is_built_from_nothing(work, objects):
+    results = build(work, objects, {"README": "x\n"}, {"other/unused.c": "int x;\n"}, audit=[0, 2])
+    assert carried(results) == [None, 0, None]
+    assert "compile a" in results[2]["stdout"]
+
+
 def test_a_boss_that_does_not_ask_for_it_gets_every_commit_built(work, objects):
     results = build(work, objects, {"README": "x\n"}, features=["files", "details"])
     assert carried(results) == [None, None]
