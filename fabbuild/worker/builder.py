@@ -218,11 +218,16 @@ class Builder:
         beside = files.remove_kept(self._output.path, self._settings.kept())
         run.configured = bool(self._configured)
         fresh = self._must_configure(commit)
-        self._note_leftovers(commit, reconfigured=fresh and run.configured)
+        alike = leftovers.are_alike(self._worktree.path, self._board, self._output.board)
+        alike = alike and self._output.gcc == run.compiler.gcc
+        self._note_leftovers(commit, run, reconfigured=fresh and run.configured)
         if beside and self._output.unsure:
             # Whether their objects are still built is not known.
             self._output.renew()
             fresh, run.configured, empty = True, False, True
+        elif not alike:
+            leftovers.remove(self._output.path)
+            self._output.unsure = False
         outcome = self._try(run.configure_and_make if fresh else run.make)
         if clock_skew(outcome.stderr) and run.may_retry and self._worktree.catch_up():
             # The clock was set back, or somebody set times: make compared them, and nothing it left can be trusted.
@@ -247,7 +252,7 @@ class Builder:
             outcome = self._try(lambda: run.configure_and_make(mrproper=mrproper))
         return outcome
 
-    def _note_leftovers(self, commit: str, *, reconfigured: bool) -> None:
+    def _note_leftovers(self, commit: str, run: Makes, *, reconfigured: bool) -> None:
         """Note whether generated source may be there that nothing makes any more, and what is built now."""
         output = self._output
         if output.board != self._board or not output.commit or reconfigured:
@@ -255,7 +260,7 @@ class Builder:
         elif output.commit != commit and not output.unsure:
             changed = self._worktree.changes(output.commit, commit)
             output.unsure = changed is None or leftovers.may_be(changed, "configs/%s_defconfig" % self._board)
-        output.board, output.commit = self._board, commit
+        output.board, output.commit, output.gcc = self._board, commit, run.compiler.gcc
 
     def _without_leftovers(self, run: Makes, began: int, outcome: Outcome) -> Outcome:
         """Give the outcome of a build that went well as it is without what nothing makes any more."""
@@ -265,7 +270,7 @@ class Builder:
             again.append(run.make())
             return not again[-1].code
 
-        if leftovers.there_are(self._output.path, began, make):
+        if leftovers.there_are(self._worktree.path, self._output.path, began, make):
             if not run.may_retry:
                 return again[-1]
             return self._from_nothing(run)

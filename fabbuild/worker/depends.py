@@ -15,6 +15,7 @@ from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Sequen
 
 from fabbuild.worker.named import LONGEST as _LONGEST
 from fabbuild.worker.named import Named, UnknownError
+from fabbuild.worker.readers import is_dependency_file
 from fabbuild.worker.relevance import PROGRAMS
 from fabbuild.worker.text import BUILD_DIR
 
@@ -151,7 +152,7 @@ class Reader:
                     raise UnknownError("%s/%s has no dependency file" % (inside, name))
                 if _may_be_program(inside, name, there) and _is_program(os.path.join(directory, name)):
                     raise UnknownError("%s/%s is a program without a dependency file" % (inside, name))
-                if _is_dependency_file(name):
+                if is_dependency_file(name):
                     count += 1
                     if count > _MANY:
                         raise UnknownError("there are more than %d dependency files" % _MANY)
@@ -225,10 +226,6 @@ class _Places:
             return os.path.realpath(path)
         full = place + "/" + name
         return os.path.realpath(full) if os.path.islink(full) else full
-
-
-def _is_dependency_file(name: str) -> bool:
-    return name.endswith((".d", ".dep", ".d.pre.tmp", ".d.dtc.tmp")) or (name[0] == "." and name.endswith(".cmd"))
 
 
 def _tracked(name: str, there: Set[str]) -> bool:

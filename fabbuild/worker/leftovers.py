@@ -13,10 +13,11 @@ import contextlib
 import filecmp
 import os
 import stat
-from typing import Callable, Collection, Iterable, Iterator, Tuple
+from typing import Callable, Collection, Iterable, Iterator, Set, Tuple
 
-from fabbuild.worker import images
+from fabbuild.worker import images, readers
 from fabbuild.worker.folders import remove_tree
+from fabbuild.worker.protocol import MAX_TEXT
 from fabbuild.worker.relevance import ABSENT, Change, Kind, kind
 
 #: Is there for a moment, to see what time it is where the output is.
@@ -31,13 +32,14 @@ _READ = "generated/"
 #: What only configuring makes; that is looked after by those who configure.
 _CONFIGURED = ("include/config/", "include/config.h", "scripts/kconfig/")
 
-#: Endings of files that tell what a product was made of.
-_TELLING = (".cmd", ".d")
-
 _CONFIGURATION = frozenset(place for _, place in images.CONFIG_FILES)
 
 #: How far ahead everything else is put, in ns: longer than any make.
 _AHEAD = 86400 * 10**9
+
+#: The share of lines in common from which boards are alike. Of U-Boot's, the sunxi boards have 0.4 to 0.7 and the
+#: two rk3399 0.8; a vexpress and a sunxi board 0.01, with not one object that serves both.
+_ALIKE = 0.3
 
 #: The longest wrapper.
 _SHORT = 200
@@ -59,6 +61,31 @@ def may_be(changed: Iterable[Change], defconfig: str) -> bool:
     return False
 
 
+def are_alike(tree: str, board: str, before: str) -> bool:
+    """Whether a board may be built with objects of the one before: their defconfigs share many lines.
+
+    Args:
+        tree: the source that is built.
+        board: the board.
+        before: the one built before; empty: none.
+    """
+    if board == before:
+        return True
+    lines = [_lines(os.path.join(tree, "configs", "%s_defconfig" % name)) for name in (board, before)]
+    return len(lines[0] & lines[1]) > _ALIKE * len(lines[0] | lines[1])
+
+
+def remove(output: str) -> None:
+    """Remove all generated source; what is still made is made again, and what reads it.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    for name, _ in list(_times(output)):
+        if _is_source(name) and not _is_wrapper(os.path.join(output, name)):
+            os.unlink(os.path.join(output, name))
+
+
 def begin(output: str) -> int:
     """Give the time at which a build begins, ns of the file system's own clock.
 
@@ -73,13 +100,14 @@ def begin(output: str) -> int:
     return now
 
 
-def there_are(output: str, began: int, make: Callable[[], bool]) -> bool:
+def there_are(tree: str, output: str, began: int, make: Callable[[], bool]) -> bool:
     """Whether generated source is there that make does not make, or makes another of, once all is built.
 
     When there is none, all is as it was afterwards.
 
     Args:
-        output: the output directory.
+        tree: the source.
+        output: the output directory, in it.
         began: when the build began; what was written since has its rule.
         make: makes what was just made; gives whether that went well.
 
@@ -91,30 +119,64 @@ def there_are(output: str, began: int, make: Callable[[], bool]) -> bool:
     asked = [name for name in asked if not _is_wrapper(os.path.join(output, name))]
     if not asked:
         return False
-    aside = output + ".aside"
-    remove_tree(aside)
-    for name in asked:
-        os.makedirs(os.path.dirname(os.path.join(aside, name)), exist_ok=True)
-        os.rename(os.path.join(output, name), os.path.join(aside, name))
+    aside = _Aside(output)
+    aside.take(asked)
     for name, time in times.items():
         _date(output, name, time + _AHEAD)
-    well = make()
+    found = not make() or aside.differs() or _matters(tree, output, aside, times, make)
+    aside.put_back()
+    same = set() if found else set(asked)
     for name, time in times.items():
-        with contextlib.suppress(OSError):
-            if os.stat(os.path.join(output, name)).st_mtime_ns == time + _AHEAD:
-                _date(output, name, time)
-    gone = []
-    for name in asked if well else ():
-        before, again = os.path.join(aside, name), os.path.join(output, name)
-        if not os.path.isfile(again):
-            # What another tool makes by the way, for itself alone, such as swig its C, has no rule of its own.
-            gone.append(name)
-            os.rename(before, again)
-        elif not filecmp.cmp(again, before, shallow=False):
-            well = False
-        _date(output, name, times[name])
-    remove_tree(aside)
-    return not well or _are_read(output, times, gone)
+        if name in same or _time(output, name) == time + _AHEAD:
+            _date(output, name, time)
+    return found
+
+
+def _matters(tree: str, output: str, aside: _Aside, times: Collection[str], make: Callable[[], bool]) -> bool:
+    """Whether what is aside, and was not made again, was used for anything of what make makes."""
+    gone = aside.missed()
+    # What another tool makes by the way, for itself alone, such as swig its C, has no rule of its own.
+    made = readers.of(tree, output, times, gone) if gone else set()
+    if made is None:
+        return True
+    made = {name for name in made if os.path.isfile(os.path.join(output, name))}
+    if not made:
+        return False
+    aside.take(made)
+    return not make() or not made.issubset(aside.missed())
+
+
+class _Aside:
+    """A directory beside the output, to which files are moved to see whether make makes them again."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+        self._aside = output + ".aside"
+        self._names: Set[str] = set()
+        remove_tree(self._aside)
+
+    def take(self, names: Iterable[str]) -> None:
+        for name in names:
+            os.makedirs(os.path.dirname(os.path.join(self._aside, name)), exist_ok=True)
+            os.rename(os.path.join(self._output, name), os.path.join(self._aside, name))
+            self._names.add(name)
+
+    def missed(self) -> Set[str]:
+        """Name those that were not made again."""
+        return {name for name in self._names if not os.path.isfile(os.path.join(self._output, name))}
+
+    def differs(self) -> bool:
+        """Whether one that was made again is another one."""
+        return any(
+            not filecmp.cmp(os.path.join(self._output, name), os.path.join(self._aside, name), shallow=False)
+            for name in self._names - self.missed()
+        )
+
+    def put_back(self) -> None:
+        """Put those back that were not made again."""
+        for name in self.missed():
+            os.rename(os.path.join(self._aside, name), os.path.join(self._output, name))
+        remove_tree(self._aside)
 
 
 def _times(output: str) -> Iterator[Tuple[str, int]]:
@@ -127,18 +189,20 @@ def _times(output: str) -> Iterator[Tuple[str, int]]:
                 yield os.path.relpath(path, output), status.st_mtime_ns
 
 
-def _are_read(output: str, there: Iterable[str], names: Collection[str]) -> bool:
-    """Whether anything was made of one of these files, as far as that was written down."""
-    if not names:
-        return False
-    bases = [os.fsencode(os.path.basename(name)) for name in names]
-    for place in there:
-        if place.endswith(_TELLING):
-            with contextlib.suppress(OSError), open(os.path.join(output, place), "rb") as file:
-                text = file.read()
-                if any(base in text for base in bases):
-                    return True
-    return False
+def _lines(path: str) -> Set[bytes]:
+    """Give the lines of a defconfig, none of one that is not there."""
+    try:
+        with open(path, "rb") as file:
+            return set(file.read(MAX_TEXT).split())
+    except OSError:
+        return set()
+
+
+def _time(output: str, name: str) -> int:
+    try:
+        return os.stat(os.path.join(output, name)).st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _date(output: str, name: str, time: int) -> None:

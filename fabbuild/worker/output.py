@@ -46,6 +46,7 @@ class Output:
     Attributes:
         board: for which board it was built last; empty: for none.
         commit: and at which commit.
+        gcc: and by which compiler, as `Toolchain.gcc` has it.
         unsure: whether leftovers may be in it.
     """
 
@@ -61,6 +62,7 @@ class Output:
         self._bare = False
         self.board = ""
         self.commit = ""
+        self.gcc = ""
         self.unsure = False
 
     @property
@@ -105,7 +107,7 @@ class Output:
         self._compilers = dict(compilers, **{compiler.gcc: compiler.version})
         self._identities = dict(identities, **{compiler.gcc: identity})
         self._warned = set(state.get("warned", []))
-        self.board, self.commit = state.get("board", ""), state.get("commit", "")
+        self.board, self.commit, self.gcc = (state.get(name, "") for name in ("board", "commit", "gcc"))
         self.unsure = bool(state) and state.get("unsure", True)
         return trusted
 
@@ -151,6 +153,7 @@ class Output:
             "warned": sorted(self._warned)[:_MANY],
             "board": self.board,
             "commit": self.commit,
+            "gcc": self.gcc,
             "unsure": self.unsure,
         }
         with open(self._state, "w", encoding="utf-8") as file:

@@ -40,8 +40,14 @@ def test_a_header_that_no_rule_makes_any_more_does_not_let_its_user_pass(work, o
     assert "gen.h" in results["one", 1]["stderr"]
 
 
-def test_a_header_that_only_one_boards_build_makes_does_not_let_another_pass(work, objects):
-    objects.commit({"configs/two_defconfig": "CONFIG_TWO=y\n", "configs/three_defconfig": "CONFIG_ONE=y\n"})
+#: What boards that are alike have in common in their defconfigs; the others have nothing.
+ALIKE = pytest.mark.parametrize("shared", ["CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=y\n", ""], ids=["alike", "unlike"])
+
+
+@ALIKE
+def test_a_header_that_only_one_boards_build_makes_does_not_let_another_pass(work, objects, shared):
+    objects.commit({f"configs/{name}_defconfig": f"{shared}CONFIG_TWO=y\n" for name in ("two", "twin")})
+    objects.commit({f"configs/{name}_defconfig": f"{shared}CONFIG_ONE=y\n" for name in ("one", "three")})
     makefile = READS + "ifneq ($(shell grep CONFIG_ONE $(O)/.config),)" + RULE + "endif\n"
     commits = series(objects, work, {**FIRST, "Makefile": makefile})
     results = build(work, commits, "one", "two", "three")
@@ -49,6 +55,49 @@ def test_a_header_that_only_one_boards_build_makes_does_not_let_another_pass(wor
         "one": 0, "two": 2, "three": 0
     }  # fmt: skip
     assert build(work, commits, "two")["two", 0]["return_code"] == 2
+
+
+#: Only with CONFIG_ONE: a generated header, source made with it, and an object of that.
+ONES = """
+ifneq ($(shell grep CONFIG_ONE $(O)/.config),)
+$(O)/include/generated/gen.h: | $(O)/.config
+\t@mkdir -p $(@D); echo "extern int gen;" >$@
+$(O)/one/made.c: $(O)/include/generated/gen.h
+\t@mkdir -p $(@D); (echo '#include <gen.h>'; echo 'int made;') >$@
+$(O)/one/made.o: $(O)/one/made.c
+\t@echo "compile made"
+\t@gcc -MD -I$(O)/include/generated -c -o $@ $<
+all: $(O)/one/made.o
+endif
+"""
+
+
+@ALIKE
+def test_what_only_another_board_was_built_of_is_no_reason_to_build_anew(work, objects, shared):
+    objects.commit(
+        {"configs/one_defconfig": f"{shared}CONFIG_ONE=y\n", "configs/two_defconfig": f"{shared}CONFIG_TWO=y\n"}
+    )
+    commits = series(objects, work, {"Makefile": OBJECTS + ONES}, {"src/b.c": "int c;\n"})
+    results = build(work, commits, "one", "two")
+    assert codes(results) == [0, 0, 0, 0]
+    assert [compiled(results[key]) for key in sorted(results)] == [["a", "b", "made"], ["b"], ["b"], ["b"]]
+    results = build(work, commits[:1], "one")
+    # What was the other board's is still there for it, if that may be so.
+    assert compiled(results["one", 0]) == (["b"] if shared else ["b", "made"])
+
+
+@ALIKE
+def test_what_this_board_is_built_of_is_made_anew_however_far_it_is_from_the_rule(work, objects, shared):
+    """Here make does not know what the object was made of: only who reads dependency files does."""
+    objects.commit(
+        {"configs/one_defconfig": f"{shared}CONFIG_ONE=y\n", "configs/two_defconfig": f"{shared}CONFIG_TWO=y\n"}
+    )
+    header, rest = ONES.split("$(O)/one/made.c:", 1)
+    header += "all: $(O)/include/generated/gen.h\nendif\n"
+    rest = rest.replace("endif\n", "").replace(" $(O)/include/generated/gen.h", "")
+    commits = series(objects, work, {"Makefile": OBJECTS + header + "$(O)/one/made.c:" + rest})
+    assert codes(build(work, commits, "two", settings={"force_build": True})) == [2]
+    assert codes(build(work, commits, "one", "two")) == [0, 2]
 
 
 def test_a_broken_commit_between_does_not_hide_it(work, objects):
