@@ -38,7 +38,7 @@ _CONFIGURATION = frozenset(place for _, place in images.CONFIG_FILES)
 _AHEAD = 86400 * 10**9
 
 #: The share of lines in common from which boards are alike. Of U-Boot's, the sunxi boards have 0.4 to 0.7 and the
-#: two rk3399 0.8; a vexpress and a sunxi board 0.01, with not one object that serves both.
+#: two rk3399 0.8; a vexpress and a sunxi board 0.01, and no object of the target serves both (docs/performance.md).
 _ALIKE = 0.3
 
 #: The longest wrapper.
