@@ -82,7 +82,7 @@ def remove(output: str) -> None:
         OSError: something cannot be removed.
     """
     for name, _ in list(_times(output)):
-        if _is_source(name) and not _is_wrapper(os.path.join(output, name)):
+        if _is_generated(output, name):
             os.unlink(os.path.join(output, name))
 
 
@@ -115,8 +115,7 @@ def there_are(tree: str, output: str, began: int, make: Callable[[], bool]) -> b
         OSError: something cannot be moved.
     """
     times = dict(_times(output))
-    asked = [name for name in times if _is_source(name) and times[name] < began]
-    asked = [name for name in asked if not _is_wrapper(os.path.join(output, name))]
+    asked = [name for name, time in times.items() if time < began and _is_generated(output, name)]
     if not asked:
         return False
     aside = _Aside(output)
@@ -208,6 +207,11 @@ def _time(output: str, name: str) -> int:
 def _date(output: str, name: str, time: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.utime(os.path.join(output, name), ns=(time, time))
+
+
+def _is_generated(output: str, name: str) -> bool:
+    """Whether it is source that a rule made, and that brings something of its own."""
+    return _is_source(name) and not _is_wrapper(os.path.join(output, name))
 
 
 def _is_source(name: str) -> bool:

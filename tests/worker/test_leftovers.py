@@ -44,10 +44,14 @@ def test_a_header_that_no_rule_makes_any_more_does_not_let_its_user_pass(work, o
 ALIKE = pytest.mark.parametrize("shared", ["CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=y\n", ""], ids=["alike", "unlike"])
 
 
+def configure(source, shared, **boards):
+    """Commit a defconfig a board: what they share, and the one setting it has of its own."""
+    source.commit({f"configs/{board}_defconfig": f"{shared}{setting}=y\n" for board, setting in boards.items()})
+
+
 @ALIKE
 def test_a_header_that_only_one_boards_build_makes_does_not_let_another_pass(work, objects, shared):
-    objects.commit({f"configs/{name}_defconfig": f"{shared}CONFIG_TWO=y\n" for name in ("two", "twin")})
-    objects.commit({f"configs/{name}_defconfig": f"{shared}CONFIG_ONE=y\n" for name in ("one", "three")})
+    configure(objects, shared, one="CONFIG_ONE", two="CONFIG_TWO", three="CONFIG_ONE")
     makefile = READS + "ifneq ($(shell grep CONFIG_ONE $(O)/.config),)" + RULE + "endif\n"
     commits = series(objects, work, {**FIRST, "Makefile": makefile})
     results = build(work, commits, "one", "two", "three")
@@ -74,9 +78,7 @@ endif
 
 @ALIKE
 def test_what_only_another_board_was_built_of_is_no_reason_to_build_anew(work, objects, shared):
-    objects.commit(
-        {"configs/one_defconfig": f"{shared}CONFIG_ONE=y\n", "configs/two_defconfig": f"{shared}CONFIG_TWO=y\n"}
-    )
+    configure(objects, shared, one="CONFIG_ONE", two="CONFIG_TWO")
     commits = series(objects, work, {"Makefile": OBJECTS + ONES}, {"src/b.c": "int c;\n"})
     results = build(work, commits, "one", "two")
     assert codes(results) == [0, 0, 0, 0]
@@ -89,9 +91,7 @@ def test_what_only_another_board_was_built_of_is_no_reason_to_build_anew(work, o
 @ALIKE
 def test_what_this_board_is_built_of_is_made_anew_however_far_it_is_from_the_rule(work, objects, shared):
     """Here make does not know what the object was made of: only who reads dependency files does."""
-    objects.commit(
-        {"configs/one_defconfig": f"{shared}CONFIG_ONE=y\n", "configs/two_defconfig": f"{shared}CONFIG_TWO=y\n"}
-    )
+    configure(objects, shared, one="CONFIG_ONE", two="CONFIG_TWO")
     header, rest = ONES.split("$(O)/one/made.c:", 1)
     header += "all: $(O)/include/generated/gen.h\nendif\n"
     rest = rest.replace("endif\n", "").replace(" $(O)/include/generated/gen.h", "")
