@@ -189,10 +189,10 @@ def _times(output: str) -> Iterator[Tuple[str, int]]:
 
 
 def _lines(path: str) -> Set[bytes]:
-    """Give the lines of a defconfig, none of one that is not there."""
+    """Give the lines of a defconfig, empty ones aside; none of one that is not there."""
     try:
         with open(path, "rb") as file:
-            return set(file.read(MAX_TEXT).split())
+            return {line for line in file.read(MAX_TEXT).splitlines() if line}
     except OSError:
         return set()
 
