@@ -13,7 +13,6 @@ time, whichever machine it comes from.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 from collections.abc import Mapping
@@ -379,10 +378,15 @@ def _decode(line: bytes) -> Response:
                 value = json.loads(str(data, "utf-8", "replace"), parse_constant=_no_number)
                 converted: Response = msgspec.convert(_printable(value), Response)
                 return converted
-            with contextlib.suppress(UnicodeDecodeError):
+            try:
                 return _decoder.decode(data)
-            # Replacement, as everywhere: bytes that are not UTF-8 must not cost a board its result.
-            return _decoder.decode(str(data, "utf-8", "replace").encode())
+            except (UnicodeDecodeError, msgspec.DecodeError):
+                # Bytes that are not UTF-8 must not cost a board its result; they are replaced, as everywhere. Which
+                # of the two msgspec raises for them depends on its release, so the bytes themselves are asked.
+                mended = str(data, "utf-8", "replace").encode()
+                if mended == data:
+                    raise
+            return _decoder.decode(mended)
     except (ValueError, msgspec.DecodeError, RecursionError, MemoryError) as exc:
         why = cut(str(exc) or type(exc).__name__, 200)
     shown = line[len(PREFIX) : len(PREFIX) + 80].decode("utf-8", "replace")
