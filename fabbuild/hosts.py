@@ -9,6 +9,7 @@ functions, since a shell's completion loads this module at each TAB.
 from __future__ import annotations
 
 import contextlib
+import copy
 import glob
 import logging
 import os
@@ -172,10 +173,9 @@ _cloning = threading.Lock()
 def _clone(base: Config) -> Config:
     """Clone without a trace: Fabric's clone() has the original read its files again and grow by their rules."""
     with _cloning:
-        rules = list(base.base_ssh_config._config)  # noqa: SLF001
+        rules = copy.deepcopy(base.base_ssh_config)
         config = base.clone()
-        if rules:
-            base.base_ssh_config._config[:] = rules  # noqa: SLF001
+        base.base_ssh_config = rules
     return config
 
 
