@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.warm import Forker
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
@@ -38,6 +40,7 @@ class Farm:
     directory: Path
     source: Path
     env: dict[str, str]
+    forker: Forker
     servers: list = field(default_factory=list)
 
     @property
@@ -77,6 +80,14 @@ class Farm:
         )
 
     def run(self, *arguments: str, program: str = "inv", timeout: float = 100, **env: str) -> Ended:
+        """Run a task to its end."""
+        env = {**self.env, **env}
+        if self.forker.suits(env):
+            words = self.command(*arguments, program=program)
+            status, out, err = self.forker.run(words, str(self.directory), env, timeout)
+            if status is None:
+                pytest.fail(f"{arguments} took more than {timeout} s\n{out}\n{err}")
+            return Ended(status, out, err)
         process = self.start(*arguments, program=program, **env)
         try:
             out, err = process.communicate(timeout=timeout)
@@ -109,8 +120,16 @@ from fabbuild import ns
 """
 
 
+@pytest.fixture(scope="session")
+def forker():
+    """What forks for each command that a farm runs."""
+    made = Forker({**os.environ, "PYTHONPATH": str(ROOT)}, str(ROOT))
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def farm(tmp_path, sample_repo, census) -> Farm:
+def farm(tmp_path, sample_repo, census, forker) -> Farm:
     """A user's directory with tasks.py, fabfile.py and the sample; no machines yet."""
     directory = tmp_path / "user"
     directory.mkdir()
@@ -127,7 +146,7 @@ def farm(tmp_path, sample_repo, census) -> Farm:
         "NO_COLOR": "1",
     }
     env.pop("SSH_AUTH_SOCK", None)
-    return Farm(directory, sample_repo.path, env)
+    return Farm(directory, sample_repo.path, env, forker)
 
 
 @pytest.fixture
