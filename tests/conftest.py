@@ -3,7 +3,7 @@ import shutil
 import signal
 import tempfile
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # A shell has what it starts in the background ignore it, and that is inherited: nobody would hear a Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -23,9 +23,12 @@ def pytest_unconfigure():
         shutil.rmtree(_digests, ignore_errors=True)
 
 
-# How long an example takes says more of what else the machine does than of the code.
-settings.register_profile("fabbuild", deadline=None)
-settings.load_profile("fabbuild")
+# How long an example takes says more of what else the machine does than of the code. `--hypothesis-profile=full` is what
+# `inv test --deep` adds.
+_always = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+settings.register_profile("small", _always, max_examples=20)
+settings.register_profile("full", _always, max_examples=200)
+settings.load_profile("small")
 
 pytest_plugins = [
     "tests.support.tree",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fabbuild import yamlfile
@@ -488,7 +488,6 @@ def _load_any(path, data):
         assert merge([("x", machines.build)])
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.one_of(st.text(), _documents, _documents.map(lambda text: f"machines: {text}"), st.binary()))
 @example(text="machines: {a: {host: !!map x}}")
 @example(text="? [a]\n: b")
@@ -515,7 +514,6 @@ _field = st.sampled_from(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(st.sampled_from("abcg"), st.lists(_field, unique=True), max_size=3),
     st.lists(_field, max_size=2),
@@ -526,7 +524,6 @@ def test_any_machines_are_taken_or_refused(tmp_path, machines, defaults):
     _load_any(tmp_path / "machines.yaml", text.encode())
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.recursive(
         st.one_of(
@@ -612,7 +609,6 @@ def test_host_is_refused(text):
     assert str(caught.value).isprintable()
 
 
-@settings(max_examples=300)
 @given(st.text(alphabet="ab1.-_:@[]%$+/ é\n", max_size=12))
 def test_what_is_a_host_here_is_one_for_the_connection(text):
     try:
@@ -887,7 +883,6 @@ _anything = st.recursive(
 )
 
 
-@settings(max_examples=300)
 @given(st.dictionaries(st.one_of(st.sampled_from(OPTIONS), st.text()), _anything, max_size=3))
 def test_any_options_are_settings_or_a_config_error(layer):
     try:

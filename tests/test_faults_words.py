@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from fabbuild.faults import WORDS, Fault, Kind, fault_of
 from fabbuild.text import visible
+from tests.support.examples import at_most
 
 DISK = [
     "/tmp/ccqWV2fK.s: Assembler messages:\n"
@@ -395,7 +396,6 @@ PLACES = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(PLACES), quoted)
 @example(PLACES[1], "fatal error: error writing to x: No space left on device")
 @example(PLACES[1], "internal compiler error: Segmentation fault")
@@ -406,7 +406,6 @@ def test_what_a_source_says_is_never_the_machines(place: str, text: str) -> None
     assert fault_of(2, stderr, "", "") is None
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.integers(-300, 300), st.text(st.characters()), st.text(), st.sampled_from(["", "timeout", "start", "x"]))
 def test_any_text_has_an_answer_in_one_visible_line(code: int, stderr: str, stdout: str, told: str) -> None:
     fault = fault_of(code, stderr, stdout, told)
@@ -418,7 +417,7 @@ def test_any_text_has_an_answer_in_one_visible_line(code: int, stderr: str, stdo
         assert fault.words.encode()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=at_most(50))
 @given(st.sampled_from(FAULTS), st.integers(0, 2000), st.integers(0, 2000))
 def test_a_fault_is_found_among_many_warnings(fault: tuple[Kind, str], before: int, after: int) -> None:
     kind, text = fault

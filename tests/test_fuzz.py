@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from fabbuild import messages
@@ -19,9 +19,8 @@ from fabbuild.errors import ConfigError, WireError
 from fabbuild.messages import decode_response
 from fabbuild.worker.protocol import PREFIX, LineSplitter, ProtocolError, decode_object
 from fabbuild.yamlfile import MAX_BYTES
+from tests.support.examples import at_most
 from tests.worker.driver import Worker, toy, work_dir
-
-SLOW = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 
 values = st.recursive(
     st.none()
@@ -70,7 +69,6 @@ def said(draw: st.DrawFn) -> dict[str, object]:
     return {"resp": name, **message, **draw(st.dictionaries(st.text(max_size=4), values, max_size=2))}
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=SLOW)
 @given(said(), st.booleans())
 def test_a_message_with_any_fields_is_one_or_is_refused(message: dict[str, object], ascii_only: bool) -> None:
     line = PREFIX + json.dumps(message, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
@@ -87,7 +85,6 @@ def test_a_message_with_any_fields_is_one_or_is_refused(message: dict[str, objec
         assert not isinstance(value, float) or math.isfinite(value)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.binary(max_size=60) | st.text().map(str.encode), st.sampled_from([b"", PREFIX, PREFIX + b'{"resp":"alive",'])
 )
@@ -135,7 +132,6 @@ def test_a_line_is_too_long_however_it_arrives(lengths: list[int], limit: int, p
 # --- the worker's end ---
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60) | values.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass")))
 @example(b"[" * 200_000)
 @example(b'{"a":' * 200_000)
@@ -188,9 +184,7 @@ def commands(draw: st.DrawFn) -> dict[str, object]:
 
 
 @settings(
-    max_examples=12,
-    deadline=None,
-    suppress_health_check=SLOW,
+    max_examples=at_most(12),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink takes a worker each
 )
 @given(st.lists(commands(), min_size=20, max_size=40))
@@ -275,7 +269,6 @@ pieces = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=SLOW)
 @given(st.lists(st.tuples(st.integers(0, len(FILE)), st.integers(0, 12), pieces), min_size=1, max_size=4))
 def test_a_file_with_anything_in_it_is_machines_or_one_line(
     tmp_path, changes: list[tuple[int, int, bytes]]

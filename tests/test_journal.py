@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fabbuild.errors import OutputError
@@ -69,7 +69,6 @@ odd = st.recursive(
 texts = st.text(st.characters(), max_size=20)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     what=st.sampled_from(sorted(EVENTS)) | texts,
     machine=texts,
@@ -220,7 +219,6 @@ def test_a_long_line_on_the_wire_is_cut_and_says_so(tmp_path: Path) -> None:
     assert short.endswith("y")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=60), texts)
 def test_what_came_over_the_wire_is_one_visible_line_in_the_log(tmp_path: Path, data: bytes, text: str) -> None:
     (tmp_path / "worker-ruru.log").unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from fabbuild import boards, kconfig
 from fabbuild.boards import read_boards
 from fabbuild.source import Source
 from fabbuild.treefiles import TreeFiles
+from tests.support.examples import at_most
 
 #: Choices in choices, of bools and of others, and defaults that hold by all sorts of conditions.
 KCONFIG = """\
@@ -164,7 +165,7 @@ def told(text):
 @example([told("MODULES TARGET_G TARGET_F=m")])
 @example([told("MODULES TARGET_D TARGET_D=n TARGET_E=m")])
 @example([told("ARM TARGET_A NUMBER=5 WIDE=0x20"), told("ARM TARGET_A NUMBER=x WIDE=-1")])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=at_most(60))
 @given(st.lists(st.lists(LINES, max_size=12), min_size=1, max_size=6))
 def test_any_defconfigs_one_after_the_other_are_what_each_is_alone(place, texts):
     conf = parsed()

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fabbuild import messages
@@ -108,7 +108,6 @@ def test_what_others_write_is_no_message_and_no_error() -> None:
         assert decode_response(line) is None
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     texts=st.tuples(anything, anything, anything),
     config=st.dictionaries(anything, anything, max_size=3),
@@ -130,7 +129,6 @@ def test_a_result_of_any_text_arrives_whatever_its_length(
     assert len(result.config) <= len(config)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=40), st.sampled_from([1, 10_000]))
 def test_bytes_that_are_no_text_do_not_cost_a_result(data: bytes, times: int) -> None:
     quoted = data.translate(None, bytes(range(32)) + b'"\\') * times

@@ -13,6 +13,7 @@ from fabbuild.results import BuiltFrom, ResultTree
 from fabbuild.settings import BuildSettings
 from fabbuild.source import Source
 from fabbuild.summary.reader import Range, read_range
+from tests.support.examples import at_most
 from tests.test_source import commit, git
 
 BUILT = Result(board="snow", upto=0, return_code=0, stdout="", stderr="", sizes="", machine="m1", details={})
@@ -116,7 +117,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=at_most(25))
 @given(upstream=st.booleans(), sequence=st.lists(steps, min_size=1, max_size=5))
 def test_whatever_parts_are_built_each_commit_is_there_once_and_in_order(upstream, sequence):
     with tempfile.TemporaryDirectory() as directory:

@@ -38,6 +38,7 @@ from fabbuild.moves import (
     Tick,
 )
 from fabbuild.schedule import Schedule
+from tests.support.examples import at_most
 
 DISK = Fault(Kind.DISK, "no space left on device")
 MEMORY = Fault(Kind.MEMORY, "out of memory")
@@ -1184,7 +1185,7 @@ def test_batch_that_is_never_said_to_be_through_does_not_hold_up_the_rest():
 # --- size ---
 
 
-@settings(max_examples=50)
+@settings(max_examples=at_most(50))
 @given(
     sizes=st.lists(st.integers(1, 4), min_size=1, max_size=1000),
     boards=st.integers(0, 300),

@@ -59,4 +59,4 @@ class AnyWorld(RuleBasedStateMachine):
 
 
 TestAnyWorld = AnyWorld.TestCase
-TestAnyWorld.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestAnyWorld.settings = settings(stateful_step_count=40)

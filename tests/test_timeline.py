@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fabbuild.model import EVENTS, Event
@@ -160,7 +160,6 @@ EVENT = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(EVENT, max_size=30))
 def test_whatever_comes_the_spans_of_a_slot_lie_in_each_other(events):
     made = timeline(sorted(events, key=lambda event: event.time))

@@ -1,0 +1,8 @@
+"""How many examples a property test tries: those of the profile, or fewer where one example takes long."""
+
+from hypothesis import settings
+
+
+def at_most(count: int) -> int:
+    """Give the profile's number of examples, but no more than ``count``."""
+    return min(count, settings().max_examples)
