@@ -76,7 +76,7 @@ def _missing_packages() -> list[str]:
 @task(
     help={
         "uboot": "Only the tests on real U-Boot source from Debian's archive (minutes)",
-        "deep": "Only the tests that try random edits against clean builds, and hurt machines (minutes)",
+        "deep": "Only the tests that hurt machines, wait for time limits or try very many examples (minutes)",
         "chaos": "Only the tests that hurt real machines at random (minutes)",
         "only": "Further arguments for pytest, such as a file",
     },
@@ -97,16 +97,13 @@ def test(c: Any, uboot: bool = False, chaos: bool = False, deep: bool = False, o
     elif missing:
         print(f"the tests need packages that are not installed: apt-get install {' '.join(missing)}")
         raise Exit(code=1)
-    slow = {"uboot": uboot, "chaos": chaos, "deep": deep}
-    wanted = [marker for marker, given in slow.items() if given]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-m",
-        " or ".join(wanted) or " and ".join(f"not {marker}" for marker in slow),
-    ]
+    tiers = {"uboot": uboot, "chaos": chaos, "deep": deep}
+    wanted = [marker for marker, given in tiers.items() if given]
+    command = [sys.executable, "-m", "pytest", "-q"]
+    if deep:
+        wanted.append("hypothesis")  # hypothesis marks each property test
+        command.append("--hypothesis-profile=full")
+    command += ["-m", " or ".join(wanted) or " and ".join(f"not {marker}" for marker in tiers)]
     if not (uboot or chaos):
         # Most of them wait for machines; those that build real source or hurt at random want this one alone.
         command += ["-n", str(SIDE_BY_SIDE), "--dist", "worksteal"]

@@ -1,6 +1,7 @@
 import os
 import shutil
 import signal
+import sys
 import tempfile
 
 from hypothesis import HealthCheck, settings
@@ -16,11 +17,18 @@ os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="fabbuild-tests-")
 _digests = "" if "FABBUILD_DIGESTS" in os.environ else tempfile.mkdtemp(prefix="fabbuild-digests-")
 os.environ.setdefault("FABBUILD_DIGESTS", _digests)
 
+# The python3 of PATH may be a script that looks for one among many (pyenv), which takes longer than Python to start.
+_programs = "" if "FABBUILD_TESTS_PYTHON" in os.environ else tempfile.mkdtemp(prefix="fabbuild-python-")
+if _programs:
+    os.environ["FABBUILD_TESTS_PYTHON"] = _programs
+    os.symlink(os.path.realpath(sys.executable), os.path.join(_programs, "python3"))
+    os.environ["PATH"] = os.pathsep.join([_programs, os.environ["PATH"]])
+
 
 def pytest_unconfigure():
     shutil.rmtree(os.environ["XDG_DATA_HOME"], ignore_errors=True)
-    if _digests:
-        shutil.rmtree(_digests, ignore_errors=True)
+    for place in filter(None, (_digests, _programs)):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 # How long an example takes says more of what else the machine does than of the code. `--hypothesis-profile=full` is what

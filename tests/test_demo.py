@@ -11,6 +11,8 @@ from fabbuild.summary import BoardChanges, BoardSizes, CommitChanges, Counts
 from fabbuild.summary.sizes import Size
 from tests.support.farm import ROOT
 
+pytestmark = pytest.mark.deep
+
 
 def demo(farm, *arguments):
     return farm.run("-r", str(ROOT), "demo", "--directory", str(farm.directory / "place"), *arguments)

@@ -12,6 +12,8 @@ from tests.support.census import lock_holders, wait_until
 from tests.support.trouble import building, slow_make, tool, worker_of
 from tests.test_liars import LIAR
 
+pytestmark = pytest.mark.deep
+
 #: Boards of three architectures, one that fails and one that warns among them.
 FOUR = "robin,sandbox,sandbox_spl,tern"
 

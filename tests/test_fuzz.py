@@ -183,6 +183,7 @@ def commands(draw: st.DrawFn) -> dict[str, object]:
     return command
 
 
+@pytest.mark.deep
 @settings(
     max_examples=at_most(12),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink takes a worker each
@@ -332,6 +333,7 @@ LARGE = {
 }
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", LARGE)
 def test_no_file_takes_long(tmp_path: Path, name: str) -> None:
     assert len(LARGE[name]) <= MAX_BYTES

@@ -10,6 +10,8 @@ import pytest
 from fabbuild.interrupt import interruptible
 from tests.support.census import wait_until
 
+pytestmark = pytest.mark.deep
+
 
 def test_the_first_interrupt_is_raised_with_its_name():
     with pytest.raises(KeyboardInterrupt, match="interrupted by SIGTERM"), interruptible():

@@ -16,6 +16,8 @@ from tests.support.farm import BIN
 from tests.support.scenes import nothing_left
 from tests.support.trouble import slow_make, tool
 
+pytestmark = pytest.mark.deep
+
 #: Seconds in which an interrupted command is over: five are promised, and a busy machine is given some more. Far
 #: below the shortest of the times that a frozen machine is waited for.
 SOON = 10.0

@@ -43,11 +43,13 @@ def linked(census, tmp_path):
     transport.close()
 
 
+@pytest.mark.deep
 def test_a_far_side_that_gave_a_sign_of_life_must_go_on_with_that(linked):
     link = linked('say(resp="alive")\ntime.sleep(100)')
     assert isinstance(link.receive(10), WireSilent)
 
 
+@pytest.mark.deep
 def test_so_must_a_worker_that_says_it_will(linked):
     link = linked(
         "sys.stdin.readline()\nsay(resp='ready', nthreads=1, slots=1, alive=0.2)\ntime.sleep(100)", silence=1.0
@@ -58,6 +60,7 @@ def test_so_must_a_worker_that_says_it_will(linked):
     assert isinstance(link.receive(10), WireSilent)
 
 
+@pytest.mark.deep
 def test_anything_at_all_is_a_sign_of_life(linked):
     link = linked(
         'say(resp="alive")\n'
@@ -68,11 +71,13 @@ def test_anything_at_all_is_a_sign_of_life(linked):
     assert isinstance(link.receive(20), QuitAck)
 
 
+@pytest.mark.deep
 def test_a_worker_that_knows_no_signs_of_life_is_not_held_to_them(linked):
     link = linked('time.sleep(2.5)\nsay(resp="quit_ack")')
     assert isinstance(link.receive(20), QuitAck)
 
 
+@pytest.mark.deep
 def test_the_signs_of_a_supervisor_are_not_those_of_the_worker_it_starts(linked):
     link = linked(
         'say(resp="held", work_dir="", git_dir="")\nsys.stdin.readline()\nsay(resp="alive")\n'
@@ -104,6 +109,7 @@ def test_signs_of_life_are_not_messages_and_not_logged(linked):
     assert lines == [b'BM> {"resp": "quit_ack"}']
 
 
+@pytest.mark.deep
 def test_what_is_not_handled_waits_on_the_far_side(linked, monkeypatch, tmp_path):
     """A boss that is slower than its machine does not keep everything in memory, nor take it for silent."""
     monkeypatch.setattr(links, "UNREAD", 100_000)

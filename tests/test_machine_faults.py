@@ -12,6 +12,8 @@ from tests.support.census import wait_until
 from tests.support.trouble import building, slow_make, tool
 from tests.test_lost_machines import QUICK, begin, events, finish, whole
 
+pytestmark = pytest.mark.deep
+
 
 def two(farm, first, second=None):
     """Make machines m1, with this ``env``, and m2."""

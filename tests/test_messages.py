@@ -245,6 +245,7 @@ print(name, memory("VmHWM") - before)
 """
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", LINES)
 def test_the_longest_line_takes_no_more_memory_than_is_said(name: str) -> None:
     head, piece, end, times = LINES[name]

@@ -15,7 +15,10 @@ from tests.support.peer import BUILDMAN
 from tests.support.scenes import FEW, judged, nothing_left
 from tests.support.trouble import slow_make
 
-pytestmark = pytest.mark.skipif(not BUILDMAN.exists(), reason="buildman is not installed in this environment")
+pytestmark = [
+    pytest.mark.deep,
+    pytest.mark.skipif(not BUILDMAN.exists(), reason="buildman is not installed in this environment"),
+]
 
 
 @pytest.fixture

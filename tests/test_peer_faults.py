@@ -11,6 +11,8 @@ from tests.support.sshd import make_sshd
 from tests.support.trouble import slow_make, tool
 from tests.test_liars import LIAR
 
+pytestmark = pytest.mark.deep
+
 
 @pytest.fixture
 def own_sshd(ssh_farm, tmp_path, census):

@@ -9,6 +9,8 @@ from fabbuild.summary.find import find
 from tests.support.manyresults import ManyResults
 from tests.support.results import fails, write_results
 
+pytestmark = pytest.mark.deep
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):

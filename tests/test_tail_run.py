@@ -3,7 +3,11 @@
 import json
 from collections import Counter
 
+import pytest
+
 from fabbuild.history import History, Took
+
+pytestmark = pytest.mark.deep
 
 
 def test_a_board_is_shared_by_two_machines_and_each_commit_is_built_once(farm):

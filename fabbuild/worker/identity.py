@@ -186,6 +186,9 @@ _QUESTIONS = 'g=$1; "$g" -dumpspecs || exit 1; ' + " ".join(
 #: Says where libraries are.
 _LINKER_CACHE = "/etc/ld.so.cache"
 
+#: Of the places in the environment, those that compilers and ldd find their parts by.
+_SEARCHED = ("PATH", "LD_LIBRARY_PATH")
+
 #: Directories of modules count also while they are not there: the first that is installed makes them.
 _PYTHON = (
     "import json,site,sys;"
@@ -210,12 +213,20 @@ class Identities:
         """
         self._environment = dict(environment)
         self._own_code = own_code
-        asked_in = hashlib.sha256(json.dumps(sorted(self._environment.items())).encode())
+        asked_in = hashlib.sha256(json.dumps(sorted(self._heard().items())).encode())
         self._memo = Memo(os.path.join(os.environ.get(ELSEWHERE) or directory, MEMO), asked_in.hexdigest())
         self._lock = threading.Lock()
         self._found: Dict[Tuple[str, str], str] = {}
         self._common: Optional[bytes] = None
         self._compilers: Dict[Tuple[str, str, str], List[str]] = {}
+
+    def _heard(self) -> Dict[str, str]:
+        """Give the part of the environment that what compilers and ldd say may depend on."""
+        return {
+            name: value
+            for name, value in self._environment.items()
+            if name in _SEARCHED or (name not in PLACES and not name.startswith(PLACES_PREFIXES))
+        }
 
     def of(self, chain: Toolchain) -> str:
         """Give the identity for what this compiler builds, hex; empty when it cannot be told. Never raises."""
@@ -367,7 +378,9 @@ class Identities:
 
     def _modules(self, python: str) -> Iterator[str]:
         argv = [python, "-c", _PYTHON]
-        said = self._memo.answer(argv, [python], lambda: _said(argv, self._with_path(self._path)))
+        # Where the user's own modules are it says, too.
+        question = [*argv, self._environment.get("HOME", "")]
+        said = self._memo.answer(question, [python], lambda: _said(argv, self._with_path(self._path)))
         version, places, sites = json.loads(said)
         yield version
         for place in dict.fromkeys(places + sites):

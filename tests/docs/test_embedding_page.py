@@ -8,6 +8,8 @@ import pytest
 from tests.support.docs import page
 from tests.support.farm import BIN
 
+pytestmark = pytest.mark.deep
+
 EXAMPLES = dict(re.findall(r"<!-- example: ([\w.]+) -->\n```\w+\n(.*?)```", page("embedding.md"), re.DOTALL))
 
 

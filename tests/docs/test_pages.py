@@ -13,6 +13,7 @@ from tests.support.farm import ROOT
 REGENERATE = "run `inv docs --regenerate` and commit docs/reference/tasks.md"
 
 
+@pytest.mark.deep
 @pytest.mark.skipif(
     importlib.util.find_spec("sphinx") is None or importlib.util.find_spec("myst_parser") is None,
     reason="Sphinx is not installed: pip install -e '.[docs]'",

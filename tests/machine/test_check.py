@@ -18,6 +18,8 @@ from tests.machine.conftest import fill, free, gone, old_python, started
 from tests.support.census import wait_until
 from tests.support.tree import available_archs
 
+pytestmark = pytest.mark.deep
+
 GCC = shutil.which("gcc")
 
 #: The canary's file name ends in what the compiler is asked for; a broken one does as its kind says.

@@ -19,6 +19,8 @@ from fabbuild.worker.lifeline import BUFFER, Sieve
 from tests.machine.conftest import free, gone, guardians, kill, old_python, started, worker_of
 from tests.support.census import alive, lock_holders, wait_until
 
+pytestmark = pytest.mark.deep
+
 SILENCE = 1.2
 ALIVE = b'{"cmd": "alive"}\n'
 

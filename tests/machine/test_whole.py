@@ -18,6 +18,8 @@ from fabbuild.worker.protocol import PREFIX
 from tests.machine.conftest import HARD_COUNT, HARD_WORKER, free, gone, kill, old_python
 from tests.support.census import alive, command_line, lock_holders, processes_holding, wait_until
 
+pytestmark = pytest.mark.deep
+
 #: A make that hangs with a child, a grandchild, and one that has left its session, but says its version.
 MAKE = """#!/bin/sh
 [ "$1" = --version ] && exec /usr/bin/env echo GNU Make 4.3

@@ -8,6 +8,8 @@ import pytest
 
 from tests.worker.driver import MAKEFILE, Worker, command, push
 
+pytestmark = pytest.mark.deep
+
 EVERY = 0.2
 ALIVE = {"resp": "alive"}
 

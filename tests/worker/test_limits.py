@@ -13,6 +13,8 @@ from fabbuild.worker.runner import Processes, TimeIsUp
 from tests.support.census import alive
 from tests.worker.driver import MAKEFILE, Worker, old_pythons, push, wait_for, work_dir
 
+pytestmark = pytest.mark.deep
+
 #: A board named ``hangs`` never comes to its end: it minds no signal but the last, and has a child and a grandchild.
 #: While the file ``slow`` is there, the others take a while.
 HANGS = MAKEFILE.replace(

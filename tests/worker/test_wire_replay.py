@@ -10,6 +10,8 @@ from tests.support.tree import available_archs
 from tests.worker.boss import Recording, Wrong, check, replay
 from tests.worker.driver import KILLED, Worker, work_dir
 
+pytestmark = pytest.mark.deep
+
 SERIES = "boss-series.jsonl"
 
 #: Those of the current source, with null for the commit.
