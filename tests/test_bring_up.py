@@ -7,7 +7,7 @@ from concurrent.futures import Future
 import pytest
 
 from fabbuild.config import Fit, Machine, ToolchainSearch
-from fabbuild.crew import RunCrew, loss_by
+from fabbuild.crew import PUSHES, RunCrew, loss_by
 from fabbuild.errors import (
     BusyError,
     ConnectError,
@@ -478,24 +478,33 @@ def test_all_workers_are_asked_to_quit_at_the_end(run):
     assert [one.commands(name)[-1]["cmd"] for name in ("m1", "m2")] == ["quit", "quit"]
 
 
-def test_pushes_are_only_so_many_at_a_time(run, monkeypatch):
-    monkeypatch.setattr("fabbuild.crew.PUSHES", 1)
-    go, first = threading.Event(), threading.Event()
+def test_pushes_are_only_so_many_at_a_time(run):
+    go = threading.Event()
     at_once, most = [], []
+
+    class Gate(threading.BoundedSemaphore):
+        asked = 0
+
+        def __enter__(self):
+            Gate.asked += 1
+            if Gate.asked == 2:
+                go.set()  # the other push may end, now that this one waits for it
+            return super().__enter__()
 
     def push(machine, _tip):
         at_once.append(machine)
         most.append(len(at_once))
-        first.set()
+        if len(at_once) == 2:
+            go.set()
         go.wait(LONG)
         at_once.remove(machine)
 
     one = run(names=("m1", "m2"), source=FakeSource(on_push=push), wanted=("arm", "arm")).look()
+    assert one.crew._pushes._value == PUSHES
+    one.crew._pushes = Gate(1)
     threads = [threading.Thread(target=one.up, args=(name,)) for name in ("m1", "m2")]
     for thread in threads:
         thread.start()
-    assert first.wait(LONG)
-    go.set()
     for thread in threads:
         thread.join(LONG)
     assert most == [1, 1]

@@ -142,10 +142,11 @@ def test_an_interrupt_while_the_workers_are_let_go_is_heeded(tree):
 
 
 class Clock:
-    """A clock that goes on only when somebody is waited for."""
+    """A clock that goes on only when a lost machine is waited for: until it is tried again, or with the patience."""
 
     def __init__(self):
         self.now = 1000.0
+        self.patient = True
 
     def __call__(self):
         return self.now
@@ -153,7 +154,7 @@ class Clock:
     def listener(self, event):
         if event.what == "machine-failed" and event.data["again_in"]:
             self.now += event.data["again_in"]
-        elif event.what == "waiting":
+        elif event.what == "waiting" and not self.patient:
             self.now = event.data["until"]
 
 
@@ -332,9 +333,35 @@ def test_a_machine_that_does_not_come_back_is_waited_for_only_so_long(tmp_path):
         return {} if asked.upto == 0 else asked.worker.die()
 
     run = Build(tmp_path, "wren robin", m1=[one(build=build), one(on={"supervise": busy})])
+    run.clock.patient = False
     run.whole(run.run(), built=1, not_built=5)
     assert run.told("waiting")[0].data["machines"] == ["m1"]
     assert all("no machine left: m1" in text for text in run.texts("not-built"))
+
+
+def test_a_machine_that_is_lost_too_often_is_set_aside_and_the_run_goes_on(tmp_path):
+    def dies(board):
+        return one(build=lambda a: a.worker.die(3) if (a.board, a.upto) == (board, 1) else {})
+
+    workers = [dies("a"), dies("b"), one()]
+    run = Build(tmp_path, "a b c", policy=Policy(restarts=1, backup=False), m1=workers)
+    run.whole(run.run(), built=9)
+    assert [(e.data["aside"], e.data["again_in"]) for e in run.told("machine-failed")] == [
+        (False, 2.0),
+        (True, 300.0),
+    ]
+
+
+def test_a_machine_that_falls_silent_is_given_up_and_its_boards_are_built_elsewhere(tmp_path):
+    def build(asked):
+        asked.worker.silent = True
+
+    run = Build(tmp_path, "wren robin", m1=[one(build=build), one(on={"supervise": busy})], m2=one())
+    run.sessions[0].silence = 0.06
+    run.wait_for_a_loss("m2")
+    run.whole(run.run(), built=6)
+    assert run.texts("machine-failed", "m1")[0].startswith("no sign of life for 0.06 s")
+    assert {event.machine for event in run.told("requeued")} == {"m1"}
 
 
 def test_a_board_that_workers_die_of_twice_is_not_built_and_said_so(tmp_path):
@@ -432,10 +459,14 @@ def test_a_machine_that_lies_is_set_aside_and_the_others_build_all(tmp_path, lie
     ("said", "words"),
     [
         (lambda w: w.say("build_started", num_threads=5), "5 slots where 1 were asked for"),
+        (
+            lambda w: [w.say("build_started", num_threads=1), *(w.say("worktree_created", thread=0) for _ in "12")],
+            "more worktrees than the 1 it said",
+        ),
         (lambda w: w.say("configure_done"), "unexpected answer to build_prepare: ConfigureDone"),
         (lambda w: w.write(b"BM> what?\n"), "not a message of the protocol"),
     ],
-    ids=["more slots than asked for", "another message", "no message"],
+    ids=["more slots than asked for", "worktrees without end", "another message", "no message"],
 )
 def test_one_that_lies_before_it_is_ready_is_not_tried_again(tmp_path, said, words):
     run = Build(tmp_path, "wren", liar=one(on={"build_prepare": lambda worker, _command: said(worker)}), m2=one())
@@ -614,6 +645,100 @@ def test_a_board_that_takes_too_long_is_built_elsewhere(tmp_path):
     assert (fault.board, fault.data["kind"], fault.machine) == ("slow", "timeout", "m1")
     assert {run.makers["slow", commit] for commit in "ace"} == {"m2"}
     assert run.told("result", board="slow")[0].data["after"] == [f"m1: {fault.text}"]
+
+
+def test_a_board_that_takes_too_long_everywhere_has_that_as_its_result(tmp_path):
+    hung = {"return_code": 124, "stderr": "make was ended: it took more than 5 s\n", "fault": "timeout"}
+    worker = one(build=lambda asked: hung if asked.board == "slow" else {})
+    run = Build(tmp_path, "slow robin", commits=COMMITS[:1], m1=worker, m2=worker.again())
+    run.whole(run.run(), built=1, failed=1)
+    assert [(event.board, event.data["kind"]) for event in run.told("fault")] == [("slow", "timeout")]
+    assert (run.tree.place("slow", 0) / "done").read_text() == "124\n"
+    assert "it took more than 5 s" in (run.tree.place("slow", 0) / "err").read_text()
+
+
+CRASH = {"return_code": 1, "stderr": "led.c: internal compiler error: Segmentation fault"}
+SKEW = "make: Warning: File 'a.o' has modification time 9 s in the future\nmake: warning:  Clock skew detected.  "
+SKEWED = {"stderr": SKEW + "Your build may be incomplete.\n"}
+HEADER = "tools/x.c:3:10: fatal error: openssl/evp.h: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("gives", "kind", "words"),
+    [
+        ({"return_code": 2, "stderr": HEADER}, "host", HEADER),
+        (SKEWED, "clock", "Clock skew detected"),
+        ({"return_code": 2, "stderr": "ld: a.o: No space left on device"}, "disk", "No space left on device"),
+    ],
+    ids=["a library that the host lacks", "a wrong clock", "a full disk"],
+)
+def test_what_is_one_machines_fault_is_built_on_another(tmp_path, gives, kind, words):
+    first = threading.Event()
+
+    def build(_asked):
+        first.set()
+        return run.all_in.wait(LONG) and gives
+
+    run = Build(tmp_path, "wren robin", m1=one(build=build), m2=one(on={"configure": later(first)}))
+    run.whole(run.run(), built=6)
+    assert {(event.machine, event.data["kind"]) for event in run.told("fault")} == {("m1", kind)}
+    assert all(words in text for text in run.texts("fault"))
+    assert set(run.makers.values()) == {"m2"}
+    assert any(words in event.data["after"][0] for event in run.told("result") if event.data["after"])
+    assert not run.told("machine-failed")
+
+
+def test_a_machine_whose_worker_says_time_and_again_that_it_could_not_is_given_up(tmp_path):
+    first = threading.Event()
+
+    def build(_asked):
+        first.set()
+        run.all_in.wait(LONG)
+        return {"return_code": 1, "stderr": "cannot check out it", "fault": "checkout"}
+
+    workers = [one(build=build), one(on={"supervise": busy})]
+    run = Build(tmp_path, "wren robin", m1=workers, m2=one(on={"configure": later(first)}))
+    run.whole(run.run(), built=6)
+    assert {event.data["kind"] for event in run.told("fault")} == {"checkout"}
+    assert run.texts("machine-failed", "m1")[0] == "its worker failed 3 times in a row: cannot check out it"
+    assert set(run.makers.values()) == {"m2"}
+
+
+def test_what_both_machines_say_of_a_board_is_the_boards(tmp_path):
+    def build(asked):
+        return run.all_in.wait(LONG) and (CRASH if asked.board == "crash" else {})
+
+    run = Build(tmp_path, "crash robin", commits=COMMITS[:1], m1=one(build=build), m2=one(build=build))
+    run.whole(run.run(), built=1, failed=1)
+    (fault,), (failed,) = run.told("fault"), run.told("result", board="crash")
+    assert fault.board == "crash"
+    assert failed.machine != fault.machine
+    assert not run.told("machine-failed")
+
+
+def test_where_there_is_no_other_machine_a_wrong_clock_is_no_warning_of_the_boards(tmp_path):
+    run = Build(tmp_path, "wren", commits=COMMITS[:1], m1=one(build=lambda _asked: SKEWED))
+    run.whole(run.run(), built=1)
+    assert len(run.told("fault")) == 1
+    assert "Clock skew" in run.told("result")[0].data["after"][0]
+
+
+def test_a_machine_that_runs_out_of_memory_gets_fewer_boards(tmp_path):
+    """Two builds at once are too much for it; one is not."""
+    two, at_once = threading.Barrier(2, timeout=LONG), []
+
+    def build(asked):
+        if len(at_once) < 2:
+            at_once.append(asked.board)
+            two.wait()
+            return {"return_code": 2, "stderr": "cc1: out of memory allocating 65536 bytes"}
+        return {}
+
+    run = Build(tmp_path, "wren robin heron", commits=COMMITS[:1], m1=FakeWorker(build))
+    run.whole(run.run(), built=3)
+    assert [event.data["slots"] for event in run.told("slots")] == [1]
+    assert {event.data["kind"] for event in run.told("fault")} == {"memory"}
+    assert not run.told("machine-failed")
 
 
 def test_a_worker_that_does_not_end_what_takes_too_long_is_given_up(tmp_path):
