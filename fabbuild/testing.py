@@ -560,12 +560,12 @@ class FakeSource(Source):
     on_push: Callable[[str, str], object] = field(default=lambda _machine, _tip: None, compare=False)
 
     def again(self) -> FakeSource:
-        """Give itself: it runs no git that could be ended."""
-        return self
+        """Give the same with gits of its own, as a real one does; the pushes of both are in one list."""
+        return FakeSource(self.path, self.git_dir, pushed=self.pushed, on_push=self.on_push)
 
-    def push(self, *_where: Any, machine: str = "", **_how: Any) -> PushReport:
+    def push(self, *where: Any, machine: str = "", **_how: Any) -> PushReport:
         """Bring nothing anywhere, and remember it."""
-        tip = _where[2]
+        tip = where[2]  # behind the URL and the environment
         self.on_push(machine, tip)
         self.pushed.append((machine, tip))
         return PushReport(0, 0, 0.0)

@@ -342,5 +342,9 @@ def test_the_source_is_brought_nowhere_and_remembers_what_was_asked_of_it():
     session = Session(Machine("m", local=True), FakeTransport("m"), ToolchainSearch())
     report = session.push(source, "a" * 40)
     assert (report.bytes, source.pushed, session.brought) == (0, [("m", "a" * 40)], "a" * 40)
-    assert source.again() is source
     session.close()
+    again = source.again()
+    again.interrupt()  # ends its own gits for good, and not those of the first
+    again.push("", {}, "b" * 40, 1.0, machine="n")
+    assert source.pushed[1:] == [("n", "b" * 40)]
+    assert (again._running.stopped, source._running.stopped) == (True, False)
