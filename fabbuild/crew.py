@@ -150,7 +150,8 @@ class RunCrew:
             self._check_not_over(name)
             report.tell("phase", name, phase=text)
 
-        if session.facts is None or name in self._late:
+        late = session.facts is None or name in self._late
+        if late:
             phase("probe")
             self._look_again(session)
             self._compare_again(session, report)
@@ -158,7 +159,7 @@ class RunCrew:
         assert facts is not None
         archs = _archs(facts)
         if not archs & self._wanted:
-            if name not in self._used:  # of those the run begins with it is told for all at once
+            if late:  # of those the run begins with it is told for all at once
                 report.tell("note", name, f"not needed: it has no toolchain for {', '.join(sorted(self._wanted))}")
             session.close()
             report.unneeded(session)

@@ -36,6 +36,9 @@ STDERR_MOST = 20_000
 #: Seconds for the exit status to come after the end of stdout.
 LAST_STATUS = 2.0
 
+#: Seconds for stderr to end after stdout: what a worker says when it dies comes on the other of the two.
+LAST_STDERR = 0.5
+
 #: Lines and bytes of a worker's stdout that may be no messages (a banner, a login's greeting).
 MOST_LINES = 100_000
 MOST_BYTES = 256 * 1024 * 1024
@@ -138,6 +141,7 @@ class Link:
         self._sink: Sink | None = None
         self._sink_lock = threading.Lock()
         self._last_stderr: deque[str] = deque(maxlen=LAST_LINES)
+        self._stderr_ended = threading.Event()
         self._second = 0
         self._told_now = 0
         self._told = 0
@@ -228,6 +232,7 @@ class Link:
     def _end(self) -> WireClosed:
         """Say how it ended: the far side's own end is told by a status, which comes right after its last word."""
         status = self._channel.exit_status(LAST_STATUS)
+        self._stderr_ended.wait(LAST_STDERR)
         if status is None or status < 0:
             return WireClosed("the connection ended")
         how = f"was killed by signal {status - 128}" if status > 128 else f"ended with exit status {status}"
@@ -280,6 +285,7 @@ class Link:
             rest = lines.rest()
             if rest:
                 self._stderr_line(rest)
+        self._stderr_ended.set()
         if self._untold:
             self._tell(f"({self._untold} lines more were left out)")
 

@@ -439,7 +439,8 @@ class Session(Questions):
         if isinstance(answer, WireError) and not isinstance(answer, (WireClosed, WireSilent)):
             raise LiedError(self.name, f"{answer} (in place of an answer to {doing})")
         if isinstance(answer, WireError):
-            status = link.exit_status(5.0)
+            # What is frozen, or cut off, does not say how it ended.
+            status = link.exit_status(5.0 if isinstance(answer, WireClosed) else 0.0)
             hint = STATUS_HINT.get(status or 0, "")
             what = f"its worker ended during {doing}" if isinstance(answer, WireClosed) else str(answer)
             if status and (status < 0 or status > 128):

@@ -1,6 +1,7 @@
 """The wire's two ends know of each other, and what is not handled yet is bounded."""
 
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -8,9 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from fabbuild import link as links
+from fabbuild.channel import Counted
 from fabbuild.errors import WireClosed, WireError, WireSilent
 from fabbuild.link import Link
 from fabbuild.messages import Error, QuitAck, Ready
+from fabbuild.testing import FakeChannel
 from fabbuild.transport import LocalTransport
 from tests.support.census import wait_until
 
@@ -150,3 +153,24 @@ def test_all_who_wait_hear_of_the_end(linked):
         link.end_input()
         assert all(isinstance(one.result(), WireClosed) for one in waiting)
     assert isinstance(link.receive(0), WireClosed)
+
+
+def test_the_last_words_are_there_when_the_end_is_told():
+    """They come on another stream than the end does, and may be read later."""
+    later = threading.Event()
+
+    class Slow(FakeChannel):
+        def recv_stderr(self):
+            later.wait(10)
+            return super().recv_stderr()
+
+        def exit_status(self, timeout):
+            threading.Timer(0.05, later.set).start()
+            return super().exit_status(timeout)
+
+    channel = Slow(Counted("m"), lambda _data: None, lambda: None)
+    channel.write(b"out of memory\n", stderr=True)
+    channel.end(3)
+    link = Link(channel, "m", wire=lambda: None, stderr=lambda _line: None)
+    assert link.receive(10).status == 3
+    assert link.last_words() == "out of memory"

@@ -23,7 +23,7 @@ def python(farm, name):
 
 
 def test_there_is_an_example_of_each_way():
-    ways = {"plain", "nested", "calling", "invoke.yaml", "environment", "library", "reading"}
+    ways = {"plain", "nested", "calling", "invoke.yaml", "environment", "library", "reading", "testing"}
     assert EXAMPLES.keys() == ways
 
 
@@ -82,3 +82,10 @@ def test_the_example_of_the_library_builds_and_its_result_is_read(farm):
     assert "run-end" in built.stdout
     read = python(farm, "reading")
     assert "sandbox 0" in read.stdout, read
+
+
+def test_the_example_of_a_test_needs_no_machine_and_holds(farm):
+    (farm.directory / "u-boot").symlink_to(farm.source)
+    tested = python(farm, "testing")
+    assert tested.returncode == 0, tested
+    assert "failed=1" in tested.stdout, tested

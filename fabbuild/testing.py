@@ -1,0 +1,596 @@
+"""Fakes for tests that need no machine: a transport without a network, a worker that builds nothing, a source.
+
+Everything above the transport is the real thing: sessions, bring-up, dispatcher, results::
+
+    def build(asked: BuildRequest) -> Mapping[str, object]:
+        return {"return_code": 2, "stderr": "a.c:1:1: error: no"} if asked.board == "sandbox" else {}
+
+
+    session = Session(Machine("m1"), FakeTransport("m1", FakeWorker(build)), ToolchainSearch())
+
+A worker answers as the real one does. To have it misbehave, name a command and a reaction to it: one of `busy`,
+`die`, `ignore`, `later`, `refuse` and `write`, or any function of the worker and the command::
+
+    FakeWorker(on={"supervise": busy, "build_prepare": refuse("no room"), "build_board": die(1, "Killed")})
+
+``supervise`` is the start of the supervisor, which takes the machine's lock; all others are commands of the wire.
+Nothing here sleeps, and a build function may wait for a `threading.Event`: each slot has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import shlex
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from fabbuild.channel import NO_STATUS, Completed, Counted
+from fabbuild.errors import MachineError, WireClosed
+from fabbuild.push import PushReport
+from fabbuild.source import Source
+from fabbuild.worker.builder import Builder
+from fabbuild.worker.files import File
+from fabbuild.worker.orders import CommandError, order_of, text
+from fabbuild.worker.outcome import Built
+from fabbuild.worker.pool import Pool
+from fabbuild.worker.protocol import FEATURES, PROTOCOL, LineSplitter, ProtocolError, decode_object, encode_response
+from fabbuild.worker.runner import Stopped
+from fabbuild.worker.settings import Settings, SettingsError
+from fabbuild.worker.supervise import BUSY_STATUS
+from fabbuild.worker.toolchain import Toolchain
+
+#: The work directory of every fake machine; nothing is there.
+WORK_DIR = "/nonexistent/fabbuild"
+
+#: The exit status of a supervisor whose worker has quit, and so killed its process group, itself included.
+QUIT_STATUS = 128 + 9
+
+#: The sizes of a board for which no others are given: a line of ``size``, and the size of .rodata.
+SIZES = "    100\t      8\t      4\t    112\t     70\tu-boot\t00000010"
+
+
+def _gcc(prefix: str) -> dict[str, str]:
+    # Without an identity no result gets into the store of results.
+    return {"gcc": f"/usr/bin/{prefix}gcc", "prefix": prefix, "version": "gcc 12", "machine": "", "identity": ""}
+
+
+#: The answers to one-shot commands: the response, and its fields.
+ANSWERS: Mapping[str, tuple[str, Mapping[str, object]]] = {
+    "facts": ("facts", {
+        "hostname": "fake", "arch": "x86_64", "threads": 2, "bogomips": 1000.0, "load_avg": 0.0, "mem_mb": 8000,
+        "mem_total_mb": 8000, "disk_mb": 100_000, "work_dir": WORK_DIR, "writable": True, "python": "3.11.2",
+        "git": "2.39.5", "make": "4.3", "dtc": "1.6.1", "swig": "4.1.0",
+        "toolchains": {"arm": _gcc("arm-linux-gnueabi-"), "sandbox": _gcc("")},
+        "fetched": [], "tried": [], "lock": None,
+    }),
+    "check": ("checked", {"well": True, "problems": [], "disk_mb": 100_000, "mem_mb": 8000}),
+    "kill": ("killed", {"pids": [], "left": [], "holder": None}),
+    "usage": ("usage", {"work_dir": WORK_DIR, "parts": [], "holder": None}),
+    "clean": ("cleaned", {"work_dir": WORK_DIR, "freed_mb": 0.0, "left_mb": 0.0}),
+    "unpack": ("unpacked", {"place": f"{WORK_DIR}/toolchains/fake", "already": False, "mb": 1}),
+}  # fmt: skip
+
+#: An answer of a test's own: fields in place of the default's, how the command ended, an error to raise, or a
+#: function of the arguments that gives one of these.
+Answer = Mapping[str, object] | Completed | Exception | Callable[[Sequence[str]], Any]
+
+
+class FakeChannel:
+    """A `Channel` to two functions: ``take`` is given what is sent, ``hung_up`` is called at the end of stdin."""
+
+    def __init__(self, counted: Counted, take: Callable[[bytes], None], hung_up: Callable[[], None]) -> None:
+        self._counted, self._take, self._hung_up = counted, take, hung_up
+        self._stdout: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._stderr: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._status = NO_STATUS
+
+    def send(self, data: bytes) -> None:
+        """See `Channel.send`."""
+        if self._over.is_set():
+            raise WireClosed("the fake command reads no more")
+        self._counted.count(sent=len(data))
+        self._take(data)
+
+    def recv(self) -> bytes:
+        """See `Channel.recv`."""
+        return self._next(self._stdout)
+
+    def recv_stderr(self) -> bytes:
+        """See `Channel.recv_stderr`."""
+        return self._next(self._stderr)
+
+    def _next(self, stream: queue.SimpleQueue[bytes]) -> bytes:
+        data = stream.get()
+        if not data:
+            stream.put(b"")  # the end stays the end
+        self._counted.count(received=len(data))
+        return data
+
+    def close_stdin(self) -> None:
+        """See `Channel.close_stdin`."""
+        self._hung_up()
+
+    def exit_status(self, timeout: float) -> int | None:
+        """See `Channel.exit_status`."""
+        return self._status if self._over.wait(timeout) else None
+
+    def close(self) -> None:
+        """See `Channel.close`."""
+        self.end(NO_STATUS)
+        self._hung_up()
+
+    def write(self, data: bytes, *, stderr: bool = False) -> None:
+        """Have the boss receive these bytes; nothing once it has ended."""
+        with self._lock:
+            if data and not self._over.is_set():
+                (self._stderr if stderr else self._stdout).put(data)
+
+    def end(self, status: int) -> None:
+        """End with this exit status; with `NO_STATUS` the connection is lost."""
+        with self._lock:
+            if not self._over.is_set():
+                self._status = status
+                self._over.set()
+                self._stdout.put(b"")
+                self._stderr.put(b"")
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """One board at one commit that a fake worker is to build; ``commit`` is the hash, ``upto`` its index."""
+
+    worker: FakeWorker
+    board: str
+    arch: str
+    upto: int
+    commit: str
+    attempt: int
+
+
+#: Gives what is not as in a success: fields of `fabbuild.worker.outcome.Built`, with ``files`` as {name: bytes};
+#: None: no result is sent.
+Build = Callable[[BuildRequest], Mapping[str, Any] | None]
+
+#: What a worker does in place of answering a command.
+Reaction = Callable[["FakeWorker", Mapping[str, Any]], None]
+
+
+class FakeWorker:
+    """A supervisor and its worker, for one connection: answers on the wire, and builds what a function says.
+
+    Attributes:
+        commands: those that came; the first is ``supervise`` with its ``arguments``; signs of life are left out.
+        on: reactions by command; may be changed at any time.
+        silent: whether nothing that it says arrives any more, signs of life included.
+        agreed: the extensions that both sides named.
+    """
+
+    def __init__(
+        self,
+        build: Build = lambda _asked: {},
+        *,
+        on: Mapping[str, Reaction] | None = None,
+        threads: int = 2,
+        features: Sequence[str] = FEATURES,
+        protocol: int = PROTOCOL,
+    ) -> None:
+        """Say how it behaves.
+
+        Args:
+            build: gives the result of a board at a commit.
+            on: what it does in place of answering, by command.
+            threads: of the machine; and its slots, where the boss names no other number.
+            features: extensions that it announces.
+            protocol: 0 for another program's worker, which announces nothing.
+        """
+        self.build, self.on, self.threads = build, dict(on or {}), threads
+        self.features, self.protocol = list(features), protocol
+        self.commands: list[Mapping[str, Any]] = []
+        self.silent = self.started = False
+        self._unsaid: set[tuple[str, int]] = set()
+        self._attempts: dict[str, int] = {}
+        self._channel: FakeChannel | None = None
+        self._lines = LineSplitter()
+        self._beat = 0.0
+        self._slots = threads
+        self.agreed: frozenset[str] = frozenset()
+        self._compilers: dict[str, Toolchain] = {}
+        self._pool: Pool | None = None
+
+    def again(self) -> FakeWorker:
+        """Give a worker for another connection that behaves like this one."""
+        return FakeWorker(
+            self.build, on=self.on, threads=self.threads, features=self.features, protocol=self.protocol
+        )
+
+    # --- what a reaction, or a build function, may do ---
+
+    def say(self, resp: str, **fields: Any) -> None:
+        """Write one response."""
+        self.write(encode_response(resp, **fields))
+
+    def write(self, data: bytes, *, stderr: bool = False) -> None:
+        """Write any bytes."""
+        if self._channel is not None and not self.silent:
+            self._channel.write(data, stderr=stderr)
+
+    def die(self, status: int = NO_STATUS) -> None:
+        """End with this exit status; without one the connection is lost."""
+        if self._channel is not None:
+            self._channel.end(status)
+        if self._pool is not None:
+            self._pool.stop()
+
+    def answer(self, command: Mapping[str, Any]) -> None:
+        """Answer a command as the real worker does."""
+        name = str(command.get("cmd"))
+        if not self.started and name not in ("supervise", "start"):
+            refuse(f"unknown command: {name} (a supervisor takes only start)")(self, command)
+            return
+        handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "supervise": self._supervise, "start": self._start, "configure": self._configure,
+            "build_prepare": self._build_prepare, "build_board": self._build_board, "trim_board": self._trim_board,
+            "build_boards": self._build_boards, "build_done": self._build_done, "quit": self._quit,
+        }  # fmt: skip
+        try:
+            handlers.get(name, _unknown)(command)
+        except (CommandError, SettingsError) as exc:
+            self.say("error", msg=str(exc))
+
+    # --- from the channel ---
+
+    def begin(self, channel: FakeChannel, arguments: Sequence[str]) -> None:
+        """Be the supervisor that is started with these arguments."""
+        self._channel = channel
+        self._beat = float(_option(arguments, "--silence") or 0) / 6
+        self._take({"cmd": "supervise", "arguments": list(arguments)})
+
+    def feed(self, data: bytes) -> None:
+        """Take what the boss sends."""
+        for line in self._lines.feed(data):
+            if line.strip():
+                try:
+                    self._take(decode_object(line))
+                except ProtocolError as exc:
+                    refuse(str(exc))(self, {})
+
+    def hung_up(self) -> None:
+        """End, because the boss is gone."""
+        self.die(QUIT_STATUS if self.started else 0)
+
+    def _take(self, command: Mapping[str, Any]) -> None:
+        if command.get("cmd") != "alive":
+            self.commands.append(command)
+            reaction = self.on.get(str(command.get("cmd")))
+            if reaction is not None:
+                reaction(self, command)
+            else:
+                self.answer(command)
+        elif self._beat:
+            self.say("alive")  # the real one has a clock of its own; the boss's does here
+
+    # --- the commands ---
+
+    def _supervise(self, _command: Mapping[str, Any]) -> None:
+        self.say("held", work_dir=WORK_DIR, git_dir=f"{WORK_DIR}/repo.git", supervisor=1)
+
+    def _start(self, command: Mapping[str, Any]) -> None:
+        if self.started:
+            _unknown(command)
+        arguments = command.get("args") or []
+        threads = int(_option(arguments, "--threads") or self.threads)
+        self._slots = int(_option(arguments, "--max-boards") or threads)
+        self.started = True
+        ours = {"protocol": self.protocol, "features": self.features} if self.protocol else {}
+        signs = {"alive": self._beat} if self._beat and self.protocol else {}
+        self.say("ready", nthreads=threads, slots=self._slots, **ours, **signs)
+
+    def _configure(self, command: Mapping[str, Any]) -> None:
+        Settings(command.get("settings") or {})
+        self.agreed = frozenset(command.get("features") or ()) & frozenset(self.features)
+        archs = {"sandbox": "gcc", **(command.get("toolchains") or {})}
+        self._compilers = {arch: Toolchain(arch, gcc, "", "", "") for arch, gcc in archs.items()}
+        self.say("configure_done")
+
+    def _build_prepare(self, command: Mapping[str, Any]) -> None:
+        self._open(command, command.get("max_boards") or self._slots)
+
+    def _open(self, command: Mapping[str, Any], slots: int) -> Pool:
+        if self._pool is not None and self._pool.busy:
+            raise CommandError(f"{command['cmd']}: boards are being built (send build_done first)")
+        commits = [str(commit) for commit in command.get("commits") or [None]]
+        builders = [
+            cast("Builder", _FakeBuilder(self, slot, commits, self._attempts, self._unsaid))
+            for slot in range(slots)
+        ]
+        details, limits, files = (name in self.agreed for name in ("details", "limits", "files"))
+        self._pool = Pool(builders, commits, self._compilers.get, self._send, self.threads, details, limits, files)
+        self.say("build_started", num_threads=slots)
+        demand = command["cmd"] == "build_prepare"
+        first = 1 if demand and "early" in self.agreed else slots
+        for slot in range(slots):
+            self.say("worktree_created", thread=slot)
+            if demand and slot + 1 == first:
+                self.say("build_prepare_done")
+        return self._pool
+
+    def _send(self, resp: str, **fields: Any) -> None:
+        if resp != "build_result" or (fields["board"], fields["commit_upto"]) not in self._unsaid:
+            self.say(resp, **fields)
+
+    def _build_board(self, command: Mapping[str, Any]) -> None:
+        if self._pool is None:
+            raise CommandError("no builder (send build_prepare first)")
+        order = order_of(command, "build_board", self._pool.commits, self.agreed)
+        self._attempts[order.board] = order.echo.get("attempt", 0)
+        self._pool.add(order)
+
+    def _trim_board(self, command: Mapping[str, Any]) -> None:
+        if "trim" not in self.agreed:
+            _unknown(command)
+        board, attempt = text(command, "board", "trim_board"), command.get("attempt", 0)
+        off = self._pool.trim(board, attempt, command["commits"]) if self._pool is not None else []
+        self.say("trimmed", board=board, attempt=attempt, commits=off)
+
+    def _build_boards(self, command: Mapping[str, Any]) -> None:
+        boards = command.get("boards")
+        if not boards:
+            raise CommandError("no boards specified")
+        pool = self._open(command, min(self._slots, len(boards)))
+        for board in boards:
+            pool.add(order_of(board, "build_boards", pool.commits, self.agreed))
+        self._build_done(command)
+
+    def _build_done(self, _command: Mapping[str, Any]) -> None:
+        threading.Thread(target=self._drain, daemon=True).start()
+
+    def _drain(self) -> None:
+        with contextlib.suppress(Stopped):
+            exceptions = self._pool.drain() if self._pool is not None else 0
+            self._pool = None
+            self.say("build_done", exceptions=exceptions)
+
+    def _quit(self, _command: Mapping[str, Any]) -> None:
+        self.say("quit_ack")
+        self.die(QUIT_STATUS)
+
+
+class _FakeBuilder:
+    """A slot of the real `Pool`, which builds what the test says."""
+
+    def __init__(
+        self,
+        worker: FakeWorker,
+        slot: int,
+        commits: Sequence[str],
+        attempts: Mapping[str, int],
+        unsaid: set[tuple[str, int]],
+    ) -> None:
+        self.slot, self._board = slot, ""
+        self._worker, self._commits, self._attempts, self._unsaid = worker, commits, attempts, unsaid
+
+    def begin(self, board: str) -> None:
+        self._board = board
+
+    def begin_from_nothing(self) -> None:
+        """Do nothing: nothing is ever built upon."""
+
+    def carried(self, _commit: str) -> None:
+        """Give no answer: each commit is built."""
+
+    def build(self, commit: str, compiler: Toolchain, *_how: object) -> Built:
+        upto, board = self._commits.index(commit), self._board
+        attempt = self._attempts.get(board, 0)
+        said = self._worker.build(BuildRequest(self._worker, board, compiler.arch, upto, commit, attempt))
+        self._unsaid.discard((board, upto))
+        if said is None:
+            self._unsaid.add((board, upto))
+        fields = {"return_code": 0, **(said or {})}
+        sizes = {} if fields["return_code"] else {"sizes": SIZES}
+        if "files" in self._worker.agreed:
+            fields.pop("config", None)
+        files = [File(name, "", data) for name, data in fields.pop("files", {}).items()]
+        return Built(**{**sizes, **fields}, files=files)
+
+
+# --- reactions ------------------------------------------------------------------------------------------------
+
+
+def busy(worker: FakeWorker, _command: Mapping[str, Any]) -> None:
+    """Say that another boss holds the machine's lock, and end; for ``supervise``."""
+    worker.say("busy", holder={"who": "ada", "host": "desk", "pid": 4711})
+    worker.die(BUSY_STATUS)
+
+
+def ignore(_worker: FakeWorker, _command: Mapping[str, Any]) -> None:
+    """Say nothing, and go on."""
+
+
+def refuse(words: str, *, final: bool = False) -> Reaction:
+    """Have the command answered by an ``error``, after which a supervisor ends."""
+
+    def react(worker: FakeWorker, _command: Mapping[str, Any]) -> None:
+        worker.say("error", msg=words, **({"final": True} if final else {}))
+        if not worker.started:
+            worker.die(1)
+
+    return react
+
+
+def die(status: int = NO_STATUS, words: str = "") -> Reaction:
+    """Have the worker end at the command, with last words on stderr; without a status the connection is lost."""
+
+    def react(worker: FakeWorker, _command: Mapping[str, Any]) -> None:
+        worker.write(words.encode(), stderr=True)
+        worker.die(status)
+
+    return react
+
+
+def write(data: bytes) -> Reaction:
+    """Have the command answered by any bytes."""
+    return lambda worker, _command: worker.write(data)
+
+
+def later(event: threading.Event) -> Reaction:
+    """Have the command answered as ever, once the event is set; others are answered meanwhile."""
+
+    def react(worker: FakeWorker, command: Mapping[str, Any]) -> None:
+        def wait() -> None:
+            event.wait()
+            worker.answer(command)
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    return react
+
+
+# --- the transport and the source -----------------------------------------------------------------------------
+
+
+class FakeTransport(Counted):
+    """A `Transport` to no machine.
+
+    Attributes:
+        answers: what the one-shot commands answer, by name (`ANSWERS`, and ``place`` for the program being put
+            there) where that is not the default; may be changed at any time.
+        refusal: is raised by `open`, if there is one.
+        asked: the arguments of all commands, in order; empty ones are of ``place``.
+        workers: those that were started, in order.
+    """
+
+    def __init__(self, name: str, *workers: FakeWorker, answers: Mapping[str, Answer] | None = None) -> None:
+        """Name the machine.
+
+        Args:
+            name: the machine's.
+            workers: one for each connection, in order; then others like the last one.
+            answers: what the one-shot commands answer.
+        """
+        super().__init__(name)
+        self.answers = dict(answers or {})
+        self.refusal: MachineError | None = None
+        self.asked: list[Sequence[str]] = []
+        self.workers: list[FakeWorker] = []
+        self._next = list(workers) or [FakeWorker()]
+        self._channels: list[FakeChannel] = []
+
+    def open(self) -> None:
+        """See `Transport.open`."""
+        if self.refusal is not None:
+            raise self.refusal
+
+    def run(self, command: str, *, stdin: bytes = b"", timeout: float) -> Completed:  # noqa: ARG002
+        """See `Transport.run`."""
+        done = self._answer(_arguments(command))
+        self.count(sent=len(stdin), received=len(done.stdout) + len(done.stderr))
+        return done
+
+    def spawn(self, command: str) -> FakeChannel:
+        """See `Transport.spawn`."""
+        arguments = _arguments(command)
+        if arguments[:1] != ["supervise"]:
+            return self._one_shot(arguments)
+        self.asked.append(arguments)
+        worker = self._next.pop(0) if self._next else self.workers[-1].again()
+        self.workers.append(worker)
+        channel = FakeChannel(self, worker.feed, worker.hung_up)
+        self._channels.append(channel)
+        worker.begin(channel, arguments)
+        return channel
+
+    def git_remote(self, path: str) -> tuple[str, dict[str, str]]:
+        """See `Transport.git_remote`; a real git finds nothing there: use a `FakeSource`."""
+        return path, {}
+
+    def close(self) -> None:
+        """See `Transport.close`; may be used again after that."""
+        for channel in list(self._channels):
+            channel.close()
+
+    def _one_shot(self, arguments: Sequence[str]) -> FakeChannel:
+        def answer() -> None:
+            done = self._answer(arguments)
+            channel.write(done.stdout)
+            channel.write(done.stderr, stderr=True)
+            channel.end(done.status)
+
+        channel = FakeChannel(self, lambda _data: None, answer)
+        return channel
+
+    def _answer(self, arguments: Sequence[str]) -> Completed:
+        self.asked.append(arguments)
+        name = arguments[0] if arguments else "place"
+        if "--look" in arguments:
+            name = "usage"
+        answer: Any = self.answers.get(name, {})
+        if not isinstance(answer, (Mapping, Completed, Exception)):
+            answer = answer(arguments)
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, Completed):
+            return answer
+        if name == "place":
+            return Completed(0, b"\nhave\n", b"")
+        resp, fields = ANSWERS[name]
+        return Completed(0, encode_response(resp, **{**fields, **answer}), b"")
+
+
+@dataclass(frozen=True)
+class FakeSource(Source):
+    """A source that is brought to no machine; without a path, one that is nowhere.
+
+    With the path and git directory of a real one everything but the push is real.
+
+    Attributes:
+        pushed: (machine, hash) of each push, in order.
+        on_push: is called with these before; it may wait, or raise `PushError`.
+    """
+
+    path: Path = Path("/nonexistent/source")
+    git_dir: Path = Path("/nonexistent/source/.git")
+    pushed: list[tuple[str, str]] = field(default_factory=list, compare=False)
+    on_push: Callable[[str, str], object] = field(default=lambda _machine, _tip: None, compare=False)
+
+    def again(self) -> FakeSource:
+        """Give the same with gits of its own, as a real one does; the pushes of both are in one list."""
+        return FakeSource(self.path, self.git_dir, pushed=self.pushed, on_push=self.on_push)
+
+    def push(self, *where: Any, machine: str = "", **_how: Any) -> PushReport:
+        """Bring nothing anywhere, and remember it."""
+        tip = where[2]  # behind the URL and the environment
+        self.on_push(machine, tip)
+        self.pushed.append((machine, tip))
+        return PushReport(0, 0, 0.0)
+
+    def lend(self, _git_dir: str, _tip: str) -> str:
+        """Lend nothing."""
+        return "a fake source lends nothing"
+
+
+def _arguments(command: str) -> list[str]:
+    """Read the arguments of the program in a shell line of `fabbuild.bundle`; none: it puts the program there."""
+    words = shlex.split(command)
+    with contextlib.suppress(ValueError):
+        words = words[words.index("exec") + 4 :]  # python3 -E -s
+        words = words[3 if words[0] == "-c" else 1 :]
+        if words[:1] == ["--hex"]:
+            decoded: list[str] = json.loads(bytes.fromhex(words[1]))
+            return decoded
+        return words
+    return []
+
+
+def _option(arguments: Sequence[str], name: str) -> str:
+    return arguments[arguments.index(name) + 1] if name in arguments else ""
+
+
+def _unknown(command: Mapping[str, Any]) -> None:
+    raise CommandError(f"unknown command: {command.get('cmd')}")
