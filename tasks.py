@@ -122,14 +122,14 @@ def test(c: Any, uboot: bool = False, chaos: bool = False, deep: bool = False, o
 def docs(c: Any, regenerate: bool = False, output: str = "docs/build") -> None:
     """Build the documentation as HTML; a warning is an error.
 
-    It needs what `pip install -e '.[docs]'` installs.
+    It needs what `pip install -c constraints.txt -e '.[docs]'` installs.
     """
     del c
     here = Path(__file__).parent
     if regenerate:
         subprocess.run([sys.executable, "docs/generate.py"], cwd=here, check=True)
     if importlib.util.find_spec("sphinx") is None or importlib.util.find_spec("myst_parser") is None:
-        print("Sphinx or myst-parser is not installed: pip install -e '.[docs]'")
+        print("Sphinx or myst-parser is not installed: pip install -c constraints.txt -e '.[docs]'")
         raise Exit(code=1)
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", output]
     status = subprocess.run(command, cwd=here, check=False).returncode
