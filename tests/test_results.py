@@ -268,6 +268,7 @@ def small_disk(tmp_path):
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@pytest.mark.deep
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 def test_a_full_disk_here_is_a_clear_end_and_the_same_command_goes_on_when_there_is_room(farm, small_disk):
     farm.machines(local=True, max_boards=1)

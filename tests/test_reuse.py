@@ -117,6 +117,7 @@ def test_another_environment_is_built_anew_and_so_is_all_when_that_is_asked_for(
     assert counts(local, name)[::2] == (0, sum(counts(local, name))), "and by the same once more it is not"
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("trouble", ["broken", "a directory", "locked"])
 def test_a_store_that_cannot_be_used_is_said_once_and_the_build_goes_on(local, trouble):
     store = store_of(local)
@@ -140,6 +141,7 @@ def test_a_store_that_cannot_be_used_is_said_once_and_the_build_goes_on(local, t
     assert "Traceback" not in ended.out + ended.err
 
 
+@pytest.mark.deep
 def test_an_audit_finds_what_a_build_does_not_give_and_the_store_loses_it(local):
     local.build(*BOARD)
     well = again(local, *BOARD, "--audit-reuse", "1")
@@ -165,6 +167,7 @@ def test_an_audit_finds_what_a_build_does_not_give_and_the_store_loses_it(local)
     assert honest.status == 0, "what was found to be wrong is gone"
 
 
+@pytest.mark.deep
 def test_what_was_in_before_an_interrupt_is_reused(local):
     command = ("build", "--source", str(local.source), "--output", str(local.output), "--branch", "series")
     running = local.start(*command, "--only", "wren,robin", "--threads", "1")

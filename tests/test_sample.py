@@ -114,7 +114,9 @@ def test_kconfiglib_sees_the_same_configuration(sample_repo, board, monkeypatch,
 
 
 @pytest.mark.parametrize("board", ["sandbox", "sandbox_spl", "plover", "heron", "robin"])
-@pytest.mark.parametrize("incremental", [True, False], ids=["incremental", "clean"])
+@pytest.mark.parametrize(
+    "incremental", [True, pytest.param(False, marks=pytest.mark.deep)], ids=["incremental", "clean"]
+)
 def test_series_does_what_it_says(sample_repo, board, incremental):
     hashes = git(sample_repo.path, "rev-list", "--reverse", "main..series").split()
     sizes = {}

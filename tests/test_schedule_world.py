@@ -21,7 +21,9 @@ def run(seed):
     world.end(rng.choice(ENDINGS), rng.choice)
 
 
-@pytest.mark.parametrize("first", range(0, 4000, 250))
+@pytest.mark.parametrize(
+    "first", [0, 250, *(pytest.param(first, marks=pytest.mark.deep) for first in range(500, 4000, 250))]
+)
 def test_whatever_happens_nothing_is_lost_and_everything_ends(first):
     for seed in range(first, first + 250):
         try:

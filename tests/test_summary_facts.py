@@ -28,6 +28,7 @@ def facts(output, name="series"):
     return ours.facts_of(as_json(summarize(open_range(output, name), EVERYTHING)))
 
 
+@pytest.mark.deep
 @with_peer
 def test_of_trees_drawn_by_lot_both_say_the_same(tmp_path, capsys):
     found = compare_drawn(BUILDMAN, (2, 4, 5), tmp_path)
@@ -35,6 +36,7 @@ def test_of_trees_drawn_by_lot_both_say_the_same(tmp_path, capsys):
     assert all(found.agreed[kind] for kind in KINDS), found.table()
 
 
+@pytest.mark.deep
 @with_peer
 def test_we_read_a_tree_that_the_peer_fails_on(tmp_path):
     found = compare_spoilt(BUILDMAN, tmp_path, ["blank sizes", "stderr in another encoding"])

@@ -146,6 +146,7 @@ def test_what_is_named_for_a_machine_goes_before_what_is_found(ssh_farm, other_g
     assert "99.1.0" in (ssh_farm.output / "current/sandbox/toolchain").read_text()
 
 
+@pytest.mark.deep
 def test_unfit_machines_are_marked_and_told_and_the_others_build(ssh_farm):
     fits = {
         "m1": ({"max_load_per_cpu": 1e-9}, "raise fit.max_load_per_cpu"),

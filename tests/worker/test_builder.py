@@ -371,6 +371,7 @@ def test_other_encodings_and_control_characters_come_through(work, source):
     assert result["stderr"] == "bl\ufffdte \x00\x1b[31m\n"
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("stream", ["", " >&2"])
 def test_fifty_megabytes_are_cut_in_the_middle(work, source, stream):
     loud = MAKEFILE.replace(
