@@ -13,7 +13,6 @@ time, whichever machine it comes from.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 from collections.abc import Mapping
@@ -379,8 +378,13 @@ def _decode(line: bytes) -> Response:
                 value = json.loads(str(data, "utf-8", "replace"), parse_constant=_no_number)
                 converted: Response = msgspec.convert(_printable(value), Response)
                 return converted
-            with contextlib.suppress(UnicodeDecodeError):
+            try:
                 return _decoder.decode(data)
+            except UnicodeDecodeError:
+                pass
+            except msgspec.DecodeError as exc:
+                if "Invalid UTF-8" not in str(exc):  # the words of msgspec 0.23, for what was Python's error before
+                    raise
             # Replacement, as everywhere: bytes that are not UTF-8 must not cost a board its result.
             return _decoder.decode(str(data, "utf-8", "replace").encode())
     except (ValueError, msgspec.DecodeError, RecursionError, MemoryError) as exc:
