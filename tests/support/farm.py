@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.census import HANG_LIMIT
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
@@ -76,7 +78,7 @@ class Farm:
             errors="replace",
         )
 
-    def run(self, *arguments: str, program: str = "inv", timeout: float = 100, **env: str) -> Ended:
+    def run(self, *arguments: str, program: str = "inv", timeout: float = HANG_LIMIT, **env: str) -> Ended:
         process = self.start(*arguments, program=program, **env)
         try:
             out, err = process.communicate(timeout=timeout)
