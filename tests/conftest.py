@@ -4,6 +4,7 @@ import signal
 import sys
 import tempfile
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A shell has what it starts in the background ignore it, and that is inherited: nobody would hear a Ctrl-C.
@@ -29,6 +30,18 @@ def pytest_unconfigure():
     shutil.rmtree(os.environ["XDG_DATA_HOME"], ignore_errors=True)
     for place in filter(None, (_digests, _programs)):
         shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hears_of_a_hang_up():
+    """Have what the tests start hear of a SIGHUP also where they run under ``nohup``, and go on without it ourselves.
+
+    What is ignored is inherited, and what the product finds ignored it ignores as well; a handler is not inherited.
+    In whatever process the tests themselves run, and not before: one that only starts others is to hand on to them
+    what ``nohup`` gave to it.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
 # How long an example takes says more of what else the machine does than of the code. `--hypothesis-profile=full` is what

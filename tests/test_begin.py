@@ -6,10 +6,7 @@ import signal
 
 import pytest
 
-from tests.support.census import wait_until
-
-#: Seconds that anything is waited for.
-LONG = 30
+from tests.support.census import ENDLESS, HANG_LIMIT, wait_until
 
 #: Hangs for as long as there is somebody who asked.
 UNTIL_GONE = "while kill -0 $PPID 2>/dev/null; do sleep 0.05; done"
@@ -42,7 +39,7 @@ def evaluating(farm, marks, then):
 
 
 def test_machines_are_looked_at_while_the_boards_are_evaluated(farm, marks, census):
-    wait = f"for i in $(seq 600); do test -e {marks}/looked && exit; sleep 0.05; done; touch {marks}/alone"
+    wait = f"for i in $(seq 6000); do test -e {marks}/looked && exit; sleep 0.05; done; touch {marks}/alone"
     evaluating(farm, marks, wait)
     ended = farm.build("--only", "heron", "--no-reuse", "--quiet")
     assert ended.status in (0, 101), (ended.out, ended.err)
@@ -69,7 +66,7 @@ def test_what_contacts_nobody_looks_at_none(farm, marks, arguments):
 
 def test_a_plan_that_cannot_be_is_told_as_ever_and_no_look_goes_on(farm, marks, census):
     looking(marks, UNTIL_GONE)
-    evaluating(farm, marks, f"for i in $(seq 600); do test -e {marks}/looked && exit; sleep 0.05; done")
+    evaluating(farm, marks, f"for i in $(seq 6000); do test -e {marks}/looked && exit; sleep 0.05; done")
     ended = farm.build("--only", "herno")
     assert (ended.status, ended.out) == (1, "")
     assert ended.err == "fabbuild: no such board: herno (did you mean heron?)\n"
@@ -79,11 +76,11 @@ def test_a_plan_that_cannot_be_is_told_as_ever_and_no_look_goes_on(farm, marks, 
 
 def test_ctrl_c_while_both_go_on_ends_both(farm, marks, census):
     looking(marks, UNTIL_GONE)
-    evaluating(farm, marks, "exec sleep 60")
+    evaluating(farm, marks, f"exec sleep {ENDLESS}")
     process = farm.start("build", "--source", str(farm.source), "--output", str(farm.output))
-    wait_until(lambda: (marks / "looked").exists() and (marks / "evaluated").exists(), LONG)
+    wait_until(lambda: (marks / "looked").exists() and (marks / "evaluated").exists())
     os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=LONG)
+    _, err = process.communicate(timeout=HANG_LIMIT)
     assert process.returncode == 130
     assert "Traceback" not in err
     census.check()

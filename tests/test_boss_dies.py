@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.support.census import wait_until
+from tests.support.census import HANG_LIMIT, wait_until
 from tests.support.farm import ROOT
 from tests.support.scenes import FEW, judged, nothing_left, whole
 from tests.support.trouble import slow_make
@@ -59,10 +59,10 @@ def test_wherever_the_boss_is_killed_the_same_command_builds_only_what_is_missin
     for point in POINTS:
         process = ssh_farm.start("build", "--source", str(ssh_farm.source), "--output", str(ssh_farm.output), *FEW)
         if point is None:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=HANG_LIMIT)
             assert process.returncode == 100, (out, err)
         else:
-            wait_until(functools.partial(reached, ssh_farm, point, len(told)), 30)
+            wait_until(functools.partial(reached, ssh_farm, point, len(told)))
             process.kill()
             process.communicate()
         results = ssh_farm.results("series")
@@ -147,7 +147,7 @@ for before, after in ((0, 2), (2, 0)):
 def test_a_result_is_whole_or_none_at_every_step_of_its_writing(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", RECORD, tmp_path], env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=HANG_LIMIT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert all(int(steps) > 30 for steps in done.stdout.split()), done.stdout

@@ -22,11 +22,10 @@ from fabbuild.model import Commit, Loss
 from fabbuild.session import Session
 from fabbuild.settings import BuildSettings
 from fabbuild.testing import ANSWERS, FakeSource, FakeTransport, FakeWorker, busy, die, refuse, write
+from tests.support.census import HANG_LIMIT
 
 COMMITS = (Commit("a" * 40, "1" * 40, "one", 1), Commit("b" * 40, "2" * 40, "two", 2))
 
-#: Seconds that anything is waited for.
-LONG = 30
 
 TOOLS = ANSWERS["facts"][1]["toolchains"]
 
@@ -223,10 +222,10 @@ def test_a_probe_that_is_under_way_is_waited_for_and_not_begun_anew(run):
     one.crew.await_probes({"m1": late})
     thread = threading.Thread(target=one.up)
     thread.start()
-    assert one.report.came.wait(LONG)
+    assert one.report.came.wait(HANG_LIMIT)
     assert one.report.joined == []
     late.set_result(one.sessions["m1"].probe())
-    thread.join(LONG)
+    thread.join(HANG_LIMIT)
     assert one.report.phases[:2] == ["probe", "init"]
     assert len(one.report.joined) == 1
     assert [words[:1] for words in one.transports["m1"].asked].count(["facts"]) == 1
@@ -422,15 +421,15 @@ def test_a_run_that_ends_in_the_middle_of_a_step_ends_it(run):
 
     def push(_machine, _tip):
         pushing.set()
-        go.wait(LONG)
+        go.wait(HANG_LIMIT)
 
     one = run(source=FakeSource(on_push=push)).look()
     thread = threading.Thread(target=one.up)
     thread.start()
-    assert pushing.wait(LONG)
+    assert pushing.wait(HANG_LIMIT)
     one.crew.leave(0.0)
     go.set()
-    thread.join(LONG)
+    thread.join(HANG_LIMIT)
     ((_, reason, _),) = one.report.lost
     assert reason == "the run ended before it was ready"
     assert one.report.phases == ["init", "push"]
@@ -445,9 +444,9 @@ def test_a_step_that_waits_for_an_answer_is_freed_by_the_end(run):
     one = run(FakeWorker(on={"configure": hang})).look()
     thread = threading.Thread(target=one.up)
     thread.start()
-    assert came.wait(LONG)
+    assert came.wait(HANG_LIMIT)
     one.crew.leave(0.0)
-    thread.join(LONG)
+    thread.join(HANG_LIMIT)
     assert not thread.is_alive()
     assert one.report.joined == []
 
@@ -474,7 +473,7 @@ def test_all_workers_are_asked_to_quit_at_the_end(run):
     one = run(names=("m1", "m2"), wanted=("arm", "arm")).look()
     for name in ("m1", "m2"):
         one.up(name)
-    one.crew.leave(LONG)
+    one.crew.leave(HANG_LIMIT)
     assert [one.commands(name)[-1]["cmd"] for name in ("m1", "m2")] == ["quit", "quit"]
 
 
@@ -496,7 +495,7 @@ def test_pushes_are_only_so_many_at_a_time(run):
         most.append(len(at_once))
         if len(at_once) == 2:
             go.set()
-        go.wait(LONG)
+        go.wait(HANG_LIMIT)
         at_once.remove(machine)
 
     one = run(names=("m1", "m2"), source=FakeSource(on_push=push), wanted=("arm", "arm")).look()
@@ -506,6 +505,6 @@ def test_pushes_are_only_so_many_at_a_time(run):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(LONG)
+        thread.join(HANG_LIMIT)
     assert most == [1, 1]
     assert len(one.report.joined) == 2

@@ -18,7 +18,7 @@ from chaoslib.rounds import make_plan
 from chaoslib.verdict import Verdict
 from chaoslib.watch import Watch
 
-from tests.support.census import wait_until
+from tests.support.census import HANG_LIMIT, wait_until
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,7 +51,6 @@ def test_nothing_is_lost_whatever_happens_to_machines(tmp_path, census):
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_leaves_nothing_behind_when_it_is_interrupted(tmp_path, census, monkeypatch, number):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -60,9 +59,9 @@ def test_it_leaves_nothing_behind_when_it_is_interrupted(tmp_path, census, monke
         for line in process.stdout:
             if line.startswith("round "):
                 break
-        wait_until(lambda: list(tmp_path.glob("chaos-*/round-*/series/.fabbuild/journal.ndjson")), 60)
+        wait_until(lambda: list(tmp_path.glob("chaos-*/round-*/series/.fabbuild/journal.ndjson")))
         process.send_signal(number)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=HANG_LIMIT)
     finally:
         process.kill()
         process.wait()

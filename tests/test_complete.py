@@ -14,6 +14,7 @@ import pytest
 from fabbuild import complete, shells
 from fabbuild.complete import TASKS, candidates
 from fabbuild.errors import UsageError
+from tests.support.census import HANG_LIMIT
 from tests.support.farm import BIN, ROOT
 
 MACHINES = """
@@ -35,6 +36,7 @@ def here(tmp_path, monkeypatch) -> Path:
     kept.mkdir(parents=True)
     boards = [{"target": "tern", "arch": "arm", "cpu": "armv7", "soc": "", "vendor": "acme"}]
     (kept / "k.json").write_text(json.dumps({"boards": boards}))
+    monkeypatch.setattr("fabbuild.complete.PATIENCE", HANG_LIMIT)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
@@ -223,7 +225,7 @@ def test_in_a_real_shell_values_are_ours_and_all_else_is_invokes(here, shell, sc
         capture_output=True,
         text=True,
         check=False,
-        timeout=90,
+        timeout=HANG_LIMIT,
     )
     assert done.returncode == 0, done
     front = "" if shell == "bash" else "--boards="

@@ -14,7 +14,7 @@ import pytest
 from fabbuild import download
 from fabbuild.errors import FetchError
 from fabbuild.fetch import Catalogue, fetch, split_archs
-from tests.support.census import wait_until
+from tests.support.census import HANG_LIMIT, wait_until
 
 HOST = os.uname().machine
 
@@ -23,10 +23,10 @@ HOST = os.uname().machine
 def get(mirror, tmp_path):
     """Choose one archive and get it: ``get("arm")`` gives (path, checksum, whether it was got now)."""
 
-    def call(arch: str = "arm", **more):
-        catalogue = Catalogue(mirror.url, silence=1)
+    def call(arch: str = "arm", silence: float = HANG_LIMIT, **more):
+        catalogue = Catalogue(mirror.url, silence=silence)
         (archive,) = catalogue.choose(HOST, [arch])
-        return fetch(catalogue, archive, tmp_path / "cache", silence=1, **more)
+        return fetch(catalogue, archive, tmp_path / "cache", silence=silence, **more)
 
     return call
 
@@ -178,7 +178,7 @@ def test_a_server_that_fails_is_told_and_nothing_stays(mirror, get, tmp_path, fa
     name = mirror.add(padding=300_000)
     mirror.faults[name] = fault
     with pytest.raises(FetchError, match=words):
-        get()
+        get(silence=1 if "hang" in fault else HANG_LIMIT)
     assert nothing_half(tmp_path)
 
 
@@ -288,10 +288,10 @@ def test_ctrl_c_in_the_middle_leaves_nothing_half(farm, mirror):
     mirror.faults[name] = "cut and hang"
     farm.machines(local=True)
     process = farm.start("toolchains", "--fetch", "arm", "--toolchain-url", mirror.url)
-    assert mirror.hung.wait(30)
+    assert mirror.hung.wait(HANG_LIMIT)
     wait_until(lambda: list(farm.directory.rglob("*.part")))
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=HANG_LIMIT)
     assert process.returncode == 130, (out, err)
     assert not list(farm.directory.rglob("*.part"))
 

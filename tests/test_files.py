@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 
+from tests.support.census import HANG_LIMIT
 from tests.test_peer import BUILDMAN
 
 CONFIGURATION = {".config", "u-boot.cfg", "autoconf.mk", "autoconf.h"}
@@ -70,7 +71,7 @@ def test_what_is_kept_comes_back_and_what_was_not_kept_is_built_again_for_it(ssh
         assert what in ended.out.splitlines()[0], ended
     shown = subprocess.run(
         [str(BUILDMAN), "-s", "-e", "-S", "-d", "-B", "-K", "-o", str(ssh_farm.output), "-b", "series", "sandbox_spl"],
-        cwd=ssh_farm.source, env=ssh_farm.env, capture_output=True, text=True, check=False, timeout=60,
+        cwd=ssh_farm.source, env=ssh_farm.env, capture_output=True, text=True, check=False, timeout=HANG_LIMIT,
     )  # fmt: skip
     assert "Traceback" not in shown.stderr, shown
     assert "03: sandbox: spl: Check" in shown.stdout, shown

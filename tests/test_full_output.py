@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from tests.support.census import HANG_LIMIT
 from tests.support.farm import Ended
 
 FULL = "/dev/full"
@@ -28,7 +29,7 @@ def into_full(farm, arguments):
     with open(FULL, "w") as full:
         done = subprocess.run(
             farm.command(*arguments), cwd=farm.directory, env=farm.env, stdin=subprocess.DEVNULL,
-            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=HANG_LIMIT,
         )  # fmt: skip
     return Ended(done.returncode, "", done.stderr)
 
@@ -64,7 +65,7 @@ def test_a_reader_that_has_gone_is_no_trouble(farm, name):
     os.close(reader)
     done = subprocess.run(
         farm.command(*TASKS[name]), cwd=farm.directory, env=farm.env, stdin=subprocess.DEVNULL,
-        stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=HANG_LIMIT,
     )  # fmt: skip
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")

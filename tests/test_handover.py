@@ -14,7 +14,7 @@ import pytest
 from fabbuild import handover, packs
 from fabbuild.errors import PushError
 from fabbuild.source import Source
-from tests.support.census import alive, wait_until
+from tests.support.census import ENDLESS, HANG_LIMIT, alive, wait_until
 from tests.support.trouble import tool
 from tests.worker.driver import toy
 
@@ -262,25 +262,25 @@ def test_a_far_side_that_lost_objects_is_told_of_in_gits_words(repo, bare, packe
 
 
 def test_an_interrupt_ends_the_making_and_all_pushes_that_wait_for_it(repo, bare, packed, tmp_path):
-    packed.before("exec sleep 100")
+    packed.before(f"exec sleep {ENDLESS}")
     source, tip = Source.open(repo.path), repo.git("rev-parse", "HEAD")
     with ThreadPoolExecutor() as pool:
-        pushes = [pool.submit(source.push, str(bare(f"far{n}.git")), {}, tip, 90) for n in range(3)]
+        pushes = [pool.submit(source.push, str(bare(f"far{n}.git")), {}, tip, ENDLESS) for n in range(3)]
         wait_until(lambda: packed() == 1)
         (maker,) = packed.log.read_text().split()
         source.interrupt()
         for one in pushes:
             with pytest.raises(PushError, match="interrupted"):
-                one.result(20)
+                one.result(HANG_LIMIT)
     wait_until(lambda: not alive(int(maker)))
     wait_until(lambda: not open_packs())
 
 
 def test_a_pack_that_nobody_waits_for_any_more_is_not_made_on(repo, bare, packed):
-    packed.before("exec sleep 100")
+    packed.before(f"exec sleep {ENDLESS}")
     source, tip = Source.open(repo.path), repo.git("rev-parse", "HEAD")
-    with pytest.raises(PushError, match=r"more than 1 s"):
-        source.push(str(bare()), {}, tip, 1)
+    with pytest.raises(PushError, match=r"more than 3 s"):
+        source.push(str(bare()), {}, tip, 3)
     (maker,) = packed.log.read_text().split()
     wait_until(lambda: not alive(int(maker)))
     wait_until(lambda: not open_packs())

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fabbuild.interrupt import interruptible
-from tests.support.census import wait_until
+from tests.support.census import HANG_LIMIT, wait_until
 
 pytestmark = pytest.mark.deep
 
@@ -36,13 +36,13 @@ TWICE = (
 
 
 def test_a_second_ctrl_c_ends_the_process_at_once():
-    assert subprocess.run([sys.executable, "-c", TWICE], timeout=30, check=False).returncode == 130
+    assert subprocess.run([sys.executable, "-c", TWICE], timeout=HANG_LIMIT, check=False).returncode == 130
 
 
 def test_a_second_ctrl_c_leaves_a_terminal_with_its_cursor_on_a_new_line():
     ours, theirs = os.openpty()
     code = f"import sys\nsys.stdout.write('\\x1b[?25l 3 of 9 done')\nsys.stdout.flush()\n{TWICE}"
-    done = subprocess.run([sys.executable, "-c", code], stdout=theirs, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", code], stdout=theirs, timeout=HANG_LIMIT, check=False)
     os.close(theirs)
     assert done.returncode == 130
     assert os.read(ours, 1000).rstrip(b"\r").endswith(b"3 of 9 done\x1b[?25h\r\r\n")
@@ -56,9 +56,9 @@ def test_a_build_under_nohup_lives_on(ssh_farm):
         cwd=ssh_farm.directory, env=ssh_farm.env, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    wait_until((ssh_farm.output / "series/.fabbuild/journal.ndjson").exists, 30)
+    wait_until((ssh_farm.output / "series/.fabbuild/journal.ndjson").exists)
     process.send_signal(signal.SIGHUP)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=HANG_LIMIT)
     assert process.returncode == 100, out
 
 
@@ -78,7 +78,7 @@ def test_an_interrupt_while_a_result_is_written_counts_it(farm):
     ended = subprocess.run(
         [sys.executable, "-c", code, "--source", farm.source, "--output", farm.output, "--branch", "series",
          "--boards", "sandbox", "--max-boards", "1"],
-        cwd=farm.directory, env=farm.env, capture_output=True, text=True, timeout=60, check=False,
+        cwd=farm.directory, env=farm.env, capture_output=True, text=True, timeout=HANG_LIMIT, check=False,
     )  # fmt: skip
     assert ended.returncode == 130, ended
     assert "Traceback" not in ended.stderr

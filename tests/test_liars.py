@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.support.census import HANG_LIMIT
 from tests.support.trouble import slow_make
 
 #: Real machines that are hurt or lie, waited for: minutes.
@@ -102,7 +103,7 @@ MOST_MEMORY = 400
 
 def measured(process):
     """Wait for a process; gives its status and its highest memory in MiB."""
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + HANG_LIMIT
     while True:
         pid, status, used = os.wait4(process.pid, os.WNOHANG)
         if pid:

@@ -15,7 +15,7 @@ from fabbuild.link import Link
 from fabbuild.messages import Error, QuitAck, Ready
 from fabbuild.testing import FakeChannel
 from fabbuild.transport import LocalTransport
-from tests.support.census import wait_until
+from tests.support.census import HANG_LIMIT, wait_until
 
 SAY = """
 import json, sys, time, threading
@@ -48,19 +48,19 @@ def linked(census, tmp_path):
 
 @pytest.mark.deep
 def test_a_far_side_that_gave_a_sign_of_life_must_go_on_with_that(linked):
-    link = linked('say(resp="alive")\ntime.sleep(100)')
-    assert isinstance(link.receive(10), WireSilent)
+    link = linked('say(resp="alive")\ntime.sleep(1000)')
+    assert isinstance(link.receive(HANG_LIMIT), WireSilent)
 
 
 @pytest.mark.deep
 def test_so_must_a_worker_that_says_it_will(linked):
     link = linked(
-        "sys.stdin.readline()\nsay(resp='ready', nthreads=1, slots=1, alive=0.2)\ntime.sleep(100)", silence=1.0
+        "sys.stdin.readline()\nsay(resp='ready', nthreads=1, slots=1, alive=0.2)\ntime.sleep(1000)", silence=1.0
     )
     link.rest()
     link.send(b"start\n")
-    assert isinstance(link.receive(10), Ready)
-    assert isinstance(link.receive(10), WireSilent)
+    assert isinstance(link.receive(HANG_LIMIT), Ready)
+    assert isinstance(link.receive(HANG_LIMIT), WireSilent)
 
 
 @pytest.mark.deep
@@ -71,13 +71,13 @@ def test_anything_at_all_is_a_sign_of_life(linked):
         'print()\nsay(resp="quit_ack")',
         silence=2.0,
     )
-    assert isinstance(link.receive(20), QuitAck)
+    assert isinstance(link.receive(HANG_LIMIT), QuitAck)
 
 
 @pytest.mark.deep
 def test_a_worker_that_knows_no_signs_of_life_is_not_held_to_them(linked):
     link = linked('time.sleep(2.5)\nsay(resp="quit_ack")')
-    assert isinstance(link.receive(20), QuitAck)
+    assert isinstance(link.receive(HANG_LIMIT), QuitAck)
 
 
 @pytest.mark.deep
@@ -87,11 +87,11 @@ def test_the_signs_of_a_supervisor_are_not_those_of_the_worker_it_starts(linked)
         + READY
         + 'time.sleep(2.5)\nsay(resp="quit_ack")'
     )
-    link.receive(10)
+    link.receive(HANG_LIMIT)
     link.rest()
     link.send(b"start\n")
-    assert isinstance(link.receive(10), Ready)
-    assert isinstance(link.receive(10), QuitAck)
+    assert isinstance(link.receive(HANG_LIMIT), Ready)
+    assert isinstance(link.receive(HANG_LIMIT), QuitAck)
 
 
 def test_we_give_signs_of_life_all_the_time(linked):
@@ -100,15 +100,15 @@ def test_we_give_signs_of_life_all_the_time(linked):
         'say(resp="quit_ack" if set(came) == {\'{"cmd": "alive"}\\n\'} else "what")',
         silence=0.6,
     )
-    assert isinstance(link.receive(20), QuitAck)
+    assert isinstance(link.receive(HANG_LIMIT), QuitAck)
 
 
 def test_signs_of_life_are_not_messages_and_not_logged(linked):
     lines = []
     wire = SimpleNamespace(sent=lines.append, received=lines.append, note=lines.append)
     link = linked('for _ in range(5):\n    say(resp="alive")\nsay(resp="quit_ack")', wire=wire)
-    assert isinstance(link.receive(10), QuitAck)
-    assert isinstance(link.receive(10), WireClosed)
+    assert isinstance(link.receive(HANG_LIMIT), QuitAck)
+    assert isinstance(link.receive(HANG_LIMIT), WireClosed)
     assert lines == [b'BM> {"resp": "quit_ack"}']
 
 
@@ -130,10 +130,10 @@ def test_what_is_not_handled_waits_on_the_far_side(linked, monkeypatch, tmp_path
     time.sleep(4.5)  # more than the silence that is allowed
     assert written.stat().st_size < 1000
     for number in range(2000):
-        came = link.receive(10)
+        came = link.receive(HANG_LIMIT)
         assert isinstance(came, Error), came
         assert came.msg.startswith(f"{number} ")
-    assert isinstance(link.receive(10), WireClosed)
+    assert isinstance(link.receive(HANG_LIMIT), WireClosed)
 
 
 @pytest.mark.parametrize("flood", ['print("x" * 1000)', 'print("")'], ids=["long", "empty"])
@@ -141,7 +141,7 @@ def test_a_flood_of_what_is_no_message_ends_it(linked, monkeypatch, flood):
     monkeypatch.setattr(links, "MOST_BYTES", 10_000_000)
     monkeypatch.setattr(links, "MOST_LINES", 10_000)
     link = linked(f"while True:\n    {flood}")
-    ended = link.receive(20)
+    ended = link.receive(HANG_LIMIT)
     assert isinstance(ended, WireError)
     assert "no message" in str(ended)
 
@@ -149,7 +149,7 @@ def test_a_flood_of_what_is_no_message_ends_it(linked, monkeypatch, flood):
 def test_all_who_wait_hear_of_the_end(linked):
     link = linked("sys.stdin.readline()")
     with ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(link.receive, 20) for _ in range(2)]
+        waiting = [pool.submit(link.receive, HANG_LIMIT) for _ in range(2)]
         link.end_input()
         assert all(isinstance(one.result(), WireClosed) for one in waiting)
     assert isinstance(link.receive(0), WireClosed)

@@ -7,8 +7,9 @@ import xml.etree.ElementTree as ET
 
 from fabbuild.errors import OutputError
 from fabbuild.status import Watcher, find_run
-from tests.support.census import wait_until
+from tests.support.census import HANG_LIMIT, wait_until
 from tests.support.schemas import hold
+from tests.support.trouble import slow_make
 from tests.test_export import XSD, cases
 
 #: A failure, and a warning.
@@ -31,26 +32,30 @@ def seen_at_the_end(farm):
 
 
 def test_a_build_seen_from_outside_while_it_runs_and_written_for_others_at_its_end_and_later(farm):
-    farm.machines(local=True)
+    held = farm.directory / "make" / "hold"
+    farm.machines(local=True, env=slow_make(held.parent, 0))
     out = ["--output", str(farm.output)]
     built = farm.start(
         "build", "--source", str(farm.source), *out, *FEW, "--junit", "j.xml", "--trace", "t.json", "--quiet"
     )
-    wait_until(lambda: building(farm), 60)
+    wait_until(lambda: building(farm))
+    held.touch()
     now = farm.run("status", *out, "--json")
     seen = json.loads(now.out)
     assert (seen["state"], seen["name"], seen["counts"]["total"]) == ("building", "series", 12), seen
     hold("status-1", seen)
     assert seen["boss"]["alive"] is True
     assert str(built.pid) in seen["boss"]["text"]
-    followed = farm.run("status", *out, "--follow")
-    words = built.communicate(timeout=60)
+    following = farm.start("status", *out, "--follow")
+    first = following.stdout.readline()
+    held.unlink()
+    words = built.communicate(timeout=HANG_LIMIT)
     assert built.returncode == 100, words
-    lines = followed.out.splitlines()
-    assert lines[0].startswith("series: building (pid "), followed
-    assert "12 results in" in followed.out
-    assert "exit status 100" in lines[-1]
-    assert followed.status == 0
+    rest, err = following.communicate(timeout=HANG_LIMIT)
+    assert first.startswith("series: building (pid "), (first, err)
+    assert "12 results in" in first + rest
+    assert "exit status 100" in rest.splitlines()[-1]
+    assert following.returncode == 0
 
     XSD.validate(str(farm.directory / "j.xml"))
     by_suite = cases(farm.directory / "j.xml")

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from hypothesis import given
@@ -27,6 +26,7 @@ from fabbuild.messages import (
     decode_response,
 )
 from fabbuild.worker.protocol import MAX_LINE, PREFIX, encode_response
+from tests.support.census import HANG_LIMIT
 
 RESULT: dict[str, object] = {"board": "rpi_4", "commit_upto": 0, "return_code": 0}
 
@@ -189,7 +189,7 @@ def test_a_long_line_waits_for_another() -> None:
         assert isinstance(decode_response(PREFIX + b'{"resp": "alive"}'), Alive), "a short one does not"
         thread.join(0.05)
         assert not answers
-    thread.join(20)
+    thread.join(HANG_LIMIT)
     assert isinstance(answers[0], BuildResult)
 
 
@@ -251,20 +251,18 @@ def test_the_longest_line_takes_no_more_memory_than_is_said(name: str) -> None:
     head, piece, end, times = LINES[name]
     assert times * MAX_LINE <= WORST_CASE
     arguments = [part.encode("utf-8", "surrogateescape") for part in (head, piece, end)]
-    begin = time.monotonic()
     ended = subprocess.run(
         [sys.executable, "-c", MEASURE, *arguments, str(MAX_LINE)],
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=HANG_LIMIT,
     )
     assert ended.returncode == 0, ended.stderr
     what, took = ended.stdout.split()
     kept = name in ("text", "quotes", "lone surrogates") or "four bytes" in name
     assert what == ("BuildResult" if kept else "WireError")
     assert int(took) < times * MAX_LINE
-    assert time.monotonic() - begin < 60
 
 
 @pytest.mark.parametrize("number", [MAX_STRINGS // 2, MAX_STRINGS])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.census import HANG_LIMIT
 from tests.support.farm import ROOT
 
 BUILDMAN = Path(sys.executable).with_name("buildman")
@@ -58,7 +59,7 @@ def peer_options(tmp_path_factory) -> set[tuple[str, ...]]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=HANG_LIMIT,
     ).stdout
     found = set()
     for line in shown.splitlines():
@@ -206,7 +207,13 @@ def test_each_section_of_the_peers_own_file_has_its_row(tmp_path):
 
     def peer(option):
         done = subprocess.run(
-            [str(BUILDMAN), option], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60
+            [str(BUILDMAN), option],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=HANG_LIMIT,
         )
         return done.stdout
 

@@ -8,6 +8,7 @@ import pytest
 from fabbuild.errors import NothingYetError, OutputError
 from fabbuild.results import ResultTree
 from fabbuild.summary.find import find
+from tests.support.census import HANG_LIMIT
 from tests.support.results import write_results
 
 
@@ -48,7 +49,7 @@ def test_watching_waits_for_the_first_result(farm, begun, others):
     assert "a build goes on there" in watching.stdout.readline()
     time.sleep(0.1)
     write_results(out, {1: {"a": {}}})
-    said, err = watching.communicate(timeout=30)
+    said, err = watching.communicate(timeout=HANG_LIMIT)
     assert watching.returncode == 0, err
     assert said.startswith(f"report: {begun.root}/report.html")
 
@@ -57,6 +58,6 @@ def test_watching_ends_with_a_build_that_had_no_result(farm, begun):
     watching = farm.start("report", "--watch", "--output", str(begun.root.parent))
     assert "a build goes on there" in watching.stdout.readline()
     begun.close()
-    _, err = watching.communicate(timeout=30)
+    _, err = watching.communicate(timeout=HANG_LIMIT)
     assert watching.returncode == 1
     assert "no results in" in err

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.census import HANG_LIMIT
 from tests.support.tree import available_archs
 
 BUILDMAN = Path(sys.executable).with_name("buildman")
@@ -38,7 +39,7 @@ def spoiled(farm):
 def peer(farm, *arguments):
     return subprocess.run(
         [str(BUILDMAN), "-o", str(farm.directory / "peer"), *arguments],
-        cwd=farm.source, env=farm.env, capture_output=True, text=True, check=False, timeout=60,
+        cwd=farm.source, env=farm.env, capture_output=True, text=True, check=False, timeout=HANG_LIMIT,
     )  # fmt: skip
 
 

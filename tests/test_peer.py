@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.census import HANG_LIMIT
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from summary_facts import compare_tree
@@ -79,7 +81,7 @@ def test_the_peer_reads_our_tree_and_agrees_on_what_fails(ssh_farm):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HANG_LIMIT,
     )
     blocks = shown.stdout.split("\n0")
     broken = [block for block in blocks if "+ " in block and "sandbox_spl" in block and "HANDOFF_MAGIC" in block]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from fabbuild.errors import OutputError
 from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.results import BuiltFrom, ResultTree, commit_dir, decisive, not_writable
+from tests.support.census import HANG_LIMIT
 
 PROJECT = Path(__file__).parent.parent
 
@@ -217,7 +218,7 @@ def test_a_boss_that_is_killed_at_any_step_leaves_no_done_over_half_a_result(tmp
     steps = tmp_path / "steps"
     steps.mkdir()
     arguments = [sys.executable, "-c", KILLED_AT_EACH_STEP, str(steps), "again" if again else "new"]
-    ended = subprocess.run(arguments, cwd=PROJECT, capture_output=True, check=False, timeout=100)
+    ended = subprocess.run(arguments, cwd=PROJECT, capture_output=True, check=False, timeout=HANG_LIMIT)
     assert ended.returncode == 0, ended.stderr
     places = sorted(steps.iterdir(), key=lambda place: int(place.name))
     assert len(places) > len(whole["new"]) + (len(whole["old"]) if again else 0)

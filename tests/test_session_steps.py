@@ -23,13 +23,11 @@ from fabbuild.model import Board, Job
 from fabbuild.session import Session, StartOptions
 from fabbuild.testing import FakeSource, FakeTransport, FakeWorker, busy, die, ignore, later, refuse, write
 from fabbuild.worker.protocol import FEATURES
+from tests.support.census import HANG_LIMIT
 
 TIP = "a" * 40
 COMMITS = ["b" * 40, TIP]
 JOB = Job(Board("wren", "arm"), (0, 1))
-
-#: Seconds that anything is waited for.
-LONG = 30
 
 
 @pytest.fixture
@@ -103,7 +101,7 @@ def test_all_steps_from_the_lock_to_a_result(session):
 
     one.feed(hear)
     one.build_board(JOB, 3)
-    assert done.wait(LONG)
+    assert done.wait(HANG_LIMIT)
     assert heard == [(one, "wren", 0, 3), (one, "wren", 1, 3)]
     assert [command["cmd"] for command in commands(one)] == [*STEPS, "build_board"]
     sent_bytes, received = one.traffic
@@ -148,7 +146,7 @@ def test_an_order_has_as_much_as_the_worker_understands(session):
     up(ours).build_board(JOB, 2, timeout=60.0, most_jobs=4)
     for one in (plain, ours):
         one.build_done()
-        one.leave(LONG)
+        one.leave(HANG_LIMIT)
     assert "features" not in sent(plain, "configure")
     assert sent(plain, "build_board") == {"board": "wren", "arch": "arm"}
     assert sent(ours, "build_board") == {
@@ -162,7 +160,7 @@ def test_a_batch_and_a_trim_go_out_as_they_are_asked_for(session):
     one.configure({}, {})
     one.build_boards([JOB], COMMITS, timeout=5.0)
     one.trim_board("wren", 1, [1])
-    one.leave(LONG)
+    one.leave(HANG_LIMIT)
     order = {"board": "wren", "arch": "arm", "commits": [0, 1], "timeout": 5.0}
     assert sent(one, "build_boards") == {"boards": [order], "commits": COMMITS}
     assert sent(one, "trim_board") == {"board": "wren", "attempt": 1, "commits": [1]}
@@ -272,7 +270,7 @@ def test_what_the_worker_writes_to_stderr_is_told(session):
     one.on_stderr = lambda who, line: (told.append((who, line)), came.set())
     one.init()
     one.transport.workers[0].write(b"W: hello\n", stderr=True)
-    assert came.wait(LONG)
+    assert came.wait(HANG_LIMIT)
     assert told == [(one, "W: hello")]
     assert one.last_words() == "W: hello"
 
@@ -435,7 +433,7 @@ class Stuck(FakeWorker):
 
 def test_a_worker_is_asked_to_quit_and_waited_for(session):
     one = up(session())
-    assert one.leave(LONG) is True
+    assert one.leave(HANG_LIMIT) is True
     assert commands(one)[-1]["cmd"] == "quit"
     assert one.closed
 
@@ -443,7 +441,7 @@ def test_a_worker_is_asked_to_quit_and_waited_for(session):
 def test_a_lock_without_a_worker_is_given_back_without_a_word(session):
     one = session()
     one.init()
-    assert one.leave(LONG) is True
+    assert one.leave(HANG_LIMIT) is True
     assert [command["cmd"] for command in commands(one)] == ["supervise"]
 
 
@@ -467,7 +465,7 @@ def test_what_comes_after_it_was_asked_to_quit_goes_to_nobody(session):
     one.ask_to_quit()
     one.transport.workers[0].say("heartbeat", board="wren", thread=0)
     go.set()
-    assert one.wait_ended(LONG)
+    assert one.wait_ended(HANG_LIMIT)
     assert not [what for what in heard if not isinstance(what, (QuitAck, WireClosed))]
 
 

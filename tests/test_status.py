@@ -6,7 +6,6 @@ import io
 import json
 import os
 import socket
-import threading
 import time
 
 import pytest
@@ -158,15 +157,27 @@ def test_json_has_all_of_it(series):
     assert [one["what"] for one in told["problems"]] == ["machine-failed", "result"]
 
 
+class Shown(io.StringIO):
+    """What is shown; once there is a line, something happens."""
+
+    def __init__(self, then):
+        super().__init__()
+        self._then = then
+
+    def write(self, text):
+        length = super().write(text)
+        if self._then and "\n" in self.getvalue():
+            then, self._then = self._then, None
+            then()
+        return length
+
+
 def test_following_shows_what_comes_and_ends_with_the_run(series):
     write(journal_of(series), START)
     watcher = Watcher(series)
     watcher.look()
-    later = threading.Timer(0.3, write, (journal_of(series), END))
-    later.start()
-    stream = io.StringIO()
+    stream = Shown(lambda: write(journal_of(series), END))
     assert ui.follow(watcher, stream=stream, pause=0.05) is True
-    later.join()
     lines = stream.getvalue().splitlines()
     assert lines[0] == f"series: building ({ME})"
     assert any(line.endswith("heron not built: no toolchain") for line in lines)
@@ -186,11 +197,8 @@ def test_following_ends_when_the_boss_goes_without_a_word(series):
     write(journal_of(series), START)
     watcher = Watcher(series)
     watcher.look()
-    later = threading.Timer(0.2, (series / ".fabbuild" / "lock").write_text, ("",))
-    later.start()
-    stream = io.StringIO()
+    stream = Shown(lambda: (series / ".fabbuild" / "lock").write_text(""))
     assert ui.follow(watcher, stream=stream, pause=0.05) is False
-    later.join()
     assert "its boss is gone" in stream.getvalue()
 
 

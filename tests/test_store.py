@@ -4,12 +4,12 @@ import hashlib
 import os
 import sqlite3
 import threading
-import time
 
 import pytest
 
 from fabbuild.store import LISTS_MOST, Entry, Store, StoreError, clear
 from fabbuild.ui.tables import print_cache
+from tests.support.census import ENDLESS
 
 
 def sha(data: bytes) -> bytes:
@@ -136,11 +136,10 @@ def test_several_write_at_once_and_nothing_is_lost(tmp_path):
 
 def test_a_lookup_does_not_wait_for_somebody_who_writes(store):
     store.put([entry("a")])
+    store._db.execute(f"PRAGMA busy_timeout={ENDLESS * 1000}")
     with sqlite3.connect(store.path, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
-        begin = time.monotonic()
         assert number(store, "a")
-        assert time.monotonic() - begin < 4, "a writer is waited for 5 seconds"
         other.execute("ROLLBACK")
 
 

@@ -15,10 +15,8 @@ from fabbuild.session import Session
 from fabbuild.testing import FakeSource, FakeTransport, FakeWorker, busy, die, ignore, later, refuse, write
 from fabbuild.transport import LocalTransport
 from fabbuild.worker.protocol import FEATURES, PREFIX, encode_command
+from tests.support.census import HANG_LIMIT
 from tests.worker.driver import push, toy
-
-#: Seconds that an answer of the real worker may take.
-LONG = 60
 
 
 class Script:
@@ -26,7 +24,7 @@ class Script:
 
     def __init__(self, transport: Transport, work: str, *options: str) -> None:
         bundle = worker_bundle()
-        transport.run(shell_place(work, bundle), stdin=bundle.data, timeout=LONG)
+        transport.run(shell_place(work, bundle), stdin=bundle.data, timeout=HANG_LIMIT)
         arguments = ["supervise", "--work-dir", work, "--who", "me", "--from", "here", "--boss-pid", "1", *options]
         self.channel = transport.spawn(on_its_own_line(shell_run(work, bundle, arguments)))
         self.answers: list[dict] = []
@@ -46,7 +44,7 @@ class Script:
     def until(self, *kinds: str) -> None:
         """Take answers up to and including one of each of these kinds, in order."""
         for kind in kinds:
-            while type(answer := self.link.receive(LONG)).__struct_config__.tag != kind:
+            while type(answer := self.link.receive(HANG_LIMIT)).__struct_config__.tag != kind:
                 assert answer
 
     def ask(self, cmd: str, *kinds: str, **fields: object) -> None:
@@ -55,9 +53,9 @@ class Script:
 
     def end(self) -> int | None:
         self.link.end_input()
-        while not isinstance(self.link.receive(LONG), WireClosed):
+        while not isinstance(self.link.receive(HANG_LIMIT), WireClosed):
             pass
-        return self.channel.exit_status(LONG)
+        return self.channel.exit_status(HANG_LIMIT)
 
 
 def shape(answer: dict) -> dict:
@@ -113,7 +111,7 @@ def test_it_answers_as_the_real_worker_does(tmp_path, census, features):
         real.until("held")
         push(work, source.path)
         real.link.end_input()  # who holds it may leave without a word, too
-        while not isinstance(real.link.receive(LONG), WireClosed):
+        while not isinstance(real.link.receive(HANG_LIMIT), WireClosed):
             pass
         real = Script(real_way, str(work))
         fake = Script(fake_way, str(work))
@@ -166,7 +164,7 @@ def test_its_one_shot_commands_answer_as_the_real_ones_do(tmp_path, census, argu
     given = [str(tmp_path / "work") if word == "WORK" else word for word in arguments]
     answers = []
     for way in (LocalTransport("real"), FakeTransport("fake")):
-        done = way.run(on_its_own_line(shell_memory(given)), stdin=worker_bundle().data, timeout=LONG)
+        done = way.run(on_its_own_line(shell_memory(given)), stdin=worker_bundle().data, timeout=HANG_LIMIT)
         (line,) = [line for line in done.stdout.splitlines() if line.startswith(PREFIX)]
         answers.append(json.loads(line[len(PREFIX) :]))
         way.close()
@@ -210,7 +208,7 @@ def test_closing_it_frees_who_waits_in_a_channel_and_it_may_be_used_again():
     reader = threading.Thread(target=channel.recv)
     reader.start()
     transport.close()
-    reader.join(LONG)
+    reader.join(HANG_LIMIT)
     assert (channel.recv(), channel.recv_stderr(), channel.exit_status(0)) == (b"", b"", NO_STATUS)
     with pytest.raises(WireClosed):
         channel.send(b"x")
@@ -277,7 +275,7 @@ def test_a_result_can_be_held_back_while_others_go_on():
 
     def wait(asked):
         if asked.board == "slow":
-            go.wait(LONG)
+            go.wait(HANG_LIMIT)
 
     one = begun(FakeWorker(lambda asked: wait(asked) or {}))
     one.ask("configure", "configure_done")
@@ -299,7 +297,7 @@ def test_it_says_nothing_more_once_it_is_silent_and_gives_signs_of_life_until_th
     worker.silent = True
     one.ask("configure")
     one.ask("quit")
-    assert isinstance(one.link.receive(LONG), WireClosed)
+    assert isinstance(one.link.receive(HANG_LIMIT), WireClosed)
     assert [a["resp"] for a in one.answers] == ["held", "ready", "configure_done"]
     assert [command["cmd"] for command in worker.commands][2:] == ["configure", "configure", "quit"]
 
@@ -313,14 +311,14 @@ def test_an_answer_can_come_late_be_an_error_or_any_bytes():
     go.set()
     one.until("configure_done")
     one.link.send(encode_command("build_done"))
-    assert "not a message of the protocol" in str(one.link.receive(LONG))
+    assert "not a message of the protocol" in str(one.link.receive(HANG_LIMIT))
 
 
 def test_a_worker_that_dies_ends_with_its_status_and_one_that_vanishes_with_none():
     for reaction, status in ((die(3, "Killed"), 3), (die(), None)):
         one = begun(FakeWorker(on={"configure": reaction}))
         one.ask("configure")
-        ended = one.link.receive(LONG)
+        ended = one.link.receive(HANG_LIMIT)
         assert isinstance(ended, WireClosed)
         assert ended.status == status
 

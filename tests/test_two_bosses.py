@@ -13,7 +13,7 @@ import pytest
 
 from fabbuild.bundle import worker_bundle
 from fabbuild.worker.protocol import PREFIX
-from tests.support.census import lock_holders
+from tests.support.census import ENDLESS, HANG_LIMIT, lock_holders
 from tests.support.farm import ROOT
 from tests.support.scenes import FEW, judged, nothing_left, whole
 from tests.support.trouble import slow_make
@@ -63,14 +63,14 @@ def test_a_machine_that_two_bosses_race_for_has_one_owner_each_time(tmp_path, ce
     pyz = tmp_path / "worker.pyz"
     pyz.write_bytes(worker_bundle().data)
     work = tmp_path / "work"
-    contenders = [Contender(pyz, work, 1, 0), Contender(pyz, work, 2, 10)]
+    contenders = [Contender(pyz, work, 1, 0), Contender(pyz, work, 2, ENDLESS)]
     wrong = []
     meet = threading.Barrier(2)
 
     def race(contender):
         try:
             for _ in range(RACES):
-                meet.wait(30)
+                meet.wait(HANG_LIMIT)
                 time.sleep(contender.chance.random() * 0.01)
                 contender.once()
         except BaseException as exc:  # noqa: BLE001 - told below
@@ -81,7 +81,7 @@ def test_a_machine_that_two_bosses_race_for_has_one_owner_each_time(tmp_path, ce
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(100)
+        thread.join(HANG_LIMIT)
     assert not wrong
     one, two = contenders
     assert two.owned == RACES, "it waits for its turn"
@@ -145,7 +145,7 @@ print(sum(one[1] == 2 for one in ended), sum(one[1] == 3 for one in ended))
 def test_an_output_that_two_bosses_race_for_has_one_owner_each_time(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", OWNERS, tmp_path, str(RACES)], env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=HANG_LIMIT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     named, unnamed = map(int, done.stdout.split())
@@ -159,7 +159,7 @@ def test_an_output_that_two_bosses_race_for_has_one_owner_each_time(tmp_path):
 def pair(farm, *ways):
     """Run two builds at once of the first and the last commit, each with its own options; give (status, stdout, stderr, pid) of each."""
     processes = [farm.start("build", "--source", str(farm.source), *FEW, "--step", "0", *way) for way in ways]
-    ended = [(*process.communicate(timeout=100), process) for process in processes]
+    ended = [(*process.communicate(timeout=HANG_LIMIT), process) for process in processes]
     return [(process.returncode, out, err, process.pid) for out, err, process in ended]
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.census import HANG_LIMIT
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from summary_facts import compare_tree
@@ -64,7 +66,7 @@ def test_boards_of_a_real_series_on_local_and_ssh_machines(ssh_farm, uboot_repo)
     # The peer reads the tree, and agrees on which boards fail.
     shown = subprocess.run(
         [str(BUILDMAN), "-s", "-e", "-l", "-o", str(ssh_farm.output), "-b", "series"],
-        cwd=uboot_repo, env=ssh_farm.env, capture_output=True, text=True, check=False, timeout=100,
+        cwd=uboot_repo, env=ssh_farm.env, capture_output=True, text=True, check=False, timeout=HANG_LIMIT,
     )  # fmt: skip
     # `ARCH: + BOARDS` names the boards that fail at a commit and did not at the one before.
     blocks = re.split(r"(?m)^0(?=\d: )", shown.stdout)

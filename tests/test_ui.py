@@ -32,6 +32,7 @@ from fabbuild.ui.ide import IdeDisplay
 from fabbuild.ui.live import LiveDisplay, picture
 from fabbuild.ui.output import Output
 from fabbuild.ui.plain import PlainDisplay
+from tests.support.census import HANG_LIMIT
 
 NASTY = "a.c:1: error: \x1b[31mred\x1b[0m \x07\u202egnp\x9b2J"
 
@@ -163,9 +164,9 @@ def test_the_summary_blames_the_compilers_error_rather_than_a_tool_that_was_look
 
 
 def test_an_error_line_of_megabytes_is_cut_quickly() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert len(first_error("error: " + "x" * 4_000_000)) == 200
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_lengths_of_time_and_sizes_are_told_in_words() -> None:
@@ -656,7 +657,7 @@ def test_events_from_many_threads_while_the_view_redraws_itself() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(HANG_LIMIT)
     assert not any(thread.is_alive() for thread in threads)
     display.finish()
     assert without_codes(out.getvalue()).count("FAILED") == 200
@@ -715,10 +716,12 @@ def run_python(code: str, *, shell_after: str = "", **environment: str) -> subpr
     root = str(Path(ui.__file__).parents[2])
     env = {**os.environ, "PYTHONPATH": root, **environment}
     if not shell_after:
-        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False, timeout=60)
+        return subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, check=False, timeout=HANG_LIMIT
+        )
     line = f'set -o pipefail; "$0" -c "$1" {shell_after}'
     command = ["bash", "-c", line, sys.executable, code]
-    return subprocess.run(command, env=env, capture_output=True, check=False, timeout=60)
+    return subprocess.run(command, env=env, capture_output=True, check=False, timeout=HANG_LIMIT)
 
 
 LIST = "from fabbuild import ui; from fabbuild.model import Board; ui.print_boards([Board('b%d' % n, 'arm') for n in range(6000)])"

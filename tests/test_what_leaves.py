@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-from tests.support.census import wait_until
+from tests.support.census import HANG_LIMIT, wait_until
 from tests.support.sshd import make_sshd
 from tests.support.trouble import tool
 
@@ -104,7 +104,7 @@ def test_a_machine_whose_key_changes_after_the_login_gets_no_source(ssh_farm, wa
     process = ssh_farm.start(
         "build", "--source", str(ssh_farm.source), "--output", str(ssh_farm.output), "--only", "sandbox", **tools
     )
-    wait_until((tmp_path / "tools" / "waits").exists, 30)
+    wait_until((tmp_path / "tools" / "waits").exists)
     server.stop()
     base = tmp_path / "impostor"
     base.mkdir()
@@ -113,7 +113,7 @@ def test_a_machine_whose_key_changes_after_the_login_gets_no_source(ssh_farm, wa
     impostor.start()
     try:
         (tmp_path / "tools" / "go").touch()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANG_LIMIT)
         assert process.returncode == 102, (out, err)
         assert "Host key verification failed" in out, (out, err)
         assert "Connection from" in impostor.log
@@ -132,7 +132,7 @@ def agent(tmp_path, watched):
     socket = tmp_path / "agent"
     process = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
     try:
-        wait_until(socket.exists, 10)
+        wait_until(socket.exists)
         env = {"SSH_AUTH_SOCK": str(socket)}
         subprocess.run(
             ["ssh-add", "-q", watched.server.user_key], env={**os.environ, **env}, check=True, capture_output=True
@@ -151,7 +151,7 @@ def test_the_agent_stays_here_also_where_the_user_forwards_it(ssh_farm, watched,
     assert "--pack receive-pack" in watched.sessions, "the push"
     assert "SSH_AUTH_SOCK" not in watched.sessions
     # The user's own ssh does forward it: this is a machine that would have taken it.
-    subprocess.run(["ssh", "-F", config, "w1", "true"], env={**os.environ, **agent}, check=True, timeout=30)
+    subprocess.run(["ssh", "-F", config, "w1", "true"], env={**os.environ, **agent}, check=True, timeout=HANG_LIMIT)
     assert "SSH_AUTH_SOCK" in watched.sessions
 
 

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from tests.support.census import HANG_LIMIT
 from tests.support.docs import page
 from tests.support.farm import BIN
 
@@ -18,7 +19,7 @@ def python(farm, name):
     (farm.directory / "example.py").write_text(EXAMPLES[name])
     return subprocess.run(
         [str(BIN / "python"), "example.py"],
-        cwd=farm.directory, env=farm.env, capture_output=True, text=True, check=False, timeout=60,
+        cwd=farm.directory, env=farm.env, capture_output=True, text=True, check=False, timeout=HANG_LIMIT,
     )  # fmt: skip
 
 

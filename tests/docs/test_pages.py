@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.support.census import HANG_LIMIT
 from tests.support.docs import DOCS, PAGES, generated, page
 from tests.support.farm import ROOT
 
@@ -21,7 +22,7 @@ REGENERATE = "run `inv docs --regenerate` and commit docs/reference/tasks.md"
 def test_the_pages_build_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", tmp_path / "d"]
     built = subprocess.run(
-        [*command, DOCS, tmp_path / "html"], capture_output=True, text=True, check=False, timeout=100
+        [*command, DOCS, tmp_path / "html"], capture_output=True, text=True, check=False, timeout=HANG_LIMIT
     )
     assert built.returncode == 0, built.stderr
     assert all((tmp_path / "html" / path.relative_to(DOCS)).with_suffix(".html").exists() for path in PAGES)

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,15 @@ import pytest
 from fabbuild.bundle import worker_bundle
 from fabbuild.worker import procs
 from fabbuild.worker.protocol import PREFIX
-from tests.support.census import alive, command_line, lock_holders, processes_holding, wait_until
+from tests.support.census import (
+    ENDLESS,
+    HANG_LIMIT,
+    alive,
+    command_line,
+    lock_holders,
+    processes_holding,
+    wait_until,
+)
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +94,7 @@ class Supervisor:
         else:
             self.process.stdin.close()
 
-    def wait(self, timeout: float = 15) -> int:
+    def wait(self, timeout: float = HANG_LIMIT) -> int:
         return self.process.wait(timeout)
 
     def others(self) -> set[int]:
@@ -117,6 +126,22 @@ def supervisor(pyz, work, census):
 
 
 @pytest.fixture(params=["pipe", "socketpair"])
+def patient(request, supervisor, pyz, tmp_path):
+    """As `either`, but this one would give its worker a time to end by itself that is longer than any test."""
+    made = tmp_path / "patient.pyz"
+    with zipfile.ZipFile(pyz) as there, zipfile.ZipFile(made, "w") as here:
+        for name in there.namelist():
+            text = there.read(name)
+            if name.endswith("/supervise.py"):
+                assert text.count(b"\nGRACE = 3.0\n") == 1
+                text = text.replace(b"\nGRACE = 3.0\n", b"\nGRACE = %d.0\n" % ENDLESS)
+            here.writestr(name, text)
+    one = supervisor(socketpair=request.param == "socketpair", pyz=made)
+    assert one.read()["resp"] == "held"
+    return one
+
+
+@pytest.fixture(params=["pipe", "socketpair"])
 def either(request, supervisor):
     """A supervisor that holds the lock, over each kind of stdin."""
     one = supervisor(socketpair=request.param == "socketpair")
@@ -132,7 +157,7 @@ def run(pyz, census):
         done = subprocess.run(
             [sys.executable, str(pyz), *map(str, args)],
             capture_output=True,
-            timeout=60,
+            timeout=HANG_LIMIT,
             check=False,
             **keywords,
         )

@@ -8,14 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from fabbuild.bundle import shell_memory, worker_bundle
 from fabbuild.worker import workdir
 from tests.machine.conftest import fill, free, gone, old_python, started
-from tests.support.census import wait_until
+from tests.support.census import HANG_LIMIT, wait_until
 from tests.support.tree import available_archs
 
 pytestmark = pytest.mark.deep
@@ -140,11 +139,9 @@ def test_a_broken_compiler_is_found_and_named(check, compiler, work, kind):
     script, words = BROKEN[kind]
     gcc = compiler(script)
     (work / "slots").mkdir(parents=True)
-    begin = time.monotonic()
     (problem,) = check(toolchains={"arm": gcc, "sandbox": GCC}, limit=1.5 if kind == "hangs" else 20)["problems"]
     assert gcc in problem
     assert words in problem
-    assert time.monotonic() - begin < 10
     assert everything(work) == [str(work / "slots")]
 
 
@@ -180,7 +177,7 @@ def test_a_cache_does_not_answer_for_the_compiler(check, compiler):
 def test_what_a_compiler_leaves_running_is_ended(check, compiler, tmp_path, census):
     gcc = compiler(f'(cd {tmp_path}; setsid sleep 1000 >/dev/null 2>&1 &) ; exec {GCC} "$@"')
     assert check(toolchains={"arm": gcc})["well"]
-    census.check(patience=0.5)
+    census.check()
 
 
 def test_a_full_disk_is_found_and_nothing_is_left_on_it(check, small_disk):
@@ -275,7 +272,7 @@ def test_where_no_process_can_be_started_that_is_said(pyz, work):
     )
     request = json.dumps({"work_dir": "/nowhere"})
     argv = ["/usr/bin/python3", "-c", script, pyz, "check", "--json", request]
-    done = subprocess.run(argv, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(argv, capture_output=True, check=False, timeout=HANG_LIMIT)
     words = "processes: none can be started: Resource temporarily unavailable"
     assert json.loads(done.stdout[4:])["problems"] == [words]
 
@@ -295,10 +292,10 @@ def test_ended_in_the_middle_it_leaves_nothing_behind(pyz, work, compiler, censu
     wait_until((tmp_path / "here").exists)
     assert os.listdir(work)
     process.send_signal(number)
-    assert process.wait(10) == 128 + number
+    assert process.wait(HANG_LIMIT) == 128 + number
     process.stdout.close()
     assert os.listdir(work) == []
-    census.check(patience=0.5)
+    census.check()
 
 
 def test_what_a_killed_check_left_is_removed_by_the_next_and_by_clean(check, run, supervisor, work):

@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from fabbuild.worker import lock, procs
 from tests.machine.conftest import free, gone, kill, started, worker_of
-from tests.support.census import wait_until
+from tests.support.census import HANG_LIMIT, wait_until
 
 
 @pytest.fixture
@@ -145,7 +144,7 @@ def test_what_forks_without_end_is_ended_too(supervisor, work, run):
     one = supervisor()
     one.read()
     one.start(command="while :; do (setsid sh -c 'sleep 5 & sleep 5' &) ; sleep 0.02; done")
-    time.sleep(0.5)
+    wait_until(lambda: len(one.others()) > 20)
     status, (said,) = run("kill", "--work-dir", work)
     assert (status, said["left"]) == (0, [])
     assert free(work)
@@ -175,7 +174,7 @@ def test_never_ends_itself_its_own_group_or_its_parents(work, pyz, census):
         capture_output=True,
         text=True,
         start_new_session=True,
-        timeout=30,
+        timeout=HANG_LIMIT,
         check=False,
     )
     held.close()

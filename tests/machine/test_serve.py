@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.support.census import alive, wait_until
+from tests.support.census import HANG_LIMIT, alive, wait_until
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_it_is_gits_own_receive_pack(receiver):
     assert said[4:] == b"0" * 40  # an empty repository's advertisement: a length, and no id
     receive.stdin.write(b"0000")  # nothing to bring
     receive.stdin.close()
-    assert receive.wait(10) == 0
+    assert receive.wait(HANG_LIMIT) == 0
 
 
 def test_when_the_supervisor_is_killed_it_ends_though_its_pipes_stay_open(receiver):
@@ -54,7 +54,7 @@ def test_when_the_supervisor_is_killed_it_ends_though_its_pipes_stay_open(receiv
     assert receive.stdout.read(1)  # git speaks
     os.kill(supervisor.pid, signal.SIGKILL)
     supervisor.wait()
-    assert receive.wait(10) == -signal.SIGKILL
+    assert receive.wait(HANG_LIMIT) == -signal.SIGKILL
 
 
 def test_all_that_git_started_ends_with_it(receiver, tmp_path):
@@ -68,7 +68,7 @@ def test_all_that_git_started_ends_with_it(receiver, tmp_path):
     child = int((tmp_path / "child").read_text())
     os.kill(supervisor.pid, signal.SIGKILL)
     supervisor.wait()
-    receive.wait(10)
+    receive.wait(HANG_LIMIT)
     wait_until(lambda: not alive(child))
 
 
@@ -76,5 +76,5 @@ def test_without_a_supervisor_nothing_is_taken(receiver):
     gone = subprocess.Popen([shutil.which("true")])
     gone.wait()
     _, receive = receiver(supervisor=gone.pid)
-    assert receive.wait(10) == 1
+    assert receive.wait(HANG_LIMIT) == 1
     assert receive.stdout.read() == b""

@@ -18,6 +18,7 @@ from fabbuild.worker import unpack as machine
 from fabbuild.worker.protocol import PREFIX
 from fabbuild.worker.unpack import UnpackError
 from tests.machine.conftest import old_python
+from tests.support.census import HANG_LIMIT
 
 NAME = "x86_64-gcc-13.2.0-nolibc-arm-linux-gnueabi"
 
@@ -185,7 +186,7 @@ def test_a_signal_in_the_middle_leaves_nothing(pyz, work, census):
     while not (work / "toolchains/.lock").exists() or not left(work):
         assert one.poll() is None
     one.terminate()
-    out, _ = one.communicate(timeout=20)
+    out, _ = one.communicate(timeout=HANG_LIMIT)
     assert b'"error"' in out
     assert left(work) == []
 

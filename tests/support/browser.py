@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.census import HANG_LIMIT
+
 OPTIONS = [
     "--headless",
     "--no-sandbox",
@@ -64,7 +66,7 @@ class Browser:
             raise
 
     def _ask(self, method: str, path: str, body: object = None):
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=HANG_LIMIT)
         try:
             data = None if body is None else json.dumps(body)
             connection.request(method, path, data, {"Content-Type": "application/json"})

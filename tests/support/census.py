@@ -13,8 +13,17 @@ import pytest
 
 from fabbuild.worker import lock, procs, workdir
 
-#: How long what a test started may take to be gone after it, in seconds.
-PATIENCE = 8.0
+#: Seconds after which what a test waits for counts as hung. It says nothing of how fast anything is: a machine with
+#: many times as much to do as it can is to stay below it. So what must not be waited for has to last longer; see
+#: `ENDLESS`.
+HANG_LIMIT = 300.0
+
+#: Seconds that what must not be waited for lasts: whoever waits for it all the same is found by `HANG_LIMIT`.
+ENDLESS = 1000
+
+#: How long what a test started may take to be gone after it, in seconds: less than the half minute of silence after
+#: which a machine that nobody told ends everything by itself.
+PATIENCE = 25.0
 
 _MARK = "FABBUILD_CENSUS"
 
@@ -47,8 +56,11 @@ def alive(pid: int) -> bool:
     return proc is not None and proc.state not in "ZX"
 
 
-def wait_until(condition, timeout: float = PATIENCE):
-    """Wait until the function gives something true, and give that; fail the test when it does not in time."""
+def wait_until(condition, timeout: float = HANG_LIMIT):
+    """Wait until the function gives something true, and give that; fail the test when it hangs.
+
+    A time of its own is for what is to come without another event that would bring it about later.
+    """
     deadline = time.monotonic() + timeout
     while True:
         value = condition()

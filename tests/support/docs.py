@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.support.census import HANG_LIMIT
 from tests.support.farm import ROOT
 
 DOCS = ROOT / "docs"
@@ -36,7 +37,7 @@ def missing(text: str, names: Iterable[str]) -> list[str]:
 def generated() -> str:
     """Give what docs/generate.py would write; in a process of its own, for it adds tasks to the collection."""
     command = [sys.executable, str(DOCS / "generate.py"), "--print"]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=HANG_LIMIT).stdout
 
 
 def module_text(*names: str) -> str:

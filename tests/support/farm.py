@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.census import HANG_LIMIT
 from tests.support.warm import Forker
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +80,7 @@ class Farm:
             errors="replace",
         )
 
-    def run(self, *arguments: str, program: str = "inv", timeout: float = 100, **env: str) -> Ended:
+    def run(self, *arguments: str, program: str = "inv", timeout: float = HANG_LIMIT, **env: str) -> Ended:
         """Run a task to its end."""
         env = {**self.env, **env}
         if self.forker.suits(env):

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.census import ENDLESS
+
 #: What a small compiler says of itself; it has nothing else to say.
 SCRIPT = '#!/bin/sh\ncase "$1" in --version) echo "{triplet}-gcc (GCC) {version}";; *) echo {triplet};; esac\n'
 
@@ -43,7 +45,7 @@ class Mirror:
                 fault = mirror.faults.get(name, "")
                 if fault == "hang":
                     mirror.hung.set()
-                    mirror._over.wait(60)
+                    mirror._over.wait(ENDLESS)
                     self.close_connection = True
                 elif fault == "gone":
                     self.send_error(404, "Not Found")
@@ -75,7 +77,7 @@ class Mirror:
                 self.wfile.flush()
                 if fault == "cut and hang":
                     mirror.hung.set()
-                    mirror._over.wait(60)
+                    mirror._over.wait(ENDLESS)
                 self.close_connection = True
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fabbuild.bundle import worker_bundle
+from tests.support.census import HANG_LIMIT
 from tests.support.farm import Ended, Farm
 from tests.support.sshd import Sshd, make_sshd
 from tests.support.tree import available_archs
@@ -76,7 +77,7 @@ class PeerBoss:
         """The commands that the machine was asked to run."""
         return self.noted.read_text().splitlines()
 
-    def run(self, *arguments: str, timeout: float = 100) -> Ended:
+    def run(self, *arguments: str, timeout: float = HANG_LIMIT) -> Ended:
         """Run it in the source, which has ``series`` checked out: it pushes what is."""
         subprocess.run(["git", "-C", str(self.farm.source), "checkout", "-q", "series"], check=True)
         done = subprocess.run(

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.census import HANG_LIMIT
+
 _SBIN = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"])
 
 
@@ -128,12 +130,12 @@ class Sshd:
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + HANG_LIMIT
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break
             try:
-                with socket.create_connection((self.host, self.port), timeout=5) as probe:
+                with socket.create_connection((self.host, self.port), timeout=HANG_LIMIT) as probe:
                     if probe.recv(4) == b"SSH-" and self.process.poll() is None:
                         return
             except OSError:
@@ -178,7 +180,7 @@ class Sshd:
         if self.running:
             self.process.kill()
         _signal(others, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(HANG_LIMIT)
         self._frozen.clear()
 
 

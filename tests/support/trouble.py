@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from fabbuild.worker import procs
 from tests.support.census import lock_holders
+
+#: A shell's work that has no end of its own, neither reads nor writes, and ends soon after whoever started it: a
+#: command over SSH outlives its connection.
+STAYS = "while kill -0 $PPID 2>/dev/null; do sleep 1; done"
 
 
 def tool(directory: Path, name: str, script: str) -> dict[str, str]:
@@ -25,8 +30,13 @@ def tool(directory: Path, name: str, script: str) -> dict[str, str]:
 
 
 def slow_make(directory: Path, seconds: float) -> dict[str, str]:
-    """Make a directory with a `make` that is slow, unless it is only asked what it is, for a machine's PATH."""
-    return tool(directory, "make", f'[ "$1" = --version ] || sleep {seconds}\nexec {{real}} "$@"')
+    """Make a directory with a `make` that is slow, unless it is only asked what it is, for a machine's PATH.
+
+    While there is a file `hold` in the directory, none comes to its end: what is to happen in the middle of a build
+    has all the time that it takes.
+    """
+    wait = f"sleep {seconds}; while [ -e {shlex.quote(str(directory / 'hold'))} ]; do sleep 0.1; done"
+    return tool(directory, "make", f'[ "$1" = --version ] || {{ {wait}; }}\nexec {{real}} "$@"')
 
 
 def worker_of(server) -> int | None:

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.census import HANG_LIMIT
+
 WORKER = Path(__file__).parents[2] / "fabbuild" / "worker"
 
 #: How long anything that is waited for may take, in seconds.
-PATIENCE = 60.0
+PATIENCE = HANG_LIMIT
 
 #: A Makefile that says what it does, behaves alike to Kbuild as far as the worker sees, and takes no time.
 MAKEFILE = """\

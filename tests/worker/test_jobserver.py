@@ -9,6 +9,7 @@ import pytest
 
 from fabbuild.worker import jobserver
 from fabbuild.worker.jobserver import JobServer, understood_by
+from tests.support.census import HANG_LIMIT
 from tests.worker.driver import Worker, toy, wait_for, work_dir
 
 
@@ -143,7 +144,7 @@ def test_a_build_that_makes_the_shared_end_wait_keeps_nobody_waiting(monkeypatch
         took.set()
 
     threading.Thread(target=work, daemon=True).start()
-    if not took.wait(5):
+    if not took.wait(HANG_LIMIT):
         os.write(first.fds[1], b"+" * 8)  # lets go whoever waits
         pytest.fail("it waits")
     server.close()

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from fabbuild.worker.runner import Processes, TimeIsUp
-from tests.support.census import alive
+from tests.support.census import ENDLESS, alive
 from tests.worker.driver import MAKEFILE, Worker, old_pythons, push, wait_for, work_dir
 
 pytestmark = pytest.mark.deep
@@ -62,11 +62,9 @@ def results(worker) -> list[dict]:
 def test_a_make_that_hangs_is_ended_with_all_its_relatives(hanging, pids):
     with Worker(hanging) as worker:
         worker.start(None, max_boards=1, **LIMITS)
-        began = time.monotonic()
         worker.send("build_board", board="hangs", arch="sandbox", attempt=7, timeout=1.5)
         worker.expect("heartbeat", board="hangs")
         result = worker.expect("build_result", board="hangs", attempt=7, return_code=124, fault="timeout")
-        assert 1.5 <= time.monotonic() - began < 5
         assert result["stderr"] == "warned\n\nmake was ended: it took more than 1.5 s\n"
         assert result["stdout"] == "configure hangs_defconfig\nbegun\n"
         assert len(noted(pids)) == 2
@@ -78,14 +76,14 @@ def test_the_rest_of_its_order_is_dropped_and_the_slot_takes_the_next(hanging, s
     with Worker(hanging) as worker:
         worker.start(commits, max_boards=1, **LIMITS)
         worker.send("build_board", board="hangs", arch="sandbox", timeout=1)
-        worker.send("build_board", board="one", arch="sandbox", timeout=30)
+        worker.send("build_board", board="one", arch="sandbox", timeout=ENDLESS)
         got = [(m["board"], m["commit_upto"], m["return_code"], m.get("fault")) for m in results(worker)]
     assert got == [("hangs", 0, 124, "timeout"), *(("one", upto, 0, None) for upto in range(3))]
 
 
 def test_it_ends_at_whatever_commit_it_hangs_and_each_has_its_own_time(hanging, source):
-    """Three commits that take a second each are well within a limit of two; the fourth hangs."""
-    slow = f"PIDS := /dev/null\n{HANGS}".replace('@echo "configure $@"', '@sleep 1; echo "configure $@"')
+    """Three commits that take more than the limit together are each well within it; the fourth hangs."""
+    slow = f"PIDS := /dev/null\n{HANGS}".replace('@echo "configure $@"', '@sleep 1.4; echo "configure $@"')
     commits = commits_of(
         source,
         hanging,
@@ -97,18 +95,19 @@ def test_it_ends_at_whatever_commit_it_hangs_and_each_has_its_own_time(hanging, 
     )[1:]
     with Worker(hanging) as worker:
         worker.start(commits, max_boards=1, **LIMITS)
-        worker.send("build_board", board="hangs", arch="sandbox", timeout=2)
+        worker.send("build_board", board="hangs", arch="sandbox", timeout=4)
         assert [(m["commit_upto"], m["return_code"]) for m in results(worker)] == [(0, 0), (1, 0), (2, 0), (3, 124)]
 
 
 def test_another_slot_goes_on_meanwhile(hanging):
     with Worker(hanging) as worker:
         worker.start(None, max_boards=2, **LIMITS)
-        worker.send("build_board", board="hangs", arch="sandbox", timeout=3)
+        worker.send("build_board", board="hangs", arch="sandbox", timeout=ENDLESS)
+        worker.expect("heartbeat", board="hangs")
         for board in ("one", "two"):
-            worker.send("build_board", board=board, arch="sandbox", timeout=30)
-        got = [(m["board"], m["return_code"]) for m in results(worker)]
-    assert got == [("one", 0), ("two", 0), ("hangs", 124)]
+            worker.send("build_board", board=board, arch="sandbox", timeout=ENDLESS)
+            worker.expect("heartbeat", board=board)
+            worker.expect("build_result", board=board, return_code=0)
 
 
 def test_what_it_left_half_made_is_not_built_upon(hanging, source):
@@ -120,7 +119,7 @@ def test_what_it_left_half_made_is_not_built_upon(hanging, source):
     with Worker(hanging) as worker:
         worker.start(None, max_boards=1, **LIMITS)
         worker.send("build_board", board="hangs", arch="sandbox", timeout=1)
-        worker.send("build_board", board="one", arch="sandbox", timeout=30)
+        worker.send("build_board", board="one", arch="sandbox", timeout=ENDLESS)
         hung, good = results(worker)
         assert (hung["return_code"], good["return_code"]) == (124, 0)
         output = hanging / "slots/00/build"
@@ -143,7 +142,7 @@ def test_after_a_timeout_nothing_is_tried_again(hanging, source):
     push(hanging, source.path)
     with Worker(hanging) as worker:
         worker.start(commits, max_boards=1, settings={"fallback_mrproper": True}, **LIMITS)
-        worker.send("build_board", board="one", arch="sandbox", timeout=1)
+        worker.send("build_board", board="one", arch="sandbox", timeout=3)
         good, hung = results(worker)
     assert good["return_code"] == 0
     assert hung["return_code"] == 124
@@ -153,16 +152,17 @@ def test_after_a_timeout_nothing_is_tried_again(hanging, source):
 
 def test_all_its_makes_share_the_time(hanging, source):
     """Configuring takes most of it; what is left is too short for the rest."""
-    slow = f"PIDS := /dev/null\n{HANGS}".replace('@echo "configure $@"', '@sleep 1.5; echo "configure $@"')
+    begun = '@sleep 2; touch $(O)/configured; echo "configure $@"'
+    slow = f"PIDS := /dev/null\n{HANGS}".replace('@echo "configure $@"', begun)
     commits = commits_of(source, hanging, {"Makefile": slow})
     with Worker(hanging) as worker:
         worker.start(commits[1:], max_boards=1, **LIMITS)
-        began = time.monotonic()
-        worker.send("build_board", board="hangs", arch="sandbox", timeout=2)
+        worker.send("build_board", board="hangs", arch="sandbox", timeout=4)
         (result,) = results(worker)
-        assert time.monotonic() - began < 4
+        # A time of its own for what came after configuring would end now at the earliest.
+        assert time.time() - (hanging / "slots/00/build/configured").stat().st_mtime < 4
     assert result["stdout"] == "configure hangs_defconfig\nbegun\n"
-    assert result["stderr"].endswith("make was ended: it took more than 2 s\n")
+    assert result["stderr"].endswith("make was ended: it took more than 4 s\n")
 
 
 def test_a_checkout_that_hangs_is_ended_too(hanging, source, tmp_path):
@@ -177,7 +177,7 @@ def test_a_checkout_that_hangs_is_ended_too(hanging, source, tmp_path):
         worker.start(None, max_boards=1, **LIMITS)
         (tmp_path / "hang").touch()
         worker.send("build_board", board="one", arch="sandbox", timeout=1)
-        worker.send("build_board", board="two", arch="sandbox", timeout=30)
+        worker.send("build_board", board="two", arch="sandbox", timeout=ENDLESS)
         hung, good = results(worker)
     assert (hung["return_code"], hung["fault"]) == (124, "timeout")
     assert hung["stderr"].endswith("make was ended: it took more than 1 s\n")
@@ -214,7 +214,7 @@ def test_killed_in_the_middle_it_is_ended_with_the_rest(hanging, pids, census):
     """The limit does not get in the way of the end of everything."""
     with Worker(hanging) as worker:
         worker.start(None, max_boards=1, **LIMITS)
-        worker.send("build_board", board="hangs", arch="sandbox", timeout=60)
+        worker.send("build_board", board="hangs", arch="sandbox", timeout=ENDLESS)
         wait_for(lambda: len(noted(pids)) == 2)
         worker.signal(signal.SIGTERM)
         worker.ended()
@@ -229,7 +229,7 @@ def test_on_the_oldest_python(hanging, pids):
         worker.expect("alive")
         worker.start(None, max_boards=1, **LIMITS)
         worker.send("build_board", board="hangs", arch="sandbox", timeout=1)
-        worker.send("build_board", board="one", arch="sandbox", timeout=30, jobs=1)
+        worker.send("build_board", board="one", arch="sandbox", timeout=ENDLESS, jobs=1)
         assert [result["return_code"] for result in results(worker)] == [124, 0]
     wait_for(lambda: not any(alive(pid) for pid in noted(pids)))
 
@@ -392,11 +392,12 @@ def test_a_full_disk_under_the_worker_is_said_in_the_systems_words(tmp_path, sou
 def test_the_time_is_for_all_programs_of_the_thread_together(tmp_path):
     environment = {"PATH": os.environ["PATH"]}
     with Processes() as processes:
-        with processes.within(0.6):
+        with processes.within(100):
             for number in range(2):
-                processes.run(["sh", "-c", f"echo {number}; sleep 0.25"], "/", environment, timeout=60)
-            with pytest.raises(TimeIsUp, match=r"it took more than 0\.6 s") as caught:
-                processes.run(["sh", "-c", "echo 2; sleep 0.25"], "/", environment, timeout=60)
+                processes.run(["sh", "-c", f"echo {number}"], "/", environment, timeout=ENDLESS)
+                processes._time.end -= 49.5  # as if it had taken so long
+            with pytest.raises(TimeIsUp, match=r"it took more than 100 s") as caught:
+                processes.run(["sh", "-c", f"echo 2; exec sleep {ENDLESS}"], "/", environment, timeout=ENDLESS)
         assert caught.value.outcome.stdout == "2\n"
         # Only there, only then, and only for that thread.
         assert processes.run(["sleep", "0.1"], "/", environment).code == 0
@@ -425,8 +426,6 @@ def test_one_that_left_the_group_and_writes_without_end_does_not_hold_it_up(tmp_
         f"setsid sh -c 'echo $$ >{tmp_path}/pid; exec yes' & while [ ! -s {tmp_path}/pid ]; do :; done; echo done"
     )
     with Processes() as processes:
-        began = time.monotonic()
-        outcome = processes.run(["sh", "-c", script], "/", {"PATH": os.environ["PATH"]}, timeout=60)
+        outcome = processes.run(["sh", "-c", script], "/", {"PATH": os.environ["PATH"]}, timeout=ENDLESS)
         assert outcome.code == 0
-        assert time.monotonic() - began < 15
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)

@@ -322,7 +322,6 @@ FIRST_SEED = int(os.environ.get("FABBUILD_SEED", "100"))
 
 
 @pytest.mark.deep
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + 8))
 def test_no_random_edit_makes_an_answer_that_a_clean_build_does_not(world, seed):
     edits = Edits(world.repo, seed)

@@ -1,6 +1,7 @@
 """The owner of all child processes."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -9,7 +10,7 @@ import pytest
 
 from fabbuild.worker import runner
 from fabbuild.worker.runner import Processes, QuestionLoop, Stopped
-from tests.support.census import alive
+from tests.support.census import ENDLESS, HANG_LIMIT, alive
 from tests.worker.driver import wait_for
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -31,27 +32,23 @@ def test_a_program_that_is_not_there():
 
 def test_time_is_up_for_the_whole_group(tmp_path):
     with Processes() as processes:
-        began = time.monotonic()
-        outcome = shell(processes, f"sleep 600 & echo $! > {tmp_path}/pid; sleep 600", timeout=0.3)
-        assert outcome.stopped == "it took more than 0.3 s"
+        outcome = shell(processes, f"sleep 600 & echo $! > {tmp_path}/pid; sleep 600", timeout=1)
+        assert outcome.stopped == "it took more than 1 s"
         assert outcome.code == 137
-        assert time.monotonic() - began < 15
         wait_for(lambda: not alive(int((tmp_path / "pid").read_text())))
 
 
 def test_a_relative_in_the_background_neither_holds_it_up_nor_survives(tmp_path):
     with Processes() as processes:
-        began = time.monotonic()
         assert shell(processes, f"sleep 600 & echo $! > {tmp_path}/pid; echo done").stdout == "done\n"
-        assert time.monotonic() - began < 15
         wait_for(lambda: not alive(int((tmp_path / "pid").read_text())))
 
 
 def test_one_that_left_the_group_does_not_hold_it_up(tmp_path):
+    """Nobody but the supervisor finds it."""
     with Processes() as processes:
-        began = time.monotonic()
-        assert shell(processes, "setsid sleep 20 & echo done", timeout=60).stdout == "done\n"
-        assert time.monotonic() - began < 15
+        assert shell(processes, f"setsid sleep {ENDLESS} & echo $! >{tmp_path}/pid; echo done").stdout == "done\n"
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 def test_endless_output_is_ended(monkeypatch):
@@ -76,13 +73,13 @@ def test_kill_all_ends_what_runs_and_lets_nothing_begin(tmp_path):
         thread.start()
         wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
         processes.kill_all()
-        thread.join(5)
+        thread.join(HANG_LIMIT)
         assert caught == [True]
         wait_for(lambda: not alive(int((tmp_path / "pid").read_text())))
         with pytest.raises(Stopped):
             shell(processes, f"touch {tmp_path}/late")
         assert not (tmp_path / "late").exists()
-        assert processes.wait_idle(1)
+        assert processes.wait_idle(HANG_LIMIT)
 
 
 def test_no_child_slips_through_kill_all(tmp_path):
@@ -101,11 +98,11 @@ def test_no_child_slips_through_kill_all(tmp_path):
         threads = [threading.Thread(target=build, args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()
-        started.wait(10)
+        started.wait(HANG_LIMIT)
         time.sleep(0.2)
         processes.kill_all()
         for thread in threads:
-            thread.join(10)
+            thread.join(HANG_LIMIT)
             assert not thread.is_alive()
     pids = [int(line) for path in tmp_path.iterdir() for line in path.read_text().split()]
     assert len(pids) > 8

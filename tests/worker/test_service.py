@@ -6,12 +6,12 @@ import os
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 
 from fabbuild.worker import protocol
-from tests.support.census import alive
+from tests.support.census import HANG_LIMIT, alive
+from tests.support.trouble import slow_make
 from tests.worker.driver import KILLED, MAKEFILE, Worker, command, old_pythons, push, wait_for, work_dir
 
 SLEEPS = MAKEFILE.replace('@echo "compile"', "@sh -c 'touch $(O)/begun; sleep 600 & sleep 600; true'")
@@ -345,9 +345,12 @@ def test_what_is_left_off_is_not_built(work, source):
         assert built == [("one", 0), ("one", 1), ("two", 0)]
 
 
-def test_a_board_goes_to_the_slot_that_built_it_last_and_another_to_the_one_that_was_through_last(work, source):
+def test_a_board_goes_to_the_slot_that_built_it_last_and_another_to_the_one_that_was_through_last(
+    work, source, tmp_path
+):
     commit = source.git("rev-parse", "HEAD")
-    with Worker(work, "--threads", "3") as worker:
+    held = tmp_path / "make" / "hold"
+    with Worker(work, "--threads", "3", env=slow_make(held.parent, 0)) as worker:
         worker.start([commit], max_boards=3)
 
         def built_in(board):
@@ -358,9 +361,11 @@ def test_a_board_goes_to_the_slot_that_built_it_last_and_another_to_the_one_that
 
         # One slot is enough as long as one board is built at a time.
         assert [built_in(board) for board in ("one", "two")] == [0, 0]
+        held.touch()
         for board in ("two", "one"):
             worker.send("build_board", board=board, arch="sandbox")
         slots = {beat["board"]: beat["thread"] for beat in (worker.expect("heartbeat") for _ in range(2))}
+        held.unlink()
         for _ in range(2):
             worker.expect("build_result")
         assert slots == {"two": 0, "one": 1}
@@ -388,7 +393,6 @@ def _begin(worker, work):
 def test_all_is_ended_in_the_middle_of_a_build(sleeping, census, how):
     with Worker(sleeping) as worker:
         _begin(worker, sleeping)
-        began = time.monotonic()
         if how == "eof":
             worker.process.stdin.close()
         elif how == "quit":
@@ -397,7 +401,6 @@ def test_all_is_ended_in_the_middle_of_a_build(sleeping, census, how):
             worker.signal(how)
         assert worker.ended() == KILLED
         census.check()
-        assert time.monotonic() - began < 10
         taken = []
         while (message := worker.get()) is not None:
             taken.append(message["resp"])
@@ -503,7 +506,7 @@ def test_a_boss_that_reads_no_more_is_the_end(work, census):
     os.close(reader)
     worker = subprocess.Popen(command(work), cwd=work, stdin=subprocess.PIPE, stdout=writer)
     os.close(writer)
-    assert worker.wait(60) == KILLED
+    assert worker.wait(HANG_LIMIT) == KILLED
     worker.stdin.close()
 
 

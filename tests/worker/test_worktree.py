@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 
 import pytest
 
@@ -239,10 +238,8 @@ def test_a_git_that_takes_too_long_is_an_error(processes, work, tmp_path, monkey
     repository = Repository(processes, str(work / "repo.git"), {"PATH": f"{slow}:{os.environ['PATH']}"})
     # The search for git is the parent's, so name it.
     monkeypatch.setenv("PATH", f"{slow}:{os.environ['PATH']}")
-    began = time.monotonic()
     with pytest.raises(GitError, match=r"git rev-parse was ended: it took more than 0.3 s"):
         repository.resolve("HEAD")
-    assert time.monotonic() - began < 15
 
 
 def test_no_git_at_all(processes, work, monkeypatch):
