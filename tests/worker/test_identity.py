@@ -12,6 +12,7 @@ from fabbuild.worker import identity
 from fabbuild.worker.environment import base_environment
 from fabbuild.worker.identity import Identities
 from fabbuild.worker.toolchain import from_path
+from tests.support.trouble import tool
 
 
 @pytest.fixture
@@ -110,6 +111,25 @@ def test_it_is_another_when_a_library_comes_before_another_one(tmp_path):
     with open(first / os.path.basename(library), "ab") as file:
         file.write(b"\0")
     assert now(LD_LIBRARY_PATH=str(first)) != before
+
+
+def test_what_programs_are_linked_to_is_asked_again_only_where_they_are_searched_for_elsewhere(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FABBUILD_DIGESTS", str(tmp_path / "memo"))
+    (tmp_path / "memo").mkdir()
+    log = tmp_path / "asked"
+    path = tool(tmp_path / "tools", "ldd", f'echo >>{log}; exec {{real}} "$@"')
+    chain = from_path("sandbox", shutil.which("gcc"))
+
+    def asked(**environ):
+        log.write_text("")
+        assert Identities("", base_environment({**os.environ, **path, **environ}), "code").of(chain)
+        return len(log.read_text())
+
+    assert asked() > 0
+    assert asked(HOME="/elsewhere", TMPDIR="/elsewhere", XDG_CACHE_HOME="/elsewhere", CCACHE_DIR="/elsewhere") == 0
+    assert asked(LD_LIBRARY_PATH=str(tmp_path)) > 0
 
 
 def test_a_compiler_that_cannot_be_asked_has_none(gcc):
