@@ -34,6 +34,7 @@ def test_a_build_of_commits_says_that_edits_are_left_out(local_farm):
     assert "uncommitted" not in local_farm.build("--count", "1", "--only", "sandbox").out
 
 
+@pytest.mark.deep
 def test_a_range_that_did_not_go_well_names_the_command_that_tells_more(local_farm):
     build = ["--branch", "series", "--count", "4", "--only", "sandbox_spl"]
     ended = local_farm.build(*build)

@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 
+import pytest
+
 from tests.support.census import HANG_LIMIT
 from tests.test_peer import BUILDMAN
 
@@ -44,6 +46,7 @@ def test_every_result_has_its_configuration_and_function_sizes_and_each_goes_ove
     assert not (ssh_farm.output / "series" / ".fabbuild" / "incoming").exists()
 
 
+@pytest.mark.deep
 def test_what_is_kept_comes_back_and_what_was_not_kept_is_built_again_for_it(ssh_farm, machines, tmp_path):
     ssh_farm.machines(machines[0])
     asked = ["--branch", "series", "--only", "sandbox_spl", "--reproducible"]

@@ -26,6 +26,7 @@ def fleet(*options):
     return done.returncode, [dict(zip(names, line.split(), strict=True)) for line in lines if line[0] == " "]
 
 
+@pytest.mark.deep
 def test_rules_alone_and_the_real_driver_go_the_same_way():
     """The driver adds what a run does with results, and nothing to who builds what when."""
     options = ("--machines", "3,40", "--boards", "60", "--commits", "3", "--order", "longest", "--seed", "5")

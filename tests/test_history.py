@@ -137,6 +137,7 @@ def kept(farm):
     return farm.directory / "data" / "fabbuild" / "history.sqlite3"
 
 
+@pytest.mark.deep
 def test_a_build_begins_with_what_took_longest_before(local_farm):
     farm = local_farm
     path = kept(farm)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 
+import pytest
+
 from fabbuild.errors import OutputError
 from fabbuild.status import Watcher, find_run
 from tests.support.census import HANG_LIMIT, wait_until
@@ -31,6 +33,7 @@ def seen_at_the_end(farm):
     return farm.journal("series")[-1]["data"]["counts"]
 
 
+@pytest.mark.deep
 def test_a_build_seen_from_outside_while_it_runs_and_written_for_others_at_its_end_and_later(farm):
     held = farm.directory / "make" / "hold"
     farm.machines(local=True, env=slow_make(held.parent, 0))

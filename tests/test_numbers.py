@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -117,6 +118,7 @@ steps = st.one_of(
 )
 
 
+@pytest.mark.deep
 @settings(max_examples=at_most(25))
 @given(upstream=st.booleans(), sequence=st.lists(steps, min_size=1, max_size=5))
 def test_whatever_parts_are_built_each_commit_is_there_once_and_in_order(upstream, sequence):

@@ -104,6 +104,7 @@ def test_no_machine_is_started_for_what_none_can_build(local):
     assert not [event for event in told if event["what"] == "phase" and event["data"]["phase"] != "probe"]
 
 
+@pytest.mark.deep
 def test_another_environment_is_built_anew_and_so_is_all_when_that_is_asked_for(local):
     local.build(*BOARD)
     name = "main"

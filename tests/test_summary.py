@@ -249,6 +249,7 @@ def built(farm):
     return farm, farm.build("--branch", "series", "--only", "sandbox,sandbox_spl,osprey", "--summary", "--json")
 
 
+@pytest.mark.deep
 def test_a_real_run_is_summed_up_and_each_failure_can_be_built_again_as_it_says(built):
     farm, ended = built
     assert ended.status == 102

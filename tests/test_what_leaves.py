@@ -163,6 +163,7 @@ ALLOWED = {
 }  # fmt: skip
 
 
+@pytest.mark.deep
 def test_no_variable_of_the_user_or_of_the_login_reaches_a_build(ssh_farm, watched, tmp_path):
     env = tool(
         tmp_path / "tools",

@@ -77,6 +77,7 @@ def test_what_lies_on_a_machine_is_in_it(name):
     assert f"`{name}" in section(NAME, "On a machine")
 
 
+@pytest.mark.deep
 def test_a_real_run_leaves_nothing_that_the_page_does_not_name(farm):
     farm.machines(local=True)
     ended = farm.build("--only", "sandbox,sandbox_spl", "--branch", "series", "--count", "3")
