@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import stat
 
 import pytest
@@ -611,10 +612,9 @@ def test_watching_writes_anew_and_ends_with_the_run(tmp_path):
 def test_a_run_whose_boss_is_gone_does_not_go_on(tmp_path):
     own = series(tmp_path)
     write_journal(own, start(0, "m1"))
-    gone = os.fork()
-    if not gone:
-        os._exit(0)
-    os.waitpid(gone, 0)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    gone = ended.pid
     for text, going in (
         (f"pid {gone} on {socket.gethostname()} since x", False),
         (f"pid {gone} on another.host since x", True),
