@@ -6,8 +6,8 @@ import json
 import os
 import re
 import socket
-import subprocess
 import stat
+import subprocess
 
 import pytest
 
