@@ -7,6 +7,7 @@ and nothing waits longer than it was told to.
 from __future__ import annotations
 
 import contextlib
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -129,7 +130,8 @@ def pour(
         OSError: the file cannot be read.
     """
     out, err = bytearray(), bytearray()
-    moved = threading.Event()
+    # What happened: 0, the command took something; 1, one of its two outputs ended.
+    told: queue.SimpleQueue[int] = queue.SimpleQueue()
     trouble: list[OSError] = []
 
     def write() -> None:
@@ -141,15 +143,17 @@ def pour(
                     while data := stream.read(CHUNK):
                         channel.send(data)
                         total += len(data)
-                        moved.set()
+                        told.put(0)
                         sent(total)
             except OSError as exc:
                 trouble.append(exc)
         channel.close_stdin()
 
     def read(function: Callable[[], bytes], kept: bytearray) -> None:
-        _drain(function, kept)
-        moved.set()
+        try:
+            _drain(function, kept)
+        finally:
+            told.put(1)
 
     threads = [
         threading.Thread(target=write, daemon=True),
@@ -159,10 +163,14 @@ def pour(
     try:
         for thread in threads:
             thread.start()
-        while any(thread.is_alive() for thread in threads[1:]):
-            if not moved.wait(patience):
-                raise MachineError(name, f"took nothing for {patience:g} s: it is frozen, overloaded or cut off")
-            moved.clear()
+        ended = 0
+        while ended < 2:
+            try:
+                ended += told.get(timeout=patience)
+            except queue.Empty:
+                raise MachineError(
+                    name, f"took nothing for {patience:g} s: it is frozen, overloaded or cut off"
+                ) from None
         status = channel.exit_status(patience)
         if trouble:
             raise trouble[0]
