@@ -354,10 +354,10 @@ def test_a_machine_that_falls_silent_is_given_up_and_its_boards_are_built_elsewh
         asked.worker.silent = True
 
     run = Build(tmp_path, "wren robin", m1=[one(build=build), one(on={"supervise": busy})], m2=one())
-    run.sessions[0].silence = 0.06
+    run.sessions[0].silence = 1.0
     run.wait_for_a_loss("m2")
     run.whole(run.run(), built=6)
-    assert run.texts("machine-failed", "m1")[0].startswith("no sign of life for 0.06 s")
+    assert run.texts("machine-failed", "m1")[0].startswith("no sign of life for 1 s")
     assert {event.machine for event in run.told("requeued")} == {"m1"}
 
 
@@ -838,11 +838,10 @@ class Stuck(FakeWorker):
 
 def test_a_worker_that_does_not_end_when_all_is_done_is_cut_off_and_told(tmp_path, monkeypatch):
     monkeypatch.setattr(dispatchers, "QUIT_TIMEOUT", 0.01)
-    wait = lambda _asked: run.all_in.wait(HANG_LIMIT) and {}  # noqa: E731 - what is used below
-    run = Build(tmp_path, "wren robin", slow=Stuck(wait, threads=1, on={"quit": ignore}), m2=one(build=wait))
+    run = Build(tmp_path, "wren robin", slow=Stuck(threads=1, on={"quit": ignore}))
     run.whole(run.run(), built=6)
     assert run.texts("note") == ["its worker did not end in time; its connection is cut"]
-    assert {event.machine for event in run.told("phase") if event.data["phase"] == "done"} == {"slow", "m2"}
+    assert [event.machine for event in run.told("phase") if event.data["phase"] == "done"] == ["slow"]
 
 
 def test_exceptions_of_a_worker_are_told(tmp_path):

@@ -144,6 +144,8 @@ class Pool:
         with self._lock:
             worker.start()
             self._workers.append(worker)
+            # Here and not in its thread: which slot gets the first board must not depend on which thread is quick.
+            self._free(slot)
 
     def lack(self) -> None:
         """Say that one of the slots that were to come does not."""
