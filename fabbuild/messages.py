@@ -5,15 +5,16 @@ a `WireError`, whose text holds a short, printable piece of the line.
 
 Nor is it trusted with the boss's memory. A line may be as long as `fabbuild.worker.protocol.MAX_LINE`, and all
 of it one text. What would make many objects of few bytes is refused before it is decoded: what stands outside of
-texts is at most `MAX_OUTSIDE` bytes, and there are at most `MAX_STRINGS` texts. So a message takes the room of its
-texts, one byte a character, or four where one of them is beyond the Basic Multilingual Plane, and some MB. Decoding
-it takes up to `WORST_CASE` bytes, the message included, on top of the line; and only one long line is decoded at a
-time, whichever machine it comes from.
+texts is at most `MAX_OUTSIDE` bytes and nested at most `MAX_DEPTH` deep, and there are at most `MAX_STRINGS`
+texts. So a message takes the room of its texts, one byte a character, or four where one of them is beyond the
+Basic Multilingual Plane, and some MB. Decoding it takes up to `WORST_CASE` bytes, the message included, on top of
+the line; and only one long line is decoded at a time, whichever machine it comes from.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -28,6 +29,9 @@ from fabbuild.worker.protocol import MAX_LINE, PREFIX
 #: 1,000 compilers stays far below; shorter lines than `MAX_OUTSIDE` are not looked at.
 MAX_STRINGS = 20_000
 MAX_OUTSIDE = 128 * 1024
+
+#: How deep a message may be nested. The decoder's own bound is Python's, which differs between its releases.
+MAX_DEPTH = 100
 
 #: Most bytes that decoding the longest line takes, the message included, the line itself not.
 WORST_CASE = 12 * MAX_LINE
@@ -369,7 +373,7 @@ def decode_response(line: bytes) -> Response | None:
 
 def _decode(line: bytes) -> Response:
     try:
-        if len(line) > MAX_OUTSIDE:
+        if len(line) > MAX_OUTSIDE or line.count(b"[") + line.count(b"{") > MAX_DEPTH:
             _check_make_up(line)
         # A view, for the line may be long.
         with memoryview(line)[len(PREFIX) :] as data:
@@ -402,17 +406,22 @@ def _check_make_up(data: bytes) -> None:
     texts, outside = _make_up(data)
     if texts > MAX_STRINGS:
         raise ValueError(f"more than {MAX_STRINGS} texts in it")
-    if outside > MAX_OUTSIDE:
+    if sum(map(len, outside)) > MAX_OUTSIDE:
         raise ValueError(f"more than {MAX_OUTSIDE} bytes of it are no text")
+    depth = 0
+    for bracket in re.findall(rb"[][{}]", b"".join(outside)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
 
 
-def _make_up(data: bytes) -> tuple[int, int]:
-    """Count the texts in a line of JSON, and the bytes outside of them; of too many texts only that."""
+def _make_up(data: bytes) -> tuple[int, list[bytes]]:
+    """Count the texts in a line of JSON, and give what is outside of them; of too many texts only their number."""
     # What is left has no backslash within texts, so that a quote begins or ends one; outside of texts a backslash
     # is no JSON, and the decoder stops there.
     plain = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
     texts = (plain.count(b'"') + 1) // 2
-    return texts, 0 if texts > MAX_STRINGS else sum(map(len, plain.split(b'"')[::2]))
+    return texts, [] if texts > MAX_STRINGS else plain.split(b'"')[::2]
 
 
 def _no_number(name: str) -> Any:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fabbuild import messages
 from fabbuild.errors import WireError
 from fabbuild.messages import (
+    MAX_DEPTH,
     MAX_OUTSIDE,
     MAX_STRINGS,
     MAX_WORDS,
@@ -23,6 +24,7 @@ from fabbuild.messages import (
     Checked,
     Error,
     Facts,
+    Killed,
     decode_response,
 )
 from fabbuild.worker.protocol import MAX_LINE, PREFIX, encode_response
@@ -167,7 +169,8 @@ def test_the_make_up_of_a_line_is_counted_exactly(value: object, ascii_only: boo
     line = json.dumps(value, ensure_ascii=ascii_only).encode()
     texts = texts_in(value)
     inside = sum(len(json.dumps(text, ensure_ascii=ascii_only).encode()) for text in texts)
-    assert messages._make_up(line) == (len(texts), len(line) - inside)
+    counted, outside = messages._make_up(line)
+    assert (counted, sum(map(len, outside))) == (len(texts), len(line) - inside)
 
 
 @given(st.text(st.sampled_from('"\\[]{},:0ux '), max_size=60))
@@ -178,6 +181,19 @@ def test_no_line_holds_more_than_was_counted(text: str) -> None:
         return
     texts, _ = messages._make_up(text.encode())
     assert texts == len(texts_in(value))
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH - 2, MAX_DEPTH + 1])
+def test_how_deep_a_message_may_be_is_ours_to_say_and_brackets_in_texts_are_none(depth: int) -> None:
+    lock = '{"a":' * depth + "1" + "}" * depth
+    line = PREFIX + f'{{"resp":"killed","holder":{lock}}}'.encode()
+    if depth < MAX_DEPTH:
+        assert isinstance(decode_response(line), Killed)
+    else:
+        with pytest.raises(WireError, match=f"it is nested more than {MAX_DEPTH} deep"):
+            decode_response(line)
+    text = '{"' + '[{\\"' * depth
+    assert isinstance(decode_response(encode_response("build_result", **RESULT, stderr=text)[:-1]), BuildResult)
 
 
 def test_a_long_line_waits_for_another() -> None:

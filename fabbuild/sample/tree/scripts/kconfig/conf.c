@@ -410,7 +410,7 @@ static void parse(const char *name)
 	struct definition def = { 0 };
 	struct choice *choice = NULL;
 	const char *outer = where;
-	int outer_line = line_number, help = 0, in_menu = 0, i;
+	int outer_line = line_number, help = 0, i;
 	struct expr *e;
 	char text[1024], *s;
 	FILE *file = open_source(name);
@@ -474,7 +474,6 @@ static void parse(const char *name)
 				enter(NULL);
 			} else if (take(&s, "menu")) {
 				enter(NULL);
-				in_menu++;
 			} else if (take(&s, "if")) {
 				enter(parse_or(&s));
 			} else if (take(&s, "endchoice")) {
