@@ -221,7 +221,7 @@ class Identities:
         self._compilers: Dict[Tuple[str, str, str], List[str]] = {}
 
     def _heard(self) -> Dict[str, str]:
-        """Give the part of the environment that what compilers and ldd say may depend on."""
+        """Return the part of the environment that the answers of compilers and ldd can depend on."""
         return {
             name: value
             for name, value in self._environment.items()
@@ -378,7 +378,7 @@ class Identities:
 
     def _modules(self, python: str) -> Iterator[str]:
         argv = [python, "-c", _PYTHON]
-        # Where the user's own modules are it says, too.
+        # The answer names the directory of the user's own modules, which is below HOME.
         question = [*argv, self._environment.get("HOME", "")]
         said = self._memo.answer(question, [python], lambda: _said(argv, self._with_path(self._path)))
         version, places, sites = json.loads(said)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.census import alive, lock_holders, wait_until
+from tests.support.census import lock_holders
 from tests.support.farm import Farm
 
 #: What a result is judged by; a verdict without a file has none of that name.
@@ -61,13 +60,6 @@ def nothing_left(farm: Farm) -> None:
     assert all("no workers" in line for line in lines), ended
     for server in farm.servers:
         assert not lock_holders(server.work_dir), server.name
-
-
-def gone(pid: int, seconds: float) -> float:
-    """Wait until a process has ended, and give how long it took."""
-    begin = time.monotonic()
-    wait_until(lambda: not alive(pid), seconds)
-    return time.monotonic() - begin
 
 
 @pytest.fixture(scope="session")

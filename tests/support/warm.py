@@ -94,7 +94,7 @@ def _of_the_start(env: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name.startswith(_AT_THE_START)}
 
 
-def _serve(requests: socket.socket) -> tuple[list[str], list[int]] | None:
+def _serve(requests: socket.socket) -> list[str] | None:
     """Fork for each request; gives, in the child, what it is to run, and None once nobody asks any more."""
     running: dict[int, socket.socket] = {}
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
