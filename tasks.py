@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from fabbuild import ns
-from fabbuild.taskkit import told
+from fabbuild.cli.task_support import told
 
 #: How many tests run at once.
 SIDE_BY_SIDE = 4
@@ -56,7 +56,7 @@ def demo(c: Any, directory: str = "fabbuild-demo") -> None:
 
     Exits with 0 when each commit breaks, mends and grows what it is known to.
     """
-    from fabbuild.demo import run_demo
+    from fabbuild.demo.run import run_demo
 
     with told(c):
         status = run_demo(Path(directory).absolute())

@@ -34,7 +34,7 @@ from benchmarks.fleetlib.draw import Fleet, draw
 from benchmarks.fleetlib.least import least, listed, lived
 from benchmarks.fleetlib.rules import Rules
 from benchmarks.fleetlib.world import WIRE, World
-from fabbuild.moves import Policy
+from fabbuild.scheduler.events_actions import Policy
 
 
 def main() -> int:

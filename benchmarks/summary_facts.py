@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from factslib import ours, peer, trees
 from factslib.facts import KINDS, Fact
 
-from fabbuild.sample import BOARDS, make_sample
+from fabbuild.demo.sample import BOARDS, make_sample
 
 ROOT = Path(__file__).resolve().parent.parent
 

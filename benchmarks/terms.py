@@ -20,10 +20,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from fabbuild.boards import load_boards
 from fabbuild.errors import SelectionError
-from fabbuild.selection import select_boards
-from fabbuild.source import Source
+from fabbuild.source.boards.catalogue import load_boards
+from fabbuild.source.boards.selection import select_boards
+from fabbuild.source.repository import Source
 
 TERMS = """
 arm

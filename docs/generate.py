@@ -20,7 +20,7 @@ _HEAD = """\
 This page is for looking up what a task does, which options it takes, what holds when an option is not given, and
 under which key the same can be said in a file or in the environment.
 
-<!-- Written by docs/generate.py from the tasks themselves: change fabbuild/options.py, fabbuild/tasks.py or
+<!-- Written by docs/generate.py from the tasks themselves: change fabbuild/cli/options.py, fabbuild/cli/tasks.py or
      docs/tasks/NAME.md, then run `inv docs --regenerate`. -->
 
 `inv --list` and `inv --help TASK` say the same in a terminal. Options stand after the task's name, in any order.
@@ -83,14 +83,14 @@ def _shown(value: object) -> str:
 
 def _key(task: str, name: str) -> str:
     """Give the configuration key of a task's option; empty where it has none."""
-    from fabbuild.settings import OPTIONS
+    from fabbuild.config.settings import OPTIONS
 
     follows = name in OPTIONS and (task == "build" or name != "json") and (task, name) not in _NOT_THE_KEY
     return name if follows or name in _KEYS_ALONE else ""
 
 
 def _default(key: str, default: object) -> str:
-    from fabbuild.settings import BuildSettings
+    from fabbuild.config.settings import BuildSettings
 
     return _shown(getattr(BuildSettings(), key, default) if key else default)
 
@@ -133,8 +133,8 @@ def _tasks(collection: Any, but: Iterable[str] = ()) -> str:
 
 
 def _keys() -> str:
-    from fabbuild.settings import NOT_IN_FILE, OPTIONS, BuildSettings
-    from fabbuild.tasks import default_configuration
+    from fabbuild.cli.tasks import default_configuration
+    from fabbuild.config.settings import NOT_IN_FILE, OPTIONS, BuildSettings
 
     rows = []
     for key in default_configuration():
@@ -153,7 +153,7 @@ def page() -> str:
     """Give the text of the page."""
     from invoke.loader import FilesystemLoader
 
-    from fabbuild.tasks import collection
+    from fabbuild.cli.tasks import collection
 
     ours = collection()
     module, _ = FilesystemLoader(start=str(DOCS.parent)).load("tasks")

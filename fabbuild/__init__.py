@@ -1,7 +1,7 @@
 """Build many boards of a Kbuild firmware tree at many commits, and tell which commit broke what.
 
 ``from fabbuild import ns`` gives the Invoke collection; ``ns.add_collection(fabbuild)`` adds the module itself.
-The library below the tasks (`fabbuild.build` above all) can be used without Invoke.
+The library below the tasks (`fabbuild.build.run_plan` above all) can be used without Invoke.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ def __getattr__(name: str) -> Any:
     if name == "tasks":
         import importlib
 
-        return importlib.import_module("fabbuild.tasks")
+        return importlib.import_module("fabbuild.cli.tasks")
     if name == "ns":
-        from fabbuild.tasks import collection
+        from fabbuild.cli.tasks import collection
 
         globals()["ns"] = made = collection()
         return made

@@ -29,20 +29,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from fabbuild.channel import NO_STATUS, Completed, Counted
 from fabbuild.errors import MachineError, WireClosed
-from fabbuild.push import PushReport
-from fabbuild.source import Source
-from fabbuild.worker.builder import Builder
-from fabbuild.worker.files import File
-from fabbuild.worker.orders import CommandError, order_of, text
-from fabbuild.worker.outcome import Built
-from fabbuild.worker.pool import Pool
-from fabbuild.worker.protocol import FEATURES, PROTOCOL, LineSplitter, ProtocolError, decode_object, encode_response
-from fabbuild.worker.runner import Stopped
-from fabbuild.worker.settings import Settings, SettingsError
-from fabbuild.worker.supervise import BUSY_STATUS
-from fabbuild.worker.toolchain import Toolchain
+from fabbuild.machines.transport.base import NO_STATUS, Completed, Counted
+from fabbuild.protocol.wire import FEATURES, PROTOCOL, LineSplitter, ProtocolError, decode_object, encode_response
+from fabbuild.source.push import PushReport
+from fabbuild.source.repository import Source
+from fabbuild.worker.base.processes import Stopped
+from fabbuild.worker.build.artifact_sender import File
+from fabbuild.worker.build.builder import Builder
+from fabbuild.worker.build.result import Built
+from fabbuild.worker.build.settings import Settings, SettingsError
+from fabbuild.worker.service.commands import CommandError, order_of, text
+from fabbuild.worker.service.slot_pool import Pool
+from fabbuild.worker.supervisor.supervisor import BUSY_STATUS
+from fabbuild.worker.tools.toolchains import Toolchain
 
 #: The work directory of every fake machine; nothing is there.
 WORK_DIR = "/nonexistent/fabbuild"
@@ -154,7 +154,8 @@ class BuildRequest:
     attempt: int
 
 
-#: Gives what is not as in a success: fields of `fabbuild.worker.outcome.Built`, with ``files`` as {name: bytes};
+#: Gives what is not as in a success: fields of `fabbuild.worker.build.result.Built`, with ``files`` as {name:
+#: bytes};
 #: None: no result is sent.
 Build = Callable[[BuildRequest], Mapping[str, Any] | None]
 
@@ -576,7 +577,7 @@ class FakeSource(Source):
 
 
 def _arguments(command: str) -> list[str]:
-    """Read the arguments of the program in a shell line of `fabbuild.bundle`; none: it puts the program there."""
+    """Read the program's arguments in a shell line of `worker_zip`; none where the line places the program."""
     words = shlex.split(command)
     with contextlib.suppress(ValueError):
         words = words[words.index("exec") + 4 :]  # python3 -E -s

@@ -57,6 +57,7 @@ pytest_plugins = [
     "tests.support.sshd",
     "tests.support.farm",
     "tests.support.cable",
+    "tests.support.supervised",
     "tests.support.peer",
     "tests.support.scenes",
     "tests.support.uboot",

@@ -6,15 +6,15 @@ import threading
 
 import pytest
 
-from fabbuild.bundle import on_its_own_line, shell_memory, shell_place, shell_run, worker_bundle
-from fabbuild.channel import NO_STATUS, Completed, Transport
-from fabbuild.config import Machine, ToolchainSearch
+from fabbuild.config.select_machines import Machine, ToolchainSearch
 from fabbuild.errors import ConnectError, WireClosed
-from fabbuild.link import Link
-from fabbuild.session import Session
+from fabbuild.machines.session import Session
+from fabbuild.machines.transport.base import NO_STATUS, Completed, Transport
+from fabbuild.machines.transport.ssh import LocalTransport
+from fabbuild.machines.worker_link import Link
+from fabbuild.machines.worker_zip import on_its_own_line, shell_memory, shell_place, shell_run, worker_bundle
+from fabbuild.protocol.wire import FEATURES, PREFIX, encode_command
 from fabbuild.testing import FakeSource, FakeTransport, FakeWorker, busy, die, ignore, later, refuse, write
-from fabbuild.transport import LocalTransport
-from fabbuild.worker.protocol import FEATURES, PREFIX, encode_command
 from tests.support.census import HANG_LIMIT
 from tests.worker.driver import push, toy
 

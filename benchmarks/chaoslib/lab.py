@@ -17,8 +17,8 @@ from pathlib import Path
 import yaml
 
 from chaoslib import tools
-from fabbuild.sample import BOARDS, Sample, make_sample
-from fabbuild.worker import lock, procs, workdir
+from fabbuild.demo.sample import BOARDS, Sample, make_sample
+from fabbuild.worker.base import lock, process_table, workdir
 from tests.support.census import command_line, processes_holding
 from tests.support.sshd import Sshd, descendants, make_sshd
 from tests.support.tree import available_archs
@@ -153,11 +153,11 @@ class Machine:
 
     def held(self) -> set[int]:
         """Give the processes that share the machine's lock: all that is ours there."""
-        return lock.holders(str(self.work_dir / workdir.LOCK), procs.table())
+        return lock.holders(str(self.work_dir / workdir.LOCK), process_table.table())
 
     def supervisor(self) -> int:
         """Give the supervisor's pid, 0 for none: the one of two alike that is the other's parent, or is alone."""
-        table = procs.table()
+        table = process_table.table()
         found = {pid for pid in self.held() if b"\0supervise\0" in _arguments(pid)}
         above = [pid for pid in found if pid in table and table[pid].ppid not in found]
         return above[0] if above else 0
@@ -181,7 +181,7 @@ class Machine:
             found |= set(descendants(self.sshd.pid))
         if self.cable:
             found |= self.cable.pids()
-        table = procs.table()
+        table = process_table.table()
         return {pid: command_line(pid) for pid in sorted(found - {self.sshd.pid}) if pid in table}
 
     def locked(self) -> bool:
@@ -345,7 +345,7 @@ class Lab:
         wanted = f"{_MARK}={self.mark}".encode()
         return {
             pid: command_line(pid)
-            for pid in procs.table()
+            for pid in process_table.table()
             if pid != os.getpid() and wanted in _read(pid, "environ").split(b"\0")
         }
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from comparelib.stubs import make_stubs
 from comparelib.ways import Order
-from fabbuild.boards import load_boards
-from fabbuild.source import Source
+from fabbuild.source.boards.catalogue import load_boards
+from fabbuild.source.repository import Source
 
 #: Twelve boards of three architectures, quick and slow ones, which Debian's compilers can link. What cannot be is
 #: built twice, the second time with debug information for the linker's words: that is another thing to measure.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fabbuild.model import Board, Job, Takes
-from fabbuild.waiting import family_of
+from fabbuild.scheduler.board_order import family_of
 
 #: CPU seconds of a board's first commit after an unlike board in the same slot, and of each later commit.
 FIRST, LATER = (40.0, 70.0), (4.0, 6.0)

@@ -19,19 +19,19 @@ from typing import Any
 
 from benchmarks.fleetlib.draw import Fleet
 from benchmarks.fleetlib.world import World
-from fabbuild.dispatcher import Dispatcher
+from fabbuild.build.dispatcher import Dispatcher
+from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import WireClosed, WireError
-from fabbuild.history import Learner
-from fabbuild.journal import Journal
-from fabbuild.link import Sink
-from fabbuild.machines import Machine, ToolchainSearch
-from fabbuild.messages import Facts, Ready, Response, ToolchainFacts, decode_response
+from fabbuild.events.durations import Learner
+from fabbuild.events.journal import Journal
+from fabbuild.events.progress import Progress
+from fabbuild.machines.messages import Facts, Ready, Response, ToolchainFacts, decode_response
+from fabbuild.machines.session import Session
+from fabbuild.machines.worker_link import Sink
 from fabbuild.model import Commit, Event, Job
-from fabbuild.moves import Policy, Tick
-from fabbuild.progress import Progress
-from fabbuild.results import ResultTree
-from fabbuild.session import Session
-from fabbuild.worker.protocol import DEPENDS, FEATURES, PREFIX, PROTOCOL
+from fabbuild.protocol.wire import DEPENDS, FEATURES, PREFIX, PROTOCOL
+from fabbuild.results.tree import ResultTree
+from fabbuild.scheduler.events_actions import Policy, Tick
 
 #: Bytes of the files that come of the first commit of an order, as those of a Cubieboard are.
 FILES = {

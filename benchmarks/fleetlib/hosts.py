@@ -15,7 +15,7 @@ import yaml
 from comparelib import measure
 from comparelib.farm import servers_of
 
-from fabbuild.sample import BOARDS, Sample, make_sample
+from fabbuild.demo.sample import BOARDS, Sample, make_sample
 from tests.support.sshd import Sshd, make_sshd
 from tests.support.tree import available_archs
 

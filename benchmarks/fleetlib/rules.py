@@ -6,7 +6,7 @@ import time
 
 from benchmarks.fleetlib.draw import Fleet
 from benchmarks.fleetlib.world import World
-from fabbuild.moves import (
+from fabbuild.scheduler.events_actions import (
     Action,
     Assign,
     BringUp,
@@ -22,7 +22,7 @@ from fabbuild.moves import (
     Trim,
     Trimmed,
 )
-from fabbuild.schedule import Schedule
+from fabbuild.scheduler.scheduler import Schedule
 
 
 class Rules:

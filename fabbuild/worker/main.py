@@ -30,7 +30,8 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Sequence
 
-from fabbuild.worker import protocol, workdir
+from fabbuild.protocol import wire
+from fabbuild.worker.base import workdir
 
 
 def main(argv: Sequence[str]) -> int:
@@ -65,56 +66,56 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-boards", type=int, default=None, metavar="N", help="boards at once")
     parser.set_defaults(run=_serve)
     commands = parser.add_subparsers()
-    supervise = commands.add_parser("supervise", allow_abbrev=False)
-    supervise.add_argument("--wait", type=float, default=0.0)
-    supervise.add_argument("--silence", type=float, default=0.0)
+    supervisor = commands.add_parser("supervise", allow_abbrev=False)
+    supervisor.add_argument("--wait", type=float, default=0.0)
+    supervisor.add_argument("--silence", type=float, default=0.0)
     facts = commands.add_parser("facts", allow_abbrev=False)
-    check = commands.add_parser("check", allow_abbrev=False)
-    for command in (facts, check):
+    self_check = commands.add_parser("check", allow_abbrev=False)
+    for command in (facts, self_check):
         command.add_argument("--json", default="{}")
     kill = commands.add_parser("kill", allow_abbrev=False)
     clean = commands.add_parser("clean", allow_abbrev=False)
     clean.add_argument("--look", action="store_true")
     clean.add_argument("--older", type=float, default=0.0)
     clean.add_argument("--toolchains", action="store_true")
-    unpack = commands.add_parser("unpack", allow_abbrev=False)
-    unpack.add_argument("--name", required=True)
-    unpack.add_argument("--size", type=int, required=True)
-    unpack.add_argument("--sha256", required=True)
-    serve = commands.add_parser("serve", allow_abbrev=False)
-    serve.add_argument("--supervisor", type=int, required=True)
-    serve.add_argument("--git-dir", required=True)
-    serve.add_argument("--pack", choices=("receive-pack", "upload-pack"), default="receive-pack")
-    for command in (supervise, kill):
+    unpack_toolchain = commands.add_parser("unpack", allow_abbrev=False)
+    unpack_toolchain.add_argument("--name", required=True)
+    unpack_toolchain.add_argument("--size", type=int, required=True)
+    unpack_toolchain.add_argument("--sha256", required=True)
+    git_serve = commands.add_parser("serve", allow_abbrev=False)
+    git_serve.add_argument("--supervisor", type=int, required=True)
+    git_serve.add_argument("--git-dir", required=True)
+    git_serve.add_argument("--pack", choices=("receive-pack", "upload-pack"), default="receive-pack")
+    for command in (supervisor, kill):
         command.add_argument("--who", default="")
         command.add_argument("--from", default="", dest="host")
         command.add_argument("--boss-pid", type=int, default=0)
         command.add_argument("--run", default="", dest="boss_run")
-    for command in (supervise, kill, clean, unpack):
+    for command in (supervisor, kill, clean, unpack_toolchain):
         command.add_argument("--work-dir", default="")
     runs = (_supervise, _facts, _check, _kill, _clean, _unpack, _serve_git)
-    for command, run in zip((supervise, facts, check, kill, clean, unpack, serve), runs):
+    for command, run in zip((supervisor, facts, self_check, kill, clean, unpack_toolchain, git_serve), runs):
         command.set_defaults(run=run)
     return parser
 
 
 def _answer(resp: str, **fields: Any) -> None:
-    data = protocol.encode_response(resp, **fields)
+    data = wire.encode_response(resp, **fields)
     while data:
         data = data[os.write(1, data) :]
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from fabbuild.worker import service
+    from fabbuild.worker.service import service
 
     return service.serve(options.debug, options.threads, options.max_boards)
 
 
 def _supervise(options: argparse.Namespace) -> int:
-    from fabbuild.worker import supervise
+    from fabbuild.worker.supervisor import supervisor
 
     work_dir = workdir.resolve(options.work_dir)
-    return supervise.supervise(work_dir, _boss(options), options.wait, own_command(), options.silence)
+    return supervisor.supervise(work_dir, _boss(options), options.wait, own_command(), options.silence)
 
 
 def _boss(options: argparse.Namespace) -> Dict[str, Any]:
@@ -122,21 +123,21 @@ def _boss(options: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _facts(options: argparse.Namespace) -> int:
-    from fabbuild.worker import facts
+    from fabbuild.worker.upkeep import facts
 
     return _answer_request("facts", "facts", options.json, facts.gather)
 
 
 def _check(options: argparse.Namespace) -> int:
-    from fabbuild.worker import check
+    from fabbuild.worker.upkeep import self_check
 
-    return _answer_request("check", "checked", options.json, check.check)
+    return _answer_request("check", "checked", options.json, self_check.check)
 
 
 def _answer_request(command: str, resp: str, text: str, gather: Callable[[Dict[str, Any]], Dict[str, Any]]) -> int:
     try:
-        request = protocol.decode_object(text.encode("utf-8", "surrogateescape"))
-    except protocol.ProtocolError as exc:
+        request = wire.decode_object(text.encode("utf-8", "surrogateescape"))
+    except wire.ProtocolError as exc:
         _answer("error", msg="%s: %s" % (command, exc))
         return 1
     _answer(resp, **gather(request))
@@ -144,7 +145,7 @@ def _answer_request(command: str, resp: str, text: str, gather: Callable[[Dict[s
 
 
 def _kill(options: argparse.Namespace) -> int:
-    from fabbuild.worker import lock
+    from fabbuild.worker.base import lock
 
     ended, holder = lock.kill(workdir.resolve(options.work_dir), _boss(options))
     _answer("killed", pids=ended.pids, left=[left._asdict() for left in ended.left], holder=holder)
@@ -152,19 +153,19 @@ def _kill(options: argparse.Namespace) -> int:
 
 
 def _serve_git(options: argparse.Namespace) -> int:
-    from fabbuild.worker import serve
+    from fabbuild.worker.supervisor import git_serve
 
-    return serve.serve(options.supervisor, ["git", options.pack, options.git_dir])
+    return git_serve.serve(options.supervisor, ["git", options.pack, options.git_dir])
 
 
 def _unpack(options: argparse.Namespace) -> int:
-    from fabbuild.worker import unpack
+    from fabbuild.worker.tools import unpack_toolchain
 
-    unpack.answer_signals()
+    unpack_toolchain.answer_signals()
     work_dir = workdir.resolve(options.work_dir)
     try:
-        fields = unpack.unpack(work_dir, options.name, options.size, options.sha256)
-    except unpack.UnpackError as exc:
+        fields = unpack_toolchain.unpack(work_dir, options.name, options.size, options.sha256)
+    except unpack_toolchain.UnpackError as exc:
         _answer("error", msg=str(exc))
         return 1
     except OSError as exc:
@@ -176,7 +177,10 @@ def _unpack(options: argparse.Namespace) -> int:
 
 def _clean(options: argparse.Namespace) -> int:
     # All of it now: this very program is among what is removed.
-    from fabbuild.worker import clean, housekeeping, lock, supervise, unpack
+    from fabbuild.worker.base import lock
+    from fabbuild.worker.supervisor import supervisor
+    from fabbuild.worker.tools import unpack_toolchain
+    from fabbuild.worker.upkeep import clean, disk_usage
 
     work_dir = workdir.resolve(options.work_dir)
     try:
@@ -184,13 +188,13 @@ def _clean(options: argparse.Namespace) -> int:
             parts = clean.look(work_dir, options.older, options.toolchains)
             _answer("usage", work_dir=work_dir, parts=parts, holder=lock.current_holder(work_dir))
             return 0
-        before = housekeeping.total(work_dir)
-        last = housekeeping.last_used(work_dir)
+        before = disk_usage.total(work_dir)
+        last = disk_usage.last_used(work_dir)
         if workdir.is_ours(work_dir):
             held = lock.take(work_dir)
             if held is None:
                 _answer("busy", holder=lock.holder_when_busy(work_dir))
-                return supervise.BUSY_STATUS
+                return supervisor.BUSY_STATUS
             with contextlib.suppress(OSError):  # a full disk is a reason to clean
                 held.write({"who": "clean", "host": os.uname().nodename, "pid": os.getpid()})
             if time.time() - last >= options.older:
@@ -200,7 +204,7 @@ def _clean(options: argparse.Namespace) -> int:
                 # What only cleans is no use of it.
                 os.utime(os.path.join(work_dir, workdir.LOCK), (last, last))
         elif os.path.isdir(work_dir) and not (
-            clean.has_bundles(work_dir) or unpack.fetched(os.path.join(work_dir, workdir.TOOLCHAINS))
+            clean.has_bundles(work_dir) or unpack_toolchain.fetched(os.path.join(work_dir, workdir.TOOLCHAINS))
         ):
             _answer("error", msg="%s: fabbuild has never worked here; nothing was removed" % work_dir)
             return 1
@@ -212,7 +216,7 @@ def _clean(options: argparse.Namespace) -> int:
     except OSError as exc:
         _answer("error", msg="%s: %s" % (exc.filename or work_dir, exc.strerror or exc))
         return 1
-    left = housekeeping.total(work_dir)
+    left = disk_usage.total(work_dir)
     _answer("cleaned", work_dir=work_dir, freed_mb=_mb(before - left), left_mb=_mb(left))
     return 0
 

@@ -33,7 +33,7 @@ def options_of(task):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_tasks_and_options_that_are_shown_exist(path):
-    from fabbuild.tasks import collection
+    from fabbuild.cli.tasks import collection
 
     ours = collection()
     tasks = {name: ours[name] for name in [*ours.tasks, *ours.tasks.aliases]}

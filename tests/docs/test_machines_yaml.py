@@ -5,9 +5,9 @@ import re
 
 import pytest
 
+from fabbuild.config.machines_file import load_machines
+from fabbuild.config.settings import NOT_IN_FILE, OPTIONS
 from fabbuild.errors import ConfigError
-from fabbuild.machinesfile import load_machines
-from fabbuild.settings import NOT_IN_FILE, OPTIONS
 from tests.support.docs import missing, page, section
 
 NAME = "reference/machines-yaml.md"

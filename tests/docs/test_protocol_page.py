@@ -8,12 +8,14 @@ import re
 import msgspec
 import pytest
 
-from fabbuild import link, messages
-from fabbuild.worker import lifeline, main, protocol
-from fabbuild.worker.link import Line
-from fabbuild.worker.runner import Processes
-from fabbuild.worker.service import Service
-from fabbuild.worker.settings import Settings
+from fabbuild.machines import messages, worker_link
+from fabbuild.protocol import wire
+from fabbuild.worker import main
+from fabbuild.worker.base.processes import Processes
+from fabbuild.worker.build.settings import Settings
+from fabbuild.worker.service.service import Service
+from fabbuild.worker.service.stdio import Line
+from fabbuild.worker.supervisor import lifeline
 from tests.support.docs import missing, module_text, page, section
 from tests.worker.driver import KILLED, Worker, push, toy, work_dir
 
@@ -62,7 +64,9 @@ def test_every_command_is_in_it(service):
 
 
 def test_every_field_of_a_command_is_in_it():
-    source = module_text("worker/service.py", "worker/orders.py", "worker/supervise.py")
+    source = module_text(
+        "worker/service/service.py", "worker/service/commands.py", "worker/supervisor/supervisor.py"
+    )
     read = re.findall(
         r"""(?:command\.get|\b_?text|_limit|_indices|_strings)\((?:\w+, )?"(\w+)"|command\["(\w+)"\]""", source
     )
@@ -83,9 +87,9 @@ def test_every_subcommand_and_option_of_the_program_is_in_it():
     assert missing(text, [*subparsers.choices, *sorted(options - {"-h", "--help", "--debug"})]) == []
 
 
-@pytest.mark.parametrize("name", ["facts", "check"])
-def test_every_field_of_a_request_is_in_it(name):
-    fields = set(re.findall(r'request\.get\("(\w+)"\)', module_text(f"worker/{name}.py")))
+@pytest.mark.parametrize(("name", "module"), [("facts", "facts"), ("check", "self_check")])
+def test_every_field_of_a_request_is_in_it(name, module):
+    fields = set(re.findall(r'request\.get\("(\w+)"\)', module_text(f"worker/upkeep/{module}.py")))
     assert len(fields) >= 5
     assert missing(table("How a worker is started")[name], sorted(fields)) == []
 
@@ -94,39 +98,37 @@ def test_every_setting_is_in_it_and_its_default():
     rows = section(NAME, "Settings")
     values = Settings({})._values
     assert missing(rows, values) == [], f"docs/{NAME}: add these to the table of settings"
-    for name, default in {**protocol.SETTINGS, **protocol.OWN_SETTINGS}.items():
+    for name, default in {**wire.SETTINGS, **wire.OWN_SETTINGS}.items():
         assert re.search(rf"\| `{name}` \| {re.escape(json.dumps(default))} \|", rows), name
 
 
 def test_every_feature_is_in_it():
     rows = section(NAME, "Features").partition("|---|")[2].partition("\n\n")[0]
     first = "\n".join(line.split("|")[1] for line in rows.splitlines() if line.startswith("| "))
-    assert set(re.findall(r"`(\w+)`", first)) == set(protocol.FEATURES), (
-        f"docs/{NAME}: name each feature in the table"
-    )
+    assert set(re.findall(r"`(\w+)`", first)) == set(wire.FEATURES), f"docs/{NAME}: name each feature in the table"
 
 
 def test_the_names_of_faults_and_variables_are_in_it():
-    faults = [protocol.TIMEOUT, protocol.CHECKOUT, protocol.START, protocol.WORKER, protocol.ALIVE_ENV]
+    faults = [wire.TIMEOUT, wire.CHECKOUT, wire.START, wire.WORKER, wire.ALIVE_ENV]
     assert missing(page(NAME), faults) == []
-    assert f"return code {protocol.TIMED_OUT}" in section(NAME, "Features")
-    assert f"`protocol` is {protocol.PROTOCOL} for ours" in section(NAME, "Responses")
+    assert f"return code {wire.TIMED_OUT}" in section(NAME, "Features")
+    assert f"`protocol` is {wire.PROTOCOL} for ours" in section(NAME, "Responses")
 
 
 @pytest.mark.parametrize(
     ("words", "value"),
     [
-        ("64 MiB a line", protocol.MAX_LINE >> 20),
-        ("2 MiB for stdout", protocol.MAX_TEXT >> 20),
+        ("64 MiB a line", wire.MAX_LINE >> 20),
+        ("2 MiB for stdout", wire.MAX_TEXT >> 20),
         ("1 MiB a start command", lifeline.BUFFER >> 20),
         ("20000 texts", messages.MAX_STRINGS),
         ("128 KiB of it outside", messages.MAX_OUTSIDE >> 10),
         ("1000 characters for a board", messages.MAX_NAME),
         ("4096 for a path", messages.MAX_PATH),
         ("4000 characters for an `error`", messages.MAX_WORDS),
-        ("100000 lines", link.MOST_LINES),
-        ("256 MiB, that are no messages", link.MOST_BYTES >> 20),
-        ("64 MiB of messages that wait", link.UNREAD >> 20),
+        ("100000 lines", worker_link.MOST_LINES),
+        ("256 MiB, that are no messages", worker_link.MOST_BYTES >> 20),
+        ("64 MiB of messages that wait", worker_link.UNREAD >> 20),
     ],
 )
 def test_the_limits_are_those_of_the_code(words, value):

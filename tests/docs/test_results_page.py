@@ -5,10 +5,12 @@ import re
 
 import pytest
 
-from fabbuild import build, results
+from fabbuild.build import run_plan
 from fabbuild.model import EVENTS
-from fabbuild.worker import images, workdir
-from fabbuild.worker.protocol import RESERVED
+from fabbuild.protocol.names import RESERVED
+from fabbuild.results import tree
+from fabbuild.worker.base import workdir
+from fabbuild.worker.build import artifacts
 from tests.support.docs import missing, page, section
 from tests.support.farm import ROOT
 
@@ -16,12 +18,12 @@ NAME = "reference/results.md"
 
 
 def test_every_file_of_a_result_is_in_it():
-    names = {*RESERVED, *(name for name, _ in images.CONFIG_FILES)}
+    names = {*RESERVED, *(name for name, _ in artifacts.CONFIG_FILES)}
     assert missing(section(NAME, "A result"), sorted(names)) == []
 
 
 def test_every_setting_that_names_a_result_is_in_it():
-    assert missing(section(NAME, "When a result is built again"), results.DECISIVE) == []
+    assert missing(section(NAME, "When a result is built again"), tree.DECISIVE) == []
 
 
 def rows():
@@ -38,7 +40,7 @@ def test_every_event_is_in_it():
 
 def emitted():
     """Give (event, field of its data) for each event that the code makes."""
-    for path in sorted((ROOT / "fabbuild").glob("*.py")):
+    for path in sorted((ROOT / "fabbuild").rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text())):
             if not isinstance(call, ast.Call) or not call.args or not isinstance(call.args[0], ast.Constant):
                 continue
@@ -51,7 +53,7 @@ def emitted():
                     yield from ((what, key.value) for key in keyword.value.keys)
                 elif name != "_emit" and keyword.arg not in ("machine", "text"):
                     yield what, keyword.arg
-    record = ast.parse((ROOT / "fabbuild" / "record.py").read_text())
+    record = ast.parse((ROOT / "fabbuild" / "build" / "recorder.py").read_text())
     returned = [node.value for node in ast.walk(record) if isinstance(node, ast.Return)]
     (told,) = [value.elts[1] for value in returned if isinstance(value, ast.Tuple)]
     yield from (("result", key.value) for key in told.keys)
@@ -65,7 +67,7 @@ def test_every_field_of_an_events_data_is_in_it():
 
 
 def test_every_exit_status_is_in_it():
-    statuses = [getattr(build, name) for name in dir(build) if name.startswith("EXIT_")]
+    statuses = [getattr(run_plan, name) for name in dir(run_plan) if name.startswith("EXIT_")]
     assert len(statuses) >= 6
     assert [status for status in statuses if f"| {status} |" not in section(NAME, "Exit status")] == []
 

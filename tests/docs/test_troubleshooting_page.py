@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from fabbuild import errors, probe
-from fabbuild.faults import Kind
-from fabbuild.messages import Facts
+from fabbuild import errors
+from fabbuild.machines import probe
+from fabbuild.machines.messages import Facts
+from fabbuild.scheduler.fault_patterns import Kind
 from tests.support.docs import page, section
 from tests.support.farm import ROOT
 
@@ -55,8 +56,8 @@ def test_every_kind_of_fault_is_in_it():
 
 def raised(*kinds):
     """Give the longest text of each place that raises one of these errors, where a login or a host key goes wrong."""
-    for name in ("hostkeys.py", "login.py"):
-        for call in ast.walk(ast.parse((ROOT / "fabbuild" / name).read_text())):
+    for name in ("host_keys.py", "ssh_login.py"):
+        for call in ast.walk(ast.parse((ROOT / "fabbuild" / "machines" / "transport" / name).read_text())):
             if isinstance(call, ast.Call) and getattr(call.func, "id", "") in kinds:
                 texts = [
                     n.value for n in ast.walk(call) if isinstance(n, ast.Constant) and isinstance(n.value, str)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fabbuild.worker import lock, procs, workdir
+from fabbuild.worker.base import lock, process_table, workdir
 
 #: Seconds after which what a test waits for counts as hung. It says nothing of how fast anything is: a machine with
 #: many times as much to do as it can is to stay below it. So what must not be waited for has to last longer; see
@@ -34,12 +34,12 @@ def processes_holding(path: os.PathLike | str) -> dict[int, str]:
     This process is not counted. Processes of other users cannot be looked into.
     """
     real = os.path.realpath(path)
-    return {pid: command_line(pid) for pid in procs.table() if pid != os.getpid() and _holds(pid, real)}
+    return {pid: command_line(pid) for pid in process_table.table() if pid != os.getpid() and _holds(pid, real)}
 
 
 def lock_holders(work_dir: os.PathLike | str) -> set[int]:
     """Give the processes that share the kernel lock of a work directory."""
-    return lock.holders(os.path.join(work_dir, workdir.LOCK), procs.table())
+    return lock.holders(os.path.join(work_dir, workdir.LOCK), process_table.table())
 
 
 def command_line(pid: int) -> str:
@@ -52,7 +52,7 @@ def command_line(pid: int) -> str:
 
 def alive(pid: int) -> bool:
     """Whether a process is there and no zombie."""
-    proc = procs.read_proc(pid)
+    proc = process_table.read_proc(pid)
     return proc is not None and proc.state not in "ZX"
 
 
@@ -85,7 +85,11 @@ class Census:
     def left(self) -> dict[int, str]:
         """Give what is there now."""
         wanted = f"{_MARK}={self.mark}".encode()
-        found = {pid: command_line(pid) for pid in procs.table() if pid != os.getpid() and wanted in _environ(pid)}
+        found = {
+            pid: command_line(pid)
+            for pid in process_table.table()
+            if pid != os.getpid() and wanted in _environ(pid)
+        }
         for path in self._paths:
             found.update(processes_holding(path))
         return found

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fabbuild.bundle import worker_bundle
+from fabbuild.machines.worker_zip import worker_bundle
 from tests.support.census import HANG_LIMIT
 from tests.support.farm import Ended, Farm
 from tests.support.sshd import Sshd, make_sshd

@@ -6,8 +6,8 @@ import html.parser
 import json
 from pathlib import Path
 
-from fabbuild.report import make_report
-from fabbuild.summary.find import find
+from fabbuild.reporting.html.report import make_report
+from fabbuild.reporting.summary.find import find
 
 
 def page_of(output: Path, name: str = "series") -> str:

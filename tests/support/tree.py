@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fabbuild.sample import Sample, make_sample
+from fabbuild.demo.sample import Sample, make_sample
 
 #: Debian's cross compilers, the first that is there is taken.
 PREFIXES = {

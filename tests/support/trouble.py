@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from fabbuild.worker import procs
+from fabbuild.worker.base import process_table
 from tests.support.census import lock_holders
 
 #: A shell's work that has no end of its own, neither reads nor writes, and ends soon after whoever started it: a
@@ -47,7 +47,7 @@ def worker_of(server) -> int | None:
 def supervisor_of(server) -> int | None:
     """The pid of the supervisor on a machine; its guardian looks the same, and is its child."""
     found = [pid for pid in _holders(server) if b"supervise" in _words(pid)]
-    parents = {pid: procs.read_proc(pid) for pid in found}
+    parents = {pid: process_table.read_proc(pid) for pid in found}
     for pid, proc in parents.items():
         if proc is not None and proc.ppid not in found:
             return pid

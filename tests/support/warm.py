@@ -146,7 +146,10 @@ def _become(numbers: list[int]) -> list[str]:
 
 def _main() -> int:
     ours = (found.name for found in pkgutil.walk_packages(fabbuild.__path__, "fabbuild."))
-    for name in (*_THEIRS, *(name for name in ours if not name.startswith(("fabbuild.worker", "fabbuild.sample")))):
+    for name in (
+        *_THEIRS,
+        *(name for name in ours if not name.startswith(("fabbuild.worker", "fabbuild.demo.sample"))),
+    ):
         importlib.import_module(name)
     requests = socket.socket(fileno=int(sys.argv[1]))
     words = _serve(requests)

@@ -8,9 +8,8 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from fabbuild.faults import Fault, Kind
 from fabbuild.model import Board, Job, Takes
-from fabbuild.moves import (
+from fabbuild.scheduler.events_actions import (
     Assign,
     Away,
     BatchEnded,
@@ -40,7 +39,8 @@ from fabbuild.moves import (
     Trim,
     Trimmed,
 )
-from fabbuild.schedule import Schedule
+from fabbuild.scheduler.fault_patterns import Fault, Kind
+from fabbuild.scheduler.scheduler import Schedule
 
 ARCHS = ("arm", "riscv64", "sandbox")
 NAMES = ("m1", "m2", "m3")

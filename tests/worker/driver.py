@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.census import HANG_LIMIT
 
-WORKER = Path(__file__).parents[2] / "fabbuild" / "worker"
+FABBUILD = Path(__file__).parents[2] / "fabbuild"
 
 #: How long anything that is waited for may take, in seconds.
 PATIENCE = HANG_LIMIT
@@ -134,7 +134,8 @@ def command(cwd: Path, *arguments: str, python: str = sys.executable) -> list[st
         # As in the zipapp: the worker with an empty package around it, nothing else of ours.
         (package / "fabbuild").mkdir(parents=True)
         (package / "fabbuild" / "__init__.py").touch()
-        (package / "fabbuild" / "worker").symlink_to(WORKER)
+        for name in ("worker", "protocol"):
+            (package / "fabbuild" / name).symlink_to(FABBUILD / name)
     start = (
         f"import sys; sys.dont_write_bytecode = True; sys.path.insert(0, {str(package)!r}); "
         "from fabbuild.worker.main import main; sys.exit(main(sys.argv[1:]))"

@@ -8,7 +8,7 @@ import signal
 from chaoslib.faults.base import Fault
 from chaoslib.lab import Machine, signal_all
 from chaoslib.watch import Watch
-from fabbuild.worker import procs
+from fabbuild.worker.base import process_table
 
 
 class KillBoss(Fault):
@@ -43,7 +43,7 @@ class FreezeBoss(Fault):
     everywhere = True
 
     def inject(self) -> bool:
-        proc = procs.read_proc(self.scene.boss) if self.scene.boss else None
+        proc = process_table.read_proc(self.scene.boss) if self.scene.boss else None
         if proc is None:
             return False
         self._frozen = proc
@@ -51,7 +51,7 @@ class FreezeBoss(Fault):
         return True
 
     def undo(self) -> None:
-        if self.injected and procs.read_proc(self._frozen.pid):
-            proc = procs.read_proc(self._frozen.pid)
+        if self.injected and process_table.read_proc(self._frozen.pid):
+            proc = process_table.read_proc(self._frozen.pid)
             if proc and proc.start == self._frozen.start:
                 signal_all([proc.pid], signal.SIGCONT)

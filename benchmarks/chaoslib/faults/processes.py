@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from chaoslib.faults.base import Fault
 from chaoslib.lab import Machine, signal_all
-from fabbuild.worker import procs
+from fabbuild.worker.base import process_table
 
 
 class _Kill(Fault):
@@ -84,14 +84,14 @@ class _Freeze(Fault):
         # Again and again, for what is being stopped may be starting something.
         while new := {pid for pid in self.targets() if pid and pid not in self._frozen}:
             for pid in new:
-                proc = procs.read_proc(pid)
+                proc = process_table.read_proc(pid)
                 self._frozen[pid] = proc.start if proc else -1
             signal_all(new, signal.SIGSTOP)
         return bool(self._frozen)
 
     def undo(self) -> None:
         for pid, start in getattr(self, "_frozen", {}).items():
-            proc = procs.read_proc(pid)
+            proc = process_table.read_proc(pid)
             if proc and proc.start == start:
                 signal_all([pid], signal.SIGCONT)
 

@@ -1,0 +1,24 @@
+"""A build from its plan to its end: what is built where, the dispatcher that drives the rules, and the recorder."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fabbuild.build.run_plan import make_plan, run
+
+__all__ = ["make_plan", "run"]
+
+# Published names of this package, when it was a module, and where each is now: loaded when first asked for.
+_WHERE = {
+    "make_plan": "run_plan",
+    "run": "run_plan",
+}
+
+if not TYPE_CHECKING:  # mypy is to see which names there are
+
+    def __getattr__(name: str) -> object:
+        if name not in _WHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -1,0 +1,278 @@
+"""The machines of one run: brought up, again if need be, asked to check themselves, and let go.
+
+The driver (`fabbuild.build.dispatcher`) says when; what is done here takes long and runs in a thread a machine.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from fabbuild.config.select_machines import Fit, Machine
+from fabbuild.config.settings import BuildSettings
+from fabbuild.errors import HostKeyError, LiedError, MachineError, RefusedError, SetupError, words_of
+from fabbuild.machines.messages import Facts
+from fabbuild.machines.probe import unfit_because
+from fabbuild.machines.session import Session, StartOptions
+from fabbuild.machines.session_pool import leave_all
+from fabbuild.machines.tool_versions import Difference, differences, of_machine
+from fabbuild.model import SANDBOX, Commit, Loss
+from fabbuild.source.repository import Source
+from fabbuild.text import visible
+
+if TYPE_CHECKING:
+    from fabbuild.build.dispatcher import Dispatcher
+
+#: How many pushes run at once, each with an ssh of its own here; `pack_cache.MAKERS` says how many pack objects.
+PUSHES = 32
+
+#: Seconds that a machine which comes back is given to end what the session before left: it holds the lock.
+LEFTOVERS = 20.0
+
+
+class RunCrew:
+    """The sessions of one run, one a machine; when a machine comes back it gets a new one."""
+
+    def __init__(
+        self,
+        sessions: Sequence[Session],
+        source: Source,
+        commits: Sequence[Commit],
+        settings: BuildSettings,
+        fit: Fit,
+    ) -> None:
+        """Name the parts.
+
+        Args:
+            sessions: one a machine, probed or not.
+            source: what is pushed; ended (`Source.interrupt`) by `leave`.
+            commits: what is built, in order.
+            settings: all options of the build.
+            fit: what a machine must have to be used.
+        """
+        self._sessions = {session.name: session for session in sessions}
+        self._source = source
+        self._commits = tuple(commits)
+        self._settings = settings
+        self._fit = fit
+        self._wanted: frozenset[str] = frozenset()
+        self._boards: Counter[str] = Counter()
+        self._late: dict[str, Future[Facts]] = {}
+        self._came_up: set[str] = set()
+        self._used: dict[str, Facts] = {}
+        self._differs: set[str] = set()
+        self._lock = threading.Lock()
+        self._over = False
+        self._pushes = threading.BoundedSemaphore(PUSHES)
+
+    @property
+    def machines(self) -> Sequence[str]:
+        """See `dispatcher.Crew`."""
+        return tuple(self._sessions)
+
+    def use(self, session: Session) -> None:
+        """Count a machine, which was probed, among those that the run begins with."""
+        if session.facts is not None:
+            self._used[session.name] = session.facts
+
+    def await_probes(self, late: Mapping[str, Future[Facts]]) -> None:
+        """Take over probes that are still under way; each machine is used when its own is through."""
+        self._late = dict(late)
+
+    def need(self, wanted: Iterable[str]) -> list[str]:
+        """Say which architectures are to be built, one a board; give the machines that have none of them.
+
+        Those are not started, and the others with no more slots than there are boards for them.
+        """
+        self._boards = Counter(wanted)
+        self._wanted = frozenset(self._boards)
+        return [name for name, facts in self._used.items() if not _archs(facts) & self._wanted]
+
+    def compare(self, wanted: Iterable[str]) -> list[Difference]:
+        """Hear in what the machines differ that build these architectures, one a board."""
+        self.need(wanted)
+        found = differences(self._used, self._wanted)
+        self._differs = set(map(str, found))
+        return found
+
+    @property
+    def traffic(self) -> Mapping[str, tuple[int, int]]:
+        """Bytes sent and received, by machine."""
+        return {name: session.traffic for name, session in self._sessions.items()}
+
+    def bring_up(self, machine: str, report: Dispatcher) -> None:
+        """See `dispatcher.Crew`; whatever goes wrong is that machine's alone."""
+        try:
+            session = self._session(machine)
+            self._bring_up(session, report)
+        except Exception as exc:  # noqa: BLE001 - one machine must not stop the others, whatever it is
+            self._sessions[machine].close()
+            report.failed(machine, words_of(exc), loss_by(exc))
+
+    def check(self, session: Session, archs: Iterable[str]) -> tuple[bool, str]:
+        """See `dispatcher.Crew`."""
+        fit = session.machine.fit or self._fit
+        found = session.check(archs, session.brought, min_disk_mb=fit.min_disk_mb, min_mem_mb=fit.min_mem_mb)
+        return found.well, "; ".join(found.problems)
+
+    def leave(self, grace: float) -> None:
+        """Let every machine go; those still in the middle of something are cut off after ``grace`` seconds."""
+        with self._lock:
+            self._over = True
+            sessions = list(self._sessions.values())
+        self._source.interrupt()  # a push to a machine that is no longer needed
+        leave_all(sessions, grace)
+
+    # --- one machine ---
+
+    def _session(self, machine: str) -> Session:
+        """Give the machine's session, a new one when the last was closed."""
+        session = self._sessions[machine]
+        if session.closed:
+            session = session.renewed()  # waits for the old one's end, so it is done outside the lock
+        with self._lock:
+            self._check_not_over(machine)
+            self._sessions[machine] = session
+        return session
+
+    def _check_not_over(self, machine: str) -> None:
+        if self._over:
+            raise MachineError(machine, "the run ended before it was ready")
+
+    def _bring_up(self, session: Session, report: Dispatcher) -> None:
+        """Take one machine from its probe to its worktrees."""
+        name = session.name
+
+        def phase(text: str) -> None:
+            self._check_not_over(name)
+            report.tell("phase", name, phase=text)
+
+        late = session.facts is None or name in self._late
+        if late:
+            phase("probe")
+            self._look_again(session)
+            self._compare_again(session, report)
+        facts = session.facts
+        assert facts is not None
+        archs = _archs(facts)
+        if not archs & self._wanted:
+            if late:  # of those the run begins with it is told for all at once
+                report.tell("note", name, f"not needed: it has no toolchain for {', '.join(sorted(self._wanted))}")
+            session.close()
+            report.unneeded(session)
+            return
+        try:
+            threads = self._open(session, report, phase, archs)
+        except SetupError as exc:
+            if session.ready is None:
+                raise
+            # Its worker may have noticed that what was brought is damaged there; then it is made anew, once.
+            report.tell("note", name, f"begun anew: {exc}")
+            session.close()
+            session = self._session(name)
+            session.facts = facts
+            try:
+                threads = self._open(session, report, phase, archs, again=True)
+            except SetupError as exc_again:
+                hint = f"`inv clean --machines {name}` removes what is there"
+                raise SetupError(name, f"{exc_again}; {hint}") from exc_again
+        self._came_up.add(name)
+        report.join(session, archs, facts.capacity / max(facts.threads, 1) * max(threads, 1))
+
+    def _open(
+        self,
+        session: Session,
+        report: Dispatcher,
+        phase: Callable[[str], None],
+        archs: Iterable[str],
+        *,
+        again: bool = False,
+    ) -> int:
+        """Take a machine that was probed from its lock to its worktrees; give its threads."""
+        name, settings, facts = session.name, self._settings, session.facts
+        assert facts is not None
+        phase("init")
+        # What came before may be ending still.
+        wait = max(settings.wait, LEFTOVERS if again or name in self._came_up else 0.0)
+        session.init(wait=wait, on_wait=lambda who: report.tell("note", name, f"waits: {who}"))
+        with self._pushes:
+            phase("push")
+            session.push(self._source, self._commits[-1].hash, one_pack=settings.one_pack)
+        phase("start")
+        machine = session.machine
+        ready = session.start(start_options(machine, settings))
+        phase("configure")
+        session.configure(settings.wire_settings(), {arch: tool.gcc for arch, tool in facts.toolchains.items()})
+        threads = machine.threads or ready.nthreads
+        if settings.batch:
+            # Our worker was told when it was started; another one takes as many as it has threads.
+            session.slots = (machine.max_boards if session.features else None) or max(threads, 1)
+            if machine.max_boards and not session.features:
+                report.tell(
+                    "note", name, "max_boards has no effect here with --batch: its worker is another program"
+                )
+        else:
+            phase("prepare")
+            session.prepare(
+                [commit.hash for commit in self._commits],
+                min(machine.max_boards or max(threads, 1), self._boards_for(archs)),
+                lambda made, slots: report.tell("worktree", name, done=made, slots=slots),
+                lambda why: report.tell("note", name, f"a slot less: a worktree cannot be made: {visible(why)}"),
+            )
+        return threads
+
+    def _boards_for(self, archs: Iterable[str]) -> int:
+        """Give how many boards of the run a machine with these toolchains can build."""
+        return max(sum(self._boards[arch] for arch in archs), 1)
+
+    def _look_again(self, session: Session) -> None:
+        """Probe a machine that was out; one that was at work before also has to show that it is well."""
+        late = self._late.pop(session.name, None)
+        facts = late.result() if late is not None else session.probe()
+        known = session.name in self._came_up
+        # Its load may well be what we had it do a moment ago.
+        why = unfit_because(facts, session.machine.fit or self._fit, local=known or session.machine.local)
+        if known and not why:
+            well, found = self.check(session, self._wanted)
+            why = [] if well else [found]
+        if why:
+            raise MachineError(session.name, "not fit: " + "; ".join(why))
+
+    def _compare_again(self, session: Session, report: Dispatcher) -> None:
+        """See whether a machine that comes late, or again, has what the others have."""
+        assert session.facts is not None
+        with self._lock:
+            others = {name: facts for name, facts in self._used.items() if name != session.name}
+            found = differences({**others, session.name: session.facts}, self._wanted)
+            lines = [line for line in of_machine(found, session.name) if line not in self._differs]
+            if not (lines and self._settings.strict_toolchains):
+                self._used[session.name] = session.facts
+                self._differs.update(lines)
+        if lines and self._settings.strict_toolchains:
+            raise RefusedError(
+                session.name, f"its tools are not those of the others (--strict-toolchains): {'; '.join(lines)}"
+            )
+        for one in found:
+            if str(one) in lines:
+                versions = dict(one.versions)
+                report.tell("note", session.name, one.told, differs=one.thing, versions=versions)
+
+
+def loss_by(exc: BaseException) -> Loss:
+    """Tell by what went wrong while a machine was brought up whether it may come back."""
+    if isinstance(exc, (HostKeyError, RefusedError)):
+        return Loss.REFUSED
+    return Loss.LIED if isinstance(exc, LiedError) else Loss.FAILED
+
+
+def start_options(machine: Machine, settings: BuildSettings) -> StartOptions:
+    """Give what a machine's worker is started with."""
+    return StartOptions(debug=settings.verbose_worker, threads=machine.threads, slots=machine.max_boards)
+
+
+def _archs(facts: Facts) -> frozenset[str]:
+    """Give the architectures that a machine builds; every one has a compiler of its own for sandbox."""
+    return frozenset(facts.toolchains) | {SANDBOX}

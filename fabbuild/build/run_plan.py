@@ -1,0 +1,544 @@
+"""A build from its settings to its end: what is to be built, by whom, and how it went.
+
+`make_plan` reads the source and writes nothing; `run` does the rest. Both can be used without Invoke::
+
+    settings = BuildSettings(boards="arm", branch="my-series")
+    machines = load_machines(Path("machines.yaml"))
+    plan = make_plan(settings, machines, select(machines, "", ""))
+    fleet = Fleet()
+    try:
+        summary = run(plan, fleet.sessions(plan.chosen, machines.toolchains, way_to), lambda event: None)
+    finally:
+        fleet.close()
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from fabbuild.build.bring_up import RunCrew, loss_by
+from fabbuild.config.select_machines import Fit, Machine, Machines
+from fabbuild.config.settings import BuildSettings
+from fabbuild.errors import SelectionError, SourceError, UsageError, words_of
+from fabbuild.events.durations import History, Learner
+from fabbuild.events.event_lines import SCHEMA
+from fabbuild.events.journal import Journal
+from fabbuild.events.progress import Failure, Progress, RunSummary
+from fabbuild.events.run_log import Run, add_run
+from fabbuild.interrupt import Interrupts, interruptible
+from fabbuild.machines.messages import Facts
+from fabbuild.machines.probe import Probes, not_found, unfit_because
+from fabbuild.machines.session import Session
+from fabbuild.machines.session_pool import LEAVE, each
+from fabbuild.model import Board, Commit, Event, Job, Loss, Takes, Verdict
+from fabbuild.results.exported_files import written
+from fabbuild.results.incoming import Incoming
+from fabbuild.results.reuse.manager import Reuse
+from fabbuild.results.tree import (
+    CURRENT,
+    OUTPUT,
+    ResultTree,
+    Stored,
+    check_component,
+    made_by,
+    made_by_one_of,
+    output_directory,
+    stored_commits,
+)
+from fabbuild.source.boards.catalogue import load_boards
+from fabbuild.source.boards.selection import select_boards
+from fabbuild.source.repository import Source
+from fabbuild.source.unbuilt_edits import uncommitted
+from fabbuild.text import commit_label, count, first_error, names
+
+Listener = Callable[[Event], None]
+
+#: Seconds that the other machines are waited for once one has answered; they join later then.
+LATE = 3.0
+
+EXIT_OK = 0
+EXIT_USAGE = 1
+EXIT_FAILED = 100
+EXIT_WARNED = 101
+EXIT_NOT_BUILT = 102
+EXIT_STALE = 103
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    ``name`` is the directory of the results below ``output``; ``whole_range`` what the numbers of commits count;
+    ``archs`` are those of all boards of the source.
+    """
+
+    source: Source
+    commits: tuple[Commit, ...]
+    boards: tuple[Board, ...]
+    chosen: tuple[Machine, ...]
+    output: Path
+    name: str
+    settings: BuildSettings
+    fit: Fit
+    whole_range: tuple[Commit, ...]
+    archs: frozenset[str] = frozenset()
+
+    @property
+    def range_text(self) -> str:
+        """What the user called the range; another range must not use the same directory."""
+        return self.settings.commits or self.settings.branch or self.name
+
+
+def choose_commits(
+    source: Source, settings: BuildSettings, output: Path, files: Iterable[Path] = ()
+) -> tuple[str, list[Commit], list[Commit]]:
+    """Give the name of the result directory, all commits of the range, and those of them that ``--count`` leaves.
+
+    Args:
+        source: the source.
+        settings: they name the range.
+        output: where the results are.
+        files: what else this run writes; where that is inside the source, it is no part of it.
+
+    Raises:
+        SourceError: no such branch or range, or two of them.
+    """
+    if settings.branch and settings.commits:
+        raise SourceError("--branch and --commits both name what to build; give one of them")
+    if settings.commits:
+        whole = source.range(settings.commits)
+        return Source.range_name(settings.commits), whole, whole[-settings.count :]
+    if not settings.count and not settings.branch:
+        whole = [snapshot(source, output, files)]
+        return CURRENT, whole, whole
+    branch = settings.branch or source.head_name()
+    name = Source.range_name(branch)
+    if name == CURRENT:
+        raise SourceError(
+            f"results of a branch called {branch!r} would lie among those of the current source; "
+            "build it as a range, with --commits, or give it another name"
+        )
+    if settings.count:
+        return name, *source.top(settings.count, settings.branch, stored_commits(output / name))
+    whole = source.branch(branch)
+    return name, whole, whole
+
+
+def snapshot(source: Source, output: Path, files: Iterable[Path] = ()) -> Commit:
+    """Make a commit of the source as it is, without results and what else was or will be written of them."""
+    return source.current(exclude=[output, *files, *written(output)])
+
+
+def output_of(source: Source, settings: BuildSettings) -> Path:
+    """Give the output directory: ``--output``, or ``fabbuild-out`` beside the source."""
+    if settings.output:
+        return output_directory(settings.output)
+    return source.path.parent / OUTPUT
+
+
+def one_board(settings: BuildSettings, name: str) -> Board:
+    """Find a board of the current source by its exact name.
+
+    Raises:
+        UsageError: the source cannot be used, or has no such board.
+    """
+    source = Source.open(settings.source or ".")
+    boards = load_boards(source, snapshot(source, output_of(source, settings)).tree)
+    found = select_boards(boards, only=[name])
+    if len(found) > 1:
+        raise SelectionError(f"{name} names {len(found)} boards; name one of them")
+    return found[0]
+
+
+def make_plan(
+    settings: BuildSettings,
+    machines: Machines,
+    chosen: Sequence[Machine],
+    before: Callable[[], None] = lambda: None,
+    files: Iterable[Path] = (),
+) -> Plan:
+    """Find out what is to be built. Contacts no machine and writes nothing but caches.
+
+    ``before`` is called if it will take seconds, that is when there are new Kconfig files. ``files`` are what else
+    the run will write: as for `choose_commits`.
+
+    Raises:
+        UsageError: the source, the range, the boards or the output cannot be used.
+    """
+    source = Source.open(settings.source or ".")
+    output = output_of(source, settings)
+    name, whole, chosen_commits = choose_commits(source, settings, output, files)
+    check_component(name, "the branch")
+    commits = Source.thin(chosen_commits, settings.step) if len(chosen_commits) > 1 else chosen_commits
+    every = load_boards(source, commits[-1].tree, before)
+    boards = select_boards(every, settings.boards, exclude=settings.exclude, only=settings.only)
+    for board in boards:
+        check_component(board.target, "board")
+    return Plan(
+        source=source,
+        commits=tuple(commits),
+        boards=tuple(boards),
+        chosen=tuple(with_options(machine, settings) for machine in chosen),
+        output=output,
+        name=name,
+        settings=settings,
+        fit=machines.fit,
+        whole_range=tuple(whole),
+        archs=frozenset(board.arch for board in every if board.arch),
+    )
+
+
+def with_options(machine: Machine, settings: BuildSettings) -> Machine:
+    """Give the machine with what the options say of threads, slots and toolchains."""
+    return replace(
+        machine,
+        threads=settings.threads or machine.threads,
+        max_boards=settings.max_boards or machine.max_boards,
+        toolchains={**machine.toolchains, **settings.toolchains()},
+    )
+
+
+class _Run:
+    """One run: the parts that share the plan, the sessions and the listeners."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        sessions: Sequence[Session],
+        listener: Listener,
+        tick: Callable[[float], None],
+        probes: Probes,
+    ) -> None:
+        self.plan = plan
+        self.sessions = list(sessions)
+        self._probes = probes
+        self.progress = Progress()
+        self.tree = ResultTree(plan.output, plan.name, plan.commits)
+        self._outer = listener
+        self._outer_tick = tick
+        self._journal: Journal | None = None
+        # A source of our own, because ending its gits ends them for good.
+        self._crew = RunCrew(self.sessions, plan.source.again(), plan.commits, plan.settings, plan.fit)
+        self._wire_settings = plan.settings.wire_settings()
+        self._reuse = Reuse(plan.source, plan.commits, plan.settings, self.tree, self.listen)
+        self._history = History()
+        self._learner = Learner({board.target: board.arch for board in plan.boards})
+        self._old_failures: list[Failure] = []
+        self._old: list[Verdict] = []
+        self._there: dict[tuple[str, int], Stored] = {}
+
+    def listen(self, event: Event) -> None:
+        self.progress.update(event)
+        self._learner.listener(event)
+        if self._journal:
+            self._journal.listener(event)
+        self._outer(event)
+        self._reuse.listen(event)
+
+    def tick(self) -> None:
+        now = time.time()
+        if self._journal:
+            self._journal.tick(now)
+        self._outer_tick(now)
+        self._reuse.tick()
+
+    def emit(self, what: str, machine: str = "", text: str = "", **data: object) -> None:
+        self.listen(Event(time.time(), what, machine=machine, text=text, data=data))
+
+    # --- the whole ---
+
+    def run(self) -> RunSummary:
+        with interruptible() as interrupts:
+            self.tree.lock(self.plan.range_text)
+            try:
+                with Journal(self.tree.own) as self._journal:
+                    try:
+                        return self._run(interrupts)
+                    finally:
+                        with interrupts.deliver_to(lambda _reason: None):
+                            self._crew.leave(LEAVE)
+            finally:
+                self.tree.close()
+
+    def _run(self, interrupts: Interrupts) -> RunSummary:
+        interrupted = ""
+        try:
+            Incoming(self.tree.own).clear()
+            removed = self._remove_stale()
+            self._describe()
+            self._look()
+            usable, failed = self._probe()
+            jobs = self._open_jobs(usable)
+            differs = self._crew.compare(job.board.arch for job in jobs)
+            if differs and self.plan.settings.strict_toolchains:
+                raise UsageError(
+                    f"--strict-toolchains: the machines differ: {'; '.join(map(str, differs))}; nothing was built. "
+                    "Fetch one compiler for all with `inv toolchains --fetch ARCH --toolchain-version V`, name it "
+                    "under toolchains in machines.yaml, or leave machines out with --machines"
+                )
+            self._announce(jobs, usable)
+            if removed:
+                shown = names([name[:15] for name in removed], 12)
+                self.emit(
+                    "note",
+                    text=f"removed results of {count(len(removed), 'commit')} no longer in the range: {shown}",
+                )
+            if self.plan.name != CURRENT and (text := uncommitted(self.plan.source)):
+                self.emit("note", text=text)
+            for one in differs:
+                self.emit("note", text=one.told, differs=one.thing, versions=dict(one.versions))
+            for session in usable:
+                for text in not_found(session):
+                    self.emit("note", session.name, text=text)
+            jobs = self._reuse.bring(jobs, usable)
+            if jobs:
+                archs = {job.board.arch for job in jobs}
+                unneeded = self._crew.need(job.board.arch for job in jobs)
+                if unneeded:
+                    text = f"not needed: {names(unneeded)}: no toolchain for {', '.join(sorted(archs))}"
+                    self.emit("note", text=text)
+                interrupted = self._build(jobs, failed, interrupts)
+            else:
+                for name, (why, _) in failed.items():
+                    self.emit("machine-failed", name, text=why)
+        except KeyboardInterrupt as exc:
+            interrupted = str(exc) or "interrupted"
+            self.emit("interrupted", text=interrupted)
+        with interrupts.deliver_to(lambda _reason: None):  # it ends anyhow
+            return self._end(interrupted)
+
+    def _remove_stale(self) -> list[str]:
+        if self.plan.name == CURRENT:
+            return []
+        return self.tree.remove_outside(self.plan.whole_range, keep=bool(self.plan.settings.count))
+
+    def _describe(self) -> None:
+        plan = self.plan
+        kind = "commits" if plan.settings.commits else "branch" if plan.name != CURRENT else CURRENT
+        self.tree.describe(
+            plan.whole_range,
+            {board.target: board.arch for board in plan.boards},
+            source=str(plan.source.path),
+            text=plan.range_text,
+            kind=kind,
+        )
+
+    def _look(self) -> None:
+        """See which results are there that need not be built again as far as can be told without the machines."""
+        plan = self.plan
+        if not plan.settings.force:
+            for board in plan.boards:
+                for upto in range(len(plan.commits)):
+                    stored = self.tree.current_result(board, upto, self._wire_settings, frozenset())
+                    if stored is not None and (stored.verdict.ok or not plan.settings.force_failures):
+                        self._there[board.target, upto] = stored
+        self._reuse.prepare(self.sessions, lacking=len(self._there) < len(plan.boards) * len(plan.commits))
+
+    def _probe(self) -> tuple[list[Session], dict[str, tuple[str, Loss]]]:
+        """Look at all machines at once; give those to use, and why the others are not used.
+
+        What there is to build does not wait for a machine that takes long to answer: it joins later.
+        """
+        assert self._journal is not None
+        for session in self.sessions:
+            session.silence = self.plan.settings.silence
+            session.wire = self._journal.wire(session.name)
+            self.emit("phase", session.name, phase="probe")
+        usable: list[Session] = []
+        failed: dict[str, tuple[str, Loss]] = {}
+        late: dict[str, Future[Facts]] | None = None if self._all_must_be_known() else {}
+        answers = each(self.sessions, self._probes.of, patience=lambda _found, took: max(LATE, 2 * took), late=late)
+        self._crew.await_probes(late or {})
+        for session in (session for session in self.sessions if session.name in answers):
+            found = answers[session.name]
+            if isinstance(found, Facts):
+                why = unfit_because(found, session.machine.fit or self.plan.fit, local=session.machine.local)
+                if not why:
+                    usable.append(session)
+                    continue
+                failed[session.name] = "not fit: " + "; ".join(why), Loss.FAILED
+            else:
+                failed[session.name] = words_of(found), loss_by(found)
+            session.close()
+        for session in usable:
+            self._crew.use(session)
+        return usable, failed
+
+    def _all_must_be_known(self) -> bool:
+        """Whether no machine may join late: what is there already may be of a compiler that only that one has."""
+        depth = "*/done" if self.plan.name == CURRENT else "*/*/done"
+        return self.plan.settings.strict_toolchains or next(self.tree.root.glob(depth), None) is not None
+
+    def _open_jobs(self, usable: Sequence[Session]) -> list[Job]:
+        """Leave out what need not be built again."""
+        plan = self.plan
+        versions: dict[str, set[str]] = {}
+        for session in usable:
+            for arch, tool in (session.facts.toolchains if session.facts else {}).items():
+                versions.setdefault(arch, set()).add(made_by(tool.version, session.machine.env))
+        jobs = []
+        for board in plan.boards:
+            missing = []
+            for upto, commit in enumerate(plan.commits):
+                stored = self._there.get((board.target, upto))
+                if stored is None or not made_by_one_of(stored, versions.get(board.arch, ())):
+                    missing.append(upto)
+                    continue
+                self._old.append(stored.verdict)
+                if stored.verdict is Verdict.FAILED:
+                    error = first_error(self.tree.stderr(board.target, upto))
+                    label = commit_label(commit.hash, commit.number)
+                    self._old_failures.append(Failure(board.target, label, "", error))
+            if missing:
+                jobs.append(Job(board, tuple(missing)))
+        return jobs
+
+    def _takes(self, jobs: Sequence[Job]) -> Mapping[str, Takes]:
+        """Give how long each board is likely to take; empty: they are to go in the given order."""
+        if self.plan.settings.order != "longest":
+            return {}
+        try:
+            return self._history.expected(jobs)
+        except (sqlite3.Error, OSError) as exc:
+            self._without_history(exc)
+            return {}
+
+    def _learn(self) -> None:
+        try:
+            self._history.learn(self._learner.took)
+        except (sqlite3.Error, OSError) as exc:
+            self._without_history(exc)
+
+    def _remember(self, summary: RunSummary, counts: Mapping[str, int], now: float) -> None:
+        """Add the run to those there were; that nobody can is no trouble of the run's."""
+        plan = self.plan
+        run = Run(
+            began=now - summary.seconds,
+            seconds=round(summary.seconds, 3),
+            name=plan.name,
+            source=str(plan.source.path),
+            output=str(self.tree.root),
+            exit_status=summary.exit_status,
+            boards=len(plan.boards),
+            commits=len(plan.commits),
+            counts=counts,
+            machines={share.name: share.done for share in summary.machines},
+        )
+        try:
+            add_run(self._history, run)
+        except (sqlite3.Error, OSError) as exc:
+            self._without_history(exc)
+
+    def _without_history(self, exc: Exception) -> None:
+        self.emit(
+            "note",
+            text=f"how long builds took cannot be kept: {self._history.path}: {exc}; the build goes on without it",
+        )
+
+    def _announce(self, jobs: Sequence[Job], usable: Sequence[Session]) -> None:
+        self.emit(
+            "run-start",
+            schema=SCHEMA,
+            boards=len(self.plan.boards),
+            commits=len(self.plan.commits),
+            results=sum(len(job.commits) for job in jobs),
+            skipped=len(self._old),
+            output=str(self.tree.root),
+            machines=[session.name for session in usable],
+        )
+
+    def _build(self, jobs: Sequence[Job], failed: Mapping[str, tuple[str, Loss]], interrupts: Interrupts) -> str:
+        # Most builds have nothing left to build, or all of it in the store; then the rules are not needed.
+        from fabbuild.build.dispatcher import Dispatcher
+        from fabbuild.scheduler.events_actions import Policy
+
+        settings = self.plan.settings
+        dispatcher = Dispatcher(
+            jobs,
+            self.plan.commits,
+            self.tree,
+            self._wire_settings,
+            self._crew,
+            policy=Policy(
+                timeout=settings.timeout,
+                patience=settings.patience,
+                restarts=settings.restarts,
+                backup=settings.backup,
+            ),
+            batch=settings.batch,
+            takes=self._takes(jobs),
+            reuse=self._reuse,
+            listener=self.listen,
+            tick=self.tick,
+        )
+        for session in self.sessions:
+            self._reuse.instruct([session])
+            session.on_stderr = lambda who, line: dispatcher.tell("machine-stderr", who.name, line)
+        with interrupts.deliver_to(dispatcher.interrupt):
+            return dispatcher.run(failed).interrupted
+
+    # --- the end ---
+
+    def _end(self, interrupted: str) -> RunSummary:
+        self._learn()
+        self._reuse.close(hurry=bool(interrupted))
+        status = self._exit_status(interrupted)
+        now = time.time()
+        summary = self.progress.summary(now, status, output=str(self.tree.root), traffic=self._crew.traffic)
+        # What failed before and was not built again is part of the answer.
+        summary = replace(summary, failing=(*self._old_failures, *summary.failing))
+        ended = self.progress.counts.by_end()
+        self._remember(summary, ended, now)
+        self.emit(
+            "run-end",
+            counts=ended,
+            seconds=round(self.progress.elapsed(now), 3),
+            exit_status=status,
+            output=summary.output,
+            failing=[asdict(failure) for failure in summary.failing],
+            recovered=[asdict(one) for one in summary.recovered],
+            machines={share.name: asdict(share) for share in summary.machines},
+        )
+        return summary
+
+    def _exit_status(self, interrupted: str) -> int:
+        counts = self.progress.counts
+        if interrupted:
+            return EXIT_INTERRUPTED
+        if self._reuse.differs:
+            return EXIT_STALE
+        if counts.not_built:
+            return EXIT_NOT_BUILT
+        if counts.failed or Verdict.FAILED in self._old:
+            return EXIT_FAILED
+        if (counts.warned or Verdict.WARNED in self._old) and not self.plan.settings.ignore_warnings:
+            return EXIT_WARNED
+        return EXIT_OK
+
+
+def run(
+    plan: Plan,
+    sessions: Sequence[Session],
+    listener: Listener,
+    tick: Callable[[float], None] = lambda _now: None,
+    probes: Probes | None = None,
+) -> RunSummary:
+    """Build what the plan says, and let the machines go.
+
+    Args:
+        plan: from `make_plan`.
+        sessions: one for each machine of the plan; closed at the end.
+        listener: is told of every event, in this thread.
+        tick: is called about twice a second with the time, in this thread.
+        probes: those of its sessions that were begun before.
+
+    Raises:
+        OutputError: the results cannot be written, or another boss works there.
+    """
+    return _Run(plan, sessions, listener, tick, probes or Probes()).run()

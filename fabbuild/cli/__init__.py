@@ -1,0 +1,1 @@
+"""The Invoke tasks, their options, the completion of shells, and `ui`, the only package that prints."""

@@ -1,0 +1,236 @@
+"""What could stand at the cursor, where Invoke's own completion has nothing to say: values of options.
+
+The scripts of `fabbuild.cli.completion_scripts` run it as ``python -m fabbuild.cli.complete SHELL WORD… CURRENT``
+at each TAB, so it is
+quick: it loads next to nothing, reads files that are there, asks git for branches and nobody else for anything. It
+prints a candidate a line; exit status 1 means that it has no opinion, and Invoke is to be asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+#: The tasks whose options are completed here, by their own names, whatever collection they are in.
+TASKS = frozenset({
+    "boards", "build", "cache", "clean", "completion", "export", "history", "init", "kill", "kill-workers", "probe",
+    "push", "report", "start", "status", "summary", "toolchains", "version",
+})  # fmt: skip
+
+#: What is completed for which option.
+BOARD_TERMS = ("--boards", "--board", "--exclude", "-x")
+BOARD_NAMES = ("--only", "--prefix")
+MACHINES = ("--machines", "--use-machines")
+BRANCHES = ("--branch", "-b")
+RANGES = ("--commits",)
+ARCHS = ("--arch", "--fetch")
+SHELLS = ("--shell",)
+
+#: Seconds that git may take; beyond them there are no branches to choose from.
+PATIENCE = 0.5
+
+#: Most bytes of a file that is read.
+MOST = 16 << 20
+
+# Between the terms of a list.
+_BETWEEN = re.compile(r"[,\s&|]")
+
+
+class Place:
+    """Where a command line would work: the directory, the environment, and what the options before say."""
+
+    def __init__(self, words: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> None:
+        """Take the words before the cursor."""
+        self._given = dict(_options(words))
+        self._cwd = cwd
+        self._environment = environment
+
+    def _option(self, *names: str, key: str) -> str:
+        for name in names:
+            if name in self._given:
+                return self._given[name]
+        return self._environment.get(f"INVOKE_FABBUILD_{key.upper()}", "")
+
+    @property
+    def source(self) -> Path:
+        """The directory of the source."""
+        return self._cwd / os.path.expanduser(self._option("--source", "--git", "-g", key="source"))  # noqa: PTH111
+
+    def boards(self) -> Iterator[str]:
+        """Name the boards of the source as it lies there."""
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.source / "configs"):  # noqa: PTH208 - quicker
+                if name.endswith("_defconfig"):
+                    yield name[: -len("_defconfig")]
+
+    def terms(self) -> Iterator[str]:
+        """Name boards and what else selects them: architectures, cpus, socs, vendors, as far as they are kept."""
+        names = set(self.boards())
+        for board in self._kept(names):
+            names.add(str(board.get("target")))
+            names.update(str(board.get(key) or "") for key in ("arch", "cpu", "soc", "vendor"))
+        yield from names
+
+    def archs(self) -> Iterator[str]:
+        """Name the architectures of the boards that are kept."""
+        for board in self._kept(set(self.boards())):
+            yield str(board.get("arch") or "")
+
+    def _kept(self, there: set[str]) -> Sequence[Mapping[str, Any]]:
+        """Give the boards of the tree that was looked at last, if it can be this one's."""
+        import platformdirs
+
+        directory = platformdirs.user_cache_path("fabbuild", appauthor=False) / "boards"
+        newest = sorted(directory.glob("*.json"), key=_written, reverse=True)
+        for path in newest[:3]:
+            with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
+                boards = [one for one in json.loads(_read(path))["boards"] if isinstance(one, dict)]
+                if not there or any(one.get("target") in there for one in boards):
+                    return boards
+        return []
+
+    def machines(self) -> Iterator[str]:
+        """Name the machines and groups of machines.yaml."""
+        import platformdirs
+        import yaml
+
+        named = self._option("--machines-file", key="machines_file")
+        own = platformdirs.user_config_path("fabbuild", appauthor=False) / "machines.yaml"
+        paths = [self._cwd / os.path.expanduser(named)] if named else [self._cwd / "machines.yaml", own]  # noqa: PTH111
+        for path in paths:
+            try:
+                text = _read(path)
+            except OSError:
+                continue
+            # The same as safe_load, and ten times as fast where there is libyaml.
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            with contextlib.suppress(yaml.YAMLError, RecursionError, ValueError):
+                content = yaml.load(text, Loader=loader)  # noqa: S506 - it is a safe loader
+                yield from _machines(content)
+            return
+
+    def branches(self) -> Iterator[str]:
+        """Name the branches of the source."""
+        yield from self._refs("refs/heads")
+
+    def ranges(self) -> Iterator[str]:
+        """Name branches and tags, of which ranges are made."""
+        yield from self._refs("refs/heads", "refs/tags", "refs/remotes")
+
+    def _refs(self, *kinds: str) -> Sequence[str]:
+        command = ["git", "-C", str(self.source), "for-each-ref", "--format=%(refname:short)", *kinds]
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False
+            )
+            return done.stdout.decode("utf-8", "replace").splitlines()
+        return []
+
+
+def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if word.startswith("-"):
+            yield option, value if equals else following
+
+
+def _machines(content: Any) -> Iterator[str]:
+    machines = content.get("machines") if isinstance(content, dict) else None
+    for name, entry in machines.items() if isinstance(machines, dict) else ():
+        yield str(name)
+        groups = entry.get("groups") if isinstance(entry, dict) else None
+        for group in groups if isinstance(groups, list) else ():
+            yield str(group)
+    if machines:
+        yield "all"
+
+
+def _read(path: Path) -> str:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(MOST)
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def candidates(shell: str, words: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> list[str] | None:
+    """Give what could stand at the cursor, sorted; None where Invoke is to be asked.
+
+    Args:
+        shell: ``bash``, which takes ``--option=value`` for three words, ``zsh`` or ``fish``.
+        words: those of the command line behind the program's name; the last one is at the cursor, perhaps empty.
+        cwd: where it is typed.
+        environment: of the shell.
+    """
+    *before, current = words or [""]
+    if shell == "bash":
+        if current == "=":
+            before, current = [*before, "="], ""
+        if before[-1:] == ["="]:
+            before = before[:-1]
+        before = [word for word in before if word != "="]
+    front = ""
+    if current.startswith("--") and "=" in current:
+        option, _, current = current.partition("=")
+        front = f"{option}="
+    else:
+        option = before[-1] if before else ""
+    if not any(word.rpartition(".")[2] in TASKS for word in before):
+        return None
+    place = Place(before, cwd, environment)
+    found = _values(option, place)
+    if found is None:
+        return None
+    values, several = found
+    current = current.lstrip("'\"")
+    cut = max((match.end() for match in _BETWEEN.finditer(current)), default=0) if several else 0
+    if option in RANGES and ".." in current:
+        cut = current.rindex("..") + 2
+    there = set(_BETWEEN.split(current[:cut]))
+    begin = current[cut:]
+    names = {name for name in values if name.startswith(begin) and name not in there}
+    return [
+        front + current[:cut] + name for name in sorted(names) if name and name.isprintable() and " " not in name
+    ]
+
+
+def _values(option: str, place: Place) -> tuple[Iterable[str], bool] | None:
+    """Give the values of an option, and whether it takes several; None for an option that is not completed here."""
+    kinds: Sequence[tuple[Sequence[str], Callable[[], Iterable[str]], bool]] = (
+        (BOARD_TERMS, place.terms, True),
+        (BOARD_NAMES, place.boards, option == "--only"),
+        (MACHINES, place.machines, True),
+        (BRANCHES, place.branches, False),
+        (RANGES, place.ranges, False),
+        (ARCHS, place.archs, True),
+        (SHELLS, lambda: ("bash", "fish", "zsh"), False),
+    )
+    return next(((values(), several) for names, values, several in kinds if option in names), None)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the candidates; give the exit status."""
+    # Nothing is loaded from where the user happens to be.
+    here = os.getcwd()  # noqa: PTH109
+    sys.path[:] = [entry for entry in sys.path if entry not in ("", here)]
+    shell, *words = arguments or ["bash"]
+    found = candidates(shell, words, Path(here), os.environ)
+    if found is None:
+        return 1
+    sys.stdout.write("".join(f"{one}\n" for one in found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,311 @@
+"""What the tasks share: options to settings, settings to machines and sessions, errors to one line and a status."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke.exceptions import Exit
+from invoke.parser.argument import Argument
+from invoke.tasks import Task, task
+
+from fabbuild.cli.options import BUILD, Option
+
+if TYPE_CHECKING:
+    from fabbuild.build.run_plan import Plan
+    from fabbuild.config.select_machines import Machine, Machines
+    from fabbuild.config.settings import BuildSettings
+    from fabbuild.machines.probe import Probes
+    from fabbuild.machines.session import Session
+
+#: The configuration key that everything of ours is under.
+KEY = "fabbuild"
+
+#: What else stands under it than options of ``build``.
+NO_BUILD_OPTIONS = ("ssh_config", "toolchain_url")
+
+
+_LOG = logging.getLogger(__name__)
+
+# Variables that were warned of: once, however many tasks a command has.
+_warned: set[str] = set()
+
+
+def is_connection(c: Any) -> bool:
+    """Tell a Connection of ``fab -H`` from a Context."""
+    return hasattr(c, "original_host")
+
+
+@contextlib.contextmanager
+def told(c: Any) -> Iterator[None]:
+    """Make errors one line and an exit status.
+
+    Under ``fab -H`` an error of a machine is the line only, so that the next host gets its turn; wrong use is
+    wrong for all of them and ends it.
+    """
+    from fabbuild.interrupt import interruptible
+
+    # Of all of it, the clean-up too: a second Ctrl-C is to be the second.
+    with interruptible(), _all_shown(c), _told(c):
+        yield
+
+
+@contextlib.contextmanager
+def _all_shown(c: Any) -> Iterator[None]:
+    """Make what standard output did not take an error, so that half a list is not taken for all of it."""
+    from fabbuild.cli import ui
+
+    try:
+        yield
+    finally:
+        why = ui.take_lost()
+        if why:
+            ui.error(f"standard output: {why}; not all that there was to say is there")
+    exit_unless(c, not why)
+
+
+@contextlib.contextmanager
+def _told(c: Any) -> Iterator[None]:
+    from fabbuild.cli import ui
+    from fabbuild.errors import FabbuildError, UsageError
+
+    ui.show_warnings()
+    _warn_of_variables(c)
+    try:
+        yield
+    except (FabbuildError, OSError) as exc:
+        if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
+            raise  # Invoke's own --debug
+        if isinstance(exc, OSError):
+            # What the operating system says of a file or a name that the user gave.
+            ui.error(f"{exc.strerror or exc}: {exc.filename}" if exc.filename else str(exc))
+        else:
+            ui.error(exc)
+        if isinstance(exc, UsageError) or not is_connection(c):
+            raise Exit(code=1) from None
+    except KeyboardInterrupt as exc:
+        from fabbuild.machines.session_pool import process_fleet
+
+        ui.error(str(exc) or "interrupted")
+        process_fleet().close(grace=3.0)
+        raise Exit(code=130) from None
+
+
+class _Task(Task[Any]):
+    """A task some of whose options have second names, which Invoke knows of arguments only."""
+
+    options: Mapping[str, Option] = {}
+
+    def get_arguments(self, *args: Any, **kwargs: Any) -> list[Argument]:
+        """Give the arguments, each with all its names."""
+        helps = dict(self.help)
+        arguments: list[Argument] = super().get_arguments(*args, **kwargs)
+        self.help = helps  # Invoke uses them up
+        for argument in arguments:
+            option = self.options[argument.name or ""]
+            argument.names = (*argument.names, *filter(None, (option.short, option.also)))
+        return arguments
+
+
+def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Callable[[Callable[..., None]], Any]:
+    """Make an Invoke task with these options, whose errors are told as `told` does.
+
+    The decorated function gets ``c`` and a mapping of all options. Invoke and Python callers see a function with
+    one keyword argument an option.
+    """
+
+    def decorate(function: Callable[[Any, Mapping[str, Any]], None]) -> Any:
+        def body(c: Any, **given: Any) -> None:
+            unknown = given.keys() - options.keys()
+            if unknown:
+                raise TypeError(f"{function.__name__}() has no option {', '.join(sorted(unknown))}")
+            with told(c):
+                function(
+                    c, {name: option.taken(given.get(name, option.default)) for name, option in options.items()}
+                )
+
+        keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters = [inspect.Parameter(name, keyword, default=option.default) for name, option in options.items()]
+        body.__signature__ = inspect.Signature([inspect.Parameter("c", keyword), *parameters])  # type: ignore[attr-defined]
+        body.__name__ = function.__name__
+        body.__doc__ = function.__doc__
+        body.__module__ = function.__module__
+        made = task(
+            help={name.replace("_", "-"): option.told for name, option in options.items()},
+            iterable=[name for name, option in options.items() if option.repeated or option.joined],
+            optional=[name for name, option in options.items() if option.bare],
+            aliases=list(aliases),
+            auto_shortflags=False,
+            klass=_Task,
+        )(body)
+        made.options = options
+        return made
+
+    return decorate
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, object]:
+    """Keep the options that were given: that are not at their default."""
+    from fabbuild.config.settings import OPTIONS
+
+    return {
+        name: list(value) if isinstance(value, (list, tuple)) else value
+        for name, value in values.items()
+        if name in OPTIONS and value is not None and value != BUILD[name].default and value not in ("", [])
+    }
+
+
+def _variables_begin(c: Any) -> str:
+    """Give what the names of our environment variables begin with: another for ``fab`` than for ``inv``."""
+    return f"{c.config.env_prefix or c.config.prefix}_{KEY}_".upper()
+
+
+def _configured(c: Any) -> list[tuple[str, Mapping[str, object]]]:
+    """Give what the configuration says, by where it says so, which Invoke does not tell."""
+    values = {key: value for key, value in dict(c.config.get(KEY) or {}).items() if value not in ("", None)}
+    files: dict[str, object] = {}
+    variables: list[tuple[str, Mapping[str, object]]] = []
+    for key, value in values.items():
+        if key not in NO_BUILD_OPTIONS:
+            variable = f"{_variables_begin(c)}{key.upper()}"
+            if os.environ.get(variable) == str(value):
+                variables.append((f"the variable {variable}", {key: value}))
+            else:
+                files[key] = value
+    return [(f"the configuration key {KEY} ({c.config.file_prefix or c.config.prefix}.yaml)", files), *variables]
+
+
+def _warn_of_variables(c: Any) -> None:
+    """Name variables that look like ours and are none, which Invoke passes over."""
+    begin = _variables_begin(c)
+    known = sorted(key.upper() for key in dict(c.config.get(KEY) or {}))
+    for name in sorted(os.environ) if known else ():
+        key = name.removeprefix(begin)
+        if name.startswith(begin) and key not in known and name not in _warned:
+            import difflib
+
+            _warned.add(name)
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+            hint = f"; did you mean {begin}{near[0]}?" if near else ""
+            _LOG.warning("the variable %s is none of ours and does nothing%s", name, hint)
+
+
+def settings_of(c: Any, machines: Machines | None, options: Mapping[str, object]) -> BuildSettings:
+    """Put together what the file, the collection's configuration and the options say; the later wins."""
+    from fabbuild.config.settings import merge
+
+    layers: list[tuple[str, Mapping[str, object]]] = []
+    if machines is not None:
+        layers.append((f"{machines.path}: build", machines.build))
+    layers += _configured(c)
+    given = _given(options)
+    if "branch" in given or "commits" in given:
+        # One names what to build as well as the other: what the command line says replaces both.
+        layers = [
+            (origin, {key: value for key, value in layer.items() if key not in ("branch", "commits")})
+            for origin, layer in layers
+        ]
+    return merge([*layers, ("the command line", given)])
+
+
+def machines_of(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, Machines, list[Machine]]:
+    """Find the machines that a task is to work on, and its settings."""
+    from fabbuild.config.select_machines import Machine, Machines, open_machines, select
+
+    settings = settings_of(c, None, options)
+    if is_connection(c):
+        # Two ports of one host have one name; what tells their sessions apart is the address.
+        address = f"{c.user}@{c.host}:{c.port}"
+        return settings, Machines(), [Machine(c.original_host, host=address)]
+    machines = open_machines(settings.machines_file or None, Path.cwd(), hosts=settings.hosts)
+    settings = settings_of(c, machines, options)
+    return settings, machines, select(machines, settings.machines, settings.hosts, no_local=settings.no_local)
+
+
+def sessions_of(c: Any, machines: Machines, chosen: Sequence[Machine]) -> list[Session]:
+    """Give a session for each machine, those of this process where they are open."""
+    from fabbuild.machines.session_pool import process_fleet
+    from fabbuild.machines.transport.ssh import LocalTransport, SshTransport, Transport
+    from fabbuild.machines.transport.ssh_connections import connection_for, fleet
+
+    connections = {}
+
+    def way_to(machine: Machine) -> Transport:
+        if machine.local:
+            return LocalTransport(machine.name)
+        host = None if is_connection(c) else machine.host
+        connections[machine.name] = connection_for(c, host, name=machine.name)
+        return SshTransport(machine.name, connections[machine.name])
+
+    sessions = process_fleet().sessions(chosen, machines.toolchains, way_to)
+    if connections:  # Fabric takes a while to import
+        process_fleet().hold(fleet(connections))
+    return sessions
+
+
+def plan_of(
+    c: Any,
+    settings: BuildSettings,
+    found: Machines,
+    chosen: Sequence[Machine],
+    *,
+    contact: bool,
+    files: Sequence[Path] = (),
+) -> tuple[Plan, Probes]:
+    """Make a plan; if that takes seconds, and if ``contact``, look at the machines meanwhile.
+
+    ``files`` is as for `make_plan`. If no plan can be made, what was begun ends with the sessions of this process.
+    """
+    from fabbuild.build.run_plan import make_plan, with_options
+    from fabbuild.errors import FabbuildError
+    from fabbuild.machines.probe import Probes
+
+    probes = Probes()
+
+    def look() -> None:
+        if contact:
+            with contextlib.suppress(FabbuildError, OSError):  # it is told when the plan is made
+                sessions = sessions_of(c, found, [with_options(machine, settings) for machine in chosen])
+                probes.begin(sessions, identify=settings.reuse)
+
+    return make_plan(settings, found, chosen, look, files), probes
+
+
+def on_each(
+    c: Any,
+    sessions: Sequence[Session],
+    what: str,
+    do: Callable[[Session], str],
+    stop: Callable[[], None] = lambda: None,
+) -> None:
+    """Do something on all machines side by side and print a line for each; exit 1 when one failed.
+
+    Under Invoke's ``--dry`` it says what it would do, and contacts nobody. ``stop`` is called first on the way out
+    by an interrupt.
+    """
+    from fabbuild.cli import ui
+    from fabbuild.errors import FabbuildError
+    from fabbuild.machines.session_pool import each
+
+    if c.config.run.dry:
+        ui.print_outcomes([ui.MachineOutcome(session.name, ok=True, text=f"would {what}") for session in sessions])
+        return
+    outcomes = each(sessions, do, stop)
+    rows = []
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, Exception) and not isinstance(outcome, FabbuildError):
+            raise outcome
+        rows.append(ui.MachineOutcome(name, not isinstance(outcome, Exception), str(outcome)))
+    ui.print_outcomes(rows)
+    exit_unless(c, all(row.ok for row in rows))
+
+
+def exit_unless(c: Any, good: bool) -> None:
+    """End with status 1 when something went wrong, but never under ``fab -H``: the next host gets its turn."""
+    if not good and not is_connection(c):
+        raise Exit(code=1)

@@ -1,0 +1,492 @@
+"""The Invoke tasks: each parses its options, calls the library, hands the outcome to `ui`, and chooses the status.
+
+They serve ``inv``, ``fab`` and other collections alike. ``c`` is a Context, or, under ``fab -H``, a Connection:
+then a task works on that one host. Fabric ends at the first exception, so there the line tells what went wrong,
+and the exit status is 0.
+
+Fabric and the rest of fabbuild are imported inside functions: shell completion loads this module at each TAB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from invoke.collection import Collection
+from invoke.exceptions import Exit
+
+from fabbuild.cli import tasks_local
+from fabbuild.cli.options import (
+    BOARDS,
+    BUILD,
+    CACHE,
+    CAPACITY,
+    CLEAN,
+    COMMITS,
+    JSON,
+    MACHINES,
+    OUTPUT,
+    PACK,
+    SELECTION,
+    SOURCE,
+    SUMMARY,
+    TOOLCHAINS,
+    WAIT,
+)
+from fabbuild.cli.task_support import (
+    KEY,
+    NO_BUILD_OPTIONS,
+    exit_unless,
+    is_connection,
+    machines_of,
+    make_task,
+    on_each,
+    plan_of,
+    sessions_of,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fabbuild.build.run_plan import Plan
+    from fabbuild.cli.disk_usage import Usage
+    from fabbuild.config.select_machines import Machine, Machines
+    from fabbuild.events.progress import RunSummary
+    from fabbuild.machines.session import Session
+
+
+def default_configuration() -> dict[str, str]:
+    """Give every key of ``fabbuild`` in Invoke's configuration, each an empty string: not set.
+
+    Environment variables (``INVOKE_FABBUILD_BOARDS``) override declared keys only, so all are declared; they are
+    strings, because an environment variable cannot override a list.
+    """
+    from dataclasses import fields
+
+    from fabbuild.config.settings import BuildSettings
+
+    return dict.fromkeys((*(field.name for field in fields(BuildSettings)), *NO_BUILD_OPTIONS), "")
+
+
+# --- the tasks ----------------------------------------------------------------------------------------------
+
+
+@make_task({**MACHINES, **JSON})
+def probe(c: Any, options: Mapping[str, Any]) -> None:
+    """Show what each machine is and has, and whether it is fit to build."""
+    from fabbuild.cli import ui
+    from fabbuild.machines.probe import probe_rows
+
+    _, found, chosen = machines_of(c, options)
+    rows = probe_rows(sessions_of(c, found, chosen), found.fit)
+    ui.print_probe(rows, json=options["json"])
+    exit_unless(c, all(row.fit for row in rows))
+
+
+@make_task({**MACHINES, **WAIT})
+def init(c: Any, options: Mapping[str, Any]) -> None:
+    """Take each machine's lock and make or reuse the repository there; held until this process ends."""
+    settings, found, chosen = machines_of(c, options)
+    on_each(
+        c,
+        sessions_of(c, found, chosen),
+        "take its lock and make the repository",
+        lambda session: f"locked, repository {session.init(wait=settings.wait).git_dir}",
+    )
+
+
+@make_task({**SOURCE, **COMMITS, **OUTPUT, **MACHINES, **WAIT, **PACK})
+def push(c: Any, options: Mapping[str, Any]) -> None:
+    """Bring exactly what is to be built to each machine: the commits of a range, or the current source as it is."""
+    from fabbuild.build.run_plan import choose_commits, output_of
+    from fabbuild.source.repository import Source
+    from fabbuild.text import commit_label, duration, size
+
+    settings, found, chosen = machines_of(c, options)
+    source = Source.open(settings.source or ".")
+    *_, commits = choose_commits(source, settings, output_of(source, settings))
+    tip = commits[-1].hash
+
+    def do(session: Session) -> str:
+        session.init(wait=settings.wait)
+        report = session.push(source, tip, one_pack=settings.one_pack)
+        what = f"{report.objects} objects, {size(report.bytes)} in {duration(report.seconds)}"
+        return f"{commit_label(tip)} is there: {what}"
+
+    # Pushes go on in other threads, and the process would wait for them.
+    on_each(c, sessions_of(c, found, chosen), f"push {commit_label(tip)}", do, source.interrupt)
+
+
+@make_task({**MACHINES, **WAIT, **CAPACITY})
+def start(c: Any, options: Mapping[str, Any]) -> None:
+    """Send the worker to each machine, start it, and show that it is ready; it ends with this process."""
+    from fabbuild.build.bring_up import start_options
+    from fabbuild.build.run_plan import with_options
+    from fabbuild.cli import ui
+
+    settings, found, chosen = machines_of(c, options)
+
+    def do(session: Session) -> str:
+        session.on_stderr = lambda who, line: ui.stderr_line(who.name, line)
+        session.init(wait=settings.wait)
+        ready = session.start(start_options(session.machine, settings))
+        return f"ready: {ready.nthreads} threads, {ready.slots} slots"
+
+    sessions = sessions_of(c, found, [with_options(machine, settings) for machine in chosen])
+    on_each(c, sessions, "start the worker", do)
+
+
+@make_task(BUILD)
+def build(c: Any, options: Mapping[str, Any]) -> None:
+    """Build boards at commits on all machines, and tell what failed.
+
+    Exit status: 0 all fine; 100 a board failed; 101 warnings only; 102 not every board got a result; 130
+    interrupted; 1 wrong use or set-up. With Invoke's --dry it prints what it would do. Those who come from buildman
+    find its options in docs/moving-from-buildman.md.
+    """
+    from fabbuild.build.run_plan import run
+    from fabbuild.cli import ui
+    from fabbuild.config.conflicts import check_archs, check_options
+    from fabbuild.errors import UsageError
+    from fabbuild.reporting import export
+    from fabbuild.results.tree import ResultTree
+
+    if is_connection(c):
+        raise UsageError("build works on all machines at once: use `inv build --hosts h1,h2`, not `fab -H`")
+    files = export.chosen(options)
+    page = export.target("--report", options["report"])
+    settings, found, chosen = machines_of(c, options)
+    dry = c.config.run.dry or options["dry_run"]
+    check_options(settings, options, dry=dry)
+    writes = [*files.values(), *filter(None, [page])]
+    plan, probes = plan_of(c, settings, found, chosen, contact=not dry, files=writes)
+    check_archs(options, plan.chosen, plan.archs)
+    if dry:
+        ui.print_plan(plan.boards, plan.commits, [m.name for m in plan.chosen], str(plan.output / plan.name))
+        return
+    sessions = sessions_of(c, found, plan.chosen)
+    tree = ResultTree(plan.output, plan.name, plan.commits)
+    if options["ide"]:
+        made = ui.ide_display(tree, [board.target for board in plan.boards])
+    else:
+        made = ui.make_display(quiet=settings.quiet, json=settings.json)
+    with made as display:
+        ended = run(plan, sessions, display.listener, display.tick, probes)
+        display.finish()
+    told = settings.quiet or options["summary"]
+    ui.print_end(ended, json=settings.json or options["ide"], more="" if told else _tells_more(plan, ended))
+    if options["summary"] and not options["ide"]:
+        ui.print_summary_of(plan, json=settings.json)
+    if files:
+        export.write(files, export.planned(plan), plan)
+    if options["report"]:
+        _report_of(plan, page, quiet=settings.json or options["ide"])
+    if ended.exit_status:
+        raise Exit(code=ended.exit_status)
+
+
+def _tells_more(plan: Plan, ended: RunSummary) -> str:
+    """Give the command that tells more of a run of several commits that did not go well; empty for any other."""
+    import shlex
+
+    from fabbuild.build.run_plan import EXIT_FAILED, EXIT_NOT_BUILT, EXIT_WARNED
+    from fabbuild.reporting.summary.find import Found, where
+    from fabbuild.reporting.summary.reader import read_range
+
+    if len(plan.commits) < 2 or ended.exit_status not in (EXIT_FAILED, EXIT_WARNED, EXIT_NOT_BUILT):
+        return ""
+    made = read_range(plan.output, plan.name)
+    if made is None:
+        return ""
+    which = "--commits" if plan.settings.commits else "--branch"
+    return shlex.join(["inv", "summary", which, plan.range_text, "--errors", *where(Found(made, plan.source))])
+
+
+@make_task(SUMMARY)
+def summary(c: Any, options: Mapping[str, Any]) -> None:
+    """Tell what each commit changed, from the results that are there; also from those that buildman wrote."""
+    from fabbuild.cli import ui
+    from fabbuild.reporting.summary import summarize
+    from fabbuild.reporting.summary.find import archs_of, find
+
+    settings = settings_of(c, None, {name: options[name] for name in ("source", "output")})
+    named = {name: options[name] or "" for name in ("branch", "commits")}
+    if not any(named.values()):
+        named = {"branch": settings.branch, "commits": settings.commits}
+    found = find(output=settings.output, source=settings.source, **named)
+    view = ui.SummaryView.chosen(options)
+    told = summarize(found.range, view.wanted, archs=lambda: archs_of(found))
+    ui.print_summary(told, found, view)
+
+
+def _report_of(plan: Plan, page: Path | None, *, quiet: bool) -> None:
+    """Write the report of what a run built; nothing where there is no result at all."""
+    from fabbuild.reporting.html.report import write_report
+    from fabbuild.reporting.summary import Wanted
+    from fabbuild.reporting.summary.find import Found
+    from fabbuild.reporting.summary.reader import read_range
+
+    made = read_range(plan.output, plan.name)
+    if made is None:
+        return
+    only = tuple(board.target for board in plan.boards)
+    written = write_report(Found(made, plan.source), page, Wanted(only=only))
+    if not quiet:
+        tasks_local.say_report(written)
+
+
+@make_task(MACHINES, aliases=["kill-workers"])
+def kill(c: Any, options: Mapping[str, Any]) -> None:
+    """End what fabbuild started on the machines, whole process groups, and nothing else."""
+    _, found, chosen = machines_of(c, options)
+
+    def do(session: Session) -> str:
+        from fabbuild.errors import MachineError
+
+        try:
+            killed = session.kill()
+        finally:
+            session.close()  # what this process itself had there is gone too
+        said = "killed " + " ".join(map(str, killed.pids)) if killed.pids else "no workers"
+        if killed.left:
+            left = "; ".join(f"{item.get('pid', '?')}: {item.get('why', '?')}" for item in killed.left)
+            raise MachineError(session.name, f"{said}; still there: {left}")
+        return said
+
+    on_each(c, sessions_of(c, found, chosen), "end what fabbuild started", do)
+
+
+@make_task({**SELECTION, **SOURCE, **OUTPUT, **BOARDS, **JSON})
+def boards(c: Any, options: Mapping[str, Any]) -> None:
+    """List the boards that a selection takes, with arch, cpu, soc and vendor.
+
+    With --check or --full-check it lists what is wrong with them, and exits with 1 when something is.
+    """
+    from fabbuild.build.run_plan import output_of, snapshot
+    from fabbuild.cli import ui
+    from fabbuild.errors import UsageError
+    from fabbuild.source.boards.catalogue import load_boards
+    from fabbuild.source.boards.check import check_boards
+    from fabbuild.source.boards.selection import select_boards
+    from fabbuild.source.repository import Source
+    from fabbuild.text import count
+
+    if options["json"] and options["fields"]:
+        raise UsageError("--json gives all fields of a board; leave --fields out, or --json")
+    settings = settings_of(c, None, options)
+    source = Source.open(settings.source or ".")
+    tree = snapshot(source, output_of(source, settings)).tree
+    every = load_boards(source, tree)
+    taken = select_boards(every, settings.boards, exclude=settings.exclude, only=settings.only)
+    if options["check"] or options["full_check"]:
+        wrong = check_boards(source, tree, taken, full=options["full_check"])
+        ui.print_wrong(wrong, f"{count(len(taken), 'board')}, nothing wrong", json=options["json"])
+        exit_unless(c, not wrong)
+    elif options["fields"]:
+        ui.print_fields(taken, options["fields"])
+    else:
+        ui.print_boards(taken, json=options["json"])
+
+
+@make_task(TOOLCHAINS)
+def toolchains(c: Any, options: Mapping[str, Any]) -> None:
+    """Show which toolchain each machine has for which architecture, or fetch some."""
+    from fabbuild.build.run_plan import one_board
+    from fabbuild.cli import ui
+    from fabbuild.machines.probe import prefix_for, probe_rows
+
+    settings, found, chosen = machines_of(c, options)
+    if options["prefix"]:
+        board = one_board(settings, options["prefix"])
+        local = [machine for machine in chosen if machine.local]
+        (session,) = sessions_of(c, found, (local or chosen)[:1])
+        ui.say(prefix_for(session, board))
+        return
+    if options["fetch"]:
+        _fetch(c, options, found, chosen)
+        return
+    rows = probe_rows(sessions_of(c, found, chosen), found.fit)
+    ui.print_toolchains(rows, tried=options["tried"], json=options["json"])
+    exit_unless(c, all(row.facts for row in rows))
+
+
+def _fetch(c: Any, options: Mapping[str, Any], found: Machines, chosen: Sequence[Machine]) -> None:
+    """Do what ``toolchains --fetch`` says."""
+    from fabbuild.cli import ui
+    from fabbuild.errors import FabbuildError
+    from fabbuild.machines.toolchains.archives import DEFAULT_URL, SHOW, split_archs
+    from fabbuild.machines.toolchains.install import Wanted, fetch_for, listed
+
+    archs = split_archs(options["fetch"])
+    configured = dict(c.config.get(KEY) or {}).get("toolchain_url")
+    url = options["toolchain_url"] or configured or found.toolchains.url or DEFAULT_URL
+    wanted = Wanted(archs, url, options["toolchain_version"] or "", options["unchecked"])
+    sessions = sessions_of(c, found, chosen)
+    if archs == [SHOW]:
+        ui.print_archives(listed(sessions, wanted), json=options["json"])
+        return
+    if c.config.run.dry:
+        on_each(c, sessions, f"fetch {', '.join(archs)} from {url}", lambda _session: "")
+        return
+    with ui.Transfers() as transfers:
+        outcomes = fetch_for(sessions, wanted, transfers)
+    rows = [
+        ui.MachineOutcome(name, not isinstance(done, FabbuildError), str(done)) for name, done in outcomes.items()
+    ]
+    ui.print_outcomes(rows)
+    exit_unless(c, all(row.ok for row in rows))
+
+
+@make_task(CACHE)
+def cache(c: Any, options: Mapping[str, Any]) -> None:
+    """Show what is kept of earlier builds for reuse, or remove it; with Invoke's --dry it only shows it."""
+    from fabbuild.cli import ui
+    from fabbuild.cli.disk_usage import parse_size
+    from fabbuild.errors import UsageError
+    from fabbuild.results.reuse.store import Store, clear, store_path
+    from fabbuild.text import count, size
+
+    limit = parse_size(options["trim"]) if options["trim"] else None
+    if limit is not None and options["clear"]:
+        raise UsageError("--clear removes all of it; leave --trim out")
+    path = store_path()
+    dry = c.config.run.dry
+    if options["clear"]:
+        freed = size(clear(path, only_look=dry))
+        if not options["json"]:
+            ui.say(f"{path}: {freed} would be freed" if dry else f"{path}: {freed} freed")
+            return
+    if not path.exists():
+        ui.print_cache(None, str(path), json=options["json"])
+        return
+    with Store.open(path, make=False) as store:
+        if limit is not None and not dry:
+            removed = store.trim(limit)
+            if not options["json"]:
+                ui.say(f"{count(removed, 'result')} removed")
+        ui.print_cache(store.usage(), str(path), json=options["json"])
+
+
+@make_task(CLEAN)
+def clean(c: Any, options: Mapping[str, Any]) -> None:
+    """Remove the work directories on the machines, or results here, or what of them is old; shows sizes first.
+
+    Fetched toolchains stay unless --toolchains is given. With Invoke's --dry it only shows what would go.
+    """
+    from fabbuild.cli.disk_usage import parse_age
+    from fabbuild.errors import UsageError
+
+    older = parse_age(options["older_than"]) if options["older_than"] else 0.0
+    if options["results"]:
+        if options["toolchains"]:
+            raise UsageError("--results removes nothing on machines; --toolchains goes without it")
+        _clean_results(c, options, older)
+        return
+    if options["branch"]:
+        raise UsageError("--branch names results: it goes with --results")
+    _clean_machines(c, options, older)
+
+
+def _confirmed(c: Any, options: Mapping[str, Any], usages: Sequence[Usage]) -> bool:
+    """Show what is there and what would go; give whether there is something to remove.
+
+    Raises:
+        UsageError: somebody, or nobody, said no.
+    """
+    from fabbuild.cli import ui
+    from fabbuild.errors import UsageError
+    from fabbuild.text import size
+
+    ui.print_usage(usages)
+    going = [usage for usage in usages if usage.goes]
+    if c.config.run.dry or not usages:
+        return False
+    amount = size(sum(usage.bytes for usage in going))
+    if going and not options["yes"] and not ui.confirm(f"Remove what goes, {amount}?"):
+        raise UsageError("nothing was removed; answer y, or give --yes")
+    return True
+
+
+def _clean_results(c: Any, options: Mapping[str, Any], older: float) -> None:
+    from pathlib import Path
+
+    from fabbuild.build.run_plan import output_of
+    from fabbuild.cli import ui
+    from fabbuild.cli.disk_usage import remove_tree, result_trees
+    from fabbuild.errors import OutputError
+    from fabbuild.results.tree import output_directory
+    from fabbuild.source.repository import Source
+    from fabbuild.text import size
+
+    settings = settings_of(c, None, {name: value for name, value in options.items() if name != "branch"})
+    if settings.output:
+        output = output_directory(settings.output)
+    else:
+        output = output_of(Source.open(settings.source or "."), settings)
+    name = Source.range_name(options["branch"]) if options["branch"] else ""
+    usages = result_trees(output, name, older=older)
+    if not _confirmed(c, options, usages):
+        return
+    rows = []
+    for usage in usages:
+        if usage.goes:
+            try:
+                freed = remove_tree(Path(usage.path))
+            except OutputError as exc:
+                rows.append(ui.MachineOutcome(Path(usage.path).name, ok=False, text=str(exc)))
+            else:
+                rows.append(ui.MachineOutcome(Path(usage.path).name, ok=True, text=f"{size(freed)} freed"))
+    ui.print_outcomes(rows)
+    exit_unless(c, all(row.ok for row in rows))
+
+
+def _clean_machines(c: Any, options: Mapping[str, Any], older: float) -> None:
+    from fabbuild.cli import ui
+    from fabbuild.cli.disk_usage import archives, on_machines, remove_archive
+    from fabbuild.errors import FabbuildError
+    from fabbuild.machines.session_pool import each
+
+    _, found, chosen = machines_of(c, options)
+    sessions = sessions_of(c, found, chosen)
+    toolchains = bool(options["toolchains"])
+    looked = each(sessions, lambda session: session.usage(older=older, toolchains=toolchains))
+    failed = {name: answer for name, answer in looked.items() if isinstance(answer, Exception)}
+    for exc in failed.values():
+        if not isinstance(exc, FabbuildError):
+            raise exc
+        ui.error(exc)
+    usages = [*on_machines(looked), *(archives(older) if toolchains else ())]
+    if _confirmed(c, options, usages):
+        for usage in usages:
+            if usage.goes and not usage.where:
+                remove_archive(usage)
+
+        def do(session: Session) -> str:
+            cleaned = session.clean(older=older, toolchains=toolchains)
+            return f"{cleaned.work_dir}: {cleaned.freed_mb:g} MB freed, {cleaned.left_mb:g} MB left"
+
+        on_each(c, [session for session in sessions if session.name not in failed], "clean", do)
+    exit_unless(c, not failed)
+
+
+def collection() -> Collection:
+    """Make the collection of all tasks, with every configuration key declared."""
+    made = Collection(KEY)
+    for one in (
+        probe,
+        init,
+        push,
+        start,
+        build,
+        summary,
+        kill,
+        boards,
+        toolchains,
+        cache,
+        clean,
+        *tasks_local.TASKS,
+    ):
+        made.add_task(one)
+    made.configure({KEY: default_configuration()})
+    return made

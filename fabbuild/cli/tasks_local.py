@@ -1,0 +1,168 @@
+"""The tasks that touch no machine: those that look at runs, going on or over, the shell's completion, the version.
+
+They are Invoke tasks as those of `fabbuild.cli.tasks`, whose collection has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fabbuild.cli.options import COMPLETION, EXPORT, FOLLOW, HISTORY, JSON, REPORT, RESULTS
+from fabbuild.cli.task_support import exit_unless, make_task, settings_of
+
+if TYPE_CHECKING:
+    from fabbuild.reporting.html.report import Written
+
+
+#: Which boards `history` knows something of, and what lists them.
+LISTED = " that were built here; `inv history --boards .` lists them"
+
+
+def _named(c: Any, options: Mapping[str, Any]) -> dict[str, str]:
+    """Give where results are and what they are of, by the options, or else by the configuration."""
+    settings = settings_of(c, None, {name: options[name] for name in ("source", "output")})
+    named = {name: options[name] or "" for name in ("branch", "commits")}
+    if not any(named.values()):
+        named = {"branch": settings.branch, "commits": settings.commits}
+    return {"output": settings.output, "source": settings.source, **named}
+
+
+@make_task({**RESULTS, **EXPORT})
+def export(c: Any, options: Mapping[str, Any]) -> None:
+    """Write results or the last run for other programs: JUnit XML, trace events.
+
+    Results are all that are there, whichever run built them; a trace is of the last run.
+    """
+    from fabbuild.cli import ui
+    from fabbuild.errors import UsageError
+    from fabbuild.reporting import export as files
+    from fabbuild.reporting.summary.find import find
+    from fabbuild.text import visible
+
+    wanted = files.chosen(options)
+    if not wanted:
+        raise UsageError("nothing to write; give --junit FILE, --trace FILE, or both")
+    for path in files.write(wanted, find(**_named(c, options))):
+        ui.say(f"written: {visible(str(path))}")
+
+
+@make_task({**RESULTS, **FOLLOW, **JSON})
+def status(c: Any, options: Mapping[str, Any]) -> None:
+    """Tell how far a build is that goes on elsewhere, in another terminal or on another machine; or how it ended.
+
+    It reads the run's journal in the output directory, and disturbs nobody. Without --branch or --commits it is the
+    run that told something last. With --follow the exit status is 1 when its boss is gone before the end.
+    """
+    from fabbuild.cli import ui
+    from fabbuild.reporting.status import Watcher, find_run
+
+    watcher = Watcher(find_run(**_named(c, options)))
+    watcher.look()
+    if options["follow"]:
+        exit_unless(c, ui.follow(watcher, json=options["json"]))
+    else:
+        ui.print_status(watcher.status(), json=options["json"])
+
+
+@make_task(REPORT)
+def report(c: Any, options: Mapping[str, Any]) -> None:
+    """Write what each commit did to which board, and what the machines did, as one HTML page to be looked at.
+
+    It is drawn from the results and the journal that are there, also while a build runs: --watch keeps it up to
+    date.
+    """
+    from fabbuild.cli import ui
+    from fabbuild.reporting.export import target as target_of
+    from fabbuild.reporting.html.report import watch, watch_seconds, write_report
+    from fabbuild.reporting.summary.find import find
+
+    named = _named(c, options)
+    target = target_of("--output-file", options["output_file"])
+    if options["watch"]:
+        seconds = watch_seconds(options["watch"])
+        watch(lambda: find(**named), target, seconds, say_report, waiting=ui.say)
+    else:
+        say_report(write_report(find(**named), target))
+
+
+def say_report(written: Written) -> None:
+    """Say where a report was written."""
+    from fabbuild.cli import ui
+    from fabbuild.text import size, visible
+
+    on = "; the run goes on" if written.going else ""
+    ui.say(f"report: {visible(str(written.path))} ({size(written.bytes)}){on}")
+
+
+@make_task({**HISTORY, **JSON})
+def history(c: Any, options: Mapping[str, Any]) -> None:
+    """Tell of the runs there were on this machine: when, what, how long, how they ended; or what boards take where.
+
+    A run is added when it ends, also when it was interrupted.
+    """
+    from fabbuild.cli import ui
+    from fabbuild.config.settings import read_count
+    from fabbuild.events.durations import History
+    from fabbuild.events.run_log import KEPT, as_json, durations, last_runs
+    from fabbuild.model import Board
+    from fabbuild.source.boards.selection import select_boards
+
+    del c
+    limit = read_count("--limit", options["limit"], 20) or KEPT
+    kept = History()
+    took = []
+    if options["boards"]:
+        took = durations(kept)
+        known = {one.board: Board(one.board, one.arch) for one in took}
+        taken = (
+            {board.target for board in select_boards(known.values(), options["boards"], listed=LISTED)}
+            if known
+            else set()
+        )
+        took = [one for one in took if one.board in taken]
+    if options["json"]:
+        ui.print_json(as_json(last_runs(kept, limit), took, kept.path))
+    elif options["boards"]:
+        ui.print_durations(took)
+    else:
+        ui.print_runs(last_runs(kept, limit))
+
+
+@make_task(COMPLETION)
+def completion(c: Any, options: Mapping[str, Any]) -> None:
+    """Print the script that has a shell complete tasks and options, and machines, boards and branches as values.
+
+    It completes `inv`, `invoke` and `fab`, for tasks of others as Invoke's own script does.
+    """
+    from fabbuild.cli import ui
+    from fabbuild.cli.completion_scripts import script
+
+    del c
+    ui.say(script(options["shell"] or "").rstrip())
+
+
+@make_task({})
+def version(c: Any, options: Mapping[str, Any]) -> None:
+    """Print the versions of fabbuild, of Python and of what it stands on, and where fabbuild lies."""
+    import platform
+    from importlib import metadata
+    from pathlib import Path
+
+    from fabbuild.cli import ui
+
+    del c, options
+    for name in ("fabbuild", "invoke", "fabric", "paramiko"):
+        try:
+            told = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            told = "of a version that is not known"  # it is taken from a directory, and was not installed
+        if name == "fabbuild":
+            ui.say(f"fabbuild {told} ({Path(__file__).parents[1]})")
+            ui.say(f"Python {platform.python_version()}")
+        else:
+            ui.say(f"{name} {told}")
+
+
+#: All of them.
+TASKS = (completion, export, history, report, status, version)

@@ -1,0 +1,97 @@
+"""What the user sees. The only part of fabbuild that prints.
+
+While a run goes on a `Display` (from `make_display`) is told its events; before and after it the ``print_…``
+functions show machines, boards, plans and reports. None of them raises when the terminal or the pipe is gone:
+a build goes on without its display, and ``inv boards | head`` ends quietly.
+
+rich is imported only when something is drawn with it, so that completion stays quick. What shows past runs and
+results is imported when it is first asked for: a build that has nothing to do is over before that would be read.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from fabbuild import text
+from fabbuild.cli.ui.choose import ide_display, make_display
+from fabbuild.cli.ui.display import Display
+from fabbuild.cli.ui.output import error, take_lost
+from fabbuild.cli.ui.report import print_end
+from fabbuild.cli.ui.tables import (
+    MachineOutcome,
+    print_archives,
+    print_boards,
+    print_cache,
+    print_fields,
+    print_outcomes,
+    print_plan,
+    print_probe,
+    print_toolchains,
+    print_usage,
+    print_wrong,
+)
+from fabbuild.cli.ui.transfers import Transfers
+from fabbuild.cli.ui.words import confirm, print_json, say, show_warnings, stderr_line
+
+if TYPE_CHECKING:
+    from fabbuild.cli.ui.history import print_durations, print_runs
+    from fabbuild.cli.ui.status import follow, print_status
+    from fabbuild.cli.ui.summary import SummaryView, print_summary, print_summary_of
+
+__all__ = [
+    "Display",
+    "MachineOutcome",
+    "SummaryView",
+    "Transfers",
+    "confirm",
+    "error",
+    "first_error",
+    "follow",
+    "ide_display",
+    "make_display",
+    "print_archives",
+    "print_boards",
+    "print_cache",
+    "print_durations",
+    "print_end",
+    "print_fields",
+    "print_json",
+    "print_outcomes",
+    "print_plan",
+    "print_probe",
+    "print_runs",
+    "print_status",
+    "print_summary",
+    "print_summary_of",
+    "print_toolchains",
+    "print_usage",
+    "print_wrong",
+    "say",
+    "show_warnings",
+    "stderr_line",
+    "take_lost",
+    "text",
+    "visible",
+]
+
+first_error = text.first_error
+visible = text.visible
+
+# Which module has what is imported when it is first asked for.
+_LATER = {
+    "print_durations": "history",
+    "print_runs": "history",
+    "follow": "status",
+    "print_status": "status",
+    "SummaryView": "summary",
+    "print_summary": "summary",
+    "print_summary_of": "summary",
+}
+
+if not TYPE_CHECKING:  # mypy is to see which names there are
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

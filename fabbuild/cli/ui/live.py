@@ -1,0 +1,252 @@
+"""The live view on a terminal: counts, rate and a line per machine at the bottom, problems scrolling past above."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fabbuild.cli.ui.display import Display
+from fabbuild.cli.ui.output import Output, console
+from fabbuild.cli.ui.plain import Together, problem, said
+from fabbuild.events.event_lines import tell, waiting_for, what_was
+from fabbuild.events.progress import MachineProgress, Progress
+from fabbuild.model import Event, Verdict
+from fabbuild.text import cells, clock, count, cut, visible, wrapped
+
+#: Pictures a second.
+REFRESH = 4.0
+
+#: Errors and warnings of which it is remembered with which board they were told.
+REMEMBERED = 10_000
+
+_PROBLEM_STYLES = {Verdict.FAILED.value: "red", Verdict.WARNED.value: "yellow"}
+
+# Machines that do something are shown first; the others only while there is room.
+_ORDER = ("building", "setup", "ready", "waiting", "away", "failed", "done")
+
+_STATE_WORDS = {
+    "building": "building",
+    "setup": "setting up",
+    "ready": "ready",
+    "waiting": "waiting",
+    "away": "away",
+    "failed": "out",
+    "done": "done",
+}
+
+_STATE_STYLES = {"failed": "red", "away": "yellow", "done": "dim", "waiting": "dim", "ready": "dim"}
+
+
+class LiveDisplay(Display):
+    """The bottom of the terminal is the state of the run; it takes at most two thirds of the height."""
+
+    def __init__(
+        self, out: Output, err: Output, *, clock: Callable[[], float] = time.time, auto_refresh: bool = True
+    ) -> None:
+        """Draw on ``out``; without ``auto_refresh`` only `tick` draws."""
+        super().__init__(out, err, clock)
+        self._console = console(out)
+        self._auto = auto_refresh
+        self._trouble: Exception | None = None
+        self._told: dict[str, str] = {}
+        self._together = Together(lambda line, when: self._say(line, when, "yellow"))
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._picture,
+            refresh_per_second=REFRESH,
+            auto_refresh=auto_refresh,
+            transient=True,
+            # What others print (a warning of a library) goes above the view, not through it.
+            redirect_stdout=True,
+            redirect_stderr=True,
+        )
+
+    def _event(self, event: Event) -> None:
+        super()._event(event)
+        if not self._live.is_started and self.progress.ended is None:
+            self._live.start()
+        if event.what in Together.KINDS:
+            self._together.add(event)
+            return
+        self._together.flush()
+        if event.what in ("result", "reused"):
+            verdict = event.data.get("verdict")
+            if verdict in _PROBLEM_STYLES:
+                self._say(problem(event, self._told_with(event)), event.time, _PROBLEM_STYLES[verdict])
+        elif event.what in ("machine-failed", "interrupted"):
+            away = event.what == "machine-failed" and self.progress.machines[event.machine].away
+            self._say(tell(event), event.time, "yellow" if away else "bold red")
+        elif event.what in ("slots", "waiting"):
+            self._say(tell(event), event.time, "yellow")
+        elif event.what == "audit" and event.data.get("differs"):
+            self._say(tell(event), event.time, "bold red")
+        elif event.what in ("note", "run-start"):
+            self._say(tell(event), event.time, "")
+        elif event.what == "machine-stderr":
+            self._say(tell(event), event.time, "dim")
+        elif event.what == "run-end":
+            self._live.stop()
+
+    def _told_with(self, event: Event) -> str:
+        """Give the result with which the same words were told already; empty for words that are new."""
+        if len(self._told) >= REMEMBERED:
+            self._told.clear()
+        words, what = said(event), what_was(event)
+        first = self._told.setdefault(words, what) if words else what
+        return "" if first == what else first
+
+    def _resume(self, events: Sequence[Event]) -> None:
+        super()._resume(events)
+        if not self._live.is_started and self.progress.ended is None:
+            self._live.start()
+
+    def _say(self, line: str, when: float, style: str) -> None:
+        stamp = time.strftime("%H:%M:%S ", time.localtime(when))
+        # What and where stands out; the words of a compiler after it are plain.
+        head = len(stamp) + (line.find(": ") if ": " in line else len(line))
+        words = Text("\n".join(wrapped(stamp + line, self._console.width, hang=len(stamp))))
+        words.stylize("dim", 0, len(stamp))
+        words.stylize(style or "default", len(stamp), min(head, len(words.plain.partition("\n")[0])))
+        self._console.print(words)
+
+    def _tick(self, now: float) -> None:
+        if self._trouble is not None:
+            raise self._trouble
+        self._together.tick(now)
+        if not self._auto and self._live.is_started:
+            self._live.refresh()
+
+    def _finish(self) -> None:
+        self._together.flush()
+
+    def _release(self) -> None:
+        with contextlib.suppress(Exception):  # The terminal may be as good as gone.
+            self._live.stop()
+
+    def _picture(self) -> RenderableType:
+        # Called in rich's thread, which holds its lock: ours, under which we print, must not be waited for here.
+        size = self._console.size
+        try:
+            with self._counting:
+                return picture(self.progress, self._clock(), size.width, size.height)
+        except Exception as exc:  # noqa: BLE001 - a thread's traceback is nothing for the user
+            self._trouble = exc
+            return Text()
+
+
+def picture(progress: Progress, now: float, width: int, height: int) -> RenderableType:
+    """Draw the state of a run into at most two thirds of a terminal of this size."""
+    parts: list[RenderableType] = [headline(progress, now, width)]
+    if progress.awaited is not None:
+        words = waiting_for(*progress.awaited)
+        parts.append(Text(cut(words, width), style="bold yellow", no_wrap=True, overflow="ellipsis"))
+    if height >= 10 and progress.started is not None:
+        total = max(progress.total, 1)
+        ended = progress.done + progress.not_built
+        bar = Table.grid()  # A bar alone does not end its line.
+        bar.add_row(ProgressBar(total=total, completed=ended, width=min(width, 100)))
+        parts.append(bar)
+    rows = max(height * 2 // 3 - len(parts), 3 - len(parts), 1)
+    parts.append(_machines(list(progress.machines.values()), rows, width))
+    return Group(*parts)
+
+
+def headline(progress: Progress, now: float, width: int) -> Text:
+    """Give the counts in one line; what matters least is left out when it is too long."""
+    if progress.started is None and not progress.total:
+        asked = f"asking {count(len(progress.machines), 'machine')} what they have  {clock(progress.waited(now))}"
+        return Text(asked, style="bold", no_wrap=True, overflow="ellipsis")
+    rate, eta = progress.rate(now), progress.eta(now)
+    # Each part with its rank: the highest rank goes first when there is no room.
+    parts: list[tuple[int, str, str]] = [(0, f"{progress.done} of {progress.total} done", "bold")]
+    parts.append((0, f"{progress.failed} failed", "bold red" if progress.failed else "dim"))
+    parts.append((1, f"{progress.warned} warned", "yellow" if progress.warned else "dim"))
+    if progress.not_built:
+        parts.append((1, f"{progress.not_built} not built", "magenta"))
+    if progress.skipped:
+        parts.append((5, f"{progress.skipped} skipped", "dim"))
+    if progress.reused:
+        parts.append((5, f"{progress.reused} reused", "dim"))
+    parts.append((2, f"{progress.left} left", ""))
+    if rate:
+        parts.append((3, f"{rate:.1f}/min" if rate < 100 else f"{rate:.0f}/min", ""))
+    if eta:
+        parts.append((2, f"{clock(eta)} to go", "bold"))
+    parts.append((4, f"{clock(progress.elapsed(now))} so far", "dim"))
+    while len(parts) > 2 and sum(len(text) + 2 for _, text, _ in parts) - 2 > width:
+        worst = max(rank for rank, _, _ in parts)
+        parts.remove(next(part for part in reversed(parts) if part[0] == worst))
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for number, (_, text, style) in enumerate(parts):
+        line.append("  " if number else "")
+        line.append(text, style=style or "default")
+    return line
+
+
+def _machines(machines: Sequence[MachineProgress], rows: int, width: int) -> RenderableType:
+    """Give a row per machine, and one that counts those for which there is no room."""
+    shown, hidden = list(machines), []
+    if len(shown) > rows:
+        # sorted() keeps the order among machines of one state, so that rows stay where they are.
+        ranked = sorted(shown, key=lambda machine: _ORDER.index(machine.state))
+        chosen = {machine.name for machine in ranked[: rows - 1]}
+        hidden = [machine for machine in shown if machine.name not in chosen]
+        shown = [machine for machine in shown if machine.name in chosen]
+    name_width = min(max((cells(visible(machine.name)) for machine in shown), default=1), max(width // 5, 8))
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=name_width, no_wrap=True, overflow="ellipsis")
+    table.add_column(justify="right", min_width=4, no_wrap=True)
+    table.add_column(justify="right", min_width=4, no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    done_width = max((len(str(machine.done)) for machine in shown), default=1)
+    room = max(width - name_width - max(done_width, 4) - 4 - 3, 8)
+    for machine in shown:
+        style = _STATE_STYLES.get(machine.state, "")
+        table.add_row(
+            Text(visible(machine.name), style=style or "bold"),
+            Text(str(machine.done) if machine.done else "", style=style),
+            Text("" if machine.cpu is None or machine.out else f"{min(machine.cpu, 999)}%", style="dim"),
+            Text(_doing(machine, room), style=style, no_wrap=True, overflow="ellipsis"),
+        )
+    if not hidden:
+        return table
+    counts = ", ".join(
+        f"{number} {_STATE_WORDS[state]}"
+        for state in _ORDER
+        if (number := sum(1 for machine in hidden if machine.state == state))
+    )
+    more = Text(f"… and {len(hidden)} more: {counts}", style="dim", no_wrap=True, overflow="ellipsis")
+    return Group(table, more)
+
+
+def _doing(machine: MachineProgress, room: int) -> str:
+    """Say what a machine does, in ``room`` characters."""
+    if machine.state == "building":
+        return _fitted([visible(machine.slots[slot]) for slot in sorted(machine.slots)], room)
+    if machine.out:
+        word = _STATE_WORDS[machine.state]
+        return cut(f"{word}: {visible(machine.reason)}" if machine.reason else word, room)
+    have, want = machine.worktrees
+    if machine.state == "setup" and want and machine.phase == "prepare":
+        return f"worktrees {have}/{want}"
+    return visible(machine.phase) if machine.state == "setup" else _STATE_WORDS[machine.state]
+
+
+def _fitted(boards: Sequence[str], room: int) -> str:
+    """Name as many boards as fit, and count the others: ``rpi_4 Bananapi +62``."""
+    text = ""
+    for number, board in enumerate(boards):
+        left = len(boards) - number
+        tail = f" +{left - 1}" if left > 1 else ""
+        grown = f"{text} {board}".lstrip()
+        if len(grown) + len(tail) > room:
+            return f"{text} +{left}" if text else cut(board, max(room - len(tail), 4)) + tail
+        text = grown
+    return text

@@ -1,0 +1,164 @@
+"""How far a run is, as somebody else than its boss sees it: once, or as it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import IO
+
+from fabbuild.cli.ui.choose import make_display
+from fabbuild.cli.ui.output import Output, console, stdout, width_of
+from fabbuild.cli.ui.plain import Together, problem
+from fabbuild.cli.ui.report import print_end
+from fabbuild.cli.ui.tables import _print, _table, _text
+from fabbuild.events.event_lines import json_line, tell, waiting_for
+from fabbuild.model import Event
+from fabbuild.reporting.status import BUILDING, GONE, Status, Watcher, as_json, ended
+from fabbuild.text import cells, clock, count, cut, duration, one_line, time_of_day, visible, wrapped
+
+#: Problems that are shown: the last ones.
+SHOWN = 8
+
+#: Seconds between two looks at the journal of a run that is followed.
+PAUSE = 0.5
+
+
+def print_status(status: Status, *, json: bool = False, stream: IO[str] | None = None) -> None:
+    """Print how far a run is, or how it ended; ``json`` gives one object."""
+    out = stdout(stream)
+    now = time.time()
+    if json:
+        out.line(json_line(as_json(status, now)))
+        return
+    name = visible(status.directory.name)
+    who = f" ({visible(status.holder.text)})" if status.holder else ""
+    if status.end is not None:
+        ago = duration(max(now - status.end.time, 0))
+        out.line(f"{name}: the last run ended {time_of_day(status.end.time)}, {ago} ago")
+        print_end(ended(status), stream=stream)
+        return
+    if status.state == GONE:
+        out.line(
+            f"{name}: the run ended without a word: its boss is gone{who}; the same command goes on from there"
+        )
+    elif not status.started:
+        out.line(f"{name}: a run begins{who}")
+    else:
+        silent = now - status.last
+        heard = f"; nothing was heard for {duration(silent)}" if silent > 120 else ""
+        out.line(f"{_where(status)}{heard}")
+    _line(out, status, now if status.state == BUILDING else status.last)
+    if status.progress.awaited is not None and status.state == BUILDING:
+        out.line(waiting_for(*status.progress.awaited))
+    _machines(out, status, now)
+    print_problems(status.problems, out)
+
+
+def _where(status: Status) -> str:
+    who = f" ({visible(status.holder.text)})" if status.holder else ""
+    return f"{visible(status.directory.name)}: building{who}"
+
+
+def _line(out: Output, status: Status, now: float) -> None:
+    from fabbuild.cli.ui.live import headline  # which loads rich
+
+    console(out).print(headline(status.progress, now, width_of(out)))
+
+
+def _machines(out: Output, status: Status, now: float) -> None:
+    table = _table("MACHINE", ">RESULTS", ">LOAD", "BUILDING, AND FOR HOW LONG")
+    shown = {name: cut(visible(name), max(width_of(out) // 4, 16)) for name in status.progress.machines}
+    # What the other columns and the gaps between them take.
+    width = max(width_of(out) - max(map(cells, shown.values()), default=0) - 22, 20)
+    for machine in status.progress.machines.values():
+        boards = status.building.get(machine.name, ()) if status.state == BUILDING else ()
+        if boards:
+            words = _fitted([f"{visible(one.board)} {clock(max(now - one.since, 0))}" for one in boards], width)
+        else:
+            phase = machine.phase if machine.state == "setup" else machine.state
+            words = "out" if phase == "failed" else visible(phase)
+        table.add_row(
+            _text(shown[machine.name], "bold"),
+            _text(str(machine.done)),
+            _text("-" if machine.cpu is None or machine.out else f"{machine.cpu}%"),
+            _text(words),
+        )
+    _print(out, table)
+    for machine in status.progress.machines.values():
+        if machine.out and machine.reason:
+            word = "away" if machine.away else "out"
+            for part in wrapped(
+                f"{word}: {visible(machine.name)}: {one_line(machine.reason)}", width_of(out), 0, 2
+            ):
+                out.line(part)
+
+
+def _fitted(words: Sequence[str], room: int) -> str:
+    """Give as many as fit, and how many there are more; what is in front is what has lasted longest."""
+    text = ""
+    for number, word in enumerate(words):
+        grown = f"{text}, {word}" if text else word
+        rest = len(words) - number - 1
+        if text and len(grown) + (len(f", +{rest}") if rest else 0) > room:
+            return f"{text}, +{rest + 1}"
+        text = grown
+    return cut(text, room)
+
+
+def follow(watcher: Watcher, *, json: bool = False, stream: IO[str] | None = None, pause: float = PAUSE) -> bool:
+    """Show a run as it goes on, until it ends; give whether it ended as runs do.
+
+    ``json`` prints its events, a line each, from its beginning.
+
+    Raises:
+        OutputError: the journal is gone.
+    """
+    status = watcher.status()
+    if status.state != BUILDING and not json:
+        print_status(status, stream=stream)
+        return status.end is not None
+    display = make_display(json=json, stream=stream)
+    over = status.end is not None
+    with display:
+        if json:
+            for event in watcher.run:
+                display.listener(event)
+        else:
+            out = stdout(stream)
+            out.line(_where(status))
+            print_problems(status.problems, out)
+            display.resume(watcher.run)
+        while not over and status.state == BUILDING:
+            time.sleep(pause)
+            for event in watcher.look():
+                display.listener(event)
+                over = over or event.what == "run-end"
+            display.tick(time.time())
+            status = watcher.status()
+    if not json:
+        print_status(status, stream=stream)
+    return over
+
+
+def print_problems(events: Sequence[Event], out: Output) -> None:
+    """Print the last problems, what comes in heaps as one."""
+    lines: list[str] = []
+
+    def say(line: str, when: float) -> None:
+        lines.append(f"{time.strftime('%H:%M:%S', time.localtime(when))} {line}")
+
+    together = Together(say)
+    for event in events:
+        if event.what in Together.KINDS:
+            together.add(event)
+            continue
+        together.flush()
+        say(problem(event) if event.what == "result" else tell(event), event.time)
+    together.flush()
+    if not lines:
+        return
+    more = f"; before them {count(len(lines) - SHOWN, 'more', 'more')}" if len(lines) > SHOWN else ""
+    out.line(f"last problems{more}:")
+    for line in lines[-SHOWN:]:
+        for part in wrapped(line, width_of(out), 2, 2):
+            out.line(part)

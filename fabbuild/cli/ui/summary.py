@@ -1,0 +1,446 @@
+"""What each commit changed, for people and as JSON.
+
+A line a commit, what it broke in front; below it what else it did, and the command that makes one of the failures
+again. Options add the single lines of stderr, sizes, functions, configuration and environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import IO, TYPE_CHECKING, Any
+
+from fabbuild.cli.ui.output import Output, console, stdout, width_of
+from fabbuild.events.event_lines import json_line
+from fabbuild.reporting.summary import CommitChanges, Line, Summary, Trouble, Wanted, as_json, summarize
+from fabbuild.reporting.summary.configs import Change
+from fabbuild.reporting.summary.facts import MAIN
+from fabbuild.reporting.summary.reader import read_range
+from fabbuild.reporting.summary.sizes import PARTS
+from fabbuild.text import count, cut, names, one_line, visible, wrapped
+
+if TYPE_CHECKING:
+    from fabbuild.build.run_plan import Plan
+    from fabbuild.reporting.summary.find import Found
+
+#: Boards that are named in a list; of more, how many.
+NAMED = 8
+
+#: Problems that are shown of a commit, and functions of a program; of more, how many.
+PROBLEMS = 10
+FUNCTIONS = 40
+
+#: Columns of a commit's subject on a terminal; elsewhere it is whole.
+SUBJECT = 72
+
+_WIDTH = 200
+_AGAIN, _BY_HAND = "again: ", "by hand: "
+_BROKEN, _MENDED, _WARNED, _DIM = "bold red", "green", "yellow", "dim"
+
+
+@dataclass(frozen=True)
+class SummaryView:
+    """What is to be shown of a summary, and the facts that needs.
+
+    Attributes:
+        wanted: the facts; those that are there are shown.
+        errors: show the lines of stderr that came and went.
+        list_boards: name the boards behind each of them.
+        detail: show sizes board by board.
+        unbuilt: name the boards that were not built, commit by commit.
+        all_commits: show also commits that changed nothing.
+        all_boards: name all boards, and show all problems and functions.
+        commands: show the commands of make behind each failure.
+        json: print JSON, and nothing else.
+    """
+
+    wanted: Wanted = field(default_factory=Wanted)
+    errors: bool = False
+    list_boards: bool = False
+    detail: bool = False
+    unbuilt: bool = False
+    all_commits: bool = False
+    all_boards: bool = False
+    commands: bool = False
+    json: bool = False
+
+    @classmethod
+    def chosen(cls, options: Mapping[str, Any]) -> SummaryView:
+        """Read the options of the task ``summary``."""
+        wanted = Wanted(
+            sizes=bool(options["sizes"] or options["detail"]),
+            functions=bool(options["bloat"]),
+            config=bool(options["config"] or options["all_config_files"]),
+            all_config_files=bool(options["all_config_files"]),
+            environment=bool(options["environment"]),
+            boards=options["board"] or "",
+            archs=options["arch"] or "",
+            since=options["since"] or "",
+            no_dtb_warnings=bool(options["filter_dtb_warnings"]),
+            no_migration_warnings=bool(options["filter_migration_warnings"]),
+        )
+        shown = ("errors", "list_boards", "detail", "unbuilt", "all_commits", "all_boards", "commands", "json")
+        return cls(wanted, **{name: bool(options[name]) for name in shown})
+
+
+def print_summary(summary: Summary, found: Found, view: SummaryView, *, stream: IO[str] | None = None) -> None:
+    """Print a summary as ``view`` says."""
+    out = stdout(stream)
+    if view.json:
+        out.line(json_line(as_json(summary)))
+        return
+    _Printer(summary, found, view, out).print()
+
+
+def print_summary_of(plan: Plan, *, json: bool = False, stream: IO[str] | None = None) -> None:
+    """Print the summary of what a run built; nothing where there is no result at all."""
+    from fabbuild.reporting.summary.find import Found
+
+    made = read_range(plan.output, plan.name)
+    if made is None:
+        return
+    wanted = Wanted(only=tuple(board.target for board in plan.boards))
+    found = Found(made, plan.source)
+    print_summary(summarize(made, wanted), found, SummaryView(wanted, json=json), stream=stream)
+
+
+class _Printer:
+    def __init__(self, summary: Summary, found: Found, view: SummaryView, out: Output) -> None:
+        self.summary = summary
+        self.found = found
+        self.view = view
+        self.out = out
+        self._width = width_of(out)
+        self._console = console(out) if out.isatty() else None
+
+    def print(self) -> None:
+        summary = self.summary
+        if self.found.note:
+            self.line(self.found.note, style=_DIM)
+        commits = f"{count(len(summary.commits), 'commit')}, " if summary.total else ""
+        boards = count(len(summary.archs), "board")
+        self.line(f"{visible(summary.name)}: {commits}{boards} in {visible(str(summary.output / summary.name))}")
+        for complaint in summary.complaints:
+            self.line(f"not read: {complaint}", style=_WARNED)
+        quiet = []
+        for commit in summary.commits:
+            if self._shown(commit) or self.view.all_commits:
+                self._commit(commit)
+            else:
+                quiet.append(commit)
+        self._end(quiet)
+
+    def line(self, text: str, indent: int = 0, style: str = "") -> None:
+        """Print one line: broken on a terminal, with its next lines further in; whole elsewhere.
+
+        A command stays whole: it is to be copied, and only the terminal may break it.
+        """
+        command = text.startswith((_AGAIN, _BY_HAND))
+        for part in [" " * indent + text] if command else wrapped(text, self._width, indent, 4):
+            if self._console is None:
+                self.out.write(part + "\n")
+            else:
+                self._console.print(part, style=style, soft_wrap=True)
+        self.out.flush()
+
+    def names(self, boards: Sequence[str]) -> str:
+        return names(boards, len(boards) if self.view.all_boards else NAMED)
+
+    def who(self, boards: Sequence[str]) -> str:
+        """Give one board's name, or count several by architecture: ``14 boards (arm 12, riscv64 2)``."""
+        if len(boards) == 1:
+            arch = self.summary.archs.get(boards[0])
+            return visible(boards[0]) + (f" ({visible(arch)})" if arch else "")
+        by_arch: dict[str, int] = {}
+        for board in boards:
+            arch = self.summary.archs.get(board) or "?"
+            by_arch[arch] = by_arch.get(arch, 0) + 1
+        ranked = sorted(by_arch.items(), key=lambda item: (-item[1], item[0]))
+        listed = ", ".join(f"{visible(arch)} {number}" for arch, number in ranked)
+        return f"{len(boards)} boards" + ("" if by_arch.keys() == {"?"} else f" ({listed})")
+
+    def named(self, boards: Sequence[str]) -> str:
+        """Give what `who` gives, and the names of several."""
+        return self.who(boards) + (f": {self.names(boards)}" if len(boards) > 1 else "")
+
+    # --- a commit ---
+
+    def _shown(self, commit: CommitChanges) -> bool:
+        boards = commit.boards
+        told = (
+            *(boards.broke, boards.mended, boards.warns, boards.clean, boards.new, _lost(commit)),
+            *(commit.new_problems, commit.gone_problems, commit.new_blobs),
+            *(commit.board_sizes, commit.functions, commit.config, commit.environment),
+        )
+        lines = (commit.new_errors, commit.gone_errors, commit.new_warnings, commit.gone_warnings)
+        return any(told) or (self.view.errors and any(lines)) or (self.view.unbuilt and bool(boards.not_built))
+
+    def _commit(self, commit: CommitChanges) -> None:
+        subject = visible(commit.subject)
+        if self._console is not None:
+            subject = cut(subject, SUBJECT)
+        label = f"{commit.number}/{self.summary.total} {visible(commit.hash[:7])} " if commit.number else ""
+        below = self._what(commit)
+        if below:
+            # The gravest stands beside the commit: one line says it all, mostly.
+            text, style = below[0]
+            self.line(f"{label}{subject}: {text}", style=style)
+        else:
+            self.line(f"{label}{subject}")
+        for text, style in below[1:]:
+            self.line(text, 4, style)
+        if self.view.errors:
+            self._lines(commit)
+        self._sizes(commit)
+        self._functions(commit)
+        self._config(commit)
+        for board, change in (commit.environment or {}).items():
+            for text in _values(change):
+                self.line(f"environment of {visible(board)}: {text}", 4)
+        if self.view.unbuilt:
+            for reason, _, boards in _by_reason([commit]):
+                self.line(f"not built: {self.names(boards)}: {reason}", 4, _WARNED)
+
+    def _what(self, commit: CommitChanges) -> list[tuple[str, str]]:
+        """Give what happened at a commit, the gravest first, each with its style."""
+        boards = commit.boards
+        said: list[tuple[str, str]] = self._broke(commit)
+        failed = {*boards.broke, *boards.new} & {*boards.failing}
+        if boards.mended:
+            said.append((f"mended {self.named(boards.mended)}", _MENDED))
+        said += self._problems(commit, failed)
+        noted = sorted({board for line in commit.new_blobs for board in line.boards})
+        if noted:
+            said.append((f"blobs are missing in {self.named(noted)}", _WARNED))
+        # Those that were mended or are clean have lost all that they said.
+        better = {*boards.mended, *boards.clean}
+        lost = _without(commit.gone_problems, better)
+        for trouble in self._some(lost):
+            said.append((f"gone from {self.who(trouble.boards)}: {_headline(trouble)}", _MENDED))
+        said += self._rest(lost, "line gone", "lines gone")
+        if boards.clean:
+            said.append((f"no more warnings in {self.named(boards.clean)}", _MENDED))
+        if boards.new:
+            said.append((f"new: {self.named(boards.new)}", ""))
+        lost_boards = _lost(commit)
+        if lost_boards:
+            said.append((f"no result any longer: {self.named(lost_boards)}", _WARNED))
+        return said
+
+    def _broke(self, commit: CommitChanges) -> list[tuple[str, str]]:
+        culprits = commit.culprits
+        said: list[tuple[str, str]] = []
+        hit = sorted({board for culprit in culprits for board in culprit.boards})
+        fresh = set(commit.boards.new)
+        verb = "fails" if len(hit) == 1 else "fail"
+        if commit.first:
+            verb += " to begin with" if commit.number else ""
+        else:
+            verb = f"{verb}, without a result before" if fresh.issuperset(hit) else ""
+        if len(culprits) > 1:
+            whole = f"{self.who(hit)} {verb}" if verb else f"broke {self.who(hit)}"
+            said.append((f"{whole}, {count(len(culprits), 'different error')}", _BROKEN))
+        for culprit in self._some(culprits):
+            one = self.who(culprit.boards)
+            if len(culprits) == 1:
+                one = f"{one} {verb}" if verb else f"broke {one}"
+            said.append((f"{one}: {_headline(culprit)}", _BROKEN))
+            if len(culprit.boards) > 1:
+                said.append((f"boards: {self.names(culprit.boards)}", ""))
+            said += self._again(commit, culprit.boards[0])
+        said += self._rest(culprits, "error")
+        return said
+
+    def _again(self, commit: CommitChanges, board: str) -> list[tuple[str, str]]:
+        from fabbuild.reporting.summary.find import make_command, rebuild_command
+
+        said = [(f"{_AGAIN}{visible(rebuild_command(self.found, commit, board))}", _DIM)]
+        if self.view.commands:
+            command = make_command(self.found, commit, board)
+            said += [(f"{_BY_HAND}{visible(line)}", _DIM) for line in command.splitlines() if line.strip()]
+        return said
+
+    def _problems(self, commit: CommitChanges, failed: set[str]) -> list[tuple[str, str]]:
+        """Give the new problems of boards that did not just break: those have been told with it."""
+        fresh = _without(commit.new_problems, failed)
+        said = []
+        for trouble in self._some(fresh):
+            word = "new warning" if trouble.kind == "warning" else "new on stderr"
+            if trouble.kind != "warning" and set(commit.boards.failing).issuperset(trouble.boards):
+                word = "another error"
+            word = word.replace("new ", "already " if commit.number else "") if commit.first else word
+            said.append((f"{word} in {self.who(trouble.boards)}: {_headline(trouble)}", _WARNED))
+            if self.view.list_boards and len(trouble.boards) > 1:
+                said.append((f"boards: {self.names(trouble.boards)}", ""))
+        return said + self._rest(fresh, "new warning")
+
+    def _some(self, troubles: Sequence[Trouble]) -> Sequence[Trouble]:
+        return troubles if self.view.all_boards else troubles[:PROBLEMS]
+
+    def _rest(self, troubles: Sequence[Trouble], noun: str, plural: str = "") -> list[tuple[str, str]]:
+        more = len(troubles) - len(self._some(troubles))
+        what = count(more, f"more {noun}", f"more {plural or noun + 's'}")
+        return [(f"… and {what}; --all-boards shows them", "")] if more else []
+
+    # --- what options add ---
+
+    def _lines(self, commit: CommitChanges) -> None:
+        """Show the lines that went and came, in blocks: the source that a warning quotes stands with it."""
+        self._block("-", _MENDED, _MENDED, commit.gone_errors, commit.gone_warnings, commit.gone_problems)
+        self._block("+", _BROKEN, _WARNED, commit.new_errors, commit.new_warnings, commit.new_problems)
+        for mark, style, notes in (("-", _MENDED, commit.gone_blobs), ("+", _WARNED, commit.new_blobs)):
+            for line in notes:
+                self._marked(f"blobs {mark}", line, style)
+
+    def _block(
+        self,
+        mark: str,
+        error: str,
+        warning: str,
+        errors: Sequence[Line],
+        warnings: Sequence[Line],
+        problems: Sequence[Trouble],
+    ) -> None:
+        left = {line.text: (f"{mark} ", error, line) for line in errors}
+        left |= {line.text: (f"w{mark}", warning, line) for line in warnings}
+        for problem in problems:
+            for text in problem.lines:
+                if text in left:
+                    marked, style, line = left.pop(text)
+                    if problem.kind == "warning":
+                        marked, style = f"w{mark}", warning
+                    self._marked(marked, line, style)
+        for marked, style, line in left.values():
+            self._marked(marked, line, style)
+
+    def _marked(self, mark: str, line: Line, style: str) -> None:
+        behind = f"({self.names(line.boards)}) " if self.view.list_boards else ""
+        text = visible(line.text) if self.view.all_boards else cut(visible(line.text), 1000)
+        self.line(f"{mark} {behind}{text}", 4, style)
+
+    def _sizes(self, commit: CommitChanges) -> None:
+        for arch, sizes in (commit.arch_sizes or {}).items():
+            changes = " ".join(
+                f"{_part(program, part)} {average[part]:+.1f}"
+                for program, average in sorted(sizes.average.items(), key=_main_first)
+                for part in PARTS
+                if part in average
+            )
+            # Changes that cancel each other out leave no average.
+            self.line(
+                f"{visible(arch) or '?'}: {sizes.changed} of {count(sizes.of, 'board')}: {changes or '+0.0'}", 4
+            )
+            if not self.view.detail:
+                continue
+            those = [(board, one) for board, one in (commit.board_sizes or {}).items() if one.arch == arch]
+            for board, one in sorted(those, key=lambda item: -item[1].programs.get(MAIN, (0,))[0]):
+                self.line(f"{visible(board)}: {_deltas(one.programs)}", 8)
+
+    def _functions(self, commit: CommitChanges) -> None:
+        for board, programs in (commit.functions or {}).items():
+            for program, bloat in programs.items():
+                totals = (
+                    f"add {bloat.added}/-{bloat.removed}, grow {bloat.grown}/-{bloat.shrunk}, "
+                    f"bytes {bloat.up}/{bloat.down} ({bloat.up + bloat.down:+})"
+                )
+                self.line(f"{visible(board)}: {visible(program)}: {totals}", 4)
+                symbols = bloat.symbols if self.view.all_boards else bloat.symbols[:FUNCTIONS]
+                width = max(20, min(50, self._width - 40))
+                self.line(f"{'function':{width}} {'old':>7} {'new':>7} {'delta':>7}", 8, _DIM)
+                for one in symbols:
+                    old, new = ("-" if value is None else str(value) for value in (one.old, one.new))
+                    name = cut(visible(one.name), width)
+                    self.line(f"{name:{width}} {old:>7} {new:>7} {one.delta:>+7}", 8)
+                if len(symbols) < len(bloat.symbols):
+                    self.line(f"… and {len(bloat.symbols) - len(symbols)} more; --all-boards shows them", 8)
+
+    def _config(self, commit: CommitChanges) -> None:
+        for arch, files in (commit.config or {}).items():
+            for file, changes in files.items():
+                for one in changes:
+                    if one.old is None:
+                        what = f"+ {one.name}={one.new}"
+                    elif one.new is None:
+                        what = f"- {one.name}={one.old}"
+                    else:
+                        what = f"c {one.name}={one.old} -> {one.new}"
+                    those = self.names(one.boards) if self.view.list_boards else count(len(one.boards), "board")
+                    self.line(f"{visible(arch) or '?'}: {visible(file)}: {cut(visible(what), 300)} ({those})", 4)
+
+    # --- the end ---
+
+    def _end(self, quiet: Sequence[CommitChanges]) -> None:
+        commits = self.summary.commits
+        if quiet and len(quiet) < len(commits):
+            listed = names([str(commit.number) for commit in quiet], 30)
+            self.line(f"{count(len(quiet), 'commit')} changed nothing: {listed}", style=_DIM)
+        elif quiet and len(commits) > 1:
+            self.line("no commit changed anything", style=_DIM)
+        if not self.view.unbuilt:
+            missing = _by_reason(commits)
+            for reason, numbers, boards in missing if self.view.all_boards else missing[:PROBLEMS]:
+                at = "" if len(numbers) == len(commits) else f" at {names([str(one) for one in numbers], 12)}"
+                self.line(f"not built{at}: {self.names(boards)}: {reason}", style=_WARNED)
+        last = commits[-1]
+        counts = last.counts
+        parts = [f"{counts.built} built"]
+        parts += [f"{counts.warned} built with warnings"] if counts.warned else []
+        parts += [f"{counts.failed} failed"] if counts.failed else []
+        parts += [f"{counts.not_built} not built"] if counts.not_built else []
+        at = f"at {last.number}/{self.summary.total}" if last.number else "now"
+        failing = f"; failing: {self.names(last.boards.failing)}" if counts.failed else ""
+        self.line(f"{at}: {', '.join(parts)}{failing}", style=_BROKEN if counts.failed else "")
+
+
+def _lost(commit: CommitChanges) -> list[str]:
+    """Give the boards that had a result and have none, unless it is told why they were not built."""
+    known = {one.board for one in commit.boards.not_built if one.reason}
+    return [board for board in commit.boards.gone if board not in known]
+
+
+def _headline(trouble: Trouble) -> str:
+    return cut(one_line(trouble.text), _WIDTH) or "nothing on stderr says why"
+
+
+def _without(troubles: Iterable[Trouble], told: Collection[str]) -> list[Trouble]:
+    """Leave out boards of which the same has been told another way; what hits most of the others comes first."""
+    left = [replace(one, boards=tuple(board for board in one.boards if board not in told)) for one in troubles]
+    return sorted((one for one in left if one.boards), key=lambda one: -len(one.boards))
+
+
+def _by_reason(commits: Iterable[CommitChanges]) -> list[tuple[str, tuple[int, ...], list[str]]]:
+    """Give which boards were not built, with the reason and the numbers of the commits, most boards first."""
+    at: dict[tuple[str, str], list[int]] = {}
+    for commit in commits:
+        for one in commit.boards.not_built:
+            reason = cut(one_line(one.reason), _WIDTH) or "there is no result, and nothing says why"
+            at.setdefault((one.board, reason), []).append(commit.number)
+    alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for (board, reason), numbers in at.items():
+        alike.setdefault((reason, tuple(numbers)), []).append(board)
+    ranked = sorted(alike.items(), key=lambda item: -len(item[1]))
+    return [(reason, numbers, boards) for (reason, numbers), boards in ranked]
+
+
+def _part(program: str, part: str) -> str:
+    return part if program == MAIN else f"{visible(program)}:{part}"
+
+
+def _main_first(item: tuple[str, object]) -> tuple[bool, str]:
+    return item[0] != MAIN, item[0]
+
+
+def _deltas(programs: Mapping[str, Sequence[int]]) -> str:
+    return " ".join(
+        f"{_part(program, part)} {delta:+}"
+        for program, deltas in sorted(programs.items(), key=_main_first)
+        for part, delta in zip(PARTS, deltas, strict=True)
+        if delta
+    )
+
+
+def _values(change: Change) -> list[str]:
+    said = [f"+ {name}={value}" for name, value in change.added.items()]
+    said += [f"- {name}={value}" for name, value in change.removed.items()]
+    said += [f"c {name}={old} -> {new}" for name, (old, new) in change.changed.items()]
+    return [cut(visible(text), 300) for text in said]

@@ -1,0 +1,408 @@
+"""Lists and tables: machines, toolchains, boards, the plan of a run; a line each, as far as there is room."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
+from typing import IO, TYPE_CHECKING
+
+from fabbuild.cli.ui.output import Output, console, stdout, width_of
+from fabbuild.errors import SelectionError
+from fabbuild.events.event_lines import json_line
+from fabbuild.machines.tool_versions import NOT_THE_SAME
+from fabbuild.model import Board, Commit
+from fabbuild.text import commit_label, count, cut, duration, names, one_line, size, visible, wrapped
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from fabbuild.cli.disk_usage import Usage
+    from fabbuild.machines.probe import ProbeRow
+    from fabbuild.machines.toolchains.archives import Archive
+    from fabbuild.results.reuse.store import Usage as CacheUsage
+
+# Narrower than this, a machine's tools and toolchains go to a second table.
+_WIDE = 140
+
+
+@dataclass(frozen=True)
+class MachineOutcome:
+    """How a task went on one machine, in one line of text."""
+
+    machine: str
+    ok: bool
+    text: str
+
+
+def print_outcomes(rows: Sequence[MachineOutcome], *, stream: IO[str] | None = None) -> None:
+    """Print one line a machine: ``name  text``; a failure says so."""
+    out = stdout(stream)
+    table = _table("", "", "")
+    for row in rows:
+        table.add_row(
+            _text(row.machine, "bold"),
+            _text("ok" if row.ok else "FAILED", "green" if row.ok else "red"),
+            _text(one_line(row.text)),
+        )
+    _print(out, table)
+
+
+def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str] | None = None) -> None:
+    """Print what each machine is and has, and whether it is fit; ``json`` gives an array of objects."""
+    out = stdout(stream)
+    if json:
+        _print_json(
+            out,
+            (
+                {**row.facts, "machine": row.machine, "fit": row.fit, "why": row.why, "differs": row.differs}
+                for row in rows
+            ),
+        )
+        return
+    wide = width_of(out) >= _WIDE
+    headings = ["MACHINE", "FIT", "ARCH", ">CPUS", ">BOGOMIPS", ">LOAD", ">MEMORY", ">DISK"]
+    table = _table(*headings, *(["TOOLS AND TOOLCHAINS"] if wide else []))
+    for row in rows:
+        facts = row.facts
+        cells = [
+            _text(row.machine, "bold"),
+            _fit(row),
+            _text(_string(facts, "arch")),
+            _text(_number(facts, "threads")),
+            _text(_number(facts, "bogomips")),
+            _text(_number(facts, "load_avg", 2)),
+            _text(_megabytes(facts, "mem_mb")),
+            _text(_megabytes(facts, "disk_mb")),
+        ]
+        details = _details(row)
+        table.add_row(*cells, *([_text("; ".join(details))] if wide else []))
+    _print(out, table)
+    if not wide:
+        out.line("")
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for row in rows:
+            alike.setdefault(tuple(_details(row)), []).append(row.machine)
+        for shared, machines in alike.items():
+            _lines(out, names(machines, len(machines)))
+            for detail in shared:
+                _lines(out, detail, 4)
+    _print_differs(out, rows)
+
+
+def _lines(out: Output, text: str, indent: int = 0) -> None:
+    """Print one line of what stands below a table, broken on a terminal."""
+    for part in wrapped(text, width_of(out), indent, 2):
+        out.line(part)
+
+
+def _print_differs(out: Output, rows: Sequence[ProbeRow]) -> None:
+    """Say below a table in what the machines differ."""
+    lines = list(dict.fromkeys(line for row in rows for line in row.differs))
+    if lines:
+        out.line("")
+    for line in lines:
+        _lines(out, f"{NOT_THE_SAME}: {one_line(line)}")
+
+
+def print_toolchains(
+    rows: Sequence[ProbeRow], *, tried: bool = False, json: bool = False, stream: IO[str] | None = None
+) -> None:
+    """Print each machine's toolchains by architecture, and with ``tried`` every candidate that was looked at."""
+    out = stdout(stream)
+    if json:
+        keys = ("toolchains", "tried") if tried else ("toolchains",)
+        _print_json(
+            out,
+            (
+                {
+                    "machine": row.machine,
+                    "why": row.why,
+                    "differs": row.differs,
+                    **{key: row.facts.get(key) for key in keys},
+                }
+                for row in rows
+            ),
+        )
+        return
+    table = _table("MACHINE", "ARCH", "COMPILER", "VERSION")
+    alike: dict[str, list[ProbeRow]] = {}
+    for row in rows:
+        # Where a program reads it each machine has its lines.
+        shared = json_line([row.facts.get("toolchains"), row.why]) if out.isatty() else row.machine
+        alike.setdefault(shared, []).append(row)
+    for row, *_ in alike.values():
+        toolchains = _mapping(row.facts.get("toolchains"))
+        if not toolchains:
+            table.add_row(
+                _text(row.machine, "bold"),
+                _text("-"),
+                _text("-"),
+                _text(row.why or "no toolchain found", "red"),
+            )
+        for arch in sorted(toolchains):
+            found = _mapping(toolchains[arch])
+            gcc = _string(found, "gcc") or _string(found, "prefix") + "gcc"
+            table.add_row(_text(row.machine, "bold"), _text(arch), _text(gcc), _text(_string(found, "version")))
+    _print(out, table)
+    for first, *others in alike.values():
+        if others:
+            like = names([row.machine for row in others], len(others))
+            _lines(out, f"the same as {visible(first.machine)}: {like}")
+    if tried:
+        looked = _table("MACHINE", "TRIED", "ARCH", "RESULT")
+        for row in rows:
+            candidates = row.facts.get("tried")
+            for item in candidates if isinstance(candidates, (list, tuple)) else ():
+                candidate = _mapping(item)
+                ok = bool(candidate.get("ok"))
+                why = "ok" if ok else one_line(_string(candidate, "why")) or "does not work"
+                looked.add_row(
+                    _text(row.machine, "bold"),
+                    _text(_string(candidate, "path")),
+                    _text(_string(candidate, "arch")),
+                    _text(why, "" if ok else "dim"),
+                )
+        out.line("")
+        _print(out, looked)
+    _print_differs(out, rows)
+
+
+def print_archives(archives: Sequence[Archive], *, json: bool = False, stream: IO[str] | None = None) -> None:
+    """Print which toolchains could be fetched: a line an architecture and kind of machine."""
+    out = stdout(stream)
+    if json:
+        _print_json(out, ({**asdict(archive), "arch": archive.arch} for archive in archives))
+        return
+    table = _table("ARCH", "RUNS ON", "GCC", "ARCHIVE")
+    for archive in archives:
+        table.add_row(_text(archive.arch, "bold"), _text(archive.host), _text(archive.version), _text(archive.name))
+    _print(out, table)
+
+
+def print_usage(usages: Sequence[Usage], *, stream: IO[str] | None = None) -> None:
+    """Print what takes how much room, where, since when it was not used, and whether it goes; then the sum."""
+    out = stdout(stream)
+    if not usages:
+        out.line("there is nothing to remove")
+        return
+    table = _table("WHAT", "WHERE", ">SIZE", ">UNUSED FOR", "", "PATH")
+    for usage in usages:
+        table.add_row(
+            _text(usage.what, "bold"),
+            _text(usage.where or "here"),
+            _text(size(usage.bytes)),
+            _text(duration(usage.age)),
+            _text("goes" if usage.goes else "stays", "red" if usage.goes else "green"),
+            _text(usage.path),
+        )
+    _print(out, table)
+    going = sum(usage.bytes for usage in usages if usage.goes)
+    out.line(f"{size(sum(usage.bytes for usage in usages))} in all, of which {size(going)} go")
+
+
+def print_cache(usage: CacheUsage | None, path: str, *, json: bool = False, stream: IO[str] | None = None) -> None:
+    """Print what the store of results holds; None where there is none. ``json`` gives an object."""
+    from fabbuild.results.reuse.store import LATE, LIMIT
+
+    out = stdout(stream)
+    if json:
+        told = asdict(usage) if usage else {"path": path, "bytes": 0, "results": 0}
+        out.line(json_line({**told, "limit": LIMIT}))
+        return
+    if usage is None:
+        out.line(f"{visible(path)}: nothing is kept yet")
+        return
+    out.line(f"{visible(path)}: {size(usage.bytes)} of at most {size(LIMIT)}")
+    if not usage.results:
+        out.line("no results are kept")
+        return
+    oldest, last = (time.strftime("%Y-%m-%d", time.localtime(when)) for when in (usage.oldest, usage.last_used))
+    out.line(f"{count(usage.results, 'result')} since {oldest}, last used {last}; {count(usage.contents, 'file')}")
+    asked = usage.brought + usage.missed
+    if asked:
+        out.line(
+            f"in the last {LATE} days {usage.brought} of {count(asked, 'result')} that runs lacked were reused"
+        )
+
+
+def print_boards(boards: Sequence[Board], *, json: bool = False, stream: IO[str] | None = None) -> None:
+    """Print a line a board; heading and count on a terminal only, so that other programs can read it."""
+    out = stdout(stream)
+    if json:
+        _print_json(out, (asdict(board) for board in boards))
+        return
+    headings = ("BOARD", "ARCH", "CPU", "SOC", "VENDOR") if out.isatty() else ("",) * 5
+    table = _table(*headings)
+    for board in boards:
+        cells = (board.target, board.arch, board.cpu, board.soc, board.vendor)
+        table.add_row(*(_text(cell or "-", "bold" if not number else "") for number, cell in enumerate(cells)))
+    _print(out, table)
+    if out.isatty():
+        out.line(count(len(boards), "board"))
+
+
+def print_fields(boards: Sequence[Board], fields: str, *, stream: IO[str] | None = None) -> None:
+    """Print a line a board with these of its fields, tabs between them; ``-`` for one that is empty.
+
+    Raises:
+        SelectionError: a board has no such field.
+    """
+    known = [field.name for field in dataclass_fields(Board)]
+    wanted = [name.strip() for name in fields.split(",")]
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise SelectionError(f"--fields: a board has no {', '.join(unknown)}; it has {', '.join(known)}")
+    out = stdout(stream)
+    for board in boards:
+        values = (getattr(board, name) for name in wanted)
+        texts = (":".join(value) if isinstance(value, tuple) else value for value in values)
+        out.line("\t".join(visible(text) or "-" for text in texts))
+
+
+def print_wrong(wrong: Sequence[str], nothing: str, *, json: bool = False, stream: IO[str] | None = None) -> None:
+    """Print a line for each thing that is wrong, or ``nothing``; ``json`` gives an array of texts."""
+    out = stdout(stream)
+    if json:
+        _print_json(out, wrong)
+        return
+    for line in wrong or [nothing]:
+        out.line(one_line(line))
+
+
+def print_plan(
+    boards: Sequence[Board],
+    commits: Sequence[Commit],
+    machines: Sequence[str],
+    output: str,
+    *,
+    skipped: int = 0,
+    notes: Sequence[str] = (),
+    stream: IO[str] | None = None,
+) -> None:
+    """Print what a run would do: boards by architecture, commits, machines, where results go; then the notes."""
+    out = stdout(stream)
+    by_arch: dict[str, list[str]] = {}
+    for board in boards:
+        by_arch.setdefault(board.arch, []).append(board.target)
+    pairs = len(boards) * len(commits)
+    out.line(
+        f"{count(len(boards), 'board')} at {count(len(commits), 'commit')}: {count(pairs, 'result')}"
+        + (f", {skipped} there already" if skipped else "")
+    )
+    table = _table("ARCH", ">BOARDS", "")
+    for arch in sorted(by_arch):
+        table.add_row(_text(arch, "bold"), _text(str(len(by_arch[arch]))), _text(names(by_arch[arch], 12)))
+    _print(out, table)
+    out.line("")
+    for commit in _some(commits, 20):
+        if commit is None:
+            out.line(f"… {len(commits) - 20} commits more")
+        elif commit.number:
+            out.line(f"{commit.number:02}: {commit_label(commit.hash)} {cut(visible(commit.subject), 60)}")
+        else:
+            out.line(f"current source ({commit_label(commit.hash)})")
+    out.line(f"machines: {names(list(machines), 40) or 'none'}")
+    out.line(f"results:  {visible(output)}")
+    for note in notes:
+        out.line(f"note: {one_line(note)}")
+
+
+def _some(commits: Sequence[Commit], most: int) -> Iterable[Commit | None]:
+    """Give all commits, or the first and last ones with None for what is between."""
+    if len(commits) <= most:
+        return list(commits)
+    return [*commits[: most - 3], None, *commits[-3:]]
+
+
+def _details(row: ProbeRow) -> list[str]:
+    """Say in a few phrases why a machine is not fit, and which tools and toolchains it has."""
+    facts = row.facts
+    found = [one_line(row.why)] if row.why else []
+    if facts:
+        tools = []
+        for tool in ("python", "git", "make", "dtc", "swig"):
+            version = _string(facts, tool)
+            tools.append(f"{tool} {version}" if version else f"no {tool}")
+        found.append(", ".join(tools))
+        toolchains = _mapping(facts.get("toolchains"))
+        compilers = [
+            f"{visible(arch)} {_version(_mapping(toolchains[arch]))}".rstrip() for arch in sorted(toolchains)
+        ]
+        found.append("gcc: " + (", ".join(compilers) if compilers else "none"))
+    return found
+
+
+def _fit(row: ProbeRow) -> RenderableType:
+    """Say whether a machine is fit; one that somebody holds is, but nobody else gets it now."""
+    if row.fit and _mapping(row.facts.get("lock")):
+        return _text("busy", "yellow")
+    return _text("yes" if row.fit else "NO", "green" if row.fit else "red")
+
+
+def _version(found: Mapping[str, object]) -> str:
+    """Find the number in ``arm-linux-gnueabihf-gcc (Debian 12.2.0-14) 12.2.0``."""
+    numbers = re.findall(r"\d+\.\d+(?:\.\d+)?", _string(found, "version"))
+    return numbers[-1] if numbers else _string(found, "version")[:20]
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _string(facts: Mapping[str, object], key: str) -> str:
+    value = facts.get(key)
+    return "" if value is None else cut(one_line(str(value)), 200)
+
+
+def _number(facts: Mapping[str, object], key: str, places: int = 0) -> str:
+    value = facts.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (key == "bogomips" and not value):
+        return "-"
+    return f"{value:.{places}f}"
+
+
+def _megabytes(facts: Mapping[str, object], key: str) -> str:
+    value = facts.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "-"
+    return size(value * 1e6)
+
+
+# Drawing
+
+
+def _table(*headings: str) -> Table:
+    """Make a table without lines; a heading that begins with ``>`` is of a column of numbers, which stay whole."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=any(headings), padding=(0, 2, 0, 0), header_style="dim")
+    for heading in headings:
+        number = heading.startswith(">")
+        table.add_column(
+            heading.lstrip(">"), justify="right" if number else "left", overflow="fold", no_wrap=number
+        )
+    return table
+
+
+def _text(words: str, style: str = "") -> RenderableType:
+    from rich.text import Text
+
+    return Text(visible(words), style=style)
+
+
+def _print(out: Output, table: RenderableType) -> None:
+    canvas = console(out)
+    with canvas.capture() as captured:
+        canvas.print(table)
+    lines = captured.get()
+    out.write(lines if out.isatty() else re.sub(r" +$", "", lines, flags=re.MULTILINE))
+    out.flush()
+
+
+def _print_json(out: Output, rows: Iterable[object]) -> None:
+    lines = [json_line(row) for row in rows]
+    out.line("[" + ("\n " + ",\n ".join(lines) + "\n" if lines else "") + "]")

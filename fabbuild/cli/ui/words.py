@@ -1,0 +1,51 @@
+"""Single lines, and a question."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from fabbuild.cli.ui.output import error, stderr, stdout
+from fabbuild.events.event_lines import json_line
+from fabbuild.text import visible
+
+
+def say(text: str) -> None:
+    """Say something on standard output."""
+    stdout().line(visible(text, newlines=True))
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON."""
+    stdout().line(json_line(value))
+
+
+def stderr_line(machine: str, line: str) -> None:
+    """Show a line that a worker wrote to stderr: ``[name] line``, on standard error."""
+    stderr().line(f"[{visible(machine)}] {visible(line)}")
+
+
+def confirm(question: str) -> bool:
+    """Ask a question that is answered by y or n; where nobody can answer, the answer is no."""
+    if not sys.stdin or not sys.stdin.isatty():
+        return False
+    try:
+        return input(f"{visible(question)} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+class _Warnings(logging.Handler):
+    """Shows what the library warns of as what else it says: one visible line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one warning."""
+        error(record.getMessage())
+
+
+def show_warnings() -> None:
+    """Show the library's warnings to the user; may be called more than once."""
+    logger = logging.getLogger("fabbuild")
+    if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
+        logger.addHandler(_Warnings(logging.WARNING))
+        logger.propagate = False

@@ -1,0 +1,157 @@
+"""What is known of the machines that build, before any of them was asked; typed and frozen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fabbuild.config.yaml_lines import quote
+from fabbuild.errors import ConfigError
+
+#: Means every enabled machine, where names and groups are asked for.
+ALL = "all"
+
+_USER = re.compile(r"[A-Za-z0-9_.+][A-Za-z0-9_.+@$-]*")
+_HOST = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*")
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a machine must have to be used: load per core at most, free megabytes at least."""
+
+    max_load_per_cpu: float = 0.8
+    min_mem_mb: int = 512
+    min_disk_mb: int = 1000
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine that builds.
+
+    Attributes:
+        name: its name in machines.yaml, or the host as it was typed.
+        host: ``[user@]name[:port]``; None for the machine that fabbuild runs on.
+        local: whether its worker is a subprocess, without SSH.
+        threads: cores to use; None all that it may use.
+        max_boards: boards at once; None as many as threads.
+        work_dir: absolute, or begins with ``~/``; empty is ``~/.cache/fabbuild/HOSTNAME`` there.
+        toolchains: architecture → prefix or path of gcc.
+        env: variables of the worker's environment.
+        groups: names that select this machine together with others.
+        enabled: whether it is used at all.
+        fit: what it must have to be used; None: as for all machines.
+        worker_command: a shell command that speaks the wire protocol, in place of fabbuild's own worker.
+        line: where machines.yaml names it; 0 for a host in no file.
+    """
+
+    name: str
+    host: str | None = None
+    local: bool = False
+    threads: int | None = None
+    max_boards: int | None = None
+    work_dir: str = ""
+    toolchains: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    enabled: bool = True
+    fit: Fit | None = None
+    worker_command: str = ""
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class ToolchainSearch:
+    """Where toolchains are looked for, on every machine: prefixes by architecture, then directories.
+
+    ``url``: where they are fetched from when that is asked for; empty: from the usual place.
+    """
+
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
+    url: str = ""
+
+
+_PLAIN = Machine("")
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What machines.yaml says.
+
+    Attributes:
+        machines: by name, in the file's order, disabled ones included.
+        toolchains: where all machines look for toolchains.
+        fit: what all machines must have.
+        build: options of ``build`` that the file gives, checked; a layer for `merge`.
+        path: the file; None when there is none.
+        template: what ``defaults`` says, which holds for hosts in no file, too.
+    """
+
+    machines: Mapping[str, Machine] = field(default_factory=dict)
+    toolchains: ToolchainSearch = ToolchainSearch()
+    fit: Fit = Fit()
+    build: Mapping[str, object] = field(default_factory=dict)
+    path: Path | None = None
+    template: Machine = _PLAIN
+
+    @classmethod
+    def empty(cls) -> Machines:
+        """Give what holds where there is no file."""
+        return cls()
+
+
+def parse_host(text: str) -> str:
+    """Give ``[user@]name[:port]`` back when it is that; an IPv6 address with a port stands in brackets.
+
+    Raises:
+        ConfigError: it is not, such as ``-oProxyCommand=…``, which ssh would take for an option.
+    """
+    if not _split_host(text):
+        raise ConfigError(
+            f"{quote(text)} is not a host; it must be [user@]name[:port], with letters, digits, '.', '-' and '_' "
+            "in the name, a port from 1 to 65535, and an IPv6 address with a port in brackets"
+        )
+    return text
+
+
+def _split_host(text: str) -> tuple[str, str, str] | None:
+    """Give user, name and port, each empty when not there; None when it is no host."""
+    user, at, rest = text.rpartition("@")
+    bracketed = re.fullmatch(r"\[([^\]]*)\](?::([^:]*))?", rest)
+    if bracketed:
+        name, port = bracketed.group(1), bracketed.group(2)
+    elif rest.count(":") > 1:
+        name, port = rest, None
+    else:
+        name, colon, digits = rest.partition(":")
+        port = digits if colon else None
+    if len(text) > 255 or (at and not _USER.fullmatch(user)):
+        return None
+    if not (_IPV6.fullmatch(name) if ":" in name or bracketed else _HOST.fullmatch(name)):
+        return None
+    if port is not None and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):
+        return None
+    return user, name, port or ""
+
+
+def address(host: str) -> tuple[str, str, str]:
+    """Give what is the same for two ways of writing one address."""
+    user, name, port = _split_host(host) or ("", host, "")
+    return user, name.lower().rstrip("."), port.lstrip("0") or "22"
+
+
+def machine_of_host(host: str, template: Machine = _PLAIN) -> Machine:
+    """Give the machine for a host that is in no file.
+
+    Args:
+        host: ``[user@]name[:port]``; it is the machine's name, too.
+        template: what the file's ``defaults`` say.
+
+    Raises:
+        ConfigError: it is no host.
+    """
+    name = parse_host(host)
+    return replace(template, name=name, host=name, local=False, enabled=True, groups=(), line=0)

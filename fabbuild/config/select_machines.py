@@ -1,0 +1,152 @@
+"""Which machines to work on, and with which options: from files and the command line to typed, frozen settings.
+
+machines.yaml is described in `fabbuild.config.machines_file`, the options of a build in
+`fabbuild.config.settings`; what is needed
+of both can be had from here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from fabbuild.config.machines import (
+    ALL,
+    Fit,
+    Machine,
+    Machines,
+    ToolchainSearch,
+    address,
+    machine_of_host,
+    parse_host,
+)
+from fabbuild.config.machines_file import BEGIN_WITH, load_machines
+from fabbuild.config.settings import BuildSettings, merge, parse_toolchains
+from fabbuild.config.yaml_lines import nearest, quote, visible
+from fabbuild.errors import ConfigError
+
+__all__ = [
+    "BuildSettings",
+    "Fit",
+    "Machine",
+    "Machines",
+    "ToolchainSearch",
+    "find_machines_file",
+    "load_machines",
+    "machine_of_host",
+    "merge",
+    "open_machines",
+    "parse_host",
+    "parse_toolchains",
+    "select",
+]
+
+#: Name of the file in the current directory and in the user's configuration directory.
+FILE_NAME = "machines.yaml"
+
+#: Names of machines and groups that an error lists; of more, how many.
+SOME = 20
+
+
+def find_machines_file(option: str | None, cwd: Path) -> Path:
+    """Give the file to read: the one asked for, or that of ``cwd``, or that of the user's configuration.
+
+    Raises:
+        ConfigError: there is none; says where it was looked for and how to begin one.
+    """
+    import platformdirs
+
+    if option:
+        path = cwd / os.path.expanduser(option)  # noqa: PTH111 - Path raises where there is no such user
+        try:
+            path.stat()
+        except (OSError, ValueError) as exc:
+            raise ConfigError(f"--machines-file: {visible(str(path))}: {getattr(exc, 'strerror', exc)}") from exc
+        return path
+    places = [cwd / FILE_NAME, Path(platformdirs.user_config_dir("fabbuild", appauthor=False)) / FILE_NAME]
+    for place in places:
+        if os.path.lexists(place):  # one that cannot be read is not passed over
+            return place
+    raise ConfigError(
+        f"there is no list of machines: no --machines-file was given, and there is neither {places[0]} "
+        f"nor {places[1]}; to begin with, write into one of them: {BEGIN_WITH}"
+    )
+
+
+def open_machines(option: str | None, cwd: Path, *, hosts: str = "") -> Machines:
+    """Find and read machines.yaml; where there is none, ``--hosts`` alone will do.
+
+    Raises:
+        ConfigError: as `find_machines_file` and `load_machines` do.
+    """
+    try:
+        path = find_machines_file(option, cwd)
+    except ConfigError:
+        if option or not hosts:
+            raise
+        return Machines()
+    return load_machines(path)
+
+
+def select(machines: Machines, names: str, hosts: str, *, no_local: bool = False) -> list[Machine]:
+    """Choose machines, in the order of the file, then the hosts as they were given.
+
+    Args:
+        machines: from `load_machines`.
+        names: names and groups by commas or spaces; ``all`` is every enabled machine, and so is nothing at all
+            when no hosts are given.
+        hosts: hosts in no file, by commas or spaces.
+        no_local: leave out those with ``connection: local``.
+
+    Raises:
+        ConfigError: an unknown name, a machine that is asked for by name but disabled, a host that is none or that
+            a machine of the file has, or no machine is left.
+    """
+    file = f"{machines.path}: " if machines.path else ""
+    groups = {group for machine in machines.machines.values() for group in machine.groups}
+    asked = _words(names) or ([] if _words(hosts) else [ALL])
+    unknown = [word for word in asked if word != ALL and word not in groups and word not in machines.machines]
+    if unknown:
+        known = sorted({*machines.machines, *groups})
+        near = "".join(nearest(word, known) for word in unknown[:1])
+        words = ", ".join(quote(word) for word in unknown)
+        there = ", ".join([ALL, *known[:SOME]]) + (f" and {len(known) - SOME} more" if len(known) > SOME else "")
+        raise ConfigError(f"{file}no machine and no group is named {words}{near or f'; there are: {there}'}")
+    for word in asked:
+        machine = machines.machines.get(word)
+        if machine and not machine.enabled:
+            place = f"{machines.path}:{machine.line}: " if machines.path else ""
+            raise ConfigError(f"{place}machines.{word} is disabled; remove its enabled: false, or do not name it")
+    chosen = [
+        machine
+        for machine in machines.machines.values()
+        if machine.enabled and (ALL in asked or machine.name in asked or not set(asked).isdisjoint(machine.groups))
+    ]
+    chosen += _unlisted(machines, hosts)
+    left = [machine for machine in chosen if not (no_local and machine.local)]
+    if not left:
+        why = "--no-local leaves out the only ones" if chosen else "all that were asked for are disabled"
+        raise ConfigError(f"{file}no machine is left to work on: {why if machines.machines else 'there is none'}")
+    return left
+
+
+def _unlisted(machines: Machines, hosts: str) -> list[Machine]:
+    taken = {address(machine.host): machine.name for machine in machines.machines.values() if machine.host}
+    given: dict[tuple[str, str, str], str] = {}
+    for word in _words(hosts):
+        try:
+            host = parse_host(word)
+        except ConfigError as exc:
+            raise ConfigError(f"--hosts: {exc}") from None
+        key = address(host)
+        if key in given:
+            raise ConfigError(f"--hosts: {given[key]} and {host} are the same address; name it once")
+        if key in taken:
+            raise ConfigError(f"--hosts: {machines.path} has {host} as {taken[key]}: use --machines {taken[key]}")
+        given[key] = host
+    return [machine_of_host(host, machines.template) for host in given.values()]
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[,\s]+", text) if word]

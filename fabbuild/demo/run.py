@@ -1,0 +1,120 @@
+"""The whole job in a few seconds: a sample tree, two local workers, and what each commit changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fabbuild.build.run_plan import make_plan, run
+from fabbuild.cli import ui
+from fabbuild.config.select_machines import Machine, Machines
+from fabbuild.config.settings import BuildSettings
+from fabbuild.demo.sample import BOARDS, Sample, make_sample
+from fabbuild.errors import SetupError
+from fabbuild.machines.session import Session
+from fabbuild.machines.session_pool import Fleet, each
+from fabbuild.machines.transport.ssh import LocalTransport
+from fabbuild.model import SANDBOX
+from fabbuild.reporting.summary import CommitChanges, Wanted, open_range, summarize
+from fabbuild.reporting.summary.facts import MAIN
+from fabbuild.reporting.summary.find import Found
+
+#: The two workers of the demonstration.
+WORKERS = ("left", "right")
+
+
+def run_demo(directory: Path) -> int:
+    """Build the sample's series in ``directory`` and print what each commit changed.
+
+    Gives the exit status: 0 when everything went as the sample intends, for the boards that this machine has a
+    compiler for; 130 when it was interrupted; 1 otherwise.
+
+    Raises:
+        UsageError: the directory cannot be used.
+        SetupError: this machine cannot build.
+    """
+    sample = make_sample(directory / "source")
+    threads = max(len(os.sched_getaffinity(0)) // len(WORKERS), 1)
+    machines = Machines(
+        {
+            name: Machine(name, local=True, threads=threads, work_dir=str(directory / "machines" / name))
+            for name in WORKERS
+        }
+    )
+    chosen = list(machines.machines.values())
+    fleet = Fleet()
+    try:
+        archs = _archs(fleet.sessions(chosen, machines.toolchains, lambda machine: LocalTransport(machine.name)))
+        boards = [board for board, arch in BOARDS.items() if arch in archs]
+        settings = BuildSettings(
+            only=",".join(boards),
+            branch=sample.branch,
+            source=str(sample.path),
+            output=str(directory / "results"),
+            force=True,
+        )
+        plan = make_plan(settings, machines, chosen)
+        ui.say(f"sample source: {sample.path}, branch {sample.branch}: {len(plan.commits)} commits")
+        for line in _left_out(archs):
+            ui.say(line)
+        sessions = fleet.sessions(plan.chosen, machines.toolchains, lambda machine: LocalTransport(machine.name))
+        with ui.make_display() as display:
+            summary = run(plan, sessions, display.listener, display.tick)
+            display.finish()
+    finally:
+        fleet.close()
+    if summary.interrupted:
+        ui.print_end(summary)
+        return summary.exit_status
+    view = ui.SummaryView(Wanted(sizes=True, only=tuple(boards)), detail=True)
+    found = Found(open_range(plan.output, plan.name), plan.source)
+    told = summarize(found.range, view.wanted)
+    ui.print_end(replace(summary, exit_status=0))
+    ui.print_summary(told, found, view)
+    wrong = differences(sample, boards, told.commits)
+    if summary.counts.not_built:
+        wrong.append(f"{summary.counts.not_built} results are missing")
+    ui.say("\n".join(wrong) if wrong else "Everything went as the sample intends.")
+    return 1 if wrong else 0
+
+
+def _archs(sessions: Sequence[Session]) -> set[str]:
+    archs: set[str] = set()
+    for facts in each(sessions, Session.probe).values():
+        if isinstance(facts, Exception):
+            raise facts
+        archs |= set(facts.toolchains)
+    if SANDBOX not in archs:
+        raise SetupError("this machine", "no gcc was found: apt-get install gcc")
+    return archs
+
+
+def _left_out(archs: set[str]) -> list[str]:
+    missing: dict[str, list[str]] = {}
+    for board, arch in BOARDS.items():
+        if arch not in archs:
+            missing.setdefault(arch, []).append(board)
+    return [f"left out for want of a compiler for {arch}: {', '.join(boards)}" for arch, boards in missing.items()]
+
+
+def differences(sample: Sample, boards: Sequence[str], commits: Sequence[CommitChanges]) -> list[str]:
+    """Say where the series did not do what the sample is known to do; empty when it did."""
+    wrong = []
+
+    def check(number: int, what: str, expected: Mapping[int, Sequence[str]], seen: Sequence[str]) -> None:
+        wanted = sorted(set(expected.get(number, ())) & set(boards))
+        if sorted(seen) != wanted:
+            wrong.append(
+                f"commit {number} was to {what} {', '.join(wanted) or 'nothing'}, but it did so to "
+                f"{', '.join(sorted(seen)) or 'nothing'}"
+            )
+
+    for commit in commits:
+        check(commit.number, "break", sample.fails, commit.boards.broke)
+        check(commit.number, "mend", sample.mends, commit.boards.mended)
+        check(commit.number, "give a warning to", sample.warns, commit.boards.warns)
+        resized = [board for board, sizes in (commit.board_sizes or {}).items() if MAIN in sizes.programs]
+        check(commit.number, "resize", sample.grows, resized)
+    return wrong

@@ -1,0 +1,315 @@
+"""What a run leaves behind in ``OUT/BRANCH/.fabbuild/``: the journal, the boss's story, and each wire.
+
+- ``journal.ndjson``: one JSON object a line and event, appended to by every run;
+- ``boss.log``: the story in words, with a ``STATUS`` line each minute;
+- ``worker-NAME.log``: what went over the wire to and from that machine, as far as it is not too much: signs of life
+  are left out, and so is what is no message where it floods; and a run adds at most `WIRE_LOG` bytes.
+
+None of them is needed to resume. When one cannot be written, the first such error is raised as `OutputError`
+from `Journal.listener` or `Journal.tick` (never in a session's thread); after that the files are written again
+as soon as there is room.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from fabbuild.errors import OutputError, what_to_do
+from fabbuild.events.event_lines import event_json, tell
+from fabbuild.events.journal_reader import JOURNAL
+from fabbuild.events.progress import Listener, Progress
+from fabbuild.model import Event
+from fabbuild.protocol.wire import PREFIX
+from fabbuild.text import count, visible
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["STATUS_EVERY", "STRAY_MOST", "STRAY_RATE", "WIRE_LINE", "WIRE_LOG", "Journal", "Listener", "WireLog"]
+
+#: Seconds between two STATUS lines.
+STATUS_EVERY = 60.0
+
+#: Longest part of a line on the wire that is logged, in bytes.
+WIRE_LINE = 2000
+
+#: Longest part of a piece of a file that is logged: which file it is of.
+WIRE_PIECE = 200
+
+#: Lines that are no messages which are logged in one second, and in all; of more only their number.
+STRAY_RATE = 50
+STRAY_MOST = 20_000
+
+#: Most bytes that one run adds to the log of a wire.
+WIRE_LOG = 256 * 1024 * 1024
+
+_ALIVE = re.compile(rb'(?:BM> )?\s*\{\s*"(?:cmd|resp)"\s*:\s*"alive"\s*\}\s*')
+_PIECE = re.compile(rb'BM> \{"resp": ?"build_file"')
+
+# Events whose place is not boss.log: stderr stands in the machine's own log, worktrees in the STATUS.
+_NOT_TOLD = frozenset({"machine-stderr", "worktree"})
+
+
+class _Log:
+    """A file that lines are appended to, each by one write, so that a crash can cut only the last one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._fd: int | None = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        end = os.fstat(self._fd).st_size
+        # An earlier run may have been killed, or the disk been full, in the middle of a line.
+        self._torn = bool(end) and os.pread(self._fd, 1, end - 1) != b"\n"
+
+    def write(self, line: str) -> int:
+        """Append a line; give how many bytes that were, 0 after `close`."""
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        with self._lock:
+            if self._fd is None:
+                return 0
+            if self._torn:
+                data = b"\n" + data
+            rest = data
+            try:
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
+            finally:
+                written = data[: len(data) - len(rest)]
+                self._torn = not written.endswith(b"\n") if written else self._torn
+        return len(data)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
+
+
+class WireLog:
+    """One machine's ``worker-NAME.log``. Any thread may write; it never raises."""
+
+    def __init__(self, log: _Log, clock: Callable[[], float], failed: Callable[[Path, OSError], None]) -> None:
+        """Write to ``log``; `Journal.wire` makes these."""
+        self._log = log
+        self._clock = clock
+        self._failed = failed
+        self._lock = threading.Lock()
+        self._room = WIRE_LOG
+        self._second = 0
+        self._strays_now = 0
+        self._strays = 0
+        self._untold = 0
+
+    def sent(self, line: bytes) -> None:
+        """Note a line that went to the worker: ``HH:MM:SS >> line``."""
+        if not _ALIVE.fullmatch(line):
+            self._write(">>", *_shortened(line))
+
+    def received(self, line: bytes) -> None:
+        """Note a line that came from the worker: ``HH:MM:SS << line``."""
+        if _ALIVE.fullmatch(line) or (not line.startswith(PREFIX) and self._too_many()):
+            return
+        self._write("<<", *_shortened(line, WIRE_PIECE if _PIECE.match(line) else WIRE_LINE))
+
+    def note(self, text: str) -> None:
+        """Note what happened to the wire: ``HH:MM:SS !! text``."""
+        self._write("!!", *_shortened(text.encode("utf-8", "backslashreplace")))
+
+    def finish(self) -> None:
+        """Note what was left out and not told yet."""
+        with self._lock:
+            untold, self._untold = self._untold, 0
+        if untold:
+            self.note(_left_out(untold))
+
+    def _too_many(self) -> bool:
+        """Count a line that is no message; tell whether it is one too many."""
+        now = int(self._clock())
+        with self._lock:
+            fresh = now != self._second
+            if fresh:
+                self._second, self._strays_now = now, 0
+            if self._strays_now >= STRAY_RATE or self._strays >= STRAY_MOST:
+                self._untold += 1
+                return True
+            self._strays_now += 1
+            self._strays += 1
+        if fresh:
+            self.finish()
+        return False
+
+    def _write(self, mark: str, text: str, missing: int) -> None:
+        cut = f" … ({missing} bytes more)" if missing else ""
+        stamp = _hms(self._clock())
+        try:
+            with self._lock:
+                if self._room > 0:
+                    self._room -= self._log.write(f"{stamp} {mark} {visible(text)}{cut}")
+                    if self._room <= 0:
+                        self._log.write(f"{stamp} !! (the log of this run ends here: it has {WIRE_LOG >> 20} MiB)")
+        except OSError as exc:
+            self._failed(self._log.path, exc)
+
+
+class Journal:
+    """The writer of all these files, for one run in one ``OUT/BRANCH``."""
+
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
+        """Open the files, making the directory if need be.
+
+        Raises:
+            OutputError: the directory or a file in it cannot be written.
+        """
+        self._directory = Path(directory)
+        self._clock = clock
+        self._progress = Progress()
+        self._next_status: float | None = None
+        self._lock = threading.Lock()
+        self._wires: dict[str, WireLog] = {}
+        self._logs: list[_Log] = []
+        self._names: set[str] = set()
+        self._trouble: OutputError | None = None
+        self._told = False
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise _output_error(self._directory, exc) from exc
+        self._events = self._open(JOURNAL)
+        self._story = self._open("boss.log")
+
+    def listener(self, event: Event) -> None:
+        """Append the event to the journal and, in words, to ``boss.log``.
+
+        Raises:
+            OutputError: a file could not be written; once only, however long the trouble lasts.
+        """
+        self._progress.update(event)
+        self._append(self._events, event_json(event))
+        if event.what not in _NOT_TOLD:
+            self._append(self._story, f"{_hms(event.time)} {tell(event)}")
+        if event.what == "run-start":
+            self._next_status = event.time + STATUS_EVERY
+        elif event.what == "run-end":
+            self._append(self._story, f"{_hms(event.time)} {status_line(self._progress)}")
+            self._next_status = None
+        self._surface()
+
+    def tick(self, now: float) -> None:
+        """Write the STATUS line when it is due; ``now`` is seconds since the epoch.
+
+        Raises:
+            OutputError: as from `listener`.
+        """
+        if self._next_status is not None and now >= self._next_status:
+            self._append(self._story, f"{_hms(now)} {status_line(self._progress)}")
+            self._next_status = now + STATUS_EVERY
+        self._surface()
+
+    def wire(self, machine: str) -> WireLog:
+        """Give the log of a machine's wire, the same one each time.
+
+        Raises:
+            OutputError: the file cannot be opened.
+        """
+        with self._lock:
+            if machine not in self._wires:
+                log = self._open(f"worker-{self._file_name(machine)}.log")
+                self._wires[machine] = WireLog(log, self._clock, self._note_trouble)
+            return self._wires[machine]
+
+    def close(self) -> None:
+        """Close all files; what is logged after that goes nowhere. May be called twice."""
+        for wire in list(self._wires.values()):
+            wire.finish()
+        for log in self._logs:
+            log.close()
+
+    def __enter__(self) -> Self:
+        """Give the journal itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _open(self, name: str) -> _Log:
+        path = self._directory / name
+        try:
+            log = _Log(path)
+        except OSError as exc:
+            raise _output_error(path, exc) from exc
+        self._logs.append(log)
+        return log
+
+    def _file_name(self, machine: str) -> str:
+        """Give a name that is safe in a path and no other machine's; hosts may hold brackets and colons."""
+        plain = re.sub(r"[^A-Za-z0-9._@+-]", "_", machine)[:100].lstrip(".-") or "machine"
+        name, number = plain, 1
+        while name in self._names:
+            number += 1
+            name = f"{plain}-{number}"
+        self._names.add(name)
+        return name
+
+    def _append(self, log: _Log, line: str) -> None:
+        try:
+            log.write(line)
+        except OSError as exc:
+            self._note_trouble(log.path, exc)
+
+    def _note_trouble(self, path: Path, exc: OSError) -> None:
+        with self._lock:
+            if self._trouble is None:
+                self._trouble = _output_error(path, exc)
+
+    def _surface(self) -> None:
+        with self._lock:
+            if self._trouble is None or self._told:
+                return
+            self._told = True
+            trouble = self._trouble
+        raise trouble
+
+
+def status_line(progress: Progress) -> str:
+    """Give ``STATUS name:done=R/S cpu=N% … TOTAL:done=R/S``: results in, of results asked for so far."""
+    parts = ["STATUS"]
+    for name, machine in progress.machines.items():
+        parts.append(f"{visible(name)}:done={machine.done}/{machine.asked}")
+        if machine.cpu is not None:
+            parts.append(f"cpu={machine.cpu}%")
+        if machine.out:
+            parts.append("away" if machine.away else "out")
+        elif machine.state == "setup" and machine.worktrees[1]:
+            parts.append("worktrees={}/{}".format(*machine.worktrees))
+    parts.append(f"TOTAL:done={progress.done}/{progress.total}")
+    return " ".join(parts)
+
+
+def _left_out(number: int) -> str:
+    are = "is no message was" if number == 1 else "are no messages were"
+    return f"({count(number, 'line')} that {are} left out)"
+
+
+def _shortened(line: bytes, most: int = WIRE_LINE) -> tuple[str, int]:
+    """Give the front of a line as text, and how many bytes of it are missing."""
+    length = len(line) - line.endswith(b"\n")
+    return line[: min(length, most)].decode("utf-8", "backslashreplace"), max(length - most, 0)
+
+
+def _hms(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
+
+
+def _output_error(path: Path, exc: OSError) -> OutputError:
+    why = exc.strerror or str(exc)
+    return OutputError(f"cannot write {visible(str(path))}: {why}; {what_to_do(exc, 'choose another --output')}")

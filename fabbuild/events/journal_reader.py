@@ -1,0 +1,235 @@
+"""The journal read again: what a run told, while it goes on and afterwards, from its file alone.
+
+Nothing is locked and nothing is written. A last line that is still being written is left for the next look, a line
+that is no event is passed over, and a journal that was removed or begun anew is read from its beginning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fabbuild.errors import OutputError
+from fabbuild.model import Event
+from fabbuild.results.tree import OWN
+from fabbuild.text import visible
+
+#: Name of the journal below `results.OWN`.
+JOURNAL = "journal.ndjson"
+
+#: Longest line that is read as an event, in bytes; ``run-end`` names all that failed.
+MAX_LINE = 64 << 20
+
+#: Bytes read at a time.
+BLOCK = 1 << 20
+
+#: Bytes before a ``run-start`` in which the looks at the machines stand that belong to its run.
+BEFORE = 1 << 20
+
+# As `story.event_json` writes it.
+_START = b'"what": "run-start"'
+
+
+def journal_of(directory: Path) -> Path:
+    """Give the journal of a branch's result directory."""
+    return directory / OWN / JOURNAL
+
+
+def read_event(line: str | bytes) -> Event | None:
+    """Read one line of a journal; None for what is no event."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("what"), str):
+        return None
+    time, slot, data = value.get("time"), value.get("slot"), value.get("data")
+    if isinstance(time, bool) or not isinstance(time, (int, float)) or not math.isfinite(time):
+        return None
+    return Event(
+        float(time),
+        value["what"],
+        machine=_text(value, "machine"),
+        slot=slot if isinstance(slot, int) and not isinstance(slot, bool) else None,
+        board=_text(value, "board"),
+        commit=_text(value, "commit"),
+        attempt=value["attempt"] if isinstance(value.get("attempt"), int) else 0,
+        text=_text(value, "text"),
+        data=data if isinstance(data, dict) else {},
+    )
+
+
+def _text(value: Mapping[str, Any], key: str) -> str:
+    return value[key] if isinstance(value.get(key), str) else ""
+
+
+class Tail:
+    """Reads a journal as it grows, from the beginning of its last run on."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the journal."""
+        self._path = path
+        self._file: tuple[int, int] | None = None
+        self._offset = 0
+        self._rest = b""
+
+    def poll(self) -> tuple[list[Event], bool]:
+        """Give the events since the last look, and whether the journal began anew, so that what was is void.
+
+        Raises:
+            OutputError: there is no journal, or it cannot be read.
+        """
+        with _opened(self._path) as (fd, about):
+            this = about.st_dev, about.st_ino
+            anew = this != self._file or about.st_size < self._offset
+            if anew:
+                self._file, self._rest = this, b""
+                self._offset = _last_start(fd, about.st_size)
+            return [event for line in self.lines(fd) if (event := read_event(line))], anew
+
+    def lines(self, fd: int) -> Iterator[bytes]:
+        """Read the lines from where the last look ended; ``fd`` is the open journal."""
+        while block := os.pread(fd, BLOCK, self._offset):
+            self._offset += len(block)
+            *lines, self._rest = (self._rest + block).split(b"\n")
+            if len(self._rest) > MAX_LINE:
+                self._rest = b""  # what comes of it is no JSON
+            yield from lines
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
+    """Open a journal to read it; what fails meanwhile is that there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        raise no_journal(path, exc.strerror or str(exc)) from exc
+    try:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode):
+            raise no_journal(path, "it is no plain file")
+        yield fd, about
+    except OSError as exc:
+        raise no_journal(path, exc.strerror or str(exc)) from exc
+    finally:
+        os.close(fd)
+
+
+def every_event(path: Path, what: str = "") -> Iterator[Event]:
+    """Read the events of all runs in a journal, or of one kind, one at a time; none where there is no journal."""
+    named = f'"{what}"'.encode() if what else b""  # most lines are of other kinds, and reading JSON takes long
+    with contextlib.suppress(OutputError), _opened(path) as (fd, _):
+        for line in Tail(path).lines(fd):
+            event = read_event(line) if named in line else None
+            if event is not None and what in ("", event.what):
+                yield event
+
+
+def _last_start(fd: int, size: int) -> int:
+    """Give an offset from which the last run is read whole, the looks at its machines before it included.
+
+    That is the beginning of a line soon after the end of the run before.
+    """
+    end = size
+    while end > 0:
+        begin = max(end - BLOCK, 0)
+        block = os.pread(fd, end - begin + len(_START), begin)
+        found = block.rfind(_START)
+        if found >= 0:
+            before = max(begin + found - BEFORE, 0)
+            front = os.pread(fd, begin + found - before, before)
+            run_end = front.rfind(b'"what": "run-end"')
+            line = front.find(b"\n", max(run_end, 0))
+            # With no end there, an earlier run was killed, or its end is long: `runs` tells them apart.
+            return before if before == 0 and run_end < 0 else before + line + 1 if line >= 0 else begin
+        end = begin
+    return 0
+
+
+def no_journal(path: Path, why: str) -> OutputError:
+    """Say that there is no journal to read, and how one comes to be."""
+    return OutputError(
+        f"no journal of a run: {why}: {visible(str(path))}; build first, or name the results with --output and "
+        "--branch"
+    )
+
+
+def runs(events: Iterable[Event]) -> Iterator[list[Event]]:
+    """Divide a journal's events into runs, oldest first; one that was killed has no ``run-end``."""
+    run: list[Event] = []
+    started = False
+    for event in events:
+        if event.what == "run-start" and started:
+            # The run before was killed; the looks at machines that stand before this start are of this run.
+            own: list[Event] = []
+            while run and run[-1].what == "phase" and run[-1].data.get("phase") == "probe":
+                own.insert(0, run.pop())
+            yield run
+            run = own
+        started = started or event.what == "run-start"
+        run.append(event)
+        if event.what == "run-end":
+            yield run
+            run, started = [], False
+    if run:
+        yield run
+
+
+def last_run(path: Path) -> list[Event]:
+    """Read the events of the last run in a journal.
+
+    Raises:
+        OutputError: there is none.
+    """
+    events, _ = Tail(path).poll()
+    last: list[Event] = []
+    for run in runs(events):
+        last = run
+    if not last:
+        raise no_journal(path, "it is empty")
+    return last
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who works, or worked, in a result directory, as its lock file says.
+
+    ``alive``: whether that process is there; None where that cannot be known, for it is another computer's.
+    """
+
+    text: str
+    alive: bool | None
+
+
+def holder(directory: Path) -> Holder | None:
+    """Give who works in a branch's result directory; None when nobody does. Takes no lock."""
+    try:
+        text = (directory / OWN / "lock").read_text(encoding="utf-8", errors="replace")[:400].strip()
+    except OSError:
+        return None
+    return Holder(text, _alive(text)) if text else None
+
+
+def works(who: Holder | None) -> bool:
+    """Whether somebody works there; of another computer, that he does still is the better guess."""
+    return who is not None and who.alive is not False
+
+
+def _alive(text: str) -> bool | None:
+    words = text.split()
+    if len(words) < 4 or words[0] != "pid" or words[2] != "on" or words[3] != os.uname().nodename:
+        return None
+    with contextlib.suppress(ValueError, ProcessLookupError, OverflowError):
+        try:
+            os.kill(int(words[1]), 0)
+        except PermissionError:
+            return True
+        return True
+    return False

@@ -1,0 +1,168 @@
+"""The runs there were on this machine, and what boards took in them, from the file of `fabbuild.events.durations`.
+
+A run is added when it ends, also when it was interrupted; one whose boss was killed is not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fabbuild.errors import OutputError
+from fabbuild.events.durations import History
+from fabbuild.events.progress import as_int
+from fabbuild.text import visible
+
+#: The layout of `as_json`.
+SCHEMA = 1
+
+#: Runs that are kept: the last ones.
+KEPT = 10_000
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS runs (
+    began REAL NOT NULL, seconds REAL NOT NULL, name TEXT NOT NULL, source TEXT NOT NULL, output TEXT NOT NULL,
+    exit_status INTEGER NOT NULL, boards INTEGER NOT NULL, commits INTEGER NOT NULL, counts TEXT NOT NULL,
+    machines TEXT NOT NULL
+)
+"""
+_ADD = "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_FORGET = "DELETE FROM runs WHERE rowid <= (SELECT MAX(rowid) FROM runs) - ?"
+_LAST = """
+SELECT began, seconds, name, source, output, exit_status, boards, commits, counts, machines
+FROM runs ORDER BY began DESC, rowid DESC LIMIT ?
+"""
+_TOOK = "SELECT board, arch, machine, first, seconds, count, at FROM builds ORDER BY board, machine, first DESC"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that ended.
+
+    Attributes:
+        began: seconds since the epoch.
+        seconds: how long it took.
+        name: the branch or range, as its result directory is called.
+        source: the directory of the source.
+        output: the directory of its results.
+        exit_status: how it ended.
+        boards: how many it was to build.
+        commits: at how many commits.
+        counts: results by how they ended, as ``run-end`` tells them.
+        machines: results by machine.
+    """
+
+    began: float
+    seconds: float
+    name: str
+    source: str
+    output: str
+    exit_status: int
+    boards: int
+    commits: int
+    counts: Mapping[str, int]
+    machines: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Duration:
+    """What a board takes on a machine, the newer builds counting most.
+
+    ``first`` is what all of it takes, ``later`` what a later commit of a series takes; None where it is not known.
+    ``builds`` is how many there were, ``last`` when the last one was, in seconds since the epoch.
+    """
+
+    board: str
+    arch: str
+    machine: str
+    first: float | None
+    later: float | None
+    builds: int
+    last: float
+
+
+def add_run(history: History, run: Run) -> None:
+    """Add a run; the oldest beyond `KEPT` go.
+
+    Raises:
+        sqlite3.Error, OSError: it cannot be kept.
+    """
+    history.path.parent.mkdir(parents=True, exist_ok=True)
+    counts, machines = json.dumps(dict(run.counts)), json.dumps(dict(run.machines))
+    with history.database() as database:
+        database.execute(_TABLE)
+        row = (run.began, run.seconds, run.name, run.source, run.output, run.exit_status, run.boards, run.commits)
+        # A directory's name may be no valid text.
+        plain = [one.encode("utf-8", "replace").decode() if isinstance(one, str) else one for one in row]
+        database.execute(_ADD, (*plain, counts, machines))
+        database.execute(_FORGET, (KEPT,))
+
+
+def last_runs(history: History, limit: int) -> list[Run]:
+    """Give the last runs, the newest first.
+
+    Raises:
+        OutputError: the file cannot be read.
+    """
+    return [
+        Run(*about, counts=_numbers(counts), machines=_numbers(machines))  # type: ignore[misc]
+        for *about, counts, machines in _rows(history, _LAST, (limit,), table=_TABLE)
+    ]
+
+
+def durations(history: History) -> list[Duration]:
+    """Give what each board takes on each machine, by name.
+
+    Raises:
+        OutputError: the file cannot be read.
+    """
+    found: dict[tuple[str, str], Duration] = {}
+    for board, arch, machine, first, seconds, count, at in _rows(history, _TOOK):
+        known = found.get((board, machine), Duration(board, arch, machine, None, None, 0, 0.0))
+        found[board, machine] = Duration(
+            board,
+            arch,
+            machine,
+            seconds if first else known.first,
+            known.later if first else seconds,
+            known.builds + count,
+            max(known.last, at),
+        )
+    return list(found.values())
+
+
+def _rows(history: History, query: str, values: Sequence[object] = (), table: str = "") -> list[tuple[Any, ...]]:
+    if not history.path.exists():
+        return []
+    try:
+        with history.database() as database:
+            if table:
+                database.execute(table)
+            return database.execute(query, values).fetchall()
+    except (sqlite3.Error, OSError) as exc:
+        raise OutputError(
+            f"the history of runs cannot be read: {visible(str(history.path))}: {exc}; remove it to begin anew"
+        ) from exc
+
+
+def _numbers(text: object) -> dict[str, int]:
+    with contextlib.suppress(ValueError):
+        value = json.loads(str(text))
+        if isinstance(value, dict):
+            return {str(name): as_int(number) for name, number in value.items()}
+    return {}
+
+
+def as_json(runs: Iterable[Run], took: Iterable[Duration], path: Path) -> dict[str, object]:
+    """Give runs and durations as plain values; their meaning is in docs/reference/json.md."""
+    return {
+        "schema": SCHEMA,
+        "file": str(path),
+        "runs": [asdict(run) for run in runs],
+        "boards": [asdict(one) for one in took],
+    }

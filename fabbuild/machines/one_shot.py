@@ -1,0 +1,244 @@
+"""What can be asked of a machine with one short command: its facts, its check, what lies there; kill and clean.
+
+None of it needs the machine's lock. The program is sent and run from memory, so that nothing is written there, and
+gives one answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fabbuild.config.select_machines import Machine, ToolchainSearch
+from fabbuild.errors import BusyError, SetupError
+from fabbuild.machines.messages import (
+    Busy,
+    Checked,
+    Cleaned,
+    Error,
+    Facts,
+    Killed,
+    Unpacked,
+    Usage,
+    decode_response,
+)
+from fabbuild.machines.transport.base import pour
+from fabbuild.machines.transport.ssh import Completed, Transport
+from fabbuild.machines.worker_zip import on_its_own_line, shell_memory, worker_bundle
+from fabbuild.text import cut, visible
+
+#: Seconds for one answer of a machine that has no long work to do.
+ANSWER_TIMEOUT = 60.0
+
+#: Seconds for probing: it runs ``--version`` of every compiler it finds.
+PROBE_TIMEOUT = 120.0
+
+#: Seconds for a machine's check of itself: a handful of steps of at most 20 s each.
+CHECK_TIMEOUT = 120.0
+
+#: Seconds for looking through a work directory, or removing it.
+CLEAN_TIMEOUT = 3600.0
+
+#: Seconds in which a machine that gets a toolchain must take some bytes, or end unpacking after the last.
+UNPACK_PATIENCE = 600.0
+
+#: Names this process, for ever.
+_RUN = uuid.uuid4().hex
+
+#: What some exit statuses of the far side mean.
+STATUS_HINT = {
+    97: "python3 was not found there; install python3 (3.8 or newer)",
+    127: "a program was not found there",
+}
+
+Expected = TypeVar("Expected")
+
+
+class Questions:
+    """One machine, and what can be asked of it without holding it."""
+
+    def __init__(self, machine: Machine, transport: Transport, search: ToolchainSearch) -> None:
+        """Nothing is contacted yet.
+
+        Args:
+            machine: its entry in machines.yaml.
+            transport: the way to it.
+            search: where to look for toolchains, besides the machine's own entry.
+        """
+        self.machine = machine
+        self.name = machine.name
+        self.transport = transport
+        self.facts: Facts | None = None
+        self._search = search
+        #: Whether `probe` is to find out what stands for each compiler and all around it; that takes longer.
+        self.identify = False
+
+    @property
+    def lacking(self) -> dict[str, str]:
+        """Give the compilers that were named for this machine and are not there, by architecture."""
+        if self.facts is None:
+            return {}
+        named = self.machine.toolchains.items()
+        return {arch: compiler for arch, compiler in named if arch not in self.facts.toolchains}
+
+    def probe(self) -> Facts:
+        """Ask the machine what it is and has; nothing is written there.
+
+        Raises:
+            MachineError: it cannot be reached, or has no python3 that the worker can run on.
+        """
+        self.transport.open()
+        found = self._ask(["facts", "--json", json.dumps(self._facts_request())], Facts, timeout=PROBE_TIMEOUT)
+        self.facts = found
+        return found
+
+    def check(self, archs: Iterable[str], commit: str, *, min_disk_mb: int, min_mem_mb: int) -> Checked:
+        """Have the machine check itself: room, memory, a canary compile with each toolchain, a canary checkout.
+
+        Args:
+            archs: which of its toolchains are wanted.
+            commit: the hash of one that was pushed; empty: no checkout.
+            min_disk_mb: how much room there must be, in MiB.
+            min_mem_mb: how much memory must be free, in MiB.
+
+        Raises:
+            MachineError: it cannot even be asked.
+        """
+        self.transport.open()
+        found = self.facts.toolchains if self.facts else {}
+        request = {
+            "work_dir": self.machine.work_dir,
+            "toolchains": {arch: found[arch].gcc for arch in archs if arch in found},
+            "commit": commit,
+            "min_disk_mb": min_disk_mb,
+            "min_mem_mb": min_mem_mb,
+            "env": self._path_only(),
+        }
+        return self._ask(["check", "--json", json.dumps(request)], Checked, timeout=CHECK_TIMEOUT)
+
+    def kill(self) -> Killed:
+        """End what fabbuild started there, whole process groups, and nothing else."""
+        self.transport.open()
+        return self._ask(["kill", "--work-dir", self.machine.work_dir, *who_we_are()], Killed)
+
+    def usage(self, *, older: float = 0.0, toolchains: bool = False) -> Usage:
+        """Ask what the work directory there holds, and what of it `clean` would remove; changes nothing."""
+        self.transport.open()
+        arguments = ["clean", "--look", "--work-dir", self.machine.work_dir, *_what_goes(older, toolchains)]
+        return self._ask(arguments, Usage, timeout=CLEAN_TIMEOUT)
+
+    def clean(self, *, older: float = 0.0, toolchains: bool = False) -> Cleaned:
+        """Remove the work directory there, or what of it was not used for ``older`` seconds.
+
+        Args:
+            older: seconds; 0: all of it.
+            toolchains: remove fetched toolchains, too.
+
+        Raises:
+            BusyError: somebody works in it.
+        """
+        self.transport.open()
+        arguments = ["clean", "--work-dir", self.machine.work_dir, *_what_goes(older, toolchains)]
+        return self._ask(arguments, Cleaned, timeout=CLEAN_TIMEOUT)
+
+    def unpack(self, archive: Path, name: str, sha256: str, sent: Callable[[int], None]) -> Unpacked:
+        """Pass a toolchain archive on, to be unpacked below the work directory under this name.
+
+        Args:
+            archive: the file here.
+            name: of its directory there; when that is there already, nothing is changed.
+            sha256: of the file.
+            sent: is called with the bytes that have gone out so far.
+
+        Raises:
+            MachineError: it cannot be unpacked there; says why.
+        """
+        self.transport.open()
+        size = archive.stat().st_size
+        arguments = ["unpack", "--work-dir", self.machine.work_dir, "--name", name]
+        arguments += ["--size", str(size), "--sha256", sha256]
+        channel = self.transport.spawn(on_its_own_line(shell_memory(arguments)))
+        done = pour(self.name, channel, worker_bundle().data, archive, sent=sent, patience=UNPACK_PATIENCE)
+        return self._answer("unpacking the toolchain", done, Unpacked)
+
+    def _facts_request(self) -> dict[str, Any]:
+        return {
+            "work_dir": self.machine.work_dir,
+            "toolchains": dict(self.machine.toolchains),
+            "prefixes": dict(self._search.prefixes),
+            "paths": list(self._search.paths),
+            "env": self._path_only(),
+            **({"identify": dict(self.machine.env)} if self.identify else {}),
+        }
+
+    def _path_only(self) -> dict[str, str]:
+        """Give what of the machine's ``env`` decides which programs are found; the rest is the worker's."""
+        return {name: value for name, value in self.machine.env.items() if name == "PATH"}
+
+    def _ask(self, arguments: Sequence[str], kind: type[Expected], *, timeout: float = ANSWER_TIMEOUT) -> Expected:
+        """Run a subcommand from memory, so that nothing is written there, and read its one answer."""
+        bundle = worker_bundle()
+        command = on_its_own_line(shell_memory(arguments))
+        done = self.transport.run(command, stdin=bundle.data, timeout=timeout)
+        return self._answer(arguments[0], done, kind)
+
+    def _answer(self, doing: str, done: Completed, kind: type[Expected]) -> Expected:
+        """Find the one answer of a subcommand in what it printed."""
+        for line in done.stdout.split(b"\n"):
+            answer = decode_response(line)
+            if isinstance(answer, kind):
+                return answer
+            if isinstance(answer, Busy):
+                raise BusyError(self.name, f"BUSY: {holder_words(answer.holder)}", answer.holder)
+            if isinstance(answer, Error):
+                raise SetupError(self.name, answer.msg)
+        raise SetupError(self.name, what_failed(doing, done))
+
+
+def _what_goes(older: float, toolchains: bool) -> list[str]:
+    return ["--older", str(older), *(["--toolchains"] if toolchains else [])]
+
+
+def who_we_are() -> list[str]:
+    """Give the options that name this boss to a machine."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = str(os.getuid())
+    boss = ["--who", user, "--from", socket.gethostname(), "--boss-pid", str(os.getpid())]
+    return [*boss, "--run", _RUN]
+
+
+def holder_words(holder: Mapping[str, Any]) -> str:
+    """Say who holds a lock, as its file says; the file is another machine's, so nothing is taken for granted."""
+    if not holder:
+        return "held by a process that did not say who it is"
+    since = holder.get("since")
+    when = "?"
+    with contextlib.suppress(OverflowError, ValueError, OSError):
+        if isinstance(since, (int, float)):
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
+    who, host, pid = (holder.get(key, "?") for key in ("who", "host", "pid"))
+    return f"held by {who} from {host}, pid {pid}, since {when}"
+
+
+def what_failed(doing: str, done: Completed) -> str:
+    """Say that a command failed there, with its last words and what its status means."""
+    if not done.status:
+        said = next((line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.strip()), "")
+        printed = f"; it printed {cut(visible(said.strip()), 200)}" if said else ""
+        return f"{doing}: no answer came{printed}: does the login there run what it is given, and print nothing?"
+    words = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    hint = STATUS_HINT.get(done.status, "")
+    text = f"{doing} failed there (exit status {done.status})"
+    if words:
+        text += ": " + " | ".join(words[-2:])[:400]
+    return f"{text}; {hint}" if hint and hint not in text else text

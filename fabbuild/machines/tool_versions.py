@@ -1,0 +1,94 @@
+"""Where machines differ in the tools that a board is built with, and so might give different results for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fabbuild.machines.messages import Facts, ToolchainFacts
+from fabbuild.text import cut, visible
+
+#: Tools of the machine that leave traces in what is built, besides the compilers.
+TOOLS = ("dtc", "swig", "python")
+
+#: What a difference is, in words.
+NOT_THE_SAME = "not the same everywhere"
+
+_NONE = "none"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not the same everywhere.
+
+    Attributes:
+        thing: an architecture, or a tool.
+        versions: what there is, as shown, each with the machines that have it; the most frequent first.
+        compiler: whether it is an architecture's compiler.
+    """
+
+    thing: str
+    versions: Mapping[str, Sequence[str]]
+    compiler: bool
+
+    def __str__(self) -> str:
+        """Say it in a line: ``arm: gcc 12.2.0 on a, b; 13.1.0 on c``."""
+        parts = [f"{version} on {', '.join(map(visible, names))}" for version, names in self.versions.items()]
+        return f"{visible(self.thing)}: {'gcc ' if self.compiler else ''}{'; '.join(parts)}"
+
+    @property
+    def told(self) -> str:
+        """Say it where nothing around it says what it is about."""
+        return f"{NOT_THE_SAME}: {self}"
+
+
+def differences(facts: Mapping[str, Facts], archs: Iterable[str] | None = None) -> list[Difference]:
+    """Find what differs between machines.
+
+    Args:
+        facts: by machine.
+        archs: only the compilers for these, and only the machines that have one of them; None: all.
+    """
+    wanted = None if archs is None else frozenset(archs)
+    if wanted is not None:
+        facts = {name: found for name, found in facts.items() if wanted & found.toolchains.keys()}
+    found = []
+    for arch in sorted({arch for one in facts.values() for arch in one.toolchains}):
+        if wanted is None or arch in wanted:
+            compilers = {name: one.toolchains[arch] for name, one in facts.items() if arch in one.toolchains}
+            found.append(_difference(arch, {name: _said(one) for name, one in compilers.items()}, _number, True))
+    for tool in TOOLS:
+        versions = {name: str(getattr(one, tool)) or _NONE for name, one in facts.items()}
+        found.append(_difference(tool, versions, lambda text: text, False))
+    return [one for one in found if one]
+
+
+def of_machine(differs: Iterable[Difference], name: str) -> list[str]:
+    """Give the lines that a machine takes part in."""
+    return [str(one) for one in differs if any(name in names for names in one.versions.values())]
+
+
+def _difference(
+    thing: str, said: Mapping[str, str], short: Callable[[str], str], compiler: bool
+) -> Difference | None:
+    groups: dict[str, list[str]] = {}
+    for name, text in said.items():
+        groups.setdefault(text, []).append(name)
+    if len(groups) < 2:
+        return None
+    shown = {text: short(text) for text in groups}
+    if len(set(shown.values())) < len(groups):
+        shown = {text: text for text in groups}  # the same number, and yet not the same
+    ordered = sorted(groups, key=lambda text: (-len(groups[text]), text))
+    return Difference(thing, {cut(visible(shown[text]), 80): tuple(groups[text]) for text in ordered}, compiler)
+
+
+def _said(compiler: ToolchainFacts) -> str:
+    """Give what a compiler says of its version, without its own name, which says only what it is called."""
+    return compiler.version.partition(" ")[2].strip() or compiler.version
+
+
+def _number(text: str) -> str:
+    numbers = re.findall(r"\d+\.\d+(?:\.\d+)?", text)
+    return numbers[-1] if numbers else text

@@ -1,0 +1,1 @@
+"""Find toolchain archives, download them, and install them on machines."""

@@ -1,0 +1,1 @@
+"""Ways to a machine: subprocesses here, or SSH by Fabric Connections."""

@@ -1,0 +1,194 @@
+"""This machine, without SSH: commands are subprocesses, each in a session of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import threading
+from typing import Any
+
+from fabbuild.errors import MachineError, WireClosed
+from fabbuild.machines.transport.base import CHUNK, NO_STATUS, Completed, Counted, communicate
+
+#: Seconds that a local command gets to end by itself once its stdin and stdout are closed.
+LOCAL_GRACE = 6.0
+
+
+class LocalChannel:
+    """A command on this machine, in a session of its own.
+
+    Reads and writes wait on the pipe and on a second one, through which `close` wakes them: a descriptor that
+    another thread reads must not simply be closed.
+    """
+
+    def __init__(self, transport: LocalTransport, process: subprocess.Popen[bytes]) -> None:
+        self._transport = transport
+        self._process = process
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
+        os.set_blocking(self._stdin.fileno(), False)
+        self._locks = {stream: threading.Lock() for stream in (self._stdin, self._stdout, self._stderr)}
+        self._wake, self._waker = os.pipe()
+        self._closing = threading.Lock()
+        self._closed = False
+        self._ended = threading.Event()
+        self._status = NO_STATUS
+        self._over = threading.Event()  # ended, its group too, and reaped
+        #: Seconds it may live on after `close`.
+        self.grace = LOCAL_GRACE
+        threading.Thread(target=self._watch, daemon=True, name=f"watch {process.pid}").start()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the command's shell, which is also its session and group."""
+        return self._process.pid
+
+    def send(self, data: bytes) -> None:
+        """See `Channel.send`."""
+        view = memoryview(data)
+        with self._locks[self._stdin]:
+            while view:
+                if not self._wait(self._stdin, select.POLLOUT):
+                    raise WireClosed(f"{self._transport.name}: the command is closed")
+                try:
+                    sent = os.write(self._stdin.fileno(), view[:CHUNK])
+                except BlockingIOError:
+                    continue
+                except OSError as exc:
+                    raise WireClosed(f"{self._transport.name}: the command reads no more") from exc
+                self._transport.count(sent=sent)
+                view = view[sent:]
+
+    def recv(self) -> bytes:
+        """See `Channel.recv`."""
+        return self._read(self._stdout)
+
+    def recv_stderr(self) -> bytes:
+        """See `Channel.recv_stderr`."""
+        return self._read(self._stderr)
+
+    def _read(self, stream: Any) -> bytes:
+        with self._locks[stream]:
+            if not self._wait(stream, select.POLLIN):
+                return b""
+            data = os.read(stream.fileno(), CHUNK)
+        self._transport.count(received=len(data))
+        return data
+
+    def _wait(self, stream: Any, event: int) -> bool:
+        """Wait for the stream, with its lock held; False when it is closed or to be closed."""
+        if self._closed or stream.closed:
+            return False
+        poll = select.poll()
+        poll.register(stream.fileno(), event)
+        poll.register(self._wake, select.POLLIN)
+        poll.poll()
+        return not self._closed
+
+    def close_stdin(self) -> None:
+        """See `Channel.close_stdin`."""
+        with self._locks[self._stdin]:
+            self._stdin.close()
+
+    def exit_status(self, timeout: float) -> int | None:
+        """See `Channel.exit_status`; a signal N gives -N."""
+        return self._status if self._ended.wait(timeout) else None
+
+    def close(self) -> None:
+        """See `Channel.close`. Closing its pipes lets the command end by itself; `finish` sees to it."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            os.write(self._waker, b"x")  # never read: whoever waits from now on is woken, too
+            for stream, lock in self._locks.items():
+                with lock:
+                    stream.close()
+            os.close(self._wake)
+            os.close(self._waker)
+        try:
+            threading.Thread(target=self._reap, daemon=True, name=f"reap {self.pid}").start()
+        except RuntimeError:  # the interpreter ends: no more threads
+            self._reap()
+
+    def finish(self) -> None:
+        """Close it and wait until its group has ended, which takes `grace` at most."""
+        self.close()
+        self._over.wait(self.grace + 2)
+
+    def _watch(self) -> None:
+        # Not reaped yet: the process id, and so the group's, stays ours until _reap() has killed the group.
+        info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        if info is not None:
+            self._status = info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
+        self._ended.set()
+
+    def _reap(self) -> None:
+        self._ended.wait(self.grace)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._ended.wait()  # seen by _watch(), which needs it unreaped
+        self._process.wait()
+        self._transport.forget(self)
+        self._over.set()
+
+
+class LocalTransport(Counted):
+    """This machine, without SSH: each command is a subprocess in a session of its own."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._channels: set[LocalChannel] = set()
+
+    def open(self) -> None:
+        """Do nothing: this machine is always there."""
+
+    def run(self, command: str, *, stdin: bytes = b"", timeout: float) -> Completed:
+        """See `Transport.run`; what the command left behind in its group is ended."""
+        channel = self.spawn(command)
+        channel.grace = 0.0
+        try:
+            return communicate(self.name, channel, stdin, timeout)
+        finally:
+            channel.finish()
+
+    def spawn(self, command: str) -> LocalChannel:
+        """See `Transport.spawn`."""
+        try:
+            process = subprocess.Popen(
+                ["sh", "-c", command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as exc:
+            raise MachineError(self.name, f"cannot start sh: {exc.strerror}") from exc
+        channel = LocalChannel(self, process)
+        with self.lock:
+            self._channels.add(channel)
+        return channel
+
+    def git_remote(self, path: str) -> tuple[str, dict[str, str]]:
+        """Give the path itself: git needs no server for it."""
+        return path, {}
+
+    def close(self) -> None:
+        """See `Transport.close`; waits until the commands have ended, killing them after `LOCAL_GRACE` seconds."""
+        with self.lock:
+            channels = list(self._channels)
+        for channel in channels:
+            channel.close()
+        for channel in channels:
+            channel.finish()
+
+    def forget(self, channel: LocalChannel) -> None:
+        """Drop a channel whose command has ended."""
+        with self.lock:
+            self._channels.discard(channel)

@@ -1,0 +1,391 @@
+"""Fabric Connections to machines, and one thing done on all of them at once.
+
+A Connection comes from an Invoke Context (``inv``, or ``fab`` without ``-H``) or is the one that ``fab -H`` gives
+to a task. Either way `prepare` makes it follow one policy: OpenSSH's accept-new for host keys, a time limit for
+everything, no agent forwarding, nothing shared with the next host. fabric and paramiko are imported inside the
+functions, since a shell's completion loads this module at each TAB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import glob
+import logging
+import os
+import re
+import shlex
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fabbuild.errors import ConfigError
+from fabbuild.machines.transport.host_keys import HostKeyPolicy
+from fabbuild.parallel import fleet, on_all
+
+if TYPE_CHECKING:
+    from fabric import Config, Connection
+
+__all__ = [
+    "ConnectSettings",
+    "HostText",
+    "address",
+    "connection_for",
+    "fabric_config",
+    "fleet",
+    "is_connection",
+    "on_all",
+    "one_line",
+    "policy_of",
+    "prepare",
+    "runtime_ssh_config",
+    "split_host",
+]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ConnectSettings:
+    """Time limits of a connection, in seconds. ``ConnectTimeout`` in the ssh configuration goes before ours.
+
+    ``connect_timeout`` is for TCP and again for the handshake, ``banner_timeout`` for the server's first line,
+    ``auth_timeout`` for each answer in the login, ``channel_timeout`` for a session to open.
+    """
+
+    connect_timeout: int = 10
+    banner_timeout: int = 10
+    auth_timeout: int = 15
+    channel_timeout: int = 20
+
+
+@dataclass(frozen=True)
+class HostText:
+    """``[user@]host[:port]``, taken apart."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+
+
+_HOST = re.compile(r"[A-Za-z0-9_.%:][A-Za-z0-9_.%:-]*")
+_USER = re.compile(r"[A-Za-z0-9_.+\\@][A-Za-z0-9_.+\\@$-]*")
+
+
+def split_host(text: str) -> HostText:
+    """Take ``[user@]host[:port]`` apart; an IPv6 address with a port stands in brackets.
+
+    Raises:
+        ConfigError: it is no host name, such as ``-oProxyCommand=…``, which ssh would take for an option.
+    """
+    user, _, rest = text.rpartition("@")
+    match = re.fullmatch(r"\[([^\]]*)\](?::(\d+))?", rest)
+    if match:
+        host, port = match.group(1), match.group(2)
+    elif rest.count(":") > 1:
+        host, port = rest, None
+    else:
+        host, _, port = rest.partition(":")
+        if rest.endswith(":"):
+            port = "missing"
+    number = int(port) if port and port.isascii() and port.isdigit() else None
+    good = (
+        _HOST.fullmatch(host)
+        and (not user if "@" not in text else _USER.fullmatch(user))
+        and (not port or (number is not None and 0 < number < 65536))
+    )
+    if not good:
+        raise ConfigError(
+            f"{text!r} is not a host: give [user@]name[:port], an IPv6 address with a port in brackets"
+        )
+    return HostText(host, user or None, number)
+
+
+def connection_for(
+    c: Any, host: str | None = None, settings: ConnectSettings | None = None, *, name: str | None = None
+) -> Connection:
+    """Give a Connection of its own to ``host``, not yet open.
+
+    Args:
+        c: the task's Context, or its Connection under ``fab -H``.
+        host: ``[user@]name[:port]``, where name may be an alias in the ssh configuration; None, with a Connection,
+            means the machine it leads to.
+        settings: time limits.
+        name: what errors call the machine; default the host as it was typed.
+
+    Raises:
+        ConfigError: the host is none, or the ssh configuration cannot be used.
+    """
+    from fabric import Connection
+
+    settings = settings or ConnectSettings()
+    if isinstance(c, Connection) and host in (None, c.original_host):
+        if policy_of(c) is None and not c.is_connected and _gateway_is_fabrics(c):
+            c.gateway = _gateway(c.config, c.ssh_config, c.original_host, ()) or False
+        prepare(c, name or c.original_host, settings)
+        return c
+    if host is None:
+        raise ConfigError("no host was given: name one, or use `fab -H HOST`")
+    try:
+        connection = _connect_later(fabric_config(c), split_host(host), ())
+        prepare(connection, name or host, settings)
+    except (OSError, ValueError, KeyError) as exc:
+        raise ConfigError(f"{host}: the ssh configuration cannot be used: {one_line(exc)}") from exc
+    return connection
+
+
+def fabric_config(c: Any) -> Config:
+    """Clone the configuration of a Context into one that knows the ssh configuration.
+
+    ``fabbuild.ssh_config`` in it names another ssh configuration file; else what ``fab -S`` or
+    ``Config(runtime_ssh_path=…)`` named is kept, else ``~/.ssh/config`` and ``/etc/ssh/ssh_config`` are read.
+
+    Raises:
+        ConfigError: the file is missing, or no ssh configuration.
+    """
+    import fabric
+    from paramiko import ConfigParseError, SSHConfig
+
+    base = c.config
+    # Not base.fabbuild.ssh_config: somebody's collection may have no such key.
+    path = (base.get("fabbuild") or {}).get("ssh_config") or ""
+    try:
+        config = _clone(base) if isinstance(base, fabric.Config) else base.clone(into=fabric.Config)
+        if path:
+            path = str(Path(path).expanduser().absolute())
+            config.set_runtime_ssh_path(path)
+            config.base_ssh_config = SSHConfig.from_path(path)
+        elif not isinstance(base, fabric.Config):
+            config.load_ssh_config()
+    except OSError as exc:
+        raise ConfigError(f"ssh configuration {exc.filename or path}: {exc.strerror}") from exc
+    except (ConfigParseError, ValueError) as exc:
+        raise ConfigError(f"ssh configuration {path or '~/.ssh/config'}: {one_line(exc)}") from exc
+    _warn_about_include(config)
+    return config
+
+
+_cloning = threading.Lock()
+
+
+def _clone(base: Config) -> Config:
+    """Clone without a trace: Fabric's clone() has the original read its files again and grow by their rules."""
+    with _cloning:
+        rules = copy.deepcopy(base.base_ssh_config)
+        config = base.clone()
+        base.base_ssh_config = rules
+    return config
+
+
+def runtime_ssh_config(config: Config) -> str:
+    """Give the absolute path of the ssh configuration that was named for this run, or ``""``."""
+    runtime = config._runtime_ssh_path  # noqa: SLF001 - the only place where Fabric keeps it
+    return str(Path(runtime).expanduser().absolute()) if runtime else ""
+
+
+def _ssh_config_files(config: Config) -> list[str]:
+    if runtime_ssh_config(config):
+        return [runtime_ssh_config(config)]
+    return [os.path.expanduser("~/.ssh/config"), "/etc/ssh/ssh_config"]  # noqa: PTH111
+
+
+_warned: set[str] = set()
+
+
+def _warn_about_include(config: Config) -> None:
+    for file in _ssh_config_files(config):
+        if file in _warned:
+            continue
+        try:
+            text = Path(file).read_text(errors="replace")
+        except OSError:
+            continue
+        base = Path("/etc/ssh" if file.startswith("/etc/ssh/") else "~/.ssh").expanduser()
+        for match in re.finditer(r"^\s*Include[\s=]+(.*\S)", text, re.IGNORECASE | re.MULTILINE):
+            names = [str(base / Path(part.strip('"')).expanduser()) for part in match.group(1).split()]
+            if any(os.path.getsize(found) for part in names for found in glob.glob(part)):  # noqa: PTH202, PTH207
+                _warned.add(file)
+                logger.warning("%s: Include is not followed here; copy what the machines need into it", file)
+                break
+
+
+def _connect_later(config: Config, where: HostText, seen: tuple[str, ...]) -> Connection:
+    options = config.base_ssh_config.lookup(where.host)
+    return _make(config, where, _gateway(config, options, where.host, seen))
+
+
+def _make(config: Config, where: HostText, gateway: Any) -> Connection:
+    from fabric import Connection
+
+    # forward_agent: Fabric has a KeyError for what else than yes and no ForwardAgent may be.
+    return Connection(
+        where.host,
+        user=where.user,
+        port=where.port,
+        config=config,
+        gateway=gateway or False,
+        forward_agent=False,
+    )
+
+
+def _gateway(config: Config, options: Mapping[str, Any], host: str, seen: tuple[str, ...]) -> Any:
+    """Find the way to a host: a Connection, a proxy command, or None.
+
+    Fabric's own reading takes ``ProxyJump none`` for a host and visits several hops in the wrong order.
+    """
+    jump = options.get("proxyjump")
+    if jump is None:
+        return options.get("proxycommand") or (config.gateway if not seen else None)
+    if jump.lower() == "none":
+        return None
+    gateway: Any = None
+    hops = [split_host(re.sub(r"^ssh://(.*?)/?$", r"\1", hop.strip())) for hop in jump.split(",")]
+    for index, hop in enumerate(hops):
+        if hop.host in (host, options.get("hostname"), *seen):
+            return None  # a wildcard names the gateway as its own gateway
+        fresh = _clone(config)
+        gateway = _connect_later(fresh, hop, (*seen, host)) if index == 0 else _make(fresh, hop, gateway)
+    return gateway
+
+
+def _gateway_is_fabrics(connection: Connection) -> bool:
+    """Tell whether Fabric made the gateway from ProxyJump; one that the user gave to the Connection stays."""
+    first = str(connection.ssh_config.get("proxyjump", "")).split(",")[0]
+    made = connection.derive_shorthand(first)["host"] if first else None
+    return is_connection(connection.gateway) and connection.gateway.original_host == made
+
+
+def prepare(connection: Connection, name: str, settings: ConnectSettings) -> None:
+    """Make a Connection, and its gateways, follow our policy; does nothing the second time.
+
+    Raises:
+        ConfigError: the host or user that the ssh configuration gives would be taken for an option.
+    """
+    if policy_of(connection) is not None:
+        return
+    options = connection.ssh_config
+    typed, host, user = connection.original_host, connection.host, connection.user
+    if not (_HOST.fullmatch(typed) and _HOST.fullmatch(host) and _USER.fullmatch(user)):
+        raise ConfigError(f"{name}: {user}@{host} ({typed}) is no login: mend the name, or its ssh configuration")
+    policy = _policy(connection, name)
+    # A dict of its own: Fabric writes a host's IdentityFile into the one it was given, for the next host to find.
+    kwargs = dict(connection.connect_kwargs)
+    if kwargs.get("key_filename"):
+        names = kwargs["key_filename"]
+        kwargs["key_filename"] = [
+            file for file in ([names] if isinstance(names, str) else names) if _usable_key(file)
+        ]
+    if str(options.get("identitiesonly", "")).lower() == "yes":
+        kwargs.update(allow_agent=False, look_for_keys=False)
+    for key in ("banner_timeout", "auth_timeout", "channel_timeout"):
+        kwargs.setdefault(key, getattr(settings, key))
+    kwargs["transport_factory"] = policy
+    connection.connect_kwargs = kwargs
+    if connection.connect_timeout is None and "timeout" not in kwargs:
+        connection.connect_timeout = settings.connect_timeout
+    connection.forward_agent = False
+    connection.client.set_missing_host_key_policy(policy)
+    if is_connection(connection.gateway):
+        prepare(connection.gateway, name, settings)
+
+
+def is_connection(value: Any) -> bool:
+    """Tell a Connection from a proxy command, None and False: what a gateway may be."""
+    return value is not None and hasattr(value, "open_gateway")
+
+
+def _usable_key(file: str) -> bool:
+    # ssh passes over an identity file that is not there; paramiko gives up.
+    return not file.endswith(".pub") and os.access(os.path.expanduser(file), os.R_OK)  # noqa: PTH111
+
+
+def policy_of(connection: Connection) -> HostKeyPolicy | None:
+    """Give the host-key policy that `prepare` gave to a Connection, if it did."""
+    policy = connection.connect_kwargs.get("transport_factory")
+    return policy if isinstance(policy, HostKeyPolicy) else None
+
+
+def _policy(connection: Connection, name: str) -> HostKeyPolicy:
+    options = connection.ssh_config
+    return HostKeyPolicy(
+        name,
+        connection.host,
+        int(connection.port),
+        alias=options.get("hostkeyalias", ""),
+        user_files=_files(connection, options.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")),
+        system_files=_files(
+            connection,
+            options.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"),
+        ),
+        strict=str(options.get("stricthostkeychecking", "")).lower() in ("yes", "true"),
+        hashed=str(options.get("hashknownhosts", "")).lower() == "yes",
+    )
+
+
+def _files(connection: Connection, value: str) -> list[str]:
+    """Read a list of files as ssh does: quotes, ``~``, ``%d``, ``%h``, ``%r``, ``%u`` and ``none``."""
+    if value.lower() == "none":
+        return []
+    parts = [value]
+    for text in (
+        value,
+        f'"{value}"',
+    ):  # paramiko takes off a quote at either end, also when they are not a pair
+        words = shlex.shlex(text, posix=True)
+        words.whitespace_split, words.quotes, words.escape, words.commenters = True, '"', "", ""
+        with contextlib.suppress(ValueError):
+            found = list(words)
+            if all(part.startswith(("/", "~", "%")) for part in found):
+                parts = found
+                break
+    from fabric.util import get_local_user
+
+    known = {"%%": "%", "%d": os.path.expanduser("~"), "%h": connection.host}  # noqa: PTH111
+    known.update({"%r": connection.user, "%u": get_local_user(), "%n": connection.original_host})
+    known["%p"] = str(connection.port)
+    return [
+        os.path.abspath(  # noqa: PTH100 - without following links
+            os.path.expanduser(re.sub("%.", lambda token: known.get(token.group(), token.group()), part))  # noqa: PTH111
+        )
+        for part in parts
+    ]
+
+
+def address(connection: Connection) -> str:
+    """Give ``host:port`` as it is dialled."""
+    host = f"[{connection.host}]" if ":" in connection.host else connection.host
+    return f"{host}:{connection.port}"
+
+
+def shell_command(connection: Connection) -> str:
+    """Give the command that logs in to the same place, as one types it, without what the ssh configuration says."""
+    from fabric.util import get_local_user
+
+    options = connection.ssh_config
+    words = ["ssh"]
+    if runtime_ssh_config(connection.config):
+        words += ["-F", runtime_ssh_config(connection.config)]
+    elif not connection.config.load_ssh_configs:
+        words += ["-F", "none"]
+    if not options.get("proxyjump") and not options.get("proxycommand"):
+        if is_connection(connection.gateway):
+            words += ["-J", ",".join(_hops(connection.gateway))]
+        elif connection.gateway:
+            words.append(f"-oProxyCommand={connection.gateway}")
+    if str(connection.port) != str(options.get("port", 22)):
+        words += ["-p", str(connection.port)]
+    user = "" if connection.user == options.get("user", get_local_user()) else f"{connection.user}@"
+    return shlex.join([*words, user + connection.original_host])
+
+
+def _hops(gateway: Connection) -> list[str]:
+    """Name a gateway as ``-J`` does, those on the way to it before."""
+    before = _hops(gateway.gateway) if is_connection(gateway.gateway) else []
+    return [*before, f"{gateway.user}@{address(gateway)}"]
+
+
+def one_line(exc: BaseException) -> str:
+    """Give an exception's words on one line, or its type where it has none."""
+    return " ".join(str(exc).split()) or type(exc).__name__

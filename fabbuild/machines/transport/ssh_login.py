@@ -1,0 +1,161 @@
+"""The login to a machine: opening and closing a prepared Connection, and saying why it did not work."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+from fabbuild.errors import ConnectError, HostKeyError
+from fabbuild.machines.transport.ssh_connections import (
+    ConnectSettings,
+    address,
+    is_connection,
+    one_line,
+    policy_of,
+    shell_command,
+)
+
+if TYPE_CHECKING:
+    from fabric import Connection
+
+# Else paramiko's tracebacks go to the terminal; what fails here is told by our own errors.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+#: Seconds between the packets that keep an idle connection, and the firewalls on its way, awake.
+KEEPALIVE = 10
+
+#: Seconds after which the kernel gives up a connection whose other end acknowledges nothing.
+DEAD_AFTER = 30
+
+
+def deadline_of(connection: Connection, settings: ConnectSettings) -> float:
+    """Seconds after which a login that has not ended is given up; each gateway adds its share."""
+    total = 2.0
+    hop: Any = connection
+    while is_connection(hop):
+        total += 2 * (hop.connect_timeout or settings.connect_timeout) + settings.auth_timeout
+        hop = hop.gateway
+    return total
+
+
+def open_connection(connection: Connection, name: str) -> None:
+    """Open a Connection that was prepared, its gateways first. One that is open is only checked.
+
+    Raises:
+        HostKeyError: its host key, or a gateway's, is not the one on record.
+        ConnectError: it could not be reached or logged in to.
+    """
+    if is_connection(connection.gateway):
+        open_connection(connection.gateway, name)
+    try:
+        connection.open()
+        policy = policy_of(connection)
+        key = connection.transport.get_remote_server_key()
+        if policy is not None and policy.accepted != key.asbytes():
+            # Opened by somebody else, or the client has keys of its own: the verdict is still ours.
+            policy.check(key.get_name(), key.asbytes())
+        _notice_death(connection)
+    except Exception as exc:
+        connection.client.close()
+        if isinstance(exc, ConnectError):
+            raise
+        raise _explain(connection, name, exc) from exc
+
+
+def _notice_death(connection: Connection) -> None:
+    connection.transport.set_keepalive(KEEPALIVE)
+    # The keepalive's answer is not watched by paramiko; the kernel does watch whether it is acknowledged.
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        with contextlib.suppress(OSError, AttributeError):
+            connection.transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER * 1000)
+
+
+def close_connection(connection: Connection) -> None:
+    """Close a Connection and its gateways, whatever state they are in."""
+    hop: Any = connection
+    while is_connection(hop):
+        with contextlib.suppress(Exception):
+            hop.close()
+        with contextlib.suppress(Exception):
+            hop.client.close()  # a login that has not ended is not closed by Fabric
+        hop = hop.gateway
+
+
+def _explain(connection: Connection, name: str, exc: Exception) -> ConnectError:
+    """Turn what Fabric, paramiko or the kernel said into one line: what, where, what to do next."""
+    import paramiko
+
+    where = address(connection)
+    if is_connection(connection.gateway):
+        where += f" (through {address(connection.gateway)})"
+    text = one_line(exc)
+    timeout = connection.connect_timeout
+    number = exc.errno if isinstance(exc, OSError) else None
+    refused = f"{where} refused the connection: is sshd running there, and on that port?"
+    if isinstance(exc, paramiko.BadHostKeyException):
+        return HostKeyError(name, f"the host key of {where} is not the one the connection was given: {text}")
+    if isinstance(exc, paramiko.ssh_exception.NoValidConnectionsError):
+        numbers = {getattr(error, "errno", None) for error in exc.errors.values()}
+        if numbers == {errno.ECONNREFUSED}:
+            return ConnectError(name, refused)
+        return ConnectError(
+            name, f"{where} cannot be reached (no route to host): is the address right, the machine on?"
+        )
+    if isinstance(exc, paramiko.AuthenticationException) or "No authentication methods" in text:
+        return ConnectError(name, _login_refused(connection, where, exc))
+    if isinstance(exc, socket.gaierror):
+        if number == socket.EAI_AGAIN:
+            return ConnectError(name, f"the name {connection.host} cannot be looked up now: is the network up?")
+        return ConnectError(
+            name,
+            f"there is no host named {connection.host}: correct it, or give it a HostName in ~/.ssh/config",
+        )
+    if isinstance(exc, paramiko.ChannelException):
+        return ConnectError(name, f"the gateway does not reach {where}: {exc.text}; is sshd running there?")
+    if isinstance(exc, paramiko.ProxyCommandFailure):
+        return ConnectError(name, f"the ProxyCommand for {where} failed: {text}; try `{shell_command(connection)}`")
+    if isinstance(exc, (socket.timeout, TimeoutError)) or number == errno.ETIMEDOUT:
+        return ConnectError(
+            name,
+            f"{where} does not answer (waited {timeout} s): is it on, the address right, a firewall between?",
+        )
+    if number == errno.ECONNREFUSED:
+        return ConnectError(name, refused)
+    if number in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+        return ConnectError(name, f"{where} cannot be reached ({text}): is the network up, the address right?")
+    if "banner" in text or "No existing session" in text:
+        return ConnectError(
+            name,
+            f"{where} takes connections but does not speak SSH (waited {timeout} s): "
+            "is the port right, is the machine frozen or overloaded?",
+        )
+    if isinstance(exc, (EOFError, ConnectionError)):
+        return ConnectError(
+            name,
+            f"{where} hung up during the login: too many connections at once (MaxStartups), or sshd was stopped?",
+        )
+    return ConnectError(name, f"{where} cannot be logged in to: {text}; try `{shell_command(connection)}`")
+
+
+def _login_refused(connection: Connection, where: str, exc: Exception) -> str:
+    import paramiko
+
+    kwargs = connection.connect_kwargs
+    tried = []
+    files = len(kwargs.get("key_filename") or ())
+    tried.append(f"{files} key file{'' if files == 1 else 's'}")
+    if kwargs.get("allow_agent", True):
+        tried.append("the agent's keys")
+    if kwargs.get("look_for_keys", True):
+        tried.append("the usual keys in ~/.ssh")
+    if kwargs.get("password"):
+        tried.append("a password")
+    text = f"{where} refused the login of {connection.user} (tried {', '.join(tried)})"
+    if isinstance(exc, paramiko.PasswordRequiredException):
+        return f"{text}: a key needs its passphrase; load it into an agent with ssh-add"
+    if "timeout" in one_line(exc).lower():
+        return f"{where} does not answer the login of {connection.user}: is the machine frozen or overloaded?"
+    return f"{text}: try `{shell_command(connection)}`, or bring a key there with ssh-copy-id"

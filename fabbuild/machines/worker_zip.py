@@ -1,0 +1,190 @@
+"""The program that is sent to a machine, and the shell lines that place and run it there.
+
+The program is `fabbuild.worker` as a zipapp: one file, named by its SHA-256, so it is sent once per version. The
+lines are POSIX sh without newlines and, unless a work directory's own name holds one, without backslashes: they
+survive being quoted once more for a login shell of whatever kind (``exec sh -c 'LINE'``).
+
+Exit status of the lines, before the program has its own: `NO_PLACE`, `NO_PYTHON`, `OLD_PYTHON`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.resources
+import io
+import json
+import shlex
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+
+#: The work directory could not be made or the program not be written there; stderr has the system's words.
+NO_PLACE = 96
+
+#: There is no python3.
+NO_PYTHON = 97
+
+#: python3 is older than the worker needs; stderr says so.
+OLD_PYTHON = 98
+
+#: Seconds that the program may take to arrive; whoever takes it ends then.
+ARRIVAL = 60
+
+#: The oldest Python that the worker runs on.
+PYTHON_NEEDED = (3, 8)
+
+_TOO_OLD = "python3 on this machine is %d.%d; fabbuild's worker needs {}.{} or newer".format(*PYTHON_NEEDED)
+
+# In syntax that any Python since 2.7 can parse, or an old one would show a traceback in place of the reason.
+_STUB = f"""\
+import sys
+
+if sys.version_info < {PYTHON_NEEDED}:
+    sys.stderr.write({_TOO_OLD + chr(10)!r} % sys.version_info[:2])
+    sys.exit({OLD_PYTHON})
+
+from fabbuild.worker.main import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
+# Takes the program from stdin into a file that exists in memory only. No newline and no backslash, for the shells.
+_FROM_MEMORY = ";".join(
+    (
+        "import os,sys,signal",
+        f"v=sys.version_info;old=v<{PYTHON_NEEDED}",
+        f'old and sys.stderr.write("{_TOO_OLD}"%v[:2]+chr(10))',
+        f"old and sys.exit({OLD_PYTHON})",
+        "n=int(sys.argv[1])",
+        # A Python that was built against a C library older than its kernel knows no memfd.
+        'm=getattr(os,"memfd_create",None)',
+        'f=m("fabbuild") if m else os.open("/dev/shm",os.O_TMPFILE|os.O_RDWR,448)',
+        # Nobody may be left at the other end, and nobody may tell.
+        f"signal.alarm({ARRIVAL})",
+        '[os.write(f,d) for d in iter(lambda:os.read(0,min(65536,n-os.lseek(f,0,1))),b"")]',
+        'os.lseek(f,0,1)==n or sys.exit("the worker program was cut short on its way here")',
+        "signal.alarm(0)",
+        'p="/proc/self/fd/%d"%f;sys.argv[:2]=[p];import runpy;runpy.run_path(p,run_name="__main__")',
+    )
+)
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The zipapp: its bytes, their SHA-256, and the file name made of it."""
+
+    data: bytes
+    sha256: str
+    name: str
+
+
+@functools.lru_cache(maxsize=1)
+def worker_bundle() -> Bundle:
+    """Make the zipapp; the same bytes for the same source, on every machine.
+
+    Stored, not compressed: how well zlib packs depends on its version, and a machine's Python may lack it.
+    """
+    files = {"__main__.py": _STUB.encode(), "fabbuild/__init__.py": b""}
+    for package in ("protocol", "worker"):
+        files.update(_modules(importlib.resources.files("fabbuild") / package, f"fabbuild/{package}"))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.create_system = 3
+            info.external_attr = 0o100644 << 16
+            archive.writestr(info, files[name])
+    data = buffer.getvalue()
+    digest = hashlib.sha256(data).hexdigest()
+    return Bundle(data, digest, f"worker-{digest}.pyz")
+
+
+def _modules(package: Traversable, place: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the modules of a package and of the packages in it: path in the zipapp, source."""
+    for entry in package.iterdir():
+        if entry.is_dir():
+            yield from _modules(entry, f"{place}/{entry.name}")
+        elif entry.name.endswith(".py"):
+            yield f"{place}/{entry.name}", entry.read_bytes()
+
+
+def shell_place(work_dir: str, bundle: Bundle) -> str:
+    """Give the line that puts the program into WORK/bin.
+
+    It prints ``have`` when the program is there, whole; else ``send``, and then takes exactly the program's bytes
+    from stdin up to its end. A program cut short on its way is not put in place; one that a crash of the machine
+    left as long as it should be, but empty, is sent again.
+
+    Raises:
+        ValueError: the work directory's name cannot be used in a shell line.
+    """
+    size = len(bundle.data)
+
+    def whole(name: str) -> str:
+        # A machine without sha256sum is believed by the length alone.
+        digest = f'case "$(sha256sum <"{name}" 2>/dev/null)" in ""|{bundle.sha256}*) true;; *) false;; esac'
+        return f'[ "$(wc -c <"{name}")" -eq {size} ] && {digest}'
+
+    return (
+        f'{_directory(work_dir)} P="$D/bin/{bundle.name}"; umask 077; mkdir -p "$D/bin" || exit {NO_PLACE}; '
+        f'if [ -f "$P" ] && {whole("$P")}; then echo have; exit 0; fi; echo send; '
+        f'T="$P.$$"; C=cat; command -v timeout >/dev/null 2>&1 && C="timeout {ARRIVAL} cat"; '
+        f'if $C >"$T" && {whole("$T")} && chmod 700 "$T" && mv -f "$T" "$P"; '
+        f'then exit 0; fi; rm -f "$T"; echo "the worker program was not written to $P" >&2; exit {NO_PLACE}'
+    )
+
+
+def shell_run(work_dir: str, bundle: Bundle, args: Sequence[str]) -> str:
+    """Give the line that runs the program that `shell_place` has put there.
+
+    Raises:
+        ValueError: the work directory's name cannot be used in a shell line.
+    """
+    return f'{_directory(work_dir)} {_python()} -E -s "$D/bin/{bundle.name}" {_arguments(args)}'.rstrip()
+
+
+def on_its_own_line(command: str) -> str:
+    """Give the line that runs a command after a newline: a login may have printed something that lacks one."""
+    return f"echo; {command}"
+
+
+def shell_memory(args: Sequence[str], bundle: Bundle | None = None) -> str:
+    """Give the line that runs the program from memory: it takes its bytes from stdin and writes no file.
+
+    Send ``bundle.data`` (by default that of `worker_bundle`) on its stdin.
+    """
+    size = len((bundle or worker_bundle()).data)
+    return f"{_python()} -E -s -c {shlex.quote(_FROM_MEMORY)} {size} {_arguments(args)}".rstrip()
+
+
+def _directory(work_dir: str) -> str:
+    """Give the sh commands that set D to the work directory, as `fabbuild.worker.base.workdir.resolve` does."""
+    if any(char in work_dir for char in "\0\n\r"):
+        raise ValueError(f"work_dir holds a control character: {work_dir!r}")
+    home = f'[ -n "$HOME" ] || {{ echo "HOME is not set on this machine; give a work_dir" >&2; exit {NO_PLACE}; }};'
+    if not work_dir:
+        # A relative XDG_CACHE_HOME is to be ignored, says its specification.
+        cache = 'case "$XDG_CACHE_HOME" in /*) D="$XDG_CACHE_HOME";; *) D="$HOME/.cache";; esac;'
+        return f'{home} {cache} D="$D/fabbuild/$(uname -n)";'
+    if work_dir.startswith("/"):
+        return f"D={shlex.quote(work_dir)};"
+    if work_dir == "~" or work_dir.startswith("~/"):
+        work_dir = work_dir[2:]
+    return f'{home} D="$HOME"/{shlex.quote(work_dir)};'
+
+
+def _python() -> str:
+    missing = "no python3 on this machine; install it (Debian: apt-get install python3)"
+    test = f"command -v python3 >/dev/null 2>&1 || {{ echo {shlex.quote(missing)} >&2; exit {NO_PYTHON}; }}"
+    return f"{test}; exec python3"
+
+
+def _arguments(args: Sequence[str]) -> str:
+    text = "".join(args)
+    if text.isprintable() and text.isascii() and not set(text) & set("\\'!"):
+        return shlex.join(args)
+    return f"--hex {json.dumps(list(args)).encode().hex()}"

@@ -1,0 +1,26 @@
+"""Architectures, and the names that compilers for them begin with."""
+
+from __future__ import annotations
+
+from typing import Dict, Sequence
+
+#: The architecture of boards that are programs of the machine they are built on.
+SANDBOX = "sandbox"
+
+#: For each architecture the names that compilers for it begin with, the best first.
+FAMILIES: Dict[str, Sequence[str]] = {
+    "aarch64": ("aarch64", "arm64"),
+    "arm": ("arm", "armv7l", "armv7a", "armv7", "armv6l", "armv8l", "armv5tel"),
+    "m68k": ("m68k",),
+    "microblaze": ("microblaze", "microblazeel"),
+    "mips": ("mips", "mipsisa32r6", "mipsel", "mips64", "mips64el"),
+    "nds32": ("nds32le", "nds32"),
+    "nios2": ("nios2",),
+    "powerpc": ("powerpc", "ppc", "powerpc64", "ppc64", "powerpc64le", "ppc64le"),
+    "riscv": ("riscv64", "riscv32", "riscv"),
+    "riscv32": ("riscv32", "riscv64", "riscv"),
+    "riscv64": ("riscv64", "riscv", "riscv32"),
+    "sh": ("sh4", "sh"),
+    "x86": ("x86_64", "i686", "i586", "i486", "i386"),
+    "xtensa": ("xtensa",),
+}

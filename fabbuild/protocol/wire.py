@@ -1,0 +1,217 @@
+"""Messages, framing and limits of the wire between boss and worker; both ends import this module.
+
+The boss writes one JSON object a line to the worker's stdin (``{"cmd": …}``); the worker writes one a line to
+its stdout (``{"resp": …}``), each with `PREFIX` in front, so that login banners on the same pipe are skipped.
+The names and fields are those of the distributed buildman 0.2.0, so that either end can be the other program.
+Extensions are extra fields, used only when both sides named them: a worker in ``ready.features``, then the boss
+in ``configure.features``.
+
+``{"cmd": "alive"}`` and ``{"resp": "alive"}`` say that somebody is there, and nothing else. The boss's go to the
+supervisor, which keeps them from the worker; a worker says them when `ALIVE_ENV` asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Iterator, List, Optional
+
+#: Stands in front of every line the worker writes to stdout.
+PREFIX = b"BM> "
+
+#: Announced as ``ready.protocol``.
+PROTOCOL = 1
+
+#: ``attempt``: build_board carries it, heartbeat and build_result echo it. ``commits``: build_board may name the
+#: indices to build. ``details``: build_result carries ``details`` {sha256, seconds, toolchain, command,
+#: environment, slot, phases: {name of `PHASES`: seconds}}.
+#: ``limits``: build_board may carry ``timeout`` (seconds that one commit of the board may take;
+#: past it the result has return code 124, and the rest of the order is dropped) and ``jobs`` (the most jobs that a
+#: make of this board may run), 0 and null meaning none; build_result carries ``fault`` where the worker knows that
+#: it is not the board's own doing: one of the names below.
+#: ``files``: the files of a result come before it, in messages ``build_file`` {board, commit_upto, attempt, name,
+#: last, data}: pieces of at most `PIECE` bytes, in order, each compressed by zlib and written in base64, ``last``
+#: with the last one. ``build_result`` then has ``files`` [name…], those that came, ``unchanged`` {name:
+#: commit_upto}, those with the same bytes as that commit's file of that name, which came in the same order, and, if
+#: there are any, ``left_out`` {name: why}, those that could not be sent; it has no ``config``.
+#: ``early``: ``build_prepare_done`` comes as soon as one worktree is there. A ``worktree_created`` for each further
+#: slot comes when it begins to take boards, and ``worktree_failed`` {thread, msg} for one that cannot be made.
+#: ``carry``: a commit may be answered without a build when nothing that matters to the board (see
+#: `fabbuild.protocol.relevance`) differs from the commit of the same order that was built last, which succeeded.
+#: Its
+#: ``build_result`` is whole and has ``carried``: the commit_upto that was built; ``details`` has the command for
+#: the very commit, what the answer took as ``seconds``, and ``sha256`` only with reproducible builds.
+#: ``build_board`` may have ``audit`` [commit_upto…]: these are built all the same, and say ``could_carry``. Of a
+#: success whose dependencies are known they are a file, `DEPENDS`: a path below the source tree each line, sorted.
+#: ``trim``: ``trim_board`` {board, attempt, commits} has the worker leave off all commits of that order but these,
+#: as far as it has not begun them; it answers ``trimmed`` {board, attempt, commits}: those that it leaves off.
+#: Each name of `OWN_SETTINGS` is a feature, too: a worker that does not announce it cannot be given that setting.
+FEATURES = (
+    "attempt",
+    "commits",
+    "details",
+    "limits",
+    "files",
+    "early",
+    "carry",
+    "trim",
+    "force_reconfig",
+    "quick",
+    "fragments",
+    "adjust_cfg",
+    "target",
+    "keep_outputs",
+    "keep",
+    "jobserver",
+    "ccache",
+    "light_tools",
+    "debug_info",
+)
+
+#: The file of a result that lists what of the source the board depended on.
+DEPENDS = "depends"
+
+#: ``fault`` of a build that was ended because it took too long.
+TIMEOUT = "timeout"
+
+#: ``fault`` of a commit that cannot be checked out.
+CHECKOUT = "checkout"
+
+#: ``fault`` of a make that could not be started.
+START = "start"
+
+#: ``fault`` of a build in which the worker itself failed.
+WORKER = "worker"
+
+#: What the time of a result goes into, in this order: the commit's files put in place; make's configuration of the
+#: board; make's build, each with all tries; what came out read (sizes, functions, files to keep).
+PHASES = ("checkout", "configure", "build", "collect")
+
+#: The return code of a build that took too long; timeout(1) has the same.
+TIMED_OUT = 124
+
+#: The environment variable that tells a worker to say ``alive``, at once and each so many seconds.
+ALIVE_ENV = "FABBUILD_ALIVE"
+
+#: Longest line either side accepts, in bytes. A worker cuts its results far below it (`MAX_TEXT`).
+MAX_LINE = 64 * 1024 * 1024
+
+#: Longest stdout, stderr or configuration file one result carries, in bytes; the middle of a longer one is cut.
+MAX_TEXT = 2 * 1024 * 1024
+
+#: Most bytes of a file that one ``build_file`` carries, before they are compressed.
+PIECE = 1024 * 1024
+
+#: Most bytes of one file and of all files of a result, and most files of a result.
+FILE_MOST = 256 * 1024 * 1024
+FILES_MOST = 512 * 1024 * 1024
+FILES_MANY = 500
+
+#: Settings that a ``configure`` may carry, and what they default to.
+SETTINGS: Dict[str, Any] = {
+    "verbose_build": False,
+    "allow_missing": False,
+    "no_lto": False,
+    "reproducible_builds": False,
+    "warnings_as_errors": False,
+    "mrproper": False,
+    "fallback_mrproper": False,
+    "config_only": False,
+    "force_build": False,
+    "kconfig_check": True,
+}
+
+#: Settings beyond the plain protocol, which a boss sends only to a worker that announced them as features.
+#: ``force_reconfig``: configure at each commit. ``quick``: a rough build: a failure is not tried again, nothing is
+#: configured anew because of one, and a warning need not be said again at the next commit. ``fragments``: names of
+#: configuration fragments, made after the defconfig. ``adjust_cfg``: lines of ``.config``, set after these; one
+#: that is not there after the build fails it. ``target``: what is made in place of everything. ``keep_outputs``:
+#: the files of a result are also its images, maps and device trees; ``keep``: also those that these patterns name,
+#: as the shell has them, relative to the output directory, ``**`` for any directories. The last four change
+#: no result: ``jobserver``: all makes share as many jobs as there are threads; ``ccache``: compile by way of ccache
+#: where it is installed; ``light_tools``: have nm and ar load no plugin that does nothing; ``debug_info``: have
+#: debug information made even where nobody can see it.
+OWN_SETTINGS: Dict[str, Any] = {
+    "force_reconfig": False,
+    "quick": False,
+    "fragments": [],
+    "adjust_cfg": [],
+    "target": "",
+    "keep_outputs": False,
+    "keep": [],
+    "jobserver": True,
+    "ccache": False,
+    "light_tools": True,
+    "debug_info": False,
+}
+
+#: Those of them that change no result, only how long it takes: off is what a worker does that does not know one.
+SPEED = frozenset({"jobserver", "ccache", "light_tools", "debug_info"})
+
+
+class ProtocolError(ValueError):
+    """A line that is no message: not JSON, no object, or longer than `MAX_LINE`."""
+
+
+def encode_command(cmd: str, **fields: Any) -> bytes:
+    """Give the line the boss sends for a command."""
+    return json.dumps({"cmd": cmd, **fields}).encode() + b"\n"
+
+
+def encode_response(resp: str, **fields: Any) -> bytes:
+    """Give the line the worker sends for a response, prefix included."""
+    return PREFIX + json.dumps({"resp": resp, **fields}).encode() + b"\n"
+
+
+def decode_object(line: bytes) -> Dict[str, Any]:
+    """Read one JSON object.
+
+    Raises:
+        ProtocolError: with the words the peer uses, ``invalid JSON: …``.
+    """
+    try:
+        value = json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError) as exc:
+        raise ProtocolError("invalid JSON: %s" % exc) from exc
+    if not isinstance(value, dict):
+        raise ProtocolError("invalid JSON: expected an object, not %s" % type(value).__name__)
+    return value
+
+
+class LineSplitter:
+    """Cuts a stream of bytes into lines, holding at most ``limit`` bytes of an unfinished one."""
+
+    def __init__(self, limit: int = MAX_LINE) -> None:
+        self._limit = limit
+        self._pending: List[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield each line that ``data`` completes, without its newline.
+
+        Raises:
+            ProtocolError: when a line grows past the limit; the splitter is of no use after that.
+        """
+        start = 0
+        while True:
+            end = data.find(b"\n", start)
+            if end < 0:
+                break
+            self._check(self._size + end - start)
+            self._pending.append(data[start:end])
+            line = b"".join(self._pending)
+            self._pending.clear()
+            self._size = 0
+            start = end + 1
+            yield line
+        if start < len(data):
+            self._pending.append(data[start:])
+            self._size += len(data) - start
+            self._check(self._size)
+
+    def rest(self) -> Optional[bytes]:
+        """Give what came after the last newline, or None: a message cut short by the end of the stream."""
+        return b"".join(self._pending) if self._size else None
+
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise ProtocolError("a line of more than %d bytes" % self._limit)

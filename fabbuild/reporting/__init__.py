@@ -1,0 +1,1 @@
+"""Results for readers: summary, HTML report, JUnit XML, trace and status of a run."""

@@ -1,0 +1,119 @@
+"""Runs and results in formats that other programs read: where such a file goes, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from fabbuild.errors import OutputError, UsageError, what_to_do
+from fabbuild.results.exported_files import remember
+from fabbuild.results.tree import output_directory
+from fabbuild.text import visible
+
+if TYPE_CHECKING:
+    from fabbuild.build.run_plan import Plan
+    from fabbuild.reporting.summary.find import Found
+
+#: The formats, by the name of their option.
+FORMATS = ("junit", "trace")
+
+
+def chosen(options: Mapping[str, object]) -> dict[str, Path]:
+    """Give the files that are asked for, by format, once it is seen that they can be written.
+
+    That is to be known at once, not after a night.
+
+    Raises:
+        UsageError: one is in no directory that could take it.
+    """
+    files = {name: target(f"--{name}", options[name]) for name in FORMATS}
+    return {name: path for name, path in files.items() if path is not None}
+
+
+def target(option: str, value: object) -> Path | None:
+    """Give the file that an option names, a leading ``~`` being a home; None where it names none.
+
+    Raises:
+        UsageError: it is in no directory that could take it.
+    """
+    if not isinstance(value, str) or not value:
+        return None
+    path = output_directory(value)
+    where = path.parent
+    why = (
+        "it is a directory"
+        if path.is_dir()
+        else f"there is no directory {visible(str(where))}"
+        if not where.is_dir()
+        else f"{visible(str(where))} cannot be written to"
+        if not os.access(where, os.W_OK)
+        else ""
+    )
+    if why:
+        raise UsageError(f"{option} {visible(str(path))}: {why}; name a file that can be written")
+    return path
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file that takes its place when all of it is there, as a reader may look at any time.
+
+    Args:
+        path: the file; what is written gets the rights that the umask leaves.
+
+    Raises:
+        OutputError: it cannot be written; what was there before is there still.
+    """
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            yield file
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as exc:
+        raise OutputError(
+            f"cannot write {visible(str(path))}: {exc.strerror or exc}; {what_to_do(exc, 'name another file')}"
+        ) from exc
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def planned(plan: Plan) -> Found:
+    """Give what a plan asks for as if it had been found, also where nothing of it was built."""
+    from fabbuild.reporting.summary.find import Found
+    from fabbuild.reporting.summary.reader import CommitDir, Range
+    from fabbuild.results.tree import commit_dir
+
+    commits = tuple(
+        CommitDir(one.number, one.hash if one.number else "", one.subject, commit_dir(one)) for one in plan.commits
+    )
+    return Found(Range(plan.output, plan.name, commits), plan.source)
+
+
+def write(files: Mapping[str, Path], found: Found, plan: Plan | None = None) -> list[Path]:
+    """Write the files of the results that were found, or of the boards of a plan alone; give what was written.
+
+    Raises:
+        OutputError: there is nothing to tell of, or a file cannot be written.
+    """
+    from fabbuild.events.journal_reader import journal_of, last_run
+    from fabbuild.events.timeline import timeline
+    from fabbuild.reporting.junit import write_junit
+    from fabbuild.reporting.trace import write_trace
+
+    writers: dict[str, Callable[[Path], None]] = {
+        "junit": lambda path: write_junit(path, found, plan),
+        "trace": lambda path: write_trace(path, timeline(last_run(journal_of(found.range.path))), found.range.name),
+    }
+    for name, path in files.items():
+        writers[name](path)
+        remember(found.range.path, path)
+    return list(files.values())

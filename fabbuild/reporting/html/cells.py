@@ -1,0 +1,204 @@
+"""Each result of a range as a report keeps it: what it said, how large it is, who built it and for how long.
+
+`Gatherer` is the reader that `fabbuild.reporting.summary.summarize` reads a range with; it keeps of each result
+what passes.
+Boards and commits say much the same, so each line and each text is kept once, visible, and there is an end to it
+(`LINES_ROOM`): what comes after that is cut to its most telling line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fabbuild.reporting.summary.reader import MAX_SMALL, CommitDir, Range, Reader, Stored
+from fabbuild.reporting.summary.sizes import Size, parse_sizes
+from fabbuild.results.tree import BUILT_FROM
+from fabbuild.text import cut, first_error, visible
+
+#: Lines of one text that are kept, and characters of a line.
+TEXT_LINES = 60
+LINE_WIDTH = 300
+
+#: Lines of a failure's log that are kept: the last.
+LOG_LINES = 15
+_LOG_READ = 64 << 10
+
+#: Bytes that all lines may take, as they are in the report; beyond it a text is its most telling line, for as many
+#: bytes again; and then only where to look.
+LINES_ROOM = 2_000_000
+
+
+@dataclass(slots=True)
+class Cell:
+    """One board at one commit.
+
+    Attributes:
+        verdict: ``b`` built, ``w`` with warnings, ``f`` failed.
+        text: the number of its text in `Texts.texts`; 0: it said nothing.
+        log: likewise of the end of its log; failures only.
+        return_code: of its build.
+        machine: who built it; empty where it is not known.
+        seconds: how long that took; None where it is not known.
+        notes: what else there is to know, a line each: attempts, where it comes from.
+        settings: what it was built with, as its ``built-from`` has it.
+        sizes: of its programs.
+    """
+
+    verdict: str
+    text: int = 0
+    log: int = 0
+    return_code: int = 0
+    machine: str = ""
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, Size] = field(default_factory=dict)
+
+
+class Texts:
+    """Lines and texts, each once; a text is a tuple of numbers of lines. Number 0 is the empty one of both."""
+
+    def __init__(self, room: int = LINES_ROOM) -> None:
+        """``room`` is in bytes."""
+        self.lines: list[str] = [""]
+        self.texts: list[tuple[int, ...]] = [()]
+        self._lines: dict[str, int] = {"": 0}
+        self._texts: dict[tuple[int, ...], int] = {(): 0}
+        self._known: dict[str, int] = {}
+        self._room = room
+        self._last = room  # for most telling lines
+
+    def line(self, text: str) -> int:
+        """Give the number of a line, which is made visible and cut."""
+        text = cut(visible(text), LINE_WIDTH)
+        number = self._lines.get(text)
+        if number is None:
+            number = self._lines[text] = len(self.lines)
+            self.lines.append(text)
+            self._room -= cost(text)
+        return number
+
+    def text(self, text: str, most: int = TEXT_LINES) -> int:
+        """Give the number of a text."""
+        if not text or text.isspace():
+            return 0
+        known = self._known.get(text)
+        if known is None:
+            known = self._add(text, most)
+            if len(text) < 1 << 16:
+                self._known[text] = known
+        return known
+
+    def _add(self, text: str, most: int) -> int:
+        kept = list(_lines(text))
+        if self._room > 0:
+            # The most is at the beginning, and why make ended is at the end.
+            front, back = most * 2 // 3, most - most * 2 // 3
+            if len(kept) > most:
+                kept = [*kept[:front], f"… ({len(kept) - most} more lines: see err) …", *kept[-back:]]
+        else:
+            telling = first_error(text)
+            self._last -= cost(telling)
+            kept = [telling, "… (more: see err)"] if self._last > 0 else ["(see err)"]
+        numbers = tuple(map(self.line, kept))
+        number = self._texts.get(numbers)
+        if number is None:
+            number = self._texts[numbers] = len(self.texts)
+            self.texts.append(numbers)
+            self._room -= 6 * len(numbers)
+        return number
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Give the lines that are not empty; what else Python takes for the end of one is to be seen."""
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        if kept := line.rstrip():
+            yield kept
+
+
+def cost(text: str) -> int:
+    """Give about how many bytes a text takes in the report."""
+    return len(text.encode("utf-8", "replace")) + 5 * text.count("<") + text.count("\\") + text.count('"') + 4
+
+
+class Gatherer(Reader):
+    """Reads a range for its summary, and keeps each result for the matrix.
+
+    Attributes:
+        cells: (name of the commit's directory, board) → what is kept.
+        texts: what they said.
+    """
+
+    def __init__(self, made: Range, attempts: Mapping[tuple[str, str], int] | None = None) -> None:
+        """Name the range; ``attempts`` is as `fabbuild.reporting.html.run.Journal` has it."""
+        super().__init__(made)
+        self.cells: dict[tuple[str, str], Cell] = {}
+        self.texts = Texts()
+        self._attempts = attempts or {}
+        self._settings: dict[str, Mapping[str, Any]] = {}
+
+    def read(self, commit: CommitDir, board: str, *, sizes: bool) -> Stored | None:
+        """Read a result, as `Reader.read` does, and keep it."""
+        stored = super().read(commit, board, sizes=sizes)
+        if stored is not None:
+            self.cells[commit.name, board] = self._cell(commit, board, stored)
+        return stored
+
+    def _cell(self, commit: CommitDir, board: str, stored: Stored) -> Cell:
+        place = os.path.join(self.range.path, commit.name, board)  # noqa: PTH118 - tens of thousands of them
+        record = self._record(place)
+        machine = record.get("machine")
+        if not isinstance(machine, str):
+            machine = "" if record else (self.text(place, "host", MAX_SMALL) or "").strip()
+        seconds = record.get("seconds")
+        known = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds < 1e8
+        warned = bool(stored.stderr) and not stored.stderr.isspace()
+        settings = record.get("settings")
+        cell = Cell(
+            "f" if stored.return_code else "w" if warned else "b",
+            self.texts.text(stored.stderr),
+            return_code=stored.return_code,
+            machine=cut(visible(machine), 80),
+            seconds=float(str(seconds)) if known else None,
+            notes=tuple(self._notes(commit, board, record)),
+            settings=self._shared(settings) if isinstance(settings, dict) and settings else {},
+            sizes=parse_sizes(stored.sizes) if stored.sizes else {},
+        )
+        if stored.return_code:
+            cell.log = self.texts.text(self._log(place), LOG_LINES)
+        return cell
+
+    def _record(self, place: str) -> Mapping[str, Any]:
+        """Read ``built-from``; empty where there is none, or it is none."""
+        try:
+            value = json.loads(self.text(place, BUILT_FROM, MAX_SMALL) or "{}")
+        except (ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _log(self, place: str) -> str:
+        log = self.text(place, "log", _LOG_READ) or ""
+        return "\n".join(list(_lines(log))[-LOG_LINES:])
+
+    def _notes(self, commit: CommitDir, board: str, record: Mapping[str, object]) -> Iterable[str]:
+        attempt = self._attempts.get((board, commit.hash), 0)
+        if attempt:
+            yield f"attempt {attempt}"
+        after = record.get("after")
+        if isinstance(after, list):
+            yield from (f"after {cut(visible(str(one)), 200)}" for one in after[:5])
+        carried = record.get("carried")
+        if isinstance(carried, dict):
+            yield f"carried forward from {cut(visible(str(carried.get('commit', '?'))), 12)}, not built"
+        reused = record.get("reused")
+        if isinstance(reused, dict):
+            who = cut(visible(str(reused.get("machine") or "?")), 80)
+            yield f"reused: built on {who} from {cut(visible(str(reused.get('commit') or '?')), 12)}"
+
+    def _shared(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Keep equal settings once."""
+        return self._settings.setdefault(json.dumps(settings, sort_keys=True), settings)

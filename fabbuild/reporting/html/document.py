@@ -1,0 +1,326 @@
+"""The facts of a report as what JSON is made of; docs/report.md says what each key means.
+
+It is embedded in the page, whose script draws the matrix and the details from it. There is a bound to everything:
+what the results say is at most about `fabbuild.reporting.html.cells.LINES_ROOM` twice, lists of boards `SETS_ROOM`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from fabbuild.reporting.html.cells import Cell, Gatherer
+from fabbuild.reporting.html.commits import Group, groups, unbuilt
+from fabbuild.reporting.html.run import Journal, Span
+from fabbuild.reporting.summary import CommitChanges, NotBuilt, Summary
+from fabbuild.reporting.summary.find import how_built
+from fabbuild.reporting.summary.reader import CommitDir
+from fabbuild.text import cut, visible
+
+#: Raised when the meaning of a key changes.
+SCHEMA = 1
+
+#: Boards that all lists of boards may have together; what is beyond it has the first few of each.
+SETS_ROOM = 200_000
+_SHORT_SET = 20
+
+#: Problems of one sort at one commit that are kept.
+PROBLEMS = 200
+
+#: What happened to a board at a commit, the gravest first: sort of the group, letter.
+CHANGES = (
+    ("broke", "B"),
+    ("mended", "M"),
+    ("errors", "E"),
+    ("warned", "W"),
+    ("clean", "C"),
+    ("new", "N"),
+    ("gone", "G"),
+)
+
+
+class Numbers:
+    """Gives each value a number, in the order of coming."""
+
+    def __init__(self, first: Iterable[Any] = ()) -> None:
+        """Begin with these."""
+        self.values: list[Any] = list(first)
+        self._known = {value: at for at, value in enumerate(self.values)}
+
+    def __contains__(self, value: object) -> bool:
+        """Whether a value has come."""
+        return value in self._known
+
+    def of(self, value: Any) -> int:
+        """Give the number of a value."""
+        number = self._known.get(value)
+        if number is None:
+            number = self._known[value] = len(self.values)
+            self.values.append(value)
+        return number
+
+
+class Sets:
+    """Lists of boards, each once."""
+
+    def __init__(self, boards: Mapping[str, int]) -> None:
+        """``boards`` has their numbers."""
+        self._boards = boards
+        self._numbers = Numbers()
+        self._room = SETS_ROOM
+
+    @property
+    def lists(self) -> list[list[int]]:
+        """All of them."""
+        return [list(one) for one in self._numbers.values]
+
+    def of(self, boards: Sequence[str]) -> int:
+        """Give the number of a list, of which only the beginning may be kept."""
+        numbers = tuple(self._boards[board] for board in boards if board in self._boards)
+        if self._room <= 0 and numbers not in self._numbers:
+            numbers = numbers[:_SHORT_SET]
+        before = len(self._numbers.values)
+        number = self._numbers.of(numbers)
+        if number == before:
+            self._room -= len(numbers)
+        return number
+
+
+def document(
+    summary: Summary,
+    gatherer: Gatherer,
+    journal: Journal,
+    told: Sequence[Sequence[Group]],
+    *,
+    sentence: str,
+    made: float,
+    where: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Put the facts together.
+
+    Args:
+        summary: of the range, with sizes.
+        gatherer: what read it.
+        journal: of the range.
+        told: the groups of each commit, from `told_of`.
+        sentence: the verdict.
+        made: when, in seconds since the epoch.
+        where: from `fabbuild.reporting.summary.find.where`.
+    """
+    boards = list(summary.archs)
+    numbers = {board: at for at, board in enumerate(boards)}
+    archs, machines = Numbers(sorted(set(summary.archs.values()))), Numbers([""])
+    notes, options, programs = Numbers([""]), Numbers([""]), Numbers()
+    sets = Sets(numbers)
+    problems = [
+        [at, group.sort, problem.kind, gatherer.texts.line(problem.headline),
+         [gatherer.texts.line(line) for line in problem.lines], sets.of(problem.boards), len(problem.boards)]
+        for at, those in enumerate(told)
+        for group in those
+        for problem in group.problems[:PROBLEMS]
+    ]  # fmt: skip
+    dirs = {(commit.number, commit.hash): commit for commit in gatherer.range.commits}
+    places = [dirs[commit.number, commit.hash] for commit in summary.commits]
+    changed = _changes(summary.commits, told, boards)
+    resized = _resized(summary.commits, boards)
+    reasons = [{one.board: one.reason for one in commit.boards.not_built} for commit in summary.commits]
+    rows = []
+    for board in boards:
+        cells = [gatherer.cells.get((place.name, board)) for place in places]
+        missing = [those.get(board) for those in reasons]
+        row = _row(cells, missing, machines, notes, options, programs, going=journal.going)
+        row["c"] = changed[board]
+        if resized[board]:
+            row["g"] = resized[board]
+        rows.append(row)
+    return {
+        "schema": SCHEMA,
+        "made": round(made, 1),
+        "name": visible(summary.name),
+        "output": visible(str(summary.output / summary.name)),
+        "going": journal.going,
+        "sentence": sentence,
+        "commits": [_commit(commit, place) for commit, place in zip(summary.commits, places, strict=True)],
+        "archs": [visible(str(arch)) for arch in archs.values],
+        "boards": [[visible(board), archs.of(summary.archs[board]), *_url(board)] for board in boards],
+        "machines": machines.values,
+        "cells": rows,
+        "programs": [visible(str(program)) for program in programs.values],
+        "problems": problems,
+        "sets": sets.lists,
+        "lines": gatherer.texts.lines,
+        "texts": [list(text) for text in gatherer.texts.texts],
+        "notes": notes.values,
+        "options": options.values,
+        "where": visible(shlex.join(where)),
+        "run": run_facts(journal, numbers),
+    }
+
+
+def told_of(summary: Summary, *, going: bool) -> list[list[Group]]:
+    """Give the groups of each commit; what had no result at the first, and has none since, is told there alone."""
+    told = []
+    since: set[NotBuilt] | None = None
+    for commit in summary.commits:
+        lacking = set(commit.boards.not_built)
+        told.append([*groups(commit), *unbuilt(commit, since or set(), going=going)])
+        since = lacking if since is None else since & lacking
+    return told
+
+
+def _commit(commit: CommitChanges, place: CommitDir) -> dict[str, Any]:
+    counts = commit.counts
+    return {
+        "number": commit.number,
+        "hash": visible(commit.hash),
+        "subject": cut(visible(commit.subject), 300),
+        "dir": quote(place.name, errors="surrogateescape"),
+        "counts": [counts.built, counts.warned, counts.failed, counts.not_built],
+    }
+
+
+def _url(board: str) -> list[str]:
+    """Give what a board's directory is called in a link, where that is not its name."""
+    url = quote(board, safe="", errors="surrogateescape")
+    return [] if url == board else [url]
+
+
+def _changes(
+    commits: Sequence[CommitChanges], told: Sequence[Sequence[Group]], boards: Sequence[str]
+) -> dict[str, str]:
+    """Give for each board a letter a commit of what happened to it there; ``.`` for nothing."""
+    letters = dict(reversed(CHANGES))
+    found = {board: ["."] * len(commits) for board in boards}
+    for at, those in enumerate(told):
+        if len(commits) > 1 and commits[at].first and commits[at].number:
+            continue  # What is there to begin with is no change.
+        for sort, letter in letters.items():
+            for group in those:
+                if group.sort == sort:
+                    for board in group.boards:
+                        if board in found:
+                            found[board][at] = letter
+    return {board: "".join(said) for board, said in found.items()}
+
+
+def _resized(commits: Sequence[CommitChanges], boards: Sequence[str]) -> dict[str, list[int]]:
+    """Give for each board the indices of the commits that changed its sizes."""
+    found: dict[str, list[int]] = {board: [] for board in boards}
+    for at, commit in enumerate(commits):
+        for board in commit.board_sizes or {}:
+            if board in found:
+                found[board].append(at)
+    return found
+
+
+def _row(
+    cells: Sequence[Cell | None],
+    missing: Sequence[str | None],
+    machines: Numbers,
+    notes: Numbers,
+    options: Numbers,
+    programs: Numbers,
+    *,
+    going: bool,
+) -> dict[str, Any]:
+    verdicts = []
+    noted: dict[str, list[int]] = {}
+    logs, codes, built = {}, {}, {}
+    for at, (cell, reason) in enumerate(zip(cells, missing, strict=True)):
+        if cell is None:
+            verdicts.append("." if going and not reason else "n")
+            if reason:
+                noted[str(at)] = [notes.of(cut(visible(reason), 200))]
+            continue
+        verdicts.append(cell.verdict)
+        if cell.notes:
+            noted[str(at)] = [notes.of(note) for note in cell.notes]
+        if cell.log:
+            logs[str(at)] = cell.log
+        if cell.return_code:
+            codes[str(at)] = cell.return_code
+        if cell.settings and (number := options.of(visible(shlex.join(how_built(cell.settings))))):
+            built[str(at)] = number
+    row: dict[str, Any] = {
+        "v": "".join(verdicts),
+        "t": [cell.text if cell else 0 for cell in cells],
+        "m": [machines.of(cell.machine) if cell else 0 for cell in cells],
+        "s": [_seconds(cell.seconds if cell else None) for cell in cells],
+    }
+    sizes = _sizes(cells, programs)
+    return row | {
+        key: value for key, value in zip("lrnoz", (logs, codes, noted, built, sizes), strict=True) if value
+    }
+
+
+def _seconds(seconds: float | None) -> float | int:
+    """Give seconds in few characters; -1 where they are not known."""
+    if seconds is None:
+        return -1
+    return round(seconds) if seconds >= 9.95 else round(seconds, 1)
+
+
+def _sizes(cells: Sequence[Cell | None], programs: Numbers) -> dict[str, list[list[int]]]:
+    """Give for each program where it changes: index of the commit, and the differences to what it was before."""
+    found: dict[str, list[list[int]]] = {}
+    was: dict[str, tuple[int, ...]] = {}
+    for at, cell in enumerate(cells):
+        for program, size in (cell.sizes if cell else {}).items():
+            now = (size.text, size.data, size.bss, size.rodata)
+            before = was.get(program, (0, 0, 0, 0))
+            if program not in was or now != before:
+                delta = [new - old for new, old in zip(now, before, strict=True)]
+                found.setdefault(str(programs.of(program)), []).append([at, *delta])
+                was[program] = now
+    return found
+
+
+def run_facts(journal: Journal, boards: Mapping[str, int]) -> dict[str, Any] | None:
+    """Give what the machines did; None where no journal tells."""
+    run = journal.run
+    if run is None:
+        return None
+
+    def at(when: float) -> float:
+        return round(when - run.start, 1)
+
+    machines = [
+        {
+            "name": visible(machine.name),
+            "slots": machine.slots,
+            "threads": machine.threads,
+            "ready": None if machine.ready is None else at(machine.ready),
+            "results": machine.results,
+            "carried": machine.carried,
+            "boards": machine.boards,
+            "busy": None if machine.busy is None else round(machine.busy, 3),
+            "setup": [[at(start), at(end)] for start, end in machine.setup],
+            "away": [[at(start), at(end), visible(why)] for start, end, why in machine.away],
+            "faults": [[at(when), boards.get(board, -1), text] for when, board, text in machine.faults[:1000]],
+            "spans": [_span(span, boards, at) for span in machine.spans[:20_000]],
+        }
+        for machine in run.machines.values()
+    ]
+    return {
+        "start": round(run.start, 1),
+        "seconds": round(run.seconds, 1),
+        "ended": run.ended,
+        "exit_status": run.exit_status,
+        "interrupted": run.interrupted,
+        "runs": journal.runs,
+        "wanted": run.wanted,
+        "results": run.results,
+        "skipped": run.skipped,
+        "carried": run.carried,
+        "reused": len(run.reused),
+        "not_built": run.not_built,
+        "waiting": [[at(start), at(end)] for start, end in run.waiting],
+        "machines": machines,
+    }
+
+
+def _span(span: Span, boards: Mapping[str, int], at: Callable[[float], float]) -> list[Any]:
+    number = boards.get(span.board, -1)
+    return [span.slot, number, at(span.start), at(span.end), span.results, span.verdict, span.ended]

@@ -1,0 +1,272 @@
+"""Geometry of the pictures: the timeline of slots, and lines of sizes. All here is pure; templates draw it.
+
+Places across are percent of the picture's width, so that it is as wide as the page; places down are pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fabbuild.reporting.html.cells import Cell
+from fabbuild.reporting.html.estimate import Tail
+from fabbuild.reporting.html.run import RANK, MachineRun, Run, Span
+from fabbuild.reporting.summary import Summary
+from fabbuild.reporting.summary.facts import MAIN
+from fabbuild.text import clock, count, cut, duration, visible
+
+#: Boards whose sizes are drawn: those that moved most.
+MOVED = 12
+
+#: Lanes up to which they are high.
+_FEW = 40
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
+_MARKS = {"failed": "F", "warned": "w", "again": "?", "lost": "L", "carried": "→"}
+
+# The size of a chart, and the room at its edges.
+WIDTH, HEIGHT = 240, 64
+_EDGE = 5
+
+
+class Bar(NamedTuple):
+    """A piece of a lane; ``board`` is its name where it is one board, ``kind`` is what it looks like."""
+
+    x: float
+    width: float
+    y: float
+    height: float
+    kind: str
+    title: str
+    board: str = ""
+
+    @property
+    def mark(self) -> str:
+        """A letter for those who do not see the colour, where there is room for one."""
+        return _MARKS.get(self.kind, "") if self.width > 1.2 and self.height > 11 else ""
+
+
+class Tick(NamedTuple):
+    """A line of the axis; ``anchor`` keeps the words at the edges inside."""
+
+    x: float
+    words: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The picture of a run.
+
+    Attributes:
+        height: of all of it.
+        bars: what was built when, and when machines were not there.
+        names: (y, name) of each machine.
+        ticks: of the axis.
+        faults: (x, y, words) of each.
+        waiting: (x, width) of the times when no machine was there.
+        reused: x of the times when results came from the store.
+        tail: (x, width) of the tail; None where there is none.
+    """
+
+    height: float
+    bars: list[Bar]
+    names: list[tuple[float, str]]
+    ticks: list[Tick]
+    faults: list[tuple[float, float, str]]
+    waiting: list[tuple[float, float]]
+    reused: list[float]
+    tail: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A size over the commits.
+
+    Attributes:
+        title: of what.
+        words: what it came to.
+        lines: points of each piece of the line.
+        dots: places where it changed.
+        zero: y of the place where it began.
+        values: (commit, value in words) of each change.
+    """
+
+    title: str
+    words: str
+    lines: list[str]
+    dots: list[tuple[float, float]]
+    zero: float
+    values: list[tuple[str, str]]
+
+
+def timeline(run: Run, tail: Tail | None) -> Timeline:
+    """Lay out a run: a lane a slot, machine by machine."""
+    lanes = sum(machine.slots for machine in run.machines.values())
+    step = 16.0 if lanes <= _FEW else 8.0 if lanes <= 4 * _FEW else 4.0
+    scale = 100.0 / max(run.seconds, 0.001)
+
+    def x(when: float) -> float:
+        return round(min(max((when - run.start) * scale, 0.0), 100.0), 3)
+
+    bars: list[Bar] = []
+    names = []
+    faults = []
+    y = 18.0
+    for machine in run.machines.values():
+        names.append((y + 12, _machine_words(machine)))
+        y += 17
+        height = max(machine.slots, 1) * step
+        for start, end in machine.setup:
+            words = f"{visible(machine.name)} is brought up: {duration(end - start)}"
+            bars.append(Bar(x(start), round(x(end) - x(start), 3), y, height - 1, "setup", words))
+        for start, end, why in machine.away:
+            words = f"{visible(machine.name)} is not used: {visible(why)}"
+            bars.append(Bar(x(start), round(x(end) - x(start), 3), y, height - 1, "away", words))
+        for slot in range(machine.slots):
+            those = [span for span in machine.spans if span.slot == slot]
+            bars += _lane(those, run, scale, y + slot * step, step - 1)
+        faults += [
+            (x(when), y + 5, f"{clock(when - run.start)} {visible(board)}: {words}")
+            for when, board, words in machine.faults[:200]
+        ]
+        y += height + 5
+    waiting = [(x(start), max(round(x(end) - x(start), 3), 0.1)) for start, end in run.waiting]
+    marked = (x(tail.start), round(x(tail.end) - x(tail.start), 3)) if tail else None
+    reused = sorted({round(x(when), 1) for when in run.reused})
+    return Timeline(y + 4, bars, names, _ticks(run.seconds), faults, waiting, reused, marked)
+
+
+def _machine_words(machine: MachineRun) -> str:
+    cores = f", {count(machine.threads, 'core')}" if machine.threads else ""
+    return f"{cut(visible(machine.name), 60)}: {count(machine.slots, 'slot')}{cores}"
+
+
+def _lane(spans: Sequence[Span], run: Run, scale: float, y: float, height: float) -> Iterable[Bar]:
+    """Draw the spans of one slot; what is too narrow to be seen is drawn together with its neighbours."""
+    waiting: list[Span] = []
+    for span in spans:
+        if waiting and (span.end - waiting[0].start) * scale > 0.12:
+            yield _bar(waiting, run, scale, y, height)
+            waiting = []
+        waiting.append(span)
+    if waiting:
+        yield _bar(waiting, run, scale, y, height)
+
+
+def _bar(spans: Sequence[Span], run: Run, scale: float, y: float, height: float) -> Bar:
+    start, end = spans[0].start, max(span.end for span in spans)
+    place = round((start - run.start) * scale, 3), max(round((end - start) * scale, 3), 0.05), y, height
+    from_to = f"{clock(start - run.start)} to {clock(end - run.start)}"
+    if len(spans) > 1:
+        worst = max((span.verdict for span in spans), key=lambda verdict: RANK.get(verdict, 0))
+        return Bar(*place, worst or "again", f"{len(spans)} boards, {from_to}")
+    (span,) = spans
+    # Where nothing came of a span that is over, another had the result first.
+    kind = span.ended if span.ended in ("again", "lost", "now") else span.verdict or "again"
+    if span.results and span.carried == span.results:
+        kind = "carried"
+    said = {"again": "not finished here, back to the pool", "lost": "the machine was lost", "now": "still building"}
+    words = said.get(span.ended) or f"{count(span.results, 'result')}, at worst {span.verdict or 'nothing'}"
+    if span.carried:
+        words += f", {span.carried} carried forward"
+    return Bar(*place, kind, f"{visible(span.board)}: {from_to}, {duration(span.seconds)}; {words}", span.board)
+
+
+def _ticks(seconds: float) -> list[Tick]:
+    step = next((one for one in _STEPS if seconds / one <= 10), 86400 * max(1, round(seconds / 864000)))
+    found = []
+    at = 0.0
+    while at <= seconds:
+        x = round(100.0 * at / max(seconds, 0.001), 3)
+        found.append(Tick(x, clock(at), "start" if x < 3 else "end" if x > 96 else "middle"))
+        at += step
+    return found
+
+
+def arch_charts(summary: Summary) -> list[Chart]:
+    """Draw how u-boot grew on average, an architecture each, what moved most first."""
+    labels = [_label(commit.number) for commit in summary.commits]
+    moved: dict[str, list[float]] = {}
+    for at, commit in enumerate(summary.commits):
+        for arch, sizes in (commit.arch_sizes or {}).items():
+            whole = sizes.average.get(MAIN, {}).get("all", 0.0)
+            if whole:
+                moved.setdefault(arch, [0.0] * len(labels))[at] = whole
+    charts = []
+    for arch, deltas in moved.items():
+        total = 0.0
+        series: list[float | None] = []
+        for delta in deltas:
+            total += delta
+            series.append(total)
+        words = f"{total:+,.1f} bytes on average"
+        values = [(label, f"{delta:+,.1f}") for label, delta in zip(labels, deltas, strict=True) if delta]
+        charts.append((max(map(abs, deltas)), _chart(visible(arch) or "?", words, series, values)))
+    return [chart for _, chart in sorted(charts, key=lambda item: (-item[0], item[1].title))]
+
+
+def board_charts(summary: Summary, cells: Mapping[tuple[str, str], Cell], places: Sequence[str]) -> list[Chart]:
+    """Draw the size of u-boot of the boards that moved most; ``places`` names the directory of each commit."""
+    labels = [_label(commit.number) for commit in summary.commits]
+    series: dict[str, list[float | None]] = {}
+    for board in {board for commit in summary.commits for board in commit.board_sizes or {}}:
+        found = []
+        for place in places:
+            cell = cells.get((place, board))
+            size = cell.sizes.get(MAIN) if cell else None
+            found.append(float(size.all) if size else None)
+        series[board] = found
+    charts = []
+    for board, values in series.items():
+        known = [value for value in values if value is not None]
+        if known and max(known) != min(known):
+            charts.append((max(known) - min(known), board, values, known))
+    charts.sort(key=lambda item: (-item[0], item[1]))
+    drawn = []
+    for _, board, values, known in charts[:MOVED]:
+        words = f"{known[0]:,.0f} → {known[-1]:,.0f} ({known[-1] - known[0]:+,.0f})"
+        steps, before = [], known[0]
+        for label, value in zip(labels, values, strict=True):
+            if value is not None and value != before:
+                steps.append((label, f"{value - before:+,.0f}"))
+                before = value
+        arch = visible(summary.archs.get(board) or "?")
+        drawn.append(_chart(f"{visible(board)} ({arch})", words, values, steps))
+    return drawn
+
+
+def _label(number: int) -> str:
+    return f"{number:02}" if number else "now"
+
+
+def _chart(title: str, words: str, series: Sequence[float | None], values: list[tuple[str, str]]) -> Chart:
+    known = [value for value in series if value is not None]
+    low, high = min([*known, known[0]]), max([*known, known[0]])
+    span = (high - low) or 1.0
+
+    def x(at: int) -> float:
+        return round(_EDGE + (WIDTH - 2 * _EDGE) * at / max(len(series) - 1, 1), 1)
+
+    def y(value: float) -> float:
+        return round(HEIGHT - _EDGE - (HEIGHT - 2 * _EDGE) * (value - low) / span, 1)
+
+    lines: list[str] = []
+    dots = []
+    piece: list[str] = []
+    before: float | None = None
+    for at, value in enumerate(series):
+        if value is None:
+            if piece:
+                lines.append(" ".join(piece))
+            piece = []
+            continue
+        if piece and before is not None and before != value:
+            piece.append(f"{x(at)},{y(before)}")
+        if before is not None and before != value:
+            dots.append((x(at), y(value)))
+        piece.append(f"{x(at)},{y(value)}")
+        before = value
+    if piece:
+        lines.append(" ".join(piece))
+    return Chart(title, words, lines, dots, y(known[0]), values)

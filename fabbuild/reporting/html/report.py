@@ -1,0 +1,138 @@
+"""A range and its run as one HTML page: what each commit did to which board, and what the machines did.
+
+`write_report` reads the results and the journal, and writes the page by a rename; `watch` does so again while a run
+goes on. `run` has the model of a run, `estimate` what its times say, `cells` what is kept of each result, `commits`
+the words, `document` the facts as JSON, `pictures` the geometry, `page` the page.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fabbuild.errors import NothingYetError, OutputError, UsageError
+from fabbuild.events.journal_reader import every_event, holder, journal_of, works
+from fabbuild.reporting.export import whole_file
+from fabbuild.reporting.html.cells import Gatherer
+from fabbuild.reporting.html.page import base_of, render
+from fabbuild.reporting.html.run import read_journal
+from fabbuild.reporting.summary import Wanted, summarize
+from fabbuild.reporting.summary.find import Found, archs_of
+from fabbuild.results.exported_files import remember
+from fabbuild.text import visible
+
+__all__ = ["NAME", "WATCH", "Written", "make_report", "watch", "watch_seconds", "write_report"]
+
+#: What the page is called, in the range's directory.
+NAME = "report.html"
+
+#: Seconds between two pages while a run goes on.
+WATCH = 10.0
+
+# The part of the time that is spent on pages while a run goes on, at most: the boss wants this machine, too.
+_PART = 0.2
+
+
+@dataclass(frozen=True)
+class Written:
+    """A page that was written: where, how many bytes, and whether a run goes on there."""
+
+    path: Path
+    bytes: int
+    going: bool
+
+
+def make_report(found: Found, target: Path, wanted: Wanted | None = None) -> tuple[str, bool]:
+    """Give the page, and whether a run goes on.
+
+    Args:
+        found: the results.
+        target: where the page will be, for its links to results.
+        wanted: of which boards; sizes are told in any case.
+
+    Raises:
+        SelectionError: ``wanted`` takes no board.
+    """
+    journal = read_journal(every_event(journal_of(found.range.path)))
+    journal.going = journal.going and works(holder(found.range.path))
+    gatherer = Gatherer(found.range, journal.attempts)
+    wanted = replace(wanted or Wanted(), sizes=True)
+    summary = summarize(found.range, wanted, archs=lambda: archs_of(found), reader=gatherer)
+    page = render(found, summary, gatherer, journal, base=base_of(found.range.path, target))
+    return page, journal.going
+
+
+def write_report(found: Found, target: Path | None = None, wanted: Wanted | None = None) -> Written:
+    """Write the page; whoever has the old one open keeps it whole.
+
+    Args:
+        found: the results.
+        target: where; None is `NAME` in the range's directory.
+        wanted: as for `make_report`.
+
+    Raises:
+        OutputError: it could not be written.
+    """
+    target = (target or found.range.path / NAME).absolute()
+    if target.is_dir():
+        raise OutputError(f"cannot write the report: {visible(str(target))} is a directory; name a file in it")
+    page, going = make_report(found, target, wanted)
+    data = page.encode("utf-8", "replace")
+    with whole_file(target) as file:
+        file.write(data)
+    remember(found.range.path, target)
+    return Written(target, len(data), going)
+
+
+def watch(
+    find: Callable[[], Found],
+    target: Path | None,
+    seconds: float,
+    wrote: Callable[[Written], None],
+    wait: Callable[[float], None] = time.sleep,
+    waiting: Callable[[str], None] = lambda _why: None,
+) -> None:
+    """Write the page, and write it anew as long as a run goes on; it ends with the run.
+
+    Where one goes on that has no result yet, the first is waited for.
+
+    Args:
+        find: finds the results; asked each time, for commits come while a run goes on.
+        target: as for `write_report`.
+        seconds: how long to wait between two pages; longer where a page takes much of that to be made.
+        wrote: told of each page.
+        wait: waits so many seconds.
+        waiting: told once why it waits for a first result.
+    """
+    said = False
+    while True:
+        began = time.monotonic()
+        try:
+            written = write_report(find(), target)
+        except NothingYetError as exc:
+            if not said:
+                waiting(str(exc))
+            said = True
+            wait(min(seconds, 1))
+            continue
+        wrote(written)
+        if not written.going:
+            return
+        wait(max(seconds, (time.monotonic() - began) / _PART))
+
+
+def watch_seconds(value: object) -> float:
+    """Read what ``--watch`` was given: a number of seconds, or True for `WATCH`.
+
+    Raises:
+        UsageError: it is none, or not within a second and a day.
+    """
+    if value is True:
+        return WATCH
+    text = str(value)
+    if not re.fullmatch(r"\d{1,5}(\.\d{1,3})?", text, re.ASCII) or not 1 <= float(text) <= 86400:
+        raise UsageError(f"--watch {text!r} is no number of seconds from 1 to 86400; leave it out for {WATCH:g}")
+    return float(text)

@@ -1,0 +1,274 @@
+"""How far a run is, for somebody else than its boss: from its journal and its lock file alone, without any lock."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fabbuild.errors import OutputError
+from fabbuild.events.journal_reader import Holder, Tail, holder, journal_of, no_journal, works
+from fabbuild.events.progress import Failure, MachineShare, Progress, RunSummary, as_int, texts
+from fabbuild.events.timeline import TimelineBuilder
+from fabbuild.model import Event, Verdict
+from fabbuild.reporting.summary.find import output_of
+from fabbuild.source.repository import Source
+from fabbuild.text import names, visible
+
+#: The layout of `as_json`.
+SCHEMA = 1
+
+#: Problems that are kept in mind.
+PROBLEMS = 200
+
+#: States of a run. ``gone``: it has not ended, and its boss is not there any more.
+BUILDING, ENDED, GONE = "building", "ended", "gone"
+
+_PROBLEMS = frozenset({"fault", "machine-failed", "not-built", "requeued", "waiting", "interrupted", "slots"})
+
+
+@dataclass(frozen=True)
+class Building:
+    """A board that is being built: where, and since when (seconds since the epoch)."""
+
+    slot: int | None
+    board: str
+    since: float
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run at one moment.
+
+    Attributes:
+        directory: the branch's result directory.
+        state: `BUILDING`, `ENDED` or `GONE`.
+        progress: the sums, and the machines.
+        building: what is being built now, by machine, what began first in front.
+        problems: the events that tell of the last problems, oldest first.
+        last: when the journal last told something, in seconds since the epoch.
+        holder: who works there, as far as its lock file tells.
+        end: what ``run-end`` said; None before it.
+        started: whether the run got as far as saying what it builds.
+    """
+
+    directory: Path
+    state: str
+    progress: Progress
+    building: Mapping[str, Sequence[Building]]
+    problems: Sequence[Event]
+    last: float
+    holder: Holder | None
+    end: Event | None
+    started: bool
+
+
+class Watcher:
+    """Follows the last run of a branch's result directory."""
+
+    def __init__(self, directory: Path) -> None:
+        """Name the branch's result directory."""
+        self.directory = directory
+        self._tail = Tail(journal_of(directory))
+        self._begin()
+
+    def look(self) -> list[Event]:
+        """Read what is new, and give it.
+
+        Raises:
+            OutputError: there is no journal.
+        """
+        events, anew = self._tail.poll()
+        if anew:
+            self._begin()
+        for event in events:
+            self._take(event)
+        return events
+
+    def status(self) -> Status:
+        """Give how far the run is.
+
+        Raises:
+            OutputError: the journal tells of no run.
+        """
+        if not self._last:
+            raise no_journal(journal_of(self.directory), "it is empty")
+        who = holder(self.directory)
+        state = ENDED if self._end is not None else BUILDING if works(who) else GONE
+        building: dict[str, list[Building]] = {}
+        for (machine, slot), (board, since) in self._timeline.building().items():
+            building.setdefault(machine, []).append(Building(slot, board, since))
+        for boards in building.values():
+            boards.sort(key=lambda one: one.since)
+        return Status(
+            self.directory,
+            state,
+            self.progress,
+            building,
+            tuple(self._problems),
+            self._last,
+            who,
+            self._end,
+            self._started,
+        )
+
+    @property
+    def run(self) -> Sequence[Event]:
+        """The events of the run so far."""
+        return self._events
+
+    def _begin(self, events: Sequence[Event] = ()) -> None:
+        self.progress = Progress()
+        self._timeline = TimelineBuilder()
+        self._problems: deque[Event] = deque(maxlen=PROBLEMS)
+        self._events: list[Event] = []
+        self._started = False
+        self._end: Event | None = None
+        self._last = 0.0
+        for event in events:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        if self._end is not None:
+            self._begin()
+        elif event.what == "run-start" and self._started:
+            # The run before was killed; the looks at machines just before this are of this, as in `replay.runs`.
+            looks: list[Event] = []
+            while self._events and self._events[-1].data.get("phase") == "probe":
+                looks.insert(0, self._events.pop())
+            self._begin(looks)
+        self._started = self._started or event.what == "run-start"
+        self._events.append(event)
+        self.progress.update(event)
+        self._timeline.update(event)
+        self._last = max(self._last, event.time)
+        failed = event.what == "result" and event.data.get("verdict") == Verdict.FAILED.value
+        if failed or event.what in _PROBLEMS:
+            self._problems.append(event)
+        if event.what == "run-end":
+            self._end = event
+
+
+def find_run(*, output: str = "", source: str = "", branch: str = "", commits: str = "") -> Path:
+    """Find the result directory of a run, going on or over; with no name, of the one that told something last.
+
+    Raises:
+        SourceError: ``source`` was given and is none.
+        OutputError: there is no such run; says which there are.
+    """
+    directory = output_of(output, source)
+    written = {}
+    for path in _directories(directory):
+        try:
+            written[path] = journal_of(path).lstat().st_mtime
+        except OSError:
+            continue
+    named = branch or commits
+    if not written:
+        raise OutputError(f"no run is or was in {visible(str(directory))}; name the directory with --output")
+    if not named:
+        return max(written, key=lambda path: (written[path], path.name))
+    wanted = directory / Source.range_name(named)
+    if wanted not in written:
+        there = names(sorted(path.name for path in written), 20)
+        raise OutputError(f"no run of {visible(named)} in {visible(str(directory))}; there are: {there}")
+    return wanted
+
+
+def _directories(output: Path) -> list[Path]:
+    try:
+        return sorted(path for path in output.iterdir() if not path.is_symlink() and path.is_dir())
+    except OSError:
+        return []
+
+
+def ended(status: Status) -> RunSummary:
+    """Give how a run ended, as its boss said it then."""
+    assert status.end is not None
+    data, progress = status.end.data, status.progress
+    failing = [_failure(one) for one in _list(data.get("failing")) if isinstance(one, Mapping)]
+    told = data.get("machines")
+    machines = (
+        {str(name): one for name, one in told.items() if isinstance(one, Mapping)}
+        if isinstance(told, Mapping)
+        else {}
+    )
+    seconds = data.get("seconds")
+    return RunSummary(
+        counts=progress.counts,
+        seconds=float(seconds) if isinstance(seconds, (int, float)) else progress.elapsed(status.last),
+        output=str(data.get("output") or progress.output),
+        exit_status=as_int(data.get("exit_status")),
+        machines=[_share(one, machines.get(one.name, {})) for one in progress.shares()],
+        failing=failing or progress.failing,
+        not_built=progress.unbuilt,
+        interrupted=progress.interrupted,
+        recovered=progress.recovered,
+    )
+
+
+def _share(share: MachineShare, told: Mapping[str, object]) -> MachineShare:
+    sent, received = told.get("bytes_sent"), told.get("bytes_received")
+    return MachineShare(
+        share.name,
+        share.done,
+        share.share,
+        sent if isinstance(sent, int) else None,
+        received if isinstance(received, int) else None,
+        share.state,
+        share.reason,
+    )
+
+
+def _failure(one: Mapping[str, object]) -> Failure:
+    board, commit, machine, error = (str(one.get(key) or "") for key in ("board", "commit", "machine", "error"))
+    return Failure(board, commit, machine, error, texts(one.get("after")))
+
+
+def _list(value: object) -> Sequence[object]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def as_json(status: Status, now: float) -> dict[str, object]:
+    """Give a status as plain values; their meaning is in docs/reference/json.md."""
+    progress, counts = status.progress, status.progress.counts
+    running = status.state == BUILDING
+    return {
+        "schema": SCHEMA,
+        "name": status.directory.name,
+        "directory": str(status.directory),
+        "state": status.state,
+        "started": progress.started,
+        "ended": None if status.end is None else status.end.time,
+        "last_event": status.last,
+        "boss": None if status.holder is None else {"text": status.holder.text, "alive": status.holder.alive},
+        "counts": {"total": counts.total, **counts.by_end(), "left": progress.left},
+        "boards": progress.boards,
+        "commits": progress.commits,
+        "elapsed": progress.elapsed(now if running else status.last),
+        "per_minute": progress.rate(now) if running else None,
+        "seconds_left": progress.eta(now) if running else None,
+        "interrupted": progress.interrupted,
+        "exit_status": None if status.end is None else as_int(status.end.data.get("exit_status")),
+        "machines": [
+            {
+                "name": machine.name,
+                "state": machine.state,
+                "phase": machine.phase,
+                "reason": machine.reason,
+                "done": machine.done,
+                "cpu_percent": machine.cpu,
+                "building": [
+                    {"slot": one.slot, "board": one.board, "since": one.since}
+                    for one in status.building.get(machine.name, ())
+                ],
+            }
+            for machine in progress.machines.values()
+        ],
+        "problems": [
+            {"time": one.time, "what": one.what, "machine": one.machine, "board": one.board, "commit": one.commit,
+             "text": str(one.data.get("error") or one.text)}
+            for one in status.problems
+        ],
+    }  # fmt: skip

@@ -1,0 +1,260 @@
+"""What comes out of a summary: plain, frozen data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fabbuild.reporting.summary.configs import Change
+from fabbuild.reporting.summary.lines import Said
+from fabbuild.reporting.summary.sizes import Bloat, Size
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be found out, and of which boards; errors, warnings and boards always are.
+
+    Attributes:
+        sizes: how programs changed.
+        functions: how their functions and variables changed.
+        config: how the configuration changed.
+        all_config_files: compare ``.config`` and the autoconf files as well, values as they stand.
+        environment: how the default environment changed.
+        boards: terms, as `fabbuild.source.boards.selection` reads them; empty takes all.
+        only: exact names; empty takes all.
+        archs: expressions matched at the start of an architecture, by spaces or commas; empty takes all.
+        since: leave out what came up to this commit: a number, the beginning of a hash or of a subject.
+        no_dtb_warnings: leave out the warnings of the device-tree compiler.
+        no_migration_warnings: leave out notes of outdated configuration.
+    """
+
+    sizes: bool = False
+    functions: bool = False
+    config: bool = False
+    all_config_files: bool = False
+    environment: bool = False
+    boards: str = ""
+    only: tuple[str, ...] = ()
+    archs: str = ""
+    since: str = ""
+    no_dtb_warnings: bool = False
+    no_migration_warnings: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One board at one commit, as far as it is compared."""
+
+    failed: bool
+    said: Said = field(default_factory=Said)
+    sizes: Mapping[str, Size] = field(default_factory=dict)
+
+    @property
+    def warned(self) -> bool:
+        """Whether it was built and something was said."""
+        return not self.failed and not self.said.silent
+
+
+@dataclass(frozen=True)
+class NotBuilt:
+    """A board without a result at a commit; ``reason`` is empty where nobody told."""
+
+    board: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How the boards of one commit ended."""
+
+    built: int = 0
+    warned: int = 0
+    failed: int = 0
+    not_built: int = 0
+
+
+@dataclass(frozen=True)
+class BoardChanges:
+    """Boards whose state changed at a commit, names sorted.
+
+    Attributes:
+        broke: built before, fails now; at the first commit: fails.
+        mended: failed before, is built now.
+        warns: gives warnings now and did not (it may have failed); at the first commit: gives warnings.
+        clean: gave warnings before, is built without any now.
+        new: has a result now and had none; not at the first commit.
+        gone: had a result and has none.
+        failing: fails now.
+        warning: is built and gives warnings now.
+        not_built: has no result here, and has one elsewhere in the range or was asked for.
+    """
+
+    broke: tuple[str, ...] = ()
+    mended: tuple[str, ...] = ()
+    warns: tuple[str, ...] = ()
+    clean: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
+    warning: tuple[str, ...] = ()
+    not_built: tuple[NotBuilt, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of stderr that no board had at the commit before, or that none has any longer; and whose it is."""
+
+    text: str
+    boards: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A problem that came to some boards, or went from them; lines that merely moved are none.
+
+    Attributes:
+        kind: ``error``, ``warning``, ``other`` or ``make``, as `fabbuild.reporting.summary.lines.Problem` has it.
+        text: the headline.
+        lines: all of it, the headline among them.
+        boards: the boards to which it is new, or from which it is gone.
+    """
+
+    kind: str
+    text: str
+    lines: tuple[str, ...]
+    boards: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ArchSizes:
+    """How the boards of an architecture changed.
+
+    ``of`` counts the boards with sizes at this commit, ``changed`` those that changed; ``average`` has the average
+    difference over ``of`` by program and part, only what is not zero.
+    """
+
+    changed: int
+    of: int
+    average: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class BoardSizes:
+    """How the programs of a board changed, in bytes."""
+
+    arch: str
+    programs: Mapping[str, Size]
+
+
+@dataclass(frozen=True)
+class ConfigChanges:
+    """How a configuration file changed in boards of one architecture, by name; each value with its boards.
+
+    ``old`` is None for what was added, ``new`` for what was removed.
+    """
+
+    name: str
+    old: str | None
+    new: str | None
+    boards: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CommitChanges:
+    """What one commit changed against the one before it.
+
+    Attributes:
+        number: its place in the range, from 1; 0 for the current source.
+        hash: as far as the tree knows it.
+        subject: its first line, or the beginning of it.
+        first: whether there is nothing before it to compare with: all that fails and warns there is told as new.
+        counts: how its boards ended.
+        boards: those whose state changed.
+        new_errors: error lines, as buildman counts them: all that are no warnings and tell of no blobs.
+        gone_errors: likewise.
+        new_warnings: warning lines.
+        gone_warnings: likewise.
+        new_blobs: lines that tell of missing blobs.
+        gone_blobs: likewise.
+        culprits: for the boards that broke, and those that are new and fail: the line that says why, most boards
+            first.
+        new_problems: errors and warnings with what belongs to them, board by board.
+        gone_problems: likewise.
+        blobs: boards whose images lack blobs.
+        arch_sizes: by architecture; None where sizes were not asked for.
+        board_sizes: by board; None likewise.
+        functions: by board and program; None where functions were not asked for.
+        config: by architecture and file; None where the configuration was not asked for.
+        environment: by board; None where it was not asked for.
+    """
+
+    number: int
+    hash: str
+    subject: str
+    first: bool
+    counts: Counts
+    boards: BoardChanges
+    new_errors: tuple[Line, ...] = ()
+    gone_errors: tuple[Line, ...] = ()
+    new_warnings: tuple[Line, ...] = ()
+    gone_warnings: tuple[Line, ...] = ()
+    new_blobs: tuple[Line, ...] = ()
+    gone_blobs: tuple[Line, ...] = ()
+    culprits: tuple[Trouble, ...] = ()
+    new_problems: tuple[Trouble, ...] = ()
+    gone_problems: tuple[Trouble, ...] = ()
+    blobs: tuple[str, ...] = ()
+    arch_sizes: Mapping[str, ArchSizes] | None = None
+    board_sizes: Mapping[str, BoardSizes] | None = None
+    functions: Mapping[str, Mapping[str, Bloat]] | None = None
+    config: Mapping[str, Mapping[str, tuple[ConfigChanges, ...]]] | None = None
+    environment: Mapping[str, Change] | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is told of it beyond its state; what merely lies missing is no change."""
+        boards = self.boards
+        return any(
+            (
+                boards.broke,
+                boards.mended,
+                boards.warns,
+                boards.clean,
+                boards.new,
+                boards.gone,
+                self.new_errors,
+                self.gone_errors,
+                self.new_warnings,
+                self.gone_warnings,
+                self.new_blobs,
+                self.gone_blobs,
+                self.new_problems,
+                self.gone_problems,
+                self.board_sizes,
+                self.functions,
+                self.config,
+                self.environment,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A range, commit by commit.
+
+    Attributes:
+        output: the output directory.
+        name: the range's directory below it.
+        total: how many commits the range has, shown or not: the highest number.
+        commits: those that were asked for, oldest first.
+        archs: board → architecture, empty where it is not known, of all boards that were looked at.
+        complaints: what was not read, a line each.
+    """
+
+    output: Path
+    name: str
+    total: int
+    commits: tuple[CommitChanges, ...]
+    archs: Mapping[str, str]
+    complaints: tuple[str, ...] = ()

@@ -1,0 +1,437 @@
+"""A result tree as it lies there, ours or another program's, read without trusting it.
+
+Nothing outside the tree is read: no link is followed below the range's directory, only plain files are opened, and
+of each only as much as a result can have. What cannot be read is as if it were not there, and is kept in mind
+(`Reader.complaints`).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fabbuild.errors import NothingYetError, OutputError
+from fabbuild.events.journal_reader import every_event, holder, journal_of, works
+from fabbuild.results.tree import BUILT_FROM, COMMITS, OWN
+from fabbuild.text import count, cut, names, visible
+
+#: Most that is read of one file, in bytes, by what it is.
+MAX_ERR = 1 << 20
+MAX_SIZES = 256 << 10
+MAX_SYMBOLS = 64 << 20
+MAX_CONFIG = 8 << 20
+MAX_SMALL = 64 << 10
+MAX_BOARDS_CFG = 16 << 20
+MAX_COMMITS = 64 << 20
+
+#: Bytes of stderr that are read of all boards of a commit; of those that come after it only `SHORT_ERR` each.
+ERR_ROOM = 32 << 20
+SHORT_ERR = 16 << 10
+
+_COMMIT_DIR = re.compile(r"(\d{2,6})_g([0-9a-f]{4,64})_(.*)", re.DOTALL)
+_DONE = re.compile(r"\s*(-?\d{1,9})\s*", re.ASCII)
+_SYS_ARCH = re.compile(r'CONFIG_SYS_(ARCH|CPU)[= ]"([^"\n]*)"')
+_NO_BOARDS = frozenset({OWN, ".bm-work"})
+
+
+@dataclass(frozen=True)
+class CommitDir:
+    """A commit of a tree: its number in the range from 1, 0 for the current source, and where its results are."""
+
+    number: int
+    hash: str
+    subject: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Range:
+    """A branch, a range, or the current source, as there are results of.
+
+    Attributes:
+        output: the output directory.
+        name: its directory below it.
+        commits: oldest first.
+        passed_over: what looked like a commit's results but is not read, each with the reason.
+        written: when something was last written there, in seconds since the epoch.
+    """
+
+    output: Path
+    name: str
+    commits: tuple[CommitDir, ...]
+    passed_over: tuple[str, ...] = ()
+    written: float = 0.0
+
+    @property
+    def path(self) -> Path:
+        """Its directory."""
+        return self.output / self.name
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is read of one result at once: its return code, stderr and sizes as they are in the files."""
+
+    return_code: int
+    stderr: str
+    sizes: str
+
+
+def ranges(output: Path) -> list[Range]:
+    """List what there are results of in an output directory, what was written last first.
+
+    Raises:
+        OutputError: the directory is not there or cannot be read.
+    """
+    try:
+        with os.scandir(output) as entries:
+            found = sorted(
+                entry.name
+                for entry in entries
+                if not _is_own(entry.name) and not _COMMIT_DIR.fullmatch(entry.name) and _is_dir(entry)
+            )
+    except OSError as exc:
+        raise OutputError(
+            f"no results: {_why(exc)}: {visible(str(output))}; name the directory with --output, or build first"
+        ) from exc
+    listed = [made for name in found if (made := read_range(output, name)) is not None]
+    return sorted(listed, key=lambda one: (-one.written, one.name))
+
+
+def no_results(output: Path) -> OutputError:
+    """Say that an output directory holds no results, or none yet."""
+    for directory in sorted(path for path in output.iterdir() if not _is_own(path.name)):
+        if going := _going(directory):
+            return going
+    return OutputError(f"no results in {visible(str(output))}; name the directory with --output, or build first")
+
+
+def _going(directory: Path) -> NothingYetError | None:
+    """Say of a range without results that a build of it goes on, where one does."""
+    who = holder(directory)
+    if who is None or not works(who):
+        return None
+    return NothingYetError(
+        f"no results in {visible(str(directory))} yet: a build goes on there ({visible(who.text)}); "
+        "`inv status` tells how far it is"
+    )
+
+
+def open_range(output: Path, name: str) -> Range:
+    """Read one range's directory; an empty ``name`` takes what was written last.
+
+    Raises:
+        OutputError: there is no such directory, or nothing in it is a result; says what there is.
+    """
+    there = ranges(output)
+    for one in there:
+        if one.name == name:
+            return one
+    if name and (going := _going(output / name)):
+        raise going
+    if not there:
+        raise no_results(output)
+    if not name:
+        return there[0]
+    listed = names([one.name for one in there], 20)
+    raise OutputError(f"no results of {visible(name)} in {visible(str(output))}; there are: {listed}")
+
+
+def read_range(output: Path, name: str) -> Range | None:
+    """Read the commits of a range's directory; None when it holds no results."""
+    path = output / name
+    commits: dict[int, list[tuple[float, CommitDir]]] = {}
+    passed_over = []
+    written = 0.0
+    boards = False
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                match = _COMMIT_DIR.fullmatch(entry.name)
+                if not match:
+                    boards = boards or (not _is_own(entry.name) and _has_done(entry))
+                elif entry.is_symlink():
+                    passed_over.append(f"{visible(entry.name)}: is a link")
+                elif _is_dir(entry):
+                    number = int(match.group(1))
+                    commit = CommitDir(number, match.group(2), match.group(3), entry.name)
+                    changed = entry.stat(follow_symlinks=False).st_mtime
+                    written = max(written, changed)
+                    commits.setdefault(number, []).append((changed, commit))
+        if boards and not commits:
+            written = path.stat().st_mtime
+    except OSError:
+        return None
+    written = max(written, _written(journal_of(path)))
+    if not commits:
+        one = CommitDir(0, "", "current source", "")
+        return Range(output, name, (one,), tuple(passed_over), written) if boards else None
+    known = _recorded(path)
+    chosen = []
+    for number in sorted(commits):
+        several = sorted(commits[number], key=lambda item: item[0])
+        # After a rebase another program may leave both; the record, else the later one, says which is the range's.
+        several.sort(key=lambda item: item[1].hash in known)
+        chosen.append(_described(several[-1][1], known))
+        passed_over += [f"{visible(cut(old.name, 20))}: another commit has its number" for _, old in several[:-1]]
+    return Range(output, name, tuple(chosen), tuple(passed_over), written)
+
+
+def with_subjects(made: Range, subjects: Mapping[str, str]) -> Range:
+    """Give the range with the full subjects of the commits that ``subjects`` (by hash) knows."""
+    return replace(made, commits=tuple(_described(commit, subjects) for commit in made.commits))
+
+
+class Reader:
+    """Reads the results of one range; remembers what it could not read."""
+
+    def __init__(self, made: Range) -> None:
+        """Name the range."""
+        self.range = made
+        self.unreadable: list[str] = []
+        self._room = ERR_ROOM
+
+    def begin(self) -> None:
+        """Begin a commit: there is room for its boards' stderr."""
+        self._room = ERR_ROOM
+
+    def boards(self, commit: CommitDir) -> list[str]:
+        """Name the boards that have a directory at a commit, sorted."""
+        try:
+            with os.scandir(self.range.path / commit.name) as entries:
+                return sorted(
+                    entry.name
+                    for entry in entries
+                    if entry.name not in _NO_BOARDS
+                    and _is_dir(entry)
+                    and (commit.name or not _COMMIT_DIR.fullmatch(entry.name))
+                )
+        except OSError as exc:
+            self._note(commit.name, exc)
+            return []
+
+    def place(self, commit: CommitDir, board: str) -> Path:
+        """Give the directory of a result."""
+        return self.range.path / commit.name / board
+
+    def read(self, commit: CommitDir, board: str, *, sizes: bool) -> Stored | None:
+        """Read a result; None where there is none, or its ``done`` is empty, torn or unreadable."""
+        place = os.path.join(self.range.path, commit.name, board)  # noqa: PTH118 - tens of thousands of them
+        done = self.text(place, "done", MAX_SMALL)
+        match = _DONE.fullmatch(done) if done else None
+        if match is None:
+            return None
+        stderr = self._stderr(place, MAX_ERR if self._room > 0 else SHORT_ERR)
+        self._room -= len(stderr)
+        return Stored(int(match.group(1)), stderr, (self.text(place, "sizes", MAX_SIZES) or "") if sizes else "")
+
+    def text(self, place: str | Path, name: str, limit: int) -> str | None:
+        """Read a file of a result, the first ``limit`` bytes of it, as UTF-8; None where it is not there."""
+        data = self.data(place, name, limit)
+        return None if data is None else data.decode("utf-8", "replace")
+
+    def data(self, place: str | Path, name: str, limit: int) -> bytes | None:
+        """As `text`, as bytes."""
+        try:
+            return _read(os.path.join(place, name), limit)  # noqa: PTH118
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            self._note(os.path.join(os.path.basename(place), name), exc)  # noqa: PTH118, PTH119
+            return None
+
+    def _stderr(self, place: str, limit: int) -> str:
+        """Read ``err``; of one that is too long whole lines from its beginning and its end."""
+        data = self.data(place, "err", limit + 1) or b""
+        if len(data) <= limit:
+            return data.decode("utf-8", "replace")
+        try:
+            end = _read(os.path.join(place, "err"), limit // 2, from_end=True)  # noqa: PTH118
+        except OSError:
+            end = b""
+        self.unreadable.append(f"{visible(os.path.basename(place))}/err: the middle, it is too long")  # noqa: PTH119
+        front = data[: limit // 2]
+        front = front[: front.rfind(b"\n") + 1] or front
+        end = end[end.find(b"\n") + 1 :]
+        return (front + end).decode("utf-8", "replace")
+
+    def same(self, one: str | Path, other: str | Path, name: str) -> bool:
+        """Whether a file of two results is one and the same file on the disk, so that it need not be read."""
+        try:
+            return os.path.samestat(os.lstat(Path(one, name)), os.lstat(Path(other, name)))
+        except OSError:
+            return False
+
+    def arch(self, commit: CommitDir, board: str) -> str:
+        """Find out the architecture of a board from one of its results; empty where nothing tells."""
+        place = self.place(commit, board)
+        for line in (self.text(place, "toolchain", MAX_SMALL) or "").splitlines():
+            key, _, value = line.partition(" ")
+            if key == "arch" and value.strip():
+                return value.strip()
+        built_from = _json(self.text(place, BUILT_FROM, MAX_SMALL))
+        if isinstance(built_from, dict) and isinstance(built_from.get("arch"), str):
+            return str(built_from["arch"])
+        for name in (".config", "u-boot.cfg"):
+            found = dict(_SYS_ARCH.findall(self.text(place, name, MAX_CONFIG) or ""))
+            if found.get("ARCH"):
+                return "aarch64" if (found["ARCH"], found.get("CPU")) == ("arm", "armv8") else found["ARCH"]
+        return ""
+
+    def listed_archs(self) -> dict[str, str]:
+        """Give the architectures of boards that the tree has a list of: our record, or the other program's."""
+        archs: dict[str, str] = {}
+        for line in (self.text(self.range.path, "boards.cfg", MAX_BOARDS_CFG) or "").splitlines():
+            fields = line.split()
+            if len(fields) >= 7 and not line.startswith("#"):
+                archs[fields[6]] = fields[1]
+        recorded = _record(self.range.path).get("boards")
+        if isinstance(recorded, dict):
+            archs |= {str(board): str(arch) for board, arch in recorded.items()}
+        return archs
+
+    def built_from(self, commit: CommitDir, board: str) -> Mapping[str, object]:
+        """Give what our record of a result says it was built from; empty where there is none."""
+        value = _json(self.text(self.place(commit, board), BUILT_FROM, MAX_SMALL))
+        return value if isinstance(value, dict) else {}
+
+    def command(self, commit: CommitDir, board: str) -> str:
+        """Give ``out-cmd``, the commands of make; empty where there is none."""
+        return self.text(self.place(commit, board), "out-cmd", MAX_SMALL) or ""
+
+    def reasons(self) -> Iterator[tuple[str, str, str]]:
+        """Give what the journal says of results that are not there: (board, commit hash, reason), oldest first."""
+        for event in every_event(journal_of(self.range.path), "not-built"):
+            yield event.board, event.commit, event.text
+
+    def _note(self, what: str, exc: OSError) -> None:
+        self.unreadable.append(f"{visible(what)}: {_why(exc)}")
+
+    def complaints(self) -> list[str]:
+        """Say what was not read, a line each, at most a handful."""
+        lines = [*self.range.passed_over, *self.unreadable]
+        return lines if len(lines) <= 5 else [*lines[:4], f"and {count(len(lines) - 4, 'more', 'more')}"]
+
+
+def origin(made: Range) -> dict[str, object]:
+    """Give what our record says of where a range came from: ``source``, ``text``, ``kind``; empty where none is."""
+    record = _record(made.path)
+    return {key: record[key] for key in ("source", "text", "kind") if isinstance(record.get(key), str)}
+
+
+def _described(commit: CommitDir, known: Mapping[str, str]) -> CommitDir:
+    return replace(commit, subject=known.get(commit.hash, commit.subject))
+
+
+def _recorded(path: Path) -> dict[str, str]:
+    """Give hash → subject as our own runs recorded it."""
+    listed = _record(path).get("commits")
+    if not isinstance(listed, list):
+        return {}
+    return {
+        str(one["hash"]): str(one["subject"])
+        for one in listed
+        if isinstance(one, dict) and "hash" in one and "subject" in one
+    }
+
+
+def _record(path: Path) -> dict[str, object]:
+    try:
+        data = _read(path / OWN / COMMITS, MAX_COMMITS)
+    except OSError:
+        return {}
+    value = _json(data.decode("utf-8", "replace"))
+    return value if isinstance(value, dict) else {}
+
+
+def _json(text: str | None) -> object:
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _open(path: str | Path) -> int:
+    """Open a plain file, and nothing else: no link, and no pipe that would keep us waiting."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "is no plain file")
+    return fd
+
+
+def _read(path: str | Path, limit: int, *, from_end: bool = False) -> bytes:
+    fd = _open(path)
+    try:
+        if from_end:
+            os.lseek(fd, max(os.fstat(fd).st_size - limit, 0), os.SEEK_SET)
+        data = os.read(fd, min(limit, 64 << 10))
+        if len(data) < min(limit, 64 << 10):
+            return data
+        parts = [data]
+        left = limit - len(data)
+        while left > 0 and (part := os.read(fd, min(left, 1 << 20))):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
+
+
+def _is_own(name: str) -> bool:
+    return name.startswith(".")
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _has_done(entry: os.DirEntry[str]) -> bool:
+    try:
+        return _is_dir(entry) and stat.S_ISREG(os.lstat(os.path.join(entry.path, "done")).st_mode)  # noqa: PTH118
+    except OSError:
+        return False
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _why(exc: OSError) -> str:
+    return "is a link" if exc.errno == errno.ELOOP else (exc.strerror or str(exc)).lower()
+
+
+def find_commit(commits: Sequence[CommitDir], text: str) -> int:
+    """Find a commit by its number, the beginning of its hash, or of its subject; give its index.
+
+    Raises:
+        OutputError: none, or more than one.
+    """
+    if re.fullmatch(r"\d{1,4}", text, re.ASCII):
+        found = [at for at, commit in enumerate(commits) if commit.number == int(text)]
+        if found:
+            return found[0]
+    found = []
+    if re.fullmatch(r"[0-9a-fA-F]{4,64}", text):
+        found = [at for at, commit in enumerate(commits) if commit.hash.startswith(text.lower())]
+    if not found:
+        found = [at for at, commit in enumerate(commits) if commit.subject.lower().startswith(text.lower())]
+    if len(found) == 1:
+        return found[0]
+    what = f"{count(len(found), 'commit')} begin with" if found else "no commit here is called"
+    shown = [f"{commit.number:02} {commit.hash[:10]} {cut(commit.subject, 40)}" for commit in commits]
+    choice = [shown[at] for at in found] or shown
+    listed = "; ".join(visible(one) for one in choice[:12]) + ("; …" if len(choice) > 12 else "")
+    raise OutputError(f"--since: {what} {text!r}: {listed}")

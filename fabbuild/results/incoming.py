@@ -1,0 +1,187 @@
+"""Files of results on their way in: kept apart until the result they belong to is written down.
+
+A worker is not trusted with them: what a piece says is checked against what is being built by the caller, and here
+its name, and how many there are and how long they get, before and after they are inflated.
+
+What came of an order stays until it ends, because a later commit may name a file of an earlier one as its own.
+Results get hard links, so that nothing is stored twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fabbuild.machines.messages import BuildFile, BuildResult
+from fabbuild.protocol.artifacts import CONFIG_FILES, PROGRAMS, function_sizes
+from fabbuild.protocol.names import is_file_name
+from fabbuild.protocol.wire import DEPENDS, FILE_MOST, FILES_MANY, FILES_MOST, PIECE
+from fabbuild.results.tree import not_writable
+
+#: The directory, among fabbuild's own beside the results.
+PLACE = "incoming"
+
+#: Why a file is missing that the result names.
+_LOST = "it did not come"
+
+
+class BadFileError(Exception):
+    """A piece of a file that no honest worker sends; the text says why."""
+
+
+@dataclass
+class _Commit:
+    """What came for one commit: bytes by name, and which of them are whole.
+
+    The files of all commits of an order are in one directory, for making and removing one is what costs.
+    """
+
+    place: Path
+    upto: int
+    sizes: dict[str, int] = field(default_factory=dict)
+    whole: set[str] = field(default_factory=set)
+
+    def path(self, name: str) -> Path:
+        """Give where a file of it is."""
+        return self.place / f"{self.upto}-{name}"
+
+
+@dataclass
+class _Order:
+    place: Path
+    #: Whether the directory is there.
+    made: bool = False
+    commits: dict[int, _Commit] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """The files of one result: where they are, by name, and what is missing, by name, and why."""
+
+    there: Mapping[str, Path] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all came that could."""
+        return _LOST not in self.missing.values()
+
+
+class Incoming:
+    """The place, owned by one run."""
+
+    def __init__(self, own: Path, allowed: Callable[[str], bool] = is_file_name) -> None:
+        """Name the place; nothing is written before `clear`.
+
+        Args:
+            own: fabbuild's own directory beside the results.
+            allowed: whether a file of this name may come, beyond what a name must be.
+        """
+        self._root = own / PLACE
+        self._allowed = allowed
+        self._orders: dict[tuple[str, str], _Order] = {}
+        self._numbers = itertools.count(1)
+
+    def clear(self) -> None:
+        """Remove everything, also what another run left that did not come to its end.
+
+        Raises:
+            OutputError: it cannot be removed.
+        """
+        self._orders.clear()
+        try:
+            if self._root.is_symlink():
+                self._root.unlink()
+            elif self._root.exists():
+                shutil.rmtree(self._root)
+        except OSError as exc:
+            raise not_writable(self._root, exc) from exc
+
+    def take(self, machine: str, piece: BuildFile) -> None:
+        """Write a piece; the caller has checked that this machine builds this board at this commit.
+
+        Raises:
+            BadFileError: the worker that sent it is not to be trusted.
+            OutputError: it cannot be written.
+        """
+        name = piece.name
+        if not is_file_name(name) or not self._allowed(name):
+            raise BadFileError(f"a file called {name[:80]!r}")
+        order = self._orders.get((machine, piece.board))
+        if order is None:
+            order = self._orders[machine, piece.board] = _Order(self._root / str(next(self._numbers)))
+        commit = order.commits.get(piece.commit_upto)
+        if commit is None:
+            commit = order.commits[piece.commit_upto] = _Commit(order.place, piece.commit_upto)
+        if name in commit.whole:
+            raise BadFileError(f"{name} twice")
+        data = _inflated(piece)
+        size = commit.sizes.get(name, 0) + len(data)
+        if name not in commit.sizes and len(commit.sizes) >= FILES_MANY:
+            raise BadFileError(f"more than {FILES_MANY} files")
+        if size > FILE_MOST or sum(commit.sizes.values()) + len(data) > FILES_MOST:
+            raise BadFileError(f"{name}, which is too long")
+        path = commit.path(name)
+        try:
+            if not order.made:
+                order.place.mkdir(parents=True, exist_ok=True)
+                order.made = True
+            with path.open("ab" if name in commit.sizes else "xb") as file:
+                file.write(data)
+        except OSError as exc:
+            raise not_writable(path, exc) from exc
+        commit.sizes[name] = size
+        if piece.last:
+            commit.whole.add(name)
+
+    def of(self, machine: str, result: BuildResult) -> Arrived:
+        """Give the files that belong to a result, as far as they came."""
+        order = self._orders.get((machine, result.board))
+        commits = order.commits if order else {}
+        named = [(name, result.commit_upto) for name in result.files]
+        named += [(name, upto) for name, upto in result.unchanged.items()]
+        there: dict[str, Path] = {}
+        missing = dict(itertools.islice(result.left_out.items(), FILES_MANY))
+        for name, upto in named[: 2 * FILES_MANY]:
+            commit = commits.get(upto)
+            # Only what was checked when it came is a name that can be part of a path.
+            if commit and name in commit.whole:
+                there[name] = commit.path(name)
+            else:
+                missing[name] = _LOST
+        return Arrived(there, missing)
+
+    def forget(self, machine: str, board: str | None = None) -> None:
+        """Throw away what came of a machine's order, or of all its orders; what results have of it stays.
+
+        That it cannot be removed is no trouble for anybody: the next run does it.
+        """
+        for key in [key for key in self._orders if key[0] == machine and board in (None, key[1])]:
+            shutil.rmtree(self._orders.pop(key).place, ignore_errors=True)
+        if not self._orders:
+            with contextlib.suppress(OSError):
+                self._root.rmdir()
+
+
+def names_for(settings: Mapping[str, object]) -> Callable[[str], bool]:
+    """Give what tells whether a file may come of a build with these settings of the wire."""
+    if settings.get("keep_outputs") or settings.get("keep"):
+        return is_file_name
+    ours = {name for name, _ in CONFIG_FILES} | {function_sizes(program) for program in PROGRAMS}
+    return {*ours, DEPENDS}.__contains__
+
+
+def _inflated(piece: BuildFile) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(piece.data, PIECE + 1)
+    except zlib.error as exc:
+        raise BadFileError(f"{piece.name}, which is not compressed as it must be") from exc
+    if len(data) > PIECE or not inflater.eof or inflater.unused_data:
+        raise BadFileError(f"{piece.name}, in a piece that is too long or is not whole")
+    return data

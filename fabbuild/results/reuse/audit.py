@@ -1,0 +1,171 @@
+"""Builds a sample of what would have been reused, and compares.
+
+Of a result from the store, what the store has is written down beside the results, in ``.fabbuild/audit/``, where it
+stays when the build gives something else. Of a result that a worker would have carried forward from another commit,
+that commit's result is what is compared.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fabbuild.model import Commit, Event
+from fabbuild.protocol.wire import DEPENDS
+from fabbuild.results.tree import BUILT_FROM, ResultTree, not_writable
+from fabbuild.text import commit_label, names
+
+#: The directory, among fabbuild's own, where what the store had is written down.
+PLACE = "audit"
+
+# What tells of one build and not of what came out, or is compared in another way.
+_NOT_COMPARED = frozenset(
+    {"log", "host", "toolchain", "out-cmd", "out-env", "err", BUILT_FROM, DEPENDS, "done.new"}
+)
+
+
+class Audit:
+    """What is to be compared in one run. ``differs`` counts the results that were not what a build gives."""
+
+    def __init__(self, tree: ResultTree, commits: Sequence[Commit], *, reproducible: bool) -> None:
+        """Name the results; with ``reproducible`` the images must be the same, too."""
+        self._tree = tree
+        self._commits = tuple(commits)
+        self._place = {commit.hash: upto for upto, commit in enumerate(commits)}
+        self._reproducible = reproducible
+        self._stored: dict[tuple[str, int], tuple[Path, int, str]] = {}
+        self._builds: dict[str, set[int]] = {}
+        #: Where results of the store are written down to be compared.
+        self.apart = ResultTree(tree.own, PLACE, commits)
+        self.differs = 0
+        self.compared = 0
+
+    def begin(self) -> None:
+        """Remove what another run left.
+
+        Raises:
+            OutputError: it cannot be removed.
+        """
+        try:
+            if self.apart.root.exists():
+                shutil.rmtree(self.apart.root)
+        except OSError as exc:
+            raise not_writable(self.apart.root, exc) from exc
+
+    def expect(self, board: str, upto: int, number: int, origin: str) -> None:
+        """Compare a build with what was written to `apart`: the store's result of this number, from ``origin``."""
+        self._stored[board, upto] = self.apart.place(board, upto), number, origin
+        self.have_built(board, upto)
+
+    def have_built(self, board: str, upto: int) -> None:
+        """Have this built also where it could be carried forward."""
+        self._builds.setdefault(board, set()).add(upto)
+
+    @property
+    def builds(self) -> dict[str, set[int]]:
+        """The indices of the commits that are to be built, by board."""
+        return self._builds
+
+    def check(self, event: Event) -> tuple[dict[str, object], int | None] | None:
+        """Compare what came in, if it is of the sample.
+
+        Args:
+            event: one of ``result``; its files are there.
+
+        Returns:
+            what is to be told of it, with what differs, and the number in the store of what is no good; None when
+            there is nothing to compare.
+        """
+        upto = self._place.get(event.commit)
+        if upto is None or event.board not in self._builds or event.data.get("carried"):
+            return None
+        built = self._tree.place(event.board, upto)
+        stored = self._stored.pop((event.board, upto), None)
+        carried = event.data.get("could_carry")
+        number: int | None = None
+        if stored is not None:
+            other, number, origin = stored
+        elif upto in self._builds[event.board] and isinstance(carried, str) and carried in self._place:
+            other = self._tree.place(event.board, self._place[carried])
+            origin = f"carried forward from {commit_label(carried, self._commits[self._place[carried]].number)}"
+        else:
+            return None
+        wrong = compare(other, built, reproducible=self._reproducible)
+        self.compared += 1
+        self.differs += bool(wrong)
+        if stored is not None and not wrong:
+            shutil.rmtree(other, ignore_errors=True)
+        return {
+            "differs": wrong,
+            "origin": origin,
+            "built": str(built),
+            "reused": str(other),
+            "number": self._commits[upto].number,
+        }, number if wrong else None
+
+
+def compare(one: Path, other: Path, *, reproducible: bool) -> list[str]:
+    """Name what differs between two results of the same board that should be the same; files, or ``sha256``.
+
+    Of failures only the outcome counts, and that they have an error in common: which others are met on the way to
+    the end is a matter of chance.
+    """
+    codes = [_text(place / "done").strip() for place in (one, other)]
+    said = [_lines(place) for place in (one, other)]
+    if codes[0] != codes[1]:
+        return ["done"]
+    if codes[0] != "0":
+        return [] if said[0] == said[1] or said[0] & said[1] else ["err"]
+    found = ["err"] if said[0] != said[1] else []
+    every = {entry.name for place in (one, other) for entry in _files(place)} - _NOT_COMPARED
+    found += [name for name in sorted(every) if not _same(one / name, other / name)]
+    if reproducible and len({_sha256(place) for place in (one, other)}) > 1:
+        found.append("sha256")
+    return found
+
+
+def words(told: dict[str, object]) -> str:
+    """Say what differs, and where both sides are."""
+    differs = told["differs"]
+    shown = names([str(one) for one in differs], 6) if isinstance(differs, Iterable) else ""
+    return (
+        f"reused is not what a build gives: {shown} differ; built: {told['built']}, reused: {told['reused']} "
+        f"({told['origin']}); `inv cache --clear` removes all that is kept, --no-reuse builds without it"
+    )
+
+
+def _files(place: Path) -> list[Path]:
+    try:
+        return [entry for entry in place.iterdir() if entry.is_file()]
+    except OSError:
+        return []
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _lines(place: Path) -> frozenset[str]:
+    """Give what was said but for make's own words, in no order: jobs overlap as they like."""
+    lines = _text(place / "err").splitlines()
+    return frozenset(line.rstrip() for line in lines if line.strip() and not line.startswith(("make:", "make[")))
+
+
+def _sha256(place: Path) -> object:
+    try:
+        return json.loads(_text(place / BUILT_FROM)).get("sha256")
+    except (ValueError, AttributeError):
+        return None

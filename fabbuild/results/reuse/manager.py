@@ -1,0 +1,249 @@
+"""What one run takes from the store of results instead of building it, and what it gives to it.
+
+The store is a help and never needed: when it is broken, locked, full or of another version, that is said once, and
+the run goes on without it. A run that lacks no result does not open it at all.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from fabbuild.config.settings import BuildSettings
+from fabbuild.machines.messages import BuildResult
+from fabbuild.machines.session import Session
+from fabbuild.machines.session_pool import each
+from fabbuild.model import Board, Commit, Event, Job, Result, Verdict
+from fabbuild.protocol.wire import TIMED_OUT
+from fabbuild.results.incoming import Arrived, names_for
+from fabbuild.results.reuse import audit
+from fabbuild.results.reuse.keys import Kept, Maker, Views, makers, may_be_brought
+from fabbuild.results.reuse.lookup import Hit, Shelf
+from fabbuild.results.reuse.store import Store, StoreError, store_path
+from fabbuild.results.reuse.writer import Keeper
+from fabbuild.results.tree import BuiltFrom, ResultTree
+from fabbuild.source.repository import Source
+from fabbuild.text import commit_label, first_error
+
+#: Seconds that what is to be kept gets at the end of a run, and of one that somebody wants to be over.
+LEAVE = 15.0
+HURRY = 2.0
+
+
+class Reuse:
+    """One run's."""
+
+    def __init__(
+        self,
+        source: Source,
+        commits: Sequence[Commit],
+        settings: BuildSettings,
+        tree: ResultTree,
+        listener: Callable[[Event], None],
+    ) -> None:
+        """Name the parts; nothing is opened before it is needed."""
+        self._commits = tuple(commits)
+        self._settings = settings
+        self._wire = settings.wire_settings()
+        self._tree = tree
+        self._listener = listener
+        git, trees = source.git, [commit.tree for commit in commits]
+        self._views = Views(git, trees)
+        self._keeper = Keeper(Views(git, trees), commits, self._wire)
+        self._on = settings.reuse
+        self._told = False
+        self._is_ours = names_for({})
+        self._audit = audit.Audit(tree, commits, reproducible=settings.reproducible)
+
+    def prepare(self, sessions: Iterable[Session], *, lacking: bool) -> None:
+        """Say what machines are to be asked: what they are, if there may be something to build; and to carry."""
+        settings = self._settings
+        kept = bool(settings.keep_outputs or settings.keep)
+        carry = settings.reuse and not settings.force and (settings.reproducible or not kept)
+        for session in sessions:
+            session.identify = self._on and lacking
+            session.declined = frozenset() if carry else frozenset({"carry"})
+
+    # --- out of the store ---
+
+    def bring(self, jobs: Sequence[Job], usable: Sequence[Session]) -> list[Job]:
+        """Bring what there is, telling of each result; give what is left to build.
+
+        Args:
+            jobs: what the result tree lacks.
+            usable: the machines that would build it; what others made is not for this run.
+
+        Raises:
+            OutputError: the results cannot be written.
+        """
+        brought: dict[str, set[int]] = {}
+        if jobs and self._on:
+            _identify(usable)
+        if self._settings.audit_reuse:
+            self._audit.begin()
+        if jobs and self._may_bring() and store_path().exists():
+            try:
+                with Store.open(make=False) as store:
+                    self._bring(store, jobs, makers(usable), brought)
+            except StoreError as exc:
+                self._on = False
+                self._trouble(str(exc))
+        left = []
+        for job in jobs:
+            rest = tuple(upto for upto in job.commits if upto not in brought.get(job.board.target, ()))
+            if rest:
+                left.append(replace(job, commits=rest))
+        self._sample_carried(left)
+        return left
+
+    def _may_bring(self) -> bool:
+        return self._on and not self._settings.force and may_be_brought(self._wire)
+
+    def _bring(
+        self,
+        store: Store,
+        jobs: Sequence[Job],
+        by: Mapping[str, Sequence[Maker]],
+        brought: dict[str, set[int]],
+    ) -> None:
+        shelf = Shelf(store, self._views, self._commits, self._wire)
+        hits = {job.board.target: shelf.find(job, by.get(job.board.arch, ())) for job in jobs}
+        self._sample_stored(shelf, jobs, hits)
+        used = []
+        for job in jobs:
+            target = job.board.target
+            wanted = [hit for hit in hits[target] if hit.upto not in self._audit.builds.get(target, ())]
+            failures = not self._settings.force_failures
+            for hit, result, kept in shelf.bring(job.board, wanted, self._tree, failures=failures):
+                brought.setdefault(target, set()).add(hit.upto)
+                used.append(hit.number)
+                self._tell(result, kept)
+        missed = sum(len(job.commits) for job in jobs) - len(used)
+        self._keeper.do(lambda store: store.used(used, brought=len(used), missed=missed))
+
+    def _tell(self, result: Result, kept: Kept) -> None:
+        commit = self._commits[result.upto]
+        verdict = result.verdict
+        data = {
+            "verdict": verdict.value,
+            "return_code": result.return_code,
+            "number": commit.number,
+            "error": first_error(result.stderr) if verdict is not Verdict.BUILT else "",
+            **kept.origin,
+        }
+        self._say("reused", kept.machine, result.board, commit.hash, data=data)
+
+    # --- into the store ---
+
+    def keep(
+        self, session: Session, board: Board, message: BuildResult, result: Result, built: BuiltFrom, files: Arrived
+    ) -> None:
+        """Keep a result that was written down, if it is one that a build from scratch would give, too."""
+        from fabbuild.scheduler.fault_patterns import fault_of  # it takes long to compile its patterns
+
+        tool = session.facts.toolchains.get(board.arch) if session.facts else None
+        known = tool is not None and tool.identity and not session.machine.worker_command
+        if not (self._on and known and tool and {"files", "details"} <= session.features):
+            return
+        if message.carried is not None or self._wire.get("quick") or not files.complete:
+            return
+        if result.return_code and (message.fault or result.return_code == TIMED_OUT):
+            return  # it may be the machine's doing, however often
+        if fault_of(message.return_code, message.stderr, message.stdout, message.fault):
+            return
+        names = [name for name in files.there if self._is_ours(name)]
+        if any(self._is_ours(name) for name in files.missing):
+            return
+        described = {"arch": board.arch, "gcc": tool.gcc, "prefix": tool.prefix, "version": tool.version}
+        place = self._tree.place(result.board, result.upto)
+        self._keeper.keep(board, result, Maker(built.toolchain, tool.identity), described, place, names)
+
+    # --- a sample is built and compared ---
+
+    def _sample_stored(self, shelf: Shelf, jobs: Sequence[Job], hits: Mapping[str, Sequence[Hit]]) -> None:
+        """Choose some of what would be brought, and write it down apart."""
+        every = [(job.board, hit) for job in jobs for hit in hits[job.board.target]]
+        random.shuffle(every)
+        wanted = self._settings.audit_reuse
+        for board, hit in every:
+            if wanted <= 0:
+                break
+            for one, _, kept in shelf.bring(board, [hit], self._audit.apart):
+                when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.when))
+                origin = f"of {commit_label(kept.commit)}, built on {kept.machine} at {when}"
+                self._audit.expect(board.target, one.upto, one.number, origin)
+                wanted -= 1
+
+    def _sample_carried(self, left: Sequence[Job]) -> None:
+        """Choose some of what may be carried forward; the first of a board's commits never is."""
+        wanted = self._settings.audit_reuse - sum(map(len, self._audit.builds.values()))
+        may = [
+            (job.board.target, upto)
+            for job in left
+            for upto in job.commits[1:]
+            if upto not in self._audit.builds.get(job.board.target, ())
+        ]
+        for target, upto in random.sample(may, max(min(wanted, len(may)), 0)):
+            self._audit.have_built(target, upto)
+
+    def instruct(self, sessions: Iterable[Session]) -> None:
+        """Tell machines what they are to build though they might carry it forward, before they are brought up."""
+        for session in sessions:
+            session.audit = {target: sorted(uptos) for target, uptos in self._audit.builds.items()}
+
+    def listen(self, event: Event) -> None:
+        """Compare a result of the sample with what would have been reused."""
+        found = self._audit.check(event) if event.what == "result" and self._settings.audit_reuse else None
+        if found is None:
+            return
+        told, number = found
+        text = audit.words(told) if told["differs"] else f"as a build gives it ({told['origin']})"
+        self._say("audit", event.machine, event.board, event.commit, text, told)
+        if number is not None:
+            gone = number
+            self._keeper.do(lambda store: store.forget(gone))
+
+    @property
+    def differs(self) -> int:
+        """Results that were not what a build gives."""
+        return self._audit.differs
+
+    # --- the end, and trouble ---
+
+    def tick(self) -> None:
+        """Tell of trouble."""
+        self._trouble(self._keeper.trouble)
+
+    def close(self, *, hurry: bool) -> None:
+        """Finish what is to be kept, in a time that is bounded."""
+        self._keeper.close(HURRY if hurry else LEAVE)
+        self.tick()
+
+    def _trouble(self, why: str) -> None:
+        if why and not self._told:
+            self._told = True
+            self._say("note", text=f"{why}; the run goes on without it")
+
+    def _say(
+        self,
+        what: str,
+        machine: str = "",
+        board: str = "",
+        commit: str = "",
+        text: str = "",
+        data: Mapping[str, object] | None = None,
+    ) -> None:
+        self._listener(Event(time.time(), what, machine, None, board, commit, 0, text, data or {}))
+
+
+def _identify(sessions: Iterable[Session]) -> None:
+    """Ask what machines are, where nobody asked yet: all results seemed to be there, and a compiler is another now.
+
+    One that does not answer is one of which nothing is reused; that it is lost is noticed when it is brought up.
+    """
+    unasked = [session for session in sessions if not session.identify]
+    for session in unasked:
+        session.identify = True
+    each(unasked, Session.probe)

@@ -1,0 +1,97 @@
+"""What the file of the store of results looks like, and what becomes of one that looks otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+
+#: What the file looks like; of another layout an older one is begun anew, and a newer one is not used. Also part of
+#: every name (`fabbuild.results.reuse.keys`), so nothing of an older one would be found.
+LAYOUT = 2
+
+_APPLICATION = 0x66614273
+
+# A result's number is never given to another one: who has found it may come for it when it is gone.
+_TABLES = """
+CREATE TABLE result(
+    id INTEGER PRIMARY KEY AUTOINCREMENT, document BLOB NOT NULL, digest BLOB NOT NULL,
+    made REAL NOT NULL, used REAL NOT NULL);
+CREATE INDEX result_used ON result(used);
+CREATE TABLE name(key BLOB PRIMARY KEY, result INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX name_result ON name(result);
+CREATE TABLE content(id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, data BLOB NOT NULL);
+CREATE TABLE part(result INTEGER NOT NULL, content INTEGER NOT NULL, PRIMARY KEY(result, content)) WITHOUT ROWID;
+CREATE INDEX part_content ON part(content);
+CREATE TABLE list(family BLOB NOT NULL, content INTEGER NOT NULL, used REAL NOT NULL,
+    PRIMARY KEY(family, content)) WITHOUT ROWID;
+CREATE INDEX list_content ON list(content);
+CREATE TABLE asked(day INTEGER PRIMARY KEY, brought INTEGER NOT NULL, missed INTEGER NOT NULL);
+"""
+
+
+def prepare(db: sqlite3.Connection, *, writable: bool) -> str:
+    """Make the tables where they are not; give in words why the file cannot be used, empty when it can.
+
+    Raises:
+        sqlite3.Error: it is broken, locked, or cannot be written.
+    """
+    layout = _layout(db)
+    if writable and (layout is None or 0 < layout < LAYOUT):
+        if layout is None:
+            # Before the first table, or it has no effect.
+            db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            db.execute("PRAGMA journal_mode=WAL")
+        with writing(db):
+            layout = _layout(db)
+            if layout is None or 0 < layout < LAYOUT:  # another process may have been faster
+                _make(db)
+                layout = LAYOUT
+    if layout == _FOREIGN:
+        return "is no store of results; move it away, or `inv cache --clear`"
+    if layout != LAYOUT:
+        shown = "empty" if layout is None else f"of another version (layout {layout}, not {LAYOUT})"
+        return f"the store of results is {shown}; `inv cache --clear` makes it anew"
+    if writable:
+        db.execute("PRAGMA journal_mode=WAL")
+        # A power cut may cost what came last; never the whole file.
+        db.execute("PRAGMA synchronous=NORMAL")
+    return ""
+
+
+#: Stands for the layout of another program's file.
+_FOREIGN = -1
+
+
+def _layout(db: sqlite3.Connection) -> int | None:
+    """Give the layout's number, None for an empty file."""
+    if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        return None
+    if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
+        return _FOREIGN
+    number: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return number
+
+
+def _make(db: sqlite3.Connection) -> None:
+    """Make the tables, in place of those of another layout."""
+    there = db.execute("SELECT name FROM sqlite_master WHERE type='table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~'")
+    for (name,) in there.fetchall():
+        db.execute(f'DROP TABLE "{name}"')
+    for statement in _TABLES.split(";"):
+        db.execute(statement)
+    db.execute(f"PRAGMA application_id={_APPLICATION}")
+    db.execute(f"PRAGMA user_version={LAYOUT}")
+
+
+@contextlib.contextmanager
+def writing(db: sqlite3.Connection) -> Iterator[None]:
+    """Do what is done within as a whole, or not at all; nobody else can write meanwhile."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # on some errors it is rolled back already
+            db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")

@@ -1,0 +1,508 @@
+"""The result tree: confined, atomic, resumable, and read by ``buildman -s`` too.
+
+``OUT/BRANCH/NN_gHASH_SUBJECT/BOARD/`` for a commit of a range, ``OUT/current/BOARD/`` for the current source. A
+board's directory holds ``done`` (the return code and a newline), ``err``, ``log``, ``sizes``, ``host``,
+``toolchain``, ``out-env``, ``out-cmd``, the generated configuration files, the sizes of functions, and
+``built-from``: what it was built from, as JSON. A file that is the same as at the commit before is one file there
+and here. ``done`` is written last, by a rename, so that no ``done`` stands over half a result.
+
+fabbuild's own files are in ``OUT/BRANCH/.fabbuild/``: the lock, the journal, the logs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import filecmp
+import itertools
+import json
+import os
+import re
+import shutil
+import socket
+import stat
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fabbuild.errors import OutputError, what_to_do
+from fabbuild.model import Board, Commit, Result, Verdict
+from fabbuild.protocol.names import is_file_name
+
+#: Name of the result directory of the current source, and of the output directory beside the source.
+CURRENT = "current"
+OUTPUT = "fabbuild-out"
+
+#: Directory of our own files beside the results of a branch.
+OWN = ".fabbuild"
+
+#: What a range is, in our own directory: see `ResultTree.describe`.
+COMMITS = "commits.json"
+
+#: What it was built from, beside each result.
+BUILT_FROM = "built-from"
+
+#: Settings that change what comes out of a build; another value of one of these builds anew.
+#: With ``quick`` a warning may be missing.
+DECISIVE = (
+    "allow_missing",
+    "no_lto",
+    "reproducible_builds",
+    "warnings_as_errors",
+    "config_only",
+    "quick",
+    "fragments",
+    "adjust_cfg",
+    "target",
+)
+
+#: In `BuiltFrom.kept`: images, maps and device trees.
+ALL = "--keep-outputs"
+
+# Variables of a machine's own `env` that differ from machine to machine and do not change what comes out. It is not
+# `worker.environment.PLACES`: who sets LD_LIBRARY_PATH for a machine means other libraries, and who sets a language
+# means words, which are English whatever it says. And it names the results that are on disks: another list would
+# build them again.
+_WHERE = frozenset({"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "LANG", "LANGUAGE", "LC_ALL", "USER", "LOGNAME"})
+
+# A worker sends a handful of configuration files, and a few lines of sizes.
+_MAX_FILES = 100
+_MAX_SIZES = 64 * 1024
+
+#: How the name of a commit's directory begins.
+COMMIT_DIR = re.compile(r"\d{2,}_g([0-9a-f]{4,})_")
+
+
+@dataclass(frozen=True)
+class BuiltFrom:
+    """What names a result: the same values mean that it need not be built again.
+
+    ``tree`` is the git tree id; ``toolchain`` is from `made_by`; ``settings`` are those of `DECISIVE` that are not
+    at their default; ``kept`` is from `kept_by`.
+    """
+
+    tree: str
+    arch: str
+    toolchain: str
+    settings: Mapping[str, object]
+    kept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A result that is in the tree."""
+
+    return_code: int
+    verdict: Verdict
+    built_from: BuiltFrom | None
+
+
+def decisive(settings: Mapping[str, object]) -> dict[str, object]:
+    """Keep those of the wire's settings that change what comes out of a build."""
+    return {name: settings[name] for name in DECISIVE if settings.get(name)}
+
+
+def kept_by(settings: Mapping[str, object]) -> tuple[str, ...]:
+    """Say what the wire's settings ask to be kept beside a result: each pattern, and `ALL` for all that matters."""
+    patterns = settings.get("keep")
+    return (*((ALL,) if settings.get("keep_outputs") else ()), *(patterns if isinstance(patterns, list) else ()))
+
+
+def made_by(version: str, env: Mapping[str, str]) -> str:
+    """Name what made a result: the first line of ``gcc --version``, and the machine's own ``env``.
+
+    Variables that say where something is on a machine are left out.
+    """
+    added = " ".join(f"{name}={env[name]}" for name in sorted(env) if name not in _WHERE)
+    return f"{version} with {added}" if added else version
+
+
+def made_by_one_of(stored: Stored, toolchains: Collection[str]) -> bool:
+    """Whether a result was made by one of these toolchains; where there are none, that is not compared."""
+    return not toolchains or (stored.built_from is not None and stored.built_from.toolchain in toolchains)
+
+
+def commit_dir(commit: Commit) -> str:
+    """Name the directory of a commit, as the peer does: ``NN_gHASH_SUBJECT``; empty for the current source."""
+    if not commit.number:
+        return ""
+    subject = re.sub(r"[/: ]", "-", commit.subject[:20])
+    # NUL and the like cannot be in a file name; the peer has no rule for them.
+    subject = "".join(c if c.isprintable() else "-" for c in subject)
+    return f"{commit.number:02d}_g{commit.hash}_{subject}"
+
+
+def stored_commits(root: Path) -> list[str]:
+    """Give the hashes of the commits that a range's directory has results of."""
+    try:
+        names = [entry.name for entry in root.iterdir()]
+    except OSError:
+        return []  # there are none; that it cannot be written either is said when it is locked
+    found = [match.group(1) for name in names if (match := COMMIT_DIR.match(name))]
+    return [digest for digest in found if len(digest) in (40, 64)]
+
+
+def output_directory(text: str) -> Path:
+    """Give the output directory that a user named, absolute; a leading ``~`` is a home."""
+    return Path(os.path.expanduser(text)).absolute()  # noqa: PTH111 - Path's raises for ~nobody
+
+
+def check_component(name: str, what: str) -> str:
+    """Refuse a name that would leave its directory.
+
+    Raises:
+        OutputError: for an empty name, ``.``, ``..``, the name of our own directory, or one with ``/`` or NUL.
+    """
+    if name in ("", ".", "..", OWN) or "/" in name or "\0" in name:
+        raise OutputError(f"{what} {name!r} cannot be the name of a directory; rename it")
+    return name
+
+
+class ResultTree:
+    """The results of one branch, owned by this process while it is open (`lock`)."""
+
+    def __init__(self, output: Path, name: str, commits: Iterable[Commit]) -> None:
+        """Name the place; nothing is written before `lock`.
+
+        Args:
+            output: the output directory.
+            name: the branch or range, ``/`` already made ``_``; ``current`` for the current source.
+            commits: what is built, in the order in which it was sent.
+        """
+        self.root = output / check_component(name, "the branch")
+        self.own = self.root / OWN
+        self.commits = tuple(commits)
+        self._places = tuple(self.root / commit_dir(commit) for commit in self.commits)
+        self._lock: int | None = None
+
+    # --- ownership ---
+
+    def lock(self, what: str = "") -> None:
+        """Make the directories and become the only boss that works here.
+
+        Args:
+            what: the branch or range as the user calls it; remembered, because ``a/b`` and ``a_b`` share a name.
+
+        Raises:
+            OutputError: the place cannot be written, another boss works in it, or it holds the results of
+                another branch.
+        """
+        while True:
+            fd = self._take_lock()
+            # `clean --results` may have removed the file between our open and our flock: a lock on nothing.
+            with contextlib.suppress(FileNotFoundError):
+                if (self.own / "lock").stat().st_ino == os.fstat(fd).st_ino:
+                    break
+            os.close(fd)
+        who = f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, who.encode(), 0)
+        except OSError as exc:
+            os.close(fd)
+            raise not_writable(self.own / "lock", exc) from exc
+        self._lock = fd
+        self._claim(what)
+
+    def _take_lock(self) -> int:
+        try:
+            self.own.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.own / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as exc:
+            raise not_writable(self.own, exc) from exc
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            holder = os.read(fd, 4096).decode("utf-8", "replace").strip()
+            os.close(fd)
+            if not isinstance(exc, BlockingIOError):
+                raise not_writable(self.own / "lock", exc) from exc
+            raise OutputError(
+                f"another fabbuild works in {self.root} ({holder or 'it has just begun'}); wait for it, "
+                "end it, or choose another --output"
+            ) from exc
+        return fd
+
+    def _claim(self, what: str) -> None:
+        """See to it that the directory holds results of one branch only."""
+        path = self.own / "range"
+        try:
+            before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+            if what and before and before != what:
+                self.close()
+                raise OutputError(
+                    f"{self.root} holds the results of {before!r}, not of {what!r}; choose another --output, or "
+                    "remove the directory if they are no longer wanted"
+                )
+            if what and not before:
+                path.write_text(what, encoding="utf-8", errors="replace")
+        except OSError as exc:
+            self.close()
+            raise not_writable(path, exc) from exc
+
+    def describe(self, whole: Iterable[Commit], boards: Mapping[str, str], **origin: str) -> None:
+        """Write down what the names of directories do not tell, so that the tree can be read without the source.
+
+        Args:
+            whole: all commits of the range, with their full subjects.
+            boards: board → architecture of what is built; those of earlier runs are kept.
+            origin: ``source``, the range's ``text`` and its ``kind``.
+
+        Raises:
+            OutputError: it could not be written.
+        """
+        path = self.own / COMMITS
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))["boards"]
+        except (OSError, ValueError, KeyError, TypeError):
+            before = {}
+        record = {
+            **origin,
+            "commits": [{"number": one.number, "hash": one.hash, "subject": one.subject} for one in whole],
+            "boards": {**(before if isinstance(before, dict) else {}), **boards},
+        }
+        try:
+            temporary = path.with_suffix(".new")
+            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", errors="replace")
+            temporary.replace(path)
+        except OSError as exc:
+            raise not_writable(path, exc) from exc
+
+    def close(self) -> None:
+        """Give the place up. May be called twice."""
+        if self._lock is not None:
+            fd, self._lock = self._lock, None
+            with contextlib.suppress(OSError):  # the text is a courtesy; the lock goes with the descriptor
+                os.ftruncate(fd, 0)
+            os.close(fd)
+
+    # --- reading ---
+
+    def place(self, board: str, upto: int) -> Path:
+        """Give the directory of one board at one commit."""
+        return self._places[upto] / check_component(board, "board")
+
+    def read(self, board: str, upto: int) -> Stored | None:
+        """Give a result that is complete, or None: there is none, or its ``done`` is empty or unreadable."""
+        place = self.place(board, upto)
+        try:
+            code = int((place / "done").read_bytes())
+        except (OSError, ValueError):
+            return None
+        passed = Verdict.WARNED if (place / "err").exists() else Verdict.BUILT
+        return Stored(code, Verdict.FAILED if code else passed, _read_built_from(place))
+
+    def stderr(self, board: str, upto: int) -> str:
+        """Give the stderr of a result; empty when there is none."""
+        try:
+            return (self.place(board, upto) / "err").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    def current_result(
+        self, board: Board, upto: int, settings: Mapping[str, object], toolchains: frozenset[str]
+    ) -> Stored | None:
+        """Give a result that need not be built again.
+
+        It must be built from the same tree, with the same decisive settings, by a toolchain that a machine of
+        this run has for the board's architecture (``toolchains``: from `made_by`), and have beside it what the
+        settings ask to be kept. Where no machine of this run has a toolchain, that is not compared: it could not
+        be built anew anyhow.
+        """
+        stored = self.read(board.target, upto)
+        if stored is None or stored.built_from is None:
+            return None
+        built = stored.built_from
+        if built.tree != self.commits[upto].tree or dict(built.settings) != decisive(settings):
+            return None
+        if not set(kept_by(settings)) <= set(built.kept):
+            return None
+        return stored if made_by_one_of(stored, toolchains) else None
+
+    # --- writing ---
+
+    def record(
+        self,
+        result: Result,
+        built_from: BuiltFrom,
+        *,
+        toolchain: Mapping[str, str],
+        files: Mapping[str, Path] | None = None,
+        origin: Mapping[str, object] | None = None,
+    ) -> Path:
+        """Write one result, ``done`` last.
+
+        Args:
+            result: what a machine made.
+            built_from: what names it.
+            toolchain: what is told of its toolchain.
+            files: what else is to be in it, by names that were checked; linked where that can be, as are those
+                that equal the board's file at the commit before.
+            origin: ``reused`` or ``carried``: where it comes from, when it was not built for this commit.
+
+        Raises:
+            OutputError: it could not be written; no ``done`` is there then.
+        """
+        place = self.place(result.board, result.upto)
+        try:
+            _empty(place)
+            before = self.place(result.board, result.upto - 1) if result.upto else None
+            # Paths as text from here: this is done for each file of each result.
+            for name, path in (files or {}).items():
+                last = f"{before}/{name}" if before else ""
+                _link(last if last and _same(last, path) else path, f"{place}/{name}")
+            for name, text in _files(result, built_from, toolchain, origin or {}).items():
+                with open(f"{place}/{name}", "wb") as file:  # noqa: PTH123
+                    file.write(text.encode("utf-8", "replace"))
+            temporary = place / "done.new"
+            temporary.write_bytes(b"%d\n" % result.return_code)
+            temporary.replace(place / "done")
+        except OSError as exc:
+            raise not_writable(place, exc) from exc
+        return place
+
+    def remove_outside(self, wanted: Iterable[Commit], *, keep: bool = False) -> list[str]:
+        """Remove the directories of commits that are no longer in the range, after a rebase; give their names.
+
+        A commit that is still in it, but at another place, keeps its results under the new number; where it has
+        two directories, for another program counted otherwise, they become one.
+
+        Args:
+            wanted: the whole range, also what ``--step`` and ``--count`` pass over.
+            keep: only give results their new numbers; for a part of a branch, whose rest is still wanted.
+
+        Raises:
+            OutputError: one could not be removed.
+        """
+        names = {commit.hash: commit_dir(commit) for commit in wanted}
+        removed = []
+        try:
+            for entry in sorted(self.root.iterdir()):
+                match = COMMIT_DIR.match(entry.name)
+                if not match or entry.is_symlink() or entry.name in names.values():
+                    continue
+                name = names.get(match.group(1))
+                if name:
+                    _move(entry, self.root / name)
+                elif not keep:
+                    shutil.rmtree(entry)
+                    removed.append(entry.name)
+        except OSError as exc:
+            raise not_writable(self.root, exc) from exc
+        return removed
+
+
+def _move(old: Path, new: Path) -> None:
+    """Give a commit's directory another name; what is there by that name already is the newer."""
+    if not new.exists():
+        old.rename(new)
+        return
+    for place in old.iterdir():
+        if not (new / place.name).exists():
+            place.rename(new / place.name)
+    shutil.rmtree(old)
+
+
+def _empty(place: Path) -> None:
+    """Make the directory, or remove what an earlier result left in it, ``done`` first."""
+    with contextlib.suppress(FileNotFoundError, FileExistsError):
+        place.mkdir()
+        return
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "done").unlink(missing_ok=True)
+    for entry in place.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _files(
+    result: Result, built_from: BuiltFrom, toolchain: Mapping[str, str], origin: Mapping[str, object]
+) -> dict[str, str]:
+    files = {
+        "log": result.stdout,
+        "host": result.machine + "\n",
+        "toolchain": "".join(f"{key} {value}\n" for key, value in toolchain.items()),
+        BUILT_FROM: json.dumps(
+            {
+                **asdict(built_from),
+                "machine": result.machine,
+                **_plain(result.details),
+                **({"after": list(result.after)} if result.after else {}),
+                **origin,
+            },
+            indent=1,
+        )
+        + "\n",
+    }
+    if result.stderr and not result.stderr.isspace():
+        files["err"] = result.stderr
+    if sizes := _sizes(result.sizes):
+        files["sizes"] = sizes
+    environment = result.details.get("environment")
+    if isinstance(environment, Mapping):
+        files["out-env"] = "".join(f'{key}="{value}"\n' for key, value in sorted(environment.items()))
+    command = result.details.get("command")
+    if isinstance(command, str):
+        files["out-cmd"] = command.rstrip("\n") + "\n"
+    if result.return_code:
+        for name, text in itertools.islice(result.config.items(), _MAX_FILES):
+            base = name.replace("/", "-")
+            if is_file_name(base):
+                files[base] = text
+    return files
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """Have the same file at both places; a copy where links cannot be."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _same(one: str, other: Path) -> bool:
+    """Whether both are files with the same bytes, and not one file."""
+    try:
+        here, there = os.lstat(one), other.stat()
+        if not stat.S_ISREG(here.st_mode) or here.st_size != there.st_size or os.path.samestat(here, there):
+            return False
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
+
+
+def _plain(details: Mapping[str, object]) -> dict[str, Any]:
+    """Keep the short facts of a result: its checksum and how long it took."""
+    return {key: details[key] for key in ("sha256", "seconds") if isinstance(details.get(key), (str, int, float))}
+
+
+def _sizes(raw: str) -> str:
+    """Keep the lines a reader of sizes can use: six fields at least, no header."""
+    lines = [line for line in raw[:_MAX_SIZES].splitlines() if len(line.split()) >= 6 and line.split()[0] != "text"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _read_built_from(place: Path) -> BuiltFrom | None:
+    try:
+        value = json.loads((place / BUILT_FROM).read_bytes())
+        settings = value["settings"]
+        if not isinstance(settings, dict):
+            return None
+        there = value.get("kept", [])
+        kept = tuple(map(str, there)) if isinstance(there, list) else ()
+        return BuiltFrom(str(value["tree"]), str(value["arch"]), str(value["toolchain"]), settings, kept)
+    except (OSError, ValueError, KeyError, TypeError):
+        # Written by another program, or torn: not known what it was built from, so it is built again.
+        return None
+
+
+def not_writable(path: Path, exc: OSError) -> OutputError:
+    """Say that results cannot be written, why, and that what is there is good."""
+    return OutputError(
+        f"cannot write the results: {exc.strerror or exc}: {exc.filename or path}; what is there so far is valid; "
+        f"{what_to_do(exc, 'choose another --output')}"
+    )

@@ -1,0 +1,418 @@
+"""Which failures look like the machine's fault, not the board's.
+
+Pure text: what make, the compiler and their like wrote, in words that only tools use. A fault is a reason to look
+at the machine and to build elsewhere; what becomes of the result is the schedule's to say. A failure is one of
+three:
+
+- it looks like a fault of the machine: no room, no memory, a compiler that is not there, a header or library that
+  the tree's own tools need;
+- it explains itself: an error at a place in the source, a symbol that is not there, an image that is too large;
+- it does neither, as when make only says ``Error 1``: `Kind.UNEXPLAINED`.
+
+What a source file says is never taken for the words of a tool: what stands in double quotes is passed over, and a
+diagnostic with a place counts as the board's own, unless it can only be the compiler's (``a.c:9:1: fatal error:
+error writing to /tmp/a.s: No space left on device``), or what is compiled is a tool of the tree, for the machine.
+
+A success is a fault of the machine when make says itself that it may have left something out: its clock is wrong.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from fabbuild.protocol.build_output import clock_skew
+from fabbuild.text import cut, first_error, visible
+
+#: Longest `Fault.words`, in characters.
+WORDS = 200
+
+# As much of a text is read at its beginning and at its end, in characters, and of a line at its beginning.
+_READ = 128 * 1024
+_LINE = 4096
+
+
+class Kind(enum.Enum):
+    """What a machine seems to lack; of several the first is the cause of the others."""
+
+    TIMEOUT = "timeout"
+    DISK = "disk"
+    MEMORY = "memory"
+    PROCESSES = "processes"
+    IO = "io"
+    TOOLCHAIN = "toolchain"
+    HOST = "host"
+    CLOCK = "clock"
+    CHECKOUT = "checkout"
+    START = "start"
+    WORKER = "worker"
+    UNEXPLAINED = "unexplained"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A failure that may not be the board's own.
+
+    ``words`` is the line that says so: one line, visible, at most `WORDS` characters. ``told``: the worker itself
+    says that it could not build, whatever the kind: then nothing was tried of the board that could have failed.
+    """
+
+    kind: Kind
+    words: str
+    told: bool = False
+
+
+def fault_of(return_code: int, stderr: str, stdout: str, told: str) -> Fault | None:
+    """Tell whether a result looks like its machine's fault; None for a board's own failure, and nearly any success.
+
+    What the worker told wins over what the texts say, but for the more precise: a full disk is why a commit could
+    not be checked out. A timeout is a timeout.
+
+    Args:
+        return_code: of the build.
+        stderr: what it wrote there.
+        stdout: what it wrote there.
+        told: what the worker says of it: ``timeout``, ``checkout``, ``start``, ``worker`` or nothing; anything else
+            counts as nothing.
+    """
+    if not return_code:
+        return _skewed(stderr)
+    if told == Kind.TIMEOUT.value:
+        return _fault(Kind.TIMEOUT, _line_with(stderr, _ENDED) or first_error(stderr) or "it took too long")
+    found = _named(stderr) or _named(stdout)
+    knows = _TOLD.get(told) or _told_by(stderr)
+    if knows and (found is None or found.kind not in _PRECISE):
+        found = _fault(knows, first_error(stderr) or _TOLD_WORDS[knows])
+    if found:
+        return replace(found, told=knows is not None)
+    if _line_with(stderr, _ENDED):
+        # The worker ended it, for what it did: that is the board's own.
+        return None
+    if return_code in _KILLED:
+        return _fault(Kind.MEMORY, f"make was killed (exit status {return_code})")
+    skewed = _skewed(stderr)
+    if skewed:
+        return skewed
+    lacks = _host_lacks(stderr) or _host_lacks(stdout)
+    if lacks:
+        return _fault(Kind.HOST, lacks)
+    if _explained(stderr) or _explained(stdout):
+        return None
+    return _fault(Kind.UNEXPLAINED, first_error(stderr) or f"exit status {return_code} and not a word")
+
+
+# SIGKILL, as a shell has it and as Python has it.
+_KILLED = frozenset({137, -9})
+
+_TOLD = {kind.value: kind for kind in (Kind.CHECKOUT, Kind.START, Kind.WORKER)}
+_TOLD_WORDS = {
+    Kind.CHECKOUT: "the commit cannot be checked out",
+    Kind.START: "make failed to start",
+    Kind.WORKER: "the worker failed",
+}
+_PRECISE = frozenset({Kind.DISK, Kind.MEMORY, Kind.PROCESSES, Kind.IO})
+
+# What a worker that does not tell kinds says in the place of a build.
+_SAID = {Kind.CHECKOUT: "cannot check out ", Kind.START: "make failed to start: "}
+
+_ENDED = re.compile(r"make was ended: ")
+
+_MAKE = r"g?make(?:\[\d+\])?"
+_SHELL = r"(?:\S*/)?(?:ba|da|k|z|a)?sh"
+
+# A program that is looked up: by its name, or by a path that is not the tree's.
+_PROGRAM = r"(?:/[^\s:]+|[^\s:/]+)"
+_COMPILER = r"(?:\S*[-/])?(?:gcc|g\+\+|cc|c\+\+|clang|clang\+\+|cpp|ld|as|ar|nm|objcopy|objdump|strip)(?:-[\d.]+)?"
+
+# The system's words for what only a machine lacks.
+_ERRNO = {
+    Kind.DISK: ("No space left on device", "Disk quota exceeded", "Disc quota exceeded", "Out of diskspace"),
+    Kind.MEMORY: ("Cannot allocate memory",),
+    Kind.PROCESSES: ("Resource temporarily unavailable", "Too many open files(?: in system)?"),
+    Kind.IO: (
+        "Input/output error",
+        "(?:Remote )?I/O error",
+        "Read-only file system",
+        "Stale (?:NFS )?file handle",
+        "Structure needs cleaning",
+        "Transport endpoint is not connected",
+    ),
+}
+
+# A line that ends with them, with what some tools put behind.
+_ENDS_WITH = {
+    kind: re.compile(rf"(?:^|[:'] ?|, )(?:{'|'.join(words)})(?:'|\.| \(os error \d+\)| at \S+ line \d+\.)?\s*$")
+    for kind, words in _ERRNO.items()
+}
+
+
+# What a tool says that could not write and does not tell why; where its file stands in front, also at a place.
+_WRITES = (
+    r"(?:(?:cannot|can't|could not|couldn't|unable to|failed to) write\b|error writing\b"
+    r"|(?:write|writing) (?:error|failed)|short write\b)"
+)
+
+
+def _python(kind: Kind) -> str:
+    return rf"^[^\"']*\[Errno \d+\] (?:{'|'.join(_ERRNO[kind])})(?:: .*)?$"
+
+
+def _signal(name: str, number: int) -> str:
+    """Give what gcc, collect2, make and shells say of a program that a signal ended."""
+    return (
+        rf"\b{name} signal terminated program|fatal error: {name}\b"
+        rf"|terminated with signal {number} \["
+        rf"|^{_MAKE}: \*\*\* \[.*\] (?:{name}(?: \(core dumped\))?|Error {128 + number})$"
+        rf"|^(?:{_SHELL}: line \d+: +\d+ )?{name}\b(?! signal)(?: \(core dumped\))?(?:\s{{2,}}.*)?$"
+    )
+
+
+# By kind, the gravest first, what the line of a tool has that says so. Such a line begins in the first column and
+# names no place in a source.
+_NAMED: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
+    (kind, re.compile("|".join(patterns)))
+    for kind, patterns in (
+        (Kind.DISK, (_ENDS_WITH[Kind.DISK].pattern, _python(Kind.DISK))),
+        (
+            Kind.MEMORY,
+            (
+                _ENDS_WITH[Kind.MEMORY].pattern,
+                _python(Kind.MEMORY),
+                r"(?:^|: |\*\*\* )(?:virtual memory exhausted|memory exhausted$|[Oo]ut of memory(?:[ ,!.]|$))",
+                r"^\S+: (?:\w+: )?cannot allocate \d+ bytes|^\S+: \d+: Out of space$|^MemoryError\b",
+                r"^terminate called .*'std::bad_alloc'|: failed to map segment from shared object",
+                _signal("Killed", 9),
+            ),
+        ),
+        (
+            Kind.PROCESSES,
+            (
+                _ENDS_WITH[Kind.PROCESSES].pattern,
+                _python(Kind.PROCESSES),
+                r": Cannot fork$|: can't start new thread$",
+            ),
+        ),
+        (Kind.IO, (_ENDS_WITH[Kind.IO].pattern, _python(Kind.IO), _signal("Bus error", 7), rf"(?:^|: ){_WRITES}")),
+        (
+            Kind.TOOLCHAIN,
+            (
+                r"^\S+: internal compiler error: |\berror trying to exec '|: cannot execute '[^']*': exec",
+                r": error while loading shared libraries: |: Exec format error$",
+                rf"^{_SHELL}: (?:line )?\d+: {_PROGRAM}: (?:(?:command )?not found|Permission denied)$",
+                rf"^{_SHELL}: (?:line )?\d+: /\S+: No such file or directory$",
+                rf"^{_MAKE}: {_COMPILER}: (?:No such file or directory|Permission denied)$",
+                r"^(?:\S*/)?env: \W?[\w.+-]+\W?: No such file or directory$",
+                _signal("Segmentation fault", 11),
+                _signal("Illegal instruction", 4),
+                r"terminated with signal 6 \[",
+            ),
+        ),
+    )
+)
+
+# make's words for a program that is not there are also those for a makefile that is not there.
+_NO_PROGRAM = re.compile(rf"^{_MAKE}: ({_PROGRAM}): (?:No such file or directory|Permission denied)$")
+_ERROR_127 = re.compile(rf"^{_MAKE}: \*\*\* \[.*\] Error 12[67]$")
+
+# A script of the tree that is not there is the board's own trouble.
+_NO_SCRIPT = re.compile(
+    r"^(?:\S+: )?(?:(?:line )?\d+: )?[^/\s:][^\s:]*/[^\s:]*: "
+    r"(?:not found|No such file or directory|Permission denied)$"
+)
+
+# ``a.c:12:3: ``, ``Makefile:5: ``, ``{standard input}:7: ``, ``board.dts:2.3-19: ``.
+_PLACE = re.compile(r"(?:[A-Za-z0-9_./-]+:)?[^\s:][^:]*:\d+(?:[:.]\d+(?:-\d+(?:\.\d+)?)?)?: ?(.*)$")
+
+# What the compiler alone says at a place: the end of its work.
+_FATAL = re.compile(r"[Ff]atal error: ")
+_BROKEN = re.compile(r"internal compiler error: ")
+
+# A header that cannot be read, which gcc calls a mere error: the next line shows what it was to read.
+_UNREAD = re.compile(r"error: \S")
+_INCLUDE = re.compile(r"\s+(?:\d+ \| *)?# *include\b")
+
+_QUOTED = re.compile(r'"[^"]*"')
+
+# A source of what is built for the machine itself, as make in the tree or in the output directory names it.
+_HOST_SOURCE = re.compile(r"(?:\.{1,2}/|build/)*(?:tools|scripts)/")
+_NO_HEADER = re.compile(
+    r"([^\s:]+):\d+:(?:\d+:)? fatal error: (?:[^\s:']+: No such file or directory|'[^\s:']+' file not found)$"
+)
+_INCLUDED_FROM = re.compile(r"(In file included)? +from ([^\s:]+):\d+(?::\d+)?[:,]$")
+_OWN_HEADER = re.compile(r'\s+(?:\d+ \| *)?# *include *"')
+#: So many lines may tell who includes whom.
+_DEEP = 50
+
+# A library that is not there, which no tree has.
+_NO_LIBRARY = re.compile(r"(?:\S*[-/])?ld(?:\.\w+)?: cannot find -l[^\s:]+(?:: No such file or directory)?$")
+
+# What is not always the end of a build: it counts when nothing else explains it.
+_NO_PACKAGE = re.compile(
+    r"(?:Package \S+(?: was not found in the pkg-config search path|, required by '[^']*', not found)"
+    r"|No package '[^']+' found|ModuleNotFoundError: |ImportError: )"
+)
+
+# The words of an explanation, at a place and elsewhere. What only passes on that something failed is none.
+_AT_PLACE = re.compile(
+    r"error\b|\*\*\*|undefined|multiple definition|redefin|syntax|cannot|can't|not found|no such file|missing|"
+    r"invalid|unexpected|overlap|overflow|relocation|recursive|unknown|unterminated|failed",
+    re.IGNORECASE,
+)
+_ERROR = re.compile(r"(?:fatal )?error: |Error: |\*\*\* ")
+_NO_ERROR = re.compile(r"\bwarning:|\bnote:|^note\b|recipe for target|confused by earlier errors", re.IGNORECASE)
+_MAKES_REASON = re.compile(
+    rf"{_MAKE}: \*\*\* (?!\[|Waiting for|Deleting|wait|read jobs|write jobs|INTERNAL|virtual memory)\S"
+)
+_EXPLAINS = re.compile(
+    r"undefined reference|multiple definition|undefined symbol|duplicate symbol|relocation truncated"
+    r"|\boverflowed\b|will not fit|does not fit|overlaps\b|: cannot find |cannot open (?:linker script|file)"
+    r"|\btoo (?:large|big)\b|\bexceeds?\b|^binman: |^\*\*\* (?!Error during)\S"
+    r"|(?:^|[\s:])(?:fatal error|error|fatal|syntax error)(?: \([\w-]+\))?: ?\S"
+    r"|^[\w.]*(?:Error|Exception|Exit)(?:: \S.*)?$"
+    r"|: No such file(?: or directory)?\s*$"
+    r"|: (?:not found|Is a directory|Not a directory|File exists|Invalid argument)$",
+    re.IGNORECASE,
+)
+_PASSES_ON = re.compile(
+    r"returned \d+ exit status|signal terminated program|terminated with signal|\*\*\* \[.*\] |"
+    r"error: ld returned|wrapper failed|\bwarning: ",
+)
+
+# No line without one of these is looked at closer.
+_HINT = re.compile(
+    r"space|quota|memory|allocat|bad_alloc|exhausted|kill|unavailable|open files|fork|thread|I/O|input/output|"
+    r"read-only|stale|cleaning|transport|bus error|compiler|exec|shared|not found|no such|denied|fault|illegal|"
+    r"error|signal|exception|exit|fatal|undefined|multiple|duplicate|relocation|overflow|fit|overlap|cannot|"
+    r"too |exceed|binman|\*\*\*|directory|exists|argument|writ",
+    re.IGNORECASE,
+)
+
+
+def _fault(kind: Kind, line: str) -> Fault:
+    return Fault(kind, cut(visible(line.strip()), WORDS))
+
+
+def _lines(text: str) -> Iterator[tuple[str, str]]:
+    """Give the lines that may tell, each with the one after it."""
+    lines = _ends(text)
+    for number, line in enumerate(lines):
+        if len(line) > 3 and _HINT.search(line):
+            yield line, lines[number + 1] if number + 1 < len(lines) else ""
+
+
+def _ends(text: str) -> list[str]:
+    """Give the fronts of all lines; of a long text those at both ends."""
+    if len(text) > 2 * _READ:
+        text = f"{text[:_READ]}\n{text[-_READ:]}"
+    # Not splitlines(): what else it takes for the end of a line may stand in a source that is quoted.
+    return [line[:_LINE].rstrip() for line in text.split("\n")]
+
+
+def _line_with(text: str, pattern: re.Pattern[str]) -> str:
+    for line in text[-_READ:].split("\n"):
+        if pattern.match(line):
+            return line[:_LINE]
+    return ""
+
+
+def _skewed(stderr: str) -> Fault | None:
+    said = clock_skew(stderr)
+    return _fault(Kind.CLOCK, said) if said else None
+
+
+def _told_by(stderr: str) -> Kind | None:
+    for kind, words in _SAID.items():
+        if stderr.startswith(words):
+            return kind
+    return None
+
+
+def _named(text: str) -> Fault | None:
+    """Find the words of a machine's fault, the gravest kind first."""
+    found: dict[Kind, str] = {}
+    absent = ""
+    in_tree = False
+    for line, below in _lines(text):
+        kind = _kind_of(_QUOTED.sub('""', line), below)
+        if kind:
+            found.setdefault(kind, line)
+        elif _NO_SCRIPT.match(line):
+            in_tree = True
+        elif _NO_PROGRAM.match(line) or line.endswith(": not found"):
+            absent = absent or line
+        elif _ERROR_127.match(line) and not in_tree:
+            found.setdefault(Kind.TOOLCHAIN, absent or line)
+    for kind, _ in _NAMED:
+        if kind in found:
+            return _fault(kind, found[kind])
+    return None
+
+
+def _kind_of(line: str, below: str) -> Kind | None:
+    """Tell which kind of fault a line names; ``below`` is the next one."""
+    if line[0].isspace() or _MAKES_REASON.match(line):
+        return None
+    place = _PLACE.match(line)
+    if place is None:
+        return next((kind for kind, pattern in _NAMED if pattern.search(line)), None)
+    said = place.group(1)
+    if _BROKEN.match(said):
+        return Kind.TOOLCHAIN
+    if re.match(_WRITES, said):
+        return Kind.IO
+    if _FATAL.match(said) or (_UNREAD.match(said) and _INCLUDE.match(below)):
+        return next((kind for kind, pattern in _ENDS_WITH.items() if pattern.search(said)), None)
+    return None
+
+
+def _host_lacks(text: str) -> str:
+    """Find the line that says what a machine lacks to build and run the tree's own tools; empty for none.
+
+    A header that is included by a name in double quotes is one of the tree.
+    """
+    package = ""
+    lines = _ends(text)
+    for number, line in enumerate(lines):
+        if _NO_LIBRARY.match(line):
+            return line
+        header = _NO_HEADER.match(line)
+        if header:
+            own = number + 1 < len(lines) and _OWN_HEADER.match(lines[number + 1])
+            if not own and _HOST_SOURCE.match(_source_of(header[1], lines, number)):
+                return line
+        elif not package and _NO_PACKAGE.match(line):
+            package = line
+    return "" if package and _explained(text, besides=_NO_PACKAGE) else package
+
+
+def _source_of(header: str, lines: Sequence[str], number: int) -> str:
+    """Name the source that was compiled when this line complained of a header, by those above it."""
+    # gcc names the source right above it, clang names it first.
+    for line in reversed(lines[max(number - _DEEP, 0) : number]):
+        included = _INCLUDED_FROM.match(line)
+        if included is None:
+            break
+        header = included[2]
+        if not included[1]:
+            break
+    return header
+
+
+def _explained(text: str, besides: re.Pattern[str] | None = None) -> bool:
+    """Whether a text says why a build failed, in other lines than those that begin with ``besides``."""
+    for line, _ in _lines(text):
+        if besides and besides.match(line):
+            continue
+        said = _QUOTED.sub('""', line)
+        place = _PLACE.match(said)
+        if place:
+            said = place.group(1)
+            if _ERROR.match(said) or (_AT_PLACE.search(said) and not _NO_ERROR.search(said)):
+                return True
+        elif said[0].isspace():
+            continue
+        elif _MAKES_REASON.match(said) or (_EXPLAINS.search(said) and not _PASSES_ON.search(said)):
+            return True
+    return False

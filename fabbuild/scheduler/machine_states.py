@@ -1,0 +1,165 @@
+"""Which machines there are, which of them are away, and when one comes back. Pure: the time is an argument.
+
+A machine is *coming* (it is being brought up), *in*, *away* (it is tried again when its time has come) or *gone*
+for good. See rules 10 and 11 of `fabbuild.scheduler.scheduler`.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from fabbuild.model import Loss
+from fabbuild.scheduler.events_actions import Away, Joined, Policy
+
+#: Losses after which nothing is tried again.
+_FOR_GOOD = (Loss.LIED, Loss.REFUSED, Loss.UNNEEDED)
+
+
+class _State(enum.Enum):
+    COMING = enum.auto()
+    IN = enum.auto()
+    AWAY = enum.auto()
+    GONE = enum.auto()
+
+
+@dataclass(eq=False)
+class _Machine:
+    state: _State = _State.COMING
+    #: Whether it is coming for the first time: then every board waits for it.
+    first: bool = True
+    #: Why it was lost last; empty when there is nothing to tell.
+    reason: str = ""
+    #: How it joined last; None: it never did.
+    joined: Joined | None = None
+    #: When it was lost while it was in.
+    lost: float = -math.inf
+    #: When it was lost, within the window.
+    losses: list[float] = field(default_factory=list)
+    #: Losses in a row without a recorded result in between.
+    row: int = 0
+    #: Joins in a row that brought no recorded result though there was work; whether this one brought any.
+    fruitless: int = 0
+    brought: bool = False
+
+
+class Roster:
+    """The machines of one run."""
+
+    def __init__(self, machines: Iterable[str], policy: Policy) -> None:
+        """Begin with all machines coming for the first time."""
+        self._policy = policy
+        self._machines = {name: _Machine() for name in machines}
+        #: Those that are tried again, with the time for it.
+        self._due: dict[str, float] = {}
+
+    # --- what happens to a machine ---
+
+    def joined(self, event: Joined) -> bool:
+        """Take a machine in; False: it is not one that is coming."""
+        machine = self._machines.setdefault(event.machine, _Machine())
+        if machine.state is not _State.COMING:
+            return False
+        machine.state, machine.first = _State.IN, False
+        machine.joined, machine.brought = event, False
+        return True
+
+    def brought(self, name: str) -> None:
+        """Take note that a result of the machine was recorded."""
+        machine = self._machines[name]
+        machine.brought, machine.row, machine.fruitless = True, 0, 0
+
+    def lost(self, name: str, reason: str, how: Loss, now: float, *, worked: bool) -> Away | None:
+        """Take a machine out and say when it is tried again; None: there is nothing to say.
+
+        Args:
+            name: the machine.
+            reason: one line for a person.
+            how: in which way it was lost.
+            now: the time.
+            worked: whether it was given work since it joined.
+        """
+        machine = self._machines.get(name)
+        if machine is None or machine.state is _State.GONE:
+            return None
+        if how in _FOR_GOOD:
+            return self._gone(name, "" if how is Loss.UNNEEDED else reason)
+        if machine.state is _State.AWAY:
+            return None
+        if machine.state is _State.IN:
+            machine.lost = now
+            if worked and not machine.brought:
+                machine.fruitless += 1
+            if machine.fruitless >= self._policy.fruitless:
+                return self._gone(name, f"{reason} (it joined {machine.fruitless} times without bringing a result)")
+        return self._away(name, reason, now)
+
+    def _away(self, name: str, reason: str, now: float) -> Away:
+        machine, policy = self._machines[name], self._policy
+        machine.losses = [then for then in machine.losses if now - then < policy.window]
+        if machine.state is _State.IN:
+            # One that is not up yet costs nothing but the try: it may reboot for as long as it likes.
+            machine.losses.append(now)
+        aside = len(machine.losses) > policy.restarts
+        # The exponent is bounded for the number's sake; the wait is anyhow.
+        wait = min(policy.backoff * 2.0 ** min(machine.row, 60), policy.backoff_most)
+        if aside:
+            wait = max(wait, policy.aside)
+        machine.row += 1
+        machine.state, machine.first = _State.AWAY, False
+        machine.reason, self._due[name] = reason, now + wait
+        return Away(name, reason, wait, aside=aside, awaited=machine.joined is not None)
+
+    def _gone(self, name: str, reason: str) -> Away | None:
+        machine = self._machines[name]
+        machine.state, machine.first, machine.reason = _State.GONE, False, reason
+        self._due.pop(name, None)
+        return Away(name, reason, None) if reason else None
+
+    def call(self, now: float) -> list[str]:
+        """Give the machines whose time has come; they are coming from now on."""
+        called = [name for name, due in self._due.items() if due <= now]
+        for name in called:
+            del self._due[name]
+            self._machines[name].state = _State.COMING
+        return called
+
+    # --- what one may ask ---
+
+    @property
+    def first(self) -> bool:
+        """Whether a machine is coming for the first time."""
+        return any(machine.first for machine in self._machines.values())
+
+    def dues(self) -> list[float]:
+        """Give the times at which a machine is to be tried again."""
+        return list(self._due.values())
+
+    def hope(self, arch: str) -> float:
+        """Give the time until which a board of this architecture may hope for a machine that is not in.
+
+        Infinity: one is coming; minus infinity: there is none to hope for.
+        """
+        return max((self._hope(machine, arch) for machine in self._machines.values()), default=-math.inf)
+
+    def _hope(self, machine: _Machine, arch: str) -> float:
+        if machine.first:
+            return math.inf
+        if machine.joined is None or not machine.joined.can(arch):
+            return -math.inf
+        if machine.state is _State.COMING:
+            return math.inf
+        return machine.lost + self._policy.patience if machine.state is _State.AWAY else -math.inf
+
+    def awaited(self) -> tuple[float, list[str]] | None:
+        """Give until when one may hope for machines that had been in, and their names; None: there are none."""
+        hopeful = {n: m for n, m in self._machines.items() if m.joined and m.state in (_State.AWAY, _State.COMING)}
+        if not hopeful:
+            return None
+        return max(machine.lost for machine in hopeful.values()) + self._policy.patience, list(hopeful)
+
+    def out(self) -> dict[str, str]:
+        """Give the machines that are not in, each with the reason."""
+        return {n: m.reason for n, m in self._machines.items() if m.state is not _State.IN and m.reason}

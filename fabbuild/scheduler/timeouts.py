@@ -1,0 +1,32 @@
+"""How long a board may take at one commit before its build is ended. Pure: durations come in as numbers.
+
+A fixed timeout is that. Otherwise it is learned: `Policy.factor` times the longest that this board took so far,
+or, while nothing is known of it, the longest that any board of its architecture took; at least `Policy.floor`.
+It is generous, for a first build takes many times what a later one does, and machines differ.
+"""
+
+from __future__ import annotations
+
+from fabbuild.model import Board
+from fabbuild.scheduler.events_actions import Policy
+
+
+class Deadlines:
+    """What builds took in this run, and what they may take."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._boards: dict[str, float] = {}
+        self._archs: dict[str, float] = {}
+
+    def took(self, board: Board, seconds: float) -> None:
+        """Take note of how long a build took that came to an end by itself."""
+        self._boards[board.target] = max(seconds, self._boards.get(board.target, 0.0))
+        self._archs[board.arch] = max(seconds, self._archs.get(board.arch, 0.0))
+
+    def timeout(self, board: Board) -> float:
+        """Give the seconds the board may take at one commit, everything in it."""
+        if self._policy.timeout > 0:
+            return self._policy.timeout
+        longest = self._boards.get(board.target, self._archs.get(board.arch, 0.0))
+        return max(self._policy.floor, self._policy.factor * longest)

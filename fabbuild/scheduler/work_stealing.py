@@ -1,0 +1,316 @@
+"""The end of a run, when slots have nothing to do and boards are still being built elsewhere. Pure.
+
+Two moves. An order is *split*: the later part of its commits, none of which was begun, goes to a machine with
+a free slot, when both are then through clearly earlier than the one would have been alone; what is moved costs
+a first build there. And what is left of an order gets a *backup*, a second attempt on another machine, when that
+one is likely to be through clearly earlier, and earlier than by a split: where the commit that is being built is
+what lasts, on a slow machine, or where something hangs; the first result counts. What ends last is helped first,
+and the fastest machine helps first.
+
+A slot that built a part of the board last has what that left, so that its help costs little more than the commits
+themselves: it is asked before all others, and for less. So those that share a board end together, however wrong
+it was how much each was given.
+
+How long things take is what is expected of the board, times what the machine was seen to take of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from fabbuild.model import Board, Loss, Takes
+from fabbuild.scheduler.state import Found, Member, OpenBoard, Order
+
+#: What must be won to make it worth while: the share of what is left, and seconds at least. An eighth in place of
+#: an eleventh takes 4 % less CPU with a thousand machines, and 2 % longer where builds do not share threads.
+_SHARE, _LEAST = 0.09, 5.0
+#: The same where a part of the board was built: the seconds of a commit or two.
+_SHARE_HOME, _LEAST_HOME = 0.2, 3.0
+
+#: A commit may be on its way in so many orders, for another to bring it, too: without, and with a slot that built
+#: a part of the board last.
+_COPIES, _COPIES_HOME = 1, 2
+
+#: So many machines build a board at a time of which it is not known whether one vanished because of it.
+_AT_RISK = 2
+
+#: A commit that took so many times what was expected is late: it is then taken to need half as long again.
+_LATE = 1.2
+
+#: What a board takes of which nothing is known; only the ratio matters, the rest is learned.
+_UNKNOWN = Takes(50.0, 6.0)
+
+#: What takes less is taken to take this: nothing here is divided by zero.
+_TINY = 1e-3
+
+#: How much the newest build of a machine counts in what is known of it.
+_NEWEST = 0.2
+
+
+class Kind(Enum):
+    """What is made at a commit."""
+
+    COLD = "all, in a slot that built nothing yet: host tools, too"
+    FIRST = "all, after another board"
+    AGAIN = "what differs, after the same board was built for another order"
+    LATER = "what differs from the commit before"
+
+
+#: Of what is made once in each slot 27 CPU seconds come on top of 40 to 70: until it was seen how much it is here.
+_COLDER = 1.4
+#: A commit that begins an order took 7.5 CPU seconds where the same board had been built, others 5.2 (Cubieboard,
+#: U-Boot 2023.01): it is configured again.
+_AGAIN = 1.5
+
+_BEGINS = {Found.NOTHING: Kind.COLD, Found.OTHER: Kind.FIRST, Found.SAME: Kind.AGAIN}
+
+
+class Pace:
+    """How long boards take on each machine, learned while it builds."""
+
+    def __init__(self, takes: Mapping[str, Takes]) -> None:
+        """Begin with what is expected of each board on an average machine, by name."""
+        self._takes = takes
+        #: Seconds taken for each that was expected: by machine, and on average per unit of power.
+        self._ratio: dict[tuple[str, Kind], float] = {}
+        self._level: dict[Kind, float] = {}
+
+    def took(self, order: Order, member: Member, seconds: float) -> None:
+        """Take note of how long the commit took that an order was at."""
+        kind = Kind.LATER if order.answers else _BEGINS[order.found]
+        ratio = max(seconds, _TINY) / self._usual(order.board.job.board, kind)
+        key = member.name, kind
+        self._ratio[key] = _learned(self._ratio.get(key), ratio)
+        self._level[kind] = _learned(self._level.get(kind), ratio * member.power)
+
+    def expected(self, board: Board, member: Member, found: Found, average: float) -> Takes:
+        """Give how long the board is likely to take on a machine.
+
+        Args:
+            board: the board.
+            member: the machine.
+            found: what is in the slot.
+            average: the power of an average machine.
+        """
+        begin, later = _BEGINS[found], Kind.LATER
+        return Takes(
+            self._usual(board, begin) * self._of(member, begin, average),
+            self._usual(board, later) * self._of(member, later, average),
+        )
+
+    def _usual(self, board: Board, kind: Kind) -> float:
+        takes = self._takes.get(board.target, _UNKNOWN)
+        return max(takes.first if kind in (Kind.COLD, Kind.FIRST) else takes.later, _TINY)
+
+    def _of(self, member: Member, kind: Kind, average: float) -> float:
+        known = self._ratio.get((member.name, kind))
+        return known if known is not None else self._level_of(kind, average) / member.power
+
+    def _level_of(self, kind: Kind, average: float) -> float:
+        """Give the level of a kind; as long as none was seen, that of its like."""
+        if kind in self._level:
+            return self._level[kind]
+        if kind is Kind.COLD:
+            return self._level.get(Kind.FIRST, average) * _COLDER
+        if kind is Kind.FIRST:
+            return self._level.get(Kind.COLD, average * _COLDER) / _COLDER
+        if kind is Kind.AGAIN:
+            return self._level.get(Kind.LATER, average) * _AGAIN
+        return average
+
+
+def _learned(old: float | None, new: float) -> float:
+    return new if old is None else old + _NEWEST * (new - old)
+
+
+@dataclass(frozen=True)
+class Help:
+    """What is to be done for one order.
+
+    ``commits`` go to ``helper``; ``backup``: the machine that has them goes on with them, too.
+    """
+
+    order: Order
+    helper: Member
+    commits: tuple[int, ...]
+    backup: bool = False
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """What an order is still to bring: when the first is there, the seconds for each after it, and for all."""
+
+    order: Order
+    current: float
+    later: float
+    waits: tuple[int, ...]
+    seconds: float
+
+
+class _Helpers:
+    """The machines with a free slot, the fastest first, and how many of these are left."""
+
+    def __init__(self, room: Iterable[Member]) -> None:
+        self._free = {m.name: m.free - m.promised for m in room if m.joined.trims}
+        fit = [member for member in room if self._free.get(member.name, 0) > 0]
+        self._fastest = sorted(fit, key=lambda m: (-m.power, m.number))
+        self._home: dict[str, list[Member]] = {}
+        for member in self._fastest:
+            for board in member.last:
+                self._home.setdefault(board.target, []).append(member)
+        self._busy_with: set[tuple[str, str]] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._fastest)
+
+    def best(self, board: OpenBoard) -> Member | None:
+        """Give the fastest that could help with a board."""
+        return next((member for member in self._fastest if self._can(member, board)), None)
+
+    def home(self, board: OpenBoard) -> list[Member]:
+        """Give those of which a free slot built a part of the board last."""
+        return [member for member in self._home.get(board.target, ()) if self._can(member, board)]
+
+    def take(self, member: Member, board: OpenBoard) -> None:
+        """Take a slot of a machine for a board."""
+        self._busy_with.add((member.name, board.target))
+        self._free[member.name] -= 1
+        if not self._free[member.name]:
+            self._fastest.remove(member)
+
+    def _can(self, member: Member, board: OpenBoard) -> bool:
+        return (
+            self._free[member.name] > 0
+            and member.can(board.arch)
+            and board.target not in member.orders
+            and (member.name, board.target) not in self._busy_with
+            and not (board.losses and member.suspects)
+        )
+
+
+def may_help(helper: Member, board: OpenBoard, order: Order) -> bool:
+    """Whether the machine may still take what an order has left off for it."""
+    if not helper.can_take(board):
+        return False
+    return not board.losses or (not helper.suspects and _may_spread(board, but=order if order.through else None))
+
+
+def _may_spread(board: OpenBoard, but: Order | None = None) -> bool:
+    """Whether one machine more may build it: one that vanished with it may have done so by chance."""
+    if not board.losses:
+        return True
+    by_chance = len(board.losses) == 1 and board.losses[0].how is Loss.VANISHED
+    return by_chance and sum(order is not but for order in board.orders) < _AT_RISK
+
+
+def plan(members: Iterable[Member], room: Iterable[Member], pace: Pace, now: float) -> list[Help]:
+    """Say which orders are to be helped by machines with free slots.
+
+    Args:
+        members: all machines that are in.
+        room: those that have a slot free, for which nothing waits.
+        pace: how long boards take.
+        now: the time.
+    """
+    helpers = _Helpers(list(room))
+    if not helpers:
+        return []
+    members = list(members)
+    average = sum(member.power for member in members) / len(members)
+    found: list[Help] = []
+    for rest in sorted(_rests(members, pace, average, now), key=lambda rest: -rest.seconds):
+        if rest.seconds < _LEAST_HOME or not helpers:
+            break
+        one = _at_home(rest, helpers, pace, average) or _elsewhere(rest, helpers, pace, average)
+        if one:
+            found.append(one)
+            helpers.take(one.helper, rest.order.board)
+    return found
+
+
+def _rests(members: Sequence[Member], pace: Pace, average: float, now: float) -> Iterable[_Rest]:
+    """Give what is left of each order that may be helped."""
+    boards: dict[str, list[_Rest]] = {}
+    for member in members:
+        for order in member.orders.values():
+            if rest := _rest(order, member, pace, average, now):
+                boards.setdefault(order.board.target, []).append(rest)
+    for rests in boards.values():
+        yield from rests if len(rests) == 1 else _shared_out(rests)
+
+
+def _rest(order: Order, member: Member, pace: Pace, average: float, now: float) -> _Rest | None:
+    """Give what is left of an order that may be helped; None: it may not."""
+    board = order.board
+    waits = tuple(sorted(order.waits & board.missing))
+    if not waits or order.leaving or order.held or member.checking or not member.joined.trims:
+        return None
+    if board.timeouts or board.met or not _may_spread(board):
+        return None  # who knows what it does to the next machine
+    takes = pace.expected(board.job.board, member, order.found, average)
+    took = now - order.sign
+    expected = takes.later if order.answers else takes.first
+    current = max(expected - took, 0.0) if took <= expected * _LATE else took / 2
+    return _Rest(order, current, takes.later, waits, current + takes.later * (len(waits) - 1))
+
+
+def _shared_out(rests: Sequence[_Rest]) -> Iterable[_Rest]:
+    """Leave to each order of a board the commits that it is expected to bring before the others."""
+    first: dict[int, tuple[float, _Rest]] = {}
+    for rest in rests:
+        for index, upto in enumerate(rest.waits):
+            ready = rest.current + index * rest.later
+            if upto not in first or ready < first[upto][0]:
+                first[upto] = ready, rest
+    for rest in rests:
+        own = tuple(upto for upto in rest.waits if first[upto][1] is rest)
+        if own:
+            yield replace(rest, current=first[own[0]][0], waits=own, seconds=first[own[-1]][0])
+
+
+def _at_home(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Help | None:
+    """Choose among those that built a part of the board last the one with which it ends first, if that pays."""
+    ways = []
+    for helper in helpers.home(rest.order.board):
+        there = pace.expected(rest.order.board.job.board, helper, Found.SAME, average)
+        if way := _help(rest, helper, there, _SHARE_HOME, _LEAST_HOME, _COPIES_HOME):
+            ways.append(way)
+    return min(ways, key=lambda way: way[0])[1] if ways else None
+
+
+def _elsewhere(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Help | None:
+    """Have the fastest help, if that pays: slower ones would help less."""
+    helper = helpers.best(rest.order.board) if rest.seconds >= _LEAST else None
+    if helper is None:
+        return None
+    board = rest.order.board.job.board
+    there = pace.expected(board, helper, helper.finds(board), average)
+    way = _help(rest, helper, there, _SHARE, _LEAST, _COPIES)
+    return way[1] if way else None
+
+
+def _help(
+    rest: _Rest, helper: Member, there: Takes, share: float, least: float, copies: int
+) -> tuple[float, Help] | None:
+    """Choose what ends first, that both share what is left or that the helper begins it anew; give when, and what.
+
+    None: it does not pay.
+    """
+    after = rest.waits[1:]
+    count = 0
+    if after:
+        # So many that both are through at the same time.
+        even = (rest.seconds - there.first + there.later) / (rest.later + there.later)
+        count = max(min(int(even), len(after)), 0)
+    shared = max(rest.seconds - rest.later * count, there.all(count)) if count else math.inf
+    orders = rest.order.board.orders
+    few = all(sum(upto in order.waits for order in orders) <= copies for upto in rest.waits)
+    anew = there.all(len(rest.waits)) if few else math.inf
+    if rest.seconds - min(shared, anew) < max(rest.seconds * share, least):
+        return None
+    if shared <= anew:
+        return shared, Help(rest.order, helper, after[-count:])
+    return anew, Help(rest.order, helper, rest.waits, backup=True)

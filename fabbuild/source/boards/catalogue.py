@@ -1,0 +1,299 @@
+"""The boards of a tree: each ``configs/NAME_defconfig``, and what Kconfig and MAINTAINERS say of it.
+
+Only what Kconfig reads is taken out of git, into a temporary directory: every ``Kconfig*``, what else they
+``source``, ``configs/``, and the scripts that ``$(shell …)`` may run. So the boards are those of the tree that is
+built, whatever is checked out, and the answer is kept by the ids of just these files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import platformdirs
+
+from fabbuild.errors import SourceError
+from fabbuild.model import Board
+from fabbuild.source.boards import kconfig_eval
+from fabbuild.source.boards.maintainers import Maintainers
+from fabbuild.source.boards.tree_files import TreeFiles
+from fabbuild.source.git import end_group, ended, last_words
+from fabbuild.source.repository import Source
+
+#: Raised when the meaning of what is kept changes.
+SCHEMA = 1
+
+#: How many trees' boards are kept.
+KEPT = 50
+
+#: Seconds that Kconfig may take for all boards.
+TIMEOUT = 300.0
+
+#: Starting a process costs a parse of all Kconfig files: about as much as this many boards.
+_SHARE = 1000
+
+# {"boards": {name: values}, "problems": {name: text}}; see kconfig.py.
+_Answer = dict[str, dict[str, Any]]
+
+# What is called so is one tree or commit forever, in any repository.
+_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+_LOG = logging.getLogger(__name__)
+
+# The child's own sys.path is ours, given as words, so that it finds the same kconfiglib.
+_PROGRAM = "import sys, runpy; p = sys.argv[1]; sys.path[:] = sys.argv[2:]; runpy.run_path(p, run_name='__main__')"
+
+
+@dataclass(frozen=True)
+class BoardList:
+    """The boards of a tree, sorted by target.
+
+    ``problems`` has one line for each defconfig that could not be evaluated (its board is listed all the same,
+    without an arch) or cannot be a board (its name is nothing that make would take).
+    """
+
+    boards: tuple[Board, ...]
+    problems: tuple[str, ...] = ()
+
+
+class _Kept(msgspec.Struct):
+    """What the cache holds: ``others`` are names beyond the usual that Kconfig read, ``digest`` their ids."""
+
+    schema: int
+    boards: list[Board]
+    problems: list[str]
+    others: list[str]
+    digest: str
+
+
+def load_boards(source: Source, tree: str, before: Callable[[], None] = lambda: None) -> list[Board]:
+    """Give the boards of a tree, sorted by target; problems with single defconfigs are logged as warnings.
+
+    Args:
+        source: the repository.
+        tree: id of a git tree (or of a commit).
+        before: is called before what takes seconds, if anything does: they are not known of an earlier time.
+
+    Raises:
+        SourceError: no such tree, no boards in it, or its Kconfig does not parse.
+    """
+    found = read_boards(source, tree, before)
+    for problem in found.problems:
+        _LOG.warning("%s", problem)
+    return list(found.boards)
+
+
+def read_boards(source: Source, tree: str, before: Callable[[], None] = lambda: None) -> BoardList:
+    """Give the boards of a tree with what was wrong with some; otherwise as `load_boards`."""
+    compiler = _compiler()
+    named = _place(compiler, tree, "trees") if _ID.fullmatch(tree) else None
+    kept = _read(named) if named else None
+    if kept is None:
+        files = TreeFiles.read(source.git, tree)
+        place = _place(compiler, files.usual_digest())
+        kept = _read(place)
+        if kept is None or files.digest(kept.others) != kept.digest:
+            before()
+            kept = _evaluate(files, compiler)
+            _store(place, kept)
+        if named:
+            _name(place, named)
+    return BoardList(tuple(kept.boards), tuple(kept.problems))
+
+
+def _evaluate(files: TreeFiles, compiler: str) -> _Kept:
+    names, problems = files.defconfigs()
+    if not names:
+        raise SourceError(f"tree {files.tree[:12]} has no configs/*_defconfig, so it has no boards")
+    if not files.has(b"Kconfig"):
+        raise SourceError(f"tree {files.tree[:12]} has no Kconfig at its top: it is no Kbuild tree")
+    with _scratch() as directory:
+        others = files.write(directory)
+        answers = _ask(directory, names, compiler)
+    maintainers = Maintainers.parse(files.maintainers())
+    boards = []
+    for name in names:
+        values = answers["boards"].get(name)
+        if values is None:
+            why = answers["problems"].get(name, "Kconfig gave no answer")
+            problems.append(f"configs/{name}_defconfig cannot be evaluated, so the board has no arch: {why}")
+            values = [""] * 6
+        arch, cpu, soc, vendor, board, config = values
+        status, people = maintainers.of(name)
+        boards.append(Board(name, arch, cpu, soc, vendor, board, config, status, people))
+    return _Kept(SCHEMA, sorted(boards, key=lambda b: b.target), problems, others, files.digest(others))
+
+
+def targets_of(files: TreeFiles, names: Sequence[str]) -> dict[str, list[str]]:
+    """Give the ``TARGET_…`` options that each board sets; a board that cannot be evaluated is left out.
+
+    Nothing of this is kept, so it takes seconds for a large tree.
+
+    Raises:
+        SourceError: its Kconfig does not parse.
+    """
+    with _scratch() as directory:
+        files.write(directory)
+        answers = _ask(directory, names, _compiler(), targets=True)
+    return {name: values[len(kconfig_eval.SYMBOLS) :] for name, values in answers["boards"].items()}
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """Give a directory for the files of a tree.
+
+    It is removed while we go on: a thousand directories may take a disk seconds. The process does not end before.
+    """
+    directory = tempfile.mkdtemp(prefix="fabbuild-kconfig-")
+    try:
+        yield Path(directory)
+    finally:
+        remove = partial(shutil.rmtree, directory, ignore_errors=True)
+        try:
+            threading.Thread(target=remove, name="remove").start()
+        except RuntimeError:  # no more threads
+            remove()
+
+
+def _compiler() -> str:
+    return next((name for name in ("gcc", "cc", "clang") if shutil.which(name)), "")
+
+
+def _ask(directory: Path, names: Sequence[str], compiler: str, *, targets: bool = False) -> _Answer:
+    """Let a few processes evaluate the defconfigs that were written to a directory."""
+    count = max(1, min(len(os.sched_getaffinity(0)), len(names) // _SHARE))
+    request = {"cpp": [compiler, "-E"] if compiler else [], "targets": targets}
+    requests = [json.dumps({"names": names[i::count], **request}).encode() for i in range(count)]
+    processes: list[subprocess.Popen[bytes]] = []
+    with ThreadPoolExecutor(count) as pool:
+        try:
+            for _ in requests:
+                processes.append(_start(directory, compiler))  # noqa: PERF401 - those that did start must be known
+            parts = list(pool.map(_finish, processes, requests))
+        except BaseException:
+            for process in processes:  # Ctrl-C does not reach them, and the pool waits for them
+                end_group(process)
+            raise
+    merged: _Answer = {"boards": {}, "problems": {}}
+    for part in parts:
+        for key, values in merged.items():
+            values.update(part[key])
+    return merged
+
+
+def _start(directory: Path, compiler: str) -> subprocess.Popen[bytes]:
+    path = [str(Path(entry).absolute()) for entry in sys.path]
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, kconfig_eval.__file__, *path],
+        cwd=directory,
+        env=_environment(directory, compiler),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def _finish(process: subprocess.Popen[bytes], request: bytes) -> _Answer:
+    with ended(process):
+        try:
+            out, err = process.communicate(request, timeout=TIMEOUT)
+        except subprocess.TimeoutExpired as exc:
+            raise SourceError(f"evaluating Kconfig took more than {TIMEOUT:g} s and was ended") from exc
+    try:
+        found: _Answer = json.loads(out)
+    except ValueError as exc:
+        words = last_words(err.decode("utf-8", "replace")) or f"exit status {process.returncode}"
+        raise SourceError(f"evaluating Kconfig failed: {words}") from exc
+    if "error" in found:
+        raise SourceError(f"the tree's Kconfig does not parse: {found['error']}")
+    return found
+
+
+def _environment(directory: Path, compiler: str) -> dict[str, str]:
+    """Give the environment for Kconfig: what the Makefile would set, and nothing of the user's."""
+    kept = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")
+    return {
+        **{name: os.environ[name] for name in kept if name in os.environ},
+        "LC_ALL": "C",
+        "PYTHONUTF8": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "srctree": str(directory),
+        "objtree": str(directory),
+        "KCONFIG_OBJDIR": "",
+        "UBOOTVERSION": "fabbuild",
+        "KERNELVERSION": "fabbuild",
+        "CC": compiler or "gcc",
+        "LD": "ld",
+        "HOSTCC": compiler or "gcc",
+    }
+
+
+def _cache_directory() -> Path:
+    return platformdirs.user_cache_path("fabbuild", appauthor=False) / "boards"
+
+
+def _place(compiler: str, key: str, *below: str) -> Path:
+    about = [str(SCHEMA), metadata.version("kconfiglib"), compiler, key]
+    return _cache_directory().joinpath(*below, f"{hashlib.sha256(chr(0).join(about).encode()).hexdigest()}.json")
+
+
+def _read(place: Path) -> _Kept | None:
+    """Read what is kept; None where there is nothing, or nothing that can be used."""
+    try:
+        kept = msgspec.json.decode(place.read_bytes(), type=_Kept)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if kept.schema != SCHEMA or not kept.boards:
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(place)  # so that the ones in use are the last to go
+    return kept
+
+
+def _store(place: Path, kept: _Kept) -> None:
+    """Write a cache file, whole or not at all; that it cannot be written costs time later, and nothing else."""
+    part = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(msgspec.json.encode(kept))
+        part.replace(place)
+        _make_room(place.parent)
+    except OSError as exc:
+        _LOG.debug("the boards are not kept: %s", exc)
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def _name(place: Path, named: Path) -> None:
+    """Let a file of the cache be found by the id of a tree alone, so that the tree need not be listed again."""
+    try:
+        named.parent.mkdir(exist_ok=True)
+        named.unlink(missing_ok=True)
+        named.hardlink_to(place)
+        _make_room(named.parent)
+    except OSError as exc:  # no link can be made there, or another process was faster
+        _LOG.debug("the boards of the tree are not kept: %s", exc)
+
+
+def _make_room(directory: Path) -> None:
+    by_age = sorted(directory.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    for old in by_age[:-KEPT]:
+        old.unlink(missing_ok=True)

@@ -1,0 +1,49 @@
+"""What is wrong with a tree's list of boards: nobody looks after one, or its files say what is not so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fabbuild.model import Board
+from fabbuild.source.boards.catalogue import read_boards, targets_of
+from fabbuild.source.boards.maintainers import wrong_entries
+from fabbuild.source.boards.tree_files import TreeFiles
+from fabbuild.source.repository import Source
+
+
+def check_boards(source: Source, tree: str, boards: Iterable[Board], *, full: bool = False) -> list[str]:
+    """Look at what MAINTAINERS files and defconfigs say; give a line for each thing that is wrong.
+
+    Args:
+        source: the repository.
+        tree: id of a git tree.
+        boards: those of its boards that are asked about. What is wrong with an entry, and no board's, is told
+            only when they are all.
+        full: whether each board must also set exactly one ``TARGET_…`` option; takes seconds for a large tree.
+
+    Raises:
+        SourceError: no such tree, no boards in it, or its Kconfig does not parse.
+    """
+    files = TreeFiles.read(source.git, tree)
+    known = read_boards(source, tree)
+    asked = sorted(boards, key=lambda board: board.target)
+    wrong: list[str] = []
+    if len(asked) == len(known.boards):
+        wrong += known.problems
+        wrong += wrong_entries(files.maintainers(), [board.target for board in known.boards])
+    for board in asked:
+        where = f"configs/{board.target}_defconfig"
+        if board.status.startswith("Orphan"):
+            wrong.append(f"{where}: nobody maintains it (its entry says {board.status})")
+        elif not board.maintainers:
+            why = "its entry names nobody" if board.status else "no MAINTAINERS file has it"
+            wrong.append(f"{where}: nobody maintains it ({why})")
+    if full:
+        targets = targets_of(files, [board.target for board in asked])
+        for board in asked:
+            where, found = f"configs/{board.target}_defconfig", targets.get(board.target)
+            if found == []:
+                wrong.append(f"{where}: sets no TARGET_ option")
+            elif found and len(found) > 1:
+                wrong.append(f"{where}: sets {len(found)} TARGET_ options: {' '.join(found)}")
+    return wrong

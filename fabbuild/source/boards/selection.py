@@ -1,0 +1,162 @@
+"""Which boards a selection takes.
+
+Terms are separated by spaces or commas, and a board that any of them matches is taken; ``a & b`` (spaces around
+the ``&`` or not) is one term, which matches what both match. Each is a regular expression that is matched at the
+start of a board's target, arch, cpu, board, vendor, soc or config name: ``arm`` matches all of arch arm, and those
+of arch aarch64 too, by their cpu ``armv8``. Excluded boards are left out whatever else matched them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Union
+
+from fabbuild.errors import SelectionError
+from fabbuild.model import Board
+
+Terms = Union[str, Sequence[str]]  # noqa: UP007 - an alias is evaluated, and Python 3.9 has no | for types
+
+#: How alike a word and a name must be for the one to be meant by the other, at least; of 1.
+LIKE = 0.7
+
+#: What goes behind the number of all boards, where none is taken: which they are, and what lists them.
+LISTED = "; `boards` lists them"
+
+_Term = tuple[re.Pattern[str], ...]
+
+
+def select_boards(
+    boards: Iterable[Board], terms: Terms = "", exclude: Terms = "", only: Terms = "", *, listed: str = LISTED
+) -> list[Board]:
+    """Give the boards that are taken, sorted by target.
+
+    Args:
+        boards: all there are.
+        terms: see the module; none at all takes every board.
+        exclude: terms of what is left out.
+        only: exact names, separated by spaces or commas, or those of defconfigs; other boards are left out.
+        listed: which boards these are and what lists them, for the error.
+
+    Raises:
+        SelectionError: a term is no regular expression, a name in ``only`` is no board, or nothing is left.
+    """
+    known = sorted(boards, key=lambda board: board.target)
+    wanted, unwanted = parse_terms(terms), parse_terms(exclude)
+    targets = {board.target for board in known}
+    names = [name if name in targets else _of_defconfig(name, targets) for name in _words(only)]
+    unknown = [name for name in names if name not in targets]
+    if unknown:
+        raise SelectionError(_no_such(unknown, targets))
+    taken = [
+        board
+        for board in known
+        if (not names or board.target in names)
+        and (not wanted or any(_takes(term, board) for term in wanted))
+        and not any(_takes(term, board) for term in unwanted)
+    ]
+    if not taken:
+        raise SelectionError(_nothing(known, _text(terms), _text(exclude), " ".join(names), listed))
+    return taken
+
+
+def unmatched_terms(boards: Iterable[Board], terms: Terms) -> list[str]:
+    """Name the terms that match no board at all: the others may have taken some, but the user may have mistyped.
+
+    Raises:
+        SelectionError: a term is no regular expression.
+    """
+    known = list(boards)
+    return [
+        " & ".join(part.pattern for part in term)
+        for term in parse_terms(terms)
+        if not any(_takes(term, board) for board in known)
+    ]
+
+
+def parse_terms(terms: Terms) -> list[_Term]:
+    """Read terms: a list of alternatives, each a tuple of expressions that must all match.
+
+    Raises:
+        SelectionError: an expression is not valid, or an ``&`` lacks one of its sides.
+    """
+    found: list[list[re.Pattern[str]]] = []
+    joined = True  # nothing stands before the first term, so an & there is as wrong as one after another
+    pending = False
+    for word in re.findall(r"&|[^\s,&]+", _text(terms)):
+        if word == "&":
+            if joined:
+                raise SelectionError(f"'&' needs a term on both sides: {_text(terms)!r}")
+            joined = pending = True
+            continue
+        try:
+            pattern = re.compile(word)
+        except (re.error, RecursionError, OverflowError) as exc:
+            raise SelectionError(f"board term {word!r} is no regular expression: {exc}") from exc
+        if pending:
+            found[-1].append(pattern)
+        else:
+            found.append([pattern])
+        joined = pending = False
+    if pending:
+        raise SelectionError(f"'&' needs a term on both sides: {_text(terms)!r}")
+    return [tuple(term) for term in found]
+
+
+def _takes(term: _Term, board: Board) -> bool:
+    fields = (board.target, board.arch, board.cpu, board.board, board.vendor, board.soc, board.config)
+    return all(any(pattern.match(field) for field in fields) for pattern in term)
+
+
+def _text(terms: Terms) -> str:
+    return terms if isinstance(terms, str) else " ".join(terms)
+
+
+def _words(names: Terms) -> list[str]:
+    return re.findall(r"[^\s,]+", _text(names))
+
+
+def _of_defconfig(name: str, targets: Iterable[str]) -> str:
+    """Give the board of a defconfig that was named as its file is; the name itself where there is no such board."""
+    board = name.removeprefix("configs/").removesuffix("_defconfig")
+    return board if board in targets else name
+
+
+def _no_such(unknown: Sequence[str], targets: Iterable[str]) -> str:
+    parts = []
+    ordered = sorted(targets)
+    for name in unknown:
+        near = difflib.get_close_matches(
+            name.removeprefix("configs/").removesuffix("_defconfig"), ordered, n=3, cutoff=LIKE
+        )
+        parts.append(f"{name} (did you mean {' or '.join(near)}?)" if near else name)
+    return f"no such board: {', '.join(parts)}"
+
+
+def _nothing(known: Sequence[Board], terms: str, exclude: str, only: str, listed: str) -> str:
+    if not known:
+        return "the tree has no boards"
+    chosen = "; ".join(
+        text
+        for text in (
+            f"--boards {terms!r}" if terms.strip(" ,") else "",
+            f"--only {only!r}" if only else "",
+            f"--exclude {exclude!r}" if exclude.strip(" ,") else "",
+        )
+        if text
+    )
+    names: set[str] = set()
+    for board in known:
+        names.update((board.target, board.arch, board.cpu, board.board, board.vendor, board.soc, board.config))
+    words = dict.fromkeys(_words(terms.replace("&", " ")))
+    # What takes boards by itself is right as it is, and only too much together with the rest.
+    missing = [word for word in words if not any(re.match(word, name) for name in names)]
+    near: list[str] = []
+    for word in missing:
+        near += difflib.get_close_matches(word, sorted(names - {""}), n=2, cutoff=LIKE)
+    which, _, hint = listed.partition("; ")
+    text = f"{chosen} takes none of the {len(known)} boards{which}"
+    if missing and len(words) > 1:
+        text += f": {', '.join(map(repr, missing))} {'matches' if len(missing) == 1 else 'match'} nothing"
+    return text + (f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else f"; {hint}")

@@ -1,0 +1,135 @@
+"""Filling an empty repository on this very machine without a pack being made: its files are links to ours.
+
+git never changes an object or a pack that is written, so two repositories can share them as files, as ``git clone
+--local`` has it. Whatever is in the way of that, another file system above all, leaves it to the push, which sends
+what is missing after this in any case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from fabbuild.source.git import Git, GitError
+from fabbuild.source.push import CURRENT
+
+#: More loose objects than this are better brought in a pack: each worktree would open them all one by one. git
+#: itself packs them from about here on (``gc.auto``).
+MOST_LOOSE = 6700
+
+#: How deep alternates may name others; git's own limit.
+_DEEPEST = 5
+
+_FOLDER = re.compile(r"[0-9a-f]{2}")
+_LOOSE = re.compile(r"[0-9a-f]{38}")
+_PACK = re.compile(r"(pack-[0-9a-f]{40})\.pack")
+
+#: What belongs to a pack; git takes it for there once the index is, so that comes last.
+_PARTS = (".pack", ".rev", ".idx")
+
+
+class _NotThisWay(Exception):  # noqa: N818 - the push does it
+    """Why objects cannot be shared."""
+
+
+def lend(git: Git, far: str, tip: str, *, stopped: Callable[[], bool] = lambda: False) -> str:
+    """Make ``refs/fabbuild/current`` of a repository that has none ``tip``, by links to our objects.
+
+    Args:
+        git: the local repository, which is only read.
+        far: the other's git directory, on this machine; the caller holds its lock.
+        tip: hash of a commit that is here.
+        stopped: whether to leave off.
+
+    Returns:
+        Why it was left to a push; empty: all is there.
+    """
+    try:
+        _check(git, far, tip)
+        # In this order: what a garbage collection packs meanwhile is in a pack that is listed later.
+        places = list(_object_directories(Path(git.run("rev-parse", "--git-path", "objects").text), git.cwd))
+        loose = [(place, name) for place in places for name in _loose(place)]
+        packed = [(place, name) for place in places for name in _packed(place)]
+        _check_few(loose)
+        for place, name in loose + packed:
+            _check_not(stopped)
+            _link(place / name, Path(far, "objects", name))
+        there = Git(Path(far), {"GIT_DIR": far}, git.running)
+        there.run("rev-list", "--quiet", "--objects", "--no-walk", tip, "--")
+        there.run("update-ref", CURRENT, tip, "0" * len(tip))
+    except (_NotThisWay, GitError, OSError) as exc:
+        return str(exc)
+    return ""
+
+
+def _check(git: Git, far: str, tip: str) -> None:
+    there = Git(Path(far), {"GIT_DIR": far}, git.running)
+    if there.run("rev-parse", "--verify", "--quiet", CURRENT, ok=(0, 1, 128)).text:
+        raise _NotThisWay("it has what was brought before; a push sends less")
+    if git.text("rev-parse", "--is-shallow-repository") == "true":
+        raise _NotThisWay("the source is a shallow clone")
+    if len(tip) != len("0" * 40):
+        raise _NotThisWay("the source has another kind of hashes")
+
+
+def _check_few(loose: Sequence[object]) -> None:
+    if len(loose) > MOST_LOOSE:
+        raise _NotThisWay(f"the source has {len(loose)} loose objects: `git gc` there packs them")
+
+
+def _check_not(stopped: Callable[[], bool]) -> None:
+    if stopped():
+        raise _NotThisWay("interrupted")
+
+
+def _object_directories(first: Path, base: Path, depth: int = 0) -> Iterator[Path]:
+    """Give the directory of our objects and those that it borrows from."""
+    place = base / first
+    if depth > _DEEPEST:
+        raise _NotThisWay("alternates of alternates without end")
+    yield place
+    text = b""
+    with contextlib.suppress(FileNotFoundError):
+        text = (place / "info" / "alternates").read_bytes()
+    for line in text.splitlines():
+        if line.startswith(b'"'):
+            raise _NotThisWay("an alternate with an odd name")
+        if line and not line.startswith(b"#"):
+            yield from _object_directories(Path(os.fsdecode(line)), place, depth + 1)
+
+
+def _loose(place: Path) -> Iterator[str]:
+    for folder in sorted(_names(place)):
+        if _FOLDER.fullmatch(folder):
+            yield from (f"{folder}/{name}" for name in _names(place / folder) if _LOOSE.fullmatch(name))
+
+
+def _names(place: Path) -> set[str]:
+    with contextlib.suppress(FileNotFoundError):
+        return {path.name for path in place.iterdir()}
+    return set()
+
+
+def _packed(place: Path) -> Iterator[str]:
+    names = _names(place / "pack")
+    if any(name.endswith(".promisor") for name in names):
+        raise _NotThisWay("the source is a partial clone")
+    for name in sorted(names):
+        found = _PACK.fullmatch(name)
+        if found and found[1] + ".idx" in names:
+            yield from (f"pack/{found[1]}{part}" for part in _PARTS if found[1] + part in names)
+
+
+def _link(ours: Path, theirs: Path) -> None:
+    try:
+        os.link(ours, theirs)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        # Its folder is not there yet; or else ours has gone meanwhile, which is raised now.
+        theirs.parent.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.link(ours, theirs)

@@ -1,0 +1,222 @@
+"""Packs of objects that several machines lack: each is made once, and sent while it is still being made.
+
+git packs for one push at a time: ten machines that lack the same would have the whole history compressed ten times
+here. A pack is a file without a name, so that nothing of it stays however this program ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fabbuild.source.git import Git, GitError, end_group, ended, last_words
+
+#: How many gits pack objects at once.
+MAKERS = 4
+
+#: Seconds that a pack is kept when nobody reads it any more: the next machine may be about to ask.
+LINGER = 30.0
+
+#: Bytes that are read or written at once.
+CHUNK = 1 << 18
+
+_NOBODY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "fabbuild"), ("EMAIL", "fabbuild@localhost"), ("DATE", "946684800 +0000"))
+}
+
+
+class NotMadeError(Exception):
+    """A pack could not be made; the text says why."""
+
+
+class What(NamedTuple):
+    """What is in a pack: all that ``want`` needs and none of ``have`` does, made with these settings of git."""
+
+    want: str
+    have: frozenset[str]
+    config: tuple[str, ...] = ()
+
+
+class Pack:
+    """One pack on its way; any number of threads read it from its beginning, as far as it is there."""
+
+    def __init__(self, git: Git, what: What, making: threading.BoundedSemaphore) -> None:
+        """Begin to make it, in a thread of its own.
+
+        Raises:
+            OSError: there is no room for a file.
+        """
+        self._git = git
+        self._what = what
+        self._making = making
+        self._file = tempfile.TemporaryFile(prefix="fabbuild-pack-", buffering=0)  # noqa: SIM115 - see close()
+        self._grown = threading.Condition()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._size = 0
+        self._why_not: str | None = None
+        self._left = False
+        self.users = 0
+        threading.Thread(target=self._make, daemon=True, name=f"pack {what.want[:12]}").start()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is there."""
+        return self._why_not == ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it will never be whole."""
+        return bool(self._why_not)
+
+    def read(self, offset: int, timeout: float) -> bytes | None:
+        """Give some of what begins at ``offset``: nothing at its end, None when no more came within the time.
+
+        Raises:
+            NotMadeError: it will not be whole.
+            OSError: the file cannot be read.
+        """
+        with self._grown:
+            self._grown.wait_for(lambda: self._size > offset or self._why_not is not None, timeout)
+            if self._why_not:
+                raise NotMadeError(self._why_not)
+            if self._size <= offset:
+                return None if self._why_not is None else b""
+        return os.pread(self._file.fileno(), CHUNK, offset)
+
+    def close(self) -> None:
+        """End its making, if that goes on, and give its room back. Nobody reads it any more."""
+        with self._grown:
+            self._left = True
+            if self._process is not None:
+                end_group(self._process)
+            if self._why_not is not None:
+                self._file.close()
+
+    def _make(self) -> None:
+        why_not = "an error of ours"
+        try:
+            with self._making:
+                self._run()
+            why_not = ""
+        except (GitError, OSError) as exc:
+            why_not = str(exc) or type(exc).__name__
+        finally:
+            with self._grown:
+                self._why_not = why_not
+                self._grown.notify_all()
+                if self._left:
+                    self._file.close()
+
+    def _run(self) -> None:
+        arguments = ("pack-objects", "--revs", "--stdout", "--thin", "--delta-base-offset", "-q")
+        revisions = "".join(f"^{name}\n" for name in sorted(self._what.have)) + f"{self._what.want}\n"
+        with tempfile.TemporaryFile() as stderr:
+            process = self._git.start(*arguments, config=self._what.config, stderr=stderr)
+            with ended(process), self._git.running.listed(process):
+                with self._grown:
+                    self._process = process
+                    if self._left:
+                        raise GitError("nobody needs it any more")
+                self._copy(process, revisions.encode())
+                status = process.wait()
+                with self._grown:
+                    self._process = None
+            stderr.seek(0)
+            said = stderr.read(CHUNK).decode("utf-8", "replace")
+        if status:
+            raise GitError(f"git pack-objects: {last_words(said) or f'exit status {status}'}", status, said)
+
+    def _copy(self, process: subprocess.Popen[bytes], revisions: bytes) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # its status tells why
+            process.stdin.write(revisions)
+            process.stdin.close()
+        while data := os.read(process.stdout.fileno(), CHUNK):
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+            with self._grown:
+                self._size += len(data)
+                self._grown.notify_all()
+
+
+class Packs:
+    """The packs of one source that are read now, or were a moment ago."""
+
+    def __init__(self) -> None:
+        #: Held by whoever has git pack objects, here or for a push of its own.
+        self.making = threading.BoundedSemaphore(MAKERS)
+        self._packs: dict[What, Pack] = {}
+        self._lock = threading.Lock()
+        self._ties: dict[tuple[str, str], str] = {}
+        self._tying = threading.Lock()
+
+    @contextlib.contextmanager
+    def of(self, git: Git, what: What) -> Iterator[Pack]:
+        """Have a pack while the block runs, from whoever made it first.
+
+        Raises:
+            OSError: there is no room for one.
+        """
+        with self._lock:
+            pack = self._packs.get(what)
+            if pack is None or pack.failed:
+                pack = self._packs[what] = Pack(git, what, self.making)
+            pack.users += 1
+        try:
+            yield pack
+        finally:
+            with self._lock:
+                pack.users -= 1
+                idle = not pack.users
+            if idle and pack.whole:
+                later = threading.Timer(LINGER, self._drop, (what, pack))
+                later.daemon = True
+                later.start()
+            elif idle:
+                self._drop(what, pack)
+
+    def _drop(self, what: What, pack: Pack) -> None:
+        with self._lock:
+            if pack.users or (pack.whole and self._packs.get(what) is not pack):
+                return
+            if self._packs.get(what) is pack:
+                del self._packs[what]
+        pack.close()
+
+    def tied(self, git: Git, old: str, tip: str) -> str:
+        """Give the commit to pack so that ``tip`` is told from ``old``, which the far side has: mostly ``tip``.
+
+        Raises:
+            GitError: git cannot read or write objects.
+        """
+        with self._tying:  # it is the same for all machines, and may have to read the whole history
+            key = (old, tip)
+            if key not in self._ties:
+                self._ties[key] = carrier(git, old, tip) or tip
+            return self._ties[key]
+
+
+def carrier(git: Git, old: str, tip: str) -> str:
+    """Make the commit that ties a tip to what is there already; empty where none is of use.
+
+    A snapshot has no parent, so git would not see that it is nearly the one before: it looks only at the trees of
+    parents. The carrier's parents are the old tip and the new one.
+
+    Raises:
+        GitError: git cannot read or write objects.
+    """
+    if not old or old == tip:
+        return ""
+    here = git.run("cat-file", "-e", f"{old}^{{commit}}", ok=(0, 1, 128), env={"GIT_NO_LAZY_FETCH": "1"})
+    if here.status or git.run("merge-base", old, tip, ok=(0, 1)).text:
+        return ""
+    return git.run("commit-tree", "-p", old, "-p", tip, f"{tip}^{{tree}}", stdin=b"carrier\n", env=_NOBODY).text

@@ -1,0 +1,454 @@
+"""The local git side: which commits are built, and the snapshot that stands for the source as it is.
+
+The user's repository is read, never changed: new objects are all that it gains. Ranges, oldest commit first:
+
+- a branch: the commits since its upstream (``git rev-list --reverse --topo-order UPSTREAM..BRANCH``), and before
+  them, as number 1, the commit where the two meet;
+- a range ``A..B``: exactly these commits, without ``A``; a single commit: that one;
+- the top ``N`` commits of a branch or of HEAD, with the numbers that they have in the whole branch.
+
+A merge is a commit like others: what it brought in comes before it, in topological order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fabbuild.errors import SourceError
+from fabbuild.model import Commit
+from fabbuild.source.git import Git, GitError, Running
+from fabbuild.source.hardlink_objects import lend
+from fabbuild.source.pack_cache import Packs
+from fabbuild.source.push import NEAR, PushReport, push
+
+#: The subject of the snapshot commit.
+CURRENT = "current source"
+
+#: Seconds for git to read a whole working tree, or to list a long history.
+TREE_TIMEOUT = 600.0
+
+# Fixed, so that the same tree is the same commit on every day and for every user.
+_NOBODY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "fabbuild"), ("EMAIL", "fabbuild@localhost"), ("DATE", "946684800 +0000"))
+}
+
+# Our own directory beside results, and the files in it that tell it from another of that name:
+# `fabbuild.results.tree`.
+_OWN = b".fabbuild"
+_MARKS = (b"lock", b"range", b"commits.json", b"journal.ndjson")
+
+_NO_CHECKOUT = re.compile(r"^error: '(.+)/' does not have a commit checked out$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A Kbuild tree in a git repository.
+
+    Attributes:
+        path: the top of the working tree.
+        git_dir: its git directory (a linked worktree's own).
+    """
+
+    path: Path
+    git_dir: Path
+    _running: Running = field(default_factory=Running, compare=False, repr=False)
+    _packs: Packs = field(default_factory=Packs, compare=False, repr=False)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Source:
+        """Open the repository that ``path`` is in.
+
+        Raises:
+            SourceError: no such directory, no git repository with a working tree, or no Kbuild tree at its top.
+        """
+        where = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - Path's raises for ~nobody
+        if not where.is_dir():
+            raise SourceError(f"no such source directory: {where}; name one with --source")
+        git = Git(where)
+        try:
+            top = _directory(git, "--show-toplevel")
+            git_dir = _directory(git, "--absolute-git-dir")
+        except GitError as exc:
+            raise SourceError(_why_not(where, exc)) from exc
+        missing = [
+            name
+            for name, there in (
+                ("Makefile", (top / "Makefile").is_file()),
+                ("Kconfig", (top / "Kconfig").is_file()),
+                ("configs/", (top / "configs").is_dir()),
+            )
+            if not there
+        ]
+        if missing:
+            raise SourceError(
+                f"{top} is no Kbuild tree: its top has no {', no '.join(missing)}; "
+                f"name a U-Boot (or like) tree with --source",
+            )
+        return cls(top, git_dir)
+
+    @property
+    def git(self) -> Git:
+        """The git command line at the top of the working tree."""
+        return Git(self.path, running=self._running)
+
+    def again(self) -> Source:
+        """Give the same source with gits of its own: `interrupt` of one leaves those of the other alone."""
+        return Source(self.path, self.git_dir)
+
+    def interrupt(self) -> None:
+        """End every git that runs for this source in any thread, a push above all, and let no other run.
+
+        They have a process group of their own, so that Ctrl-C does not reach them; each of the calls that wait
+        for one raises its error.
+        """
+        self._running.end_all()
+
+    def current(self, exclude: Sequence[Path] = ()) -> Commit:
+        """Make a commit of the source as it is: tracked files, edits, and untracked files that are not ignored.
+
+        It has no parent, and its author and dates are fixed: the same tree is always the same commit. It is made
+        in a temporary index; the user's index, branches, stash and files are not touched. What is in a submodule
+        is not part of it, nor are untracked directories of results, of whichever build.
+
+        Args:
+            exclude: files or directories to leave out (our own output, where that is inside the source);
+                those outside the source are ignored. What of them is tracked is taken as it is in the index.
+
+        Raises:
+            SourceError: git cannot read a file or write an object, or ``exclude`` names the source itself.
+        """
+        left_out = [self._inside(path) for path in exclude]
+        with tempfile.TemporaryDirectory(prefix="fabbuild-index-") as directory:
+            index = Path(directory) / "index"
+            git = Git(self.path, {"GIT_INDEX_FILE": str(index)}, self._running)
+            self._seed(git, index)
+            _add_all(git, [*filter(None, left_out), *_results_inside(git)])
+            tree = git.text("write-tree", timeout=TREE_TIMEOUT)
+        made = self.git.run("commit-tree", tree, stdin=CURRENT.encode() + b"\n", env=_NOBODY)
+        return Commit(made.text, tree, CURRENT, 0)
+
+    def branch(self, name: str) -> list[Commit]:
+        """List a branch's commits since its upstream, oldest first; before them the commit where the two meet.
+
+        With an upstream that was merged into the branch, that is the upstream commit merged last.
+
+        Raises:
+            SourceError: no such branch, no upstream, an upstream that shares no commit, or nothing since it.
+        """
+        short, ref = self._branch(name)
+        upstream = self.git.text("for-each-ref", "--format=%(upstream)", ref)
+        instead = f"or use --commits A..{short} or --count N"
+        if not upstream:
+            raise SourceError(
+                f"branch {short} has no upstream, so where it begins is not known: "
+                f"run `git branch -u UPSTREAM {short}`, {instead}",
+            )
+        shown = re.sub(r"^refs/(heads|remotes)/", "", upstream)
+        if self._commit(upstream) is None:
+            raise SourceError(
+                f"the upstream of branch {short}, {shown}, is not here: run `git fetch`, "
+                f"`git branch -u UPSTREAM {short}`, {instead}",
+            )
+        base = self.git.run("merge-base", upstream, ref, ok=(0, 1)).text
+        if not base:
+            shallow = " (this clone is shallow: `git fetch --unshallow` may mend it)" if self.shallow else ""
+            raise SourceError(
+                f"branch {short} and its upstream {shown} have no commit in common{shallow}: set another with "
+                f"`git branch -u UPSTREAM {short}`, {instead}",
+            )
+        commits = self._log("--reverse", "--topo-order", "--end-of-options", f"{upstream}..{ref}")
+        if not commits:
+            raise SourceError(
+                f"branch {short} has no commit that its upstream {shown} lacks; use --count N or --commits",
+            )
+        return _numbered(self._log("--no-walk", "--end-of-options", base) + commits)
+
+    def range(self, text: str) -> list[Commit]:
+        """List the commits of ``A..B`` (without ``A``; an end left out is HEAD), oldest first, or a single one.
+
+        Raises:
+            SourceError: it is neither, a commit in it does not exist, or it has no commit.
+        """
+        words = f"{text!r} is no range of commits"
+        if not text.strip() or text != text.strip() or text.startswith("-") or not text.isprintable():
+            raise SourceError(f"{words}; write A..B, or one commit")
+        if "..." in text:
+            raise SourceError(f"{words} that ends in one commit; write A..B")
+        if ".." not in text:
+            commit = self._commit(text)
+            if commit is None:
+                raise SourceError(f"no commit {text!r} in {self.path}{self._near(text)}")
+            return _numbered(self._log("--no-walk", "--end-of-options", commit))
+        first, _, last = text.partition("..")
+        for end in (first, last):
+            if end and self._commit(end) is None:
+                raise SourceError(f"{words}: there is no commit {end!r} in {self.path}{self._near(end)}")
+        ends = [self._commit(end or "HEAD") for end in (first, last)]
+        if None in ends:
+            raise SourceError(f"{words}: HEAD has no commit yet")
+        commits = self._log("--reverse", "--topo-order", "--end-of-options", f"{ends[0]}..{ends[1]}")
+        if not commits:
+            raise SourceError(
+                f"the range {text} is empty: {last or 'HEAD'} has no commit that {first or 'HEAD'} lacks"
+                f"; the older one comes first",
+            )
+        return _numbered(commits)
+
+    def top(self, count: int, branch: str = "", stored: Collection[str] = ()) -> tuple[list[Commit], list[Commit]]:
+        """List the top ``count`` commits of a branch, or of HEAD, oldest first; fewer where history is shorter.
+
+        Numbers name directories, so a commit is to have the same one whatever part of its branch is built. They
+        count the whole branch as `branch` lists it. Where its upstream is not known, or more commits are wanted or
+        have results already, they count from the oldest of these.
+
+        Args:
+            count: how many.
+            branch: its name.
+            stored: hashes of commits that have results; those that are not below the tip do not matter.
+
+        Returns:
+            The range that the numbers count, and its commits that were asked for.
+
+        Raises:
+            SourceError: no such branch, no commit at all, or a count below 1.
+        """
+        if count < 1:
+            raise SourceError(f"--count {count}: the number of commits must be at least 1")
+        tip = self._branch(branch)[1] if branch else "HEAD"
+        if self._commit(tip) is None:
+            raise SourceError(f"HEAD of {self.path} has no commit yet")
+        line = ("--reverse", "--topo-order", "--end-of-options", tip)
+        top = self._log(f"--max-count={count}", *line)
+        chosen = {commit.hash for commit in top}
+        whole: list[Commit] = []
+        with contextlib.suppress(SourceError):
+            whole = self.branch(branch or "HEAD")
+        known = {commit.hash for commit in whole}
+        there = {digest for digest in stored if digest in known | chosen or self._is_below(digest, tip)}
+        if not chosen | there <= known:
+            if not there <= chosen:
+                listed = self.git.text("rev-list", "--topo-order", "--end-of-options", tip, timeout=TREE_TIMEOUT)
+                count = max(at for at, digest in enumerate(listed.splitlines(), 1) if digest in chosen | there)
+                top = self._log(f"--max-count={count}", *line)
+            whole = _numbered(top)
+        return whole, [commit for commit in whole if commit.hash in chosen]
+
+    def subjects(self, hashes: Sequence[str]) -> dict[str, str]:
+        """Give the first lines of commits by their full hashes; those that are not here are left out.
+
+        Raises:
+            GitError: git cannot read the repository.
+        """
+        out = self.git.run(
+            "log",
+            "-z",
+            "--no-walk",
+            "--ignore-missing",
+            "--format=%H%x00%s",
+            "--stdin",
+            stdin="".join(f"{digest}\n" for digest in hashes).encode(),
+            timeout=TREE_TIMEOUT,
+        ).stdout
+        words = [word.decode("utf-8", "replace") for word in out.split(b"\0")]
+        return dict(zip(words[0::2], words[1::2], strict=False))
+
+    @staticmethod
+    def thin(commits: Sequence[Commit], step: int) -> list[Commit]:
+        """Take every ``step``-th commit from the first on, or for 0 the first and the last; numbers are kept.
+
+        Raises:
+            SourceError: a step below 0.
+        """
+        if step < 0:
+            raise SourceError(f"--step {step}: must be 0 (the first and the last commit) or more")
+        if step == 0:
+            return [*commits[:1], *commits[1:][-1:]]
+        return list(commits[::step])
+
+    @staticmethod
+    def range_name(text: str) -> str:
+        """Give the name of the result directory of a branch or of a range's text: each ``/`` becomes ``_``.
+
+        Where that cannot be a directory's name, or would hide it or be too long for one, the odd part is
+        replaced, and a few digits tell it from others.
+        """
+        name = "".join(c if c.isprintable() else "-" for c in text.replace("/", "_"))
+        if name == text.replace("/", "_") and not name.startswith(".") and 0 < len(name.encode()) <= 200:
+            return name
+        digits = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        return f"{name.lstrip('.').encode()[:180].decode('utf-8', 'ignore')}-{digits}"
+
+    def head_name(self) -> str:
+        """Give the name of the branch that is checked out, or ``HEAD`` where none is."""
+        return self.git.run("symbolic-ref", "--quiet", "--short", "HEAD", ok=(0, 1, 128)).text or "HEAD"
+
+    @property
+    def shallow(self) -> bool:
+        """Whether the repository holds only the top of its history."""
+        return self.git.text("rev-parse", "--is-shallow-repository") == "true"
+
+    def push(
+        self,
+        url: str,
+        env: Mapping[str, str],
+        tip: str,
+        timeout: float,
+        machine: str = "",
+        there: Callable[[str], str] | None = None,
+        *,
+        near: bool = False,
+        one_pack: bool = True,
+    ) -> PushReport:
+        """Bring commit ``tip`` to the repository at ``url``; see `fabbuild.source.push.push`.
+
+        Args:
+            url: the far repository.
+            env: variables for git.
+            tip: hash of a commit that is here.
+            timeout: seconds for all of it.
+            machine: its name, for the error.
+            there: gives shell words for git there.
+            near: it is on this machine.
+            one_pack: make one pack for all machines that lack the same.
+
+        Raises:
+            PushError: with ``machine`` and git's own words.
+        """
+        return push(
+            self.git, url, env, tip,
+            timeout=timeout, machine=machine or url, there=there, config=NEAR if near else (),
+            packs=self._packs, one_pack=one_pack,
+        )  # fmt: skip
+
+    def lend(self, git_dir: str, tip: str) -> str:
+        """Fill an empty repository on this machine without a push, where possible; see `hardlink_objects.lend`."""
+        return lend(self.git, git_dir, tip, stopped=lambda: self._running.stopped)
+
+    def _commit(self, name: str) -> str | None:
+        out = self.git.run(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", ok=(0, 1, 128)
+        )
+        # Old versions of git print the option as well.
+        return out.text.splitlines()[-1] if out.status == 0 and out.text else None
+
+    def _is_below(self, digest: str, tip: str) -> bool:
+        """Whether a commit is here and is ``tip`` or one that it builds upon."""
+        ran = self.git.run("merge-base", "--is-ancestor", digest, tip, ok=(0, 1, 128))
+        return ran.status == 0
+
+    def _branch(self, name: str) -> tuple[str, str]:
+        if name in ("HEAD", "@"):
+            short = self.head_name()
+            if short == "HEAD":
+                raise SourceError("HEAD is not on a branch; use --commits A..HEAD or --count N")
+        else:
+            short = name.removeprefix("refs/heads/")
+        ref = f"refs/heads/{short}"
+        if short and self.git.run("show-ref", "--verify", "--quiet", ref, ok=(0, 1, 128)).status == 0:
+            return short, ref
+        if not name.isprintable() or not name.strip():
+            raise SourceError(f"{name!r} is no branch name")
+        if ".." in name:
+            raise SourceError(f"{name} is a range, not a branch; use --commits {name}")
+        if self._commit(name) is not None:
+            raise SourceError(f"{name} is a commit but no branch of {self.path}; use --commits A..{name}")
+        raise SourceError(f"no branch {name} in {self.path}{self._near(name)}")
+
+    def _near(self, name: str) -> str:
+        names = self.git.text("for-each-ref", "--format=%(refname:short)", "refs/heads/").splitlines()
+        near = difflib.get_close_matches(name, names)
+        return f"; did you mean {' or '.join(near)}?" if near else ""
+
+    def _log(self, *args: str) -> list[Commit]:
+        out = self.git.run("log", "-z", "--format=%H%x00%T%x00%s", *args, "--", timeout=TREE_TIMEOUT).stdout
+        words = [word.decode("utf-8", "replace") for word in out.split(b"\0")]
+        return [Commit(words[i], words[i + 1], words[i + 2]) for i in range(0, len(words) - 2, 3)]
+
+    def _inside(self, path: Path) -> bytes | None:
+        """Give a path's name inside the working tree, or None where it is elsewhere."""
+        top = self.path.resolve()
+        full = path.absolute()
+        full = full.parent.resolve() / full.name
+        if full == top:
+            raise SourceError(f"{path} is the source itself, so results cannot go there; choose another --output")
+        return os.fsencode(full.relative_to(top)) if top in full.parents else None
+
+    def _seed(self, git: Git, index: Path) -> None:
+        """Begin with the user's index, so that files that did not change since are not read again."""
+        theirs = self.path / os.fsdecode(_line(self.git.run("rev-parse", "--git-path", "index").stdout))
+        try:
+            shutil.copyfile(theirs, index)
+            # git reads again those files that are as new as the index; a newer copy would hide a late edit.
+            stat = theirs.stat()
+            os.utime(index, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        except FileNotFoundError:
+            if self._commit("HEAD") is not None:
+                git.run("read-tree", "HEAD", timeout=TREE_TIMEOUT)
+        except OSError as exc:
+            raise SourceError(f"cannot read {theirs}: {exc.strerror or exc}") from exc
+
+
+def _results_inside(git: Git) -> list[bytes]:
+    """Give the untracked directories that hold results of a range, by names from the top."""
+    specs = [b":(top,glob)**/%s/%s" % (_OWN, name) for name in _MARKS]
+    out = git.run("ls-files", "-z", "--others", "--exclude-standard", "--", *specs, timeout=TREE_TIMEOUT).stdout
+    found = {os.path.dirname(os.path.dirname(path)) for path in out.split(b"\0") if path}  # noqa: PTH120 - bytes
+    # Where the user tracks a file, edits of it are edits of the source.
+    return [
+        path for path in sorted(found)
+        if path and not git.run("ls-files", "--cached", "-z", "--", b":(top,literal)" + path).stdout
+    ]  # fmt: skip
+
+
+def _add_all(git: Git, exclude: Sequence[bytes]) -> None:
+    left_out = list(exclude)
+    while True:
+        # Pathspecs: all from the top, but not these names, taken literally.
+        specs = [b":/", *(b":(top,exclude,literal)" + path for path in left_out)]
+        try:
+            git.run("add", "--all", "--", *specs, timeout=TREE_TIMEOUT, config=["advice.addEmbeddedRepo=false"])
+        except GitError as exc:
+            # A repository inside that has no commit yet: git cannot add it, and it is not part of the source.
+            nested = [os.fsencode(name) for name in _NO_CHECKOUT.findall(exc.stderr)]
+            new = [name for name in nested if name not in left_out]
+            if not new:
+                raise
+            left_out += new
+        else:
+            return
+
+
+def _numbered(commits: Sequence[Commit]) -> list[Commit]:
+    return [Commit(c.hash, c.tree, c.subject, number) for number, c in enumerate(commits, 1)]
+
+
+def _line(out: bytes) -> bytes:
+    return out[:-1] if out.endswith(b"\n") else out
+
+
+def _directory(git: Git, what: str) -> Path:
+    return Path(os.fsdecode(_line(git.run("rev-parse", what).stdout)))
+
+
+def _why_not(where: Path, exc: GitError) -> str:
+    if "dubious ownership" in exc.stderr or "unsafe repository" in exc.stderr:
+        return (
+            f"{where} belongs to another user, so git refuses it; if you trust it run "
+            f"`git config --global --add safe.directory {where}`"
+        )
+    if "must be run in a work tree" in exc.stderr:
+        return f"{where} is a git repository without a working tree; name a checked-out one with --source"
+    if "not a git repository" in exc.stderr:
+        return f"{where} is in no git repository; name one with --source, or run `git init` and commit there"
+    return f"{where}: {exc}"

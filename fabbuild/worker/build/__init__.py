@@ -1,0 +1,1 @@
+"""Build one board at one commit: configure, make, collect what came out."""

@@ -1,0 +1,223 @@
+"""What of a build goes to the boss as files: which, under which names, and the pieces they go in.
+
+A file goes once an order: at a later commit a file with the same bytes is only named.
+"""
+
+from __future__ import annotations
+
+import base64
+import fnmatch
+import hashlib
+import os
+import zlib
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from fabbuild.protocol.artifacts import CONFIG_FILES, IMAGES, STAGES
+from fabbuild.protocol.names import is_file_name
+from fabbuild.protocol.wire import FILE_MOST, FILES_MANY, FILES_MOST, PIECE
+
+#: All that matters of a build, as patterns.
+ALL_OUTPUTS = (*IMAGES, *("%s/u-boot-%s*" % (phase, phase) for phase in STAGES))
+
+
+class File(NamedTuple):
+    """A file of a result: its name there, and where it lies, or what is in it."""
+
+    name: str
+    path: str
+    data: Optional[bytes] = None
+
+
+def name_of(place: str) -> str:
+    """Name a file in the result by its place in the output directory: no directories, as the peer does it.
+
+    ``spl/u-boot-spl.bin`` is called ``u-boot-spl.bin``; of any other the whole path becomes the name.
+    """
+    directory, _, base = place.rpartition("/")
+    own = directory in STAGES and base.startswith("u-boot-" + directory)
+    return base if own or not directory else place.replace("/", "-")
+
+
+def kept(output: str, patterns: Sequence[str]) -> List[File]:
+    """Find the files of the output directory that these patterns name.
+
+    No link is followed: Kbuild has one there that leads to the source, and from there back.
+    """
+    places = {os.path.relpath(path, output) for pattern in patterns for path in _find(output, pattern.split("/"))}
+    return [File(name_of(place), os.path.join(output, place)) for place in sorted(places)]
+
+
+def _find(directory: str, parts: Sequence[str]) -> Iterator[str]:
+    """Find files as the shell does, ``**`` being any directories."""
+    part, rest = parts[0], parts[1:]
+    try:
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+    except OSError:
+        return
+    if part == "**":
+        yield from _find(directory, rest or ["*"])
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _find(entry.path, parts)
+        return
+    for entry in entries:
+        hidden = entry.name.startswith(".") and not part.startswith(".")
+        if hidden or not fnmatch.fnmatchcase(entry.name, part):
+            continue
+        if rest and entry.is_dir(follow_symlinks=False):
+            yield from _find(entry.path, rest)
+        elif not rest and entry.is_file(follow_symlinks=False):
+            yield entry.path
+
+
+def remove_kept(output: str, patterns: Sequence[str]) -> bool:
+    """Remove what these patterns name, so that no result has another commit's or board's; make makes it anew.
+
+    What the configuration is made of stays: that is looked after by those who configure. What a compiler writes
+    beside an object that stays does, too: make knows only of the object. `remove_unmade` has an eye on it.
+
+    Returns:
+        whether there are such by-products.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    found = {file.path for file in kept(output, patterns)}
+    stays = False
+    for path in found:
+        place = os.path.relpath(path, output)
+        beside = _object_beside(path)
+        if beside and beside not in found:
+            stays = True
+        elif not place.startswith((".config", ".fabbuild", "include/")) and not place.endswith(".cfg"):
+            os.unlink(path)
+    return stays
+
+
+def remove_unmade(output: str, patterns: Sequence[str], began: int) -> None:
+    """Remove what stands beside an object that was compiled since ``began``, in ns, and was not written with it.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    for file in kept(output, patterns):
+        beside = _object_beside(file.path)
+        if beside and os.stat(file.path).st_mtime_ns < began <= os.stat(beside).st_mtime_ns:
+            os.unlink(file.path)
+
+
+def _object_beside(path: str) -> str:
+    """Give the object that a compiler may have written a file beside; empty when there is none."""
+    root, ending = os.path.splitext(path)
+    beside = root + ".o"
+    return beside if ending not in {"", ".o"} and os.path.isfile(beside) else ""
+
+
+def configuration(output: str) -> List[File]:
+    """Find the generated configuration."""
+    places = ((name, os.path.join(output, place)) for name, place in CONFIG_FILES)
+    return [File(name, path) for name, path in places if os.path.isfile(path)]
+
+
+class Delivery:
+    """Sends the files of one order."""
+
+    def __init__(self, send: Callable[..., None], board: str, echo: Mapping[str, Any]) -> None:
+        """Name the order.
+
+        Args:
+            send: sends a response to the boss; what it raises goes through.
+            board: the board.
+            echo: fields that each message of the order carries.
+        """
+        self._send = send
+        self._fields = {"board": board, **echo}
+        self._there: Dict[str, Tuple[bytes, int]] = {}
+
+    def deliver(self, upto: int, files: Iterable[File]) -> Dict[str, Any]:
+        """Send what is new of a commit's files; give the fields of its ``build_result`` that name them all."""
+        sent: List[str] = []
+        unchanged: Dict[str, int] = {}
+        left_out: Dict[str, str] = {}
+        room = FILES_MOST
+        for file in files:
+            name = file.name
+            if name in left_out or name in unchanged or name in sent or len(left_out) >= FILES_MANY:
+                continue
+            try:
+                size, digest = _measure(file)
+                problem = _problem(name, size, room, len(sent) + len(unchanged))
+                if problem:
+                    left_out[name[:100]] = problem
+                    continue
+                room -= size
+                known = self._there.get(name)
+                if known and known[0] == digest:
+                    unchanged[name] = known[1]
+                    continue
+                pieces = _pieces(file, size)
+                for number, piece in enumerate(pieces, 1):
+                    last = number * PIECE >= size
+                    data = base64.b64encode(zlib.compress(piece)).decode("ascii")
+                    self._send("build_file", commit_upto=upto, **self._fields, name=name, last=last, data=data)
+            except _UnreadableError as exc:
+                left_out[name[:100]] = str(exc)
+                continue
+            self._there[name] = digest, upto
+            sent.append(name)
+        fields: Dict[str, Any] = {"files": sent, "unchanged": unchanged}
+        if left_out:
+            fields["left_out"] = left_out
+        return fields
+
+
+class _UnreadableError(Exception):
+    """A file cannot be read, or changes meanwhile."""
+
+
+def _problem(name: str, size: int, room: int, count: int) -> str:
+    if not is_file_name(name):
+        return "it cannot be the name of a file of a result"
+    if size > FILE_MOST:
+        return "it has %d MiB, more than the %d that a file may have" % (size >> 20, FILE_MOST >> 20)
+    if size > room:
+        return "there would be more than %d MiB of files" % (FILES_MOST >> 20)
+    if count >= FILES_MANY:
+        return "there would be more than %d files" % FILES_MANY
+    return ""
+
+
+def _measure(file: File) -> Tuple[int, bytes]:
+    """Give how many bytes it has, and their digest; of one that is too long only the former."""
+    if file.data is not None:
+        return len(file.data), hashlib.sha256(file.data).digest()
+    try:
+        size = os.path.getsize(file.path)
+    except OSError as exc:
+        raise _UnreadableError("it cannot be read: %s" % (exc.strerror or exc)) from exc
+    digest = hashlib.sha256()
+    if size <= FILE_MOST:
+        for piece in _pieces(file, size):
+            digest.update(piece)
+    return size, digest.digest()
+
+
+def _pieces(file: File, size: int) -> Iterable[bytes]:
+    """Read it piece by piece; an empty one is one empty piece."""
+    if file.data is not None:
+        for start in range(0, max(size, 1), PIECE):
+            yield file.data[start : start + PIECE]
+        return
+    try:
+        with open(file.path, "rb") as stream:
+            left = size
+            while True:
+                piece = stream.read(min(PIECE, left))
+                left -= len(piece)
+                if left and len(piece) < PIECE:
+                    raise _UnreadableError("it changed while it was read")
+                yield piece
+                if not left:
+                    return
+    except OSError as exc:
+        raise _UnreadableError("it cannot be read: %s" % (exc.strerror or exc)) from exc

@@ -1,0 +1,153 @@
+"""What a build leaves in its output directory: images, sizes, generated configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import hashlib
+import os
+import shutil
+from typing import Dict, Iterable, List, Mapping, Optional, Tuple
+
+from fabbuild.protocol.artifacts import CONFIG_FILES, IMAGE, IMAGES, PROGRAMS, STAGES, function_sizes
+from fabbuild.protocol.wire import MAX_TEXT
+from fabbuild.worker.base.processes import Processes
+from fabbuild.worker.base.text import decode
+
+#: Longest list of symbols, in bytes; sandbox with all its tests has less than 2 MB.
+_MAX_SYMBOLS = 16 * 1024 * 1024
+
+_STALE_BELOW = ("u-boot*", "*.bin", "*.dtb", "*.map")
+
+
+def remove_stale(output: str) -> None:
+    """Remove the images and the ``.config`` of the board before, so that no result carries another board's.
+
+    Objects and generated headers stay: the next board's build is quicker with them.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    _remove_matching(output, (*IMAGES, ".config", ".config.old"))
+    for phase in STAGES:
+        _remove_matching(os.path.join(output, phase), _STALE_BELOW)
+    remove_configuration(output)
+
+
+def remove_configuration(output: str) -> None:
+    """Remove the generated configuration, so that a failure carries none of another board or commit.
+
+    All of it: Kbuild makes the rest again when ``.config`` is new.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    _unlink(output, (place for _, place in CONFIG_FILES))
+
+
+def remove_programs(output: str) -> None:
+    """Remove what results tell of, so that none tells of what this commit does not build; make links them anew.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    _unlink(output, (*PROGRAMS, IMAGE))
+
+
+def _unlink(output: str, places: Iterable[str]) -> None:
+    for place in places:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            os.unlink(os.path.join(output, place))
+
+
+def _remove_matching(directory: str, patterns: Tuple[str, ...]) -> None:
+    try:
+        entries = list(os.scandir(directory))
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        if not any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in patterns):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(entry.path)
+
+
+def sizes(processes: Processes, output: str, prefix: str, env: Mapping[str, str]) -> str:
+    """Give the line of ``size`` for each program that was built, without the header, its .rodata size behind it.
+
+    The compiler's own objdump is asked for .rodata: it reads every kind of object file its linker writes. Programs
+    that cannot be measured are left out: a missing size is no failure of the board.
+    """
+    lines: List[str] = []
+    for program in PROGRAMS:
+        if not os.path.isfile(os.path.join(output, program)):
+            continue
+        try:
+            measured = processes.run([prefix + "size", program], output, env, timeout=60.0)
+            sections = processes.run([prefix + "objdump", "-h", program], output, env, timeout=60.0)
+        except OSError:
+            continue
+        found = [line for line in measured.stdout.splitlines() if line.split()[5:6] == [program]]
+        if measured.code == 0 and found:
+            lines.append("%s %s" % (found[0], _rodata(sections.stdout)))
+    return "\n".join(lines)
+
+
+def functions(processes: Processes, output: str, prefix: str, env: Mapping[str, str]) -> Dict[str, bytes]:
+    """Give what ``nm --size-sort`` says of each program that was built, by the name the peer's file of it has.
+
+    Programs that cannot be read are left out.
+    """
+    found: Dict[str, bytes] = {}
+    for program in PROGRAMS:
+        if not os.path.isfile(os.path.join(output, program)):
+            continue
+        argv = [prefix + "nm", "--size-sort", program]
+        try:
+            listed = processes.run(argv, output, env, timeout=60.0, limit=_MAX_SYMBOLS)
+        except OSError:
+            continue
+        if listed.code == 0 and listed.stdout:
+            found[function_sizes(program)] = listed.stdout.encode()
+    return found
+
+
+def _rodata(sections: str) -> str:
+    """Pick .rodata's size out of ``objdump -h``, eight digits of hex as it prints them."""
+    for line in sections.splitlines():
+        fields = line.split()
+        if len(fields) > 2 and fields[1] == ".rodata":
+            return fields[2]
+    return "00000000"
+
+
+def config_files(output: str) -> Dict[str, str]:
+    """Read the generated configuration files that are there, `MAX_TEXT` bytes of all together."""
+    found: Dict[str, str] = {}
+    room = MAX_TEXT
+    for name, place in CONFIG_FILES:
+        try:
+            with open(os.path.join(output, place), "rb") as file:
+                data = file.read(room + 1)
+        except OSError:
+            continue
+        if len(data) > room:
+            break
+        found[name] = decode(data)
+        room -= len(data)
+    return found
+
+
+def checksum(output: str) -> Optional[str]:
+    """Give the SHA-256 of ``u-boot.bin`` in hex, or None when there is none."""
+    digest = hashlib.sha256()
+    try:
+        with open(os.path.join(output, IMAGE), "rb") as file:
+            for block in iter(lambda: file.read(1024 * 1024), b""):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.hexdigest()

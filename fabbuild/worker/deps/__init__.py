@@ -1,0 +1,1 @@
+"""What a build depends on: source files, tools, and the machine itself."""

@@ -1,0 +1,368 @@
+"""What a board's build depended on: the files of the source tree that its dependency files name.
+
+Compilers, dtc and fixdep leave files in the output directory that say what was read. They are those of this build
+and of others before it in the same directory: more than the board depended on does no harm, less would be a lie.
+So where anything is not understood, or something was made in a way that leaves no such file, the dependencies are
+not known, and `UnknownError` says why.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Sequence, Set, Tuple
+
+from fabbuild.protocol.build_output import BUILD_DIR
+from fabbuild.protocol.relevance import PROGRAMS
+from fabbuild.worker.deps.implicit_deps import LONGEST as _LONGEST
+from fabbuild.worker.deps.implicit_deps import Named, UnknownError
+from fabbuild.worker.deps.reverse_deps import is_dependency_file
+
+#: The most dependency files.
+_MANY = 100_000
+
+#: What in a configuration, a pattern of its lines, stands for a step that reads source and does not say which: dtoc
+#: looks at every source file of the tree.
+_READS_ALL = re.compile(rb"^CONFIG_\w*OF_PLATDATA\w*=y$", re.MULTILINE)
+
+#: An output of the preprocessor that leaves no dependencies: of the ACPI compiler's source.
+_UNTRACKED = ".asl.tmp"
+
+#: Where the environment's text is preprocessed, without dependencies, and what of it may be included: its like,
+#: which always matters.
+_ENVIRONMENT = "include/generated/env.txt"
+_ENVIRONMENT_SUFFIX = ".env"
+
+_INCLUDE = re.compile(rb"^[ \t]*#[ \t]*(include\w*|import)\b[ \t]*([^\r\n]*)", re.MULTILINE)
+_NAMED = re.compile(rb"[<\"]([^<>\"]+)[>\"]")
+
+#: A word of a command that may be a source file.
+_SOURCE = re.compile(rb"[\w./+@,~%-]+\.(?:c|h|S|dts|dtsi|dtso)(?![\w.])")
+
+#: What is linked of objects, which have dependency files themselves.
+_LINKED = "u-boot"
+
+#: Where Python's setuptools keep the objects of a module; what they are made of is below scripts/ and /usr.
+_SETUPTOOLS = re.compile(r"(?:^|/)temp\.[^/]+(?:/|$)")
+
+#: Stands for a dollar sign that make would not expand; no name has it.
+_DOLLAR = b"\0"
+
+_CONTINUED = re.compile(rb"\\\r?\n")
+
+
+class _Said(NamedTuple):
+    """What a dependency file says: the words of its rules, and those of commands that may be sources."""
+
+    needed: FrozenSet[str]
+    mentioned: FrozenSet[str]
+
+
+class Reader:
+    """Reads the dependency files of one output directory; what did not change since is not read again."""
+
+    def __init__(self, tree: str) -> None:
+        """Name the source, whose output is in `BUILD_DIR` below."""
+        self._tree = os.path.realpath(tree)
+        self._output = os.path.join(self._tree, BUILD_DIR)
+        self._outside: Tuple[str, ...] = ()
+        self._known: Dict[str, Tuple[Tuple[int, int, int], _Said]] = {}
+        self._named = Named(self._tree)
+
+    def read(self, board: str, outside: Sequence[str] = ()) -> FrozenSet[str]:
+        """Give the dependencies of a board that was built just now, as paths relative to the tree.
+
+        Args:
+            board: the board.
+            outside: directories elsewhere whose content is known by other means, see
+            `fabbuild.worker.deps.fingerprint`.
+
+        Raises:
+            UnknownError: they are not known.
+        """
+        self._outside = tuple(os.path.realpath(place).rstrip("/") + "/" for place in outside)
+        try:
+            return self._read(board)
+        except (OSError, ValueError, RecursionError) as exc:
+            raise UnknownError(str(exc)) from exc
+
+    def _read(self, board: str) -> FrozenSet[str]:
+        with open(os.path.join(self._output, ".config"), "rb") as file:
+            configuration = file.read(_LONGEST)
+            if _READS_ALL.search(configuration):
+                raise UnknownError("dtoc reads every source file")
+        found = set(self._included("configs/%s_defconfig" % board))
+        self._check_environment()
+        needed: Set[str] = set()
+        mentioned: Set[str] = set()
+        known: Dict[str, Tuple[Tuple[int, int, int], _Said]] = {}
+        for path in self._files():
+            about = os.stat(path)
+            signature = about.st_ino, about.st_size, about.st_mtime_ns
+            before = self._known.get(path)
+            said = before[1] if before and before[0] == signature else _parse(path)
+            known[path] = signature, said
+            needed |= said.needed
+            mentioned |= said.mentioned
+        self._known = known
+        if not needed:
+            raise UnknownError("no dependency file names anything")
+        places = _Places()
+        for word in needed:
+            path = places.real(os.path.join(self._output, word))
+            self._add(found, path)
+            if not word.startswith(("/", "../")) and path.startswith(self._output + "/"):
+                # make may have run in the tree itself.
+                path = places.real(os.path.join(self._tree, word))
+                if os.path.isfile(path):
+                    self._add(found, path)
+        for word in mentioned:
+            path = places.real(os.path.join(self._output, word))
+            if os.path.isfile(path) and path.startswith(self._tree + "/"):
+                self._add(found, path)
+        return self._named.read(found, configuration) | found
+
+    def _add(self, found: Set[str], path: str) -> None:
+        """Note a path that is real and absolute."""
+        if path.startswith(self._output + "/"):
+            return
+        if path.startswith(self._tree + "/"):
+            relative = path[len(self._tree) + 1 :]
+            if relative == ".git" or relative.startswith(".git/"):
+                raise UnknownError("%s is read" % relative)
+            found.add(relative)
+        elif not path.startswith(self._outside):
+            raise UnknownError("%s is read, which is nowhere that is looked at" % path)
+
+    def _files(self) -> Iterator[str]:
+        """Find the dependency files; see that what a compiler made has one.
+
+        Raises:
+            UnknownError: an object has none.
+        """
+        count = 0
+        for directory, folders, names in os.walk(self._output):
+            inside = os.path.relpath(directory, self._output)
+            folders[:] = [folder for folder in folders if not os.path.islink(os.path.join(directory, folder))]
+            there = set(names)
+            for name in names:
+                if name.endswith(_UNTRACKED):
+                    raise UnknownError("%s/%s was made without dependencies" % (inside, name))
+                if name.endswith(".o") and not _tracked(name, there) and not _SETUPTOOLS.search(inside):
+                    raise UnknownError("%s/%s has no dependency file" % (inside, name))
+                if _may_be_program(inside, name, there) and _is_program(os.path.join(directory, name)):
+                    raise UnknownError("%s/%s is a program without a dependency file" % (inside, name))
+                if is_dependency_file(name):
+                    count += 1
+                    if count > _MANY:
+                        raise UnknownError("there are more than %d dependency files" % _MANY)
+                    yield os.path.join(directory, name)
+
+    def _included(self, path: str) -> Iterator[str]:
+        """Give a defconfig of the tree and all that it includes.
+
+        Raises:
+            UnknownError: something that it includes is not found.
+        """
+        seen: Set[str] = set()
+        left = [path]
+        while left:
+            path = left.pop()
+            if path in seen:
+                continue
+            seen.add(path)
+            yield path
+            for name in self._includes(path):
+                beside = os.path.join(os.path.dirname(path), name)
+                places = [os.path.normpath(one) for one in (beside, name)]
+                inside = [one for one in places if os.path.isfile(os.path.join(self._tree, one))]
+                if name.startswith("/") or not inside or any(one.startswith("..") for one in inside):
+                    raise UnknownError("%s includes %s, which is not found" % (path, name))
+                left += inside
+
+    def _check_environment(self) -> None:
+        """See that the environment's text, if the board has one, includes nothing but its like.
+
+        Raises:
+            UnknownError: it does.
+        """
+        left = [os.path.join(self._output, _ENVIRONMENT)]
+        seen: Set[str] = set()
+        while left:
+            path = left.pop()
+            if path in seen or not os.path.isfile(path):
+                continue
+            seen.add(path)
+            for name in self._includes(path):
+                if not name.endswith(_ENVIRONMENT_SUFFIX):
+                    raise UnknownError("the environment includes %s" % name)
+                left += [os.path.join(self._tree, "include", name), os.path.join(self._tree, name)]
+                left.append(os.path.join(os.path.dirname(path), name))
+
+    def _includes(self, path: str) -> List[str]:
+        with open(os.path.join(self._tree, path), "rb") as file:
+            text = _CONTINUED.sub(b"", file.read(_LONGEST))
+        names = []
+        for word, argument in _INCLUDE.findall(text):
+            named = _NAMED.match(argument)
+            if word != b"include" or not named:
+                raise UnknownError("%s includes %r" % (path, argument))
+            names.append(os.fsdecode(named.group(1)))
+        return names
+
+
+class _Places:
+    """Real paths, links followed; each directory is looked at once."""
+
+    def __init__(self) -> None:
+        self._directories: Dict[str, str] = {}
+
+    def real(self, path: str) -> str:
+        directory, _, name = path.rpartition("/")
+        place = self._directories.get(directory)
+        if place is None:
+            place = self._directories[directory] = os.path.realpath(directory or "/")
+        if name in ("", ".", ".."):
+            return os.path.realpath(path)
+        full = place + "/" + name
+        return os.path.realpath(full) if os.path.islink(full) else full
+
+
+def _tracked(name: str, there: Set[str]) -> bool:
+    stem = name[: -len(".o")]
+    return any(one in there for one in (".%s.cmd" % name, stem + ".d", ".%s.d" % name, ".%s.d" % stem))
+
+
+def _may_be_program(inside: str, name: str, there: Set[str]) -> bool:
+    """Whether it may have been compiled in one step, of source that does not always matter."""
+    if "." in name or name.startswith(_LINKED) or (inside + "/").startswith(PROGRAMS):
+        return False
+    return there.isdisjoint((".%s.cmd" % name, name + ".d", ".%s.d" % name))
+
+
+def _is_program(path: str) -> bool:
+    if not os.access(path, os.X_OK):
+        return False
+    with open(path, "rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def _parse(path: str) -> _Said:
+    with open(path, "rb") as file:
+        data = file.read(_LONGEST + 1)
+    if len(data) > _LONGEST:
+        raise UnknownError("%s is too long" % path)
+    try:
+        return _parse_saved(data) if path.endswith(".cmd") else _Said(_words(_rules(data)), frozenset())
+    except ValueError as exc:
+        raise UnknownError("%s: %s" % (path, exc)) from exc
+
+
+def _parse_saved(data: bytes) -> _Said:
+    """Read what fixdep or Kbuild leave: ``cmd_X := …``, ``source_X := …``, ``deps_X := …`` and rules of make.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    needed: List[bytes] = []
+    mentioned: Set[bytes] = set()
+    # The command stands first, on a line of its own, and it may hold anything.
+    for line in _CONTINUED.sub(b" ", data).splitlines():
+        if not line.strip() or line.startswith(b"#"):
+            continue
+        name, sign, value = line.partition(b":=")
+        if not sign or b" " in name.strip():
+            if line.startswith((b"$(deps_", b"ifdef", b"ifndef", b"endif")) or b"$(deps_" in line:
+                continue
+            needed.append(_after_colon(line))
+        elif name.startswith((b"cmd_", b"savedcmd_")):
+            for word in _SOURCE.findall(value):
+                mentioned.update(_suffixes(word))
+        elif name.startswith((b"source_", b"deps_")):
+            needed.append(value)
+        else:
+            raise ValueError("%r is no line of a dependency file" % line[:100])
+    return _Said(_words(needed), _decoded(mentioned))
+
+
+def _suffixes(word: bytes) -> Iterator[bytes]:
+    """Give a word, and what is behind its commas: an option may be glued to a name, and a name have a comma."""
+    while True:
+        yield word
+        _, comma, word = word.partition(b",")
+        if not comma:
+            return
+
+
+def _rules(data: bytes) -> Iterator[bytes]:
+    """Give the prerequisites of each rule that a compiler wrote."""
+    for line in _CONTINUED.sub(b" ", data).splitlines():
+        if line.strip() and not line.startswith(b"#"):
+            yield _after_colon(line)
+
+
+def _after_colon(line: bytes) -> bytes:
+    """Give what stands behind the targets of a rule.
+
+    Raises:
+        ValueError: it is no rule.
+    """
+    for match in re.finditer(rb":(?=\s|$)", line):
+        return line[match.end() :]
+    raise ValueError("%r is no rule" % line[:100])
+
+
+def _words(texts: Iterable[bytes]) -> FrozenSet[str]:
+    """Split the prerequisites of rules, with make's ways to write what it would take for its own.
+
+    Raises:
+        ValueError: something in it is not a name.
+    """
+    found: Set[bytes] = set()
+    for text in texts:
+        if b"\\" in text or b"$$" in text:
+            found.update(_escaped_words(text))
+        else:
+            found.update(text.split())
+    names = set()
+    functions = 0
+    for word in found:
+        if word == b"$(wildcard":
+            functions += 1
+        elif word.startswith(b"include/config/") and word.endswith(b")"):
+            continue
+        elif b"$" in word or b"(" in word or b")" in word:
+            raise ValueError("%r is no name" % word[:100])
+        elif word != b"|":
+            names.add(word.replace(_DOLLAR, b"$"))
+    return _decoded(names)
+
+
+def _escaped_words(text: bytes) -> Iterator[bytes]:
+    """Split text in which a backslash keeps a blank, ``#``, ``:`` or itself from being what it is to make."""
+    word = bytearray()
+    place = 0
+    while place < len(text):
+        char, after = text[place : place + 1], text[place + 1 : place + 2]
+        if char == b"\\" and after and after in b" \t#:%\\":
+            word += after
+            place += 2
+            continue
+        if char == b"$" and after == b"$":
+            word += _DOLLAR
+            place += 2
+            continue
+        if char.isspace():
+            if word:
+                yield bytes(word)
+            word = bytearray()
+        else:
+            word += char
+        place += 1
+    if word:
+        yield bytes(word)
+
+
+def _decoded(words: Iterable[bytes]) -> FrozenSet[str]:
+    return frozenset(sys.intern(os.fsdecode(word)) for word in words)

@@ -1,0 +1,456 @@
+"""What on this machine can change what comes out of a build for an architecture, as one digest.
+
+Two machines, or one at two times, with the same identity make the same of the same source by the same settings.
+It is made of
+
+* the compiler: what gcc is (its content, a wrapper's or a script's too), says of itself and calls, its headers and
+  libraries;
+* the same of the host's own compiler, and the headers and libraries that host tools are made with;
+* other programs that builds call, each by its content and that of the libraries it is linked to: those that are
+  known to be called, and all that are in directories of PATH which are not the distribution's, or where binman
+  keeps what it fetched; Python with the names of its modules;
+* the environment that a build sees, without where things are; files that it names, by their content;
+* the worker's own code.
+
+The digests of files are remembered in the work directory by inode, size and times, and so is what gcc said as long
+as it stays the same file. An identity that cannot be told is empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from fabbuild.worker.deps.digest_cache import Memo
+from fabbuild.worker.deps.own_code import own_code, program_file
+from fabbuild.worker.tools import run_tool
+from fabbuild.worker.tools.environment import PLACES, PLACES_PREFIXES
+from fabbuild.worker.tools.toolchains import Toolchain
+
+#: The file in the work directory, below `fabbuild.worker.base.workdir.BIN`, that digests are remembered in.
+MEMO = "identity.json"
+
+#: The environment variable that names another directory for it, for many work directories on one machine.
+ELSEWHERE = "FABBUILD_DIGESTS"
+
+_FORMAT = 2
+
+#: Longest time a program may take to say what it is, in seconds.
+_TIMEOUT = 15.0
+
+#: What a gcc calls.
+_PROGRAMS = ("cc1", "lto1", "collect2", "lto-wrapper", "as", "ld")
+
+#: What belongs to it by its prefix.
+_BINUTILS = ("ld", "ld.bfd", "as", "ar", "nm", "objcopy", "objdump", "strip", "size", "readelf", "ranlib", "cpp")
+
+#: What it links, or what host tools and sandbox are linked with; those that are not there are not.
+_LIBRARIES = (
+    "libgcc.a",
+    "libgcc_s.so",
+    "libgcc_s.so.1",
+    "liblto_plugin.so",
+    "specs",
+    "crt1.o",
+    "Scrt1.o",
+    "crti.o",
+    "crtn.o",
+    "crtbegin.o",
+    "crtbeginS.o",
+    "crtend.o",
+    "crtendS.o",
+    "libc.so",
+    "libc.so.6",
+    "libc_nonshared.a",
+    "libm.so.6",
+    "libcrypto.so",
+    "libssl.so",
+    "libgnutls.so",
+    "libuuid.so",
+    "libSDL2.so",
+)
+
+#: Other programs that builds call and that have a say in what comes out.
+_TOOLS = [
+    "ar",
+    "awk",
+    "bash",
+    "bc",
+    "bison",
+    "bootgen",
+    "bunzip2",
+    "bzip2",
+    "cbfstool",
+    "cert-to-efi-sig-list",
+    "cmp",
+    "cpio",
+    "cpp",
+    "cst",
+    "cut",
+    "date",
+    "dd",
+    "diff",
+    "dtc",
+    "expr",
+    "fdtget",
+    "fdtput",
+    "find",
+    "fiptool",
+    "flex",
+    "futility",
+    "gawk",
+    "getconf",
+    "git",
+    "grep",
+    "gzip",
+    "head",
+    "hexdump",
+    "iasl",
+    "ifwitool",
+    "ld",
+    "lz4",
+    "lzma",
+    "lzma_alone",
+    "lzop",
+    "m4",
+    "make",
+    "mawk",
+    "nm",
+    "objcopy",
+    "objdump",
+    "od",
+    "openssl",
+    "perl",
+    "pkg-config",
+    "printf",
+    "python",
+    "python2",
+    "python3",
+    "sdl2-config",
+    "sed",
+    "sh",
+    "sort",
+    "srec_cat",
+    "stat",
+    "strip",
+    "swig",
+    "tail",
+    "tr",
+    "uniq",
+    "wc",
+    "xargs",
+    "xxd",
+    "xz",
+    "zstd",
+]
+
+#: Directories whose programs come with the distribution: of these only the ones above count, or each package that
+#: is installed would make another machine of it.
+_OF_DISTRIBUTION = frozenset(["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/games"])
+
+#: Where U-Boot's binman puts programs that it fetches, in the user's home.
+_FETCHED = ".binman-tools"
+
+#: Headers, and what says how libraries are linked.
+_HEADERS = ("/usr/local/include", "/usr/include")
+_PACKAGES = ("/usr/share/pkgconfig", "/usr/lib/pkgconfig", "/usr/local/lib/pkgconfig")
+
+#: Directories of a compiler's own headers.
+_COMPILER_HEADERS = ("include", "include-fixed")
+
+#: Directories of headers of languages that firmware has none of.
+_OTHER_LANGUAGES = ("c++",)
+
+#: A file that the value of a variable names.
+_NAMED = re.compile(r"(?:^|[\s:=,]|-[IL])(/[^\s:,]+)")
+
+#: The most files of one directory that are looked at.
+_MANY = 200_000
+
+#: What a compiler is asked, one answer behind the other.
+_QUESTIONS = 'g=$1; "$g" -dumpspecs || exit 1; ' + " ".join(
+    "printf '\\1'; \"$g\" -print-%s=%s || exit 1;" % question
+    for question in (
+        *(("prog-name", name) for name in _PROGRAMS),
+        *(("file-name", name) for name in _LIBRARIES),
+        *(("file-name", name) for name in _COMPILER_HEADERS),
+    )
+)
+
+#: Says where libraries are.
+_LINKER_CACHE = "/etc/ld.so.cache"
+
+#: Of the places in the environment, those that compilers and ldd find their parts by.
+_SEARCHED = ("PATH", "LD_LIBRARY_PATH")
+
+#: Directories of modules count also while they are not there: the first that is installed makes them.
+_PYTHON = (
+    "import json,site,sys;"
+    "print(json.dumps([sys.version,sys.path,[site.getusersitepackages(),*site.getsitepackages()]]))"
+)
+
+
+class _UnknownError(Exception):
+    """Something cannot be told."""
+
+
+class Identities:
+    """The identities of a machine's compilers."""
+
+    def __init__(self, directory: str, environment: Mapping[str, str], own_code: str = "") -> None:
+        """Look at nothing yet.
+
+        Args:
+            directory: where digests are remembered; they are not if it is not there, or cannot be written.
+            environment: what builds see, see `fabbuild.worker.tools.environment.base_environment`.
+            own_code: stands for the worker's code; by default its digest.
+        """
+        self._environment = dict(environment)
+        self._own_code = own_code
+        asked_in = hashlib.sha256(json.dumps(sorted(self._heard().items())).encode())
+        self._memo = Memo(os.path.join(os.environ.get(ELSEWHERE) or directory, MEMO), asked_in.hexdigest())
+        self._lock = threading.Lock()
+        self._found: Dict[Tuple[str, str], str] = {}
+        self._common: Optional[bytes] = None
+        self._compilers: Dict[Tuple[str, str, str], List[str]] = {}
+
+    def _heard(self) -> Dict[str, str]:
+        """Return the part of the environment that the answers of compilers and ldd can depend on."""
+        return {
+            name: value
+            for name, value in self._environment.items()
+            if name in _SEARCHED or (name not in PLACES and not name.startswith(PLACES_PREFIXES))
+        }
+
+    def of(self, chain: Toolchain) -> str:
+        """Give the identity for what this compiler builds, hex; empty when it cannot be told. Never raises."""
+        key = chain.gcc, chain.path_dir
+        with self._lock:
+            if key not in self._found:
+                try:
+                    self._found[key] = self._of(chain)
+                except (_UnknownError, OSError, ValueError, run_tool.ToolError):
+                    self._found[key] = ""
+                self._memo.save()
+            return self._found[key]
+
+    def _of(self, chain: Toolchain) -> str:
+        if self._common is None:
+            self._common = self._of_host()
+        digest = hashlib.sha256(self._common)
+        _feed(digest, [os.path.basename(chain.gcc), chain.version, chain.machine])
+        _feed(digest, self._compiler(chain.gcc, chain.prefix, chain.path(self._path)))
+        return digest.hexdigest()
+
+    def outside(self, chain: Toolchain, others: Iterable[str] = ()) -> List[str]:
+        """Give the directories outside of a source tree whose content the identity covers. Never raises.
+
+        Args:
+            chain: what builds.
+            others: the gcc of other compilers. Their own headers are no part of the identity, and need not be: what
+                another compiler made is compiled again before it is used.
+        """
+        found = list(_HEADERS)
+        with self._lock, contextlib.suppress(_UnknownError, OSError, ValueError, run_tool.ToolError):
+            path = chain.path(self._path)
+            host = shutil.which("gcc", path=self._path)
+            for gcc in dict.fromkeys((chain.gcc, *((host,) if host else ()), *others)):
+                said = self._ask(gcc, path).split("\1")[-len(_COMPILER_HEADERS) :]
+                found += [place.strip() for place in said if place.startswith("/")]
+        return found
+
+    @property
+    def _path(self) -> str:
+        return self._environment.get("PATH", os.defpath)
+
+    def _of_host(self) -> bytes:
+        digest = hashlib.sha256(b"fabbuild identity %d\0" % _FORMAT)
+        _feed(digest, [self._own_code or self._code(), os.uname().machine, os.uname().sysname])
+        _feed(digest, self._of_environment())
+        found = {name: shutil.which(name, path=self._path) for name in _TOOLS}
+        _feed(digest, self._libraries([path for path in found.values() if path]))
+        _feed(digest, ["%s %s" % (name, self._memo.digest(path) if path else "-") for name, path in found.items()])
+        _feed(digest, self._programs_of_the_users())
+        for name in ("gcc", "cc"):
+            gcc = shutil.which(name, path=self._path)
+            _feed(digest, self._compiler(gcc, "", self._path) if gcc else ["-"])
+        for place in _HEADERS:
+            _feed(digest, _listing(place))
+        for place in self._package_directories():
+            _feed(digest, _listing(place, deep=False))
+        if found["python3"]:
+            _feed(digest, self._modules(found["python3"]))
+        return digest.digest()
+
+    def _code(self) -> str:
+        """Return the fingerprint of the worker's own code, remembered for a zipapp: to read it takes 0.2 s."""
+        program = program_file()
+        return self._memo.answer(["own code"], [program], own_code) if program else own_code()
+
+    def _programs_of_the_users(self) -> Iterator[str]:
+        """Give what lies in PATH and does not come with the distribution, and what binman fetched."""
+        home = self._environment.get("HOME", "")
+        places = [*self._path.split(os.pathsep), *([os.path.join(home, _FETCHED)] if home else [])]
+        for place in dict.fromkeys(places):
+            if os.path.realpath(place) in _OF_DISTRIBUTION:
+                continue
+            names: List[str] = []
+            with contextlib.suppress(OSError):
+                names = sorted(os.listdir(place))
+            for name in names:
+                path = os.path.join(place, name)
+                if os.path.isfile(path) and os.access(path, os.X_OK):
+                    yield "%s %s" % (name, self._memo.digest(path))
+
+    def _compiler(self, gcc: str, prefix: str, path: str) -> List[str]:
+        """Give what there is to say of a compiler: lines, the same wherever it lies."""
+        key = os.path.realpath(gcc), prefix, path
+        if key not in self._compilers:
+            self._compilers[key] = self._look_at(gcc, prefix, path)
+        return self._compilers[key]
+
+    def _look_at(self, gcc: str, prefix: str, path: str) -> List[str]:
+        specs, *answers = self._ask(gcc, path).split("\1")
+        said = [answer.strip() for answer in answers]
+        lines = [self._memo.digest(gcc), hashlib.sha256(specs.encode("utf-8", "replace")).hexdigest()]
+        programs: List[Optional[str]] = [gcc]
+        for name, answer in zip(_PROGRAMS, said):
+            real = answer if answer.startswith("/") else shutil.which(answer, path=path)
+            lines.append("%s %s" % (name, self._if_there(real)))
+            programs.append(real)
+        for name in _BINUTILS:
+            real = shutil.which(prefix + name, path=path)
+            lines.append("%s %s" % (name, self._if_there(real)))
+            programs.append(real)
+        for name, answer in zip(_LIBRARIES, said[len(_PROGRAMS) :]):
+            lines.append("%s %s" % (name, self._if_there(answer if answer.startswith("/") else None)))
+        for place in said[len(_PROGRAMS) + len(_LIBRARIES) :]:
+            if place.startswith("/"):
+                lines += self._contents(place)
+        return lines + self._libraries([one for one in programs if one and os.path.isfile(one)])
+
+    def _if_there(self, path: Optional[str]) -> str:
+        return self._memo.digest(path) if path and os.path.isfile(path) else "-"
+
+    def _libraries(self, paths: Sequence[str]) -> List[str]:
+        """Give the libraries that programs are linked to, by name and content."""
+        real = sorted({os.path.realpath(path) for path in paths})
+        ldd = shutil.which("ldd", path=self._path)
+        if not ldd or not real:
+            return []
+        # What the answer hangs on besides the programs: a library may come to lie before another one.
+        searched = [_LINKER_CACHE, *self._environment.get("LD_LIBRARY_PATH", "").split(os.pathsep)]
+        cache = [place for place in searched if os.path.exists(place)]
+        argv = [ldd, *real]
+        environment = self._with_path(self._path)
+        said = self._memo.answer(argv, real + cache, lambda: run_tool.run_tool(argv, _TIMEOUT, env=environment).out)
+        words = {word for line in said.splitlines() if line[:1].isspace() for word in line.split()}
+        return sorted(
+            "%s %s" % (os.path.basename(word), self._if_there(word)) for word in words if word.startswith("/")
+        )
+
+    def _contents(self, place: str) -> Iterator[str]:
+        for folder, folders, names in os.walk(place):
+            folders[:] = sorted(one for one in folders if one not in _OTHER_LANGUAGES)
+            for name in sorted(names):
+                path = os.path.join(folder, name)
+                if os.path.isfile(path):
+                    yield "%s %s" % (os.path.relpath(path, place), self._memo.digest(path))
+
+    def _of_environment(self) -> Iterator[str]:
+        for name, value in sorted(self._environment.items()):
+            if name in PLACES or name.startswith(PLACES_PREFIXES):
+                continue
+            yield "%s=%s" % (name, value)
+            for path in _NAMED.findall(value):
+                if os.path.isfile(path):
+                    yield self._memo.digest(path)
+                elif os.path.isdir(path):
+                    yield from _listing(path)
+
+    def _package_directories(self) -> Iterator[str]:
+        yield from _PACKAGES
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir("/usr/lib")):
+                if name.endswith("-gnu"):
+                    yield "/usr/lib/%s/pkgconfig" % name
+
+    def _modules(self, python: str) -> Iterator[str]:
+        argv = [python, "-c", _PYTHON]
+        # The answer names the directory of the user's own modules, which is below HOME.
+        question = [*argv, self._environment.get("HOME", "")]
+        said = self._memo.answer(question, [python], lambda: _said(argv, self._with_path(self._path)))
+        version, places, sites = json.loads(said)
+        yield version
+        for place in dict.fromkeys(places + sites):
+            names: List[str] = []
+            with contextlib.suppress(OSError):
+                names = os.listdir(place) if place else []
+            # Packages name their version; the standard library goes with Python's own.
+            yield from sorted(name for name in names if name != "__pycache__")
+
+    def _ask(self, gcc: str, path: str) -> str:
+        """Give what a compiler says; a wrapper is asked each time, for what is behind it may be another one."""
+        argv = ["/bin/sh", "-c", _QUESTIONS, "sh", gcc]
+        if _is_wrapper(gcc):
+            return _said(argv, self._with_path(path))
+        return self._memo.answer([*argv, path], [gcc], lambda: _said(argv, self._with_path(path)))
+
+    def _with_path(self, path: str) -> Dict[str, str]:
+        return dict(self._environment, PATH=path)
+
+
+def _feed(digest: Any, lines: Iterable[str]) -> None:
+    for line in lines:
+        digest.update(line.encode("utf-8", "surrogateescape") + b"\0")
+    digest.update(b"\1")
+
+
+def _is_wrapper(gcc: str) -> bool:
+    """Whether it is a script, or a program of another name behind a link: ccache's way."""
+    if "gcc" not in os.path.basename(os.path.realpath(gcc)):
+        return True
+    with open(gcc, "rb") as file:
+        return file.read(4) != b"\x7fELF"
+
+
+def _said(argv: Sequence[str], environment: Mapping[str, str]) -> str:
+    ran = run_tool.run_tool(argv, _TIMEOUT, env=dict(environment))
+    if ran.status:
+        raise _UnknownError("%s: %s" % (" ".join(argv), ran.err))
+    return ran.out
+
+
+def _listing(place: str, *, deep: bool = True) -> Iterator[str]:
+    """Give the files below a directory by name, size and time, sorted.
+
+    Raises:
+        _UnknownError: they are too many.
+    """
+    lines: List[str] = []
+    left = [place]
+    while left:
+        folder = left.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if deep and entry.name not in _OTHER_LANGUAGES:
+                    left.append(entry.path)
+                continue
+            try:
+                about = entry.stat()
+            except OSError:
+                continue
+            lines.append("%s %d %d" % (os.path.relpath(entry.path, place), about.st_size, int(about.st_mtime)))
+        if len(lines) > _MANY:
+            raise _UnknownError("%s has too many files" % place)
+    return iter(sorted(lines))

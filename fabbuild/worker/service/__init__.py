@@ -1,0 +1,1 @@
+"""The command loop of the worker and its slots."""

@@ -1,0 +1,354 @@
+"""The slots at work: a thread each, boards from one queue, a result per board and commit.
+
+A board stays in one slot for all commits of an order. When several slots have nothing to do, an order goes to
+the one that built its board last, where little is to be made anew; else to the one that was through last, and those
+that built nothing yet come after it. The boss counts on that (`fabbuild.scheduler.state.Member.finds`). Whatever
+goes wrong
+with a board ends as a result of that board.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import sys
+import threading
+import traceback
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Deque,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+from fabbuild.protocol.wire import TIMEOUT, WORKER
+from fabbuild.worker.base.processes import Stopped
+from fabbuild.worker.build.artifact_sender import Delivery
+from fabbuild.worker.build.builder import Builder, is_board
+from fabbuild.worker.build.result import Built, failed
+from fabbuild.worker.tools.jobserver import JobServer
+from fabbuild.worker.tools.toolchains import Toolchain
+
+#: Sends a response: its name, then its fields.
+Send = Callable[..., None]
+
+
+class Order(NamedTuple):
+    """One board to build.
+
+    Attributes:
+        commits: indices into the pool's commits, ascending.
+        echo: fields that are given back with the heartbeat and each result.
+        timeout: seconds that one commit may take; 0: any.
+        jobs: the most jobs of a make; 0: any.
+        audit: those of `commits` that are built even if another's answer is theirs.
+    """
+
+    board: str
+    arch: str
+    commits: Sequence[int]
+    echo: Mapping[str, Any] = {}
+    timeout: float = 0.0
+    jobs: int = 0
+    audit: Sequence[int] = ()
+
+
+class _Slot:
+    """A slot.
+
+    Attributes:
+        builder: what builds there.
+        order: what it was given, until it begins.
+        board: what it built last.
+        turn: when it was through with that, counted; 0: never.
+    """
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.order: Optional[Order] = None
+        self.board = ""
+        self.turn = 0
+
+
+class Pool:
+    """Slots that take boards until they are drained or stopped."""
+
+    def __init__(
+        self,
+        builders: Sequence[Builder],
+        commits: Sequence[str],
+        compiler: Callable[[str], Optional[Toolchain]],
+        send: Send,
+        threads: int,
+        details: bool = False,
+        faults: bool = False,
+        files: bool = False,
+        slots: int = 0,
+        tokens: Optional[JobServer] = None,
+    ) -> None:
+        """Start a thread per builder.
+
+        Args:
+            builders: one per slot; more may come by `join`.
+            commits: their hashes, in order.
+            compiler: gives what builds an architecture, or None.
+            send: sends a response to the boss.
+            threads: how many jobs all makes together may run.
+            details: whether results carry details.
+            faults: whether results say what is not the board's own doing.
+            files: whether files are sent before the result they belong to.
+            slots: how many there will be; 0: as many as builders.
+            tokens: what makes share their jobs by, but for those of an order that limits them.
+        """
+        self.commits = list(commits)
+        self._compiler = compiler
+        self._send = send
+        self._threads = threads
+        self._details = details
+        self._faults = faults
+        self._files = files
+        self._slots = slots or len(builders)
+        self._tokens = tokens
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        #: The orders that wait for a slot, and the slots that have nothing to do, but to send the last result of an
+        #: order: never both.
+        self._queue: Deque[Order] = collections.deque()
+        self._idle: List[_Slot] = []
+        self._turn = 0
+        #: The orders that are not through, each with the commits that were not begun.
+        self._left: List[Tuple[Order, List[int]]] = []
+        self._open = 0
+        self._exceptions = 0
+        self._stopped = False
+        self._draining = False
+        self._workers: List[threading.Thread] = []
+        for builder in builders:
+            self.join(builder)
+
+    def join(self, builder: Builder) -> None:
+        """Let one more slot take boards, from now on.
+
+        Raises:
+            RuntimeError: its thread cannot be started.
+        """
+        slot = _Slot(builder)
+        worker = threading.Thread(target=self._work, args=(slot,), name="slot %d" % builder.slot, daemon=True)
+        with self._lock:
+            worker.start()
+            self._workers.append(worker)
+            # Here and not in its thread: which slot gets the first board must not depend on which thread is quick.
+            self._free(slot)
+
+    def lack(self) -> None:
+        """Say that one of the slots that were to come does not."""
+        with self._lock:
+            self._slots = max(1, self._slots - 1)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a board is queued or being built."""
+        with self._lock:
+            return self._open > 0
+
+    def add(self, order: Order) -> None:
+        """Queue one board."""
+        with self._changed:
+            self._open += 1
+            self._left.append((order, list(order.commits)))
+            if not self._idle:
+                self._queue.append(order)
+                return
+            slot = max(self._idle, key=lambda one: (one.board == order.board, one.turn, -one.builder.slot))
+            self._idle.remove(slot)
+            slot.order = order
+            self._changed.notify_all()
+
+    def trim(self, board: str, attempt: int, stay: Collection[int]) -> List[int]:
+        """Leave off all commits of an order that were not begun, but some; give those that are left off."""
+        with self._lock:
+            for order, left in self._left:
+                if order.board == board and order.echo.get("attempt", 0) == attempt:
+                    off = [upto for upto in left if upto not in stay]
+                    left[:] = [upto for upto in left if upto in stay]
+                    return off
+        return []
+
+    def _each(self, order: Order) -> Iterator[int]:
+        """Give the commits of an order, each when it is begun."""
+        with self._lock:
+            left = next(left for one, left in self._left if one is order)
+        while True:
+            with self._lock:
+                if not left:
+                    return
+                upto = left.pop(0)
+            yield upto
+
+    def drain(self) -> int:
+        """Wait until all queued boards are built, end the threads, and give how many results were exceptions.
+
+        Raises:
+            Stopped: `stop` was called meanwhile.
+        """
+        with self._changed:
+            self._draining = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._stopped or not self._open)
+            if self._stopped:
+                raise Stopped
+            workers = list(self._workers)
+        for worker in workers:
+            worker.join()
+        return self._exceptions
+
+    def stop(self) -> None:
+        """Let `drain` return; what runs is ended by its owner."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def jobs(self) -> int:
+        """Give how many jobs a make may run now: the threads, shared by the boards that are or will be at work."""
+        with self._lock:
+            boards = min(self._open, self._slots)
+        return max(1, self._threads // max(1, boards))
+
+    def _next(self, slot: _Slot) -> Optional[Order]:
+        """Wait for an order; None: there is none for this slot any more."""
+        with self._changed:
+            self._free(slot)
+            self._changed.wait_for(lambda: slot.order or self._draining or self._stopped)
+            if slot in self._idle:
+                self._idle.remove(slot)
+            order, slot.order = slot.order, None
+            return None if self._stopped else order
+
+    def _free(self, slot: _Slot, board: str = "") -> None:
+        """Let a slot have what waits, or wait itself; the caller has the lock."""
+        if board:
+            self._turn += 1
+            slot.board, slot.turn = board, self._turn
+        if slot.order is None and self._queue:
+            slot.order = self._queue.popleft()
+        elif slot.order is None and slot not in self._idle:
+            self._idle.append(slot)
+
+    def _work(self, slot: _Slot) -> None:
+        while True:
+            order = self._next(slot)
+            if order is None:
+                return
+            try:
+                self._build(slot, order)
+            except (Stopped, OSError):
+                # OSError: the boss is gone; who reads its commands ends the worker.
+                self.stop()
+                return
+            with self._changed:
+                self._left = [(one, left) for one, left in self._left if one is not order]
+                self._open -= 1
+                self._changed.notify_all()
+
+    def _build(self, slot: _Slot, order: Order) -> None:
+        builder = slot.builder
+        self._send("heartbeat", board=order.board, thread=builder.slot, **order.echo)
+        compiler = self._compiler(order.arch)
+        problem = ""
+        if not is_board(order.board):
+            problem = "%r cannot be the name of a board" % order.board
+        elif compiler is None:
+            problem = "no toolchain for architecture %r on this machine" % order.arch
+
+        def jobs() -> int:
+            return min(self.jobs(), order.jobs or self._threads)
+
+        tokens = None if order.jobs else self._tokens
+        ready = False
+        last = -1
+        delivery = Delivery(self._send, order.board, order.echo)
+        for upto in self._each(order):
+            said: Dict[str, int] = {}
+            try:
+                if problem or compiler is None:
+                    built = failed(problem)
+                else:
+                    if not ready:
+                        builder.begin(order.board)
+                        ready = True
+                    carried = builder.carried(self.commits[upto])
+                    if carried and upto not in order.audit:
+                        said, built = {"carried": last}, carried
+                    else:
+                        said = {"could_carry": last} if carried else {}
+                        if upto in order.audit:
+                            builder.begin_from_nothing()
+                        built = builder.build(self.commits[upto], compiler, jobs, order.timeout, tokens)
+                        last = upto
+            except Stopped:
+                raise
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the board needs its result
+                built = self._exception(exc)
+                said, ready = {}, False
+            fields = {**self._fields(order, upto, built), **said}
+            if self._files:
+                fields.update(delivery.deliver(upto, built.files))
+            # What hung once would most likely hang again; whether it is tried is the boss's to say.
+            hung = built.fault == TIMEOUT
+            self._answered(slot, order, through=hung)
+            self._send("build_result", **fields)
+            if hung:
+                break
+
+    def _answered(self, slot: _Slot, order: Order, *, through: bool) -> None:
+        """Free the slot before the boss hears of the last result of an order: what it sends then finds it free."""
+        with self._lock:
+            if through or not any(left for one, left in self._left if one is order):
+                self._free(slot, order.board)
+
+    def _exception(self, exc: Exception) -> Built:
+        with self._lock:
+            self._exceptions += 1
+        if not isinstance(exc, OSError):  # a full disk needs no traceback
+            traceback.print_exc(file=sys.stderr)
+        return failed("the worker failed: %s: %s" % (type(exc).__name__, exc), WORKER)
+
+    def _fields(self, order: Order, upto: int, built: Built) -> Dict[str, Any]:
+        fields: Dict[str, Any] = {"board": order.board, "commit_upto": upto}
+        fields.update(built.fields())
+        fields["load_avg"] = load_average()
+        fields.update(order.echo)
+        if self._faults and built.fault:
+            fields["fault"] = built.fault
+        if self._details:
+            fields["details"] = dict(built.details)
+        return fields
+
+
+def load_average() -> float:
+    """Give the load average over one minute; 0 where the system does not tell."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except OSError:
+        return 0.0
+
+
+def usable_threads() -> int:
+    """Give how many processors this process may use."""
+    try:
+        return max(1, len(os.sched_getaffinity(0)))
+    except OSError:
+        return max(1, os.cpu_count() or 1)
+
+
+def all_of(commits: Sequence[str]) -> List[int]:
+    """Give the indices of all commits."""
+    return list(range(len(commits)))

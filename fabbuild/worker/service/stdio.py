@@ -1,0 +1,168 @@
+"""The worker's end of the wire: lines to the boss, lines from it, and all that says it is time to end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from typing import Any, Optional
+
+from fabbuild.protocol.wire import MAX_LINE, LineSplitter, ProtocolError, encode_response
+
+#: How long a worker whose boss said ``quit`` and hung up may take to answer it, in seconds.
+_LAST_WORDS = 2.0
+
+_CHUNK = 64 * 1024
+
+
+class Line:
+    """The way to the boss: whole lines, from any thread."""
+
+    def __init__(self, fd: int) -> None:
+        """Write to this descriptor."""
+        self._fd = fd
+        self._lock = threading.Lock()
+
+    def send(self, resp: str, **fields: Any) -> None:
+        """Write one response.
+
+        Raises:
+            OSError: nobody reads any more.
+        """
+        data = memoryview(encode_response(resp, **fields))
+        with self._lock:
+            while data:
+                try:
+                    data = data[os.write(self._fd, data) :]
+                except BlockingIOError:
+                    # Whoever gave us this descriptor made it so; then wait until there is room.
+                    select.select([], [self._fd], [])
+
+
+def keep_saying_alive(line: Line, every: float) -> None:
+    """Say ``alive`` now, and from now on each so many seconds, whatever the rest of the worker does."""
+
+    def work() -> None:
+        with contextlib.suppress(OSError):  # nobody reads it any more; others see to that
+            while True:
+                time.sleep(every)
+                line.send("alive")
+
+    with contextlib.suppress(OSError):
+        line.send("alive")
+        threading.Thread(target=work, name="alive", daemon=True).start()
+
+
+class Commanded:
+    """What `Watch` tells of what comes in; none of these may wait for anything long."""
+
+    #: Readable, or at its end, when all is done.
+    finished: int
+
+    def start(self) -> None:
+        """Begin."""
+        raise NotImplementedError
+
+    def take(self, line: bytes) -> None:
+        """A line came."""
+        raise NotImplementedError
+
+    def refuse(self, message: str) -> None:
+        """Something came that is no line."""
+        raise NotImplementedError
+
+    def wait_for_quit(self, timeout: float) -> None:
+        """The boss hung up: finish what is on the tongue."""
+        raise NotImplementedError
+
+    def debug(self, text: str) -> None:
+        """Something for a debug line."""
+        raise NotImplementedError
+
+
+class Watch:
+    """The main thread: hands commands on, and returns when it is time to end."""
+
+    def __init__(self, service: Commanded, wake: int, watch_fd: Optional[int]) -> None:
+        self._service = service
+        self._wake = wake
+        self._watch_fd = watch_fd
+        self._lines = LineSplitter(MAX_LINE)
+        self._skipping = False
+
+    def run(self) -> None:
+        """Return at the end of stdin or of the supervisor, at a signal, and when the service has quit."""
+        self._service.start()
+        poller = select.poll()
+        for fd in (0, self._wake, self._watch_fd, self._service.finished):
+            if fd is not None:
+                poller.register(fd, select.POLLIN)
+        while True:
+            ready = [fd for fd, _ in poller.poll()]
+            if self._wake in ready:
+                self._service.debug("a signal asks for the end")
+                return
+            if self._watch_fd in ready:
+                self._service.debug("the supervisor is gone")
+                return
+            if self._service.finished in ready:
+                return
+            data = _read(0)
+            if not data:
+                self._service.debug("the boss is gone")
+                self._service.wait_for_quit(_LAST_WORDS)
+                return
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        while data:
+            if self._skipping:
+                _, newline, data = data.partition(b"\n")
+                self._skipping = not newline
+                continue
+            try:
+                for line in self._lines.feed(data):
+                    self._service.take(line)
+            except ProtocolError as exc:
+                # The splitter is spent. A line so long began in an earlier piece: the rest of it is skipped.
+                self._service.refuse("invalid JSON: %s" % exc)
+                self._lines = LineSplitter(MAX_LINE)
+                self._skipping = True
+                continue
+            return
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, _CHUNK)
+    except BlockingIOError:
+        select.select([fd], [], [])
+        return os.read(fd, _CHUNK)
+    except OSError:
+        return b""
+
+
+def inherited(name: str) -> Optional[int]:
+    """Read the number of an inherited descriptor from the environment; None when there is none."""
+    try:
+        fd = int(os.environ.get(name, ""))
+        os.fstat(fd)
+    except (ValueError, OSError):
+        return None
+    return fd
+
+
+def stop_signals() -> int:
+    """Turn the signals that ask for the end into something to poll; give the descriptor."""
+    wake, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    # Not in the handler: that runs in the main thread alone, which sleeps on when another thread took the signal.
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda _number, _frame: None)
+    sys.stdout = sys.stderr
+    return wake

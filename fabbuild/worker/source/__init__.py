@@ -1,0 +1,1 @@
+"""The machine's repository and the worktrees that boards are built in."""

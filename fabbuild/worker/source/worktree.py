@@ -1,0 +1,266 @@
+"""A worktree: the source of one slot, brought to one commit after the other.
+
+It is kept from run to run. The machine's lock is held by our boss, so a lock file found in one of our worktrees is
+a dead git's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from typing import List, Optional, Sequence
+
+from fabbuild.protocol.build_output import BUILD_DIR, PathShortener
+from fabbuild.protocol.relevance import Change, parse_changes
+from fabbuild.protocol.wire import MAX_TEXT
+from fabbuild.worker.base.directories import clear_away, make_usable, remove_tree
+from fabbuild.worker.source import stale_mtimes
+from fabbuild.worker.source.git import GitError, Repository
+
+#: A longer list of changes is not looked at, in characters.
+_LONG = MAX_TEXT // 8
+
+#: A file that is made to see what time a file system has.
+_NOW = ".fabbuild-now"
+
+#: Stands for bytes that are no UTF-8.
+_NOT_UTF8 = "\ufffd"
+
+
+class Worktree:
+    """One slot's copy of the source.
+
+    Attributes:
+        path: the tree, absolute.
+        output: where its builds go.
+        slot: its number.
+    """
+
+    def __init__(self, repository: Repository, path: str, slot: int) -> None:
+        """Name it; `ensure` makes it."""
+        self.path = path
+        self.slot = slot
+        self.output = os.path.join(path, BUILD_DIR)
+        self.shorten = PathShortener(path, os.path.realpath(path))
+        self._repository = repository
+        self._admin = ""
+
+    def make_usable(self) -> None:
+        """Put in order what a build may have made of the tree and its output, so that `bring_to` can do the rest.
+
+        Raises:
+            OSError: that is not possible.
+        """
+        place = os.path.dirname(self.path)
+        make_usable(self.path, place)
+        make_usable(self.output, place)
+
+    def ensure(self, commit: str) -> None:
+        """Make the worktree, or mend the one that is there.
+
+        Raises:
+            GitError: it cannot be made.
+        """
+        with contextlib.suppress(OSError):
+            self.make_usable()
+        if self._is_ours():
+            self._remove_locks()
+            try:
+                self.checkout(commit)
+            except GitError:
+                # Whatever is wrong with it, a new one is right.
+                pass
+            else:
+                return
+        self._remove()
+        try:
+            self._fill(commit)
+        except GitError:
+            # A disk that was too full for it must not stay full of its half.
+            with contextlib.suppress(OSError):
+                remove_tree(self.path)
+            raise
+
+    def _fill(self, commit: str) -> None:
+        """Add a worktree, then write its files, which takes long and may be done in several slots at once."""
+        add = ("worktree", "add", "--force", "--detach", "--no-checkout", self.path, commit)
+        with self._repository.adding:
+            self._repository.run(*add, cwd=os.path.dirname(self.path))
+        if not self._is_ours():
+            raise GitError("git worktree add made no worktree at %s" % self.path)
+        self._repository.run("reset", "--hard", "--quiet", cwd=self.path, where=False)
+
+    def checkout(self, commit: str, built: str = "") -> None:
+        """Bring the tree to a commit; only files that differ get new times, so that make does no more than it must.
+
+        Args:
+            commit: its hash.
+            built: what was built last is of this commit; empty: of the one that the tree is at.
+
+        Raises:
+            GitError: the commit is not there, or the disk is full, or the like.
+        """
+        self._remove_locks()
+        git = self._repository.run
+        before = git("rev-parse", "--verify", "HEAD", cwd=self.path, where=False)
+        # What was built last was built there.
+        since = built or stale_mtimes.left(self.output) or before
+        if before != commit and since == before:
+            try:
+                stale_mtimes.mark(self.output, before)
+            except OSError as exc:
+                raise GitError("cannot write to the output directory: %s" % exc) from exc
+        git("checkout", "--quiet", "--detach", "--force", commit, "--", cwd=self.path, where=False)
+        # Ignored ones, too: what a build wrote into its source must not be there for the next one.
+        git("clean", "-ffdxq", "-e", "/" + BUILD_DIR, cwd=self.path, where=False)
+        if since != commit:
+            self._touch_unseen(since, commit)
+        stale_mtimes.unmark(self.output)
+
+    def bring_to(self, commit: str, built: str = "") -> None:
+        """Bring the tree to a commit as `checkout` does; a worktree that is broken is made anew.
+
+        Raises:
+            GitError: as `checkout`.
+        """
+        try:
+            self.checkout(commit, built)
+        except GitError as exc:
+            try:
+                self._repository.resolve(commit)
+            except GitError:
+                raise exc from None  # one that is not here is no fault of the worktree
+            self.ensure(commit)
+
+    def _touch_unseen(self, old: str, new: str) -> None:
+        """Give new times to what make would take for unchanged; where that cannot be found, empty the output."""
+        ask = functools.partial(self._repository.call, cwd=self.path, where=False, limit=stale_mtimes.LISTED)
+        try:
+            names = stale_mtimes.find(ask, old, new)
+        except GitError:
+            names = None
+        if names is None:
+            self.empty_output()
+        else:
+            stale_mtimes.touch(self.path, names)
+
+    def empty_output(self) -> None:
+        """Leave nothing to build upon.
+
+        Raises:
+            GitError: it cannot be removed.
+        """
+        gone = self.output + ".gone"
+        try:
+            # At once, or what says that it can be built upon might be left with a part of it.
+            remove_tree(gone)
+            os.rename(self.output, gone)
+            os.mkdir(self.output)
+            remove_tree(gone)
+        except FileNotFoundError:
+            pass
+        except OSError as exc:
+            raise GitError("cannot remove what was built: %s" % exc) from exc
+
+    def catch_up(self) -> bool:
+        """Give what is of a time still to come the present one; gives whether there was anything.
+
+        The clock is that of the file system, which may be another machine's.
+
+        Raises:
+            OSError: the disk is full, or the like.
+        """
+        probe = os.path.join(self.path, _NOW)
+        with open(probe, "wb"):
+            now = os.stat(probe).st_mtime
+        os.unlink(probe)
+        found = False
+        for folder, folders, names in os.walk(self.path):
+            for name in folders + names:
+                path = os.path.join(folder, name)
+                with contextlib.suppress(OSError):
+                    if os.lstat(path).st_mtime > now:
+                        os.utime(path, follow_symlinks=False)
+                        found = True
+        if found:
+            # Else git would write them again at the next commit; that costs time, no more.
+            with contextlib.suppress(GitError):
+                self._repository.call("update-index", "-q", "--refresh", cwd=self.path, where=False)
+        return found
+
+    def differs(self, old: str, new: str, patterns: Sequence[str]) -> bool:
+        """Whether two commits differ in files that match one of the git pathspecs."""
+        outcome = self._repository.call(
+            "diff",
+            "--quiet",
+            "--no-ext-diff",
+            "--no-renames",
+            old,
+            new,
+            "--",
+            *patterns,
+            cwd=self.path,
+            where=False,
+        )
+        # 128 is trouble: then it is safer to say yes.
+        return outcome.code != 0
+
+    def lacks(self) -> str:
+        """Give a file of the commit that is gone though nobody checked out another; empty: none is."""
+        gone = self._repository.run("ls-files", "--deleted", "-z", cwd=self.path, where=False)
+        return gone.partition("\0")[0]
+
+    def changes(self, old: str, new: str) -> Optional[List[Change]]:
+        """Give in which files two commits differ; None when that cannot be told."""
+        listing = ("diff-tree", "-r", "-z", "--raw", "--full-index", "--no-ext-diff", "--no-renames")
+        try:
+            outcome = self._repository.call(*listing, old, new, "--", cwd=self.path, where=False)
+            # A name that is no UTF-8 is not itself any more, and a longer text has its middle cut.
+            if outcome.code or _NOT_UTF8 in outcome.stdout or len(outcome.stdout) > _LONG:
+                return None
+            return parse_changes(outcome.stdout.encode())
+        except (GitError, ValueError):
+            return None
+
+    def _is_ours(self) -> bool:
+        """Whether the directory is a worktree of this very repository, and git agrees."""
+        try:
+            with open(os.path.join(self.path, ".git"), encoding="utf-8", errors="surrogateescape") as link:
+                text = link.read(8192)
+            if not text.startswith("gitdir: "):
+                return False
+            admin = os.path.join(self.path, text[len("gitdir: ") :].rstrip("\n"))
+            common = self._common_dir()
+            if os.path.realpath(os.path.dirname(admin)) != os.path.realpath(os.path.join(common, "worktrees")):
+                return False
+            with open(os.path.join(admin, "gitdir"), encoding="utf-8", errors="surrogateescape") as back:
+                if os.path.realpath(os.path.dirname(back.read(8192).rstrip("\n"))) != os.path.realpath(self.path):
+                    return False
+        except (OSError, ValueError):
+            return False
+        self._admin = admin
+        return self._repository.call("rev-parse", "--is-inside-work-tree", cwd=self.path, where=False).code == 0
+
+    def _common_dir(self) -> str:
+        text = self._repository.run("rev-parse", "--git-common-dir", cwd=self._repository.git_dir_cwd())
+        return os.path.join(self._repository.git_dir_cwd(), text)
+
+    def _remove_locks(self) -> None:
+        """Remove the lock files a killed git left; nobody else works in this worktree."""
+        for name in ("index.lock", "HEAD.lock", "ORIG_HEAD.lock"):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self._admin, name))
+
+    def _remove(self) -> None:
+        """Remove what stands in the worktree's place, and what git remembers of it."""
+        try:
+            clear_away(self.path, os.path.dirname(self.path))
+        except OSError as exc:
+            raise GitError("cannot remove a broken worktree: %s" % exc) from exc
+        with self._repository.adding:
+            if self._admin:
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(self._admin, "locked"))
+            self._admin = ""
+            self._repository.run("worktree", "prune", "--expire=now", cwd=os.path.dirname(self.path))

@@ -1,0 +1,157 @@
+"""Where the worktrees of a machine are, ``WORK/slots/NN`` each, and what of them is to go."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from typing import Dict, List, Optional
+
+from fabbuild.worker.base.directories import remove_aside, remove_tree
+from fabbuild.worker.source.git import GitError, Repository
+from fabbuild.worker.source.worktree import Worktree
+
+#: Where the worktrees are, under the work directory.
+SLOTS = "slots"
+
+#: What make and Kbuild can have in the path of a source tree: no space, no colon, nothing that a shell reads.
+_PLAIN_PATH = re.compile(r"[\w./@+,~-]+", re.ASCII)
+
+#: Says, in a private directory of worktrees, whose it is.
+_OWNER = ".work-dir"
+
+
+class Slots:
+    """The worktrees of a work directory."""
+
+    def __init__(self, repository: Repository, work_dir: str) -> None:
+        """Name the parts; `prepare` makes the directory."""
+        self._repository = repository
+        self._work_dir = work_dir
+        self._worktrees: Dict[int, Worktree] = {}
+
+    def prepare(self) -> None:
+        """Make the directory of the worktrees and clear away what dead gits left in the repository.
+
+        Raises:
+            GitError: it cannot be made, or git finds the repository broken.
+        """
+        try:
+            self._directory = slots_directory(self._work_dir)
+        except OSError as exc:
+            raise GitError("cannot make the directory of the worktrees: %s" % exc) from exc
+        if os.path.basename(self._repository.git_dir) == "repo.git":
+            # Ours alone, and the machine's lock is held: whoever made these is dead.
+            for name in ("HEAD.lock", "packed-refs.lock", "shallow.lock", "config.lock"):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(self._repository.git_dir, name))
+        remove_aside(self._directory)
+        for locked in self._stale_locks():
+            with contextlib.suppress(OSError):
+                os.unlink(locked)
+        self._repository.run("worktree", "prune", "--expire=now", cwd=self._directory)
+
+    def worktree(self, slot: int, commit: str) -> Worktree:
+        """Make or mend one slot's worktree.
+
+        Raises:
+            GitError: it cannot be made.
+        """
+        worktree = self._worktrees.get(slot)
+        if worktree is None:
+            worktree = Worktree(self._repository, os.path.join(self._directory, "%02d" % slot), slot)
+        worktree.ensure(commit)
+        self._worktrees[slot] = worktree
+        return worktree
+
+    def _stale_locks(self) -> List[str]:
+        """Name the ``locked`` files of worktrees of ours; ``git worktree add`` leaves one when it is killed."""
+        found = []
+        base = os.path.join(self._repository.git_dir, "worktrees")
+        names: List[str] = []
+        with contextlib.suppress(OSError):
+            names = os.listdir(base)
+        for name in names:
+            try:
+                with open(os.path.join(base, name, "gitdir"), encoding="utf-8", errors="surrogateescape") as back:
+                    path = back.read(8192).rstrip("\n")
+            except OSError:
+                continue
+            if os.path.realpath(path).startswith(os.path.realpath(self._directory) + os.sep):
+                found.append(os.path.join(base, name, "locked"))
+        return found
+
+
+def slots_directory(work_dir: str) -> str:
+    """Make the directory of the worktrees and give its path, which Kbuild can build in.
+
+    Kbuild refuses a source path with a space or a colon. For a work directory with such a path the worktrees are in
+    a private directory under ``TMPDIR`` or else ``/var/tmp``, to which ``WORK/slots`` is a link.
+
+    Raises:
+        OSError: it cannot be made, or what stands in its place is not ours.
+    """
+    direct = os.path.join(work_dir, SLOTS)
+    if _PLAIN_PATH.fullmatch(os.path.realpath(work_dir)):
+        os.makedirs(direct, exist_ok=True)
+        os.chmod(direct, 0o700)  # one that an older version made may be open to others
+        return os.path.realpath(direct)
+    name = _private_name(work_dir)
+    for base in (os.environ.get("TMPDIR", ""), "/var/tmp", tempfile.gettempdir()):  # noqa: S108 - made ours below
+        elsewhere = os.path.join(base, name)
+        if not os.path.isabs(elsewhere) or not _PLAIN_PATH.fullmatch(elsewhere):
+            continue
+        with contextlib.suppress(OSError):
+            _own_directory(elsewhere)
+            with open(os.path.join(elsewhere, _OWNER), "wb") as file:
+                file.write(os.fsencode(os.path.realpath(work_dir)))
+            _sweep(base)
+            break
+    else:
+        raise OSError("no place for worktrees: %s has a space or the like, and /var/tmp cannot be used" % work_dir)
+    if os.path.realpath(direct) != os.path.realpath(elsewhere):
+        remove_tree(direct)
+        os.symlink(elsewhere, direct)
+    return elsewhere
+
+
+def _sweep(base: str) -> None:
+    """Remove private directories of ours whose work directory is no more: somebody removed it by other means."""
+    prefix = "fabbuild-%d-" % os.getuid()
+    for name in os.listdir(base):
+        path = os.path.join(base, name)
+        if not name.startswith(prefix) or os.path.islink(path):
+            continue
+        with contextlib.suppress(OSError):
+            with open(os.path.join(path, _OWNER), "rb") as file:
+                owner = file.read(8192)
+            if owner and os.lstat(path).st_uid == os.getuid() and not os.path.lexists(owner):
+                remove_tree(path)
+
+
+def slots_elsewhere(work_dir: str) -> Optional[str]:
+    """Give the private directory that ``WORK/slots`` is a link to, for who removes it; None when it is no link."""
+    link = os.path.join(work_dir, SLOTS)
+    target = os.path.realpath(link)
+    try:
+        if not os.path.islink(link) or os.lstat(target).st_uid != os.getuid():
+            return None
+    except OSError:
+        return None
+    return target if os.path.basename(target) == _private_name(work_dir) else None
+
+
+def _private_name(work_dir: str) -> str:
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(work_dir))).hexdigest()
+    return "fabbuild-%d-%s" % (os.getuid(), digest[:16])
+
+
+def _own_directory(path: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise PermissionError("%s is not a directory of our own" % path)

@@ -1,0 +1,68 @@
+"""Running somebody else's small program with a time limit: ``gcc --version``, ``git init``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from typing import Dict, NamedTuple, Optional, Sequence
+
+from fabbuild.worker.base import lock
+
+
+class ToolError(Exception):
+    """The program could not be started, or did not end in time; the text is the system's words."""
+
+
+class Ran(NamedTuple):
+    """How a program ended; ``err`` is one line, the last that was not blank, of ``errors``."""
+
+    status: int
+    out: str
+    err: str
+    errors: str = ""
+
+
+def run_tool(
+    argv: Sequence[str],
+    timeout: float,
+    *,
+    env: Optional[Dict[str, str]] = None,
+    pass_fds: Sequence[int] = (),
+) -> Ran:
+    """Run a program in a process group of its own, with no input, and end the group when time is up.
+
+    Raises:
+        ToolError: not found, not executable, or longer than ``timeout`` seconds.
+    """
+    environment = dict(os.environ if env is None else env, LC_ALL="C")
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+            pass_fds=tuple(pass_fds) or lock.inherited_fds(),
+        )
+    except OSError as exc:
+        raise ToolError("%s: %s" % (argv[0], exc.strerror or exc)) from exc
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        raise ToolError("%s: no answer in %g s" % (argv[0], timeout)) from None
+    errors = err.decode("utf-8", "replace")
+    lines = [line for line in errors.splitlines() if line.strip()]
+    return Ran(process.returncode, out.decode("utf-8", "replace"), lines[-1].strip() if lines else "", errors)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pipe in (process.stdout, process.stderr):
+        if pipe:
+            pipe.close()
+    process.wait()

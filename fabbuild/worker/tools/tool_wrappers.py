@@ -1,0 +1,311 @@
+"""A directory of tools that a build's PATH begins with: what they do is the same, for less work.
+
+``WORK/tools/DIGEST/bin`` holds, for one toolchain and the host's own tools,
+
+* copies of nm, ar and ranlib. binutils loads every plugin of the directory ``../lib/bfd-plugins`` beside it when it
+  meets an object; LLVM's alone takes twenty times longer than all the rest. A copy finds a directory of ours there,
+  with every plugin but that one. They are made only where LLVM's is found;
+* wrappers of the compilers, which have ccache do what compiles a C file to an object, and nothing else: probes,
+  preprocessing, assembling and linking go straight to the compiler. They are made only where ccache is installed.
+
+The digest is of all that the directory is made of, so that two workers of different versions, or with another PATH,
+do not disturb each other, and another compiler has another directory. Whatever is wrong, a build goes without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import threading
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+
+from fabbuild.worker.base import workdir
+from fabbuild.worker.tools import run_tool
+from fabbuild.worker.tools.toolchains import Toolchain
+
+#: Those that load plugins for each object they read; the others never do.
+_PLUGGED = ("nm", "ar", "ranlib")
+
+_PLUGINS = "lib/bfd-plugins"
+
+#: How the names of LLVM's plugin begin.
+_SLOW = "LLVMgold"
+
+_BIN = "bin"
+
+#: Is there when the directory is whole: what it was made of.
+_RECIPE = "made-of.json"
+
+#: Longest time that a tool may take to say its version, in seconds.
+_TIMEOUT = 15.0
+
+#: What the compiler cache may take on the disk where the user has not said it.
+CACHE_SIZE = "5G"
+
+#: The cache stores nothing where less than this is free, in bytes: the disk is the builds'.
+CACHE_ROOM = 1 << 30
+
+#: Settings of ccache, the user's own in the environment going before them. What it looks at is always the
+#: preprocessed source: its direct mode does not see a new header that now comes before another. What is compiled is
+#: the source as it is, for some warnings differ else. Nothing is taken for equal that is not: an empty sloppiness.
+#: Paths below the slots' directory are taken relative, and the directory itself does not count: only debug
+#: information would tell it. So all slots share what is in the cache.
+_CCACHE = (
+    ("CCACHE_NODIRECT", "true"),
+    ("CCACHE_CPP2", "true"),
+    ("CCACHE_SLOPPINESS", ""),
+    ("CCACHE_NOHASHDIR", "true"),
+    ("CCACHE_NOCOMPRESS", "true"),
+)
+
+
+class _Copy(NamedTuple):
+    """A program to copy: its name, the file, and its plugins but the slow one."""
+
+    name: str
+    source: str
+    plugins: Tuple[str, ...]
+
+
+class _Wrap(NamedTuple):
+    """A wrapper to write: its name, the program it is for, and its text."""
+
+    name: str
+    source: str
+    text: str
+
+
+class _Recipe(NamedTuple):
+    copies: Tuple[_Copy, ...]
+    wraps: Tuple[_Wrap, ...]
+
+    def text(self) -> str:
+        """Give all that tells one directory from another; raises OSError when a program is gone."""
+        copies = [(*one[:2], list(one.plugins), _stamp(one.source)) for one in self.copies]
+        return json.dumps([copies, [tuple(one) for one in self.wraps]], indent=1)
+
+
+class ToolDirs:
+    """The directories of tools of a work directory. May be used by several threads."""
+
+    def __init__(
+        self, work_dir: str, slots: str, environment: Mapping[str, str], light: bool = True, ccache: bool = True
+    ) -> None:
+        """Name the places.
+
+        Args:
+            work_dir: absolute.
+            slots: the directory that holds all worktrees; the same sources are in each.
+            environment: what a build sees.
+            light: whether to have binutils without the slow plugin.
+            ccache: whether to have the compilers wrapped.
+        """
+        self._light = light
+        self._ccache = ccache
+        self._base = os.path.join(work_dir, workdir.TOOLS)
+        self._cache = environment.get("CCACHE_DIR") or os.path.join(work_dir, workdir.CCACHE)
+        self._own_cache = "CCACHE_DIR" not in environment
+        self._slots = slots
+        self._environment = dict(environment)
+        self._lock = threading.Lock()
+        self._known: Dict[Tuple[str, str, bool], str] = {}
+        self._said: List[str] = []
+
+    def path(self, compiler: Toolchain) -> str:
+        """Give what a build's PATH is to begin with; empty when there is nothing to gain, or it cannot be.
+
+        Never raises: a build does without. What is wrong is said on stderr, once.
+        """
+        ccache = self._ccache and self._has_room()
+        if not self._light and not ccache:
+            return ""
+        key = (compiler.gcc, compiler.version, ccache)
+        with self._lock:
+            known = self._known.get(key)
+            if known is not None and (not known or os.path.isdir(known)):
+                return known
+            try:
+                place = self._make(compiler, ccache)
+            except (OSError, run_tool.ToolError) as exc:
+                place = ""
+                self._say("builds go without tools of their own: %s" % exc)
+            self._known[key] = place
+            return place
+
+    def _make(self, compiler: Toolchain, ccache: bool) -> str:
+        search = compiler.path(self._environment["PATH"])
+        recipe = _Recipe(
+            tuple(_copies(compiler.prefix, search) if self._light else ()),
+            tuple(self._wraps(compiler.prefix, search) if ccache else ()),
+        )
+        if not recipe.copies and not recipe.wraps:
+            return ""
+        text = recipe.text()
+        place = os.path.join(self._base, hashlib.sha256(text.encode()).hexdigest()[:24])
+        if not _is_whole(place, recipe, text):
+            self._replace(place, recipe, text)
+        self._try(os.path.join(place, _BIN), recipe)
+        with contextlib.suppress(OSError):
+            os.utime(place)
+        return os.path.join(place, _BIN)
+
+    def _replace(self, place: str, recipe: _Recipe, text: str) -> None:
+        """Make the directory beside its place and rename it there, so that it is never half made."""
+        os.makedirs(self._base, exist_ok=True)
+        if os.path.lexists(place):
+            broken = tempfile.mkdtemp(prefix=".broken.", dir=self._base)
+            os.rename(place, os.path.join(broken, "it"))
+            shutil.rmtree(broken, ignore_errors=True)
+        new = tempfile.mkdtemp(prefix=".new.", dir=self._base)
+        try:
+            _fill(new, recipe, text)
+            try:
+                os.rename(new, place)
+            except OSError:
+                if not _is_whole(place, recipe, text):  # somebody else made it meanwhile
+                    raise
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+    def _wraps(self, prefix: str, search: str) -> Iterator[_Wrap]:
+        ccache = shutil.which("ccache", path=search)
+        if ccache is None:
+            return
+        for name in sorted({prefix + "gcc", "gcc", "cc"}):
+            gcc = shutil.which(name, path=search)
+            # A link to ccache is somebody's own way to use it.
+            if gcc is None or os.path.basename(os.path.realpath(gcc)) == "ccache":
+                continue
+            yield _Wrap(name, gcc, self._wrapper(ccache, gcc))
+
+    def _wrapper(self, ccache: str, gcc: str) -> str:
+        settings = [*_CCACHE, ("CCACHE_BASEDIR", self._slots), ("CCACHE_DIR", self._cache)]
+        if self._own_cache:
+            settings.append(("CCACHE_MAXSIZE", CACHE_SIZE))
+        words = ["%s=%s" % (name, shlex.quote(value)) for name, value in settings if name not in self._environment]
+        # By itself ccache looks at the driver's time only, not at what compiles and assembles.
+        words.append("CCACHE_COMPILERCHECK=string:" + self._compiler(gcc))
+        return '#!/bin/sh\ncase " $*" in *" -c "*.c) %s exec %s %s "$@" ;; esac\nexec %s "$@"\n' % (
+            " ".join(words),
+            shlex.quote(ccache),
+            shlex.quote(gcc),
+            shlex.quote(gcc),
+        )
+
+    def _compiler(self, gcc: str) -> str:
+        """Give a digest of a compiler's programs, by their places, sizes and times."""
+        stamps = [_stamp(gcc)]
+        for part in ("cc1", "as", "lto1"):
+            asked = run_tool.run_tool([gcc, "-print-prog-name=" + part], _TIMEOUT, env=self._environment)
+            found = shutil.which(asked.out.strip(), path=self._environment["PATH"])
+            stamps.append(_stamp(found) if found else [])
+        return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:32]
+
+    def _try(self, place: str, recipe: _Recipe) -> None:
+        """See that each tool says what the one that it stands for says; a disk may allow no program on it."""
+        originals = {one.name: one.source for one in recipe.copies}
+        originals.update((one.name, one.source) for one in recipe.wraps)
+        for name, source in originals.items():
+            ours, theirs = (
+                run_tool.run_tool([path, "--version"], _TIMEOUT, env=self._environment)
+                for path in (os.path.join(place, name), source)
+            )
+            if (ours.status, ours.out) != (theirs.status, theirs.out):
+                raise run_tool.ToolError("%s does not work in %s: %s" % (name, place, ours.err or ours.status))
+
+    def _has_room(self) -> bool:
+        """Whether the compiler cache can be used now: where it cannot, ccache fails what it was to compile."""
+        try:
+            os.makedirs(self._cache, mode=0o700, exist_ok=True)
+            room = os.statvfs(self._cache)
+        except OSError as exc:
+            self._say("builds go without a compiler cache: %s" % exc)
+            return False
+        if not os.access(self._cache, os.W_OK | os.X_OK):
+            self._say("builds go without a compiler cache: %s cannot be written to" % self._cache)
+            return False
+        return room.f_bavail * room.f_frsize >= CACHE_ROOM
+
+    def _say(self, words: str) -> None:
+        if words not in self._said:
+            self._said.append(words)
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(words + "\n")
+                sys.stderr.flush()
+
+
+def _copies(prefix: str, search: str) -> Iterator[_Copy]:
+    first = ""
+    for name in (prefix + tool for tool in _PLUGGED):
+        found = shutil.which(name, path=search)
+        if not found:
+            continue
+        source = os.path.realpath(found)
+        folder = os.path.normpath(os.path.join(os.path.dirname(source), "..", _PLUGINS))
+        first = first or folder
+        plugins = _names(folder)
+        if folder == first and any(plugin.startswith(_SLOW) for plugin in plugins):
+            kept = (os.path.join(folder, plugin) for plugin in plugins if not plugin.startswith(_SLOW))
+            yield _Copy(name, source, tuple(kept))
+
+
+def _fill(place: str, recipe: _Recipe, text: str) -> None:
+    folder = os.path.join(place, _BIN)
+    os.mkdir(folder)
+    for name, source, _ in recipe.copies:
+        shutil.copyfile(source, os.path.join(folder, name))
+        os.chmod(os.path.join(folder, name), 0o700)
+    for name, _, script in recipe.wraps:
+        with open(os.path.join(folder, name), "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(script)
+        os.chmod(os.path.join(folder, name), 0o700)
+    os.makedirs(os.path.join(place, _PLUGINS))
+    for path in _plugins(recipe):
+        os.symlink(path, os.path.join(place, _PLUGINS, os.path.basename(path)))
+    with open(os.path.join(place, _RECIPE), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _is_whole(place: str, recipe: _Recipe, text: str) -> bool:
+    """Whether all is there as it was made; a program that was damaged would fail each board."""
+    try:
+        with open(os.path.join(place, _RECIPE), encoding="utf-8") as file:
+            if file.read() != text:
+                return False
+        for name, source, _ in recipe.copies:
+            if _read(os.path.join(place, _BIN, name)) != _read(source):
+                return False
+        for name, _, script in recipe.wraps:
+            if _read(os.path.join(place, _BIN, name)) != script.encode("utf-8", "surrogateescape"):
+                return False
+        links = (os.path.join(place, _PLUGINS, os.path.basename(path)) for path in _plugins(recipe))
+        return all(os.path.islink(link) for link in links)
+    except OSError:
+        return False
+
+
+def _plugins(recipe: _Recipe) -> Sequence[str]:
+    return sorted({path for one in recipe.copies for path in one.plugins})
+
+
+def _names(folder: str) -> List[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _stamp(path: str) -> List[object]:
+    info = os.stat(path)
+    return [os.path.realpath(path), info.st_size, info.st_mtime_ns]

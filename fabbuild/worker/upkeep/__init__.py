@@ -1,0 +1,1 @@
+"""Look at a machine, check it, and keep its work directory small."""

@@ -1,0 +1,145 @@
+"""Removing what fabbuild has put on a machine, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import time
+from typing import Any, Dict, List, Sequence
+
+from fabbuild.worker.base import workdir
+from fabbuild.worker.base.directories import remove_tree
+from fabbuild.worker.deps import fingerprint
+from fabbuild.worker.source.worktrees import slots_elsewhere
+from fabbuild.worker.tools import unpack_toolchain
+from fabbuild.worker.upkeep import disk_usage
+
+
+def look(work_dir: str, older: float = 0.0, toolchains: bool = False) -> List[Dict[str, Any]]:
+    """Say of each part of a work directory how large it is, when it was used, and whether it would go.
+
+    Args:
+        work_dir: absolute.
+        older: only what was not used for so many seconds goes.
+        toolchains: whether fetched toolchains go.
+    """
+    now = time.time()
+    all_goes = now - disk_usage.last_used(work_dir) >= older
+    return [
+        {
+            "what": part.what,
+            "path": part.path,
+            "mb": round(part.bytes / (1024 * 1024), 1),
+            "age": max(now - part.used, 0.0),
+            "goes": (toolchains and now - part.used >= older)
+            if part.what == "toolchain"
+            else all_goes or now - part.used >= older,
+        }
+        for part in disk_usage.parts(work_dir)
+    ]
+
+
+def remove_old(work_dir: str, older: float, pass_fds: Sequence[int]) -> None:
+    """Remove worktrees, programs and caches not used for so many seconds, and pushed objects that nothing needs.
+
+    The caller holds the lock.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    now = time.time()
+    for part in disk_usage.parts(work_dir):
+        if part.what in ("worktree", "worker", "tools", "ccache") and now - part.used >= older:
+            remove_tree(part.path)
+    repo = os.path.join(work_dir, workdir.REPO)
+    if os.path.isdir(repo):
+        disk_usage.collect(repo, disk_usage.LONG, pass_fds)
+
+
+def remove_toolchains(work_dir: str, older: float = 0.0) -> bool:
+    """Remove the toolchains that were fetched so many seconds ago; False while some are being unpacked."""
+    base = os.path.join(work_dir, workdir.TOOLCHAINS)
+    if not os.path.isdir(base) or os.path.islink(base):
+        return True
+    now = time.time()
+    with unpack_toolchain.locked(base, wait=False) as mine:
+        if not mine:
+            return False
+        for part in disk_usage.parts(work_dir):
+            if part.what == "toolchain" and now - part.used >= older:
+                unpack_toolchain.remove(part.path)
+        if not unpack_toolchain.fetched(base):
+            for name in os.listdir(base):
+                if name == unpack_toolchain.LOCK or name.startswith(unpack_toolchain.NEW):
+                    remove_tree(os.path.join(base, name))
+    _remove_if_empty(base)
+    _remove_if_empty(work_dir)
+    return True
+
+
+def remove(work_dir: str) -> None:
+    """Remove our files from a work directory whose lock the caller holds, and the directory if it is empty then.
+
+    Somebody may have named a directory with files of his own as work directory: these stay. So do toolchains that
+    were fetched (`remove_toolchains`).
+
+    Raises:
+        OSError: the first thing that could not be removed; the rest is gone.
+    """
+    ours = [os.path.join(work_dir, name) for name in (workdir.SLOTS, workdir.REPO, workdir.TOOLS, workdir.CCACHE)]
+    elsewhere = slots_elsewhere(work_dir)
+    if elsewhere is not None:
+        os.unlink(ours[0])
+        ours[0] = elsewhere
+    failed: List[BaseException] = []
+    for path in ours:
+        if os.path.isdir(path) and not os.path.islink(path):
+            _open_up(path)
+            shutil.rmtree(path, onerror=lambda _function, _path, info: failed.append(info[1]))
+    _remove_if_empty(os.path.join(work_dir, workdir.CACHE))
+    remove_bundles(work_dir)
+    for path in workdir.stale_scratch(work_dir):
+        shutil.rmtree(path, ignore_errors=True)
+    if failed:
+        raise failed[0]
+    # The lock goes last, while it is held: who opened it before sees that it is no longer there, and begins anew.
+    os.unlink(os.path.join(work_dir, workdir.LOCK))
+    _remove_if_empty(work_dir)
+
+
+def remove_bundles(work_dir: str) -> None:
+    """Remove the worker programs, the one that runs among them."""
+    folder = os.path.join(work_dir, workdir.BIN)
+    if os.path.isdir(folder):
+        for name in os.listdir(folder):
+            if disk_usage.BUNDLE.fullmatch(name) or name.startswith(fingerprint.MEMO):
+                os.unlink(os.path.join(folder, name))
+        _remove_if_empty(folder)
+
+
+def has_bundles(work_dir: str) -> bool:
+    """Whether worker programs lie there."""
+    folder = os.path.join(work_dir, workdir.BIN)
+    return os.path.isdir(folder) and any(disk_usage.BUNDLE.fullmatch(name) for name in os.listdir(folder))
+
+
+def _remove_if_empty(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
+
+
+def _open_up(path: str) -> None:
+    """Make each directory below removable, for a build may leave some that are not."""
+    _allow(path)
+    for folder, folders, _ in os.walk(path):
+        for name in folders:
+            _allow(os.path.join(folder, name))
+
+
+def _allow(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        info = os.lstat(folder)
+        if stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.chmod(folder, stat.S_IRWXU)

@@ -1,0 +1,130 @@
+"""What a machine is and has, for `probe`: looked up without taking the lock and without writing anything."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Dict, List, Mapping
+
+from fabbuild.worker.base import lock, workdir
+from fabbuild.worker.tools import run_tool, toolchains, unpack_toolchain
+
+#: Longest time a tool may take to say its version, in seconds.
+TIMEOUT = 10.0
+
+_VERSION_OPTION = {"git": "--version", "make": "--version", "dtc": "--version", "swig": "-version"}
+
+
+def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
+    """Give the fields of a ``facts`` response.
+
+    Args:
+        request: ``work_dir`` (text of machines.yaml), ``toolchains``, ``prefixes``, ``paths`` as for
+            `toolchain.scan`, ``env`` (what the machine's entry adds to PATH and the like), ``identify`` (all that
+            it adds to the environment of builds: then the compilers' identities are found out); each may be absent.
+
+    Returns:
+        sizes in MiB; ``bogomips`` of one CPU, 0 when unknown; versions are empty when there is no such tool.
+    """
+    # The builds will see the machine's own PATH; what is looked for must be looked for there.
+    os.environ.update(request.get("env") or {})
+    work_dir = workdir.resolve(request.get("work_dir") or "")
+    with ThreadPoolExecutor(len(_VERSION_OPTION)) as pool:
+        versions = dict(zip(_VERSION_OPTION, pool.map(_version, _VERSION_OPTION)))
+    fetched = os.path.join(work_dir, workdir.TOOLCHAINS)
+    scanned = toolchains.scan(
+        request.get("toolchains") or {}, request.get("prefixes") or {}, request.get("paths") or [], fetched
+    )
+    identities = _identities(request["identify"], work_dir, scanned) if "identify" in request else {}
+    sizes = memory()
+    existing = workdir.nearest_existing(work_dir)
+    return {
+        "hostname": os.uname().nodename,
+        "arch": os.uname().machine,
+        "threads": len(os.sched_getaffinity(0)),
+        "bogomips": _bogomips(),
+        "load_avg": _load(),
+        "mem_mb": sizes.get("MemAvailable", sizes.get("MemFree", 0)),
+        "mem_total_mb": sizes.get("MemTotal", 0),
+        "disk_mb": _disk(existing),
+        "work_dir": work_dir,
+        "writable": os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK),
+        "python": platform.python_version(),
+        **versions,
+        "toolchains": {
+            arch: {
+                "gcc": chain.gcc,
+                "prefix": chain.prefix,
+                "version": chain.version,
+                "machine": chain.machine,
+                "identity": identities.get(arch, ""),
+            }
+            for arch, chain in scanned.toolchains.items()
+        },
+        "fetched": unpack_toolchain.fetched(fetched),
+        "tried": [note._asdict() for note in scanned.tried],
+        "lock": lock.current_holder(work_dir),
+    }
+
+
+def _identities(added: Mapping[str, str], work_dir: str, scanned: toolchains.Found) -> Dict[str, str]:
+    # Late: it takes a while to import.
+    from fabbuild.worker.deps import fingerprint
+    from fabbuild.worker.tools import environment
+
+    environ = {**os.environ, **added}
+    environ[environment.ENV_NAMES] = ",".join(sorted(added))
+    known = fingerprint.Identities(os.path.join(work_dir, workdir.BIN), environment.base_environment(environ))
+    return {arch: known.of(chain) for arch, chain in scanned.toolchains.items()}
+
+
+def _version(name: str) -> str:
+    try:
+        ran = run_tool.run_tool([name, _VERSION_OPTION[name]], TIMEOUT)
+    except run_tool.ToolError:
+        return ""
+    match = re.search(r"\d+(\.\d+)+[^\s,;)]*", ran.out)
+    return match.group() if match and not ran.status else ""
+
+
+def _lines(path: str) -> List[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+def _bogomips() -> float:
+    for line in _lines("/proc/cpuinfo"):
+        match = re.match(r"bogomips[^:]*:\s*(\d+(\.\d+)?)", line, re.IGNORECASE)
+        if match:
+            return float(match.group(1))
+    return 0.0
+
+
+def memory() -> Dict[str, int]:
+    """Read /proc/meminfo, in MiB; empty where there is none."""
+    found = {}
+    for line in _lines("/proc/meminfo"):
+        match = re.match(r"(\w+):\s+(\d+) kB", line)
+        if match:
+            found[match.group(1)] = int(match.group(2)) // 1024
+    return found
+
+
+def _load() -> float:
+    try:
+        return round(os.getloadavg()[0], 2)
+    except OSError:
+        return 0.0
+
+
+def _disk(path: str) -> int:
+    try:
+        info = os.statvfs(path)
+    except OSError:
+        return 0
+    return info.f_bavail * info.f_frsize // (1024 * 1024)

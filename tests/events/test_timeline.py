@@ -1,0 +1,178 @@
+"""What each slot did when, from events alone: spans that lie in each other like boxes."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fabbuild.events.timeline import BOARD, COMMIT, SET_UP, STEP, Timeline, TimelineBuilder, timeline
+from fabbuild.model import EVENTS, Event
+
+HASH = "ab" * 20
+
+
+def result(time: float, machine: str, board: str, number: int = 1, **data: object) -> Event:
+    told = {"verdict": "built", "number": number, **data}
+    return Event(time, "result", machine, board=board, commit=HASH, attempt=1, data=told)
+
+
+def started(time: float, machine: str, slot: int, board: str) -> Event:
+    return Event(time, "started", machine, slot, board, attempt=1)
+
+
+def done(time: float, machine: str, board: str) -> Event:
+    return Event(time, "board-done", machine, board=board)
+
+
+def boxes(made: Timeline, kind: str) -> list[tuple[str, float, float]]:
+    return [(span.name, span.start, span.end) for span in made.of(kind)]
+
+
+def test_a_board_holds_its_commits_and_these_the_steps_that_the_worker_told():
+    made = timeline(
+        [
+            started(10, "m1", 0, "tern"),
+            result(20, "m1", "tern", 1, seconds=9, phases={"build": 5, "checkout": 1, "configure": 3}),
+            result(24, "m1", "tern", 2, seconds=4, phases={"checkout": 1, "build": 3, "made-up": 3}),
+            done(24, "m1", "tern"),
+        ]
+    )
+    assert boxes(made, BOARD) == [("tern", 10, 24)]
+    assert boxes(made, COMMIT) == [("01 ababababab", 10, 20), ("02 ababababab", 20, 24)]
+    assert boxes(made, STEP) == [
+        ("checkout", 10, 11),
+        ("configure", 11, 14),
+        ("build", 14, 19),
+        ("transfer", 19, 20),
+        ("checkout", 20, 21),
+        ("build", 21, 24),
+    ]
+    assert {span.slot for span in made.spans} == {0}
+    assert made.of(BOARD)[0].outcome == "done"
+
+
+def test_what_a_worker_tells_never_reaches_beyond_the_result():
+    made = timeline([started(0, "m1", 0, "tern"), result(5, "m1", "tern", seconds=1e9, phases={"build": 1e9})])
+    assert boxes(made, STEP) == [("build", 0, 5)]
+
+
+def test_a_worker_that_tells_nothing_has_its_seconds_for_the_build_and_a_span_before_its_result():
+    made = timeline([result(50, "peer", "tern", seconds=8.0)])
+    assert boxes(made, COMMIT) == [("01 ababababab", 42, 50)]
+    assert boxes(made, STEP) == [("build", 42, 50)]
+    assert boxes(timeline([result(50, "peer", "tern")]), COMMIT) == [("01 ababababab", 50, 50)]
+
+
+def test_a_machines_set_up_is_a_span_a_phase_and_ends_when_it_is_ready_or_fails():
+    events = [
+        Event(1, "phase", "m1", data={"phase": "probe"}),
+        Event(2, "phase", "m1", data={"phase": "push"}),
+        Event(5, "phase", "m1", data={"phase": "ready", "slots": 3, "threads": 8}),
+        Event(6, "phase", "m2", data={"phase": "init"}),
+        Event(9, "machine-failed", "m2", text="no route"),
+    ]
+    made = timeline(events)
+    assert boxes(made, SET_UP) == [("probe", 1, 2), ("push", 2, 5), ("init", 6, 9)]
+    assert [(span.outcome, span.text) for span in made.of(SET_UP)][-1] == ("failed", "no route")
+    assert (made.machines["m1"].slots, made.machines["m1"].threads) == (3, 8)
+
+
+def test_a_board_taken_away_ends_there_and_its_fault_is_an_instant_in_its_slot():
+    made = timeline(
+        [
+            started(1, "m1", 4, "tern"),
+            Event(3, "fault", "m1", board="tern", text="disk full", data={"kind": "disk"}),
+            Event(3, "requeued", "m1", board="tern", text="a fault"),
+            started(4, "m2", 0, "tern"),
+            Event(6, "machine-failed", "m2", text="died"),
+        ]
+    )
+    assert [(span.machine, span.end, span.outcome) for span in made.of(BOARD)] == [
+        ("m1", 3, "requeued"),
+        ("m2", 6, "lost"),
+    ]
+    assert [(one.what, one.machine, one.slot) for one in made.instants] == [
+        ("fault", "m1", 4),
+        ("requeued", "m1", 4),
+        ("machine-failed", "m2", None),
+    ]
+
+
+def test_a_failure_that_waits_for_its_machines_check_does_not_hold_the_slot():
+    made = timeline(
+        [
+            started(1, "m1", 0, "tern"),
+            started(5, "m1", 0, "wren"),
+            result(8, "m1", "tern", verdict="failed", error="no"),
+            done(8, "m1", "tern"),
+        ],
+        now=9,
+    )
+    assert boxes(made, BOARD) == [("tern", 1, 5), ("wren", 5, 9)]
+    assert boxes(made, COMMIT) == [("01 ababababab", 1, 5)]
+
+
+def test_a_slot_is_free_when_another_machine_builds_the_rest_of_its_board():
+    events = [started(1, "m1", 0, "tern"), result(3, "m1", "tern"), Event(3, "part-done", "m1", board="tern")]
+    made = timeline(events, now=9)
+    assert [(span.end, span.outcome) for span in made.of(BOARD)] == [(3, "done")]
+
+
+def test_what_still_goes_on_lasts_until_now_and_is_known_by_slot():
+    builder = TimelineBuilder()
+    for event in (started(10, "m1", 1, "tern"), Event(12, "phase", "m2", data={"phase": "push"})):
+        builder.update(event)
+    assert builder.building() == {("m1", 1): ("tern", 10)}
+    made = builder.timeline(30)
+    assert [(span.name, span.end, span.outcome) for span in made.spans] == [
+        ("tern", 30, "open"),
+        ("push", 30, "open"),
+    ]
+    builder.update(Event(31, "run-end"))
+    assert not builder.building()
+    assert [(span.end, span.outcome) for span in builder.timeline(99).spans] == [(31, "ended"), (31, "ended")]
+
+
+EVENT = st.builds(
+    Event,
+    st.integers(0, 100).map(float),
+    st.sampled_from([*EVENTS, "unheard-of"]),
+    st.sampled_from(["", "m1", "m2"]),
+    st.sampled_from([None, 0, 1]),
+    st.sampled_from(["", "tern", "wren"]),
+    st.just(HASH),
+    st.integers(0, 2),
+    st.just("text"),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "seconds": st.sampled_from([1, -1, 2.5, float("nan"), float("inf"), "x", None, True]),
+            "phases": st.sampled_from([{"build": 3, "configure": 1}, {"build": "x"}, None, []]),
+            "verdict": st.sampled_from(["built", "failed", 3]),
+            "phase": st.sampled_from(["probe", "ready", "done", "push"]),
+            "slots": st.sampled_from([2, None, "x"]),
+            "machines": st.sampled_from([["m1"], None]),
+            "number": st.sampled_from([0, 3, "x"]),
+        },
+    ),
+)
+
+
+@given(st.lists(EVENT, max_size=30))
+def test_whatever_comes_the_spans_of_a_slot_lie_in_each_other(events):
+    made = timeline(sorted(events, key=lambda event: event.time))
+    for span in made.spans:
+        assert made.start - 2.5 <= span.start <= span.end <= made.end
+    for kind, within in ((COMMIT, BOARD), (STEP, COMMIT)):
+        for span in made.of(kind):
+            assert any(
+                outer.start <= span.start and span.end <= outer.end and outer.board == span.board
+                for outer in made.of(within)
+                if (outer.machine, outer.slot) == (span.machine, span.slot)
+            )
+    slotted = [span for span in made.of(BOARD) if span.slot is not None]
+    for one, other in itertools.combinations(slotted, 2):
+        if (one.machine, one.slot) == (other.machine, other.slot):
+            assert one.end <= other.start or other.end <= one.start, (one, other)

@@ -1,0 +1,145 @@
+"""What of a change matters to a board: `fabbuild.protocol.relevance`."""
+
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fabbuild.protocol import relevance
+from fabbuild.protocol.relevance import ABSENT, Change, Entry, Kind, View
+from tests.worker.driver import Repo
+
+_PATHS = [
+    "Makefile",
+    "README",
+    "board/a/MAINTAINERS",
+    "build/x.c",
+    "configs/a_defconfig",
+    "configs/b_defconfig",
+    "doc/a.rst",
+    "doc/conf.py",
+    "drivers/a.c",
+    "drivers/b.S",
+    "include/a.h",
+    "scripts/a.c",
+    "scripts/README",
+    "test/py/a.py",
+    "tools/a.h",
+]
+
+_entries = st.builds(Entry, st.sampled_from(["100644", "100755", "120000", "160000"]), st.sampled_from("12"))
+_listings = st.dictionaries(st.sampled_from(_PATHS), _entries)
+_depends = st.sets(st.sampled_from(_PATHS))
+
+
+@given(_listings, _listings, _depends)
+def test_two_trees_have_the_same_digest_exactly_when_nothing_between_them_matters(old, new, depends):
+    same = View(old).digest(depends) == View(new).digest(sorted(depends))
+    assert same == (relevance.matters(relevance.changes(old, new), depends) is None)
+
+
+@given(_listings, _depends, st.sampled_from(_PATHS), _entries | st.none())
+def test_one_edit_changes_the_digest_exactly_when_it_matters(old, depends, path, entry):
+    new = {name: was for name, was in old.items() if name != path}
+    if entry is not None:
+        new[path] = entry
+    same = View(old).digest(depends) == View(new).digest(depends)
+    assert same == (relevance.matters(relevance.changes(old, new), depends) is None)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("doc/usage/index.rst", Kind.NEVER),
+        ("doc/sphinx/kernel_include.py", Kind.ALWAYS),
+        ("board/acme/MAINTAINERS", Kind.NEVER),
+        ("board/acme/README.plover", Kind.NEVER),
+        ("test/py/tests/test_fit.py", Kind.NEVER),
+        ("test/overlay/base.dts", Kind.IF_READ),
+        ("test/Makefile", Kind.ALWAYS),
+        ("tools/binman/README.rst", Kind.ALWAYS),
+        ("tools/mkimage.c", Kind.ALWAYS),
+        ("scripts/dtc/libfdt/fdt.c", Kind.ALWAYS),
+        ("Licenses/gpl-2.0.txt", Kind.ALWAYS),
+        ("configs/plover_defconfig", Kind.IF_READ),
+        ("configs/plover.config", Kind.ALWAYS),
+        ("board/acme/plover.env", Kind.ALWAYS),
+        ("board/acme/Kconfig", Kind.ALWAYS),
+        ("arch/arm/cpu/u-boot.lds", Kind.ALWAYS),
+        ("arch/arm/dts/plover-u-boot.dtsi", Kind.IF_READ),
+        ("build/doc/index.rst", Kind.ALWAYS),
+    ],
+)
+def test_each_path_is_of_one_kind(path, expected):
+    assert relevance.kind(path, "100644") is expected
+
+
+@pytest.mark.parametrize("mode", ["120000", "160000"])
+def test_links_and_submodules_always_matter_wherever_they_are(mode):
+    assert relevance.kind("doc/index.rst", mode) is Kind.ALWAYS
+    assert relevance.kind("drivers/led.c", mode) is Kind.ALWAYS
+
+
+def _of(path, old, new):
+    return [Change(path, old, new)]
+
+
+_ONE, _TWO, _GONE = Entry("100644", "1"), Entry("100644", "2"), Entry(ABSENT, "")
+
+
+def test_content_matters_only_to_who_reads_it():
+    edited = _of("drivers/led.c", _ONE, _TWO)
+    assert relevance.matters(edited, {"drivers/led.c"}) == "drivers/led.c"
+    assert relevance.matters(edited, {"drivers/serial.c"}) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(_GONE, _ONE), (_ONE, _GONE), (_ONE, Entry("100755", "1")), (_ONE, Entry("120000", "1"))]
+)
+def test_a_header_that_comes_or_goes_or_changes_its_mode_matters_to_all(old, new):
+    assert relevance.matters(_of("include/new.h", old, new), set()) == "include/new.h"
+
+
+def test_documentation_matters_to_no_board_but_one_that_names_it():
+    added = _of("doc/index.rst", _GONE, _ONE)
+    assert relevance.matters(added, set()) is None
+    assert relevance.matters(added, {"doc/index.rst"}) == "doc/index.rst"
+
+
+def _git(repo, *command):
+    return subprocess.run(["git", *command], cwd=repo.path, capture_output=True, check=True).stdout
+
+
+def test_git_is_read_as_it_prints(source: Repo):
+    odd = "a b\n\u00e9.c"
+    (source.path / "link").symlink_to("Makefile")
+    old = source.commit({odd: "1"})
+    new = source.commit({odd: "2", "link": None})
+    trees = [relevance.parse_listing(_git(source, "ls-tree", "-r", "-z", "--full-tree", one)) for one in (old, new)]
+    listing = ("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index")
+    between = relevance.parse_changes(_git(source, *listing, old, new))
+    assert trees[0]["link"].mode == "120000"
+    assert [change.path for change in between] == [odd, "link"]
+    assert [(one.path, one.old.mode, one.new.mode) for one in relevance.changes(*trees)] == [
+        (one.path, one.old.mode, one.new.mode) for one in between
+    ]
+    assert relevance.matters(between, set()) == "link"
+    assert relevance.matters(between, {odd}) == odd
+
+
+@pytest.mark.parametrize("data", [b"nonsense\0", b":100644 100644 1 2 M\0", b":100644 100644 1 2 M\0a"])
+def test_what_git_did_not_print_is_refused(data):
+    with pytest.raises(ValueError, match=r"."):
+        relevance.parse_changes(data)
+
+
+def test_the_list_of_dependencies_comes_back_as_it_was_written():
+    paths = ["a b.c", "b\udcff.h", "c/d.dts"]
+    assert relevance.parse_depends(relevance.format_depends(reversed(paths))) == paths
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"a", b"b\na\n", b"a\na\n", b"/etc/passwd\n", b"../a\n", b"a\0\n"])
+def test_a_list_of_dependencies_that_is_none_is_refused(data):
+    with pytest.raises(ValueError, match=r"."):
+        relevance.parse_depends(data)

@@ -1,0 +1,1258 @@
+"""The rules, run without a machine, a thread or a clock: one example after the other."""
+
+import time
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fabbuild.model import Board, Job
+from fabbuild.scheduler.events_actions import (
+    Assign,
+    Away,
+    BatchEnded,
+    BoardDone,
+    BringUp,
+    Check,
+    Checked,
+    Discard,
+    Drop,
+    Faulted,
+    FileIn,
+    Hold,
+    Joined,
+    Loss,
+    Lost,
+    NotBuilt,
+    Policy,
+    Record,
+    Requeue,
+    ResultIn,
+    SetAside,
+    SlotLost,
+    Slots,
+    Started,
+    Stopped,
+    Tick,
+)
+from fabbuild.scheduler.fault_patterns import Fault, Kind
+from fabbuild.scheduler.scheduler import Schedule
+from tests.support.examples import at_most
+
+DISK = Fault(Kind.DISK, "no space left on device")
+MEMORY = Fault(Kind.MEMORY, "out of memory")
+TIMEOUT = Fault(Kind.TIMEOUT, "it took more than 900 s")
+UNEXPLAINED = Fault(Kind.UNEXPLAINED, "no reason is given")
+CHECKOUT = Fault(Kind.CHECKOUT, "cannot check out 1f0: unable to read tree", told=True)
+FULL = Fault(Kind.DISK, "the worker failed: no space left on device", told=True)
+
+
+def job(name, arch="arm", commits=(0,)):
+    return Job(Board(name, arch), tuple(commits))
+
+
+def jobs(*names, arch="arm", commits=(0,)):
+    return [job(name, arch, commits) for name in names]
+
+
+def joined(name, *, archs=("arm",), slots=1, capacity=1.0, share=0):
+    return Joined(name, frozenset(archs), slots, capacity, share)
+
+
+def assigned(actions):
+    return [(a.machine, j.board.target) for a in actions if isinstance(a, Assign) for j in a.jobs]
+
+
+def of(kind, actions):
+    return [a for a in actions if isinstance(a, kind)]
+
+
+class Run:
+    """A schedule with its machines, and a clock that stands unless it is told otherwise."""
+
+    def __init__(self, wanted, *machines, batch=False, **policy):
+        commits = max((upto for j in wanted for upto in j.commits), default=0) + 1
+        self.schedule = Schedule(wanted, commits, machines, batch=batch, policy=Policy(**policy))
+        self.now = 0.0
+
+    def __call__(self, event):
+        return self.schedule.handle(event, self.now)
+
+    def join(self, *names, **how):
+        return [action for name in names for action in self(joined(name, **how))]
+
+    def start(self, machine, *boards):
+        for board in boards:
+            assert self(Started(machine, board)) == []
+
+    def result(self, machine, board, upto=0, fault=None, attempt=0):
+        return self(ResultIn(machine, board, upto, attempt, fault))
+
+    def lose(self, machine, reason="cut", how=Loss.DIED):
+        return self(Lost(machine, reason, how))
+
+    def at(self, seconds):
+        """Tick at this time."""
+        self.now = seconds
+        return self(Tick())
+
+    def back(self, *names, **how):
+        """Let time pass until the machines are called, and let them join again."""
+        called, actions = set(), []
+        while not called.issuperset(names):
+            called |= {a.machine for a in of(BringUp, self.at(self.schedule.next_due()))}
+        for name in names:
+            actions += self.join(name, **how)
+        return actions
+
+
+# --- who gets what (rules 2 to 4) ---
+
+
+def test_a_machine_gets_as_many_boards_as_it_has_slots():
+    run = Run(jobs("a", "b", "c"), "m")
+    assert assigned(run.join("m", slots=2)) == [("m", "a"), ("m", "b")]
+    assert run.schedule.holds("m") == ("a", "b")
+
+
+def test_the_next_board_comes_when_all_commits_of_one_are_in():
+    run = Run(jobs("a", "b", commits=(0, 1)), "m")
+    run.join("m")
+    assert assigned(run.result("m", "a", 0)) == []
+    actions = run.result("m", "a", 1)
+    assert of(BoardDone, actions) == [BoardDone("m", "a")]
+    assert assigned(actions) == [("m", "b")]
+
+
+def test_only_boards_with_a_toolchain_go_to_a_machine_and_sandbox_anywhere():
+    run = Run([job("a"), job("r", "riscv64"), job("s", "sandbox")], "m", "other")
+    assert assigned(run.join("m", archs=("riscv64",), slots=9)) == [("m", "r"), ("m", "s")]
+
+
+def test_the_machine_with_most_unused_capacity_goes_first():
+    for names in (("weak", "strong"), ("strong", "weak")):
+        run = Run(jobs("a"), "first", "weak", "strong")
+        run.join("first")
+        for name in names:
+            run.join(name, capacity=100.0 if name == "strong" else 10.0)
+        assert assigned(run.lose("first")) == [("strong", "a")]
+
+
+def test_capacity_that_is_in_use_does_not_count():
+    run = Run(jobs("a", "b", "c"), "first", "big", "small")
+    run.join("first")
+    run.join("big", slots=4, capacity=100.0)  # two of its slots are taken: half of it is unused
+    run.join("small", capacity=60.0)
+    assert assigned(run.lose("first")) == [("small", "a")]
+
+
+def test_boards_that_few_machines_can_build_go_first():
+    run = Run([job("a"), job("b"), job("r", "riscv64")], "m1", "m2")
+    run.join("m1")
+    assert assigned(run.join("m2", archs=("arm", "riscv64"))) == [("m2", "r")]
+
+
+def test_among_equals_the_given_order_counts():
+    run = Run([job("r1", "riscv64"), job("a1"), job("r2", "riscv64"), job("a2")], "m")
+    actions = run.join("m", archs=("arm", "riscv64"), slots=4)
+    assert [board for _, board in assigned(actions)] == ["r1", "a1", "r2", "a2"]
+
+
+def test_a_lost_machines_boards_go_to_another_and_recorded_commits_stay():
+    run = Run(jobs("a", commits=(0, 1, 2)), "m1", "m2")
+    run.join("m1")
+    run.result("m1", "a", 0)
+    assert of(Requeue, run.lose("m1", "killed")) == [Requeue("m1", "a", "killed")]
+    (again,) = of(Assign, run.join("m2"))
+    assert (again.machine, again.jobs[0].commits, again.attempt) == ("m2", (1, 2), 2)
+
+
+def test_a_board_lost_on_a_machine_waits_for_another_that_can_take_it():
+    run = Run(jobs("a", "b", "c"), "m1", "m2")
+    run.join("m1", "m2")
+    run.lose("m1")
+    assert assigned(run.back("m1")) == [("m1", "c")]  # a was lost on m1, and m2 lives
+    assert assigned(run.result("m2", "b")) == [("m2", "a")]
+
+
+def test_a_board_lost_on_the_only_machine_goes_there_again():
+    run = Run(jobs("a"), "m1")
+    run.join("m1")
+    run.lose("m1")
+    assert assigned(run.back("m1")) == [("m1", "a")]
+
+
+def test_what_came_back_goes_before_what_nobody_had():
+    run = Run([job("a"), job("b"), job("r", "riscv64")], "m1", "m2")
+    run.join("m1")
+    run.lose("m1")
+    assert assigned(run.join("m2", archs=("arm", "riscv64"))) == [("m2", "a")]
+
+
+def test_the_same_board_twice_is_refused():
+    with pytest.raises(ValueError, match="twice"):
+        Schedule(jobs("a", "a"), 1, ["m"])
+
+
+def test_a_machine_that_is_in_cannot_join():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    with pytest.raises(ValueError, match="twice"):
+        run.join("m")
+
+
+def test_nothing_asked_for_is_finished_at_once():
+    run = Run([], "m")
+    assert run.schedule.finished
+    assert run.join("m") == []
+    assert run.schedule.next_due() is None
+
+
+# --- orders and results (rules 5 and 6) ---
+
+
+def test_a_result_nobody_asked_for_is_suspect():
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1", "m2")
+    for machine, board, upto in (("m2", "a", 0), ("m1", "../x", 0), ("m1", "a", 7), ("m1", "a", -1)):
+        (drop,) = run.result(machine, board, upto)
+        assert isinstance(drop, Drop)
+        assert drop.suspect
+
+
+def test_a_result_that_comes_twice_counts_once():
+    run = Run(jobs("a", commits=(0, 1)), "m")
+    run.join("m")
+    assert of(Record, run.result("m", "a", 0))
+    assert run.result("m", "a", 0) == [Drop("m", "a", 0, "it is there already")]
+    assert run.schedule.recorded == 1
+
+
+def test_a_commit_that_was_not_wanted_is_dropped_without_suspicion():
+    """A worker without the extension builds all commits of a board, also those that are there already."""
+    run = Run(jobs("a", commits=(1,)), "m")
+    run.join("m")
+    assert run.result("m", "a", 0) == [Drop("m", "a", 0, "it is there already")]
+
+
+def test_a_late_result_of_a_lost_machine_is_dropped():
+    run = Run(jobs("a"), "m1", "m2")
+    run.join("m1")
+    run.lose("m1")
+    run.join("m2")
+    assert run.result("m1", "a") == [Drop("m1", "a", 0, "it came after its machine was given up")]
+    assert of(Record, run.result("m2", "a"))
+
+
+def test_a_late_result_from_before_a_machine_came_back_is_dropped_without_suspicion():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    run.lose("m")
+    run.back("m")
+    assert run.result("m", "a", attempt=1) == [Drop("m", "a", 0, "it belongs to an attempt that was given up")]
+    assert of(Record, run.result("m", "a", attempt=2))
+
+
+def test_a_late_result_for_a_board_that_went_elsewhere_is_no_lie_after_the_return():
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1")
+    run.lose("m1")
+    run.join("m2")
+    run.back("m1")
+    assert run.schedule.holds("m2") == ("a",)
+    assert not run.result("m1", "a", attempt=1)[0].suspect
+
+
+def test_a_start_of_an_attempt_that_was_given_up_is_no_start():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    run.lose("m")
+    run.back("m")
+    run(Started("m", "a", 1))
+    run.lose("m")
+    run.back("m")
+    run.lose("m")  # had it been started: twice killed
+    assert not run.schedule.finished
+
+
+def test_stop_ends_everything_that_is_open():
+    run = Run(jobs("a", "b", commits=(0, 1)), "m")
+    run.join("m")
+    run.result("m", "a", 1)
+    ended = of(NotBuilt, run(Stopped("interrupted")))
+    assert {(n.board, n.upto, n.reason) for n in ended} == {
+        ("a", 0, "interrupted"),
+        ("b", 0, "interrupted"),
+        ("b", 1, "interrupted"),
+    }
+    assert run.schedule.finished
+    assert isinstance(run.result("m", "a")[0], Drop)
+    assert run.lose("m") == run.at(1e6) == run(Checked("m", well=False)) == []
+
+
+def test_stop_lets_go_of_what_is_on_hold():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    run.result("m", "a", 0, UNEXPLAINED)
+    run(Checked("m", well=True))
+    run.result("m", "a", 0, UNEXPLAINED)
+    actions = run(Stopped("interrupted"))
+    assert actions == [Discard("m", "a", 0, "interrupted"), NotBuilt("a", 0, "interrupted")]
+
+
+# --- machines that die or vanish (rule 7) ---
+
+
+def test_a_board_that_two_machines_died_of_is_not_built():
+    run = Run(jobs("a", commits=(0, 1)), "m1", "m2")
+    run.join("m1")
+    run.start("m1", "a")
+    run.lose("m1")
+    run.join("m2")
+    run.start("m2", "a")
+    ended = of(NotBuilt, run.lose("m2"))
+    assert ended == [NotBuilt("a", upto, "kills workers (on m1, m2)") for upto in (0, 1)]
+    assert run.schedule.finished
+
+
+def test_a_board_that_kills_the_only_machine_twice_is_not_built():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    run.start("m", "a")
+    run.lose("m")
+    run.back("m")
+    run.start("m", "a")
+    assert of(NotBuilt, run.lose("m")) == [NotBuilt("a", 0, "kills workers (on m)")]
+
+
+def test_a_board_that_killed_one_machine_twice_is_tried_on_another():
+    run = Run(jobs("a"), "m1", "m2")
+    run.join("m1")
+    run.start("m1", "a")
+    run.lose("m1")
+    run.back("m1")
+    run.start("m1", "a")
+    run.join("m2")
+    assert assigned(run.lose("m1")) == [("m2", "a")]
+
+
+def lost_in_a_row(wanted, *losses):
+    """Begin the first board on one machine after the other and lose each; give the run and what was done last."""
+    run = Run(wanted, *dict.fromkeys(name for name, _ in losses), "rest", fruitless=9)
+    board, seen, actions = wanted[0].board.target, set(), []
+    for name, how in losses:
+        (run.back if name in seen else run.join)(name)
+        seen.add(name)
+        assert run.schedule.holds(name) == (board,)
+        run.start(name, board)
+        actions = run.lose(name, how=how)
+    return run, actions
+
+
+def test_two_vanishings_that_have_nothing_to_do_with_each_other_do_not_end_a_board():
+    """One machine froze, then the cable of another was pulled, and both were at the same board."""
+    run, actions = lost_in_a_row(jobs("a"), ("m1", Loss.VANISHED), ("m2", Loss.VANISHED))
+    assert of(Requeue, actions) == [Requeue("m2", "a", "cut")]
+    assert assigned(run.join("rest")) == [("rest", "a")]
+    assert of(Record, run.result("rest", "a"))
+
+
+@pytest.mark.parametrize("hows", [(Loss.DIED, Loss.VANISHED), (Loss.VANISHED, Loss.DIED)])
+def test_one_death_and_one_vanishing_do_not_end_a_board(hows):
+    _, actions = lost_in_a_row(jobs("a"), *zip(("m1", "m2"), hows, strict=True))
+    assert not of(NotBuilt, actions)
+
+
+def test_a_board_whose_machines_vanished_three_times_is_not_built():
+    losses = [(name, Loss.VANISHED) for name in ("m1", "m2", "m3")]
+    run, actions = lost_in_a_row(jobs("a", commits=(0, 1)), *losses)
+    reason = "its machines were lost three times (on m1, m2, m3)"
+    assert of(NotBuilt, actions) == [NotBuilt("a", upto, reason) for upto in (0, 1)]
+    assert run.schedule.finished
+
+
+@pytest.mark.parametrize("death", range(3))
+def test_deaths_and_vanishings_count_together_and_each_machine_is_named_once(death):
+    hows = [Loss.DIED if place == death else Loss.VANISHED for place in range(3)]
+    _, actions = lost_in_a_row(jobs("a"), *zip(("m2", "m1", "m2"), hows, strict=True))
+    assert of(NotBuilt, actions) == [NotBuilt("a", 0, "its machines were lost three times (on m2, m1)")]
+
+
+def test_two_deaths_end_a_board_as_one_that_kills_whatever_vanished_in_between():
+    losses = [("m1", Loss.DIED), ("m2", Loss.VANISHED), ("m3", Loss.DIED)]
+    _, actions = lost_in_a_row(jobs("a"), *losses)
+    assert of(NotBuilt, actions) == [NotBuilt("a", 0, "kills workers (on m1, m3)")]
+
+
+def test_a_board_whose_only_machine_vanished_three_times_is_not_built():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    for _ in range(2):
+        run.start("m", "a")
+        assert not of(NotBuilt, run.lose("m", how=Loss.VANISHED))
+        run.back("m")
+    run.start("m", "a")
+    actions = run.lose("m", how=Loss.VANISHED)
+    assert of(NotBuilt, actions) == [NotBuilt("a", 0, "its machines were lost three times (on m)")]
+
+
+def test_a_board_with_which_one_machine_vanished_three_times_is_tried_on_another():
+    run, _ = lost_in_a_row(jobs("a", "b"), *[("m", Loss.VANISHED)] * 2)
+    run.back("m")
+    run.start("m", "a")
+    run.join("rest")
+    run.result("rest", "b")
+    assert assigned(run.lose("m", how=Loss.VANISHED)) == [("rest", "a")]
+
+
+@pytest.mark.parametrize("first", [Loss.DIED, Loss.VANISHED])
+@pytest.mark.parametrize("last", [Loss.DIED, Loss.VANISHED])
+def test_a_recorded_result_clears_what_vanished_and_what_died(first, last):
+    run, _ = lost_in_a_row(jobs("a", commits=(0, 1)), ("m1", first), ("m2", Loss.VANISHED))
+    run.join("rest")
+    run.result("rest", "a", 0)
+    assert not of(NotBuilt, run.lose("rest", how=last))
+
+
+@pytest.mark.parametrize("how", [Loss.DIED, Loss.VANISHED])
+def test_a_board_that_was_only_queued_is_no_suspect(how):
+    run = Run(jobs("a"), "m", fruitless=9)
+    run.join("m")
+    for _ in range(5):
+        assert of(NotBuilt, run.lose("m", how=how)) == []
+        run.back("m")
+    assert run.schedule.holds("m") == ("a",)
+
+
+@pytest.mark.parametrize("how", [Loss.DIED, Loss.VANISHED])
+def test_a_board_whose_results_are_all_on_hold_is_no_suspect(how):
+    run = Run(jobs("a", "b"), "m")
+    run.join("m", slots=2)
+    for _ in range(4):
+        run.start("m", "a")
+        run.result("m", "b", 0, DISK)
+        assert run.result("m", "a") == [Hold("m", "a", 0)]
+        assert of(NotBuilt, run.lose("m", how=how)) == []
+        run.back("m", slots=2)
+    assert "a" in run.schedule.holds("m")
+
+
+@pytest.mark.parametrize("how", [Loss.FAILED, Loss.LIED, Loss.REFUSED])
+def test_a_machine_that_did_not_die_tells_nothing_about_its_boards(how):
+    run = Run(jobs("a"), "m1", "m2", "m3", "m4")
+    run.join("m1")
+    for name, heir in (("m1", "m2"), ("m2", "m3"), ("m3", "m4")):
+        run.start(name, "a")
+        run.join(heir)
+        assert assigned(run.lose(name, how=how)) == [(heir, "a")]
+
+
+@pytest.mark.parametrize("how", [Loss.DIED, Loss.VANISHED])
+def test_suspects_are_built_one_by_one(how):
+    run = Run(jobs("a", "b", "c", "d"), "m1", "m2")
+    run.join("m1", slots=2)
+    run.start("m1", "a", "b")
+    run.lose("m1", how=how)
+    assert assigned(run.join("m2", slots=3)) == [("m2", "a"), ("m2", "c"), ("m2", "d")]
+    assert assigned(run.result("m2", "c")) == []
+    assert assigned(run.result("m2", "a")) == [("m2", "b")]
+
+
+def test_what_a_vanished_machine_was_building_goes_elsewhere():
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1", "m2")
+    run.start("m1", "a")
+    run.lose("m1", how=Loss.VANISHED)
+    assert assigned(run.back("m1")) == []
+    assert assigned(run.result("m2", "b")) == [("m2", "a")]
+
+
+def test_a_killer_takes_no_other_along():
+    run = Run(jobs("killer", "a", "b"), "m1", "m2", "m3")
+    run.join("m1", slots=3)
+    run.start("m1", "killer", "a", "b")
+    run.lose("m1")
+    assert assigned(run.join("m2", slots=3)) == [("m2", "killer")]
+    run.start("m2", "killer")
+    assert [n.board for n in of(NotBuilt, run.lose("m2"))] == ["killer"]
+    assert assigned(run.join("m3", slots=3)) == [("m3", "a")]
+    assert assigned(run.result("m3", "a")) == [("m3", "b")]
+    run.result("m3", "b")
+    assert (run.schedule.recorded, run.schedule.not_built) == (2, 1)
+
+
+def test_a_recorded_result_clears_a_suspect_and_lets_the_next_one_in():
+    run = Run(jobs("a", "b", commits=(0, 1)), "m1", "m2")
+    run.join("m1", slots=2)
+    run.start("m1", "a", "b")
+    run.lose("m1")
+    assert assigned(run.join("m2", slots=2)) == [("m2", "a")]
+    assert assigned(run.result("m2", "a", 0)) == [("m2", "b")]
+    run.lose("m2")  # the second time for a, but not at the same commit
+    assert not of(NotBuilt, run.lose("m2"))
+
+
+# --- boards that take too long (rule 8) ---
+
+
+def test_the_first_timeout_is_built_again_elsewhere_with_all_that_is_missing():
+    run = Run(jobs("a", commits=(0, 1, 2)), "m1", "m2")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0)
+    actions = run.result("m1", "a", 1, TIMEOUT)
+    assert of(Faulted, actions) == [Faulted("m1", "a", 1, TIMEOUT)]
+    assert of(Check, actions) == []
+    (again,) = of(Assign, actions)
+    assert (again.machine, again.jobs[0].commits) == ("m2", (1, 2))
+
+
+def test_the_second_timeout_is_the_result_and_the_other_commits_go_on():
+    run = Run(jobs("a", commits=(0, 1)), "m")
+    run.join("m")
+    run.result("m", "a", 0, TIMEOUT)
+    actions = run.result("m", "a", 0, TIMEOUT)
+    assert of(Record, actions) == [Record("m", "a", 0, 2, ("m: it took more than 900 s",))]
+    assert [a.jobs[0].commits for a in of(Assign, actions)] == [(1,)]
+    actions = run.result("m", "a", 1, TIMEOUT)
+    assert of(Record, actions) == [Record("m", "a", 1, 3, ())]
+    assert run.schedule.finished
+
+
+def test_the_second_timeout_of_a_board_counts_whatever_the_commit():
+    run = Run(jobs("a", commits=(0, 1)), "m")
+    run.join("m")
+    run.result("m", "a", 0, TIMEOUT)
+    run.result("m", "a", 0)
+    assert of(Record, run.result("m", "a", 1, TIMEOUT)) == [Record("m", "a", 1, 2, ())]
+
+
+def test_an_order_is_told_its_timeout():
+    run = Run(jobs("a"), "m", timeout=5.0)
+    (order,) = of(Assign, run.join("m"))
+    assert order.timeout == 5.0
+
+
+def test_a_timeout_is_learned_from_what_builds_took():
+    run = Run(jobs("a", "b", "c"), "m")
+    (first,) = of(Assign, run.join("m"))
+    assert first.timeout == 900
+    run.now = 50.0
+    run.start("m", "a")  # what it waited before does not count
+    run.now = 250.0
+    (second,) = of(Assign, run.result("m", "a"))
+    assert second.timeout == 2000
+    run.start("m", "b")
+    run.now = 5000.0
+    (third,) = of(Assign, run.result("m", "b", 0, TIMEOUT))
+    assert third.timeout == 2000  # a build that was ended teaches nothing
+
+
+def test_a_machine_whose_worker_does_not_end_a_build_is_given_up_and_only_that_board_counts():
+    run = Run(jobs("a", "b"), "m1", "m2", timeout=100, slack=20)
+    run.join("m1", slots=2)
+    run.start("m1", "a", "b")
+    run.at(90)
+    run.result("m1", "x")
+    run.now = 91.0
+    assert run.schedule.next_due() == 120
+    actions = run.at(120)
+    assert of(SetAside, actions) == [SetAside("m1", "its build of a does not end")]
+    assert {f.board for f in of(Faulted, actions)} == {"a", "b"}
+
+
+def test_only_the_board_that_hangs_counts():
+    run = Run(jobs("a", "b", commits=(0, 1)), "m1", "m2", timeout=100, slack=20)
+    run.join("m1", slots=2)
+    run.start("m1", "a", "b")
+    run.now = 60.0
+    run.result("m1", "b", 0)
+    actions = run.at(120)
+    assert of(Faulted, actions) == [Faulted("m1", "a", 0, Fault(Kind.TIMEOUT, "its build does not end"))]
+    assert of(Away, actions) == [Away("m1", "its build of a does not end", 2.0)]
+    assert {r.board for r in of(Requeue, actions)} == {"a", "b"}
+    run.join("m2", slots=2)
+    run.start("m2", "a", "b")
+    run.now = 200.0
+    run.result("m2", "b", 1)
+    assert of(NotBuilt, run.at(240)) == [NotBuilt("a", upto, "timed out (on m1, m2)") for upto in (0, 1)]
+    assert run.schedule.finished
+
+
+def test_each_answer_gives_the_next_commit_its_own_time():
+    run = Run(jobs("a", commits=(0, 1)), "m", timeout=100, slack=20)
+    run.join("m")
+    run.start("m", "a")
+    run.now = 90.0
+    run.result("m", "a", 0)
+    assert run.at(209.9) == []
+    assert of(SetAside, run.at(210))
+
+
+def test_a_start_that_is_told_again_gives_no_more_time():
+    run = Run(jobs("a"), "m", timeout=100, slack=20)
+    run.join("m")
+    run.start("m", "a")
+    run.now = 100.0
+    run.start("m", "a")
+    assert of(SetAside, run.at(120))
+
+
+def test_an_order_that_is_never_begun_does_not_wait_for_ever():
+    run = Run(jobs("a"), "m", timeout=100, slack=20)
+    run.join("m")
+    assert run.schedule.next_due() == 120
+    assert of(SetAside, run.at(120))
+
+
+# --- what looks like the machine's fault (rule 9) ---
+
+
+def test_the_first_fault_is_not_used_and_the_machine_checks_itself():
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1", "m2")
+    actions = run.result("m1", "a", 0, DISK)
+    assert actions[:2] == [Faulted("m1", "a", 0, DISK), Check("m1", frozenset({"arm"}))]
+    assert of(Requeue, actions) == [Requeue("m1", "a", "no space left on device")]
+    assert assigned(actions) == []  # m1 is being checked, m2 is busy
+    assert assigned(run.result("m2", "b")) == [("m2", "a")]
+    assert of(Record, run.result("m2", "a")) == [Record("m2", "a", 0, 2, ("m1: no space left on device",))]
+
+
+def test_a_machine_that_is_being_checked_gets_nothing_until_it_is_well():
+    run = Run(jobs("a", "b"), "m")
+    run.join("m")
+    assert assigned(run.result("m", "a", 0, DISK)) == []
+    assert assigned(run(Checked("m", well=True))) == [("m", "a")]
+
+
+def test_the_same_fault_from_a_second_machine_that_is_well_is_the_boards_own():
+    run = Run(jobs("a"), "m1", "m2")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, DISK)
+    actions = run.result("m2", "a", 0, DISK)
+    assert actions == [Hold("m2", "a", 0), Check("m2", frozenset({"arm"}))]
+    actions = run(Checked("m2", well=True))
+    assert actions == [Record("m2", "a", 0, 2, ("m1: no space left on device",)), BoardDone("m2", "a")]
+
+
+def test_a_second_machine_that_is_not_well_does_not_confirm_a_fault():
+    run = Run(jobs("a"), "m1", "m2", "m3")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, DISK)
+    run.result("m2", "a", 0, DISK)
+    actions = run(Checked("m2", well=False, words="0 MiB free"))
+    assert actions == [
+        SetAside("m2", "0 MiB free"),
+        Discard("m2", "a", 0, "0 MiB free"),
+        Faulted("m2", "a", 0, DISK),
+        Away("m2", "0 MiB free", 2.0),
+        Requeue("m2", "a", "0 MiB free"),
+    ]
+    assert assigned(run.join("m3")) == [("m3", "a")]
+
+
+def test_a_fault_again_on_the_only_machine_is_the_boards_own_if_it_is_well():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    run.result("m", "a", 0, DISK)
+    run(Checked("m", well=True))
+    assert of(Hold, run.result("m", "a", 0, DISK))
+    assert of(Record, run(Checked("m", well=True)))
+
+
+def test_a_fault_again_on_the_same_machine_counts_like_the_first_while_another_could_take_it():
+    run = Run(jobs("a"), "m1", "m2")
+    run.join("m1")
+    run.result("m1", "a", 0, DISK)
+    run(Checked("m1", well=True))
+    run.join("m2")
+    actions = run.result("m1", "a", 0, DISK)
+    assert of(Faulted, actions)
+    assert assigned(actions) == [("m2", "a")]
+
+
+def test_faults_are_counted_for_each_commit_by_itself():
+    run = Run(jobs("a", commits=(0, 1)), "m1", "m2")
+    run.join("m1")
+    run.result("m1", "a", 0, DISK)
+    assert of(Faulted, run.result("m1", "a", 1, DISK)) == [Faulted("m1", "a", 1, DISK)]
+
+
+def test_a_compiler_that_was_broken_for_a_moment_leaves_no_failure():
+    """When the machine checks itself it is well again, so that alone tells nothing."""
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1", "m2")
+    actions = run.result("m1", "a", 0, UNEXPLAINED)
+    assert actions[:2] == [Faulted("m1", "a", 0, UNEXPLAINED), Check("m1", frozenset({"arm"}))]
+    assert of(Requeue, actions) == [Requeue("m1", "a", "no reason is given")]
+    assert run(Checked("m1", well=True)) == []
+    assert assigned(run.result("m2", "b")) == [("m2", "a")]
+    assert of(Record, run.result("m2", "a")) == [Record("m2", "a", 0, 2, ("m1: no reason is given",))]
+
+
+def test_a_failure_without_explanation_on_a_second_machine_that_is_well_is_the_boards_own():
+    run = Run(jobs("a"), "m1", "m2")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, UNEXPLAINED)
+    assert run.result("m2", "a", 0, UNEXPLAINED) == [Hold("m2", "a", 0), Check("m2", frozenset({"arm"}))]
+    actions = run(Checked("m2", well=True))
+    assert actions == [Record("m2", "a", 0, 2, ("m1: no reason is given",)), BoardDone("m2", "a")]
+
+
+def test_a_failure_without_explanation_again_on_the_only_machine_is_the_boards_own_if_it_is_well():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    assert of(Faulted, run.result("m", "a", 0, UNEXPLAINED))
+    assert assigned(run(Checked("m", well=True))) == [("m", "a")]
+    assert of(Hold, run.result("m", "a", 0, UNEXPLAINED))
+    assert of(Record, run(Checked("m", well=True))) == [Record("m", "a", 0, 2, ("m: no reason is given",))]
+
+
+def test_a_failure_without_explanation_is_counted_for_each_commit_by_itself():
+    run = Run(jobs("a", commits=(0, 1)), "m")
+    run.join("m")
+    for upto in (0, 1):
+        assert of(Faulted, run.result("m", "a", upto, UNEXPLAINED)) == [Faulted("m", "a", upto, UNEXPLAINED)]
+
+
+def test_a_second_failure_without_explanation_is_the_machines_if_it_is_not_well():
+    run = Run(jobs("a"), "m1", "m2", "m3")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, UNEXPLAINED)
+    run.result("m2", "a", 0, UNEXPLAINED)
+    actions = run(Checked("m2", well=False, words="gcc makes no object"))
+    assert of(Discard, actions) == [Discard("m2", "a", 0, "gcc makes no object")]
+    assert of(Faulted, actions) == [Faulted("m2", "a", 0, UNEXPLAINED)]
+    assert assigned(run.join("m3")) == [("m3", "a")]
+
+
+def test_all_results_of_a_machine_that_is_being_checked_wait_for_it():
+    run = Run(jobs("a", "b", "c"), "m1")
+    run.join("m1", slots=3)
+    run.result("m1", "c", 0, UNEXPLAINED)
+    run(Checked("m1", well=True))
+    run.result("m1", "a", 0, DISK)
+    assert run.result("m1", "b", 0) == [Hold("m1", "b", 0)]
+    assert run.result("m1", "c", 0, UNEXPLAINED) == [Hold("m1", "c", 0)]  # no second check
+    records = of(Record, run(Checked("m1", well=True)))
+    assert [(r.board, r.after) for r in records] == [("b", ()), ("c", ("m1: no reason is given",))]
+
+
+def test_nothing_on_hold_is_used_when_the_machine_is_not_well_and_nothing_is_lost():
+    run = Run(jobs("a", "b", commits=(0, 1)), "m1", "m2")
+    run.join("m1", slots=2)
+    run.result("m1", "b", 0)
+    run.result("m1", "a", 0, DISK)
+    run.result("m1", "b", 1)
+    actions = run(Checked("m1", well=False, words="read-only"))
+    assert of(Discard, actions) == [Discard("m1", "b", 1, "read-only")]
+    assert [f.board for f in of(Faulted, actions)] == []  # b did nothing that looks like a fault
+    assert of(Away, actions) == [Away("m1", "read-only", 2.0)]
+    given = {j.board.target: j.commits for a in of(Assign, run.join("m2", slots=2)) for j in a.jobs}
+    assert given == {"a": (0, 1), "b": (1,)}
+
+
+# --- what the worker itself says (rule 9) ---
+
+
+@pytest.mark.parametrize("fault", [CHECKOUT, FULL])
+def test_what_the_worker_itself_could_not_do_is_never_the_boards_result(fault):
+    run = Run(jobs("a"), "m1", "m2")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, fault)
+    assert of(Hold, run.result("m2", "a", 0, fault))
+    why = f"machine faults: m1: {fault.words}; m2: {fault.words}"
+    actions = run(Checked("m2", well=True))
+    assert [type(a) for a in actions] == [Discard, Faulted, NotBuilt, BoardDone]
+    assert of(NotBuilt, actions) == [NotBuilt("a", 0, why)]
+    assert run.schedule.finished
+    assert (run.schedule.recorded, run.schedule.not_built) == (0, 1)
+
+
+def test_a_commit_that_the_only_machine_cannot_check_out_ends_there_and_the_others_are_built():
+    run = Run(jobs("a", commits=(0, 1)), "m")
+    run.join("m")
+    run.result("m", "a", 0, CHECKOUT)
+    run.result("m", "a", 1)
+    assert assigned(run(Checked("m", well=True))) == [("m", "a")]
+    assert of(Hold, run.result("m", "a", 0, CHECKOUT))
+    (ended,) = of(NotBuilt, run(Checked("m", well=True)))
+    assert ended.reason == f"machine faults: m: {CHECKOUT.words}; m: {CHECKOUT.words}"
+    assert run.schedule.finished
+    assert run.schedule.recorded == 1
+
+
+def test_it_does_not_end_a_board_that_the_worker_of_a_sick_machine_failed_at_again():
+    run = Run(jobs("a"), "m1", "m2", "m3")
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, CHECKOUT)
+    run.result("m2", "a", 0, CHECKOUT)
+    actions = run(Checked("m2", well=False, words="the source is gone"))
+    assert of(NotBuilt, actions) == []
+    assert assigned(run.join("m3")) == [("m3", "a")]
+
+
+def test_a_machine_whose_worker_fails_time_and_again_is_given_up_whatever_its_check_says():
+    run = Run(jobs("a", "b", commits=(0, 1, 2)), "m1", "m2")
+    run.join("m1", slots=2)
+    run.result("m1", "a", 0, CHECKOUT)
+    run(Checked("m1", well=True))
+    run.result("m1", "b", 0, CHECKOUT)
+    run(Checked("m1", well=True))
+    actions = run.result("m1", "a", 1, CHECKOUT)
+    why = f"its worker failed 3 times in a row: {CHECKOUT.words}"
+    assert of(SetAside, actions) == [SetAside("m1", why)]
+    assert of(Check, actions) == []
+    assert of(Away, actions) == [Away("m1", why, 2.0)]
+    assert {a.board for a in of(Requeue, actions)} == {"a", "b"}
+    assert len(assigned(run.join("m2", slots=2))) == 2
+
+
+def test_nothing_on_hold_is_used_when_a_machine_is_given_up_for_its_worker():
+    run = Run(jobs("a", "b", commits=(0, 1, 2)), "m1")
+    run.join("m1", slots=2)
+    run.result("m1", "a", 0, CHECKOUT)
+    run.result("m1", "a", 1, CHECKOUT)
+    assert of(Hold, run.result("m1", "b", 0, TIMEOUT)) == []
+    run.result("m1", "b", 1, DISK)  # late: it was dropped with the rest of its order
+    actions = run.result("m1", "a", 2, CHECKOUT)
+    assert of(SetAside, actions)
+    assert not of(Record, actions)
+    assert not of(NotBuilt, actions)
+
+
+def test_a_build_that_came_through_ends_the_row_of_a_workers_failures():
+    run = Run(jobs("a", commits=tuple(range(6))), "m")
+    run.join("m")
+    for upto, fault in enumerate([CHECKOUT, CHECKOUT, None, CHECKOUT, CHECKOUT]):
+        assert of(SetAside, run.result("m", "a", upto, fault)) == []
+    assert of(SetAside, run.result("m", "a", 5, CHECKOUT))
+
+
+def test_a_board_that_every_worker_fails_at_does_not_take_one_machine_after_the_other_along():
+    run = Run(jobs("a", commits=(0, 1, 2)), "m1", "m2")
+    run.join("m1")
+    for upto in (0, 1, 2):
+        actions = run.result("m1", "a", upto, CHECKOUT)
+    assert of(SetAside, actions)
+    run.join("m2")
+    for upto in (0, 1, 2):
+        assert of(SetAside, run.result("m2", "a", upto, CHECKOUT)) == []
+    assert len(of(NotBuilt, run(Checked("m2", well=True)))) == 3
+    assert run.schedule.finished
+
+
+def test_a_check_that_nobody_asked_for_changes_nothing():
+    run = Run(jobs("a"), "m")
+    run.join("m")
+    assert run(Checked("m", well=False, words="late")) == []
+    assert run(Checked("nobody", well=False, words="late")) == []
+    assert run.schedule.holds("m") == ("a",)
+
+
+def test_a_machine_that_dies_during_its_check_takes_what_is_on_hold_along():
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1", slots=2)
+    run.result("m1", "b", 0, DISK)
+    run.result("m1", "a")
+    run.join("m2", slots=2)
+    actions = run.lose("m1")
+    assert of(Discard, actions) == [Discard("m1", "a", 0, "cut")]
+    assert assigned(actions) == [("m2", "a")]
+
+
+def test_a_board_that_met_too_many_faults_at_a_commit_ends_there():
+    run = Run(jobs("a", commits=(0, 1)), "m1", "m2", most_faults=2)
+    run.join("m1", "m2")
+    run.result("m1", "a", 0, DISK)
+    run.result("m1", "a", 1)
+    run(Checked("m1", well=True))
+    assert run.schedule.holds("m2") == ("a",)
+    run.result("m2", "a", 0, UNEXPLAINED)
+    ended = of(NotBuilt, run(Checked("m2", well=False, words="no")))
+    reason = "machine faults: m1: no space left on device; m2: no reason is given"
+    assert ended == [NotBuilt("a", 0, reason)]
+    assert run.schedule.finished
+
+
+def test_short_memory_halves_the_slots_and_they_stay_so():
+    run = Run(jobs(*"abcdefg"), "m", fruitless=9)
+    run.join("m", slots=4, share=3)
+    actions = run.result("m", "a", 0, MEMORY)
+    assert of(Slots, actions) == [Slots("m", 2, "out of memory")]
+    assert of(Slots, run.result("m", "b", 0, MEMORY)) == []  # one shortage, not two
+    assert assigned(run(Checked("m", well=True))) == []  # it holds two still
+    (order,) = of(Assign, run.result("m", "c"))
+    assert order.jobs_limit == 3
+    run.lose("m")
+    assert len(of(Assign, run.back("m", slots=4, share=3))) == 2
+
+
+def test_a_slot_that_does_not_come_gets_no_boards():
+    run = Run(jobs(*"abcd"), "m")
+    run.join("m", slots=3)
+    assert run(SlotLost("m", "no room")) == [Slots("m", 2, "no room")]
+    assert assigned(run.result("m", "a")) == []  # it holds two still
+    assert assigned(run.result("m", "b")) == [("m", "d")]
+    assert run(SlotLost("gone", "no room")) == []
+    for _ in range(3):
+        run(SlotLost("m", "no room"))
+    assert assigned(run.result("m", "c")) == []
+    assert run.schedule.holds("m") == ("d",)
+
+
+def test_a_board_that_runs_out_of_memory_is_built_alone_before_it_is_given_up():
+    run = Run(jobs("a"), "m")
+    run.join("m", slots=32)
+    for slots in (16, 8, 4, 2, 1):
+        actions = run.result("m", "a", 0, MEMORY)
+        assert of(Slots, actions) == [Slots("m", slots, "out of memory")]
+        assert of(NotBuilt, actions) == []
+        assert of(Assign, run(Checked("m", well=True)))
+    run.result("m", "a", 0)
+    assert run.schedule.recorded == 1
+
+
+def test_a_result_that_nobody_waits_for_is_a_sign_of_life_all_the_same():
+    """A worker that cannot be told which commits are wanted builds them all."""
+    run = Run([job("a", commits=(2,))], "m")
+    run.join("m")
+    run.start("m", "a")
+    run.now = 1000.0
+    assert of(Drop, run.result("m", "a", 0))
+    assert of(SetAside, run.at(1030.0)) == []
+    assert of(SetAside, run.at(2021.0))
+
+
+def test_a_machine_with_all_its_slots_has_no_limit_of_jobs():
+    run = Run(jobs("a"), "m")
+    (order,) = of(Assign, run.join("m", slots=4, share=3))
+    assert order.jobs_limit == 0
+
+
+def test_short_memory_is_not_the_boards_fault_until_it_is_built_alone():
+    run = Run(jobs("a"), "m")
+    run.join("m", slots=4)
+    for slots in (2, 1):
+        actions = run.result("m", "a", 0, MEMORY)
+        assert of(Faulted, actions)
+        assert of(Slots, actions) == [Slots("m", slots, "out of memory")]
+        run(Checked("m", well=True))
+    actions = run.result("m", "a", 0, MEMORY)
+    assert of(Hold, actions)
+    assert not of(Slots, actions)
+    assert of(Record, run(Checked("m", well=True)))
+
+
+def test_a_board_that_needs_much_memory_is_built_where_fewer_are_built_at_a_time():
+    """On a fleet of like machines one of them makes room for it; the others keep their slots."""
+    run = Run(jobs("big", *"abcdefgh"), "m1", "m2", "m3", "m4")
+    run.join("m1", "m2", "m3", "m4", slots=2)
+    run.result("m1", "big", 0, MEMORY)
+    for machine, board in (("m2", "b"), ("m3", "d"), ("m4", "f")):
+        assert assigned(run.result(machine, board)) in ([(machine, "h")], [])
+    assert assigned(run(Checked("m1", well=True))) == []
+    assert assigned(run.result("m1", "a")) == [("m1", "big")]
+    assert of(Record, run.result("m1", "big")) == [Record("m1", "big", 0, 2, ("m1: out of memory",))]
+
+
+def test_a_board_that_needs_much_memory_is_built_anywhere_when_that_machine_is_gone():
+    run = Run(jobs("big"), "m1", "m2")
+    run.join("m1", "m2", slots=2)
+    run.result("m1", "big", 0, MEMORY)
+    assert assigned(run(Checked("m1", well=False, words="0 MiB free"))) == [("m2", "big")]
+
+
+# --- coming back (rules 10 and 11) ---
+
+
+def test_a_lost_machine_is_brought_up_again_when_its_time_has_come():
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1", "m2")
+    run.now = 10.0
+    assert of(Away, run.lose("m1")) == [Away("m1", "cut", 2.0)]
+    assert run.schedule.next_due() == 12
+    assert run.at(11.9) == []
+    assert of(BringUp, run.at(12.0)) == [BringUp("m1")]
+
+
+def test_a_machine_that_lied_is_not_brought_up_again():
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1", "m2")
+    assert of(Away, run.lose("m1", "it lied", Loss.LIED)) == [Away("m1", "it lied", None)]
+    assert of(BringUp, run.at(1e5)) == []
+    assert run.join("m1") == [SetAside("m1", "it was given up")]
+
+
+def test_a_recorded_result_ends_the_row_of_losses():
+    run = Run(jobs("a", commits=range(4)), "m")
+    run.join("m")
+    for upto in range(3):
+        run.result("m", "a", upto)
+        (away,) = of(Away, run.lose("m"))
+        assert away.again_in == 2
+        run.back("m")
+
+
+def test_a_machine_that_never_brings_a_result_ends_the_run_when_it_is_the_only_one():
+    run = Run(jobs("a"), "m", fruitless=3)
+    run.join("m")
+    for _ in range(2):
+        run.lose("m")
+        run.back("m")
+    (ended,) = of(NotBuilt, run.lose("m"))
+    assert ended.reason == "no machine left: m: cut (it joined 3 times without bringing a result)"
+
+
+def test_boards_wait_for_machines_that_come_for_the_first_time_however_long():
+    run = Run([job("a"), job("r", "riscv64")], "m1", "m2")
+    run.join("m1")
+    run.at(1e6)
+    assert assigned(run.join("m2", archs=("riscv64",))) == [("m2", "r")]
+
+
+def test_a_board_no_machine_can_build_ends_with_its_reason_once_none_is_coming():
+    run = Run([job("a"), job("r", "riscv64", (0, 1))], "m1", "m2", "m3")
+    run.join("m1", "m2")
+    assert not run.schedule.finished
+    ended = of(NotBuilt, run.lose("m3", "it is off", Loss.REFUSED))
+    assert [(n.board, n.upto) for n in ended] == [("r", 0), ("r", 1)]
+    assert ended[0].reason == "no machine has a toolchain for riscv64 (not in use: m3: it is off)"
+
+
+def test_the_reason_names_a_compiler_that_was_asked_for_and_is_missing():
+    run = Run([job("a"), job("r", "riscv64")], "m1", "m2")
+    run(Joined("m1", frozenset({"arm"}), 1, 1.0, lacking={"riscv64": "/opt/gcc", "sh": "sh4-"}))
+    (ended,) = of(NotBuilt, run(Joined("m2", frozenset({"arm"}), 1, 1.0, lacking={"riscv64": "/opt/gcc"})))
+    assert ended.reason == (
+        "no machine has a toolchain for riscv64; /opt/gcc, which was named for it, is not on m1, m2"
+    )
+
+
+def test_the_reason_names_what_a_machine_lacks_that_is_not_used_for_it():
+    run = Run([job("r", "riscv64")], "m1")
+    (ended,) = of(NotBuilt, run(Lost("m1", "not needed", Loss.UNNEEDED, {"riscv64": "/opt/gcc"})))
+    assert ended.reason.endswith("for riscv64; /opt/gcc, which was named for it, is not on m1")
+
+
+def test_machines_that_are_out_for_one_reason_are_named_together():
+    run = Run(jobs("a"), "m1", "m2", "m3")
+    run.lose("m1", "BUSY: held by x", Loss.REFUSED)
+    run.lose("m2", "it is off", Loss.REFUSED)
+    (ended,) = of(NotBuilt, run.lose("m3", "BUSY: held by x", Loss.REFUSED))
+    assert ended.reason == "no machine left: m1, m3: BUSY: held by x; m2: it is off"
+
+
+def test_a_machine_that_is_not_needed_is_no_reason():
+    run = Run([job("r", "riscv64")], "m1", "m2")
+    run.join("m1")
+    actions = run.lose("m2", "it has no toolchain that is wanted", Loss.UNNEEDED)
+    assert actions == [NotBuilt("r", 0, "no machine has a toolchain for riscv64")]
+
+
+def test_a_board_without_an_architecture_ends_with_that_reason():
+    run = Run([job("broken", "")], "m")
+    (ended,) = of(NotBuilt, run.join("m"))
+    assert ended.reason == "its defconfig cannot be evaluated, so it has no architecture"
+
+
+def test_a_board_waits_for_a_machine_that_had_joined_until_the_patience_ends():
+    run = Run(jobs("a"), "m", patience=100, backoff=60, backoff_most=60)
+    run.join("m")
+    run.now = 10.0
+    run.lose("m", "power cut")
+    assert of(BringUp, run.at(70))
+    run.lose("m", "no route", Loss.FAILED)
+    assert run.schedule.next_due() == 110  # the failed return does not begin the time anew
+    assert run.at(109) == []
+    assert run.at(110) == [NotBuilt("a", 0, "no machine left: m: no route")]
+
+
+def test_a_run_tells_that_it_waits_for_machines_to_come_back_only_while_none_is_in():
+    run = Run(jobs("a"), "m1", "m2", patience=100)
+    run.join("m1")
+    run.now = 10.0
+    run.lose("m1")
+    assert run.schedule.awaited() is None  # m2 is coming for the first time
+    run.lose("m2", how=Loss.REFUSED)
+    assert run.schedule.awaited() == (110, ["m1"])
+    run.back("m1")
+    assert run.schedule.awaited() is None
+
+
+def test_nobody_waits_for_a_machine_that_never_joined():
+    run = Run(jobs("a"), "m")
+    actions = run.lose("m", "no route", Loss.FAILED)
+    assert of(NotBuilt, actions) == [NotBuilt("a", 0, "no machine left: m: no route")]
+
+
+def test_nobody_waits_for_a_machine_that_could_not_build_it():
+    run = Run([job("a"), job("r", "riscv64")], "m1", "m2")
+    run.join("m1")
+    run.join("m2", archs=("riscv64",))
+    actions = run.lose("m2", "cut")
+    assert of(NotBuilt, actions) == []
+    assert of(Requeue, actions) == [Requeue("m2", "r", "cut")]
+    assert of(NotBuilt, run.lose("m1", "broken", Loss.LIED)) == [
+        NotBuilt("a", 0, "no machine left: m1: broken; m2: cut")
+    ]
+
+
+def test_boards_are_built_by_others_while_a_machine_is_away():
+    run = Run(jobs("a", "b"), "m1", "m2")
+    run.join("m1")
+    run.lose("m1")
+    assert assigned(run.join("m2")) == [("m2", "a")]
+    assert assigned(run.back("m1")) == [("m1", "b")]
+
+
+# --- batch (rule 12) ---
+
+
+def test_batch_splits_by_capacity_when_all_have_joined():
+    run = Run(jobs(*"abcdefgh"), "small", "big", "third", batch=True)
+    assert run.join("small", capacity=1.0) == []
+    assert run.join("big", capacity=3.0) == []
+    shares = Counter(machine for machine, _ in assigned(run.lose("third", how=Loss.FAILED)))
+    assert shares == {"big": 6, "small": 2}
+
+
+def test_batch_gives_what_a_lost_machine_held_to_one_that_is_through():
+    run = Run(jobs("a", "b"), "m1", "m2", batch=True)
+    run.join("m1")
+    first = {board: machine for machine, board in assigned(run.join("m2"))}
+    loser, keeper = first["a"], first["b"]
+    assert assigned(run.lose(loser)) == []  # the other is still at its list
+    run.result(keeper, "b")
+    assert assigned(run(BatchEnded(keeper))) == [(keeper, "a")]
+
+
+def test_batch_that_ends_without_a_board_tries_it_again_and_not_for_ever():
+    run = Run(jobs("a"), "m", batch=True, most_faults=3)
+    run.join("m")
+    for _ in range(2):
+        assert assigned(run(BatchEnded("m"))) == [("m", "a")]
+    (ended,) = of(NotBuilt, run(BatchEnded("m")))
+    assert ended.reason.startswith("machine faults: m: its worker ended the batch without all results; m:")
+    assert run.schedule.finished
+
+
+def test_batch_that_ends_while_results_are_on_hold_keeps_them():
+    run = Run(jobs("a", "b"), "m", batch=True)
+    run.join("m", slots=2)
+    run.result("m", "b", 0, UNEXPLAINED)
+    run.result("m", "a")
+    assert run(BatchEnded("m")) == []
+    assert of(Record, run(Checked("m", well=True)))
+
+
+def test_batch_gives_a_machine_one_suspect_a_list():
+    run = Run(jobs("a", "b", "c"), "m1", "m2", batch=True)
+    run.join("m1", slots=3)
+    run.lose("m2", how=Loss.REFUSED)
+    run.start("m1", "a", "b")
+    run.lose("m1")
+    assert assigned(run.back("m1", slots=3)) == [("m1", "a"), ("m1", "c")]
+    run.result("m1", "a")
+    run.result("m1", "c")
+    assert assigned(run(BatchEnded("m1"))) == [("m1", "b")]
+
+
+def test_batch_looks_for_a_hang_only_where_something_was_begun():
+    run = Run(jobs("a", "b"), "m", batch=True, timeout=100, slack=20)
+    run.join("m")
+    run.now = 50.0
+    run.start("m", "a")
+    assert run.schedule.next_due() == 170
+    assert [f.board for f in of(Faulted, run.at(170))] == ["a"]
+
+
+def test_batch_that_is_never_said_to_be_through_does_not_hold_up_the_rest():
+    run = Run(jobs("a", "b"), "m1", "m2", batch=True, timeout=100, slack=20)
+    run.join("m1", "m2")
+    run.now = 10.0
+    run.result("m1", "a")
+    run.result("m2", "b", 0, TIMEOUT)
+    assert run.schedule.next_due() == 30
+    assert of(SetAside, run.at(30)) == [
+        SetAside("m1", "it does not end its batch"),
+        SetAside("m2", "it does not end its batch"),
+    ]
+    assert assigned(run.back("m1")) == [("m1", "b")]
+
+
+# --- size ---
+
+
+@settings(max_examples=at_most(50))
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=1, max_size=1000),
+    boards=st.integers(0, 300),
+)
+def test_a_thousand_machines_in_one_thread_end_every_board(sizes, boards):
+    run = Run(jobs(*(f"b{i}" for i in range(boards))), *(f"m{i}" for i in range(len(sizes))))
+    inbox = []
+    for number, slots in enumerate(sizes):
+        inbox += assigned(run.join(f"m{number}", slots=slots, capacity=float(slots)))
+    recorded = 0
+    while inbox:
+        machine, board = inbox.pop()
+        actions = run.result(machine, board)
+        recorded += len(of(Record, actions))
+        inbox += assigned(actions)
+    assert run.schedule.finished
+    assert recorded == boards
+
+
+def test_thirty_thousand_results_take_the_rules_a_few_seconds_at_most():
+    archs = [f"arch{i}" for i in range(12)]
+    wanted = [job(f"b{i}", archs[i % 12], range(20)) for i in range(1500)]
+    names = [f"m{i}" for i in range(50)]
+    run = Run(wanted, *names)
+    begun = time.process_time()
+    inbox = [a for name in names for a in of(Assign, run.join(name, archs=archs, slots=8))]
+    while inbox:
+        order = inbox.pop()
+        (given_job,) = order.jobs
+        run(Started(order.machine, given_job.board.target, order.attempt))
+        for upto in given_job.commits:
+            run.now += 0.01
+            inbox += of(Assign, run.result(order.machine, given_job.board.target, upto, attempt=order.attempt))
+        if len(inbox) % 10 == 0:
+            run(Tick())
+            run.schedule.next_due()
+    assert run.schedule.recorded == 30_000
+    assert time.process_time() - begun < 5
+
+
+# --- files of results (rules 6 and 8) ---
+
+
+def test_a_file_is_taken_only_for_the_order_it_belongs_to():
+    run = Run(jobs("a", "b", commits=(0, 1)), "m1")
+    run.join("m1")
+    assert run(FileIn("m1", "a", 0, 1)) == run(FileIn("m1", "a", 1)) == []
+    for bad in (FileIn("m1", "b", 0), FileIn("m1", "a", 2), FileIn("m1", "a", -1), FileIn("m1", "../x", 0)):
+        (drop,) = run(bad)
+        assert drop.suspect, bad
+    run(ResultIn("m1", "a", 0, 1))
+    for late in (FileIn("m1", "a", 0, 1), FileIn("m1", "a", 1, 7), FileIn("m9", "a", 1)):
+        (drop,) = run(late)
+        assert not drop.suspect, late
+    run(ResultIn("m1", "a", 1, 1))
+    (drop,) = run(FileIn("m1", "a", 1, 1))
+    assert not drop.suspect
+
+
+def test_a_machine_that_sends_files_is_not_stuck_and_one_that_stops_is():
+    run = Run(jobs("a"), "m1", timeout=100.0, slack=20.0)
+    run.join("m1")
+    run(Started("m1", "a", 1))
+    for run.now in (90.0, 105.0, 122.0, 140.0):  # from 120 on it would be stuck
+        assert run(FileIn("m1", "a", 0, 1)) == []
+        assert not of(SetAside, run(Tick()))
+    run.now = 159.0
+    assert not of(SetAside, run(Tick()))
+    run.now = 160.0
+    assert of(SetAside, run(Tick()))

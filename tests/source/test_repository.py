@@ -1,0 +1,805 @@
+"""The local git side, on real repositories: ranges, the snapshot, the push."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fabbuild.errors import PushError, SourceError
+from fabbuild.model import Commit
+from fabbuild.source.git import Git, GitError, clean_environment, last_words
+from fabbuild.source.repository import Source
+from tests.support.census import ENDLESS, HANG_LIMIT, alive, wait_until
+
+ENV = {
+    "PATH": os.environ["PATH"],
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "LC_ALL": "C",
+    **{f"GIT_{who}_NAME": "A" for who in ("AUTHOR", "COMMITTER")},
+    **{f"GIT_{who}_EMAIL": "a@b.example" for who in ("AUTHOR", "COMMITTER")},
+}
+
+
+def git(where, *args, **kwargs) -> str:
+    done = subprocess.run(
+        ["git", *args], cwd=where, env={**ENV, "HOME": str(where)}, capture_output=True, check=True, **kwargs
+    )
+    return done.stdout.decode("utf-8", "replace").strip()
+
+
+def commit(where, subject, **files) -> str:
+    for name, text in files.items():
+        (where / name).write_text(text)
+    git(where, "add", "-A")
+    git(where, "commit", "-q", "--allow-empty", "-m", subject)
+    return git(where, "rev-parse", "HEAD")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Nobody's own settings of git take part."""
+    place = tmp_path / "home"
+    place.mkdir()
+    monkeypatch.setenv("HOME", str(place))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    return place
+
+
+@pytest.fixture
+def repo(tmp_path):
+    """A Kbuild tree with ``main`` (one commit) and, checked out, ``work`` (three more), whose upstream it is."""
+    place = tmp_path / "tree"
+    (place / "configs").mkdir(parents=True)
+    (place / "configs" / "snow_defconfig").write_text("CONFIG_SNOW=y\n")
+    (place / "Kconfig").write_text("config SNOW\n\tbool\n")
+    (place / ".gitignore").write_text("*.o\n/build/\n")
+    git(place, "init", "-q", "-b", "main")
+    commit(place, "base", Makefile="all:\n", one="1\n")
+    git(place, "checkout", "-q", "-b", "work", "--track", "main")
+    for number in (1, 2, 3):
+        commit(place, f"change {number}", one=f"{number} {number}\n")
+    return place
+
+
+def subjects(commits: list[Commit]) -> list[str]:
+    return [f"{c.number} {c.subject}" for c in commits]
+
+
+def tree_files(where, commit_id) -> dict[str, str]:
+    out = git(where, "ls-tree", "-r", "-z", commit_id)
+    return {line.split("\t")[1]: line.split("\t")[0].split(" ")[0] for line in out.split("\0") if line}
+
+
+# Opening
+
+
+def test_opens_from_a_subdirectory(repo):
+    assert Source.open(repo / "configs").path == repo
+    assert Source.open(str(repo)).git_dir == repo / ".git"
+
+
+def test_a_linked_worktree_is_a_source(repo, tmp_path):
+    git(repo, "worktree", "add", "-q", "--detach", str(tmp_path / "linked"), "main")
+    source = Source.open(tmp_path / "linked")
+    assert source.path == tmp_path / "linked"
+    assert source.git_dir != repo / ".git"
+    assert subjects(source.top(5)[1]) == ["1 base"]
+    (tmp_path / "linked" / "new").write_text("x")
+    assert "new" in tree_files(repo, source.current().hash)
+
+
+def test_no_directory_no_repository_no_tree(repo, tmp_path):
+    with pytest.raises(SourceError, match="no such source directory"):
+        Source.open(tmp_path / "missing")
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(SourceError, match="is in no git repository"):
+        Source.open(tmp_path / "plain")
+    git(tmp_path, "clone", "-q", "--bare", str(repo), "bare.git")
+    with pytest.raises(SourceError, match="without a working tree"):
+        Source.open(tmp_path / "bare.git")
+    git(tmp_path, "init", "-q", "empty")
+    (tmp_path / "empty" / "Makefile").write_text("")
+    with pytest.raises(SourceError, match="is no Kbuild tree: its top has no Kconfig, no configs/"):
+        Source.open(tmp_path / "empty")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to another user")
+def test_a_repository_of_another_user_is_refused_with_the_way_out(repo):
+    for path in (repo, repo / ".git"):
+        os.chown(path, 12345, 12345)
+    with pytest.raises(SourceError, match=r"belongs to another user.*safe.directory"):
+        Source.open(repo)
+    git(repo, "config", "--file", os.environ["HOME"] + "/.gitconfig", "safe.directory", str(repo))
+    assert Source.open(repo).path == repo
+
+
+def test_a_hooks_environment_is_no_matter(repo, tmp_path, monkeypatch):
+    plain = Source.open(repo)
+    expected = (plain.current(), plain.branch("work"))
+    git(tmp_path, "init", "-q", "other")
+    other = tmp_path / "other" / ".git"
+    for name, value in {
+        "GIT_DIR": other,
+        "GIT_WORK_TREE": tmp_path / "other",
+        "GIT_INDEX_FILE": other / "index.tmp",
+        "GIT_OBJECT_DIRECTORY": other / "objects",
+        "GIT_PREFIX": "configs/",
+        "GIT_QUARANTINE_PATH": other / "objects",
+        "GIT_AUTHOR_DATE": "@1 +0000",
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_TRACE": "1",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "commit.gpgSign",
+        "GIT_CONFIG_VALUE_0": "true",
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    source = Source.open(repo)
+    assert (source.current(), source.branch("work")) == expected
+
+
+HOSTILE = """
+[commit]
+	gpgSign = true
+[push]
+	gpgSign = true
+	followTags = true
+	default = nothing
+	recurseSubmodules = on-demand
+[core]
+	hooksPath = {hooks}
+	fsmonitor = {hooks}/fsmonitor
+	pager = false
+	untrackedCache = true
+	splitIndex = true
+	quotePath = true
+	safecrlf = true
+	autocrlf = input
+	logAllRefUpdates = always
+[color]
+	ui = always
+[log]
+	showSignature = true
+	decorate = full
+	date = relative
+[format]
+	pretty = oneline
+[i18n]
+	commitEncoding = ISO-8859-1
+	logOutputEncoding = ISO-8859-1
+[gpg]
+	program = false
+[status]
+	showUntrackedFiles = no
+[submodule]
+	recurse = true
+"""
+
+
+def test_a_users_configuration_does_not_interfere(repo, home, tmp_path):
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    for name in ("pre-push", "pre-commit", "reference-transaction", "post-index-change", "fsmonitor"):
+        (hooks / name).write_text(f"#!/bin/sh\necho {name} >>{tmp_path}/ran\nexit 1\n")
+        (hooks / name).chmod(0o755)
+    (repo / "new").write_text("new\r\n")
+    source = Source.open(repo)
+    plain = (source.branch("work"), source.top(2)[1])
+    (home / ".gitconfig").write_text(HOSTILE.format(hooks=hooks))
+    before = fingerprint(repo)
+    snapshot = source.current()
+    assert (source.branch("work"), source.top(2)[1]) == plain
+    assert "new" in tree_files(repo, snapshot.hash)
+    assert fingerprint(repo) == before
+    far = bare(tmp_path)
+    git(
+        far, "config", "core.hooksPath", "/dev/null"
+    )  # as on a machine: here the user's settings are the far side's too
+    git(repo, "tag", "-a", "-m", "t", "v1")
+    for tip in (plain[0][-1].hash, snapshot.hash):
+        assert source.push(str(far), {}, tip, 30).objects > 0
+        assert refs(far) == {"refs/fabbuild/current": tip}
+    assert not (tmp_path / "ran").exists()
+
+
+# Ranges
+
+
+def test_a_branch_is_its_upstream_commit_and_what_came_since(repo):
+    commits = Source.open(repo).branch("work")
+    assert subjects(commits) == ["1 base", "2 change 1", "3 change 2", "4 change 3"]
+    assert commits[0].hash == git(repo, "rev-parse", "main")
+    assert commits[3].tree == git(repo, "rev-parse", "work^{tree}")
+
+
+def test_a_branch_is_listed_whatever_head_is(repo):
+    git(repo, "checkout", "-q", "--detach", "main")
+    source = Source.open(repo)
+    assert subjects(source.branch("work"))[-1] == "4 change 3"
+    assert subjects(source.branch("refs/heads/work"))[-1] == "4 change 3"
+    assert source.head_name() == "HEAD"
+    with pytest.raises(SourceError, match="HEAD is not on a branch"):
+        source.branch("HEAD")
+
+
+def test_head_stands_for_its_branch(repo):
+    source = Source.open(repo)
+    assert source.branch("HEAD") == source.branch("work")
+    assert source.head_name() == "work"
+
+
+def test_an_upstream_that_went_on(repo):
+    base = git(repo, "rev-parse", "main")
+    git(repo, "checkout", "-q", "main")
+    commit(repo, "elsewhere", two="2")
+    assert Source.open(repo).branch("work")[0].hash == base
+
+
+def test_an_upstream_that_was_merged_in(repo):
+    git(repo, "checkout", "-q", "main")
+    later = commit(repo, "elsewhere", two="2")
+    git(repo, "checkout", "-q", "work")
+    git(repo, "merge", "-q", "--no-edit", "-m", "merge", "main")
+    commits = Source.open(repo).branch("work")
+    assert commits[0].hash == later
+    assert [c.subject for c in commits[1:]] == ["change 1", "change 2", "change 3", "merge"]
+
+
+def test_a_merge_comes_after_all_that_it_brought_in(repo):
+    git(repo, "checkout", "-q", "-b", "side", "work~1")
+    commit(repo, "side 1", two="2")
+    commit(repo, "side 2", two="3")
+    git(repo, "checkout", "-q", "work")
+    git(repo, "merge", "-q", "-m", "merge", "side")
+    found = [c.subject for c in Source.open(repo).branch("work")]
+    assert found[0] == "base"
+    assert found[-1] == "merge"
+    assert sorted(found[1:-1]) == ["change 1", "change 2", "change 3", "side 1", "side 2"]
+    assert found.index("side 1") + 1 == found.index("side 2")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nosuch", r"no branch nosuch in"),
+        ("wrk", r"did you mean work\?"),
+        ("main", r"branch main has no upstream.*git branch -u UPSTREAM main.*--commits A\.\.main.*--count N"),
+        ("main..work", r"use --commits main\.\.work"),
+        ("work~1", r"a commit but no branch"),
+        ("-x", r"no branch -x"),
+        ("--upload-pack=x", r"no branch --up"),
+        ("", r"no branch name"),
+        ("a\nb", r"no branch name"),
+    ],
+)
+def test_no_such_branch(repo, name, words):
+    with pytest.raises(SourceError, match=words) as caught:
+        Source.open(repo).branch(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_upstream_that_is_gone_unrelated_or_the_same(repo):
+    source = Source.open(repo)
+    git(repo, "branch", "same", "main")
+    git(repo, "branch", "-u", "main", "same")
+    with pytest.raises(SourceError, match="branch same has no commit that its upstream main lacks"):
+        source.branch("same")
+    git(repo, "checkout", "-q", "--orphan", "alone")
+    commit(repo, "alone")
+    git(repo, "checkout", "-q", "work")
+    git(repo, "branch", "-u", "alone", "work")
+    with pytest.raises(SourceError, match="no commit in common: set another"):
+        source.branch("work")
+    git(repo, "branch", "-D", "-q", "alone")
+    git(repo, "config", "branch.work.remote", ".")
+    git(repo, "config", "branch.work.merge", "refs/heads/alone")
+    with pytest.raises(SourceError, match=r"the upstream of branch work, alone, is not here|has no upstream"):
+        source.branch("work")
+
+
+def test_odd_branch_names(repo):
+    for name in ("a/b", "heron@2", "ümlaut", "semi;colon", "quo'te"):
+        git(repo, "branch", "-f", name, "work")
+        git(repo, "branch", "-q", "-u", "main", name)
+        assert len(Source.open(repo).branch(name)) == 4
+
+
+def test_a_range_is_just_its_commits(repo):
+    source = Source.open(repo)
+    assert subjects(source.range("main..work")) == ["1 change 1", "2 change 2", "3 change 3"]
+    assert subjects(source.range("work~2..work~1")) == ["1 change 2"]
+    assert subjects(source.range("HEAD~2..")) == ["1 change 2", "2 change 3"]
+    assert subjects(source.range("work~1")) == ["1 change 2"]
+    assert subjects(source.range("main")) == ["1 base"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("work..main", r"the range work\.\.main is empty.*older one comes first"),
+        ("..", "is empty"),
+        ("main...work", "write A..B"),
+        ("nosuch", "no commit 'nosuch'"),
+        ("mian", r"did you mean main\?"),
+        ("nosuch..work", "there is no commit 'nosuch'"),
+        ("main..nosuch", "there is no commit 'nosuch'"),
+        ("--all", "is no range"),
+        ("-1", "is no range"),
+        ("main work", "no commit"),
+        ("main..--all", "no commit '--all'"),
+        ("", "is no range"),
+        (" main..work", "is no range"),
+        ("a\nb", "is no range"),
+        ("a\0b", "is no range"),
+        ("main:Kconfig", "no commit"),
+    ],
+)
+def test_what_is_no_range(repo, text, words):
+    with pytest.raises(SourceError, match=words) as caught:
+        Source.open(repo).range(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_top_commits(repo):
+    source = Source.open(repo)
+    assert subjects(source.top(2)[1]) == ["3 change 2", "4 change 3"]
+    assert subjects(source.top(2)[0]) == ["1 base", "2 change 1", "3 change 2", "4 change 3"]
+    assert subjects(source.top(99)[1]) == ["1 base", "2 change 1", "3 change 2", "4 change 3"]
+    git(repo, "checkout", "-q", "main")
+    assert subjects(source.top(1, "work")[1]) == ["4 change 3"]
+    with pytest.raises(SourceError, match="at least 1"):
+        source.top(0)
+    with pytest.raises(SourceError, match="no branch nosuch"):
+        source.top(1, "nosuch")
+
+
+def test_a_repository_without_a_commit(tmp_path):
+    git(tmp_path, "init", "-q", "new")
+    new = tmp_path / "new"
+    (new / "configs").mkdir()
+    (new / "Kconfig").write_text("")
+    (new / "Makefile").write_text("")
+    source = Source.open(new)
+    with pytest.raises(SourceError, match="no commit yet"):
+        source.top(1)
+    with pytest.raises(SourceError, match="no commit"):
+        source.range("HEAD")
+    with pytest.raises(SourceError, match="HEAD has no commit yet"):
+        source.range("..")
+    assert sorted(tree_files(new, source.current().hash)) == ["Kconfig", "Makefile"]
+
+
+def test_thinning_keeps_the_numbers(repo):
+    commits = Source.open(repo).branch("work")
+    assert [c.number for c in Source.thin(commits, 1)] == [1, 2, 3, 4]
+    assert [c.number for c in Source.thin(commits, 2)] == [1, 3]
+    assert [c.number for c in Source.thin(commits, 3)] == [1, 4]
+    assert [c.number for c in Source.thin(commits, 9)] == [1]
+    assert [c.number for c in Source.thin(commits, 0)] == [1, 4]
+    assert [c.number for c in Source.thin(commits[:1], 0)] == [1]
+    assert Source.thin([], 0) == []
+    with pytest.raises(SourceError, match="--step -1"):
+        Source.thin(commits, -1)
+
+
+def test_names_of_result_directories():
+    assert Source.range_name("feature/one") == "feature_one"
+    assert Source.range_name("main..work") == "main..work"
+    assert Source.range_name("heron@2") == "heron@2"
+    odd = [Source.range_name(text) for text in ("..work", ".fabbuild", "..", "", "x" * 300, "a\nb", "a\0b")]
+    assert len(set(odd)) == len(odd)
+    for name in odd:
+        assert re.fullmatch(r"[^./\x00-\x1f][^/\x00-\x1f]{0,199}", name)
+
+
+def test_a_subject_that_is_not_utf_8_is_shown_all_the_same(repo):
+    message = b"gr\xfc\xdfe \x1b[31m\n"
+    made = git(repo, "commit-tree", "-p", "HEAD", "HEAD^{tree}", input=message)
+    (shown,) = Source.open(repo).range(made)
+    assert shown.subject == "grüße \x1b[31m"  # git takes what is not UTF-8 for Latin-1
+    assert shown.hash == made
+
+
+def test_a_shallow_clone(repo, tmp_path):
+    git(tmp_path, "clone", "-q", "--depth", "2", "-b", "work", f"file://{repo}", "shallow")
+    source = Source.open(tmp_path / "shallow")
+    assert source.shallow
+    assert subjects(source.top(9)[1]) == ["1 change 2", "2 change 3"]
+    git(tmp_path / "shallow", "fetch", "-q", "--depth", "1", "origin", "main:main")
+    git(tmp_path / "shallow", "branch", "-q", "-u", "main", "work")
+    with pytest.raises(SourceError, match="this clone is shallow"):
+        source.branch("work")
+    far = bare(tmp_path)
+    source.push(str(far), {}, source.top(1)[1][0].hash, 30)
+    assert git(far, "log", "--format=%s", "refs/fabbuild/current") == "change 3\nchange 2"
+    (tmp_path / "shallow" / "one").write_text("edited")
+    snapshot = source.current()
+    assert source.push(str(far), {}, snapshot.hash, 30).objects < 6
+    assert git(far, "show", f"{snapshot.hash}:one") == "edited"
+    git(far, "update-ref", "refs/fabbuild/stale", snapshot.hash)
+    assert source.push(str(far), {}, snapshot.hash, 30).pruned == 1
+    assert refs(far) == {"refs/fabbuild/current": snapshot.hash}
+
+
+# The snapshot
+
+
+def fingerprint(repo: Path) -> dict[str, str]:
+    """All of a working tree and of its repository, but for objects and for times."""
+    found = {}
+    for path in sorted(repo.rglob("*")):
+        name = os.fsencode(path.relative_to(repo)).hex()
+        if path.is_symlink():
+            found[name] = f"-> {path.readlink()}"
+        elif path.is_file() and ".git/objects" not in str(path):
+            found[name] = f"{path.stat().st_mode:o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return found
+
+
+def test_the_snapshot_of_a_clean_tree_is_heads_tree(repo):
+    snapshot = Source.open(repo).current()
+    assert snapshot.tree == git(repo, "rev-parse", "HEAD^{tree}")
+    assert snapshot.number == 0
+    assert git(repo, "log", "--format=%p%s", snapshot.hash) == "current source"
+
+
+def test_the_same_source_is_the_same_commit(repo, monkeypatch):
+    source = Source.open(repo)
+    first = source.current()
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "Somebody Else")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.sleep(1.1)
+    (repo / "one").write_text("edited\n")
+    second = source.current()
+    (repo / "one").write_text("3 3\n")
+    assert source.current() == first != second
+
+
+def test_the_snapshot_has_all_that_is_there_and_touches_nothing(repo):
+    (repo / "one").write_text("edited\n")
+    (repo / "staged").write_text("staged\n")
+    git(repo, "add", "staged")
+    (repo / "staged").write_text("edited after\n")
+    (repo / "untracked").write_text("untracked\n")
+    (repo / "ignored.o").write_text("object\n")
+    (repo / "build").mkdir()
+    (repo / "build" / "x").write_text("x")
+    (repo / "tool").write_text("#!/bin/sh\n")
+    (repo / "tool").chmod(0o755)
+    (repo / "link").symlink_to("one")
+    (repo / "dangling").symlink_to("nowhere")
+    (repo / "intent").write_text("intent\n")
+    git(repo, "add", "-N", "intent")
+    (repo / "Makefile").rename(repo / "Makefile.old")
+    git(repo, "stash", "list")
+    (repo / "Makefile").write_text("again:\n")
+    (repo / "configs" / "snow_defconfig").unlink()
+    (repo / "configs" / "rain_defconfig").write_text("")
+    before = fingerprint(repo)
+    snapshot = Source.open(repo).current()
+    assert fingerprint(repo) == before
+    assert tree_files(repo, snapshot.hash) == {
+        ".gitignore": "100644",
+        "Kconfig": "100644",
+        "Makefile": "100644",
+        "Makefile.old": "100644",
+        "configs/rain_defconfig": "100644",
+        "dangling": "120000",
+        "intent": "100644",
+        "link": "120000",
+        "one": "100644",
+        "staged": "100644",
+        "tool": "100755",
+        "untracked": "100644",
+    }
+    assert git(repo, "show", f"{snapshot.hash}:staged") == "edited after"
+    assert git(repo, "show", f"{snapshot.hash}:intent") == "intent"
+
+
+def test_a_tracked_file_that_is_ignored_is_part_of_it(repo):
+    (repo / "blob.o").write_text("1")
+    git(repo, "add", "-f", "blob.o")
+    git(repo, "commit", "-q", "-m", "blob")
+    (repo / "blob.o").write_text("2")
+    assert git(repo, "show", f"{Source.open(repo).current().hash}:blob.o") == "2"
+    (repo / ".git" / "index").unlink()
+    assert git(repo, "show", f"{Source.open(repo).current().hash}:blob.o") == "2"
+    assert not (repo / ".git" / "index").exists()
+
+
+def test_an_edit_as_old_as_the_index_is_seen(repo):
+    """git tells an edit by size and time; a copy of the index that looks newer would hide one made just after."""
+    git(repo, "config", "core.trustctime", "false")
+    moment = (repo / ".git" / "index").stat().st_mtime_ns - 10**10
+    os.utime(repo / "one", ns=(moment, moment))
+    git(repo, "update-index", "--refresh")
+    (repo / "one").write_text("4 4\n")
+    for path in (repo / "one", repo / ".git" / "index"):
+        os.utime(path, ns=(moment, moment))
+    assert git(repo, "show", f"{Source.open(repo).current().hash}:one") == "4 4"
+
+
+def test_a_lock_on_the_users_index_does_not_stop_it(repo):
+    (repo / ".git" / "index.lock").write_text("held")
+    (repo / "one").write_text("edited\n")
+    before = fingerprint(repo)
+    assert git(repo, "show", f"{Source.open(repo).current().hash}:one") == "edited"
+    assert fingerprint(repo) == before
+
+
+def test_a_merge_with_conflicts_gives_the_files_as_they_are(repo):
+    git(repo, "checkout", "-q", "-b", "other", "main")
+    commit(repo, "conflict", one="other\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        git(repo, "merge", "-q", "work")
+    before = fingerprint(repo)
+    snapshot = Source.open(repo).current()
+    assert "<<<<<<<" in git(repo, "show", f"{snapshot.hash}:one")
+    assert fingerprint(repo) == before
+
+
+def test_odd_file_names(repo):
+    odd = [
+        b"a b",
+        b"new\nline",
+        b"tab\t",
+        b"\xff\xfe",
+        b"-dash",
+        b":(top)x",
+        b'q"uote',
+        b"star*",
+        b"[x]",
+        "ü".encode(),
+    ]
+    for name in odd:
+        (repo / os.fsdecode(name)).write_bytes(name)
+    listed = subprocess.run(
+        ["git", "ls-tree", "--name-only", "-z", Source.open(repo).current().hash],
+        cwd=repo, capture_output=True, check=True,
+    ).stdout.split(b"\0")  # fmt: skip
+    assert set(odd) <= set(listed)
+
+
+def test_a_directory_with_an_odd_name(repo, tmp_path):
+    place = tmp_path / "a \n\udcffé'$(x)"
+    shutil.copytree(repo, place)
+    source = Source.open(place / "configs")
+    assert source.path == place
+    (place / "one").write_text("edited")
+    assert source.current() != Source.open(repo).current()
+    far = bare(tmp_path)
+    assert source.push(str(far), {}, source.top(1)[1][0].hash, 30).objects
+
+
+def test_our_own_output_inside_the_source_is_left_out(repo):
+    output = repo / "my [out]*"
+    (output / "current").mkdir(parents=True)
+    (output / "current" / "big").write_text("big")
+    (repo / "my o").write_text("near")
+    source = Source.open(repo)
+    clean = tree_files(repo, source.current(exclude=[output]).hash)
+    assert "my o" in clean
+    assert not any("big" in name for name in clean)
+    assert clean == tree_files(repo, source.current([output, repo / "build", repo.parent / "beside"]).hash)
+    assert any("big" in name for name in tree_files(repo, source.current().hash))
+    with pytest.raises(SourceError, match="is the source itself"):
+        source.current([repo])
+    (repo.parent / "alias").symlink_to(repo)
+    assert clean == tree_files(repo, source.current([repo.parent / "alias" / output.name, repo.parent]).hash)
+
+
+def test_a_repository_inside_that_has_no_commit_is_left_out(repo):
+    git(repo, "init", "-q", "nested")
+    (repo / "nested" / "x").write_text("x")
+    (repo / "new").write_text("new")
+    files = tree_files(repo, Source.open(repo).current().hash)
+    assert "new" in files
+    assert "nested" not in files
+
+
+def test_submodules_may_be_absent(repo, tmp_path):
+    git(tmp_path, "init", "-q", "module")
+    commit(tmp_path / "module", "m", x="x")
+    git(
+        repo,
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        str(tmp_path / "module"),
+        "sub",
+    )
+    commit(repo, "with a module")
+    git(tmp_path, "clone", "-q", str(repo), "clone")
+    source = Source.open(tmp_path / "clone")
+    snapshot = source.current()
+    assert snapshot.tree == git(repo, "rev-parse", "HEAD^{tree}")
+    assert source.push(str(bare(tmp_path)), {}, snapshot.hash, 30).objects
+    (repo / "sub" / "x").write_text("dirty")
+    assert Source.open(repo).current().tree == snapshot.tree
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_file_that_cannot_be_read_is_named(repo):
+    (repo / "secret").write_text("x")
+    (repo / "secret").chmod(0)
+    with pytest.raises(SourceError, match="secret"):
+        Source.open(repo).current()
+
+
+def test_a_file_that_looks_unchanged_is_not_read_again(repo):
+    """So a snapshot of a large tree is quick: git goes by size and time, as it does for its own status."""
+    git(repo, "config", "core.trustctime", "false")
+    old = (repo / "one").stat().st_mtime_ns - 10**10
+    os.utime(repo / "one", ns=(old, old))
+    git(repo, "update-index", "--refresh")
+    (repo / "one").write_text("4 4\n")
+    os.utime(repo / "one", ns=(old, old))
+    assert git(repo, "show", f"{Source.open(repo).current().hash}:one") == "3 3"
+
+
+# The push
+
+
+def bare(where: Path, name: str = "far.git") -> Path:
+    git(where, "init", "-q", "--bare", name)
+    git(where / name, "config", "receive.shallowUpdate", "true")
+    return where / name
+
+
+def refs(far: Path) -> dict[str, str]:
+    lines = git(far, "for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+    return dict(line.split(" ") for line in lines)
+
+
+def test_a_push_leaves_one_ref(repo, tmp_path):
+    far, source = bare(tmp_path), Source.open(repo)
+    for tip in (
+        source.top(1)[1][0].hash,
+        source.current().hash,
+        source.range("main")[0].hash,
+        source.top(2)[1][0].hash,
+    ):
+        report = source.push(str(far), {}, tip, 30, machine="m")
+        assert refs(far) == {"refs/fabbuild/current": tip}
+        assert report.seconds > 0
+    git(far, "fsck", "--strict")
+
+
+def test_stale_refs_of_ours_go_and_others_stay(repo, tmp_path):
+    far, source = bare(tmp_path), Source.open(repo)
+    tip = source.top(1)[1][0].hash
+    source.push(str(far), {}, tip, 30)
+    for name in ("refs/fabbuild/old", "refs/fabbuild/deep/er", "refs/heads/theirs", "refs/fabbuilder"):
+        git(far, "update-ref", name, tip)
+    assert source.push(str(far), {}, tip, 30).pruned == 2
+    assert set(refs(far)) == {"refs/fabbuild/current", "refs/heads/theirs", "refs/fabbuilder"}
+
+
+def test_a_push_of_what_is_there_sends_nothing(repo, tmp_path):
+    far, source = bare(tmp_path), Source.open(repo)
+    tip = source.current().hash
+    assert source.push(str(far), {}, tip, 30).objects > 0
+    again = source.push(str(far), {}, tip, 30)
+    assert (again.objects, again.bytes, again.pruned) == (0, 0, 0)
+
+
+def test_only_the_delta_of_a_snapshot_travels(repo, tmp_path):
+    """A snapshot has no parent, and git looks for what the far side has at parents only."""
+    for number in range(200):
+        (repo / "configs" / f"b{number}_defconfig").write_bytes(os.urandom(500))
+    far, source = bare(tmp_path), Source.open(repo)
+    first = source.push(str(far), {}, source.current().hash, 30)
+    assert first.objects > 200
+    assert first.bytes > 100_000
+    (repo / "one").write_text("edited\n")
+    tip = source.current().hash
+    report = source.push(str(far), {}, tip, 30)
+    assert 0 < report.objects <= 5
+    assert 0 < report.bytes < 10_000
+    assert refs(far) == {"refs/fabbuild/current": tip}
+    assert git(far, "show", f"{tip}:one") == "edited"
+    git(far, "fsck", "--strict", "--connectivity-only", tip)
+    commit(repo, "all of it", two="2")
+    assert source.push(str(far), {}, source.top(1)[1][0].hash, 30).objects < 25
+
+
+def test_a_far_side_with_commits_that_are_not_here(repo, tmp_path):
+    far, source = bare(tmp_path), Source.open(repo)
+    git(tmp_path, "clone", "-q", str(repo), "colleague")
+    commit(tmp_path / "colleague", "theirs", two="theirs")
+    Source.open(tmp_path / "colleague").push(str(far), {}, git(tmp_path / "colleague", "rev-parse", "HEAD"), 30)
+    tip = source.current().hash
+    source.push(str(far), {}, tip, 30)
+    assert refs(far) == {"refs/fabbuild/current": tip}
+
+
+def test_a_push_that_fails_quotes_git(repo, tmp_path):
+    source = Source.open(repo)
+    tip = source.current().hash
+    with pytest.raises(PushError, match=r"does not appear to be a git repository") as caught:
+        source.push(str(tmp_path / "nowhere.git"), {}, tip, 30, machine="heron")
+    assert caught.value.machine == "heron"
+    assert "\n" not in str(caught.value)
+    far = bare(tmp_path)
+    (far / "hooks" / "pre-receive").write_text("#!/bin/sh\necho no more room here >&2\nexit 1\n")
+    (far / "hooks" / "pre-receive").chmod(0o755)
+    with pytest.raises(PushError, match=r"remote rejected.*pre-receive hook declined.*remote: no more room here"):
+        source.push(str(far), {}, tip, 30, machine="heron")
+    with pytest.raises(PushError, match="0123456789"):
+        source.push(str(bare(tmp_path, "other.git")), {}, "0123456789" * 4, 30, machine="heron")
+    with pytest.raises(PushError):
+        source.push("--receive-pack=touch /tmp/x", {}, tip, 30, machine="heron")
+
+
+def test_a_push_over_ssh_that_fails_quotes_ssh(repo, tmp_path):
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho 'ssh: connect to host h port 22: Connection refused' >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    env = {"GIT_SSH_COMMAND": str(ssh), "GIT_SSH_VARIANT": "ssh"}
+    source = Source.open(repo)
+    with pytest.raises(PushError, match=r"Could not read from remote repository|Connection refused"):
+        source.push("ssh://h/x", env, source.top(1)[1][0].hash, 30, machine="h")
+
+
+def test_a_push_that_hangs_is_ended_with_all_its_processes(repo, tmp_path):
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nsleep {ENDLESS}\n")
+    ssh.chmod(0o755)
+    source = Source.open(repo)
+    with pytest.raises(PushError, match=r"took more than .* s and was ended"):
+        source.push("ssh://h/x", {"GIT_SSH_COMMAND": str(ssh)}, source.top(1)[1][0].hash, 1.5, machine="h")
+    pid = int((tmp_path / "pid").read_text())
+    wait_until(lambda: not alive(pid))
+
+
+def test_a_push_in_another_thread_can_be_interrupted(repo, tmp_path):
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nsleep {ENDLESS}\n")
+    ssh.chmod(0o755)
+    source = Source.open(repo)
+    tip = source.top(1)[1][0].hash
+    with ThreadPoolExecutor() as pool:
+        going = pool.submit(source.push, "ssh://h/x", {"GIT_SSH_COMMAND": str(ssh)}, tip, ENDLESS, machine="h")
+        wait_until((tmp_path / "begun").exists)
+        source.interrupt()
+        with pytest.raises(PushError, match="git ls-remote was interrupted"):
+            going.result(HANG_LIMIT)
+    with pytest.raises(SourceError, match="interrupted"):
+        source.top(1)
+
+
+# The runner
+
+
+def test_git_is_quoted_in_one_line():
+    text = "remote: Counting objects:  50% (1/2)\rhint: x\nerror: one\nerror: one\nfatal: two\x1b[0m\n"
+    assert last_words(text) == "error: one; fatal: two [0m"
+    assert last_words("ssh: no such host\nbye\n") == "ssh: no such host; bye"
+    assert last_words("") == ""
+    assert len(last_words("fatal: " + "x" * 5000)) == 300
+
+
+def test_a_git_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GitError, match="git is not installed"):
+        Git(tmp_path).run("version")
+    with pytest.raises(GitError, match="no such directory"):
+        Git(tmp_path / "missing").run("version")
+
+
+def test_the_environment_keeps_what_a_user_says_on_purpose(monkeypatch):
+    monkeypatch.setenv("GIT_SSH_COMMAND", "ssh -v")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/x")
+    monkeypatch.setenv("GIT_DIR", "/y")
+    env = clean_environment()
+    assert env["GIT_SSH_COMMAND"] == "ssh -v"
+    assert env["GIT_CONFIG_GLOBAL"] == "/x"
+    assert "GIT_DIR" not in env
