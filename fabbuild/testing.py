@@ -34,13 +34,13 @@ from fabbuild.machines.transport.base import NO_STATUS, Completed, Counted
 from fabbuild.protocol.wire import FEATURES, PROTOCOL, LineSplitter, ProtocolError, decode_object, encode_response
 from fabbuild.source.push import PushReport
 from fabbuild.source.repository import Source
-from fabbuild.worker.base.processes import Stopped
+from fabbuild.worker.base.processes import WorkerStopped
 from fabbuild.worker.build.artifact_sender import File
 from fabbuild.worker.build.builder import Builder
 from fabbuild.worker.build.result import Built
 from fabbuild.worker.build.settings import Settings, SettingsError
 from fabbuild.worker.service.commands import CommandError, order_of, text
-from fabbuild.worker.service.slot_pool import Pool
+from fabbuild.worker.service.slot_pool import SlotPool
 from fabbuild.worker.supervisor.supervisor import BUSY_STATUS
 from fabbuild.worker.tools.toolchains import Toolchain
 
@@ -203,7 +203,7 @@ class FakeWorker:
         self._slots = threads
         self.agreed: frozenset[str] = frozenset()
         self._compilers: dict[str, Toolchain] = {}
-        self._pool: Pool | None = None
+        self._pool: SlotPool | None = None
 
     def again(self) -> FakeWorker:
         """Give a worker for another connection that behaves like this one."""
@@ -303,7 +303,7 @@ class FakeWorker:
     def _build_prepare(self, command: Mapping[str, Any]) -> None:
         self._open(command, command.get("max_boards") or self._slots)
 
-    def _open(self, command: Mapping[str, Any], slots: int) -> Pool:
+    def _open(self, command: Mapping[str, Any], slots: int) -> SlotPool:
         if self._pool is not None and self._pool.busy:
             raise CommandError(f"{command['cmd']}: boards are being built (send build_done first)")
         commits = [str(commit) for commit in command.get("commits") or [None]]
@@ -312,7 +312,9 @@ class FakeWorker:
             for slot in range(slots)
         ]
         details, limits, files = (name in self.agreed for name in ("details", "limits", "files"))
-        self._pool = Pool(builders, commits, self._compilers.get, self._send, self.threads, details, limits, files)
+        self._pool = SlotPool(
+            builders, commits, self._compilers.get, self._send, self.threads, details, limits, files
+        )
         self.say("build_started", num_threads=slots)
         demand = command["cmd"] == "build_prepare"
         first = 1 if demand and "early" in self.agreed else slots
@@ -353,7 +355,7 @@ class FakeWorker:
         threading.Thread(target=self._drain, daemon=True).start()
 
     def _drain(self) -> None:
-        with contextlib.suppress(Stopped):
+        with contextlib.suppress(WorkerStopped):
             exceptions = self._pool.drain() if self._pool is not None else 0
             self._pool = None
             self.say("build_done", exceptions=exceptions)
@@ -364,7 +366,7 @@ class FakeWorker:
 
 
 class _FakeBuilder:
-    """A slot of the real `Pool`, which builds what the test says."""
+    """A slot of the real `SlotPool`, which builds what the test says."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from fabbuild.worker import main
 from fabbuild.worker.base.processes import Processes
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.service.service import Service
-from fabbuild.worker.service.stdio import Line
+from fabbuild.worker.service.stdio import ResponseWriter
 from fabbuild.worker.supervisor import lifeline
 from tests.support.docs import missing, module_text, page, section
 from tests.worker.driver import KILLED, Worker, push, toy, work_dir
@@ -53,7 +53,7 @@ def service():
     """Give a worker's service that is not started."""
     read_end, write_end = os.pipe()
     with Processes(()) as processes:
-        yield Service(processes, Line(write_end), 1, 1, debug=False)
+        yield Service(processes, ResponseWriter(write_end), 1, 1, debug=False)
     os.close(read_end)
 
 

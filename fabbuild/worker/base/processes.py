@@ -35,19 +35,19 @@ _TOO_LONG = "it took more than"
 _MARK = b"(NEW)"
 
 
-class Stopped(Exception):  # noqa: N818 - it says that the worker ends, not that something went wrong
+class WorkerStopped(Exception):  # noqa: N818 - it says that the worker ends, not that something went wrong
     """The worker ends; what was running has been killed and is no result."""
 
 
 class TimeIsUp(Exception):  # noqa: N818 - it says that a build ends, not that something went wrong
     """The time of `Processes.within` is over; ``outcome`` tells of the program that was ended, if one was."""
 
-    def __init__(self, limit: float, outcome: Optional[Outcome] = None) -> None:
+    def __init__(self, limit: float, outcome: Optional[ProcessResult] = None) -> None:
         super().__init__(_too_long(limit))
-        self.outcome = (outcome or Outcome(0, "", "", ""))._replace(stopped=_too_long(limit))
+        self.outcome = (outcome or ProcessResult(0, "", "", ""))._replace(stopped=_too_long(limit))
 
 
-class Outcome(NamedTuple):
+class ProcessResult(NamedTuple):
     """How a program ended.
 
     Attributes:
@@ -64,7 +64,7 @@ class Outcome(NamedTuple):
 
 
 #: Looks at a piece of output; a text ends the program and says why.
-Watch = Callable[[bytes], Optional[str]]
+OutputWatch = Callable[[bytes], Optional[str]]
 
 
 class Processes:
@@ -137,9 +137,9 @@ class Processes:
         env: Mapping[str, str],
         timeout: Optional[float] = None,
         limit: int = MAX_TEXT,
-        watch: Optional[Watch] = None,
+        watch: Optional[OutputWatch] = None,
         pass_fds: Sequence[int] = (),
-    ) -> Outcome:
+    ) -> ProcessResult:
         """Run a program to its end and collect what it writes; stdin is ``/dev/null``.
 
         Args:
@@ -152,7 +152,7 @@ class Processes:
             pass_fds: descriptors that it inherits besides those of all children.
 
         Raises:
-            Stopped: the worker ends.
+            WorkerStopped: the worker ends.
             TimeIsUp: the time given by `within` is over; the program was ended, or not even started.
             OSError: the program cannot be started.
         """
@@ -162,7 +162,7 @@ class Processes:
         last = left is not None and (timeout is None or left < timeout)
         with self._lock:
             if self._closed:
-                raise Stopped
+                raise WorkerStopped
             process = subprocess.Popen(
                 list(argv),
                 cwd=cwd,
@@ -187,7 +187,7 @@ class Processes:
                 if pipe:
                     pipe.close()
         if self._closed:
-            raise Stopped
+            raise WorkerStopped
         outcome = outcome._replace(code=_status(process.returncode))
         if last and outcome.stopped.startswith(_TOO_LONG):
             raise TimeIsUp(self._time.limit, outcome)
@@ -226,8 +226,8 @@ def _wait_unreaped(pid: int, done: int) -> None:
 
 
 def _collect(
-    process: "subprocess.Popen[bytes]", timeout: Optional[float], limit: int, watch: Optional[Watch]
-) -> Outcome:
+    process: "subprocess.Popen[bytes]", timeout: Optional[float], limit: int, watch: Optional[OutputWatch]
+) -> ProcessResult:
     """Read both pipes until the program has ended and they are empty; kill its group when it goes too far."""
     assert process.stdout is not None
     assert process.stderr is not None
@@ -274,17 +274,17 @@ def _collect(
         _kill_group(process.pid)
         waiter.join()
         os.close(ended)
-    return Outcome(0, out.text(), err.text(), stopped)
+    return ProcessResult(0, out.text(), err.text(), stopped)
 
 
-def _too_far(data: bytes, total: int, watch: Optional[Watch]) -> Optional[str]:
+def _too_far(data: bytes, total: int, watch: Optional[OutputWatch]) -> Optional[str]:
     if total > MAX_OUTPUT:
         return "it wrote more than %d MiB" % (MAX_OUTPUT // 1024 // 1024)
     return watch(data) if watch else None
 
 
 class QuestionLoop:
-    """A `Watch` that ends a Kconfig which asks the same question again and again: nobody is there to answer."""
+    """End a Kconfig that asks the same question again and again, as nobody is there to answer; an `OutputWatch`."""
 
     #: How often the same question may come: a choice is asked once for each of its symbols at most.
     PATIENCE = 200

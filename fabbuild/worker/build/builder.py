@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional
 from fabbuild.protocol.build_output import clock_skew
 from fabbuild.protocol.wire import CHECKOUT, MAX_TEXT, WORKER
 from fabbuild.worker.base.directories import clear_away
-from fabbuild.worker.base.processes import Outcome, Processes, TimeIsUp
+from fabbuild.worker.base.processes import Processes, ProcessResult, TimeIsUp
 from fabbuild.worker.base.text import decode
 from fabbuild.worker.build import artifact_sender, artifacts, retry_policy, stale_generated
 from fabbuild.worker.build.artifact_sender import File
@@ -150,7 +150,7 @@ class Builder:
             tokens: what the makes share their jobs by; None: each runs as many as ``jobs`` gives.
 
         Raises:
-            Stopped: the worker ends.
+            WorkerStopped: the worker ends.
             OSError: the disk or the like.
         """
         began = time.monotonic()
@@ -204,7 +204,7 @@ class Builder:
             return str(exc)
         return name and "%s is gone" % name
 
-    def _check_out_and_make(self, commit: str, run: Makes) -> Outcome:
+    def _check_out_and_make(self, commit: str, run: Makes) -> ProcessResult:
         identity = self._carrier.identity(run.compiler) if self._carrier else ""
         if not self._output.open(run.compiler, identity, not self._settings.unseen_debug_info()):
             self._configured = ""
@@ -263,7 +263,7 @@ class Builder:
             output.unsure = changed is None or stale_generated.may_be(changed, "configs/%s_defconfig" % self._board)
         output.board, output.commit, output.gcc = self._board, commit, run.compiler.gcc
 
-    def _without_leftovers(self, run: Makes, began: int, outcome: Outcome) -> Outcome:
+    def _without_leftovers(self, run: Makes, began: int, outcome: ProcessResult) -> ProcessResult:
         """Give the outcome of a build that went well as it is without what nothing makes any more."""
         again = []
 
@@ -278,7 +278,7 @@ class Builder:
         self._output.unsure = False
         return outcome
 
-    def _failed_truly(self, run: Makes, outcome: Outcome, *, empty: bool) -> Outcome:
+    def _failed_truly(self, run: Makes, outcome: ProcessResult, *, empty: bool) -> ProcessResult:
         """Give the outcome of a build that failed as it is from scratch, where that may be another one."""
         said = self._worktree.shorten(outcome.stderr)
         if not empty:
@@ -290,11 +290,11 @@ class Builder:
         self._failed = retry_policy.words(self._worktree.shorten(outcome.stderr))
         return outcome
 
-    def _from_nothing(self, run: Makes) -> Outcome:
+    def _from_nothing(self, run: Makes) -> ProcessResult:
         self._output.renew()
         return self._try(run.configure_and_make)
 
-    def _try(self, make: Callable[[], Outcome]) -> Outcome:
+    def _try(self, make: Callable[[], ProcessResult]) -> ProcessResult:
         """Make it so that all that warned before warns again: the words of a try are those of its commit."""
         if not self._settings["quick"]:
             self._output.repeat_warnings()
@@ -323,7 +323,7 @@ class Builder:
             patterns.append(":(top,glob)**/*.config")
         return patterns
 
-    def _result(self, commit: str, run: Makes, outcome: Outcome, seconds: float) -> Built:
+    def _result(self, commit: str, run: Makes, outcome: ProcessResult, seconds: float) -> Built:
         output = self._worktree.output
         stderr = self._worktree.shorten(outcome.stderr)
         if outcome.stopped:

@@ -9,7 +9,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence
 from fabbuild.protocol import dotconfig
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.wire import MAX_TEXT, START, TIMED_OUT, TIMEOUT
-from fabbuild.worker.base.processes import Outcome, Processes, QuestionLoop, TimeIsUp
+from fabbuild.worker.base.processes import Processes, ProcessResult, QuestionLoop, TimeIsUp
 from fabbuild.worker.build import artifacts
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.build.stopwatch import Stopwatch
@@ -111,15 +111,15 @@ class Makes:
         """Whether a failure is worth another try."""
         return self.fault != TIMEOUT
 
-    def time_is_up(self, exc: TimeIsUp) -> Outcome:
+    def time_is_up(self, exc: TimeIsUp) -> ProcessResult:
         """Give the outcome of a program, make or git, that was ended because the board's time is over."""
         self.cut_short = True
         self.fault = TIMEOUT
         return exc.outcome._replace(code=TIMED_OUT)
 
-    def configure_and_make(self, mrproper: bool = False) -> Outcome:
+    def configure_and_make(self, mrproper: bool = False) -> ProcessResult:
         """Configure the board anew, then build it; mrproper first when the settings or the caller want it."""
-        done = Outcome(0, "", "", "")
+        done = ProcessResult(0, "", "", "")
         artifacts.remove_configuration(os.path.join(self._tree, BUILD_DIR))
         if mrproper or self._settings["mrproper"]:
             done = self._one("mrproper")
@@ -134,7 +134,7 @@ class Makes:
             done = _joined(done, self.make())
         return done
 
-    def _adjust(self) -> Outcome:
+    def _adjust(self) -> ProcessResult:
         """Change what the configuration says; what depends on what was asked for is settled without a question."""
         try:
             dotconfig.write(self._config, self._written)
@@ -143,9 +143,9 @@ class Makes:
                 return _not_adjusted(exc)
         except OSError as exc:
             return _not_adjusted(exc)
-        return self._one(_SETTLE) if self._adjustments else Outcome(0, "", "", "")
+        return self._one(_SETTLE) if self._adjustments else ProcessResult(0, "", "", "")
 
-    def check_configuration(self, outcome: Outcome) -> Outcome:
+    def check_configuration(self, outcome: ProcessResult) -> ProcessResult:
         """Add to the words of the build what did not stick of the settings that were asked for; that fails it."""
         if not self.configured or self.cut_short:
             return outcome
@@ -155,7 +155,7 @@ class Makes:
         said = "".join("error: %s\n" % words for words in wrong)
         return outcome._replace(code=outcome.code or NOT_AS_ASKED, stderr=outcome.stderr + said)
 
-    def make(self) -> Outcome:
+    def make(self) -> ProcessResult:
         """Build what is out of date."""
         outcome = self._one(*self._goals)
         if outcome.code == MAKE_FAILED and not outcome.stopped and BLOBS_MISSING in outcome.stderr:
@@ -193,7 +193,7 @@ class Makes:
             if name not in ("HOME", "USER", "LOGNAME", "SHELL")
         }
 
-    def _one(self, *goals: str) -> Outcome:
+    def _one(self, *goals: str) -> ProcessResult:
         self._last_jobs = self._tokens.tokens if self._tokens else max(1, self._jobs())
         argv = self._argv(*goals)
         # That link-time optimisation makes the same code of such objects is not known.
@@ -207,17 +207,17 @@ class Makes:
             return self.time_is_up(exc)
         except OSError as exc:
             self.fault = START
-            return Outcome(1, "", "make failed to start: %s\n" % exc, "")
+            return ProcessResult(1, "", "make failed to start: %s\n" % exc, "")
         if outcome.stopped or outcome.code >= KILLED:
             self.cut_short = True
         if outcome.stopped and not outcome.code:
             return outcome._replace(code=1)
         return outcome
 
-    def _run(self, argv: List[str], env: Mapping[str, str], fds: Sequence[int] = ()) -> Outcome:
+    def _run(self, argv: List[str], env: Mapping[str, str], fds: Sequence[int] = ()) -> ProcessResult:
         return self._processes.run(argv, self._tree, env, limit=MAX_TEXT, watch=QuestionLoop(), pass_fds=fds)
 
-    def _shared(self, argv: List[str]) -> Outcome:
+    def _shared(self, argv: List[str]) -> ProcessResult:
         """Run a make that shares its jobs with all others; on its command line ``-j`` would keep it from that."""
         assert self._tokens is not None
         argv = [word for word in argv if not word.startswith("-j")]
@@ -246,8 +246,8 @@ class Makes:
         return argv + self._compilers + self._settings.make_flags() + list(goals)
 
 
-def _not_adjusted(exc: OSError) -> Outcome:
-    return Outcome(1, "", "error: cannot adjust the configuration: %s\n" % exc, "")
+def _not_adjusted(exc: OSError) -> ProcessResult:
+    return ProcessResult(1, "", "error: cannot adjust the configuration: %s\n" % exc, "")
 
 
 def _literal(text: str) -> str:
@@ -255,5 +255,5 @@ def _literal(text: str) -> str:
     return text.replace("\\", "\\\\")
 
 
-def _joined(first: Outcome, second: Outcome) -> Outcome:
+def _joined(first: ProcessResult, second: ProcessResult) -> ProcessResult:
     return second._replace(stdout=first.stdout + second.stdout, stderr=first.stderr + second.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import AbstractSet, Any, Dict, List, Mapping, Sequence
 
-from fabbuild.worker.service.slot_pool import Order, all_of
+from fabbuild.worker.service.slot_pool import BoardOrder, all_of
 from fabbuild.worker.source.git import GitError, Repository, is_hash
 
 #: The longest time that is waited for anything, in seconds: the system counts it in milliseconds.
@@ -16,7 +16,9 @@ class CommandError(Exception):
     """A command that cannot be carried out; its text is the ``error`` the boss gets."""
 
 
-def order_of(command: Mapping[str, Any], name: str, commits: Sequence[str], features: AbstractSet[str]) -> Order:
+def order_of(
+    command: Mapping[str, Any], name: str, commits: Sequence[str], features: AbstractSet[str]
+) -> BoardOrder:
     """Read one board to build.
 
     Args:
@@ -44,7 +46,7 @@ def order_of(command: Mapping[str, Any], name: str, commits: Sequence[str], feat
     audit: Sequence[int] = ()
     if "carry" in features and command.get("audit") is not None:
         audit = _indices(command, "audit", name, commits)
-    return Order(board, arch, wanted, echo, timeout, jobs, audit)
+    return BoardOrder(board, arch, wanted, echo, timeout, jobs, audit)
 
 
 def text(command: Mapping[str, Any], field: str, name: str) -> str:

@@ -18,19 +18,26 @@ import traceback
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 from fabbuild.protocol.wire import ALIVE_ENV, FEATURES, PROTOCOL, ProtocolError, decode_object
-from fabbuild.worker.base.processes import Processes, Stopped
+from fabbuild.worker.base.processes import Processes, WorkerStopped
 from fabbuild.worker.base.workdir import BIN
 from fabbuild.worker.build.builder import Builder
 from fabbuild.worker.build.carry_forward import Carrier
 from fabbuild.worker.build.settings import Settings, SettingsError
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.service.commands import LONGEST, CommandError, commit_hashes, first_here, order_of, text
-from fabbuild.worker.service.slot_pool import Pool, usable_threads
-from fabbuild.worker.service.stdio import Commanded, Line, Watch, inherited, keep_saying_alive, stop_signals
+from fabbuild.worker.service.slot_pool import SlotPool, usable_threads
+from fabbuild.worker.service.stdio import (
+    CommandReceiver,
+    InputWatch,
+    ResponseWriter,
+    inherited,
+    keep_saying_alive,
+    stop_signals,
+)
 from fabbuild.worker.source.git import GitError, Repository, find_git_dir
 from fabbuild.worker.source.worktree import Worktree
-from fabbuild.worker.source.worktree_maker import Opening
-from fabbuild.worker.source.worktrees import Slots
+from fabbuild.worker.source.worktree_maker import WorktreeMaker
+from fabbuild.worker.source.worktrees import SlotWorktrees
 from fabbuild.worker.tools.environment import base_environment
 from fabbuild.worker.tools.jobserver import JobServer, understood_by
 from fabbuild.worker.tools.tool_wrappers import ToolDirs
@@ -74,24 +81,24 @@ def serve(debug: bool, threads: Optional[int], max_boards: Optional[int]) -> int
         os.set_inheritable(watch_fd, False)
     wake = stop_signals()
     own_threads = threads or usable_threads()
-    line = Line(out)
+    line = ResponseWriter(out)
     every = _seconds(os.environ.get(ALIVE_ENV))
     if every:
         keep_saying_alive(line, every)
     with Processes(() if lock_fd is None else (lock_fd,)) as processes:
         service = Service(processes, line, own_threads, max_boards or own_threads, debug, every)
         try:
-            Watch(service, wake, watch_fd).run()
+            InputWatch(service, wake, watch_fd).run()
         finally:
             service.end()
     return 1
 
 
-class Service(Commanded):
+class Service(CommandReceiver):
     """Carries the commands out."""
 
     def __init__(
-        self, processes: Processes, line: Line, threads: int, slots: int, debug: bool, alive: float = 0.0
+        self, processes: Processes, line: ResponseWriter, threads: int, slots: int, debug: bool, alive: float = 0.0
     ) -> None:
         """Name the parts; `start` begins.
 
@@ -118,10 +125,10 @@ class Service(Commanded):
         self._work_dir = os.getcwd()
         self._git_dir = find_git_dir(self._work_dir)
         self._temporary = ""
-        self._slots: Optional[Slots] = None
-        self._pool: Optional[Pool] = None
+        self._slots: Optional[SlotWorktrees] = None
+        self._pool: Optional[SlotPool] = None
         self._own_tools: Optional[ToolDirs] = None
-        self._opening: Optional[Opening] = None
+        self._opening: Optional[WorktreeMaker] = None
         self._follower: Optional[threading.Thread] = None
         self._jobserver: Optional[JobServer] = None
         self._lock = threading.Lock()
@@ -209,7 +216,7 @@ class Service(Commanded):
                     self._send("error", msg=message)
                 elif self._one(command):
                     break
-        except (OSError, Stopped) as exc:
+        except (OSError, WorkerStopped) as exc:
             self.debug("the end: %s" % exc)
         except BaseException:  # noqa: BLE001 - without this thread the worker is deaf; it must end
             traceback.print_exc()
@@ -228,7 +235,7 @@ class Service(Commanded):
             handler(command)
         except (CommandError, GitError, SettingsError) as exc:
             self._send("error", msg=str(exc))
-        except Stopped:
+        except WorkerStopped:
             self.debug("%s was ended" % name)
         except OSError as exc:
             if isinstance(exc, BrokenPipeError):
@@ -357,7 +364,7 @@ class Service(Commanded):
             self._follower.join()
         self._opening = self._follower = None
 
-    def _open_pool(self, commits: Any, count: int, threads: int) -> Pool:
+    def _open_pool(self, commits: Any, count: int, threads: int) -> SlotPool:
         """Make the worktrees, telling of each, and start the slots."""
         if self._git_dir is None:
             raise CommandError("no work directory set up")
@@ -365,7 +372,7 @@ class Service(Commanded):
             raise CommandError("no toolchains available (run setup first)")
         with self._lock:
             if self._quitting:
-                raise Stopped
+                raise WorkerStopped
             self._building = True
         try:
             return self._make_pool(commits, count, threads)
@@ -374,29 +381,29 @@ class Service(Commanded):
             self._building = False
             raise
 
-    def _make_pool(self, commits: Any, count: int, threads: int) -> Pool:
+    def _make_pool(self, commits: Any, count: int, threads: int) -> SlotPool:
         assert self._git_dir is not None
         repository = Repository(self._processes, self._git_dir, self._environment)
         hashes = commit_hashes(repository, commits)
         first = first_here(repository, hashes)
         if self._slots is None:
-            self._slots = Slots(repository, self._work_dir)
+            self._slots = SlotWorktrees(repository, self._work_dir)
         self._send("build_started", num_threads=count)
         slots = self._slots
         slots.prepare()
         self._own_tools = None
-        self._opening = Opening(lambda slot: slots.worktree(slot, first), count, threads)
+        self._opening = WorktreeMaker(lambda slot: slots.worktree(slot, first), count, threads)
         early = "early" in self._features
         builders = [self._builder(one) for one in (self._first() if early else self._all(count))]
         details, files, faults = (name in self._features for name in ("details", "files", "limits"))
         tokens = self._tokens(count, threads)
-        pool = Pool(
+        pool = SlotPool(
             builders, hashes, self._toolchains.get, self._send, threads, details, faults, files, count, tokens
         )
         self._pool = pool
         if self._quitting:
             pool.stop()
-            raise Stopped
+            raise WorkerStopped
         return pool
 
     def _tokens(self, makes: int, threads: int) -> Optional[JobServer]:
@@ -449,7 +456,7 @@ class Service(Commanded):
         assert self._opening is not None
         failed: Dict[int, Exception] = {}
         for slot, one in self._opening.arrivals():
-            if isinstance(one, Stopped):
+            if isinstance(one, WorkerStopped):
                 raise one
             if isinstance(one, Exception):
                 failed[slot] = one
@@ -470,15 +477,15 @@ class Service(Commanded):
             try:
                 for slot, one in opening.arrivals():
                     self._join(pool, slot, one)
-            except (OSError, Stopped):
+            except (OSError, WorkerStopped):
                 pool.stop()  # the boss is gone, or the worker ends
 
         self._follower = threading.Thread(target=follow, name="follow", daemon=True)
         self._follower.start()
 
-    def _join(self, pool: Pool, slot: int, one: Worktree | Exception) -> None:
+    def _join(self, pool: SlotPool, slot: int, one: Worktree | Exception) -> None:
         """Add a slot to a pool that may be at work; one that cannot be made is missing, and no board's trouble."""
-        if isinstance(one, Stopped):
+        if isinstance(one, WorkerStopped):
             raise one
         if isinstance(one, Worktree):
             try:

@@ -30,7 +30,7 @@ from typing import (
 )
 
 from fabbuild.protocol.wire import TIMEOUT, WORKER
-from fabbuild.worker.base.processes import Stopped
+from fabbuild.worker.base.processes import WorkerStopped
 from fabbuild.worker.build.artifact_sender import Delivery
 from fabbuild.worker.build.builder import Builder, is_board
 from fabbuild.worker.build.result import Built, failed
@@ -41,7 +41,7 @@ from fabbuild.worker.tools.toolchains import Toolchain
 Send = Callable[..., None]
 
 
-class Order(NamedTuple):
+class BoardOrder(NamedTuple):
     """One board to build.
 
     Attributes:
@@ -73,12 +73,12 @@ class _Slot:
 
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
-        self.order: Optional[Order] = None
+        self.order: Optional[BoardOrder] = None
         self.board = ""
         self.turn = 0
 
 
-class Pool:
+class SlotPool:
     """Slots that take boards until they are drained or stopped."""
 
     def __init__(
@@ -121,11 +121,11 @@ class Pool:
         self._changed = threading.Condition(self._lock)
         #: The orders that wait for a slot, and the slots that have nothing to do, but to send the last result of an
         #: order: never both.
-        self._queue: Deque[Order] = collections.deque()
+        self._queue: Deque[BoardOrder] = collections.deque()
         self._idle: List[_Slot] = []
         self._turn = 0
         #: The orders that are not through, each with the commits that were not begun.
-        self._left: List[Tuple[Order, List[int]]] = []
+        self._left: List[Tuple[BoardOrder, List[int]]] = []
         self._open = 0
         self._exceptions = 0
         self._stopped = False
@@ -159,7 +159,7 @@ class Pool:
         with self._lock:
             return self._open > 0
 
-    def add(self, order: Order) -> None:
+    def add(self, order: BoardOrder) -> None:
         """Queue one board."""
         with self._changed:
             self._open += 1
@@ -182,7 +182,7 @@ class Pool:
                     return off
         return []
 
-    def _each(self, order: Order) -> Iterator[int]:
+    def _each(self, order: BoardOrder) -> Iterator[int]:
         """Give the commits of an order, each when it is begun."""
         with self._lock:
             left = next(left for one, left in self._left if one is order)
@@ -197,14 +197,14 @@ class Pool:
         """Wait until all queued boards are built, end the threads, and give how many results were exceptions.
 
         Raises:
-            Stopped: `stop` was called meanwhile.
+            WorkerStopped: `stop` was called meanwhile.
         """
         with self._changed:
             self._draining = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._stopped or not self._open)
             if self._stopped:
-                raise Stopped
+                raise WorkerStopped
             workers = list(self._workers)
         for worker in workers:
             worker.join()
@@ -222,7 +222,7 @@ class Pool:
             boards = min(self._open, self._slots)
         return max(1, self._threads // max(1, boards))
 
-    def _next(self, slot: _Slot) -> Optional[Order]:
+    def _next(self, slot: _Slot) -> Optional[BoardOrder]:
         """Wait for an order; None: there is none for this slot any more."""
         with self._changed:
             self._free(slot)
@@ -249,7 +249,7 @@ class Pool:
                 return
             try:
                 self._build(slot, order)
-            except (Stopped, OSError):
+            except (WorkerStopped, OSError):
                 # OSError: the boss is gone; who reads its commands ends the worker.
                 self.stop()
                 return
@@ -258,7 +258,7 @@ class Pool:
                 self._open -= 1
                 self._changed.notify_all()
 
-    def _build(self, slot: _Slot, order: Order) -> None:
+    def _build(self, slot: _Slot, order: BoardOrder) -> None:
         builder = slot.builder
         self._send("heartbeat", board=order.board, thread=builder.slot, **order.echo)
         compiler = self._compiler(order.arch)
@@ -293,7 +293,7 @@ class Pool:
                             builder.begin_from_nothing()
                         built = builder.build(self.commits[upto], compiler, jobs, order.timeout, tokens)
                         last = upto
-            except Stopped:
+            except WorkerStopped:
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever it is, the board needs its result
                 built = self._exception(exc)
@@ -308,7 +308,7 @@ class Pool:
             if hung:
                 break
 
-    def _answered(self, slot: _Slot, order: Order, *, through: bool) -> None:
+    def _answered(self, slot: _Slot, order: BoardOrder, *, through: bool) -> None:
         """Free the slot before the boss hears of the last result of an order: what it sends then finds it free."""
         with self._lock:
             if through or not any(left for one, left in self._left if one is order):
@@ -321,7 +321,7 @@ class Pool:
             traceback.print_exc(file=sys.stderr)
         return failed("the worker failed: %s: %s" % (type(exc).__name__, exc), WORKER)
 
-    def _fields(self, order: Order, upto: int, built: Built) -> Dict[str, Any]:
+    def _fields(self, order: BoardOrder, upto: int, built: Built) -> Dict[str, Any]:
         fields: Dict[str, Any] = {"board": order.board, "commit_upto": upto}
         fields.update(built.fields())
         fields["load_avg"] = load_average()

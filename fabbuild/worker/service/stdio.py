@@ -19,7 +19,7 @@ _LAST_WORDS = 2.0
 _CHUNK = 64 * 1024
 
 
-class Line:
+class ResponseWriter:
     """The way to the boss: whole lines, from any thread."""
 
     def __init__(self, fd: int) -> None:
@@ -43,7 +43,7 @@ class Line:
                     select.select([], [self._fd], [])
 
 
-def keep_saying_alive(line: Line, every: float) -> None:
+def keep_saying_alive(line: ResponseWriter, every: float) -> None:
     """Say ``alive`` now, and from now on each so many seconds, whatever the rest of the worker does."""
 
     def work() -> None:
@@ -57,8 +57,8 @@ def keep_saying_alive(line: Line, every: float) -> None:
         threading.Thread(target=work, name="alive", daemon=True).start()
 
 
-class Commanded:
-    """What `Watch` tells of what comes in; none of these may wait for anything long."""
+class CommandReceiver:
+    """What `InputWatch` tells of what comes in; none of these may wait for anything long."""
 
     #: Readable, or at its end, when all is done.
     finished: int
@@ -84,10 +84,10 @@ class Commanded:
         raise NotImplementedError
 
 
-class Watch:
+class InputWatch:
     """The main thread: hands commands on, and returns when it is time to end."""
 
-    def __init__(self, service: Commanded, wake: int, watch_fd: Optional[int]) -> None:
+    def __init__(self, service: CommandReceiver, wake: int, watch_fd: Optional[int]) -> None:
         self._service = service
         self._wake = wake
         self._watch_fd = watch_fd

@@ -12,7 +12,7 @@ import threading
 from typing import Mapping, Optional
 
 from fabbuild.protocol.wire import MAX_TEXT
-from fabbuild.worker.base.processes import Outcome, Processes
+from fabbuild.worker.base.processes import Processes, ProcessResult
 from fabbuild.worker.base.workdir import DAMAGED, REPO
 
 #: A git command that takes longer is an error, in seconds.
@@ -96,7 +96,7 @@ class Repository:
             raise GitError("git init failed: %s" % exc) from exc
         return repository
 
-    def call(self, *arguments: str, cwd: str, where: bool = True, limit: int = MAX_TEXT) -> Outcome:
+    def call(self, *arguments: str, cwd: str, where: bool = True, limit: int = MAX_TEXT) -> ProcessResult:
         """Run git and give how it ended.
 
         Args:

@@ -12,7 +12,7 @@ import os
 import re
 from typing import Callable, Iterable, List, Optional
 
-from fabbuild.worker.base.processes import Outcome
+from fabbuild.worker.base.processes import ProcessResult
 
 #: Is in the output directory while the tree goes from one commit to another: the hash of the one it leaves.
 MARK = ".fabbuild-left"
@@ -56,7 +56,7 @@ def unmark(output: str) -> None:
         os.unlink(os.path.join(output, MARK))
 
 
-def find(ask: Callable[..., Outcome], old: str, new: str) -> Optional[List[str]]:
+def find(ask: Callable[..., ProcessResult], old: str, new: str) -> Optional[List[str]]:
     """Name what of the new tree make would take for unchanged, links and directories among it; None: not known.
 
     Args:

@@ -16,7 +16,7 @@ from fabbuild.worker.source.worktree import Worktree
 Made = Tuple[int, Union[Worktree, Exception]]
 
 
-class Opening:
+class WorktreeMaker:
     """Makes worktrees in threads of its own; `arrivals` gives each as it is ready."""
 
     def __init__(self, make: Callable[[int], Worktree], slots: int, at_once: int) -> None:

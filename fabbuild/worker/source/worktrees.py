@@ -24,7 +24,7 @@ _PLAIN_PATH = re.compile(r"[\w./@+,~-]+", re.ASCII)
 _OWNER = ".work-dir"
 
 
-class Slots:
+class SlotWorktrees:
     """The worktrees of a work directory."""
 
     def __init__(self, repository: Repository, work_dir: str) -> None:

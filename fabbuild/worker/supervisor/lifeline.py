@@ -37,7 +37,7 @@ _CHUNK = 64 * 1024
 _HANGUP = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0x2000)
 
 
-class Stopped(Exception):  # noqa: N818 - it says that all ends, not that something went wrong
+class SupervisorStopped(Exception):  # noqa: N818 - it says that all ends, not that something went wrong
     """The connection is gone, the boss is silent, or a signal asks for the end."""
 
 
@@ -49,14 +49,14 @@ def say(resp: str, **fields: Any) -> None:
     """Write one protocol line to stdout.
 
     Raises:
-        Stopped: nobody reads it any more.
+        SupervisorStopped: nobody reads it any more.
     """
     data = wire.encode_response(resp, **fields)
     try:
         while data:
             data = data[os.write(1, data) :]
     except OSError as exc:
-        raise Stopped from exc
+        raise SupervisorStopped from exc
 
 
 class Sieve:
@@ -132,7 +132,7 @@ class Lifeline:
         """Wait for anything to happen, at most ``timeout`` seconds, and do what is to be done about it.
 
         Raises:
-            Stopped: a signal, or the boss was silent for too long.
+            SupervisorStopped: a signal, or the boss was silent for too long.
         """
         poller = select.poll()
         poller.register(self._signals.fd, select.POLLIN)
@@ -143,7 +143,7 @@ class Lifeline:
         ready = dict(poller.poll(self._milliseconds(timeout)))
         self._signals.drain()
         if self._signals.stop:
-            raise Stopped
+            raise SupervisorStopped
         events = ready.get(0, 0)
         if events & _HANGUP:
             self._hung_up()
@@ -157,7 +157,7 @@ class Lifeline:
         """Wait for the boss's next line that is not blank; what follows it stays for the worker.
 
         Raises:
-            Stopped: as `turn`; or the boss hung up before it was whole.
+            SupervisorStopped: as `turn`; or the boss hung up before it was whole.
             TooLongError: it is longer than `BUFFER`.
         """
         while True:
@@ -168,7 +168,7 @@ class Lifeline:
                 if line.strip():
                     return line
             elif self._ended:
-                raise Stopped
+                raise SupervisorStopped
             elif not self._room():
                 raise TooLongError
             else:
@@ -251,7 +251,7 @@ class Lifeline:
             if not self._room() and self._more_is_there():
                 self._heard = now
             if now - self._heard > self._silence:
-                raise Stopped
+                raise SupervisorStopped
             if self._speaks and now - self._said >= self.beat:
                 self._said = now
                 self._say_alive()

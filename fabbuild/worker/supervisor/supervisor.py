@@ -35,7 +35,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 from fabbuild.protocol import wire
 from fabbuild.worker.base import lock, process_table, workdir
 from fabbuild.worker.source import bare_repo
-from fabbuild.worker.supervisor.lifeline import BUFFER, Lifeline, Stopped, TooLongError, say
+from fabbuild.worker.supervisor.lifeline import BUFFER, Lifeline, SupervisorStopped, TooLongError, say
 from fabbuild.worker.upkeep import disk_usage
 
 #: Exit status when another boss has the machine (EX_TEMPFAIL).
@@ -76,7 +76,7 @@ def supervise(
     if os.getpgrp() != os.getpid():
         os.setsid()  # who ends our group must not end a script that started us
     held: Optional[lock.Lock] = None
-    watch: Optional[_Watch] = None
+    watch: Optional[_ProcessFamily] = None
     try:
         line = Lifeline(silence)
         line.turn(0.0)
@@ -89,13 +89,13 @@ def supervise(
         if killer:
             return _error("what this build had here was ended by `inv kill` (%s)" % killer, final=True)
         held.write(holder)
-        watch = _Watch(held, line)
+        watch = _ProcessFamily(held, line)
         if line.beat:
             watch.fork_guardian()
         git_dir = _make_repo(work_dir, held, line)
         say("held", work_dir=work_dir, git_dir=git_dir, supervisor=os.getpid())
         return watch.run(_read_start(line), work_dir, own_command)
-    except Stopped:
+    except SupervisorStopped:
         return 0
     except OSError as exc:
         return _error("%s: %s" % (exc.filename or work_dir, exc.strerror or exc))
@@ -110,7 +110,7 @@ def supervise(
 
 
 def _error(message: str, **more: Any) -> int:
-    with contextlib.suppress(Stopped):
+    with contextlib.suppress(SupervisorStopped):
         say("error", msg=message, **more)
     return 1
 
@@ -132,7 +132,7 @@ def _take(work_dir: str, wait: float, line: Lifeline) -> Optional[lock.Lock]:
             told = True
         line.turn(min(_POLL, left))
         if line.cut:
-            raise Stopped
+            raise SupervisorStopped
 
 
 def _make_repo(work_dir: str, held: lock.Lock, line: Lifeline) -> str:
@@ -202,7 +202,7 @@ def _environment(command: Dict[str, Any]) -> Dict[str, str]:
     return {**os.environ, **env, "FABBUILD_ENV": ",".join(env)}
 
 
-class _Watch:
+class _ProcessFamily:
     """All that shares the lock, seen from the supervisor: the guardian, the worker, and what that one started."""
 
     def __init__(self, held: lock.Lock, line: Lifeline) -> None:
@@ -241,7 +241,7 @@ class _Watch:
             raise StartError("cannot start %s: %s" % (argv[0], getattr(exc, "strerror", "") or exc)) from exc
         finally:
             os.close(stdin)
-        with contextlib.suppress(Stopped):
+        with contextlib.suppress(SupervisorStopped):
             self._wait(worker.pid)
         # Not reaped until the others are gone: its pid, which is their session's number, stays its own so long.
         self.end_all([worker.pid])
@@ -252,7 +252,7 @@ class _Watch:
         """Return when the worker has ended, or has had its time to end by itself.
 
         Raises:
-            Stopped: all are to be ended now.
+            SupervisorStopped: all are to be ended now.
         """
         deadline: Optional[float] = None
         while not self._ended(worker):

@@ -85,14 +85,16 @@ class Tried(NamedTuple):
     why: str
 
 
-class Found(NamedTuple):
+class ScanResult(NamedTuple):
     """The outcome of `scan`."""
 
     toolchains: Dict[str, Toolchain]
     tried: List[Tried]
 
 
-def scan(toolchains: Dict[str, str], prefixes: Dict[str, str], paths: Sequence[str], fetched: str = "") -> Found:
+def scan(
+    toolchains: Dict[str, str], prefixes: Dict[str, str], paths: Sequence[str], fetched: str = ""
+) -> ScanResult:
     """Find the compilers of this machine, by the rule above. Never raises; what failed stands in ``tried``.
 
     Args:
@@ -121,7 +123,7 @@ def scan(toolchains: Dict[str, str], prefixes: Dict[str, str], paths: Sequence[s
             {arch: host._replace(arch=arch) for arch in (SANDBOX, *serves(_first(host.machine)))},
             barred,
         )
-    return Found(dict(sorted(found.items())), tried)
+    return ScanResult(dict(sorted(found.items())), tried)
 
 
 def serves(first: str) -> List[str]:

@@ -69,7 +69,7 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
     }
 
 
-def _identities(added: Mapping[str, str], work_dir: str, scanned: toolchains.Found) -> Dict[str, str]:
+def _identities(added: Mapping[str, str], work_dir: str, scanned: toolchains.ScanResult) -> Dict[str, str]:
     # Late: it takes a while to import.
     from fabbuild.worker.deps import fingerprint
     from fabbuild.worker.tools import environment

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from fabbuild.worker.base.processes import Processes, QuestionLoop, Stopped
+from fabbuild.worker.base.processes import Processes, QuestionLoop, WorkerStopped
 from tests.support.census import ENDLESS, HANG_LIMIT, alive
 from tests.worker.driver import wait_for
 
@@ -65,7 +65,7 @@ def test_kill_all_ends_what_runs_and_lets_nothing_begin(tmp_path):
         def build():
             try:
                 shell(processes, f"sleep 600 & echo $! > {tmp_path}/pid; sleep 600")
-            except Stopped:
+            except WorkerStopped:
                 caught.append(True)
 
         thread = threading.Thread(target=build)
@@ -75,7 +75,7 @@ def test_kill_all_ends_what_runs_and_lets_nothing_begin(tmp_path):
         thread.join(HANG_LIMIT)
         assert caught == [True]
         wait_for(lambda: not alive(int((tmp_path / "pid").read_text())))
-        with pytest.raises(Stopped):
+        with pytest.raises(WorkerStopped):
             shell(processes, f"touch {tmp_path}/late")
         assert not (tmp_path / "late").exists()
         assert processes.wait_idle(HANG_LIMIT)
@@ -91,7 +91,7 @@ def test_no_child_slips_through_kill_all(tmp_path):
                 while True:
                     shell(processes, f"echo $$ >> {tmp_path}/{number}; exec sleep 0.001")
                     started.set()
-            except Stopped:
+            except WorkerStopped:
                 pass
 
         threads = [threading.Thread(target=build, args=(number,)) for number in range(8)]

@@ -11,7 +11,7 @@ from fabbuild.worker.base.processes import Processes
 from fabbuild.worker.service.commands import CommandError, first_here
 from fabbuild.worker.source.git import GitError, Repository, find_git_dir
 from fabbuild.worker.source.worktree import Worktree
-from fabbuild.worker.source.worktrees import Slots, slots_directory, slots_elsewhere
+from fabbuild.worker.source.worktrees import SlotWorktrees, slots_directory, slots_elsewhere
 from tests.worker.driver import Worker, push, toy, work_dir
 
 
@@ -23,7 +23,7 @@ def processes():
 
 def make_slots(processes, work, count=2, commit=None):
     repository = Repository(processes, find_git_dir(str(work)), dict(os.environ))
-    slots = Slots(repository, str(work))
+    slots = SlotWorktrees(repository, str(work))
     slots.prepare()
     commit = commit or repository.resolve("HEAD")
     return [slots.worktree(number, commit) for number in range(count)]
