@@ -1,7 +1,7 @@
 """Build many boards of a Kbuild firmware tree at many commits, and tell which commit broke what.
 
 ``from fabbuild import ns`` gives the Invoke collection; ``ns.add_collection(fabbuild)`` adds the module itself.
-The library below the tasks (`fabbuild.build.run_plan` above all) can be used without Invoke.
+The library below the tasks (`fabbuild.build` above all) can be used without Invoke.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Any:
     if name == "tasks":
         import importlib
 
-        return importlib.import_module("fabbuild.cli.tasks")
+        return importlib.import_module("fabbuild.tasks")
     if name == "ns":
         from fabbuild.cli.tasks import collection
 

@@ -1,0 +1,40 @@
+"""The Invoke tasks by their published name: call them from tasks of your own."""
+
+from __future__ import annotations
+
+from fabbuild.cli.tasks import (
+    boards,
+    build,
+    cache,
+    clean,
+    collection,
+    init,
+    kill,
+    probe,
+    push,
+    start,
+    summary,
+    toolchains,
+)
+from fabbuild.cli.tasks_local import completion, export, history, report, status, version
+
+__all__ = [
+    "boards",
+    "build",
+    "cache",
+    "clean",
+    "collection",
+    "completion",
+    "export",
+    "history",
+    "init",
+    "kill",
+    "probe",
+    "push",
+    "report",
+    "start",
+    "status",
+    "summary",
+    "toolchains",
+    "version",
+]
