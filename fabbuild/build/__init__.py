@@ -6,13 +6,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fabbuild.build.run_plan import make_plan, run
+    from fabbuild.build.plan import make_plan
+    from fabbuild.build.run_plan import run
 
 __all__ = ["make_plan", "run"]
 
 # Published names of this package, when it was a module, and where each is now: loaded when first asked for.
 _WHERE = {
-    "make_plan": "run_plan",
+    "make_plan": "plan",
     "run": "run_plan",
 }
 

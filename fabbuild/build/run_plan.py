@@ -16,15 +16,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 
 from fabbuild.build.bring_up import RunCrew, loss_by
-from fabbuild.config.select_machines import Fit, Machine, Machines
-from fabbuild.config.settings import BuildSettings
-from fabbuild.errors import SelectionError, SourceError, UsageError, words_of
+from fabbuild.build.plan import Plan
+from fabbuild.errors import UsageError, words_of
 from fabbuild.events.durations import History, Learner
 from fabbuild.events.event_lines import SCHEMA
 from fabbuild.events.journal import Journal
@@ -35,24 +33,16 @@ from fabbuild.machines.messages import Facts
 from fabbuild.machines.probe import Probes, not_found, unfit_because
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_pool import LEAVE, each
-from fabbuild.model import Board, Commit, Event, Job, Loss, Takes, Verdict
-from fabbuild.results.exported_files import written
+from fabbuild.model import Event, Job, Loss, Takes, Verdict
 from fabbuild.results.incoming import Incoming
 from fabbuild.results.reuse.manager import Reuse
 from fabbuild.results.tree import (
     CURRENT,
-    OUTPUT,
     ResultTree,
     Stored,
-    check_component,
     made_by,
     made_by_one_of,
-    output_directory,
-    stored_commits,
 )
-from fabbuild.source.boards.catalogue import load_boards
-from fabbuild.source.boards.selection import select_boards
-from fabbuild.source.repository import Source
 from fabbuild.source.unbuilt_edits import uncommitted
 from fabbuild.text import commit_label, count, first_error, names
 
@@ -68,140 +58,6 @@ EXIT_WARNED = 101
 EXIT_NOT_BUILT = 102
 EXIT_STALE = 103
 EXIT_INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run would do.
-
-    ``name`` is the directory of the results below ``output``; ``whole_range`` what the numbers of commits count;
-    ``archs`` are those of all boards of the source.
-    """
-
-    source: Source
-    commits: tuple[Commit, ...]
-    boards: tuple[Board, ...]
-    chosen: tuple[Machine, ...]
-    output: Path
-    name: str
-    settings: BuildSettings
-    fit: Fit
-    whole_range: tuple[Commit, ...]
-    archs: frozenset[str] = frozenset()
-
-    @property
-    def range_text(self) -> str:
-        """What the user called the range; another range must not use the same directory."""
-        return self.settings.commits or self.settings.branch or self.name
-
-
-def choose_commits(
-    source: Source, settings: BuildSettings, output: Path, files: Iterable[Path] = ()
-) -> tuple[str, list[Commit], list[Commit]]:
-    """Give the name of the result directory, all commits of the range, and those of them that ``--count`` leaves.
-
-    Args:
-        source: the source.
-        settings: they name the range.
-        output: where the results are.
-        files: what else this run writes; where that is inside the source, it is no part of it.
-
-    Raises:
-        SourceError: no such branch or range, or two of them.
-    """
-    if settings.branch and settings.commits:
-        raise SourceError("--branch and --commits both name what to build; give one of them")
-    if settings.commits:
-        whole = source.range(settings.commits)
-        return Source.range_name(settings.commits), whole, whole[-settings.count :]
-    if not settings.count and not settings.branch:
-        whole = [snapshot(source, output, files)]
-        return CURRENT, whole, whole
-    branch = settings.branch or source.head_name()
-    name = Source.range_name(branch)
-    if name == CURRENT:
-        raise SourceError(
-            f"results of a branch called {branch!r} would lie among those of the current source; "
-            "build it as a range, with --commits, or give it another name"
-        )
-    if settings.count:
-        return name, *source.top(settings.count, settings.branch, stored_commits(output / name))
-    whole = source.branch(branch)
-    return name, whole, whole
-
-
-def snapshot(source: Source, output: Path, files: Iterable[Path] = ()) -> Commit:
-    """Make a commit of the source as it is, without results and what else was or will be written of them."""
-    return source.current(exclude=[output, *files, *written(output)])
-
-
-def output_of(source: Source, settings: BuildSettings) -> Path:
-    """Give the output directory: ``--output``, or ``fabbuild-out`` beside the source."""
-    if settings.output:
-        return output_directory(settings.output)
-    return source.path.parent / OUTPUT
-
-
-def one_board(settings: BuildSettings, name: str) -> Board:
-    """Find a board of the current source by its exact name.
-
-    Raises:
-        UsageError: the source cannot be used, or has no such board.
-    """
-    source = Source.open(settings.source or ".")
-    boards = load_boards(source, snapshot(source, output_of(source, settings)).tree)
-    found = select_boards(boards, only=[name])
-    if len(found) > 1:
-        raise SelectionError(f"{name} names {len(found)} boards; name one of them")
-    return found[0]
-
-
-def make_plan(
-    settings: BuildSettings,
-    machines: Machines,
-    chosen: Sequence[Machine],
-    before: Callable[[], None] = lambda: None,
-    files: Iterable[Path] = (),
-) -> Plan:
-    """Find out what is to be built. Contacts no machine and writes nothing but caches.
-
-    ``before`` is called if it will take seconds, that is when there are new Kconfig files. ``files`` are what else
-    the run will write: as for `choose_commits`.
-
-    Raises:
-        UsageError: the source, the range, the boards or the output cannot be used.
-    """
-    source = Source.open(settings.source or ".")
-    output = output_of(source, settings)
-    name, whole, chosen_commits = choose_commits(source, settings, output, files)
-    check_component(name, "the branch")
-    commits = Source.thin(chosen_commits, settings.step) if len(chosen_commits) > 1 else chosen_commits
-    every = load_boards(source, commits[-1].tree, before)
-    boards = select_boards(every, settings.boards, exclude=settings.exclude, only=settings.only)
-    for board in boards:
-        check_component(board.target, "board")
-    return Plan(
-        source=source,
-        commits=tuple(commits),
-        boards=tuple(boards),
-        chosen=tuple(with_options(machine, settings) for machine in chosen),
-        output=output,
-        name=name,
-        settings=settings,
-        fit=machines.fit,
-        whole_range=tuple(whole),
-        archs=frozenset(board.arch for board in every if board.arch),
-    )
-
-
-def with_options(machine: Machine, settings: BuildSettings) -> Machine:
-    """Give the machine with what the options say of threads, slots and toolchains."""
-    return replace(
-        machine,
-        threads=settings.threads or machine.threads,
-        max_boards=settings.max_boards or machine.max_boards,
-        toolchains={**machine.toolchains, **settings.toolchains()},
-    )
 
 
 class _Run:

@@ -17,7 +17,7 @@ from invoke.tasks import Task, task
 from fabbuild.cli.options import BUILD, Option
 
 if TYPE_CHECKING:
-    from fabbuild.build.run_plan import Plan
+    from fabbuild.build.plan import Plan
     from fabbuild.config.select_machines import Machine, Machines
     from fabbuild.config.settings import BuildSettings
     from fabbuild.machines.probe import Probes
@@ -261,7 +261,7 @@ def plan_of(
 
     ``files`` is as for `make_plan`. If no plan can be made, what was begun ends with the sessions of this process.
     """
-    from fabbuild.build.run_plan import make_plan, with_options
+    from fabbuild.build.plan import make_plan, with_options
     from fabbuild.errors import FabbuildError
     from fabbuild.machines.probe import Probes
 

@@ -49,7 +49,7 @@ from fabbuild.cli.task_support import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fabbuild.build.run_plan import Plan
+    from fabbuild.build.plan import Plan
     from fabbuild.cli.disk_usage import Usage
     from fabbuild.config.select_machines import Machine, Machines
     from fabbuild.events.progress import RunSummary
@@ -99,7 +99,7 @@ def init(c: Any, options: Mapping[str, Any]) -> None:
 @make_task({**SOURCE, **COMMITS, **OUTPUT, **MACHINES, **WAIT, **PACK})
 def push(c: Any, options: Mapping[str, Any]) -> None:
     """Bring exactly what is to be built to each machine: the commits of a range, or the current source as it is."""
-    from fabbuild.build.run_plan import choose_commits, output_of
+    from fabbuild.build.plan import choose_commits, output_of
     from fabbuild.source.repository import Source
     from fabbuild.text import commit_label, duration, size
 
@@ -122,7 +122,7 @@ def push(c: Any, options: Mapping[str, Any]) -> None:
 def start(c: Any, options: Mapping[str, Any]) -> None:
     """Send the worker to each machine, start it, and show that it is ready; it ends with this process."""
     from fabbuild.build.bring_up import start_options
-    from fabbuild.build.run_plan import with_options
+    from fabbuild.build.plan import with_options
     from fabbuild.cli import ui
 
     settings, found, chosen = machines_of(c, options)
@@ -263,7 +263,7 @@ def boards(c: Any, options: Mapping[str, Any]) -> None:
 
     With --check or --full-check it lists what is wrong with them, and exits with 1 when something is.
     """
-    from fabbuild.build.run_plan import output_of, snapshot
+    from fabbuild.build.plan import output_of, snapshot
     from fabbuild.cli import ui
     from fabbuild.errors import UsageError
     from fabbuild.source.boards.catalogue import load_boards
@@ -292,7 +292,7 @@ def boards(c: Any, options: Mapping[str, Any]) -> None:
 @make_task(TOOLCHAINS)
 def toolchains(c: Any, options: Mapping[str, Any]) -> None:
     """Show which toolchain each machine has for which architecture, or fetch some."""
-    from fabbuild.build.run_plan import one_board
+    from fabbuild.build.plan import one_board
     from fabbuild.cli import ui
     from fabbuild.machines.probe import prefix_for, probe_rows
 
@@ -411,7 +411,7 @@ def _confirmed(c: Any, options: Mapping[str, Any], usages: Sequence[Usage]) -> b
 def _clean_results(c: Any, options: Mapping[str, Any], older: float) -> None:
     from pathlib import Path
 
-    from fabbuild.build.run_plan import output_of
+    from fabbuild.build.plan import output_of
     from fabbuild.cli import ui
     from fabbuild.cli.disk_usage import remove_tree, result_trees
     from fabbuild.errors import OutputError

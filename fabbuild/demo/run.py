@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fabbuild.build.run_plan import make_plan, run
+from fabbuild.build.plan import make_plan
+from fabbuild.build.run_plan import run
 from fabbuild.cli import ui
 from fabbuild.config.select_machines import Machine, Machines
 from fabbuild.config.settings import BuildSettings

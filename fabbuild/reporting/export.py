@@ -15,7 +15,7 @@ from fabbuild.results.tree import output_directory
 from fabbuild.text import visible
 
 if TYPE_CHECKING:
-    from fabbuild.build.run_plan import Plan
+    from fabbuild.build.plan import Plan
     from fabbuild.reporting.summary.find import Found
 
 #: The formats, by the name of their option.

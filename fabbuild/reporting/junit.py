@@ -25,7 +25,7 @@ from fabbuild.reporting.summary.sizes import PARTS, parse_sizes
 from fabbuild.text import first_error, one_line, visible
 
 if TYPE_CHECKING:
-    from fabbuild.build.run_plan import Plan
+    from fabbuild.build.plan import Plan
     from fabbuild.reporting.summary.find import Found
 
 #: Names of the kinds of what is no pass.

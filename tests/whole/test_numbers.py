@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fabbuild.build.run_plan import choose_commits
+from fabbuild.build.plan import choose_commits
 from fabbuild.config.settings import BuildSettings
 from fabbuild.model import Result
 from fabbuild.reporting.summary.reader import Range, read_range

@@ -20,7 +20,7 @@ from fabbuild.reporting.summary.sizes import PARTS
 from fabbuild.text import count, cut, names, one_line, visible, wrapped
 
 if TYPE_CHECKING:
-    from fabbuild.build.run_plan import Plan
+    from fabbuild.build.plan import Plan
     from fabbuild.reporting.summary.find import Found
 
 #: Boards that are named in a list; of more, how many.
