@@ -28,7 +28,7 @@ import threading
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from fabbuild.worker.deps.digest_cache import Memo
-from fabbuild.worker.deps.own_code import own_code, program_file
+from fabbuild.worker.deps.own_code import code_digest, deciding_modules
 from fabbuild.worker.tools import run_tool
 from fabbuild.worker.tools.environment import PLACES, PLACES_PREFIXES
 from fabbuild.worker.tools.toolchains import Toolchain
@@ -289,9 +289,10 @@ class Identities:
         return digest.digest()
 
     def _code(self) -> str:
-        """Return the fingerprint of the worker's own code, remembered for a zipapp: to read it takes 0.2 s."""
-        program = program_file()
-        return self._memo.answer(["own code"], [program], own_code) if program else own_code()
+        """Return the fingerprint of the worker's own code, remembered for the same source: it takes 0.2 s."""
+        modules = deciding_modules()
+        source = hashlib.sha256(b"".join(modules[name] for name in sorted(modules))).hexdigest()
+        return self._memo.answer(["own code", source], [], lambda: code_digest(modules))
 
     def _programs_of_the_users(self) -> Iterator[str]:
         """Give what lies in PATH and does not come with the distribution, and what binman fetched."""

@@ -28,20 +28,14 @@ DECIDING = (
 )
 
 
-def program_file() -> str:
-    """Return the path of the zipapp that this module was loaded from; empty if it was loaded from a directory."""
-    return str(getattr(globals().get("__loader__"), "archive", None) or "")
-
-
-def own_code() -> str:
-    """Return the fingerprint of the deciding modules, in hex: the same from the zipapp and from a directory.
+def deciding_modules() -> Dict[str, bytes]:
+    """Return the source of each deciding module by its path, from the zipapp or the directory we run from.
 
     Raises:
         OSError: the modules cannot be read.
-        SyntaxError: one of them is not Python.
     """
-    archive = program_file()
-    return code_digest(_in_archive(archive) if archive else _in_directory())
+    archive = getattr(globals().get("__loader__"), "archive", None)
+    return _in_archive(str(archive)) if archive else _in_directory()
 
 
 def code_digest(modules: Dict[str, bytes]) -> str:
