@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from fabbuild.errors import SourceError
+from fabbuild.protocol import git_options
 
 #: Board → architecture, as fabbuild names architectures. No compiler for powerpc is usual, and meant so.
 BOARDS: Mapping[str, str] = MappingProxyType(
@@ -130,12 +131,12 @@ def _make(data: Path, place: Path, mark: str) -> None:
 
 def _git(place: Path, *args: str) -> str:
     # Nothing of the user's: no configuration, hooks, signing, templates, and no GIT_DIR of a hook we are run from.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    env.update(GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1", HOME=str(place), LC_ALL="C", TZ="UTC")
+    env = git_options.environment(os.environ)
+    env.update(GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1", HOME=str(place), TZ="UTC")
     env["XDG_CONFIG_HOME"] = str(place / ".git")
     for role in ("AUTHOR", "COMMITTER"):
         env.update({f"GIT_{role}_{key}": value for key, value in _PERSON.items()})
-    command = ["git", "-c", "core.hooksPath=/dev/null", "-C", str(place), *args]
+    command = ["git", *git_options.options(), "-C", str(place), *args]
     done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode:
         words = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()

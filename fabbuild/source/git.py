@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Union
 
 from fabbuild.errors import SourceError
+from fabbuild.protocol import git_options
 
 Arg = Union[str, bytes]  # noqa: UP007 - an alias is evaluated, and Python 3.9 has no | for types
 
@@ -32,9 +33,8 @@ _KEPT = re.compile(
     r"|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|PARAMETERS|COUNT|KEY_\d+|VALUE_\d+))",
 )
 
+# Beyond `fabbuild.protocol.git_options.HARDENED`.
 _CONFIG = (
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
     "core.splitIndex=false",  # a temporary index must not leave shared parts in the repository
     "core.untrackedCache=false",
     "core.safecrlf=false",  # only warns or refuses; what is stored stays the same
@@ -43,12 +43,9 @@ _CONFIG = (
     "push.gpgSign=false",
     "push.followTags=false",
     "push.recurseSubmodules=no",
-    "submodule.recurse=false",
     "log.showSignature=false",
     "i18n.commitEncoding=UTF-8",
     "i18n.logOutputEncoding=UTF-8",
-    "gc.auto=0",
-    "maintenance.auto=false",
 )
 
 
@@ -175,10 +172,7 @@ class Git:
         Raises:
             GitError: git is not installed, cannot be started, or was interrupted.
         """
-        command: list[Arg] = ["git"]
-        for setting in (*_CONFIG, *config):
-            command += ["-c", setting]
-        command += args
+        command: list[Arg] = ["git", *git_options.options(*_CONFIG, *config), *args]
         if self.running.stopped:
             # Not left to `listed`: a quick command could be through before it is ended.
             raise GitError(f"git {os.fsdecode(args[0]) if args else ''} was interrupted")
@@ -231,15 +225,11 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
 
 def clean_environment() -> dict[str, str]:
     """Give the environment for git: the caller's own without what a hook or a tracing user set."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or _KEPT.fullmatch(k)}
-    env.update(
-        LC_ALL="C",
-        LANGUAGE="",
-        GIT_TERMINAL_PROMPT="0",
-        GIT_OPTIONAL_LOCKS="0",
-        GIT_NO_REPLACE_OBJECTS="1",  # what is pushed is the real object, so it is what we must look at
-    )
-    return env
+    return {
+        **git_options.environment(os.environ, _KEPT),
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_REPLACE_OBJECTS": "1",  # what is pushed is the real object, so it is what we must look at
+    }
 
 
 def last_words(stderr: str, limit: int = 300) -> str:

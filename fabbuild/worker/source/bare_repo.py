@@ -11,8 +11,9 @@ import contextlib
 import os
 import re
 import shutil
-from typing import Dict, List, Sequence
+from typing import List, Sequence
 
+from fabbuild.protocol import git_options
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.tools import run_tool
@@ -37,30 +38,18 @@ _HARMLESS = (
     "zeroPaddedFilemode",
 )
 
-_SETTINGS: Dict[str, Dict[str, str]] = {
-    "core": {
-        "hooksPath": "/dev/null",
-        # The user's own git settings on the machine must not change what is checked out, nor leave a daemon behind.
-        "autocrlf": "false",
-        "fsmonitor": "false",
-        "symlinks": "true",
-        "fileMode": "true",
-        # The push runs under the login's umask, not ours.
-        "sharedRepository": "0600",
-    },
-    "receive": {
-        "fsckObjects": "true",
-        "shallowUpdate": "true",
-        "autogc": "false",
-        "denyDeletes": "false",
-        "denyNonFastForwards": "false",
-    },
-    "gc": {"auto": "0"},
-    "maintenance": {"auto": "false"},
-    "submodule": {"recurse": "false"},
-    'receive "fsck"': dict.fromkeys(_HARMLESS, "warn"),
-}
-
+_SETTINGS = (
+    *git_options.HARDENED,
+    *git_options.CHECKOUT,
+    # A push to this very machine runs under the user's umask, not the worker's.
+    "core.sharedRepository=0600",
+    "receive.fsckObjects=true",
+    "receive.shallowUpdate=true",
+    "receive.autogc=false",
+    "receive.denyDeletes=false",
+    "receive.denyNonFastForwards=false",
+    *("receive.fsck.%s=warn" % name for name in _HARMLESS),
+)
 
 #: What git exits with when it gives up by itself: what it needs is not there, or not what it should be.
 _DIED = 128
@@ -101,10 +90,7 @@ def _put_in_order(path: str, pass_fds: Sequence[int]) -> None:
     try:
         _git(["init", "--quiet", "--bare", "--template=", path], pass_fds)
         os.chmod(path, 0o700)  # one that an older version made may be open to others
-        text = "# Written by fabbuild at each start; changes are lost.\n" + "".join(
-            "[%s]\n%s" % (section, "".join("\t%s = %s\n" % pair for pair in settings.items()))
-            for section, settings in _SETTINGS.items()
-        )
+        text = "# Written by fabbuild at each start; changes are lost.\n" + "".join(map(_in_file, _SETTINGS))
         target = os.path.join(path, _SETTINGS_FILE)
         if _read(target) != text:
             with open(target + ".new", "w", encoding="utf-8") as file:
@@ -126,21 +112,28 @@ def _is_damaged(path: str, pass_fds: Sequence[int]) -> bool:
     whole = ["rev-list", "--objects", "--no-walk", "--quiet", "--glob=refs/fabbuild/*"]
     try:
         ran = run_tool.run_tool(
-            ["git", "--git-dir", path, *whole], TIMEOUT, env=git_environment(), pass_fds=pass_fds
+            ["git", "--git-dir", path, *whole], TIMEOUT, env=git_options.environment(os.environ), pass_fds=pass_fds
         )
     except run_tool.ToolError:
         return False
     return ran.status == _DIED
 
 
-def git_environment() -> Dict[str, str]:
-    """Give the environment for git commands of ours: nothing in it points git at some other repository."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+def _in_file(setting: str) -> str:
+    """Return a setting, ``section.name=value`` or ``section.subsection.name=value``, as lines of a file."""
+    name, _, value = setting.partition("=")
+    section, _, key = name.rpartition(".")
+    return "[%s]\n\t%s = %s\n" % (re.sub(r"\.(.*)", r' "\1"', section), key, value)
 
 
 def _git(args: List[str], pass_fds: Sequence[int]) -> None:
     try:
-        ran = run_tool.run_tool(["git", *args], TIMEOUT, env=git_environment(), pass_fds=pass_fds)
+        ran = run_tool.run_tool(
+            ["git", *git_options.options(), *args],
+            TIMEOUT,
+            env=git_options.environment(os.environ),
+            pass_fds=pass_fds,
+        )
     except run_tool.ToolError as exc:
         raise RepoError(str(exc)) from exc
     if ran.status:

@@ -11,6 +11,7 @@ import re
 import threading
 from typing import Mapping, Optional
 
+from fabbuild.protocol import git_options
 from fabbuild.protocol.wire import MAX_TEXT
 from fabbuild.worker.base.processes import Processes, ProcessResult
 from fabbuild.worker.base.workdir import DAMAGED, REPO
@@ -26,20 +27,6 @@ _BROKEN = re.compile(
 )
 
 _HASH = re.compile(r"[0-9a-fA-F]{4,64}")
-
-#: The settings of whoever owns the machine must not change what is built, nor run their hooks.
-GIT_OPTIONS = (
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.autocrlf=false",
-    "core.attributesFile=/dev/null",
-    "core.symlinks=true",
-    "core.fileMode=true",
-    "submodule.recurse=false",
-    "advice.detachedHead=false",
-    "gc.auto=0",
-    "maintenance.auto=false",
-)
 
 
 class GitError(Exception):
@@ -108,9 +95,7 @@ class Repository:
         Raises:
             GitError: it cannot be started, or takes over `GIT_TIMEOUT`.
         """
-        argv = ["git"]
-        for option in GIT_OPTIONS:
-            argv += ["-c", option]
+        argv = ["git", *git_options.options(*git_options.CHECKOUT)]
         if where:
             argv.append("--git-dir=" + self.git_dir)
         # A worktree whose link is gone must not lead git to whatever repository lies around the work directory.

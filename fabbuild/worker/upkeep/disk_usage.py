@@ -14,8 +14,9 @@ import re
 import time
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 
+from fabbuild.protocol import git_options
 from fabbuild.worker.base import workdir
-from fabbuild.worker.source.bare_repo import git_environment, in_use
+from fabbuild.worker.source.bare_repo import in_use
 from fabbuild.worker.tools import run_tool, unpack_toolchain
 
 #: Longest time that collecting garbage may take, in seconds: while a boss waits for the lock, and in `clean`.
@@ -189,10 +190,8 @@ def _pack_bytes(repo: str, packs: Sequence[str]) -> int:
 def _git(repo: str, args: List[str], deadline: float, pass_fds: Sequence[int]) -> run_tool.Ran:
     timeout = max(deadline - time.monotonic(), 0.1)
     # One thread and little memory: a build may wait for it, and the machine may be small.
-    options = ["-c", "pack.threads=1", "-c", "pack.windowMemory=100m"]
-    return run_tool.run_tool(
-        ["git", *options, "--git-dir", repo, *args], timeout, env=git_environment(), pass_fds=pass_fds
-    )
+    argv = ["git", *git_options.options("pack.threads=1", "pack.windowMemory=100m"), "--git-dir", repo, *args]
+    return run_tool.run_tool(argv, timeout, env=git_options.environment(os.environ), pass_fds=pass_fds)
 
 
 def _below(folder: str, names: "re.Pattern[str]") -> List[str]:

@@ -18,10 +18,9 @@ import sys
 import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, NoReturn, Sequence
 
-from fabbuild.protocol import architectures
+from fabbuild.protocol import architectures, git_options
 from fabbuild.worker.base import process_table, workdir
-from fabbuild.worker.source import bare_repo
-from fabbuild.worker.source.git import GIT_OPTIONS, is_hash
+from fabbuild.worker.source.git import is_hash
 from fabbuild.worker.source.worktrees import slots_elsewhere
 from fabbuild.worker.tools import run_tool, toolchains
 from fabbuild.worker.tools.environment import ENV_NAMES, base_environment
@@ -256,17 +255,13 @@ def _checkout(scratch: _Scratch, commit: str) -> None:
     if not is_hash(commit):
         raise _Problem("checkout: %r is no hash of a commit" % commit)
     tree = scratch.make("tree")
-    environment = bare_repo.git_environment()
+    environment = git_options.environment(os.environ)
     environment["GIT_INDEX_FILE"] = os.path.join(os.path.dirname(tree), "index")
 
     def git(*arguments: str) -> str:
-        argv = ["git"]
-        for option in GIT_OPTIONS:
-            argv += ["-c", option]
+        options = [*git_options.options(*git_options.CHECKOUT), "--git-dir=" + git_dir, "--work-tree=" + tree]
         try:
-            ran = run_tool.run_tool(
-                [*argv, "--git-dir=" + git_dir, "--work-tree=" + tree, *arguments], LIMIT, env=environment
-            )
+            ran = run_tool.run_tool(["git", *options, *arguments], LIMIT, env=environment)
         except run_tool.ToolError as exc:
             raise _Problem("checkout: %s" % exc) from exc
         if ran.status:
