@@ -114,7 +114,7 @@ def test(c: Any, uboot: bool = False, chaos: bool = False, deep: bool = False, o
 
 @task(
     help={
-        "regenerate": "First write docs/reference/tasks.md anew, from the tasks themselves",
+        "regenerate": "First write the generated pages and tables anew: the page of tasks, the tables of modules",
         "output": "Where the pages go",
     },
     auto_shortflags=False,

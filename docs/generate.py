@@ -1,6 +1,6 @@
-"""Write ``reference/tasks.md`` from the tasks themselves, and from the examples in ``docs/tasks/``.
+"""Write ``reference/tasks.md`` from the tasks and from ``docs/tasks/``, and the tables of ``development.md``.
 
-``inv docs --regenerate`` runs it; a test says when it has to be run.
+``inv docs --regenerate`` runs it; with ``--check`` it names the pages that are not current, and a test runs that.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import generate_development
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "reference" / "tasks.md"
@@ -168,8 +170,17 @@ def page() -> str:
     return "\n".join(parts)
 
 
+def main(arguments: list[str]) -> int:
+    """Write the pages; or, with ``--check``, print those that are not current, and return whether there are any."""
+    stale = 0
+    for path, text in ((PAGE, page()), (generate_development.PAGE, generate_development.page())):
+        if arguments != ["--check"]:
+            path.write_text(text, encoding="utf-8")
+        elif path.read_text(encoding="utf-8") != text:
+            stale = 1
+            sys.stdout.write(f"{path.relative_to(DOCS.parent)}\n")
+    return stale
+
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--print"]:
-        sys.stdout.write(page())
-    else:
-        PAGE.write_text(page(), encoding="utf-8")
+    sys.exit(main(sys.argv[1:]))

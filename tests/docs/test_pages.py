@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from tests.support.census import HANG_LIMIT
-from tests.support.docs import DOCS, PAGES, generated, page
+from tests.support.docs import DOCS, PAGES, page, stale
 from tests.support.farm import ROOT
 
-REGENERATE = "run `inv docs --regenerate` and commit docs/reference/tasks.md"
+REGENERATE = "run `inv docs --regenerate` and commit what it wrote"
 
 
 @pytest.mark.deep
@@ -28,8 +28,8 @@ def test_the_pages_build_without_a_warning(tmp_path):
     assert all((tmp_path / "html" / path.relative_to(DOCS)).with_suffix(".html").exists() for path in PAGES)
 
 
-def test_the_page_of_tasks_and_options_is_up_to_date():
-    assert page("reference/tasks.md") == generated(), REGENERATE
+def test_the_pages_that_are_generated_are_current():
+    assert stale() == [], REGENERATE
 
 
 def test_every_task_has_an_example():

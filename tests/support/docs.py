@@ -34,10 +34,12 @@ def missing(text: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if not re.search(rf"`{re.escape(name)}(?![\w-])", text)]
 
 
-def generated() -> str:
-    """Give what docs/generate.py would write; in a process of its own, for it adds tasks to the collection."""
-    command = [sys.executable, str(DOCS / "generate.py"), "--print"]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=HANG_LIMIT).stdout
+def stale() -> list[str]:
+    """Give the pages that docs/generate.py would write otherwise; in a process of its own, for it adds to the tasks."""
+    command = [sys.executable, str(DOCS / "generate.py"), "--check"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_LIMIT)
+    assert ended.returncode in (0, 1), ended
+    return ended.stdout.splitlines()
 
 
 def module_text(*names: str) -> str:
