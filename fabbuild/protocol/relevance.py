@@ -1,24 +1,22 @@
-"""What a file of the source tree can do to a board, and so which trees are the same to it.
+"""Decide which changes of a source tree can change a board's build, and compare trees by that rule.
 
-Each file of the tree is of one of three kinds:
+`relevance_of` puts each file of a tree into one of three classes (`Relevance`):
 
-* `NEVER`: it cannot reach what a build makes, by convention: documentation, what is for people and for other
-  programs than make.
-* `IF_READ`: source that is read by compilers, which say so in their dependency files. Its content matters to a
-  board only if it is among the board's dependencies.
-* `ALWAYS`: everything else, such as Makefiles, Kconfig files, scripts, linker scripts, links.
+* `NEVER`: by convention no build reads the file: documentation, files for people and for programs other than make.
+* `IF_READ`: source whose readers name it in dependency files. Its content matters to a board only if the file is
+  among the board's dependencies.
+* `ALWAYS`: every other file: Makefiles, Kconfig files, scripts, linker scripts, links.
 
-The content of a file matters by that rule; its name and mode matter whatever is in it, unless it is `NEVER`. So a
-header that is new and comes before another one of its name, a file that a wildcard of a Makefile or of Kconfig
-finds, or one that is gone, makes another tree of it for every board. What the dependencies of a board name matters
-whatever kind it is.
+The class decides about a file's content. Its name and mode matter in any case, unless the file is `NEVER`: a new
+header may be found before another one of the same name, and wildcards in Makefiles and Kconfig find new files and
+lose removed ones. A file among a board's dependencies matters whatever its class.
 
-Two questions are answered, by the same rule: `matters`, whether what changed between two trees matters to a board,
-and `View.digest`, what a tree is to a board. The digests of two trees are the same exactly when nothing of what is
+The rule answers two questions: `matters` tells whether the changes between two trees matter to a board, and
+`TreeView.digest` fingerprints a tree as a board sees it. Two trees have the same digest exactly when no change
 between them matters.
 
-Paths are bytes of the file system decoded as `os.fsdecode` does it, relative to the top of the tree. Nothing here
-looks at a disk.
+Paths are relative to the top of the tree, in bytes of the file system decoded by `os.fsdecode`. This module reads
+no files.
 """
 
 from __future__ import annotations
@@ -27,31 +25,30 @@ import enum
 import hashlib
 import os
 import re
-from typing import Collection, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional
+from typing import Collection, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-#: The modes of git for regular files; any other is a link or a submodule.
+from fabbuild.protocol.source_kinds import TRACKED
+
+#: git's modes of regular files; any other mode is a link or a submodule.
 _REGULAR = ("100644", "100755", "100664")
 
-#: The mode of a file that is not there.
+#: git's mode for the side of a change on which the path does not exist.
 ABSENT = "000000"
 
-#: Where Kbuild's output is, in the tree: a file of the source there is taken for a product.
+#: The output directory; make would take a source file below it for a product of the build.
 _OUTPUT = "build/"
 
-#: Suffixes of source whose readers name it in dependency files.
-TRACKED = (".c", ".h", ".S", ".dts", ".dtsi", ".dtso")
-
-#: Where programs are that run in a build and read whatever they like.
+#: Directories of programs that run during a build and may read any file.
 PROGRAMS = ("scripts/", "tools/")
 
 _DEFCONFIG = re.compile(r"configs/[^/]+_defconfig")
 
 _DOCUMENTS = ("doc/", "Documentation/")
 
-#: Suffixes of what is written for people.
+#: Suffixes of documentation.
 _PROSE = (".rst", ".txt", ".md", ".svg", ".png", ".jpg", ".odg", ".css")
 
-#: Files at the top of the tree for other programs than make.
+#: Files at the top of the tree for programs other than make.
 _OTHERS = frozenset(
     {
         ".azure-pipelines.yml",
@@ -65,51 +62,51 @@ _OTHERS = frozenset(
     }
 )
 
-#: Tests that somebody runs once there is something to test.
+#: Tests that run on a finished build.
 _TESTS = re.compile(r"test/(?:.*/)?[^/]+\.(?:py|sh)")
 
 _FORMAT = b"fabbuild tree 1\0"
 
 
-class Kind(enum.Enum):
-    """What a file can do to a board."""
+class Relevance(enum.Enum):
+    """When a file's content can change a board's build."""
 
     NEVER = "never"
     IF_READ = "if read"
     ALWAYS = "always"
 
 
-class Entry(NamedTuple):
-    """A file of a tree: git's mode, six octal digits, and the name of its content, hex."""
+class TreeEntry(NamedTuple):
+    """A file of a tree: git's mode, six octal digits, and the object name of its content, in hex."""
 
     mode: str
     content: str
 
 
-#: The files of a tree by their path.
-Listing = Mapping[str, Entry]
+#: The files of a tree by path.
+TreeListing = Mapping[str, TreeEntry]
 
 
 class Change(NamedTuple):
-    """A path that differs between two trees; a side where it is not there has the mode `ABSENT`."""
+    """A path that differs between two trees; a side without this path has the mode `ABSENT`."""
 
     path: str
-    old: Entry
-    new: Entry
+    old: TreeEntry
+    new: TreeEntry
 
 
-def kind(path: str, mode: str) -> Kind:
-    """Say what a file can do, by its path and its mode."""
+def relevance_of(path: str, mode: str) -> Relevance:
+    """Classify a file by its path and git mode."""
     if mode not in _REGULAR or path.startswith(_OUTPUT):
-        return Kind.ALWAYS
+        return Relevance.ALWAYS
     name = path.rpartition("/")[2]
     if not path.startswith(PROGRAMS) and _is_never(path, name):
-        return Kind.NEVER
+        return Relevance.NEVER
     if path.startswith(PROGRAMS):
-        return Kind.ALWAYS
+        return Relevance.ALWAYS
     if name.endswith(TRACKED) or _DEFCONFIG.fullmatch(path):
-        return Kind.IF_READ
-    return Kind.ALWAYS
+        return Relevance.IF_READ
+    return Relevance.ALWAYS
 
 
 def _is_never(path: str, name: str) -> bool:
@@ -120,13 +117,12 @@ def _is_never(path: str, name: str) -> bool:
     return path in _OTHERS or path.startswith(".github/") or _TESTS.fullmatch(path) is not None
 
 
-def parse_listing(data: bytes) -> Dict[str, Entry]:
-    """Read what ``git ls-tree -r -z --full-tree COMMIT`` prints.
+def ls_tree_records(data: bytes) -> Iterator[Tuple[bytes, bytes, bytes, bytes]]:
+    """Split the output of ``git ls-tree -r -z --full-tree COMMIT`` into path, mode, object type and object name.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: a record has another format.
     """
-    found: Dict[str, Entry] = {}
     for record in data.split(b"\0"):
         if not record:
             continue
@@ -134,15 +130,27 @@ def parse_listing(data: bytes) -> Dict[str, Entry]:
         words = about.split(b" ")
         if not tab or len(words) != 3 or not path:
             raise ValueError("not a line of git ls-tree: %r" % record[:200])
-        found[os.fsdecode(path)] = Entry(words[0].decode("ascii"), words[2].decode("ascii"))
-    return found
+        mode, kind, name = words
+        yield path, mode, kind, name
+
+
+def parse_listing(data: bytes) -> Dict[str, TreeEntry]:
+    """Parse the output of ``git ls-tree -r -z --full-tree COMMIT``.
+
+    Raises:
+        ValueError: a record has another format.
+    """
+    return {
+        os.fsdecode(path): TreeEntry(mode.decode("ascii"), name.decode("ascii"))
+        for path, mode, _, name in ls_tree_records(data)
+    }
 
 
 def parse_changes(data: bytes) -> List[Change]:
-    """Read what ``git diff-tree -r -z --raw --no-renames --full-index OLD NEW`` prints.
+    """Parse the output of ``git diff-tree -r -z --raw --no-renames OLD NEW``, or of ``git diff`` with ``--raw -z``.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the output is cut short or has another format.
     """
     words = data.split(b"\0")
     if words.pop():
@@ -155,13 +163,13 @@ def parse_changes(data: bytes) -> List[Change]:
         if len(fields) != 5 or not fields[0].startswith(":") or not path or fields[4][:1] not in "ADMTUX":
             raise ValueError("not a line of git diff-tree: %r" % about[:200])
         old, new, was, becomes, _ = fields
-        found.append(Change(os.fsdecode(path), Entry(old[1:], was), Entry(new, becomes)))
+        found.append(Change(os.fsdecode(path), TreeEntry(old[1:], was), TreeEntry(new, becomes)))
     return found
 
 
-def changes(old: Listing, new: Listing) -> Iterator[Change]:
-    """Give what differs between two trees, in the order of the paths."""
-    nothing = Entry(ABSENT, "")
+def changes(old: TreeListing, new: TreeListing) -> Iterator[Change]:
+    """Yield the differences between two trees, sorted by path."""
+    nothing = TreeEntry(ABSENT, "")
     for path in sorted(old.keys() | new.keys()):
         before, after = old.get(path, nothing), new.get(path, nothing)
         if before != after:
@@ -169,49 +177,49 @@ def changes(old: Listing, new: Listing) -> Iterator[Change]:
 
 
 def matters(changed: Iterable[Change], depends: Collection[str]) -> Optional[str]:
-    """Find a path whose change matters to a board that has these dependencies; None when nothing does.
+    """Return a path whose change matters to a board with these dependencies; None if no change does.
 
     Args:
-        changed: what differs, of `parse_changes` or `changes`.
-        depends: the paths that the board's build depended on; best a set.
+        changed: the differences, from `parse_changes` or `changes`.
+        depends: the paths that the board's build depended on; a set is quickest.
     """
     for path, old, new in changed:
         if path in depends:
             return path
-        sides = [kind(path, side.mode) for side in (old, new) if side.mode != ABSENT]
-        if any(side is Kind.ALWAYS for side in sides):
+        sides = [relevance_of(path, side.mode) for side in (old, new) if side.mode != ABSENT]
+        if any(side is Relevance.ALWAYS for side in sides):
             return path
-        if old.mode != new.mode and any(side is not Kind.NEVER for side in sides):
+        if old.mode != new.mode and any(side is not Relevance.NEVER for side in sides):
             return path
     return None
 
 
-class View:
-    """A tree, ready to be asked what it is to many boards: a millisecond each."""
+class TreeView:
+    """A tree prepared for `digest` of many boards: a millisecond each."""
 
-    def __init__(self, listing: Listing) -> None:
-        """Look at each file of the tree once."""
+    def __init__(self, listing: TreeListing) -> None:
+        """Classify each file of the tree once."""
         self._listing = listing
         self._common = common(listing)
 
     def digest(self, depends: Iterable[str]) -> str:
-        """Give the digest, hex, of all that matters to a board that has these dependencies."""
+        """Return the digest, in hex, of everything that matters to a board with these dependencies."""
         return digest(self._common, part(self._listing, sorted(set(depends))))
 
 
-def common(listing: Listing) -> bytes:
-    """Give the digest of what matters to every board, whatever it depends on."""
+def common(listing: TreeListing) -> bytes:
+    """Return the digest of everything that matters to every board, whatever its dependencies."""
     known = hashlib.sha256(_FORMAT)
     for path in sorted(listing):
         mode, content = listing[path]
-        what = kind(path, mode)
-        if what is not Kind.NEVER:
-            known.update(_record(path, mode, content if what is Kind.ALWAYS else ""))
+        relevance = relevance_of(path, mode)
+        if relevance is not Relevance.NEVER:
+            known.update(_record(path, mode, content if relevance is Relevance.ALWAYS else ""))
     return known.digest()
 
 
-def part(listing: Listing, depends: Iterable[str]) -> bytes:
-    """Give the digest of what a board depends on, by paths in order."""
+def part(listing: TreeListing, depends: Iterable[str]) -> bytes:
+    """Return the digest of a board's dependencies, given as sorted paths."""
     known = hashlib.sha256()
     for path in depends:
         entry = listing.get(path)
@@ -221,7 +229,7 @@ def part(listing: Listing, depends: Iterable[str]) -> bytes:
 
 
 def digest(of_all: bytes, of_board: bytes) -> str:
-    """Put a tree's `common` and `part` together: the digest, hex, of the tree as the board sees it."""
+    """Combine a tree's `common` and `part` into the digest, in hex, of the tree as the board sees it."""
     return hashlib.sha256(of_all + of_board).hexdigest()
 
 
@@ -230,10 +238,10 @@ def _record(path: str, mode: str, content: str) -> bytes:
 
 
 def parse_depends(data: bytes) -> List[str]:
-    """Read the file ``depends`` of a result: one path a line, sorted.
+    """Parse the file ``depends`` of a result: one path a line, sorted.
 
     Raises:
-        ValueError: that is no such file; an empty one is none either.
+        ValueError: the file is empty, cut short or has another format.
     """
     lines = data.split(b"\n")
     if lines.pop() or not lines:
@@ -248,10 +256,10 @@ def parse_depends(data: bytes) -> List[str]:
 
 
 def format_depends(paths: Iterable[str]) -> bytes:
-    """Give the content of the file ``depends``.
+    """Return the content of the file ``depends`` for these paths.
 
     Raises:
-        ValueError: a path cannot stand in it.
+        ValueError: there is no path, or one contains a newline.
     """
     ordered = sorted(set(paths))
     if not ordered or any("\n" in path for path in ordered):

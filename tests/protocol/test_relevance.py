@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabbuild.protocol import relevance
-from fabbuild.protocol.relevance import ABSENT, Change, Entry, Kind, View
+from fabbuild.protocol.relevance import ABSENT, Change, Relevance, TreeEntry, TreeView
 from tests.worker.driver import Repo
 
 _PATHS = [
@@ -28,14 +28,14 @@ _PATHS = [
     "tools/a.h",
 ]
 
-_entries = st.builds(Entry, st.sampled_from(["100644", "100755", "120000", "160000"]), st.sampled_from("12"))
+_entries = st.builds(TreeEntry, st.sampled_from(["100644", "100755", "120000", "160000"]), st.sampled_from("12"))
 _listings = st.dictionaries(st.sampled_from(_PATHS), _entries)
 _depends = st.sets(st.sampled_from(_PATHS))
 
 
 @given(_listings, _listings, _depends)
 def test_two_trees_have_the_same_digest_exactly_when_nothing_between_them_matters(old, new, depends):
-    same = View(old).digest(depends) == View(new).digest(sorted(depends))
+    same = TreeView(old).digest(depends) == TreeView(new).digest(sorted(depends))
     assert same == (relevance.matters(relevance.changes(old, new), depends) is None)
 
 
@@ -44,48 +44,48 @@ def test_one_edit_changes_the_digest_exactly_when_it_matters(old, depends, path,
     new = {name: was for name, was in old.items() if name != path}
     if entry is not None:
         new[path] = entry
-    same = View(old).digest(depends) == View(new).digest(depends)
+    same = TreeView(old).digest(depends) == TreeView(new).digest(depends)
     assert same == (relevance.matters(relevance.changes(old, new), depends) is None)
 
 
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("doc/usage/index.rst", Kind.NEVER),
-        ("doc/sphinx/kernel_include.py", Kind.ALWAYS),
-        ("board/acme/MAINTAINERS", Kind.NEVER),
-        ("board/acme/README.plover", Kind.NEVER),
-        ("test/py/tests/test_fit.py", Kind.NEVER),
-        ("test/overlay/base.dts", Kind.IF_READ),
-        ("test/Makefile", Kind.ALWAYS),
-        ("tools/binman/README.rst", Kind.ALWAYS),
-        ("tools/mkimage.c", Kind.ALWAYS),
-        ("scripts/dtc/libfdt/fdt.c", Kind.ALWAYS),
-        ("Licenses/gpl-2.0.txt", Kind.ALWAYS),
-        ("configs/plover_defconfig", Kind.IF_READ),
-        ("configs/plover.config", Kind.ALWAYS),
-        ("board/acme/plover.env", Kind.ALWAYS),
-        ("board/acme/Kconfig", Kind.ALWAYS),
-        ("arch/arm/cpu/u-boot.lds", Kind.ALWAYS),
-        ("arch/arm/dts/plover-u-boot.dtsi", Kind.IF_READ),
-        ("build/doc/index.rst", Kind.ALWAYS),
+        ("doc/usage/index.rst", Relevance.NEVER),
+        ("doc/sphinx/kernel_include.py", Relevance.ALWAYS),
+        ("board/acme/MAINTAINERS", Relevance.NEVER),
+        ("board/acme/README.plover", Relevance.NEVER),
+        ("test/py/tests/test_fit.py", Relevance.NEVER),
+        ("test/overlay/base.dts", Relevance.IF_READ),
+        ("test/Makefile", Relevance.ALWAYS),
+        ("tools/binman/README.rst", Relevance.ALWAYS),
+        ("tools/mkimage.c", Relevance.ALWAYS),
+        ("scripts/dtc/libfdt/fdt.c", Relevance.ALWAYS),
+        ("Licenses/gpl-2.0.txt", Relevance.ALWAYS),
+        ("configs/plover_defconfig", Relevance.IF_READ),
+        ("configs/plover.config", Relevance.ALWAYS),
+        ("board/acme/plover.env", Relevance.ALWAYS),
+        ("board/acme/Kconfig", Relevance.ALWAYS),
+        ("arch/arm/cpu/u-boot.lds", Relevance.ALWAYS),
+        ("arch/arm/dts/plover-u-boot.dtsi", Relevance.IF_READ),
+        ("build/doc/index.rst", Relevance.ALWAYS),
     ],
 )
 def test_each_path_is_of_one_kind(path, expected):
-    assert relevance.kind(path, "100644") is expected
+    assert relevance.relevance_of(path, "100644") is expected
 
 
 @pytest.mark.parametrize("mode", ["120000", "160000"])
 def test_links_and_submodules_always_matter_wherever_they_are(mode):
-    assert relevance.kind("doc/index.rst", mode) is Kind.ALWAYS
-    assert relevance.kind("drivers/led.c", mode) is Kind.ALWAYS
+    assert relevance.relevance_of("doc/index.rst", mode) is Relevance.ALWAYS
+    assert relevance.relevance_of("drivers/led.c", mode) is Relevance.ALWAYS
 
 
 def _of(path, old, new):
     return [Change(path, old, new)]
 
 
-_ONE, _TWO, _GONE = Entry("100644", "1"), Entry("100644", "2"), Entry(ABSENT, "")
+_ONE, _TWO, _GONE = TreeEntry("100644", "1"), TreeEntry("100644", "2"), TreeEntry(ABSENT, "")
 
 
 def test_content_matters_only_to_who_reads_it():
@@ -95,7 +95,8 @@ def test_content_matters_only_to_who_reads_it():
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [(_GONE, _ONE), (_ONE, _GONE), (_ONE, Entry("100755", "1")), (_ONE, Entry("120000", "1"))]
+    ("old", "new"),
+    [(_GONE, _ONE), (_ONE, _GONE), (_ONE, TreeEntry("100755", "1")), (_ONE, TreeEntry("120000", "1"))],
 )
 def test_a_header_that_comes_or_goes_or_changes_its_mode_matters_to_all(old, new):
     assert relevance.matters(_of("include/new.h", old, new), set()) == "include/new.h"

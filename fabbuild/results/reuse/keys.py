@@ -114,7 +114,7 @@ class Views:
         """Name the trees by their git ids, in the order of the commits."""
         self._git = git
         self._trees = tuple(trees)
-        self._listings: list[Mapping[str, relevance.Entry]] = []
+        self._listings: list[Mapping[str, relevance.TreeEntry]] = []
         self._common: list[bytes] = []
         self._changed: list[frozenset[str]] = []
 
@@ -155,27 +155,27 @@ class Views:
         common = self._common[-1] if same else relevance.common(listing.flat())
         self._add(listing, common, frozenset(one.path for one in changed))
 
-    def _add(self, listing: Mapping[str, relevance.Entry], common: bytes, changed: frozenset[str]) -> None:
+    def _add(self, listing: Mapping[str, relevance.TreeEntry], common: bytes, changed: frozenset[str]) -> None:
         self._listings.append(listing)
         self._common.append(common)
         self._changed.append(changed)
 
 
-class _Over(Mapping[str, relevance.Entry]):
+class _Over(Mapping[str, relevance.TreeEntry]):
     """A listing as what differs from another one."""
 
-    def __init__(self, base: Mapping[str, relevance.Entry], over: Mapping[str, relevance.Entry]) -> None:
+    def __init__(self, base: Mapping[str, relevance.TreeEntry], over: Mapping[str, relevance.TreeEntry]) -> None:
         self._base = base
         self.over = over
 
-    def flat(self) -> dict[str, relevance.Entry]:
+    def flat(self) -> dict[str, relevance.TreeEntry]:
         both = {**self._base, **self.over}
         for path, entry in self.over.items():
             if entry.mode == relevance.ABSENT:
                 del both[path]
         return both
 
-    def __getitem__(self, path: str) -> relevance.Entry:
+    def __getitem__(self, path: str) -> relevance.TreeEntry:
         entry = self.over.get(path) or self._base[path]
         if entry.mode == relevance.ABSENT:
             raise KeyError(path)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fabbuild.errors import SourceError
+from fabbuild.protocol.relevance import ls_tree_records
 from fabbuild.source.boards.kconfig_eval import INCLUDE
 from fabbuild.source.git import Git, GitError
 
@@ -55,12 +56,7 @@ class TreeFiles:
             out = git.run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", tree, timeout=TIMEOUT).stdout
         except GitError as exc:
             raise SourceError(f"cannot read tree {tree}: {exc}") from exc
-        entries = {}
-        for line in out.split(b"\0")[:-1]:
-            about, path = line.split(b"\t", 1)
-            mode, kind, name = about.split(b" ")
-            if kind == b"blob":
-                entries[path] = (mode, name)
+        entries = {path: (mode, name) for path, mode, kind, name in ls_tree_records(out) if kind == b"blob"}
         return cls(git, tree, entries)
 
     def has(self, path: bytes) -> bool:

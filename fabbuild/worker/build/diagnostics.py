@@ -11,8 +11,7 @@ import os
 import re
 from typing import Iterator
 
-#: Endings of source that is compiled again when it has a new time.
-_COMPILED = (".c", ".h", ".S", ".dts", ".dtsi", ".dtso", ".lds")
+from fabbuild.protocol.source_kinds import RECOMPILED
 
 #: What a tool makes in one go: it is made again when it is gone. Other generated files only get a new time.
 REMADE = (".o", ".so", ".dtb", ".dtbo", ".efi", ".elf")
@@ -32,7 +31,7 @@ def files(line: str, tree: str, output: str) -> Iterator[str]:
         name = os.path.normpath(word.strip(".") if "/" not in word else word)
         if name.startswith(("/", "..")):
             continue
-        if word in places and name.endswith(_COMPILED):
+        if word in places and name.endswith(RECOMPILED):
             if any(os.path.isfile(os.path.join(place, name)) for place in (tree, output)):
                 yield name
         elif name.endswith(REMADE) and os.path.isfile(os.path.join(output, name)):

@@ -16,16 +16,14 @@ import stat
 from typing import Callable, Collection, Iterable, Iterator, Set, Tuple
 
 from fabbuild.protocol.artifacts import CONFIG_FILES
-from fabbuild.protocol.relevance import ABSENT, Change, Kind, kind
+from fabbuild.protocol.relevance import ABSENT, Change, Relevance, relevance_of
+from fabbuild.protocol.source_kinds import SOURCE
 from fabbuild.protocol.wire import MAX_TEXT
 from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.deps import reverse_deps
 
 #: Is there for a moment, to see what time it is where the output is.
 _BEGAN = ".fabbuild-began"
-
-#: Endings of source.
-_SOURCE = (".c", ".h", ".S", ".s", ".dts", ".dtsi", ".dtso", ".inc", ".lds", ".l", ".y")
 
 #: All in here is read by others, whatever its name.
 _READ = "generated/"
@@ -54,10 +52,10 @@ def may_be(changed: Iterable[Change], defconfig: str) -> bool:
         defconfig: the path of the board's own.
     """
     for path, old, new in changed:
-        sides = [kind(path, side.mode) for side in (old, new) if side.mode != ABSENT]
-        if path == defconfig or Kind.ALWAYS in sides:
+        sides = [relevance_of(path, side.mode) for side in (old, new) if side.mode != ABSENT]
+        if path == defconfig or Relevance.ALWAYS in sides:
             return True
-        if new.mode == ABSENT and Kind.NEVER not in sides:
+        if new.mode == ABSENT and Relevance.NEVER not in sides:
             return True
     return False
 
@@ -218,7 +216,7 @@ def _is_generated(output: str, name: str) -> bool:
 def _is_source(name: str) -> bool:
     if name.startswith(_CONFIGURED) or name in _CONFIGURATION or os.path.basename(name).startswith("."):
         return False
-    return name.endswith(_SOURCE) or _READ in name
+    return name.endswith(SOURCE) or _READ in name
 
 
 def _is_wrapper(path: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Sequen
 
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.relevance import PROGRAMS
+from fabbuild.protocol.source_kinds import TRACKED
 from fabbuild.worker.deps.implicit_deps import LONGEST as _LONGEST
 from fabbuild.worker.deps.implicit_deps import Named, UnknownError
 from fabbuild.worker.deps.reverse_deps import is_dependency_file
@@ -38,7 +39,7 @@ _INCLUDE = re.compile(rb"^[ \t]*#[ \t]*(include\w*|import)\b[ \t]*([^\r\n]*)", r
 _NAMED = re.compile(rb"[<\"]([^<>\"]+)[>\"]")
 
 #: A word of a command that may be a source file.
-_SOURCE = re.compile(rb"[\w./+@,~%-]+\.(?:c|h|S|dts|dtsi|dtso)(?![\w.])")
+_SOURCE = re.compile(rb"[\w./+@,~%%-]+(?:%s)(?![\w.])" % "|".join(map(re.escape, TRACKED)).encode())
 
 #: What is linked of objects, which have dependency files themselves.
 _LINKED = "u-boot"

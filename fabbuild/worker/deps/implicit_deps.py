@@ -15,7 +15,7 @@ import re
 from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, Mapping, NamedTuple, Set, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
-from fabbuild.protocol.relevance import TRACKED
+from fabbuild.protocol.source_kinds import TRACKED
 
 #: Longest file that is read, in bytes.
 LONGEST = 16 * 1024 * 1024

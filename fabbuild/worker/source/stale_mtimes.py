@@ -12,6 +12,8 @@ import os
 import re
 from typing import Callable, Iterable, List, Optional
 
+from fabbuild.protocol.relevance import ABSENT, parse_changes
+from fabbuild.protocol.source_kinds import SEARCHED
 from fabbuild.worker.base.processes import ProcessResult
 
 #: Is in the output directory while the tree goes from one commit to another: the hash of the one it leaves.
@@ -25,9 +27,6 @@ _AT_ONCE = 500
 
 #: git's mode of a symbolic link.
 _LINK = "120000"
-
-#: Endings of files that others include by a name that is searched for.
-_INCLUDED = (".h", ".dtsi", ".inc")
 
 
 def mark(output: str, commit: str) -> None:
@@ -69,15 +68,17 @@ def find(ask: Callable[..., ProcessResult], old: str, new: str) -> Optional[List
     # A longer text has its middle cut; a character is four bytes at most.
     if listing.code or len(listing.stdout) > LISTED // 8:
         return None
-    words = listing.stdout.split("\0")
     names = []
     shadowing = set()
-    for about, name in zip(words[::2], words[1::2]):
-        _, mode, _, _, status = about.split(" ")
-        if mode == _LINK:
-            names.append(name)
-        elif status == "A" and name.endswith(_INCLUDED):
-            shadowing.add(os.path.basename(name))
+    try:
+        changes = parse_changes(listing.stdout.encode())
+    except ValueError:
+        return None
+    for path, old_side, new_side in changes:
+        if new_side.mode == _LINK:
+            names.append(path)
+        elif old_side.mode == ABSENT and path.endswith(SEARCHED):
+            shadowing.add(os.path.basename(path))
     patterns = [":(top,glob)**/" + _literal(name) for name in sorted(shadowing)]
     # Some at a time: a command line has its bounds.
     for start in range(0, len(patterns), _AT_ONCE):

@@ -236,7 +236,7 @@ def test_views_are_the_same_however_they_are_found_out(place):
     together = place.views(commits).of(depends, range(len(commits)))
     for upto, commit in enumerate(commits):
         out = place.source.git.run("ls-tree", "-r", "-z", "--full-tree", commit.tree).stdout
-        assert together[upto] == relevance.View(relevance.parse_listing(out)).digest(depends).encode(), upto
+        assert together[upto] == relevance.TreeView(relevance.parse_listing(out)).digest(depends).encode(), upto
 
 
 def test_kept_is_read_back_as_it_was_written():

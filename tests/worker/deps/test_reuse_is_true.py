@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fabbuild.protocol import relevance
-from fabbuild.protocol.relevance import Kind, View
+from fabbuild.protocol.relevance import Relevance, TreeView
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.tools.environment import base_environment
 from fabbuild.worker.tools.toolchains import from_path
@@ -196,7 +196,7 @@ def told(result):
 def check(world, commits, *boards):
     """Hold what was carried, and any two trees that have one digest, against clean builds; count both."""
     results = world.build(commits, *boards)
-    views = [View(world.listing(commit)) for commit in commits]
+    views = [TreeView(world.listing(commit)) for commit in commits]
     carried = same = 0
     for (board, upto), result in results.items():
         if "carried" in result:
@@ -334,7 +334,7 @@ def _without_names(listing, depends):
     return {
         name: one
         for name, one in listing.items()
-        if name in depends or relevance.kind(name, one.mode) is Kind.ALWAYS
+        if name in depends or relevance.relevance_of(name, one.mode) is Relevance.ALWAYS
     }
 
 
@@ -362,8 +362,8 @@ def test_a_planted_trap_is_found_by_the_rules_and_by_the_oracle_without_them(wor
     assert [first["return_code"], second["return_code"]] == [0, 0]
     depends = relevance.parse_depends(first["content"]["depends"])
     old, new = (world.listing(commit) for commit in commits)
-    assert View(old).digest(depends) != View(new).digest(depends)
-    reduced = [View(switched_off(listing, depends)).digest(depends) for listing in (old, new)]
+    assert TreeView(old).digest(depends) != TreeView(new).digest(depends)
+    reduced = [TreeView(switched_off(listing, depends)).digest(depends) for listing in (old, new)]
     assert reduced[0] == reduced[1], "the rule that finds it is another one"
     clean = world.oracle(commits[1], "one", second["details"]["command"])
     assert told(second) == clean != told(first), "without the rule the first result would have been a stale one"

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from fabbuild.protocol import relevance
-from fabbuild.protocol.relevance import Kind
+from fabbuild.protocol.relevance import Relevance
 from fabbuild.worker.deps.dep_files import Reader
 from fabbuild.worker.deps.implicit_deps import Named
 from tests.support.opened import Opened
@@ -36,10 +36,10 @@ def test_each_file_that_a_build_opens_is_one_that_always_matters_or_is_among_its
             subprocess.run([*make, *goal], cwd=uboot_repo, env=environment, capture_output=True, check=True)
     depends = Reader(str(uboot_repo)).read(BOARD, ["/usr/include", "/usr/lib/gcc", "/usr/lib/gcc-cross"])
 
-    kinds = {path: relevance.kind(path, listing[path].mode) for path in opened.paths - {".git"}}
+    kinds = {path: relevance.relevance_of(path, listing[path].mode) for path in opened.paths - {".git"}}
     assert len(kinds) > 1000
-    assert [path for path, kind in kinds.items() if kind is Kind.NEVER] == []
-    assert [path for path, kind in kinds.items() if kind is Kind.IF_READ and path not in depends] == []
+    assert [path for path, kind in kinds.items() if kind is Relevance.NEVER] == []
+    assert [path for path, kind in kinds.items() if kind is Relevance.IF_READ and path not in depends] == []
     # Little more than that, either: a list of everything would be right, and of no use. What Makefiles name counts
     # for every board, whoever reads it.
     beyond = {path for path in depends if path not in kinds}
