@@ -38,6 +38,18 @@ def test_every_task_has_an_example():
     assert named == written, f"write docs/tasks/NAME.md with an example of the task NAME; then {REGENERATE}"
 
 
+def test_the_first_page_leads_to_every_other():
+    named = set(re.findall(r"\]\(([\w/.-]+)\)", page("index.md")))
+    pages = {str(path.relative_to(DOCS)) for path in PAGES if path.name != "index.md"}
+    assert pages - named == set(), "name it in docs/index.md, by the question it answers"
+
+
+def test_the_glossary_is_sorted_and_says_each_word_once():
+    words = [word.lower() for word in re.findall(r"(?m)^\| ([\w -]+) \|", page("glossary.md"))][1:]
+    assert len(words) > 20
+    assert words == sorted(set(words))
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
 def test_a_page_begins_with_a_title_and_what_it_is_for(path):
     title, empty, first = path.read_text(encoding="utf-8").split("\n")[:3]
