@@ -24,6 +24,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import threading
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -291,8 +292,10 @@ class Identities:
     def _code(self) -> str:
         """Return the fingerprint of the worker's own code, remembered for the same source: it takes 0.2 s."""
         modules = deciding_modules()
-        source = hashlib.sha256(b"".join(modules[name] for name in sorted(modules))).hexdigest()
-        return self._memo.answer(["own code", source], [], lambda: code_digest(modules))
+        source = hashlib.sha256()
+        for name in sorted(modules):
+            source.update(b"%s\0%s\0" % (name.encode(), modules[name]))
+        return self._memo.answer(["own code", sys.version, source.hexdigest()], [], lambda: code_digest(modules))
 
     def _programs_of_the_users(self) -> Iterator[str]:
         """Give what lies in PATH and does not come with the distribution, and what binman fetched."""

@@ -1,8 +1,8 @@
-"""Fingerprint the worker's own code, as far as it decides what a build gives.
+"""Fingerprint those modules of the worker that decide what a build gives.
 
 A result is reused only where the same code would make it again, so an edit of that code must void stored results.
-An edit of a comment or a docstring must not: what is hashed is each module's syntax tree without docstrings. Line
-numbers are no part of it.
+An edit of a comment or a docstring must not: the fingerprint is made of each module's syntax tree, without
+docstrings and line numbers.
 
 The dump of a syntax tree differs between releases of Python. That costs nothing: the machine's Python is part of
 its identity anyway (`fabbuild.worker.deps.fingerprint`).
@@ -16,12 +16,14 @@ import os
 import zipfile
 from typing import Dict
 
-#: Packages whose modules decide what a build gives. The others look at a machine, clean it, or hold its lock.
+#: What decides a build's result: whole packages, and the program's entry, which sets the umask. The other packages
+#: look at a machine, clean it, or keep the worker running.
 DECIDING = (
     "fabbuild/protocol/",
     "fabbuild/worker/base/",
     "fabbuild/worker/build/",
     "fabbuild/worker/deps/",
+    "fabbuild/worker/main.py",
     "fabbuild/worker/service/",
     "fabbuild/worker/source/",
     "fabbuild/worker/tools/",
@@ -29,7 +31,7 @@ DECIDING = (
 
 
 def deciding_modules() -> Dict[str, bytes]:
-    """Return the source of each deciding module by its path, from the zipapp or the directory we run from.
+    """Return the source of each deciding module by its path, from the zipapp or directory that this program is.
 
     Raises:
         OSError: the modules cannot be read.
@@ -39,7 +41,7 @@ def deciding_modules() -> Dict[str, bytes]:
 
 
 def code_digest(modules: Dict[str, bytes]) -> str:
-    """Return the digest of modules by what they mean, in hex.
+    """Return a digest, in hex, of the syntax trees of modules.
 
     Args:
         modules: the source of each module by its path, such as ``fabbuild/worker/build/make.py``.
@@ -73,13 +75,13 @@ def _in_archive(archive: str) -> Dict[str, bytes]:
 
 
 def _in_directory() -> Dict[str, bytes]:
-    top = os.path.dirname(os.path.abspath(__file__))
-    for _ in range(3):
-        top = os.path.dirname(top)
+    own = "fabbuild/worker/deps/own_code.py"
+    top = os.path.abspath(__file__)[: -len(own)]
     found: Dict[str, bytes] = {}
-    for package in DECIDING:
-        for entry in os.listdir(os.path.join(top, package)):
-            if entry.endswith(".py"):
-                with open(os.path.join(top, package, entry), "rb") as file:
-                    found[package + entry] = file.read()
+    for folder, _, names in os.walk(os.path.join(top, "fabbuild"), followlinks=True):
+        for path in (os.path.join(folder, name) for name in names):
+            name = os.path.relpath(path, top).replace(os.sep, "/")
+            if _decides(name):
+                with open(path, "rb") as file:
+                    found[name] = file.read()
     return found

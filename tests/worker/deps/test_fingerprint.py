@@ -3,13 +3,10 @@
 import os
 import shutil
 import subprocess
-import sys
 
 import pytest
 
-from fabbuild.machines.worker_zip import worker_bundle
 from fabbuild.worker.deps.fingerprint import Identities
-from fabbuild.worker.deps.own_code import code_digest, deciding_modules
 from fabbuild.worker.tools.environment import base_environment
 from fabbuild.worker.tools.toolchains import from_path
 from tests.support.trouble import tool
@@ -136,16 +133,3 @@ def test_a_compiler_that_cannot_be_asked_has_none(gcc):
     chain = from_path("sandbox", str(gcc))
     gcc.write_text("#!/bin/sh\nexit 1\n")
     assert Identities("", base_environment(os.environ), "code").of(chain) == ""
-
-
-def test_the_workers_own_code_is_the_same_in_the_program_that_is_sent(tmp_path):
-    bundle = tmp_path / "worker.pyz"
-    bundle.write_bytes(worker_bundle().data)
-    ask = "from fabbuild.worker.deps.own_code import code_digest, deciding_modules; print(code_digest(deciding_modules()))"
-    said = subprocess.run(
-        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(bundle)!r}); {ask}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert said.stdout.strip() == code_digest(deciding_modules())
