@@ -1,4 +1,4 @@
-"""How does a run do with hundreds of machines? The real schedule against simulated machines, in virtual time.
+"""How does a run do with hundreds of machines? The real scheduler against simulated machines, in virtual time.
 
     python benchmarks/fleet.py [--machines 10,100,1000] [--boards 2000] [--commits 20] [--order longest,given]
     python benchmarks/fleet.py --dispatcher [--place DIR] [...]
@@ -11,8 +11,8 @@ schedule that knows all, and to one that has the machines as they come and die (
 the slots was idle while boards waited, CPU hours of builds, and what the boss itself cost: CPU a result and memory.
 With --shared a machine's builds share its threads, as by the worker's jobserver; --wire says how far they are.
 
-With --dispatcher the real driver is the boss, of whom the rules are but a part: it reads what the machines would
-say, line by line, takes their files in, writes results and journal below --place, and sends its orders.
+With --dispatcher the boss is the real dispatcher, not the scheduler alone: it reads what machines would say, line
+by line, takes their files in, writes results and journal below --place, and sends its orders.
 
 With --hosts the machines are real: so many sshd on loopback, and `inv build` of the sample tree, as a user would.
 """
@@ -51,7 +51,7 @@ def main() -> int:
         "--wire", type=float, default=WIRE, help=f"seconds that a message takes (default: {WIRE:g})"
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--dispatcher", action="store_true", help="the real driver, not the rules alone")
+    parser.add_argument("--dispatcher", action="store_true", help="the real dispatcher, not the scheduler alone")
     parser.add_argument("--place", type=Path, help="where its results go meanwhile (default: a temporary one)")
     parser.add_argument("--hosts", type=int, default=0, help="so many real machines on loopback, nothing simulated")
     parser.add_argument("--runs", type=int, default=1, help="with --hosts: how often")
@@ -105,7 +105,7 @@ def rules_alone(given: argparse.Namespace) -> int:
 
 
 def drive(given: argparse.Namespace) -> int:
-    """Run the sizes with the real driver as the boss."""
+    """Run the sizes with the real dispatcher as the boss."""
     print("machines order    seconds  deaths   built  warned  failed  not built  results/s  us/result  peak MB")
     bad = False
     orders = (given.order or "longest").split(",")

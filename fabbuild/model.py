@@ -47,7 +47,7 @@ class Commit:
     number: int = 0
 
 
-class Loss(enum.Enum):
+class LossKind(enum.Enum):
     """How a machine was lost: whether what it was building is suspect, and whether it may come back."""
 
     #: Its worker died, which its supervisor told: what it was building is suspect; it may come back.

@@ -1,9 +1,8 @@
-"""The real driver as the boss of a simulated fleet: lines come over the wire, results go to a real result tree.
+"""The real dispatcher as the boss of a simulated fleet: lines come over the wire, results go to a real result tree.
 
-`Dispatcher`, `Session`, the rules, what takes files in and writes results, the journal with a log of each wire,
-the accounts of progress: all are the product's own. Simulated are the machines, the time, and the wire between: a
-line that a worker would write is read when the driver next looks, in its own thread and not in one a machine. There
-are no connections.
+`Dispatcher`, `Session`, the scheduler, the recorder, the journal with a log of each wire, the accounts of
+progress are the product's own. The machines, the time and the wire between are simulated. There are no connections:
+a line that a worker would write is read when the dispatcher next looks, in its own thread and not in one a machine.
 """
 
 from __future__ import annotations
@@ -13,13 +12,16 @@ import hashlib
 import json
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.fleetlib.draw import Fleet
 from benchmarks.fleetlib.world import World
-from fabbuild.build.dispatcher import Dispatcher
+from fabbuild.build.dispatcher import Clock, Dispatcher
+from fabbuild.build.inbox import BroughtUp, Inbox, Message
+from fabbuild.build.recorder import Recorder
 from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import WireClosed, WireError
 from fabbuild.events.durations import Learner
@@ -31,7 +33,8 @@ from fabbuild.machines.worker_link import Sink
 from fabbuild.model import Commit, Event, Job
 from fabbuild.protocol.wire import DEPENDS, FEATURES, PREFIX, PROTOCOL
 from fabbuild.results.tree import ResultTree
-from fabbuild.scheduler.events_actions import Policy, Tick
+from fabbuild.scheduler.events_actions import Policy
+from fabbuild.scheduler.scheduler import Scheduler
 
 #: Bytes of the files that come of the first commit of an order, as those of a Cubieboard are.
 FILES = {
@@ -60,7 +63,7 @@ _EPOCH = 1_700_000_000.0
 
 
 class Driven:
-    """The boss of the machines: a real driver, and what goes between it and them."""
+    """The boss of the machines: a real dispatcher, and what goes between it and them."""
 
     def __init__(self, fleet: Fleet, world: World, slots: int, place: Path, *, known: bool, policy: Policy) -> None:
         """Prepare a run that leaves its results in ``place``."""
@@ -79,20 +82,18 @@ class Driven:
         self._journal: Journal
         self.machines = tuple(fleet.speed)
         self._tree.lock()
-        self._driver = _Driver(
-            fleet.jobs,
-            commits,
-            self._tree,
-            {},
+        takes = fleet.takes if known else None
+        self._scheduler = Scheduler(fleet.jobs, len(commits), self.machines, policy=policy, takes=takes)
+        self._dispatcher = _Dispatcher(
+            self._scheduler,
             self,
-            policy=policy,
-            takes=fleet.takes if known else None,
-            listener=self._listen,
-            tick=lambda: self._journal.tick(self._now()),
-            clock=self._now,
-            timer=lambda: self._world.now,
+            Recorder(self._tree, {name: job.board for name, job in self._jobs.items()}, commits, {}),
+            commits,
+            self._listen,
+            lambda: self._journal.tick(self._now()),
+            Clock(self._now, lambda: self._world.now),
         )
-        self._driver.world = world
+        self._dispatcher.world = world
         #: CPU seconds of the boss, user and system.
         self.cpu = 0.0
 
@@ -104,8 +105,8 @@ class Driven:
                 Event(self._now(), "run-start", data={"results": sum(len(j.commits) for j in self._jobs.values())})
             )
             began = time.process_time()
-            outcome = self._driver.run()
-            self.cpu = time.process_time() - began - self._driver.worlds
+            outcome = self._dispatcher.run()
+            self.cpu = time.process_time() - began - self._dispatcher.worlds
         self._tree.close()
         return {verdict.value: number for verdict, number in outcome.counts.items()}
 
@@ -121,9 +122,9 @@ class Driven:
         self._learner.listener(event)
         self._journal.listener(event)
 
-    # --- the crew, to the driver ---
+    # --- the machines, to the dispatcher ---
 
-    def bring_up(self, machine: str, _report: Dispatcher) -> None:
+    def bring_up(self, machine: str, _inbox: Inbox) -> None:
         """Have a machine come back; at first all come by themselves."""
         if machine in self._links:
             self._world.call(machine)
@@ -136,10 +137,10 @@ class Driven:
 
     @property
     def finished(self) -> bool:
-        return self._driver.finished
+        return self._scheduler.finished
 
     def joined(self, machine: str) -> None:
-        link = self._links[machine] = _Link(self._driver, lambda line: self._sent(machine, line))
+        link = self._links[machine] = _Link(self._dispatcher, lambda line: self._sent(machine, line))
         session = Session(Machine(machine), _NoTransport(), ToolchainSearch())
         session.declined = frozenset()
         session.wire = link.wire = self._journal.wire(machine)
@@ -148,7 +149,7 @@ class Driven:
         compilers = {arch: ToolchainFacts(f"/usr/bin/{arch}-gcc", version=_version(arch)) for arch in self._archs}
         session.facts = Facts(machine, "x86_64", self._slots, "/work", toolchains=compilers)
         session._link = link  # noqa: SLF001 - it has no connection to make one of
-        self._driver.join(session, self._archs, self._fleet.speed[machine] * self._slots)
+        self._dispatcher.inbox.put(BroughtUp(session, self._archs, self._fleet.speed[machine] * self._slots))
 
     def lost(self, machine: str) -> None:
         self._links[machine].says(WireClosed("its connection is lost"))
@@ -164,7 +165,7 @@ class Driven:
         self._links[machine].says(_line("trimmed", board=board, attempt=attempt, commits=left_off))
 
     def tick(self) -> None:
-        """The driver looks at the clock by itself."""
+        """The dispatcher looks at the clock by itself."""
 
     def next_due(self) -> float | None:
         return None
@@ -178,19 +179,17 @@ class Driven:
             self._world.trim(machine, told["board"], told["attempt"], tuple(told["commits"]))
 
 
-class _Driver(Dispatcher):
+class _Dispatcher(Dispatcher):
     """The real one; but where it would wait, the machines live on, and what it has others do is done at once."""
 
     world: World
     #: CPU seconds of the world.
     worlds = 0.0
 
-    @property
-    def finished(self) -> bool:
-        return self._schedule.finished
-
-    def comes(self, work: Callable[[], None]) -> None:
-        self._inbox.put(work)
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        #: What is on the wire: to be read when the inbox is empty.
+        self.unread: deque[Callable[[], None]] = deque()
 
     def outside(self, work: Callable[[], Any]) -> Any:
         """Do what is none of the boss's work."""
@@ -200,12 +199,15 @@ class _Driver(Dispatcher):
         finally:
             self.worlds += time.process_time() - began
 
-    def _wait(self) -> Callable[[], None]:
-        while self._inbox.empty():
-            due = self._schedule.next_due()
+    def _wait(self) -> Message | None:
+        while (message := self.inbox.get()) is None:
+            if self.unread:
+                self.unread.popleft()()
+                continue
+            due = self._scheduler.next_due()
             if not self.outside(lambda due=due: self.world.step(due)):
-                return lambda: self._handle(Tick())
-        return self._inbox.get()
+                return None
+        return message
 
     @staticmethod
     def _in_background(_name: str, work: Callable[..., object], *arguments: object) -> None:
@@ -213,16 +215,16 @@ class _Driver(Dispatcher):
 
 
 class _Link:
-    """A wire without a connection: what the worker says is read when the driver looks."""
+    """A wire without a connection: what the worker says is read when the dispatcher looks."""
 
-    def __init__(self, driver: _Driver, sent: Callable[[bytes], None]) -> None:
+    def __init__(self, dispatcher: _Dispatcher, sent: Callable[[bytes], None]) -> None:
         self.wire: Any = None
-        self._driver = driver
+        self._dispatcher = dispatcher
         self._sent = sent
         self._sink: Sink | None = None
 
     def says(self, what: bytes | WireError) -> None:
-        self._driver.comes(lambda: self._read(what))
+        self._dispatcher.unread.append(lambda: self._read(what))
 
     def _read(self, what: bytes | WireError) -> None:
         if isinstance(what, bytes):
@@ -235,7 +237,7 @@ class _Link:
 
     def send(self, line: bytes) -> None:
         self.wire.sent(line.rstrip(b"\n"))
-        self._driver.outside(lambda: self._sent(line))
+        self._dispatcher.outside(lambda: self._sent(line))
 
     def feed(self, sink: Sink | None) -> None:
         self._sink = sink

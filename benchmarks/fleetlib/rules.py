@@ -10,19 +10,19 @@ from fabbuild.scheduler.events_actions import (
     Action,
     Assign,
     BringUp,
+    CommitsLeftOff,
     Event,
     Joined,
-    Loss,
+    LossKind,
     Lost,
     Policy,
     Requeue,
     ResultIn,
     Started,
-    Tick,
+    TimePassed,
     Trim,
-    Trimmed,
 )
-from fabbuild.scheduler.scheduler import Schedule
+from fabbuild.scheduler.scheduler import Scheduler
 
 
 class Rules:
@@ -34,7 +34,7 @@ class Rules:
         self._slots = slots
         self._archs = frozenset(job.board.arch for job in fleet.jobs)
         commits = max(len(job.commits) for job in fleet.jobs)
-        self.schedule = Schedule(
+        self.schedule = Scheduler(
             fleet.jobs, commits, fleet.speed, takes=fleet.takes if known else None, policy=policy
         )
         self.events = 0
@@ -55,7 +55,7 @@ class Rules:
         self._handle(Joined(machine, self._archs, self._slots, capacity, trims=True))
 
     def lost(self, machine: str) -> None:
-        self._handle(Lost(machine, "it died", Loss.VANISHED))
+        self._handle(Lost(machine, "it died", LossKind.VANISHED))
 
     def started(self, machine: str, board: str, _slot: int, attempt: int) -> None:
         self._handle(Started(machine, board, attempt))
@@ -64,10 +64,10 @@ class Rules:
         self._handle(ResultIn(machine, board, upto, attempt))
 
     def trimmed(self, machine: str, board: str, attempt: int, left_off: list[int]) -> None:
-        self._handle(Trimmed(machine, board, attempt, tuple(left_off)))
+        self._handle(CommitsLeftOff(machine, board, attempt, tuple(left_off)))
 
     def tick(self) -> None:
-        self._handle(Tick())
+        self._handle(TimePassed())
 
     def _handle(self, event: Event) -> None:
         self.events += 1

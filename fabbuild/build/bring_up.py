@@ -1,16 +1,16 @@
 """The machines of one run: brought up, again if need be, asked to check themselves, and let go.
 
-The driver (`fabbuild.build.dispatcher`) says when; what is done here takes long and runs in a thread a machine.
+The dispatcher says when; this takes long and runs in a thread per machine.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
 
+from fabbuild.build.inbox import BringUpFailed, BroughtUp, Inbox
 from fabbuild.config.select_machines import Fit, Machine
 from fabbuild.config.settings import BuildSettings
 from fabbuild.errors import HostKeyError, LiedError, MachineError, RefusedError, SetupError, words_of
@@ -19,12 +19,9 @@ from fabbuild.machines.probe import unfit_because
 from fabbuild.machines.session import Session, StartOptions
 from fabbuild.machines.session_pool import leave_all
 from fabbuild.machines.tool_versions import Difference, differences, of_machine
-from fabbuild.model import SANDBOX, Commit, Loss
+from fabbuild.model import SANDBOX, Commit, LossKind
 from fabbuild.source.repository import Source
 from fabbuild.text import visible
-
-if TYPE_CHECKING:
-    from fabbuild.build.dispatcher import Dispatcher
 
 #: How many pushes run at once, each with an ssh of its own here; `pack_cache.MAKERS` says how many pack objects.
 PUSHES = 32
@@ -33,7 +30,7 @@ PUSHES = 32
 LEFTOVERS = 20.0
 
 
-class RunCrew:
+class RunMachines:
     """The sessions of one run, one a machine; when a machine comes back it gets a new one."""
 
     def __init__(
@@ -70,7 +67,7 @@ class RunCrew:
 
     @property
     def machines(self) -> Sequence[str]:
-        """See `dispatcher.Crew`."""
+        """See `dispatcher.MachineProvider`."""
         return tuple(self._sessions)
 
     def use(self, session: Session) -> None:
@@ -103,17 +100,18 @@ class RunCrew:
         """Bytes sent and received, by machine."""
         return {name: session.traffic for name, session in self._sessions.items()}
 
-    def bring_up(self, machine: str, report: Dispatcher) -> None:
-        """See `dispatcher.Crew`; whatever goes wrong is that machine's alone."""
+    def bring_up(self, machine: str, inbox: Inbox) -> None:
+        """See `dispatcher.MachineProvider`; whatever goes wrong is that machine's alone."""
         try:
-            session = self._session(machine)
-            self._bring_up(session, report)
+            message = self._bring_up(self._session(machine), inbox)
         except Exception as exc:  # noqa: BLE001 - one machine must not stop the others, whatever it is
+            message = BringUpFailed(machine, words_of(exc), loss_by(exc))
+        if isinstance(message, BringUpFailed):
             self._sessions[machine].close()
-            report.failed(machine, words_of(exc), loss_by(exc))
+        inbox.put(message)
 
     def check(self, session: Session, archs: Iterable[str]) -> tuple[bool, str]:
-        """See `dispatcher.Crew`."""
+        """See `dispatcher.MachineProvider`."""
         fit = session.machine.fit or self._fit
         found = session.check(archs, session.brought, min_disk_mb=fit.min_disk_mb, min_mem_mb=fit.min_mem_mb)
         return found.well, "; ".join(found.problems)
@@ -142,85 +140,74 @@ class RunCrew:
         if self._over:
             raise MachineError(machine, "the run ended before it was ready")
 
-    def _bring_up(self, session: Session, report: Dispatcher) -> None:
+    def _bring_up(self, session: Session, inbox: Inbox) -> BroughtUp | BringUpFailed:
         """Take one machine from its probe to its worktrees."""
         name = session.name
-
-        def phase(text: str) -> None:
-            self._check_not_over(name)
-            report.tell("phase", name, phase=text)
-
         late = session.facts is None or name in self._late
         if late:
-            phase("probe")
+            self._phase(name, "probe", inbox)
             self._look_again(session)
-            self._compare_again(session, report)
+            self._compare_again(session, inbox)
         facts = session.facts
         assert facts is not None
         archs = _archs(facts)
         if not archs & self._wanted:
             if late:  # of those the run begins with it is told for all at once
-                report.tell("note", name, f"not needed: it has no toolchain for {', '.join(sorted(self._wanted))}")
-            session.close()
-            report.unneeded(session)
-            return
+                inbox.tell("note", name, f"not needed: it has no toolchain for {', '.join(sorted(self._wanted))}")
+            return BringUpFailed(name, "not needed", LossKind.UNNEEDED, session.lacking)
         try:
-            threads = self._open(session, report, phase, archs)
+            threads = self._open(session, inbox, archs)
         except SetupError as exc:
             if session.ready is None:
                 raise
             # Its worker may have noticed that what was brought is damaged there; then it is made anew, once.
-            report.tell("note", name, f"begun anew: {exc}")
+            inbox.tell("note", name, f"begun anew: {exc}")
             session.close()
             session = self._session(name)
             session.facts = facts
             try:
-                threads = self._open(session, report, phase, archs, again=True)
+                threads = self._open(session, inbox, archs, again=True)
             except SetupError as exc_again:
                 hint = f"`inv clean --machines {name}` removes what is there"
                 raise SetupError(name, f"{exc_again}; {hint}") from exc_again
         self._came_up.add(name)
-        report.join(session, archs, facts.capacity / max(facts.threads, 1) * max(threads, 1))
+        return BroughtUp(session, archs, facts.capacity / max(facts.threads, 1) * max(threads, 1))
 
-    def _open(
-        self,
-        session: Session,
-        report: Dispatcher,
-        phase: Callable[[str], None],
-        archs: Iterable[str],
-        *,
-        again: bool = False,
-    ) -> int:
+    def _phase(self, machine: str, phase: str, inbox: Inbox) -> None:
+        self._check_not_over(machine)
+        inbox.tell("phase", machine, phase=phase)
+
+    def _open(self, session: Session, inbox: Inbox, archs: Iterable[str], *, again: bool = False) -> int:
         """Take a machine that was probed from its lock to its worktrees; give its threads."""
         name, settings, facts = session.name, self._settings, session.facts
         assert facts is not None
-        phase("init")
+        self._phase(name, "init", inbox)
         # What came before may be ending still.
         wait = max(settings.wait, LEFTOVERS if again or name in self._came_up else 0.0)
-        session.init(wait=wait, on_wait=lambda who: report.tell("note", name, f"waits: {who}"))
+        session.init(wait=wait, on_wait=lambda who: inbox.tell("note", name, f"waits: {who}"))
         with self._pushes:
-            phase("push")
+            self._phase(name, "push", inbox)
             session.push(self._source, self._commits[-1].hash, one_pack=settings.one_pack)
-        phase("start")
+        self._phase(name, "start", inbox)
         machine = session.machine
         ready = session.start(start_options(machine, settings))
-        phase("configure")
+        self._phase(name, "configure", inbox)
         session.configure(settings.wire_settings(), {arch: tool.gcc for arch, tool in facts.toolchains.items()})
         threads = machine.threads or ready.nthreads
         if settings.batch:
             # Our worker was told when it was started; another one takes as many as it has threads.
             session.slots = (machine.max_boards if session.features else None) or max(threads, 1)
             if machine.max_boards and not session.features:
-                report.tell(
+                inbox.tell(
                     "note", name, "max_boards has no effect here with --batch: its worker is another program"
                 )
         else:
-            phase("prepare")
+            self._phase(name, "prepare", inbox)
             session.prepare(
                 [commit.hash for commit in self._commits],
                 min(machine.max_boards or max(threads, 1), self._boards_for(archs)),
-                lambda made, slots: report.tell("worktree", name, done=made, slots=slots),
-                lambda why: report.tell("note", name, f"a slot less: a worktree cannot be made: {visible(why)}"),
+                lambda made, slots: inbox.tell("worktree", name, done=made, slots=slots),
+                lambda why: inbox.tell("note", name, f"a slot less: a worktree cannot be made: {visible(why)}"),
             )
         return threads
 
@@ -241,7 +228,7 @@ class RunCrew:
         if why:
             raise MachineError(session.name, "not fit: " + "; ".join(why))
 
-    def _compare_again(self, session: Session, report: Dispatcher) -> None:
+    def _compare_again(self, session: Session, inbox: Inbox) -> None:
         """See whether a machine that comes late, or again, has what the others have."""
         assert session.facts is not None
         with self._lock:
@@ -258,14 +245,14 @@ class RunCrew:
         for one in found:
             if str(one) in lines:
                 versions = dict(one.versions)
-                report.tell("note", session.name, one.told, differs=one.thing, versions=versions)
+                inbox.tell("note", session.name, one.told, differs=one.thing, versions=versions)
 
 
-def loss_by(exc: BaseException) -> Loss:
+def loss_by(exc: BaseException) -> LossKind:
     """Tell by what went wrong while a machine was brought up whether it may come back."""
     if isinstance(exc, (HostKeyError, RefusedError)):
-        return Loss.REFUSED
-    return Loss.LIED if isinstance(exc, LiedError) else Loss.FAILED
+        return LossKind.REFUSED
+    return LossKind.LIED if isinstance(exc, LiedError) else LossKind.FAILED
 
 
 def start_options(machine: Machine, settings: BuildSettings) -> StartOptions:

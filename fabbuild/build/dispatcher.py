@@ -1,19 +1,27 @@
-"""The driver: moves events from sessions to the schedule and carries its actions out.
+"""The dispatcher: hands boards to machines as the scheduler says, and tells the scheduler what comes of it.
 
-One thread, the caller's, owns the schedule, the result tree and the listeners. Machines are brought up, checked and
-let go in other threads, and each joins as soon as it is ready; what they have to say comes through one queue.
+One thread, the caller's, owns the scheduler, the result tree and the listener. Machines are brought up, checked and
+closed in other threads, and workers are read in others again; what these have to say are messages in one queue
+(`fabbuild.build.inbox`), which are handled one by one in `Dispatcher._handle`.
+
+How a machine is lost. Whoever notices, the one way is `Dispatcher._lose`: the wire to its worker ended, the worker
+told of its end or lied (all seen in `_worker_said`), or it did not come up (`BringUpFailed`). `_lose` closes the
+session, so that nothing of it is heard any more, and tells the scheduler `Lost`. The scheduler answers what becomes
+of its boards (`Requeue`, or `EndUnbuilt` for those that end with it) and when it is tried again (`Away`; then
+`BringUp`, which makes a new session). Where the scheduler gives a machine up by itself, it asks for the session to
+be closed (`CloseSession`), with the same answers.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from fabbuild.build.inbox import BringUpFailed, BroughtUp, Inbox, Interrupt, Message, SelfChecked, Tell, WorkerSaid
 from fabbuild.build.recorder import Recorder
 from fabbuild.errors import OutputError, WireClosed, WireError, WireSilent, words_of
 from fabbuild.machines.messages import (
@@ -29,47 +37,84 @@ from fabbuild.machines.messages import (
 )
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_pool import leave_all
-from fabbuild.model import Commit, Event, Job, Loss, Takes, Verdict
-from fabbuild.results.incoming import BadFileError, Incoming, names_for
-from fabbuild.results.reuse.manager import Reuse
-from fabbuild.results.tree import ResultTree
-from fabbuild.scheduler import events_actions, scheduler
+from fabbuild.model import Commit, Event, LossKind, Verdict
+from fabbuild.results.incoming import BadFileError
+from fabbuild.scheduler import events_actions
+from fabbuild.scheduler.events_actions import (
+    Action,
+    Assign,
+    Away,
+    BatchEnded,
+    BoardDone,
+    BringUp,
+    Check,
+    CheckDone,
+    CloseSession,
+    CommitsLeftOff,
+    Discard,
+    Drop,
+    EndUnbuilt,
+    Faulted,
+    FileIn,
+    Hold,
+    Joined,
+    Lost,
+    LowerSlots,
+    PartDone,
+    Record,
+    Requeue,
+    ResultIn,
+    RunStopped,
+    SlotLost,
+    Started,
+    TimePassed,
+    Trim,
+)
 from fabbuild.scheduler.fault_patterns import fault_of
+from fabbuild.scheduler.scheduler import Scheduler
 from fabbuild.text import count, cut, visible
 
 Listener = Callable[[Event], None]
 
-#: Seconds between two looks at the clock when nothing comes.
+#: Seconds between two looks at the clock when no message comes.
 TICK = 0.5
 
 #: Seconds for a worker to end after `quit`, when all is done.
 QUIT_TIMEOUT = 15.0
 
-#: Messages without use that a worker may send before it counts as one that floods us.
+#: Messages without use that a worker may send before it is given up: more would fill the journal.
 USELESS = 1000
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended. ``counts`` has a key per `Verdict`; their sum is what was asked for."""
+class RunOutcome:
+    """How a run ended. ``counts`` has a key per `Verdict`; their sum is ``asked``, the results asked for."""
 
     counts: Mapping[Verdict, int]
     asked: int
     interrupted: str = ""
 
 
-class Crew(Protocol):
-    """Who does with machines what may take long; called in threads of its own."""
+@dataclass(frozen=True)
+class Clock:
+    """The time: ``wall`` gives seconds since the epoch, ``steady`` seconds on a clock that never goes back."""
+
+    wall: Callable[[], float] = time.time
+    steady: Callable[[], float] = time.monotonic
+
+
+class MachineProvider(Protocol):
+    """Brings machines up and has them check themselves; both are called in threads of their own."""
 
     @property
     def machines(self) -> Sequence[str]:
         """The names of all machines that are to be used."""
 
-    def bring_up(self, machine: str, report: Dispatcher) -> None:
-        """Take a machine from wherever it is to its worktrees; ends in `Dispatcher.join` or `Dispatcher.failed`."""
+    def bring_up(self, machine: str, inbox: Inbox) -> None:
+        """Take a machine from whatever state to its worktrees; puts `BroughtUp` or `BringUpFailed`, and no more."""
 
     def check(self, session: Session, archs: Iterable[str]) -> tuple[bool, str]:
-        """Have a machine check itself, with these toolchains; give whether it is well, and what it found."""
+        """Have a machine check itself, with these toolchains; return whether it is well, and its problems."""
 
 
 class Dispatcher:
@@ -77,205 +122,177 @@ class Dispatcher:
 
     def __init__(
         self,
-        jobs: Sequence[Job],
+        scheduler: Scheduler,
+        machines: MachineProvider,
+        recorder: Recorder,
         commits: Sequence[Commit],
-        tree: ResultTree,
-        settings: Mapping[str, object],
-        crew: Crew,
-        *,
-        policy: events_actions.Policy | None = None,
-        batch: bool = False,
-        takes: Mapping[str, Takes] | None = None,
-        reuse: Reuse | None = None,
         listener: Listener,
         tick: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.time,
-        timer: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
     ) -> None:
         """Prepare a run; nothing happens before `run`.
 
         Args:
-            jobs: one per board, with the indices of the commits that are wanted.
-            commits: what was sent, in order.
-            tree: where results go; locked by the caller.
-            settings: the wire's settings, which name a result together with its tree and toolchain.
-            crew: the machines, and what can be done with them.
-            policy: how long, how often, how many.
-            batch: split the boards beforehand.
-            takes: how long each board is likely to take, by name; without it they go in the given order.
-            reuse: is given each result, for other runs.
-            listener: is told of every event, in the caller's thread.
+            scheduler: decides what is built where, of the boards that are wanted.
+            machines: brings up the machines that the scheduler knows.
+            recorder: writes the results.
+            commits: the commits that were sent to the workers, in order.
+            listener: is called with every event, in the caller's thread.
             tick: is called about every half second, in the caller's thread.
-            clock: seconds since the epoch.
-            timer: seconds on a clock that never goes back, by which the rules go.
+            clock: the time.
         """
+        self._scheduler = scheduler
+        self._machines = machines
+        self._recorder = recorder
+        self._incoming = recorder.incoming
         self._commits = tuple(commits)
-        self._batch = batch
         self._listener = listener
         self._tick = tick
-        self._clock = clock
-        self._timer = timer
-        self._crew = crew
-        boards = {job.board.target: job.board for job in jobs}
-        self._recorder = Recorder(tree, boards, self._commits, settings, reuse)
-        self._schedule = scheduler.Schedule(
-            jobs, len(self._commits), crew.machines, batch=batch, policy=policy, takes=takes
-        )
-        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._clock = clock or Clock()
+        #: Where all other threads put what they have to say.
+        self.inbox = Inbox(self._clock.wall)
+        #: The sessions of the machines that are in, by name.
         self._sessions: dict[str, Session] = {}
+        #: The slot that builds a board, by machine and board, once its worker told.
         self._slot_of: dict[tuple[str, str], int] = {}
+        #: Results on hold, and the one that is decided on now, by machine, board and index of the commit.
         self._held: dict[tuple[str, str, int], tuple[Session, BuildResult]] = {}
-        self._incoming = Incoming(tree.own, names_for(settings))
         self._useless: Counter[str] = Counter()
-        self._said: dict[str, tuple[str, bool]] = {}
+        #: What was told last of each machine that is out of use.
+        self._told_away: dict[str, tuple[str, bool]] = {}
         self._counts: Counter[Verdict] = Counter()
         self._interrupted = ""
-        self._in_a_hurry = ""
         self._waiting = False
-
-    # --- from any thread ---
-
-    def join(self, session: Session, archs: frozenset[str], capacity: float) -> None:
-        """Say that a machine is ready; from any thread."""
-        self._inbox.put(lambda: self._joined(session, archs, capacity))
-
-    def failed(self, machine: str, reason: str, how: Loss = Loss.FAILED) -> None:
-        """Say that a machine could not be brought up; from any thread."""
-        self._inbox.put(lambda: self._lose(machine, reason, how))
-
-    def unneeded(self, session: Session) -> None:
-        """Say that a machine has nothing that is needed; from any thread."""
-        lost = events_actions.Lost(session.name, "not needed", Loss.UNNEEDED, session.lacking)
-        self._inbox.put(lambda: self._handle(lost))
-
-    def interrupt(self, reason: str) -> None:
-        """End the run before its time, once what is being done is done; from any thread or a signal handler."""
-        self._in_a_hurry = reason
-        self._inbox.put(lambda: self._stop(reason))
-
-    def tell(self, what: str, machine: str = "", text: str = "", **data: object) -> None:
-        """Pass an event on to the listener; from any thread."""
-        event = Event(self._clock(), what, machine=machine, text=text, data=data)
-        self._inbox.put(lambda: self._listener(event))
 
     # --- the run ---
 
-    def run(self, already: Mapping[str, tuple[str, Loss]] | None = None) -> Outcome:
+    def run(self, lost: Collection[BringUpFailed] = ()) -> RunOutcome:
         """Work until everything that was asked for has ended; then let the workers go.
 
-        `interrupt` ends what is open as not built and is part of the outcome.
+        `Inbox.interrupt` ends what is open as not built and is part of the outcome.
 
         Args:
-            already: machines that are known not to be usable now, why, and whether they may come back.
+            lost: machines that are known not to be usable now.
 
         Raises:
             OutputError: the results cannot be written.
         """
-        already = already or {}
-        actions: list[events_actions.Action] = []
-        for name in self._crew.machines:
-            if name in already:
-                actions += self._schedule.handle(events_actions.Lost(name, *already[name]), self._timer())
+        known = {one.machine: one for one in lost}
+        actions: list[Action] = []
+        for name in self._machines.machines:
+            if name in known:
+                actions += self._scheduler.handle(_lost(known[name]), self._clock.steady())
             else:
-                self._in_background(f"bring up {name}", self._crew.bring_up, name, self)
+                self._bring_up(name)
         self._do(actions)
-        while not self._schedule.finished:
-            self._step()
+        while not self._scheduler.finished:
+            self._handle(self._next())
+            self._tell_waiting()
+            self._tick()
         self._check_sum()
         if not self._interrupted:
             self._dismiss()
-        return Outcome(dict(self._counts), self._schedule.asked, self._interrupted)
+        return RunOutcome(dict(self._counts), self._scheduler.asked, self._interrupted)
 
-    def _step(self) -> None:
-        """Take what there is, and look at the clock only when that is nothing.
+    def _next(self) -> Message | None:
+        """Return the next message; None when there is none, and it is time for the scheduler to look at the clock.
 
         What was said before is heard before: a boss that was stopped for a while must not find everybody late.
         """
-        try:
-            work = self._inbox.get_nowait()
-        except queue.Empty:
-            work = self._wait()
-        work()
-        self._tell_waiting()
-        self._tick()
+        return self.inbox.get() or self._wait()
 
-    def _wait(self) -> Callable[[], None]:
-        due = self._schedule.next_due()
-        left = TICK if due is None else min(TICK, max(due - self._timer(), 0.0))
-        try:
-            return self._inbox.get(timeout=left)
-        except queue.Empty:
-            return lambda: self._handle(events_actions.Tick())
+    def _wait(self) -> Message | None:
+        due = self._scheduler.next_due()
+        left = TICK if due is None else min(TICK, max(due - self._clock.steady(), 0.0))
+        return self.inbox.get(left)
 
-    def _handle(self, event: events_actions.Event) -> None:
-        self._do(self._schedule.handle(event, self._timer()))
+    def _handle(self, message: Message | None) -> None:
+        match message:
+            case None:
+                self._schedule(TimePassed())
+            case BroughtUp():
+                self._brought_up(message)
+            case BringUpFailed():
+                self._lose(_lost(message))
+            case SelfChecked():
+                self._self_checked(message)
+            case WorkerSaid():
+                self._worker_said(message)
+            case Tell(event):
+                self._listener(event)
+            case Interrupt(reason):
+                self._interrupted = reason
+                self._emit("interrupted", text=reason)
+                self._schedule(RunStopped(reason))
 
-    def _stop(self, reason: str) -> None:
-        self._interrupted = reason
-        self._emit("interrupted", text=reason)
-        self._handle(events_actions.Stopped(reason))
+    def _schedule(self, event: events_actions.Event) -> None:
+        """Tell the scheduler of an event, and do what it says."""
+        self._do(self._scheduler.handle(event, self._clock.steady()))
 
     def _dismiss(self) -> None:
         """Let every worker end in its own time; one that does not is cut off."""
         sessions = list(self._sessions.values())
         for session in sessions:
             session.build_done()
-        slow = leave_all(sessions, QUIT_TIMEOUT, lambda: bool(self._in_a_hurry))
+        slow = leave_all(sessions, QUIT_TIMEOUT, lambda: bool(self.inbox.interrupted))
         for session in sessions:
             if session.name in slow:
                 self._emit("note", session.name, text="its worker did not end in time; its connection is cut")
             self._emit("phase", session.name, data={"phase": "done"})
-        if self._in_a_hurry:
-            self._interrupted = self._in_a_hurry
+        if self.inbox.interrupted:
+            self._interrupted = self.inbox.interrupted
             self._emit("interrupted", text=self._interrupted)
 
     def _check_sum(self) -> None:
         ended = sum(self._counts.values())
-        if ended != self._schedule.asked:
-            raise AssertionError(f"{self._schedule.asked} results were asked for and {ended} ended")
+        if ended != self._scheduler.asked:
+            raise AssertionError(f"{self._scheduler.asked} results were asked for and {ended} ended")
 
     def _tell_waiting(self) -> None:
-        """Say once that nobody is there and we wait for somebody to come back."""
-        awaited = self._schedule.awaited()
+        """Say once that no machine is in and the run waits for one to come back."""
+        awaited = self._scheduler.awaited()
         if awaited is not None and not self._waiting:
             until, machines = awaited
-            left = max(until - self._timer(), 0.0)
-            self._emit("waiting", data={"until": self._clock() + left, "machines": machines})
+            left = max(until - self._clock.steady(), 0.0)
+            self._emit("waiting", data={"until": self._clock.wall() + left, "machines": machines})
         self._waiting = awaited is not None
 
     @staticmethod
     def _in_background(name: str, work: Callable[..., object], *arguments: object) -> None:
         threading.Thread(target=work, args=arguments, name=name, daemon=True).start()
 
-    # --- machines ---
+    # --- machines come and go ---
 
-    def _joined(self, session: Session, archs: frozenset[str], capacity: float) -> None:
+    def _bring_up(self, machine: str) -> None:
+        self._in_background(f"bring up {machine}", self._machines.bring_up, machine, self.inbox)
+
+    def _brought_up(self, message: BroughtUp) -> None:
+        session = message.session
         self._sessions[session.name] = session
-        self._said.pop(session.name, None)
+        self._told_away.pop(session.name, None)
         # Of the whole machine, for that is what its load is a load of.
         threads = session.facts.threads if session.facts else session.slots
         self._emit("phase", session.name, data={"phase": "ready", "slots": session.slots, "threads": threads})
-        # From here on the sink is called in the reading thread; everything else happens in ours.
-        session.feed(
-            lambda who, what, handled: self._inbox.put(lambda: self._heard_and_handled(who, what, handled))
-        )
+        # Called in the thread that reads from the worker.
+        session.feed(lambda *said: self.inbox.put(WorkerSaid(*said)))
         share = max((session.machine.threads or threads) // max(session.slots, 1), 1)
         trims = session.features >= {"trim", "commits", "attempt"}
-        self._handle(
-            events_actions.Joined(session.name, archs, session.slots, capacity, share, trims, session.lacking)
-        )
+        joined = Joined(session.name, message.archs, session.slots, message.capacity, share, trims, session.lacking)
+        self._schedule(joined)
 
-    def _lose(self, machine: str, reason: str, how: Loss) -> None:
-        """Give a machine up, at least for now: what it held goes elsewhere."""
-        self._let_go(machine)
-        self._handle(events_actions.Lost(machine, reason, how))
+    def _lose(self, lost: Lost) -> None:
+        """Give a machine up, at least for now; see the module's text."""
+        self._close_session(lost.machine)
+        self._schedule(lost)
 
-    def _let_go(self, machine: str) -> None:
+    def _lied(self, machine: str, reason: str) -> None:
+        self._lose(Lost(machine, reason, LossKind.LIED))
+
+    def _close_session(self, machine: str) -> None:
+        """Hear no more of a machine's session, and close it in a thread: that may wait for the other end."""
+        self._useless.pop(machine, None)
         session = self._sessions.pop(machine, None)
         if session is not None:
-            self._useless.pop(machine, None)
-            self._incoming.forget(machine)
-            # Closing may wait for the other end; the other machines must not.
             self._in_background(f"close {machine}", session.close)
 
     def _check(self, machine: str, archs: Iterable[str]) -> None:
@@ -285,138 +302,133 @@ class Dispatcher:
 
         def ask() -> None:
             try:
-                well, found = self._crew.check(session, archs)
+                well, problems = self._machines.check(session, archs)
             except Exception as exc:  # noqa: BLE001 - whatever it is, the machine is not known to be well
-                well, found = False, f"its check failed: {words_of(exc)}"
-            self._inbox.put(lambda: self._checked(session, found, well=well))
+                well, problems = False, f"its check failed: {words_of(exc)}"
+            self.inbox.put(SelfChecked(session, well, problems))
 
         self._in_background(f"check {machine}", ask)
 
-    def _checked(self, session: Session, found: str, *, well: bool) -> None:
-        if self._sessions.get(session.name) is session:
-            self._emit("check", session.name, text=found, data={"well": well})
-            self._handle(events_actions.Checked(session.name, well, found))
+    def _self_checked(self, message: SelfChecked) -> None:
+        name = message.session.name
+        if self._sessions.get(name) is message.session:
+            self._emit("check", name, text=message.problems, data={"well": message.well})
+            self._schedule(CheckDone(name, message.well, message.problems))
 
-    # --- what machines say ---
+    # --- what workers say ---
 
-    def _heard_and_handled(self, session: Session, what: Response | WireError, handled: Callable[[], None]) -> None:
-        try:
-            self._heard(session, what)
-        finally:
-            handled()
-
-    def _heard(self, session: Session, what: Response | WireError) -> None:
-        """Take what a machine said; whatever goes wrong with it is that machine's alone."""
+    def _worker_said(self, message: WorkerSaid) -> None:
+        """Take what a worker said; whatever goes wrong with that is its machine's fault alone."""
+        session, what = message.session, message.what
         try:
             self._take(session, what)
         except OutputError:
             raise
         except Exception as exc:  # noqa: BLE001 - a worker may say anything
-            self._lose(session.name, f"what it said cannot be used: {type(exc).__name__}: {exc}", Loss.LIED)
+            self._lied(session.name, f"what it said cannot be used: {type(exc).__name__}: {exc}")
+        finally:
+            message.handled()
 
     def _take(self, session: Session, what: Response | WireError) -> None:
         name = session.name
         if self._sessions.get(name) is not session:
             if isinstance(what, BuildResult):
                 self._emit("dropped", name, board=what.board[:200], text="it came after its machine was given up")
-        elif isinstance(what, BuildResult):
-            self._result(session, what)
-        elif isinstance(what, BuildFile):
-            self._file(session, what)
-        elif isinstance(what, Heartbeat):
-            self._heartbeat(session, what)
-        elif isinstance(what, Trimmed):
-            self._trimmed(session, what)
-        elif isinstance(what, BuildDone):
-            self._build_done(session, what)
-        elif (
-            isinstance(what, (WorktreeCreated, WorktreeFailed)) and "early" in session.features and not self._batch
-        ):
-            self._slot(session, what)
-        elif isinstance(what, WorktreeCreated) and self._batch:
-            self._emit("worktree", name, data={"done": what.thread + 1, "slots": session.slots})
-            self._of_no_use(session)
-        elif isinstance(what, Error):
-            self._lose(name, f"its worker reported: {what.msg}", Loss.DIED)
-        elif isinstance(what, WireError):
-            words = session.last_words()
-            self._lose(name, f"{what}" + (f"; its last words: {words}" if words else ""), _how_lost(what))
-        else:
-            self._of_no_use(session)
+            return
+        match what:
+            case BuildResult():
+                self._result(session, what)
+            case BuildFile():
+                self._file(session, what)
+            case Heartbeat():
+                self._heartbeat(session, what)
+            case Trimmed():
+                self._trimmed(session, what)
+            case BuildDone():
+                self._build_done(session, what)
+            case WorktreeCreated() if self._scheduler.batch:
+                self._emit("worktree", name, data={"done": what.thread + 1, "slots": session.slots})
+                self._of_no_use(session)
+            case WorktreeCreated() | WorktreeFailed() if "early" in session.features and not self._scheduler.batch:
+                self._slot(session, what)
+            case Error():
+                self._lose(Lost(name, f"its worker reported: {what.msg}", LossKind.DIED))
+            case WireError():
+                words = session.last_words()
+                reason = f"{what}" + (f"; its last words: {words}" if words else "")
+                self._lose(Lost(name, reason, _how_lost(what)))
+            case _:
+                self._of_no_use(session)
 
     def _slot(self, session: Session, what: WorktreeCreated | WorktreeFailed) -> None:
-        """Take it that a slot is ready, or will never be, of a machine that builds in the others already."""
+        """Count a slot that is ready, or will never be, of a machine that builds in the others already."""
         done = session.opened()
         if isinstance(what, WorktreeCreated):
             self._emit("worktree", session.name, data={"done": done, "slots": session.slots})
         else:
-            self._handle(events_actions.SlotLost(session.name, f"a worktree cannot be made: {visible(what.msg)}"))
+            self._schedule(SlotLost(session.name, f"a worktree cannot be made: {visible(what.msg)}"))
 
     def _of_no_use(self, session: Session) -> None:
-        """Count a message that changed nothing: a worker that sends them without end fills the journal."""
+        """Count a message that changed nothing, and give up the machine whose worker sends too many."""
         self._useless[session.name] += 1
         if self._useless[session.name] > USELESS:
-            self._lose(session.name, f"it sent more than {USELESS} messages that are of no use", Loss.LIED)
+            self._lied(session.name, f"it sent more than {USELESS} messages that are of no use")
 
     def _heartbeat(self, session: Session, beat: Heartbeat) -> None:
         key = session.name, beat.board
-        if beat.board not in self._schedule.holds(session.name) or key in self._slot_of:
+        if beat.board not in self._scheduler.holds(session.name) or key in self._slot_of:
             self._of_no_use(session)
             return
         self._slot_of[key] = beat.thread
         self._emit("started", session.name, slot=beat.thread, board=beat.board, attempt=beat.attempt)
-        self._handle(events_actions.Started(session.name, beat.board, beat.attempt))
+        self._schedule(Started(session.name, beat.board, beat.attempt))
 
     def _trimmed(self, session: Session, what: Trimmed) -> None:
-        if what.board not in self._schedule.holds(session.name):
+        if what.board not in self._scheduler.holds(session.name):
             self._of_no_use(session)  # it was through a moment ago
             return
         if what.commits:
             self._emit("trimmed", session.name, board=what.board, data={"commits": len(what.commits)})
-        self._handle(events_actions.Trimmed(session.name, what.board, what.attempt, what.commits))
+        self._schedule(CommitsLeftOff(session.name, what.board, what.attempt, what.commits))
 
     def _build_done(self, session: Session, done: BuildDone) -> None:
         if done.exceptions:
             self._emit("note", session.name, text=f"its worker reports {done.exceptions} exceptions")
-        if self._batch:
-            self._handle(events_actions.BatchEnded(session.name))
+        self._schedule(BatchEnded(session.name))
         self._of_no_use(session)
 
     def _result(self, session: Session, message: BuildResult) -> None:
         fault = fault_of(message.return_code, message.stderr, message.stdout, message.fault)
-        event = events_actions.ResultIn(
+        event = ResultIn(
             session.name, message.board, message.commit_upto, message.attempt, fault, message.carried is not None
         )
         key = session.name, message.board, message.commit_upto
-        actions = self._schedule.handle(event, self._timer())
+        actions = self._scheduler.handle(event, self._clock.steady())
         # Kept while it is decided on; only what is asked for is kept longer.
-        if any(
-            isinstance(action, (events_actions.Record, events_actions.Hold)) and _key(action) == key
-            for action in actions
-        ):
+        if any(isinstance(action, (Record, Hold)) and _key(action) == key for action in actions):
             self._held[key] = session, message
         self._do(actions)
 
     def _file(self, session: Session, piece: BuildFile) -> None:
         """Take a piece of a file, if it is one of a result that is awaited."""
         if "files" not in session.features:
-            self._lose(session.name, "it sent a file, which nobody asked it for", Loss.LIED)
+            self._lied(session.name, "it sent a file, which nobody asked it for")
             return
-        event = events_actions.FileIn(session.name, piece.board, piece.commit_upto, piece.attempt)
-        if drops := self._schedule.handle(event, self._timer()):
+        event = FileIn(session.name, piece.board, piece.commit_upto, piece.attempt)
+        if drops := self._scheduler.handle(event, self._clock.steady()):
             self._do(drops)
             return
         try:
             self._incoming.take(session.name, piece)
         except BadFileError as exc:
-            self._lose(session.name, f"of {piece.board} it sent {exc}", Loss.LIED)
+            self._lied(session.name, f"of {piece.board} it sent {exc}")
 
-    # --- actions ---
+    # --- what the scheduler says ---
 
-    def _do(self, actions: Sequence[events_actions.Action]) -> None:
+    def _do(self, actions: Sequence[Action]) -> None:
         trouble: tuple[str, str] | None = None
         for action in actions:
-            if not isinstance(action, events_actions.Record):
+            if not isinstance(action, Record):
                 self._do_one(action)  # also after trouble: what is assigned to others must reach them
                 continue
             try:
@@ -424,60 +436,50 @@ class Dispatcher:
             except OutputError:
                 raise
             except Exception as exc:  # noqa: BLE001 - told below
-                # The schedule took it for ended, and so it is: without a result, and said so.
+                # The scheduler took it for ended, and so it is: without a result, and said so.
                 words = f"{type(exc).__name__}: {exc}"
                 trouble = action.machine, words
-                why = f"its result cannot be recorded: {words}"
-                self._not_built(events_actions.NotBuilt(action.board, action.upto, why))
+                self._not_built(EndUnbuilt(action.board, action.upto, f"its result cannot be recorded: {words}"))
         if trouble is not None:
             machine, why = trouble
-            self._lose(machine, f"what it said cannot be used: {why}", Loss.LIED)
+            self._lied(machine, f"what it said cannot be used: {why}")
 
-    def _do_one(self, action: events_actions.Action) -> None:
-        if isinstance(action, events_actions.Assign):
-            self._assign(action)
-        elif isinstance(action, events_actions.BoardDone):
-            slot = self._slot_of.pop((action.machine, action.board), None)
-            self._incoming.forget(action.machine, action.board)
-            self._emit("board-done", action.machine, slot=slot, board=action.board)
-        elif isinstance(action, events_actions.PartDone):
-            slot = self._slot_of.pop((action.machine, action.board), None)
-            self._incoming.forget(action.machine, action.board)
-            self._emit("part-done", action.machine, slot=slot, board=action.board)
-        elif isinstance(action, events_actions.Trim):
-            if session := self._sessions.get(action.machine):
-                session.trim_board(action.board, action.attempt, action.commits)
-        elif isinstance(action, events_actions.Requeue):
-            self._slot_of.pop((action.machine, action.board), None)
-            self._incoming.forget(action.machine, action.board)
-            self._emit("requeued", action.machine, board=action.board, text=action.why)
-        elif isinstance(action, events_actions.NotBuilt):
-            self._not_built(action)
-        elif isinstance(action, events_actions.Drop):
-            self._drop(action)
-        elif isinstance(action, events_actions.Discard):
-            self._held.pop(_key(action), None)
-        elif isinstance(action, events_actions.Faulted):
-            self._emit(
-                "fault",
-                action.machine,
-                board=action.board,
-                commit=self._commits[action.upto].hash,
-                text=action.fault.words,
-                data={"kind": action.fault.kind.value, "number": self._commits[action.upto].number},
-            )
-        elif isinstance(action, events_actions.Check):
-            self._check(action.machine, action.archs)
-        elif isinstance(action, events_actions.SetAside):
-            self._let_go(action.machine)
-        elif isinstance(action, events_actions.BringUp):
-            self._in_background(f"bring up {action.machine}", self._crew.bring_up, action.machine, self)
-        elif isinstance(action, events_actions.Away):
-            self._away(action)
-        elif isinstance(action, events_actions.Slots):
-            self._emit("slots", action.machine, text=action.why, data={"slots": action.slots})
+    def _do_one(self, action: Action) -> None:
+        match action:
+            case Assign():
+                self._assign(action)
+            case BoardDone():
+                slot = self._order_ended(action)
+                self._emit("board-done", action.machine, slot=slot, board=action.board)
+            case PartDone():
+                slot = self._order_ended(action)
+                self._emit("part-done", action.machine, slot=slot, board=action.board)
+            case Requeue():
+                self._order_ended(action)
+                self._emit("requeued", action.machine, board=action.board, text=action.why)
+            case Trim(machine, board, attempt, commits):
+                if session := self._sessions.get(machine):
+                    session.trim_board(board, attempt, commits)
+            case EndUnbuilt():
+                self._not_built(action)
+            case Drop():
+                self._drop(action)
+            case Discard():
+                self._held.pop(_key(action), None)
+            case Faulted():
+                self._faulted(action)
+            case Check(machine, archs):
+                self._check(machine, archs)
+            case CloseSession(machine):
+                self._close_session(machine)
+            case BringUp(machine):
+                self._bring_up(machine)
+            case Away():
+                self._away(action)
+            case LowerSlots(machine, slots, why):
+                self._emit("slots", machine, text=why, data={"slots": slots})
 
-    def _assign(self, action: events_actions.Assign) -> None:
+    def _assign(self, action: Assign) -> None:
         session = self._sessions.get(action.machine)
         if session is None:
             return
@@ -493,13 +495,18 @@ class Dispatcher:
         if "commits" not in session.features:
             # It builds them all, and gives also those that are there.
             self._useless[action.machine] -= len(self._commits) * len(action.jobs)
-        if self._batch:
+        if self._scheduler.batch:
             session.build_boards(action.jobs, [commit.hash for commit in self._commits], action.timeout)
         else:
             for job in action.jobs:
                 session.build_board(job, action.attempt, action.timeout, action.jobs_limit)
 
-    def _record(self, action: events_actions.Record) -> None:
+    def _order_ended(self, action: BoardDone | PartDone | Requeue) -> int | None:
+        """Forget what belongs to an order; return its slot, if it was told."""
+        self._incoming.forget(action.machine, action.board)
+        return self._slot_of.pop((action.machine, action.board), None)
+
+    def _record(self, action: Record) -> None:
         session, message = self._held.pop(_key(action))
         files = self._incoming.of(action.machine, message)
         verdict, told = self._recorder.record(session, message, action.attempt, action.after, files)
@@ -518,29 +525,39 @@ class Dispatcher:
             text = cut(f"{action.board}: {count(len(files.missing), 'file')} left out: {shown}", 400)
             self._emit("note", action.machine, board=action.board, text=text)
 
-    def _not_built(self, action: events_actions.NotBuilt) -> None:
+    def _not_built(self, action: EndUnbuilt) -> None:
         self._counts[Verdict.NOT_BUILT] += 1
         commit = self._commits[action.upto]
         self._emit(
             "not-built", board=action.board, commit=commit.hash, text=action.reason, data={"number": commit.number}
         )
 
-    def _drop(self, action: events_actions.Drop) -> None:
+    def _faulted(self, action: Faulted) -> None:
+        commit, fault = self._commits[action.upto], action.fault
+        self._emit(
+            "fault",
+            action.machine,
+            board=action.board,
+            commit=commit.hash,
+            text=fault.words,
+            data={"kind": fault.kind.value, "number": commit.number},
+        )
+
+    def _drop(self, action: Drop) -> None:
         self._emit("dropped", action.machine, board=action.board[:200], text=action.why)
         session = self._sessions.get(action.machine)
         if action.suspect:
-            why = f"it sent a result nobody asked it for ({action.board[:80]!r})"
-            self._lose(action.machine, why, Loss.LIED)
+            self._lied(action.machine, f"it sent a result nobody asked it for ({action.board[:80]!r})")
         elif session is not None and not action.asked:
             self._of_no_use(session)
 
-    def _away(self, action: events_actions.Away) -> None:
+    def _away(self, action: Away) -> None:
         # Where nothing is left to be done, nobody tries it again.
-        again_in = None if self._schedule.finished else action.again_in
-        said = action.reason, action.aside or again_in is None
-        if self._said.get(action.machine) == said:
+        again_in = None if self._scheduler.finished else action.again_in
+        told = action.reason, action.aside or again_in is None
+        if self._told_away.get(action.machine) == told:
             return  # it does not answer still; once is enough for a whole night
-        self._said[action.machine] = said
+        self._told_away[action.machine] = told
         self._emit(
             "machine-failed",
             action.machine,
@@ -560,18 +577,18 @@ class Dispatcher:
         text: str = "",
         data: Mapping[str, object] | None = None,
     ) -> None:
-        self._listener(
-            Event(
-                self._clock(), what, machine, slot, board, commit, attempt, text, data if data is not None else {}
-            )
-        )
+        self._listener(Event(self._clock.wall(), what, machine, slot, board, commit, attempt, text, data or {}))
 
 
-def _key(action: events_actions.Record | events_actions.Hold | events_actions.Discard) -> tuple[str, str, int]:
+def _key(action: Record | Hold | Discard) -> tuple[str, str, int]:
     return action.machine, action.board, action.upto
 
 
-def _how_lost(end: WireError) -> Loss:
+def _lost(message: BringUpFailed) -> Lost:
+    return Lost(message.machine, message.reason, message.how, message.lacking)
+
+
+def _how_lost(end: WireError) -> LossKind:
     if isinstance(end, WireClosed):
-        return Loss.VANISHED if end.status is None else Loss.DIED
-    return Loss.VANISHED if isinstance(end, WireSilent) else Loss.LIED
+        return LossKind.VANISHED if end.status is None else LossKind.DIED
+    return LossKind.VANISHED if isinstance(end, WireSilent) else LossKind.LIED

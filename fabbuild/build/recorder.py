@@ -10,7 +10,7 @@ from fabbuild.machines.messages import BuildResult
 from fabbuild.machines.session import Session
 from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.protocol.build_output import PathShortener, without_clock_skew
-from fabbuild.results.incoming import Arrived
+from fabbuild.results.incoming import Arrived, Incoming, names_for
 from fabbuild.results.reuse.manager import Reuse
 from fabbuild.results.tree import BuiltFrom, ResultTree, decisive, kept_by, made_by
 from fabbuild.text import first_error
@@ -40,6 +40,8 @@ class Recorder:
             settings: the wire's settings, which name a result together with its tree and toolchain.
             reuse: is given each result, for other runs.
         """
+        #: Where files of results wait for them.
+        self.incoming = Incoming(tree.own, names_for(settings))
         self._reuse = reuse
         self._tree = tree
         self._boards = boards

@@ -1,6 +1,6 @@
-"""A build from its settings to its end: what is to be built, by whom, and how it went.
+"""Run a plan: probe the machines, build what is missing, write the results, give the exit status.
 
-`make_plan` reads the source and writes nothing; `run` does the rest. Both can be used without Invoke::
+`fabbuild.build.plan.make_plan` makes the plan, `run` carries it out. Both can be used without Invoke::
 
     settings = BuildSettings(boards="arm", branch="my-series")
     machines = load_machines(Path("machines.yaml"))
@@ -20,7 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 
-from fabbuild.build.bring_up import RunCrew, loss_by
+from fabbuild.build.bring_up import RunMachines, loss_by
+from fabbuild.build.inbox import BringUpFailed
 from fabbuild.build.plan import Plan
 from fabbuild.errors import UsageError, words_of
 from fabbuild.events.durations import History, Learner
@@ -33,7 +34,7 @@ from fabbuild.machines.messages import Facts
 from fabbuild.machines.probe import Probes, not_found, unfit_because
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_pool import LEAVE, each
-from fabbuild.model import Event, Job, Loss, Takes, Verdict
+from fabbuild.model import Event, Job, Takes, Verdict
 from fabbuild.results.incoming import Incoming
 from fabbuild.results.reuse.manager import Reuse
 from fabbuild.results.tree import (
@@ -48,7 +49,7 @@ from fabbuild.text import commit_label, count, first_error, names
 
 Listener = Callable[[Event], None]
 
-#: Seconds that the other machines are waited for once one has answered; they join later then.
+#: Seconds that a run waits for the other machines' probes once one has answered; those join later.
 LATE = 3.0
 
 EXIT_OK = 0
@@ -61,7 +62,7 @@ EXIT_INTERRUPTED = 130
 
 
 class _Run:
-    """One run: the parts that share the plan, the sessions and the listeners."""
+    """One run, from the lock of its result tree to its summary."""
 
     def __init__(
         self,
@@ -79,8 +80,8 @@ class _Run:
         self._outer = listener
         self._outer_tick = tick
         self._journal: Journal | None = None
-        # A source of our own, because ending its gits ends them for good.
-        self._crew = RunCrew(self.sessions, plan.source.again(), plan.commits, plan.settings, plan.fit)
+        # A source of its own, because ending its gits ends them for good.
+        self._machines = RunMachines(self.sessions, plan.source.again(), plan.commits, plan.settings, plan.fit)
         self._wire_settings = plan.settings.wire_settings()
         self._reuse = Reuse(plan.source, plan.commits, plan.settings, self.tree, self.listen)
         self._history = History()
@@ -118,56 +119,58 @@ class _Run:
                         return self._run(interrupts)
                     finally:
                         with interrupts.deliver_to(lambda _reason: None):
-                            self._crew.leave(LEAVE)
+                            self._machines.leave(LEAVE)
             finally:
                 self.tree.close()
 
     def _run(self, interrupts: Interrupts) -> RunSummary:
-        interrupted = ""
         try:
-            Incoming(self.tree.own).clear()
-            removed = self._remove_stale()
-            self._describe()
-            self._look()
-            usable, failed = self._probe()
-            jobs = self._open_jobs(usable)
-            differs = self._crew.compare(job.board.arch for job in jobs)
-            if differs and self.plan.settings.strict_toolchains:
-                raise UsageError(
-                    f"--strict-toolchains: the machines differ: {'; '.join(map(str, differs))}; nothing was built. "
-                    "Fetch one compiler for all with `inv toolchains --fetch ARCH --toolchain-version V`, name it "
-                    "under toolchains in machines.yaml, or leave machines out with --machines"
-                )
-            self._announce(jobs, usable)
-            if removed:
-                shown = names([name[:15] for name in removed], 12)
-                self.emit(
-                    "note",
-                    text=f"removed results of {count(len(removed), 'commit')} no longer in the range: {shown}",
-                )
-            if self.plan.name != CURRENT and (text := uncommitted(self.plan.source)):
-                self.emit("note", text=text)
-            for one in differs:
-                self.emit("note", text=one.told, differs=one.thing, versions=dict(one.versions))
-            for session in usable:
-                for text in not_found(session):
-                    self.emit("note", session.name, text=text)
-            jobs = self._reuse.bring(jobs, usable)
-            if jobs:
-                archs = {job.board.arch for job in jobs}
-                unneeded = self._crew.need(job.board.arch for job in jobs)
-                if unneeded:
-                    text = f"not needed: {names(unneeded)}: no toolchain for {', '.join(sorted(archs))}"
-                    self.emit("note", text=text)
-                interrupted = self._build(jobs, failed, interrupts)
-            else:
-                for name, (why, _) in failed.items():
-                    self.emit("machine-failed", name, text=why)
+            interrupted = self._build_missing(interrupts)
         except KeyboardInterrupt as exc:
             interrupted = str(exc) or "interrupted"
             self.emit("interrupted", text=interrupted)
         with interrupts.deliver_to(lambda _reason: None):  # it ends anyhow
             return self._end(interrupted)
+
+    def _build_missing(self, interrupts: Interrupts) -> str:
+        """Build what the plan says and is not there yet; return why that was interrupted, empty if it was not."""
+        Incoming(self.tree.own).clear()
+        removed = self._remove_stale()
+        self._describe()
+        self._look()
+        usable, failed = self._probe()
+        jobs = self._open_jobs(usable)
+        differs = self._machines.compare(job.board.arch for job in jobs)
+        if differs and self.plan.settings.strict_toolchains:
+            raise UsageError(
+                f"--strict-toolchains: the machines differ: {'; '.join(map(str, differs))}; nothing was built. "
+                "Fetch one compiler for all with `inv toolchains --fetch ARCH --toolchain-version V`, name it "
+                "under toolchains in machines.yaml, or leave machines out with --machines"
+            )
+        self._announce(jobs, usable)
+        if removed:
+            shown = names([name[:15] for name in removed], 12)
+            self.emit(
+                "note",
+                text=f"removed results of {count(len(removed), 'commit')} no longer in the range: {shown}",
+            )
+        if self.plan.name != CURRENT and (text := uncommitted(self.plan.source)):
+            self.emit("note", text=text)
+        for one in differs:
+            self.emit("note", text=one.told, differs=one.thing, versions=dict(one.versions))
+        for session in usable:
+            for text in not_found(session):
+                self.emit("note", session.name, text=text)
+        jobs = self._reuse.bring(jobs, usable)
+        if not jobs:
+            for one_failed in failed:
+                self.emit("machine-failed", one_failed.machine, text=one_failed.reason)
+            return ""
+        unneeded = self._machines.need(job.board.arch for job in jobs)
+        if unneeded:
+            archs = sorted({job.board.arch for job in jobs})
+            self.emit("note", text=f"not needed: {names(unneeded)}: no toolchain for {', '.join(archs)}")
+        return self._build(jobs, failed, interrupts)
 
     def _remove_stale(self) -> list[str]:
         if self.plan.name == CURRENT:
@@ -186,7 +189,7 @@ class _Run:
         )
 
     def _look(self) -> None:
-        """See which results are there that need not be built again as far as can be told without the machines."""
+        """Find the results that need not be built again, as far as that can be told without the machines."""
         plan = self.plan
         if not plan.settings.force:
             for board in plan.boards:
@@ -196,10 +199,10 @@ class _Run:
                         self._there[board.target, upto] = stored
         self._reuse.prepare(self.sessions, lacking=len(self._there) < len(plan.boards) * len(plan.commits))
 
-    def _probe(self) -> tuple[list[Session], dict[str, tuple[str, Loss]]]:
-        """Look at all machines at once; give those to use, and why the others are not used.
+    def _probe(self) -> tuple[list[Session], list[BringUpFailed]]:
+        """Probe all machines at once; return the sessions to use, and the machines that cannot be used now.
 
-        What there is to build does not wait for a machine that takes long to answer: it joins later.
+        A machine that takes long to answer is in neither: nothing waits for it, and it joins later.
         """
         assert self._journal is not None
         for session in self.sessions:
@@ -207,10 +210,10 @@ class _Run:
             session.wire = self._journal.wire(session.name)
             self.emit("phase", session.name, phase="probe")
         usable: list[Session] = []
-        failed: dict[str, tuple[str, Loss]] = {}
+        failed: list[BringUpFailed] = []
         late: dict[str, Future[Facts]] | None = None if self._all_must_be_known() else {}
         answers = each(self.sessions, self._probes.of, patience=lambda _found, took: max(LATE, 2 * took), late=late)
-        self._crew.await_probes(late or {})
+        self._machines.await_probes(late or {})
         for session in (session for session in self.sessions if session.name in answers):
             found = answers[session.name]
             if isinstance(found, Facts):
@@ -218,21 +221,21 @@ class _Run:
                 if not why:
                     usable.append(session)
                     continue
-                failed[session.name] = "not fit: " + "; ".join(why), Loss.FAILED
+                failed.append(BringUpFailed(session.name, "not fit: " + "; ".join(why)))
             else:
-                failed[session.name] = words_of(found), loss_by(found)
+                failed.append(BringUpFailed(session.name, words_of(found), loss_by(found)))
             session.close()
         for session in usable:
-            self._crew.use(session)
+            self._machines.use(session)
         return usable, failed
 
     def _all_must_be_known(self) -> bool:
-        """Whether no machine may join late: what is there already may be of a compiler that only that one has."""
+        """Whether no machine may join late: results that are there may be of a compiler that only one has."""
         depth = "*/done" if self.plan.name == CURRENT else "*/*/done"
         return self.plan.settings.strict_toolchains or next(self.tree.root.glob(depth), None) is not None
 
     def _open_jobs(self, usable: Sequence[Session]) -> list[Job]:
-        """Leave out what need not be built again."""
+        """Return the jobs of the plan, without what need not be built again."""
         plan = self.plan
         versions: dict[str, set[str]] = {}
         for session in usable:
@@ -256,7 +259,7 @@ class _Run:
         return jobs
 
     def _takes(self, jobs: Sequence[Job]) -> Mapping[str, Takes]:
-        """Give how long each board is likely to take; empty: they are to go in the given order."""
+        """Return how long each board is likely to take, by name; empty: the given order is kept."""
         if self.plan.settings.order != "longest":
             return {}
         try:
@@ -272,7 +275,7 @@ class _Run:
             self._without_history(exc)
 
     def _remember(self, summary: RunSummary, counts: Mapping[str, int], now: float) -> None:
-        """Add the run to those there were; that nobody can is no trouble of the run's."""
+        """Add the run to the log of runs; where that fails, the run says so and goes on."""
         plan = self.plan
         run = Run(
             began=now - summary.seconds,
@@ -309,34 +312,35 @@ class _Run:
             machines=[session.name for session in usable],
         )
 
-    def _build(self, jobs: Sequence[Job], failed: Mapping[str, tuple[str, Loss]], interrupts: Interrupts) -> str:
-        # Most builds have nothing left to build, or all of it in the store; then the rules are not needed.
+    def _build(self, jobs: Sequence[Job], failed: Sequence[BringUpFailed], interrupts: Interrupts) -> str:
+        # Most builds have nothing left to build, or all of it in the store; then the scheduler is not needed.
         from fabbuild.build.dispatcher import Dispatcher
+        from fabbuild.build.recorder import Recorder
         from fabbuild.scheduler.events_actions import Policy
+        from fabbuild.scheduler.scheduler import Scheduler
 
-        settings = self.plan.settings
-        dispatcher = Dispatcher(
-            jobs,
-            self.plan.commits,
-            self.tree,
-            self._wire_settings,
-            self._crew,
-            policy=Policy(
-                timeout=settings.timeout,
-                patience=settings.patience,
-                restarts=settings.restarts,
-                backup=settings.backup,
-            ),
-            batch=settings.batch,
-            takes=self._takes(jobs),
-            reuse=self._reuse,
-            listener=self.listen,
-            tick=self.tick,
+        plan, settings = self.plan, self.plan.settings
+        policy = Policy(
+            timeout=settings.timeout,
+            patience=settings.patience,
+            restarts=settings.restarts,
+            backup=settings.backup,
         )
+        scheduler = Scheduler(
+            jobs,
+            len(plan.commits),
+            self._machines.machines,
+            batch=settings.batch,
+            policy=policy,
+            takes=self._takes(jobs),
+        )
+        boards = {job.board.target: job.board for job in jobs}
+        recorder = Recorder(self.tree, boards, plan.commits, self._wire_settings, self._reuse)
+        dispatcher = Dispatcher(scheduler, self._machines, recorder, plan.commits, self.listen, self.tick)
         for session in self.sessions:
             self._reuse.instruct([session])
-            session.on_stderr = lambda who, line: dispatcher.tell("machine-stderr", who.name, line)
-        with interrupts.deliver_to(dispatcher.interrupt):
+            session.on_stderr = lambda who, line: dispatcher.inbox.tell("machine-stderr", who.name, line)
+        with interrupts.deliver_to(dispatcher.inbox.interrupt):
             return dispatcher.run(failed).interrupted
 
     # --- the end ---
@@ -346,7 +350,7 @@ class _Run:
         self._reuse.close(hurry=bool(interrupted))
         status = self._exit_status(interrupted)
         now = time.time()
-        summary = self.progress.summary(now, status, output=str(self.tree.root), traffic=self._crew.traffic)
+        summary = self.progress.summary(now, status, output=str(self.tree.root), traffic=self._machines.traffic)
         # What failed before and was not built again is part of the answer.
         summary = replace(summary, failing=(*self._old_failures, *summary.failing))
         ended = self.progress.counts.by_end()
@@ -390,9 +394,9 @@ def run(
     Args:
         plan: from `make_plan`.
         sessions: one for each machine of the plan; closed at the end.
-        listener: is told of every event, in this thread.
-        tick: is called about twice a second with the time, in this thread.
-        probes: those of its sessions that were begun before.
+        listener: is called with every event, in this thread.
+        tick: is called about twice a second with the time, in seconds since the epoch, in this thread.
+        probes: probes of these sessions that were begun before.
 
     Raises:
         OutputError: the results cannot be written, or another boss works there.

@@ -15,25 +15,25 @@ from fabbuild.scheduler.events_actions import (
     BoardDone,
     Discard,
     Drop,
+    EndUnbuilt,
     Faulted,
-    NotBuilt,
     PartDone,
     Policy,
     Record,
     Requeue,
     Trim,
 )
-from fabbuild.scheduler.fault_patterns import Fault, Kind
-from fabbuild.scheduler.machine_states import Roster
-from fabbuild.scheduler.state import Member, Met, OpenBoard, Order, Pool
+from fabbuild.scheduler.fault_patterns import Fault, FaultKind
+from fabbuild.scheduler.machine_states import MachineStates
+from fabbuild.scheduler.state import BoardQueue, Member, MetFault, OpenBoard, Order
 
 _QUICKER = "another machine was quicker"
 
 
-class Ledger:
+class Accounting:
     """The boards of one run that are not finished, and how many results ended how."""
 
-    def __init__(self, jobs: Iterable[Job], roster: Roster, policy: Policy, *, batch: bool) -> None:
+    def __init__(self, jobs: Iterable[Job], roster: MachineStates, policy: Policy, *, batch: bool) -> None:
         """Open every job's board; `pool` is to be set before anything ends.
 
         Raises:
@@ -49,7 +49,7 @@ class Ledger:
         self.members: dict[str, Member] = {}
         #: Those of them that may have a slot to give a board to; all others have none.
         self.room: set[str] = set()
-        self.pool: Pool
+        self.pool: BoardQueue
         self.asked = sum(len(board.missing) for board in self.open.values())
         self.recorded = 0
         self.not_built = 0
@@ -73,13 +73,13 @@ class Ledger:
         actions: list[Action] = []
         for upto in sorted(board.missing):
             self.not_built += 1
-            actions += [NotBuilt(board.target, upto, reason), *self._ended(board, upto, reason)]
+            actions += [EndUnbuilt(board.target, upto, reason), *self._ended(board, upto, reason)]
         return actions
 
     def fault(self, member: Member, order: Order, upto: int, fault: Fault, *, last: bool = False) -> list[Action]:
         """Say that a result was the machine's fault; it stays missing, unless it is the last, or one too many."""
         # Each time it runs out of memory it goes where fewer are built, until it is alone; not in a batch.
-        counts = fault.kind is not Kind.MEMORY or order.slots <= 1 or self._batch
+        counts = fault.kind is not FaultKind.MEMORY or order.slots <= 1 or self._batch
         ended = self.note(member, order.board, upto, fault, counts=counts, last=last)
         return [Faulted(member.name, order.board.target, upto, fault), *ended]
 
@@ -95,12 +95,12 @@ class Ledger:
     ) -> list[Action]:
         """Note what a board met; of too many faults at a commit, or of the last one, that commit ends."""
         met = board.met.setdefault(upto, [])
-        met.append(Met(member.name, fault, counts))
+        met.append(MetFault(member.name, fault, counts))
         if not last and sum(one.counts for one in met) < self._policy.most_faults:
             return []
         self.not_built += 1
         why = f"machine faults: {'; '.join(board.after(upto))}"
-        return [NotBuilt(board.target, upto, why), *self._ended(board, upto, why)]
+        return [EndUnbuilt(board.target, upto, why), *self._ended(board, upto, why)]
 
     def _ended(self, board: OpenBoard, upto: int, why: str, by: Order | None = None) -> list[Action]:
         """Take note that a commit of a board has ended: others that have it need not bring it any more."""

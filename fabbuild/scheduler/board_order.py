@@ -79,7 +79,7 @@ class _Arch:
         return queue[0]
 
 
-class Waiting:
+class UnstartedBoards:
     """The boards that were not given to anybody yet."""
 
     def __init__(self, boards: Iterable[OpenBoard], takes: Mapping[str, Takes]) -> None:

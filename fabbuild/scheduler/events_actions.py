@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fabbuild.model import SANDBOX, Job, Loss
+from fabbuild.model import SANDBOX, Job, LossKind
 from fabbuild.scheduler.fault_patterns import Fault
 
 
@@ -103,7 +103,7 @@ class FileIn:
 
 
 @dataclass(frozen=True)
-class Trimmed:
+class CommitsLeftOff:
     """A machine says which commits of an order it leaves off (`Trim`); it had not begun them."""
 
     machine: str
@@ -113,7 +113,7 @@ class Trimmed:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckDone:
     """The check of a machine that was asked for (`Check`) has ended; ``words``: what it found, or empty."""
 
     machine: str
@@ -145,23 +145,35 @@ class Lost:
 
     machine: str
     reason: str
-    how: Loss = Loss.DIED
+    how: LossKind = LossKind.DIED
     lacking: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Tick:
+class TimePassed:
     """Time has passed."""
 
 
 @dataclass(frozen=True)
-class Stopped:
+class RunStopped:
     """The run is to end now; what is open ends as not built."""
 
     reason: str
 
 
-Event = Joined | Started | ResultIn | FileIn | Trimmed | Checked | BatchEnded | SlotLost | Lost | Tick | Stopped
+Event = (
+    Joined
+    | Started
+    | ResultIn
+    | FileIn
+    | CommitsLeftOff
+    | CheckDone
+    | BatchEnded
+    | SlotLost
+    | Lost
+    | TimePassed
+    | RunStopped
+)
 
 
 # --- actions ------------------------------------------------------------------------------------------------
@@ -185,7 +197,10 @@ class Assign:
 
 @dataclass(frozen=True)
 class Trim:
-    """Have the machine leave off all of this order that it has not begun but ``commits``; `Trimmed` follows."""
+    """Have a machine leave off the commits of an order that it has not begun, but ``commits``.
+
+    `CommitsLeftOff` follows.
+    """
 
     machine: str
     board: str
@@ -228,14 +243,14 @@ class Discard:
 
 @dataclass(frozen=True)
 class Check:
-    """Let the machine check itself, with the toolchains for these architectures; `Checked` or `Lost` follows."""
+    """Let the machine check itself, with the toolchains for these architectures; `CheckDone` or `Lost` follows."""
 
     machine: str
     archs: frozenset[str]
 
 
 @dataclass(frozen=True)
-class SetAside:
+class CloseSession:
     """Close the machine's session; the schedule has given it up already and wants no `Lost` for it."""
 
     machine: str
@@ -265,7 +280,7 @@ class Away:
 
 
 @dataclass(frozen=True)
-class Slots:
+class LowerSlots:
     """The machine gets fewer boards at a time from now on."""
 
     machine: str
@@ -328,7 +343,7 @@ class Requeue:
 
 
 @dataclass(frozen=True)
-class NotBuilt:
+class EndUnbuilt:
     """This board at this commit ends without a result."""
 
     board: str
@@ -343,14 +358,14 @@ Action = (
     | Hold
     | Discard
     | Check
-    | SetAside
+    | CloseSession
     | BringUp
     | Away
-    | Slots
+    | LowerSlots
     | BoardDone
     | PartDone
     | Drop
     | Faulted
     | Requeue
-    | NotBuilt
+    | EndUnbuilt
 )

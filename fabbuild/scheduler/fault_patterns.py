@@ -7,7 +7,7 @@ three:
 - it looks like a fault of the machine: no room, no memory, a compiler that is not there, a header or library that
   the tree's own tools need;
 - it explains itself: an error at a place in the source, a symbol that is not there, an image that is too large;
-- it does neither, as when make only says ``Error 1``: `Kind.UNEXPLAINED`.
+- it does neither, as when make only says ``Error 1``: `FaultKind.UNEXPLAINED`.
 
 What a source file says is never taken for the words of a tool: what stands in double quotes is passed over, and a
 diagnostic with a place counts as the board's own, unless it can only be the compiler's (``a.c:9:1: fatal error:
@@ -34,7 +34,7 @@ _READ = 128 * 1024
 _LINE = 4096
 
 
-class Kind(enum.Enum):
+class FaultKind(enum.Enum):
     """What a machine seems to lack; of several the first is the cause of the others."""
 
     TIMEOUT = "timeout"
@@ -59,7 +59,7 @@ class Fault:
     says that it could not build, whatever the kind: then nothing was tried of the board that could have failed.
     """
 
-    kind: Kind
+    kind: FaultKind
     words: str
     told: bool = False
 
@@ -79,8 +79,8 @@ def fault_of(return_code: int, stderr: str, stdout: str, told: str) -> Fault | N
     """
     if not return_code:
         return _skewed(stderr)
-    if told == Kind.TIMEOUT.value:
-        return _fault(Kind.TIMEOUT, _line_with(stderr, _ENDED) or first_error(stderr) or "it took too long")
+    if told == FaultKind.TIMEOUT.value:
+        return _fault(FaultKind.TIMEOUT, _line_with(stderr, _ENDED) or first_error(stderr) or "it took too long")
     found = _named(stderr) or _named(stdout)
     knows = _TOLD.get(told) or _told_by(stderr)
     if knows and (found is None or found.kind not in _PRECISE):
@@ -91,31 +91,31 @@ def fault_of(return_code: int, stderr: str, stdout: str, told: str) -> Fault | N
         # The worker ended it, for what it did: that is the board's own.
         return None
     if return_code in _KILLED:
-        return _fault(Kind.MEMORY, f"make was killed (exit status {return_code})")
+        return _fault(FaultKind.MEMORY, f"make was killed (exit status {return_code})")
     skewed = _skewed(stderr)
     if skewed:
         return skewed
     lacks = _host_lacks(stderr) or _host_lacks(stdout)
     if lacks:
-        return _fault(Kind.HOST, lacks)
+        return _fault(FaultKind.HOST, lacks)
     if _explained(stderr) or _explained(stdout):
         return None
-    return _fault(Kind.UNEXPLAINED, first_error(stderr) or f"exit status {return_code} and not a word")
+    return _fault(FaultKind.UNEXPLAINED, first_error(stderr) or f"exit status {return_code} and not a word")
 
 
 # SIGKILL, as a shell has it and as Python has it.
 _KILLED = frozenset({137, -9})
 
-_TOLD = {kind.value: kind for kind in (Kind.CHECKOUT, Kind.START, Kind.WORKER)}
+_TOLD = {kind.value: kind for kind in (FaultKind.CHECKOUT, FaultKind.START, FaultKind.WORKER)}
 _TOLD_WORDS = {
-    Kind.CHECKOUT: "the commit cannot be checked out",
-    Kind.START: "make failed to start",
-    Kind.WORKER: "the worker failed",
+    FaultKind.CHECKOUT: "the commit cannot be checked out",
+    FaultKind.START: "make failed to start",
+    FaultKind.WORKER: "the worker failed",
 }
-_PRECISE = frozenset({Kind.DISK, Kind.MEMORY, Kind.PROCESSES, Kind.IO})
+_PRECISE = frozenset({FaultKind.DISK, FaultKind.MEMORY, FaultKind.PROCESSES, FaultKind.IO})
 
 # What a worker that does not tell kinds says in the place of a build.
-_SAID = {Kind.CHECKOUT: "cannot check out ", Kind.START: "make failed to start: "}
+_SAID = {FaultKind.CHECKOUT: "cannot check out ", FaultKind.START: "make failed to start: "}
 
 _ENDED = re.compile(r"make was ended: ")
 
@@ -128,10 +128,10 @@ _COMPILER = r"(?:\S*[-/])?(?:gcc|g\+\+|cc|c\+\+|clang|clang\+\+|cpp|ld|as|ar|nm|
 
 # The system's words for what only a machine lacks.
 _ERRNO = {
-    Kind.DISK: ("No space left on device", "Disk quota exceeded", "Disc quota exceeded", "Out of diskspace"),
-    Kind.MEMORY: ("Cannot allocate memory",),
-    Kind.PROCESSES: ("Resource temporarily unavailable", "Too many open files(?: in system)?"),
-    Kind.IO: (
+    FaultKind.DISK: ("No space left on device", "Disk quota exceeded", "Disc quota exceeded", "Out of diskspace"),
+    FaultKind.MEMORY: ("Cannot allocate memory",),
+    FaultKind.PROCESSES: ("Resource temporarily unavailable", "Too many open files(?: in system)?"),
+    FaultKind.IO: (
         "Input/output error",
         "(?:Remote )?I/O error",
         "Read-only file system",
@@ -155,7 +155,7 @@ _WRITES = (
 )
 
 
-def _python(kind: Kind) -> str:
+def _python(kind: FaultKind) -> str:
     return rf"^[^\"']*\[Errno \d+\] (?:{'|'.join(_ERRNO[kind])})(?:: .*)?$"
 
 
@@ -171,15 +171,15 @@ def _signal(name: str, number: int) -> str:
 
 # By kind, the gravest first, what the line of a tool has that says so. Such a line begins in the first column and
 # names no place in a source.
-_NAMED: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
+_NAMED: tuple[tuple[FaultKind, re.Pattern[str]], ...] = tuple(
     (kind, re.compile("|".join(patterns)))
     for kind, patterns in (
-        (Kind.DISK, (_ENDS_WITH[Kind.DISK].pattern, _python(Kind.DISK))),
+        (FaultKind.DISK, (_ENDS_WITH[FaultKind.DISK].pattern, _python(FaultKind.DISK))),
         (
-            Kind.MEMORY,
+            FaultKind.MEMORY,
             (
-                _ENDS_WITH[Kind.MEMORY].pattern,
-                _python(Kind.MEMORY),
+                _ENDS_WITH[FaultKind.MEMORY].pattern,
+                _python(FaultKind.MEMORY),
                 r"(?:^|: |\*\*\* )(?:virtual memory exhausted|memory exhausted$|[Oo]ut of memory(?:[ ,!.]|$))",
                 r"^\S+: (?:\w+: )?cannot allocate \d+ bytes|^\S+: \d+: Out of space$|^MemoryError\b",
                 r"^terminate called .*'std::bad_alloc'|: failed to map segment from shared object",
@@ -187,16 +187,24 @@ _NAMED: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
             ),
         ),
         (
-            Kind.PROCESSES,
+            FaultKind.PROCESSES,
             (
-                _ENDS_WITH[Kind.PROCESSES].pattern,
-                _python(Kind.PROCESSES),
+                _ENDS_WITH[FaultKind.PROCESSES].pattern,
+                _python(FaultKind.PROCESSES),
                 r": Cannot fork$|: can't start new thread$",
             ),
         ),
-        (Kind.IO, (_ENDS_WITH[Kind.IO].pattern, _python(Kind.IO), _signal("Bus error", 7), rf"(?:^|: ){_WRITES}")),
         (
-            Kind.TOOLCHAIN,
+            FaultKind.IO,
+            (
+                _ENDS_WITH[FaultKind.IO].pattern,
+                _python(FaultKind.IO),
+                _signal("Bus error", 7),
+                rf"(?:^|: ){_WRITES}",
+            ),
+        ),
+        (
+            FaultKind.TOOLCHAIN,
             (
                 r"^\S+: internal compiler error: |\berror trying to exec '|: cannot execute '[^']*': exec",
                 r": error while loading shared libraries: |: Exec format error$",
@@ -290,7 +298,7 @@ _HINT = re.compile(
 )
 
 
-def _fault(kind: Kind, line: str) -> Fault:
+def _fault(kind: FaultKind, line: str) -> Fault:
     return Fault(kind, cut(visible(line.strip()), WORDS))
 
 
@@ -319,10 +327,10 @@ def _line_with(text: str, pattern: re.Pattern[str]) -> str:
 
 def _skewed(stderr: str) -> Fault | None:
     said = clock_skew(stderr)
-    return _fault(Kind.CLOCK, said) if said else None
+    return _fault(FaultKind.CLOCK, said) if said else None
 
 
-def _told_by(stderr: str) -> Kind | None:
+def _told_by(stderr: str) -> FaultKind | None:
     for kind, words in _SAID.items():
         if stderr.startswith(words):
             return kind
@@ -331,7 +339,7 @@ def _told_by(stderr: str) -> Kind | None:
 
 def _named(text: str) -> Fault | None:
     """Find the words of a machine's fault, the gravest kind first."""
-    found: dict[Kind, str] = {}
+    found: dict[FaultKind, str] = {}
     absent = ""
     in_tree = False
     for line, below in _lines(text):
@@ -343,14 +351,14 @@ def _named(text: str) -> Fault | None:
         elif _NO_PROGRAM.match(line) or line.endswith(": not found"):
             absent = absent or line
         elif _ERROR_127.match(line) and not in_tree:
-            found.setdefault(Kind.TOOLCHAIN, absent or line)
+            found.setdefault(FaultKind.TOOLCHAIN, absent or line)
     for kind, _ in _NAMED:
         if kind in found:
             return _fault(kind, found[kind])
     return None
 
 
-def _kind_of(line: str, below: str) -> Kind | None:
+def _kind_of(line: str, below: str) -> FaultKind | None:
     """Tell which kind of fault a line names; ``below`` is the next one."""
     if line[0].isspace() or _MAKES_REASON.match(line):
         return None
@@ -359,9 +367,9 @@ def _kind_of(line: str, below: str) -> Kind | None:
         return next((kind for kind, pattern in _NAMED if pattern.search(line)), None)
     said = place.group(1)
     if _BROKEN.match(said):
-        return Kind.TOOLCHAIN
+        return FaultKind.TOOLCHAIN
     if re.match(_WRITES, said):
-        return Kind.IO
+        return FaultKind.IO
     if _FATAL.match(said) or (_UNREAD.match(said) and _INCLUDE.match(below)):
         return next((kind for kind, pattern in _ENDS_WITH.items() if pattern.search(said)), None)
     return None

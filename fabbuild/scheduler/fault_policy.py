@@ -7,9 +7,9 @@ of `fabbuild.scheduler.scheduler`).
 
 from __future__ import annotations
 
-from fabbuild.scheduler.accounting import Ledger
-from fabbuild.scheduler.events_actions import Action, Check, Discard, Hold, Slots
-from fabbuild.scheduler.fault_patterns import Fault, Kind
+from fabbuild.scheduler.accounting import Accounting
+from fabbuild.scheduler.events_actions import Action, Check, Discard, Hold, LowerSlots
+from fabbuild.scheduler.fault_patterns import Fault, FaultKind
 from fabbuild.scheduler.state import Member, Order
 
 #: Which time that a board takes too long, at whatever commit, counts as its result.
@@ -20,10 +20,10 @@ TIMEOUTS = 2
 ROW = 3
 
 
-class Judge:
+class FaultPolicy:
     """Decides on the results of one run."""
 
-    def __init__(self, ledger: Ledger, lowered: dict[str, int], *, batch: bool) -> None:
+    def __init__(self, ledger: Accounting, lowered: dict[str, int], *, batch: bool) -> None:
         """Name the parts.
 
         Args:
@@ -41,7 +41,7 @@ class Judge:
             member.row = 0
             return self._keep(member, order, upto, fault)
         order.why = fault.words
-        if fault.kind is Kind.TIMEOUT:
+        if fault.kind is FaultKind.TIMEOUT:
             order.waits.clear()  # its worker drops the rest of the order
             order.board.timeouts.append(member.name)
             if len(order.board.timeouts) < TIMEOUTS:
@@ -49,7 +49,7 @@ class Judge:
             return self._keep(member, order, upto, fault)
         self._count(member, order, fault)
         check = self._check(member, fault)
-        if fault.kind is Kind.MEMORY and order.slots > 1 and not self._batch:
+        if fault.kind is FaultKind.MEMORY and order.slots > 1 and not self._batch:
             order.short = True
             order.board.crowd = min(order.slots, order.board.crowd or order.slots)
         if self._is_machines(member, order, upto, fault):
@@ -67,7 +67,7 @@ class Judge:
     @staticmethod
     def _count(member: Member, order: Order, fault: Fault) -> None:
         """Count what a worker could not do; a board that one stumbled over before tells nothing about the next."""
-        if not fault.told or fault.kind is Kind.MEMORY:
+        if not fault.told or fault.kind is FaultKind.MEMORY:
             return
         order.board.stumbled = order.board.stumbled or order.attempt
         if order.board.stumbled == order.attempt:
@@ -75,7 +75,7 @@ class Judge:
 
     def _is_machines(self, member: Member, order: Order, upto: int, fault: Fault) -> bool:
         """Whether a failure is not the board's, whatever the machine's check says."""
-        if fault.kind is Kind.MEMORY and order.slots > 1:
+        if fault.kind is FaultKind.MEMORY and order.slots > 1:
             return True
         before = order.board.faults(upto)
         return not before or (member.name in before and self._ledger.pool.others(member, order.board.arch, before))
@@ -86,11 +86,11 @@ class Judge:
             return []
         member.checking = True
         actions: list[Action] = [Check(member.name, frozenset(o.board.arch for o in member.orders.values()))]
-        if fault.kind is Kind.MEMORY and member.slots > 1 and not self._batch:
+        if fault.kind is FaultKind.MEMORY and member.slots > 1 and not self._batch:
             member.slots //= 2
             self._lowered[member.name] = member.slots
             self._ledger.pool.members_changed()
-            actions.append(Slots(member.name, member.slots, fault.words))
+            actions.append(LowerSlots(member.name, member.slots, fault.words))
         return actions
 
     def _keep(self, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:

@@ -11,11 +11,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from fabbuild.model import Loss
+from fabbuild.model import LossKind
 from fabbuild.scheduler.events_actions import Away, Joined, Policy
 
 #: Losses after which nothing is tried again.
-_FOR_GOOD = (Loss.LIED, Loss.REFUSED, Loss.UNNEEDED)
+_FOR_GOOD = (LossKind.LIED, LossKind.REFUSED, LossKind.UNNEEDED)
 
 
 class _State(enum.Enum):
@@ -45,7 +45,7 @@ class _Machine:
     brought: bool = False
 
 
-class Roster:
+class MachineStates:
     """The machines of one run."""
 
     def __init__(self, machines: Iterable[str], policy: Policy) -> None:
@@ -71,7 +71,7 @@ class Roster:
         machine = self._machines[name]
         machine.brought, machine.row, machine.fruitless = True, 0, 0
 
-    def lost(self, name: str, reason: str, how: Loss, now: float, *, worked: bool) -> Away | None:
+    def lost(self, name: str, reason: str, how: LossKind, now: float, *, worked: bool) -> Away | None:
         """Take a machine out and say when it is tried again; None: there is nothing to say.
 
         Args:
@@ -85,7 +85,7 @@ class Roster:
         if machine is None or machine.state is _State.GONE:
             return None
         if how in _FOR_GOOD:
-            return self._gone(name, "" if how is Loss.UNNEEDED else reason)
+            return self._gone(name, "" if how is LossKind.UNNEEDED else reason)
         if machine.state is _State.AWAY:
             return None
         if machine.state is _State.IN:

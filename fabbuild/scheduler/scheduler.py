@@ -79,37 +79,37 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from fabbuild.model import Job, Loss, Takes
+from fabbuild.model import Job, LossKind, Takes
 from fabbuild.scheduler import work_stealing
-from fabbuild.scheduler.accounting import Ledger, discard, too_late, trim, unpromise
+from fabbuild.scheduler.accounting import Accounting, discard, too_late, trim, unpromise
 from fabbuild.scheduler.events_actions import (
     Action,
     Assign,
     BatchEnded,
     BringUp,
     Check,
-    Checked,
+    CheckDone,
+    CloseSession,
+    CommitsLeftOff,
     Drop,
     Event,
     FileIn,
     Joined,
     Lost,
+    LowerSlots,
     Policy,
     ResultIn,
-    SetAside,
+    RunStopped,
     SlotLost,
-    Slots,
     Started,
-    Stopped,
-    Tick,
-    Trimmed,
+    TimePassed,
 )
-from fabbuild.scheduler.fault_patterns import Fault, Kind
-from fabbuild.scheduler.fault_policy import ROW, TIMEOUTS, Judge
-from fabbuild.scheduler.machine_states import Roster
-from fabbuild.scheduler.state import Member, OpenBoard, Order, Pool
-from fabbuild.scheduler.timeouts import Deadlines
-from fabbuild.scheduler.watchdog import Alarms
+from fabbuild.scheduler.fault_patterns import Fault, FaultKind
+from fabbuild.scheduler.fault_policy import ROW, TIMEOUTS, FaultPolicy
+from fabbuild.scheduler.machine_states import MachineStates
+from fabbuild.scheduler.state import BoardQueue, Member, OpenBoard, Order
+from fabbuild.scheduler.timeouts import Timeouts
+from fabbuild.scheduler.watchdog import Watchdog
 from fabbuild.scheduler.work_stealing import Pace
 
 #: How often workers may die of a board before that counts.
@@ -123,7 +123,7 @@ _LOOK_LEAST, _LOOK_MOST = 1.0, 5.0
 _LOOK_ORDERS = 500
 
 
-class Schedule:
+class Scheduler:
     """The state of one run. See the module's text for the rules."""
 
     def __init__(
@@ -149,15 +149,15 @@ class Schedule:
         self._commits = commits
         self._batch = batch
         self._policy = policy or Policy()
-        self._roster = Roster(machines, self._policy)
-        self._ledger = Ledger(jobs, self._roster, self._policy, batch=batch)
+        self._roster = MachineStates(machines, self._policy)
+        self._ledger = Accounting(jobs, self._roster, self._policy, batch=batch)
         self._members = self._ledger.members
-        self._pool = self._ledger.pool = Pool(self._ledger.open.values(), self._members, takes)
+        self._pool = self._ledger.pool = BoardQueue(self._ledger.open.values(), self._members, takes)
         #: The slots of machines that ran out of memory.
         self._lowered: dict[str, int] = {}
-        self._judge = Judge(self._ledger, self._lowered, batch=batch)
-        self._alarms = Alarms(self._members, self._policy.slack, batch=batch)
-        self._deadlines = Deadlines(self._policy)
+        self._judge = FaultPolicy(self._ledger, self._lowered, batch=batch)
+        self._alarms = Watchdog(self._members, self._policy.slack, batch=batch)
+        self._deadlines = Timeouts(self._policy)
         self._pace = Pace(takes or {})
         #: When it was looked last whether somebody can be helped, and when it is to be done next.
         self._looked, self._look, self._pause = -math.inf, math.inf, _LOOK_LEAST
@@ -165,6 +165,11 @@ class Schedule:
         self._given: dict[str, set[str]] = {}
         self._lacking: dict[str, Mapping[str, str]] = {}
         self._joins = 0
+
+    @property
+    def batch(self) -> bool:
+        """Whether boards are split beforehand (rule 12)."""
+        return self._batch
 
     @property
     def asked(self) -> int:
@@ -192,7 +197,7 @@ class Schedule:
         return tuple(member.orders) if member else ()
 
     def next_due(self) -> float | None:
-        """Give the time from which on a `Tick` does something; None: only another event does."""
+        """Give the time from which on a `TimePassed` does something; None: only another event does."""
         if self.finished:
             return None
         hopes = [self._hope(arch) for arch in self._pool.archs()]
@@ -224,9 +229,9 @@ class Schedule:
             return self._joined(event, now)
         if isinstance(event, Started):
             return self._started(event, now)
-        if isinstance(event, Trimmed):
+        if isinstance(event, CommitsLeftOff):
             return self._trimmed(event, now)
-        if isinstance(event, Checked):
+        if isinstance(event, CheckDone):
             return self._checked(event, now)
         if isinstance(event, BatchEnded):
             return self._batch_ended(event, now)
@@ -234,7 +239,7 @@ class Schedule:
             return self._slot_lost(event)
         if isinstance(event, Lost):
             return self._lost(event, now)
-        if isinstance(event, Tick):
+        if isinstance(event, TimePassed):
             return self._tick(now)
         return self._stopped(event)
 
@@ -246,7 +251,7 @@ class Schedule:
         if event.machine in self._members:
             raise ValueError(f"machine {event.machine} joins twice")
         if not self._roster.joined(event):
-            return [SetAside(event.machine, "it was given up")]
+            return [CloseSession(event.machine, "it was given up")]
         slots = min(event.slots, self._lowered.get(event.machine, event.slots))
         self._joins += 1
         self._members[event.machine] = Member(event, slots, number=self._joins)
@@ -259,11 +264,11 @@ class Schedule:
         if member is None:
             return []
         member.slots = max(member.slots - 1, 1)
-        return [Slots(event.machine, member.slots, event.why)]
+        return [LowerSlots(event.machine, member.slots, event.why)]
 
     def _lost(self, event: Lost, now: float) -> list[Action]:
         member = self._members.get(event.machine)
-        ends = self._suspect(member, event) if member and event.how in (Loss.DIED, Loss.VANISHED) else {}
+        ends = self._suspect(member, event) if member and event.how in (LossKind.DIED, LossKind.VANISHED) else {}
         return self._leave(event.machine, event.reason, event.how, now, ends) + self._give_out(now)
 
     def _suspect(self, member: Member, event: Lost) -> dict[str, str]:
@@ -275,14 +280,14 @@ class Schedule:
                 board.losses.append(event)
                 enough = 2 if self._pool.others(member, board.arch) else 1
                 lost = [loss.machine for loss in board.losses]
-                died = [loss.machine for loss in board.losses if loss.how is Loss.DIED]
+                died = [loss.machine for loss in board.losses if loss.how is LossKind.DIED]
                 if len(died) >= _TWICE and len(set(died)) >= enough:
                     ends[board.target] = f"kills workers (on {_names(died)})"
                 elif len(lost) >= _THRICE and len(set(lost)) >= enough:
                     ends[board.target] = f"its machines were lost three times (on {_names(lost)})"
         return ends
 
-    def _leave(self, name: str, reason: str, how: Loss, now: float, ends: Mapping[str, str]) -> list[Action]:
+    def _leave(self, name: str, reason: str, how: LossKind, now: float, ends: Mapping[str, str]) -> list[Action]:
         """Take a machine out, and back what it holds; what is in ``ends`` ends with that reason."""
         member = self._members.pop(name, None)
         self._pool.members_changed()
@@ -306,7 +311,7 @@ class Schedule:
         # A tick alone frees nothing: it is looked who can be helped when that is due.
         return actions + (self._give_out(now) if actions or now >= self._look else self._distribute(now))
 
-    def _stopped(self, event: Stopped) -> list[Action]:
+    def _stopped(self, event: RunStopped) -> list[Action]:
         actions: list[Action] = []
         for member in self._members.values():
             for order in member.orders.values():
@@ -333,7 +338,7 @@ class Schedule:
         order.moved = now
         return []
 
-    def _order(self, event: Started | ResultIn | FileIn | Trimmed) -> Order | None:
+    def _order(self, event: Started | ResultIn | FileIn | CommitsLeftOff) -> Order | None:
         """Give the order that the machine speaks of, if it has it."""
         member = self._members.get(event.machine)
         order = member.orders.get(event.board) if member else None
@@ -368,7 +373,7 @@ class Schedule:
 
     def _too_late(self, event: ResultIn, order: Order, now: float) -> list[Action]:
         """Drop what another machine brought before; whatever it says, it is nobody's fault (rule 15)."""
-        if event.fault and event.fault.kind is Kind.TIMEOUT:
+        if event.fault and event.fault.kind is FaultKind.TIMEOUT:
             order.why = event.fault.words
             order.waits.clear()  # its worker drops the rest of the order
         drop = too_late(event.machine, event.board, event.upto)
@@ -394,7 +399,7 @@ class Schedule:
     def _stuck(self, member: Member, orders: Sequence[Order], now: float) -> list[Action]:
         """Give up a machine whose worker does not end these orders: each is a timeout (rule 8)."""
         why = f"its build of {orders[0].board.target} does not end" if orders else "it does not end its batch"
-        actions: list[Action] = [SetAside(member.name, why)]
+        actions: list[Action] = [CloseSession(member.name, why)]
         ends: dict[str, str] = {}
         for order in orders:
             board = order.board
@@ -403,11 +408,11 @@ class Schedule:
                 continue
             board.timeouts.append(member.name)
             actions += self._ledger.fault(
-                member, order, min(awaited), Fault(Kind.TIMEOUT, "its build does not end")
+                member, order, min(awaited), Fault(FaultKind.TIMEOUT, "its build does not end")
             )
             if len(board.timeouts) >= TIMEOUTS:
                 ends[board.target] = f"timed out (on {_names(board.timeouts)})"
-        return actions + self._leave(member.name, why, Loss.FAILED, now, ends)
+        return actions + self._leave(member.name, why, LossKind.FAILED, now, ends)
 
     def _batch_ended(self, event: BatchEnded, now: float) -> list[Action]:
         member = self._members.get(event.machine)
@@ -418,14 +423,14 @@ class Schedule:
         for order in list(member.orders.values()):
             for upto in sorted(order.waits):
                 order.why = "its worker ended the batch without all results"
-                actions += self._ledger.note(member, order.board, upto, Fault(Kind.WORKER, order.why))
+                actions += self._ledger.note(member, order.board, upto, Fault(FaultKind.WORKER, order.why))
             order.waits.clear()
             actions += self._ledger.close_if_through(order)
         return actions + self._give_out(now)
 
     # --- a machine has checked itself (rule 9) ---
 
-    def _checked(self, event: Checked, now: float) -> list[Action]:
+    def _checked(self, event: CheckDone, now: float) -> list[Action]:
         member = self._members.get(event.machine)
         if member is None or not member.checking:
             return []
@@ -444,13 +449,13 @@ class Schedule:
 
     def _give_up(self, member: Member, why: str, now: float) -> list[Action]:
         """Let a machine go that is not well: nothing on hold is used, and what looks like its fault is noted."""
-        actions: list[Action] = [SetAside(member.name, why)]
+        actions: list[Action] = [CloseSession(member.name, why)]
         for order in member.orders.values():
             held = dict(order.held)
             actions += discard(order, why)
             for upto, fault in held.items():
                 actions += self._ledger.fault(member, order, upto, fault) if fault else []
-        return actions + self._leave(member.name, why, Loss.FAILED, now, {})
+        return actions + self._leave(member.name, why, LossKind.FAILED, now, {})
 
     # --- giving out (rules 2 to 4, 11, 12) ---
 
@@ -518,7 +523,7 @@ class Schedule:
                 actions.append(trim(one.order))
         return actions
 
-    def _trimmed(self, event: Trimmed, now: float) -> list[Action]:
+    def _trimmed(self, event: CommitsLeftOff, now: float) -> list[Action]:
         """Give what a machine left off to the one it was meant for."""
         order = self._order(event)
         if order is None:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from fabbuild.model import Board, Job, Takes
-from fabbuild.scheduler.board_order import Waiting
+from fabbuild.scheduler.board_order import UnstartedBoards
 from fabbuild.scheduler.events_actions import Joined, Lost
-from fabbuild.scheduler.fault_patterns import Fault, Kind
+from fabbuild.scheduler.fault_patterns import Fault, FaultKind
 
 
 @dataclass(frozen=True)
-class Met:
+class MetFault:
     """A fault that a board met on a machine at one commit."""
 
     machine: str
@@ -31,7 +31,7 @@ class Met:
         return f"{self.machine}: {self.fault.words}"
 
 
-class Found(Enum):
+class SlotContents(Enum):
     """What an order finds in the slot that takes it, which decides how much of its first commit is to be made."""
 
     NOTHING = "nothing was built there yet"
@@ -59,7 +59,7 @@ class OpenBoard:
     #: Machines on which it took too long.
     timeouts: list[str] = field(default_factory=list)
     #: The faults it met at each commit, timeouts included.
-    met: dict[int, list[Met]] = field(default_factory=dict)
+    met: dict[int, list[MetFault]] = field(default_factory=dict)
     #: The orders for it that are not through: several when it was split or has a backup.
     orders: list[Order] = field(default_factory=list)
     #: The first attempt at which a worker said that it could not build it; 0: none did.
@@ -82,7 +82,7 @@ class OpenBoard:
 
     def faults(self, upto: int) -> set[str]:
         """Give the machines it met a fault on at this commit, other than being too slow."""
-        return {m.machine for m in self.met.get(upto, ()) if m.fault.kind is not Kind.TIMEOUT}
+        return {m.machine for m in self.met.get(upto, ()) if m.fault.kind is not FaultKind.TIMEOUT}
 
     def after(self, upto: int) -> tuple[str, ...]:
         """Give what it met at this commit, in order, for a person."""
@@ -105,7 +105,7 @@ class Order:
     #: How many boards the machine may build at the same time.
     slots: int
     #: What is in its slot when it begins.
-    found: Found = Found.OTHER
+    found: SlotContents = SlotContents.OTHER
     #: When a piece of a file of it came last.
     moved: float = -math.inf
     started: bool = False
@@ -189,7 +189,7 @@ class Member:
         """Whether it has what a board of this architecture needs."""
         return self.joined.can(arch)
 
-    def finds(self, board: Board) -> Found:
+    def finds(self, board: Board) -> SlotContents:
         """Give what the board would find in the slot that takes it.
 
         As its worker chooses (`fabbuild.worker.service.slot_pool`): the one that built this board last, else the
@@ -197,15 +197,15 @@ class Member:
         something last, else one that built nothing.
         """
         if any(one.target == board.target for one in self.last):
-            return Found.SAME
-        return Found.OTHER if self.last else Found.NOTHING
+            return SlotContents.SAME
+        return SlotContents.OTHER if self.last else SlotContents.NOTHING
 
-    def occupy(self, board: Board) -> Found:
+    def occupy(self, board: Board) -> SlotContents:
         """Take the free slot that is the board's; give what it finds there."""
         found = self.finds(board)
-        if found is Found.SAME:
+        if found is SlotContents.SAME:
             self.last.remove(next(one for one in self.last if one.target == board.target))
-        elif found is Found.OTHER:
+        elif found is SlotContents.OTHER:
             self.last.pop()
         return found
 
@@ -236,14 +236,14 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Able:
+class ArchCapacity:
     """How many machines that are in can build an architecture, and how many slots they have."""
 
     machines: int
     slots: int
 
 
-class Pool:
+class BoardQueue:
     """The boards that nobody holds: those that came back in front, in the order they came, then the others."""
 
     def __init__(
@@ -258,8 +258,8 @@ class Pool:
         """
         self._members = members
         self._back: list[OpenBoard] = []
-        self._fresh = Waiting(boards, takes or {})
-        self._able: dict[str, Able] = {}
+        self._fresh = UnstartedBoards(boards, takes or {})
+        self._able: dict[str, ArchCapacity] = {}
 
     def __bool__(self) -> bool:
         return bool(self._back or self._fresh)
@@ -282,18 +282,18 @@ class Pool:
         """Take note that a machine joined, left, or got another number of slots."""
         self._able.clear()
 
-    def able(self, arch: str) -> Able:
+    def able(self, arch: str) -> ArchCapacity:
         """Give who of those that are in can build an architecture."""
         found = self._able.get(arch)
         if found is None:
             slots = [member.slots for member in self._members.values() if member.can(arch)]
-            found = self._able[arch] = Able(len(slots), sum(slots))
+            found = self._able[arch] = ArchCapacity(len(slots), sum(slots))
         return found
 
     def clear(self) -> list[OpenBoard]:
         """Take all boards out, in order."""
         boards = self._back + sorted(self._fresh, key=lambda board: board.place)
-        self._back, self._fresh = [], Waiting((), {})
+        self._back, self._fresh = [], UnstartedBoards((), {})
         return boards
 
     def remove(self, arch: str) -> list[OpenBoard]:
@@ -308,7 +308,7 @@ class Pool:
             return None
         for member in members:
             for board in self._back:
-                if member.finds(board.job.board) is Found.SAME and self._may_have(member, board):
+                if member.finds(board.job.board) is SlotContents.SAME and self._may_have(member, board):
                     self._back.remove(board)
                     return member, board
         return None
@@ -317,7 +317,7 @@ class Pool:
         """Take out the board that the machine is to be given next, if there is one.
 
         One that came back goes first, for it has waited longest; then one that few machines can build; among those
-        `Waiting` chooses.
+        `UnstartedBoards` chooses.
         """
         for index, board in enumerate(self._back):
             if self._may_have(member, board):

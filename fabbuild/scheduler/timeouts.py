@@ -11,7 +11,7 @@ from fabbuild.model import Board
 from fabbuild.scheduler.events_actions import Policy
 
 
-class Deadlines:
+class Timeouts:
     """What builds took in this run, and what they may take."""
 
     def __init__(self, policy: Policy) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from fabbuild.scheduler.state import Member
 
 
-class Alarms:
+class Watchdog:
     """The times at which machines that are in are stuck, unless they are heard of before."""
 
     def __init__(self, members: Mapping[str, Member], slack: float, *, batch: bool) -> None:

@@ -21,8 +21,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from fabbuild.model import Board, Loss, Takes
-from fabbuild.scheduler.state import Found, Member, OpenBoard, Order
+from fabbuild.model import Board, LossKind, Takes
+from fabbuild.scheduler.state import Member, OpenBoard, Order, SlotContents
 
 #: What must be won to make it worth while: the share of what is left, and seconds at least. An eighth in place of
 #: an eleventh takes 4 % less CPU with a thousand machines, and 2 % longer where builds do not share threads.
@@ -50,7 +50,7 @@ _TINY = 1e-3
 _NEWEST = 0.2
 
 
-class Kind(Enum):
+class BuildKind(Enum):
     """What is made at a commit."""
 
     COLD = "all, in a slot that built nothing yet: host tools, too"
@@ -65,7 +65,11 @@ _COLDER = 1.4
 #: U-Boot 2023.01): it is configured again.
 _AGAIN = 1.5
 
-_BEGINS = {Found.NOTHING: Kind.COLD, Found.OTHER: Kind.FIRST, Found.SAME: Kind.AGAIN}
+_BEGINS = {
+    SlotContents.NOTHING: BuildKind.COLD,
+    SlotContents.OTHER: BuildKind.FIRST,
+    SlotContents.SAME: BuildKind.AGAIN,
+}
 
 
 class Pace:
@@ -75,18 +79,18 @@ class Pace:
         """Begin with what is expected of each board on an average machine, by name."""
         self._takes = takes
         #: Seconds taken for each that was expected: by machine, and on average per unit of power.
-        self._ratio: dict[tuple[str, Kind], float] = {}
-        self._level: dict[Kind, float] = {}
+        self._ratio: dict[tuple[str, BuildKind], float] = {}
+        self._level: dict[BuildKind, float] = {}
 
     def took(self, order: Order, member: Member, seconds: float) -> None:
         """Take note of how long the commit took that an order was at."""
-        kind = Kind.LATER if order.answers else _BEGINS[order.found]
+        kind = BuildKind.LATER if order.answers else _BEGINS[order.found]
         ratio = max(seconds, _TINY) / self._usual(order.board.job.board, kind)
         key = member.name, kind
         self._ratio[key] = _learned(self._ratio.get(key), ratio)
         self._level[kind] = _learned(self._level.get(kind), ratio * member.power)
 
-    def expected(self, board: Board, member: Member, found: Found, average: float) -> Takes:
+    def expected(self, board: Board, member: Member, found: SlotContents, average: float) -> Takes:
         """Give how long the board is likely to take on a machine.
 
         Args:
@@ -95,30 +99,30 @@ class Pace:
             found: what is in the slot.
             average: the power of an average machine.
         """
-        begin, later = _BEGINS[found], Kind.LATER
+        begin, later = _BEGINS[found], BuildKind.LATER
         return Takes(
             self._usual(board, begin) * self._of(member, begin, average),
             self._usual(board, later) * self._of(member, later, average),
         )
 
-    def _usual(self, board: Board, kind: Kind) -> float:
+    def _usual(self, board: Board, kind: BuildKind) -> float:
         takes = self._takes.get(board.target, _UNKNOWN)
-        return max(takes.first if kind in (Kind.COLD, Kind.FIRST) else takes.later, _TINY)
+        return max(takes.first if kind in (BuildKind.COLD, BuildKind.FIRST) else takes.later, _TINY)
 
-    def _of(self, member: Member, kind: Kind, average: float) -> float:
+    def _of(self, member: Member, kind: BuildKind, average: float) -> float:
         known = self._ratio.get((member.name, kind))
         return known if known is not None else self._level_of(kind, average) / member.power
 
-    def _level_of(self, kind: Kind, average: float) -> float:
+    def _level_of(self, kind: BuildKind, average: float) -> float:
         """Give the level of a kind; as long as none was seen, that of its like."""
         if kind in self._level:
             return self._level[kind]
-        if kind is Kind.COLD:
-            return self._level.get(Kind.FIRST, average) * _COLDER
-        if kind is Kind.FIRST:
-            return self._level.get(Kind.COLD, average * _COLDER) / _COLDER
-        if kind is Kind.AGAIN:
-            return self._level.get(Kind.LATER, average) * _AGAIN
+        if kind is BuildKind.COLD:
+            return self._level.get(BuildKind.FIRST, average) * _COLDER
+        if kind is BuildKind.FIRST:
+            return self._level.get(BuildKind.COLD, average * _COLDER) / _COLDER
+        if kind is BuildKind.AGAIN:
+            return self._level.get(BuildKind.LATER, average) * _AGAIN
         return average
 
 
@@ -127,7 +131,7 @@ def _learned(old: float | None, new: float) -> float:
 
 
 @dataclass(frozen=True)
-class Help:
+class Reassignment:
     """What is to be done for one order.
 
     ``commits`` go to ``helper``; ``backup``: the machine that has them goes on with them, too.
@@ -202,11 +206,11 @@ def _may_spread(board: OpenBoard, but: Order | None = None) -> bool:
     """Whether one machine more may build it: one that vanished with it may have done so by chance."""
     if not board.losses:
         return True
-    by_chance = len(board.losses) == 1 and board.losses[0].how is Loss.VANISHED
+    by_chance = len(board.losses) == 1 and board.losses[0].how is LossKind.VANISHED
     return by_chance and sum(order is not but for order in board.orders) < _AT_RISK
 
 
-def plan(members: Iterable[Member], room: Iterable[Member], pace: Pace, now: float) -> list[Help]:
+def plan(members: Iterable[Member], room: Iterable[Member], pace: Pace, now: float) -> list[Reassignment]:
     """Say which orders are to be helped by machines with free slots.
 
     Args:
@@ -220,7 +224,7 @@ def plan(members: Iterable[Member], room: Iterable[Member], pace: Pace, now: flo
         return []
     members = list(members)
     average = sum(member.power for member in members) / len(members)
-    found: list[Help] = []
+    found: list[Reassignment] = []
     for rest in sorted(_rests(members, pace, average, now), key=lambda rest: -rest.seconds):
         if rest.seconds < _LEAST_HOME or not helpers:
             break
@@ -271,17 +275,17 @@ def _shared_out(rests: Sequence[_Rest]) -> Iterable[_Rest]:
             yield replace(rest, current=first[own[0]][0], waits=own, seconds=first[own[-1]][0])
 
 
-def _at_home(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Help | None:
+def _at_home(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Reassignment | None:
     """Choose among those that built a part of the board last the one with which it ends first, if that pays."""
     ways = []
     for helper in helpers.home(rest.order.board):
-        there = pace.expected(rest.order.board.job.board, helper, Found.SAME, average)
+        there = pace.expected(rest.order.board.job.board, helper, SlotContents.SAME, average)
         if way := _help(rest, helper, there, _SHARE_HOME, _LEAST_HOME, _COPIES_HOME):
             ways.append(way)
     return min(ways, key=lambda way: way[0])[1] if ways else None
 
 
-def _elsewhere(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Help | None:
+def _elsewhere(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Reassignment | None:
     """Have the fastest help, if that pays: slower ones would help less."""
     helper = helpers.best(rest.order.board) if rest.seconds >= _LEAST else None
     if helper is None:
@@ -294,7 +298,7 @@ def _elsewhere(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> He
 
 def _help(
     rest: _Rest, helper: Member, there: Takes, share: float, least: float, copies: int
-) -> tuple[float, Help] | None:
+) -> tuple[float, Reassignment] | None:
     """Choose what ends first, that both share what is left or that the helper begins it anew; give when, and what.
 
     None: it does not pay.
@@ -312,5 +316,5 @@ def _help(
     if rest.seconds - min(shared, anew) < max(rest.seconds * share, least):
         return None
     if shared <= anew:
-        return shared, Help(rest.order, helper, after[-count:])
-    return anew, Help(rest.order, helper, rest.waits, backup=True)
+        return shared, Reassignment(rest.order, helper, after[-count:])
+    return anew, Reassignment(rest.order, helper, rest.waits, backup=True)

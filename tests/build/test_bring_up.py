@@ -6,7 +6,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from fabbuild.build.bring_up import PUSHES, RunCrew, loss_by
+from fabbuild.build.bring_up import PUSHES, RunMachines, loss_by
+from fabbuild.build.inbox import BringUpFailed, BroughtUp, Inbox, Tell
 from fabbuild.config.select_machines import Fit, Machine, ToolchainSearch
 from fabbuild.config.settings import BuildSettings
 from fabbuild.errors import (
@@ -20,7 +21,7 @@ from fabbuild.errors import (
     SetupError,
 )
 from fabbuild.machines.session import Session
-from fabbuild.model import Commit, Loss
+from fabbuild.model import Commit, LossKind
 from fabbuild.testing import ANSWERS, FakeSource, FakeTransport, FakeWorker, busy, die, refuse, write
 from tests.support.census import HANG_LIMIT
 
@@ -30,25 +31,25 @@ COMMITS = (Commit("a" * 40, "1" * 40, "one", 1), Commit("b" * 40, "2" * 40, "two
 TOOLS = ANSWERS["facts"][1]["toolchains"]
 
 
-class Report:
+class Report(Inbox):
     """What a dispatcher is told, by kind."""
 
     def __init__(self):
+        super().__init__()
         self.joined, self.lost, self.idle, self.events = [], [], [], []
         self.came = threading.Event()
 
-    def join(self, session, archs, capacity):
-        self.joined.append((session.name, set(archs), capacity))
-
-    def failed(self, machine, reason, how):
-        self.lost.append((machine, reason, how))
-
-    def unneeded(self, session):
-        self.idle.append(session.name)
-
-    def tell(self, what, machine="", text="", **data):
-        self.events.append((what, machine, text, data))
-        self.came.set()
+    def put(self, message):
+        match message:
+            case BroughtUp(session, archs, capacity):
+                self.joined.append((session.name, set(archs), capacity))
+            case BringUpFailed(machine, _, LossKind.UNNEEDED):
+                self.idle.append(machine)
+            case BringUpFailed(machine, reason, how):
+                self.lost.append((machine, reason, how))
+            case Tell(event):
+                self.events.append((event.what, event.machine, event.text, event.data))
+                self.came.set()
 
     @property
     def phases(self):
@@ -60,7 +61,7 @@ class Report:
 
 
 class Run:
-    """A crew with its machines, as a run has it."""
+    """The machines of a run."""
 
     def __init__(self, *workers, answers=None, names=("m1",), source=None, wanted=("arm",), fit=None, **settings):
         self.transports = {name: FakeTransport(name, *workers, answers=answers) for name in names}
@@ -70,7 +71,7 @@ class Run:
         }
         self.source = source or FakeSource()
         self.settings = BuildSettings(**settings)
-        self.crew = RunCrew(list(self.sessions.values()), self.source, COMMITS, self.settings, fit or Fit())
+        self.machines = RunMachines(list(self.sessions.values()), self.source, COMMITS, self.settings, fit or Fit())
         self.wanted = wanted
         self.report = Report()
 
@@ -78,12 +79,12 @@ class Run:
         """Probe these machines and count them among those that the run begins with, as `fabbuild.build.run_plan` does."""
         for name in names or self.sessions:
             self.sessions[name].probe()
-            self.crew.use(self.sessions[name])
+            self.machines.use(self.sessions[name])
         return self
 
     def up(self, name="m1"):
-        self.crew.need(self.wanted)
-        self.crew.bring_up(name, self.report)
+        self.machines.need(self.wanted)
+        self.machines.bring_up(name, self.report)
         return self.report
 
     def commands(self, name="m1", connection=-1):
@@ -103,7 +104,7 @@ def run():
 
     yield make
     for one in made:
-        one.crew.leave(0.0)
+        one.machines.leave(0.0)
 
 
 # --- the way up -------------------------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ def test_a_slot_that_cannot_be_made_is_told(run):
 
 def test_one_that_was_looked_at_and_has_no_toolchain_is_let_go_without_a_word(run):
     one = run(wanted=("riscv64",)).look()
-    assert one.crew.need(["riscv64"]) == ["m1"]  # it is said for all of them at once
+    assert one.machines.need(["riscv64"]) == ["m1"]  # it is said for all of them at once
     report = one.up()
     assert (report.idle, report.joined, report.lost, report.events) == (["m1"], [], [], [])
     assert one.sessions["m1"].closed
@@ -207,7 +208,7 @@ def test_every_machine_builds_sandbox(run):
 def test_one_that_comes_late_must_be_fit(run):
     report = run(answers={"facts": {"disk_mb": 5, "make": ""}}).up()
     ((name, reason, how),) = report.lost
-    assert (name, how) == ("m1", Loss.FAILED)
+    assert (name, how) == ("m1", LossKind.FAILED)
     assert reason.startswith("not fit: make was not found there; 5 MB of disk free at ")
     assert "fit.min_disk_mb is 1000" in reason
 
@@ -219,7 +220,7 @@ def test_a_machine_may_have_a_fitness_of_its_own(run):
 def test_a_probe_that_is_under_way_is_waited_for_and_not_begun_anew(run):
     one = run()
     late: Future = Future()
-    one.crew.await_probes({"m1": late})
+    one.machines.await_probes({"m1": late})
     thread = threading.Thread(target=one.up)
     thread.start()
     assert one.report.came.wait(HANG_LIMIT)
@@ -235,8 +236,8 @@ def test_a_probe_that_fails_late_is_that_machines_alone(run):
     one = run()
     late: Future = Future()
     late.set_exception(ConnectError("m1", "timed out"))
-    one.crew.await_probes({"m1": late})
-    assert one.up().lost == [("m1", "timed out", Loss.FAILED)]
+    one.machines.await_probes({"m1": late})
+    assert one.up().lost == [("m1", "timed out", LossKind.FAILED)]
 
 
 # --- what differs -------------------------------------------------------------------------------------------------
@@ -249,7 +250,7 @@ def test_one_that_comes_late_with_other_tools_is_told_of(run):
     one = run(names=("m1", "m2"))
     one.transports["m2"].answers = OTHER
     one.look("m1")
-    assert one.crew.compare(["arm"]) == []
+    assert one.machines.compare(["arm"]) == []
     report = one.up("m2")
     (note,) = [event for event in report.events if event[0] == "note"]
     assert note[3]["differs"]
@@ -261,9 +262,9 @@ def test_with_strict_toolchains_it_is_refused(run):
     one = run(names=("m1", "m2"), strict_toolchains=True)
     one.transports["m2"].answers = OTHER
     one.look("m1")
-    one.crew.compare(["arm"])
+    one.machines.compare(["arm"])
     ((name, reason, how),) = one.up("m2").lost
-    assert (name, how) == ("m2", Loss.REFUSED)
+    assert (name, how) == ("m2", LossKind.REFUSED)
     assert reason.startswith("its tools are not those of the others (--strict-toolchains): ")
     assert one.sessions["m2"].closed
 
@@ -272,7 +273,7 @@ def test_a_difference_that_was_told_before_is_not_told_again(run):
     one = run(names=("m1", "m2"))
     one.transports["m2"].answers = OTHER
     one.look("m1", "m2")
-    assert len(one.crew.compare(["arm"])) == 1
+    assert len(one.machines.compare(["arm"])) == 1
     one.sessions["m2"].close()
     assert one.up("m2").notes == []
 
@@ -283,13 +284,23 @@ def test_a_difference_that_was_told_before_is_not_told_again(run):
 @pytest.mark.parametrize(
     ("command", "reaction", "words", "how"),
     [
-        ("supervise", busy, "BUSY: held by ada from desk", Loss.FAILED),
-        ("supervise", refuse("killed", final=True), "killed", Loss.REFUSED),
-        ("supervise", die(), "its worker ended during taking the lock", Loss.FAILED),
-        ("start", refuse("no such program"), "the start of the worker was refused: no such program", Loss.FAILED),
-        ("start", write(b"BM> ?\n"), "not a message of the protocol", Loss.LIED),
-        ("configure", refuse("no"), "configure was refused: no", Loss.REFUSED),
-        ("build_prepare", write(b'BM> {"resp": "ready", "nthreads": 1, "slots": 1}\n'), "unexpected", Loss.LIED),
+        ("supervise", busy, "BUSY: held by ada from desk", LossKind.FAILED),
+        ("supervise", refuse("killed", final=True), "killed", LossKind.REFUSED),
+        ("supervise", die(), "its worker ended during taking the lock", LossKind.FAILED),
+        (
+            "start",
+            refuse("no such program"),
+            "the start of the worker was refused: no such program",
+            LossKind.FAILED,
+        ),
+        ("start", write(b"BM> ?\n"), "not a message of the protocol", LossKind.LIED),
+        ("configure", refuse("no"), "configure was refused: no", LossKind.REFUSED),
+        (
+            "build_prepare",
+            write(b'BM> {"resp": "ready", "nthreads": 1, "slots": 1}\n'),
+            "unexpected",
+            LossKind.LIED,
+        ),
     ],
 )
 def test_a_machine_that_fails_in_a_step_is_lost_in_this_way_and_closed(run, command, reaction, words, how):
@@ -308,14 +319,16 @@ def test_a_push_that_fails_is_that_machines_alone(run):
         raise PushError(machine, "remote: no space left")
 
     one = run(source=FakeSource(on_push=fail)).look()
-    assert one.up().lost == [("m1", "remote: no space left", Loss.FAILED)]
+    assert one.up().lost == [("m1", "remote: no space left", LossKind.FAILED)]
 
 
 def test_what_nobody_thought_of_is_that_machines_alone_and_named(run):
     def fail(_machine, _tip):
         raise ZeroDivisionError("oh")
 
-    assert run(source=FakeSource(on_push=fail)).look().up().lost == [("m1", "ZeroDivisionError: oh", Loss.FAILED)]
+    assert run(source=FakeSource(on_push=fail)).look().up().lost == [
+        ("m1", "ZeroDivisionError: oh", LossKind.FAILED)
+    ]
 
 
 def test_a_worker_that_cannot_prepare_is_begun_anew_once(run):
@@ -334,7 +347,7 @@ def test_one_that_cannot_prepare_again_is_told_what_to_do(run):
     report = run(FakeWorker(on={"build_prepare": refuse("no")})).look().up()
     ((_, reason, how),) = report.lost
     assert reason == "build_prepare was refused: no; `inv clean --machines m1` removes what is there"
-    assert how is Loss.FAILED
+    assert how is LossKind.FAILED
     assert len(report.notes) == 1
 
 
@@ -349,15 +362,15 @@ def test_one_that_dies_in_its_worktrees_is_begun_anew_too(run):
 @pytest.mark.parametrize(
     ("error", "how"),
     [
-        (ConnectError("m", ""), Loss.FAILED),
-        (HostKeyError("m", ""), Loss.REFUSED),
-        (SetupError("m", ""), Loss.FAILED),
-        (BusyError("m", ""), Loss.FAILED),
-        (PushError("m", ""), Loss.FAILED),
-        (RefusedError("m", ""), Loss.REFUSED),
-        (LiedError("m", ""), Loss.LIED),
-        (MachineError("m", ""), Loss.FAILED),
-        (OSError(), Loss.FAILED),
+        (ConnectError("m", ""), LossKind.FAILED),
+        (HostKeyError("m", ""), LossKind.REFUSED),
+        (SetupError("m", ""), LossKind.FAILED),
+        (BusyError("m", ""), LossKind.FAILED),
+        (PushError("m", ""), LossKind.FAILED),
+        (RefusedError("m", ""), LossKind.REFUSED),
+        (LiedError("m", ""), LossKind.LIED),
+        (MachineError("m", ""), LossKind.FAILED),
+        (OSError(), LossKind.FAILED),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
@@ -385,7 +398,7 @@ def test_one_that_comes_back_and_is_not_well_stays_out(run):
     one.up()
     one.sessions["m1"].close()
     one.transports["m1"].answers["check"] = {"well": False, "problems": ["no room", "gcc crashes"]}
-    assert one.up().lost == [("m1", "not fit: no room; gcc crashes", Loss.FAILED)]
+    assert one.up().lost == [("m1", "not fit: no room; gcc crashes", LossKind.FAILED)]
 
 
 def test_the_load_of_one_that_comes_back_may_be_its_own(run):
@@ -400,7 +413,7 @@ def test_a_check_asks_for_what_is_wanted_of_the_machine(run):
     one = run(fit=Fit(min_disk_mb=7, min_mem_mb=8)).look()
     one.up()
     one.transports["m1"].answers["check"] = {"well": False, "problems": ["a", "b"]}
-    assert one.crew.check(one.sessions["m1"], ["arm", "riscv64"]) == (False, "a; b")
+    assert one.machines.check(one.sessions["m1"], ["arm", "riscv64"]) == (False, "a; b")
     request = json.loads(one.transports["m1"].asked[-1][2])
     assert request["toolchains"] == {"arm": TOOLS["arm"]["gcc"]}
     assert (request["commit"], request["min_disk_mb"], request["min_mem_mb"]) == ("b" * 40, 7, 8)
@@ -411,8 +424,8 @@ def test_a_check_asks_for_what_is_wanted_of_the_machine(run):
 
 def test_a_machine_that_is_not_up_when_the_run_ends_does_not_join(run):
     one = run().look()
-    one.crew.leave(0.0)
-    assert one.up().lost == [("m1", "the run ended before it was ready", Loss.FAILED)]
+    one.machines.leave(0.0)
+    assert one.up().lost == [("m1", "the run ended before it was ready", LossKind.FAILED)]
     assert one.transports["m1"].workers == []
 
 
@@ -427,7 +440,7 @@ def test_a_run_that_ends_in_the_middle_of_a_step_ends_it(run):
     thread = threading.Thread(target=one.up)
     thread.start()
     assert pushing.wait(HANG_LIMIT)
-    one.crew.leave(0.0)
+    one.machines.leave(0.0)
     go.set()
     thread.join(HANG_LIMIT)
     ((_, reason, _),) = one.report.lost
@@ -445,7 +458,7 @@ def test_a_step_that_waits_for_an_answer_is_freed_by_the_end(run):
     thread = threading.Thread(target=one.up)
     thread.start()
     assert came.wait(HANG_LIMIT)
-    one.crew.leave(0.0)
+    one.machines.leave(0.0)
     thread.join(HANG_LIMIT)
     assert not thread.is_alive()
     assert one.report.joined == []
@@ -464,7 +477,7 @@ def test_a_lock_that_is_waited_for_is_told(run):
 
 def test_the_traffic_of_all_is_counted(run):
     one = run(names=("m1", "m2")).look("m1")
-    traffic = one.crew.traffic
+    traffic = one.machines.traffic
     assert traffic["m2"] == (0, 0)
     assert min(traffic["m1"]) > 100
 
@@ -473,7 +486,7 @@ def test_all_workers_are_asked_to_quit_at_the_end(run):
     one = run(names=("m1", "m2"), wanted=("arm", "arm")).look()
     for name in ("m1", "m2"):
         one.up(name)
-    one.crew.leave(HANG_LIMIT)
+    one.machines.leave(HANG_LIMIT)
     assert [one.commands(name)[-1]["cmd"] for name in ("m1", "m2")] == ["quit", "quit"]
 
 
@@ -499,8 +512,8 @@ def test_pushes_are_only_so_many_at_a_time(run):
         at_once.remove(machine)
 
     one = run(names=("m1", "m2"), source=FakeSource(on_push=push), wanted=("arm", "arm")).look()
-    assert one.crew._pushes._value == PUSHES
-    one.crew._pushes = Gate(1)
+    assert one.machines._pushes._value == PUSHES
+    one.machines._pushes = Gate(1)
     threads = [threading.Thread(target=one.up, args=(name,)) for name in ("m1", "m2")]
     for thread in threads:
         thread.start()

@@ -1,4 +1,4 @@
-"""The driver: alone, with sessions that only note what is asked of them, and with workers that build nothing."""
+"""The dispatcher: alone, with sessions that only note what is asked of them, and with workers that build nothing."""
 
 import base64
 import itertools
@@ -10,17 +10,20 @@ from types import SimpleNamespace
 import pytest
 
 from fabbuild.build import dispatcher as dispatchers
-from fabbuild.build.bring_up import RunCrew
-from fabbuild.build.dispatcher import USELESS, Dispatcher
+from fabbuild.build.bring_up import RunMachines
+from fabbuild.build.dispatcher import USELESS, Clock, Dispatcher
+from fabbuild.build.inbox import BringUpFailed, BroughtUp
+from fabbuild.build.recorder import Recorder
 from fabbuild.config.select_machines import Fit, Machine, ToolchainSearch
 from fabbuild.config.settings import BuildSettings
 from fabbuild.errors import OutputError
 from fabbuild.machines.messages import BuildResult
 from fabbuild.machines.session import Session
-from fabbuild.model import Board, Commit, Job, Loss, Verdict
+from fabbuild.model import Board, Commit, Job, LossKind, Verdict
 from fabbuild.protocol.wire import FEATURES, encode_response
 from fabbuild.results.tree import ResultTree
 from fabbuild.scheduler.events_actions import Policy
+from fabbuild.scheduler.scheduler import Scheduler
 from fabbuild.testing import ANSWERS, FakeSource, FakeTransport, FakeWorker, busy, die, ignore, later, refuse
 from tests.support.census import ENDLESS, HANG_LIMIT
 
@@ -28,15 +31,15 @@ COMMIT = Commit("a" * 40, "b" * 40, "one", 1)
 COMMITS = [COMMIT, Commit("c" * 40, "d" * 40, "two", 2), Commit("e" * 40, "f" * 40, "three", 3)]
 
 
-class Crew:
+class Machines:
     """Machines that are ready at once."""
 
     def __init__(self, *sessions):
         self.sessions = {session.name: session for session in sessions}
         self.machines = tuple(self.sessions)
 
-    def bring_up(self, machine, report):
-        report.join(self.sessions[machine], frozenset(), 1.0)
+    def bring_up(self, machine, inbox):
+        inbox.put(BroughtUp(self.sessions[machine], frozenset(), 1.0))
 
     def check(self, _session, _archs):
         return True, ""
@@ -70,6 +73,12 @@ class Quiet:
     build_done = ask_to_quit = wait_ended = close = nothing
 
 
+def dispatcher_of(jobs, tree, *sessions, listener=lambda _event: None):
+    scheduler = Scheduler(jobs, 1, [session.name for session in sessions])
+    recorder = Recorder(tree, {job.board.target: job.board for job in jobs}, [COMMIT], {})
+    return Dispatcher(scheduler, Machines(*sessions), recorder, [COMMIT], listener)
+
+
 @pytest.fixture
 def tree(tmp_path):
     made = ResultTree(tmp_path, "t", [COMMIT])
@@ -93,7 +102,7 @@ def test_a_result_that_cannot_be_recorded_ends_as_not_built_and_holds_up_nobody(
         Quiet(name, lambda board: BuildResult(board=board, commit_upto=0, return_code=0)) for name in ("m1", "m2")
     ]
     jobs = [Job(board, (0,)) for board in boards]
-    dispatcher = Dispatcher(jobs, [COMMIT], tree, {}, Crew(*machines), listener=events.append)
+    dispatcher = dispatcher_of(jobs, tree, *machines, listener=events.append)
     outcome = dispatcher.run()
     assert outcome.counts == {Verdict.BUILT: 2, Verdict.NOT_BUILT: 1}
     (ended,) = [event for event in events if event.what == "not-built"]
@@ -105,11 +114,11 @@ def test_an_interrupt_ends_what_is_open_and_the_sum_holds(tree):
     boards = [Board(name, "sandbox") for name in ("one", "two", "three")]
 
     def answer(board):
-        dispatcher.interrupt("enough")
+        dispatcher.inbox.interrupt("enough")
         return BuildResult(board=board, commit_upto=0, return_code=2, stderr="a.c:1:1: error: no")
 
     jobs = [Job(board, (0,)) for board in boards]
-    dispatcher = Dispatcher(jobs, [COMMIT], tree, {}, Crew(Quiet("m1", answer)), listener=lambda _event: None)
+    dispatcher = dispatcher_of(jobs, tree, Quiet("m1", answer))
     outcome = dispatcher.run()
     assert outcome.interrupted == "enough"
     assert sum(outcome.counts.values()) == outcome.asked == 3
@@ -128,8 +137,10 @@ def test_an_interrupt_while_the_workers_are_let_go_is_heeded(tree, monkeypatch):
 
     jobs = [Job(Board("one", "sandbox"), (0,))]
     machines = [Stuck(name, lambda board: BuildResult(board=board, commit_upto=0, return_code=0)) for name in "ab"]
-    dispatcher = Dispatcher(jobs, [COMMIT], tree, {}, Crew(*machines), listener=lambda _event: None)
-    threading.Thread(target=lambda: asked.wait(HANG_LIMIT) and dispatcher.interrupt("enough"), daemon=True).start()
+    dispatcher = dispatcher_of(jobs, tree, *machines)
+    threading.Thread(
+        target=lambda: asked.wait(HANG_LIMIT) and dispatcher.inbox.interrupt("enough"), daemon=True
+    ).start()
     outcome = dispatcher.run()
     assert outcome.interrupted == "enough"
     assert outcome.counts == {Verdict.BUILT: 1}
@@ -138,7 +149,7 @@ def test_an_interrupt_while_the_workers_are_let_go_is_heeded(tree, monkeypatch):
 # --- with workers on a fake transport ---------------------------------------------------------------------------
 
 
-class Clock:
+class Time:
     """A clock that goes on only when a lost machine is waited for: until it is tried again, or with the patience."""
 
     def __init__(self):
@@ -156,7 +167,7 @@ class Clock:
 
 
 class Build:
-    """A run of the real driver and crew with fake machines: a worker each, or several, one for each connection."""
+    """A run of the real dispatcher with fake machines: a worker each, or several, one for each connection."""
 
     def __init__(self, path, boards, *, commits=COMMITS, batch=False, declined=("carry",), policy=None, **workers):
         self.settings = BuildSettings(batch=batch)
@@ -167,11 +178,11 @@ class Build:
             session.silence = 0.0
             session.declined = frozenset(declined)
         self.commits = commits
-        self.crew = RunCrew(self.sessions, FakeSource(), commits, self.settings, Fit())
+        self.machines = RunMachines(self.sessions, FakeSource(), commits, self.settings, Fit())
         self.tree = ResultTree(path, "t", commits)
         self.jobs = [Job(Board(name, "arm"), tuple(range(len(commits)))) for name in boards.split()]
         self.events = []
-        self.clock = Clock()
+        self.clock = Time()
         self.lost, self.all_in = threading.Event(), threading.Event()
         self.policy = policy
         self.dispatcher = None
@@ -191,18 +202,28 @@ class Build:
         if sum(e.data["phase"] == "ready" for e in self.told("phase")) == len(self.ways):
             self.all_in.set()
 
-    def run(self, already=None, **settings):
-        self.crew.need(job.board.arch for job in self.jobs)
+    def run(self, lost=(), **settings):
+        self.machines.need(job.board.arch for job in self.jobs)
         self.tree.lock()
         try:
-            self.dispatcher = Dispatcher(
-                self.jobs, self.commits, self.tree, {**self.settings.wire_settings(), **settings}, self.crew,
-                batch=self.settings.batch, policy=self.policy or Policy(backup=False), listener=self.listen,
-                tick=self.tick, clock=self.clock, timer=self.clock,
+            scheduler = Scheduler(
+                self.jobs, len(self.commits), self.machines.machines,
+                batch=self.settings.batch, policy=self.policy or Policy(backup=False),
             )  # fmt: skip
-            return self.dispatcher.run(already)
+            boards = {job.board.target: job.board for job in self.jobs}
+            recorder = Recorder(self.tree, boards, self.commits, {**self.settings.wire_settings(), **settings})
+            self.dispatcher = Dispatcher(
+                scheduler,
+                self.machines,
+                recorder,
+                self.commits,
+                self.listen,
+                self.tick,
+                Clock(self.clock, self.clock),
+            )
+            return self.dispatcher.run(lost)
         finally:
-            self.crew.leave(0.0)
+            self.machines.leave(0.0)
             self.tree.close()
 
     def told(self, what, **fields):
@@ -373,7 +394,7 @@ def test_a_board_that_workers_die_of_twice_is_not_built_and_said_so(tmp_path):
 
 def test_when_no_machine_comes_up_nothing_is_built_and_it_is_said_why(tmp_path):
     run = Build(tmp_path, "wren", m1=one(on={"configure": refuse("no")}), m2=one())
-    outcome = run.run({"m2": ("not fit: no room", Loss.REFUSED)})
+    outcome = run.run([BringUpFailed("m2", "not fit: no room", LossKind.REFUSED)])
     run.whole(outcome, not_built=3)
     assert sorted(run.texts("machine-failed")) == ["configure was refused: no", "not fit: no room"]
     assert "m2: not fit: no room" in run.texts("not-built")[0]
@@ -817,7 +838,7 @@ def test_an_interrupt_ends_what_is_open_as_not_built(tmp_path):
     def interrupt(event):
         listen(event)
         if event.what == "result":
-            run.dispatcher.interrupt("enough")
+            run.dispatcher.inbox.interrupt("enough")
         elif event.what == "interrupted":
             stopped.set()
 

@@ -8,7 +8,7 @@ import pytest
 from fabbuild import errors
 from fabbuild.machines import probe
 from fabbuild.machines.messages import Facts
-from fabbuild.scheduler.fault_patterns import Kind
+from fabbuild.scheduler.fault_patterns import FaultKind
 from tests.support.docs import page, section
 from tests.support.farm import ROOT
 
@@ -51,7 +51,7 @@ def test_every_reason_not_to_use_a_machine_is_quoted():
 
 def test_every_kind_of_fault_is_in_it():
     table = section(NAME, "A machine's fault or the board's?")
-    assert [kind.value for kind in Kind if f"| `{kind.value}` |" not in table] == []
+    assert [kind.value for kind in FaultKind if f"| `{kind.value}` |" not in table] == []
 
 
 def raised(*kinds):

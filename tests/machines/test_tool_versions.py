@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fabbuild.build.bring_up import RunCrew
+from fabbuild.build.bring_up import RunMachines
 from fabbuild.config.select_machines import BuildSettings, Fit, Machine, ToolchainSearch
 from fabbuild.errors import RefusedError
 from fabbuild.machines.messages import Facts, ToolchainFacts
@@ -75,21 +75,21 @@ def test_a_machine_is_told_the_lines_it_takes_part_in():
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_machine_that_comes_late_is_told_of_or_refused(strict):
-    crew = RunCrew([], None, [], BuildSettings(strict_toolchains=strict), Fit())
+    machines = RunMachines([], None, [], BuildSettings(strict_toolchains=strict), Fit())
     sessions = {}
     for name, version in (("a", "x 1.0"), ("b", "x 2.0"), ("c", "x 1.0")):
         sessions[name] = Session(Machine(name, local=True), LocalTransport(name), ToolchainSearch())
         sessions[name].facts = facts(arm=version)
-    crew.use(sessions["a"])
-    assert crew.compare(["arm"]) == []
+    machines.use(sessions["a"])
+    assert machines.compare(["arm"]) == []
     said = []
     report = SimpleNamespace(tell=lambda *words, **_data: said.append(words))
-    crew._compare_again(sessions["c"], report)
+    machines._compare_again(sessions["c"], report)
     assert said == []
     with pytest.raises(RefusedError, match=r"2\.0 on b") if strict else contextlib.nullcontext():
-        crew._compare_again(sessions["b"], report)
+        machines._compare_again(sessions["b"], report)
     assert said == ([] if strict else [("note", "b", "not the same everywhere: arm: gcc 1.0 on a, c; 2.0 on b")])
-    crew._compare_again(sessions["c"], report)
+    machines._compare_again(sessions["c"], report)
     assert len(said) == (not strict), "each line is said once"
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabbuild.model import Board, Job, Takes
-from fabbuild.scheduler.board_order import Waiting, family_of, nearness
+from fabbuild.scheduler.board_order import UnstartedBoards, family_of, nearness
 from fabbuild.scheduler.state import OpenBoard
 
 SUNXI, IMX, RPI, QEMU = ("arm", "v7", "sunxi"), ("arm", "v7", "imx"), ("arm", "v6", "bcm"), ("riscv", "", "qemu")
@@ -23,7 +23,7 @@ def waiting(seconds, **kinds):
         job = Job(board(name, kinds[name.rstrip("0123456789")]), (0,))
         boards.append(OpenBoard(job, place, {0}))
         takes[name] = Takes(first, 1.0)
-    return Waiting(boards, takes)
+    return UnstartedBoards(boards, takes)
 
 
 def drained(line, slots=1, last=None):
@@ -73,7 +73,7 @@ def test_without_knowledge_the_given_order_holds():
         OpenBoard(Job(board(name, kind), (0,)), place, {0})
         for place, (name, kind) in enumerate([("c", SUNXI), ("a", QEMU), ("b", SUNXI)])
     ]
-    assert drained(Waiting(boards, {})) == ["c", "a", "b"]
+    assert drained(UnstartedBoards(boards, {})) == ["c", "a", "b"]
 
 
 def test_an_architecture_can_be_taken_out_whole():

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fabbuild.scheduler.fault_patterns import WORDS, Fault, Kind, fault_of
+from fabbuild.scheduler.fault_patterns import WORDS, Fault, FaultKind, fault_of
 from fabbuild.text import visible
 from tests.support.examples import at_most
 
@@ -160,12 +160,12 @@ PACKAGES = [
 FAULTS = [
     (kind, text)
     for kind, texts in (
-        (Kind.DISK, DISK),
-        (Kind.MEMORY, MEMORY),
-        (Kind.PROCESSES, PROCESSES),
-        (Kind.IO, IO),
-        (Kind.TOOLCHAIN, TOOLCHAIN),
-        (Kind.HOST, HOST),
+        (FaultKind.DISK, DISK),
+        (FaultKind.MEMORY, MEMORY),
+        (FaultKind.PROCESSES, PROCESSES),
+        (FaultKind.IO, IO),
+        (FaultKind.TOOLCHAIN, TOOLCHAIN),
+        (FaultKind.HOST, HOST),
     )
     for text in texts
 ]
@@ -234,13 +234,13 @@ MUTE = [
 ]
 
 
-def kind_of(stderr: str, code: int = 2, told: str = "", stdout: str = "") -> Kind | None:
+def kind_of(stderr: str, code: int = 2, told: str = "", stdout: str = "") -> FaultKind | None:
     fault = fault_of(code, stderr, stdout, told)
     return fault.kind if fault else None
 
 
 @pytest.mark.parametrize(("kind", "text"), FAULTS)
-def test_what_a_machine_lacks_is_known_by_the_tools_words(kind: Kind, text: str) -> None:
+def test_what_a_machine_lacks_is_known_by_the_tools_words(kind: FaultKind, text: str) -> None:
     fault = fault_of(2, text, "", "")
     assert fault is not None
     assert fault.kind is kind
@@ -258,12 +258,12 @@ def test_a_failure_that_explains_itself_is_the_boards(text: str) -> None:
 def test_a_failure_that_nobody_explains_is_told_apart(text: str) -> None:
     fault = fault_of(2, text, "CC a.o\n", "")
     assert fault is not None
-    assert fault.kind is Kind.UNEXPLAINED
+    assert fault.kind is FaultKind.UNEXPLAINED
     assert fault.words
 
 
 @pytest.mark.parametrize(("kind", "text"), FAULTS)
-def test_a_fault_is_not_hidden_by_what_it_brought_about(kind: Kind, text: str) -> None:
+def test_a_fault_is_not_hidden_by_what_it_brought_about(kind: FaultKind, text: str) -> None:
     for own in OWN[:8]:
         assert kind_of(own + text) is kind
         assert kind_of(text + own) is kind
@@ -271,19 +271,19 @@ def test_a_fault_is_not_hidden_by_what_it_brought_about(kind: Kind, text: str) -
 
 
 def test_the_cause_is_named_and_not_what_came_of_it() -> None:
-    assert kind_of(TOOLCHAIN[0] + IO[0] + DISK[1]) is Kind.DISK
-    assert kind_of(TOOLCHAIN[0] + MEMORY[0]) is Kind.MEMORY
+    assert kind_of(TOOLCHAIN[0] + IO[0] + DISK[1]) is FaultKind.DISK
+    assert kind_of(TOOLCHAIN[0] + MEMORY[0]) is FaultKind.MEMORY
 
 
 @pytest.mark.parametrize(("kind", "text"), FAULTS)
-def test_a_success_is_no_fault_whatever_was_said(kind: Kind, text: str) -> None:
+def test_a_success_is_no_fault_whatever_was_said(kind: FaultKind, text: str) -> None:
     assert fault_of(0, text, text, kind.value) is None
 
 
 @pytest.mark.parametrize("text", PACKAGES)
 def test_a_package_that_is_not_there_is_the_machines_unless_something_else_explains_it(text: str) -> None:
-    assert kind_of(text) is Kind.HOST
-    assert kind_of("", stdout=text) is Kind.HOST
+    assert kind_of(text) is FaultKind.HOST
+    assert kind_of("", stdout=text) is FaultKind.HOST
     assert kind_of(text + OWN[0]) is None
     assert kind_of(OWN[0] + text) is None
 
@@ -298,17 +298,17 @@ def test_a_build_that_make_calls_incomplete_is_the_machines_however_it_ended() -
     for code, stderr in ((0, SKEWED), (2, SKEWED), (2, OWN[0] + SKEWED), (0, "a.c:3:5: warning: x\n" + SKEWED)):
         fault = fault_of(code, stderr, "", "")
         assert fault is not None
-        assert fault.kind is Kind.CLOCK
+        assert fault.kind is FaultKind.CLOCK
         assert fault.words == SKEWED.splitlines()[1]
     assert fault_of(0, "Makefile:3: make: warning:  Clock skew detected.\n", "", "") is None
-    assert kind_of(SKEWED + DISK[0]) is Kind.DISK
-    assert kind_of(SKEWED, 124, "timeout") is Kind.TIMEOUT
+    assert kind_of(SKEWED + DISK[0]) is FaultKind.DISK
+    assert kind_of(SKEWED, 124, "timeout") is FaultKind.TIMEOUT
 
 
 @pytest.mark.parametrize("code", [137, -9])
 def test_a_make_that_was_killed_had_no_memory(code: int) -> None:
-    assert kind_of("", code) is Kind.MEMORY
-    assert kind_of(OWN[0], code) is Kind.MEMORY
+    assert kind_of("", code) is FaultKind.MEMORY
+    assert kind_of(OWN[0], code) is FaultKind.MEMORY
     ended = "make was ended: it wrote more than 1024 MiB\n"
     assert kind_of(ended, code) is None, "the worker killed it, for what it did"
 
@@ -316,45 +316,51 @@ def test_a_make_that_was_killed_had_no_memory(code: int) -> None:
 def test_a_program_that_is_not_there_is_the_machines_and_a_script_of_the_tree_the_boards() -> None:
     error = "make[1]: *** [Makefile:7: u-boot] Error 127\n"
     for line in ("/opt/bin/riscv64-gcc: not found", "gcc: not found", ""):
-        assert kind_of(f"{line}\n{error}", 2) is Kind.TOOLCHAIN, line
+        assert kind_of(f"{line}\n{error}", 2) is FaultKind.TOOLCHAIN, line
     for line in ("/bin/sh: 1: ./scripts/lost.sh: not found", "./tools/lost.sh: not found"):
         assert kind_of(f"{line}\n{error}", 2) is None, line
 
 
 def test_what_could_not_be_written_is_the_machines_also_where_no_reason_is_told() -> None:
     # Kconfig on a full disk says no more than this.
-    assert kind_of(".generated_defconfig:5: cannot write .config.tmp\nmake: *** [conf] Error 1\n", 2) is Kind.IO
-    assert kind_of("ar: failed to write lib.a\nmake: *** [lib.a] Error 1\n", 2) is Kind.IO
+    assert (
+        kind_of(".generated_defconfig:5: cannot write .config.tmp\nmake: *** [conf] Error 1\n", 2) is FaultKind.IO
+    )
+    assert kind_of("ar: failed to write lib.a\nmake: *** [lib.a] Error 1\n", 2) is FaultKind.IO
     quoted = 'a.c:3:2: error: #error "cannot write here"\n'
     assert kind_of(quoted, 2) is None
 
 
 def test_what_the_worker_told_wins_but_for_the_more_precise() -> None:
     checkout = "cannot check out abc: fatal: unable to read tree 1f0cd4b\n"
-    assert kind_of(checkout, 1, "checkout") is Kind.CHECKOUT
+    assert kind_of(checkout, 1, "checkout") is FaultKind.CHECKOUT
     assert (
         kind_of(checkout + "fatal: cannot create directory at 'x': No space left on device\n", 1, "checkout")
-        is Kind.DISK
+        is FaultKind.DISK
     )
-    assert kind_of("make failed to start: [Errno 2] No such file or directory: 'make'\n", 1, "start") is Kind.START
-    assert kind_of("make failed to start: [Errno 12] Cannot allocate memory\n", 1, "start") is Kind.MEMORY
     assert (
-        kind_of("make failed to start: [Errno 11] Resource temporarily unavailable\n", 1, "start") is Kind.PROCESSES
+        kind_of("make failed to start: [Errno 2] No such file or directory: 'make'\n", 1, "start")
+        is FaultKind.START
     )
-    assert kind_of(TOOLCHAIN[0], 1, "worker") is Kind.WORKER
-    assert kind_of("[Errno 5] Input/output error: 'x'\n", 1, "worker") is Kind.IO
-    assert kind_of(DISK[0] + "make was ended: it took more than 9 s\n", 124, "timeout") is Kind.TIMEOUT
-    assert kind_of(OWN[0], 1, "worker") is Kind.WORKER
+    assert kind_of("make failed to start: [Errno 12] Cannot allocate memory\n", 1, "start") is FaultKind.MEMORY
+    assert (
+        kind_of("make failed to start: [Errno 11] Resource temporarily unavailable\n", 1, "start")
+        is FaultKind.PROCESSES
+    )
+    assert kind_of(TOOLCHAIN[0], 1, "worker") is FaultKind.WORKER
+    assert kind_of("[Errno 5] Input/output error: 'x'\n", 1, "worker") is FaultKind.IO
+    assert kind_of(DISK[0] + "make was ended: it took more than 9 s\n", 124, "timeout") is FaultKind.TIMEOUT
+    assert kind_of(OWN[0], 1, "worker") is FaultKind.WORKER
     assert kind_of(OWN[0], 1, "something new") is None
 
 
 def test_what_the_worker_could_not_do_itself_is_marked_also_where_a_text_says_why() -> None:
     full = "the worker failed: OSError: [Errno 28] No space left on device: 'x'\n"
-    assert fault_of(1, full, "", "worker") == Fault(Kind.DISK, full.strip(), told=True)
+    assert fault_of(1, full, "", "worker") == Fault(FaultKind.DISK, full.strip(), told=True)
     for told in ("checkout", "start", "worker"):
-        assert fault_of(1, "x\n", "", told) == Fault(Kind(told), "x", told=True)
+        assert fault_of(1, "x\n", "", told) == Fault(FaultKind(told), "x", told=True)
     plain = "cannot check out abc: fatal: reference is not a tree: abc\n"
-    assert fault_of(1, plain, "", "") == Fault(Kind.CHECKOUT, plain.strip(), told=True)
+    assert fault_of(1, plain, "", "") == Fault(FaultKind.CHECKOUT, plain.strip(), told=True)
     for words, told in ((DISK[0], ""), (DISK[0], "timeout"), ("", "")):
         found = fault_of(1, words, "", told)
         assert found is not None
@@ -362,8 +368,8 @@ def test_what_the_worker_could_not_do_itself_is_marked_also_where_a_text_says_wh
 
 
 def test_a_worker_that_tells_no_kinds_says_it_in_words() -> None:
-    assert kind_of("cannot check out abc: fatal: reference is not a tree: abc\n", 1) is Kind.CHECKOUT
-    assert kind_of("make failed to start: [Errno 2] No such file or directory: 'make'\n", 1) is Kind.START
+    assert kind_of("cannot check out abc: fatal: reference is not a tree: abc\n", 1) is FaultKind.CHECKOUT
+    assert kind_of("make failed to start: [Errno 2] No such file or directory: 'make'\n", 1) is FaultKind.START
 
 
 @pytest.mark.parametrize("kind", ["timeout", "checkout", "start", "worker"])
@@ -419,7 +425,7 @@ def test_any_text_has_an_answer_in_one_visible_line(code: int, stderr: str, stdo
 
 @settings(max_examples=at_most(50))
 @given(st.sampled_from(FAULTS), st.integers(0, 2000), st.integers(0, 2000))
-def test_a_fault_is_found_among_many_warnings(fault: tuple[Kind, str], before: int, after: int) -> None:
+def test_a_fault_is_found_among_many_warnings(fault: tuple[FaultKind, str], before: int, after: int) -> None:
     kind, text = fault
     noise = "a.c:3:5: warning: unused variable 'x' [-Wunused-variable]\n"
     assert kind_of(noise * before + text + noise * after) is kind
@@ -436,4 +442,4 @@ def test_a_text_of_many_megabytes_takes_no_time(piece: str) -> None:
 
 
 def test_a_fault_is_a_value() -> None:
-    assert Fault(Kind.DISK, "x") == Fault(Kind.DISK, "x")
+    assert Fault(FaultKind.DISK, "x") == Fault(FaultKind.DISK, "x")

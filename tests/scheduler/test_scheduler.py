@@ -15,37 +15,37 @@ from fabbuild.scheduler.events_actions import (
     BoardDone,
     BringUp,
     Check,
-    Checked,
+    CheckDone,
+    CloseSession,
     Discard,
     Drop,
+    EndUnbuilt,
     Faulted,
     FileIn,
     Hold,
     Joined,
-    Loss,
+    LossKind,
     Lost,
-    NotBuilt,
+    LowerSlots,
     Policy,
     Record,
     Requeue,
     ResultIn,
-    SetAside,
+    RunStopped,
     SlotLost,
-    Slots,
     Started,
-    Stopped,
-    Tick,
+    TimePassed,
 )
-from fabbuild.scheduler.fault_patterns import Fault, Kind
-from fabbuild.scheduler.scheduler import Schedule
+from fabbuild.scheduler.fault_patterns import Fault, FaultKind
+from fabbuild.scheduler.scheduler import Scheduler
 from tests.support.examples import at_most
 
-DISK = Fault(Kind.DISK, "no space left on device")
-MEMORY = Fault(Kind.MEMORY, "out of memory")
-TIMEOUT = Fault(Kind.TIMEOUT, "it took more than 900 s")
-UNEXPLAINED = Fault(Kind.UNEXPLAINED, "no reason is given")
-CHECKOUT = Fault(Kind.CHECKOUT, "cannot check out 1f0: unable to read tree", told=True)
-FULL = Fault(Kind.DISK, "the worker failed: no space left on device", told=True)
+DISK = Fault(FaultKind.DISK, "no space left on device")
+MEMORY = Fault(FaultKind.MEMORY, "out of memory")
+TIMEOUT = Fault(FaultKind.TIMEOUT, "it took more than 900 s")
+UNEXPLAINED = Fault(FaultKind.UNEXPLAINED, "no reason is given")
+CHECKOUT = Fault(FaultKind.CHECKOUT, "cannot check out 1f0: unable to read tree", told=True)
+FULL = Fault(FaultKind.DISK, "the worker failed: no space left on device", told=True)
 
 
 def job(name, arch="arm", commits=(0,)):
@@ -73,7 +73,7 @@ class Run:
 
     def __init__(self, wanted, *machines, batch=False, **policy):
         commits = max((upto for j in wanted for upto in j.commits), default=0) + 1
-        self.schedule = Schedule(wanted, commits, machines, batch=batch, policy=Policy(**policy))
+        self.schedule = Scheduler(wanted, commits, machines, batch=batch, policy=Policy(**policy))
         self.now = 0.0
 
     def __call__(self, event):
@@ -89,13 +89,13 @@ class Run:
     def result(self, machine, board, upto=0, fault=None, attempt=0):
         return self(ResultIn(machine, board, upto, attempt, fault))
 
-    def lose(self, machine, reason="cut", how=Loss.DIED):
+    def lose(self, machine, reason="cut", how=LossKind.DIED):
         return self(Lost(machine, reason, how))
 
     def at(self, seconds):
         """Tick at this time."""
         self.now = seconds
-        return self(Tick())
+        return self(TimePassed())
 
     def back(self, *names, **how):
         """Let time pass until the machines are called, and let them join again."""
@@ -192,7 +192,7 @@ def test_what_came_back_goes_before_what_nobody_had():
 
 def test_the_same_board_twice_is_refused():
     with pytest.raises(ValueError, match="twice"):
-        Schedule(jobs("a", "a"), 1, ["m"])
+        Scheduler(jobs("a", "a"), 1, ["m"])
 
 
 def test_a_machine_that_is_in_cannot_join():
@@ -280,7 +280,7 @@ def test_stop_ends_everything_that_is_open():
     run = Run(jobs("a", "b", commits=(0, 1)), "m")
     run.join("m")
     run.result("m", "a", 1)
-    ended = of(NotBuilt, run(Stopped("interrupted")))
+    ended = of(EndUnbuilt, run(RunStopped("interrupted")))
     assert {(n.board, n.upto, n.reason) for n in ended} == {
         ("a", 0, "interrupted"),
         ("b", 0, "interrupted"),
@@ -288,17 +288,17 @@ def test_stop_ends_everything_that_is_open():
     }
     assert run.schedule.finished
     assert isinstance(run.result("m", "a")[0], Drop)
-    assert run.lose("m") == run.at(1e6) == run(Checked("m", well=False)) == []
+    assert run.lose("m") == run.at(1e6) == run(CheckDone("m", well=False)) == []
 
 
 def test_stop_lets_go_of_what_is_on_hold():
     run = Run(jobs("a"), "m")
     run.join("m")
     run.result("m", "a", 0, UNEXPLAINED)
-    run(Checked("m", well=True))
+    run(CheckDone("m", well=True))
     run.result("m", "a", 0, UNEXPLAINED)
-    actions = run(Stopped("interrupted"))
-    assert actions == [Discard("m", "a", 0, "interrupted"), NotBuilt("a", 0, "interrupted")]
+    actions = run(RunStopped("interrupted"))
+    assert actions == [Discard("m", "a", 0, "interrupted"), EndUnbuilt("a", 0, "interrupted")]
 
 
 # --- machines that die or vanish (rule 7) ---
@@ -311,8 +311,8 @@ def test_a_board_that_two_machines_died_of_is_not_built():
     run.lose("m1")
     run.join("m2")
     run.start("m2", "a")
-    ended = of(NotBuilt, run.lose("m2"))
-    assert ended == [NotBuilt("a", upto, "kills workers (on m1, m2)") for upto in (0, 1)]
+    ended = of(EndUnbuilt, run.lose("m2"))
+    assert ended == [EndUnbuilt("a", upto, "kills workers (on m1, m2)") for upto in (0, 1)]
     assert run.schedule.finished
 
 
@@ -323,7 +323,7 @@ def test_a_board_that_kills_the_only_machine_twice_is_not_built():
     run.lose("m")
     run.back("m")
     run.start("m", "a")
-    assert of(NotBuilt, run.lose("m")) == [NotBuilt("a", 0, "kills workers (on m)")]
+    assert of(EndUnbuilt, run.lose("m")) == [EndUnbuilt("a", 0, "kills workers (on m)")]
 
 
 def test_a_board_that_killed_one_machine_twice_is_tried_on_another():
@@ -352,37 +352,37 @@ def lost_in_a_row(wanted, *losses):
 
 def test_two_vanishings_that_have_nothing_to_do_with_each_other_do_not_end_a_board():
     """One machine froze, then the cable of another was pulled, and both were at the same board."""
-    run, actions = lost_in_a_row(jobs("a"), ("m1", Loss.VANISHED), ("m2", Loss.VANISHED))
+    run, actions = lost_in_a_row(jobs("a"), ("m1", LossKind.VANISHED), ("m2", LossKind.VANISHED))
     assert of(Requeue, actions) == [Requeue("m2", "a", "cut")]
     assert assigned(run.join("rest")) == [("rest", "a")]
     assert of(Record, run.result("rest", "a"))
 
 
-@pytest.mark.parametrize("hows", [(Loss.DIED, Loss.VANISHED), (Loss.VANISHED, Loss.DIED)])
+@pytest.mark.parametrize("hows", [(LossKind.DIED, LossKind.VANISHED), (LossKind.VANISHED, LossKind.DIED)])
 def test_one_death_and_one_vanishing_do_not_end_a_board(hows):
     _, actions = lost_in_a_row(jobs("a"), *zip(("m1", "m2"), hows, strict=True))
-    assert not of(NotBuilt, actions)
+    assert not of(EndUnbuilt, actions)
 
 
 def test_a_board_whose_machines_vanished_three_times_is_not_built():
-    losses = [(name, Loss.VANISHED) for name in ("m1", "m2", "m3")]
+    losses = [(name, LossKind.VANISHED) for name in ("m1", "m2", "m3")]
     run, actions = lost_in_a_row(jobs("a", commits=(0, 1)), *losses)
     reason = "its machines were lost three times (on m1, m2, m3)"
-    assert of(NotBuilt, actions) == [NotBuilt("a", upto, reason) for upto in (0, 1)]
+    assert of(EndUnbuilt, actions) == [EndUnbuilt("a", upto, reason) for upto in (0, 1)]
     assert run.schedule.finished
 
 
 @pytest.mark.parametrize("death", range(3))
 def test_deaths_and_vanishings_count_together_and_each_machine_is_named_once(death):
-    hows = [Loss.DIED if place == death else Loss.VANISHED for place in range(3)]
+    hows = [LossKind.DIED if place == death else LossKind.VANISHED for place in range(3)]
     _, actions = lost_in_a_row(jobs("a"), *zip(("m2", "m1", "m2"), hows, strict=True))
-    assert of(NotBuilt, actions) == [NotBuilt("a", 0, "its machines were lost three times (on m2, m1)")]
+    assert of(EndUnbuilt, actions) == [EndUnbuilt("a", 0, "its machines were lost three times (on m2, m1)")]
 
 
 def test_two_deaths_end_a_board_as_one_that_kills_whatever_vanished_in_between():
-    losses = [("m1", Loss.DIED), ("m2", Loss.VANISHED), ("m3", Loss.DIED)]
+    losses = [("m1", LossKind.DIED), ("m2", LossKind.VANISHED), ("m3", LossKind.DIED)]
     _, actions = lost_in_a_row(jobs("a"), *losses)
-    assert of(NotBuilt, actions) == [NotBuilt("a", 0, "kills workers (on m1, m3)")]
+    assert of(EndUnbuilt, actions) == [EndUnbuilt("a", 0, "kills workers (on m1, m3)")]
 
 
 def test_a_board_whose_only_machine_vanished_three_times_is_not_built():
@@ -390,42 +390,42 @@ def test_a_board_whose_only_machine_vanished_three_times_is_not_built():
     run.join("m")
     for _ in range(2):
         run.start("m", "a")
-        assert not of(NotBuilt, run.lose("m", how=Loss.VANISHED))
+        assert not of(EndUnbuilt, run.lose("m", how=LossKind.VANISHED))
         run.back("m")
     run.start("m", "a")
-    actions = run.lose("m", how=Loss.VANISHED)
-    assert of(NotBuilt, actions) == [NotBuilt("a", 0, "its machines were lost three times (on m)")]
+    actions = run.lose("m", how=LossKind.VANISHED)
+    assert of(EndUnbuilt, actions) == [EndUnbuilt("a", 0, "its machines were lost three times (on m)")]
 
 
 def test_a_board_with_which_one_machine_vanished_three_times_is_tried_on_another():
-    run, _ = lost_in_a_row(jobs("a", "b"), *[("m", Loss.VANISHED)] * 2)
+    run, _ = lost_in_a_row(jobs("a", "b"), *[("m", LossKind.VANISHED)] * 2)
     run.back("m")
     run.start("m", "a")
     run.join("rest")
     run.result("rest", "b")
-    assert assigned(run.lose("m", how=Loss.VANISHED)) == [("rest", "a")]
+    assert assigned(run.lose("m", how=LossKind.VANISHED)) == [("rest", "a")]
 
 
-@pytest.mark.parametrize("first", [Loss.DIED, Loss.VANISHED])
-@pytest.mark.parametrize("last", [Loss.DIED, Loss.VANISHED])
+@pytest.mark.parametrize("first", [LossKind.DIED, LossKind.VANISHED])
+@pytest.mark.parametrize("last", [LossKind.DIED, LossKind.VANISHED])
 def test_a_recorded_result_clears_what_vanished_and_what_died(first, last):
-    run, _ = lost_in_a_row(jobs("a", commits=(0, 1)), ("m1", first), ("m2", Loss.VANISHED))
+    run, _ = lost_in_a_row(jobs("a", commits=(0, 1)), ("m1", first), ("m2", LossKind.VANISHED))
     run.join("rest")
     run.result("rest", "a", 0)
-    assert not of(NotBuilt, run.lose("rest", how=last))
+    assert not of(EndUnbuilt, run.lose("rest", how=last))
 
 
-@pytest.mark.parametrize("how", [Loss.DIED, Loss.VANISHED])
+@pytest.mark.parametrize("how", [LossKind.DIED, LossKind.VANISHED])
 def test_a_board_that_was_only_queued_is_no_suspect(how):
     run = Run(jobs("a"), "m", fruitless=9)
     run.join("m")
     for _ in range(5):
-        assert of(NotBuilt, run.lose("m", how=how)) == []
+        assert of(EndUnbuilt, run.lose("m", how=how)) == []
         run.back("m")
     assert run.schedule.holds("m") == ("a",)
 
 
-@pytest.mark.parametrize("how", [Loss.DIED, Loss.VANISHED])
+@pytest.mark.parametrize("how", [LossKind.DIED, LossKind.VANISHED])
 def test_a_board_whose_results_are_all_on_hold_is_no_suspect(how):
     run = Run(jobs("a", "b"), "m")
     run.join("m", slots=2)
@@ -433,12 +433,12 @@ def test_a_board_whose_results_are_all_on_hold_is_no_suspect(how):
         run.start("m", "a")
         run.result("m", "b", 0, DISK)
         assert run.result("m", "a") == [Hold("m", "a", 0)]
-        assert of(NotBuilt, run.lose("m", how=how)) == []
+        assert of(EndUnbuilt, run.lose("m", how=how)) == []
         run.back("m", slots=2)
     assert "a" in run.schedule.holds("m")
 
 
-@pytest.mark.parametrize("how", [Loss.FAILED, Loss.LIED, Loss.REFUSED])
+@pytest.mark.parametrize("how", [LossKind.FAILED, LossKind.LIED, LossKind.REFUSED])
 def test_a_machine_that_did_not_die_tells_nothing_about_its_boards(how):
     run = Run(jobs("a"), "m1", "m2", "m3", "m4")
     run.join("m1")
@@ -448,7 +448,7 @@ def test_a_machine_that_did_not_die_tells_nothing_about_its_boards(how):
         assert assigned(run.lose(name, how=how)) == [(heir, "a")]
 
 
-@pytest.mark.parametrize("how", [Loss.DIED, Loss.VANISHED])
+@pytest.mark.parametrize("how", [LossKind.DIED, LossKind.VANISHED])
 def test_suspects_are_built_one_by_one(how):
     run = Run(jobs("a", "b", "c", "d"), "m1", "m2")
     run.join("m1", slots=2)
@@ -463,7 +463,7 @@ def test_what_a_vanished_machine_was_building_goes_elsewhere():
     run = Run(jobs("a", "b"), "m1", "m2")
     run.join("m1", "m2")
     run.start("m1", "a")
-    run.lose("m1", how=Loss.VANISHED)
+    run.lose("m1", how=LossKind.VANISHED)
     assert assigned(run.back("m1")) == []
     assert assigned(run.result("m2", "b")) == [("m2", "a")]
 
@@ -475,7 +475,7 @@ def test_a_killer_takes_no_other_along():
     run.lose("m1")
     assert assigned(run.join("m2", slots=3)) == [("m2", "killer")]
     run.start("m2", "killer")
-    assert [n.board for n in of(NotBuilt, run.lose("m2"))] == ["killer"]
+    assert [n.board for n in of(EndUnbuilt, run.lose("m2"))] == ["killer"]
     assert assigned(run.join("m3", slots=3)) == [("m3", "a")]
     assert assigned(run.result("m3", "a")) == [("m3", "b")]
     run.result("m3", "b")
@@ -490,7 +490,7 @@ def test_a_recorded_result_clears_a_suspect_and_lets_the_next_one_in():
     assert assigned(run.join("m2", slots=2)) == [("m2", "a")]
     assert assigned(run.result("m2", "a", 0)) == [("m2", "b")]
     run.lose("m2")  # the second time for a, but not at the same commit
-    assert not of(NotBuilt, run.lose("m2"))
+    assert not of(EndUnbuilt, run.lose("m2"))
 
 
 # --- boards that take too long (rule 8) ---
@@ -557,7 +557,7 @@ def test_a_machine_whose_worker_does_not_end_a_build_is_given_up_and_only_that_b
     run.now = 91.0
     assert run.schedule.next_due() == 120
     actions = run.at(120)
-    assert of(SetAside, actions) == [SetAside("m1", "its build of a does not end")]
+    assert of(CloseSession, actions) == [CloseSession("m1", "its build of a does not end")]
     assert {f.board for f in of(Faulted, actions)} == {"a", "b"}
 
 
@@ -568,14 +568,14 @@ def test_only_the_board_that_hangs_counts():
     run.now = 60.0
     run.result("m1", "b", 0)
     actions = run.at(120)
-    assert of(Faulted, actions) == [Faulted("m1", "a", 0, Fault(Kind.TIMEOUT, "its build does not end"))]
+    assert of(Faulted, actions) == [Faulted("m1", "a", 0, Fault(FaultKind.TIMEOUT, "its build does not end"))]
     assert of(Away, actions) == [Away("m1", "its build of a does not end", 2.0)]
     assert {r.board for r in of(Requeue, actions)} == {"a", "b"}
     run.join("m2", slots=2)
     run.start("m2", "a", "b")
     run.now = 200.0
     run.result("m2", "b", 1)
-    assert of(NotBuilt, run.at(240)) == [NotBuilt("a", upto, "timed out (on m1, m2)") for upto in (0, 1)]
+    assert of(EndUnbuilt, run.at(240)) == [EndUnbuilt("a", upto, "timed out (on m1, m2)") for upto in (0, 1)]
     assert run.schedule.finished
 
 
@@ -586,7 +586,7 @@ def test_each_answer_gives_the_next_commit_its_own_time():
     run.now = 90.0
     run.result("m", "a", 0)
     assert run.at(209.9) == []
-    assert of(SetAside, run.at(210))
+    assert of(CloseSession, run.at(210))
 
 
 def test_a_start_that_is_told_again_gives_no_more_time():
@@ -595,14 +595,14 @@ def test_a_start_that_is_told_again_gives_no_more_time():
     run.start("m", "a")
     run.now = 100.0
     run.start("m", "a")
-    assert of(SetAside, run.at(120))
+    assert of(CloseSession, run.at(120))
 
 
 def test_an_order_that_is_never_begun_does_not_wait_for_ever():
     run = Run(jobs("a"), "m", timeout=100, slack=20)
     run.join("m")
     assert run.schedule.next_due() == 120
-    assert of(SetAside, run.at(120))
+    assert of(CloseSession, run.at(120))
 
 
 # --- what looks like the machine's fault (rule 9) ---
@@ -623,7 +623,7 @@ def test_a_machine_that_is_being_checked_gets_nothing_until_it_is_well():
     run = Run(jobs("a", "b"), "m")
     run.join("m")
     assert assigned(run.result("m", "a", 0, DISK)) == []
-    assert assigned(run(Checked("m", well=True))) == [("m", "a")]
+    assert assigned(run(CheckDone("m", well=True))) == [("m", "a")]
 
 
 def test_the_same_fault_from_a_second_machine_that_is_well_is_the_boards_own():
@@ -632,7 +632,7 @@ def test_the_same_fault_from_a_second_machine_that_is_well_is_the_boards_own():
     run.result("m1", "a", 0, DISK)
     actions = run.result("m2", "a", 0, DISK)
     assert actions == [Hold("m2", "a", 0), Check("m2", frozenset({"arm"}))]
-    actions = run(Checked("m2", well=True))
+    actions = run(CheckDone("m2", well=True))
     assert actions == [Record("m2", "a", 0, 2, ("m1: no space left on device",)), BoardDone("m2", "a")]
 
 
@@ -641,9 +641,9 @@ def test_a_second_machine_that_is_not_well_does_not_confirm_a_fault():
     run.join("m1", "m2")
     run.result("m1", "a", 0, DISK)
     run.result("m2", "a", 0, DISK)
-    actions = run(Checked("m2", well=False, words="0 MiB free"))
+    actions = run(CheckDone("m2", well=False, words="0 MiB free"))
     assert actions == [
-        SetAside("m2", "0 MiB free"),
+        CloseSession("m2", "0 MiB free"),
         Discard("m2", "a", 0, "0 MiB free"),
         Faulted("m2", "a", 0, DISK),
         Away("m2", "0 MiB free", 2.0),
@@ -656,16 +656,16 @@ def test_a_fault_again_on_the_only_machine_is_the_boards_own_if_it_is_well():
     run = Run(jobs("a"), "m")
     run.join("m")
     run.result("m", "a", 0, DISK)
-    run(Checked("m", well=True))
+    run(CheckDone("m", well=True))
     assert of(Hold, run.result("m", "a", 0, DISK))
-    assert of(Record, run(Checked("m", well=True)))
+    assert of(Record, run(CheckDone("m", well=True)))
 
 
 def test_a_fault_again_on_the_same_machine_counts_like_the_first_while_another_could_take_it():
     run = Run(jobs("a"), "m1", "m2")
     run.join("m1")
     run.result("m1", "a", 0, DISK)
-    run(Checked("m1", well=True))
+    run(CheckDone("m1", well=True))
     run.join("m2")
     actions = run.result("m1", "a", 0, DISK)
     assert of(Faulted, actions)
@@ -686,7 +686,7 @@ def test_a_compiler_that_was_broken_for_a_moment_leaves_no_failure():
     actions = run.result("m1", "a", 0, UNEXPLAINED)
     assert actions[:2] == [Faulted("m1", "a", 0, UNEXPLAINED), Check("m1", frozenset({"arm"}))]
     assert of(Requeue, actions) == [Requeue("m1", "a", "no reason is given")]
-    assert run(Checked("m1", well=True)) == []
+    assert run(CheckDone("m1", well=True)) == []
     assert assigned(run.result("m2", "b")) == [("m2", "a")]
     assert of(Record, run.result("m2", "a")) == [Record("m2", "a", 0, 2, ("m1: no reason is given",))]
 
@@ -696,7 +696,7 @@ def test_a_failure_without_explanation_on_a_second_machine_that_is_well_is_the_b
     run.join("m1", "m2")
     run.result("m1", "a", 0, UNEXPLAINED)
     assert run.result("m2", "a", 0, UNEXPLAINED) == [Hold("m2", "a", 0), Check("m2", frozenset({"arm"}))]
-    actions = run(Checked("m2", well=True))
+    actions = run(CheckDone("m2", well=True))
     assert actions == [Record("m2", "a", 0, 2, ("m1: no reason is given",)), BoardDone("m2", "a")]
 
 
@@ -704,9 +704,9 @@ def test_a_failure_without_explanation_again_on_the_only_machine_is_the_boards_o
     run = Run(jobs("a"), "m")
     run.join("m")
     assert of(Faulted, run.result("m", "a", 0, UNEXPLAINED))
-    assert assigned(run(Checked("m", well=True))) == [("m", "a")]
+    assert assigned(run(CheckDone("m", well=True))) == [("m", "a")]
     assert of(Hold, run.result("m", "a", 0, UNEXPLAINED))
-    assert of(Record, run(Checked("m", well=True))) == [Record("m", "a", 0, 2, ("m: no reason is given",))]
+    assert of(Record, run(CheckDone("m", well=True))) == [Record("m", "a", 0, 2, ("m: no reason is given",))]
 
 
 def test_a_failure_without_explanation_is_counted_for_each_commit_by_itself():
@@ -721,7 +721,7 @@ def test_a_second_failure_without_explanation_is_the_machines_if_it_is_not_well(
     run.join("m1", "m2")
     run.result("m1", "a", 0, UNEXPLAINED)
     run.result("m2", "a", 0, UNEXPLAINED)
-    actions = run(Checked("m2", well=False, words="gcc makes no object"))
+    actions = run(CheckDone("m2", well=False, words="gcc makes no object"))
     assert of(Discard, actions) == [Discard("m2", "a", 0, "gcc makes no object")]
     assert of(Faulted, actions) == [Faulted("m2", "a", 0, UNEXPLAINED)]
     assert assigned(run.join("m3")) == [("m3", "a")]
@@ -731,11 +731,11 @@ def test_all_results_of_a_machine_that_is_being_checked_wait_for_it():
     run = Run(jobs("a", "b", "c"), "m1")
     run.join("m1", slots=3)
     run.result("m1", "c", 0, UNEXPLAINED)
-    run(Checked("m1", well=True))
+    run(CheckDone("m1", well=True))
     run.result("m1", "a", 0, DISK)
     assert run.result("m1", "b", 0) == [Hold("m1", "b", 0)]
     assert run.result("m1", "c", 0, UNEXPLAINED) == [Hold("m1", "c", 0)]  # no second check
-    records = of(Record, run(Checked("m1", well=True)))
+    records = of(Record, run(CheckDone("m1", well=True)))
     assert [(r.board, r.after) for r in records] == [("b", ()), ("c", ("m1: no reason is given",))]
 
 
@@ -745,7 +745,7 @@ def test_nothing_on_hold_is_used_when_the_machine_is_not_well_and_nothing_is_los
     run.result("m1", "b", 0)
     run.result("m1", "a", 0, DISK)
     run.result("m1", "b", 1)
-    actions = run(Checked("m1", well=False, words="read-only"))
+    actions = run(CheckDone("m1", well=False, words="read-only"))
     assert of(Discard, actions) == [Discard("m1", "b", 1, "read-only")]
     assert [f.board for f in of(Faulted, actions)] == []  # b did nothing that looks like a fault
     assert of(Away, actions) == [Away("m1", "read-only", 2.0)]
@@ -763,9 +763,9 @@ def test_what_the_worker_itself_could_not_do_is_never_the_boards_result(fault):
     run.result("m1", "a", 0, fault)
     assert of(Hold, run.result("m2", "a", 0, fault))
     why = f"machine faults: m1: {fault.words}; m2: {fault.words}"
-    actions = run(Checked("m2", well=True))
-    assert [type(a) for a in actions] == [Discard, Faulted, NotBuilt, BoardDone]
-    assert of(NotBuilt, actions) == [NotBuilt("a", 0, why)]
+    actions = run(CheckDone("m2", well=True))
+    assert [type(a) for a in actions] == [Discard, Faulted, EndUnbuilt, BoardDone]
+    assert of(EndUnbuilt, actions) == [EndUnbuilt("a", 0, why)]
     assert run.schedule.finished
     assert (run.schedule.recorded, run.schedule.not_built) == (0, 1)
 
@@ -775,9 +775,9 @@ def test_a_commit_that_the_only_machine_cannot_check_out_ends_there_and_the_othe
     run.join("m")
     run.result("m", "a", 0, CHECKOUT)
     run.result("m", "a", 1)
-    assert assigned(run(Checked("m", well=True))) == [("m", "a")]
+    assert assigned(run(CheckDone("m", well=True))) == [("m", "a")]
     assert of(Hold, run.result("m", "a", 0, CHECKOUT))
-    (ended,) = of(NotBuilt, run(Checked("m", well=True)))
+    (ended,) = of(EndUnbuilt, run(CheckDone("m", well=True)))
     assert ended.reason == f"machine faults: m: {CHECKOUT.words}; m: {CHECKOUT.words}"
     assert run.schedule.finished
     assert run.schedule.recorded == 1
@@ -788,8 +788,8 @@ def test_it_does_not_end_a_board_that_the_worker_of_a_sick_machine_failed_at_aga
     run.join("m1", "m2")
     run.result("m1", "a", 0, CHECKOUT)
     run.result("m2", "a", 0, CHECKOUT)
-    actions = run(Checked("m2", well=False, words="the source is gone"))
-    assert of(NotBuilt, actions) == []
+    actions = run(CheckDone("m2", well=False, words="the source is gone"))
+    assert of(EndUnbuilt, actions) == []
     assert assigned(run.join("m3")) == [("m3", "a")]
 
 
@@ -797,12 +797,12 @@ def test_a_machine_whose_worker_fails_time_and_again_is_given_up_whatever_its_ch
     run = Run(jobs("a", "b", commits=(0, 1, 2)), "m1", "m2")
     run.join("m1", slots=2)
     run.result("m1", "a", 0, CHECKOUT)
-    run(Checked("m1", well=True))
+    run(CheckDone("m1", well=True))
     run.result("m1", "b", 0, CHECKOUT)
-    run(Checked("m1", well=True))
+    run(CheckDone("m1", well=True))
     actions = run.result("m1", "a", 1, CHECKOUT)
     why = f"its worker failed 3 times in a row: {CHECKOUT.words}"
-    assert of(SetAside, actions) == [SetAside("m1", why)]
+    assert of(CloseSession, actions) == [CloseSession("m1", why)]
     assert of(Check, actions) == []
     assert of(Away, actions) == [Away("m1", why, 2.0)]
     assert {a.board for a in of(Requeue, actions)} == {"a", "b"}
@@ -817,17 +817,17 @@ def test_nothing_on_hold_is_used_when_a_machine_is_given_up_for_its_worker():
     assert of(Hold, run.result("m1", "b", 0, TIMEOUT)) == []
     run.result("m1", "b", 1, DISK)  # late: it was dropped with the rest of its order
     actions = run.result("m1", "a", 2, CHECKOUT)
-    assert of(SetAside, actions)
+    assert of(CloseSession, actions)
     assert not of(Record, actions)
-    assert not of(NotBuilt, actions)
+    assert not of(EndUnbuilt, actions)
 
 
 def test_a_build_that_came_through_ends_the_row_of_a_workers_failures():
     run = Run(jobs("a", commits=tuple(range(6))), "m")
     run.join("m")
     for upto, fault in enumerate([CHECKOUT, CHECKOUT, None, CHECKOUT, CHECKOUT]):
-        assert of(SetAside, run.result("m", "a", upto, fault)) == []
-    assert of(SetAside, run.result("m", "a", 5, CHECKOUT))
+        assert of(CloseSession, run.result("m", "a", upto, fault)) == []
+    assert of(CloseSession, run.result("m", "a", 5, CHECKOUT))
 
 
 def test_a_board_that_every_worker_fails_at_does_not_take_one_machine_after_the_other_along():
@@ -835,19 +835,19 @@ def test_a_board_that_every_worker_fails_at_does_not_take_one_machine_after_the_
     run.join("m1")
     for upto in (0, 1, 2):
         actions = run.result("m1", "a", upto, CHECKOUT)
-    assert of(SetAside, actions)
+    assert of(CloseSession, actions)
     run.join("m2")
     for upto in (0, 1, 2):
-        assert of(SetAside, run.result("m2", "a", upto, CHECKOUT)) == []
-    assert len(of(NotBuilt, run(Checked("m2", well=True)))) == 3
+        assert of(CloseSession, run.result("m2", "a", upto, CHECKOUT)) == []
+    assert len(of(EndUnbuilt, run(CheckDone("m2", well=True)))) == 3
     assert run.schedule.finished
 
 
 def test_a_check_that_nobody_asked_for_changes_nothing():
     run = Run(jobs("a"), "m")
     run.join("m")
-    assert run(Checked("m", well=False, words="late")) == []
-    assert run(Checked("nobody", well=False, words="late")) == []
+    assert run(CheckDone("m", well=False, words="late")) == []
+    assert run(CheckDone("nobody", well=False, words="late")) == []
     assert run.schedule.holds("m") == ("a",)
 
 
@@ -867,12 +867,12 @@ def test_a_board_that_met_too_many_faults_at_a_commit_ends_there():
     run.join("m1", "m2")
     run.result("m1", "a", 0, DISK)
     run.result("m1", "a", 1)
-    run(Checked("m1", well=True))
+    run(CheckDone("m1", well=True))
     assert run.schedule.holds("m2") == ("a",)
     run.result("m2", "a", 0, UNEXPLAINED)
-    ended = of(NotBuilt, run(Checked("m2", well=False, words="no")))
+    ended = of(EndUnbuilt, run(CheckDone("m2", well=False, words="no")))
     reason = "machine faults: m1: no space left on device; m2: no reason is given"
-    assert ended == [NotBuilt("a", 0, reason)]
+    assert ended == [EndUnbuilt("a", 0, reason)]
     assert run.schedule.finished
 
 
@@ -880,9 +880,9 @@ def test_short_memory_halves_the_slots_and_they_stay_so():
     run = Run(jobs(*"abcdefg"), "m", fruitless=9)
     run.join("m", slots=4, share=3)
     actions = run.result("m", "a", 0, MEMORY)
-    assert of(Slots, actions) == [Slots("m", 2, "out of memory")]
-    assert of(Slots, run.result("m", "b", 0, MEMORY)) == []  # one shortage, not two
-    assert assigned(run(Checked("m", well=True))) == []  # it holds two still
+    assert of(LowerSlots, actions) == [LowerSlots("m", 2, "out of memory")]
+    assert of(LowerSlots, run.result("m", "b", 0, MEMORY)) == []  # one shortage, not two
+    assert assigned(run(CheckDone("m", well=True))) == []  # it holds two still
     (order,) = of(Assign, run.result("m", "c"))
     assert order.jobs_limit == 3
     run.lose("m")
@@ -892,7 +892,7 @@ def test_short_memory_halves_the_slots_and_they_stay_so():
 def test_a_slot_that_does_not_come_gets_no_boards():
     run = Run(jobs(*"abcd"), "m")
     run.join("m", slots=3)
-    assert run(SlotLost("m", "no room")) == [Slots("m", 2, "no room")]
+    assert run(SlotLost("m", "no room")) == [LowerSlots("m", 2, "no room")]
     assert assigned(run.result("m", "a")) == []  # it holds two still
     assert assigned(run.result("m", "b")) == [("m", "d")]
     assert run(SlotLost("gone", "no room")) == []
@@ -907,9 +907,9 @@ def test_a_board_that_runs_out_of_memory_is_built_alone_before_it_is_given_up():
     run.join("m", slots=32)
     for slots in (16, 8, 4, 2, 1):
         actions = run.result("m", "a", 0, MEMORY)
-        assert of(Slots, actions) == [Slots("m", slots, "out of memory")]
-        assert of(NotBuilt, actions) == []
-        assert of(Assign, run(Checked("m", well=True)))
+        assert of(LowerSlots, actions) == [LowerSlots("m", slots, "out of memory")]
+        assert of(EndUnbuilt, actions) == []
+        assert of(Assign, run(CheckDone("m", well=True)))
     run.result("m", "a", 0)
     assert run.schedule.recorded == 1
 
@@ -921,8 +921,8 @@ def test_a_result_that_nobody_waits_for_is_a_sign_of_life_all_the_same():
     run.start("m", "a")
     run.now = 1000.0
     assert of(Drop, run.result("m", "a", 0))
-    assert of(SetAside, run.at(1030.0)) == []
-    assert of(SetAside, run.at(2021.0))
+    assert of(CloseSession, run.at(1030.0)) == []
+    assert of(CloseSession, run.at(2021.0))
 
 
 def test_a_machine_with_all_its_slots_has_no_limit_of_jobs():
@@ -937,12 +937,12 @@ def test_short_memory_is_not_the_boards_fault_until_it_is_built_alone():
     for slots in (2, 1):
         actions = run.result("m", "a", 0, MEMORY)
         assert of(Faulted, actions)
-        assert of(Slots, actions) == [Slots("m", slots, "out of memory")]
-        run(Checked("m", well=True))
+        assert of(LowerSlots, actions) == [LowerSlots("m", slots, "out of memory")]
+        run(CheckDone("m", well=True))
     actions = run.result("m", "a", 0, MEMORY)
     assert of(Hold, actions)
-    assert not of(Slots, actions)
-    assert of(Record, run(Checked("m", well=True)))
+    assert not of(LowerSlots, actions)
+    assert of(Record, run(CheckDone("m", well=True)))
 
 
 def test_a_board_that_needs_much_memory_is_built_where_fewer_are_built_at_a_time():
@@ -952,7 +952,7 @@ def test_a_board_that_needs_much_memory_is_built_where_fewer_are_built_at_a_time
     run.result("m1", "big", 0, MEMORY)
     for machine, board in (("m2", "b"), ("m3", "d"), ("m4", "f")):
         assert assigned(run.result(machine, board)) in ([(machine, "h")], [])
-    assert assigned(run(Checked("m1", well=True))) == []
+    assert assigned(run(CheckDone("m1", well=True))) == []
     assert assigned(run.result("m1", "a")) == [("m1", "big")]
     assert of(Record, run.result("m1", "big")) == [Record("m1", "big", 0, 2, ("m1: out of memory",))]
 
@@ -961,7 +961,7 @@ def test_a_board_that_needs_much_memory_is_built_anywhere_when_that_machine_is_g
     run = Run(jobs("big"), "m1", "m2")
     run.join("m1", "m2", slots=2)
     run.result("m1", "big", 0, MEMORY)
-    assert assigned(run(Checked("m1", well=False, words="0 MiB free"))) == [("m2", "big")]
+    assert assigned(run(CheckDone("m1", well=False, words="0 MiB free"))) == [("m2", "big")]
 
 
 # --- coming back (rules 10 and 11) ---
@@ -980,9 +980,9 @@ def test_a_lost_machine_is_brought_up_again_when_its_time_has_come():
 def test_a_machine_that_lied_is_not_brought_up_again():
     run = Run(jobs("a", "b"), "m1", "m2")
     run.join("m1", "m2")
-    assert of(Away, run.lose("m1", "it lied", Loss.LIED)) == [Away("m1", "it lied", None)]
+    assert of(Away, run.lose("m1", "it lied", LossKind.LIED)) == [Away("m1", "it lied", None)]
     assert of(BringUp, run.at(1e5)) == []
-    assert run.join("m1") == [SetAside("m1", "it was given up")]
+    assert run.join("m1") == [CloseSession("m1", "it was given up")]
 
 
 def test_a_recorded_result_ends_the_row_of_losses():
@@ -1001,7 +1001,7 @@ def test_a_machine_that_never_brings_a_result_ends_the_run_when_it_is_the_only_o
     for _ in range(2):
         run.lose("m")
         run.back("m")
-    (ended,) = of(NotBuilt, run.lose("m"))
+    (ended,) = of(EndUnbuilt, run.lose("m"))
     assert ended.reason == "no machine left: m: cut (it joined 3 times without bringing a result)"
 
 
@@ -1016,7 +1016,7 @@ def test_a_board_no_machine_can_build_ends_with_its_reason_once_none_is_coming()
     run = Run([job("a"), job("r", "riscv64", (0, 1))], "m1", "m2", "m3")
     run.join("m1", "m2")
     assert not run.schedule.finished
-    ended = of(NotBuilt, run.lose("m3", "it is off", Loss.REFUSED))
+    ended = of(EndUnbuilt, run.lose("m3", "it is off", LossKind.REFUSED))
     assert [(n.board, n.upto) for n in ended] == [("r", 0), ("r", 1)]
     assert ended[0].reason == "no machine has a toolchain for riscv64 (not in use: m3: it is off)"
 
@@ -1024,7 +1024,7 @@ def test_a_board_no_machine_can_build_ends_with_its_reason_once_none_is_coming()
 def test_the_reason_names_a_compiler_that_was_asked_for_and_is_missing():
     run = Run([job("a"), job("r", "riscv64")], "m1", "m2")
     run(Joined("m1", frozenset({"arm"}), 1, 1.0, lacking={"riscv64": "/opt/gcc", "sh": "sh4-"}))
-    (ended,) = of(NotBuilt, run(Joined("m2", frozenset({"arm"}), 1, 1.0, lacking={"riscv64": "/opt/gcc"})))
+    (ended,) = of(EndUnbuilt, run(Joined("m2", frozenset({"arm"}), 1, 1.0, lacking={"riscv64": "/opt/gcc"})))
     assert ended.reason == (
         "no machine has a toolchain for riscv64; /opt/gcc, which was named for it, is not on m1, m2"
     )
@@ -1032,28 +1032,28 @@ def test_the_reason_names_a_compiler_that_was_asked_for_and_is_missing():
 
 def test_the_reason_names_what_a_machine_lacks_that_is_not_used_for_it():
     run = Run([job("r", "riscv64")], "m1")
-    (ended,) = of(NotBuilt, run(Lost("m1", "not needed", Loss.UNNEEDED, {"riscv64": "/opt/gcc"})))
+    (ended,) = of(EndUnbuilt, run(Lost("m1", "not needed", LossKind.UNNEEDED, {"riscv64": "/opt/gcc"})))
     assert ended.reason.endswith("for riscv64; /opt/gcc, which was named for it, is not on m1")
 
 
 def test_machines_that_are_out_for_one_reason_are_named_together():
     run = Run(jobs("a"), "m1", "m2", "m3")
-    run.lose("m1", "BUSY: held by x", Loss.REFUSED)
-    run.lose("m2", "it is off", Loss.REFUSED)
-    (ended,) = of(NotBuilt, run.lose("m3", "BUSY: held by x", Loss.REFUSED))
+    run.lose("m1", "BUSY: held by x", LossKind.REFUSED)
+    run.lose("m2", "it is off", LossKind.REFUSED)
+    (ended,) = of(EndUnbuilt, run.lose("m3", "BUSY: held by x", LossKind.REFUSED))
     assert ended.reason == "no machine left: m1, m3: BUSY: held by x; m2: it is off"
 
 
 def test_a_machine_that_is_not_needed_is_no_reason():
     run = Run([job("r", "riscv64")], "m1", "m2")
     run.join("m1")
-    actions = run.lose("m2", "it has no toolchain that is wanted", Loss.UNNEEDED)
-    assert actions == [NotBuilt("r", 0, "no machine has a toolchain for riscv64")]
+    actions = run.lose("m2", "it has no toolchain that is wanted", LossKind.UNNEEDED)
+    assert actions == [EndUnbuilt("r", 0, "no machine has a toolchain for riscv64")]
 
 
 def test_a_board_without_an_architecture_ends_with_that_reason():
     run = Run([job("broken", "")], "m")
-    (ended,) = of(NotBuilt, run.join("m"))
+    (ended,) = of(EndUnbuilt, run.join("m"))
     assert ended.reason == "its defconfig cannot be evaluated, so it has no architecture"
 
 
@@ -1063,10 +1063,10 @@ def test_a_board_waits_for_a_machine_that_had_joined_until_the_patience_ends():
     run.now = 10.0
     run.lose("m", "power cut")
     assert of(BringUp, run.at(70))
-    run.lose("m", "no route", Loss.FAILED)
+    run.lose("m", "no route", LossKind.FAILED)
     assert run.schedule.next_due() == 110  # the failed return does not begin the time anew
     assert run.at(109) == []
-    assert run.at(110) == [NotBuilt("a", 0, "no machine left: m: no route")]
+    assert run.at(110) == [EndUnbuilt("a", 0, "no machine left: m: no route")]
 
 
 def test_a_run_tells_that_it_waits_for_machines_to_come_back_only_while_none_is_in():
@@ -1075,7 +1075,7 @@ def test_a_run_tells_that_it_waits_for_machines_to_come_back_only_while_none_is_
     run.now = 10.0
     run.lose("m1")
     assert run.schedule.awaited() is None  # m2 is coming for the first time
-    run.lose("m2", how=Loss.REFUSED)
+    run.lose("m2", how=LossKind.REFUSED)
     assert run.schedule.awaited() == (110, ["m1"])
     run.back("m1")
     assert run.schedule.awaited() is None
@@ -1083,8 +1083,8 @@ def test_a_run_tells_that_it_waits_for_machines_to_come_back_only_while_none_is_
 
 def test_nobody_waits_for_a_machine_that_never_joined():
     run = Run(jobs("a"), "m")
-    actions = run.lose("m", "no route", Loss.FAILED)
-    assert of(NotBuilt, actions) == [NotBuilt("a", 0, "no machine left: m: no route")]
+    actions = run.lose("m", "no route", LossKind.FAILED)
+    assert of(EndUnbuilt, actions) == [EndUnbuilt("a", 0, "no machine left: m: no route")]
 
 
 def test_nobody_waits_for_a_machine_that_could_not_build_it():
@@ -1092,10 +1092,10 @@ def test_nobody_waits_for_a_machine_that_could_not_build_it():
     run.join("m1")
     run.join("m2", archs=("riscv64",))
     actions = run.lose("m2", "cut")
-    assert of(NotBuilt, actions) == []
+    assert of(EndUnbuilt, actions) == []
     assert of(Requeue, actions) == [Requeue("m2", "r", "cut")]
-    assert of(NotBuilt, run.lose("m1", "broken", Loss.LIED)) == [
-        NotBuilt("a", 0, "no machine left: m1: broken; m2: cut")
+    assert of(EndUnbuilt, run.lose("m1", "broken", LossKind.LIED)) == [
+        EndUnbuilt("a", 0, "no machine left: m1: broken; m2: cut")
     ]
 
 
@@ -1114,7 +1114,7 @@ def test_batch_splits_by_capacity_when_all_have_joined():
     run = Run(jobs(*"abcdefgh"), "small", "big", "third", batch=True)
     assert run.join("small", capacity=1.0) == []
     assert run.join("big", capacity=3.0) == []
-    shares = Counter(machine for machine, _ in assigned(run.lose("third", how=Loss.FAILED)))
+    shares = Counter(machine for machine, _ in assigned(run.lose("third", how=LossKind.FAILED)))
     assert shares == {"big": 6, "small": 2}
 
 
@@ -1133,7 +1133,7 @@ def test_batch_that_ends_without_a_board_tries_it_again_and_not_for_ever():
     run.join("m")
     for _ in range(2):
         assert assigned(run(BatchEnded("m"))) == [("m", "a")]
-    (ended,) = of(NotBuilt, run(BatchEnded("m")))
+    (ended,) = of(EndUnbuilt, run(BatchEnded("m")))
     assert ended.reason.startswith("machine faults: m: its worker ended the batch without all results; m:")
     assert run.schedule.finished
 
@@ -1144,13 +1144,13 @@ def test_batch_that_ends_while_results_are_on_hold_keeps_them():
     run.result("m", "b", 0, UNEXPLAINED)
     run.result("m", "a")
     assert run(BatchEnded("m")) == []
-    assert of(Record, run(Checked("m", well=True)))
+    assert of(Record, run(CheckDone("m", well=True)))
 
 
 def test_batch_gives_a_machine_one_suspect_a_list():
     run = Run(jobs("a", "b", "c"), "m1", "m2", batch=True)
     run.join("m1", slots=3)
-    run.lose("m2", how=Loss.REFUSED)
+    run.lose("m2", how=LossKind.REFUSED)
     run.start("m1", "a", "b")
     run.lose("m1")
     assert assigned(run.back("m1", slots=3)) == [("m1", "a"), ("m1", "c")]
@@ -1175,9 +1175,9 @@ def test_batch_that_is_never_said_to_be_through_does_not_hold_up_the_rest():
     run.result("m1", "a")
     run.result("m2", "b", 0, TIMEOUT)
     assert run.schedule.next_due() == 30
-    assert of(SetAside, run.at(30)) == [
-        SetAside("m1", "it does not end its batch"),
-        SetAside("m2", "it does not end its batch"),
+    assert of(CloseSession, run.at(30)) == [
+        CloseSession("m1", "it does not end its batch"),
+        CloseSession("m2", "it does not end its batch"),
     ]
     assert assigned(run.back("m1")) == [("m1", "b")]
 
@@ -1220,7 +1220,7 @@ def test_thirty_thousand_results_take_the_rules_a_few_seconds_at_most():
             run.now += 0.01
             inbox += of(Assign, run.result(order.machine, given_job.board.target, upto, attempt=order.attempt))
         if len(inbox) % 10 == 0:
-            run(Tick())
+            run(TimePassed())
             run.schedule.next_due()
     assert run.schedule.recorded == 30_000
     assert time.process_time() - begun < 5
@@ -1251,8 +1251,8 @@ def test_a_machine_that_sends_files_is_not_stuck_and_one_that_stops_is():
     run(Started("m1", "a", 1))
     for run.now in (90.0, 105.0, 122.0, 140.0):  # from 120 on it would be stuck
         assert run(FileIn("m1", "a", 0, 1)) == []
-        assert not of(SetAside, run(Tick()))
+        assert not of(CloseSession, run(TimePassed()))
     run.now = 159.0
-    assert not of(SetAside, run(Tick()))
+    assert not of(CloseSession, run(TimePassed()))
     run.now = 160.0
-    assert of(SetAside, run(Tick()))
+    assert of(CloseSession, run(TimePassed()))

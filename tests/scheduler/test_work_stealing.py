@@ -6,9 +6,10 @@ from fabbuild.model import Board, Job, Takes
 from fabbuild.scheduler.events_actions import (
     Assign,
     BoardDone,
+    CommitsLeftOff,
     Drop,
     Joined,
-    Loss,
+    LossKind,
     Lost,
     PartDone,
     Policy,
@@ -16,12 +17,11 @@ from fabbuild.scheduler.events_actions import (
     Requeue,
     ResultIn,
     Started,
-    Tick,
+    TimePassed,
     Trim,
-    Trimmed,
 )
-from fabbuild.scheduler.fault_patterns import Fault, Kind
-from fabbuild.scheduler.scheduler import Schedule
+from fabbuild.scheduler.fault_patterns import Fault, FaultKind
+from fabbuild.scheduler.scheduler import Scheduler
 
 #: A board takes 50 s, and 10 s for each later commit, on a machine of power 1.
 TAKES = Takes(50.0, 10.0)
@@ -33,7 +33,7 @@ class Run:
     def __init__(self, commits, *machines, boards=("a",), trims=True, takes=TAKES, **policy):
         jobs = [Job(Board(name, "arm"), tuple(range(commits))) for name in boards]
         takes = dict.fromkeys(boards, takes)
-        self.schedule = Schedule(
+        self.schedule = Scheduler(
             jobs, commits, [name for name, _ in machines], policy=Policy(**policy), takes=takes
         )
         self.now = 0.0
@@ -46,7 +46,7 @@ class Run:
 
     def at(self, now):
         self.now = now
-        return self(Tick())
+        return self(TimePassed())
 
     def result(self, machine, upto, attempt=1, board="a", fault=None, *, carried=False):
         return self(ResultIn(machine, board, upto, attempt, fault, carried))
@@ -61,7 +61,7 @@ def split():
     """Ten commits, of which `m2` was given the last five."""
     run = Run(10, ("m1", 1.0), ("m2", 1.0))
     assert run.actions == [Trim("m1", "a", 1, (0, 1, 2, 3, 4))]
-    run.actions = run(Trimmed("m1", "a", 1, (5, 6, 7, 8, 9)))
+    run.actions = run(CommitsLeftOff("m1", "a", 1, (5, 6, 7, 8, 9)))
     return run
 
 
@@ -85,13 +85,13 @@ def test_commits_that_were_carried_forward_do_not_make_a_machine_a_fast_one():
 
 def test_only_what_was_left_off_is_given_on():
     run = Run(10, ("m1", 1.0), ("m2", 1.0))
-    assert given(run(Trimmed("m1", "a", 1, (7, 9)))) == [("m2", (7, 9), 2, False)]
+    assert given(run(CommitsLeftOff("m1", "a", 1, (7, 9)))) == [("m2", (7, 9), 2, False)]
 
 
 def test_nothing_that_was_not_asked_for_is_believed_to_be_left_off():
     run = Run(10, ("m1", 1.0), ("m2", 1.0))
-    assert run(Trimmed("m1", "a", 1, (0, 1, -1, 99))) == []
-    assert run(Trimmed("m1", "a", 7, (9,))) == []
+    assert run(CommitsLeftOff("m1", "a", 1, (0, 1, -1, 99))) == []
+    assert run(CommitsLeftOff("m1", "a", 7, (9,))) == []
 
 
 def test_a_part_ends_without_the_board(split):
@@ -108,7 +108,7 @@ def test_a_part_ends_without_the_board(split):
 def test_what_a_lost_machine_held_goes_back_and_no_more(split):
     split.result("m1", 0)
     split.now = 2.0
-    actions = split(Lost("m2", "cut", Loss.VANISHED))
+    actions = split(Lost("m2", "cut", LossKind.VANISHED))
     assert [a for a in actions if isinstance(a, Requeue)] == [Requeue("m2", "a", "cut")]
     assert given(actions) == [], "the other has a part of it already"
     for upto in range(1, 4):
@@ -118,8 +118,8 @@ def test_what_a_lost_machine_held_goes_back_and_no_more(split):
 
 def test_a_helper_that_is_gone_before_the_answer_gets_nothing():
     run = Run(10, ("m1", 1.0), ("m2", 1.0))
-    run(Lost("m2", "cut", Loss.VANISHED))
-    assert given(run(Trimmed("m1", "a", 1, (5, 6, 7, 8, 9)))) == []
+    run(Lost("m2", "cut", LossKind.VANISHED))
+    assert given(run(CommitsLeftOff("m1", "a", 1, (5, 6, 7, 8, 9)))) == []
     for upto in range(4):
         run.result("m1", upto)
     assert given(run.result("m1", 4)) == [("m1", (5, 6, 7, 8, 9), 2, False)]
@@ -168,7 +168,7 @@ def test_who_built_a_part_of_a_board_takes_more_of_it_when_it_is_through(split):
             split.result("m1", number)
     # m1 is late with commit 2 and has two more; one that built nothing of the board would need 50 s for one of them.
     assert actions == [Record("m2", "a", 9, 2, ()), PartDone("m2", "a"), Trim("m1", "a", 1, (2, 3))]
-    assert given(split(Trimmed("m1", "a", 1, (4,)))) == [("m2", (4,), 3, False)]
+    assert given(split(CommitsLeftOff("m1", "a", 1, (4,)))) == [("m2", (4,), 3, False)]
 
 
 def test_an_order_that_is_ahead_of_another_is_split_too():
@@ -179,7 +179,7 @@ def test_an_order_that_is_ahead_of_another_is_split_too():
     (trim,) = run.at(6.0)
     assert (trim.machine, trim.attempt) == ("fast", 2)
     off = tuple(sorted(set(range(20)) - set(trim.commits)))
-    assert given(run(Trimmed("fast", "a", 2, off))) == [("third", off, 3, True)]
+    assert given(run(CommitsLeftOff("fast", "a", 2, off))) == [("third", off, 3, True)]
 
 
 def test_a_board_that_came_back_goes_where_a_part_of_it_was_built(split):
@@ -187,32 +187,32 @@ def test_a_board_that_came_back_goes_where_a_part_of_it_was_built(split):
         split.result("m2", upto, 2)
     # It has not begun it, so that it is not suspect.
     split(Joined("m3", frozenset({"arm"}), 1, 50.0, trims=True))
-    back = split(Lost("m1", "killed", Loss.DIED))
+    back = split(Lost("m1", "killed", LossKind.DIED))
     assert [(machine, commits) for machine, commits, _, _ in given(back)] == [("m2", (0, 1, 2, 3, 4))]
 
 
 def test_what_a_machine_vanished_with_is_on_two_machines_at_the_most():
     run = Run(40, ("m1", 1.0), ("m2", 1.0))
     (trim,) = run.actions
-    run(Trimmed("m1", "a", 1, tuple(sorted(set(range(40)) - set(trim.commits)))))
+    run(CommitsLeftOff("m1", "a", 1, tuple(sorted(set(range(40)) - set(trim.commits)))))
     run(Started("m2", "a", 2))
     for name in ("m3", "m4", "m5"):
         run(Joined(name, frozenset({"arm"}), 1, 1.0, trims=True))
-    run(Lost("m2", "silent", Loss.VANISHED))
+    run(Lost("m2", "silent", LossKind.VANISHED))
     held = []
     for second in range(10, 60, 5):
         for trim in [a for a in run.at(float(second)) if isinstance(a, Trim)]:
             off = tuple(sorted(set(range(40)) - set(trim.commits)))
-            run(Trimmed(trim.machine, "a", trim.attempt, off))
+            run(CommitsLeftOff(trim.machine, "a", trim.attempt, off))
         held.append(sum(bool(run.schedule.holds(name)) for name in ("m1", "m3", "m4", "m5")))
     assert set(held) == {2}
 
 
 def test_a_board_that_a_worker_died_of_is_not_helped():
     run = Run(10, ("m1", 1.0), ("m2", 1.0), ("m3", 1.0))
-    run(Trimmed("m1", "a", 1, (5, 6, 7, 8, 9)))
+    run(CommitsLeftOff("m1", "a", 1, (5, 6, 7, 8, 9)))
     run(Started("m2", "a", 2))
-    run(Lost("m2", "killed", Loss.DIED))
+    run(Lost("m2", "killed", LossKind.DIED))
     held = [name for name in ("m1", "m3") if run.schedule.holds(name)]
     for second in range(10, 60, 5):
         assert [a for a in run.at(float(second)) if isinstance(a, Trim | Assign)] == []
@@ -250,7 +250,7 @@ def test_the_slow_one_may_still_win(backup):
 
 
 def test_when_the_backup_dies_the_slow_one_goes_on(backup):
-    assert [a for a in backup(Lost("fast", "cut", Loss.VANISHED)) if isinstance(a, Requeue)] == []
+    assert [a for a in backup(Lost("fast", "cut", LossKind.VANISHED)) if isinstance(a, Requeue)] == []
     assert isinstance(backup.result("slow", 0, 1, board=backup.name)[0], Record)
 
 
@@ -262,7 +262,7 @@ def test_a_late_failure_tells_on_nobody():
     helped = run.schedule.holds("fast")[0]
     run.result("fast", 0, 2, board=helped)
     holder = "slow" if helped == slow else "third"
-    full = Fault(Kind.DISK, "no space left")
+    full = Fault(FaultKind.DISK, "no space left")
     actions = run.result(holder, 0, 1, board=helped, fault=full)
     assert [type(a) for a in actions[:2]] == [Drop, BoardDone]
     assert actions[0].asked

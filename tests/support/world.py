@@ -16,41 +16,41 @@ from fabbuild.scheduler.events_actions import (
     BoardDone,
     BringUp,
     Check,
-    Checked,
+    CheckDone,
+    CloseSession,
+    CommitsLeftOff,
     Discard,
     Drop,
+    EndUnbuilt,
     Faulted,
     FileIn,
     Hold,
     Joined,
-    Loss,
+    LossKind,
     Lost,
-    NotBuilt,
+    LowerSlots,
     PartDone,
     Policy,
     Record,
     Requeue,
     ResultIn,
-    SetAside,
-    Slots,
+    RunStopped,
     Started,
-    Stopped,
-    Tick,
+    TimePassed,
     Trim,
-    Trimmed,
 )
-from fabbuild.scheduler.fault_patterns import Fault, Kind
-from fabbuild.scheduler.scheduler import Schedule
+from fabbuild.scheduler.fault_patterns import Fault, FaultKind
+from fabbuild.scheduler.scheduler import Scheduler
 
 ARCHS = ("arm", "riscv64", "sandbox")
 NAMES = ("m1", "m2", "m3")
 POLICY = Policy(floor=90, slack=20, restarts=4, window=300, aside=60, patience=100, fruitless=4, most_faults=4)
 
-DISK = Fault(Kind.DISK, "no space left")
-MEMORY = Fault(Kind.MEMORY, "out of memory")
-TIMEOUT = Fault(Kind.TIMEOUT, "it took too long")
-UNEXPLAINED = Fault(Kind.UNEXPLAINED, "make failed")
-CHECKOUT = Fault(Kind.CHECKOUT, "cannot check out", told=True)
+DISK = Fault(FaultKind.DISK, "no space left")
+MEMORY = Fault(FaultKind.MEMORY, "out of memory")
+TIMEOUT = Fault(FaultKind.TIMEOUT, "it took too long")
+UNEXPLAINED = Fault(FaultKind.UNEXPLAINED, "make failed")
+CHECKOUT = Fault(FaultKind.CHECKOUT, "cannot check out", told=True)
 
 #: How a run may go on once the choices are used up: what every machine does from then on.
 ENDINGS = (
@@ -117,7 +117,7 @@ class World:
         jobs = [Job(Board(b, a), tuple(range(commits))) for b, a in self.arch.items()]
         # A later commit takes so long that it often pays to split.
         takes = dict.fromkeys(self.arch, Takes(20.0, 30.0))
-        self.schedule = Schedule(jobs, commits, machines, batch=batch, policy=policy, takes=takes)
+        self.schedule = Scheduler(jobs, commits, machines, batch=batch, policy=policy, takes=takes)
         self.trims = []  # (machine, order, what stays) that a machine has not answered
         self.machines = {name: Machine() for name in machines}
         self.now = 1000.0
@@ -144,15 +144,15 @@ class World:
             Discard: self._on_discard,
             Faulted: self._on_faulted,
             Check: self._on_check,
-            Slots: self._on_slots,
-            SetAside: self._on_set_aside,
+            LowerSlots: self._on_slots,
+            CloseSession: self._on_set_aside,
             Away: self._on_away,
             BringUp: self._on_bring_up,
             BoardDone: self._on_board_done,
             PartDone: self._on_part_done,
             Trim: self._on_trim,
             Requeue: self._on_requeue,
-            NotBuilt: self._on_not_built,
+            EndUnbuilt: self._on_not_built,
             Drop: self._on_drop,
         }
 
@@ -190,8 +190,8 @@ class World:
     def spent(self, board):
         """Why a board ends for the machines that were lost while they built it; empty: it does not."""
         lost = dict.fromkeys(name for name, _ in self.losses[board])
-        died = dict.fromkeys(name for name, how in self.losses[board] if how is Loss.DIED)
-        deaths = sum(how is Loss.DIED for _, how in self.losses[board])
+        died = dict.fromkeys(name for name, how in self.losses[board] if how is LossKind.DIED)
+        deaths = sum(how is LossKind.DIED for _, how in self.losses[board])
         nobody = not self.able(board)
         if deaths > 1 and (nobody or len(died) > 1):
             return f"kills workers (on {', '.join(died)})"
@@ -227,11 +227,11 @@ class World:
         for action in actions:
             self._enter[type(action)](action, event)
         self.check()
-        if isinstance(event, Tick):
+        if isinstance(event, TimePassed):
             self._nothing_stuck()
         for action in actions:
             if isinstance(action, Drop) and action.suspect and self.machines[action.machine].state == "in":
-                self.lose(action.machine, Loss.LIED)
+                self.lose(action.machine, LossKind.LIED)
         return actions
 
     def _foresee(self, event):
@@ -250,27 +250,27 @@ class World:
                 if m.state == "in" and order.started and order.waits & self.missing(b)
             ]
             self._out(m)
-            if event.how in (Loss.DIED, Loss.VANISHED):
+            if event.how in (LossKind.DIED, LossKind.VANISHED):
                 for board in suspects:
                     self.losses[board].append((event.machine, event.how))
                     self.tried[board] = self.spent(board)
-            if event.how is Loss.UNNEEDED:
+            if event.how is LossKind.UNNEEDED:
                 m.state = "gone"  # without a word
-        elif isinstance(event, Trimmed):
+        elif isinstance(event, CommitsLeftOff):
             order = m.orders.get(event.board) if m.state == "in" else None
             if order and order.attempt == event.attempt:
                 left = order.leaving & set(event.left_off) & order.waits
                 order.leaving -= left
                 order.waits -= left
                 order.commits -= left
-        elif isinstance(event, Checked):
+        elif isinstance(event, CheckDone):
             m.checking = False
         elif isinstance(event, BatchEnded):
             m.in_batch = False
             for board, order in m.orders.items():
                 for upto in sorted(order.waits):
                     text = "its worker ended the batch without all results"
-                    self.met[board, upto].append((event.machine, Kind.WORKER, text))
+                    self.met[board, upto].append((event.machine, FaultKind.WORKER, text))
                 order.waits.clear()
         elif isinstance(event, Started):
             order = m.orders.get(event.board)
@@ -313,7 +313,7 @@ class World:
             assert not any(isinstance(a, (Drop, Hold)) for a in actions)
             return
         drops = [a for a in actions if isinstance(a, Drop)]
-        given_up = next((i for i, a in enumerate(actions) if isinstance(a, SetAside)), len(actions))
+        given_up = next((i for i, a in enumerate(actions) if isinstance(a, CloseSession)), len(actions))
         verdicts = [a for a in actions[:given_up] if isinstance(a, (Record, Hold, Faulted))]
         if order == "late":
             assert not verdicts, "a second record"
@@ -343,7 +343,7 @@ class World:
             assert m.joined.can(self.arch[board])
             assert board not in m.orders, "it holds a part of it"
             commits = set(job.commits)
-            split = isinstance(event, Trimmed) and board == event.board
+            split = isinstance(event, CommitsLeftOff) and board == event.board
             if action.backup:
                 assert not self.batch
                 assert commits <= self.missing(board)
@@ -355,7 +355,7 @@ class World:
             else:
                 assert commits == self.loose(board), "two build it, or nobody"
             if self.losses[board] and action.backup:
-                assert [how for _, how in self.losses[board]] == [Loss.VANISHED]
+                assert [how for _, how in self.losses[board]] == [LossKind.VANISHED]
                 assert len(list(self.orders(board))) < 2, "a third machine at risk"
             assert job.commits == tuple(sorted(job.commits))
             assert job.commits
@@ -402,7 +402,7 @@ class World:
         assert self.held.get(key) is not CHECKOUT, "nothing was built, and it is recorded"
         m.orders[action.board].held.discard(action.upto)
         if key in self.held:
-            assert isinstance(event, Checked)
+            assert isinstance(event, CheckDone)
             assert event.well
             assert event.machine == action.machine
             del self.held[key]
@@ -422,7 +422,7 @@ class World:
             return self.timeouts[event.board] == 1
         if event.fault is None:
             return False
-        before = {n for n, kind, _ in self.met[event.board, event.upto] if kind is not Kind.TIMEOUT}
+        before = {n for n, kind, _ in self.met[event.board, event.upto] if kind is not FaultKind.TIMEOUT}
         if not before or (event.fault is MEMORY and order.slots > 1):
             return True
         others = [n for n in self.able(event.board, before) if n != event.machine]
@@ -455,14 +455,14 @@ class World:
             if event.fault is MEMORY and order.slots > 1 and not self.batch:
                 order.short = True
                 self.crowd[action.board] = min(order.slots, self.crowd.get(action.board, math.inf))
-        elif isinstance(event, Tick):
-            assert action.fault.kind is Kind.TIMEOUT
+        elif isinstance(event, TimePassed):
+            assert action.fault.kind is FaultKind.TIMEOUT
             order = m.orders[action.board]
             assert self.now >= order.stuck_at(self.policy.slack) or self.batch
             self.timeouts[action.board] += 1
             order.hung = True
         else:
-            assert isinstance(event, Checked)
+            assert isinstance(event, CheckDone)
             assert not event.well or action.fault is CHECKOUT
             assert (action.machine, action.board, action.upto) not in self.held, "it is still on hold"
         assert (action.board, action.upto) not in self.ended
@@ -487,13 +487,13 @@ class World:
         m = self.machines[action.machine]
         assert m.state == "in"
         failing = isinstance(event, ResultIn) and event.fault is CHECKOUT and m.row >= 3
-        assert failing or isinstance(event, Tick) or (isinstance(event, Checked) and not event.well)
+        assert failing or isinstance(event, TimePassed) or (isinstance(event, CheckDone) and not event.well)
         self._out(m)
 
     def _on_away(self, action, event):
         m = self.machines[action.machine]
         assert m.state == "away"
-        final = isinstance(event, Lost) and event.how in (Loss.LIED, Loss.REFUSED, Loss.UNNEEDED)
+        final = isinstance(event, Lost) and event.how in (LossKind.LIED, LossKind.REFUSED, LossKind.UNNEEDED)
         vain = m.vain >= self.policy.fruitless
         assert (action.again_in is None) == (final or vain)
         if action.again_in is None:
@@ -544,9 +544,11 @@ class World:
             assert self.timeouts[board] >= 2
         elif action.reason.startswith("machine faults"):
             met = self.met[board, upto]
-            again = isinstance(event, Checked) and event.well and met[-1][1] is Kind.CHECKOUT and len(met) > 1
+            again = (
+                isinstance(event, CheckDone) and event.well and met[-1][1] is FaultKind.CHECKOUT and len(met) > 1
+            )
             assert again or len(met) >= self.policy.most_faults
-        elif not isinstance(event, Stopped):
+        elif not isinstance(event, RunStopped):
             assert action.reason.startswith("no machine")
             assert not self.able(board), "a machine that is in could build it"
             assert self.hope(board) <= self.now, "it has not waited long enough"
@@ -639,16 +641,23 @@ class World:
     def not_up(self, choose):
         coming = [name for name, m in self.machines.items() if m.state == "coming"]
         if coming:
-            ways = [Loss.FAILED, Loss.FAILED, Loss.DIED, Loss.VANISHED, Loss.REFUSED, Loss.UNNEEDED]
+            ways = [
+                LossKind.FAILED,
+                LossKind.FAILED,
+                LossKind.DIED,
+                LossKind.VANISHED,
+                LossKind.REFUSED,
+                LossKind.UNNEEDED,
+            ]
             self.lose(choose(coming), choose(ways))
 
     def die(self, choose):
         if self.members():
-            self.lose(choose(list(self.members())), choose([Loss.DIED, Loss.VANISHED]))
+            self.lose(choose(list(self.members())), choose([LossKind.DIED, LossKind.VANISHED]))
 
     def drop_out(self, choose):
         if self.members():
-            self.lose(choose(list(self.members())), choose([Loss.FAILED, Loss.LIED, Loss.REFUSED]))
+            self.lose(choose(list(self.members())), choose([LossKind.FAILED, LossKind.LIED, LossKind.REFUSED]))
 
     def lose(self, name, how):
         self.do(Lost(name, f"lost ({how.value})", how))
@@ -685,7 +694,7 @@ class World:
             order.left = [upto for upto in order.left if upto not in off]
             if choose(list(odd)):
                 off += [-1, 0, 7]
-            self.do(Trimmed(name, board, order.attempt, tuple(off)))
+            self.do(CommitsLeftOff(name, board, order.attempt, tuple(off)))
 
     def odd_trimmed(self, choose):
         """An answer that nobody waits for."""
@@ -693,7 +702,7 @@ class World:
             name, board, attempt, upto = choose(self.past)
             order = self.members()[name].orders.get(board) if name in self.members() else None
             if not (order and order.attempt == attempt and upto in order.leaving):
-                self.do(Trimmed(name, board, attempt, (upto,)))
+                self.do(CommitsLeftOff(name, board, attempt, (upto,)))
 
     def fault(self, choose):
         self.answer(choose, (DISK, MEMORY, UNEXPLAINED, TIMEOUT, CHECKOUT, CHECKOUT))
@@ -730,12 +739,12 @@ class World:
         checking = [name for name, m in self.machines.items() if m.checking]
         if checking:
             name, well = choose(checking), choose([True, True, False])
-            self.do(Checked(name, well, "" if well else choose(["", "no space"])))
+            self.do(CheckDone(name, well, "" if well else choose(["", "no space"])))
 
     def stray_check(self, choose):
         idle = [name for name, m in self.machines.items() if not m.checking]
         if idle:
-            assert self.do(Checked(choose(idle), choose([True, False]), "stray")) == []
+            assert self.do(CheckDone(choose(idle), choose([True, False]), "stray")) == []
 
     def batch_end(self, choose):
         ending = [name for name, m in self.machines.items() if m.in_batch]
@@ -749,7 +758,7 @@ class World:
         """Let time pass; a tick that is before its due does nothing, and one that is due something."""
         due = self.schedule.next_due()
         self.now += seconds
-        actions = self.do(Tick())
+        actions = self.do(TimePassed())
         is_due = due is not None and due <= self.now
         # Where somebody could be helped it is looked whether it pays.
         looks = not self.batch and any(m.joined and m.joined.trims for m in self.machines.values())
@@ -761,7 +770,7 @@ class World:
             self.pass_time(max(due - self.now, 0.0))
 
     def stop(self, choose):
-        self.do(Stopped("interrupted"))
+        self.do(RunStopped("interrupted"))
         assert self.schedule.finished
 
     # --- how it ends ---
@@ -776,8 +785,8 @@ class World:
         assert set(self.ended) == self.wanted
         for name, board, _attempt, upto in self.past[-5:]:
             self.do(ResultIn(name, board, upto))
-        self.do(Tick())
-        self.do(Stopped("late"))
+        self.do(TimePassed())
+        self.do(RunStopped("late"))
 
     def _go_on(self, how, choose):
         coming = [name for name, m in self.machines.items() if m.state == "coming"]
@@ -786,19 +795,19 @@ class World:
         if how == "stop":
             self.stop(choose)
         elif coming and how == "dead":
-            self.lose(coming[0], Loss.FAILED)
+            self.lose(coming[0], LossKind.FAILED)
         elif coming:
             self.do(Joined(coming[0], frozenset(ARCHS), 2, 1.0, trims=True))
         elif self.trims and how != "silent":
             self.trimmed(choose, (False,))
         elif how == "dead" and self.members():
-            self.lose(next(iter(self.members())), Loss.DIED)
+            self.lose(next(iter(self.members())), LossKind.DIED)
         elif checking:
-            self.do(Checked(checking[0], how not in ("sick", "dead"), ""))
+            self.do(CheckDone(checking[0], how not in ("sick", "dead"), ""))
         elif todo and how in ("killer", "loser"):
             name, board = todo[0]
             self.do(Started(name, board))
-            self.lose(name, Loss.DIED if how == "killer" else Loss.VANISHED)
+            self.lose(name, LossKind.DIED if how == "killer" else LossKind.VANISHED)
         elif todo and how not in ("hung", "silent"):
             kinds = {"faulty": DISK, "short": MEMORY, "sick": DISK, "odd": UNEXPLAINED, "slow": TIMEOUT}
             kinds |= {"unable": CHECKOUT}

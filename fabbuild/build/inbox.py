@@ -1,0 +1,108 @@
+"""Messages to the dispatcher, and the queue they wait in: all that other threads have to tell it."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from fabbuild.errors import WireError
+from fabbuild.machines.messages import Response
+from fabbuild.machines.session import Session
+from fabbuild.model import Event, LossKind
+
+
+@dataclass(frozen=True)
+class BroughtUp:
+    """A machine is ready to build: its worker runs and has worktrees.
+
+    ``archs`` are the architectures it has toolchains for. ``capacity`` is threads times bogomips, of the threads
+    that may be used.
+    """
+
+    session: Session
+    archs: frozenset[str]
+    capacity: float
+
+
+@dataclass(frozen=True)
+class BringUpFailed:
+    """A machine did not come up, or is not needed; its session is closed.
+
+    ``lacking``: the compilers named for it in machines.yaml that it does not have, by architecture.
+    """
+
+    machine: str
+    reason: str
+    how: LossKind = LossKind.FAILED
+    lacking: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SelfChecked:
+    """A machine has checked itself, or could not; ``problems`` is one line, empty when there are none."""
+
+    session: Session
+    well: bool
+    problems: str
+
+
+@dataclass(frozen=True)
+class WorkerSaid:
+    """A worker sent a message, or the wire to it ended. ``handled`` is to be called once that is dealt with."""
+
+    session: Session
+    what: Response | WireError
+    handled: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Tell:
+    """An event for the listener, from another thread."""
+
+    event: Event
+
+
+@dataclass(frozen=True)
+class Interrupt:
+    """The run is to end before its time; ``reason`` is one line for the user."""
+
+    reason: str
+
+
+Message = BroughtUp | BringUpFailed | SelfChecked | WorkerSaid | Tell | Interrupt
+
+
+class Inbox:
+    """The queue of one dispatcher; everything but `get` may be called from any thread.
+
+    Attributes:
+        interrupted: the reason of an `Interrupt`, from the moment it is put; empty before.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """Begin empty; ``clock`` gives seconds since the epoch, for the events of `tell`."""
+        self.interrupted = ""
+        self._clock = clock
+        self._queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
+
+    def put(self, message: Message) -> None:
+        """Add a message."""
+        self._queue.put(message)
+
+    def tell(self, what: str, machine: str = "", text: str = "", **data: object) -> None:
+        """Add an event for the listener, which happened now."""
+        self.put(Tell(Event(self._clock(), what, machine=machine, text=text, data=data)))
+
+    def interrupt(self, reason: str) -> None:
+        """Ask for the end of the run; may be called by a signal handler."""
+        self.interrupted = reason
+        self.put(Interrupt(reason))
+
+    def get(self, timeout: float = 0.0) -> Message | None:
+        """Take the oldest message, waiting at most ``timeout`` seconds for one; None: there is none."""
+        try:
+            return self._queue.get(timeout=timeout) if timeout else self._queue.get_nowait()
+        except queue.Empty:
+            return None
