@@ -65,10 +65,12 @@ class Place:
 
     def boards(self) -> Iterator[str]:
         """Name the boards of the source as it lies there."""
+        from fabbuild.protocol.uboot import DEFCONFIG, TREE
+
         with contextlib.suppress(OSError):
-            for name in os.listdir(self.source / "configs"):  # noqa: PTH208 - quicker
-                if name.endswith("_defconfig"):
-                    yield name[: -len("_defconfig")]
+            for name in os.listdir(self.source / TREE.boards):  # noqa: PTH208 - quicker
+                if name.endswith(DEFCONFIG):
+                    yield name[: -len(DEFCONFIG)]
 
     def terms(self) -> Iterator[str]:
         """Name boards and what else selects them: architectures, cpus, socs, vendors, as far as they are kept."""

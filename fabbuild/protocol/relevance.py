@@ -28,6 +28,7 @@ import re
 from typing import Collection, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from fabbuild.protocol.source_kinds import TRACKED
+from fabbuild.protocol.uboot import DEFCONFIG, TREE
 
 #: git's modes of regular files; any other mode is a link or a submodule.
 _REGULAR = ("100644", "100755", "100664")
@@ -38,12 +39,7 @@ ABSENT = "000000"
 #: The output directory; make would take a source file below it for a product of the build.
 _OUTPUT = "build/"
 
-#: Directories of programs that run during a build and may read any file.
-PROGRAMS = ("scripts/", "tools/")
-
-_DEFCONFIG = re.compile(r"configs/[^/]+_defconfig")
-
-_DOCUMENTS = ("doc/", "Documentation/")
+_DEFCONFIG = re.compile(r"%s/[^/]+%s" % (re.escape(TREE.boards), DEFCONFIG))
 
 #: Suffixes of documentation.
 _PROSE = (".rst", ".txt", ".md", ".svg", ".png", ".jpg", ".odg", ".css")
@@ -62,8 +58,7 @@ _OTHERS = frozenset(
     }
 )
 
-#: Tests that run on a finished build.
-_TESTS = re.compile(r"test/(?:.*/)?[^/]+\.(?:py|sh)")
+_TESTS = re.compile(TREE.host_tests)
 
 _FORMAT = b"fabbuild tree 1\0"
 
@@ -100,9 +95,9 @@ def relevance_of(path: str, mode: str) -> Relevance:
     if mode not in _REGULAR or path.startswith(_OUTPUT):
         return Relevance.ALWAYS
     name = path.rpartition("/")[2]
-    if not path.startswith(PROGRAMS) and _is_never(path, name):
+    if not path.startswith(TREE.host_programs) and _is_never(path, name):
         return Relevance.NEVER
-    if path.startswith(PROGRAMS):
+    if path.startswith(TREE.host_programs):
         return Relevance.ALWAYS
     if name.endswith(TRACKED) or _DEFCONFIG.fullmatch(path):
         return Relevance.IF_READ
@@ -110,9 +105,9 @@ def relevance_of(path: str, mode: str) -> Relevance:
 
 
 def _is_never(path: str, name: str) -> bool:
-    if path.startswith(_DOCUMENTS):
+    if path.startswith(TREE.documents):
         return name.endswith(_PROSE)
-    if name in {"MAINTAINERS", "README"} or name.startswith("README."):
+    if name in {TREE.maintainers, "README"} or name.startswith("README."):
         return True
     return path in _OTHERS or path.startswith(".github/") or _TESTS.fullmatch(path) is not None
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fabbuild.machines.messages import BuildFile, BuildResult
-from fabbuild.protocol.artifacts import CONFIG_FILES, PROGRAMS, function_sizes
 from fabbuild.protocol.names import is_file_name
+from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import DEPENDS, FILE_MOST, FILES_MANY, FILES_MOST, PIECE
 from fabbuild.results.tree import not_writable
 
@@ -172,7 +172,7 @@ def names_for(settings: Mapping[str, object]) -> Callable[[str], bool]:
     """Give what tells whether a file may come of a build with these settings of the wire."""
     if settings.get("keep_outputs") or settings.get("keep"):
         return is_file_name
-    ours = {name for name, _ in CONFIG_FILES} | {function_sizes(program) for program in PROGRAMS}
+    ours = {name for name, _ in TREE.config_files} | set(map(TREE.function_sizes, TREE.programs))
     return {*ours, DEPENDS}.__contains__
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from fabbuild.errors import SourceError
 from fabbuild.model import Commit
+from fabbuild.protocol.uboot import TREE
 from fabbuild.source.git import Git, GitError, Running
 from fabbuild.source.hardlink_objects import lend
 from fabbuild.source.pack_cache import Packs
@@ -86,14 +87,14 @@ class Source:
             for name, there in (
                 ("Makefile", (top / "Makefile").is_file()),
                 ("Kconfig", (top / "Kconfig").is_file()),
-                ("configs/", (top / "configs").is_dir()),
+                (f"{TREE.boards}/", (top / TREE.boards).is_dir()),
             )
             if not there
         ]
         if missing:
             raise SourceError(
                 f"{top} is no Kbuild tree: its top has no {', no '.join(missing)}; "
-                f"name a U-Boot (or like) tree with --source",
+                "name a firmware tree with --source",
             )
         return cls(top, git_dir)
 

@@ -151,7 +151,10 @@ def test_it_loads_neither_invoke_nor_the_rest_of_fabbuild(here):
         "tern",
         "kea",
         "kiwi",
-        "['fabbuild', 'fabbuild.cli', 'fabbuild.cli.complete', 'fabbuild.complete']",
+        (
+            "['fabbuild', 'fabbuild.cli', 'fabbuild.cli.complete', 'fabbuild.complete', "
+            "'fabbuild.protocol', 'fabbuild.protocol.uboot']"
+        ),
     ]
 
 

@@ -8,9 +8,9 @@ import pytest
 from fabbuild.build import run_plan
 from fabbuild.model import EVENTS
 from fabbuild.protocol.names import RESERVED
+from fabbuild.protocol.uboot import TREE
 from fabbuild.results import tree
 from fabbuild.worker.base import workdir
-from fabbuild.worker.build import artifacts
 from tests.support.docs import missing, page, section
 from tests.support.farm import ROOT
 
@@ -18,7 +18,7 @@ NAME = "reference/results.md"
 
 
 def test_every_file_of_a_result_is_in_it():
-    names = {*RESERVED, *(name for name, _ in artifacts.CONFIG_FILES)}
+    names = {*RESERVED, *(name for name, _ in TREE.config_files)}
     assert missing(section(NAME, "A result"), sorted(names)) == []
 
 

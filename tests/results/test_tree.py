@@ -165,7 +165,7 @@ KILLED_AT_EACH_STEP = """
 import os, signal, sys
 from pathlib import Path
 from fabbuild.results.tree import ResultTree
-from tests import test_results as here
+from tests.results import test_tree as here
 
 def record(place, result, fatal=0):
     tree = ResultTree(place, "topic", here.COMMITS)

@@ -6,22 +6,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fabbuild.protocol.uboot import TREE
+
 #: Files that are compared: what a build was really made with, one a phase.
-CONFIG_FILES = ("u-boot.cfg", "u-boot-spl.cfg", "u-boot-tpl.cfg")
+CONFIG_FILES = TREE.final_configs
 
 #: Files that are compared as well when all are asked for.
-OTHER_FILES = (
-    ".config",
-    "autoconf.mk",
-    "autoconf-spl.mk",
-    "autoconf-tpl.mk",
-    "autoconf.h",
-    "autoconf-spl.h",
-    "autoconf-tpl.h",
-)
+OTHER_FILES = tuple(name for name, _ in TREE.config_files if name not in CONFIG_FILES)
 
 #: The default environment of a board, beside its other results.
-ENVIRONMENT = "uboot.env"
+ENVIRONMENT = TREE.environment_file
 
 _DEFINE = re.compile(r"\s*#\s*define\s+(CONFIG_\S+)(?:\s+(.*))?$")
 _ASSIGN = re.compile(r"\s*(CONFIG_[^\s=]+)\s*=(.*)$")
@@ -58,7 +52,7 @@ def parse_config(text: str, *, plain: bool = False) -> dict[str, str]:
 
 
 def parse_environment(text: str) -> dict[str, str]:
-    """Read an environment as U-Boot keeps it: ``name=value`` each, ended by NUL."""
+    """Read an environment as the firmware keeps it: ``name=value`` each, ended by NUL."""
     entries = (entry.partition("=") for entry in text.split("\0"))
     return {name: value for name, equals, value in entries if equals}
 

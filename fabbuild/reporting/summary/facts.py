@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from fabbuild.protocol.uboot import TREE
 from fabbuild.reporting.summary.changes import (
     ArchSizes,
     BoardSizes,
@@ -21,7 +22,7 @@ from fabbuild.reporting.summary.sizes import PARTS, Bloat, Size
 SCHEMA = 1
 
 #: The program whose sizes stand for those of a board.
-MAIN = "u-boot"
+MAIN = TREE.program
 
 
 def as_json(summary: Summary) -> dict[str, Any]:

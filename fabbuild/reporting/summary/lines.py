@@ -16,18 +16,19 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from fabbuild.protocol.uboot import TREE
 from fabbuild.text import COMPILER_ERROR
 
 _WARNING = re.compile(r".*:\d*:\d*: warning: ")
 _DTB_WARNING = re.compile(r".*: Warning ")
 _FUNCTION = re.compile(r".*: In function ")
-_BLOBS = re.compile(r"missing external blobs|faked external blobs|Some images are invalid")
-_MIGRATION = re.compile(r"^={21} WARNING ={22}\n", re.MULTILINE)
-_MIGRATION_END = re.compile(r"^={52}\n", re.MULTILINE)
+_BLOBS = re.compile(TREE.missing_files)
+_MIGRATION = re.compile(rf"^{TREE.notice_first}\n", re.MULTILINE)
+_MIGRATION_END = re.compile(rf"^{TREE.notice_last}\n", re.MULTILINE)
 
 # Such a note in a list of lines; one that goes on for longer is none.
-_NOTE = re.compile(r"={21} WARNING ={22}")
-_NOTE_END = re.compile(r"={52}")
+_NOTE = re.compile(TREE.notice_first)
+_NOTE_END = re.compile(TREE.notice_last)
 _NOTE_LINES = 20
 
 # Says nothing but that other jobs were running: it comes and goes by chance.
@@ -115,7 +116,7 @@ def parse(stderr: str, *, no_dtb_warnings: bool = False, no_migration_warnings: 
     Args:
         stderr: its text; lines end in any of LF, CRLF and CR.
         no_dtb_warnings: leave out the warnings of the device-tree compiler.
-        no_migration_warnings: leave out U-Boot's notes of a board's outdated configuration, from their first line
+        no_migration_warnings: leave out the tree's notes of a board's outdated configuration, from their first line
             of equals signs to their last.
     """
     text = stderr.replace("\r\n", "\n").replace("\r", "\n")

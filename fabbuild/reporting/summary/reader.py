@@ -18,6 +18,7 @@ from pathlib import Path
 
 from fabbuild.errors import NothingYetError, OutputError
 from fabbuild.events.journal_reader import every_event, holder, journal_of, works
+from fabbuild.protocol.uboot import TREE
 from fabbuild.results.tree import BUILT_FROM, COMMITS, OWN
 from fabbuild.text import count, cut, names, visible
 
@@ -36,7 +37,7 @@ SHORT_ERR = 16 << 10
 
 _COMMIT_DIR = re.compile(r"(\d{2,6})_g([0-9a-f]{4,64})_(.*)", re.DOTALL)
 _DONE = re.compile(r"\s*(-?\d{1,9})\s*", re.ASCII)
-_SYS_ARCH = re.compile(r'CONFIG_SYS_(ARCH|CPU)[= ]"([^"\n]*)"')
+_ARCH = re.compile(rf'CONFIG_({"|".join(TREE.arch_symbols)})[= ]"?([^"\n]*)')
 _NO_BOARDS = frozenset({OWN, ".bm-work"})
 
 
@@ -278,10 +279,11 @@ class Reader:
         built_from = _json(self.text(place, BUILT_FROM, MAX_SMALL))
         if isinstance(built_from, dict) and isinstance(built_from.get("arch"), str):
             return str(built_from["arch"])
-        for name in (".config", "u-boot.cfg"):
-            found = dict(_SYS_ARCH.findall(self.text(place, name, MAX_CONFIG) or ""))
-            if found.get("ARCH"):
-                return "aarch64" if (found["ARCH"], found.get("CPU")) == ("arm", "armv8") else found["ARCH"]
+        for name in (".config", TREE.final_configs[0]):
+            found = _ARCH.findall(self.text(place, name, MAX_CONFIG) or "")
+            # A header has 1 for what .config calls y.
+            if arch := TREE.arch({symbol: "y" if value == "1" else value for symbol, value in found}):
+                return arch
         return ""
 
     def listed_archs(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fabbuild.errors import OutputError, SelectionError
 from fabbuild.model import Board
-from fabbuild.protocol.artifacts import PROGRAMS, function_sizes
+from fabbuild.protocol.uboot import TREE
 from fabbuild.reporting.summary.changes import CommitChanges, NotBuilt, Seen, Summary, Wanted
 from fabbuild.reporting.summary.compare import Snapshot, compare, gather_config
 from fabbuild.reporting.summary.configs import (
@@ -27,7 +27,7 @@ from fabbuild.source.boards.selection import parse_terms, select_boards, unmatch
 from fabbuild.text import names
 
 #: Files of symbols, and the program each is of.
-SYMBOLS = {function_sizes(program): program for program in PROGRAMS}
+SYMBOLS = {TREE.function_sizes(program): program for program in TREE.programs}
 
 # Characters of stderr whose meaning is kept: boards and commits say much the same.
 _CACHE = 16 << 20

@@ -1,4 +1,4 @@
-"""The boards of a tree: each ``configs/NAME_defconfig``, and what Kconfig and MAINTAINERS say of it.
+"""The boards of a tree: each ``NAME_defconfig``, and what Kconfig and the maintainers files say of it.
 
 Only what Kconfig reads is taken out of git, into a temporary directory: every ``Kconfig*``, what else they
 ``source``, ``configs/``, and the scripts that ``$(shell …)`` may run. So the boards are those of the tree that is
@@ -31,6 +31,7 @@ import platformdirs
 
 from fabbuild.errors import SourceError
 from fabbuild.model import Board
+from fabbuild.protocol.uboot import TREE
 from fabbuild.source.boards import kconfig_eval
 from fabbuild.source.boards.maintainers import Maintainers
 from fabbuild.source.boards.tree_files import TreeFiles
@@ -49,7 +50,10 @@ TIMEOUT = 300.0
 #: Starting a process costs a parse of all Kconfig files: about as much as this many boards.
 _SHARE = 1000
 
-# {"boards": {name: values}, "problems": {name: text}}; see kconfig.py.
+#: The Kconfig symbols that tell what a board is.
+_SYMBOLS = tuple(dict.fromkeys([*TREE.symbols, *TREE.arch_symbols]))
+
+# The answer of `kconfig_eval`: what is asked for → board → its answer.
 _Answer = dict[str, dict[str, Any]]
 
 # What is called so is one tree or commit forever, in any repository.
@@ -121,7 +125,7 @@ def read_boards(source: Source, tree: str, before: Callable[[], None] = lambda: 
 def _evaluate(files: TreeFiles, compiler: str) -> _Kept:
     names, problems = files.defconfigs()
     if not names:
-        raise SourceError(f"tree {files.tree[:12]} has no configs/*_defconfig, so it has no boards")
+        raise SourceError(f"tree {files.tree[:12]} has no {TREE.defconfig('*')}, so it has no boards")
     if not files.has(b"Kconfig"):
         raise SourceError(f"tree {files.tree[:12]} has no Kconfig at its top: it is no Kbuild tree")
     with _scratch() as directory:
@@ -133,16 +137,18 @@ def _evaluate(files: TreeFiles, compiler: str) -> _Kept:
         values = answers["boards"].get(name)
         if values is None:
             why = answers["problems"].get(name, "Kconfig gave no answer")
-            problems.append(f"configs/{name}_defconfig cannot be evaluated, so the board has no arch: {why}")
-            values = [""] * 6
-        arch, cpu, soc, vendor, board, config = values
+            problems.append(f"{TREE.defconfig(name)} cannot be evaluated, so the board has no arch: {why}")
+            values = [""] * len(_SYMBOLS)
+        by_symbol = dict(zip(_SYMBOLS, values, strict=True))
+        arch = TREE.arch(by_symbol)
+        _, cpu, soc, vendor, board, config = (by_symbol[symbol] for symbol in TREE.symbols)
         status, people = maintainers.of(name)
         boards.append(Board(name, arch, cpu, soc, vendor, board, config, status, people))
     return _Kept(SCHEMA, sorted(boards, key=lambda b: b.target), problems, others, files.digest(others))
 
 
 def targets_of(files: TreeFiles, names: Sequence[str]) -> dict[str, list[str]]:
-    """Give the ``TARGET_…`` options that each board sets; a board that cannot be evaluated is left out.
+    """Return which of the ``TARGET_…`` options each board sets; a board that cannot be evaluated is left out.
 
     Nothing of this is kept, so it takes seconds for a large tree.
 
@@ -151,8 +157,8 @@ def targets_of(files: TreeFiles, names: Sequence[str]) -> dict[str, list[str]]:
     """
     with _scratch() as directory:
         files.write(directory)
-        answers = _ask(directory, names, _compiler(), targets=True)
-    return {name: values[len(kconfig_eval.SYMBOLS) :] for name, values in answers["boards"].items()}
+        answers = _ask(directory, names, _compiler(), prefix=TREE.target_prefix)
+    return answers["options"]
 
 
 @contextlib.contextmanager
@@ -176,11 +182,14 @@ def _compiler() -> str:
     return next((name for name in ("gcc", "cc", "clang") if shutil.which(name)), "")
 
 
-def _ask(directory: Path, names: Sequence[str], compiler: str, *, targets: bool = False) -> _Answer:
+def _ask(directory: Path, names: Sequence[str], compiler: str, prefix: str = "") -> _Answer:
     """Let a few processes evaluate the defconfigs that were written to a directory."""
     count = max(1, min(len(os.sched_getaffinity(0)), len(names) // _SHARE))
-    request = {"cpp": [compiler, "-E"] if compiler else [], "targets": targets}
-    requests = [json.dumps({"names": names[i::count], **request}).encode() for i in range(count)]
+    request = {"symbols": _SYMBOLS, "cpp": [compiler, "-E"] if compiler else [], "prefix": prefix}
+    requests = [
+        json.dumps({"boards": {name: TREE.defconfig(name) for name in names[i::count]}, **request}).encode()
+        for i in range(count)
+    ]
     processes: list[subprocess.Popen[bytes]] = []
     with ThreadPoolExecutor(count) as pool:
         try:
@@ -191,7 +200,7 @@ def _ask(directory: Path, names: Sequence[str], compiler: str, *, targets: bool 
             for process in processes:  # Ctrl-C does not reach them, and the pool waits for them
                 end_group(process)
             raise
-    merged: _Answer = {"boards": {}, "problems": {}}
+    merged: _Answer = {"boards": {}, "options": {}, "problems": {}}
     for part in parts:
         for key, values in merged.items():
             values.update(part[key])
@@ -238,8 +247,7 @@ def _environment(directory: Path, compiler: str) -> dict[str, str]:
         "srctree": str(directory),
         "objtree": str(directory),
         "KCONFIG_OBJDIR": "",
-        "UBOOTVERSION": "fabbuild",
-        "KERNELVERSION": "fabbuild",
+        **dict.fromkeys(TREE.version_variables, "fabbuild"),
         "CC": compiler or "gcc",
         "LD": "ld",
         "HOSTCC": compiler or "gcc",

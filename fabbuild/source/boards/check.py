@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fabbuild.model import Board
+from fabbuild.protocol.uboot import TREE
 from fabbuild.source.boards.catalogue import read_boards, targets_of
 from fabbuild.source.boards.maintainers import wrong_entries
 from fabbuild.source.boards.tree_files import TreeFiles
@@ -12,7 +13,7 @@ from fabbuild.source.repository import Source
 
 
 def check_boards(source: Source, tree: str, boards: Iterable[Board], *, full: bool = False) -> list[str]:
-    """Look at what MAINTAINERS files and defconfigs say; give a line for each thing that is wrong.
+    """Check what maintainers files and defconfigs say; return a line for each mistake.
 
     Args:
         source: the repository.
@@ -32,18 +33,18 @@ def check_boards(source: Source, tree: str, boards: Iterable[Board], *, full: bo
         wrong += known.problems
         wrong += wrong_entries(files.maintainers(), [board.target for board in known.boards])
     for board in asked:
-        where = f"configs/{board.target}_defconfig"
+        where = TREE.defconfig(board.target)
         if board.status.startswith("Orphan"):
             wrong.append(f"{where}: nobody maintains it (its entry says {board.status})")
         elif not board.maintainers:
-            why = "its entry names nobody" if board.status else "no MAINTAINERS file has it"
+            why = "its entry names nobody" if board.status else f"no {TREE.maintainers} file has it"
             wrong.append(f"{where}: nobody maintains it ({why})")
     if full:
         targets = targets_of(files, [board.target for board in asked])
         for board in asked:
-            where, found = f"configs/{board.target}_defconfig", targets.get(board.target)
+            where, found = TREE.defconfig(board.target), targets.get(board.target)
             if found == []:
-                wrong.append(f"{where}: sets no TARGET_ option")
+                wrong.append(f"{where}: sets no {TREE.target_prefix} option")
             elif found and len(found) > 1:
-                wrong.append(f"{where}: sets {len(found)} TARGET_ options: {' '.join(found)}")
+                wrong.append(f"{where}: sets {len(found)} {TREE.target_prefix} options: {' '.join(found)}")
     return wrong

@@ -1,18 +1,24 @@
-"""Asks Kconfig what the boards of a tree are; run as a program of its own, on the files of one tree.
+"""Evaluate Kconfig symbols for many boards of one tree; run as a program of its own.
 
-``boards.py`` starts it (several side by side) with a small environment of its own: kconfiglib takes all its
-settings from the environment, and a ``$(NAME)`` in a Kconfig file must not find what the user happens to have set.
-It imports nothing of fabbuild, so that it starts quickly.
+`fabbuild.source.boards.catalogue` starts several side by side, each with a small environment: kconfiglib takes all
+its settings from the environment, and a ``$(NAME)`` in a Kconfig file must not find a variable of the user's. The
+program imports nothing of fabbuild, so that it starts quickly.
 
-To load each defconfig and ask for six values would be the plain way, and takes several times longer: a U-Boot has
-over a thousand boards that differ in a dozen lines, and each of the six has hundreds of defaults, one a board. So
-boards go in an order in which neighbours are alike, only what differs from the one before is set (`Loaded`),
-and nearly all defaults are ruled out without being evaluated (`Values`).
+Loading each board's configuration and asking kconfiglib for each symbol would take several times longer: U-Boot has
+over a thousand boards that differ in a dozen lines, and a symbol such as SYS_BOARD has hundreds of defaults, one a
+board. So boards are evaluated in an order in which neighbours are alike, only the differences to the board before
+are set (`Loaded`), and nearly all defaults are ruled out without being evaluated (`Values`).
 
-Standard input is one JSON object, ``{"names": [defconfig…], "cpp": [word…], "targets": bool}``; standard output is
-another: ``{"boards": {name: [arch, cpu, soc, vendor, board, config]}, "problems": {name: text}}``, or
-``{"error": text}`` when Kconfig itself does not parse. With ``targets`` the names of the `TARGET` options that a
-board sets stand behind its six values; that takes longer.
+Standard input is one JSON object::
+
+    {"boards": {name: path of its defconfig}, "symbols": [symbol…], "cpp": [word…], "prefix": text}
+
+Standard output is another one, or ``{"error": text}`` where Kconfig itself does not parse::
+
+    {"boards": {name: [value…]}, "options": {name: [option…]}, "problems": {name: text}}
+
+The values are in the order of the symbols. The options are those that are set and whose names begin with the
+prefix; they take longer to evaluate, and there are none for an empty prefix.
 """
 
 from __future__ import annotations
@@ -23,16 +29,11 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-#: Kconfig's names for arch, cpu, soc, vendor, board, config, in this order.
-SYMBOLS = ("SYS_ARCH", "SYS_CPU", "SYS_SOC", "SYS_VENDOR", "SYS_BOARD", "SYS_CONFIG_NAME")
-
-#: What the options that choose a board begin with.
-TARGET = "TARGET_"
-
-#: As the Makefile does before it gives a defconfig to Kconfig.
+#: Options of the C preprocessor: those with which a Makefile reads a defconfig.
 CPP_FLAGS = ("-nostdinc", "-P", "-undef", "-x", "assembler-with-cpp")
 
 #: A line that asks for another file.
@@ -138,13 +139,13 @@ class Loaded:
 
 
 class Values:
-    """The values of `SYMBOLS` of a Kconfig, as it is loaded just then."""
+    """The values of some symbols of a Kconfig, by what is loaded just then."""
 
-    def __init__(self, conf: Any) -> None:
+    def __init__(self, conf: Any, symbols: Sequence[str]) -> None:
         self._conf = conf
         #: By what must be selected for them to count (None: nothing), the defaults with their numbers.
         self._defaults: dict[str, dict[Any, list[tuple[int, Any, Any]]]] = {}
-        for name in SYMBOLS:
+        for name in symbols:
             by_pick = self._defaults[name] = {}
             for number, (value, condition) in enumerate(conf.syms[name].defaults if name in conf.syms else ()):
                 by_pick.setdefault(pick(condition), []).append((number, value, condition))
@@ -152,19 +153,12 @@ class Values:
         self._choices = {symbol.choice for symbol in picked}
 
     def all(self) -> list[str]:
-        """Give them; arch as the toolchain's name has it."""
+        """Return the values in the order of the symbols; empty for a symbol that does not exist."""
         selected = [None, *(choice.selection for choice in self._choices)]
-        values = [self._of(name, selected) for name in SYMBOLS]
-        arch, cpu = values[:2]
-        if arch == "arm" and cpu == "armv8":
-            values[0] = "aarch64"
-        elif arch == "riscv":
-            narrow = self._conf.syms.get("ARCH_RV32I")
-            values[0] = "riscv32" if narrow is not None and narrow.str_value == "y" else "riscv64"
-        return values
+        return [self._of(name, selected) for name in self._defaults]
 
     def _of(self, name: str, selected: list[Any]) -> str:
-        """Give what ``str_value`` of a symbol would: the first default that counts, where the user said nothing."""
+        """Return a symbol's ``str_value``: the first default whose condition holds, unless the user set a value."""
         import kconfiglib
 
         symbol = self._conf.syms.get(name)
@@ -235,7 +229,7 @@ def first_line(text: str) -> str:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Evaluate what was asked for."""
+    """Evaluate what was asked for; request and answer are described at the top of this module."""
     import kconfiglib
 
     try:
@@ -244,28 +238,25 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"error": first_line(str(exc))}
     except (OSError, ValueError, RecursionError) as exc:
         return {"error": first_line(str(exc)) or type(exc).__name__}
-    choosing = [symbol for name, symbol in conf.syms.items() if name.startswith(TARGET)]
+    choosing = [symbol for name, symbol in conf.syms.items() if name.startswith(request["prefix"] or "\0")]
     problems = {}
     found = {}
-    for name in request["names"]:
+    for name, path in request["boards"].items():
         try:
-            found[name] = assigned(conf, expand(Path("configs") / f"{name}_defconfig", request["cpp"]))
+            found[name] = assigned(conf, expand(Path(path), request["cpp"]))
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with one defconfig, others go on
             problems[name] = first_line(str(exc)) or type(exc).__name__
-    boards = {}
+    boards, options = {}, {}
     places = {choice: number for number, choice in enumerate(conf.unique_choices)}
-    loaded, values = Loaded(conf), Values(conf)
+    loaded, values = Loaded(conf), Values(conf, request["symbols"])
     for name in sorted(found, key=lambda name: found[name].likeness(places)):
         try:
             loaded.load(found[name])
-            boards[name] = values.all()
-            if request.get("targets"):
-                boards[name] += chosen(choosing)
+            boards[name], options[name] = values.all(), chosen(choosing)
         except Exception as exc:  # noqa: BLE001 - whatever one defconfig does to kconfiglib, others go on
-            boards.pop(name, None)
             problems[name] = first_line(str(exc)) or type(exc).__name__
             loaded.forget()
-    return {"boards": boards, "problems": problems}
+    return {"boards": boards, "options": options, "problems": problems}
 
 
 def main() -> None:

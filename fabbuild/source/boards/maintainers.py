@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from fabbuild.protocol.uboot import DEFCONFIG, TREE
+
 _LINE = re.compile(r"^([A-Z]):\s*(.*?)\s*$")
 
 
@@ -48,7 +50,7 @@ class Maintainers:
         The status is ``Active`` where somebody maintains it, or as it stands there (``Orphan``…); both may be
         empty. Sections that name the board's defconfig itself go before those whose pattern takes it in.
         """
-        path = f"configs/{board}_defconfig"
+        path = TREE.defconfig(board)
         sections = self._exact.get(path, [])
         if not sections:
             sections = [
@@ -69,16 +71,16 @@ def wrong_entries(texts: Mapping[str, str], boards: Iterable[str]) -> list[str]:
         texts: the MAINTAINERS files by path.
         boards: the names of all boards.
     """
-    known = [f"configs/{board}_defconfig" for board in boards]
+    known = [TREE.defconfig(board) for board in boards]
     there, wrong = set(known), []
     for path in sorted(texts):
         for section in _sections(texts[path]):
-            if path.startswith("board/") and section.board and not section.files and not section.names:
+            if path.startswith(TREE.board_code) and section.board and not section.files and not section.names:
                 wrong.append(f"{path}:{section.last}: the entry that ends here names no defconfig")
             wrong += [
                 f"{path}:{section.last}: the entry that ends here names {name}, and there is no such file"
                 for name in section.files
-                if name.endswith("_defconfig") and name not in there and not fnmatch.filter(known, name)
+                if name.endswith(DEFCONFIG) and name not in there and not fnmatch.filter(known, name)
             ]
     return wrong
 
@@ -97,13 +99,13 @@ def _sections(text: str) -> list[_Section]:
         tag, value = match.groups()
         section = sections[-1]
         section.last = number
-        if tag == "F" and value.startswith("board/"):
+        if tag == "F" and value.startswith(TREE.board_code):
             section.board = True
         if tag == "M" and value != "-":
             section.people.append(value)
         elif tag == "S":
             section.status = _STATUS.get(value.lower(), value)
-        elif tag == "F" and value.startswith("configs/") and not value.endswith("/"):
+        elif tag == "F" and value.startswith(TREE.boards + "/") and not value.endswith("/"):
             section.files.append(value)
         elif tag == "N":
             try:

@@ -15,6 +15,7 @@ from typing import Union
 
 from fabbuild.errors import SelectionError
 from fabbuild.model import Board
+from fabbuild.protocol.uboot import DEFCONFIG, TREE
 
 Terms = Union[str, Sequence[str]]  # noqa: UP007 - an alias is evaluated, and Python 3.9 has no | for types
 
@@ -119,17 +120,20 @@ def _words(names: Terms) -> list[str]:
 
 def _of_defconfig(name: str, targets: Iterable[str]) -> str:
     """Give the board of a defconfig that was named as its file is; the name itself where there is no such board."""
-    board = name.removeprefix("configs/").removesuffix("_defconfig")
+    board = _plain(name)
     return board if board in targets else name
+
+
+def _plain(name: str) -> str:
+    """Return what stands for the board in the name or the path of its defconfig; any other text as it is."""
+    return name.removeprefix(TREE.boards + "/").removesuffix(DEFCONFIG)
 
 
 def _no_such(unknown: Sequence[str], targets: Iterable[str]) -> str:
     parts = []
     ordered = sorted(targets)
     for name in unknown:
-        near = difflib.get_close_matches(
-            name.removeprefix("configs/").removesuffix("_defconfig"), ordered, n=3, cutoff=LIKE
-        )
+        near = difflib.get_close_matches(_plain(name), ordered, n=3, cutoff=LIKE)
         parts.append(f"{name} (did you mean {' or '.join(near)}?)" if near else name)
     return f"no such board: {', '.join(parts)}"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fabbuild.errors import SourceError
 from fabbuild.protocol.relevance import ls_tree_records
+from fabbuild.protocol.uboot import DEFCONFIG, TREE
 from fabbuild.source.boards.kconfig_eval import INCLUDE
 from fabbuild.source.git import Git, GitError
 
@@ -22,7 +23,8 @@ BOARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,+@~-]*")
 #: Seconds to list and to read the files.
 TIMEOUT = 120.0
 
-_SUFFIX = "_defconfig"
+_BOARDS = os.fsencode(TREE.boards)
+_MAINTAINERS = os.fsencode(TREE.maintainers)
 _LINK = b"120000"
 _SOURCE = re.compile(r'^[ \t]*o?(g?r?)source[ \t]+(?:"([^"\n]+)"|([^"\s]+))[ \t\r]*$', re.MULTILINE)
 _CALL = re.compile(r"^.*\$\(.*$", re.MULTILINE)
@@ -76,20 +78,20 @@ class TreeFiles:
         names, problems = [], []
         for path in sorted(self.entries):
             directory, _, base = path.rpartition(b"/")
-            if directory != b"configs" or not base.endswith(_SUFFIX.encode()):
+            if directory != _BOARDS or not base.endswith(DEFCONFIG.encode()):
                 continue
-            name = base.decode("utf-8", "replace").removesuffix(_SUFFIX)
+            name = base.decode("utf-8", "replace").removesuffix(DEFCONFIG)
             if BOARD_NAME.fullmatch(name):
                 names.append(name)
             else:
                 shown = "".join(c if c.isprintable() else "?" for c in name)
-                problems.append(f"configs/{shown}{_SUFFIX} is left out: make cannot be given such a name")
+                problems.append(f"{TREE.defconfig(shown)} is left out: make cannot be given such a name")
         return names, problems
 
     def maintainers(self) -> dict[str, str]:
         """Give the text of all MAINTAINERS files by their path."""
         paths = [
-            p for p, (mode, _) in self.entries.items() if p.rpartition(b"/")[2] == b"MAINTAINERS" and mode != _LINK
+            p for p, (mode, _) in self.entries.items() if p.rpartition(b"/")[2] == _MAINTAINERS and mode != _LINK
         ]
         self._fetch(paths)
         return {_text(path): _text(self._contents[path]) for path in sorted(paths)}
@@ -103,7 +105,9 @@ class TreeFiles:
             patterns of what else was read, beyond the usual names: see `digest`.
         """
         others: set[str] = set()
-        wanted = {path for path in self.entries if self._is_usual(path) and not path.endswith(b"MAINTAINERS")}
+        wanted = {
+            path for path in self.entries if self._is_usual(path) and path.rpartition(b"/")[2] != _MAINTAINERS
+        }
         fresh = set(wanted)
         while fresh:
             self._fetch(fresh)
@@ -139,8 +143,8 @@ class TreeFiles:
         top, _, base = path.rpartition(b"/")
         return (
             base.startswith(b"Kconfig")
-            or base == b"MAINTAINERS"
-            or path.startswith(b"configs/")
+            or base == _MAINTAINERS
+            or path.startswith(_BOARDS + b"/")
             or top == b"scripts"
         )
 
@@ -176,7 +180,7 @@ class TreeFiles:
         if self.entries[path][0] == _LINK:
             if self._is_named(path):
                 found.append(posixpath.join(here, _text(content)))
-        elif path.startswith(b"configs/"):
+        elif path.startswith(_BOARDS + b"/"):
             for name in INCLUDE.findall(_text(content)):
                 found += [name, posixpath.join(here, name)]
         elif not path.startswith(b"scripts/") or path.rpartition(b"/")[2].startswith(b"Kconfig"):

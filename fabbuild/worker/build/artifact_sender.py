@@ -12,12 +12,12 @@ import os
 import zlib
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from fabbuild.protocol.artifacts import CONFIG_FILES, IMAGES, STAGES
 from fabbuild.protocol.names import is_file_name
+from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import FILE_MOST, FILES_MANY, FILES_MOST, PIECE
 
 #: All that matters of a build, as patterns.
-ALL_OUTPUTS = (*IMAGES, *("%s/u-boot-%s*" % (phase, phase) for phase in STAGES))
+ALL_OUTPUTS = (*TREE.images, *("%s/%s-%s*" % (phase, TREE.program, phase) for phase in TREE.stages))
 
 
 class File(NamedTuple):
@@ -34,7 +34,7 @@ def name_of(place: str) -> str:
     ``spl/u-boot-spl.bin`` is called ``u-boot-spl.bin``; of any other the whole path becomes the name.
     """
     directory, _, base = place.rpartition("/")
-    own = directory in STAGES and base.startswith("u-boot-" + directory)
+    own = directory in TREE.stages and base.startswith("%s-%s" % (TREE.program, directory))
     return base if own or not directory else place.replace("/", "-")
 
 
@@ -115,7 +115,7 @@ def _object_beside(path: str) -> str:
 
 def configuration(output: str) -> List[File]:
     """Find the generated configuration."""
-    places = ((name, os.path.join(output, place)) for name, place in CONFIG_FILES)
+    places = ((name, os.path.join(output, place)) for name, place in TREE.config_files)
     return [File(name, path) for name, path in places if os.path.isfile(path)]
 
 

@@ -9,7 +9,7 @@ import os
 import shutil
 from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 
-from fabbuild.protocol.artifacts import CONFIG_FILES, IMAGE, IMAGES, PROGRAMS, STAGES, function_sizes
+from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import MAX_TEXT
 from fabbuild.worker.base.processes import Processes
 from fabbuild.worker.base.text import decode
@@ -17,7 +17,7 @@ from fabbuild.worker.base.text import decode
 #: Longest list of symbols, in bytes; sandbox with all its tests has less than 2 MB.
 _MAX_SYMBOLS = 16 * 1024 * 1024
 
-_STALE_BELOW = ("u-boot*", "*.bin", "*.dtb", "*.map")
+_STALE_BELOW = (TREE.program + "*", "*.bin", "*.dtb", "*.map")
 
 
 def remove_stale(output: str) -> None:
@@ -28,8 +28,8 @@ def remove_stale(output: str) -> None:
     Raises:
         OSError: one cannot be removed.
     """
-    _remove_matching(output, (*IMAGES, ".config", ".config.old"))
-    for phase in STAGES:
+    _remove_matching(output, (*TREE.images, ".config", ".config.old"))
+    for phase in TREE.stages:
         _remove_matching(os.path.join(output, phase), _STALE_BELOW)
     remove_configuration(output)
 
@@ -42,7 +42,7 @@ def remove_configuration(output: str) -> None:
     Raises:
         OSError: one cannot be removed.
     """
-    _unlink(output, (place for _, place in CONFIG_FILES))
+    _unlink(output, (place for _, place in TREE.config_files))
 
 
 def remove_programs(output: str) -> None:
@@ -51,7 +51,7 @@ def remove_programs(output: str) -> None:
     Raises:
         OSError: one cannot be removed.
     """
-    _unlink(output, (*PROGRAMS, IMAGE))
+    _unlink(output, (*TREE.programs, TREE.image))
 
 
 def _unlink(output: str, places: Iterable[str]) -> None:
@@ -82,7 +82,7 @@ def sizes(processes: Processes, output: str, prefix: str, env: Mapping[str, str]
     that cannot be measured are left out: a missing size is no failure of the board.
     """
     lines: List[str] = []
-    for program in PROGRAMS:
+    for program in TREE.programs:
         if not os.path.isfile(os.path.join(output, program)):
             continue
         try:
@@ -102,7 +102,7 @@ def functions(processes: Processes, output: str, prefix: str, env: Mapping[str, 
     Programs that cannot be read are left out.
     """
     found: Dict[str, bytes] = {}
-    for program in PROGRAMS:
+    for program in TREE.programs:
         if not os.path.isfile(os.path.join(output, program)):
             continue
         argv = [prefix + "nm", "--size-sort", program]
@@ -111,7 +111,7 @@ def functions(processes: Processes, output: str, prefix: str, env: Mapping[str, 
         except OSError:
             continue
         if listed.code == 0 and listed.stdout:
-            found[function_sizes(program)] = listed.stdout.encode()
+            found[TREE.function_sizes(program)] = listed.stdout.encode()
     return found
 
 
@@ -128,7 +128,7 @@ def config_files(output: str) -> Dict[str, str]:
     """Read the generated configuration files that are there, `MAX_TEXT` bytes of all together."""
     found: Dict[str, str] = {}
     room = MAX_TEXT
-    for name, place in CONFIG_FILES:
+    for name, place in TREE.config_files:
         try:
             with open(os.path.join(output, place), "rb") as file:
                 data = file.read(room + 1)
@@ -142,10 +142,10 @@ def config_files(output: str) -> Dict[str, str]:
 
 
 def checksum(output: str) -> Optional[str]:
-    """Give the SHA-256 of ``u-boot.bin`` in hex, or None when there is none."""
+    """Give the SHA-256 of the tree's main image in hex, or None when there is none."""
     digest = hashlib.sha256()
     try:
-        with open(os.path.join(output, IMAGE), "rb") as file:
+        with open(os.path.join(output, TREE.image), "rb") as file:
             for block in iter(lambda: file.read(1024 * 1024), b""):
                 digest.update(block)
     except OSError:

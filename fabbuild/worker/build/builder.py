@@ -14,6 +14,7 @@ import time
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional
 
 from fabbuild.protocol.build_output import clock_skew
+from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import CHECKOUT, MAX_TEXT, WORKER
 from fabbuild.worker.base.directories import clear_away
 from fabbuild.worker.base.processes import Processes, ProcessResult, TimeIsUp
@@ -260,7 +261,7 @@ class Builder:
             output.unsure = True
         elif output.commit != commit and not output.unsure:
             changed = self._worktree.changes(output.commit, commit)
-            output.unsure = changed is None or stale_generated.may_be(changed, "configs/%s_defconfig" % self._board)
+            output.unsure = changed is None or stale_generated.may_be(changed, TREE.defconfig(self._board))
         output.board, output.commit, output.gcc = self._board, commit, run.compiler.gcc
 
     def _without_leftovers(self, run: Makes, began: int, outcome: ProcessResult) -> ProcessResult:
@@ -311,7 +312,7 @@ class Builder:
 
     def _kconfig_patterns(self) -> List[str]:
         """Name what decides the configuration: Kconfig files, the defconfig, and others that it includes."""
-        defconfig = "configs/%s_defconfig" % self._board
+        defconfig = TREE.defconfig(self._board)
         patterns = [":(top,glob)**/Kconfig*", ":(top,literal)" + defconfig]
         try:
             with open(os.path.join(self._worktree.path, defconfig), "rb") as file:

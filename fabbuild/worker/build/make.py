@@ -8,6 +8,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
 from fabbuild.protocol import dotconfig
 from fabbuild.protocol.build_output import BUILD_DIR
+from fabbuild.protocol.uboot import DEFCONFIG, TREE
 from fabbuild.protocol.wire import MAX_TEXT, START, TIMED_OUT, TIMEOUT
 from fabbuild.worker.base.processes import Processes, ProcessResult, QuestionLoop, TimeIsUp
 from fabbuild.worker.build import artifacts
@@ -15,9 +16,6 @@ from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.build.stopwatch import Stopwatch
 from fabbuild.worker.tools.jobserver import JobServer
 from fabbuild.worker.tools.toolchains import Toolchain
-
-#: What stderr says when an image lacks a blob that may be missing; such a build counts as a success.
-BLOBS_MISSING = "Some images are invalid"
 
 #: make's own status for a failure.
 MAKE_FAILED = 2
@@ -96,7 +94,7 @@ class Makes:
             self._compilers = ["CC=" + name, "HOSTCC=" + name]
         self._goals = settings.goals()
         # One make each: a fragment goes on top of what the defconfig made.
-        self._config_goals = ["%s_defconfig" % board, *settings["fragments"]]
+        self._config_goals = [board + DEFCONFIG, *settings["fragments"]]
         self._config = os.path.join(tree, BUILD_DIR, ".config")
         self._adjustments = settings.adjustments()
         asked = {name for name, _ in self._adjustments}
@@ -158,7 +156,7 @@ class Makes:
     def make(self) -> ProcessResult:
         """Build what is out of date."""
         outcome = self._one(*self._goals)
-        if outcome.code == MAKE_FAILED and not outcome.stopped and BLOBS_MISSING in outcome.stderr:
+        if outcome.code == MAKE_FAILED and not outcome.stopped and TREE.images_invalid in outcome.stderr:
             return outcome._replace(code=0)
         return outcome
 

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from fabbuild.protocol import dotconfig
 from fabbuild.protocol.names import is_fragment, is_goal, is_pattern
+from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import OWN_SETTINGS, SETTINGS
 from fabbuild.worker.build.artifact_sender import ALL_OUTPUTS
 
@@ -20,8 +21,7 @@ PEER_SETTINGS: Dict[str, Any] = {
 _UNSUPPORTED = ("lines",)
 
 _FLAGS = (
-    ("allow_missing", ("BINMAN_ALLOW_MISSING=1",)),
-    ("no_lto", ("NO_LTO=1",)),
+    *((name, (variable,)) for name, variable in TREE.make_variables.items()),
     ("reproducible_builds", ("SOURCE_DATE_EPOCH=0",)),
     ("warnings_as_errors", ("KCFLAGS=-Werror", "HOSTCFLAGS=-Werror")),
 )
@@ -73,7 +73,7 @@ class Settings:
     def goals(self) -> List[str]:
         """Give what is made once the board is configured; nothing means everything."""
         if self["config_only"]:
-            return ["cfg"]
+            return [TREE.config_goal]
         return [self["target"]] if self["target"] else []
 
     def kept(self) -> List[str]:

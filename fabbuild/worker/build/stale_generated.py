@@ -15,9 +15,9 @@ import os
 import stat
 from typing import Callable, Collection, Iterable, Iterator, Set, Tuple
 
-from fabbuild.protocol.artifacts import CONFIG_FILES
 from fabbuild.protocol.relevance import ABSENT, Change, Relevance, relevance_of
 from fabbuild.protocol.source_kinds import SOURCE
+from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import MAX_TEXT
 from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.deps import reverse_deps
@@ -31,7 +31,7 @@ _READ = "generated/"
 #: What only configuring makes; that is looked after by those who configure.
 _CONFIGURED = ("include/config/", "include/config.h", "scripts/kconfig/")
 
-_CONFIGURATION = frozenset(place for _, place in CONFIG_FILES)
+_CONFIGURATION = frozenset(place for _, place in TREE.config_files)
 
 #: How far ahead everything else is put, in ns: longer than any make.
 _AHEAD = 86400 * 10**9
@@ -70,7 +70,7 @@ def are_alike(tree: str, board: str, before: str) -> bool:
     """
     if board == before:
         return True
-    lines = [_lines(os.path.join(tree, "configs", "%s_defconfig" % name)) for name in (board, before)]
+    lines = [_lines(os.path.join(tree, TREE.defconfig(name))) for name in (board, before)]
     return len(lines[0] & lines[1]) > _ALIKE * len(lines[0] | lines[1])
 
 

@@ -14,8 +14,8 @@ import sys
 from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
-from fabbuild.protocol.relevance import PROGRAMS
 from fabbuild.protocol.source_kinds import TRACKED
+from fabbuild.protocol.uboot import TREE
 from fabbuild.worker.deps.implicit_deps import LONGEST as _LONGEST
 from fabbuild.worker.deps.implicit_deps import Named, UnknownError
 from fabbuild.worker.deps.reverse_deps import is_dependency_file
@@ -40,9 +40,6 @@ _NAMED = re.compile(rb"[<\"]([^<>\"]+)[>\"]")
 
 #: A word of a command that may be a source file.
 _SOURCE = re.compile(rb"[\w./+@,~%%-]+(?:%s)(?![\w.])" % "|".join(map(re.escape, TRACKED)).encode())
-
-#: What is linked of objects, which have dependency files themselves.
-_LINKED = "u-boot"
 
 #: Where Python's setuptools keep the objects of a module; what they are made of is below scripts/ and /usr.
 _SETUPTOOLS = re.compile(r"(?:^|/)temp\.[^/]+(?:/|$)")
@@ -93,7 +90,7 @@ class Reader:
             configuration = file.read(_LONGEST)
             if _READS_ALL.search(configuration):
                 raise UnknownError("dtoc reads every source file")
-        found = set(self._included("configs/%s_defconfig" % board))
+        found = set(self._included(TREE.defconfig(board)))
         self._check_environment()
         needed: Set[str] = set()
         mentioned: Set[str] = set()
@@ -237,7 +234,8 @@ def _tracked(name: str, there: Set[str]) -> bool:
 
 def _may_be_program(inside: str, name: str, there: Set[str]) -> bool:
     """Whether it may have been compiled in one step, of source that does not always matter."""
-    if "." in name or name.startswith(_LINKED) or (inside + "/").startswith(PROGRAMS):
+    # The main program is linked of objects, which have dependency files themselves.
+    if "." in name or name.startswith(TREE.program) or (inside + "/").startswith(TREE.host_programs):
         return False
     return there.isdisjoint((".%s.cmd" % name, name + ".d", ".%s.d" % name))
 

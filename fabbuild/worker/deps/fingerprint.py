@@ -7,8 +7,8 @@ It is made of
   libraries;
 * the same of the host's own compiler, and the headers and libraries that host tools are made with;
 * other programs that builds call, each by its content and that of the libraries it is linked to: those that are
-  known to be called, and all that are in directories of PATH which are not the distribution's, or where binman
-  keeps what it fetched; Python with the names of its modules;
+  known to be called, and all that are in directories of PATH which are not the distribution's, or where the
+  source's own build keeps tools that it downloaded; Python with the names of its modules;
 * the environment that a build sees, without where things are; files that it names, by their content;
 * the worker's own code.
 
@@ -28,6 +28,7 @@ import sys
 import threading
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from fabbuild.protocol.uboot import TREE
 from fabbuild.worker.deps.digest_cache import Memo
 from fabbuild.worker.deps.own_code import code_digest, deciding_modules
 from fabbuild.worker.tools import run_tool
@@ -154,9 +155,6 @@ _TOOLS = [
 #: Directories whose programs come with the distribution: of these only the ones above count, or each package that
 #: is installed would make another machine of it.
 _OF_DISTRIBUTION = frozenset(["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/games"])
-
-#: Where U-Boot's binman puts programs that it fetches, in the user's home.
-_FETCHED = ".binman-tools"
 
 #: Headers, and what says how libraries are linked.
 _HEADERS = ("/usr/local/include", "/usr/include")
@@ -298,9 +296,9 @@ class Identities:
         return self._memo.answer(["own code", sys.version, source.hexdigest()], [], lambda: code_digest(modules))
 
     def _programs_of_the_users(self) -> Iterator[str]:
-        """Give what lies in PATH and does not come with the distribution, and what binman fetched."""
+        """Give what is in PATH and not the distribution's, and the tools that the source's build downloaded."""
         home = self._environment.get("HOME", "")
-        places = [*self._path.split(os.pathsep), *([os.path.join(home, _FETCHED)] if home else [])]
+        places = [*self._path.split(os.pathsep), *([os.path.join(home, TREE.fetched_tools)] if home else [])]
         for place in dict.fromkeys(places):
             if os.path.realpath(place) in _OF_DISTRIBUTION:
                 continue

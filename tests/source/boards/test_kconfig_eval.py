@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fabbuild.protocol.uboot import TREE
 from fabbuild.source.boards import catalogue, kconfig_eval
 from fabbuild.source.boards.catalogue import read_boards
 from fabbuild.source.boards.tree_files import TreeFiles
@@ -116,7 +117,8 @@ config SYS_CONFIG_NAME
 """
 
 NAMES = ["ARM", "RISCV", "SANDBOX", "NO_RISCV", "ARCH_RV32I", "ARM64", "FAST", "MODULES", "GONE"]
-NAMES += [f"TARGET_{letter}" for letter in "ABCDEFG"] + ["NUMBER", "WIDE"] + list(kconfig_eval.SYMBOLS)
+NAMES += [f"TARGET_{letter}" for letter in "ABCDEFG"] + ["NUMBER", "WIDE"] + list(TREE.symbols)
+SYMBOLS = [*TREE.symbols, "ARCH_RV32I"]
 VALUES = ["y", "n", "m", "", "yes", "5", "12", "99", "x", "0x10", "-1", '"own"', '"o\\"w"', '"', "own"]
 LINES = st.one_of(
     st.builds("CONFIG_{}=y".format, st.sampled_from(NAMES)),
@@ -141,12 +143,9 @@ def parsed():
 
 
 def plainly(conf, path):
-    """Give what the six values are by kconfiglib alone."""
+    """Give what the values are by kconfiglib alone."""
     conf.load_config(str(path))
-    found = [conf.syms[name].str_value if name in conf.syms else "" for name in kconfig_eval.SYMBOLS]
-    if found[0] == "riscv":
-        found[0] += "32" if conf.syms["ARCH_RV32I"].str_value == "y" else "64"
-    return ["aarch64" if found[:2] == ["arm", "armv8"] else found[0], *found[1:]]
+    return [conf.syms[name].str_value if name in conf.syms else "" for name in SYMBOLS]
 
 
 def everything(conf):
@@ -169,7 +168,7 @@ def told(text):
 @given(st.lists(st.lists(LINES, max_size=12), min_size=1, max_size=6))
 def test_any_defconfigs_one_after_the_other_are_what_each_is_alone(place, texts):
     conf = parsed()
-    loaded, values = kconfig_eval.Loaded(conf), kconfig_eval.Values(conf)
+    loaded, values = kconfig_eval.Loaded(conf), kconfig_eval.Values(conf, SYMBOLS)
     path = place / "some_defconfig"
     for lines in texts:
         path.write_text("\n".join(lines))
@@ -193,7 +192,9 @@ def test_after_one_that_raised_the_next_is_what_it_is(place, monkeypatch):
         return set_value(symbol, value)
 
     monkeypatch.setattr(kconfiglib.Symbol, "set_value", break_once)
-    found = kconfig_eval.answer({"names": list(texts), "cpp": []})
+    found = kconfig_eval.answer(
+        {"boards": {name: TREE.defconfig(name) for name in texts}, "symbols": SYMBOLS, "cpp": [], "prefix": ""}
+    )
     assert found["problems"] == {"b": "too deep"}
     assert found["boards"] == {
         name: plainly(parsed(), place / "configs" / f"{name}_defconfig") for name in ("a", "c")
@@ -213,7 +214,8 @@ def test_every_board_of_a_real_tree_is_what_it_is_alone(uboot_template, tmp_path
     conf = parsed()
     for board in found.boards:
         path = tmp_path / "expanded"
-        path.write_text(kconfig_eval.expand(Path(f"configs/{board.target}_defconfig"), ["gcc", "-E"]))
+        path.write_text(kconfig_eval.expand(Path(TREE.defconfig(board.target)), ["gcc", "-E"]))
+        values = dict(zip(SYMBOLS, plainly(conf, path), strict=True))
         told = [board.arch, board.cpu, board.soc, board.vendor, board.board, board.config]
-        assert told == plainly(conf, path), board.target
+        assert told == [TREE.arch(values), *(values[name] for name in TREE.symbols[1:])], board.target
     assert len(found.boards) > 1000

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from fabbuild.protocol import wire
-from fabbuild.worker.build import artifacts
+from fabbuild.protocol.uboot import TREE
 from tests.support.census import alive
 from tests.support.tree import available_archs
 from tests.support.trouble import tool
@@ -299,14 +299,14 @@ def test_a_board_that_is_not_there_carries_no_other_boards_configuration(work, s
 
 
 def test_generated_configuration_of_a_failure(work, source):
-    files = " ".join(place for _, place in artifacts.CONFIG_FILES)
+    files = " ".join(place for _, place in TREE.config_files)
     makefile = MAKEFILE.replace(
         '@echo "configure $@"',
         f"@for f in {files}; do mkdir -p $(O)/`dirname $$f`; echo is $$f >$(O)/$$f; done",
     ).replace("@cp configs/$@ $(O)/.config", "@true")
     commits = commits_of(source, work, {"Makefile": makefile, "main.c": "#error\n"})
     result = build(work, commits[1:])["one", 0]
-    assert result["config"] == {name: f"is {place}\n" for name, place in artifacts.CONFIG_FILES}
+    assert result["config"] == {name: f"is {place}\n" for name, place in TREE.config_files}
 
 
 @pytest.mark.parametrize(
