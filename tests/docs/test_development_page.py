@@ -75,6 +75,13 @@ def test_every_folder_that_the_page_mentions_is_there():
     assert [name for name in named if not any((at / name).is_dir() for at in (ROOT, ROOT / "fabbuild"))] == []
 
 
+def test_every_method_that_the_page_mentions_is_there():
+    mentioned = set(re.findall(r"`([A-Z][a-z]\w+\.\w+)`", table_less()))
+    assert len(mentioned) > 5
+    trees = [ast.parse(path.read_text(encoding="utf-8")).body for path in generate.modules(ROOT)]
+    assert [name for name in mentioned if not any(is_defined(body, name) for body in trees)] == []
+
+
 @pytest.mark.parametrize(
     ("path", "name", "told"),
     [
