@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 
+from fabbuild.protocol import names
+
 #: The work directory could not be made or the program not be written there; stderr has the system's words.
 NO_PLACE = 96
 
@@ -100,7 +102,7 @@ def worker_bundle() -> Bundle:
             archive.writestr(info, files[name])
     data = buffer.getvalue()
     digest = hashlib.sha256(data).hexdigest()
-    return Bundle(data, digest, f"worker-{digest}.pyz")
+    return Bundle(data, digest, names.program(digest))
 
 
 def _modules(package: Traversable, place: str) -> Iterator[tuple[str, bytes]]:
@@ -130,7 +132,8 @@ def shell_place(work_dir: str, bundle: Bundle) -> str:
         return f'[ "$(wc -c <"{name}")" -eq {size} ] && {digest}'
 
     return (
-        f'{_directory(work_dir)} P="$D/bin/{bundle.name}"; umask 077; mkdir -p "$D/bin" || exit {NO_PLACE}; '
+        f'{_directory(work_dir)} B="$D/{names.BIN}" P="$D/{names.BIN}/{bundle.name}"; '
+        f'umask 077; mkdir -p "$B" || exit {NO_PLACE}; '
         f'if [ -f "$P" ] && {whole("$P")}; then echo have; exit 0; fi; echo send; '
         f'T="$P.$$"; C=cat; command -v timeout >/dev/null 2>&1 && C="timeout {ARRIVAL} cat"; '
         f'if $C >"$T" && {whole("$T")} && chmod 700 "$T" && mv -f "$T" "$P"; '
@@ -144,7 +147,7 @@ def shell_run(work_dir: str, bundle: Bundle, args: Sequence[str]) -> str:
     Raises:
         ValueError: the work directory's name cannot be used in a shell line.
     """
-    return f'{_directory(work_dir)} {_python()} -E -s "$D/bin/{bundle.name}" {_arguments(args)}'.rstrip()
+    return f'{_directory(work_dir)} {_python()} -E -s "$D/{names.BIN}/{bundle.name}" {_arguments(args)}'.rstrip()
 
 
 def on_its_own_line(command: str) -> str:

@@ -1,8 +1,22 @@
-"""Names that are allowed: files of a result, patterns of files to keep, goals of make, toolchain archives."""
+"""Names that both ends use, and names that are allowed.
+
+Used by both: the program and the refs on a machine. Allowed: names of result files, patterns of files to keep, make
+goals, configuration fragments, toolchain archives.
+"""
 
 from __future__ import annotations
 
 import re
+
+#: Where the worker's program lies, below a machine's work directory.
+BIN = "bin"
+
+#: The name of a program there; one that is just being written has a number at its end.
+PROGRAM = re.compile(r"worker-[0-9a-f]{64}\.pyz(\.\d+)?")
+
+#: Where our refs are in a machine's repository, and the one that stays: what was pushed last.
+REFS = "refs/fabbuild/"
+CURRENT = REFS + "current"
 
 #: Names in a result's directory that are the boss's own.
 RESERVED = frozenset(
@@ -17,6 +31,11 @@ _GOAL = re.compile(r"[A-Za-z0-9_.+%@,/-]{1,200}")
 
 #: The name of an unpacked toolchain archive: a directory below ``WORK/toolchains``.
 TOOLCHAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
+
+
+def program(sha256: str) -> str:
+    """Return the file name of the worker's program with this checksum."""
+    return "worker-%s.pyz" % sha256
 
 
 def is_file_name(name: str) -> bool:

@@ -29,6 +29,7 @@ from typing import Any
 
 from fabbuild.errors import OutputError, what_to_do
 from fabbuild.model import Board, Commit, Result, Verdict
+from fabbuild.protocol.environment import WITHOUT_EFFECT
 from fabbuild.protocol.names import is_file_name
 
 #: Name of the result directory of the current source, and of the output directory beside the source.
@@ -60,12 +61,6 @@ DECISIVE = (
 
 #: In `BuiltFrom.kept`: images, maps and device trees.
 ALL = "--keep-outputs"
-
-# Variables of a machine's own `env` that differ from machine to machine and do not change what comes out. It is not
-# `worker.environment.PLACES`: who sets LD_LIBRARY_PATH for a machine means other libraries, and who sets a language
-# means words, which are English whatever it says. And it names the results that are on disks: another list would
-# build them again.
-_WHERE = frozenset({"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "LANG", "LANGUAGE", "LC_ALL", "USER", "LOGNAME"})
 
 # A worker sends a handful of configuration files, and a few lines of sizes.
 _MAX_FILES = 100
@@ -115,7 +110,7 @@ def made_by(version: str, env: Mapping[str, str]) -> str:
 
     Variables that say where something is on a machine are left out.
     """
-    added = " ".join(f"{name}={env[name]}" for name in sorted(env) if name not in _WHERE)
+    added = " ".join(f"{name}={env[name]}" for name in sorted(env) if name not in WITHOUT_EFFECT)
     return f"{version} with {added}" if added else version
 
 

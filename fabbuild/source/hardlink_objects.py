@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from fabbuild.protocol.names import CURRENT
 from fabbuild.source.git import Git, GitError
-from fabbuild.source.push import CURRENT
 
 #: More loose objects than this are better brought in a pack: each worktree would open them all one by one. git
 #: itself packs them from about here on (``gc.auto``).

@@ -18,17 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fabbuild.errors import PushError
+from fabbuild.protocol.names import CURRENT, REFS
 from fabbuild.source.git import Git, GitError, Output, last_words
 from fabbuild.source.pack_cache import Packs, carrier
 from fabbuild.source.receive_pack import NotThisWayError, hand_over
 
 _LOG = logging.getLogger(__name__)
-
-#: Where our refs are on the far side.
-REFS = "refs/fabbuild/"
-
-#: The one that stays.
-CURRENT = REFS + "current"
 
 #: For a machine that no network is in front of: to write a bigger pack takes a third of the time.
 NEAR = ("pack.window=0", "pack.compression=1")

@@ -11,8 +11,7 @@ import os
 import shutil
 import stat
 
-#: Begins the names of what was put aside.
-ASIDE = ".aside."
+from fabbuild.worker.base import workdir
 
 #: What we need of a directory of our own.
 _OURS = 0o700
@@ -49,7 +48,7 @@ def clear_away(path: str, aside: str) -> None:
         remove_tree(path)
     except OSError as exc:
         try:
-            os.rename(path, os.path.join(aside, "%s%d.%s" % (ASIDE, os.getpid(), os.urandom(4).hex())))
+            os.rename(path, os.path.join(aside, "%s%d.%s" % (workdir.ASIDE, os.getpid(), os.urandom(4).hex())))
         except OSError:
             raise exc from None  # it says what is in the way
 
@@ -57,7 +56,7 @@ def clear_away(path: str, aside: str) -> None:
 def remove_aside(directory: str) -> None:
     """Remove what was put aside there, as far as that can be done by now."""
     for name in os.listdir(directory):
-        if name.startswith(ASIDE):
+        if name.startswith(workdir.ASIDE):
             with contextlib.suppress(OSError):
                 remove_tree(os.path.join(directory, name))
 

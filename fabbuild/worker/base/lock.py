@@ -20,6 +20,7 @@ import os
 import time
 from typing import Any, Dict, Optional, Set, Tuple
 
+from fabbuild.protocol import environment
 from fabbuild.worker.base import process_table, workdir
 
 #: Descriptors that are inherited by builds lie above those that scripts like to use themselves.
@@ -211,7 +212,7 @@ def _mark_killed(work_dir: str, holder: Dict[str, Any], by: Dict[str, Any]) -> N
 
 def inherited_fds() -> Tuple[int, ...]:
     """Give the lock's descriptor if this process inherited one: a child that is to end with us gets it too."""
-    text = os.environ.get("FABBUILD_LOCK_FD", "")
+    text = os.environ.get(environment.LOCK_FD, "")
     if not text.isdigit():
         return ()
     try:

@@ -1,45 +1,108 @@
-"""Where fabbuild's files lie on a machine: the work directory.
+"""A machine's work directory: what fabbuild keeps there, under which names, and who may read it.
 
 ::
 
-    WORK/lock                   see `fabbuild.worker.base.lock`
-    WORK/repo.git               see `fabbuild.worker.source.bare_repo`
-    WORK/bin/worker-SHA256.pyz  this program
-    WORK/bin/identity.json      see `fabbuild.worker.deps.fingerprint`
-    WORK/slots/NN/              a git worktree a slot
-    WORK/toolchains/NAME/       a compiler that was fetched, see `fabbuild.worker.tools.unpack_toolchain`
-    WORK/tools/DIGEST/          what a build's PATH begins with, see `fabbuild.worker.tools.tool_wrappers`
-    WORK/cache/ccache/          the compiler cache of all slots, see there, too
-    WORK/.fabbuild-check.*      see `fabbuild.worker.upkeep.self_check`; there for seconds only
+    WORK/lock                      the machine's lock (`fabbuild.worker.base.lock`)
+    WORK/bin/worker-SHA256.pyz     this program (`fabbuild.machines.worker_zip`)
+    WORK/bin/identity.json         digests of compilers and tools (`fabbuild.worker.deps.fingerprint`)
+    WORK/repo.git/                 the bare repository of the source (`fabbuild.worker.source.bare_repo`)
+        refs/fabbuild/             what was pushed (`fabbuild.protocol.names`)
+        fabbuild.config            its settings
+        fabbuild.damaged           something in it is broken: it is made anew at the next start
+        fabbuild.collected         when garbage was collected last (`fabbuild.worker.upkeep.disk_usage`)
+    WORK/slots/NN/                 a git worktree for each slot (`fabbuild.worker.source.worktrees`)
+        build/                     its output directory
+            .fabbuild.json         what was built there (`fabbuild.worker.build.output_dir`)
+            .fabbuild-left         a checkout was begun (`fabbuild.worker.source.stale_mtimes`)
+        build.aside/, build.gone/  output that is compared, or removed
+    WORK/slots/.aside.*            what a build left and could not be removed (`fabbuild.worker.base.directories`)
+    WORK/tools/DIGEST/             what a build's PATH begins with (`fabbuild.worker.tools.tool_wrappers`)
+    WORK/tools/.new.*, .broken.*   such a directory while it is made, or removed
+    WORK/cache/ccache/             the compiler cache of all slots
+    WORK/toolchains/NAME/          a compiler that was fetched (`fabbuild.worker.tools.unpack_toolchain`)
+    WORK/toolchains/.lock, .new-*  one archive at a time is unpacked, and where
+    WORK/.fabbuild-check.*         scratch files of `fabbuild.worker.upkeep.self_check`; there for seconds only
 
 WORK is ``~/.cache/fabbuild/<name of the machine>`` unless machines.yaml says otherwise: named by the machine, so
-that a home directory shared over NFS serves many machines.
+that a home directory shared over NFS serves many machines. Kbuild cannot build below every path: for such a work
+directory ``WORK/slots`` is a link to a private directory, ``fabbuild-UID-DIGEST`` below TMPDIR or ``/var/tmp``.
+
+Permissions: all of it is readable by its owner only. `fabbuild.worker.main.main` sets the umask to 077 for each of
+its commands, and all programs that the worker starts, builds among them, inherit it; so does git's side of a push.
+The shell line that writes the program into ``WORK/bin`` sets the umask itself. A boss on this very machine links
+objects into the repository under the user's own umask: there git follows ``core.sharedRepository=0600``. What an
+older version left open is closed: ``repo.git`` and ``slots`` get mode 0700. A work directory that exists keeps the
+mode that its owner gave it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 from typing import List
 
+from fabbuild.protocol import names
+
+BIN = names.BIN
 LOCK = "lock"
 REPO = "repo.git"
-BIN = "bin"
 SLOTS = "slots"
-TOOLCHAINS = "toolchains"
 TOOLS = "tools"
 CACHE = "cache"
 CCACHE = "cache/ccache"
+TOOLCHAINS = "toolchains"
 
-#: A file in the repository: git found something of it broken. Whoever makes it next makes it anew.
+#: In `BIN`: digests of files and answers of compilers, as JSON. While it is written, more characters follow.
+DIGESTS = "identity.json"
+
+#: In `REPO`: its settings; that git found something broken; when garbage was collected, as JSON.
+REPO_SETTINGS = "fabbuild.config"
 DAMAGED = "fabbuild.damaged"
+COLLECTED = "fabbuild.collected"
+
+#: In `SLOTS`: a worktree; what could not be removed, a pid and a random number following.
+SLOT = re.compile(r"\d{2,}")
+ASIDE = ".aside."
+
+#: In a private directory of worktrees: the path of the work directory that they belong to.
+SLOTS_OWNER = ".work-dir"
+
+#: In a worktree or an output directory: a file that is made to read the file system's time.
+NOW = ".fabbuild-now"
+
+#: In an output directory: what was built there, as JSON, unless make is at work; and, during a checkout, the commit
+#: that the tree leaves.
+STATE = ".fabbuild.json"
+LEFT = ".fabbuild-left"
+
+#: Follow the name of an output directory: files that make is to make again; what is being removed.
+OUTPUT_ASIDE = ".aside"
+OUTPUT_GONE = ".gone"
+
+#: In `TOOLS`: a directory that is whole, or one that is being made or removed.
+TOOLS_NEW = ".new."
+TOOLS_BROKEN = ".broken."
+TOOLS_PART = re.compile(r"[0-9a-f]{24}|\.(new|broken)\..*")
+
+#: In `TOOLCHAINS`: the lock of whoever unpacks; begins the name of what is being unpacked.
+TOOLCHAINS_LOCK = ".lock"
+TOOLCHAINS_NEW = ".new-"
 
 #: Begins the names of the scratch directories of checks; a pid follows, a dot, and a random number.
 SCRATCH = ".fabbuild-check."
 
+#: Begins the name of a temporary work directory, that of a worker that was given none.
+TEMPORARY = "fabbuild-worker-"
+
+
+def slot_name(slot: int) -> str:
+    """Return the name of a slot's worktree in `SLOTS`."""
+    return "%02d" % slot
+
 
 def default_work_dir() -> str:
-    """Give the work directory of a machine whose settings name none; absolute."""
+    """Return the absolute work directory of a machine whose settings name none."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     if not cache.startswith("/"):  # a relative one is to be ignored, says the XDG specification
         cache = os.path.join(_home(), ".cache")
@@ -47,7 +110,7 @@ def default_work_dir() -> str:
 
 
 def resolve(text: str) -> str:
-    """Give the absolute work directory for what machines.yaml says: empty, absolute, ``~/…`` or below the home."""
+    """Return the absolute path for a ``work_dir`` of machines.yaml: empty, absolute, ``~/…`` or below the home."""
     if not text:
         return default_work_dir()
     if text == "~" or text.startswith("~/"):
@@ -70,7 +133,7 @@ def is_ours(work_dir: str) -> bool:
 
 
 def nearest_existing(path: str) -> str:
-    """Give the path itself or the nearest parent that exists: what tells whether it could be made, and its disk."""
+    """Return the path itself or its nearest parent that exists: the place and the disk where it would be made."""
     while not os.path.exists(path):
         parent = os.path.dirname(path)
         if parent == path:
@@ -80,7 +143,7 @@ def nearest_existing(path: str) -> str:
 
 
 def stale_scratch(folder: str) -> List[str]:
-    """Name the scratch directories in a folder that were left by checks that are no more."""
+    """Return the scratch directories in a folder whose checks have ended."""
     found = []
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):

@@ -25,11 +25,9 @@ from typing import Any, Collection, Dict, Iterator, Set
 
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.worker.base.directories import clear_away, remove_tree
+from fabbuild.worker.base.workdir import STATE
 from fabbuild.worker.build import diagnostics
 from fabbuild.worker.tools.toolchains import Toolchain
-
-#: Is there when the last make here came to its end by itself: one JSON object.
-STATE = ".fabbuild.json"
 
 #: How far the clock may go back without harm, in seconds: less than any make and git between two times compared.
 _CLOCK_SLACK = 0.05

@@ -19,11 +19,9 @@ from fabbuild.protocol.relevance import ABSENT, Change, Relevance, relevance_of
 from fabbuild.protocol.source_kinds import SOURCE
 from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import MAX_TEXT
+from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.deps import reverse_deps
-
-#: Is there for a moment, to see what time it is where the output is.
-_BEGAN = ".fabbuild-began"
 
 #: All in here is read by others, whatever its name.
 _READ = "generated/"
@@ -92,7 +90,7 @@ def begin(output: str) -> int:
         OSError: the disk is full, or the like.
     """
     os.makedirs(output, exist_ok=True)
-    place = os.path.join(output, _BEGAN)
+    place = os.path.join(output, workdir.NOW)
     with open(place, "w", encoding="ascii") as file:
         now = os.fstat(file.fileno()).st_mtime_ns
     os.unlink(place)
@@ -149,7 +147,7 @@ class _Aside:
 
     def __init__(self, output: str) -> None:
         self._output = output
-        self._aside = output + ".aside"
+        self._aside = output + workdir.OUTPUT_ASIDE
         self._names: Set[str] = set()
         remove_tree(self._aside)
 

@@ -28,18 +28,13 @@ import sys
 import threading
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from fabbuild.protocol.environment import DIGESTS_DIR, SEARCHED, is_place
 from fabbuild.protocol.uboot import TREE
+from fabbuild.worker.base import workdir
 from fabbuild.worker.deps.digest_cache import Memo
 from fabbuild.worker.deps.own_code import code_digest, deciding_modules
 from fabbuild.worker.tools import run_tool
-from fabbuild.worker.tools.environment import PLACES, PLACES_PREFIXES
 from fabbuild.worker.tools.toolchains import Toolchain
-
-#: The file in the work directory, below `fabbuild.worker.base.workdir.BIN`, that digests are remembered in.
-MEMO = "identity.json"
-
-#: The environment variable that names another directory for it, for many work directories on one machine.
-ELSEWHERE = "FABBUILD_DIGESTS"
 
 _FORMAT = 2
 
@@ -185,9 +180,6 @@ _QUESTIONS = 'g=$1; "$g" -dumpspecs || exit 1; ' + " ".join(
 #: Says where libraries are.
 _LINKER_CACHE = "/etc/ld.so.cache"
 
-#: Of the places in the environment, those that compilers and ldd find their parts by.
-_SEARCHED = ("PATH", "LD_LIBRARY_PATH")
-
 #: Directories of modules count also while they are not there: the first that is installed makes them.
 _PYTHON = (
     "import json,site,sys;"
@@ -207,13 +199,14 @@ class Identities:
 
         Args:
             directory: where digests are remembered; they are not if it is not there, or cannot be written.
-            environment: what builds see, see `fabbuild.worker.tools.environment.base_environment`.
+            environment: what builds see, see `fabbuild.protocol.environment.base_environment`.
             own_code: stands for the worker's code; by default its digest.
         """
         self._environment = dict(environment)
         self._own_code = own_code
         asked_in = hashlib.sha256(json.dumps(sorted(self._heard().items())).encode())
-        self._memo = Memo(os.path.join(os.environ.get(ELSEWHERE) or directory, MEMO), asked_in.hexdigest())
+        directory = os.environ.get(DIGESTS_DIR) or directory
+        self._memo = Memo(os.path.join(directory, workdir.DIGESTS), asked_in.hexdigest())
         self._lock = threading.Lock()
         self._found: Dict[Tuple[str, str], str] = {}
         self._common: Optional[bytes] = None
@@ -221,11 +214,7 @@ class Identities:
 
     def _heard(self) -> Dict[str, str]:
         """Return the part of the environment that the answers of compilers and ldd can depend on."""
-        return {
-            name: value
-            for name, value in self._environment.items()
-            if name in _SEARCHED or (name not in PLACES and not name.startswith(PLACES_PREFIXES))
-        }
+        return {name: value for name, value in self._environment.items() if name in SEARCHED or not is_place(name)}
 
     def of(self, chain: Toolchain) -> str:
         """Give the identity for what this compiler builds, hex; empty when it cannot be told. Never raises."""
@@ -367,7 +356,7 @@ class Identities:
 
     def _of_environment(self) -> Iterator[str]:
         for name, value in sorted(self._environment.items()):
-            if name in PLACES or name.startswith(PLACES_PREFIXES):
+            if is_place(name):
                 continue
             yield "%s=%s" % (name, value)
             for path in _NAMED.findall(value):

@@ -17,9 +17,10 @@ import threading
 import traceback
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
+from fabbuild.protocol.environment import LOCK_FD, WATCH_FD, base_environment
 from fabbuild.protocol.wire import ALIVE_ENV, FEATURES, PROTOCOL, ProtocolError, decode_object
+from fabbuild.worker.base import workdir
 from fabbuild.worker.base.processes import Processes, WorkerStopped
-from fabbuild.worker.base.workdir import BIN
 from fabbuild.worker.build.builder import Builder
 from fabbuild.worker.build.carry_forward import Carrier
 from fabbuild.worker.build.settings import Settings, SettingsError
@@ -38,16 +39,9 @@ from fabbuild.worker.source.git import GitError, Repository, find_git_dir
 from fabbuild.worker.source.worktree import Worktree
 from fabbuild.worker.source.worktree_maker import WorktreeMaker
 from fabbuild.worker.source.worktrees import SlotWorktrees
-from fabbuild.worker.tools.environment import base_environment
 from fabbuild.worker.tools.jobserver import JobServer, understood_by
 from fabbuild.worker.tools.tool_wrappers import ToolDirs
 from fabbuild.worker.tools.toolchains import Toolchain, ToolchainError, from_path, scan
-
-#: The descriptor of the machine's lock; every child inherits it, so that the lock lives as long as they do.
-LOCK_FD = "FABBUILD_LOCK_FD"
-
-#: The read end of a pipe that only the supervisor holds open; its end means that the supervisor is dead.
-WATCH_FD = "FABBUILD_WATCH_FD"
 
 #: How long killed children may take to go before a temporary directory is removed, in seconds.
 _CLEAN_UP = 5.0
@@ -263,7 +257,7 @@ class Service(CommandReceiver):
 
     def _make_temporary(self) -> str:
         if not self._temporary:
-            self._temporary = tempfile.mkdtemp(prefix="fabbuild-worker-")
+            self._temporary = tempfile.mkdtemp(prefix=workdir.TEMPORARY)
         return self._temporary
 
     def _configure(self, command: Mapping[str, Any]) -> None:
@@ -291,7 +285,7 @@ class Service(CommandReceiver):
         if slots > _MOST_SLOTS:
             raise CommandError("build_prepare: max_boards must be at most %d, not %d" % (_MOST_SLOTS, slots))
         if "carry" in self._features:
-            self._identities = Identities(os.path.join(self._work_dir, BIN), self._environment)
+            self._identities = Identities(os.path.join(self._work_dir, workdir.BIN), self._environment)
         self._open_pool(command.get("commits"), slots, self._threads)
         self._send("build_prepare_done")
         self._follow()

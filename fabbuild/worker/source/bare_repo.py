@@ -14,14 +14,13 @@ import shutil
 from typing import List, Sequence
 
 from fabbuild.protocol import git_options
+from fabbuild.protocol.names import REFS
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.tools import run_tool
 
 #: Longest time one git command may take here, in seconds.
 TIMEOUT = 60.0
-
-_SETTINGS_FILE = "fabbuild.config"
 
 # What fsck finds in old projects' history, and what harms nobody: U-Boot's and Linux's own commits have some.
 _HARMLESS = (
@@ -41,7 +40,7 @@ _HARMLESS = (
 _SETTINGS = (
     *git_options.HARDENED,
     *git_options.CHECKOUT,
-    # A push to this very machine runs under the user's umask, not the worker's.
+    # A boss on this very machine runs git here under the user's umask, not the worker's.
     "core.sharedRepository=0600",
     "receive.fsckObjects=true",
     "receive.shallowUpdate=true",
@@ -91,15 +90,15 @@ def _put_in_order(path: str, pass_fds: Sequence[int]) -> None:
         _git(["init", "--quiet", "--bare", "--template=", path], pass_fds)
         os.chmod(path, 0o700)  # one that an older version made may be open to others
         text = "# Written by fabbuild at each start; changes are lost.\n" + "".join(map(_in_file, _SETTINGS))
-        target = os.path.join(path, _SETTINGS_FILE)
+        target = os.path.join(path, workdir.REPO_SETTINGS)
         if _read(target) != text:
             with open(target + ".new", "w", encoding="utf-8") as file:
                 file.write(text)
             os.replace(target + ".new", target)
         # "replace-all" keeps it at one entry, however often this is done.
         config = os.path.join(path, "config")
-        if _SETTINGS_FILE not in _read(config):
-            _git(["config", "--file", config, "--replace-all", "include.path", _SETTINGS_FILE], pass_fds)
+        if workdir.REPO_SETTINGS not in _read(config):
+            _git(["config", "--file", config, "--replace-all", "include.path", workdir.REPO_SETTINGS], pass_fds)
     except OSError as exc:
         raise RepoError("cannot write %s: %s" % (exc.filename or path, exc.strerror or exc)) from exc
 
@@ -109,7 +108,7 @@ def _is_damaged(path: str, pass_fds: Sequence[int]) -> bool:
     if os.path.exists(os.path.join(path, workdir.DAMAGED)):
         return True
     # The trees and files of the commit itself, by their names; what is in them is not read.
-    whole = ["rev-list", "--objects", "--no-walk", "--quiet", "--glob=refs/fabbuild/*"]
+    whole = ["rev-list", "--objects", "--no-walk", "--quiet", "--glob=" + REFS + "*"]
     try:
         ran = run_tool.run_tool(
             ["git", "--git-dir", path, *whole], TIMEOUT, env=git_options.environment(os.environ), pass_fds=pass_fds

@@ -35,7 +35,7 @@ class GitError(Exception):
 
 def find_git_dir(directory: str) -> Optional[str]:
     """Find the repository a worker in ``directory`` builds from: ``repo.git``, ``.git``, or itself if bare."""
-    for name in ("repo.git", ".git"):
+    for name in (REPO, ".git"):
         path = os.path.join(directory, name)
         # .git of a worktree is a file; git itself follows it.
         if os.path.isdir(path) or (name == ".git" and os.path.isfile(path)):

@@ -14,10 +14,8 @@ from typing import Callable, Iterable, List, Optional
 
 from fabbuild.protocol.relevance import ABSENT, parse_changes
 from fabbuild.protocol.source_kinds import SEARCHED
+from fabbuild.worker.base import workdir
 from fabbuild.worker.base.processes import ProcessResult
-
-#: Is in the output directory while the tree goes from one commit to another: the hash of the one it leaves.
-MARK = ".fabbuild-left"
 
 #: Most that is kept of a list of git's, in bytes: that of a whole history is long.
 LISTED = 128 * 1024 * 1024
@@ -36,14 +34,14 @@ def mark(output: str, commit: str) -> None:
         OSError: the disk is full, or the like.
     """
     if os.path.isdir(output):
-        with open(os.path.join(output, MARK), "w", encoding="ascii") as file:
+        with open(os.path.join(output, workdir.LEFT), "w", encoding="ascii") as file:
             file.write(commit)
 
 
 def left(output: str) -> str:
     """Give the commit of which a checkout that did not come to its end set out; empty when there was none."""
     try:
-        with open(os.path.join(output, MARK), encoding="ascii", errors="replace") as file:
+        with open(os.path.join(output, workdir.LEFT), encoding="ascii", errors="replace") as file:
             return file.read(256) or "?"
     except OSError:
         return ""
@@ -52,7 +50,7 @@ def left(output: str) -> str:
 def unmark(output: str) -> None:
     """Say that all that make could not see has a new time."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(output, MARK))
+        os.unlink(os.path.join(output, workdir.LEFT))
 
 
 def find(ask: Callable[..., ProcessResult], old: str, new: str) -> Optional[List[str]]:

@@ -14,15 +14,13 @@ from typing import List, Optional, Sequence
 from fabbuild.protocol.build_output import BUILD_DIR, PathShortener
 from fabbuild.protocol.relevance import Change, parse_changes
 from fabbuild.protocol.wire import MAX_TEXT
+from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import clear_away, make_usable, remove_tree
 from fabbuild.worker.source import stale_mtimes
 from fabbuild.worker.source.git import GitError, Repository
 
 #: A longer list of changes is not looked at, in characters.
 _LONG = MAX_TEXT // 8
-
-#: A file that is made to see what time a file system has.
-_NOW = ".fabbuild-now"
 
 #: Stands for bytes that are no UTF-8.
 _NOT_UTF8 = "\ufffd"
@@ -151,7 +149,7 @@ class Worktree:
         Raises:
             GitError: it cannot be removed.
         """
-        gone = self.output + ".gone"
+        gone = self.output + workdir.OUTPUT_GONE
         try:
             # At once, or what says that it can be built upon might be left with a part of it.
             remove_tree(gone)
@@ -171,7 +169,7 @@ class Worktree:
         Raises:
             OSError: the disk is full, or the like.
         """
-        probe = os.path.join(self.path, _NOW)
+        probe = os.path.join(self.path, workdir.NOW)
         with open(probe, "wb"):
             now = os.stat(probe).st_mtime
         os.unlink(probe)

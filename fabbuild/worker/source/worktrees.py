@@ -10,18 +10,13 @@ import stat
 import tempfile
 from typing import Dict, List, Optional
 
+from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import remove_aside, remove_tree
 from fabbuild.worker.source.git import GitError, Repository
 from fabbuild.worker.source.worktree import Worktree
 
-#: Where the worktrees are, under the work directory.
-SLOTS = "slots"
-
 #: What make and Kbuild can have in the path of a source tree: no space, no colon, nothing that a shell reads.
 _PLAIN_PATH = re.compile(r"[\w./@+,~-]+", re.ASCII)
-
-#: Says, in a private directory of worktrees, whose it is.
-_OWNER = ".work-dir"
 
 
 class SlotWorktrees:
@@ -43,7 +38,7 @@ class SlotWorktrees:
             self._directory = slots_directory(self._work_dir)
         except OSError as exc:
             raise GitError("cannot make the directory of the worktrees: %s" % exc) from exc
-        if os.path.basename(self._repository.git_dir) == "repo.git":
+        if os.path.basename(self._repository.git_dir) == workdir.REPO:
             # Ours alone, and the machine's lock is held: whoever made these is dead.
             for name in ("HEAD.lock", "packed-refs.lock", "shallow.lock", "config.lock"):
                 with contextlib.suppress(OSError):
@@ -62,7 +57,7 @@ class SlotWorktrees:
         """
         worktree = self._worktrees.get(slot)
         if worktree is None:
-            worktree = Worktree(self._repository, os.path.join(self._directory, "%02d" % slot), slot)
+            worktree = Worktree(self._repository, os.path.join(self._directory, workdir.slot_name(slot)), slot)
         worktree.ensure(commit)
         self._worktrees[slot] = worktree
         return worktree
@@ -94,7 +89,7 @@ def slots_directory(work_dir: str) -> str:
     Raises:
         OSError: it cannot be made, or what stands in its place is not ours.
     """
-    direct = os.path.join(work_dir, SLOTS)
+    direct = os.path.join(work_dir, workdir.SLOTS)
     if _PLAIN_PATH.fullmatch(os.path.realpath(work_dir)):
         os.makedirs(direct, exist_ok=True)
         os.chmod(direct, 0o700)  # one that an older version made may be open to others
@@ -106,7 +101,7 @@ def slots_directory(work_dir: str) -> str:
             continue
         with contextlib.suppress(OSError):
             _own_directory(elsewhere)
-            with open(os.path.join(elsewhere, _OWNER), "wb") as file:
+            with open(os.path.join(elsewhere, workdir.SLOTS_OWNER), "wb") as file:
                 file.write(os.fsencode(os.path.realpath(work_dir)))
             _sweep(base)
             break
@@ -126,7 +121,7 @@ def _sweep(base: str) -> None:
         if not name.startswith(prefix) or os.path.islink(path):
             continue
         with contextlib.suppress(OSError):
-            with open(os.path.join(path, _OWNER), "rb") as file:
+            with open(os.path.join(path, workdir.SLOTS_OWNER), "rb") as file:
                 owner = file.read(8192)
             if owner and os.lstat(path).st_uid == os.getuid() and not os.path.lexists(owner):
                 remove_tree(path)
@@ -134,7 +129,7 @@ def _sweep(base: str) -> None:
 
 def slots_elsewhere(work_dir: str) -> Optional[str]:
     """Give the private directory that ``WORK/slots`` is a link to, for who removes it; None when it is no link."""
-    link = os.path.join(work_dir, SLOTS)
+    link = os.path.join(work_dir, workdir.SLOTS)
     target = os.path.realpath(link)
     try:
         if not os.path.islink(link) or os.lstat(target).st_uid != os.getuid():

@@ -32,7 +32,7 @@ import threading
 import time
 from typing import Any, Dict, List, Optional, Sequence, Set
 
-from fabbuild.protocol import wire
+from fabbuild.protocol import environment, wire
 from fabbuild.worker.base import lock, process_table, workdir
 from fabbuild.worker.source import bare_repo
 from fabbuild.worker.supervisor.lifeline import BUFFER, Lifeline, SupervisorStopped, TooLongError, say
@@ -199,7 +199,7 @@ def _environment(command: Dict[str, Any]) -> Dict[str, str]:
     if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
         raise StartError("start: env must be an object of strings")
     # The worker hands on to builds what it is told here by name, not the login's whole environment.
-    return {**os.environ, **env, "FABBUILD_ENV": ",".join(env)}
+    return {**os.environ, **env, environment.ENV_NAMES: ",".join(env)}
 
 
 class _ProcessFamily:
@@ -219,8 +219,8 @@ class _ProcessFamily:
     def run(self, command: Dict[str, Any], work_dir: str, own_command: Sequence[str]) -> int:
         argv = worker_argv(command, own_command)
         env = _environment(command)
-        env["FABBUILD_LOCK_FD"] = str(self._held.fd)
-        env["FABBUILD_WATCH_FD"] = str(self._watch_fd)
+        env[environment.LOCK_FD] = str(self._held.fd)
+        env[environment.WATCH_FD] = str(self._watch_fd)
         env.pop(wire.ALIVE_ENV, None)
         if self._line.beat:
             env[wire.ALIVE_ENV] = "%g" % self._line.beat

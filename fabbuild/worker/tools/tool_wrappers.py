@@ -159,10 +159,10 @@ class ToolDirs:
         """Make the directory beside its place and rename it there, so that it is never half made."""
         os.makedirs(self._base, exist_ok=True)
         if os.path.lexists(place):
-            broken = tempfile.mkdtemp(prefix=".broken.", dir=self._base)
+            broken = tempfile.mkdtemp(prefix=workdir.TOOLS_BROKEN, dir=self._base)
             os.rename(place, os.path.join(broken, "it"))
             shutil.rmtree(broken, ignore_errors=True)
-        new = tempfile.mkdtemp(prefix=".new.", dir=self._base)
+        new = tempfile.mkdtemp(prefix=workdir.TOOLS_NEW, dir=self._base)
         try:
             _fill(new, recipe, text)
             try:

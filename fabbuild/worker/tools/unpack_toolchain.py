@@ -36,8 +36,6 @@ MAX_BYTES = 16 << 30
 
 _CHUNK = 256 * 1024
 _HEAD = 6
-NEW = ".new-"
-LOCK = ".lock"
 
 
 class UnpackError(Exception):
@@ -102,7 +100,7 @@ def unpack(work_dir: str, name: str, size: int, sha256: str, fd: int = 0) -> Dic
             return {"place": place, "already": True, "mb": 0}
         _remove_stale(base)
         # Named before it is made: a signal may come at any point.
-        new = os.path.join(base, NEW + os.urandom(6).hex())
+        new = os.path.join(base, workdir.TOOLCHAINS_NEW + os.urandom(6).hex())
         try:
             os.mkdir(new, 0o700)
             taken = _take(new, _Input(fd, size), sha256)
@@ -124,8 +122,9 @@ def unpack(work_dir: str, name: str, size: int, sha256: str, fd: int = 0) -> Dic
 @contextlib.contextmanager
 def locked(base: str, wait: bool = True) -> Iterator[bool]:
     """Have the toolchains directory to oneself; gives False where another has it and ``wait`` is false."""
+    path = os.path.join(base, workdir.TOOLCHAINS_LOCK)
     while True:
-        fd = os.open(os.path.join(base, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -133,7 +132,7 @@ def locked(base: str, wait: bool = True) -> Iterator[bool]:
                 yield False
                 return
             with contextlib.suppress(FileNotFoundError):
-                there = os.stat(os.path.join(base, LOCK))
+                there = os.stat(path)
                 if (there.st_dev, there.st_ino) == (os.fstat(fd).st_dev, os.fstat(fd).st_ino):
                     yield True
                     return
@@ -184,7 +183,7 @@ def _decompression_errors() -> List[Any]:
 
 def _remove_stale(base: str) -> None:
     for name in os.listdir(base):
-        if name.startswith(NEW):
+        if name.startswith(workdir.TOOLCHAINS_NEW):
             remove(os.path.join(base, name))
 
 

@@ -9,9 +9,9 @@ import stat
 import time
 from typing import Any, Dict, List, Sequence
 
+from fabbuild.protocol.names import PROGRAM
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import remove_tree
-from fabbuild.worker.deps import fingerprint
 from fabbuild.worker.source.worktrees import slots_elsewhere
 from fabbuild.worker.tools import unpack_toolchain
 from fabbuild.worker.upkeep import disk_usage
@@ -72,7 +72,7 @@ def remove_toolchains(work_dir: str, older: float = 0.0) -> bool:
                 unpack_toolchain.remove(part.path)
         if not unpack_toolchain.fetched(base):
             for name in os.listdir(base):
-                if name == unpack_toolchain.LOCK or name.startswith(unpack_toolchain.NEW):
+                if name == workdir.TOOLCHAINS_LOCK or name.startswith(workdir.TOOLCHAINS_NEW):
                     remove_tree(os.path.join(base, name))
     _remove_if_empty(base)
     _remove_if_empty(work_dir)
@@ -114,7 +114,7 @@ def remove_bundles(work_dir: str) -> None:
     folder = os.path.join(work_dir, workdir.BIN)
     if os.path.isdir(folder):
         for name in os.listdir(folder):
-            if disk_usage.BUNDLE.fullmatch(name) or name.startswith(fingerprint.MEMO):
+            if PROGRAM.fullmatch(name) or name.startswith(workdir.DIGESTS):
                 os.unlink(os.path.join(folder, name))
         _remove_if_empty(folder)
 
@@ -122,7 +122,7 @@ def remove_bundles(work_dir: str) -> None:
 def has_bundles(work_dir: str) -> bool:
     """Whether worker programs lie there."""
     folder = os.path.join(work_dir, workdir.BIN)
-    return os.path.isdir(folder) and any(disk_usage.BUNDLE.fullmatch(name) for name in os.listdir(folder))
+    return os.path.isdir(folder) and any(PROGRAM.fullmatch(name) for name in os.listdir(folder))
 
 
 def _remove_if_empty(path: str) -> None:

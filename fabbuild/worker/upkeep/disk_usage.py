@@ -15,6 +15,8 @@ import time
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 
 from fabbuild.protocol import git_options
+from fabbuild.protocol.build_output import BUILD_DIR
+from fabbuild.protocol.names import CURRENT, PROGRAM, REFS
 from fabbuild.worker.base import workdir
 from fabbuild.worker.source.bare_repo import in_use
 from fabbuild.worker.tools import run_tool, unpack_toolchain
@@ -32,14 +34,7 @@ MORE_BYTES = 512 << 20
 #: Seconds between two collections without being asked.
 REST = 24 * 3600.0
 
-_MARK = "fabbuild.collected"
-_SLOT = re.compile(r"\d{2,}")
-#: What a worker program is called.
-BUNDLE = re.compile(r"worker-[0-9a-f]{64}\.pyz(\.\d+)?")
-_TOOLS = re.compile(r"[0-9a-f]{24}|\.(new|broken)\..*")
 _ANY = re.compile(r".*", re.DOTALL)
-_OURS = "refs/fabbuild/"
-_CURRENT = "refs/fabbuild/current"
 
 
 class Part(NamedTuple):
@@ -61,16 +56,16 @@ class Part(NamedTuple):
 def parts(work_dir: str) -> List[Part]:
     """Give the parts of a work directory that is ours; changes nothing."""
     found = [
-        Part("worktree", path, size_of(path), max(_mtime(path), _mtime(os.path.join(path, "build"))))
-        for path in _below(slots(work_dir), _SLOT)
+        Part("worktree", path, size_of(path), max(_mtime(path), _mtime(os.path.join(path, BUILD_DIR))))
+        for path in _below(slots(work_dir), workdir.SLOT)
     ]
     repo = os.path.join(work_dir, workdir.REPO)
     if os.path.isdir(repo):
         found.append(Part("source", repo, size_of(repo), last_used(work_dir)))
-    programs = _below(os.path.join(work_dir, workdir.BIN), BUNDLE)
+    programs = _below(os.path.join(work_dir, workdir.BIN), PROGRAM)
     found += [Part("worker", path, size_of(path), _mtime(path)) for path in programs]
     base = os.path.join(work_dir, workdir.TOOLS)
-    found += [Part("tools", path, size_of(path), _mtime(path)) for path in _below(base, _TOOLS)]
+    found += [Part("tools", path, size_of(path), _mtime(path)) for path in _below(base, workdir.TOOLS_PART)]
     cache = os.path.join(work_dir, workdir.CCACHE)
     if os.path.isdir(cache):
         found.append(Part("ccache", cache, size_of(cache), max(map(_mtime, _below(cache, _ANY)), default=0.0)))
@@ -124,9 +119,9 @@ def collect(repo: str, timeout: float, pass_fds: Sequence[int] = ()) -> bool:
     deadline = time.monotonic() + timeout
     _mark(repo, done=False)
     try:
-        listed = _git(repo, ["for-each-ref", "--format=%(refname)", _OURS], deadline, pass_fds)
+        listed = _git(repo, ["for-each-ref", "--format=%(refname)", REFS], deadline, pass_fds)
         for ref in listed.out.split():
-            if ref != _CURRENT:
+            if ref != CURRENT:
                 _git(repo, ["update-ref", "-d", ref], deadline, pass_fds)
         _git(repo, ["worktree", "prune", "--expire=now"], deadline, pass_fds)
         ran = _git(repo, ["gc", "--quiet", "--prune=now"], deadline, pass_fds)
@@ -161,13 +156,13 @@ def due(repo: str) -> bool:
 def _mark(repo: str, done: bool) -> None:
     """Remember when it was done, or begun, and how large the repository is since."""
     size = _pack_bytes(repo, _packs(repo)) if done else _read_mark(repo).get("bytes", 0)
-    with contextlib.suppress(OSError), open(os.path.join(repo, _MARK), "w", encoding="utf-8") as file:
+    with contextlib.suppress(OSError), open(os.path.join(repo, workdir.COLLECTED), "w", encoding="utf-8") as file:
         json.dump({"time": time.time(), "bytes": size}, file)
 
 
 def _read_mark(repo: str) -> Dict[str, float]:
     try:
-        with open(os.path.join(repo, _MARK), encoding="utf-8") as file:
+        with open(os.path.join(repo, workdir.COLLECTED), encoding="utf-8") as file:
             value = json.load(file)
     except (OSError, ValueError):
         return {}

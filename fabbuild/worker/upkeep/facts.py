@@ -8,6 +8,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, List, Mapping
 
+from fabbuild.protocol import environment
 from fabbuild.worker.base import lock, workdir
 from fabbuild.worker.tools import run_tool, toolchains, unpack_toolchain
 
@@ -72,7 +73,6 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
 def _identities(added: Mapping[str, str], work_dir: str, scanned: toolchains.ScanResult) -> Dict[str, str]:
     # Late: it takes a while to import.
     from fabbuild.worker.deps import fingerprint
-    from fabbuild.worker.tools import environment
 
     environ = {**os.environ, **added}
     environ[environment.ENV_NAMES] = ",".join(sorted(added))

@@ -19,11 +19,11 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, NoReturn, Sequence
 
 from fabbuild.protocol import architectures, git_options
+from fabbuild.protocol.environment import ENV_NAMES, base_environment
 from fabbuild.worker.base import process_table, workdir
 from fabbuild.worker.source.git import is_hash
 from fabbuild.worker.source.worktrees import slots_elsewhere
 from fabbuild.worker.tools import run_tool, toolchains
-from fabbuild.worker.tools.environment import ENV_NAMES, base_environment
 from fabbuild.worker.upkeep import facts
 
 #: How long each check may take, in seconds.

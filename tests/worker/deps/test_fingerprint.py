@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
+from fabbuild.protocol.environment import base_environment
 from fabbuild.worker.deps.fingerprint import Identities
-from fabbuild.worker.tools.environment import base_environment
 from fabbuild.worker.tools.toolchains import from_path
 from tests.support.trouble import tool
 

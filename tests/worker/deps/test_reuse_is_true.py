@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from fabbuild.protocol import relevance
+from fabbuild.protocol.environment import base_environment
 from fabbuild.protocol.relevance import Relevance, TreeView
 from fabbuild.worker.deps.fingerprint import Identities
-from fabbuild.worker.tools.environment import base_environment
 from fabbuild.worker.tools.toolchains import from_path
 from tests.worker.driver import Repo, Worker, push, work_dir
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fabbuild.protocol.architectures import SANDBOX
-from fabbuild.worker.tools.environment import base_environment
+from fabbuild.protocol.environment import base_environment
 from fabbuild.worker.tools.tool_wrappers import ToolDirs
 from fabbuild.worker.tools.toolchains import Toolchain, scan
 from fabbuild.worker.upkeep import clean, disk_usage

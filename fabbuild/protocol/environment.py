@@ -1,0 +1,72 @@
+"""The environment variables that matter: what a build sees, what identifies a machine, what tells a result.
+
+The lists differ on purpose. A variable that names a place (`PLACES`) reaches a build, but says nothing about its
+output: the compilers and tools found there do, and are fingerprinted themselves
+(`fabbuild.worker.deps.fingerprint`). A variable that machines.yaml sets for a machine tells one result from
+another, unless it is in `WITHOUT_EFFECT`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Dict, Mapping
+
+#: Names, separated by commas, of the variables that the user set for a machine: its ``env`` in machines.yaml.
+ENV_NAMES = "FABBUILD_ENV"
+
+#: The descriptor of the machine's lock; every child inherits it, so that the lock lives as long as they do.
+LOCK_FD = "FABBUILD_LOCK_FD"
+
+#: The read end of a pipe that only the supervisor holds open; its end means that the supervisor is dead.
+WATCH_FD = "FABBUILD_WATCH_FD"
+
+#: Another directory for the remembered digests of files: one for many work directories on a machine.
+DIGESTS_DIR = "FABBUILD_DIGESTS"
+
+#: What compilers and ldd find their parts by.
+SEARCHED = ("PATH", "LD_LIBRARY_PATH")
+
+#: What a build sees of its machine that says where things are.
+PLACES = (
+    *SEARCHED,
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TMPDIR",
+    "TMP",
+    "TEMP",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+)
+
+#: Begins the names of further ones, which say where a cache is.
+PLACES_PREFIX = "CCACHE_"
+
+#: What a build sees besides places and the variables of `ENV_NAMES`. It may change the output.
+PASSED_ON = ("LANG", "TZ")
+
+#: Variables of a machine's own ``env`` that do not tell one result from another. Not
+#: `PLACES`: a machine's own LD_LIBRARY_PATH means other libraries, and messages are English whatever LANG says.
+#: Results on disks were told apart by this list: with another one they would be built again.
+WITHOUT_EFFECT = frozenset(
+    {"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "LANG", "LANGUAGE", "LC_ALL", "USER", "LOGNAME"}
+)
+
+
+def is_place(name: str) -> bool:
+    """Whether a variable says where things are, and so nothing about the output of a build."""
+    return name in PLACES or name.startswith(PLACES_PREFIX)
+
+
+def base_environment(environ: Mapping[str, str]) -> Dict[str, str]:
+    """Return what a build sees of the worker's own environment: the same on every machine, nothing by accident."""
+    named = [name.strip() for name in environ.get(ENV_NAMES, "").split(",")]
+    picked = {
+        name: value for name, value in environ.items() if is_place(name) or name in PASSED_ON or name in named
+    }
+    # Relative to what? To the source tree, whose files are no tools.
+    path = [entry for entry in picked.get("PATH", "").split(os.pathsep) if entry.startswith("/")]
+    picked["PATH"] = os.pathsep.join(path) or os.defpath
+    picked["LC_ALL"] = "C"
+    return picked
