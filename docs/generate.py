@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ import generate_development
 DOCS = Path(__file__).parent
 PAGE = DOCS / "reference" / "tasks.md"
 EXAMPLES = DOCS / "tasks"
+EVENT_SCHEMA = DOCS / "schemas" / "event-1.json"
 
 _HEAD = """\
 # Tasks and options
@@ -170,10 +172,22 @@ def page() -> str:
     return "\n".join(parts)
 
 
+def event_schema() -> str:
+    """Give the text of the schema of events."""
+    from fabbuild.events import schema
+
+    return json.dumps(schema.event_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
 def main(arguments: list[str]) -> int:
     """Write the pages; or, with ``--check``, print those that are not current, and return whether there are any."""
     stale = 0
-    for path, text in ((PAGE, page()), (generate_development.PAGE, generate_development.page())):
+    pages = (
+        (PAGE, page()),
+        (generate_development.PAGE, generate_development.page()),
+        (EVENT_SCHEMA, event_schema()),
+    )
+    for path, text in pages:
         if arguments != ["--check"]:
             path.write_text(text, encoding="utf-8")
         elif path.read_text(encoding="utf-8") != text:

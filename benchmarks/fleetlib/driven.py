@@ -24,13 +24,14 @@ from fabbuild.build.inbox import BroughtUp, Inbox, Message
 from fabbuild.build.recorder import Recorder
 from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import WireClosed, WireError
+from fabbuild.event_types import BoardAssigned, BoardRequeued, Event, RunStarted
 from fabbuild.events.durations import Learner
 from fabbuild.events.journal import Journal
 from fabbuild.events.progress import Progress
 from fabbuild.machines.messages import Facts, Ready, Response, ToolchainFacts, decode_response
 from fabbuild.machines.session import Session
 from fabbuild.machines.worker_link import Sink
-from fabbuild.model import Commit, Event, Job
+from fabbuild.model import Commit, Job
 from fabbuild.protocol.wire import DEPENDS, FEATURES, PREFIX, PROTOCOL
 from fabbuild.results.tree import ResultTree
 from fabbuild.scheduler.events_actions import Policy
@@ -101,9 +102,10 @@ class Driven:
         """Build everything; give how many results ended how."""
         self._world.begin(self)
         with Journal(self._tree.own, self._now) as self._journal:
-            self._listen(
-                Event(self._now(), "run-start", data={"results": sum(len(j.commits) for j in self._jobs.values())})
-            )
+            results = sum(len(job.commits) for job in self._jobs.values())
+            commits = max(len(job.commits) for job in self._jobs.values())
+            run = RunStarted(len(self._jobs), commits, results, 0, "", ())
+            self._listen(Event(self._now(), run))
             began = time.process_time()
             outcome = self._dispatcher.run()
             self.cpu = time.process_time() - began - self._dispatcher.worlds
@@ -114,10 +116,11 @@ class Driven:
         return _EPOCH + self._world.now
 
     def _listen(self, event: Event) -> None:
-        if event.what == "assigned":
-            self._world.waiting -= 0 if event.data.get("backup") else 1
-        elif event.what == "requeued":
-            self._world.waiting += 1
+        match event.payload:
+            case BoardAssigned():
+                self._world.waiting -= 0 if event.payload.backup else 1
+            case BoardRequeued():
+                self._world.waiting += 1
         self.progress.update(event)
         self._learner.listener(event)
         self._journal.listener(event)

@@ -14,6 +14,7 @@ from fabbuild.build.inbox import BringUpFailed, BroughtUp, Inbox
 from fabbuild.config.select_machines import Fit, Machine
 from fabbuild.config.settings import BuildSettings
 from fabbuild.errors import HostKeyError, LiedError, MachineError, RefusedError, SetupError, words_of
+from fabbuild.event_types import Note, PhaseEntered, WorktreeMade
 from fabbuild.machines.messages import Facts
 from fabbuild.machines.probe import unfit_because
 from fabbuild.machines.session import Session, StartOptions
@@ -153,7 +154,7 @@ class RunMachines:
         archs = _archs(facts)
         if not archs & self._wanted:
             if late:  # of those the run begins with it is told for all at once
-                inbox.tell("note", name, f"not needed: it has no toolchain for {', '.join(sorted(self._wanted))}")
+                inbox.tell(Note(), name, f"not needed: it has no toolchain for {', '.join(sorted(self._wanted))}")
             return BringUpFailed(name, "not needed", LossKind.UNNEEDED, session.lacking)
         try:
             threads = self._open(session, inbox, archs)
@@ -161,7 +162,7 @@ class RunMachines:
             if session.ready is None:
                 raise
             # Its worker may have noticed that what was brought is damaged there; then it is made anew, once.
-            inbox.tell("note", name, f"begun anew: {exc}")
+            inbox.tell(Note(), name, f"begun anew: {exc}")
             session.close()
             session = self._session(name)
             session.facts = facts
@@ -175,7 +176,7 @@ class RunMachines:
 
     def _phase(self, machine: str, phase: str, inbox: Inbox) -> None:
         self._check_not_over(machine)
-        inbox.tell("phase", machine, phase=phase)
+        inbox.tell(PhaseEntered(phase), machine)
 
     def _open(self, session: Session, inbox: Inbox, archs: Iterable[str], *, again: bool = False) -> int:
         """Take a machine that was probed from its lock to its worktrees; give its threads."""
@@ -184,7 +185,7 @@ class RunMachines:
         self._phase(name, "init", inbox)
         # What came before may be ending still.
         wait = max(settings.wait, LEFTOVERS if again or name in self._came_up else 0.0)
-        session.init(wait=wait, on_wait=lambda who: inbox.tell("note", name, f"waits: {who}"))
+        session.init(wait=wait, on_wait=lambda who: inbox.tell(Note(), name, f"waits: {who}"))
         with self._pushes:
             self._phase(name, "push", inbox)
             session.push(self._source, self._commits[-1].hash, one_pack=settings.one_pack)
@@ -199,15 +200,15 @@ class RunMachines:
             session.slots = (machine.max_boards if session.features else None) or max(threads, 1)
             if machine.max_boards and not session.features:
                 inbox.tell(
-                    "note", name, "max_boards has no effect here with --batch: its worker is another program"
+                    Note(), name, "max_boards has no effect here with --batch: its worker is another program"
                 )
         else:
             self._phase(name, "prepare", inbox)
             session.prepare(
                 [commit.hash for commit in self._commits],
                 min(machine.max_boards or max(threads, 1), self._boards_for(archs)),
-                lambda made, slots: inbox.tell("worktree", name, done=made, slots=slots),
-                lambda why: inbox.tell("note", name, f"a slot less: a worktree cannot be made: {visible(why)}"),
+                lambda made, slots: inbox.tell(WorktreeMade(made, slots), name),
+                lambda why: inbox.tell(Note(), name, f"a slot less: a worktree cannot be made: {visible(why)}"),
             )
         return threads
 
@@ -244,8 +245,7 @@ class RunMachines:
             )
         for one in found:
             if str(one) in lines:
-                versions = dict(one.versions)
-                inbox.tell("note", session.name, one.told, differs=one.thing, versions=versions)
+                inbox.tell(Note(one.thing, one.versions), session.name, one.told)
 
 
 def loss_by(exc: BaseException) -> LossKind:

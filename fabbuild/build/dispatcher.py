@@ -21,9 +21,32 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import UNSET
+
 from fabbuild.build.inbox import BringUpFailed, BroughtUp, Inbox, Interrupt, Message, SelfChecked, Tell, WorkerSaid
 from fabbuild.build.recorder import Recorder
 from fabbuild.errors import OutputError, WireClosed, WireError, WireSilent, words_of
+from fabbuild.event_types import (
+    BoardAssigned,
+    BoardFinished,
+    BoardRequeued,
+    BoardStarted,
+    CommitsTrimmed,
+    Event,
+    FaultFound,
+    MachineChecked,
+    MachineFailed,
+    MessageDropped,
+    Note,
+    PartFinished,
+    Payload,
+    PhaseEntered,
+    ResultGivenUp,
+    RunInterrupted,
+    RunWaiting,
+    SlotsReduced,
+    WorktreeMade,
+)
 from fabbuild.machines.messages import (
     BuildDone,
     BuildFile,
@@ -37,7 +60,7 @@ from fabbuild.machines.messages import (
 )
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_pool import leave_all
-from fabbuild.model import Commit, Event, LossKind, Verdict
+from fabbuild.model import Commit, LossKind, Verdict
 from fabbuild.results.incoming import BadFileError
 from fabbuild.scheduler import events_actions
 from fabbuild.scheduler.events_actions import (
@@ -222,7 +245,7 @@ class Dispatcher:
                 self._listener(event)
             case Interrupt(reason):
                 self._interrupted = reason
-                self._emit("interrupted", text=reason)
+                self._emit(RunInterrupted(), text=reason)
                 self._schedule(RunStopped(reason))
 
     def _schedule(self, event: events_actions.Event) -> None:
@@ -237,11 +260,11 @@ class Dispatcher:
         slow = leave_all(sessions, QUIT_TIMEOUT, lambda: bool(self.inbox.interrupted))
         for session in sessions:
             if session.name in slow:
-                self._emit("note", session.name, text="its worker did not end in time; its connection is cut")
-            self._emit("phase", session.name, data={"phase": "done"})
+                self._emit(Note(), session.name, text="its worker did not end in time; its connection is cut")
+            self._emit(PhaseEntered("done"), session.name)
         if self.inbox.interrupted:
             self._interrupted = self.inbox.interrupted
-            self._emit("interrupted", text=self._interrupted)
+            self._emit(RunInterrupted(), text=self._interrupted)
 
     def _check_sum(self) -> None:
         ended = sum(self._counts.values())
@@ -254,7 +277,7 @@ class Dispatcher:
         if awaited is not None and not self._waiting:
             until, machines = awaited
             left = max(until - self._clock.steady(), 0.0)
-            self._emit("waiting", data={"until": self._clock.wall() + left, "machines": machines})
+            self._emit(RunWaiting(self._clock.wall() + left, tuple(machines)))
         self._waiting = awaited is not None
 
     @staticmethod
@@ -272,7 +295,7 @@ class Dispatcher:
         self._told_away.pop(session.name, None)
         # Of the whole machine, for that is what its load is a load of.
         threads = session.facts.threads if session.facts else session.slots
-        self._emit("phase", session.name, data={"phase": "ready", "slots": session.slots, "threads": threads})
+        self._emit(PhaseEntered("ready", session.slots, threads), session.name)
         # Called in the thread that reads from the worker.
         session.feed(lambda *said: self.inbox.put(WorkerSaid(*said)))
         share = max((session.machine.threads or threads) // max(session.slots, 1), 1)
@@ -312,7 +335,7 @@ class Dispatcher:
     def _self_checked(self, message: SelfChecked) -> None:
         name = message.session.name
         if self._sessions.get(name) is message.session:
-            self._emit("check", name, text=message.problems, data={"well": message.well})
+            self._emit(MachineChecked(message.well), name, text=message.problems)
             self._schedule(CheckDone(name, message.well, message.problems))
 
     # --- what workers say ---
@@ -333,7 +356,9 @@ class Dispatcher:
         name = session.name
         if self._sessions.get(name) is not session:
             if isinstance(what, BuildResult):
-                self._emit("dropped", name, board=what.board[:200], text="it came after its machine was given up")
+                self._emit(
+                    MessageDropped(), name, board=what.board[:200], text="it came after its machine was given up"
+                )
             return
         match what:
             case BuildResult():
@@ -347,7 +372,7 @@ class Dispatcher:
             case BuildDone():
                 self._build_done(session, what)
             case WorktreeCreated() if self._scheduler.batch:
-                self._emit("worktree", name, data={"done": what.thread + 1, "slots": session.slots})
+                self._emit(WorktreeMade(what.thread + 1, session.slots), name)
                 self._of_no_use(session)
             case WorktreeCreated() | WorktreeFailed() if "early" in session.features and not self._scheduler.batch:
                 self._slot(session, what)
@@ -364,7 +389,7 @@ class Dispatcher:
         """Count a slot that is ready, or will never be, of a machine that builds in the others already."""
         done = session.opened()
         if isinstance(what, WorktreeCreated):
-            self._emit("worktree", session.name, data={"done": done, "slots": session.slots})
+            self._emit(WorktreeMade(done, session.slots), session.name)
         else:
             self._schedule(SlotLost(session.name, f"a worktree cannot be made: {visible(what.msg)}"))
 
@@ -380,7 +405,7 @@ class Dispatcher:
             self._of_no_use(session)
             return
         self._slot_of[key] = beat.thread
-        self._emit("started", session.name, slot=beat.thread, board=beat.board, attempt=beat.attempt)
+        self._emit(BoardStarted(), session.name, slot=beat.thread, board=beat.board, attempt=beat.attempt)
         self._schedule(Started(session.name, beat.board, beat.attempt))
 
     def _trimmed(self, session: Session, what: Trimmed) -> None:
@@ -388,12 +413,12 @@ class Dispatcher:
             self._of_no_use(session)  # it was through a moment ago
             return
         if what.commits:
-            self._emit("trimmed", session.name, board=what.board, data={"commits": len(what.commits)})
+            self._emit(CommitsTrimmed(len(what.commits)), session.name, board=what.board)
         self._schedule(CommitsLeftOff(session.name, what.board, what.attempt, what.commits))
 
     def _build_done(self, session: Session, done: BuildDone) -> None:
         if done.exceptions:
-            self._emit("note", session.name, text=f"its worker reports {done.exceptions} exceptions")
+            self._emit(Note(), session.name, text=f"its worker reports {done.exceptions} exceptions")
         self._schedule(BatchEnded(session.name))
         self._of_no_use(session)
 
@@ -450,13 +475,13 @@ class Dispatcher:
                 self._assign(action)
             case BoardDone():
                 slot = self._order_ended(action)
-                self._emit("board-done", action.machine, slot=slot, board=action.board)
+                self._emit(BoardFinished(), action.machine, slot=slot, board=action.board)
             case PartDone():
                 slot = self._order_ended(action)
-                self._emit("part-done", action.machine, slot=slot, board=action.board)
+                self._emit(PartFinished(), action.machine, slot=slot, board=action.board)
             case Requeue():
                 self._order_ended(action)
-                self._emit("requeued", action.machine, board=action.board, text=action.why)
+                self._emit(BoardRequeued(), action.machine, board=action.board, text=action.why)
             case Trim(machine, board, attempt, commits):
                 if session := self._sessions.get(machine):
                     session.trim_board(board, attempt, commits)
@@ -477,7 +502,7 @@ class Dispatcher:
             case Away():
                 self._away(action)
             case LowerSlots(machine, slots, why):
-                self._emit("slots", machine, text=why, data={"slots": slots})
+                self._emit(SlotsReduced(slots), machine, text=why)
 
     def _assign(self, action: Assign) -> None:
         session = self._sessions.get(action.machine)
@@ -486,11 +511,10 @@ class Dispatcher:
         for job in action.jobs:
             self._slot_of.pop((action.machine, job.board.target), None)
             self._emit(
-                "assigned",
+                BoardAssigned(len(job.commits), backup=True if action.backup else UNSET),
                 action.machine,
                 board=job.board.target,
                 attempt=action.attempt,
-                data={"commits": len(job.commits)} | ({"backup": True} if action.backup else {}),
             )
         if "commits" not in session.features:
             # It builds them all, and gives also those that are there.
@@ -512,39 +536,35 @@ class Dispatcher:
         verdict, told = self._recorder.record(session, message, action.attempt, action.after, files)
         self._counts[verdict] += 1
         self._emit(
-            "result",
+            told,
             action.machine,
             slot=self._slot_of.get((action.machine, action.board)),
             board=action.board,
             commit=self._commits[action.upto].hash,
             attempt=action.attempt,
-            data=told,
         )
         if files.missing:
             shown = "; ".join(f"{visible(name)}: {visible(why)}" for name, why in files.missing.items())
             text = cut(f"{action.board}: {count(len(files.missing), 'file')} left out: {shown}", 400)
-            self._emit("note", action.machine, board=action.board, text=text)
+            self._emit(Note(), action.machine, board=action.board, text=text)
 
     def _not_built(self, action: EndUnbuilt) -> None:
         self._counts[Verdict.NOT_BUILT] += 1
         commit = self._commits[action.upto]
-        self._emit(
-            "not-built", board=action.board, commit=commit.hash, text=action.reason, data={"number": commit.number}
-        )
+        self._emit(ResultGivenUp(commit.number), board=action.board, commit=commit.hash, text=action.reason)
 
     def _faulted(self, action: Faulted) -> None:
         commit, fault = self._commits[action.upto], action.fault
         self._emit(
-            "fault",
+            FaultFound(fault.kind.value, commit.number),
             action.machine,
             board=action.board,
             commit=commit.hash,
             text=fault.words,
-            data={"kind": fault.kind.value, "number": commit.number},
         )
 
     def _drop(self, action: Drop) -> None:
-        self._emit("dropped", action.machine, board=action.board[:200], text=action.why)
+        self._emit(MessageDropped(), action.machine, board=action.board[:200], text=action.why)
         session = self._sessions.get(action.machine)
         if action.suspect:
             self._lied(action.machine, f"it sent a result nobody asked it for ({action.board[:80]!r})")
@@ -559,15 +579,14 @@ class Dispatcher:
             return  # it does not answer still; once is enough for a whole night
         self._told_away[action.machine] = told
         self._emit(
-            "machine-failed",
+            MachineFailed(again_in, action.aside, action.awaited),
             action.machine,
             text=action.reason,
-            data={"again_in": again_in, "aside": action.aside, "awaited": action.awaited},
         )
 
     def _emit(
         self,
-        what: str,
+        payload: Payload,
         machine: str = "",
         *,
         slot: int | None = None,
@@ -575,9 +594,8 @@ class Dispatcher:
         commit: str = "",
         attempt: int = 0,
         text: str = "",
-        data: Mapping[str, object] | None = None,
     ) -> None:
-        self._listener(Event(self._clock.wall(), what, machine, slot, board, commit, attempt, text, data or {}))
+        self._listener(Event(self._clock.wall(), payload, machine, slot, board, commit, attempt, text))
 
 
 def _key(action: Record | Hold | Discard) -> tuple[str, str, int]:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fabbuild.errors import WireError
+from fabbuild.event_types import Event, Payload
 from fabbuild.machines.messages import Response
 from fabbuild.machines.session import Session
-from fabbuild.model import Event, LossKind
+from fabbuild.model import LossKind
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,9 @@ class Inbox:
         """Add a message."""
         self._queue.put(message)
 
-    def tell(self, what: str, machine: str = "", text: str = "", **data: object) -> None:
+    def tell(self, payload: Payload, machine: str = "", text: str = "") -> None:
         """Add an event for the listener, which happened now."""
-        self.put(Tell(Event(self._clock(), what, machine=machine, text=text, data=data)))
+        self.put(Tell(Event(self._clock(), payload, machine=machine, text=text)))
 
     def interrupt(self, reason: str) -> None:
         """Ask for the end of the run; may be called by a signal handler."""

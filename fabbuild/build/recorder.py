@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from fabbuild.event_types import ResultReceived
 from fabbuild.events.timeline import phases_of
 from fabbuild.machines.messages import BuildResult
 from fabbuild.machines.session import Session
@@ -56,7 +57,7 @@ class Recorder:
         attempt: int,
         after: tuple[str, ...],
         files: Arrived,
-    ) -> tuple[Verdict, dict[str, object]]:
+    ) -> tuple[Verdict, ResultReceived]:
         """Write one result; give its verdict, and what an event tells of it.
 
         Args:
@@ -101,18 +102,18 @@ class Recorder:
         self._tree.record(result, built_from, toolchain=described, files=files.there, origin=origin)
         if self._reuse is not None:
             self._reuse.keep(session, board, message, result, built_from, files)
-        return result.verdict, {
-            "carried": carried,
-            "could_carry": self._carried(session, message.could_carry),
-            "verdict": result.verdict.value,
-            "return_code": result.return_code,
-            "number": commit.number,
-            "seconds": _seconds(message.details.get("seconds")),
-            "error": first_error(stderr) if result.verdict is not Verdict.BUILT else "",
-            "load_avg": message.load_avg,
-            "after": list(after),
-            "phases": phases_of(message.details.get("phases")),
-        }
+        return result.verdict, ResultReceived(
+            carried=carried,
+            could_carry=self._carried(session, message.could_carry),
+            verdict=result.verdict.value,
+            return_code=result.return_code,
+            number=commit.number,
+            seconds=_seconds(message.details.get("seconds")),
+            error=first_error(stderr) if result.verdict is not Verdict.BUILT else "",
+            load_avg=message.load_avg,
+            after=after,
+            phases=phases_of(message.details.get("phases")),
+        )
 
     def _carried(self, session: Session, upto: int | None) -> str:
         """Give the hash of the commit that a worker says a result is that of; empty where it says none.

@@ -18,23 +18,36 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from fabbuild.build.bring_up import RunMachines, loss_by
 from fabbuild.build.inbox import BringUpFailed
 from fabbuild.build.plan import Plan
 from fabbuild.errors import UsageError, words_of
+from fabbuild.event_types import (
+    SCHEMA,
+    EndCounts,
+    Event,
+    Failure,
+    MachineFailed,
+    Note,
+    Payload,
+    PhaseEntered,
+    RunEnded,
+    RunInterrupted,
+    RunStarted,
+    StderrLine,
+)
 from fabbuild.events.durations import History, Learner
-from fabbuild.events.event_lines import SCHEMA
 from fabbuild.events.journal import Journal
-from fabbuild.events.progress import Failure, Progress, RunSummary
+from fabbuild.events.progress import Progress, RunSummary
 from fabbuild.events.run_log import Run, add_run
 from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.machines.messages import Facts
 from fabbuild.machines.probe import Probes, not_found, unfit_because
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_pool import LEAVE, each
-from fabbuild.model import Event, Job, Takes, Verdict
+from fabbuild.model import Job, Takes, Verdict
 from fabbuild.results.incoming import Incoming
 from fabbuild.results.reuse.manager import Reuse
 from fabbuild.results.tree import (
@@ -105,8 +118,8 @@ class _Run:
         self._outer_tick(now)
         self._reuse.tick()
 
-    def emit(self, what: str, machine: str = "", text: str = "", **data: object) -> None:
-        self.listen(Event(time.time(), what, machine=machine, text=text, data=data))
+    def emit(self, payload: Payload, machine: str = "", text: str = "") -> None:
+        self.listen(Event(time.time(), payload, machine=machine, text=text))
 
     # --- the whole ---
 
@@ -128,7 +141,7 @@ class _Run:
             interrupted = self._build_missing(interrupts)
         except KeyboardInterrupt as exc:
             interrupted = str(exc) or "interrupted"
-            self.emit("interrupted", text=interrupted)
+            self.emit(RunInterrupted(), text=interrupted)
         with interrupts.deliver_to(lambda _reason: None):  # it ends anyhow
             return self._end(interrupted)
 
@@ -151,25 +164,25 @@ class _Run:
         if removed:
             shown = names([name[:15] for name in removed], 12)
             self.emit(
-                "note",
+                Note(),
                 text=f"removed results of {count(len(removed), 'commit')} no longer in the range: {shown}",
             )
         if self.plan.name != CURRENT and (text := uncommitted(self.plan.source)):
-            self.emit("note", text=text)
+            self.emit(Note(), text=text)
         for one in differs:
-            self.emit("note", text=one.told, differs=one.thing, versions=dict(one.versions))
+            self.emit(Note(one.thing, one.versions), text=one.told)
         for session in usable:
             for text in not_found(session):
-                self.emit("note", session.name, text=text)
+                self.emit(Note(), session.name, text=text)
         jobs = self._reuse.bring(jobs, usable)
         if not jobs:
             for one_failed in failed:
-                self.emit("machine-failed", one_failed.machine, text=one_failed.reason)
+                self.emit(MachineFailed(), one_failed.machine, text=one_failed.reason)
             return ""
         unneeded = self._machines.need(job.board.arch for job in jobs)
         if unneeded:
             archs = sorted({job.board.arch for job in jobs})
-            self.emit("note", text=f"not needed: {names(unneeded)}: no toolchain for {', '.join(archs)}")
+            self.emit(Note(), text=f"not needed: {names(unneeded)}: no toolchain for {', '.join(archs)}")
         return self._build(jobs, failed, interrupts)
 
     def _remove_stale(self) -> list[str]:
@@ -208,7 +221,7 @@ class _Run:
         for session in self.sessions:
             session.silence = self.plan.settings.silence
             session.wire = self._journal.wire(session.name)
-            self.emit("phase", session.name, phase="probe")
+            self.emit(PhaseEntered("probe"), session.name)
         usable: list[Session] = []
         failed: list[BringUpFailed] = []
         late: dict[str, Future[Facts]] | None = None if self._all_must_be_known() else {}
@@ -296,20 +309,21 @@ class _Run:
 
     def _without_history(self, exc: Exception) -> None:
         self.emit(
-            "note",
+            Note(),
             text=f"how long builds took cannot be kept: {self._history.path}: {exc}; the build goes on without it",
         )
 
     def _announce(self, jobs: Sequence[Job], usable: Sequence[Session]) -> None:
         self.emit(
-            "run-start",
-            schema=SCHEMA,
-            boards=len(self.plan.boards),
-            commits=len(self.plan.commits),
-            results=sum(len(job.commits) for job in jobs),
-            skipped=len(self._old),
-            output=str(self.tree.root),
-            machines=[session.name for session in usable],
+            RunStarted(
+                schema=SCHEMA,
+                boards=len(self.plan.boards),
+                commits=len(self.plan.commits),
+                results=sum(len(job.commits) for job in jobs),
+                skipped=len(self._old),
+                output=str(self.tree.root),
+                machines=tuple(session.name for session in usable),
+            )
         )
 
     def _build(self, jobs: Sequence[Job], failed: Sequence[BringUpFailed], interrupts: Interrupts) -> str:
@@ -339,7 +353,7 @@ class _Run:
         dispatcher = Dispatcher(scheduler, self._machines, recorder, plan.commits, self.listen, self.tick)
         for session in self.sessions:
             self._reuse.instruct([session])
-            session.on_stderr = lambda who, line: dispatcher.inbox.tell("machine-stderr", who.name, line)
+            session.on_stderr = lambda who, line: dispatcher.inbox.tell(StderrLine(), who.name, line)
         with interrupts.deliver_to(dispatcher.inbox.interrupt):
             return dispatcher.run(failed).interrupted
 
@@ -356,14 +370,15 @@ class _Run:
         ended = self.progress.counts.by_end()
         self._remember(summary, ended, now)
         self.emit(
-            "run-end",
-            counts=ended,
-            seconds=round(self.progress.elapsed(now), 3),
-            exit_status=status,
-            output=summary.output,
-            failing=[asdict(failure) for failure in summary.failing],
-            recovered=[asdict(one) for one in summary.recovered],
-            machines={share.name: asdict(share) for share in summary.machines},
+            RunEnded(
+                counts=EndCounts(**ended),
+                seconds=round(self.progress.elapsed(now), 3),
+                exit_status=status,
+                output=summary.output,
+                failing=tuple(summary.failing),
+                recovered=tuple(summary.recovered),
+                machines={share.name: share for share in summary.machines},
+            )
         )
         return summary
 

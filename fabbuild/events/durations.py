@@ -16,7 +16,8 @@ from pathlib import Path
 
 import platformdirs
 
-from fabbuild.model import Event, Job, Takes, Verdict
+from fabbuild.event_types import Event, ResultReceived
+from fabbuild.model import Job, Takes, Verdict
 
 #: The layout of the file; one with another layout is begun anew.
 VERSION = 1
@@ -74,7 +75,8 @@ class Learner:
 
     def listener(self, event: Event) -> None:
         """Take an event of the run."""
-        if event.what != "result" or event.board not in self._archs:
+        result = event.payload
+        if not isinstance(result, ResultReceived) or event.board not in self._archs:
             return
         order = (event.machine, event.board, event.attempt)
         first = order not in self._begun
@@ -84,12 +86,11 @@ class Learner:
             # Where a part of the board was built before, little is made anew: neither a first nor a later commit.
             again = first and self._last.get((event.machine, event.slot)) == event.board
             self._last[event.machine, event.slot] = event.board
-        seconds = event.data.get("seconds")
         # What failed ended early, and says nothing of how long it takes; what was not built took nothing.
-        if again or event.data.get("verdict") == Verdict.FAILED.value or event.data.get("carried"):
+        if again or result.verdict == Verdict.FAILED.value or result.carried:
             return
-        if isinstance(seconds, (int, float)):
-            self.took.append(Took(event.board, self._archs[event.board], event.machine, first, float(seconds)))
+        if result.seconds is not None:
+            self.took.append(Took(event.board, self._archs[event.board], event.machine, first, result.seconds))
 
 
 class History:

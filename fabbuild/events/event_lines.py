@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from fabbuild.events.progress import as_int, texts
-from fabbuild.model import Event, Verdict
+import msgspec
+
+from fabbuild.event_types import (
+    BoardAssigned,
+    BoardFinished,
+    BoardRequeued,
+    BoardStarted,
+    CommitsTrimmed,
+    Event,
+    FaultFound,
+    MachineChecked,
+    MachineFailed,
+    MessageDropped,
+    Note,
+    PartFinished,
+    PhaseEntered,
+    ResultGivenUp,
+    ResultReceived,
+    ResultReused,
+    ReuseAudited,
+    RunEnded,
+    RunInterrupted,
+    RunStarted,
+    RunWaiting,
+    SlotsReduced,
+    StderrLine,
+    UnknownEvent,
+    WorktreeMade,
+)  # fmt: skip
+from fabbuild.model import Verdict
 from fabbuild.text import commit_label, count, cut, duration, names, one_line, time_of_day, visible
-
-#: The version of the events' layout, which ``run-start`` tells; see docs/reference/json.md.
-SCHEMA = 1
 
 
 def event_json(event: Event) -> str:
@@ -56,8 +81,56 @@ def _plain(value: object, depth: int = 0) -> object:
 
 def tell(event: Event) -> str:
     """Give the event in words, on one visible line without a time."""
-    teller = _TELLERS.get(event.what)
-    return teller(event) if teller else visible(event.what) + ": " + one_line(event.text)
+    machine, board = visible(event.machine), visible(event.board)
+    match event.payload:
+        case RunStarted() as run:
+            return _run_start(run)
+        case PhaseEntered(phase):
+            return f"{machine}: {visible(phase or event.text)}"
+        case MachineFailed() as failed:
+            return _machine_failed(event, failed)
+        case StderrLine():
+            return f"[{machine}] {visible(event.text)}"
+        case WorktreeMade(done, slots):
+            return f"{machine}: worktree {done}/{slots}"
+        case BoardAssigned() as assigned:
+            return _assigned(event, assigned)
+        case BoardStarted():
+            return f"{place(event)} starts {board}"
+        case ResultReceived() as result:
+            return _result(event, result)
+        case ResultReused() as reused:
+            return _reused(event, reused)
+        case ReuseAudited():
+            return f"{what_was(event)}: {one_line(event.text)}"
+        case BoardFinished():
+            return f"{board} is done on {place(event)}"
+        case PartFinished():
+            return f"what was to be built of {board} on {place(event)} is in"
+        case CommitsTrimmed(commits):
+            return f"{machine} leaves {count(commits, 'commit')} of {board} to others"
+        case FaultFound() as fault:
+            return _fault(event, fault)
+        case MachineChecked() as check:
+            return _check(event, check)
+        case SlotsReduced(slots):
+            return f"{machine} builds {count(slots, 'board')} at once from now on{_after(event.text)}"
+        case RunWaiting(until, machines):
+            return waiting_for(machines, until)
+        case BoardRequeued():
+            return _requeued(event)
+        case ResultGivenUp():
+            return f"{what_was(event)} not built{_after(event.text)}"
+        case MessageDropped():
+            return f"{machine}: a message was not used{_after(event.text)}"
+        case Note():
+            return _note(event)
+        case RunInterrupted():
+            return one_line(event.text) or "interrupted"
+        case RunEnded() as run:
+            return _run_end(run)
+        case UnknownEvent(what):
+            return f"{visible(what)}: {one_line(event.text)}"
 
 
 def status_of(verdict: object) -> str:
@@ -74,52 +147,40 @@ def place(event: Event) -> str:
 
 def what_was(event: Event) -> str:
     """Give the board, and the commit where one is known: ``rpi_4 @ 03 1a2b3c4d5e``."""
-    label = commit_label(event.commit, event.data.get("number"))
+    label = commit_label(event.commit, getattr(event.payload, "number", None))
     return visible(event.board) + (f" @ {label}" if label else "")
 
 
-def _run_start(event: Event) -> str:
-    data = event.data
-    parts = [count(as_int(data.get("boards")), "board")]
-    commits = as_int(data.get("commits"))
-    if commits > 1:
-        parts.append(f"at {commits} commits")
-    wanted, skipped = as_int(data.get("results")), as_int(data.get("skipped"))
-    text = " ".join(parts) + f": {count(wanted, 'result')} to build"
-    if skipped:
-        text += f", {skipped} there already"
-    machines = data.get("machines")
-    if isinstance(machines, (list, tuple, Mapping)):
-        listed = f": {names([str(name) for name in machines], 6)}" if machines else ""
-        text += f"; {count(len(machines), 'machine')}{listed}"
-    if data.get("output"):
-        text += f"; results in {visible(str(data['output']))}"
-    return text
+def _run_start(run: RunStarted) -> str:
+    at = f" at {run.commits} commits" if run.commits > 1 else ""
+    text = f"{count(run.boards, 'board')}{at}: {count(run.results, 'result')} to build"
+    if run.skipped:
+        text += f", {run.skipped} there already"
+    if run.machines:
+        text += f"; {count(len(run.machines), 'machine')}: {names(run.machines, 6)}"
+    return text + (f"; results in {visible(run.output)}" if run.output else "")
 
 
-def _result(event: Event) -> str:
-    data = event.data
-    text = f"{what_was(event)} {status_of(data.get('verdict'))} on {place(event)}"
-    seconds = data.get("seconds")
-    if data.get("carried"):
-        text += f" (as at {commit_label(str(data['carried']))})"
-    elif isinstance(seconds, (int, float)) and seconds:
-        text += f" in {duration(seconds)}"
+def _result(event: Event, result: ResultReceived) -> str:
+    text = f"{what_was(event)} {status_of(result.verdict)} on {place(event)}"
+    if result.carried:
+        text += f" (as at {commit_label(result.carried)})"
+    elif result.seconds:
+        text += f" in {duration(result.seconds)}"
     if event.attempt > 1:
         text += f" (attempt {event.attempt})"
-    return text + spoiled(texts(data.get("after"))) + _after(str(data.get("error") or event.text))
+    return text + spoiled(result.after) + _after(result.error or event.text)
 
 
-def _reused(event: Event) -> str:
-    data = event.data
-    text = f"{what_was(event)} {status_of(data.get('verdict'))}: reused{came_from(event)}"
-    return text + _after(str(data.get("error") or event.text))
+def _reused(event: Event, reused: ResultReused) -> str:
+    text = f"{what_was(event)} {status_of(reused.verdict)}: reused{_came_from(event, reused)}"
+    return text + _after(reused.error or event.text)
 
 
-def came_from(event: Event) -> str:
+def _came_from(event: Event, reused: ResultReused) -> str:
     """Say where a result that is reused came from: `` of 1a2b3c4d5e on ruru``."""
-    commit = event.data.get("commit")
-    of = f" of {commit_label(commit)}" if isinstance(commit, str) and commit != event.commit else ""
+    commit = reused.commit or ""
+    of = f" of {commit_label(commit)}" if commit not in ("", event.commit) else ""
     return of + (f" on {visible(event.machine)}" if event.machine else "")
 
 
@@ -130,30 +191,25 @@ def spoiled(after: Iterable[str]) -> str:
     return f" (after {'; '.join(words[:3])}{more})" if words else ""
 
 
-def _machine_failed(event: Event) -> str:
-    again = event.data.get("again_in")
+def _machine_failed(event: Event, failed: MachineFailed) -> str:
+    again = failed.again_in
     if not isinstance(again, (int, float)) or not math.isfinite(again):
         return f"{visible(event.machine)} is out{_after(event.text)}"
     soon = duration(again) if again >= 60 else f"{max(round(again), 1)} s"
-    aside = "set aside, " if event.data.get("aside") else ""
-    # One that was never in is nobody's hope.
-    only = "" if event.data.get("awaited", True) else " while others build"
+    aside = "set aside, " if failed.aside else ""
+    # No board waits for a machine that was never in use.
+    only = " while others build" if failed.awaited is False else ""
     return f"{visible(event.machine)}: {one_line(event.text) or 'lost'}; {aside}tried again in {soon}{only}"
 
 
-def _fault(event: Event) -> str:
-    words = one_line(event.text) or visible(str(event.data.get("kind") or "a fault"))
+def _fault(event: Event, fault: FaultFound) -> str:
+    words = one_line(event.text) or visible(fault.kind or "a fault")
     return f"{visible(event.machine)}: {words} ({what_was(event)}): not the board's result; it is built again"
 
 
-def _check(event: Event) -> str:
-    found = "it is well" if event.data.get("well") else one_line(event.text) or "it is not well"
+def _check(event: Event, check: MachineChecked) -> str:
+    found = "it is well" if check.well else one_line(event.text) or "it is not well"
     return f"{visible(event.machine)} was checked: {found}"
-
-
-def _slots(event: Event) -> str:
-    boards = count(as_int(event.data.get("slots")), "board")
-    return f"{visible(event.machine)} builds {boards} at once from now on{_after(event.text)}"
 
 
 def waiting_for(machines: Sequence[str], until: float | None) -> str:
@@ -164,22 +220,11 @@ def waiting_for(machines: Sequence[str], until: float | None) -> str:
     return f"waiting for {who} to come back{limit}; Ctrl-C ends the run"
 
 
-def _waiting(event: Event) -> str:
-    until = event.data.get("until")
-    return waiting_for(texts(event.data.get("machines")), float(until) if isinstance(until, (int, float)) else None)
-
-
-def _run_end(event: Event) -> str:
-    data = event.data
-    text = "the run ends"
-    if isinstance(data.get("seconds"), (int, float)):
-        text += f" after {duration(float(str(data['seconds'])))}"
-    counts = data.get("counts")
-    if isinstance(counts, Mapping):
-        text += ": " + ", ".join(
-            f"{as_int(number)} {visible(str(name)).replace('_', ' ')}" for name, number in counts.items()
-        )
-    return text + (f"; exit status {as_int(data['exit_status'])}" if "exit_status" in data else "")
+def _run_end(run: RunEnded) -> str:
+    counts = ", ".join(
+        f"{number} {name.replace('_', ' ')}" for name, number in msgspec.to_builtins(run.counts).items()
+    )
+    return f"the run ends after {duration(run.seconds)}: {counts}; exit status {run.exit_status}"
 
 
 def _after(text: str) -> str:
@@ -187,24 +232,10 @@ def _after(text: str) -> str:
     return f": {line}" if line else ""
 
 
-def _phase(event: Event) -> str:
-    return f"{visible(event.machine)}: {visible(str(event.data.get('phase') or event.text))}"
-
-
-def _worktree(event: Event) -> str:
-    return f"{visible(event.machine)}: worktree {as_int(event.data.get('done'))}/{as_int(event.data.get('slots'))}"
-
-
-def _assigned(event: Event) -> str:
-    commits = as_int(event.data.get("commits", 1))
-    extra = f" ({count(commits, 'commit')})" if commits != 1 else ""
-    again = ", which is slow elsewhere" if event.data.get("backup") else ""
+def _assigned(event: Event, assigned: BoardAssigned) -> str:
+    extra = f" ({count(assigned.commits, 'commit')})" if assigned.commits != 1 else ""
+    again = ", which is slow elsewhere" if assigned.backup else ""
     return f"{visible(event.machine)} is given {visible(event.board)}{extra}{again}"
-
-
-def _trimmed(event: Event) -> str:
-    what = count(as_int(event.data.get("commits", 1)), "commit")
-    return f"{visible(event.machine)} leaves {what} of {visible(event.board)} to others"
 
 
 def _requeued(event: Event) -> str:
@@ -214,30 +245,3 @@ def _requeued(event: Event) -> str:
 
 def _note(event: Event) -> str:
     return (f"{visible(event.machine)}: " if event.machine else "") + one_line(event.text)
-
-
-_TELLERS: Mapping[str, Callable[[Event], str]] = {
-    "run-start": _run_start,
-    "phase": _phase,
-    "machine-failed": _machine_failed,
-    "machine-stderr": lambda event: f"[{visible(event.machine)}] {visible(event.text)}",
-    "worktree": _worktree,
-    "assigned": _assigned,
-    "started": lambda event: f"{place(event)} starts {visible(event.board)}",
-    "result": _result,
-    "reused": _reused,
-    "audit": lambda event: f"{what_was(event)}: {one_line(event.text)}",
-    "board-done": lambda event: f"{visible(event.board)} is done on {place(event)}",
-    "fault": _fault,
-    "check": _check,
-    "slots": _slots,
-    "waiting": _waiting,
-    "part-done": lambda event: f"what was to be built of {visible(event.board)} on {place(event)} is in",
-    "trimmed": _trimmed,
-    "requeued": _requeued,
-    "not-built": lambda event: f"{what_was(event)} not built{_after(event.text)}",
-    "dropped": lambda event: f"{visible(event.machine)}: a message was not used{_after(event.text)}",
-    "note": _note,
-    "interrupted": lambda event: one_line(event.text) or "interrupted",
-    "run-end": _run_end,
-}

@@ -22,10 +22,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fabbuild.errors import OutputError, what_to_do
+from fabbuild.event_types import Event, RunEnded, RunStarted, StderrLine, WorktreeMade
 from fabbuild.events.event_lines import event_json, tell
 from fabbuild.events.journal_reader import JOURNAL
 from fabbuild.events.progress import Listener, Progress
-from fabbuild.model import Event
 from fabbuild.protocol.wire import PREFIX
 from fabbuild.text import count, visible
 
@@ -54,7 +54,7 @@ _ALIVE = re.compile(rb'(?:BM> )?\s*\{\s*"(?:cmd|resp)"\s*:\s*"alive"\s*\}\s*')
 _PIECE = re.compile(rb'BM> \{"resp": ?"build_file"')
 
 # Events whose place is not boss.log: stderr stands in the machine's own log, worktrees in the STATUS.
-_NOT_TOLD = frozenset({"machine-stderr", "worktree"})
+_NOT_TOLD = StderrLine, WorktreeMade
 
 
 class _Log:
@@ -192,11 +192,11 @@ class Journal:
         """
         self._progress.update(event)
         self._append(self._events, event_json(event))
-        if event.what not in _NOT_TOLD:
+        if not isinstance(event.payload, _NOT_TOLD):
             self._append(self._story, f"{_hms(event.time)} {tell(event)}")
-        if event.what == "run-start":
+        if isinstance(event.payload, RunStarted):
             self._next_status = event.time + STATUS_EVERY
-        elif event.what == "run-end":
+        elif isinstance(event.payload, RunEnded):
             self._append(self._story, f"{_hms(event.time)} {status_line(self._progress)}")
             self._next_status = None
         self._surface()

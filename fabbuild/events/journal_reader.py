@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fabbuild.errors import OutputError
-from fabbuild.model import Event
+from fabbuild.event_types import Event, PhaseEntered, RunEnded, RunStarted, read_payload
 from fabbuild.results.tree import OWN
 from fabbuild.text import visible
 
@@ -33,7 +33,10 @@ BLOCK = 1 << 20
 #: Bytes before a ``run-start`` in which the looks at the machines stand that belong to its run.
 BEFORE = 1 << 20
 
-# As `story.event_json` writes it.
+#: What a look at a machine before ``run-start`` is told as.
+PROBED = PhaseEntered("probe")
+
+# As `event_lines.event_json` writes it.
 _START = b'"what": "run-start"'
 
 
@@ -55,14 +58,13 @@ def read_event(line: str | bytes) -> Event | None:
         return None
     return Event(
         float(time),
-        value["what"],
+        read_payload(value["what"], data if isinstance(data, dict) else {}),
         machine=_text(value, "machine"),
         slot=slot if isinstance(slot, int) and not isinstance(slot, bool) else None,
         board=_text(value, "board"),
         commit=_text(value, "commit"),
         attempt=value["attempt"] if isinstance(value.get("attempt"), int) else 0,
         text=_text(value, "text"),
-        data=data if isinstance(data, dict) else {},
     )
 
 
@@ -166,16 +168,16 @@ def runs(events: Iterable[Event]) -> Iterator[list[Event]]:
     run: list[Event] = []
     started = False
     for event in events:
-        if event.what == "run-start" and started:
+        if isinstance(event.payload, RunStarted) and started:
             # The run before was killed; the looks at machines that stand before this start are of this run.
             own: list[Event] = []
-            while run and run[-1].what == "phase" and run[-1].data.get("phase") == "probe":
+            while run and run[-1].payload == PROBED:
                 own.insert(0, run.pop())
             yield run
             run = own
-        started = started or event.what == "run-start"
+        started = started or isinstance(event.payload, RunStarted)
         run.append(event)
-        if event.what == "run-end":
+        if isinstance(event.payload, RunEnded):
             yield run
             run, started = [], False
     if run:

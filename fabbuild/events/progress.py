@@ -12,7 +12,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
-from fabbuild.model import Event, Verdict
+from fabbuild.event_types import (
+    BoardAssigned,
+    BoardFinished,
+    BoardRequeued,
+    BoardStarted,
+    CommitsTrimmed,
+    Event,
+    Failure,
+    MachineFailed,
+    MachineShare,
+    PartFinished,
+    PhaseEntered,
+    Recovered,
+    ResultGivenUp,
+    ResultReceived,
+    ResultReused,
+    RunEnded,
+    RunInterrupted,
+    RunStarted,
+    RunWaiting,
+    WorktreeMade,
+)  # fmt: skip
+from fabbuild.model import Verdict
 from fabbuild.text import commit_label
 
 #: The rate is that of the last so many seconds.
@@ -28,30 +50,6 @@ class Listener(Protocol):
 
     def __call__(self, event: Event) -> None:
         """Take note of one event; events of a run come one after the other."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A board that failed, with the machine that says so and the first error line.
-
-    ``commit`` is what the commit is called (`text.commit_label`); empty for the current source. ``after`` is what
-    machines did to earlier attempts.
-    """
-
-    board: str
-    commit: str
-    machine: str
-    error: str
-    after: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """A board that was built at a commit only after machines had spoiled earlier attempts, and what they did."""
-
-    board: str
-    commit: str
-    after: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -92,24 +90,6 @@ class Counts:
     def made(self) -> int:
         """Results that were built in this run."""
         return self.done - self.carried - self.reused
-
-
-@dataclass(frozen=True)
-class MachineShare:
-    """What one machine contributed.
-
-    ``share`` is its part of all results, 0 to 1; ``state`` is as in `MachineProgress`. ``bytes_sent``
-    and ``bytes_received`` are as the boss sees them; None where nothing travelled.
-    ``reason`` says why a machine is out or away.
-    """
-
-    name: str
-    done: int
-    share: float
-    bytes_sent: int | None = None
-    bytes_received: int | None = None
-    state: str = "done"
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -239,25 +219,7 @@ class Progress:
         self.failing: list[Failure] = []
         self.unbuilt: list[Unbuilt] = []
         self.recovered: list[Recovered] = []
-        self.awaited: tuple[tuple[str, ...], float | None] | None = None
-        self._handlers = {
-            "run-start": self._run_start,
-            "phase": self._phase,
-            "machine-failed": self._machine_failed,
-            "worktree": self._worktree,
-            "assigned": self._assigned,
-            "started": self._board_started,
-            "result": self._result,
-            "reused": self._reused,
-            "board-done": self._board_done,
-            "part-done": self._part_done,
-            "trimmed": self._trimmed,
-            "requeued": self._requeued,
-            "waiting": self._waiting,
-            "not-built": self._not_built,
-            "interrupted": self._interrupted,
-            "run-end": self._run_end,
-        }
+        self.awaited: tuple[tuple[str, ...], float] | None = None
 
     # What is counted
 
@@ -367,57 +329,82 @@ class Progress:
         """Count one event; unknown ones, and those that count nothing, are passed over."""
         if self._first is None:
             self._first = event.time
-        handler = self._handlers.get(event.what)
-        if handler:
-            handler(event)
+        match event.payload:
+            case RunStarted() as run:
+                self._run_started(event, run)
+            case PhaseEntered() as entered:
+                self._phase(event, entered)
+            case MachineFailed(again_in):
+                self._machine_failed(event, away=isinstance(again_in, (int, float)))
+            case WorktreeMade(done, slots):
+                self._machine(event.machine).worktrees = done, slots
+            case BoardAssigned(commits):
+                self._assigned(event, commits)
+            case BoardStarted():
+                self._board_started(event)
+            case ResultReceived() as result:
+                self._result(event, result)
+            case ResultReused() as reused:
+                # No machine of the run built it, nor does it say how fast they are.
+                self.reused += 1
+                self._count(event, reused)
+            case BoardFinished():
+                self.boards_done += event.board not in self._done
+                self._done.add(event.board)
+                self._part_done(event)
+            case PartFinished():
+                self._part_done(event)
+            case CommitsTrimmed(commits):
+                self._machine(event.machine).forget(event.board, commits)
+            case BoardRequeued():
+                self._requeued(event)
+            case ResultGivenUp(number):
+                self._given_up(event, number)
+            case RunWaiting(until, machines):
+                self.awaited = machines, until
+            case RunInterrupted():
+                self.interrupted = True
+                self.awaited = None
+            case RunEnded():
+                self._run_ended(event)
 
     def _machine(self, name: str) -> MachineProgress:
         return self.machines.setdefault(name, MachineProgress(name))
 
-    def _run_start(self, event: Event) -> None:
-        data = event.data
+    def _run_started(self, event: Event, run: RunStarted) -> None:
         self.started = event.time
-        self.boards = as_int(data.get("boards"))
-        self.commits = as_int(data.get("commits"))
-        self._wanted = as_int(data.get("results"))
-        self.skipped = as_int(data.get("skipped"))
-        self.output = str(data.get("output") or "")
-        machines = data.get("machines")
-        if isinstance(machines, (list, tuple, Mapping)):
-            for name in machines:
-                self._machine(str(name))
+        self.boards = run.boards
+        self.commits = run.commits
+        self._wanted = run.results
+        self.skipped = run.skipped
+        self.output = run.output
+        for name in run.machines:
+            self._machine(name)
 
-    def _phase(self, event: Event) -> None:
+    def _phase(self, event: Event, entered: PhaseEntered) -> None:
         machine = self._machine(event.machine)
-        phase = str(event.data.get("phase") or event.text)
+        phase = entered.phase or event.text
         if machine.away and phase not in ("ready", "done"):
             return  # It is tried again, and is back when it is ready.
         machine.phase = phase
-        if machine.phase != "done":
-            machine.out, machine.away, machine.reason = False, False, ""
-        if machine.phase == "ready":
-            self.awaited = None
-        machine.threads = as_int(event.data.get("threads")) or machine.threads
-        if machine.phase == "done":
+        machine.threads = entered.threads or machine.threads
+        if phase == "done":
             machine.leave()
+        else:
+            machine.out, machine.away, machine.reason = False, False, ""
+        if phase == "ready":
+            self.awaited = None
 
-    def _machine_failed(self, event: Event) -> None:
+    def _machine_failed(self, event: Event, *, away: bool) -> None:
         machine = self._machine(event.machine)
-        machine.out, machine.reason = True, event.text
-        machine.away = isinstance(event.data.get("again_in"), (int, float))
+        machine.out, machine.away, machine.reason = True, away, event.text
         machine.leave()
 
-    def _worktree(self, event: Event) -> None:
-        self._machine(event.machine).worktrees = (
-            as_int(event.data.get("done")),
-            as_int(event.data.get("slots")),
-        )
-
-    def _assigned(self, event: Event) -> None:
+    def _assigned(self, event: Event, commits: int) -> None:
         self._begin_building(event)
         machine = self._machine(event.machine)
         if not machine.out:
-            machine.give(event.board, as_int(event.data.get("commits", 1)))
+            machine.give(event.board, commits)
 
     def _board_started(self, event: Event) -> None:
         self._begin_building(event)
@@ -429,86 +416,59 @@ class Progress:
         if self._building_since is None:
             self._building_since = event.time
 
-    def _result(self, event: Event) -> None:
+    def _result(self, event: Event, result: ResultReceived) -> None:
         self._begin_building(event)
-        data = event.data
-        self.carried += bool(data.get("carried"))
-        verdict = self._count(event)
+        self.carried += bool(result.carried)
+        verdict = self._count(event, result)
         self._times.append(event.time)
         while self._times[0] < event.time - self._window:
             self._times.popleft()
-        after = texts(data.get("after"))
-        if after and verdict != Verdict.FAILED.value:
-            self.recovered.append(Recovered(event.board, _label(event), after))
+        if result.after and verdict != Verdict.FAILED.value:
+            self.recovered.append(Recovered(event.board, _label(event, result.number), result.after))
         machine = self._machine(event.machine)
         machine.take(event.board)
-        load = data.get("load_avg")
-        if isinstance(load, (int, float)):
-            machine.load = float(load)
+        machine.load = result.load_avg
 
-    def _reused(self, event: Event) -> None:
-        # No machine of the run had to do with it, nor does it say how fast they are.
-        self.reused += 1
-        self._count(event)
-
-    def _count(self, event: Event) -> str:
+    def _count(self, event: Event, result: ResultReceived | ResultReused) -> str:
         """Count a result by its verdict, and give that."""
-        verdict = str(event.data.get("verdict"))
+        verdict = result.verdict
         if verdict not in _RESULTS:
-            verdict = Verdict.FAILED.value if event.data.get("return_code") else Verdict.BUILT.value
+            verdict = Verdict.FAILED.value if result.return_code else Verdict.BUILT.value
         self._verdicts[verdict] += 1
         if verdict == Verdict.FAILED.value:
-            error = str(event.data.get("error") or event.text)
-            after = texts(event.data.get("after"))
-            self.failing.append(Failure(event.board, _label(event), event.machine, error, after))
+            label, error = _label(event, result.number), result.error or event.text
+            self.failing.append(Failure(event.board, label, event.machine, error, result.after or ()))
         return verdict
-
-    def _board_done(self, event: Event) -> None:
-        self.boards_done += event.board not in self._done
-        self._done.add(event.board)
-        self._part_done(event)
 
     def _part_done(self, event: Event) -> None:
         machine = self._machine(event.machine)
-        machine.forget(event.board)  # what another machine brought first
+        machine.forget(event.board)  # results that another machine brought first
         machine.free(event.board, event.slot)
-
-    def _trimmed(self, event: Event) -> None:
-        self._machine(event.machine).forget(event.board, as_int(event.data.get("commits", 0)))
 
     def _requeued(self, event: Event) -> None:
         for machine in self._holders(event):
             machine.forget(event.board)
             machine.free(event.board, event.slot)
 
-    def _not_built(self, event: Event) -> None:
+    def _given_up(self, event: Event, number: int) -> None:
         self._verdicts[Verdict.NOT_BUILT.value] += 1
-        self.unbuilt.append(Unbuilt(event.board, _label(event), event.text))
+        self.unbuilt.append(Unbuilt(event.board, _label(event, number), event.text))
         for machine in self._holders(event):
             if machine.forget(event.board, 1):
                 break
 
-    def _waiting(self, event: Event) -> None:
-        until = event.data.get("until")
-        self.awaited = texts(event.data.get("machines")), float(until) if isinstance(until, (int, float)) else None
-
     def _holders(self, event: Event) -> list[MachineProgress]:
         return [self._machine(event.machine)] if event.machine else list(self.machines.values())
 
-    def _interrupted(self, event: Event) -> None:
-        del event
-        self.interrupted = True
-        self.awaited = None
-
-    def _run_end(self, event: Event) -> None:
+    def _run_ended(self, event: Event) -> None:
         self.ended = event.time
         self.awaited = None
         for machine in self.machines.values():
             machine.slots.clear()
 
 
-def _label(event: Event) -> str:
-    return commit_label(event.commit, event.data.get("number"))
+def _label(event: Event, number: object) -> str:
+    return commit_label(event.commit, number)
 
 
 def texts(value: object) -> tuple[str, ...]:

@@ -12,9 +12,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from fabbuild.event_types import Event
 from fabbuild.events.event_lines import tell
 from fabbuild.events.progress import as_int, texts
-from fabbuild.model import Event, Verdict
+from fabbuild.model import Verdict
 from fabbuild.protocol.wire import PHASES
 from fabbuild.text import commit_label
 

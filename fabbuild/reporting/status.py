@@ -7,11 +7,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from fabbuild.errors import OutputError
-from fabbuild.events.journal_reader import Holder, Tail, holder, journal_of, no_journal, works
-from fabbuild.events.progress import Failure, MachineShare, Progress, RunSummary, as_int, texts
+from fabbuild.event_types import (
+    BoardRequeued,
+    Event,
+    FaultFound,
+    MachineFailed,
+    MachineShare,
+    ResultGivenUp,
+    ResultReceived,
+    RunEnded,
+    RunInterrupted,
+    RunStarted,
+    RunWaiting,
+    SlotsReduced,
+)  # fmt: skip
+from fabbuild.events.journal_reader import PROBED, Holder, Tail, holder, journal_of, no_journal, works
+from fabbuild.events.progress import Progress, RunSummary
 from fabbuild.events.timeline import TimelineBuilder
-from fabbuild.model import Event, Verdict
+from fabbuild.model import Verdict
 from fabbuild.reporting.summary.find import output_of
 from fabbuild.source.repository import Source
 from fabbuild.text import names, visible
@@ -25,7 +41,9 @@ PROBLEMS = 200
 #: States of a run. ``gone``: it has not ended, and its boss is not there any more.
 BUILDING, ENDED, GONE = "building", "ended", "gone"
 
-_PROBLEMS = frozenset({"fault", "machine-failed", "not-built", "requeued", "waiting", "interrupted", "slots"})
+_PROBLEMS = (
+    FaultFound, MachineFailed, ResultGivenUp, BoardRequeued, RunWaiting, RunInterrupted, SlotsReduced,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +78,7 @@ class Status:
     problems: Sequence[Event]
     last: float
     holder: Holder | None
-    end: Event | None
+    end: RunEnded | None
     started: bool
 
 
@@ -124,7 +142,7 @@ class Watcher:
         self._problems: deque[Event] = deque(maxlen=PROBLEMS)
         self._events: list[Event] = []
         self._started = False
-        self._end: Event | None = None
+        self._end: RunEnded | None = None
         self._last = 0.0
         for event in events:
             self._take(event)
@@ -132,22 +150,23 @@ class Watcher:
     def _take(self, event: Event) -> None:
         if self._end is not None:
             self._begin()
-        elif event.what == "run-start" and self._started:
+        elif isinstance(event.payload, RunStarted) and self._started:
             # The run before was killed; the looks at machines just before this are of this, as in `replay.runs`.
             looks: list[Event] = []
-            while self._events and self._events[-1].data.get("phase") == "probe":
+            while self._events and self._events[-1].payload == PROBED:
                 looks.insert(0, self._events.pop())
             self._begin(looks)
-        self._started = self._started or event.what == "run-start"
+        self._started = self._started or isinstance(event.payload, RunStarted)
         self._events.append(event)
         self.progress.update(event)
         self._timeline.update(event)
         self._last = max(self._last, event.time)
-        failed = event.what == "result" and event.data.get("verdict") == Verdict.FAILED.value
-        if failed or event.what in _PROBLEMS:
+        if isinstance(event.payload, _PROBLEMS) or (
+            isinstance(event.payload, ResultReceived) and event.payload.verdict == Verdict.FAILED.value
+        ):
             self._problems.append(event)
-        if event.what == "run-end":
-            self._end = event
+        if isinstance(event.payload, RunEnded):
+            self._end = event.payload
 
 
 def find_run(*, output: str = "", source: str = "", branch: str = "", commits: str = "") -> Path:
@@ -186,48 +205,24 @@ def _directories(output: Path) -> list[Path]:
 def ended(status: Status) -> RunSummary:
     """Give how a run ended, as its boss said it then."""
     assert status.end is not None
-    data, progress = status.end.data, status.progress
-    failing = [_failure(one) for one in _list(data.get("failing")) if isinstance(one, Mapping)]
-    told = data.get("machines")
-    machines = (
-        {str(name): one for name, one in told.items() if isinstance(one, Mapping)}
-        if isinstance(told, Mapping)
-        else {}
-    )
-    seconds = data.get("seconds")
+    end, progress = status.end, status.progress
     return RunSummary(
         counts=progress.counts,
-        seconds=float(seconds) if isinstance(seconds, (int, float)) else progress.elapsed(status.last),
-        output=str(data.get("output") or progress.output),
-        exit_status=as_int(data.get("exit_status")),
-        machines=[_share(one, machines.get(one.name, {})) for one in progress.shares()],
-        failing=failing or progress.failing,
+        seconds=end.seconds or progress.elapsed(status.last),
+        output=end.output or progress.output,
+        exit_status=end.exit_status,
+        machines=[_with_traffic(share, end.machines.get(share.name)) for share in progress.shares()],
+        failing=end.failing or progress.failing,
         not_built=progress.unbuilt,
         interrupted=progress.interrupted,
         recovered=progress.recovered,
     )
 
 
-def _share(share: MachineShare, told: Mapping[str, object]) -> MachineShare:
-    sent, received = told.get("bytes_sent"), told.get("bytes_received")
-    return MachineShare(
-        share.name,
-        share.done,
-        share.share,
-        sent if isinstance(sent, int) else None,
-        received if isinstance(received, int) else None,
-        share.state,
-        share.reason,
-    )
-
-
-def _failure(one: Mapping[str, object]) -> Failure:
-    board, commit, machine, error = (str(one.get(key) or "") for key in ("board", "commit", "machine", "error"))
-    return Failure(board, commit, machine, error, texts(one.get("after")))
-
-
-def _list(value: object) -> Sequence[object]:
-    return value if isinstance(value, (list, tuple)) else ()
+def _with_traffic(share: MachineShare, told: MachineShare | None) -> MachineShare:
+    if told is None:
+        return share
+    return msgspec.structs.replace(share, bytes_sent=told.bytes_sent, bytes_received=told.bytes_received)
 
 
 def as_json(status: Status, now: float) -> dict[str, object]:
@@ -240,7 +235,7 @@ def as_json(status: Status, now: float) -> dict[str, object]:
         "directory": str(status.directory),
         "state": status.state,
         "started": progress.started,
-        "ended": None if status.end is None else status.end.time,
+        "ended": progress.ended,
         "last_event": status.last,
         "boss": None if status.holder is None else {"text": status.holder.text, "alive": status.holder.alive},
         "counts": {"total": counts.total, **counts.by_end(), "left": progress.left},
@@ -250,7 +245,7 @@ def as_json(status: Status, now: float) -> dict[str, object]:
         "per_minute": progress.rate(now) if running else None,
         "seconds_left": progress.eta(now) if running else None,
         "interrupted": progress.interrupted,
-        "exit_status": None if status.end is None else as_int(status.end.data.get("exit_status")),
+        "exit_status": None if status.end is None else status.end.exit_status,
         "machines": [
             {
                 "name": machine.name,
@@ -268,7 +263,7 @@ def as_json(status: Status, now: float) -> dict[str, object]:
         ],
         "problems": [
             {"time": one.time, "what": one.what, "machine": one.machine, "board": one.board, "commit": one.commit,
-             "text": str(one.data.get("error") or one.text)}
+             "text": getattr(one.payload, "error", "") or one.text}
             for one in status.problems
         ],
     }  # fmt: skip

@@ -82,8 +82,8 @@ def built_from(tree, upto=0, board="wren"):
 def test_each_verdict_is_written_and_told(tree, session, fields, verdict, error):
     found, told = record(tree, session(), said(**fields))
     assert found is verdict
-    assert (told["verdict"], told["error"]) == (verdict.value, error)
-    assert (told["return_code"], told["number"]) == (fields.get("return_code", 0), 1)
+    assert (told.verdict, told.error) == (verdict.value, error)
+    assert (told.return_code, told.number) == (fields.get("return_code", 0), 1)
     stored = tree.read("wren", 0)
     assert (stored.verdict, stored.return_code) == (verdict, fields.get("return_code", 0))
     assert (tree.place("wren", 0) / "err").exists() == (verdict is Verdict.WARNED or bool(error))
@@ -111,13 +111,13 @@ def test_all_that_a_worker_tells_is_written_beside_it(tree, session):
     written = built_from(tree, 1)
     assert (written["tree"], written["arch"], written["after"]) == ("2" * 40, "arm", ["m2: no room"])
     assert (written["sha256"], written["seconds"], written["machine"]) == ("ab", 1.5, "m1")
-    assert (told["seconds"], told["load_avg"], told["after"]) == (1.5, 2.5, ["m2: no room"])
-    assert told["phases"] == {"build": 1.0}
+    assert (told.seconds, told.load_avg, told.after) == (1.5, 2.5, ("m2: no room",))
+    assert told.phases == {"build": 1.0}
 
 
 @pytest.mark.parametrize("seconds", [None, -1.0, float("inf")])
 def test_a_duration_that_is_none_is_not_told(tree, session, seconds):
-    assert record(tree, session(), said(told=Details(seconds=seconds)))[1]["seconds"] is None
+    assert record(tree, session(), said(told=Details(seconds=seconds)))[1].seconds is None
 
 
 def test_what_a_machines_clock_is_like_is_no_warning(tree, session):
@@ -171,10 +171,10 @@ def test_files_that_came_are_in_it_and_without_those_that_got_lost_nothing_count
 def test_a_result_that_is_carried_says_whose_it_is(tree, session):
     one = session()
     _, told = record(tree, one, said(commit_upto=1, carried=0))
-    assert (told["carried"], told["could_carry"]) == ("a" * 40, "")
+    assert (told.carried, told.could_carry) == ("a" * 40, "")
     assert built_from(tree, 1)["carried"] == {"commit": "a" * 40}
     _, told = record(tree, one, said(commit_upto=1, could_carry=0))
-    assert (told["carried"], told["could_carry"]) == ("", "a" * 40)
+    assert (told.carried, told.could_carry) == ("", "a" * 40)
     assert "carried" not in built_from(tree, 1)
 
 

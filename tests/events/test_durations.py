@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from fabbuild.events.durations import LATER, History, Learner, Took
-from fabbuild.model import Board, Event, Job, Takes
+from fabbuild.model import Board, Job, Takes
+from tests.support.events import event_of
 
 ARM = "arm"
 
@@ -17,7 +18,7 @@ def job(name, arch=ARM, commits=1):
 
 
 def result(board, seconds, attempt=1, machine="m1", verdict="built"):
-    return Event(
+    return event_of(
         0.0, "result", machine=machine, board=board, attempt=attempt, data={"seconds": seconds, "verdict": verdict}
     )
 
@@ -87,7 +88,7 @@ def test_it_learns_which_build_of_an_order_was_the_first():
 
 def test_what_was_carried_forward_teaches_nothing():
     learner = Learner({"a": ARM})
-    learner.listener(Event(0.0, "result", machine="m1", board="a", data={"seconds": 0.1, "carried": "abc"}))
+    learner.listener(event_of(0.0, "result", machine="m1", board="a", data={"seconds": 0.1, "carried": "abc"}))
     assert learner.took == []
 
 

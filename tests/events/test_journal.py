@@ -13,14 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabbuild.errors import OutputError
+from fabbuild.event_types import KINDS, Event
 from fabbuild.events.journal import STRAY_MOST, STRAY_RATE, WIRE_LINE, Journal
-from fabbuild.model import EVENTS, Event
+from tests.support.events import event_of
 
 KEYS = ["time", "what", "machine", "slot", "board", "commit", "attempt", "text", "data"]
 
 
 def start(time: float = 1000.0) -> Event:
-    return Event(time, "run-start", data={"boards": 2, "commits": 1, "results": 2, "machines": ["local", "ruru"]})
+    return event_of(
+        time, "run-start", data={"boards": 2, "commits": 1, "results": 2, "machines": ["local", "ruru"]}
+    )
 
 
 def story(directory: Path) -> list[str]:
@@ -29,10 +32,20 @@ def story(directory: Path) -> list[str]:
 
 def test_an_event_is_a_line_with_all_its_keys(tmp_path: Path) -> None:
     with Journal(tmp_path / "deep" / ".fabbuild") as journal:
-        journal.listener(Event(1.5, "result", "ruru", 2, "rpi_4", "ab", 1, "text", {"verdict": "built"}))
+        journal.listener(event_of(1.5, "result", "ruru", 2, "rpi_4", "ab", 1, "text", {"verdict": "built"}))
     (line,) = (tmp_path / "deep" / ".fabbuild" / "journal.ndjson").read_text().splitlines()
     assert list(json.loads(line)) == KEYS
-    assert json.loads(line)["data"] == {"verdict": "built"}
+    data = json.loads(line)["data"]
+    assert data == {
+        "verdict": "built",
+        "return_code": 0,
+        "number": 0,
+        "seconds": None,
+        "error": "",
+        "load_avg": 0.0,
+        "after": [],
+        "phases": {},
+    }
 
 
 def test_runs_are_appended(tmp_path: Path) -> None:
@@ -70,7 +83,7 @@ texts = st.text(st.characters(), max_size=20)
 
 
 @given(
-    what=st.sampled_from(sorted(EVENTS)) | texts,
+    what=st.sampled_from(sorted(KINDS)) | texts,
     machine=texts,
     board=texts,
     text=texts,
@@ -82,7 +95,7 @@ def test_whatever_an_event_holds_the_line_is_json_and_the_story_is_printable(
     for name in ("journal.ndjson", "boss.log"):
         (tmp_path / name).unlink(missing_ok=True)
     with Journal(tmp_path) as journal:
-        journal.listener(Event(1.0, what, machine, None, board, "", 0, text, data))
+        journal.listener(event_of(1.0, what, machine, None, board, "", 0, text, data))
         journal.tick(2.0)
     (line,) = (tmp_path / "journal.ndjson").read_bytes().splitlines()
     event = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
@@ -101,9 +114,9 @@ def _only_spaces(line: str) -> bool:
 def test_the_story_is_told_in_words(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         journal.listener(start())
-        journal.listener(Event(1001.0, "machine-failed", "ruru", text="connection refused"))
+        journal.listener(event_of(1001.0, "machine-failed", "ruru", text="connection refused"))
         data = {"verdict": "failed", "seconds": 3.0, "error": "a.c:1: error: no", "number": 2}
-        journal.listener(Event(1002.0, "result", "local", 1, "rpi_4", "c" * 40, 2, data=data))
+        journal.listener(event_of(1002.0, "result", "local", 1, "rpi_4", "c" * 40, 2, data=data))
     lines = story(tmp_path)
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines)
     assert lines[0].endswith("2 boards: 2 results to build; 2 machines: local ruru")
@@ -115,12 +128,12 @@ def test_a_status_line_is_written_each_minute_and_at_the_end(tmp_path: Path) -> 
     with Journal(tmp_path) as journal:
         journal.tick(900.0)
         journal.listener(start())
-        journal.listener(Event(1001.0, "phase", "ruru", data={"phase": "ready", "threads": 4}))
-        journal.listener(Event(1002.0, "assigned", "ruru", board="a", data={"commits": 2}))
-        journal.listener(Event(1003.0, "result", "ruru", 0, "a", data={"verdict": "built", "load_avg": 2.0}))
+        journal.listener(event_of(1001.0, "phase", "ruru", data={"phase": "ready", "threads": 4}))
+        journal.listener(event_of(1002.0, "assigned", "ruru", board="a", data={"commits": 2}))
+        journal.listener(event_of(1003.0, "result", "ruru", 0, "a", data={"verdict": "built", "load_avg": 2.0}))
         for second in range(1004, 1125):
             journal.tick(float(second))
-        journal.listener(Event(1130.0, "run-end", data={"exit_status": 0}))
+        journal.listener(event_of(1130.0, "run-end", data={"exit_status": 0}))
         journal.tick(2000.0)
     status = [line[9:] for line in story(tmp_path) if "STATUS" in line]
     assert status == ["STATUS local:done=0/0 ruru:done=1/2 cpu=50% TOTAL:done=1/2"] * 3
@@ -144,8 +157,8 @@ def test_the_wire_is_logged_in_both_directions(tmp_path: Path) -> None:
 def test_a_machine_that_is_away_is_not_out_in_the_status(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         journal.listener(start())
-        journal.listener(Event(1001.0, "machine-failed", "ruru", text="gone", data={"again_in": 2.0}))
-        journal.listener(Event(1002.0, "machine-failed", "local", text="gone"))
+        journal.listener(event_of(1001.0, "machine-failed", "ruru", text="gone", data={"again_in": 2.0}))
+        journal.listener(event_of(1002.0, "machine-failed", "local", text="gone"))
         journal.tick(1061.0)
     assert story(tmp_path)[-1].endswith("STATUS local:done=0/0 out ruru:done=0/0 away TOTAL:done=0/2")
 
@@ -279,8 +292,8 @@ def test_when_there_is_room_again_the_journal_goes_on_with_whole_lines(
     monkeypatch.setattr(os, "write", write)
     full += [True, False]  # A part of the line is written, then there is no room for the rest.
     with pytest.raises(OutputError):
-        journal.listener(Event(1.0, "note", text="lost"))
-    journal.listener(Event(2.0, "note", text="kept"))
+        journal.listener(event_of(1.0, "note", text="lost"))
+    journal.listener(event_of(2.0, "note", text="kept"))
     journal.close()
     lines = (tmp_path / "journal.ndjson").read_text().splitlines()
     assert len(lines) == 2

@@ -11,11 +11,11 @@ from fabbuild.errors import OutputError
 from fabbuild.events import journal_reader
 from fabbuild.events.event_lines import event_json
 from fabbuild.events.journal_reader import Tail, every_event, holder, journal_of, last_run, read_event, runs
-from fabbuild.model import Event
+from tests.support.events import event_of
 
 
 def line(time: float, what: str, machine: str = "", **data: object) -> str:
-    return event_json(Event(time, what, machine, data=data)) + "\n"
+    return event_json(event_of(time, what, machine, data=data)) + "\n"
 
 
 def run(at: float, *, end: bool = True) -> str:
@@ -36,7 +36,7 @@ def times(events):
 
 
 def test_an_event_comes_back_as_it_was_written():
-    event = Event(1.5, "result", "ruru", 2, "rpi_4", "ab", 1, "text\x1b", {"verdict": "built"})
+    event = event_of(1.5, "result", "ruru", 2, "rpi_4", "ab", 1, "text\x1b", {"verdict": "built"})
     assert read_event(event_json(event)) == event
 
 
@@ -51,7 +51,7 @@ def test_what_is_no_event_is_none(text):
 
 def test_fields_of_another_kind_are_as_if_they_were_not_there():
     odd = read_event('{"what": "x", "time": 1, "slot": "a", "board": 3, "data": [], "attempt": null, "text": null}')
-    assert odd == Event(1.0, "x")
+    assert odd == event_of(1.0, "x")
 
 
 def test_only_the_last_run_is_read_and_its_looks_at_machines_are_part_of_it(journal):
@@ -66,7 +66,7 @@ def test_a_run_that_was_killed_ends_where_the_next_one_looks_at_its_machines(jou
 
 
 def test_events_of_one_kind_are_those_that_say_so_and_not_those_that_mention_it(journal):
-    note = event_json(Event(15, "note", text='no "run-start" yet', data={"kind": "run-start"}))
+    note = event_json(event_of(15, "note", text='no "run-start" yet', data={"kind": "run-start"}))
     journal.write_text(run(10) + note + "\n" + run(20))
     assert times(every_event(journal, "run-start")) == [10 + 1, 20 + 1]
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fabbuild.event_types import KINDS, Event
 from fabbuild.events.progress import Progress, Recovered
-from fabbuild.model import EVENTS, Event
+from tests.support.events import event_of
 
 MACHINES = ["local", "ruru"]
 
@@ -15,7 +16,7 @@ MACHINES = ["local", "ruru"]
 def run_of(*events: Event, results: int = 4, boards: int = 2, commits: int = 2) -> Progress:
     progress = Progress()
     data = {"boards": boards, "commits": commits, "results": results, "skipped": 3, "machines": MACHINES}
-    progress.update(Event(100.0, "run-start", data=data))
+    progress.update(event_of(100.0, "run-start", data=data))
     for event in events:
         progress.update(event)
     return progress
@@ -25,15 +26,15 @@ def result(
     board: str, verdict: str = "built", *, machine: str = "ruru", time: float = 110.0, **data: object
 ) -> Event:
     data["verdict"] = verdict
-    return Event(time, "result", machine, 0, board, commit="a" * 40, data=data)
+    return event_of(time, "result", machine, 0, board, commit="a" * 40, data=data)
 
 
 def assigned(board: str, machine: str = "ruru", commits: int = 2) -> Event:
-    return Event(101.0, "assigned", machine, board=board, data={"commits": commits})
+    return event_of(101.0, "assigned", machine, board=board, data={"commits": commits})
 
 
 def started(board: str, machine: str = "ruru", slot: int = 0) -> Event:
-    return Event(102.0, "started", machine, slot, board)
+    return event_of(102.0, "started", machine, slot, board)
 
 
 def test_results_are_counted_by_verdict() -> None:
@@ -44,7 +45,7 @@ def test_results_are_counted_by_verdict() -> None:
 
 
 def test_what_is_not_built_is_not_left() -> None:
-    progress = run_of(Event(1.0, "not-built", board="m", commit="c", text="no toolchain for mips"))
+    progress = run_of(event_of(1.0, "not-built", board="m", commit="c", text="no toolchain for mips"))
     assert (progress.not_built, progress.done, progress.left) == (1, 0, 3)
     assert progress.unbuilt[0].reason == "no toolchain for mips"
 
@@ -58,12 +59,12 @@ def test_a_slot_is_busy_from_its_start_to_its_board_being_done() -> None:
     progress = run_of(assigned("a"), started("a", slot=3))
     assert progress.machines["ruru"].slots == {3: "a"}
     assert progress.machines["ruru"].state == "building"
-    progress.update(Event(111.0, "board-done", "ruru", 3, "a"))
+    progress.update(event_of(111.0, "board-done", "ruru", 3, "a"))
     assert progress.machines["ruru"].slots == {}
 
 
 def test_a_board_is_done_even_where_the_slot_is_not_told() -> None:
-    progress = run_of(assigned("a"), started("a", slot=3), Event(111.0, "board-done", "ruru", None, "a"))
+    progress = run_of(assigned("a"), started("a", slot=3), event_of(111.0, "board-done", "ruru", None, "a"))
     assert progress.machines["ruru"].slots == {}
 
 
@@ -72,31 +73,31 @@ def test_a_lost_machine_builds_nothing_and_is_asked_for_nothing() -> None:
         assigned("a"),
         started("a"),
         result("a"),
-        Event(112.0, "machine-failed", "ruru", text="its worker died"),
+        event_of(112.0, "machine-failed", "ruru", text="its worker died"),
     )
     ruru = progress.machines["ruru"]
     assert (ruru.state, ruru.reason, ruru.slots) == ("failed", "its worker died", {})
     assert (ruru.done, ruru.asked) == (1, 1)
-    progress.update(Event(112.0, "requeued", "ruru", board="a", text="its worker died"))
+    progress.update(event_of(112.0, "requeued", "ruru", board="a", text="its worker died"))
     assert ruru.asked == 1
 
 
 def test_what_is_requeued_is_no_longer_asked_for() -> None:
     progress = run_of(assigned("a"), assigned("b"), started("a"), result("a"))
-    progress.update(Event(112.0, "requeued", "ruru", board="a", text="timed out"))
+    progress.update(event_of(112.0, "requeued", "ruru", board="a", text="timed out"))
     ruru = progress.machines["ruru"]
     assert (ruru.done, ruru.asked, ruru.slots) == (1, 3, {})
 
 
 def test_a_machine_that_comes_back_is_used_again() -> None:
     progress = run_of(
-        Event(1.0, "machine-failed", "ruru", text="x"), Event(2.0, "phase", "ruru", data={"phase": "init"})
+        event_of(1.0, "machine-failed", "ruru", text="x"), event_of(2.0, "phase", "ruru", data={"phase": "init"})
     )
     assert (progress.machines["ruru"].state, progress.machines["ruru"].reason) == ("setup", "")
 
 
 def away(machine: str = "ruru", reason: str = "connection ended") -> Event:
-    return Event(3.0, "machine-failed", machine, text=reason, data={"again_in": 2.0, "aside": False})
+    return event_of(3.0, "machine-failed", machine, text=reason, data={"again_in": 2.0, "aside": False})
 
 
 def test_a_machine_that_is_tried_again_is_away_until_it_is_ready() -> None:
@@ -104,26 +105,26 @@ def test_a_machine_that_is_tried_again_is_away_until_it_is_ready() -> None:
     ruru = progress.machines["ruru"]
     assert (ruru.state, ruru.reason, ruru.slots, ruru.asked) == ("away", "connection ended", {}, 0)
     for phase in ("probe", "init", "prepare"):
-        progress.update(Event(4.0, "phase", "ruru", data={"phase": phase}))
+        progress.update(event_of(4.0, "phase", "ruru", data={"phase": phase}))
         assert ruru.state == "away"
-    progress.update(Event(5.0, "phase", "ruru", data={"phase": "ready"}))
+    progress.update(event_of(5.0, "phase", "ruru", data={"phase": "ready"}))
     assert (ruru.state, ruru.reason) == ("ready", "")
 
 
 def test_a_machine_that_was_away_may_be_gone_for_good() -> None:
-    gone = Event(4.0, "machine-failed", "ruru", text="it lied", data={"again_in": None, "aside": False})
+    gone = event_of(4.0, "machine-failed", "ruru", text="it lied", data={"again_in": None, "aside": False})
     progress = run_of(away(), gone)
     assert (progress.machines["ruru"].state, progress.machines["ruru"].reason) == ("failed", "it lied")
 
 
 def test_the_wait_for_machines_ends_when_one_is_ready_and_with_the_run() -> None:
-    waiting = Event(4.0, "waiting", data={"until": 700.0, "machines": ["ruru"]})
+    waiting = event_of(4.0, "waiting", data={"until": 700.0, "machines": ["ruru"]})
     progress = run_of(away(), waiting)
     assert progress.awaited == (("ruru",), 700.0)
-    progress.update(Event(5.0, "phase", "ruru", data={"phase": "ready"}))
+    progress.update(event_of(5.0, "phase", "ruru", data={"phase": "ready"}))
     assert progress.awaited is None
     for end in ("interrupted", "run-end"):
-        assert run_of(waiting, Event(6.0, end)).awaited is None
+        assert run_of(waiting, event_of(6.0, end)).awaited is None
 
 
 def test_results_that_a_machine_had_spoiled_before_are_told_apart() -> None:
@@ -157,20 +158,22 @@ def test_nothing_left_takes_no_time() -> None:
 
 
 def test_set_up_does_not_count_into_the_rate() -> None:
-    progress = run_of(Event(100.0, "phase", "ruru", data={"phase": "push"}), results=10)
-    progress.update(Event(1000.0, "started", "ruru", 0, "a"))
+    progress = run_of(event_of(100.0, "phase", "ruru", data={"phase": "push"}), results=10)
+    progress.update(event_of(1000.0, "started", "ruru", 0, "a"))
     progress.update(result("a", time=1030.0))
     assert progress.rate(1030.0) == pytest.approx(2.0)
 
 
 def test_load_is_told_per_thread() -> None:
-    progress = run_of(Event(1.0, "phase", "ruru", data={"phase": "ready", "threads": 4}), result("a", load_avg=3.0))
+    progress = run_of(
+        event_of(1.0, "phase", "ruru", data={"phase": "ready", "threads": 4}), result("a", load_avg=3.0)
+    )
     assert progress.machines["ruru"].cpu == 75
     assert progress.machines["local"].cpu is None
 
 
 def test_worktrees_are_told() -> None:
-    progress = run_of(Event(1.0, "worktree", "ruru", data={"done": 3, "slots": 64}))
+    progress = run_of(event_of(1.0, "worktree", "ruru", data={"done": 3, "slots": 64}))
     assert progress.machines["ruru"].worktrees == (3, 64)
 
 
@@ -184,9 +187,9 @@ def test_shares_are_parts_of_all_results() -> None:
 def test_the_summary_holds_what_the_events_told() -> None:
     progress = run_of(
         result("a", "failed", error="error: x"),
-        Event(150.0, "not-built", board="b", commit="c", text="why"),
-        Event(155.0, "interrupted"),
-        Event(160.0, "run-end"),
+        event_of(150.0, "not-built", board="b", commit="c", text="why"),
+        event_of(155.0, "interrupted"),
+        event_of(160.0, "run-end"),
     )
     summary = progress.summary(999.0, 130, output="out")
     assert (summary.seconds, summary.exit_status, summary.interrupted, summary.output) == (
@@ -201,9 +204,9 @@ def test_the_summary_holds_what_the_events_told() -> None:
 
 
 events = st.builds(
-    Event,
+    event_of,
     time=st.floats(0, 1e6),
-    what=st.sampled_from(sorted(set(EVENTS) - {"run-start"})),
+    what=st.sampled_from(sorted(set(KINDS) - {"run-start"})),
     machine=st.sampled_from([*MACHINES, "", "new"]),
     slot=st.none() | st.integers(0, 3),
     board=st.sampled_from(["a", "b", "c"]),

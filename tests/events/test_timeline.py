@@ -7,23 +7,24 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fabbuild.event_types import KINDS, Event
 from fabbuild.events.timeline import BOARD, COMMIT, SET_UP, STEP, Timeline, TimelineBuilder, timeline
-from fabbuild.model import EVENTS, Event
+from tests.support.events import event_of
 
 HASH = "ab" * 20
 
 
 def result(time: float, machine: str, board: str, number: int = 1, **data: object) -> Event:
     told = {"verdict": "built", "number": number, **data}
-    return Event(time, "result", machine, board=board, commit=HASH, attempt=1, data=told)
+    return event_of(time, "result", machine, board=board, commit=HASH, attempt=1, data=told)
 
 
 def started(time: float, machine: str, slot: int, board: str) -> Event:
-    return Event(time, "started", machine, slot, board, attempt=1)
+    return event_of(time, "started", machine, slot, board, attempt=1)
 
 
 def done(time: float, machine: str, board: str) -> Event:
-    return Event(time, "board-done", machine, board=board)
+    return event_of(time, "board-done", machine, board=board)
 
 
 def boxes(made: Timeline, kind: str) -> list[tuple[str, float, float]]:
@@ -67,11 +68,11 @@ def test_a_worker_that_tells_nothing_has_its_seconds_for_the_build_and_a_span_be
 
 def test_a_machines_set_up_is_a_span_a_phase_and_ends_when_it_is_ready_or_fails():
     events = [
-        Event(1, "phase", "m1", data={"phase": "probe"}),
-        Event(2, "phase", "m1", data={"phase": "push"}),
-        Event(5, "phase", "m1", data={"phase": "ready", "slots": 3, "threads": 8}),
-        Event(6, "phase", "m2", data={"phase": "init"}),
-        Event(9, "machine-failed", "m2", text="no route"),
+        event_of(1, "phase", "m1", data={"phase": "probe"}),
+        event_of(2, "phase", "m1", data={"phase": "push"}),
+        event_of(5, "phase", "m1", data={"phase": "ready", "slots": 3, "threads": 8}),
+        event_of(6, "phase", "m2", data={"phase": "init"}),
+        event_of(9, "machine-failed", "m2", text="no route"),
     ]
     made = timeline(events)
     assert boxes(made, SET_UP) == [("probe", 1, 2), ("push", 2, 5), ("init", 6, 9)]
@@ -83,10 +84,10 @@ def test_a_board_taken_away_ends_there_and_its_fault_is_an_instant_in_its_slot()
     made = timeline(
         [
             started(1, "m1", 4, "tern"),
-            Event(3, "fault", "m1", board="tern", text="disk full", data={"kind": "disk"}),
-            Event(3, "requeued", "m1", board="tern", text="a fault"),
+            event_of(3, "fault", "m1", board="tern", text="disk full", data={"kind": "disk"}),
+            event_of(3, "requeued", "m1", board="tern", text="a fault"),
             started(4, "m2", 0, "tern"),
-            Event(6, "machine-failed", "m2", text="died"),
+            event_of(6, "machine-failed", "m2", text="died"),
         ]
     )
     assert [(span.machine, span.end, span.outcome) for span in made.of(BOARD)] == [
@@ -115,14 +116,14 @@ def test_a_failure_that_waits_for_its_machines_check_does_not_hold_the_slot():
 
 
 def test_a_slot_is_free_when_another_machine_builds_the_rest_of_its_board():
-    events = [started(1, "m1", 0, "tern"), result(3, "m1", "tern"), Event(3, "part-done", "m1", board="tern")]
+    events = [started(1, "m1", 0, "tern"), result(3, "m1", "tern"), event_of(3, "part-done", "m1", board="tern")]
     made = timeline(events, now=9)
     assert [(span.end, span.outcome) for span in made.of(BOARD)] == [(3, "done")]
 
 
 def test_what_still_goes_on_lasts_until_now_and_is_known_by_slot():
     builder = TimelineBuilder()
-    for event in (started(10, "m1", 1, "tern"), Event(12, "phase", "m2", data={"phase": "push"})):
+    for event in (started(10, "m1", 1, "tern"), event_of(12, "phase", "m2", data={"phase": "push"})):
         builder.update(event)
     assert builder.building() == {("m1", 1): ("tern", 10)}
     made = builder.timeline(30)
@@ -130,15 +131,15 @@ def test_what_still_goes_on_lasts_until_now_and_is_known_by_slot():
         ("tern", 30, "open"),
         ("push", 30, "open"),
     ]
-    builder.update(Event(31, "run-end"))
+    builder.update(event_of(31, "run-end"))
     assert not builder.building()
     assert [(span.end, span.outcome) for span in builder.timeline(99).spans] == [(31, "ended"), (31, "ended")]
 
 
 EVENT = st.builds(
-    Event,
+    event_of,
     st.integers(0, 100).map(float),
-    st.sampled_from([*EVENTS, "unheard-of"]),
+    st.sampled_from([*KINDS, "unheard-of"]),
     st.sampled_from(["", "m1", "m2"]),
     st.sampled_from([None, 0, 1]),
     st.sampled_from(["", "tern", "wren"]),

@@ -14,11 +14,11 @@ from junitparser import xunit2
 from fabbuild.errors import OutputError, UsageError
 from fabbuild.events.event_lines import event_json
 from fabbuild.events.timeline import timeline
-from fabbuild.model import Event
 from fabbuild.reporting import export
 from fabbuild.reporting.junit import write_junit
 from fabbuild.reporting.summary.find import find
 from fabbuild.reporting.trace import trace_events, write_trace
+from tests.support.events import event_of
 from tests.support.results import commit_hash, fails, warns, write_results
 
 #: Jenkins' schema of JUnit XML, which pytest's own reports are held to as well.
@@ -31,25 +31,27 @@ SIZES = "  1000    20    30   1050    41a  u-boot 100\n"
 
 
 def result(time, machine, board, slot=None, **data):
-    return Event(time, "result", machine, slot, board, "ab" * 20, 1, data={"verdict": "built", "number": 1, **data})
+    return event_of(
+        time, "result", machine, slot, board, "ab" * 20, 1, data={"verdict": "built", "number": 1, **data}
+    )
 
 
 RUN = [
-    Event(100, "phase", "m1", data={"phase": "probe"}),
-    Event(101, "run-start", data={"machines": ["m1", "peer", "m\x1b3"], "results": 4}),
-    Event(102, "phase", "m1", data={"phase": "ready", "slots": 2, "threads": 4}),
-    Event(103, "started", "m1", 0, "tern", attempt=1),
-    Event(103.5, "started", "m1", 1, "wren", attempt=1),
-    Event(104, "fault", "m1", board="wren", text="no space", data={"kind": "disk"}),
-    Event(104, "requeued", "m1", board="wren", text="no space"),
+    event_of(100, "phase", "m1", data={"phase": "probe"}),
+    event_of(101, "run-start", data={"machines": ["m1", "peer", "m\x1b3"], "results": 4}),
+    event_of(102, "phase", "m1", data={"phase": "ready", "slots": 2, "threads": 4}),
+    event_of(103, "started", "m1", 0, "tern", attempt=1),
+    event_of(103.5, "started", "m1", 1, "wren", attempt=1),
+    event_of(104, "fault", "m1", board="wren", text="no space", data={"kind": "disk"}),
+    event_of(104, "requeued", "m1", board="wren", text="no space"),
     result(
         108, "m1", "tern", 0, seconds=4.5, phases={"checkout": 0.5, "configure": 1, "build": 3}, verdict="failed"
     ),
-    Event(108, "board-done", "m1", board="tern"),
+    event_of(108, "board-done", "m1", board="tern"),
     result(109, "peer", "wren", seconds=3),
     result(109.5, "peer", "dunlin", seconds=3),
-    Event(110, "note", text="a word"),
-    Event(111, "run-end"),
+    event_of(110, "note", text="a word"),
+    event_of(111, "run-end"),
 ]
 
 
@@ -152,7 +154,7 @@ def results(tmp_path) -> Path:
     own.mkdir()
     (own / "commits.json").write_text(json.dumps({"boards": {"tern": "arm", "wren": "riscv64"}}))
     reasons = [
-        Event(1, "not-built", board="osprey", commit=commit_hash(number), text="no toolchain\x07 for powerpc")
+        event_of(1, "not-built", board="osprey", commit=commit_hash(number), text="no toolchain\x07 for powerpc")
         for number in (1, 2)
     ]
     (own / "journal.ndjson").write_text("".join(event_json(event) + "\n" for event in reasons))

@@ -12,10 +12,11 @@ import pytest
 
 from fabbuild.cli import ui
 from fabbuild.errors import OutputError
+from fabbuild.event_types import Event
 from fabbuild.events.event_lines import event_json
 from fabbuild.events.journal_reader import journal_of
-from fabbuild.model import Event
 from fabbuild.reporting.status import BUILDING, ENDED, GONE, Watcher, find_run
+from tests.support.events import event_of
 
 NOW = time.time()
 ME = f"pid {os.getpid()} on {socket.gethostname()} since today"
@@ -30,22 +31,24 @@ def _now():
     global NOW, START, END  # noqa: PLW0603 - what each test begins with
     NOW = time.time()
     START = [
-        Event(NOW - 60, "phase", "m1", data={"phase": "probe"}),
-        Event(NOW - 59, "run-start", data={"boards": 3, "commits": 1, "results": 3, "machines": ["m1", "m2"]}),
-        Event(NOW - 50, "phase", "m1", data={"phase": "ready", "slots": 2, "threads": 4}),
-        Event(NOW - 40, "started", "m1", 0, "tern"),
-        Event(NOW - 30, "started", "m1", 1, "wren"),
-        Event(NOW - 20, "machine-failed", "m2", text="no route\x1b to host", data={"again_in": None}),
-        Event(
+        event_of(NOW - 60, "phase", "m1", data={"phase": "probe"}),
+        event_of(NOW - 59, "run-start", data={"boards": 3, "commits": 1, "results": 3, "machines": ["m1", "m2"]}),
+        event_of(NOW - 50, "phase", "m1", data={"phase": "ready", "slots": 2, "threads": 4}),
+        event_of(NOW - 40, "started", "m1", 0, "tern"),
+        event_of(NOW - 30, "started", "m1", 1, "wren"),
+        event_of(NOW - 20, "machine-failed", "m2", text="no route\x1b to host", data={"again_in": None}),
+        event_of(
             NOW - 10, "result", "m1", 0, "tern", "ab" * 20, 1,
             data={"verdict": "failed", "error": "a.c:1: error: no", "number": 2, "load_avg": 4.0},
         ),
-        Event(NOW - 10, "board-done", "m1", 0, "tern"),
+        event_of(NOW - 10, "board-done", "m1", 0, "tern"),
     ]  # fmt: skip
+    share = {"name": "m1", "done": 2, "share": 1.0, "state": "done", "reason": ""}
+    share |= {"bytes_sent": 5000, "bytes_received": 10}
     END = [
-        Event(NOW - 5, "result", "m1", 1, "wren", "ab" * 20, 1, data={"verdict": "built"}),
-        Event(NOW - 4, "not-built", board="heron", text="no toolchain"),
-        Event(
+        event_of(NOW - 5, "result", "m1", 1, "wren", "ab" * 20, 1, data={"verdict": "built"}),
+        event_of(NOW - 4, "not-built", board="heron", text="no toolchain"),
+        event_of(
             NOW - 3,
             "run-end",
             data={
@@ -53,7 +56,7 @@ def _now():
                 "exit_status": 102,
                 "output": "/out/series",
                 "failing": [{"board": "old", "commit": "01 ab", "machine": "", "error": "before", "after": []}],
-                "machines": {"m1": {"bytes_sent": 5000, "bytes_received": 10}},
+                "machines": {"m1": share},
             },
         ),
     ]
@@ -126,13 +129,13 @@ def test_a_run_after_a_run_is_told_alone_also_after_one_that_was_killed(series):
     watcher = Watcher(series)
     write(journal_of(series), START)
     watcher.look()
-    write(journal_of(series), [Event(NOW - 2, "phase", "m9", data={"phase": "probe"})])
-    write(journal_of(series), [Event(NOW - 1, "run-start", data={"results": 7, "machines": ["m9"]})])
+    write(journal_of(series), [event_of(NOW - 2, "phase", "m9", data={"phase": "probe"})])
+    write(journal_of(series), [event_of(NOW - 1, "run-start", data={"results": 7, "machines": ["m9"]})])
     watcher.look()
     assert list(watcher.status().progress.machines) == ["m9"]
     assert watcher.status().progress.total == 7
     assert not watcher.status().problems
-    write(journal_of(series), [*END, Event(NOW, "phase", "m8", data={"phase": "probe"})])
+    write(journal_of(series), [*END, event_of(NOW, "phase", "m8", data={"phase": "probe"})])
     watcher.look()
     assert list(watcher.status().progress.machines) == ["m8"]
     assert watcher.status().state == BUILDING

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fabbuild.cli.ui.output import Output
+from fabbuild.event_types import Event
 from fabbuild.events.event_lines import event_json
 from fabbuild.events.progress import Progress
-from fabbuild.model import Event
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from fabbuild.cli.ui.display import Display
 from fabbuild.cli.ui.output import Output
 from fabbuild.cli.ui.plain import Together
+from fabbuild.event_types import Event
 from fabbuild.events.event_lines import tell
-from fabbuild.model import Event
 from fabbuild.text import visible
 
 # What an editor cannot make anything of, but whoever sits in front of it has to know.

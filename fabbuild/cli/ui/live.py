@@ -15,9 +15,10 @@ from rich.text import Text
 from fabbuild.cli.ui.display import Display
 from fabbuild.cli.ui.output import Output, console
 from fabbuild.cli.ui.plain import Together, problem, said
+from fabbuild.event_types import Event
 from fabbuild.events.event_lines import tell, waiting_for, what_was
 from fabbuild.events.progress import MachineProgress, Progress
-from fabbuild.model import Event, Verdict
+from fabbuild.model import Verdict
 from fabbuild.text import cells, clock, count, cut, visible, wrapped
 
 #: Pictures a second.

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from fabbuild.cli.ui.display import Display
 from fabbuild.cli.ui.output import Output
+from fabbuild.event_types import Event
 from fabbuild.events.event_lines import place, spoiled, tell, what_was
-from fabbuild.events.progress import MachineProgress, Progress, texts
-from fabbuild.model import Event, Verdict
+from fabbuild.events.progress import MachineProgress, Progress
+from fabbuild.model import Verdict
 from fabbuild.text import count, cut, duration, names, one_line, time_of_day, visible
 
 #: Seconds between two status lines.
@@ -180,7 +181,7 @@ def _note(boards: dict[str, _Told], event: Event) -> None:
     told = boards.setdefault(event.board, _Told())
     verdict = str(event.data.get("verdict"))
     told.verdicts[verdict] = told.verdicts.get(verdict, 0) + 1
-    told.after += texts(event.data.get("after"))
+    told.after += tuple(event.data.get("after") or ())
     told.last = event
     if _badness(event) > (_badness(told.worst) if told.worst else 0):
         told.worst = event
@@ -208,7 +209,7 @@ def problem(event: Event, same: str = "") -> str:
 
     Where ``same`` names a result that was told with the same words, it stands for them.
     """
-    return _problem_of(event, same) + spoiled(texts(event.data.get("after")))
+    return _problem_of(event, same) + spoiled(tuple(event.data.get("after") or ()))
 
 
 def said(event: Event) -> str:

@@ -7,8 +7,9 @@ from typing import IO
 
 from fabbuild.cli.ui.output import Output, stdout, width_of
 from fabbuild.cli.ui.tables import _print, _table, _text
+from fabbuild.event_types import Failure, MachineShare, Recovered
 from fabbuild.events.event_lines import spoiled
-from fabbuild.events.progress import Failure, MachineShare, Recovered, RunSummary
+from fabbuild.events.progress import RunSummary
 from fabbuild.text import count, cut, duration, names, one_line, size, visible, wrapped
 
 #: Errors of failing boards that are shown; the boards of others are only named.

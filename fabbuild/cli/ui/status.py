@@ -11,8 +11,8 @@ from fabbuild.cli.ui.output import Output, console, stdout, width_of
 from fabbuild.cli.ui.plain import Together, problem
 from fabbuild.cli.ui.report import print_end
 from fabbuild.cli.ui.tables import _print, _table, _text
+from fabbuild.event_types import Event
 from fabbuild.events.event_lines import json_line, tell, waiting_for
-from fabbuild.model import Event
 from fabbuild.reporting.status import BUILDING, GONE, Status, Watcher, as_json, ended
 from fabbuild.text import cells, clock, count, cut, duration, one_line, time_of_day, visible, wrapped
 
@@ -32,9 +32,9 @@ def print_status(status: Status, *, json: bool = False, stream: IO[str] | None =
         return
     name = visible(status.directory.name)
     who = f" ({visible(status.holder.text)})" if status.holder else ""
-    if status.end is not None:
-        ago = duration(max(now - status.end.time, 0))
-        out.line(f"{name}: the last run ended {time_of_day(status.end.time)}, {ago} ago")
+    if status.progress.ended is not None:
+        ago = duration(max(now - status.progress.ended, 0))
+        out.line(f"{name}: the last run ended {time_of_day(status.progress.ended)}, {ago} ago")
         print_end(ended(status), stream=stream)
         return
     if status.state == GONE:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from fabbuild.event_types import Event
 from fabbuild.events.progress import as_int, texts
-from fabbuild.model import Event
 from fabbuild.text import cut, one_line
 
 #: How bad a verdict is; empty where there is none.

@@ -10,10 +10,11 @@ from __future__ import annotations
 import filecmp
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from fabbuild.model import Commit, Event
+from fabbuild.event_types import Event, ResultReceived, ReuseAudited
+from fabbuild.model import Commit
 from fabbuild.protocol.wire import DEPENDS
 from fabbuild.results.tree import BUILT_FROM, ResultTree, not_writable
 from fabbuild.text import commit_label, names
@@ -69,22 +70,28 @@ class Audit:
         """The indices of the commits that are to be built, by board."""
         return self._builds
 
-    def check(self, event: Event) -> tuple[dict[str, object], int | None] | None:
+    def check(self, event: Event) -> tuple[ReuseAudited, int | None] | None:
         """Compare what came in, if it is of the sample.
 
         Args:
-            event: one of ``result``; its files are there.
+            event: any; the files of a ``result`` are there.
 
         Returns:
             what is to be told of it, with what differs, and the number in the store of what is no good; None when
             there is nothing to compare.
         """
+        result = event.payload
         upto = self._place.get(event.commit)
-        if upto is None or event.board not in self._builds or event.data.get("carried"):
+        if (
+            not isinstance(result, ResultReceived)
+            or upto is None
+            or event.board not in self._builds
+            or result.carried
+        ):
             return None
         built = self._tree.place(event.board, upto)
         stored = self._stored.pop((event.board, upto), None)
-        carried = event.data.get("could_carry")
+        carried = result.could_carry
         number: int | None = None
         if stored is not None:
             other, number, origin = stored
@@ -98,13 +105,8 @@ class Audit:
         self.differs += bool(wrong)
         if stored is not None and not wrong:
             shutil.rmtree(other, ignore_errors=True)
-        return {
-            "differs": wrong,
-            "origin": origin,
-            "built": str(built),
-            "reused": str(other),
-            "number": self._commits[upto].number,
-        }, number if wrong else None
+        told = ReuseAudited(tuple(wrong), origin, str(built), str(other), self._commits[upto].number)
+        return told, number if wrong else None
 
 
 def compare(one: Path, other: Path, *, reproducible: bool) -> list[str]:
@@ -127,13 +129,12 @@ def compare(one: Path, other: Path, *, reproducible: bool) -> list[str]:
     return found
 
 
-def words(told: dict[str, object]) -> str:
+def words(told: ReuseAudited) -> str:
     """Say what differs, and where both sides are."""
-    differs = told["differs"]
-    shown = names([str(one) for one in differs], 6) if isinstance(differs, Iterable) else ""
     return (
-        f"reused is not what a build gives: {shown} differ; built: {told['built']}, reused: {told['reused']} "
-        f"({told['origin']}); `inv cache --clear` removes all that is kept, --no-reuse builds without it"
+        f"reused is not what a build gives: {names(told.differs or (), 6)} differ; built: {told.built}, "
+        f"reused: {told.reused} ({told.origin}); `inv cache --clear` removes all that is kept, "
+        "--no-reuse builds without it"
     )
 
 

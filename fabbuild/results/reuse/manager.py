@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fabbuild.config.settings import BuildSettings
+from fabbuild.event_types import Event, Note, Payload, ResultReused
 from fabbuild.machines.messages import BuildResult
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_pool import each
-from fabbuild.model import Board, Commit, Event, Job, Result, Verdict
+from fabbuild.model import Board, Commit, Job, Result, Verdict
 from fabbuild.protocol.wire import TIMED_OUT
 from fabbuild.results.incoming import Arrived, names_for
 from fabbuild.results.reuse import audit
@@ -126,14 +127,17 @@ class Reuse:
     def _tell(self, result: Result, kept: Kept) -> None:
         commit = self._commits[result.upto]
         verdict = result.verdict
-        data = {
-            "verdict": verdict.value,
-            "return_code": result.return_code,
-            "number": commit.number,
-            "error": first_error(result.stderr) if verdict is not Verdict.BUILT else "",
-            **kept.origin,
-        }
-        self._say("reused", kept.machine, result.board, commit.hash, data=data)
+        reused = ResultReused(
+            verdict=verdict.value,
+            return_code=result.return_code,
+            number=commit.number,
+            error=first_error(result.stderr) if verdict is not Verdict.BUILT else "",
+            commit=kept.commit,
+            when=kept.when,
+            machine=kept.machine,
+            output=kept.output,
+        )
+        self._say(reused, kept.machine, result.board, commit.hash)
 
     # --- into the store ---
 
@@ -195,12 +199,12 @@ class Reuse:
 
     def listen(self, event: Event) -> None:
         """Compare a result of the sample with what would have been reused."""
-        found = self._audit.check(event) if event.what == "result" and self._settings.audit_reuse else None
+        found = self._audit.check(event) if self._settings.audit_reuse else None
         if found is None:
             return
         told, number = found
-        text = audit.words(told) if told["differs"] else f"as a build gives it ({told['origin']})"
-        self._say("audit", event.machine, event.board, event.commit, text, told)
+        text = audit.words(told) if told.differs else f"as a build gives it ({told.origin})"
+        self._say(told, event.machine, event.board, event.commit, text)
         if number is not None:
             gone = number
             self._keeper.do(lambda store: store.forget(gone))
@@ -224,18 +228,17 @@ class Reuse:
     def _trouble(self, why: str) -> None:
         if why and not self._told:
             self._told = True
-            self._say("note", text=f"{why}; the run goes on without it")
+            self._say(Note(), text=f"{why}; the run goes on without it")
 
     def _say(
         self,
-        what: str,
+        payload: Payload,
         machine: str = "",
         board: str = "",
         commit: str = "",
         text: str = "",
-        data: Mapping[str, object] | None = None,
     ) -> None:
-        self._listener(Event(time.time(), what, machine, None, board, commit, 0, text, data or {}))
+        self._listener(Event(time.time(), payload, machine, None, board, commit, text=text))
 
 
 def _identify(sessions: Iterable[Session]) -> None:

@@ -25,14 +25,16 @@ from fabbuild.cli.ui.live import LiveDisplay, picture
 from fabbuild.cli.ui.output import Output
 from fabbuild.cli.ui.plain import PlainDisplay
 from fabbuild.errors import ConnectError, SourceError
+from fabbuild.event_types import KINDS, Event
 from fabbuild.events.event_lines import tell
 from fabbuild.events.progress import Counts, Failure, MachineShare, Progress, Recovered, RunSummary, Unbuilt
 from fabbuild.events.run_log import Run
 from fabbuild.machines.probe import ProbeRow
-from fabbuild.model import EVENTS, Board, Commit, Event
+from fabbuild.model import Board, Commit
 from fabbuild.reporting.summary.lines import parse
 from fabbuild.text import cells, clock, cut, duration, first_error, names, size, visible, wrapped
 from tests.support.census import HANG_LIMIT
+from tests.support.events import event_of
 
 NASTY = "a.c:1: error: \x1b[31mred\x1b[0m \x07\u202egnp\x9b2J"
 
@@ -66,19 +68,19 @@ def start(
     boards: int = 2, commits: int = 1, machines: Iterable[str] = ("local", "ruru"), time: float = 0.0
 ) -> Event:
     data = {"boards": boards, "commits": commits, "results": boards * commits, "machines": list(machines)}
-    return Event(time, "run-start", data=data)
+    return event_of(time, "run-start", data=data)
 
 
 def result(
     board: str, verdict: str = "built", *, machine: str = "ruru", error: str = "", time: float = 1.0
 ) -> Event:
-    return Event(
+    return event_of(
         time, "result", machine, 0, board, "c" * 40, 1, data={"verdict": verdict, "error": error, "number": 2}
     )
 
 
 def done(board: str, machine: str = "ruru", time: float = 2.0) -> Event:
-    return Event(time, "board-done", machine, 0, board)
+    return event_of(time, "board-done", machine, 0, board)
 
 
 def plain(*events: Event, quiet: bool = False, ticks: Iterable[float] = ()) -> list[str]:
@@ -216,8 +218,8 @@ def test_a_line_is_broken_between_words_and_only_a_word_without_room_within() ->
 
 
 def test_every_kind_of_event_has_words_of_its_own() -> None:
-    for what in EVENTS:
-        assert not tell(Event(0, what, "ruru", board="b", text="why")).startswith(f"{what}:"), what
+    for what in KINDS:
+        assert not tell(event_of(0, what, "ruru", board="b", text="why")).startswith(f"{what}:"), what
 
 
 @pytest.mark.parametrize(
@@ -235,47 +237,47 @@ def test_every_kind_of_event_has_words_of_its_own() -> None:
     ],
 )
 def test_a_lost_machine_is_said_to_come_back_or_not(data: dict[str, object], words: str) -> None:
-    assert tell(Event(0, "machine-failed", "ruru", text="connection ended", data=data)) == words
+    assert tell(event_of(0, "machine-failed", "ruru", text="connection ended", data=data)) == words
 
 
 def fault(board: str, machine: str = "m1", time: float = 2.0, kind: str = "disk") -> Event:
     text = f"{board}.o: No space left on device"
-    return Event(time, "fault", machine, None, board, "c" * 40, 1, text, {"kind": kind, "number": 3})
+    return event_of(time, "fault", machine, None, board, "c" * 40, 1, text, {"kind": kind, "number": 3})
 
 
 def test_what_a_machine_spoiled_is_not_the_boards_result() -> None:
     assert tell(fault("rpi_4")) == (
         "m1: rpi_4.o: No space left on device (rpi_4 @ 03 cccccccccc): not the board's result; it is built again"
     )
-    assert tell(Event(0, "check", "m1", data={"well": True})) == "m1 was checked: it is well"
-    assert tell(Event(0, "check", "m1", text="no room", data={"well": False})) == "m1 was checked: no room"
+    assert tell(event_of(0, "check", "m1", data={"well": True})) == "m1 was checked: it is well"
+    assert tell(event_of(0, "check", "m1", text="no room", data={"well": False})) == "m1 was checked: no room"
     text = "Killed"
     assert (
-        tell(Event(0, "slots", "m1", text=text, data={"slots": 1}))
+        tell(event_of(0, "slots", "m1", text=text, data={"slots": 1}))
         == "m1 builds 1 board at once from now on: Killed"
     )
 
 
 def test_a_run_that_waits_says_for_whom_and_how_long() -> None:
     until = time.mktime((2026, 3, 4, 12, 34, 0, 0, 0, -1))
-    waiting = Event(0, "waiting", data={"until": until, "machines": ["m1"]})
+    waiting = event_of(0, "waiting", data={"until": until, "machines": ["m1"]})
     assert tell(waiting) == "waiting for m1 to come back, until 12:34; Ctrl-C ends the run"
-    several = Event(0, "waiting", data={"until": until, "machines": [f"m{n}" for n in range(20)]})
+    several = event_of(0, "waiting", data={"until": until, "machines": [f"m{n}" for n in range(20)]})
     assert tell(several).startswith("waiting for m0, m1, m2, m3, m4, m5 or others to come back, until 12:34;")
     for odd in ({}, {"until": float("nan"), "machines": 3}, {"until": 1e30, "machines": [None]}):
-        assert tell(Event(0, "waiting", data=odd)).startswith("waiting for ")
+        assert tell(event_of(0, "waiting", data=odd)).startswith("waiting for ")
 
 
 def test_a_result_tells_what_was_done_to_it_before() -> None:
     after = ["m1: no space", "m1: no space", "m2: Killed"]
-    event = Event(1.0, "result", "m3", 0, "tern", data={"verdict": "built", "after": after})
+    event = event_of(1.0, "result", "m3", 0, "tern", data={"verdict": "built", "after": after})
     assert tell(event) == "tern built on m3/0 (after m1: no space; m2: Killed)"
 
 
 def test_every_event_has_words() -> None:
-    assert tell(Event(0, "worktree", "ruru", data={"done": 3, "slots": 64})) == "ruru: worktree 3/64"
-    assert tell(Event(0, "dropped", "ruru", text="a duplicate")) == "ruru: a message was not used: a duplicate"
-    assert tell(Event(0, "something-new", text="x\ny")) == "something-new: x; y"
+    assert tell(event_of(0, "worktree", "ruru", data={"done": 3, "slots": 64})) == "ruru: worktree 3/64"
+    assert tell(event_of(0, "dropped", "ruru", text="a duplicate")) == "ruru: a message was not used: a duplicate"
+    assert tell(event_of(0, "something-new", text="x\ny")) == "something-new: x; y"
 
 
 # Which display
@@ -307,8 +309,8 @@ def test_a_board_is_one_line_however_many_commits() -> None:
 
 def test_a_board_that_a_machine_spoiled_says_so_at_its_end() -> None:
     after = {"after": ["m1: no space left on device"]}
-    good = Event(1.0, "result", "m2", 0, "tern", data={"verdict": "built", **after})
-    bad = Event(1.0, "result", "m2", 0, "wren", data={"verdict": "failed", "error": "a.c:1: error: no", **after})
+    good = event_of(1.0, "result", "m2", 0, "tern", data={"verdict": "built", **after})
+    bad = event_of(1.0, "result", "m2", 0, "wren", data={"verdict": "failed", "error": "a.c:1: error: no", **after})
     lines = plain(start(), good, done("tern", "m2"), bad, done("wren", "m2"))
     assert lines[1:] == [
         "built tern on m2/0 (after m1: no space left on device)",
@@ -318,7 +320,7 @@ def test_a_board_that_a_machine_spoiled_says_so_at_its_end() -> None:
 
 def test_a_board_of_many_commits_says_once_what_was_done_to_it() -> None:
     events = [
-        Event(1.0, "result", "m2", 0, "tern", data={"verdict": verdict, "error": "x", "after": after})
+        event_of(1.0, "result", "m2", 0, "tern", data={"verdict": verdict, "error": "x", "after": after})
         for verdict, after in (("built", ["m1: no space"]), ("failed", []), ("built", ["m1: no space"]))
     ]
     assert plain(start(commits=3), *events, done("tern", "m2"))[1:] == [
@@ -339,8 +341,8 @@ def test_what_one_full_disk_spoils_is_told_together_also_when_quiet() -> None:
 
 def test_the_status_line_tells_who_is_away_and_until_when_it_waits() -> None:
     until = time.mktime((2026, 3, 4, 12, 34, 0, 0, 0, -1))
-    away = Event(2.0, "machine-failed", "ruru", text="connection ended", data={"again_in": 2.0})
-    waiting = Event(3.0, "waiting", data={"until": until, "machines": ["ruru"]})
+    away = event_of(2.0, "machine-failed", "ruru", text="connection ended", data={"again_in": 2.0})
+    waiting = event_of(3.0, "waiting", data={"until": until, "machines": ["ruru"]})
     lines = plain(start(), away, waiting, ticks=[61.0])
     assert lines[1:] == [
         "ruru: connection ended; tried again in 2 s",
@@ -360,8 +362,8 @@ def test_quiet_tells_problems_of_boards_and_machines() -> None:
         start(),
         result("rpi_4", "warned", error="a.c:1: warning: hm"),
         done("rpi_4"),
-        Event(3.0, "machine-failed", "ruru", text="its worker died"),
-        Event(3.0, "machine-stderr", "ruru", text="Traceback\x1b[2J"),
+        event_of(3.0, "machine-failed", "ruru", text="its worker died"),
+        event_of(3.0, "machine-stderr", "ruru", text="Traceback\x1b[2J"),
         quiet=True,
         ticks=[60.0, 120.0],
     )
@@ -374,7 +376,7 @@ def test_quiet_tells_problems_of_boards_and_machines() -> None:
 
 def test_a_status_line_a_minute() -> None:
     ticks = [second / 2 for second in range(1, 370)]
-    lines = plain(start(), Event(0.5, "started", "ruru", 0, "rpi_4"), result("rpi_4"), ticks=ticks)
+    lines = plain(start(), event_of(0.5, "started", "ruru", 0, "rpi_4"), result("rpi_4"), ticks=ticks)
     status = [line for line in lines if "left" in line]
     assert len(status) == 3
     assert status[0].startswith("1 of 2 done, 1 left, 1.0 a minute")
@@ -382,17 +384,17 @@ def test_a_status_line_a_minute() -> None:
 
 def test_the_status_tells_of_worktrees_while_machines_are_set_up() -> None:
     prepare = [
-        Event(1.0, "phase", "ruru", data={"phase": "prepare"}),
-        Event(1.0, "worktree", "ruru", data={"done": 3, "slots": 64}),
+        event_of(1.0, "phase", "ruru", data={"phase": "prepare"}),
+        event_of(1.0, "worktree", "ruru", data={"done": 3, "slots": 64}),
     ]
     assert plain(start(), *prepare, ticks=[61.0])[-1].endswith("setting up: ruru 3/64")
 
 
 def test_what_machines_differ_in_is_told_but_with_quiet() -> None:
-    note = Event(
+    note = event_of(
         1.0, "note", text="not the same everywhere: python: 3.11.2 on a; 3.11.7 on b", data={"differs": "x"}
     )
-    other = Event(1.0, "note", "ruru", text="something else")
+    other = event_of(1.0, "note", "ruru", text="something else")
     assert plain(start(), note, other)[1:] == [note.text, "ruru: something else"]
     assert plain(start(), note, other, quiet=True) == ["ruru: something else"]
     assert ide(start(), note, other) == []
@@ -407,18 +409,18 @@ def ide(*events: Event) -> list[str]:
 
 
 def test_an_editor_hears_once_of_a_board_that_is_not_built_at_many_commits() -> None:
-    unbuilt = [Event(1.0, "not-built", board="a", commit=c * 40, text="no toolchain for mips") for c in "abc"]
+    unbuilt = [event_of(1.0, "not-built", board="a", commit=c * 40, text="no toolchain for mips") for c in "abc"]
     assert len(ide(start(), *unbuilt)) == 1
-    more = [Event(1.0, "not-built", board=b, commit="c" * 40, text="no toolchain for mips") for b in "bc"]
+    more = [event_of(1.0, "not-built", board=b, commit="c" * 40, text="no toolchain for mips") for b in "bc"]
     assert ide(start(), *unbuilt, *more) == ["fabbuild: 3 boards not built: no toolchain for mips: a b c"]
 
 
 def test_boards_that_share_a_fate_are_told_together() -> None:
     unbuilt = [
-        Event(1.0, "not-built", board=f"m{n}", commit="c" * 40, text="no toolchain for mips") for n in range(300)
+        event_of(1.0, "not-built", board=f"m{n}", commit="c" * 40, text="no toolchain for mips") for n in range(300)
     ]
     unbuilt += unbuilt
-    requeued = [Event(2.0, "requeued", "ruru", board=f"b{n}", text="lost") for n in range(2)]
+    requeued = [event_of(2.0, "requeued", "ruru", board=f"b{n}", text="lost") for n in range(2)]
     assert plain(start(), *unbuilt, *requeued)[1:] == [
         "300 boards not built: no toolchain for mips: m0 m1 m2 m3 m4 m5 … and 294 more",
         "2 boards go back to the pool from ruru: lost: b0 b1",
@@ -428,7 +430,7 @@ def test_boards_that_share_a_fate_are_told_together() -> None:
 def test_a_single_board_is_told_before_long() -> None:
     out = io.StringIO()
     display = ui.make_display(stream=out)
-    display.listener(Event(1.0, "requeued", "ruru", board="b", text="timed out"))
+    display.listener(event_of(1.0, "requeued", "ruru", board="b", text="timed out"))
     display.tick(1.5)
     assert out.getvalue() == ""
     display.tick(2.5)
@@ -444,7 +446,7 @@ def test_what_came_of_unfinished_boards_is_told_at_the_end() -> None:
 def test_nothing_in_plain_output_controls_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     events = [result(NASTY, "failed", machine=NASTY, error=NASTY), done(NASTY, NASTY)]
-    lines = plain(start(), *events, Event(3.0, "note", NASTY, text=NASTY))
+    lines = plain(start(), *events, event_of(3.0, "note", NASTY, text=NASTY))
     assert len(lines) == 3
     assert all(line.isprintable() for line in lines)
 
@@ -480,9 +482,9 @@ def fleet(machines: int, slots: int, boards: int = 1000) -> Progress:
     progress.update(start(boards, 1, [f"machine{number}" for number in range(machines)]))
     for number in range(machines):
         name = f"machine{number}"
-        progress.update(Event(1.0, "phase", name, data={"phase": "ready", "threads": slots}))
+        progress.update(event_of(1.0, "phase", name, data={"phase": "ready", "threads": slots}))
         for slot in range(slots):
-            progress.update(Event(2.0, "started", name, slot, f"A10-OLinuXino-Lime_{number}_{slot}"))
+            progress.update(event_of(2.0, "started", name, slot, f"A10-OLinuXino-Lime_{number}_{slot}"))
         progress.update(result("x", "warned", machine=name, time=3.0))
     return progress
 
@@ -503,7 +505,7 @@ def test_every_machine_has_a_row_that_begins_with_its_name() -> None:
 
 def test_machines_without_a_row_are_counted() -> None:
     progress = fleet(50, 1)
-    progress.update(Event(4.0, "machine-failed", "machine0", text="gone"))
+    progress.update(event_of(4.0, "machine-failed", "machine0", text="gone"))
     lines = drawn(progress, 80, 24)
     assert lines[-1].strip() == "… and 37 more: 36 building, 1 out"
     assert not any(line.startswith("machine0 ") for line in lines), "what builds comes first"
@@ -524,14 +526,14 @@ def test_the_view_tells_counts_rate_and_time_left() -> None:
 
 def test_worktrees_are_shown_while_they_are_made() -> None:
     progress = Progress()
-    progress.update(Event(1.0, "phase", "ruru", data={"phase": "prepare"}))
-    progress.update(Event(1.0, "worktree", "ruru", data={"done": 3, "slots": 64}))
+    progress.update(event_of(1.0, "phase", "ruru", data={"phase": "prepare"}))
+    progress.update(event_of(1.0, "worktree", "ruru", data={"done": 3, "slots": 64}))
     assert drawn(progress, 80, 24)[-1].split() == ["ruru", "worktrees", "3/64"]
 
 
 def test_a_machine_that_is_out_says_why_and_a_long_name_is_cut() -> None:
     progress = Progress()
-    progress.update(Event(1.0, "machine-failed", "kea.build.example.org-and-more", text="refused\x1b[2J"))
+    progress.update(event_of(1.0, "machine-failed", "kea.build.example.org-and-more", text="refused\x1b[2J"))
     assert drawn(progress, 80, 24)[-1].split("  ")[0].rstrip() == "kea.build.examp…"
     assert r"out: refused\x1b[2J" in drawn(progress, 80, 24)[-1]
 
@@ -539,21 +541,21 @@ def test_a_machine_that_is_out_says_why_and_a_long_name_is_cut() -> None:
 def test_a_machine_that_is_away_is_not_out_and_the_wait_has_a_line() -> None:
     until = time.mktime((2026, 3, 4, 12, 34, 0, 0, 0, -1))
     progress = fleet(2, 1)
-    progress.update(Event(4.0, "machine-failed", "machine0", text="connection ended", data={"again_in": 2.0}))
-    progress.update(Event(4.0, "machine-failed", "machine1", text="connection ended", data={"again_in": 4.0}))
-    progress.update(Event(4.5, "waiting", data={"until": until, "machines": ["machine0", "machine1"]}))
-    progress.update(Event(5.0, "phase", "machine0", data={"phase": "init"}))
+    progress.update(event_of(4.0, "machine-failed", "machine0", text="connection ended", data={"again_in": 2.0}))
+    progress.update(event_of(4.0, "machine-failed", "machine1", text="connection ended", data={"again_in": 4.0}))
+    progress.update(event_of(4.5, "waiting", data={"until": until, "machines": ["machine0", "machine1"]}))
+    progress.update(event_of(5.0, "phase", "machine0", data={"phase": "init"}))
     lines = drawn(progress, 80, 24)
     assert lines[1].rstrip() == "waiting for machine0 or machine1 to come back, until 12:34; Ctrl-C ends the run"
     assert [line.split()[2:] for line in lines[3:]] == [["away:", "connection", "ended"]] * 2
-    progress.update(Event(6.0, "phase", "machine0", data={"phase": "ready"}))
+    progress.update(event_of(6.0, "phase", "machine0", data={"phase": "ready"}))
     assert not any("waiting for" in line for line in drawn(progress, 80, 24))
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 8), (20, 4), (80, 1)])
 def test_the_view_leaves_room_also_while_it_waits(width: int, height: int) -> None:
     progress = fleet(50, 8)
-    progress.update(Event(4.5, "waiting", data={"until": 1e9, "machines": [f"machine{n}" for n in range(50)]}))
+    progress.update(event_of(4.5, "waiting", data={"until": 1e9, "machines": [f"machine{n}" for n in range(50)]}))
     lines = drawn(progress, width, height)
     assert len(lines) <= max(height * 2 // 3, 3)
     assert all(len(line) <= width for line in lines)
@@ -574,7 +576,7 @@ def test_problems_scroll_past_with_machine_and_board() -> None:
             start(),
             result("rpi_3", "built"),
             result("rpi_4", "failed", error="a.c:1: error: no"),
-            Event(3.0, "machine-failed", "ruru", text="its worker died"),
+            event_of(3.0, "machine-failed", "ruru", text="its worker died"),
         )
     )
     assert "FAILED rpi_4 @ 02 cccccccccc on ruru: a.c:1: error: no\n" in shown
@@ -600,14 +602,14 @@ def test_words_that_stand_above_already_are_not_told_again() -> None:
 
 
 def test_before_the_run_begins_the_view_says_what_is_waited_for() -> None:
-    asked = [Event(40.0 + n, "phase", f"m{n}", data={"phase": "probe"}) for n in range(3)]
+    asked = [event_of(40.0 + n, "phase", f"m{n}", data={"phase": "probe"}) for n in range(3)]
     shown = without_codes(live(*asked))
     assert "asking 3 machines what they have  0:10" in shown
     assert " of 0 done" not in shown
 
 
 def test_the_view_is_gone_at_the_end_and_the_cursor_back() -> None:
-    shown = live(start(), Event(9.0, "run-end"))
+    shown = live(start(), event_of(9.0, "run-end"))
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
     assert "\x1b[2K" in shown
 
@@ -615,18 +617,18 @@ def test_the_view_is_gone_at_the_end_and_the_cursor_back() -> None:
 def test_what_comes_from_outside_never_reaches_the_terminal_as_it_is() -> None:
     shown = live(
         start(machines=[NASTY]),
-        Event(1.0, "started", NASTY, 0, NASTY),
+        event_of(1.0, "started", NASTY, 0, NASTY),
         result(NASTY, "failed", machine=NASTY, error=NASTY + " [bold]markup[/bold] :smile:"),
-        Event(2.0, "machine-stderr", NASTY, text=NASTY),
-        Event(2.0, "not-built", board=NASTY, text=NASTY),
-        Event(2.0, "requeued", NASTY, board=NASTY, text=NASTY),
-        Event(3.0, "machine-failed", NASTY, text=NASTY),
-        Event(3.0, "machine-failed", NASTY, text=NASTY, data={"again_in": 3}),
-        Event(3.0, "fault", NASTY, board=NASTY, text=NASTY, data={"kind": NASTY}),
-        Event(3.0, "check", NASTY, text=NASTY),
-        Event(3.0, "slots", NASTY, text=NASTY, data={"slots": NASTY}),
-        Event(3.0, "waiting", data={"machines": [NASTY], "until": 3}),
-        Event(3.0, "result", NASTY, board=NASTY, data={"verdict": "failed", "after": [NASTY, 3]}),
+        event_of(2.0, "machine-stderr", NASTY, text=NASTY),
+        event_of(2.0, "not-built", board=NASTY, text=NASTY),
+        event_of(2.0, "requeued", NASTY, board=NASTY, text=NASTY),
+        event_of(3.0, "machine-failed", NASTY, text=NASTY),
+        event_of(3.0, "machine-failed", NASTY, text=NASTY, data={"again_in": 3}),
+        event_of(3.0, "fault", NASTY, board=NASTY, text=NASTY, data={"kind": NASTY}),
+        event_of(3.0, "check", NASTY, text=NASTY),
+        event_of(3.0, "slots", NASTY, text=NASTY, data={"slots": NASTY}),
+        event_of(3.0, "waiting", data={"machines": [NASTY], "until": 3}),
+        event_of(3.0, "result", NASTY, board=NASTY, data={"verdict": "failed", "after": [NASTY, 3]}),
     )
     assert not set("\x07\u202e\x9b") & set(shown)
     assert "\x1b[31mred" not in shown
@@ -635,8 +637,8 @@ def test_what_comes_from_outside_never_reaches_the_terminal_as_it_is() -> None:
 
 
 def test_no_colour_when_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    away = Event(3.0, "machine-failed", "ruru", text="gone", data={"again_in": 3})
-    waiting = Event(3.0, "waiting", data={"machines": ["ruru"], "until": 3})
+    away = event_of(3.0, "machine-failed", "ruru", text="gone", data={"again_in": 3})
+    waiting = event_of(3.0, "waiting", data={"machines": ["ruru"], "until": 3})
     events = [start(), result("rpi_4", "failed", error="error: x"), away, waiting, fault("a"), fault("b", "m2")]
     assert "\x1b[31m" in live(*events)
     monkeypatch.setenv("NO_COLOR", "1")

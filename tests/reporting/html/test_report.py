@@ -14,7 +14,6 @@ import pytest
 from fabbuild.errors import OutputError, UsageError
 from fabbuild.events.event_lines import event_json
 from fabbuild.events.journal_reader import every_event
-from fabbuild.model import Event
 from fabbuild.reporting.html.cells import Texts, cost
 from fabbuild.reporting.html.commits import groups, sentence
 from fabbuild.reporting.html.document import Sets, told_of
@@ -25,6 +24,7 @@ from fabbuild.reporting.html.report import watch, watch_seconds, write_report
 from fabbuild.reporting.html.run import read_journal
 from fabbuild.reporting.summary.find import find
 from tests.support.docs import page as docs_page
+from tests.support.events import event_of
 from tests.support.farm import ROOT
 from tests.support.reports import Words, facts_of, page_of
 from tests.support.results import commit_hash, commit_name, commits, fails, size_line, told, warns, write_results
@@ -42,7 +42,7 @@ def happened(*lines):
             for key in list(more)
             if key not in ("machine", "slot", "board", "commit", "text", "attempt")
         }
-        made.append(Event(float(when), what, **more, data=data))
+        made.append(event_of(float(when), what, **more, data=data))
     return made
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from fabbuild.errors import OutputError, SelectionError
 from fabbuild.events.event_lines import event_json
-from fabbuild.model import Event
 from fabbuild.reporting.summary import as_json, open_range, ranges, summarize
 from fabbuild.reporting.summary.changes import NotBuilt
 from fabbuild.reporting.summary.reader import find_commit
 from fabbuild.reporting.summary.sizes import Size
+from tests.support.events import event_of
 from tests.support.results import commit_hash, commit_name, commits, fails, size_line, told, warns, write_results
 
 UNDECLARED = "board/a.c:5:3: error: 'FOO' undeclared"
@@ -289,7 +289,7 @@ def test_boards_are_chosen_by_name_and_architecture(tmp_path):
     # Boards that were asked for and never built have no results.
     own = tmp_path / "series/.fabbuild"
     own.mkdir()
-    never = Event(1.0, "not-built", board="aa_never", commit=commit_hash(1), text="no compiler")
+    never = event_of(1.0, "not-built", board="aa_never", commit=commit_hash(1), text="no compiler")
     (own / "journal.ndjson").write_text(event_json(never) + "\n")
     (own / "commits.json").write_text(json.dumps({"boards": {"aa_never": "xtensa"}}))
     for asked in ({"boards": "nothing"}, {"archs": "nothing"}):
