@@ -282,7 +282,8 @@ class UnknownEvent:
 Payload = Union[  # noqa: UP007 - get_args gives its members
     RunStarted, PhaseEntered, MachineFailed, StderrLine, WorktreeMade, BoardAssigned, BoardStarted, ResultReceived,
     ResultReused, ReuseAudited, BoardFinished, PartFinished, CommitsTrimmed, FaultFound, MachineChecked,
-    SlotsReduced, RunWaiting, BoardRequeued, ResultGivenUp, MessageDropped, Note, RunInterrupted, RunEnded, UnknownEvent,
+    SlotsReduced, RunWaiting, BoardRequeued, ResultGivenUp, MessageDropped, Note, RunInterrupted, RunEnded,
+    UnknownEvent,
 ]  # fmt: skip
 
 #: The types of payloads by ``what``.
