@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fabbuild.machines.session_pool import Fleet
+from fabbuild.machines.session_pool import SessionPool as Fleet
 
 __all__ = ["Fleet"]

@@ -11,7 +11,7 @@ from fabbuild.errors import ConnectError, WireClosed
 from fabbuild.machines.session import Session
 from fabbuild.machines.transport.base import NO_STATUS, Completed, Transport
 from fabbuild.machines.transport.ssh import LocalTransport
-from fabbuild.machines.worker_link import Link
+from fabbuild.machines.worker_link import WorkerLink
 from fabbuild.machines.worker_zip import on_its_own_line, shell_memory, shell_place, shell_run, worker_bundle
 from fabbuild.protocol.wire import FEATURES, PREFIX, encode_command
 from fabbuild.testing import FakeSource, FakeTransport, FakeWorker, busy, die, ignore, later, refuse, write
@@ -28,13 +28,13 @@ class Script:
         arguments = ["supervise", "--work-dir", work, "--who", "me", "--from", "here", "--boss-pid", "1", *options]
         self.channel = transport.spawn(on_its_own_line(shell_run(work, bundle, arguments)))
         self.answers: list[dict] = []
-        self.link = Link(self.channel, "m", wire=lambda: self, stderr=lambda _line: None)
+        self.link = WorkerLink(self.channel, "m", log=lambda: self, stderr=lambda _line: None)
 
     def sent(self, line: bytes) -> None:
-        """Part of `Wire`."""
+        """Part of `WireLog`."""
 
     def note(self, text: str) -> None:
-        """Part of `Wire`."""
+        """Part of `WireLog`."""
 
     def received(self, line: bytes) -> None:
         if line.startswith(PREFIX):
@@ -293,7 +293,7 @@ def test_it_says_nothing_more_once_it_is_silent_and_gives_signs_of_life_until_th
     assert one.answers[-1]["alive"] == 100
     one.ask("alive")
     one.ask("configure", "configure_done")
-    assert {"resp": "alive"} not in one.answers  # `Link` keeps them to itself
+    assert {"resp": "alive"} not in one.answers  # `WorkerLink` keeps them to itself
     worker.silent = True
     one.ask("configure")
     one.ask("quit")

@@ -28,8 +28,8 @@ from fabbuild.event_types import BoardAssigned, BoardRequeued, Event, RunStarted
 from fabbuild.events.durations import Learner
 from fabbuild.events.journal import Journal
 from fabbuild.events.progress import Progress
-from fabbuild.machines.messages import Facts, Ready, Response, ToolchainFacts, decode_response
-from fabbuild.machines.session import Session
+from fabbuild.machines.messages import Facts, Held, Ready, Response, ToolchainFacts, decode_response
+from fabbuild.machines.session import Session, SessionOptions
 from fabbuild.machines.worker_link import Sink
 from fabbuild.model import Commit, Job
 from fabbuild.protocol.wire import DEPENDS, FEATURES, PREFIX, PROTOCOL
@@ -145,8 +145,9 @@ class Driven:
     def joined(self, machine: str) -> None:
         link = self._links[machine] = _Link(self._dispatcher, lambda line: self._sent(machine, line))
         session = Session(Machine(machine), _NoTransport(), ToolchainSearch())
-        session.declined = frozenset()
-        session.wire = link.wire = self._journal.wire(machine)
+        link.wire = self._journal.wire(machine)
+        session.held = Held("/work", "/work/git")
+        session.init(SessionOptions(log=link.wire, declined=frozenset()))
         session.slots = self._slots
         session.ready = Ready(self._slots, self._slots, PROTOCOL, FEATURES)
         compilers = {arch: ToolchainFacts(f"/usr/bin/{arch}-gcc", version=_version(arch)) for arch in self._archs}

@@ -17,8 +17,8 @@ from fabbuild.errors import HostKeyError, LiedError, MachineError, RefusedError,
 from fabbuild.event_types import Note, PhaseEntered, WorktreeMade
 from fabbuild.machines.messages import Facts
 from fabbuild.machines.probe import unfit_because
-from fabbuild.machines.session import Session, StartOptions
-from fabbuild.machines.session_pool import leave_all
+from fabbuild.machines.session import Session, SessionOptions, StartOptions
+from fabbuild.machines.session_group import leave_all
 from fabbuild.machines.tool_versions import Difference, differences, of_machine
 from fabbuild.model import SANDBOX, Commit, LossKind
 from fabbuild.source.repository import Source
@@ -65,6 +65,7 @@ class RunMachines:
         self._lock = threading.Lock()
         self._over = False
         self._pushes = threading.BoundedSemaphore(PUSHES)
+        self._session_options: Mapping[str, SessionOptions] = {}
 
     @property
     def machines(self) -> Sequence[str]:
@@ -75,6 +76,10 @@ class RunMachines:
         """Count a machine, which was probed, among those that the run begins with."""
         if session.facts is not None:
             self._used[session.name] = session.facts
+
+    def open_with(self, options: Mapping[str, SessionOptions]) -> None:
+        """Take the options that sessions are opened with, by machine; before the first is brought up."""
+        self._session_options = options
 
     def await_probes(self, late: Mapping[str, Future[Facts]]) -> None:
         """Take over probes that are still under way; each machine is used when its own is through."""
@@ -127,11 +132,11 @@ class RunMachines:
 
     # --- one machine ---
 
-    def _session(self, machine: str) -> Session:
-        """Give the machine's session, a new one when the last was closed."""
+    def _session(self, machine: str, facts: Facts | None = None) -> Session:
+        """Give the machine's session, a new one when the last was closed; ``facts`` spare that one a probe."""
         session = self._sessions[machine]
         if session.closed:
-            session = session.renewed()  # waits for the old one's end, so it is done outside the lock
+            session = session.renewed(facts)  # waits for the old one's end, so it is done outside the lock
         with self._lock:
             self._check_not_over(machine)
             self._sessions[machine] = session
@@ -164,8 +169,7 @@ class RunMachines:
             # Its worker may have noticed that what was brought is damaged there; then it is made anew, once.
             inbox.tell(Note(), name, f"begun anew: {exc}")
             session.close()
-            session = self._session(name)
-            session.facts = facts
+            session = self._session(name, facts)
             try:
                 threads = self._open(session, inbox, archs, again=True)
             except SetupError as exc_again:
@@ -185,7 +189,8 @@ class RunMachines:
         self._phase(name, "init", inbox)
         # What came before may be ending still.
         wait = max(settings.wait, LEFTOVERS if again or name in self._came_up else 0.0)
-        session.init(wait=wait, on_wait=lambda who: inbox.tell(Note(), name, f"waits: {who}"))
+        options = self._session_options.get(name)
+        session.init(options, wait=wait, on_wait=lambda who: inbox.tell(Note(), name, f"waits: {who}"))
         with self._pushes:
             self._phase(name, "push", inbox)
             session.push(self._source, self._commits[-1].hash, one_pack=settings.one_pack)
@@ -196,8 +201,7 @@ class RunMachines:
         session.configure(settings.wire_settings(), {arch: tool.gcc for arch, tool in facts.toolchains.items()})
         threads = machine.threads or ready.nthreads
         if settings.batch:
-            # Our worker was told when it was started; another one takes as many as it has threads.
-            session.slots = (machine.max_boards if session.features else None) or max(threads, 1)
+            session.prepare_batch(threads)
             if machine.max_boards and not session.features:
                 inbox.tell(
                     Note(), name, "max_boards has no effect here with --batch: its worker is another program"
@@ -219,7 +223,7 @@ class RunMachines:
     def _look_again(self, session: Session) -> None:
         """Probe a machine that was out; one that was at work before also has to show that it is well."""
         late = self._late.pop(session.name, None)
-        facts = late.result() if late is not None else session.probe()
+        facts = late.result() if late is not None else session.probe(identify=self._settings.reuse)
         known = session.name in self._came_up
         # Its load may well be what we had it do a moment ago.
         why = unfit_because(facts, session.machine.fit or self._fit, local=known or session.machine.local)

@@ -59,7 +59,7 @@ from fabbuild.machines.messages import (
     WorktreeFailed,
 )
 from fabbuild.machines.session import Session
-from fabbuild.machines.session_pool import leave_all
+from fabbuild.machines.session_group import leave_all
 from fabbuild.model import Commit, LossKind, Verdict
 from fabbuild.results.incoming import BadFileError
 from fabbuild.scheduler import events_actions

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,9 +45,9 @@ from fabbuild.events.progress import Progress, RunSummary
 from fabbuild.events.run_log import Run, add_run
 from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.machines.messages import Facts
-from fabbuild.machines.probe import Probes, not_found, unfit_because
-from fabbuild.machines.session import Session
-from fabbuild.machines.session_pool import LEAVE, each
+from fabbuild.machines.probe import not_found, unfit_because
+from fabbuild.machines.session import Session, SessionOptions
+from fabbuild.machines.session_group import LEAVE, group_of
 from fabbuild.model import Job, Takes, Verdict
 from fabbuild.results.incoming import Incoming
 from fabbuild.results.reuse.manager import Reuse
@@ -83,7 +84,7 @@ class _Run:
         sessions: Sequence[Session],
         listener: Listener,
         tick: Callable[[float], None],
-        probes: Probes,
+        probes: Mapping[str, Future[Facts]],
     ) -> None:
         self.plan = plan
         self.sessions = list(sessions)
@@ -210,23 +211,23 @@ class _Run:
                     stored = self.tree.current_result(board, upto, self._wire_settings, frozenset())
                     if stored is not None and (stored.verdict.ok or not plan.settings.force_failures):
                         self._there[board.target, upto] = stored
-        self._reuse.prepare(self.sessions, lacking=len(self._there) < len(plan.boards) * len(plan.commits))
 
     def _probe(self) -> tuple[list[Session], list[BringUpFailed]]:
         """Probe all machines at once; return the sessions to use, and the machines that cannot be used now.
 
         A machine that takes long to answer is in neither: nothing waits for it, and it joins later.
         """
-        assert self._journal is not None
         for session in self.sessions:
-            session.silence = self.plan.settings.silence
-            session.wire = self._journal.wire(session.name)
             self.emit(PhaseEntered("probe"), session.name)
         usable: list[Session] = []
         failed: list[BringUpFailed] = []
-        late: dict[str, Future[Facts]] | None = None if self._all_must_be_known() else {}
-        answers = each(self.sessions, self._probes.of, patience=lambda _found, took: max(LATE, 2 * took), late=late)
-        self._machines.await_probes(late or {})
+        group = group_of(self.sessions)
+        identify = self.plan.settings.reuse and len(self._there) < len(self.plan.boards) * len(self.plan.commits)
+        probes = group.without(self._probes).start(lambda session: session.probe(identify=identify))
+        probes.update(self._probes)
+        patience = None if self._all_must_be_known() else lambda took: max(LATE, 2 * took)
+        answers = group.results(probes, patience=patience)
+        self._machines.await_probes({name: probe for name, probe in probes.items() if name not in answers})
         for session in (session for session in self.sessions if session.name in answers):
             found = answers[session.name]
             if isinstance(found, Facts):
@@ -351,9 +352,18 @@ class _Run:
         boards = {job.board.target: job.board for job in jobs}
         recorder = Recorder(self.tree, boards, plan.commits, self._wire_settings, self._reuse)
         dispatcher = Dispatcher(scheduler, self._machines, recorder, plan.commits, self.listen, self.tick)
-        for session in self.sessions:
-            self._reuse.instruct([session])
-            session.on_stderr = lambda who, line: dispatcher.inbox.tell(StderrLine(), who.name, line)
+        assert self._journal is not None
+        options = SessionOptions(settings.silence, declined=self._reuse.declined, audit=self._reuse.audited)
+        self._machines.open_with(
+            {
+                name: replace(
+                    options,
+                    stderr=functools.partial(dispatcher.inbox.tell, StderrLine(), name),
+                    log=self._journal.wire(name),
+                )
+                for name in self._machines.machines
+            }
+        )
         with interrupts.deliver_to(dispatcher.inbox.interrupt):
             return dispatcher.run(failed).interrupted
 
@@ -402,7 +412,7 @@ def run(
     sessions: Sequence[Session],
     listener: Listener,
     tick: Callable[[float], None] = lambda _now: None,
-    probes: Probes | None = None,
+    probes: Mapping[str, Future[Facts]] | None = None,
 ) -> RunSummary:
     """Build what the plan says, and let the machines go.
 
@@ -411,9 +421,9 @@ def run(
         sessions: one for each machine of the plan; closed at the end.
         listener: is called with every event, in this thread.
         tick: is called about twice a second with the time, in seconds since the epoch, in this thread.
-        probes: probes of these sessions that were begun before.
+        probes: probes of these machines that were begun before, from `SessionGroup.start`.
 
     Raises:
         OutputError: the results cannot be written, or another boss works there.
     """
-    return _Run(plan, sessions, listener, tick, probes or Probes()).run()
+    return _Run(plan, sessions, listener, tick, probes or {}).run()

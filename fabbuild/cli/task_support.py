@@ -7,6 +7,7 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from fabbuild.build.plan import Plan
     from fabbuild.config.select_machines import Machine, Machines
     from fabbuild.config.settings import BuildSettings
-    from fabbuild.machines.probe import Probes
+    from fabbuild.machines.messages import Facts
     from fabbuild.machines.session import Session
+    from fabbuild.machines.session_group import SessionGroup
 
 #: The configuration key that everything of ours is under.
 KEY = "fabbuild"
@@ -89,10 +91,10 @@ def _told(c: Any) -> Iterator[None]:
         if isinstance(exc, UsageError) or not is_connection(c):
             raise Exit(code=1) from None
     except KeyboardInterrupt as exc:
-        from fabbuild.machines.session_pool import process_fleet
+        from fabbuild.machines.session_pool import process_pool
 
         ui.error(str(exc) or "interrupted")
-        process_fleet().close(grace=3.0)
+        process_pool().close(grace=3.0)
         raise Exit(code=130) from None
 
 
@@ -227,25 +229,20 @@ def machines_of(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, M
     return settings, machines, select(machines, settings.machines, settings.hosts, no_local=settings.no_local)
 
 
-def sessions_of(c: Any, machines: Machines, chosen: Sequence[Machine]) -> list[Session]:
-    """Give a session for each machine, those of this process where they are open."""
-    from fabbuild.machines.session_pool import process_fleet
+def group_for(c: Any, machines: Machines, chosen: Sequence[Machine]) -> SessionGroup:
+    """Return a group with a session for each machine, those of this process where they are open."""
+    from fabbuild.machines.session_group import group_of
+    from fabbuild.machines.session_pool import process_pool
     from fabbuild.machines.transport.ssh import LocalTransport, SshTransport, Transport
-    from fabbuild.machines.transport.ssh_connections import connection_for, fleet
-
-    connections = {}
+    from fabbuild.machines.transport.ssh_connections import connection_for
 
     def way_to(machine: Machine) -> Transport:
         if machine.local:
             return LocalTransport(machine.name)
         host = None if is_connection(c) else machine.host
-        connections[machine.name] = connection_for(c, host, name=machine.name)
-        return SshTransport(machine.name, connections[machine.name])
+        return SshTransport(machine.name, connection_for(c, host, name=machine.name))
 
-    sessions = process_fleet().sessions(chosen, machines.toolchains, way_to)
-    if connections:  # Fabric takes a while to import
-        process_fleet().hold(fleet(connections))
-    return sessions
+    return group_of(process_pool().sessions(chosen, machines.toolchains, way_to))
 
 
 def plan_of(
@@ -256,29 +253,29 @@ def plan_of(
     *,
     contact: bool,
     files: Sequence[Path] = (),
-) -> tuple[Plan, Probes]:
-    """Make a plan; if that takes seconds, and if ``contact``, look at the machines meanwhile.
+) -> tuple[Plan, dict[str, Future[Facts]]]:
+    """Make a plan; if that takes seconds, and if ``contact``, probe the machines meanwhile.
 
-    ``files`` is as for `make_plan`. If no plan can be made, what was begun ends with the sessions of this process.
+    Returns the plan and the probes that were begun, by machine. ``files`` is as for `make_plan`. If no plan can be
+    made, the probes end with the sessions of this process.
     """
     from fabbuild.build.plan import make_plan, with_options
     from fabbuild.errors import FabbuildError
-    from fabbuild.machines.probe import Probes
 
-    probes = Probes()
+    probes: dict[str, Future[Facts]] = {}
 
     def look() -> None:
         if contact:
             with contextlib.suppress(FabbuildError, OSError):  # it is told when the plan is made
-                sessions = sessions_of(c, found, [with_options(machine, settings) for machine in chosen])
-                probes.begin(sessions, identify=settings.reuse)
+                group = group_for(c, found, [with_options(machine, settings) for machine in chosen])
+                probes.update(group.start(lambda session: session.probe(identify=settings.reuse)))
 
     return make_plan(settings, found, chosen, look, files), probes
 
 
 def on_each(
     c: Any,
-    sessions: Sequence[Session],
+    machines: SessionGroup,
     what: str,
     do: Callable[[Session], str],
     stop: Callable[[], None] = lambda: None,
@@ -290,14 +287,13 @@ def on_each(
     """
     from fabbuild.cli import ui
     from fabbuild.errors import FabbuildError
-    from fabbuild.machines.session_pool import each
 
     if c.config.run.dry:
-        ui.print_outcomes([ui.MachineOutcome(session.name, ok=True, text=f"would {what}") for session in sessions])
+        names = [session.name for session in machines.sessions]
+        ui.print_outcomes([ui.MachineOutcome(name, ok=True, text=f"would {what}") for name in names])
         return
-    outcomes = each(sessions, do, stop)
     rows = []
-    for name, outcome in outcomes.items():
+    for name, outcome in machines.on_all(do, stop).items():
         if isinstance(outcome, Exception) and not isinstance(outcome, FabbuildError):
             raise outcome
         rows.append(ui.MachineOutcome(name, not isinstance(outcome, Exception), str(outcome)))

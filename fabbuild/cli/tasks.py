@@ -37,12 +37,12 @@ from fabbuild.cli.task_support import (
     KEY,
     NO_BUILD_OPTIONS,
     exit_unless,
+    group_for,
     is_connection,
     machines_of,
     make_task,
     on_each,
     plan_of,
-    sessions_of,
     settings_of,
 )
 
@@ -79,7 +79,7 @@ def probe(c: Any, options: Mapping[str, Any]) -> None:
     from fabbuild.machines.probe import probe_rows
 
     _, found, chosen = machines_of(c, options)
-    rows = probe_rows(sessions_of(c, found, chosen), found.fit)
+    rows = probe_rows(group_for(c, found, chosen), found.fit)
     ui.print_probe(rows, json=options["json"])
     exit_unless(c, all(row.fit for row in rows))
 
@@ -90,7 +90,7 @@ def init(c: Any, options: Mapping[str, Any]) -> None:
     settings, found, chosen = machines_of(c, options)
     on_each(
         c,
-        sessions_of(c, found, chosen),
+        group_for(c, found, chosen),
         "take its lock and make the repository",
         lambda session: f"locked, repository {session.init(wait=settings.wait).git_dir}",
     )
@@ -115,7 +115,7 @@ def push(c: Any, options: Mapping[str, Any]) -> None:
         return f"{commit_label(tip)} is there: {what}"
 
     # Pushes go on in other threads, and the process would wait for them.
-    on_each(c, sessions_of(c, found, chosen), f"push {commit_label(tip)}", do, source.interrupt)
+    on_each(c, group_for(c, found, chosen), f"push {commit_label(tip)}", do, source.interrupt)
 
 
 @make_task({**MACHINES, **WAIT, **CAPACITY})
@@ -124,17 +124,17 @@ def start(c: Any, options: Mapping[str, Any]) -> None:
     from fabbuild.build.bring_up import start_options
     from fabbuild.build.plan import with_options
     from fabbuild.cli import ui
+    from fabbuild.machines.session import SessionOptions
 
     settings, found, chosen = machines_of(c, options)
 
     def do(session: Session) -> str:
-        session.on_stderr = lambda who, line: ui.stderr_line(who.name, line)
-        session.init(wait=settings.wait)
+        session.init(SessionOptions(stderr=lambda line: ui.stderr_line(session.name, line)), wait=settings.wait)
         ready = session.start(start_options(session.machine, settings))
         return f"ready: {ready.nthreads} threads, {ready.slots} slots"
 
-    sessions = sessions_of(c, found, [with_options(machine, settings) for machine in chosen])
-    on_each(c, sessions, "start the worker", do)
+    machines = group_for(c, found, [with_options(machine, settings) for machine in chosen])
+    on_each(c, machines, "start the worker", do)
 
 
 @make_task(BUILD)
@@ -165,14 +165,14 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     if dry:
         ui.print_plan(plan.boards, plan.commits, [m.name for m in plan.chosen], str(plan.output / plan.name))
         return
-    sessions = sessions_of(c, found, plan.chosen)
+    machines = group_for(c, found, plan.chosen)
     tree = ResultTree(plan.output, plan.name, plan.commits)
     if options["ide"]:
         made = ui.ide_display(tree, [board.target for board in plan.boards])
     else:
         made = ui.make_display(quiet=settings.quiet, json=settings.json)
     with made as display:
-        ended = run(plan, sessions, display.listener, display.tick, probes)
+        ended = run(plan, machines.sessions, display.listener, display.tick, probes)
         display.finish()
     told = settings.quiet or options["summary"]
     ui.print_end(ended, json=settings.json or options["ide"], more="" if told else _tells_more(plan, ended))
@@ -254,7 +254,7 @@ def kill(c: Any, options: Mapping[str, Any]) -> None:
             raise MachineError(session.name, f"{said}; still there: {left}")
         return said
 
-    on_each(c, sessions_of(c, found, chosen), "end what fabbuild started", do)
+    on_each(c, group_for(c, found, chosen), "end what fabbuild started", do)
 
 
 @make_task({**SELECTION, **SOURCE, **OUTPUT, **BOARDS, **JSON})
@@ -300,13 +300,13 @@ def toolchains(c: Any, options: Mapping[str, Any]) -> None:
     if options["prefix"]:
         board = one_board(settings, options["prefix"])
         local = [machine for machine in chosen if machine.local]
-        (session,) = sessions_of(c, found, (local or chosen)[:1])
+        (session,) = group_for(c, found, (local or chosen)[:1]).sessions
         ui.say(prefix_for(session, board))
         return
     if options["fetch"]:
         _fetch(c, options, found, chosen)
         return
-    rows = probe_rows(sessions_of(c, found, chosen), found.fit)
+    rows = probe_rows(group_for(c, found, chosen), found.fit)
     ui.print_toolchains(rows, tried=options["tried"], json=options["json"])
     exit_unless(c, all(row.facts for row in rows))
 
@@ -316,21 +316,21 @@ def _fetch(c: Any, options: Mapping[str, Any], found: Machines, chosen: Sequence
     from fabbuild.cli import ui
     from fabbuild.errors import FabbuildError
     from fabbuild.machines.toolchains.archives import DEFAULT_URL, SHOW, split_archs
-    from fabbuild.machines.toolchains.install import Wanted, fetch_for, listed
+    from fabbuild.machines.toolchains.install import ToolchainRequest, fetch_for, listed
 
     archs = split_archs(options["fetch"])
     configured = dict(c.config.get(KEY) or {}).get("toolchain_url")
     url = options["toolchain_url"] or configured or found.toolchains.url or DEFAULT_URL
-    wanted = Wanted(archs, url, options["toolchain_version"] or "", options["unchecked"])
-    sessions = sessions_of(c, found, chosen)
+    wanted = ToolchainRequest(archs, url, options["toolchain_version"] or "", options["unchecked"])
+    machines = group_for(c, found, chosen)
     if archs == [SHOW]:
-        ui.print_archives(listed(sessions, wanted), json=options["json"])
+        ui.print_archives(listed(machines, wanted), json=options["json"])
         return
     if c.config.run.dry:
-        on_each(c, sessions, f"fetch {', '.join(archs)} from {url}", lambda _session: "")
+        on_each(c, machines, f"fetch {', '.join(archs)} from {url}", lambda _session: "")
         return
     with ui.Transfers() as transfers:
-        outcomes = fetch_for(sessions, wanted, transfers)
+        outcomes = fetch_for(machines, wanted, transfers)
     rows = [
         ui.MachineOutcome(name, not isinstance(done, FabbuildError), str(done)) for name, done in outcomes.items()
     ]
@@ -445,12 +445,11 @@ def _clean_machines(c: Any, options: Mapping[str, Any], older: float) -> None:
     from fabbuild.cli import ui
     from fabbuild.cli.disk_usage import archives, on_machines, remove_archive
     from fabbuild.errors import FabbuildError
-    from fabbuild.machines.session_pool import each
 
     _, found, chosen = machines_of(c, options)
-    sessions = sessions_of(c, found, chosen)
+    machines = group_for(c, found, chosen)
     toolchains = bool(options["toolchains"])
-    looked = each(sessions, lambda session: session.usage(older=older, toolchains=toolchains))
+    looked = machines.on_all(lambda session: session.usage(older=older, toolchains=toolchains))
     failed = {name: answer for name, answer in looked.items() if isinstance(answer, Exception)}
     for exc in failed.values():
         if not isinstance(exc, FabbuildError):
@@ -466,7 +465,7 @@ def _clean_machines(c: Any, options: Mapping[str, Any], older: float) -> None:
             cleaned = session.clean(older=older, toolchains=toolchains)
             return f"{cleaned.work_dir}: {cleaned.freed_mb:g} MB freed, {cleaned.left_mb:g} MB left"
 
-        on_each(c, [session for session in sessions if session.name not in failed], "clean", do)
+        on_each(c, machines.without(failed), "clean", do)
     exit_unless(c, not failed)
 
 

@@ -15,7 +15,8 @@ from fabbuild.config.settings import BuildSettings
 from fabbuild.demo.sample import BOARDS, Sample, make_sample
 from fabbuild.errors import SetupError
 from fabbuild.machines.session import Session
-from fabbuild.machines.session_pool import Fleet, each
+from fabbuild.machines.session_group import group_of
+from fabbuild.machines.session_pool import SessionPool
 from fabbuild.machines.transport.ssh import LocalTransport
 from fabbuild.model import SANDBOX
 from fabbuild.reporting.summary import CommitChanges, Wanted, open_range, summarize
@@ -45,9 +46,9 @@ def run_demo(directory: Path) -> int:
         }
     )
     chosen = list(machines.machines.values())
-    fleet = Fleet()
+    pool = SessionPool()
     try:
-        archs = _archs(fleet.sessions(chosen, machines.toolchains, lambda machine: LocalTransport(machine.name)))
+        archs = _archs(pool.sessions(chosen, machines.toolchains, lambda machine: LocalTransport(machine.name)))
         boards = [board for board, arch in BOARDS.items() if arch in archs]
         settings = BuildSettings(
             only=",".join(boards),
@@ -60,12 +61,12 @@ def run_demo(directory: Path) -> int:
         ui.say(f"sample source: {sample.path}, branch {sample.branch}: {len(plan.commits)} commits")
         for line in _left_out(archs):
             ui.say(line)
-        sessions = fleet.sessions(plan.chosen, machines.toolchains, lambda machine: LocalTransport(machine.name))
+        sessions = pool.sessions(plan.chosen, machines.toolchains, lambda machine: LocalTransport(machine.name))
         with ui.make_display() as display:
             summary = run(plan, sessions, display.listener, display.tick)
             display.finish()
     finally:
-        fleet.close()
+        pool.close()
     if summary.interrupted:
         ui.print_end(summary)
         return summary.exit_status
@@ -83,7 +84,7 @@ def run_demo(directory: Path) -> int:
 
 def _archs(sessions: Sequence[Session]) -> set[str]:
     archs: set[str] = set()
-    for facts in each(sessions, Session.probe).values():
+    for facts in group_of(sessions).on_all(Session.probe).values():
         if isinstance(facts, Exception):
             raise facts
         archs |= set(facts.toolchains)

@@ -62,11 +62,19 @@ STATUS_HINT = {
 Expected = TypeVar("Expected")
 
 
-class Questions:
-    """One machine, and what can be asked of it without holding it."""
+class OneShot:
+    """The short commands that can be run on a machine without its lock.
+
+    Attributes:
+        machine: its entry in machines.yaml.
+        name: the machine's.
+        transport: the way to it.
+        facts: what the last `probe` found; None before.
+        identified: whether that probe also found out what can change the output of each compiler.
+    """
 
     def __init__(self, machine: Machine, transport: Transport, search: ToolchainSearch) -> None:
-        """Nothing is contacted yet.
+        """Name the parts; nothing is contacted yet.
 
         Args:
             machine: its entry in machines.yaml.
@@ -77,9 +85,8 @@ class Questions:
         self.name = machine.name
         self.transport = transport
         self.facts: Facts | None = None
+        self.identified = False
         self._search = search
-        #: Whether `probe` is to find out what stands for each compiler and all around it; that takes longer.
-        self.identify = False
 
     @property
     def lacking(self) -> dict[str, str]:
@@ -89,16 +96,20 @@ class Questions:
         named = self.machine.toolchains.items()
         return {arch: compiler for arch, compiler in named if arch not in self.facts.toolchains}
 
-    def probe(self) -> Facts:
+    def probe(self, *, identify: bool = False) -> Facts:
         """Ask the machine what it is and has; nothing is written there.
+
+        Args:
+            identify: also fingerprint each compiler and all that can change its output, which takes longer.
 
         Raises:
             MachineError: it cannot be reached, or has no python3 that the worker can run on.
         """
         self.transport.open()
-        found = self._ask(["facts", "--json", json.dumps(self._facts_request())], Facts, timeout=PROBE_TIMEOUT)
-        self.facts = found
-        return found
+        request = json.dumps(self._facts_request(identify=identify))
+        self.facts = self._ask(["facts", "--json", request], Facts, timeout=PROBE_TIMEOUT)
+        self.identified = identify
+        return self.facts
 
     def check(self, archs: Iterable[str], commit: str, *, min_disk_mb: int, min_mem_mb: int) -> Checked:
         """Have the machine check itself: room, memory, a canary compile with each toolchain, a canary checkout.
@@ -169,14 +180,14 @@ class Questions:
         done = pour(self.name, channel, worker_bundle().data, archive, sent=sent, patience=UNPACK_PATIENCE)
         return self._answer("unpacking the toolchain", done, Unpacked)
 
-    def _facts_request(self) -> dict[str, Any]:
+    def _facts_request(self, *, identify: bool) -> dict[str, Any]:
         return {
             "work_dir": self.machine.work_dir,
             "toolchains": dict(self.machine.toolchains),
             "prefixes": dict(self._search.prefixes),
             "paths": list(self._search.paths),
             "env": self._path_only(),
-            **({"identify": dict(self.machine.env)} if self.identify else {}),
+            **({"identify": dict(self.machine.env)} if identify else {}),
         }
 
     def _path_only(self) -> dict[str, str]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
 from fabbuild.config.select_machines import Fit
 from fabbuild.errors import FabbuildError, MachineError
-from fabbuild.interrupt import interruptible
 from fabbuild.machines.messages import Facts
 from fabbuild.machines.one_shot import holder_words
 from fabbuild.machines.session import Session
-from fabbuild.machines.session_pool import each
+from fabbuild.machines.session_group import SessionGroup
 from fabbuild.machines.tool_versions import differences, of_machine
 from fabbuild.model import Board
-from fabbuild.parallel import begin
 
 
 def unfit_because(facts: Facts, fit: Fit, *, local: bool = False) -> list[str]:
@@ -61,8 +58,7 @@ def prefix_for(session: Session, board: Board) -> str:
     Raises:
         MachineError: it has none for the board's architecture.
     """
-    with interruptible():
-        facts = session.probe()
+    facts = session.probe()
     found = facts.toolchains.get(board.arch)
     if found is None:
         raise MachineError(
@@ -73,28 +69,6 @@ def prefix_for(session: Session, board: Board) -> str:
     if session.machine.local and found.prefix and not shutil.which(f"{found.prefix}gcc"):
         return found.gcc.removesuffix("gcc")
     return found.prefix
-
-
-class Probes:
-    """Looks at machines, at some of them before it is known what there is to build."""
-
-    def __init__(self) -> None:
-        """Look at none yet."""
-        self._begun: dict[str, Future[Facts]] = {}
-
-    def begin(self, sessions: Sequence[Session], *, identify: bool) -> None:
-        """Begin to look at all of these, whose owner ends it if nothing comes of it; see `Session.identify`."""
-        calls: list[tuple[Future[Facts], Session]] = []
-        for session in sessions:
-            session.identify = identify
-            calls.append((Future(), session))
-        self._begun = {session.name: future for future, session in calls}
-        begin(calls, Session.probe)
-
-    def of(self, session: Session) -> Facts:
-        """Give a machine's facts, of the look that was begun where one was; raises as `Session.probe` does."""
-        begun = self._begun.pop(session.name, None)
-        return session.probe() if begun is None else begun.result()
 
 
 @dataclass(frozen=True)
@@ -112,24 +86,23 @@ class ProbeRow:
     differs: tuple[str, ...] = ()
 
 
-def probe_rows(sessions: Sequence[Session], fit: Fit) -> list[ProbeRow]:
-    """Look at all machines at once and say of each what it is, or why it was not reached."""
-    with interruptible():
-        found = each(sessions, Session.probe)
+def probe_rows(machines: SessionGroup, fit: Fit) -> list[ProbeRow]:
+    """Probe all machines at once; return what each is, or why it was not reached."""
+    found = machines.on_all(Session.probe)
     differs = differences({name: facts for name, facts in found.items() if isinstance(facts, Facts)})
     rows = []
-    for session in sessions:
-        facts = found[session.name]
-        if isinstance(facts, Facts):
-            why = unfit_because(facts, session.machine.fit or fit, local=session.machine.local)
-            told = msgspec.to_builtins(facts)
-            del told["resp"]  # the wire's business
-            known = [holder_words(facts.lock)] if facts.lock else []
-            why_text = "; ".join(why + known + not_found(session))
-            lines = tuple(of_machine(differs, session.name))
-            rows.append(ProbeRow(session.name, not why, why_text, told, lines))
-        elif isinstance(facts, FabbuildError):
-            rows.append(ProbeRow(session.name, fit=False, why=str(facts)))
-        else:
-            raise facts
+    for session in machines.sessions:
+        match found[session.name]:
+            case Facts() as facts:
+                why = unfit_because(facts, session.machine.fit or fit, local=session.machine.local)
+                told = msgspec.to_builtins(facts)
+                del told["resp"]  # the wire's business
+                known = [holder_words(facts.lock)] if facts.lock else []
+                why_text = "; ".join(why + known + not_found(session))
+                lines = tuple(of_machine(differs, session.name))
+                rows.append(ProbeRow(session.name, not why, why_text, told, lines))
+            case FabbuildError() as exc:
+                rows.append(ProbeRow(session.name, fit=False, why=str(exc)))
+            case exc:
+                raise exc
     return rows

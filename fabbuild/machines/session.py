@@ -1,4 +1,4 @@
-"""One machine's session: lock, push, start, send, receive, quit; what is asked in one go is in `questions`.
+"""One machine's session: lock, push, start, send, receive, quit; commands without it are in `one_shot`.
 
 Each step does what is missing before it, so that every task works alone
 and in a chain. The way to the machine is the `Transport` it is given.
@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fabbuild.config.select_machines import Machine, ToolchainSearch
@@ -31,6 +31,7 @@ from fabbuild.machines.messages import (
     Busy,
     ConfigureDone,
     Error,
+    Facts,
     Held,
     Ready,
     Response,
@@ -42,13 +43,13 @@ from fabbuild.machines.one_shot import (
     ANSWER_TIMEOUT,
     STATUS_HINT,
     Expected,
-    Questions,
+    OneShot,
     holder_words,
     what_failed,
     who_we_are,
 )
 from fabbuild.machines.transport.ssh import Transport, wrap
-from fabbuild.machines.worker_link import Link, Wire
+from fabbuild.machines.worker_link import WireLog, WorkerLink
 from fabbuild.machines.worker_zip import on_its_own_line, shell_place, shell_run, worker_bundle
 from fabbuild.model import Job
 from fabbuild.protocol.wire import FEATURES, OWN_SETTINGS, SPEED, encode_command
@@ -68,6 +69,25 @@ SILENCE = 30.0
 
 
 @dataclass(frozen=True)
+class SessionOptions:
+    """How a session treats its worker, from `Session.init` on.
+
+    Attributes:
+        silence: seconds without a sign of life after which the machine and its boss give each other up; 0: never.
+        stderr: is called with each line the worker writes to stderr, from another thread.
+        log: is told of every line that goes over the wire.
+        declined: extensions of the protocol that the worker is not asked for.
+        audit: by board, the indices of the commits that are to be built though a result could be carried forward.
+    """
+
+    silence: float = SILENCE
+    stderr: Callable[[str], None] = lambda _line: None
+    log: WireLog | None = None
+    declined: frozenset[str] = frozenset({"carry"})
+    audit: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class StartOptions:
     """What the worker is started with. ``threads`` and ``slots``: None leaves it to the machine."""
 
@@ -78,10 +98,9 @@ class StartOptions:
 
 #: What is given everything the worker says while boards are fed, and what to call when that has been handled.
 Sink = Callable[["Session", "Response | WireError", Callable[[], None]], None]
-StderrSink = Callable[["Session", str], None]
 
 
-class Session(Questions):
+class Session(OneShot):
     """What fabbuild does with one machine, from probing it to leaving it clean."""
 
     def __init__(
@@ -89,17 +108,8 @@ class Session(Questions):
         machine: Machine,
         transport: Transport,
         search: ToolchainSearch,
-        *,
-        stderr: StderrSink | None = None,
     ) -> None:
-        """Nothing is contacted yet.
-
-        Args:
-            machine: its entry in machines.yaml.
-            transport: the way to it.
-            search: where to look for toolchains, besides the machine's own entry.
-            stderr: is called with each line the worker writes to stderr, from another thread.
-        """
+        """Name the parts, as of `OneShot`; nothing is contacted yet."""
         super().__init__(machine, transport, search)
         self.closed = False
         self.ready: Ready | None = None
@@ -108,30 +118,33 @@ class Session(Questions):
         self.pushed = 0
         #: The commit that was brought last; empty: none was.
         self.brought = ""
-        self.wire: Wire | None = None
-        self.on_stderr = stderr
-        self.silence = SILENCE
+        self._options = SessionOptions()
         self._asked = self._opened = 0
-        #: Extensions that are not asked for, and by board the commits that are to be built in any case.
-        self.declined: frozenset[str] = frozenset({"carry"})
-        self.audit: Mapping[str, Sequence[int]] = {}
-        self._link: Link | None = None
+        self._link: WorkerLink | None = None
         self._closing = threading.Lock()
 
-    def renewed(self) -> Session:
-        """Give a session that begins anew on the same machine, once this one is closed."""
+    def renewed(self, facts: Facts | None = None) -> Session:
+        """Close this session and return a new one of the same machine; ``facts`` spare it another probe."""
         self.close()
-        again = Session(self.machine, self.transport, self._search, stderr=self.on_stderr)
-        again.wire, again.silence, again.pushed = self.wire, self.silence, self.pushed
-        again.identify, again.declined, again.audit = self.identify, self.declined, self.audit
+        again = Session(self.machine, self.transport, self._search)
+        again.facts, again.pushed = facts, self.pushed
+        again.identified = facts is not None and self.identified
         return again
 
     # --- the steps ---
 
-    def init(self, *, wait: float = 0.0, on_wait: Callable[[str], None] | None = None) -> Held:
+    def init(
+        self,
+        options: SessionOptions | None = None,
+        *,
+        wait: float = 0.0,
+        on_wait: Callable[[str], None] = lambda _holder: None,
+    ) -> Held:
         """Take the machine's lock and make or reuse the repository there.
 
         Args:
+            options: how the worker is treated from now on. Where the lock is held already, its ``silence`` stays
+                as it was agreed on with the machine then. None: as before.
             wait: seconds to wait for a lock that somebody else holds.
             on_wait: is called with who holds it, when there is something to wait for.
 
@@ -141,41 +154,43 @@ class Session(Questions):
             RefusedError: somebody ended, by `kill`, what this process had there.
         """
         self._check_open()
+        self._options = options or self._options
         if self.held is not None:
             return self.held
+        silence = self._options.silence
         self.transport.open()
         self._send_bundle()
         arguments = ["supervise", "--work-dir", self.machine.work_dir, *who_we_are()]
         if wait > 0:
             arguments += ["--wait", str(wait)]
-        if self.silence:
-            arguments += ["--silence", str(self.silence)]
+        if silence:
+            arguments += ["--silence", str(silence)]
         command = shell_run(self.machine.work_dir, worker_bundle(), arguments)
         channel = self.transport.spawn(on_its_own_line(command))
-        self._link = Link(
-            channel, self.name, wire=lambda: self.wire, stderr=self._stderr_line, silence=self.silence
+        self._link = WorkerLink(
+            channel,
+            self.name,
+            log=lambda: self._options.log,
+            stderr=lambda line: self._options.stderr(line),  # noqa: PLW0108 - a later `init` may name another
+            silence=silence,
         )
         deadline = time.monotonic() + ANSWER_TIMEOUT + wait
         while True:
             answer = self._receive(deadline - time.monotonic(), "taking the lock")
-            if isinstance(answer, Waiting):
-                if on_wait:
-                    on_wait(holder_words(answer.holder))
-            elif isinstance(answer, Busy):
-                words = holder_words(answer.holder)
-                raise BusyError(
-                    self.name,
-                    # The same for all machines that one boss holds, so that it is told once for them.
-                    f"BUSY: {words}; --wait SECONDS waits for it, `inv kill --machines NAME` ends it",
-                    answer.holder,
-                )
-            elif isinstance(answer, Held):
-                self.held = answer
-                return answer
-            elif isinstance(answer, Error):
-                raise (RefusedError if answer.final else SetupError)(self.name, answer.msg)
-            else:
-                raise LiedError(self.name, f"unexpected answer to taking the lock: {type(answer).__name__}")
+            match answer:
+                case Waiting(holder=holder):
+                    on_wait(holder_words(holder))
+                case Busy(holder=holder):
+                    # The same text for all machines that one boss holds, so that it is shown once for them.
+                    hint = "; --wait SECONDS waits for it, `inv kill --machines NAME` ends it"
+                    raise BusyError(self.name, f"BUSY: {holder_words(holder)}{hint}", holder)
+                case Held():
+                    self.held = answer
+                    return answer
+                case Error(msg=why, final=final):
+                    raise (RefusedError if final else SetupError)(self.name, why)
+                case _:
+                    raise LiedError(self.name, f"unexpected answer to taking the lock: {type(answer).__name__}")
 
     def push(self, source: Source, tip: str, *, one_pack: bool = True) -> PushReport:
         """Bring the commit and all it needs to the machine; ``one_pack``: in the pack of others that lack the same.
@@ -264,7 +279,8 @@ class Session(Questions):
     @property
     def features(self) -> frozenset[str]:
         """The extensions that this worker announced, and that we know and want."""
-        return frozenset(self.ready.features) & frozenset(FEATURES) - self.declined if self.ready else frozenset()
+        announced = frozenset(self.ready.features) if self.ready else frozenset()
+        return announced & frozenset(FEATURES) - self._options.declined
 
     def prepare(
         self,
@@ -307,6 +323,14 @@ class Session(Questions):
             else:
                 made += 1
                 progress(made, started.num_threads)
+        return self.slots
+
+    def prepare_batch(self, threads: int) -> int:
+        """Return the number of slots where all boards are given at once, by `build_boards`; nothing is sent.
+
+        fabbuild's own worker was told its slots when it was started; another one takes as many as it has threads.
+        """
+        self.slots = (self.machine.max_boards if self.features else None) or max(threads, 1)
         return self.slots
 
     def opened(self) -> int:
@@ -357,8 +381,9 @@ class Session(Questions):
             fields["commits"] = list(job.commits)
         if "limits" in self.features and timeout:
             fields["timeout"] = timeout
-        if "carry" in self.features and job.board.target in self.audit:
-            fields["audit"] = [upto for upto in self.audit[job.board.target] if upto in job.commits]
+        audited = self._options.audit.get(job.board.target)
+        if "carry" in self.features and audited is not None:
+            fields["audit"] = [upto for upto in audited if upto in job.commits]
         return fields
 
     def build_done(self) -> None:
@@ -423,10 +448,6 @@ class Session(Questions):
     def _send(self, line: bytes) -> None:
         if self._link is not None:
             self._link.send(line)
-
-    def _stderr_line(self, text: str) -> None:
-        if self.on_stderr:
-            self.on_stderr(self, text)
 
     def _receive(self, timeout: float, doing: str) -> Response:
         link = self._link

@@ -57,8 +57,8 @@ _THEIRS = encode_response("alive").rstrip(b"\n")
 STDERR_LINE = 1 << 20
 
 
-class Wire(Protocol):
-    """What is told of every line that goes over the wire."""
+class WireLog(Protocol):
+    """A log of every line that goes over a machine's wire."""
 
     def sent(self, line: bytes) -> None:
         """A line went to the worker."""
@@ -104,7 +104,7 @@ class _Room:
             self._changed.notify_all()
 
 
-class Link:
+class WorkerLink:
     """One worker's wire, from its start to the end of the channel."""
 
     def __init__(
@@ -112,7 +112,7 @@ class Link:
         channel: Channel,
         name: str,
         *,
-        wire: Callable[[], Wire | None],
+        log: Callable[[], WireLog | None],
         stderr: Callable[[str], None],
         silence: float = 0.0,
     ) -> None:
@@ -121,12 +121,12 @@ class Link:
         Args:
             channel: to the worker or its supervisor.
             name: the machine's, for the threads' names.
-            wire: gives what is told of each line now, if anything is.
+            log: returns the log that each line goes into at that time, if there is one.
             stderr: is called with each line of stderr, from its thread.
             silence: seconds without a sign of life after which either side gives the other up; 0: never.
         """
         self._channel = channel
-        self._wire = wire
+        self._log = log
         self._stderr = stderr
         self._inbox: queue.SimpleQueue[tuple[Response | WireError, Callable[[], None]]] = queue.SimpleQueue()
         self._room = _Room()
@@ -151,9 +151,9 @@ class Link:
 
     def send(self, line: bytes) -> None:
         """Have a line sent; does not wait and never raises: that the wire is closed, the reader says."""
-        wire = self._wire()
-        if wire:
-            wire.sent(line.rstrip(b"\n"))
+        log = self._log()
+        if log:
+            log.sent(line.rstrip(b"\n"))
         self._outbox.put(line)
 
     def end_input(self) -> None:
@@ -242,9 +242,9 @@ class Link:
         if line == _THEIRS:
             self._expected = self._expected or not self._asleep
             return
-        wire = self._wire()
-        if wire:
-            wire.received(line)
+        log = self._log()
+        if log:
+            log.received(line)
         answer = decode_response(line)
         if isinstance(answer, Ready):
             # What came before may have been its supervisor's.
@@ -307,9 +307,9 @@ class Link:
     def _tell(self, text: str) -> None:
         self._told_now += 1
         self._told += 1
-        wire = self._wire()
-        if wire:
-            wire.note(text)
+        log = self._log()
+        if log:
+            log.note(text)
         self._stderr(text)
 
     def _write(self) -> None:

@@ -18,7 +18,7 @@ from fabbuild.config.select_machines import Fit, Machine, ToolchainSearch
 from fabbuild.config.settings import BuildSettings
 from fabbuild.errors import OutputError
 from fabbuild.machines.messages import BuildResult
-from fabbuild.machines.session import Session
+from fabbuild.machines.session import Session, SessionOptions
 from fabbuild.model import Board, Commit, Job, LossKind, Verdict
 from fabbuild.protocol.wire import FEATURES, encode_response
 from fabbuild.results.tree import ResultTree
@@ -174,9 +174,7 @@ class Build:
         self.workers = {name: given if isinstance(given, list) else [given] for name, given in workers.items()}
         self.ways = {name: FakeTransport(name, *given) for name, given in self.workers.items()}
         self.sessions = [Session(Machine(name), way, ToolchainSearch()) for name, way in self.ways.items()]
-        for session in self.sessions:
-            session.silence = 0.0
-            session.declined = frozenset(declined)
+        self.options = dict.fromkeys(self.ways, SessionOptions(silence=0.0, declined=frozenset(declined)))
         self.commits = commits
         self.machines = RunMachines(self.sessions, FakeSource(), commits, self.settings, Fit())
         self.tree = ResultTree(path, "t", commits)
@@ -204,6 +202,7 @@ class Build:
 
     def run(self, lost=(), **settings):
         self.machines.need(job.board.arch for job in self.jobs)
+        self.machines.open_with(self.options)
         self.tree.lock()
         try:
             scheduler = Scheduler(
@@ -375,7 +374,7 @@ def test_a_machine_that_falls_silent_is_given_up_and_its_boards_are_built_elsewh
         asked.worker.silent = True
 
     run = Build(tmp_path, "wren robin", m1=[one(build=build), one(on={"supervise": busy})], m2=one())
-    run.sessions[0].silence = 1.0
+    run.options["m1"] = SessionOptions(silence=1.0)
     run.wait_for_a_loss("m2")
     run.whole(run.run(), built=6)
     assert run.texts("machine-failed", "m1")[0].startswith("no sign of life for 1 s")

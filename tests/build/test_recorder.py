@@ -8,7 +8,7 @@ from fabbuild.build.recorder import Recorder
 from fabbuild.config.select_machines import Machine, ToolchainSearch
 from fabbuild.errors import OutputError
 from fabbuild.machines.messages import BuildResult, Details, Sizes
-from fabbuild.machines.session import Session, StartOptions
+from fabbuild.machines.session import Session, SessionOptions, StartOptions
 from fabbuild.model import Board, Commit, Verdict
 from fabbuild.results.incoming import Arrived
 from fabbuild.results.tree import ResultTree
@@ -34,8 +34,8 @@ def session():
 
     def start(worker=None, *, declined=(), **machine):
         one = Session(Machine("m1", **machine), FakeTransport("m1", worker or FakeWorker()), ToolchainSearch())
-        one.declined = frozenset(declined)
         one.probe()
+        one.init(SessionOptions(declined=frozenset(declined)))
         one.start(StartOptions())
         made.append(one)
         return one

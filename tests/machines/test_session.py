@@ -16,9 +16,9 @@ from fabbuild.errors import (
     WireClosed,
 )
 from fabbuild.machines.messages import BuildResult, QuitAck
-from fabbuild.machines.session import Session, StartOptions
+from fabbuild.machines.session import Session, SessionOptions, StartOptions
 from fabbuild.machines.transport.base import Completed
-from fabbuild.machines.worker_link import Link
+from fabbuild.machines.worker_link import WorkerLink
 from fabbuild.machines.worker_zip import worker_bundle
 from fabbuild.model import Board, Job
 from fabbuild.protocol.wire import FEATURES
@@ -121,8 +121,7 @@ def test_a_later_step_does_those_that_lack_before_it_and_none_twice(session):
 
 def test_what_a_worker_is_started_and_configured_with(session):
     one = session(env={"A": "b"}, worker_command="other")
-    one.silence = 0.0
-    one.declined = frozenset({"carry", "early"})
+    one.init(SessionOptions(silence=0.0, declined=frozenset({"carry", "early"})))
     one.start(StartOptions(debug=True, threads=8, slots=3))
     assert sent(one, "start") == {
         "argv": None, "command": "other", "args": ["-D", "--threads", "8", "--max-boards", "3"], "env": {"A": "b"},
@@ -141,8 +140,7 @@ def test_an_order_has_as_much_as_the_worker_understands(session):
     plain = up(session(FakeWorker(protocol=0)))
     plain.build_board(JOB, 2, timeout=60.0, most_jobs=4)
     ours = session()
-    ours.declined = frozenset()
-    ours.audit = {"wren": [1, 7]}
+    ours.init(SessionOptions(declined=frozenset(), audit={"wren": [1, 7]}))
     up(ours).build_board(JOB, 2, timeout=60.0, most_jobs=4)
     for one in (plain, ours):
         one.build_done()
@@ -233,11 +231,11 @@ def test_one_that_says_nothing_for_too_long_is_given_up(session, monkeypatch, co
     take_until(one, command)
     waited = []
 
-    def receive(link, timeout, real=Link.receive):
+    def receive(link, timeout, real=WorkerLink.receive):
         waited.append(timeout)
         return real(link, 0.001)
 
-    monkeypatch.setattr(Link, "receive", receive)
+    monkeypatch.setattr(WorkerLink, "receive", receive)
     with pytest.raises(MachineError, match=f"no answer to {doing} within its time"):
         step(one)
     assert 50 < waited[-1] <= 60
@@ -245,7 +243,7 @@ def test_one_that_says_nothing_for_too_long_is_given_up(session, monkeypatch, co
 
 def test_one_that_gave_signs_of_life_and_stops_is_given_up_and_not_asked_how_it_ended(session):
     one = session()
-    one.silence = 1.0
+    one.init(SessionOptions(silence=1.0))
     one.start(StartOptions())
     one.transport.workers[0].silent = True
     waited = []
@@ -267,11 +265,10 @@ def test_what_the_worker_writes_to_stderr_is_told(session):
     one = session()
     told = []
     came = threading.Event()
-    one.on_stderr = lambda who, line: (told.append((who, line)), came.set())
-    one.init()
+    one.init(SessionOptions(stderr=lambda line: (told.append(line), came.set())))
     one.transport.workers[0].write(b"W: hello\n", stderr=True)
     assert came.wait(HANG_LIMIT)
-    assert told == [(one, "W: hello")]
+    assert told == ["W: hello"]
     assert one.last_words() == "W: hello"
 
 
@@ -471,7 +468,7 @@ def test_what_comes_after_it_was_asked_to_quit_goes_to_nobody(session):
 
 def test_a_closed_session_takes_no_further_step_and_a_renewed_one_begins_anew(session):
     one = session()
-    one.audit, one.silence, one.identify = {"wren": [0]}, 5.0, True
+    facts = one.probe(identify=True)
     up(one)
     again = one.renewed()
     assert one.closed
@@ -479,8 +476,9 @@ def test_a_closed_session_takes_no_further_step_and_a_renewed_one_begins_anew(se
     for _, step in STEPS.values():
         with pytest.raises(MachineError, match="its session is closed already"):
             step(one)
-    assert (again.audit, again.silence, again.identify) == ({"wren": [0]}, 5.0, True)
-    assert again.held is None
+    assert (again.held, again.facts, again.identified) == (None, None, False)
+    spared = one.renewed(facts)
+    assert (spared.held, spared.facts, spared.identified) == (None, facts, True)
     up(again)
     assert len(one.transport.workers) == 2
     again.close()

@@ -13,7 +13,7 @@ from fabbuild.machines import worker_link as links
 from fabbuild.machines.messages import Error, QuitAck, Ready
 from fabbuild.machines.transport.base import Counted
 from fabbuild.machines.transport.ssh import LocalTransport
-from fabbuild.machines.worker_link import Link
+from fabbuild.machines.worker_link import WorkerLink
 from fabbuild.testing import FakeChannel
 from tests.support.census import HANG_LIMIT, wait_until
 
@@ -36,7 +36,7 @@ def linked(census, tmp_path):
         program = tmp_path / f"far{len(open_ones)}.py"
         program.write_text(SAY + script)
         channel = transport.spawn(f"exec {sys.executable} {program}")
-        made = Link(channel, "m", wire=lambda: wire, stderr=stderr, silence=silence)
+        made = WorkerLink(channel, "m", log=lambda: wire, stderr=stderr, silence=silence)
         open_ones.append(made)
         return made
 
@@ -171,6 +171,6 @@ def test_the_last_words_are_there_when_the_end_is_told():
     channel = Slow(Counted("m"), lambda _data: None, lambda: None)
     channel.write(b"out of memory\n", stderr=True)
     channel.end(3)
-    link = Link(channel, "m", wire=lambda: None, stderr=lambda _line: None)
+    link = WorkerLink(channel, "m", log=lambda: None, stderr=lambda _line: None)
     assert link.receive(10).status == 3
     assert link.last_words() == "out of memory"

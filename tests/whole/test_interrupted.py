@@ -26,20 +26,24 @@ exec sleep {ENDLESS}
 
 #: For tasks.py: a machine that is frozen is waited for longer than any test lasts, but on the way out.
 PATIENT = f"""
-from fabbuild import dispatcher, fleet, hosts, questions, session
+from fabbuild.build import dispatcher
+from fabbuild.machines import one_shot, session, session_pool
+from fabbuild.machines.transport import ssh_connections
 dispatcher.QUIT_TIMEOUT = {ENDLESS}
-questions.PROBE_TIMEOUT = session.ANSWER_TIMEOUT = {ENDLESS}
-for ask in (questions.Questions._ask, session.Session._expect):
+one_shot.PROBE_TIMEOUT = session.ANSWER_TIMEOUT = {ENDLESS}
+for ask in (one_shot.OneShot._ask, session.Session._expect):
     ask.__kwdefaults__["timeout"] = {ENDLESS}
-fleet.Fleet.close.__defaults__ = ({ENDLESS},)
-hosts.ConnectSettings.__init__.__defaults__ = ({ENDLESS},) * 4
+session_pool.SessionPool.close.__defaults__ = ({ENDLESS},)
+ssh_connections.ConnectSettings.__init__.__defaults__ = ({ENDLESS},) * 4
 from fabbuild import ns
 """
 
 #: For tasks.py: on the way out as well, so that nothing but a second Ctrl-C ends it; that it is there leaves a mark.
 NEVER_OUT = f"""
 import os, pathlib
-from fabbuild import crew, fleet, parallel, session
+from fabbuild import parallel
+from fabbuild.build import bring_up, dispatcher
+from fabbuild.machines import machine_group, session, session_group, session_pool
 def wrap(holder, name, at, grace):
     real = getattr(holder, name)
     def wrapped(*given):
@@ -47,9 +51,9 @@ def wrap(holder, name, at, grace):
         return real(*given[:at], grace, *given[at + 1 :])
     setattr(holder, name, wrapped)
 wrap(session.Session, "leave", 1, {ENDLESS})
-wrap(fleet, "leave_all", 1, {ENDLESS})
-crew.leave_all = fleet.leave_all
-parallel.CLOSE_GRACE = {ENDLESS}
+for user in (bring_up, dispatcher, machine_group, session_group, session_pool):
+    wrap(user, "leave_all", 1, {ENDLESS})
+parallel.CUT_GRACE = {ENDLESS}
 """
 
 

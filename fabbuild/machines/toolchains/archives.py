@@ -85,7 +85,7 @@ class Archive:
         return re.sub(r"\.(tar\.\w+|tgz)$", "", self.name)
 
 
-class Catalogue:
+class ArchiveIndex:
     """What there is at one address; each listing is read once."""
 
     def __init__(self, base: str, *, silence: float = download.SILENCE) -> None:
@@ -219,7 +219,7 @@ class Catalogue:
 
 
 def fetch(
-    catalogue: Catalogue,
+    index: ArchiveIndex,
     archive: Archive,
     cache: Path,
     *,
@@ -231,8 +231,8 @@ def fetch(
     """Get an archive into the cache; give its file, its SHA-256, and whether it was got now.
 
     Args:
-        catalogue: names it.
-        archive: from `Catalogue.choose`.
+        index: names it.
+        archive: from `ArchiveIndex.choose`.
         cache: a directory of ours.
         unchecked: take it also where no list of checksums names it.
         progress: see `download.file`.
@@ -242,7 +242,7 @@ def fetch(
     Raises:
         FetchError: no checksum, a wrong one, or it cannot be got.
     """
-    sha256 = catalogue.checksum(archive)
+    sha256 = index.checksum(archive)
     if not sha256 and not unchecked:
         where = archive.sums or f"{archive.listing} (it has no sha256sums.asc)"
         raise FetchError(

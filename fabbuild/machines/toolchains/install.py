@@ -1,4 +1,4 @@
-"""Fetching toolchains: each archive is got once, here, and passed on to every machine that lacks it."""
+"""Fetch toolchains: each archive is downloaded once, here, and sent to every machine that lacks it."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import platformdirs
 
 from fabbuild.errors import FabbuildError, FetchError
 from fabbuild.machines.session import Session
-from fabbuild.machines.session_pool import each
+from fabbuild.machines.session_group import SessionGroup, group_of
 from fabbuild.machines.toolchains import download
-from fabbuild.machines.toolchains.archives import Archive, Catalogue, fetch
+from fabbuild.machines.toolchains.archives import Archive, ArchiveIndex, fetch
 
 
-class Watcher(Protocol):
-    """Who is told how far the files are on their way."""
+class TransferDisplay(Protocol):
+    """Shows how far the files on their way are."""
 
     def say(self, text: str) -> None:
-        """Take a line of text."""
+        """Show a line of text."""
 
     def begin(self, what: str, size: int = 0) -> Callable[[int, int], None]:
-        """Something sets out; give what to tell how many bytes are there, and how many there will be (0: ?)."""
+        """Show that a transfer begins; return a function to call with the bytes done and the size (0: unknown)."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be fetched, and from where.
+class ToolchainRequest:
+    """Which toolchains to fetch, and from where.
 
     Attributes:
         archs: architectures, or ``all``.
-        url: see `fetch.Catalogue`.
-        version: see `Catalogue.choose`.
-        unchecked: see `fetch.fetch`.
+        url: see `archives.ArchiveIndex`.
+        version: see `ArchiveIndex.choose`.
+        unchecked: see `archives.fetch`.
     """
 
     archs: Sequence[str]
@@ -44,105 +44,118 @@ class Wanted:
 
 
 def cache_directory() -> Path:
-    """Give where archives are kept here."""
+    """Return the directory on this machine that archives are kept in."""
     return platformdirs.user_cache_path("fabbuild", appauthor=False) / "archives"
 
 
-def listed(sessions: Sequence[Session], wanted: Wanted) -> list[Archive]:
-    """Give what could be fetched for these machines, every architecture in its newest version.
+def listed(machines: SessionGroup, wanted: ToolchainRequest) -> list[Archive]:
+    """Return what could be fetched for these machines, every architecture in its newest version.
 
     Raises:
-        FabbuildError: no machine was reached, or there is nothing for one of them.
+        FabbuildError: a machine was not reached, or there is nothing for one of them.
     """
-    catalogue = Catalogue(wanted.url, silence=download.SILENCE)
+    index = ArchiveIndex(wanted.url, silence=download.SILENCE)
     archs: dict[str, None] = {}
-    for found in each(sessions, Session.probe).values():
+    for found in machines.on_all(Session.probe).values():
         if isinstance(found, Exception):
             raise found
         archs[found.arch] = None
-    return [archive for arch in archs for archive in catalogue.listed(arch, wanted.version)]
+    return [archive for arch in archs for archive in index.listed(arch, wanted.version)]
 
 
 def fetch_for(
-    sessions: Sequence[Session], wanted: Wanted, watcher: Watcher, cache: Path | None = None
+    machines: SessionGroup, wanted: ToolchainRequest, display: TransferDisplay, cache: Path | None = None
 ) -> Mapping[str, str | FabbuildError]:
-    """Fetch toolchains and unpack them on all machines; give what was done on each, or why it was not.
+    """Fetch toolchains and unpack them on all machines; return what was done on each, or why it was not.
 
-    An archive that a machine has is not sent there again, and one that is whole in the cache is not got again.
+    An archive that a machine has is not sent there again, and one that is whole in the cache is not downloaded
+    again.
 
     Raises:
-        FetchError: the address is none.
+        FetchError: the address cannot be fetched from.
     """
-    catalogue = Catalogue(wanted.url, silence=download.SILENCE)
-    told: dict[str, list[str]] = {session.name: [] for session in sessions}
-    failed: dict[str, FabbuildError] = {}
-    plan: dict[Archive, list[Session]] = {}
-    chosen: dict[str, list[Archive] | FetchError] = {}
-    for session, found in zip(sessions, each(sessions, Session.probe).values(), strict=True):
-        if isinstance(found, Exception):
-            failed[session.name] = _ours(found)
-            continue
-        if found.arch not in chosen:
-            try:
-                chosen[found.arch] = catalogue.choose(found.arch, wanted.archs, wanted.version)
-            except FetchError as exc:
-                chosen[found.arch] = exc
-        archives = chosen[found.arch]
-        if isinstance(archives, FetchError):
-            failed[session.name] = archives
-            continue
-        for archive in archives:
-            if archive.directory in found.fetched:
-                told[session.name].append(f"{_label(archive)} is there already")
+    return _Installation(machines, wanted, display, cache or cache_directory()).run()
+
+
+class _Installation:
+    """The toolchains of one request on their way to the machines of one group."""
+
+    def __init__(
+        self, machines: SessionGroup, wanted: ToolchainRequest, display: TransferDisplay, cache: Path
+    ) -> None:
+        self._machines = machines
+        self._wanted = wanted
+        self._display = display
+        self._cache = cache
+        self._index = ArchiveIndex(wanted.url, silence=download.SILENCE)
+        self._done: dict[str, list[str]] = {session.name: [] for session in machines.sessions}
+        self._failed: dict[str, FabbuildError] = {}
+
+    def run(self) -> Mapping[str, str | FabbuildError]:
+        for archive, sessions in self._plan().items():
+            self._bring(archive, sessions)
+        outcomes: dict[str, str | FabbuildError] = {}
+        for name, parts in self._done.items():
+            done = "; ".join(parts)
+            why = self._failed.get(name)
+            outcomes[name] = _with(why, done) if why else done
+        return outcomes
+
+    def _plan(self) -> Mapping[Archive, list[Session]]:
+        """Return which archive is to go to which machines."""
+        plan: dict[Archive, list[Session]] = {}
+        chosen: dict[str, list[Archive] | FetchError] = {}
+        found = self._machines.on_all(Session.probe)
+        for session in self._machines.sessions:
+            facts = found[session.name]
+            if isinstance(facts, Exception):
+                self._failed[session.name] = _ours(facts)
+                continue
+            if facts.arch not in chosen:
+                try:
+                    chosen[facts.arch] = self._index.choose(facts.arch, self._wanted.archs, self._wanted.version)
+                except FetchError as exc:
+                    chosen[facts.arch] = exc
+            archives = chosen[facts.arch]
+            if isinstance(archives, FetchError):
+                self._failed[session.name] = archives
+                continue
+            for archive in archives:
+                if archive.directory in facts.fetched:
+                    self._done[session.name].append(f"{_label(archive)} is there already")
+                else:
+                    plan.setdefault(archive, []).append(session)
+        return plan
+
+    def _bring(self, archive: Archive, sessions: Sequence[Session]) -> None:
+        """Download one archive and send it to these machines."""
+        display = self._display
+        try:
+            path, sha256, _ = fetch(
+                self._index,
+                archive,
+                self._cache,
+                unchecked=self._wanted.unchecked,
+                progress=display.begin(f"get {archive.url}"),
+                waiting=lambda: display.say(f"waits for another fabbuild that gets {archive.name}"),
+            )
+        except FetchError as exc:
+            self._failed.update({session.name: exc for session in sessions})
+            return
+        size = path.stat().st_size
+
+        def send(session: Session) -> str:
+            tell = display.begin(f"send {archive.name} to {session.name}", size)
+            there = session.unpack(path, archive.directory, sha256, lambda sent: tell(sent, size))
+            if there.already:
+                return f"{_label(archive)} is there already"
+            return f"{_label(archive)} is in {there.place} ({there.mb} MB)"
+
+        for name, outcome in group_of(sessions).on_all(send).items():
+            if isinstance(outcome, Exception):
+                self._failed[name] = _ours(outcome)
             else:
-                plan.setdefault(archive, []).append(session)
-    for archive, waiting in plan.items():
-        _bring(catalogue, archive, waiting, wanted, watcher, cache or cache_directory(), told, failed)
-    outcomes: dict[str, str | FabbuildError] = {}
-    for session in sessions:
-        why = failed.get(session.name)
-        done = "; ".join(told[session.name])
-        outcomes[session.name] = _with(why, done) if why else done
-    return outcomes
-
-
-def _bring(
-    catalogue: Catalogue,
-    archive: Archive,
-    sessions: Sequence[Session],
-    wanted: Wanted,
-    watcher: Watcher,
-    cache: Path,
-    told: dict[str, list[str]],
-    failed: dict[str, FabbuildError],
-) -> None:
-    """Get one archive and pass it on."""
-    try:
-        path, sha256, _ = fetch(
-            catalogue,
-            archive,
-            cache,
-            unchecked=wanted.unchecked,
-            progress=watcher.begin(f"get {archive.url}"),
-            waiting=lambda: watcher.say(f"waits for another fabbuild that gets {archive.name}"),
-        )
-    except FetchError as exc:
-        failed.update({session.name: exc for session in sessions})
-        return
-    size = path.stat().st_size
-
-    def pass_on(session: Session) -> str:
-        tell = watcher.begin(f"send {archive.name} to {session.name}", size)
-        there = session.unpack(path, archive.directory, sha256, lambda done: tell(done, size))
-        if there.already:
-            return f"{_label(archive)} is there already"
-        return f"{_label(archive)} is in {there.place} ({there.mb} MB)"
-
-    for name, outcome in each(sessions, pass_on).items():
-        if isinstance(outcome, Exception):
-            failed[name] = _ours(outcome)
-        else:
-            told[name].append(outcome)
+                self._done[name].append(outcome)
 
 
 def _label(archive: Archive) -> str:
@@ -156,5 +169,5 @@ def _ours(exc: Exception) -> FabbuildError:
 
 
 def _with(exc: FabbuildError, done: str) -> FabbuildError:
-    """Say with what failed also what did not."""
+    """Add to an error what was done on the same machine."""
     return FetchError(f"{exc}; but {done}") if done else exc

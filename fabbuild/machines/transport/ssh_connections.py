@@ -1,4 +1,4 @@
-"""Fabric Connections to machines, and one thing done on all of them at once.
+"""Fabric Connections to machines, made to follow one policy.
 
 A Connection comes from an Invoke Context (``inv``, or ``fab`` without ``-H``) or is the one that ``fab -H`` gives
 to a task. Either way `prepare` makes it follow one policy: OpenSSH's accept-new for host keys, a time limit for
@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 from fabbuild.errors import ConfigError
 from fabbuild.machines.transport.host_keys import HostKeyPolicy
-from fabbuild.parallel import fleet, on_all
 
 if TYPE_CHECKING:
     from fabric import Config, Connection
@@ -34,9 +33,7 @@ __all__ = [
     "address",
     "connection_for",
     "fabric_config",
-    "fleet",
     "is_connection",
-    "on_all",
     "one_line",
     "policy_of",
     "prepare",

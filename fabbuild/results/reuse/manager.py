@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from fabbuild.config.settings import BuildSettings
 from fabbuild.event_types import Event, Note, Payload, ResultReused
 from fabbuild.machines.messages import BuildResult
 from fabbuild.machines.session import Session
-from fabbuild.machines.session_pool import each
+from fabbuild.machines.session_group import group_of
 from fabbuild.model import Board, Commit, Job, Result, Verdict
 from fabbuild.protocol.wire import TIMED_OUT
 from fabbuild.results.incoming import Arrived, names_for
@@ -58,14 +58,13 @@ class Reuse:
         self._is_ours = names_for({})
         self._audit = audit.Audit(tree, commits, reproducible=settings.reproducible)
 
-    def prepare(self, sessions: Iterable[Session], *, lacking: bool) -> None:
-        """Say what machines are to be asked: what they are, if there may be something to build; and to carry."""
+    @property
+    def declined(self) -> frozenset[str]:
+        """The extensions of the protocol that workers are not asked for: ``carry``, or none."""
         settings = self._settings
         kept = bool(settings.keep_outputs or settings.keep)
         carry = settings.reuse and not settings.force and (settings.reproducible or not kept)
-        for session in sessions:
-            session.identify = self._on and lacking
-            session.declined = frozenset() if carry else frozenset({"carry"})
+        return frozenset() if carry else frozenset({"carry"})
 
     # --- out of the store ---
 
@@ -192,10 +191,10 @@ class Reuse:
         for target, upto in random.sample(may, max(min(wanted, len(may)), 0)):
             self._audit.have_built(target, upto)
 
-    def instruct(self, sessions: Iterable[Session]) -> None:
-        """Tell machines what they are to build though they might carry it forward, before they are brought up."""
-        for session in sessions:
-            session.audit = {target: sorted(uptos) for target, uptos in self._audit.builds.items()}
+    @property
+    def audited(self) -> dict[str, list[int]]:
+        """The commits, by board, that are to be built though they might be carried forward; after `bring`."""
+        return {target: sorted(uptos) for target, uptos in self._audit.builds.items()}
 
     def listen(self, event: Event) -> None:
         """Compare a result of the sample with what would have been reused."""
@@ -241,12 +240,10 @@ class Reuse:
         self._listener(Event(time.time(), payload, machine, None, board, commit, text=text))
 
 
-def _identify(sessions: Iterable[Session]) -> None:
+def _identify(sessions: Sequence[Session]) -> None:
     """Ask what machines are, where nobody asked yet: all results seemed to be there, and a compiler is another now.
 
     One that does not answer is one of which nothing is reused; that it is lost is noticed when it is brought up.
     """
-    unasked = [session for session in sessions if not session.identify]
-    for session in unasked:
-        session.identify = True
-    each(unasked, Session.probe)
+    unasked = group_of([session for session in sessions if not session.identified])
+    unasked.on_all(lambda session: session.probe(identify=True))

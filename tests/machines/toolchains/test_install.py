@@ -13,7 +13,7 @@ import pytest
 
 from fabbuild.errors import FetchError
 from fabbuild.machines.toolchains import download
-from fabbuild.machines.toolchains.archives import Catalogue, fetch, split_archs
+from fabbuild.machines.toolchains.archives import ArchiveIndex, fetch, split_archs
 from tests.support.census import HANG_LIMIT, wait_until
 
 HOST = os.uname().machine
@@ -24,7 +24,7 @@ def get(mirror, tmp_path):
     """Choose one archive and get it: ``get("arm")`` gives (path, checksum, whether it was got now)."""
 
     def call(arch: str = "arm", silence: float = HANG_LIMIT, **more):
-        catalogue = Catalogue(mirror.url, silence=silence)
+        catalogue = ArchiveIndex(mirror.url, silence=silence)
         (archive,) = catalogue.choose(HOST, [arch])
         return fetch(catalogue, archive, tmp_path / "cache", silence=silence, **more)
 
@@ -32,7 +32,7 @@ def get(mirror, tmp_path):
 
 
 def chosen(mirror, *archs: str, version: str = "", host: str = HOST) -> list[tuple[str, str]]:
-    return [(one.triplet, one.version) for one in Catalogue(mirror.url).choose(host, archs, version)]
+    return [(one.triplet, one.version) for one in ArchiveIndex(mirror.url).choose(host, archs, version)]
 
 
 def nothing_half(tmp_path: Path) -> bool:
@@ -93,7 +93,7 @@ def test_links_of_a_listing_that_lead_elsewhere_are_no_archives(mirror):
 @pytest.mark.parametrize("url", ["file:///etc", "ftp://a/b", "/etc", "https://", "http://a b/"])
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(FetchError, match="is no address to fetch from"):
-        Catalogue(url)
+        ArchiveIndex(url)
 
 
 @pytest.mark.parametrize("text", ["", ",", "../arm", "arm;rm", "list,arm"])

@@ -11,10 +11,8 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import fabric
 import invoke
@@ -28,13 +26,10 @@ from fabbuild.machines.transport.ssh_connections import (
     ConnectSettings,
     HostText,
     connection_for,
-    fleet,
-    on_all,
     split_host,
 )
 from tests.support.census import ENDLESS, HANG_LIMIT, wait_until
 from tests.support.sshd import make_sshd
-from tests.support.trouble import STAYS
 
 QUICK = ConnectSettings(connect_timeout=1, banner_timeout=1, auth_timeout=1, channel_timeout=1)
 
@@ -79,6 +74,11 @@ def known_hosts(tmp_path):
     return tmp_path / "known hosts"
 
 
+def at_once(items, function):
+    """Call a function for all items at once; give what each call returned, or the exception that it raised."""
+    return parallel.gather(parallel.start(dict(enumerate(items)), function), cut=lambda: None).values()
+
+
 # ---- host keys on the wire
 
 
@@ -121,10 +121,9 @@ def test_a_changed_key_is_refused_before_anything_is_sent(machines, to, known_ho
 
 def test_an_unknown_host_is_recorded_once_by_ten_threads_at_once(machines, to, known_hosts):
     text = section(machines[0], known_hosts)
-    results = on_all([to("m1", text) for _ in range(10)], SshTransport.open)
-    assert set(results.values()) == {None}
-    ten = {number: to("m1", section(machines[1], known_hosts).replace("m2", "m1")) for number in range(10)}
-    assert set(on_all(ten, SshTransport.open).values()) == {None}
+    assert set(at_once([to("m1", text) for _ in range(10)], SshTransport.open)) == {None}
+    ten = [to("m1", section(machines[1], known_hosts).replace("m2", "m1")) for _ in range(10)]
+    assert set(at_once(ten, SshTransport.open)) == {None}
     assert known_hosts.read_text().count("\n") == 2
 
 
@@ -533,167 +532,6 @@ def test_a_machine_that_its_gateway_does_not_reach_is_named_with_it(machines, to
     message = refused(to("m2", text))
     assert f"the gateway does not reach 127.0.0.3:{machines[1].port}" in message
     assert f"through 127.0.0.2:{machines[0].port}" in message
-
-
-# ---- all at once
-
-
-def test_results_stand_under_their_keys_in_the_order_given():
-    def work(number):
-        time.sleep(0.05 * (3 - number))
-        if number == 1:
-            raise ConnectError("b", "dead")
-        return number * 10
-
-    results = on_all({"a": 0, "b": 1, "c": 2}, work)
-    assert list(results) == ["a", "b", "c"]
-    assert (results["a"], results["c"]) == (0, 20)
-    assert isinstance(results["b"], ConnectError)
-    assert on_all([], work) == {}
-
-
-def test_who_need_not_wait_for_the_slowest_does_not_and_it_goes_on():
-    go = threading.Event()
-    late = {}
-
-    def work(name):
-        if name == "slow":
-            go.wait(HANG_LIMIT)
-        if name == "dead":
-            raise ConnectError("dead", "dead")
-        return name
-
-    shown = []
-    results = on_all(
-        ["dead", "slow", "quick"], work, late=late, patience=lambda name, _took: shown.append(name) or 0
-    )
-    assert results.keys() == {"dead", "quick"}
-    assert shown == ["quick"]
-    go.set()
-    assert {name: future.result(HANG_LIMIT) for name, future in late.items()} == {"slow": "slow"}
-    assert on_all(["slow", "quick"], work, late={}).keys() == {"slow", "quick"}, "nobody set a limit"
-
-
-def test_no_more_than_the_limit_run_at_once():
-    running, most, lock = [0], [0], threading.Lock()
-    meet = threading.Barrier(3)
-
-    def work(_):
-        with lock:
-            running[0] += 1
-            most[0] = max(most[0], running[0])
-        meet.wait(HANG_LIMIT)
-        time.sleep(0.02)
-        with lock:
-            running[0] -= 1
-
-    on_all(range(12), work, limit=3)
-    assert most[0] == 3
-
-
-def test_two_names_for_one_machine_are_two_members(machines):
-    c = context(machines[0].ssh_config)
-    connections = {"a": connection_for(c, "m1", name="a"), "b": connection_for(c, "m1", name="b")}
-    group = fleet(connections)
-    results = on_all(
-        {name: SshTransport(name, one) for name, one in connections.items()}, lambda t: t.open() or t.name
-    )
-    assert results == {"a": "a", "b": "b"}
-    assert len(group) == 2
-    group.close()
-    assert not any(connection.is_connected for connection in connections.values())
-
-
-def test_an_interruption_closes_everything_and_comes_back_at_once(machines, known_hosts, to, monkeypatch):
-    monkeypatch.setattr(parallel, "CLOSE_GRACE", ENDLESS)
-    transports = [to(machine.name, section(machine, known_hosts)) for machine in machines]
-    channels = []
-
-    def wait_for_ever(transport):
-        channel = transport.spawn(STAYS)
-        channels.append(channel)
-        if len(channels) == 3:
-            raise KeyboardInterrupt
-        return channel.recv()
-
-    with pytest.raises(KeyboardInterrupt):
-        on_all(transports, wait_for_ever)
-    assert not any(transport.connection.is_connected for transport in transports)
-
-
-DEAF = """
-import threading
-from fabbuild import parallel
-
-def work(item):
-    if item == "interrupted":
-        raise KeyboardInterrupt
-    threading.Event().wait()
-
-parallel.CLOSE_GRACE = 0.1
-try:
-    parallel.on_all(["deaf", "interrupted"], work)
-except KeyboardInterrupt:
-    print("out")
-"""
-
-
-def test_a_call_that_cannot_be_freed_does_not_keep_the_process_from_ending():
-    ended = subprocess.run(
-        [sys.executable, "-c", DEAF], check=False, capture_output=True, text=True, timeout=HANG_LIMIT
-    )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "out\n", "")
-
-
-CTRL_C = """
-import os, signal, sys, threading, time
-import invoke
-from fabbuild import parallel
-from fabbuild.machines.transport.ssh_connections import connection_for, on_all
-from fabbuild.machines.transport.ssh import SshTransport
-c = invoke.Context(invoke.Config(overrides={"fabbuild": {"ssh_config": sys.argv[1]}}))
-transports = [SshTransport(name, connection_for(c, name)) for name in ("m1", "m2", "m3")]
-on_all(transports, SshTransport.open)
-parallel.CLOSE_GRACE = 1000.0  # who is not freed is waited for
-print("open", flush=True)
-sys.stdin.readline()
-all_in = threading.Barrier(4)
-
-def work(transport):
-    all_in.wait()
-    transport.run(sys.argv[2], timeout=1000)
-
-def interrupt():
-    all_in.wait()
-    time.sleep(0.3)  # into the middle of it, most likely
-    os.kill(os.getpid(), signal.SIGINT)
-
-threading.Thread(target=interrupt).start()
-try:
-    on_all(transports, work)
-except KeyboardInterrupt:
-    print("back", flush=True)
-"""
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_ctrl_c_comes_back_at_once_even_from_frozen_machines(machines, tmp_path, frozen):
-    script = tmp_path / "ctrl_c.py"
-    script.write_text(CTRL_C)
-    package = str(Path(ssh_connections.__file__).parent.parent)
-    process = subprocess.Popen(
-        [sys.executable, script, machines[0].ssh_config, STAYS],
-        env={**os.environ, "PYTHONPATH": package},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "open\n"
-    if frozen:
-        machines[1].freeze()
-    out, _ = process.communicate("go\n", timeout=HANG_LIMIT)
-    assert process.returncode == 0
-    assert out == "back\n"
 
 
 def test_closing_ends_a_connection_in_any_state(to):

@@ -1,0 +1,127 @@
+"""Sessions of several machines, worked on all at once; a `MachineGroup` where SSH leads to some of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+from fabbuild import parallel
+from fabbuild.machines.session import Session
+from fabbuild.machines.transport.ssh import SshTransport
+
+R = TypeVar("R")
+
+#: Seconds that a worker has to end by itself when somebody waits for the end at the terminal.
+LEAVE = 2.0
+
+#: Seconds between two looks whether somebody is in a hurry.
+_LOOK = 0.2
+
+#: Seconds that the closing of all connections may take; it goes on in its threads after that.
+CLOSING = 5.0
+
+
+class SessionGroup:
+    """Sessions, one a machine, on all of which a function can be run at once.
+
+    Attributes:
+        sessions: in the order of the machines.
+    """
+
+    def __init__(self, sessions: Sequence[Session] = ()) -> None:
+        """Take the sessions; their names must differ."""
+        self.sessions = tuple(sessions)
+
+    def on_all(
+        self, function: Callable[[Session], R], stop: Callable[[], object] = lambda: None
+    ) -> Mapping[str, R | Exception]:
+        """Run a function on all machines at once; return results, or the exceptions raised, by machine, in order.
+
+        An interrupt ends it soon, whatever the machines do, as `results` says.
+        """
+        return self.results(self.start(function), stop)
+
+    def start(self, function: Callable[[Session], R]) -> dict[str, Future[R]]:
+        """Begin to run a function on all machines; whoever ends the sessions ends it, too."""
+        return parallel.start({session.name: session for session in self.sessions}, function)
+
+    def results(
+        self,
+        futures: Mapping[str, Future[R]],
+        stop: Callable[[], object] = lambda: None,
+        patience: Callable[[float], float] | None = None,
+    ) -> Mapping[str, R | Exception]:
+        """Wait for what `start` began; return results, or the exceptions raised, by machine, in order.
+
+        Args:
+            futures: from `start`.
+            stop: is called on the way out by an interrupt, before all sessions are closed; ends what the function
+                does besides.
+            patience: see `fabbuild.parallel.gather`; a machine that takes longer is missing from the result.
+        """
+
+        def cut() -> None:
+            stop()
+            leave_all(self.sessions, LEAVE)
+
+        return parallel.gather(futures, cut, patience)
+
+    def without(self, names: Collection[str]) -> SessionGroup:
+        """Return a group of the same machines but these."""
+        return group_of([session for session in self.sessions if session.name not in names])
+
+
+def group_of(sessions: Sequence[Session]) -> SessionGroup:
+    """Return a group of these sessions: a `MachineGroup` where there is a connection to be in it.
+
+    Loading Fabric takes a tenth of the time of a build that finds nothing to do, so that machines without a
+    connection do without.
+    """
+    if not any(isinstance(session.transport, SshTransport) for session in sessions):
+        return SessionGroup(sessions)
+    from fabbuild.machines.machine_group import MachineGroup
+
+    return MachineGroup(sessions)
+
+
+def leave_all(
+    sessions: Sequence[Session], grace: float, in_a_hurry: Callable[[], bool] = lambda: False
+) -> list[str]:
+    """End the workers of these sessions, all in the same ``grace`` seconds, then cut the connections.
+
+    Args:
+        sessions: whatever they are doing; a thread that waits in one of them is freed.
+        grace: seconds.
+        in_a_hurry: is asked several times a second; once it says so, `LEAVE` seconds are left at most.
+
+    Returns:
+        The names of those that did not end in time; what they still do ends by itself on the far side.
+    """
+    deadline = time.monotonic() + grace
+    for session in sessions:
+        session.ask_to_quit()
+    slow = []
+    for session in sessions:
+        while not session.wait_ended(min(max(deadline - time.monotonic(), 0.0), _LOOK)):
+            if in_a_hurry():
+                deadline = min(deadline, time.monotonic() + LEAVE)
+                in_a_hurry = lambda: False  # noqa: E731 - it was heeded
+            if time.monotonic() >= deadline:
+                slow.append(session.name)
+                break
+    closing = []
+    for session in sessions:
+        thread = threading.Thread(target=session.close, name=f"close {session.name}", daemon=True)
+        try:
+            thread.start()  # a frozen machine takes its time, and there may be many
+        except RuntimeError:  # the interpreter ends: no more threads
+            session.close()
+        else:
+            closing.append(thread)
+    deadline = time.monotonic() + CLOSING
+    for thread in closing:
+        thread.join(max(deadline - time.monotonic(), 0.0))
+    return slow
