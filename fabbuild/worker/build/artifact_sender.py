@@ -70,28 +70,26 @@ def _find(directory: str, parts: Sequence[str]) -> Iterator[str]:
             yield entry.path
 
 
-def remove_kept(output: str, patterns: Sequence[str]) -> bool:
-    """Remove what these patterns name, so that no result has another commit's or board's; make makes it anew.
+def stale_products(output: str, patterns: Sequence[str]) -> Tuple[Tuple[str, ...], bool]:
+    """Find the files of these patterns that have to go before a build, lest a result has another commit's.
 
-    What the configuration is made of stays: that is looked after by those who configure. What a compiler writes
-    beside an object that stays does, too: make knows only of the object. `remove_unmade` has an eye on it.
+    Files of the configuration are not among them: configuring makes those anew. By-products of an object that stays
+    are not, either: make would not write them again, for it only knows of the object. See `remove_unmade`.
 
     Returns:
-        whether there are such by-products.
-
-    Raises:
-        OSError: one cannot be removed.
+        the files' absolute paths, and whether there are such by-products.
     """
     found = {file.path for file in kept(output, patterns)}
-    stays = False
-    for path in found:
+    stale = []
+    by_products = False
+    for path in sorted(found):
         place = os.path.relpath(path, output)
         beside = _object_beside(path)
         if beside and beside not in found:
-            stays = True
+            by_products = True
         elif not place.startswith((".config", ".fabbuild", "include/")) and not place.endswith(".cfg"):
-            os.unlink(path)
-    return stays
+            stale.append(path)
+    return tuple(stale), by_products
 
 
 def remove_unmade(output: str, patterns: Sequence[str], began: int) -> None:

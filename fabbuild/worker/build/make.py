@@ -1,83 +1,61 @@
-"""The makes of one board at one commit: configured, built, and the command that does the same anywhere."""
+"""Run the makes of one board at one commit."""
 
 from __future__ import annotations
 
 import os
-import shlex
-from typing import Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Callable, List, Mapping, Optional, Sequence
 
 from fabbuild.protocol import dotconfig
 from fabbuild.protocol.build_output import BUILD_DIR
-from fabbuild.protocol.uboot import DEFCONFIG, TREE
+from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import MAX_TEXT, START, TIMED_OUT, TIMEOUT
 from fabbuild.worker.base.processes import Processes, ProcessResult, QuestionLoop, TimeIsUp
 from fabbuild.worker.build import artifacts
-from fabbuild.worker.build.settings import Settings
+from fabbuild.worker.build.make_command import SETTLE, MakeCommand
 from fabbuild.worker.build.stopwatch import Stopwatch
 from fabbuild.worker.tools.jobserver import JobServer
-from fabbuild.worker.tools.toolchains import Toolchain
 
-#: make's own status for a failure.
+#: make's exit status for a failure.
 MAKE_FAILED = 2
 
-#: The return code of a build whose configuration is not what was asked for.
+#: The return code of a build whose configuration is not the one that was asked for.
 NOT_AS_ASKED = 1
-
-#: What settles a configuration that was changed, without a question.
-_SETTLE = "olddefconfig"
 
 #: The status of a make that a signal ended is at least this.
 KILLED = 128
 
-#: git shortens a hash by how many objects a repository has, and Kbuild puts it into the image; this way every
-#: machine shortens it alike.
-_SAME_ABBREVIATION = {
-    "GIT_CONFIG_COUNT": "1",
-    "GIT_CONFIG_KEY_0": "core.abbrev",
-    "GIT_CONFIG_VALUE_0": "12",
-}
 
-#: A version with the commit's hash in it makes images of the same source differ; the peer leaves it out, too.
-_SAME_VERSION = [("LOCALVERSION_AUTO", dotconfig.OFF)]
-
-#: Kbuild puts it behind its own flags, and compiles again what was compiled with others.
-_BARE = "-g0"
-
-
-class Makes:
-    """The makes of one board at one commit.
+class MakeRunner:
+    """Runs the makes of one board at one commit, and keeps what they tell about each other.
 
     Attributes:
-        configured: whether the last ``make NAME_defconfig`` went well, now or at an earlier commit.
+        command: the command lines and the environment.
+        configured: whether the last ``make NAME_defconfig`` succeeded, now or at an earlier commit.
         configuration_said: whether it wrote to stderr, now.
-        stopwatch: what the time goes into.
+        stopwatch: the time by phase.
         bare: whether to compile without debug information.
-        cut_short: whether a make was killed, and so may have left files that are not whole.
-        fault: what is known to be no doing of the board's, as of the last make.
+        cut_short: whether a make was killed, and so may have left incomplete files.
+        fault: what kept the last make from its end and is no fault of the board's; empty: nothing.
     """
 
     def __init__(
         self,
         processes: Processes,
-        settings: Settings,
         tree: str,
-        board: str,
-        compiler: Toolchain,
-        environment: Mapping[str, str],
+        command: MakeCommand,
         jobs: Callable[[], int],
         tokens: Optional[JobServer] = None,
-        tools: str = "",
     ) -> None:
-        self.compiler = compiler
-        self.prefix = compiler.prefix
-        self._own_env = {"LC_ALL": "C", "CROSS_COMPILE": compiler.prefix}
-        if settings["reproducible_builds"]:
-            self._own_env.update(_SAME_ABBREVIATION)
-        self.env = dict(environment, **self._own_env)
-        self.env["PATH"] = compiler.path(self.env["PATH"])
-        self._shown_path = self.env["PATH"]
-        if tools:
-            self.env["PATH"] = os.pathsep.join((tools, self.env["PATH"]))
+        """Run nothing yet.
+
+        Args:
+            processes: owns each make.
+            tree: the source, in which make runs.
+            command: the command lines.
+            jobs: returns how many jobs make may run; called before each make.
+            tokens: the jobserver by which makes share their jobs; None: each make runs as many as ``jobs`` says.
+        """
+        self.command = command
         self.configured = False
         self.configuration_said = False
         self.stopwatch = Stopwatch()
@@ -85,46 +63,33 @@ class Makes:
         self.cut_short = False
         self.fault = ""
         self._processes = processes
-        self._settings = settings
         self._tree = tree
-        self._compilers = []
-        name = os.path.basename(compiler.gcc)
-        if not compiler.prefix and name != "gcc":
-            # CROSS_COMPILE names a gcc only.
-            self._compilers = ["CC=" + name, "HOSTCC=" + name]
-        self._goals = settings.goals()
-        # One make each: a fragment goes on top of what the defconfig made.
-        self._config_goals = [board + DEFCONFIG, *settings["fragments"]]
         self._config = os.path.join(tree, BUILD_DIR, ".config")
-        self._adjustments = settings.adjustments()
-        asked = {name for name, _ in self._adjustments}
-        by_itself = [one for one in _SAME_VERSION if settings["reproducible_builds"] and one[0] not in asked]
-        self._written = by_itself + self._adjustments
         self._jobs = jobs
         self._last_jobs = 1
         self._tokens = tokens
 
     @property
     def may_retry(self) -> bool:
-        """Whether a failure is worth another try."""
+        """Whether a failure is worth another try: not when the board's time is up."""
         return self.fault != TIMEOUT
 
     def time_is_up(self, exc: TimeIsUp) -> ProcessResult:
-        """Give the outcome of a program, make or git, that was ended because the board's time is over."""
+        """Return the result of a program, make or git, that was ended because the board's time is up."""
         self.cut_short = True
         self.fault = TIMEOUT
         return exc.outcome._replace(code=TIMED_OUT)
 
-    def configure_and_make(self, mrproper: bool = False) -> ProcessResult:
-        """Configure the board anew, then build it; mrproper first when the settings or the caller want it."""
+    def configure_and_make(self, *, mrproper: bool = False) -> ProcessResult:
+        """Configure the board anew, after ``make mrproper`` if asked to, then build it."""
         done = ProcessResult(0, "", "", "")
         artifacts.remove_configuration(os.path.join(self._tree, BUILD_DIR))
-        if mrproper or self._settings["mrproper"]:
+        if mrproper:
             done = self._one("mrproper")
-        for goal in self._config_goals:
+        for goal in self.command.config_goals:
             if not done.code:
                 done = _joined(done, self._one(goal))
-        if not done.code and self._written:
+        if not done.code and self.command.written:
             done = _joined(done, self._adjust())
         self.configured = not done.code
         self.configuration_said = bool(done.stderr)
@@ -133,124 +98,80 @@ class Makes:
         return done
 
     def _adjust(self) -> ProcessResult:
-        """Change what the configuration says; what depends on what was asked for is settled without a question."""
+        """Change ``.config``, and have Kconfig settle what depends on symbols that were asked for."""
+        asked = bool(self.command.adjustments)
         try:
-            dotconfig.write(self._config, self._written)
-        except FileNotFoundError as exc:
-            if self._adjustments:
-                return _not_adjusted(exc)
+            dotconfig.write(self._config, self.command.written)
         except OSError as exc:
-            return _not_adjusted(exc)
-        return self._one(_SETTLE) if self._adjustments else ProcessResult(0, "", "", "")
+            # Without a request, a goal that makes no .config is none of our business.
+            if asked or not isinstance(exc, FileNotFoundError):
+                return ProcessResult(1, "", "error: cannot adjust the configuration: %s\n" % exc, "")
+        return self._one(SETTLE) if asked else ProcessResult(0, "", "", "")
 
-    def check_configuration(self, outcome: ProcessResult) -> ProcessResult:
-        """Add to the words of the build what did not stick of the settings that were asked for; that fails it."""
+    def check_configuration(self, result: ProcessResult) -> ProcessResult:
+        """Fail a build whose ``.config`` lacks a setting that was asked for, and add those settings to stderr."""
         if not self.configured or self.cut_short:
-            return outcome
-        wrong = dotconfig.did_not_stick(self._config, self._adjustments)
+            return result
+        wrong = dotconfig.did_not_stick(self._config, self.command.adjustments)
         if not wrong:
-            return outcome
+            return result
         said = "".join("error: %s\n" % words for words in wrong)
-        return outcome._replace(code=outcome.code or NOT_AS_ASKED, stderr=outcome.stderr + said)
+        return result._replace(code=result.code or NOT_AS_ASKED, stderr=result.stderr + said)
 
     def make(self) -> ProcessResult:
         """Build what is out of date."""
-        outcome = self._one(*self._goals)
-        if outcome.code == MAKE_FAILED and not outcome.stopped and TREE.images_invalid in outcome.stderr:
-            return outcome._replace(code=0)
-        return outcome
+        result = self._one(*self.command.goals)
+        if result.code == MAKE_FAILED and not result.stopped and TREE.images_invalid in result.stderr:
+            return result._replace(code=0)
+        return result
 
-    def command(self, commit: str) -> str:
-        """Give the shell lines that build the same in any clone of the source."""
-        start = ["env", *("%s=%s" % item for item in self._own_env.items())]
-        makes = [start + self._argv(goal) for goal in self._config_goals] + [start + self._argv(*self._goals)]
-        lines = [["git", "checkout", "--detach", commit], *makes]
-        if self._written:
-            lines[-1:-1] = self._adjusting(start)
-        text = "\n".join(" ".join(shlex.quote(word) for word in line) for line in lines) + "\n"
-        if self.compiler.path_dir:
-            quoted = self.compiler._replace(path_dir=shlex.quote(self.compiler.path_dir))
-            text = "export PATH=%s\n%s" % (quoted.path('"$PATH"'), text)
-        return text
-
-    def _adjusting(self, start: List[str]) -> List[List[str]]:
-        """Give the words of the lines that do what `_adjust` does."""
-        config = BUILD_DIR + "/.config"
-        drop = ["sed", "-i"]
-        for name, _ in self._written:
-            drop += ["-e", "/^CONFIG_%s=/d" % name, "-e", "/^# CONFIG_%s is not set$/d" % name]
-        add = ["sed", "-i", "-e", "$a\\\n" + "\\\n".join(_literal(dotconfig.line(*one)) for one in self._written)]
-        settle = [start + self._argv(_SETTLE)] if self._adjustments else []
-        return [[*drop, config], [*add, config], *settle]
-
-    def shown_environment(self) -> Dict[str, str]:
-        """Give the environment that matters to others: not what only names the machine's user."""
-        return {
-            name: value
-            for name, value in sorted({**self.env, "PATH": self._shown_path}.items())
-            if name not in ("HOME", "USER", "LOGNAME", "SHELL")
-        }
+    def shell_lines(self, commit: str) -> str:
+        """Return the shell lines that build a commit like the last make did."""
+        return self.command.shell_lines(commit, self._jobs_words())
 
     def _one(self, *goals: str) -> ProcessResult:
         self._last_jobs = self._tokens.tokens if self._tokens else max(1, self._jobs())
-        argv = self._argv(*goals)
-        # That link-time optimisation makes the same code of such objects is not known.
-        if self.bare and list(goals) == list(self._goals) and not dotconfig.says(self._config, "LTO", "y"):
-            argv.append(self._without_debug_info())
+        argv = self.command.argv(goals, self._jobs_words())
+        builds = list(goals) == self.command.goals
+        # Whether link-time optimization makes the same code of objects without debug information is not known.
+        if self.bare and builds and not dotconfig.says(self._config, "LTO", "y"):
+            argv.append(self.command.without_debug_info())
         self.fault = ""
         try:
-            with self.stopwatch.on("build" if list(goals) == list(self._goals) else "configure"):
-                outcome = self._shared(argv) if self._tokens else self._run(argv, self.env)
+            with self.stopwatch.on("build" if builds else "configure"):
+                result = self._shared(argv) if self._tokens else self._run(argv, self.command.env)
         except TimeIsUp as exc:
             return self.time_is_up(exc)
         except OSError as exc:
             self.fault = START
             return ProcessResult(1, "", "make failed to start: %s\n" % exc, "")
-        if outcome.stopped or outcome.code >= KILLED:
+        if result.stopped or result.code >= KILLED:
             self.cut_short = True
-        if outcome.stopped and not outcome.code:
-            return outcome._replace(code=1)
-        return outcome
+        if result.stopped and not result.code:
+            return result._replace(code=1)
+        return result
 
     def _run(self, argv: List[str], env: Mapping[str, str], fds: Sequence[int] = ()) -> ProcessResult:
         return self._processes.run(argv, self._tree, env, limit=MAX_TEXT, watch=QuestionLoop(), pass_fds=fds)
 
     def _shared(self, argv: List[str]) -> ProcessResult:
-        """Run a make that shares its jobs with all others; on its command line ``-j`` would keep it from that."""
+        """Run a make that shares its jobs with all others; ``-j`` on its command line would keep it from that."""
         assert self._tokens is not None
         argv = [word for word in argv if not word.startswith("-j")]
         grant = self._tokens.begin()
         whole = False
         try:
-            env = dict(self.env, MAKEFLAGS=self.env.get("MAKEFLAGS", "") + grant.flags)
-            outcome = self._run(argv, env, grant.fds)
-            whole = not outcome.stopped and outcome.code < KILLED
+            env = dict(self.command.env, MAKEFLAGS=self.command.env.get("MAKEFLAGS", "") + grant.flags)
+            result = self._run(argv, env, grant.fds)
+            whole = not result.stopped and result.code < KILLED
         finally:
             self._tokens.end(grant, whole=whole)
-        return outcome
+        return result
 
-    def _without_debug_info(self) -> str:
-        """Give what make is told so that nothing is compiled with debug information; the code is the same."""
-        flags = "-Werror" if self._settings["warnings_as_errors"] else self.env.get("KCFLAGS", "")
-        return "KCFLAGS=%s" % (flags and flags + " ") + _BARE
-
-    def _argv(self, *goals: str) -> List[str]:
-        argv = ["make", "O=" + BUILD_DIR]
-        if not self._settings["verbose_build"]:
-            argv.append("-s")
-        # NPROC gets into the command lines of link-time optimization; when it changes, all is compiled anew.
+    def _jobs_words(self) -> List[str]:
+        # NPROC gets into the command lines of link-time optimization; when it changes, everything is compiled anew.
         nproc = self._tokens.share if self._tokens else self._last_jobs
-        argv += ["-j%d" % self._last_jobs, "NPROC=%d" % nproc]
-        return argv + self._compilers + self._settings.make_flags() + list(goals)
-
-
-def _not_adjusted(exc: OSError) -> ProcessResult:
-    return ProcessResult(1, "", "error: cannot adjust the configuration: %s\n" % exc, "")
-
-
-def _literal(text: str) -> str:
-    """Give a line as sed's ``a`` command takes it."""
-    return text.replace("\\", "\\\\")
+        return ["-j%d" % self._last_jobs, "NPROC=%d" % nproc]
 
 
 def _joined(first: ProcessResult, second: ProcessResult) -> ProcessResult:

@@ -38,14 +38,14 @@ _MANY = 10000
 _WORD = re.compile(r"[\w./+@~-]+")
 
 
-class Output:
+class OutputDir:
     """The output directory of a source tree.
 
     Attributes:
         board: for which board it was built last; empty: for none.
         commit: and at which commit.
         gcc: and by which compiler, as `Toolchain.gcc` has it.
-        unsure: whether leftovers may be in it.
+        leftovers: whether generated source may be in it that no rule makes any more.
     """
 
     def __init__(self, tree: str) -> None:
@@ -61,7 +61,7 @@ class Output:
         self.board = ""
         self.commit = ""
         self.gcc = ""
-        self.unsure = False
+        self.leftovers = False
 
     @property
     def compilers(self) -> Collection[str]:
@@ -106,8 +106,12 @@ class Output:
         self._identities = dict(identities, **{compiler.gcc: identity})
         self._warned = set(state.get("warned", []))
         self.board, self.commit, self.gcc = (state.get(name, "") for name in ("board", "commit", "gcc"))
-        self.unsure = bool(state) and state.get("unsure", True)
+        self.leftovers = bool(state) and state.get("unsure", True)
         return trusted
+
+    def note_build(self, board: str, commit: str, gcc: str, *, leftovers: bool) -> None:
+        """Say what is built in it from now on."""
+        self.board, self.commit, self.gcc, self.leftovers = board, commit, gcc, leftovers
 
     def renew(self) -> None:
         """Empty it while it is open.
@@ -117,7 +121,7 @@ class Output:
         """
         remove_tree(self.path)
         os.makedirs(self.path, exist_ok=True)
-        self.unsure = False
+        self.leftovers = False
 
     def repeat_warnings(self) -> None:
         """Make what warned last be made again; once the tree is as it is to be built."""
@@ -152,7 +156,7 @@ class Output:
             "board": self.board,
             "commit": self.commit,
             "gcc": self.gcc,
-            "unsure": self.unsure,
+            "unsure": self.leftovers,
         }
         with open(self._state, "w", encoding="utf-8") as file:
             json.dump(state, file)

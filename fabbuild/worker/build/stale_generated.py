@@ -42,7 +42,7 @@ _ALIKE = 0.3
 _SHORT = 200
 
 
-def may_be(changed: Iterable[Change], defconfig: str) -> bool:
+def may_drop_rule(changed: Iterable[Change], defconfig: str) -> bool:
     """Whether a change of these files can drop a rule: of anything but the content of source that compilers read.
 
     Args:

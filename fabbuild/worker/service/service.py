@@ -415,7 +415,6 @@ class Service(CommandReceiver):
         return self._jobserver
 
     def _builder(self, worktree: Worktree) -> Builder:
-        details, files = "details" in self._features, "files" in self._features
         known = self._identities
         carrier = Carrier(worktree, self._settings, known, debug=self._debug) if known else None
         if self._own_tools is None:
@@ -425,8 +424,7 @@ class Service(CommandReceiver):
             worktree,
             self._settings,
             self._environment,
-            details,
-            files,
+            self._features,
             carrier,
             self._own_tools,
         )

@@ -3,13 +3,14 @@
 import base64
 import os
 import zlib
+from pathlib import Path
 
 import pytest
 
 from fabbuild.protocol.names import is_pattern
 from fabbuild.protocol.wire import FILE_MOST, PIECE
 from fabbuild.worker.build import artifact_sender
-from fabbuild.worker.build.artifact_sender import ALL_OUTPUTS, Delivery, File, kept, name_of, remove_kept
+from fabbuild.worker.build.artifact_sender import ALL_OUTPUTS, Delivery, File, kept, name_of, stale_products
 from tests.worker.build.test_builder import build, commits_of
 from tests.worker.driver import MAKEFILE, Worker
 
@@ -61,7 +62,10 @@ def test_patterns_that_lead_elsewhere_are_none(pattern):
 
 
 def test_what_is_kept_is_removed_before_a_build_but_not_what_it_is_configured_by(output):
-    remove_kept(str(output), ["**/*", ".config"])
+    products, by_products = stale_products(str(output), ["**/*", ".config"])
+    for path in products:
+        Path(path).unlink()
+    assert not by_products
     left = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file() and not path.is_symlink()}
     assert left == {".config", "u-boot.cfg", "include/autoconf.mk"}
     assert (output.parent / "main.c").exists()

@@ -1,0 +1,136 @@
+"""Compose the command lines and the environment of a board's makes, and the shell lines that repeat a build."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Dict, List, Mapping, Sequence
+
+from fabbuild.protocol import dotconfig
+from fabbuild.protocol.build_output import BUILD_DIR
+from fabbuild.protocol.uboot import DEFCONFIG
+from fabbuild.worker.build.settings import Settings
+from fabbuild.worker.tools.toolchains import Toolchain
+
+#: The goal that gives new symbols their defaults without asking, after ``.config`` was changed.
+SETTLE = "olddefconfig"
+
+#: git abbreviates a hash by how many objects a repository has, and Kbuild puts it into the image; this way every
+#: machine abbreviates it alike.
+_SAME_ABBREVIATION = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "core.abbrev",
+    "GIT_CONFIG_VALUE_0": "12",
+}
+
+#: A version with the commit's hash in it makes images of the same source differ; buildman leaves it out, too.
+_SAME_VERSION = [("LOCALVERSION_AUTO", dotconfig.OFF)]
+
+#: Kbuild puts KCFLAGS behind its own flags, and compiles again what was compiled with other flags.
+_NO_DEBUG_INFO = "-g0"
+
+
+class MakeCommand:
+    """The command lines and the environment by which one compiler builds one board.
+
+    Attributes:
+        compiler: what the board is built with.
+        env: the environment of each make.
+        goals: what is made once the board is configured; none: everything.
+        config_goals: what configures the board, a make each: a fragment goes on top of the defconfig's result.
+        adjustments: symbols and values that ``.config`` is asked to have.
+        written: the lines that are put into ``.config``: `adjustments`, and what makes builds reproducible.
+    """
+
+    def __init__(
+        self, settings: Settings, board: str, compiler: Toolchain, environment: Mapping[str, str], tools: str = ""
+    ) -> None:
+        """Compose them.
+
+        Args:
+            settings: of the build.
+            board: its name.
+            compiler: what to build with.
+            environment: the variables that `base_environment` picked.
+            tools: a directory that PATH begins with, for the makes alone; empty: none.
+        """
+        self.compiler = compiler
+        self._settings = settings
+        self._own_env = {"LC_ALL": "C", "CROSS_COMPILE": compiler.prefix}
+        if settings["reproducible_builds"]:
+            self._own_env.update(_SAME_ABBREVIATION)
+        self.env = dict(environment, **self._own_env)
+        self.env["PATH"] = compiler.path(self.env["PATH"])
+        self._shown_path = self.env["PATH"]
+        if tools:
+            self.env["PATH"] = os.pathsep.join((tools, self.env["PATH"]))
+        self._compilers = []
+        name = os.path.basename(compiler.gcc)
+        if not compiler.prefix and name != "gcc":
+            # CROSS_COMPILE can only name a gcc.
+            self._compilers = ["CC=" + name, "HOSTCC=" + name]
+        self.goals = settings.goals()
+        self.config_goals = [board + DEFCONFIG, *settings["fragments"]]
+        self.adjustments = settings.adjustments()
+        asked = {name for name, _ in self.adjustments}
+        reproducible = [one for one in _SAME_VERSION if settings["reproducible_builds"] and one[0] not in asked]
+        self.written = reproducible + self.adjustments
+
+    def argv(self, goals: Sequence[str], jobs: Sequence[str]) -> List[str]:
+        """Return the command line that makes some goals.
+
+        Args:
+            goals: what to make; none: everything.
+            jobs: the words that say how many jobs run.
+        """
+        silent = [] if self._settings["verbose_build"] else ["-s"]
+        flags = [*self._compilers, *self._settings.make_flags()]
+        return ["make", "O=" + BUILD_DIR, *silent, *jobs, *flags, *goals]
+
+    def without_debug_info(self) -> str:
+        """Return the word that has make compile everything without debug information; the code is the same."""
+        flags = "-Werror" if self._settings["warnings_as_errors"] else self.env.get("KCFLAGS", "")
+        return "KCFLAGS=%s" % (flags and flags + " ") + _NO_DEBUG_INFO
+
+    def shown_environment(self) -> Dict[str, str]:
+        """Return the part of the environment that others need: no variables that only name the machine's user."""
+        return {
+            name: value
+            for name, value in sorted({**self.env, "PATH": self._shown_path}.items())
+            if name not in ("HOME", "USER", "LOGNAME", "SHELL")
+        }
+
+    def shell_lines(self, commit: str, jobs: Sequence[str]) -> str:
+        """Return the shell lines that build a commit in the same way in any clone of the source.
+
+        Args:
+            commit: its hash.
+            jobs: as for `argv`.
+        """
+        start = ["env", *("%s=%s" % item for item in self._own_env.items())]
+        makes = [[*start, *self.argv([goal], jobs)] for goal in self.config_goals]
+        if self.written:
+            makes += self._adjusting()
+        if self.adjustments:
+            makes.append([*start, *self.argv([SETTLE], jobs)])
+        makes.append([*start, *self.argv(self.goals, jobs)])
+        lines = [["git", "checkout", "--detach", commit], *makes]
+        text = "\n".join(" ".join(shlex.quote(word) for word in line) for line in lines) + "\n"
+        if self.compiler.path_dir:
+            quoted = self.compiler._replace(path_dir=shlex.quote(self.compiler.path_dir))
+            text = "export PATH=%s\n%s" % (quoted.path('"$PATH"'), text)
+        return text
+
+    def _adjusting(self) -> List[List[str]]:
+        """Return the words of the shell lines that put `written` into ``.config``."""
+        config = BUILD_DIR + "/.config"
+        drop = ["sed", "-i"]
+        for name, _ in self.written:
+            drop += ["-e", "/^CONFIG_%s=/d" % name, "-e", "/^# CONFIG_%s is not set$/d" % name]
+        add = ["sed", "-i", "-e", "$a\\\n" + "\\\n".join(_literal(dotconfig.line(*one)) for one in self.written)]
+        return [[*drop, config], [*add, config]]
+
+
+def _literal(text: str) -> str:
+    """Escape a line for sed's ``a`` command."""
+    return text.replace("\\", "\\\\")

@@ -1,0 +1,119 @@
+"""Plan how a commit is built upon what the output directory holds."""
+
+from __future__ import annotations
+
+import enum
+import os
+from typing import List, NamedTuple, Tuple
+
+from fabbuild.protocol.uboot import TREE
+from fabbuild.protocol.wire import MAX_TEXT
+from fabbuild.worker.build import artifact_sender, stale_generated
+from fabbuild.worker.build.output_dir import OutputDir
+from fabbuild.worker.build.settings import Settings
+from fabbuild.worker.source.worktree import Worktree
+
+
+class Discard(enum.Enum):
+    """How much of an output directory cannot be built upon."""
+
+    NOTHING = "nothing"
+    GENERATED = "generated source"
+    EVERYTHING = "everything"
+
+
+class BuildPlan(NamedTuple):
+    """How the build of a commit begins.
+
+    Attributes:
+        discard: how much of the output directory is removed first.
+        products: files, absolute, that are removed first, so that no result has another commit's.
+        configure: whether the board is configured before it is built; else make only does what is out of date.
+        configured: whether the output directory has the configuration of an earlier commit of the board.
+        from_scratch: whether the first make finds an empty output directory.
+        leftovers: whether to look for generated source that no rule makes any more, after a success.
+    """
+
+    discard: Discard
+    products: Tuple[str, ...]
+    configure: bool
+    configured: bool
+    from_scratch: bool
+    leftovers: bool
+
+
+class Planner:
+    """Plans the builds of one slot; changes nothing itself."""
+
+    def __init__(self, worktree: Worktree, settings: Settings, output: OutputDir) -> None:
+        """Name the slot's parts."""
+        self._worktree = worktree
+        self._settings = settings
+        self._output = output
+
+    def plan(self, board: str, commit: str, gcc: str, configured: str) -> BuildPlan:
+        """Plan the build of a commit that is checked out, in an output directory that is open.
+
+        Args:
+            board: the board.
+            commit: its hash.
+            gcc: what it is built with, as `Toolchain.gcc` has it.
+            configured: the commit whose configuration the output directory has; empty: none.
+
+        Raises:
+            GitError: git cannot compare the commits.
+        """
+        output = self._output
+        products, by_products = artifact_sender.stale_products(output.path, self._settings.kept())
+        configure = self._must_configure(board, commit, configured)
+        leftovers = self._may_have_leftovers(board, commit, reconfigured=configure and bool(configured))
+        if by_products and leftovers:
+            # Whether the objects that the by-products stand beside are still built is not known.
+            return BuildPlan(
+                Discard.EVERYTHING,
+                products,
+                configure=True,
+                configured=False,
+                from_scratch=True,
+                leftovers=False,
+            )
+        alike = output.gcc == gcc and stale_generated.are_alike(self._worktree.path, board, output.board)
+        return BuildPlan(
+            Discard.NOTHING if alike else Discard.GENERATED,
+            products,
+            configure,
+            configured=bool(configured),
+            from_scratch=output.empty,
+            leftovers=alike and leftovers,
+        )
+
+    def _may_have_leftovers(self, board: str, commit: str, *, reconfigured: bool) -> bool:
+        """Whether generated source may be there that no rule makes any more."""
+        output = self._output
+        if output.leftovers or output.board != board or not output.commit or reconfigured:
+            return True
+        if output.commit == commit:
+            return False
+        changed = self._worktree.changes(output.commit, commit)
+        return changed is None or stale_generated.may_drop_rule(changed, TREE.defconfig(board))
+
+    def _must_configure(self, board: str, commit: str, configured: str) -> bool:
+        if not configured or self._settings["force_reconfig"] or self._settings["mrproper"]:
+            return True
+        if not self._settings["kconfig_check"] or commit == configured:
+            return False
+        return self._worktree.differs(configured, commit, self._kconfig_patterns(board))
+
+    def _kconfig_patterns(self, board: str) -> List[str]:
+        """Return git pathspecs of Kconfig files, the defconfig, and files that it includes."""
+        defconfig = TREE.defconfig(board)
+        patterns = [":(top,glob)**/Kconfig*", ":(top,literal)" + defconfig]
+        try:
+            with open(os.path.join(self._worktree.path, defconfig), "rb") as file:
+                if b"#include" in file.read(MAX_TEXT):
+                    patterns += [":(top,glob)configs/**", ":(top,glob)**/*.config"]
+        except OSError:
+            pass
+        if self._settings["fragments"]:
+            patterns.append(":(top,glob)**/*.config")
+        return patterns

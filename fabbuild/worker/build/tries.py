@@ -1,0 +1,155 @@
+"""Build a commit by one try after another, until its result can be believed.
+
+The first try does as little as it may: in an output directory that holds another commit's objects, make only does
+what is out of date. Such a build can fail, or succeed, for reasons that are not the commit's. So further tries
+follow where that is possible, each for one reason, in this order:
+
+* first: what the plan says, configure and make, or make only.
+* after clock skew, from scratch: make said that files are newer than its clock and it may have left something out.
+* reconfigured: the first try failed, and did not configure.
+* after mrproper: the try before failed, and the setting ``fallback_mrproper`` asks for it.
+* from scratch: the try before failed, and what the output directory held may be why (`retry_policy`).
+* without leftovers, from scratch: the try before succeeded with generated source that no rule makes any more
+  (`stale_generated`).
+* with debug info: the linker named places in the code that only debug information translates to lines.
+
+With the setting ``quick`` neither a failure nor a success is doubted. Once the board's time is up no try follows.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Callable, FrozenSet, List
+
+from fabbuild.protocol.build_output import clock_skew
+from fabbuild.worker.base.processes import ProcessResult
+from fabbuild.worker.build import artifact_sender, retry_policy, stale_generated
+from fabbuild.worker.build.make import MakeRunner
+from fabbuild.worker.build.output_dir import OutputDir
+from fabbuild.worker.build.plan import BuildPlan
+from fabbuild.worker.build.settings import Settings
+from fabbuild.worker.source.worktree import Worktree
+
+#: How a linker names a place for which it has no debug information: ``(.text.main+0x12)``.
+_PLACE = re.compile(r"\([^\s()]+\+0x[0-9a-f]+\)|^>>> (?:referenced|defined) ", re.MULTILINE)
+
+
+class BoardHistory:
+    """What a slot knows of its board from the commits before.
+
+    Attributes:
+        configured: the commit whose configuration the output directory has; empty: none that can be kept.
+        failure: words of the board's failure from scratch at the commit before, see `retry_policy`; empty: none.
+        lines_matter: whether it is built with debug information because a linker named places without lines.
+    """
+
+    def __init__(self) -> None:
+        self.configured = ""
+        self.failure: FrozenSet[str] = frozenset()
+        self.lines_matter = False
+
+
+class Tries:
+    """The tries of one board at one commit."""
+
+    def __init__(
+        self, run: MakeRunner, worktree: Worktree, output: OutputDir, settings: Settings, history: BoardHistory
+    ) -> None:
+        """Name the parts; `history` is kept up to date."""
+        self._run = run
+        self._worktree = worktree
+        self._output = output
+        self._settings = settings
+        self._history = history
+        self._quick = settings["quick"]
+        self._result = ProcessResult(0, "", "", "")
+        self._configured = self._scratch = False
+
+    def result(self, plan: BuildPlan) -> ProcessResult:
+        """Build the commit, and return the result of the last try.
+
+        Raises:
+            GitError: git failed.
+            OSError: the disk is full, or the like.
+            TimeIsUp: the board's time is over, and git was running.
+            WorkerStopped: the worker ends.
+        """
+        self._configured, self._scratch = plan.configure, plan.from_scratch
+        began = stale_generated.begin(self._output.path)
+        self._try(self._configure_and_make if plan.configure else self._run.make)
+        self._after_clock_skew()
+        self._reconfigured()
+        self._after_mrproper()
+        artifact_sender.remove_unmade(self._output.path, self._settings.kept(), began)
+        self._from_scratch()
+        self._without_leftovers(began)
+        self._with_debug_info()
+        return self._result
+
+    def _after_clock_skew(self) -> None:
+        # The clock was set back, or somebody set times. make compared them, so nothing that it left can be trusted.
+        if clock_skew(self._result.stderr) and self._run.may_retry and self._worktree.catch_up():
+            self._build_from_scratch()
+
+    def _reconfigured(self) -> None:
+        if self._failed and not self._configured and not self._quick:
+            self._try(self._configure_and_make)
+
+    def _after_mrproper(self) -> None:
+        if self._failed and self._settings["fallback_mrproper"] and not self._settings["mrproper"]:
+            self._try(lambda: self._run.configure_and_make(mrproper=True))
+
+    def _from_scratch(self) -> None:
+        if self._failed and not self._quick:
+            said = self._worktree.shorten(self._result.stderr)
+            if not self._scratch:
+                known = retry_policy.words(said) == self._history.failure
+                if known or not retry_policy.may_be_of_output(said, self._worktree.path, self._output.path):
+                    return
+                self._build_from_scratch()
+                said = self._worktree.shorten(self._result.stderr)
+            self._history.failure = retry_policy.words(said)
+        if not self._result.code:
+            self._history.failure = frozenset()
+
+    def _without_leftovers(self, began: int) -> None:
+        if self._result.code or not self._output.leftovers or self._quick:
+            return
+        again: List[ProcessResult] = []
+
+        def make() -> bool:
+            again.append(self._run.make())
+            return not again[-1].code
+
+        if not stale_generated.there_are(self._worktree.path, self._output.path, began, make):
+            self._output.leftovers = False
+        elif self._run.may_retry:
+            self._build_from_scratch()
+        else:
+            self._result = again[-1]
+
+    def _with_debug_info(self) -> None:
+        if self._run.bare and self._run.may_retry and _PLACE.search(self._result.stderr):
+            self._run.bare, self._history.lines_matter = False, True
+            mrproper = self._settings["mrproper"] or self._settings["fallback_mrproper"]
+            self._try(lambda: self._run.configure_and_make(mrproper=mrproper))
+
+    @property
+    def _failed(self) -> bool:
+        """Whether the last try failed and another one may follow."""
+        return bool(self._result.code) and self._run.may_retry
+
+    def _build_from_scratch(self) -> None:
+        self._output.renew()
+        self._configured = self._scratch = True
+        self._try(self._configure_and_make)
+
+    def _configure_and_make(self) -> ProcessResult:
+        return self._run.configure_and_make(mrproper=self._settings["mrproper"])
+
+    def _try(self, make: Callable[[], ProcessResult]) -> None:
+        """Make once, and have every file compiled again that gave a warning before: each try repeats them all."""
+        if not self._quick:
+            self._output.repeat_warnings()
+        self._result = make()
+        self._output.note_warnings(self._worktree.shorten(self._result.stderr))
