@@ -111,7 +111,7 @@ class Planner:
         try:
             with open(os.path.join(self._worktree.path, defconfig), "rb") as file:
                 if b"#include" in file.read(MAX_TEXT):
-                    patterns += [":(top,glob)configs/**", ":(top,glob)**/*.config"]
+                    patterns += [":(top,glob)%s/**" % TREE.boards, ":(top,glob)**/*.config"]
         except OSError:
             pass
         if self._settings["fragments"]:
