@@ -12,12 +12,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from fabbuild.model import Board, Takes
-
-if TYPE_CHECKING:
-    from fabbuild.scheduler.state import OpenBoard
+from fabbuild.scheduler.orders import OpenBoard
 
 #: The share of a board's first commit that a like board before it spares: 40 to 44 s of CPU are left of 50 to 70.
 LIKE_SPARES = 0.25

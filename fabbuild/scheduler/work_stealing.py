@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from fabbuild.model import Board, LossKind, Takes
-from fabbuild.scheduler.state import Member, OpenBoard, Order, SlotContents
+from fabbuild.scheduler.orders import Member, OpenBoard, Order, SlotContents
 
 #: What must be won to make it worth while: the share of what is left, and seconds at least. An eighth in place of
 #: an eleventh takes 4 % less CPU with a thousand machines, and 2 % longer where builds do not share threads.
@@ -158,7 +158,7 @@ class _Helpers:
     """The machines with a free slot, the fastest first, and how many of these are left."""
 
     def __init__(self, room: Iterable[Member]) -> None:
-        self._free = {m.name: m.free - m.promised for m in room if m.joined.trims}
+        self._free = {m.name: m.free - m.promised for m in room if m.trims}
         fit = [member for member in room if self._free.get(member.name, 0) > 0]
         self._fastest = sorted(fit, key=lambda m: (-m.power, m.number))
         self._home: dict[str, list[Member]] = {}
@@ -250,7 +250,7 @@ def _rest(order: Order, member: Member, pace: Pace, average: float, now: float) 
     """Give what is left of an order that may be helped; None: it may not."""
     board = order.board
     waits = tuple(sorted(order.waits & board.missing))
-    if not waits or order.leaving or order.held or member.checking or not member.joined.trims:
+    if not waits or order.leaving or order.held or member.checking or not member.trims:
         return None
     if board.timeouts or board.met or not _may_spread(board):
         return None  # who knows what it does to the next machine

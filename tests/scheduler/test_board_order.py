@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fabbuild.model import Board, Job, Takes
 from fabbuild.scheduler.board_order import UnstartedBoards, family_of, nearness
-from fabbuild.scheduler.state import OpenBoard
+from fabbuild.scheduler.orders import OpenBoard
 
 SUNXI, IMX, RPI, QEMU = ("arm", "v7", "sunxi"), ("arm", "v7", "imx"), ("arm", "v6", "bcm"), ("riscv", "", "qemu")
 

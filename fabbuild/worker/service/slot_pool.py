@@ -2,7 +2,7 @@
 
 A board stays in one slot for all commits of an order. When several slots have nothing to do, an order goes to
 the one that built its board last, where little is to be made anew; else to the one that was through last, and those
-that built nothing yet come after it. The boss counts on that (`fabbuild.scheduler.state.Member.finds`). Whatever
+that built nothing yet come after it. The boss counts on that (`fabbuild.scheduler.orders.Member.finds`). Whatever
 goes wrong
 with a board ends as a result of that board.
 """

@@ -1,0 +1,102 @@
+"""The boards that no machine holds, and which of them a machine is given next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from fabbuild.model import Takes
+from fabbuild.scheduler.board_order import UnstartedBoards
+from fabbuild.scheduler.orders import Member, Members, OpenBoard, SlotContents
+
+
+class BoardQueue:
+    """Boards that came back in front, in the order they came, then those that no machine was given yet."""
+
+    def __init__(self, boards: Iterable[OpenBoard], takes: Mapping[str, Takes] | None = None) -> None:
+        """Begin with all boards.
+
+        Args:
+            boards: in the given order.
+            takes: how long each board is likely to take, by name; without it the given order is kept.
+        """
+        self._back: list[OpenBoard] = []
+        self._fresh = UnstartedBoards(boards, takes or {})
+
+    def __bool__(self) -> bool:
+        return bool(self._back or self._fresh)
+
+    def put_back(self, board: OpenBoard) -> None:
+        """Add a board that came back, unless it is there."""
+        if board not in self._back:
+            self._back.append(board)
+
+    def drop(self, board: OpenBoard) -> None:
+        """Take out a board that came back and has ended, if it is there."""
+        if board in self._back:
+            self._back.remove(board)
+
+    def archs(self) -> set[str]:
+        """Return the architectures of the boards that wait."""
+        return {board.arch for board in self._back}.union(self._fresh.archs)
+
+    def clear(self) -> list[OpenBoard]:
+        """Take all boards out, in order."""
+        boards = self._back + sorted(self._fresh, key=lambda board: board.place)
+        self._back, self._fresh = [], UnstartedBoards((), {})
+        return boards
+
+    def remove(self, arch: str) -> list[OpenBoard]:
+        """Take out all boards of an architecture, in order."""
+        gone = [board for board in self._back if board.arch == arch] + self._fresh.remove(arch)
+        self._back = [board for board in self._back if board.arch != arch]
+        return gone
+
+    def take_home(self, room: Iterable[Member], members: Members) -> tuple[Member, OpenBoard] | None:
+        """Take out a board that came back, with a machine of ``room`` of which a free slot built a part of it."""
+        if not self._back:
+            return None
+        for member in room:
+            for board in self._back:
+                if member.finds(board.job.board) is SlotContents.SAME and _may_have(member, board, members):
+                    self._back.remove(board)
+                    return member, board
+        return None
+
+    def take(self, member: Member, members: Members) -> OpenBoard | None:
+        """Take out the board that a machine is to be given next, if there is one.
+
+        A board that came back goes first, for it has waited longest; then one that few machines can build; among
+        those `UnstartedBoards` chooses.
+        """
+        for index, board in enumerate(self._back):
+            if _may_have(member, board, members):
+                return self._back.pop(index)
+        capacity = {arch: members.capacity(arch) for arch in self._fresh.archs if member.can(arch)}
+        if not capacity:
+            return None
+        least = min(there.machines for there in capacity.values())
+        rarest = [arch for arch, there in capacity.items() if there.machines == least]
+        last = member.last[-1] if member.last else None
+        return self._fresh.take(rarest, last, max(capacity[arch].slots for arch in rarest))
+
+
+def _may_have(member: Member, board: OpenBoard, members: Members) -> bool:
+    """Whether a machine may be given a board that came back."""
+    return suits(member, board, members) and not (board.losses and member.suspects)
+
+
+def suits(member: Member, board: OpenBoard, members: Members) -> bool:
+    """Whether a machine can take the board, and is a better one than it had, or there is no better one."""
+    if not _is_possible(member, board):
+        return False
+    return _is_better(member, board) or not any(_is_better(m, board) and _is_possible(m, board) for m in members)
+
+
+def _is_possible(member: Member, board: OpenBoard) -> bool:
+    """Whether the machine can build the board, and does not hold a part of it."""
+    return member.can(board.arch) and board.target not in member.orders
+
+
+def _is_better(member: Member, board: OpenBoard) -> bool:
+    """Whether no order of the board ended early there, nor did it run out of memory on as few slots."""
+    return member.name not in board.avoid and not 0 < board.crowd <= member.slots

@@ -1,0 +1,301 @@
+"""The nouns of the scheduler: boards that are not finished, orders for them, and the machines that are in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import ClassVar
+
+from fabbuild.model import Board, Job
+from fabbuild.scheduler.events_actions import Joined, Lost
+from fabbuild.scheduler.fault_patterns import Fault, FaultKind
+
+
+@dataclass(frozen=True)
+class MetFault:
+    """A fault that a board met on a machine at one commit."""
+
+    machine: str
+    fault: Fault
+    #: Whether it is one of the faults of which too many end the board.
+    counts: bool = True
+
+    @property
+    def text(self) -> str:
+        """The line for a person."""
+        return f"{self.machine}: {self.fault.words}"
+
+
+class SlotContents(Enum):
+    """What an order finds in the slot that builds it, which decides how much of its first commit is to be made."""
+
+    NOTHING = "nothing was built there yet"
+    OTHER = "what another board left"
+    SAME = "what this board left"
+
+
+@dataclass(eq=False)
+class OpenBoard:
+    """A board that is not finished."""
+
+    job: Job
+    #: Its place in the given order of the boards.
+    place: int
+    #: The commits that have not ended.
+    missing: set[int]
+    #: How many orders there were.
+    attempt: int = 0
+    #: Machines on which an order for it ended without all results: it goes elsewhere if it can.
+    avoid: set[str] = field(default_factory=set)
+    #: Fewest concurrent slots at which it ran out of memory, and goes to a machine with fewer if it can; 0: never.
+    crowd: int = 0
+    #: The machines lost while they were building it, since its last recorded result: any makes it suspect.
+    losses: list[Lost] = field(default_factory=list)
+    #: Machines on which it took too long.
+    timeouts: list[str] = field(default_factory=list)
+    #: The faults it met at each commit, timeouts included.
+    met: dict[int, list[MetFault]] = field(default_factory=dict)
+    #: The orders for it that are not through: several when it was split or has a backup.
+    orders: list[Order] = field(default_factory=list)
+    #: The first attempt at which a worker said that it could not build it; 0: none did.
+    stumbled: int = 0
+
+    @property
+    def target(self) -> str:
+        """Its name."""
+        return self.job.board.target
+
+    @property
+    def arch(self) -> str:
+        """The name of its toolchain."""
+        return self.job.board.arch
+
+    @property
+    def loose(self) -> set[int]:
+        """The commits that are missing and that no order is to bring."""
+        return self.missing.difference(*(order.waits | order.held.keys() for order in self.orders))
+
+    def faults(self, upto: int) -> set[str]:
+        """Return the machines it met a fault on at this commit, other than being too slow."""
+        return {m.machine for m in self.met.get(upto, ()) if m.fault.kind is not FaultKind.TIMEOUT}
+
+    def after(self, upto: int) -> tuple[str, ...]:
+        """Return the faults it met at this commit, in order, for a person."""
+        return tuple(m.text for m in self.met.get(upto, ()))
+
+
+@dataclass(eq=False)
+class Order:
+    """A board assigned to a machine."""
+
+    board: OpenBoard
+    #: The commits without an answer.
+    waits: set[int]
+    machine: str
+    attempt: int
+    #: Seconds for one commit.
+    timeout: float
+    #: When it was last heard of: assigned, started or answered.
+    sign: float
+    #: How many boards the machine may build at the same time.
+    slots: int
+    #: What is in its slot when it begins.
+    found: SlotContents = SlotContents.OTHER
+    #: When a piece of a file of it came last.
+    moved: float = -math.inf
+    started: bool = False
+    #: Whether memory was short while others were built beside it.
+    short: bool = False
+    #: Results on hold: the commit, and the fault that it looks like, if any.
+    held: dict[int, Fault | None] = field(default_factory=dict)
+    #: The last fault it met, in words.
+    why: str = ""
+    #: How many answers there were.
+    answers: int = 0
+    #: Commits that the machine was told to leave off for another, and has not answered; and that other machine.
+    leaving: frozenset[int] = frozenset()
+    helper: Member | None = None
+    #: The commits it brings by the time it is through; those it left off are not among them.
+    commits: set[int] = field(default_factory=set)
+
+    @property
+    def through(self) -> bool:
+        """Whether nothing more comes of it."""
+        return not self.waits and not self.held
+
+    def due(self, slack: float) -> float:
+        """Return the time at which it is stuck: a commit may take its timeout, and then its files take time."""
+        return max(self.sign + self.timeout, self.moved) + slack
+
+
+@dataclass(eq=False)
+class Member:
+    """A machine that is in: it can be given boards."""
+
+    #: Whether it gets its boards one by one: then its slots limit how many it builds at once, and it can be told to
+    #: leave commits off.
+    on_demand: ClassVar[bool] = True
+
+    joined: Joined
+    #: How many boards it may hold: what it joined with, or less.
+    slots: int
+    #: Its place in the order in which machines joined.
+    number: int = 0
+    #: What it holds, by board.
+    orders: dict[str, Order] = field(default_factory=dict)
+    #: Whether it checks itself now.
+    checking: bool = False
+    #: How often in a row its worker said that it could not build, of boards that met that for the first time.
+    row: int = 0
+    #: When its worker was last heard of: an order started, or a result came; or it was given work.
+    sign: float = 0.0
+    #: Whether it was given anything since it joined.
+    worked: bool = False
+    #: The time at which the watchdog looks whether it is stuck: never later than `due`.
+    alarm: float = math.inf
+    #: How many slots are promised to commits that others are still to leave off.
+    promised: int = 0
+    #: What its free slots built last, the latest at the end; fewer than these when some have built nothing yet.
+    last: list[Board] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.joined.machine
+
+    @property
+    def free(self) -> int:
+        """How many more boards it may hold; negative when it holds more than it now should."""
+        return self.slots - len(self.orders)
+
+    @property
+    def unused(self) -> float:
+        """The capacity of its free slots."""
+        return self.joined.capacity * self.free / self.slots
+
+    @property
+    def power(self) -> float:
+        """The capacity of one of its slots, as it joined."""
+        return self.joined.capacity / self.joined.slots
+
+    @property
+    def trims(self) -> bool:
+        """Whether it can be told to leave commits of an order off."""
+        return self.on_demand and self.joined.trims
+
+    @property
+    def suspects(self) -> bool:
+        """Whether it holds a board that a machine was lost with."""
+        return any(order.board.losses for order in self.orders.values())
+
+    def can(self, arch: str) -> bool:
+        """Whether it has a toolchain for this architecture."""
+        return self.joined.can(arch)
+
+    def finds(self, board: Board) -> SlotContents:
+        """Return what the board would find in the slot that builds it.
+
+        The worker chooses the slot (`fabbuild.worker.service.slot_pool`): the one that built this board last, else
+        the one that built something last, else one that built nothing.
+        """
+        if any(one.target == board.target for one in self.last):
+            return SlotContents.SAME
+        return SlotContents.OTHER if self.last else SlotContents.NOTHING
+
+    def occupy(self, board: Board) -> SlotContents:
+        """Take the free slot that builds the board; return what it finds there."""
+        found = self.finds(board)
+        if found is SlotContents.SAME:
+            self.last.remove(next(one for one in self.last if one.target == board.target))
+        elif found is SlotContents.OTHER:
+            self.last.pop()
+        return found
+
+    def can_take(self, board: OpenBoard) -> bool:
+        """Whether it can be given this board now."""
+        return self.free > 0 and not self.checking and self.can(board.arch) and board.target not in self.orders
+
+    def assigned(self, now: float) -> None:
+        """Note that it was given work."""
+        self.worked, self.sign = True, now
+
+    def due(self, slack: float) -> float:
+        """Return the first of its `dues`; infinity: none."""
+        return min((due for due, _ in self.dues(slack)), default=math.inf)
+
+    def dues(self, slack: float) -> Iterator[tuple[float, Order | None]]:
+        """Give the times at which it is stuck if it is not heard of before, each with the order that does not end.
+
+        None for an order: it is stuck though it holds none.
+        """
+        return ((order.due(slack), order) for order in self.orders.values() if order.waits)
+
+
+@dataclass(frozen=True)
+class ArchCapacity:
+    """How many machines that are in can build an architecture, and how many slots they have."""
+
+    machines: int
+    slots: int
+
+
+class Members:
+    """The machines that are in."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Member] = {}
+        #: Those that may have a slot free; all others have none.
+        self._room: set[str] = set()
+        #: Known answers of `capacity`.
+        self._capacity: dict[str, ArchCapacity] = {}
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def get(self, name: str) -> Member | None:
+        """Return a machine, if it is in."""
+        return self._by_name.get(name)
+
+    def add(self, member: Member) -> None:
+        """Add a machine that joined."""
+        self._by_name[member.name] = member
+        self._capacity.clear()
+        self.freed(member)
+
+    def pop(self, name: str) -> Member | None:
+        """Take a machine out; None: it is not in."""
+        self._capacity.clear()
+        return self._by_name.pop(name, None)
+
+    def freed(self, member: Member) -> None:
+        """Note that a machine may have a slot free."""
+        self._room.add(member.name)
+
+    def set_slots(self, member: Member, slots: int) -> None:
+        """Change how many boards a machine may hold."""
+        member.slots = slots
+        self._capacity.clear()
+
+    def with_room(self) -> list[Member]:
+        """Return the machines that can be given a board now."""
+        members = (self._by_name.get(name) for name in self._room)
+        found = [m for m in members if m is not None and m.free > 0 and not m.checking]
+        self._room = {member.name for member in found}
+        return found
+
+    def capacity(self, arch: str) -> ArchCapacity:
+        """Return how many of these machines can build an architecture, and how many slots they have."""
+        found = self._capacity.get(arch)
+        if found is None:
+            slots = [member.slots for member in self if member.can(arch)]
+            found = self._capacity[arch] = ArchCapacity(len(slots), sum(slots))
+        return found
+
+    def others(self, member: Member, arch: str, but: Collection[str] = ()) -> bool:
+        """Whether another of these machines can build this architecture, and is not named in ``but``."""
+        return any(other is not member and other.can(arch) and other.name not in but for other in self)
