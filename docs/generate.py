@@ -24,8 +24,8 @@ _HEAD = """\
 This page is for looking up what a task does, which options it takes, what holds when an option is not given, and
 under which key the same can be said in a file or in the environment.
 
-<!-- Written by docs/generate.py from the tasks themselves: change fabbuild/cli/options.py, fabbuild/cli/tasks.py or
-     docs/tasks/NAME.md, then run `inv docs --regenerate`. -->
+<!-- Written by docs/generate.py from the tasks themselves: change fabbuild/config/settings.py,
+     fabbuild/cli/options.py, fabbuild/cli/tasks.py or docs/tasks/NAME.md, then run `inv docs --regenerate`. -->
 
 `inv --list` and `inv --help TASK` say the same in a terminal. Options stand after the task's name, in any order.
 An option that takes a value is written `--option value` or `--option=value`.

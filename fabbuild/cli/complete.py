@@ -1,9 +1,8 @@
-"""What could stand at the cursor, where Invoke's own completion has nothing to say: values of options.
+"""Shell completion of the values of options, which Invoke's own completion leaves out.
 
-The scripts of `fabbuild.cli.completion_scripts` run it as ``python -m fabbuild.cli.complete SHELL WORD… CURRENT``
-at each TAB, so it is
-quick: it loads next to nothing, reads files that are there, asks git for branches and nobody else for anything. It
-prints a candidate a line; exit status 1 means that it has no opinion, and Invoke is to be asked.
+The scripts of `fabbuild.cli.completion_scripts` run ``python -m fabbuild.complete SHELL WORD… CURRENT`` at each
+TAB. So that it is quick, it loads the table of options and no more, reads files that are there, asks git for
+branches, and contacts no machine. It prints a candidate a line; exit status 1 means that Invoke is to be asked.
 """
 
 from __future__ import annotations
@@ -23,15 +22,6 @@ TASKS = frozenset({
     "boards", "build", "cache", "clean", "completion", "export", "history", "init", "kill", "kill-workers", "probe",
     "push", "report", "start", "status", "summary", "toolchains", "version",
 })  # fmt: skip
-
-#: What is completed for which option.
-BOARD_TERMS = ("--boards", "--board", "--exclude", "-x")
-BOARD_NAMES = ("--only", "--prefix")
-MACHINES = ("--machines", "--use-machines")
-BRANCHES = ("--branch", "-b")
-RANGES = ("--commits",)
-ARCHS = ("--arch", "--fetch")
-SHELLS = ("--shell",)
 
 #: Seconds that git may take; beyond them there are no branches to choose from.
 PATIENCE = 0.5
@@ -190,14 +180,14 @@ def candidates(shell: str, words: Sequence[str], cwd: Path, environment: Mapping
         option = before[-1] if before else ""
     if not any(word.rpartition(".")[2] in TASKS for word in before):
         return None
-    place = Place(before, cwd, environment)
-    found = _values(option, place)
-    if found is None:
+    kind = _completes(option) if option.startswith("-") else ""
+    if not kind:
         return None
-    values, several = found
+    find, several = KINDS[kind]
+    values = find(Place(before, cwd, environment))
     current = current.lstrip("'\"")
     cut = max((match.end() for match in _BETWEEN.finditer(current)), default=0) if several else 0
-    if option in RANGES and ".." in current:
+    if kind == "ranges" and ".." in current:
         cut = current.rindex("..") + 2
     there = set(_BETWEEN.split(current[:cut]))
     begin = current[cut:]
@@ -207,18 +197,34 @@ def candidates(shell: str, words: Sequence[str], cwd: Path, environment: Mapping
     ]
 
 
-def _values(option: str, place: Place) -> tuple[Iterable[str], bool] | None:
-    """Give the values of an option, and whether it takes several; None for an option that is not completed here."""
-    kinds: Sequence[tuple[Sequence[str], Callable[[], Iterable[str]], bool]] = (
-        (BOARD_TERMS, place.terms, True),
-        (BOARD_NAMES, place.boards, option == "--only"),
-        (MACHINES, place.machines, True),
-        (BRANCHES, place.branches, False),
-        (RANGES, place.ranges, False),
-        (ARCHS, place.archs, True),
-        (SHELLS, lambda: ("bash", "fish", "zsh"), False),
-    )
-    return next(((values(), several) for names, values, several in kinds if option in names), None)
+def _shells(_place: Place) -> Iterable[str]:
+    from fabbuild.cli.completion_scripts import SCRIPTS
+
+    return SCRIPTS
+
+
+#: What an option's value may be, by its `Option.completes`: what gives the words, and whether it may be several.
+KINDS: Mapping[str, tuple[Callable[[Place], Iterable[str]], bool]] = {
+    "terms": (Place.terms, True),
+    "boards": (Place.boards, True),
+    "board": (Place.boards, False),
+    "machines": (Place.machines, True),
+    "branches": (Place.branches, False),
+    "ranges": (Place.ranges, False),
+    "archs": (Place.archs, True),
+    "shells": (_shells, False),
+}
+
+
+def _completes(word: str) -> str:
+    """Return what is completed as the value of an option that is written so; empty for nothing."""
+    from fabbuild.cli.options import BUILD, COMPLETION, SUMMARY, TOOLCHAINS
+
+    for task in (BUILD, SUMMARY, TOOLCHAINS, COMPLETION):
+        for name, option in task.items():
+            if option.completes and word in option.words(name):
+                return option.completes
+    return ""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -15,7 +15,8 @@ from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task, task
 
-from fabbuild.cli.options import BUILD, Option
+from fabbuild.cli.options import BUILD
+from fabbuild.config.option import Option
 
 if TYPE_CHECKING:
     from fabbuild.build.plan import Plan
@@ -139,8 +140,8 @@ def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Cal
         body.__module__ = function.__module__
         made = task(
             help={name.replace("_", "-"): option.told for name, option in options.items()},
-            iterable=[name for name, option in options.items() if option.repeated or option.joined],
-            optional=[name for name, option in options.items() if option.bare],
+            iterable=[name for name, option in options.items() if option.given in ("joined", "repeated")],
+            optional=[name for name, option in options.items() if option.given == "bare"],
             aliases=list(aliases),
             auto_shortflags=False,
             klass=_Task,

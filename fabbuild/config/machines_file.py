@@ -31,6 +31,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from fabbuild.config.kinds import check_toolchain
 from fabbuild.config.machines import ALL, Fit, Machine, Machines, ToolchainSearch, address, parse_host
 from fabbuild.config.settings import (
     MAX_BOARDS,
@@ -38,7 +39,6 @@ from fabbuild.config.settings import (
     NOT_IN_FILE,
     OPTIONS,
     check_option,
-    check_toolchain,
     unknown_option,
 )
 from fabbuild.config.yaml_lines import Item, describe, load_yaml, nearest, quote, visible

@@ -22,7 +22,7 @@ from fabbuild.config.machines import (
     parse_host,
 )
 from fabbuild.config.machines_file import BEGIN_WITH, load_machines
-from fabbuild.config.settings import BuildSettings, merge, parse_toolchains
+from fabbuild.config.settings import BuildSettings, merge
 from fabbuild.config.yaml_lines import nearest, quote, visible
 from fabbuild.errors import ConfigError
 
@@ -38,7 +38,6 @@ __all__ = [
     "merge",
     "open_machines",
     "parse_host",
-    "parse_toolchains",
     "select",
 ]
 

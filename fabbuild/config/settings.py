@@ -1,153 +1,222 @@
-"""The options of a build: from files, the environment and the command line to one frozen object."""
+"""The options of a build, declared once each, and read from files, the environment and the command line.
+
+The command line (`fabbuild.cli.options`), the configuration keys, the ``build:`` part of machines.yaml and what
+``configure`` carries are made from the fields of `BuildSettings`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fabbuild.config.yaml_lines import nearest, quote, visible
+from fabbuild.config.kinds import (
+    ADJUSTMENTS,
+    FLAG,
+    LIST,
+    TEXT,
+    TOOLCHAINS,
+    adjustments,
+    choice,
+    describe_value,
+    seconds,
+    whole,
+)
+from fabbuild.config.option import BuildOption, option, setting
+from fabbuild.config.yaml_lines import nearest, quote
 from fabbuild.errors import ConfigError, UsageError
-from fabbuild.protocol import dotconfig
-from fabbuild.protocol.names import is_fragment, is_goal, is_pattern
-from fabbuild.protocol.wire import OWN_SETTINGS, SETTINGS
+from fabbuild.protocol.settings import SETTINGS
 
 #: Most a number of threads or of slots may be; far above any machine, far below what would break one.
 MAX_THREADS = 4096
 MAX_BOARDS = 1024
 
-#: Longest ``wait``, in seconds: a week.
-MAX_WAIT = 7 * 24 * 3600
-
-_ARCH = re.compile(r"[a-z0-9_]+")
-_TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"0", "false", "no", "off"})
+#: What the ``build:`` part of machines.yaml cannot say, for it is needed to find that file.
+NOT_IN_FILE = frozenset({"machines_file"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildSettings:
-    """All options of ``build``. The defaults mean: every board, the current source, every enabled machine.
+    """All options of ``build``: each field is a row with its kind, its help and its default.
 
-    Attributes:
-        boards: terms that select boards, by spaces or commas; ``a & b`` is and.
-        exclude: comma list of expressions of which none may match.
-        only: exact names.
-        branch: build its commits since upstream, the upstream commit first.
-        commits: build this range.
-        count: build this many commits; 0 all.
-        step: build every Nth commit; 0 the first and the last.
-        source: directory of the source; empty the current one.
-        output: directory of the results; empty is ``fabbuild-out`` beside the source.
-        no_local: leave out machines with ``connection: local``.
-        force: build what is already built.
-        force_failures: build again what failed.
-        reuse: take what was built before, here or on another branch, and what a commit cannot have changed.
-        audit_reuse: build so many results of those, and compare.
-        max_boards: boards at once on each machine; 0 as machines.yaml has it.
-        threads: threads to use on each machine; 0 as machines.yaml has it.
-        toolchain: ``ARCH=PREFIX`` or ``ARCH=path of gcc`` each; `toolchains` gives them as a mapping.
-        ignore_warnings: exit with 0 when there are only warnings.
-        wait: seconds to wait for a machine that another boss holds.
-        one_pack: pack the source once for all machines that lack the same of it.
-        timeout: seconds a board may take at one commit; 0: what the run learns it needs, and at least 900.
-        silence: seconds without a sign of life after which a machine is given up, or a machine gives up its boss.
-        patience: seconds to wait for a machine to come back when no other can build what is left.
-        restarts: how often a machine may be lost within ten minutes before it is set aside for a while.
-        strict_toolchains: refuse to build on machines whose tools differ.
-        batch: divide the boards among the machines beforehand.
-        backup: let machines with nothing to do take over parts of what others still build.
-        order: ``longest``: like boards one after the other, the longest early enough; ``given``: by their names.
-        no_lto: NO_LTO=1.
-        allow_missing: BINMAN_ALLOW_MISSING=1.
-        reproducible: SOURCE_DATE_EPOCH=0.
-        werror: warnings are errors.
-        mrproper: make mrproper before a board is configured.
-        fallback_mrproper: make mrproper and try again after a failure.
-        config_only: configure, but do not build.
-        verbose_build: V=1.
-        kconfig_check: configure anew when a Kconfig file changed.
-        force_reconfig: configure anew at each commit.
-        quick: do not try a failure again, nor have warnings repeated at the next commit.
-        fragments: configuration fragments, by commas, made after the defconfig.
-        adjust_cfg: settings of the configuration, ``~FOO``, ``FOO`` or ``FOO=val`` each, by commas too.
-        target: what make is to make in place of everything.
-        keep_outputs: have images, maps and device trees beside each result.
-        keep: patterns of other files of the output directory to have there, by commas.
-        jobserver: the builds of a machine share its threads.
-        ccache: compile by way of ccache, where it is installed.
-        light_tools: have nm and ar load no plugin that does nothing.
-        debug_info: have debug information made even where nobody can see it.
-        machines: names and groups of machines.yaml, by commas.
-        hosts: hosts in no file, by commas.
-        machines_file: path of machines.yaml.
-        verbose_worker: let the workers tell on stderr what they do.
-        quiet: show problems and the end only.
-        json: show events as JSON lines.
+    The defaults mean: every board, the current source, every enabled machine. An empty text means "not given", as 0
+    does for ``count``, ``threads``, ``max_boards`` and ``timeout``. A list is a text with commas.
     """
 
-    boards: str = ""
-    exclude: str = ""
-    only: str = ""
-    branch: str = ""
-    commits: str = ""
-    count: int = 0
-    step: int = 1
-    source: str = ""
-    output: str = ""
-    no_local: bool = False
-    force: bool = False
-    force_failures: bool = False
-    reuse: bool = True
-    audit_reuse: int = 0
-    max_boards: int = 0
-    threads: int = 0
-    toolchain: tuple[str, ...] = ()
-    ignore_warnings: bool = False
-    wait: float = 0.0
-    one_pack: bool = True
-    timeout: float = 0.0
-    silence: float = 30.0
-    patience: float = 600.0
-    restarts: int = 5
-    strict_toolchains: bool = False
-    batch: bool = False
-    order: str = "longest"
-    backup: bool = True
-    no_lto: bool = False
-    allow_missing: bool = False
-    reproducible: bool = False
-    werror: bool = False
-    mrproper: bool = False
-    fallback_mrproper: bool = False
-    config_only: bool = False
-    verbose_build: bool = False
-    kconfig_check: bool = True
-    force_reconfig: bool = False
-    quick: bool = False
-    fragments: str = ""
-    adjust_cfg: tuple[str, ...] = ()
-    target: str = ""
-    keep_outputs: bool = False
-    keep: str = ""
-    jobserver: bool = True
-    ccache: bool = False
-    light_tools: bool = True
-    debug_info: bool = False
-    machines: str = ""
-    hosts: str = ""
-    machines_file: str = ""
-    verbose_worker: bool = False
-    quiet: bool = False
-    json: bool = False
+    boards: str = option(
+        LIST,
+        "Which boards: terms separated by spaces or commas (OR), `a & b` for both; each a regular expression "
+        "matched at the start of target, arch, cpu, board, vendor, soc or config name (default: all)",
+        given="joined",
+        completes="terms",
+    )
+    exclude: str = option(
+        LIST,
+        "Terms, separated by commas, of boards to leave out",
+        given="joined",
+        short="x",
+        completes="terms",
+    )
+    only: str = option(LIST, "Exact names of boards, separated by commas", given="joined", completes="boards")
+    source: str = option(TEXT, "Directory of the source (default: this one)", short="g", also="git")
+    branch: str = option(
+        TEXT,
+        "Build the commits of this branch since its upstream, the upstream commit first",
+        short="b",
+        completes="branches",
+    )
+    commits: str = option(TEXT, "Build the commits of this range, such as v2026.07..HEAD", completes="ranges")
+    count: int = option(whole(), "Build the top N commits (of --branch, or of HEAD)", short="c")
+    step: int = option(whole(), "Build every Nth commit of the range; 0: the first and the last", default=1)
+    output: str = option(
+        TEXT, "Where results go (default: fabbuild-out beside the source)", short="o", also="output-dir"
+    )
+    machines: str = option(
+        LIST,
+        "Names and groups of machines, separated by commas (default: all that are enabled)",
+        given="joined",
+        also="use-machines",
+        completes="machines",
+    )
+    hosts: str = option(LIST, "Hosts that are in no file, [user@]name[:port], separated by commas", given="joined")
+    machines_file: str = option(
+        TEXT, "Where the machines are described (default: ./machines.yaml, then the user's own)"
+    )
+    verbose_worker: bool = option(FLAG, "Have the workers say what they do, on stderr")
+    no_local: bool = option(FLAG, "Leave out machines with `connection: local`")
+    wait: float = option(seconds(), "Seconds to wait for a machine that another boss holds")
+    one_pack: bool = option(
+        FLAG,
+        "Pack the source once for all machines that lack the same of it; without it once for each of them",
+        default=True,
+    )
+    timeout: float = option(
+        seconds(),
+        "Seconds a board may take at one commit before its build is ended (default: at least 900, and ten times "
+        "what it or its like took before)",
+    )
+    silence: float = option(
+        seconds(1, 3600),
+        "Seconds without a sign of life after which a machine is given up, and a machine gives up its boss",
+        default=30.0,
+    )
+    patience: float = option(
+        seconds(),
+        "Seconds to wait for a machine to come back when no other can build what is left",
+        default=600.0,
+    )
+    restarts: int = option(
+        whole(1000),
+        "How often a machine may be lost within ten minutes before it is set aside for a while",
+        default=5,
+    )
+    threads: int = option(whole(MAX_THREADS), "Cores to use on each machine (default: as machines.yaml says)")
+    max_boards: int = option(
+        whole(MAX_BOARDS), "Boards at once on each machine (default: as machines.yaml says)", short="T"
+    )
+    toolchain: tuple[str, ...] = option(
+        TOOLCHAINS, "ARCH=PREFIX (or the path of a gcc) for all machines; may be given more than once"
+    )
+    strict_toolchains: bool = option(
+        FLAG,
+        "Build nothing (exit 1) when machines have different versions of a compiler that is needed, of dtc, "
+        "swig or Python; without it they are only named",
+    )
+    batch: bool = option(FLAG, "Split the boards beforehand by capacity, one list a machine")
+    backup: bool = option(
+        FLAG,
+        "In the end, give machines with nothing to do a part of what others still build, or the same once "
+        "more where it is slow (--no-backup: do not)",
+        default=True,
+    )
+    order: str = option(
+        choice("longest", "given"),
+        "Which boards come first: `longest`, like ones one after the other and those that took longest before "
+        "early enough; or `given`, by their names",
+        default="longest",
+    )
+    force: bool = setting("force_build", "Build also what is there already", short="f", also="force-build")
+    force_failures: bool = option(FLAG, "Build again what failed", short="F", also="force-build-failures")
+    reuse: bool = option(
+        FLAG,
+        "Take results of earlier runs, of any branch, that were built from the same, and leave unbuilt what a "
+        "commit cannot have changed",
+        default=True,
+    )
+    audit_reuse: int = option(
+        whole(), "Build so many of the results that would be reused or carried forward, and compare (exit 103)"
+    )
+    ignore_warnings: bool = option(FLAG, "Exit with 0, not 101, when there are warnings only", short="W")
+    no_lto: bool = setting("no_lto", "Build without link-time optimisation (NO_LTO=1)", short="L")
+    allow_missing: bool = setting(
+        "allow_missing", "Let binman go on without blobs it has not got (BINMAN_ALLOW_MISSING=1)", short="M"
+    )
+    reproducible: bool = setting(
+        "reproducible_builds",
+        "Build the same bytes each time (SOURCE_DATE_EPOCH=0, and no commit in the version)",
+        short="r",
+        also="reproducible-builds",
+    )
+    werror: bool = setting(
+        "warnings_as_errors",
+        "Treat warnings as errors (-Werror for target and host)",
+        short="E",
+        also="warnings-as-errors",
+    )
+    mrproper: bool = setting("mrproper", "Run `make mrproper` before configuring", short="m")
+    fallback_mrproper: bool = setting("fallback_mrproper", "Run `make mrproper` and try again when a build fails")
+    config_only: bool = setting("config_only", "Only configure, build nothing")
+    verbose_build: bool = setting("verbose_build", "Show the commands make runs, in the log (V=1)", short="V")
+    kconfig_check: bool = setting("kconfig_check", "Configure again when a Kconfig file changed between commits")
+    force_reconfig: bool = setting("force_reconfig", "Configure again at each commit", short="C")
+    quick: bool = setting(
+        "quick",
+        "Build roughly: try no failure again, and let a warning be said only where its file is compiled",
+        short="Q",
+    )
+    fragments: str = setting(
+        "fragments", "Configuration fragments (a.config,b.config) to make after the defconfig, as make finds them"
+    )
+    adjust_cfg: tuple[str, ...] = setting(
+        "adjust_cfg",
+        "Settings to change after that: ~FOO not set, FOO y, FOO=val that; separated by commas, may be given more "
+        "than once; one that does not stick fails the board",
+        kind=ADJUSTMENTS,
+        short="a",
+    )
+    target: str = setting("target", "What make is to make in place of everything, such as u-boot.bin")
+    keep_outputs: bool = setting(
+        "keep_outputs",
+        "Keep images, maps and device trees beside each result, whichever machine built it",
+        short="k",
+    )
+    keep: str = setting(
+        "keep",
+        "Files of make's output directory to keep there, as patterns separated by commas, such as "
+        "'u-boot.bin,spl/*.bin'; ** is any directories",
+    )
+    jobserver: bool = setting(
+        "jobserver", "Let all builds of a machine share its threads; without it each make gets a fixed part of them"
+    )
+    ccache: bool = setting("ccache", "Compile by way of ccache on machines that have it, from one cache a machine")
+    light_tools: bool = setting(
+        "light_tools", "Have nm and ar load LLVM's plugin, which is slow and does nothing here, for no object"
+    )
+    debug_info: bool = setting(
+        "debug_info",
+        "Compile with debug information also where nothing of the output is kept (it changes nothing else)",
+    )
+    quiet: bool = option(FLAG, "Show problems and the end only")
+    json: bool = option(FLAG, "Print one line of JSON an event")
 
     @classmethod
     def merge(cls, layers: Sequence[tuple[str, Mapping[str, object]]]) -> BuildSettings:
         """Lay options over each other; later layers win.
 
         None, an empty text and an empty list mean "not given". Numbers and flags may be texts, as the environment
-        gives them. The toolchains of all layers are kept; for one architecture the later layer wins.
+        gives them. The toolchains and adjustments of all layers are kept; for one architecture or one symbol the
+        later layer wins.
 
         Args:
             layers: each with its origin as messages name it: a file, a configuration key, "the command line".
@@ -158,7 +227,7 @@ class BuildSettings:
         values: dict[str, Any] = {}
         for origin, layer in layers:
             if not hasattr(layer, "items"):
-                raise ConfigError(f"{origin}: is {_describe(layer)}; it must be a mapping of options")
+                raise ConfigError(f"{origin}: is {describe_value(layer)}; it must be a mapping of options")
             for name, value in layer.items():
                 if name not in OPTIONS:
                     raise ConfigError(f"{origin}: {unknown_option(name)}")
@@ -166,39 +235,38 @@ class BuildSettings:
                     given = check_option(name, value, texts=True)
                 except ValueError as exc:
                     raise ConfigError(f"{origin}: {name} {exc}") from None
-                if given is None:
-                    continue
-                values[name] = (*values.get(name, ()), *given) if name in _REPEATED else given
+                if given is not None:
+                    values[name] = (*values.get(name, ()), *given) if OPTIONS[name].kind.repeated else given
         return cls(**values)
 
     def toolchains(self) -> dict[str, str]:
-        """Give ``toolchain`` as architecture → prefix or path of gcc; the last one of an architecture counts."""
+        """Return ``toolchain`` as architecture → prefix or path of gcc; the last one of an architecture counts."""
         return dict(entry.split("=", 1) for entry in self.toolchain)  # checked by `merge`
 
     def adjustments(self) -> dict[str, str]:
-        """Give ``adjust_cfg`` as symbol, without ``CONFIG_``, → value, ``n`` for not set; the last one counts."""
-        return {name: value for text in self.adjust_cfg for name, value in dotconfig.asked(text).items()}
+        """Return ``adjust_cfg`` as symbol, without ``CONFIG_``, → value, ``n`` for not set; the last one counts."""
+        return adjustments(self.adjust_cfg)
 
     def wire_settings(self) -> dict[str, object]:
-        """Give what a ``configure`` carries: a value for each of the protocol's settings, and for each of ours."""
-        plain = {name: bool(getattr(self, option_of(name))) for name in SETTINGS}
-        ours: dict[str, object] = {name: getattr(self, name) for name in OWN_SETTINGS}
-        ours["fragments"] = _items(self.fragments)
-        ours["keep"] = _items(self.keep)
-        # In one order, so that the same settings name the same result.
-        ours["adjust_cfg"] = [dotconfig.line(*one) for one in sorted(self.adjustments().items())]
-        return {**plain, **ours}
+        """Return the settings of the build as ``configure`` carries them: a value for each of `SETTINGS`."""
+        given = {row.setting: row.kind.to_wire(getattr(self, name)) for name, row in OPTIONS.items() if row.setting}
+        return {name: given.get(name, row.default) for name, row in SETTINGS.items()}
 
 
-_WIRE_NAMES = {"reproducible_builds": "reproducible", "warnings_as_errors": "werror", "force_build": "force"}
+#: The row of each option by its name, which is also its configuration key.
+OPTIONS: Mapping[str, BuildOption] = {
+    field.name: field.metadata["option"] for field in dataclasses.fields(BuildSettings)
+}
+
+merge = BuildSettings.merge
 
 
 def option_of(setting: str) -> str:
-    """Name the option of a setting of the wire."""
-    return _WIRE_NAMES.get(setting, setting)
+    """Return the name of the option that gives a setting of a build; the setting's own where none does."""
+    return next((name for name, row in OPTIONS.items() if row.setting == setting), setting)
 
 
-def read_count(name: str, value: object, default: int, most: int = 1_000_000) -> int:
+def read_count(name: str, value: object, default: int) -> int:
     """Read the number that was given for an option of another task; ``default`` when none was.
 
     Raises:
@@ -207,36 +275,9 @@ def read_count(name: str, value: object, default: int, most: int = 1_000_000) ->
     if value is None or value == "":
         return default
     try:
-        return _count(value, most, texts=True)
+        return int(whole().read(value, True))
     except ValueError as exc:
         raise UsageError(f"{name} {exc}") from None
-
-
-#: Names of all options.
-OPTIONS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(BuildSettings))
-
-#: What the ``build:`` part of machines.yaml cannot say, for it is needed to find that file.
-NOT_IN_FILE = frozenset({"machines_file"})
-
-merge = BuildSettings.merge
-
-#: Options that are one of some words.
-CHOICES: Mapping[str, tuple[str, ...]] = {"order": ("longest", "given")}
-
-_DEFAULTS = BuildSettings()
-_LISTS = frozenset({"boards", "exclude", "only", "machines", "hosts", "fragments", "keep"})
-_REPEATED = frozenset({"toolchain", "adjust_cfg"})
-_MOST = {
-    "max_boards": MAX_BOARDS,
-    "threads": MAX_THREADS,
-    "count": 1_000_000,
-    "step": 1_000_000,
-    "restarts": 1000,
-    "audit_reuse": 1_000_000,
-}
-
-# Seconds; what is not named here is from 0 to MAX_WAIT.
-_RANGE = {"silence": (1, 3600)}
 
 
 def unknown_option(name: object, among: Iterable[str] = OPTIONS) -> str:
@@ -247,7 +288,7 @@ def unknown_option(name: object, among: Iterable[str] = OPTIONS) -> str:
 
 
 def check_option(name: str, value: object, *, texts: bool) -> Any:
-    """Give an option's value in the type of its field, or None for "not given".
+    """Return an option's value in the type of its field, or None for "not given".
 
     Args:
         name: one of `OPTIONS`.
@@ -259,171 +300,4 @@ def check_option(name: str, value: object, *, texts: bool) -> Any:
     """
     if value is None or value == "" or (isinstance(value, (list, tuple, dict)) and not value):
         return None
-    default = getattr(_DEFAULTS, name)
-    if name == "toolchain":
-        return _toolchain_entries(value)
-    if name == "adjust_cfg":
-        return _adjustments(value)
-    if name in CHOICES and value not in CHOICES[name]:
-        raise ValueError(f"is {_describe(value)}; it must be {' or '.join(CHOICES[name])}")
-    if isinstance(default, bool):
-        return _flag(value, texts=texts)
-    if isinstance(default, float):
-        return _seconds(value, *_RANGE.get(name, (0, MAX_WAIT)), texts=texts)
-    if isinstance(default, int):
-        return _count(value, _MOST[name], texts=texts)
-    text = _text(value, lists=name in _LISTS)
-    if name == "fragments":
-        _check_fragments(text)
-    if name == "keep":
-        _check_patterns(text)
-    if name == "target" and not is_goal(text):
-        raise ValueError(f"is {_describe(text)}; it must be the name of a make target, such as u-boot.bin")
-    return text
-
-
-def _items(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
-
-
-def _check_fragments(text: str) -> None:
-    for item in _items(text):
-        if not is_fragment(item):
-            raise ValueError(
-                f"has {_describe(item)}; it must be the name of a configuration fragment that make finds, such as "
-                "debug.config"
-            )
-
-
-def _check_patterns(text: str) -> None:
-    for item in _items(text):
-        if not is_pattern(item):
-            raise ValueError(
-                f"has {_describe(item)}; it must be a pattern of files below make's output directory, such as "
-                "spl/*.bin"
-            )
-
-
-def _adjustments(value: object) -> tuple[str, ...]:
-    """Check ``~FOO``, ``FOO`` and ``FOO=val``, in texts or as a mapping of names to values."""
-    if isinstance(value, Mapping):
-        value = [
-            f"~{name}" if item is False or item is None else f"{name}={'y' if item is True else item}"
-            for name, item in value.items()
-        ]
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"is {_describe(value)}; it must be ~FOO, FOO or FOO=val, or a list of these")
-    for text in texts:
-        try:
-            dotconfig.asked(text)
-        except ValueError as exc:
-            raise ValueError(f"has {_describe(str(exc))}; it must be ~FOO, FOO or FOO=val") from None
-    return tuple(texts)
-
-
-def parse_toolchains(entries: Iterable[str]) -> dict[str, str]:
-    """Read ``ARCH=PREFIX`` or ``ARCH=path of gcc`` entries.
-
-    Raises:
-        ConfigError: one that is none of them, or an architecture twice.
-    """
-    try:
-        return dict(entry.split("=", 1) for entry in _toolchain_entries(list(entries)))
-    except ValueError as exc:
-        raise ConfigError(f"--toolchain {exc}") from None
-
-
-def check_toolchain(arch: object, value: object) -> str:
-    """Give a toolchain's prefix or path when it can be one; ``sandbox`` may have an empty prefix.
-
-    Raises:
-        ValueError: it cannot be; the text begins with ``is``.
-    """
-    if not isinstance(arch, str) or not _ARCH.fullmatch(arch):
-        raise ValueError(f"is for {quote(str(arch))}; an architecture is like arm, aarch64 or x86_64")
-    if not isinstance(value, str) or not (value.strip() or arch == "sandbox") or not value.isprintable():
-        raise ValueError(f"is {_describe(value)}; it must be a prefix (arm-linux-gnueabi-) or the path of a gcc")
-    return value
-
-
-def _toolchain_entries(value: object) -> tuple[str, ...]:
-    if isinstance(value, Mapping):
-        return tuple(f"{arch}={check_toolchain(arch, prefix)}" for arch, prefix in value.items())
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(  # noqa: TRY004 - all of it is what the user wrote
-            f"is {_describe(value)}; it must be ARCH=PREFIX or a list of these"
-        )
-    seen: dict[str, str] = {}
-    for entry in value:
-        arch, equals, prefix = entry.partition("=") if isinstance(entry, str) else ("", "", "")
-        if not equals:
-            raise ValueError(f"has {_describe(entry)}; it must be ARCH=PREFIX, such as arm=arm-linux-gnueabi-")
-        check_toolchain(arch, prefix)
-        if arch in seen:
-            raise ValueError(f"names {arch} twice: {quote(seen[arch])} and {quote(prefix)}")
-        seen[arch] = prefix
-    return tuple(f"{arch}={prefix}" for arch, prefix in seen.items())
-
-
-def _flag(value: object, *, texts: bool) -> bool:
-    if isinstance(value, bool):
-        return value
-    # Not a mere int of the environment: 0 and 1 are how flags are given there, and Invoke may have cast them.
-    word = str(value).strip().lower() if texts and isinstance(value, (str, int)) else ""
-    if word in _TRUE or word in _FALSE:
-        return word in _TRUE
-    raise ValueError(f"is {_describe(value)}; it must be true or false{' (or 1 or 0)' if texts else ''}")
-
-
-def _count(value: object, most: int, *, texts: bool) -> int:
-    number = value
-    if texts and isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", value, re.ASCII):
-        number = int(value)
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
-        raise ValueError(f"is {_describe(value)}; it must be a whole number from 0 to {most}")
-    return number
-
-
-def _seconds(value: object, least: float, most: float, *, texts: bool) -> float:
-    number = value
-    if texts and isinstance(value, str):
-        try:
-            number = float(value)
-        except ValueError:
-            number = None
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not least <= number <= most:
-        raise ValueError(f"is {_describe(value)}; it must be a number of seconds from {least} to {most}")
-    return float(number)
-
-
-def _text(value: object, *, lists: bool) -> str:
-    if lists and isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
-        value = ",".join(value)
-    if not isinstance(value, str):
-        raise ValueError(  # noqa: TRY004 - all of it is what the user wrote
-            f"is {_describe(value)}; it must be text{' or a list of texts' if lists else ''}"
-        )
-    if not value.isprintable():
-        raise ValueError(f"is {quote(value)}; it must not have control characters")
-    return value
-
-
-def _describe(value: object) -> str:
-    if value is None:
-        return "empty"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f"the text {quote(value)}"
-    if isinstance(value, int) and abs(value) >= 10**15:
-        return "a far too large number"
-    if isinstance(value, (int, float)):
-        return f"the number {value}"
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    return f"a {visible(type(value).__name__)}"
+    return OPTIONS[name].kind.read(value, texts)

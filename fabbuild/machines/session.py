@@ -52,7 +52,8 @@ from fabbuild.machines.transport.ssh import Transport, wrap
 from fabbuild.machines.worker_link import WireLog, WorkerLink
 from fabbuild.machines.worker_zip import on_its_own_line, shell_place, shell_run, worker_bundle
 from fabbuild.model import Job
-from fabbuild.protocol.wire import FEATURES, OWN_SETTINGS, SPEED, encode_command
+from fabbuild.protocol.settings import SETTINGS, Effect
+from fabbuild.protocol.wire import FEATURES, encode_command
 from fabbuild.source.push import PushReport
 from fabbuild.source.repository import Source
 
@@ -259,8 +260,12 @@ class Session(OneShot):
         Raises:
             RefusedError: the worker does not take them, or does not know one; it must not be used then.
         """
-        ours = {name: value for name, value in settings.items() if OWN_SETTINGS.get(name, value) != value}
-        ours = {name: value for name, value in ours.items() if name in self.features or name not in SPEED}
+        own = {name: row for name, row in SETTINGS.items() if not row.plain}
+        ours = {
+            name: settings[name]
+            for name, row in own.items()
+            if row.is_set(settings) and (name in self.features or row.effect is not Effect.SPEED)
+        }
         lacking = sorted(ours.keys() - self.features)
         if lacking:
             raise RefusedError(
@@ -268,7 +273,7 @@ class Session(OneShot):
                 f"its worker does not know {', '.join(lacking).replace('_', '-')}, and would build without; "
                 "leave that option off, or this machine out",
             )
-        plain = {name: value for name, value in settings.items() if name not in OWN_SETTINGS}
+        plain = {name: value for name, value in settings.items() if name not in own}
         fields: dict[str, Any] = {"settings": {**plain, **ours}, "toolchains": dict(toolchains)}
         if self.features:
             fields["features"] = sorted(self.features)

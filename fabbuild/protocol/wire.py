@@ -15,6 +15,8 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, Iterator, List, Optional
 
+from fabbuild.protocol.settings import SETTINGS
+
 #: Stands in front of every line the worker writes to stdout.
 PREFIX = b"BM> "
 
@@ -44,7 +46,8 @@ PROTOCOL = 1
 #: success whose dependencies are known they are a file, `DEPENDS`: a path below the source tree each line, sorted.
 #: ``trim``: ``trim_board`` {board, attempt, commits} has the worker leave off all commits of that order but these,
 #: as far as it has not begun them; it answers ``trimmed`` {board, attempt, commits}: those that it leaves off.
-#: Each name of `OWN_SETTINGS` is a feature, too: a worker that does not announce it cannot be given that setting.
+#: The name of a setting beyond the plain protocol is a feature, too: a worker that does not announce it cannot be
+#: given that setting.
 FEATURES = (
     "attempt",
     "commits",
@@ -54,17 +57,7 @@ FEATURES = (
     "early",
     "carry",
     "trim",
-    "force_reconfig",
-    "quick",
-    "fragments",
-    "adjust_cfg",
-    "target",
-    "keep_outputs",
-    "keep",
-    "jobserver",
-    "ccache",
-    "light_tools",
-    "debug_info",
+    *(setting.name for setting in SETTINGS.values() if not setting.plain),
 )
 
 #: The file of a result that lists what of the source the board depended on.
@@ -105,47 +98,6 @@ PIECE = 1024 * 1024
 FILE_MOST = 256 * 1024 * 1024
 FILES_MOST = 512 * 1024 * 1024
 FILES_MANY = 500
-
-#: Settings that a ``configure`` may carry, and what they default to.
-SETTINGS: Dict[str, Any] = {
-    "verbose_build": False,
-    "allow_missing": False,
-    "no_lto": False,
-    "reproducible_builds": False,
-    "warnings_as_errors": False,
-    "mrproper": False,
-    "fallback_mrproper": False,
-    "config_only": False,
-    "force_build": False,
-    "kconfig_check": True,
-}
-
-#: Settings beyond the plain protocol, which a boss sends only to a worker that announced them as features.
-#: ``force_reconfig``: configure at each commit. ``quick``: a rough build: a failure is not tried again, nothing is
-#: configured anew because of one, and a warning need not be said again at the next commit. ``fragments``: names of
-#: configuration fragments, made after the defconfig. ``adjust_cfg``: lines of ``.config``, set after these; one
-#: that is not there after the build fails it. ``target``: what is made in place of everything. ``keep_outputs``:
-#: the files of a result are also its images, maps and device trees; ``keep``: also those that these patterns name,
-#: as the shell has them, relative to the output directory, ``**`` for any directories. The last four change
-#: no result: ``jobserver``: all makes share as many jobs as there are threads; ``ccache``: compile by way of ccache
-#: where it is installed; ``light_tools``: have nm and ar load no plugin that does nothing; ``debug_info``: have
-#: debug information made even where nobody can see it.
-OWN_SETTINGS: Dict[str, Any] = {
-    "force_reconfig": False,
-    "quick": False,
-    "fragments": [],
-    "adjust_cfg": [],
-    "target": "",
-    "keep_outputs": False,
-    "keep": [],
-    "jobserver": True,
-    "ccache": False,
-    "light_tools": True,
-    "debug_info": False,
-}
-
-#: Those of them that change no result, only how long it takes: off is what a worker does that does not know one.
-SPEED = frozenset({"jobserver", "ccache", "light_tools", "debug_info"})
 
 
 class ProtocolError(ValueError):

@@ -31,6 +31,7 @@ from fabbuild.errors import OutputError, what_to_do
 from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.protocol.environment import WITHOUT_EFFECT
 from fabbuild.protocol.names import is_file_name
+from fabbuild.protocol.settings import SETTINGS, Effect
 
 #: Name of the result directory of the current source, and of the output directory beside the source.
 CURRENT = "current"
@@ -44,20 +45,6 @@ COMMITS = "commits.json"
 
 #: What it was built from, beside each result.
 BUILT_FROM = "built-from"
-
-#: Settings that change what comes out of a build; another value of one of these builds anew.
-#: With ``quick`` a warning may be missing.
-DECISIVE = (
-    "allow_missing",
-    "no_lto",
-    "reproducible_builds",
-    "warnings_as_errors",
-    "config_only",
-    "quick",
-    "fragments",
-    "adjust_cfg",
-    "target",
-)
 
 #: In `BuiltFrom.kept`: images, maps and device trees.
 ALL = "--keep-outputs"
@@ -74,8 +61,8 @@ COMMIT_DIR = re.compile(r"\d{2,}_g([0-9a-f]{4,})_")
 class BuiltFrom:
     """What names a result: the same values mean that it need not be built again.
 
-    ``tree`` is the git tree id; ``toolchain`` is from `made_by`; ``settings`` are those of `DECISIVE` that are not
-    at their default; ``kept`` is from `kept_by`.
+    ``tree`` is the git tree id; ``toolchain`` is from `made_by`; ``settings`` is from `decisive`; ``kept``
+    is from `kept_by`.
     """
 
     tree: str
@@ -95,8 +82,15 @@ class Stored:
 
 
 def decisive(settings: Mapping[str, object]) -> dict[str, object]:
-    """Keep those of the wire's settings that change what comes out of a build."""
-    return {name: settings[name] for name in DECISIVE if settings.get(name)}
+    """Return those of a build's settings that are part of what names its result, and are not at their default.
+
+    A flag that is on by default is there when it is off. A setting that is not there had its default.
+    """
+    return {
+        name: settings[name]
+        for name, row in SETTINGS.items()
+        if row.effect is Effect.OUTPUT and row.is_set(settings)
+    }
 
 
 def kept_by(settings: Mapping[str, object]) -> tuple[str, ...]:

@@ -24,13 +24,12 @@ from fabbuild.config.select_machines import (
     merge,
     open_machines,
     parse_host,
-    parse_toolchains,
     select,
 )
 from fabbuild.config.settings import OPTIONS, check_option
 from fabbuild.errors import ConfigError
 from fabbuild.machines.transport.ssh_connections import split_host
-from fabbuild.protocol.wire import OWN_SETTINGS, SETTINGS
+from fabbuild.protocol.settings import SETTINGS
 
 PROJECT = Path(__file__).parents[2]
 
@@ -748,7 +747,7 @@ def test_nothing_to_select_from():
 
 def test_defaults_mean_the_current_source_on_all_machines():
     assert merge([]) == BuildSettings()
-    assert BuildSettings().wire_settings() == {**SETTINGS, **OWN_SETTINGS}
+    assert BuildSettings().wire_settings() == {name: row.default for name, row in SETTINGS.items()}
 
 
 def test_later_layers_win_and_what_is_not_given_does_not():
@@ -883,7 +882,7 @@ _anything = st.recursive(
 )
 
 
-@given(st.dictionaries(st.one_of(st.sampled_from(OPTIONS), st.text()), _anything, max_size=3))
+@given(st.dictionaries(st.one_of(st.sampled_from(list(OPTIONS)), st.text()), _anything, max_size=3))
 def test_any_options_are_settings_or_a_config_error(layer):
     try:
         merged = merge([("X", layer)])
@@ -910,9 +909,7 @@ def test_wire_settings_have_the_wires_names():
         adjust_cfg=("FOO,~CONFIG_BAR", "FOO=0x10", 'NAME="a,b",OTHER=text'),
         target="u-boot.bin",
     )
-    changed = {
-        name: value for name, value in merged.wire_settings().items() if value != {**SETTINGS, **OWN_SETTINGS}[name]
-    }
+    changed = {name: value for name, value in merged.wire_settings().items() if value != SETTINGS[name].default}
     assert changed == {
         "reproducible_builds": True,
         "warnings_as_errors": True,
@@ -963,13 +960,15 @@ def test_adjustments_of_a_file_may_be_a_mapping():
     assert merged.adjustments() == {"LED": "y", "SPL": "y", "LED_PERIOD": "7"}
 
 
-def test_parse_toolchains():
-    assert parse_toolchains(["arm=a-", "aarch64=/x/gcc"]) == {"arm": "a-", "aarch64": "/x/gcc"}
-    with pytest.raises(ConfigError, match="--toolchain has the text"):
-        parse_toolchains(["arm"])
+def test_every_setting_of_a_build_has_one_option():
+    given = [row.setting for row in OPTIONS.values() if row.setting]
+    assert sorted(given) == sorted(SETTINGS)
 
 
-def test_every_option_is_described():
-    for name in OPTIONS:
-        # Python 3.13 and newer leave out what a docstring is indented by.
-        assert re.search(rf"(?m)^ +{name}: ", BuildSettings.__doc__)
+def test_the_help_of_an_option_tells_its_default():
+    for name, row in OPTIONS.items():
+        default = getattr(BuildSettings(), name)
+        if not isinstance(default, bool) and default:
+            assert row.shown.help.endswith(
+                f" (default: {default:g})" if default != "longest" else "(default: longest)"
+            )

@@ -11,6 +11,7 @@ from pathlib import Path
 from fabbuild.config.settings import option_of
 from fabbuild.errors import OutputError, SourceError, UsageError
 from fabbuild.protocol import dotconfig
+from fabbuild.protocol.settings import SETTINGS
 from fabbuild.reporting.summary.changes import CommitChanges
 from fabbuild.reporting.summary.reader import (
     CommitDir,
@@ -23,7 +24,7 @@ from fabbuild.reporting.summary.reader import (
     read_range,
     with_subjects,
 )
-from fabbuild.results.tree import CURRENT, DECISIVE, OUTPUT, output_directory
+from fabbuild.results.tree import CURRENT, OUTPUT, output_directory
 from fabbuild.source.boards.catalogue import load_boards
 from fabbuild.source.git import GitError
 from fabbuild.source.repository import Source
@@ -111,8 +112,9 @@ def how_built(settings: object) -> list[str]:
     """Give the words that repeat the settings of a result, as its ``built-from`` has them."""
     words = []
     if isinstance(settings, Mapping):
-        for name in DECISIVE:
-            words += _option(f"--{option_of(name).replace('_', '-')}", settings.get(name))
+        for name, row in SETTINGS.items():
+            if row.is_set(settings):
+                words += _option(option_of(name).replace("_", "-"), settings[name])
     return words
 
 
@@ -128,13 +130,11 @@ def where(found: Found) -> list[str]:
 
 
 def _option(option: str, value: object) -> list[str]:
-    """Give the words of an option: none for a value that is not set, a word each for several values."""
-    if isinstance(value, str):
-        return [f"{option}={value}"] if value else []
-    if isinstance(value, (list, tuple)):
-        items = [_asked(str(item)) for item in value]
-        return [f"{option}={','.join(items)}"] if items else []
-    return [option] if value else []
+    """Return the words that give an option this value, which is not its default."""
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    items = value if isinstance(value, (list, tuple)) else [value] if isinstance(value, str) else []
+    return [f"--{option}={','.join(_asked(str(item)) for item in items)}"] if any(items) else []
 
 
 def _asked(item: str) -> str:

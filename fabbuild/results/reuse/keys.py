@@ -23,9 +23,6 @@ from fabbuild.results.reuse.store_schema import LAYOUT
 from fabbuild.results.tree import decisive, made_by
 from fabbuild.source.git import Git
 
-# Settings with which nothing is brought.
-_TO_BE_BUILT = ("keep_outputs", "keep", "quick", "verbose_build", "force_reconfig", "mrproper")
-
 #: Seconds that git may take to list a tree.
 TIMEOUT = 120.0
 
@@ -92,15 +89,6 @@ def makers(sessions: Iterable[Session]) -> dict[str, list[Maker]]:
             if maker.identity and maker not in found.setdefault(arch, []):
                 found[arch].append(maker)
     return found
-
-
-def may_be_brought(settings: Mapping[str, object]) -> bool:
-    """Whether results built with these settings of the wire can come from the store.
-
-    What is kept of a build's files is not in it, nor the commands that make ran; what a rough build says depends on
-    what was built before it; and some ask for a build.
-    """
-    return not any(settings.get(name) for name in _TO_BE_BUILT)
 
 
 class Views:

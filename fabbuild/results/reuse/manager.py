@@ -17,10 +17,11 @@ from fabbuild.machines.messages import BuildResult
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_group import group_of
 from fabbuild.model import Board, Commit, Job, Result, Verdict
+from fabbuild.protocol.settings import Shortcut, ruled_out
 from fabbuild.protocol.wire import TIMED_OUT
 from fabbuild.results.incoming import Arrived, names_for
 from fabbuild.results.reuse import audit
-from fabbuild.results.reuse.keys import Kept, Maker, Views, makers, may_be_brought
+from fabbuild.results.reuse.keys import Kept, Maker, Views, makers
 from fabbuild.results.reuse.lookup import Hit, Shelf
 from fabbuild.results.reuse.store import Store, StoreError, store_path
 from fabbuild.results.reuse.writer import Keeper
@@ -62,8 +63,8 @@ class Reuse:
     def declined(self) -> frozenset[str]:
         """The extensions of the protocol that workers are not asked for: ``carry``, or none."""
         settings = self._settings
-        kept = bool(settings.keep_outputs or settings.keep)
-        carry = settings.reuse and not settings.force and (settings.reproducible or not kept)
+        varies = not settings.reproducible and ruled_out(Shortcut.CARRY_VARYING, self._wire)
+        carry = settings.reuse and not settings.force and not varies
         return frozenset() if carry else frozenset({"carry"})
 
     # --- out of the store ---
@@ -99,7 +100,7 @@ class Reuse:
         return left
 
     def _may_bring(self) -> bool:
-        return self._on and not self._settings.force and may_be_brought(self._wire)
+        return self._on and not ruled_out(Shortcut.STORE, self._wire)
 
     def _bring(
         self,

@@ -10,6 +10,7 @@ import sys
 from typing import Any, Callable, Dict, FrozenSet, Iterable, NamedTuple, Optional
 
 from fabbuild.protocol import relevance
+from fabbuild.protocol.settings import Shortcut
 from fabbuild.protocol.wire import DEPENDS
 from fabbuild.worker.build.artifact_sender import File
 from fabbuild.worker.build.result import Built
@@ -19,15 +20,6 @@ from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.deps.implicit_deps import UnknownError
 from fabbuild.worker.source.worktree import Worktree
 from fabbuild.worker.tools.toolchains import Toolchain
-
-#: Settings whose reach is not known: a build by one of them tells no dependencies.
-_REACH_UNKNOWN = ("target", "config_only")
-
-#: Settings that ask for a build.
-_MUST_BUILD = ("force_build", "force_reconfig", "mrproper")
-
-#: Settings that keep files which tell one commit from another unless builds are reproducible.
-_KEEPS = ("keep", "keep_outputs")
 
 
 class _Last(NamedTuple):
@@ -81,7 +73,7 @@ class Carrier:
             command: gives the shell lines that build another commit in the same way.
         """
         self._last = None
-        if built.return_code or any(self._settings[name] for name in _REACH_UNKNOWN):
+        if built.return_code or self._settings.rules_out(Shortcut.DEPENDS):
             return built
         try:
             depends = self._reader.read(board, self._identities.outside(compiler, compilers))
@@ -101,10 +93,10 @@ class Carrier:
             a function that gives the answer, from the seconds that finding it took.
         """
         last = self._last
-        if last is None or any(self._settings[name] for name in _MUST_BUILD):
+        if last is None or self._settings.rules_out(Shortcut.CARRY):
             return None
         reproducible = self._settings["reproducible_builds"]
-        if not reproducible and any(self._settings[name] for name in _KEEPS):
+        if not reproducible and self._settings.rules_out(Shortcut.CARRY_VARYING):
             return None
         if commit != last.commit:
             changed = self._worktree.changes(last.commit, commit)

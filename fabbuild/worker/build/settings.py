@@ -1,17 +1,16 @@
-"""The settings a ``configure`` carries: checked, and turned into what make is given."""
+"""The settings that ``configure`` carries: checked, and turned into words and goals of make."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 from fabbuild.protocol import dotconfig
-from fabbuild.protocol.names import is_fragment, is_goal, is_pattern
+from fabbuild.protocol.settings import SETTINGS, Setting, Shortcut, ruled_out
 from fabbuild.protocol.uboot import TREE
-from fabbuild.protocol.wire import OWN_SETTINGS, SETTINGS
 from fabbuild.worker.build.artifact_sender import ALL_OUTPUTS
 
-#: What a peer's boss sends besides. They are about speed, which is ours to see to, and so taken whatever they say;
-#: but ``lines`` asks for something to be in the results, so it is taken only when it is off.
+#: What buildman's boss sends besides, with the defaults. They are about speed, which this worker sees to by itself,
+#: so any value is taken; but ``lines`` asks for something to be in the results, so it is taken only when it is off.
 PEER_SETTINGS: Dict[str, Any] = {
     "lines": False,
     "shared_dtc": False,
@@ -19,12 +18,6 @@ PEER_SETTINGS: Dict[str, Any] = {
 }
 
 _UNSUPPORTED = ("lines",)
-
-_FLAGS = (
-    *((name, (variable,)) for name, variable in TREE.make_variables.items()),
-    ("reproducible_builds", ("SOURCE_DATE_EPOCH=0",)),
-    ("warnings_as_errors", ("KCFLAGS=-Werror", "HOSTCFLAGS=-Werror")),
-)
 
 
 class SettingsError(ValueError):
@@ -40,10 +33,9 @@ class Settings:
         Raises:
             SettingsError: one is unknown or of the wrong kind.
         """
-        values = dict(SETTINGS)
-        for name, default in (*OWN_SETTINGS.items(), *PEER_SETTINGS.items()):
-            values.setdefault(name, default)
-        unknown = sorted(name for name in given if name not in values)
+        rows = {**SETTINGS, **{name: Setting(name, default) for name, default in PEER_SETTINGS.items()}}
+        values = {name: row.default for name, row in rows.items()}
+        unknown = sorted(given.keys() - values.keys())
         if unknown:
             raise SettingsError(
                 "unknown setting%s: %s; known are %s"
@@ -52,7 +44,7 @@ class Settings:
         for name, value in given.items():
             # null is what a boss says that leaves it to the worker.
             if value is not None:
-                values[name] = _checked(name, value, values[name])
+                values[name] = _checked(rows[name], value)
         for name in _UNSUPPORTED:
             if values[name]:
                 raise SettingsError("setting %s is not supported; leave it off" % name)
@@ -64,11 +56,11 @@ class Settings:
 
     def make_flags(self) -> List[str]:
         """Give what the settings add to make's command line."""
-        flags = ["V=1"] if self["verbose_build"] else []
-        for name, words in _FLAGS:
-            if self[name]:
-                flags.extend(words)
-        return flags
+        return [word for name, row in SETTINGS.items() if self[name] for word in row.make]
+
+    def rules_out(self, shortcut: Shortcut) -> bool:
+        """Return whether one of the settings rules this out."""
+        return ruled_out(shortcut, self._values)
 
     def goals(self) -> List[str]:
         """Give what is made once the board is configured; nothing means everything."""
@@ -89,24 +81,16 @@ class Settings:
         return [dotconfig.parse(line) for line in self["adjust_cfg"]]
 
 
-def _checked(name: str, value: Any, default: Any) -> Any:
-    if isinstance(default, bool):
+def _checked(row: Setting, value: Any) -> Any:
+    if isinstance(row.default, bool):
         if isinstance(value, bool) or (isinstance(value, int) and value in (0, 1)):
             return bool(value)
-        raise SettingsError("setting %s must be true or false, not %r" % (name, value))
-    if isinstance(default, str):
-        if isinstance(value, str) and (not value or is_goal(value)):
-            return value
-        raise SettingsError("setting %s must be the name of a make target, not %r" % (name, value))
-    good, what = _LISTS[name]
-    if isinstance(value, list) and all(isinstance(item, str) and good(item) for item in value):
+        raise SettingsError("setting %s must be true or false, not %r" % (row.name, value))
+    several = isinstance(row.default, list)
+    items = value if several else [value] if value else []
+    if isinstance(value, type(row.default)) and all(
+        isinstance(one, str) and row.check.passes(one) for one in items
+    ):
         return value
-    raise SettingsError("setting %s must be a list of %s, not %r" % (name, what, value))
-
-
-#: What the items of a setting that is a list must be.
-_LISTS: Dict[str, Tuple[Callable[[str], bool], str]] = {
-    "fragments": (is_fragment, "names of configuration fragments (NAME.config)"),
-    "keep": (is_pattern, "patterns of files below the output directory"),
-    "adjust_cfg": (dotconfig.is_line, "lines of a .config (CONFIG_NAME=value, # CONFIG_NAME is not set)"),
-}
+    words = "a list, each item %s" % row.check.words if several else row.check.words
+    raise SettingsError("setting %s must be %s, not %r" % (row.name, words, value))

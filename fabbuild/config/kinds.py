@@ -1,0 +1,222 @@
+"""The kinds of values that options take: how each is read and checked, and what is said of one that cannot be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fabbuild.config.yaml_lines import quote, visible
+from fabbuild.protocol import dotconfig
+from fabbuild.protocol.settings import Setting
+
+#: Longest ``wait``, in seconds: a week.
+MAX_WAIT = 7 * 24 * 3600
+
+_ARCH = re.compile(r"[a-z0-9_]+")
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of value.
+
+    Attributes:
+        read: takes what was given and whether a number or a flag may be given as text; returns the value, or raises
+            ValueError with words that go after the option's name: ``is …; it must be …``.
+        empty: the value where none is given.
+        to_wire: makes of it the value of a setting in ``configure``.
+        repeated: whether an option of this kind is a tuple, to which each layer of options adds.
+    """
+
+    read: Callable[[object, bool], Any]
+    empty: object = ""
+    to_wire: Callable[[Any], object] = lambda value: value
+    repeated: bool = False
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _flag(value: object, texts: bool) -> bool:
+    if isinstance(value, bool):
+        return value
+    # Not a mere int of the environment: 0 and 1 are how flags are given there, and Invoke may have cast them.
+    word = str(value).strip().lower() if texts and isinstance(value, (str, int)) else ""
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise ValueError(f"is {describe_value(value)}; it must be true or false{' (or 1 or 0)' if texts else ''}")
+
+
+def _text(value: object, *, lists: bool) -> str:
+    if lists and isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+        value = ",".join(value)
+    if not isinstance(value, str):
+        raise ValueError(  # noqa: TRY004 - all of it is what the user wrote
+            f"is {describe_value(value)}; it must be text{' or a list of texts' if lists else ''}"
+        )
+    if not value.isprintable():
+        raise ValueError(f"is {quote(value)}; it must not have control characters")
+    return value
+
+
+#: A flag.
+FLAG = Kind(_flag, empty=False)
+
+#: A text, and a list of texts by commas.
+TEXT = Kind(lambda value, _: _text(value, lists=False))
+LIST = Kind(lambda value, _: _text(value, lists=True))
+
+
+def kind_of(row: Setting) -> Kind:
+    """Return the kind of an option that gives a setting of a build."""
+    if isinstance(row.default, bool):
+        return FLAG
+    several = isinstance(row.default, list)
+
+    def read(value: object, _texts: bool) -> str:
+        text = _text(value, lists=several)
+        for item in _items(text) if several else [text]:
+            if not row.check.passes(item):
+                raise ValueError(
+                    f"{'has' if several else 'is'} {describe_value(item)}; it must be {row.check.words}"
+                )
+        return text
+
+    return Kind(read, to_wire=_items if several else str)
+
+
+def choice(*words: str) -> Kind:
+    """Return the kind of a text that is one of these."""
+
+    def read(value: object, _texts: bool) -> object:
+        if value in words:
+            return value
+        raise ValueError(f"is {describe_value(value)}; it must be {' or '.join(words)}")
+
+    return Kind(read)
+
+
+def whole(most: int = 1_000_000) -> Kind:
+    """Return the kind of a whole number from 0 to ``most``."""
+
+    def read(value: object, texts: bool) -> int:
+        number = value
+        if texts and isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", value, re.ASCII):
+            number = int(value)
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
+            raise ValueError(f"is {describe_value(value)}; it must be a whole number from 0 to {most}")
+        return number
+
+    return Kind(read, empty=0)
+
+
+def seconds(least: float = 0, most: float = MAX_WAIT) -> Kind:
+    """Return the kind of a number of seconds in these bounds."""
+
+    def read(value: object, texts: bool) -> float:
+        number = value
+        if texts and isinstance(value, str):
+            try:
+                number = float(value)
+            except ValueError:
+                number = None
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not least <= number <= most:
+            raise ValueError(f"is {describe_value(value)}; it must be a number of seconds from {least} to {most}")
+        return float(number)
+
+    return Kind(read, empty=0.0)
+
+
+def _read_adjustments(value: object, _texts: bool) -> tuple[str, ...]:
+    """Check ``~FOO``, ``FOO`` and ``FOO=val``, in texts or as a mapping of names to values."""
+    if isinstance(value, Mapping):
+        value = [
+            f"~{name}" if item is False or item is None else f"{name}={'y' if item is True else item}"
+            for name, item in value.items()
+        ]
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"is {describe_value(value)}; it must be ~FOO, FOO or FOO=val, or a list of these")
+    for text in texts:
+        try:
+            dotconfig.asked(text)
+        except ValueError as exc:
+            raise ValueError(f"has {describe_value(str(exc))}; it must be ~FOO, FOO or FOO=val") from None
+    return tuple(texts)
+
+
+def adjustments(texts: Iterable[str]) -> dict[str, str]:
+    """Read adjustments: symbol, without ``CONFIG_``, → value, ``n`` for not set; the last of a symbol counts."""
+    return {name: value for text in texts for name, value in dotconfig.asked(text).items()}
+
+
+#: Adjustments of the configuration. On the wire they have one order, so that the same ones name the same result.
+ADJUSTMENTS = Kind(
+    _read_adjustments,
+    empty=(),
+    to_wire=lambda texts: [dotconfig.line(*one) for one in sorted(adjustments(texts).items())],
+    repeated=True,
+)
+
+
+def check_toolchain(arch: object, value: object) -> str:
+    """Return a toolchain's prefix or path when it can be one; ``sandbox`` may have an empty prefix.
+
+    Raises:
+        ValueError: it cannot be; the text begins with ``is``.
+    """
+    if not isinstance(arch, str) or not _ARCH.fullmatch(arch):
+        raise ValueError(f"is for {quote(str(arch))}; an architecture is like arm, aarch64 or x86_64")
+    if not isinstance(value, str) or not (value.strip() or arch == "sandbox") or not value.isprintable():
+        raise ValueError(
+            f"is {describe_value(value)}; it must be a prefix (arm-linux-gnueabi-) or the path of a gcc"
+        )
+    return value
+
+
+def _read_toolchains(value: object, _texts: bool = True) -> tuple[str, ...]:
+    if isinstance(value, Mapping):
+        return tuple(f"{arch}={check_toolchain(arch, prefix)}" for arch, prefix in value.items())
+    if isinstance(value, str):
+        value = _items(value)
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(  # noqa: TRY004 - all of it is what the user wrote
+            f"is {describe_value(value)}; it must be ARCH=PREFIX or a list of these"
+        )
+    seen: dict[str, str] = {}
+    for entry in value:
+        arch, equals, prefix = entry.partition("=") if isinstance(entry, str) else ("", "", "")
+        if not equals:
+            raise ValueError(f"has {describe_value(entry)}; it must be ARCH=PREFIX, such as arm=arm-linux-gnueabi-")
+        check_toolchain(arch, prefix)
+        if arch in seen:
+            raise ValueError(f"names {arch} twice: {quote(seen[arch])} and {quote(prefix)}")
+        seen[arch] = prefix
+    return tuple(f"{arch}={prefix}" for arch, prefix in seen.items())
+
+
+#: Toolchains: ``ARCH=PREFIX`` or ``ARCH=path of gcc`` each.
+TOOLCHAINS = Kind(_read_toolchains, empty=(), repeated=True)
+
+
+def describe_value(value: object) -> str:
+    """Say what a value is, in the words of a person who wrote it."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f"the text {quote(value)}"
+    if isinstance(value, int) and abs(value) >= 10**15:
+        return "a far too large number"
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    return f"a {visible(type(value).__name__)}"
