@@ -1,0 +1,112 @@
+"""What a plan says of an output directory, before anything is changed: `fabbuild.worker.build.plan`."""
+
+import os
+
+import pytest
+
+from fabbuild.protocol.relevance import ABSENT, Change, TreeEntry
+from fabbuild.worker.build.output_dir import OutputDir
+from fabbuild.worker.build.plan import Discard, Planner
+from fabbuild.worker.build.settings import Settings
+
+GCC = "/usr/bin/gcc"
+LINES = "".join(f"CONFIG_{number}=y\n" for number in range(10))
+EDIT = Change("main.c", TreeEntry("100644", "1"), TreeEntry("100644", "2"))
+REMOVAL = Change("main.h", TreeEntry("100644", "1"), TreeEntry(ABSENT, ""))
+
+
+class Tree:
+    """A worktree whose commits differ as a test says."""
+
+    def __init__(self, path, changed, differs):
+        self.path, self._changed, self._differs = str(path), changed, differs
+
+    def changes(self, _old, _new):
+        return self._changed
+
+    def differs(self, _old, _new, _patterns):
+        return self._differs
+
+
+@pytest.fixture
+def planned(tmp_path):
+    configs = tmp_path / "configs"
+    configs.mkdir()
+    for name, text in {"one": LINES, "like": LINES + "CONFIG_LIKE=y\n", "unlike": "CONFIG_OTHER=y\n"}.items():
+        (configs / f"{name}_defconfig").write_text(text)
+    build = tmp_path / "build"
+    build.mkdir()
+    (build / "main.o").touch()
+
+    def plan(board="one", commit="new", configured="old", changed=(), differs=False, gcc=GCC, **settings):
+        output = OutputDir(str(tmp_path))
+        output.note_build("one", "old", GCC, leftovers=False)
+        before = sorted(os.walk(tmp_path))
+        found = Planner(Tree(tmp_path, changed, differs), Settings(settings), output).plan(
+            board, commit, gcc, configured
+        )
+        assert sorted(os.walk(tmp_path)) == before, "a plan changes nothing"
+        return found
+
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("how", "configure"),
+    [
+        ({}, False),
+        ({"configured": ""}, True),
+        ({"differs": True}, True),
+        ({"differs": True, "kconfig_check": False}, False),
+        ({"differs": True, "commit": "old"}, False),
+        ({"force_reconfig": True}, True),
+        ({"mrproper": True}, True),
+    ],
+)
+def test_when_it_is_configured(planned, how, configure):
+    plan = planned(**how)
+    assert (plan.configure, plan.configured) == (configure, how.get("configured", "old") != "")
+
+
+@pytest.mark.parametrize(
+    ("how", "leftovers"),
+    [
+        ({}, False),
+        ({"changed": [EDIT]}, False),
+        ({"changed": [REMOVAL]}, True),
+        ({"changed": None}, True),
+        ({"changed": [REMOVAL], "commit": "old"}, False),
+        ({"differs": True}, True),
+        ({"board": "like", "configured": ""}, True),
+    ],
+)
+def test_when_leftovers_are_looked_for(planned, how, leftovers):
+    plan = planned(**how)
+    assert (plan.discard, plan.leftovers) == (Discard.NOTHING, leftovers)
+
+
+@pytest.mark.parametrize("how", [{"board": "unlike"}, {"gcc": "/usr/bin/clang"}])
+def test_generated_source_of_an_unlike_board_or_another_compiler_is_removed(planned, how):
+    plan = planned(configured="", **how)
+    assert (plan.discard, plan.leftovers) == (Discard.GENERATED, False)
+
+
+def test_kept_files_are_removed_first_and_by_products_that_may_be_stale_with_all_else(planned, tmp_path):
+    (tmp_path / "build" / "u-boot.bin").touch()
+    plan = planned(keep=["*.bin", "*.su"])
+    assert plan.products == (str(tmp_path / "build" / "u-boot.bin"),)
+    (tmp_path / "build" / "main.su").touch()
+    assert planned(keep=["*.su"]).discard is Discard.NOTHING
+    plan = planned(keep=["*.su"], changed=[REMOVAL])
+    assert (plan.discard, plan.configure, plan.configured, plan.from_scratch) == (
+        Discard.EVERYTHING,
+        True,
+        False,
+        True,
+    )
+
+
+def test_an_empty_output_directory_is_built_from_scratch(planned, tmp_path):
+    assert not planned().from_scratch
+    (tmp_path / "build" / "main.o").unlink()
+    assert planned(configured="").from_scratch

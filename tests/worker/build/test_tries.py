@@ -1,0 +1,136 @@
+"""Which try follows which: `fabbuild.worker.build.tries`, with makes that end as a test says."""
+
+import pytest
+
+from fabbuild.protocol.wire import TIMEOUT
+from fabbuild.worker.base.processes import ProcessResult
+from fabbuild.worker.build.output_dir import OutputDir
+from fabbuild.worker.build.plan import BuildPlan, Discard
+from fabbuild.worker.build.settings import Settings
+from fabbuild.worker.build.tries import BoardHistory, Tries
+
+FINE = ProcessResult(0, "", "", "")
+#: The source's own failure, and one that what was built before may be the reason of.
+BROKEN = ProcessResult(2, "", "main.c:1:1: error: no\n", "")
+ODD = ProcessResult(2, "", "make: *** No rule to make target 'x.h'.  Stop.\n", "")
+SKEW = ProcessResult(0, "", "make: warning:  Clock skew detected.  Your build may be incomplete.\n", "")
+NO_LINE = ProcessResult(2, "", "ld: main.o: in function `f':\n(.text.f+0x4): undefined reference to `g'\n", "")
+
+BUILT_UPON = BuildPlan(Discard.NOTHING, (), configure=False, configured=True, from_scratch=False, leftovers=False)
+CONFIGURED = BUILT_UPON._replace(configure=True)
+FROM_SCRATCH = BUILT_UPON._replace(configure=True, configured=False, from_scratch=True)
+
+
+class Run:
+    """Makes that end one after the other as was said, and what was asked of each."""
+
+    def __init__(self, output, *results, bare=False, out_of_time=False):
+        self.results = list(results)
+        self.bare, self.fault, self.may_retry = bare, "", True
+        self.asked = []
+        self._output, self._out_of_time = output, out_of_time
+
+    def _next(self, what):
+        kept = (self._output / "old.o").exists()
+        self.asked.append(what if kept else what + " from scratch")
+        if self._out_of_time:
+            self.fault, self.may_retry = TIMEOUT, False
+        return self.results.pop(0)
+
+    def make(self):
+        return self._next("make")
+
+    def configure_and_make(self, *, mrproper=False):
+        return self._next("mrproper" if mrproper else "configure")
+
+
+class Tree:
+    def __init__(self, path, late):
+        self.path, self._late = str(path), late
+
+    def shorten(self, text):
+        return text
+
+    def catch_up(self):
+        return self._late
+
+
+@pytest.fixture
+def tried(tmp_path):
+    (tmp_path / "main.c").touch()
+
+    def run(plan, *results, history=None, late=True, bare=False, out_of_time=False, **settings):
+        """Give what was asked of make, and the last result."""
+        output = tmp_path / "build"
+        output.mkdir(exist_ok=True)
+        (output / "old.o").touch()
+        parts = Run(output, *results, bare=bare, out_of_time=out_of_time)
+        history = history or BoardHistory()
+        tries = Tries(parts, Tree(tmp_path, late), OutputDir(str(tmp_path)), Settings(settings), history)
+        result = tries.result(plan)
+        assert not parts.results, "a try that did not happen"
+        return parts.asked, result
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("plan", "results", "asked"),
+    [
+        (BUILT_UPON, [FINE], ["make"]),
+        (CONFIGURED, [FINE], ["configure"]),
+        (BUILT_UPON, [BROKEN, FINE], ["make", "configure"]),
+        (BUILT_UPON, [BROKEN, BROKEN], ["make", "configure"]),
+        (CONFIGURED, [BROKEN], ["configure"]),
+        (CONFIGURED, [ODD, FINE], ["configure", "configure from scratch"]),
+        (BUILT_UPON, [ODD, ODD, BROKEN], ["make", "configure", "configure from scratch"]),
+        (FROM_SCRATCH, [ODD], ["configure"]),
+        (BUILT_UPON, [SKEW, FINE], ["make", "configure from scratch"]),
+        (BUILT_UPON, [SKEW, ODD], ["make", "configure from scratch"]),
+    ],
+)
+def test_a_try_follows_for_one_reason(tried, plan, results, asked):
+    assert tried(plan, *results) == (asked, results[-1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "results", "asked"),
+    [
+        ({"fallback_mrproper": True}, [BROKEN, BROKEN, FINE], ["make", "configure", "mrproper"]),
+        ({"fallback_mrproper": True, "mrproper": True}, [BROKEN, BROKEN], ["make", "mrproper"]),
+        ({"quick": True}, [ODD], ["make"]),
+        ({"quick": True, "fallback_mrproper": True}, [ODD, FINE], ["make", "mrproper"]),
+    ],
+)
+def test_settings_that_say_which_tries_there_are(tried, settings, results, asked):
+    assert tried(BUILT_UPON, *results, **settings) == (asked, results[-1])
+
+
+@pytest.mark.parametrize("result", [ODD, BROKEN, SKEW, NO_LINE])
+def test_nothing_follows_once_the_time_is_up(tried, result):
+    assert tried(BUILT_UPON, result, bare=True, out_of_time=True, fallback_mrproper=True) == (["make"], result)
+
+
+def test_clock_skew_of_a_tree_without_such_files_is_left_alone(tried):
+    assert tried(BUILT_UPON, SKEW, late=False)[0] == ["make"]
+
+
+def test_a_failure_from_scratch_is_believed_at_the_next_commit_until_one_builds(tried):
+    history = BoardHistory()
+    assert tried(CONFIGURED, ODD, ODD, history=history)[0] == ["configure", "configure from scratch"]
+    assert tried(CONFIGURED, ODD, history=history)[0] == ["configure"]
+    assert tried(CONFIGURED, FINE, history=history)[0] == ["configure"]
+    assert tried(CONFIGURED, ODD, ODD, history=history)[0] == ["configure", "configure from scratch"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "again"),
+    [({}, "configure"), ({"mrproper": True}, "mrproper"), ({"fallback_mrproper": True}, "mrproper")],
+)
+def test_a_linker_that_names_no_lines_is_asked_again_with_debug_information(tried, settings, again):
+    history = BoardHistory()
+    warned = NO_LINE._replace(code=0)
+    asked, result = tried(CONFIGURED, warned, BROKEN, history=history, bare=True, **settings)
+    assert (asked[1:], result) == ([again], BROKEN)
+    assert history.lines_matter
+    assert len(tried(CONFIGURED, warned, bare=False, **settings)[0]) == 1
