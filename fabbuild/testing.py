@@ -40,7 +40,7 @@ from fabbuild.worker.build.builder import Builder
 from fabbuild.worker.build.result import Built
 from fabbuild.worker.build.settings import Settings, SettingsError
 from fabbuild.worker.service.commands import CommandError, order_of, text
-from fabbuild.worker.service.slot_pool import SlotPool
+from fabbuild.worker.service.slot_pool import JobShare, SlotPool
 from fabbuild.worker.supervisor.supervisor import BUSY_STATUS
 from fabbuild.worker.tools.toolchains import Toolchain
 
@@ -311,10 +311,8 @@ class FakeWorker:
             cast("Builder", _FakeBuilder(self, slot, commits, self._attempts, self._unsaid))
             for slot in range(slots)
         ]
-        details, limits, files = (name in self.agreed for name in ("details", "limits", "files"))
-        self._pool = SlotPool(
-            builders, commits, self._compilers.get, self._send, self.threads, details, limits, files
-        )
+        share = JobShare(self.threads)
+        self._pool = SlotPool(builders, commits, self._compilers.get, self._send, share, self.agreed)
         self.say("build_started", num_threads=slots)
         demand = command["cmd"] == "build_prepare"
         first = 1 if demand and "early" in self.agreed else slots

@@ -1,19 +1,106 @@
-"""What a command asks for, read with care: a boss may be of another version, or another program."""
+"""Read the fields of the boss's commands, which may be of another version, or of another program.
+
+The names of fields and the texts of errors are those of docs/reference/protocol.md.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import AbstractSet, Any, Dict, List, Mapping, Sequence
+from typing import AbstractSet, Any, Dict, FrozenSet, List, Mapping, NamedTuple, Sequence
 
-from fabbuild.worker.service.slot_pool import BoardOrder, all_of
+from fabbuild.protocol.wire import FEATURES
+from fabbuild.worker.build.settings import Settings
+from fabbuild.worker.service.slot_pool import BoardOrder
 from fabbuild.worker.source.git import GitError, Repository, is_hash
+from fabbuild.worker.tools.toolchains import Toolchain, ToolchainError, from_path
 
 #: The longest time that is waited for anything, in seconds: the system counts it in milliseconds.
 LONGEST = 1e6
 
+#: More slots than any machine can use.
+_MOST_SLOTS = 1024
+
 
 class CommandError(Exception):
-    """A command that cannot be carried out; its text is the ``error`` the boss gets."""
+    """A command that cannot be carried out; the text is that of the ``error`` for the boss."""
+
+
+class Configuration(NamedTuple):
+    """The settings of builds from now on.
+
+    Attributes:
+        settings: those of the boss.
+        features: the extensions of the protocol that both ends have.
+        toolchains: the compilers, by architecture.
+    """
+
+    settings: Settings
+    features: FrozenSet[str]
+    toolchains: Dict[str, Toolchain]
+
+
+class Trim(NamedTuple):
+    """The commits that stay of an order, told by its board and attempt."""
+
+    board: str
+    attempt: int
+    stay: Sequence[int]
+
+
+def configuration_of(command: Mapping[str, Any], known: Mapping[str, Toolchain]) -> Configuration:
+    """Read a ``configure``.
+
+    Args:
+        command: its fields.
+        known: the compilers so far; those that the command names are added.
+
+    Raises:
+        CommandError: a field is of the wrong kind, or a compiler does not work.
+        SettingsError: a setting is unknown, or of the wrong kind.
+    """
+    settings = command.get("settings") or {}
+    toolchains = command.get("toolchains") or {}
+    features = command.get("features") or []
+    if not isinstance(settings, dict):
+        raise CommandError("configure: settings must be an object")
+    if not isinstance(toolchains, dict) or not all(isinstance(path, str) for path in toolchains.values()):
+        raise CommandError("configure: toolchains must be an object of paths")
+    if not isinstance(features, list) or not all(isinstance(feature, str) for feature in features):
+        raise CommandError("configure: features must be a list of names")
+    checked = Settings(settings)
+    named = {arch: _toolchain(arch, path) for arch, path in toolchains.items()}
+    return Configuration(checked, frozenset(features) & frozenset(FEATURES), {**known, **named})
+
+
+def slots_of(command: Mapping[str, Any], default: int) -> int:
+    """Read how many boards a ``build_prepare`` wants built at once; ``default`` where it does not say.
+
+    Raises:
+        CommandError: it is no number, or more than any machine can use.
+    """
+    slots = command.get("max_boards") or default
+    if not isinstance(slots, int) or isinstance(slots, bool) or slots < 0:
+        raise CommandError("build_prepare: max_boards must be a number")
+    if slots > _MOST_SLOTS:
+        raise CommandError("build_prepare: max_boards must be at most %d, not %d" % (_MOST_SLOTS, slots))
+    return slots
+
+
+def boards_of(command: Mapping[str, Any]) -> List[Mapping[str, Any]]:
+    """Read the boards of a ``build_boards``, each for `order_of`.
+
+    Raises:
+        CommandError: there are none, or one lacks its name or architecture.
+    """
+    boards = command.get("boards")
+    if not boards:
+        raise CommandError("no boards specified")
+    if not isinstance(boards, list) or not all(isinstance(board, dict) for board in boards):
+        raise CommandError("build_boards: boards must be a list of objects")
+    for board in boards:
+        text(board, "board", "build_boards")
+        text(board, "arch", "build_boards")
+    return boards
 
 
 def order_of(
@@ -28,10 +115,10 @@ def order_of(
         features: those that both ends have; a field of another one is not looked at.
 
     Raises:
-        CommandError: a field is missing, or is not what it must be.
+        CommandError: a field is missing, or of the wrong kind.
     """
     board, arch = text(command, "board", name), text(command, "arch", name)
-    wanted: Sequence[int] = all_of(commits)
+    wanted: Sequence[int] = range(len(commits))
     if "commits" in features and command.get("commits") is not None:
         wanted = sorted(set(_indices(command, "commits", name, commits)))
     echo: Dict[str, Any] = {}
@@ -47,6 +134,18 @@ def order_of(
     if "carry" in features and command.get("audit") is not None:
         audit = _indices(command, "audit", name, commits)
     return BoardOrder(board, arch, wanted, echo, timeout, jobs, audit)
+
+
+def trim_of(command: Mapping[str, Any]) -> Trim:
+    """Read a ``trim_board``.
+
+    Raises:
+        CommandError: a field is missing, or of the wrong kind.
+    """
+    board, attempt, stay = text(command, "board", "trim_board"), command.get("attempt"), command.get("commits")
+    if not isinstance(attempt, int) or not isinstance(stay, list):
+        raise CommandError("trim_board: attempt must be a number, and commits a list")
+    return Trim(board, attempt, stay)
 
 
 def text(command: Mapping[str, Any], field: str, name: str) -> str:
@@ -85,7 +184,7 @@ def commit_hashes(repository: Repository, commits: Any) -> List[str]:
 
 
 def first_here(repository: Repository, hashes: Sequence[str]) -> str:
-    """Give the first commit that is in the repository; one that is not fails later, as the boards' own result.
+    """Return the first commit that is in the repository; one that is not fails later, as the boards' own result.
 
     Raises:
         CommandError: none is.
@@ -96,7 +195,7 @@ def first_here(repository: Repository, hashes: Sequence[str]) -> str:
             return repository.resolve(commit)
         except GitError as exc:
             trouble = trouble or str(exc)
-    # Whoever brought them was told that they had arrived.
+    # The boss was told that its push had arrived.
     repository.note_damage()
     raise CommandError("none of the commits is here (push them first): %s" % trouble)
 
@@ -122,3 +221,10 @@ def _limit(command: Mapping[str, Any], field: str, name: str, whole: bool = Fals
     ):
         raise CommandError("%s: %s must be a number above 0" % (name, field))
     return value
+
+
+def _toolchain(arch: str, path: str) -> Toolchain:
+    try:
+        return from_path(arch, path)
+    except ToolchainError as exc:
+        raise CommandError("configure: toolchain for %s: %s" % (arch, exc)) from exc

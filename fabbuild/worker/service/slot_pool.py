@@ -1,10 +1,9 @@
-"""The slots at work: a thread each, boards from one queue, a result per board and commit.
+"""The slots at work: a thread each, boards from one queue, one result for each board and commit.
 
-A board stays in one slot for all commits of an order. When several slots have nothing to do, an order goes to
-the one that built its board last, where little is to be made anew; else to the one that was through last, and those
-that built nothing yet come after it. The boss counts on that (`fabbuild.scheduler.orders.Member.finds`). Whatever
-goes wrong
-with a board ends as a result of that board.
+A board stays in one slot for all commits of an order. When several slots have nothing to do, an order goes to the
+one that built its board last, where little is to be built again; else to the one that ended an order last; slots
+that built nothing yet come last. The boss counts on that (`fabbuild.scheduler.orders.Member.finds`). Whatever goes
+wrong with a board ends as a result of that board.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import sys
 import threading
 import traceback
 from typing import (
+    AbstractSet,
     Any,
     Callable,
     Collection,
@@ -41,15 +41,27 @@ from fabbuild.worker.tools.toolchains import Toolchain
 Send = Callable[..., None]
 
 
+class JobShare(NamedTuple):
+    """How many jobs the makes of a pool may run.
+
+    Attributes:
+        threads: of all makes together.
+        tokens: the makes share their jobs by it, but for those of an order that limits them; None: `SlotPool.jobs`.
+    """
+
+    threads: int
+    tokens: Optional[JobServer] = None
+
+
 class BoardOrder(NamedTuple):
     """One board to build.
 
     Attributes:
         commits: indices into the pool's commits, ascending.
-        echo: fields that are given back with the heartbeat and each result.
-        timeout: seconds that one commit may take; 0: any.
-        jobs: the most jobs of a make; 0: any.
-        audit: those of `commits` that are built even if another's answer is theirs.
+        echo: fields that are sent back with the heartbeat and each result.
+        timeout: seconds that one commit may take; 0: no limit.
+        jobs: the most jobs of a make; 0: no limit.
+        audit: those of `commits` that are built even if another commit's result could be carried to them.
     """
 
     board: str
@@ -66,9 +78,9 @@ class _Slot:
 
     Attributes:
         builder: what builds there.
-        order: what it was given, until it begins.
-        board: what it built last.
-        turn: when it was through with that, counted; 0: never.
+        order: the order that it was given, until it begins.
+        board: the board that it built last.
+        turn: a count that tells when that ended; 0: it built nothing yet.
     """
 
     def __init__(self, builder: Builder) -> None:
@@ -87,44 +99,35 @@ class SlotPool:
         commits: Sequence[str],
         compiler: Callable[[str], Optional[Toolchain]],
         send: Send,
-        threads: int,
-        details: bool = False,
-        faults: bool = False,
-        files: bool = False,
+        share: JobShare,
+        features: AbstractSet[str],
         slots: int = 0,
-        tokens: Optional[JobServer] = None,
     ) -> None:
-        """Start a thread per builder.
+        """Start a thread for each builder.
 
         Args:
             builders: one per slot; more may come by `join`.
             commits: their hashes, in order.
-            compiler: gives what builds an architecture, or None.
+            compiler: returns what builds an architecture, or None.
             send: sends a response to the boss.
-            threads: how many jobs all makes together may run.
-            details: whether results carry details.
-            faults: whether results say what is not the board's own doing.
-            files: whether files are sent before the result they belong to.
+            share: how many jobs the makes may run.
+            features: the extensions of the protocol that both ends have.
             slots: how many there will be; 0: as many as builders.
-            tokens: what makes share their jobs by, but for those of an order that limits them.
         """
         self.commits = list(commits)
         self._compiler = compiler
         self._send = send
-        self._threads = threads
-        self._details = details
-        self._faults = faults
-        self._files = files
+        self._share = share
+        self._features = features
         self._slots = slots or len(builders)
-        self._tokens = tokens
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        #: The orders that wait for a slot, and the slots that have nothing to do, but to send the last result of an
-        #: order: never both.
+        #: The orders that wait for a slot, and the slots that have nothing to do or only the last result of an
+        #: order to send: one of the two is empty.
         self._queue: Deque[BoardOrder] = collections.deque()
         self._idle: List[_Slot] = []
         self._turn = 0
-        #: The orders that are not through, each with the commits that were not begun.
+        #: The orders that have not ended, each with the commits that were not begun.
         self._left: List[Tuple[BoardOrder, List[int]]] = []
         self._open = 0
         self._exceptions = 0
@@ -149,7 +152,7 @@ class SlotPool:
             self._free(slot)
 
     def lack(self) -> None:
-        """Say that one of the slots that were to come does not."""
+        """Count one slot less, because it cannot be made."""
         with self._lock:
             self._slots = max(1, self._slots - 1)
 
@@ -173,7 +176,7 @@ class SlotPool:
             self._changed.notify_all()
 
     def trim(self, board: str, attempt: int, stay: Collection[int]) -> List[int]:
-        """Leave off all commits of an order that were not begun, but some; give those that are left off."""
+        """Drop the commits of an order that were not begun, except those in ``stay``; return the dropped ones."""
         with self._lock:
             for order, left in self._left:
                 if order.board == board and order.echo.get("attempt", 0) == attempt:
@@ -183,7 +186,7 @@ class SlotPool:
         return []
 
     def _each(self, order: BoardOrder) -> Iterator[int]:
-        """Give the commits of an order, each when it is begun."""
+        """Yield the commits of an order, each when it is begun."""
         with self._lock:
             left = next(left for one, left in self._left if one is order)
         while True:
@@ -194,7 +197,7 @@ class SlotPool:
             yield upto
 
     def drain(self) -> int:
-        """Wait until all queued boards are built, end the threads, and give how many results were exceptions.
+        """Wait until all queued boards are built, end the threads, and return how many results were exceptions.
 
         Raises:
             WorkerStopped: `stop` was called meanwhile.
@@ -211,19 +214,19 @@ class SlotPool:
         return self._exceptions
 
     def stop(self) -> None:
-        """Let `drain` return; what runs is ended by its owner."""
+        """Let `drain` return; programs that run are ended by their owner."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
     def jobs(self) -> int:
-        """Give how many jobs a make may run now: the threads, shared by the boards that are or will be at work."""
+        """Return how many jobs a make may run now: the threads, shared by the boards being built and queued."""
         with self._lock:
             boards = min(self._open, self._slots)
-        return max(1, self._threads // max(1, boards))
+        return max(1, self._share.threads // max(1, boards))
 
     def _next(self, slot: _Slot) -> Optional[BoardOrder]:
-        """Wait for an order; None: there is none for this slot any more."""
+        """Wait for an order; None when there is none for this slot any more."""
         with self._changed:
             self._free(slot)
             self._changed.wait_for(lambda: slot.order or self._draining or self._stopped)
@@ -233,7 +236,7 @@ class SlotPool:
             return None if self._stopped else order
 
     def _free(self, slot: _Slot, board: str = "") -> None:
-        """Let a slot have what waits, or wait itself; the caller has the lock."""
+        """Give a slot the order that waits longest, or let the slot wait; the caller has the lock."""
         if board:
             self._turn += 1
             slot.board, slot.turn = board, self._turn
@@ -269,9 +272,9 @@ class SlotPool:
             problem = "no toolchain for architecture %r on this machine" % order.arch
 
         def jobs() -> int:
-            return min(self.jobs(), order.jobs or self._threads)
+            return min(self.jobs(), order.jobs or self._share.threads)
 
-        tokens = None if order.jobs else self._tokens
+        tokens = None if order.jobs else self._share.tokens
         ready = False
         last = -1
         delivery = Delivery(self._send, order.board, order.echo)
@@ -299,9 +302,9 @@ class SlotPool:
                 built = self._exception(exc)
                 said, ready = {}, False
             fields = {**self._fields(order, upto, built), **said}
-            if self._files:
+            if "files" in self._features:
                 fields.update(delivery.deliver(upto, built.files))
-            # What hung once would most likely hang again; whether it is tried is the boss's to say.
+            # What hung once would most likely hang again; whether it is tried is for the boss to decide.
             hung = built.fault == TIMEOUT
             self._answered(slot, order, through=hung)
             self._send("build_result", **fields)
@@ -326,15 +329,15 @@ class SlotPool:
         fields.update(built.fields())
         fields["load_avg"] = load_average()
         fields.update(order.echo)
-        if self._faults and built.fault:
+        if "limits" in self._features and built.fault:
             fields["fault"] = built.fault
-        if self._details:
+        if "details" in self._features:
             fields["details"] = dict(built.details)
         return fields
 
 
 def load_average() -> float:
-    """Give the load average over one minute; 0 where the system does not tell."""
+    """Return the load average over one minute; 0 where the system does not tell."""
     try:
         return round(os.getloadavg()[0], 2)
     except OSError:
@@ -342,13 +345,8 @@ def load_average() -> float:
 
 
 def usable_threads() -> int:
-    """Give how many processors this process may use."""
+    """Return how many processors this process may use."""
     try:
         return max(1, len(os.sched_getaffinity(0)))
     except OSError:
         return max(1, os.cpu_count() or 1)
-
-
-def all_of(commits: Sequence[str]) -> List[int]:
-    """Give the indices of all commits."""
-    return list(range(len(commits)))

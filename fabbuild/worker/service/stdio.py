@@ -1,4 +1,4 @@
-"""The worker's end of the wire: lines to the boss, lines from it, and all that says it is time to end."""
+"""The worker's end of the wire: lines to the boss, lines from it, and every sign that it is time to end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Optional
+from typing import Any, Optional, Protocol
 
 from fabbuild.protocol.wire import MAX_LINE, LineSplitter, ProtocolError, encode_response
 
@@ -57,31 +57,32 @@ def keep_saying_alive(line: ResponseWriter, every: float) -> None:
         threading.Thread(target=work, name="alive", daemon=True).start()
 
 
-class CommandReceiver:
-    """What `InputWatch` tells of what comes in; none of these may wait for anything long."""
+def write_debug(text: str) -> None:
+    """Write a debug line to stderr."""
+    with contextlib.suppress(OSError):
+        os.write(2, ("W: %s\n" % text).encode("utf-8", "replace"))
+
+
+class CommandReceiver(Protocol):
+    """What `InputWatch` hands its input to; none of these may wait for anything long, but `wait_for_quit`."""
 
     #: Readable, or at its end, when all is done.
     finished: int
 
     def start(self) -> None:
         """Begin."""
-        raise NotImplementedError
 
     def take(self, line: bytes) -> None:
-        """A line came."""
-        raise NotImplementedError
+        """Take a line."""
 
     def refuse(self, message: str) -> None:
-        """Something came that is no line."""
-        raise NotImplementedError
+        """Answer that something came that is no line."""
 
     def wait_for_quit(self, timeout: float) -> None:
-        """The boss hung up: finish what is on the tongue."""
-        raise NotImplementedError
+        """Answer a ``quit`` that was the last command; the boss has hung up."""
 
     def debug(self, text: str) -> None:
-        """Something for a debug line."""
-        raise NotImplementedError
+        """Write a debug line."""
 
 
 class InputWatch:

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import tempfile
-from typing import Dict, List, Optional
+from typing import List, Optional
 
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import remove_aside, remove_tree
@@ -26,7 +26,6 @@ class SlotWorktrees:
         """Name the parts; `prepare` makes the directory."""
         self._repository = repository
         self._work_dir = work_dir
-        self._worktrees: Dict[int, Worktree] = {}
 
     def prepare(self) -> None:
         """Make the directory of the worktrees and clear away what dead gits left in the repository.
@@ -55,11 +54,8 @@ class SlotWorktrees:
         Raises:
             GitError: it cannot be made.
         """
-        worktree = self._worktrees.get(slot)
-        if worktree is None:
-            worktree = Worktree(self._repository, os.path.join(self._directory, workdir.slot_name(slot)), slot)
+        worktree = Worktree(self._repository, os.path.join(self._directory, workdir.slot_name(slot)), slot)
         worktree.ensure(commit)
-        self._worktrees[slot] = worktree
         return worktree
 
     def _stale_locks(self) -> List[str]:

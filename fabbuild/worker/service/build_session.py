@@ -1,0 +1,227 @@
+"""The worktrees, slots and shared tools of one build, from ``build_prepare`` to ``build_done``."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
+
+from fabbuild.worker.base import workdir
+from fabbuild.worker.base.processes import Processes, WorkerStopped
+from fabbuild.worker.build.builder import Builder
+from fabbuild.worker.build.carry_forward import Carrier
+from fabbuild.worker.deps.fingerprint import Identities
+from fabbuild.worker.service.commands import Configuration, commit_hashes, first_here
+from fabbuild.worker.service.slot_pool import JobShare, Send, SlotPool
+from fabbuild.worker.service.stdio import write_debug
+from fabbuild.worker.source.git import Repository
+from fabbuild.worker.source.worktree import Worktree
+from fabbuild.worker.source.worktree_maker import WorktreeMaker
+from fabbuild.worker.source.worktrees import SlotWorktrees
+from fabbuild.worker.tools.jobserver import JobServer, understood_by
+from fabbuild.worker.tools.tool_wrappers import ToolDirs
+
+#: How long make may take to say its version, in seconds.
+_ASK = 10.0
+
+
+class Surroundings(NamedTuple):
+    """What a worker has for all of its builds.
+
+    Attributes:
+        processes: owns each child.
+        send: sends a response to the boss.
+        environment: what builds see.
+        threads: how many jobs all makes together may run.
+        debug: whether debug lines are written.
+    """
+
+    processes: Processes
+    send: Send
+    environment: Mapping[str, str]
+    threads: int
+    debug: bool
+
+
+class BuildSession:
+    """The slots of one build, and all that they share.
+
+    Attributes:
+        pool: gives boards to the slots; set by `open`.
+    """
+
+    pool: SlotPool
+
+    def __init__(
+        self, around: Surroundings, configuration: Configuration, work_dir: str, git_dir: str, *, temporary: bool
+    ) -> None:
+        """Name the parts; `open` makes them.
+
+        Args:
+            around: what the worker has.
+            configuration: what the boss has configured.
+            work_dir: where the worktrees are made.
+            git_dir: the repository they are of.
+            temporary: whether the work directory goes with the worker, and so is not worth a compiler cache.
+        """
+        self._around = around
+        self._configuration = configuration
+        self._work_dir = work_dir
+        self._repository = Repository(around.processes, git_dir, around.environment)
+        self._temporary = temporary
+        self._maker: Optional[WorktreeMaker] = None
+        self._follower: Optional[threading.Thread] = None
+        self._jobserver: Optional[JobServer] = None
+        self._tools: Optional[ToolDirs] = None
+        self._identities: Optional[Identities] = None
+
+    def open(self, commits: Any, count: int, *, carry: bool) -> None:
+        """Make the worktrees, telling of each, and start the slots.
+
+        With the feature ``early`` one worktree is waited for; `follow` lets the others join.
+
+        Args:
+            commits: those of the command.
+            count: how many slots.
+            carry: whether the answer of a commit may be another's, if the boss knows of that.
+
+        Raises:
+            CommandError: the commits are wrong, or none is here.
+            GitError: no worktree can be made.
+            WorkerStopped: the worker ends.
+        """
+        try:
+            hashes = commit_hashes(self._repository, commits)
+            first = first_here(self._repository, hashes)
+            if carry and "carry" in self._configuration.features:
+                directory = os.path.join(self._work_dir, workdir.BIN)
+                self._identities = Identities(directory, self._around.environment)
+            self._around.send("build_started", num_threads=count)
+            worktrees = SlotWorktrees(self._repository, self._work_dir)
+            worktrees.prepare()
+            threads = self._around.threads
+            self._maker = WorktreeMaker(lambda slot: worktrees.worktree(slot, first), count, threads)
+            made = self._first(self._maker) if self._early else self._all(self._maker, count)
+            self._jobserver = self._share_jobs(count)
+            self.pool = SlotPool(
+                [self._builder(one) for one in made],
+                hashes,
+                self._configuration.toolchains.get,
+                self._around.send,
+                JobShare(threads, self._jobserver),
+                self._configuration.features,
+                count,
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def follow(self) -> None:
+        """Let the slots whose worktrees are still being made join the pool, each when it is ready."""
+        if self._maker is not None and self._early:
+            self._follower = threading.Thread(target=self._follow, args=(self._maker,), name="follow", daemon=True)
+            self._follower.start()
+
+    def drain(self) -> int:
+        """Wait until all boards are built, close, and return how many results were exceptions.
+
+        Raises:
+            WorkerStopped: the worker ends.
+        """
+        exceptions = self.pool.drain()
+        self.close()
+        return exceptions
+
+    def close(self) -> None:
+        """Make no further worktree; what is said of those being made is said when this returns. No make runs."""
+        if self._maker is not None:
+            self._maker.stop()
+        if self._follower is not None:
+            self._follower.join()
+        if self._jobserver is not None:
+            self._jobserver.close()
+
+    @property
+    def _early(self) -> bool:
+        return "early" in self._configuration.features
+
+    def _all(self, maker: WorktreeMaker, count: int) -> Sequence[Worktree]:
+        """Wait for all worktrees, telling of each in the order of the slots, as the plain protocol has it."""
+        made: Dict[int, Worktree] = {}
+        told = 0
+        for slot, one in maker.arrivals():
+            if isinstance(one, Exception):
+                raise one
+            made[slot] = one
+            while told in made:
+                self._around.send("worktree_created", thread=told)
+                told += 1
+        return [made[slot] for slot in range(count)]
+
+    def _first(self, maker: WorktreeMaker) -> Sequence[Worktree]:
+        """Wait for the first worktree."""
+        failed: Dict[int, Exception] = {}
+        for slot, one in maker.arrivals():
+            if isinstance(one, WorkerStopped):
+                raise one
+            if isinstance(one, Exception):
+                failed[slot] = one
+                continue
+            for number, why in failed.items():
+                self._around.send("worktree_failed", thread=number, msg=str(why))
+            self._around.send("worktree_created", thread=slot)
+            return [one]
+        raise next(iter(failed.values()))
+
+    def _follow(self, maker: WorktreeMaker) -> None:
+        try:
+            for slot, one in maker.arrivals():
+                self._join(slot, one)
+        except (OSError, WorkerStopped):
+            self.pool.stop()  # the boss is gone, or the worker ends
+
+    def _join(self, slot: int, one: Worktree | Exception) -> None:
+        """Add a slot to a pool that may be at work; one that cannot be made is missing, and no board's trouble."""
+        if isinstance(one, WorkerStopped):
+            raise one
+        if isinstance(one, Worktree):
+            try:
+                self.pool.join(self._builder(one))
+            except RuntimeError as exc:  # no more threads
+                one = exc
+            else:
+                self._around.send("worktree_created", thread=slot)
+                return
+        self.pool.lack()
+        self._around.send("worktree_failed", thread=slot, msg=str(one))
+
+    def _share_jobs(self, makes: int) -> Optional[JobServer]:
+        """Return what the makes share their jobs by; None: there is nothing to share, or make is old."""
+        around = self._around
+        if self._configuration.settings["jobserver"] and around.threads > 1:
+            try:
+                asked = around.processes.run(["make", "--version"], "/", around.environment, timeout=_ASK)
+                if understood_by(asked.stdout):
+                    return JobServer(around.threads, makes)
+            except OSError as exc:
+                if around.debug:
+                    write_debug("no jobserver: %s" % exc)
+        return None
+
+    def _builder(self, worktree: Worktree) -> Builder:
+        settings, features, _ = self._configuration
+        around, known = self._around, self._identities
+        carrier = Carrier(worktree, settings, known, debug=around.debug) if known else None
+        if self._tools is None:
+            slots = os.path.dirname(worktree.path)
+            caching = settings["ccache"] and not self._temporary
+            self._tools = ToolDirs(self._work_dir, slots, around.environment, settings["light_tools"], caching)
+        return Builder(
+            around.processes,
+            worktree,
+            settings,
+            around.environment,
+            features,
+            carrier,
+            self._tools,
+        )
