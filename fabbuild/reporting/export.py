@@ -1,15 +1,13 @@
-"""Runs and results in formats that other programs read: where such a file goes, whole or not at all."""
+"""Export results and runs to files for other programs: check where they go, and write them."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from fabbuild.errors import OutputError, UsageError, what_to_do
+from fabbuild.errors import UsageError
 from fabbuild.results.exported_files import remember
 from fabbuild.results.tree import output_directory
 from fabbuild.text import visible
@@ -56,34 +54,6 @@ def target(option: str, value: object) -> Path | None:
     if why:
         raise UsageError(f"{option} {visible(str(path))}: {why}; name a file that can be written")
     return path
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file that takes its place when all of it is there, as a reader may look at any time.
-
-    Args:
-        path: the file; what is written gets the rights that the umask leaves.
-
-    Raises:
-        OutputError: it cannot be written; what was there before is there still.
-    """
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            yield file
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as exc:
-        raise OutputError(
-            f"cannot write {visible(str(path))}: {exc.strerror or exc}; {what_to_do(exc, 'name another file')}"
-        ) from exc
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def planned(plan: Plan) -> Found:

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from fabbuild.reporting.export import whole_file
 from fabbuild.reporting.summary.find import rebuild_command
 from fabbuild.reporting.summary.reader import CommitDir, Reader, Stored
 from fabbuild.reporting.summary.sizes import PARTS, parse_sizes
+from fabbuild.results.exported_files import exported_file
 from fabbuild.text import first_error, one_line, visible
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def write_junit(path: Path, found: Found, plan: Plan | None = None) -> None:
             total.add(counts)
             suites.write(ET.tostring(suite, encoding="utf-8", xml_declaration=False) + b"\n")
         root = ET.Element("testsuites", {"name": _text(found.range.name), **total.attributes()})
-        with whole_file(path) as file:
+        with exported_file(path) as file:
             _around(file, root, suites)
 
 

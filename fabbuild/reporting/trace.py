@@ -14,7 +14,7 @@ from typing import Any
 
 from fabbuild.events.timeline import BOARD, SET_UP, Span, Timeline
 from fabbuild.model import Verdict
-from fabbuild.reporting.export import whole_file
+from fabbuild.results.exported_files import exported_file
 
 #: The process of what is no machine's: the run itself.
 RUN = 1
@@ -37,7 +37,7 @@ def write_trace(path: Path, timeline: Timeline, name: str) -> None:
         OutputError: it cannot be written.
     """
     about = {"name": name, "start": timeline.start, "end": timeline.end, "ended": timeline.ended}
-    with whole_file(path) as file:
+    with exported_file(path) as file:
         head = {"displayTimeUnit": "ms", "otherData": about}
         file.write(json.dumps(head)[:-1].encode() + b', "traceEvents": [')
         for number, event in enumerate(trace_events(timeline)):

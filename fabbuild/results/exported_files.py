@@ -1,8 +1,8 @@
-"""Files that were written of results for other programs: where they are inside the source, they are no part of it.
+"""Files that were exported of results: those that lie inside the source are no part of it.
 
-A report or a JUnit file beside the source's own files would else be an edit of the current source, and each build
-would build all of it anew. What was written is remembered with its checksum beside the results, so that a file of
-the user's that takes its place is part of the source.
+A report or a JUnit file beside the source's own files would otherwise be an edit of the current source, and each
+build would build everything anew. Each file that is written is remembered with its checksum beside the results, so
+that a file of the user's that takes its place is part of the source.
 """
 
 from __future__ import annotations
@@ -10,18 +10,39 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
+from fabbuild.errors import OutputError, what_to_do
+from fabbuild.files import whole_file
 from fabbuild.results.tree import OWN
+from fabbuild.text import visible
 
-#: Which files there are, in our own directory: path → SHA-256.
+#: The list of the files, in the tree's own directory: path → SHA-256.
 FILES = "files.json"
 
 
-def remember(root: Path, path: Path) -> None:
-    """Keep in mind that a file was written of the results in ``root``; nothing where there is no directory of ours.
+@contextlib.contextmanager
+def exported_file(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file that the user named, so that whoever reads it finds all of it or none.
 
-    That it cannot be kept is no trouble: the file is part of the source then, as any other.
+    Raises:
+        OutputError: it cannot be written; what was there before is there still.
+    """
+    try:
+        with whole_file(path) as file:
+            yield file
+    except OSError as exc:
+        raise OutputError(
+            f"cannot write {visible(str(path))}: {exc.strerror or exc}; {what_to_do(exc, 'name another file')}"
+        ) from exc
+
+
+def remember(root: Path, path: Path) -> None:
+    """Remember that a file was exported of the results in ``root``, where that is a result tree.
+
+    Failing to do so is no error: the file is then part of the source, like any other.
     """
     own = root / OWN
     with contextlib.suppress(OSError):
@@ -29,13 +50,12 @@ def remember(root: Path, path: Path) -> None:
             return
         files = {name: digest for name, digest in _read(own).items() if Path(name).is_file()}
         files[str(path.parent.resolve() / path.name)] = _digest(path)
-        temporary = own / f"{FILES}.new"
-        temporary.write_text(json.dumps(files, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(own / FILES)
+        with whole_file(own / FILES) as file:
+            file.write(json.dumps(files, indent=1).encode() + b"\n")
 
 
 def written(output: Path) -> list[Path]:
-    """Give the files that were written of any results in an output directory, and are as they were written."""
+    """Return the files that were exported of any results in an output directory and are unchanged since."""
     found: set[tuple[str, str]] = set()
     with contextlib.suppress(OSError):
         for own in output.glob(f"*/{OWN}"):

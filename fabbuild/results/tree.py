@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from fabbuild.errors import OutputError, what_to_do
+from fabbuild.files import whole_file
 from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.protocol.environment import WITHOUT_EFFECT
 from fabbuild.protocol.names import is_file_name
@@ -253,9 +254,8 @@ class ResultTree:
             "boards": {**(before if isinstance(before, dict) else {}), **boards},
         }
         try:
-            temporary = path.with_suffix(".new")
-            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", errors="replace")
-            temporary.replace(path)
+            with whole_file(path) as file:
+                file.write(json.dumps(record, indent=1).encode("utf-8", "replace") + b"\n")
         except OSError as exc:
             raise not_writable(path, exc) from exc
 
@@ -345,9 +345,8 @@ class ResultTree:
             for name, text in _files(result, built_from, toolchain, origin or {}).items():
                 with open(f"{place}/{name}", "wb") as file:  # noqa: PTH123
                     file.write(text.encode("utf-8", "replace"))
-            temporary = place / "done.new"
-            temporary.write_bytes(b"%d\n" % result.return_code)
-            temporary.replace(place / "done")
+            with whole_file(place / "done", "done.new") as file:
+                file.write(b"%d\n" % result.return_code)
         except OSError as exc:
             raise not_writable(place, exc) from exc
         return place

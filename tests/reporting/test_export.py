@@ -18,6 +18,7 @@ from fabbuild.reporting import export
 from fabbuild.reporting.junit import write_junit
 from fabbuild.reporting.summary.find import find
 from fabbuild.reporting.trace import trace_events, write_trace
+from fabbuild.results.exported_files import exported_file
 from tests.support.events import event_of
 from tests.support.results import commit_hash, fails, warns, write_results
 
@@ -243,7 +244,7 @@ def test_a_file_takes_its_place_whole_or_not_at_all(tmp_path):
     path.write_text("before")
 
     def half():
-        with export.whole_file(path) as file:
+        with exported_file(path) as file:
             file.write(b"half")
             raise KeyboardInterrupt
 
@@ -261,6 +262,6 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_built(tmp_path
             export.target("--report", str(name))
     with (
         pytest.raises(OutputError, match="No such file or directory; name another file"),
-        export.whole_file(tmp_path / "gone" / "x"),
+        exported_file(tmp_path / "gone" / "x"),
     ):
         pass

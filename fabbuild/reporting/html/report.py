@@ -15,13 +15,12 @@ from pathlib import Path
 
 from fabbuild.errors import NothingYetError, OutputError, UsageError
 from fabbuild.events.journal_reader import every_event, holder, journal_of, works
-from fabbuild.reporting.export import whole_file
 from fabbuild.reporting.html.cells import Gatherer
 from fabbuild.reporting.html.page import base_of, render
 from fabbuild.reporting.html.run import read_journal
 from fabbuild.reporting.summary import Wanted, summarize
 from fabbuild.reporting.summary.find import Found, archs_of
-from fabbuild.results.exported_files import remember
+from fabbuild.results.exported_files import exported_file, remember
 from fabbuild.text import visible
 
 __all__ = ["NAME", "WATCH", "Written", "make_report", "watch", "watch_seconds", "write_report"]
@@ -81,7 +80,7 @@ def write_report(found: Found, target: Path | None = None, wanted: Wanted | None
         raise OutputError(f"cannot write the report: {visible(str(target))} is a directory; name a file in it")
     page, going = make_report(found, target, wanted)
     data = page.encode("utf-8", "replace")
-    with whole_file(target) as file:
+    with exported_file(target) as file:
         file.write(data)
     remember(found.range.path, target)
     return Written(target, len(data), going)

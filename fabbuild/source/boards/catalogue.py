@@ -30,6 +30,7 @@ import msgspec
 import platformdirs
 
 from fabbuild.errors import SourceError
+from fabbuild.files import whole_file
 from fabbuild.model import Board
 from fabbuild.protocol.uboot import TREE
 from fabbuild.source.boards import kconfig_eval
@@ -278,16 +279,13 @@ def _read(place: Path) -> _Kept | None:
 
 def _store(place: Path, kept: _Kept) -> None:
     """Write a cache file, whole or not at all; that it cannot be written costs time later, and nothing else."""
-    part = place.with_name(f".{place.name}.{os.getpid()}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(msgspec.json.encode(kept))
-        part.replace(place)
+        with whole_file(place) as file:
+            file.write(msgspec.json.encode(kept))
         _make_room(place.parent)
     except OSError as exc:
         _LOG.debug("the boards are not kept: %s", exc)
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def _name(place: Path, named: Path) -> None:
