@@ -2,12 +2,14 @@
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 
 import pytest
 
 import fabbuild
+from tests.support.docs import page
 
 #: By module: what examples of docs/embedding.md ever imported from there.
 PUBLISHED = {
@@ -38,3 +40,18 @@ def test_a_published_name_is_no_module_of_another_meaning(module):
 def test_every_task_is_published():
     published = set(PUBLISHED["fabbuild.tasks"].split())
     assert published == {*fabbuild.ns.task_names} - {"kill-workers"} | {"collection"}
+
+
+def meaning(name):
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def test_the_page_has_every_published_name_and_says_what_it_is():
+    rows = dict(re.findall(r"(?m)^\| `(fabbuild[\w.]+)`.* \| `([\w.]+)`.* \|$", page("embedding.md")))
+    listed = {f"{module}.{name}" for module in PUBLISHED for name in PUBLISHED[module].split()}
+    # One line stands for all tasks.
+    assert rows.keys() == {name for name in listed if not name.startswith("fabbuild.tasks.")} | {
+        "fabbuild.tasks.build"
+    }
+    assert [(name, same) for name, same in rows.items() if meaning(name) is not meaning(same)] == []
