@@ -577,7 +577,7 @@ class FakeSource(Source):
 
 
 def _arguments(command: str) -> list[str]:
-    """Read the program's arguments in a shell line of `worker_zip`; none where the line places the program."""
+    """Read the program's arguments in a shell command of `worker_zip`; none where the line places the program."""
     words = shlex.split(command)
     with contextlib.suppress(ValueError):
         words = words[words.index("exec") + 4 :]  # python3 -E -s

@@ -12,7 +12,7 @@ from fabbuild.machines.session import Session
 from fabbuild.machines.transport.base import NO_STATUS, Completed, Transport
 from fabbuild.machines.transport.ssh import LocalTransport
 from fabbuild.machines.worker_link import WorkerLink
-from fabbuild.machines.worker_zip import on_its_own_line, shell_memory, shell_place, shell_run, worker_bundle
+from fabbuild.machines.worker_zip import on_its_own_line, shell_memory, shell_place, shell_run, worker_program
 from fabbuild.protocol.wire import FEATURES, PREFIX, encode_command
 from fabbuild.testing import FakeSource, FakeTransport, FakeWorker, busy, die, ignore, later, refuse, write
 from tests.support.census import HANG_LIMIT
@@ -23,18 +23,18 @@ class Script:
     """One far side, driven line by line; ``answers`` are its lines, decoded."""
 
     def __init__(self, transport: Transport, work: str, *options: str) -> None:
-        bundle = worker_bundle()
+        bundle = worker_program()
         transport.run(shell_place(work, bundle), stdin=bundle.data, timeout=HANG_LIMIT)
         arguments = ["supervise", "--work-dir", work, "--who", "me", "--from", "here", "--boss-pid", "1", *options]
         self.channel = transport.spawn(on_its_own_line(shell_run(work, bundle, arguments)))
         self.answers: list[dict] = []
-        self.link = WorkerLink(self.channel, "m", log=lambda: self, stderr=lambda _line: None)
+        self.link = WorkerLink(self.channel, "m", observer=lambda: self, stderr=lambda _line: None)
 
     def sent(self, line: bytes) -> None:
-        """Part of `WireLog`."""
+        """Part of `WireObserver`."""
 
     def note(self, text: str) -> None:
-        """Part of `WireLog`."""
+        """Part of `WireObserver`."""
 
     def received(self, line: bytes) -> None:
         if line.startswith(PREFIX):
@@ -164,7 +164,7 @@ def test_its_one_shot_commands_answer_as_the_real_ones_do(tmp_path, census, argu
     given = [str(tmp_path / "work") if word == "WORK" else word for word in arguments]
     answers = []
     for way in (LocalTransport("real"), FakeTransport("fake")):
-        done = way.run(on_its_own_line(shell_memory(given)), stdin=worker_bundle().data, timeout=HANG_LIMIT)
+        done = way.run(on_its_own_line(shell_memory(given)), stdin=worker_program().data, timeout=HANG_LIMIT)
         (line,) = [line for line in done.stdout.splitlines() if line.startswith(PREFIX)]
         answers.append(json.loads(line[len(PREFIX) :]))
         way.close()
@@ -181,12 +181,12 @@ def test_its_one_shot_commands_answer_as_the_real_ones_do(tmp_path, census, argu
 
 
 def supervise(transport):
-    return transport.spawn(shell_run("", worker_bundle(), ["supervise"]))
+    return transport.spawn(shell_run("", worker_program(), ["supervise"]))
 
 
 def test_it_counts_the_bytes_of_commands_and_channels():
     transport = FakeTransport("m")
-    transport.run(shell_place("", worker_bundle()), stdin=b"12345", timeout=1)
+    transport.run(shell_place("", worker_program()), stdin=b"12345", timeout=1)
     assert (transport.bytes_sent, transport.bytes_received) == (5, len(b"\nhave\n"))
     channel = supervise(transport)
     data = channel.recv()
@@ -257,7 +257,7 @@ def test_a_toolchain_is_unpacked_over_it(tmp_path):
     unpacked = Session(Machine("m"), transport, ToolchainSearch()).unpack(archive, "gcc", "00", sent.append)
     assert unpacked.mb == 7
     assert sent == [100]
-    assert transport.bytes_sent == len(worker_bundle().data) + 100
+    assert transport.bytes_sent == len(worker_program().data) + 100
 
 
 # --- the worker --------------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ class Driven:
         session = Session(Machine(machine), _NoTransport(), ToolchainSearch())
         link.wire = self._journal.wire(machine)
         session.held = Held("/work", "/work/git")
-        session.init(SessionOptions(log=link.wire, declined=frozenset()))
+        session.init(SessionOptions(observer=link.wire, declined=frozenset()))
         session.slots = self._slots
         session.ready = Ready(self._slots, self._slots, PROTOCOL, FEATURES)
         compilers = {arch: ToolchainFacts(f"/usr/bin/{arch}-gcc", version=_version(arch)) for arch in self._archs}

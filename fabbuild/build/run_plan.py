@@ -359,7 +359,7 @@ class _Run:
                 name: replace(
                     options,
                     stderr=functools.partial(dispatcher.inbox.tell, StderrLine(), name),
-                    log=self._journal.wire(name),
+                    observer=self._journal.wire(name),
                 )
                 for name in self._machines.machines
             }

@@ -1,7 +1,7 @@
-"""What can be asked of a machine with one short command: its facts, its check, what lies there; kill and clean.
+"""The commands that a machine runs without its lock: probe, check, kill, usage, clean, unpack.
 
-None of it needs the machine's lock. The program is sent and run from memory, so that nothing is written there, and
-gives one answer.
+For each of them the worker program is sent and run from memory, so that it leaves no file there, and gives one
+answer.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from fabbuild.machines.messages import (
 )
 from fabbuild.machines.transport.base import pour
 from fabbuild.machines.transport.ssh import Completed, Transport
-from fabbuild.machines.worker_zip import on_its_own_line, shell_memory, worker_bundle
+from fabbuild.machines.worker_zip import on_its_own_line, shell_memory, worker_program
 from fabbuild.text import cut, visible
 
-#: Seconds for one answer of a machine that has no long work to do.
+#: Seconds that an answer may take for which a machine has no long work to do.
 ANSWER_TIMEOUT = 60.0
 
-#: Seconds for probing: it runs ``--version`` of every compiler it finds.
+#: Seconds that a probe may take: it runs ``--version`` of every compiler it finds.
 PROBE_TIMEOUT = 120.0
 
-#: Seconds for a machine's check of itself: a handful of steps of at most 20 s each.
+#: Seconds that a machine's check of itself may take: a handful of steps of at most 20 s each.
 CHECK_TIMEOUT = 120.0
 
-#: Seconds for looking through a work directory, or removing it.
+#: Seconds that measuring or removing a work directory may take.
 CLEAN_TIMEOUT = 3600.0
 
-#: Seconds in which a machine that gets a toolchain must take some bytes, or end unpacking after the last.
+#: Seconds in which a machine that is sent a toolchain must take some bytes, or unpack them after the last.
 UNPACK_PATIENCE = 600.0
 
-#: Names this process, for ever.
+#: Identifies this process among all bosses that there ever were.
 _RUN = uuid.uuid4().hex
 
-#: What some exit statuses of the far side mean.
+#: Hints for exit statuses of the far side.
 STATUS_HINT = {
     97: "python3 was not found there; install python3 (3.8 or newer)",
     127: "a program was not found there",
@@ -90,14 +90,14 @@ class OneShot:
 
     @property
     def lacking(self) -> dict[str, str]:
-        """Give the compilers that were named for this machine and are not there, by architecture."""
+        """Return the compilers that were named for this machine and are not there, by architecture."""
         if self.facts is None:
             return {}
         named = self.machine.toolchains.items()
         return {arch: compiler for arch, compiler in named if arch not in self.facts.toolchains}
 
     def probe(self, *, identify: bool = False) -> Facts:
-        """Ask the machine what it is and has; nothing is written there.
+        """Find out what the machine is and has, and keep it as `facts`.
 
         Args:
             identify: also fingerprint each compiler and all that can change its output, which takes longer.
@@ -115,13 +115,13 @@ class OneShot:
         """Have the machine check itself: room, memory, a canary compile with each toolchain, a canary checkout.
 
         Args:
-            archs: which of its toolchains are wanted.
-            commit: the hash of one that was pushed; empty: no checkout.
-            min_disk_mb: how much room there must be, in MiB.
-            min_mem_mb: how much memory must be free, in MiB.
+            archs: the architectures whose toolchains to check, as far as `facts` names them.
+            commit: the hash of a commit that was pushed; empty: no checkout.
+            min_disk_mb: room that there must be in the work directory, in MiB.
+            min_mem_mb: memory that must be free, in MiB.
 
         Raises:
-            MachineError: it cannot even be asked.
+            MachineError: the machine cannot run the check.
         """
         self.transport.open()
         found = self.facts.toolchains if self.facts else {}
@@ -136,38 +136,38 @@ class OneShot:
         return self._ask(["check", "--json", json.dumps(request)], Checked, timeout=CHECK_TIMEOUT)
 
     def kill(self) -> Killed:
-        """End what fabbuild started there, whole process groups, and nothing else."""
+        """End the process groups that fabbuild started there, and nothing else."""
         self.transport.open()
         return self._ask(["kill", "--work-dir", self.machine.work_dir, *who_we_are()], Killed)
 
     def usage(self, *, older: float = 0.0, toolchains: bool = False) -> Usage:
-        """Ask what the work directory there holds, and what of it `clean` would remove; changes nothing."""
+        """Measure the work directory there, and what of it `clean` with these arguments would remove."""
         self.transport.open()
         arguments = ["clean", "--look", "--work-dir", self.machine.work_dir, *_what_goes(older, toolchains)]
         return self._ask(arguments, Usage, timeout=CLEAN_TIMEOUT)
 
     def clean(self, *, older: float = 0.0, toolchains: bool = False) -> Cleaned:
-        """Remove the work directory there, or what of it was not used for ``older`` seconds.
+        """Remove the work directory there, or the parts of it that are old.
 
         Args:
-            older: seconds; 0: all of it.
+            older: remove the parts that were not used for so many seconds; 0: all of them.
             toolchains: remove fetched toolchains, too.
 
         Raises:
-            BusyError: somebody works in it.
+            BusyError: another boss works in it.
         """
         self.transport.open()
         arguments = ["clean", "--work-dir", self.machine.work_dir, *_what_goes(older, toolchains)]
         return self._ask(arguments, Cleaned, timeout=CLEAN_TIMEOUT)
 
     def unpack(self, archive: Path, name: str, sha256: str, sent: Callable[[int], None]) -> Unpacked:
-        """Pass a toolchain archive on, to be unpacked below the work directory under this name.
+        """Send a toolchain archive, to be unpacked below the work directory.
 
         Args:
             archive: the file here.
-            name: of its directory there; when that is there already, nothing is changed.
-            sha256: of the file.
-            sent: is called with the bytes that have gone out so far.
+            name: the name of its directory there; where that exists, nothing is changed.
+            sha256: the digest of the file.
+            sent: is called with the bytes sent so far.
 
         Raises:
             MachineError: it cannot be unpacked there; says why.
@@ -177,7 +177,7 @@ class OneShot:
         arguments = ["unpack", "--work-dir", self.machine.work_dir, "--name", name]
         arguments += ["--size", str(size), "--sha256", sha256]
         channel = self.transport.spawn(on_its_own_line(shell_memory(arguments)))
-        done = pour(self.name, channel, worker_bundle().data, archive, sent=sent, patience=UNPACK_PATIENCE)
+        done = pour(self.name, channel, worker_program().data, archive, sent=sent, patience=UNPACK_PATIENCE)
         return self._answer("unpacking the toolchain", done, Unpacked)
 
     def _facts_request(self, *, identify: bool) -> dict[str, Any]:
@@ -191,18 +191,17 @@ class OneShot:
         }
 
     def _path_only(self) -> dict[str, str]:
-        """Give what of the machine's ``env`` decides which programs are found; the rest is the worker's."""
+        """Return the variables of the machine's ``env`` that decide which programs are found; a build gets all."""
         return {name: value for name, value in self.machine.env.items() if name == "PATH"}
 
     def _ask(self, arguments: Sequence[str], kind: type[Expected], *, timeout: float = ANSWER_TIMEOUT) -> Expected:
-        """Run a subcommand from memory, so that nothing is written there, and read its one answer."""
-        bundle = worker_bundle()
+        """Run a subcommand of the worker program from memory and return its answer."""
         command = on_its_own_line(shell_memory(arguments))
-        done = self.transport.run(command, stdin=bundle.data, timeout=timeout)
+        done = self.transport.run(command, stdin=worker_program().data, timeout=timeout)
         return self._answer(arguments[0], done, kind)
 
     def _answer(self, doing: str, done: Completed, kind: type[Expected]) -> Expected:
-        """Find the one answer of a subcommand in what it printed."""
+        """Find the answer of a subcommand in its output, among what the login may have printed."""
         for line in done.stdout.split(b"\n"):
             answer = decode_response(line)
             if isinstance(answer, kind):
@@ -219,7 +218,7 @@ def _what_goes(older: float, toolchains: bool) -> list[str]:
 
 
 def who_we_are() -> list[str]:
-    """Give the options that name this boss to a machine."""
+    """Return the options that tell a machine who this boss is."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):
@@ -229,7 +228,7 @@ def who_we_are() -> list[str]:
 
 
 def holder_words(holder: Mapping[str, Any]) -> str:
-    """Say who holds a lock, as its file says; the file is another machine's, so nothing is taken for granted."""
+    """Say who holds a lock, by its file, which may hold anything."""
     if not holder:
         return "held by a process that did not say who it is"
     since = holder.get("since")
@@ -242,7 +241,7 @@ def holder_words(holder: Mapping[str, Any]) -> str:
 
 
 def what_failed(doing: str, done: Completed) -> str:
-    """Say that a command failed there, with its last words and what its status means."""
+    """Say that a command failed there, with its last lines of stderr and a hint for its exit status."""
     if not done.status:
         said = next((line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.strip()), "")
         printed = f"; it printed {cut(visible(said.strip()), 200)}" if said else ""

@@ -1,7 +1,7 @@
-"""One machine's session: lock, push, start, send, receive, quit; commands without it are in `one_shot`.
+"""The session with one machine: take its lock, push the source, start the worker, feed it boards, end it.
 
-Each step does what is missing before it, so that every task works alone
-and in a chain. The way to the machine is the `Transport` it is given.
+Each step first does the steps before it that have not been done, so that every task works alone and in a chain. The
+commands that need no lock are in `fabbuild.machines.one_shot`, which a session has, too.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ from fabbuild.machines.one_shot import (
     who_we_are,
 )
 from fabbuild.machines.transport.ssh import Transport, wrap
-from fabbuild.machines.worker_link import WireLog, WorkerLink
-from fabbuild.machines.worker_zip import on_its_own_line, shell_place, shell_run, worker_bundle
+from fabbuild.machines.worker_link import WireObserver, WorkerLink
+from fabbuild.machines.worker_zip import on_its_own_line, shell_place, shell_run, worker_program
 from fabbuild.model import Job
 from fabbuild.protocol.settings import SETTINGS, Effect
 from fabbuild.protocol.wire import FEATURES, encode_command
@@ -59,13 +59,13 @@ from fabbuild.source.repository import Source
 
 _LOG = logging.getLogger(__name__)
 
-#: Seconds for one worktree; git itself has 60 s a command.
+#: Seconds that a worker has to make one worktree; it gives git 60 s a command.
 WORKTREE_TIMEOUT = 240.0
 
-#: Seconds for bringing the source; the first time the whole history travels.
+#: Seconds that a push has; the first time the whole history travels.
 PUSH_TIMEOUT = 3600.0
 
-#: Seconds of silence after which a machine is given up, and gives up its boss, where nobody says otherwise.
+#: Default of `SessionOptions.silence`, in seconds.
 SILENCE = 30.0
 
 
@@ -76,48 +76,57 @@ class SessionOptions:
     Attributes:
         silence: seconds without a sign of life after which the machine and its boss give each other up; 0: never.
         stderr: is called with each line the worker writes to stderr, from another thread.
-        log: is told of every line that goes over the wire.
+        observer: is told of every line that goes over the wire.
         declined: extensions of the protocol that the worker is not asked for.
         audit: by board, the indices of the commits that are to be built though a result could be carried forward.
     """
 
     silence: float = SILENCE
     stderr: Callable[[str], None] = lambda _line: None
-    log: WireLog | None = None
+    observer: WireObserver | None = None
     declined: frozenset[str] = frozenset({"carry"})
     audit: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class StartOptions:
-    """What the worker is started with. ``threads`` and ``slots``: None leaves it to the machine."""
+    """The command line of a worker.
+
+    Attributes:
+        debug: whether it tells on stderr what it does.
+        threads: threads that it counts with; None: those of the machine.
+        slots: most boards that it builds at once; None: its own default.
+    """
 
     debug: bool = False
     threads: int | None = None
     slots: int | None = None
 
 
-#: What is given everything the worker says while boards are fed, and what to call when that has been handled.
+#: Takes what the worker of a session said, and a function to call when that has been handled.
 Sink = Callable[["Session", "Response | WireError", Callable[[], None]], None]
 
 
 class Session(OneShot):
-    """What fabbuild does with one machine, from probing it to leaving it clean."""
+    """Everything that the boss does with one machine, from probing it to leaving it clean.
 
-    def __init__(
-        self,
-        machine: Machine,
-        transport: Transport,
-        search: ToolchainSearch,
-    ) -> None:
-        """Name the parts, as of `OneShot`; nothing is contacted yet."""
+    Attributes:
+        closed: whether it was closed; no further step is possible then.
+        held: the supervisor's answer to the lock; None: the lock is not held.
+        ready: the worker's first message; None: it is not started.
+        slots: how many boards the worker builds at once.
+        pushed: bytes of source that were sent, also by sessions that this one renews.
+        brought: hash of the commit that was pushed last; empty: none was.
+    """
+
+    def __init__(self, machine: Machine, transport: Transport, search: ToolchainSearch) -> None:
+        """Name the parts, as those of `OneShot`; nothing is contacted yet."""
         super().__init__(machine, transport, search)
         self.closed = False
         self.ready: Ready | None = None
         self.held: Held | None = None
         self.slots = 0
         self.pushed = 0
-        #: The commit that was brought last; empty: none was.
         self.brought = ""
         self._options = SessionOptions()
         self._asked = self._opened = 0
@@ -144,15 +153,15 @@ class Session(OneShot):
         """Take the machine's lock and make or reuse the repository there.
 
         Args:
-            options: how the worker is treated from now on. Where the lock is held already, its ``silence`` stays
-                as it was agreed on with the machine then. None: as before.
-            wait: seconds to wait for a lock that somebody else holds.
-            on_wait: is called with who holds it, when there is something to wait for.
+            options: how the worker is treated from now on; None: as before. Where the lock is held already the
+                ``silence`` stays that of the first call, because the machine was told it then.
+            wait: seconds to wait for a lock that another boss holds.
+            on_wait: is called with the words for who holds it, when there is something to wait for.
 
         Raises:
-            BusyError: somebody else holds the lock.
+            BusyError: another boss holds the lock.
             SetupError: the work directory cannot be used.
-            RefusedError: somebody ended, by `kill`, what this process had there.
+            RefusedError: the `kill` task ended what this process had there.
         """
         self._check_open()
         self._options = options or self._options
@@ -160,18 +169,18 @@ class Session(OneShot):
             return self.held
         silence = self._options.silence
         self.transport.open()
-        self._send_bundle()
+        self._send_worker()
         arguments = ["supervise", "--work-dir", self.machine.work_dir, *who_we_are()]
         if wait > 0:
             arguments += ["--wait", str(wait)]
         if silence:
             arguments += ["--silence", str(silence)]
-        command = shell_run(self.machine.work_dir, worker_bundle(), arguments)
+        command = shell_run(self.machine.work_dir, worker_program(), arguments)
         channel = self.transport.spawn(on_its_own_line(command))
         self._link = WorkerLink(
             channel,
             self.name,
-            log=lambda: self._options.log,
+            observer=lambda: self._options.observer,
             stderr=lambda line: self._options.stderr(line),  # noqa: PLW0108 - a later `init` may name another
             silence=silence,
         )
@@ -194,7 +203,12 @@ class Session(OneShot):
                     raise LiedError(self.name, f"unexpected answer to taking the lock: {type(answer).__name__}")
 
     def push(self, source: Source, tip: str, *, one_pack: bool = True) -> PushReport:
-        """Bring the commit and all it needs to the machine; ``one_pack``: in the pack of others that lack the same.
+        """Push a commit and all that it needs to the machine; takes the lock first.
+
+        Args:
+            source: the source here.
+            tip: the commit's hash.
+            one_pack: send machines that lack the same objects the same pack.
 
         Raises:
             PushError: git failed; the message holds its words.
@@ -203,9 +217,9 @@ class Session(OneShot):
         url, environment = self.transport.git_remote(held.git_dir)
 
         def git_there(pack: str) -> str:
-            # It ends with the supervisor, which notices when we are gone.
+            # This git ends with the supervisor, which notices when the boss is gone.
             arguments = ["serve", "--supervisor", str(held.supervisor), "--git-dir", held.git_dir, "--pack", pack]
-            return wrap(shell_run(self.machine.work_dir, worker_bundle(), arguments))
+            return wrap(shell_run(self.machine.work_dir, worker_program(), arguments))
 
         there = git_there if held.supervisor else None
         near = self.machine.local
@@ -222,14 +236,14 @@ class Session(OneShot):
 
     @property
     def traffic(self) -> tuple[int, int]:
-        """Bytes sent, pushed source included, and bytes received."""
+        """Return the bytes sent, pushed source included, and the bytes received."""
         return self.transport.bytes_sent + self.pushed, self.transport.bytes_received
 
     def start(self, options: StartOptions) -> Ready:
-        """Start the worker and wait for its ``ready``.
+        """Start the worker and wait for its ``ready``; takes the lock first.
 
         Raises:
-            SetupError: it does not run; the message holds its last words.
+            SetupError: it does not run; the message holds its last lines of stderr.
         """
         self._check_open()
         if self.ready is not None:
@@ -245,20 +259,24 @@ class Session(OneShot):
             arguments += ["--max-boards", str(options.slots)]
         command = self.machine.worker_command or None
         if self._link is not None:
-            self._link.rest()
+            self._link.expect_silence()
         self._send(encode_command("start", argv=None, command=command, args=arguments, env=dict(self.machine.env)))
         answer = self._expect(Ready, "the start of the worker")
         self.ready = answer
         return answer
 
     def configure(self, settings: Mapping[str, object], toolchains: Mapping[str, str]) -> None:
-        """Send the settings, the toolchains, and the extensions that both sides know.
+        """Send the settings, the toolchains, and the extensions of the protocol that both sides know.
 
         Settings beyond the plain protocol go only to a worker that announced them, and only when they are not at
         their default.
 
+        Args:
+            settings: the settings of the wire, by name.
+            toolchains: the path of a compiler for each architecture.
+
         Raises:
-            RefusedError: the worker does not take them, or does not know one; it must not be used then.
+            RefusedError: the worker refuses them, or does not know one that changes the output; do not use it.
         """
         own = {name: row for name, row in SETTINGS.items() if not row.plain}
         ours = {
@@ -283,7 +301,7 @@ class Session(OneShot):
 
     @property
     def features(self) -> frozenset[str]:
-        """The extensions that this worker announced, and that we know and want."""
+        """Return the extensions of the protocol in use: announced by the worker, known here, and not declined."""
         announced = frozenset(self.ready.features) if self.ready else frozenset()
         return announced & frozenset(FEATURES) - self._options.declined
 
@@ -294,13 +312,13 @@ class Session(OneShot):
         progress: Callable[[int, int], None],
         lack: Callable[[str], None] = lambda _why: None,
     ) -> int:
-        """Have the worktrees made; give the number of slots, some of which may be ready later (`opened`).
+        """Have the worktrees made; return the number of slots, some of which may be ready later (`opened`).
 
         Args:
             commits: the hashes, in order.
-            slots: how many boards at once.
-            progress: is called with (worktrees made, slots).
-            lack: is called with why one could not be made, where others were.
+            slots: how many boards are built at once.
+            progress: is called with the worktrees made so far and the number of slots.
+            lack: is called with the reason when one could not be made and others were.
 
         Raises:
             SetupError: the worker could not make them.
@@ -310,7 +328,7 @@ class Session(OneShot):
         self._send(encode_command("build_prepare", commits=list(commits), max_boards=slots))
         started = self._expect(BuildStarted, "build_prepare")
         made = 0
-        # A worker that announces no protocol is the peer's, which makes one for each of its threads in any case.
+        # A worker that announces no protocol is buildman's, which makes one for each of its threads in any case.
         most = max(slots, self.ready.nthreads) if self.ready and not self.ready.protocol else slots
         if started.num_threads > most:
             raise LiedError(self.name, f"{started.num_threads} slots where {slots} were asked for")
@@ -339,10 +357,13 @@ class Session(OneShot):
         return self.slots
 
     def opened(self) -> int:
-        """Count a slot that is ready or failed; with ``early`` some come while boards are fed. Give how many did.
+        """Count a slot that became ready or failed, with the extension ``early`` also while boards are fed.
+
+        Returns:
+            How many slots did so far.
 
         Raises:
-            LiedError: it is one more than there are.
+            LiedError: they are more than the worker announced.
         """
         self._opened += 1
         if self._opened > self._asked:
@@ -350,7 +371,7 @@ class Session(OneShot):
         return self._opened
 
     def feed(self, sink: Sink) -> None:
-        """From now on give everything the worker says to ``sink``, from the reading thread."""
+        """Pass everything the worker says from now on to ``sink``, in the reading thread."""
         if self._link is not None:
             self._link.feed(lambda what, handled: sink(self, what, handled))
 
@@ -359,9 +380,9 @@ class Session(OneShot):
 
         Args:
             job: the board and its commits.
-            attempt: how often it was given out, this time included.
-            timeout: seconds that a commit of it may take; 0: any time.
-            most_jobs: how many jobs its make may run; 0: as the worker sees fit.
+            attempt: how often the board was assigned, this time included.
+            timeout: seconds that one of its commits may take; 0: any time.
+            most_jobs: most jobs that its make may run; 0: the worker decides.
         """
         fields = self._order(job, timeout)
         if "attempt" in self.features:
@@ -371,16 +392,16 @@ class Session(OneShot):
         self._send(encode_command("build_board", **fields))
 
     def trim_board(self, board: str, attempt: int, commits: Sequence[int]) -> None:
-        """Have all commits of an order but these be left off that were not begun; the answer is `Trimmed`."""
+        """Have the worker leave off the commits of an order but these, if not begun; it answers `Trimmed`."""
         self._send(encode_command("trim_board", board=board, attempt=attempt, commits=list(commits)))
 
     def build_boards(self, jobs: Sequence[Job], commits: Sequence[str], timeout: float = 0.0) -> None:
-        """Give the whole list at once (batch mode); ``timeout`` as for `build_board`."""
+        """Queue all boards at once (batch mode); ``timeout`` as for `build_board`."""
         boards = [self._order(job, timeout) for job in jobs]
         self._send(encode_command("build_boards", boards=boards, commits=list(commits)))
 
     def _order(self, job: Job, timeout: float) -> dict[str, Any]:
-        """Give what names a board to the worker, alone or in a list: as much as it understands."""
+        """Return the fields of an order, as many of them as the worker understands."""
         fields: dict[str, Any] = {"board": job.board.target, "arch": job.board.arch}
         if "commits" in self.features:
             fields["commits"] = list(job.commits)
@@ -392,11 +413,11 @@ class Session(OneShot):
         return fields
 
     def build_done(self) -> None:
-        """Say that no more boards come."""
+        """Tell the worker that no more boards come."""
         self._send(encode_command("build_done"))
 
     def ask_to_quit(self) -> None:
-        """Ask the worker to end; where there is none yet, give the lock back. Does not wait, never raises."""
+        """Ask the worker to end; where there is none yet, release the lock. Never waits or raises."""
         if self._link is None or self.closed:
             return
         self._link.feed(None)
@@ -405,7 +426,7 @@ class Session(OneShot):
         self._link.end_input()
 
     def wait_ended(self, timeout: float) -> bool:
-        """Wait until the far side has ended, and with it the lock; give whether it did in time. Never raises."""
+        """Wait until the far side has ended and so released the lock; return whether it did. Never raises."""
         link = self._link
         if link is None or self.closed:
             return True
@@ -417,16 +438,16 @@ class Session(OneShot):
         return False
 
     def leave(self, grace: float) -> bool:
-        """Let the far side end, give it ``grace`` seconds, cut the connection; give whether it ended in time."""
+        """Give the far side ``grace`` seconds to end, then cut the connection; return whether it ended in time."""
         self.ask_to_quit()
         ended = self.wait_ended(grace)
         self.close()
         return ended
 
     def close(self) -> None:
-        """Cut the connection, from any thread; the far side ends by itself what it still does.
+        """Cut the connection, from any thread; the far side then ends what it still does by itself.
 
-        Whoever calls it second waits for the first: after that the transport may be another session's.
+        A second call waits for the first, because after it another session may use the transport.
         """
         with self._closing:
             if self.closed:
@@ -442,10 +463,10 @@ class Session(OneShot):
         if self.closed:
             raise MachineError(self.name, "its session is closed already; open a new one")
 
-    def _send_bundle(self) -> None:
-        bundle = worker_bundle()
+    def _send_worker(self) -> None:
+        program = worker_program()
         done = self.transport.run(
-            shell_place(self.machine.work_dir, bundle), stdin=bundle.data, timeout=ANSWER_TIMEOUT
+            shell_place(self.machine.work_dir, program), stdin=program.data, timeout=ANSWER_TIMEOUT
         )
         if done.status:
             raise SetupError(self.name, what_failed("sending the worker", done))
@@ -465,7 +486,7 @@ class Session(OneShot):
         if isinstance(answer, WireError) and not isinstance(answer, (WireClosed, WireSilent)):
             raise LiedError(self.name, f"{answer} (in place of an answer to {doing})")
         if isinstance(answer, WireError):
-            # What is frozen, or cut off, does not say how it ended.
+            # A machine that is frozen or cut off gives no exit status.
             status = link.exit_status(5.0 if isinstance(answer, WireClosed) else 0.0)
             hint = STATUS_HINT.get(status or 0, "")
             what = f"its worker ended during {doing}" if isinstance(answer, WireClosed) else str(answer)
@@ -492,7 +513,7 @@ class Session(OneShot):
         return answer
 
     def last_words(self) -> str:
-        """Give the last lines the worker wrote to stderr, in one line; empty when there are none."""
+        """Return the last lines the worker wrote to stderr, joined into one; empty when there are none."""
         return self._link.last_words() if self._link else ""
 
     def _quoted(self) -> str:

@@ -1,14 +1,15 @@
-"""The long-lived line to a worker: lines out, messages in, stderr drained.
+"""The long-lived connection to a worker: lines out, messages in, stderr drained, signs of life both ways.
 
-Four threads: one reads the worker's stdout, one its stderr, one writes, so that neither a silent machine nor one
-that does not read can hold up the boss; one sees to it that both ends know of each other. What the worker says
-arrives as `Response` objects, or as a `WireError` at the end: in a queue, or, after `feed`, at a sink.
+Four threads serve a link: one reads the worker's stdout, one its stderr, one writes, so that neither a silent
+machine nor one that does not read can hold up the boss; the fourth sends and awaits signs of life. What the worker
+says arrives as `Response` objects, and its end as a `WireError`: in a queue or, after `feed`, in a sink.
 
-Signs of life: we send one several times in the span that a silence may last, for the far side ends all it does
-when it hears nothing. A far side that gave one of its own must go on with that; when nothing at all comes from it
-for so long, it is given up (`WireSilent`).
+Signs of life: the boss sends `BEATS` of them in the time that a silence may last, because the far side ends all it
+does when it hears nothing. A far side that has sent one must go on sending; when nothing at all comes from it for
+that long, the machine is given up (`WireSilent`).
 
-Memory: what was read and is not handled yet is at most `UNREAD` bytes (and one message), then we read no more.
+Memory: of messages that were read and are not handled yet there are at most `UNREAD` bytes and one message; then
+reading stops until some are handled.
 """
 
 from __future__ import annotations
@@ -29,63 +30,63 @@ from fabbuild.protocol.wire import LineSplitter, ProtocolError, encode_command, 
 #: Lines of stderr that are quoted when a worker dies.
 LAST_LINES = 5
 
-#: Lines of stderr that are told in one second, and in all; of more only their number.
+#: Most lines of stderr that are passed on in one second, and in all; of further ones only the number is told.
 STDERR_RATE = 50
 STDERR_MOST = 20_000
 
-#: Seconds for the exit status to come after the end of stdout.
+#: Seconds that the exit status has to arrive after the end of stdout.
 LAST_STATUS = 2.0
 
-#: Seconds for stderr to end after stdout: what a worker says when it dies comes on the other of the two.
+#: Seconds that stderr has to end after stdout: a dying worker's last words come there.
 LAST_STDERR = 0.5
 
-#: Lines and bytes of a worker's stdout that may be no messages (a banner, a login's greeting).
+#: Most lines and bytes of a worker's stdout that are not messages (a banner, a login's greeting).
 MOST_LINES = 100_000
 MOST_BYTES = 256 * 1024 * 1024
 
-#: Signs of life that are sent in the span that a silence may last.
+#: Number of signs of life that are sent in the time that a silence may last.
 BEATS = 6
 
-#: Bytes of messages that may wait to be handled; each counts `_EACH` bytes more than its line.
+#: Most bytes of messages that wait to be handled; each counts `_EACH` bytes more than its line.
 UNREAD = 64 * 1024 * 1024
 _EACH = 4096
 
 _ALIVE = encode_command("alive")
 _THEIRS = encode_response("alive").rstrip(b"\n")
 
-#: Longest line of stderr that is kept whole, in bytes; of a longer one nothing is shown.
+#: Longest line of stderr that is shown, in bytes; of a longer one nothing is.
 STDERR_LINE = 1 << 20
 
 
-class WireLog(Protocol):
-    """A log of every line that goes over a machine's wire."""
+class WireObserver(Protocol):
+    """Observes every line that goes over a machine's wire."""
 
     def sent(self, line: bytes) -> None:
-        """A line went to the worker."""
+        """Take a line that goes to the worker, without its newline."""
 
     def received(self, line: bytes) -> None:
-        """A line came from the worker."""
+        """Take a line that came from the worker, without its newline."""
 
     def note(self, text: str) -> None:
-        """Something else happened on the wire."""
+        """Take a line of text about the wire, such as a line of stderr."""
 
 
-#: Is given what the worker said, and what to call when that has been handled.
+#: Takes what the worker said, and a function to call when that has been handled.
 Sink = Callable[["Response | WireError", Callable[[], None]], None]
 
 
-class _Room:
-    """What was read and is not handled yet."""
+class _ReadAhead:
+    """Bounds the bytes of messages that were read and are not handled yet."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._taken = 0
         self._open = True
-        #: Whether somebody waits for room now.
+        #: Whether the reading thread waits now.
         self.full = False
 
     def enter(self, size: int) -> None:
-        """Wait for room; alone, anything has room."""
+        """Wait until so many bytes may be read; a single message is always let in."""
         with self._changed:
             self.full = True
             self._changed.wait_for(lambda: not self._open or not self._taken or self._taken + size <= UNREAD)
@@ -93,43 +94,44 @@ class _Room:
             self._taken += size
 
     def leave(self, size: int) -> None:
+        """Count so many bytes as handled."""
         with self._changed:
             self._taken -= size
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let everybody in from now on: nobody handles anything any more."""
+        """Wait no more from now on, because nothing is handled any more."""
         with self._changed:
             self._open = False
             self._changed.notify_all()
 
 
 class WorkerLink:
-    """One worker's wire, from its start to the end of the channel."""
+    """The connection to one worker or its supervisor, from the start of the channel to its end."""
 
     def __init__(
         self,
         channel: Channel,
         name: str,
         *,
-        log: Callable[[], WireLog | None],
+        observer: Callable[[], WireObserver | None],
         stderr: Callable[[str], None],
         silence: float = 0.0,
     ) -> None:
-        """Begin to read at once.
+        """Start the threads, which begin to read at once.
 
         Args:
             channel: to the worker or its supervisor.
             name: the machine's, for the threads' names.
-            log: returns the log that each line goes into at that time, if there is one.
+            observer: returns the observer of the lines at the time of the call; None: there is none.
             stderr: is called with each line of stderr, from its thread.
             silence: seconds without a sign of life after which either side gives the other up; 0: never.
         """
         self._channel = channel
-        self._log = log
+        self._observer = observer
         self._stderr = stderr
         self._inbox: queue.SimpleQueue[tuple[Response | WireError, Callable[[], None]]] = queue.SimpleQueue()
-        self._room = _Room()
+        self._read_ahead = _ReadAhead()
         self._silence = silence
         self._heard = time.monotonic()
         self._expected = False
@@ -150,18 +152,18 @@ class WorkerLink:
             threading.Thread(target=work, name=f"{work.__name__} {name}", daemon=True).start()
 
     def send(self, line: bytes) -> None:
-        """Have a line sent; does not wait and never raises: that the wire is closed, the reader says."""
-        log = self._log()
-        if log:
-            log.sent(line.rstrip(b"\n"))
+        """Queue a line to be sent; never waits or raises, since a closed wire is reported by the reading thread."""
+        observer = self._observer()
+        if observer:
+            observer.sent(line.rstrip(b"\n"))
         self._outbox.put(line)
 
     def end_input(self) -> None:
-        """Close the worker's stdin once everything is sent."""
+        """Close the worker's stdin once everything that was queued is sent."""
         self._outbox.put(None)
 
     def receive(self, timeout: float) -> Response | WireError:
-        """Give what the worker said next; once it has ended, its end, to whoever asks and however often.
+        """Return what the worker said next; once it has ended, its end, however often this is called.
 
         Raises:
             TimeoutError: nothing came within ``timeout`` seconds.
@@ -172,44 +174,44 @@ class WorkerLink:
             raise TimeoutError from None
         handled()
         if isinstance(what, WireError):
-            # Who leaves a machine waits for its end beside the thread that still waits for an answer.
+            # Two threads may wait for it: one for an answer, and one that leaves the machine.
             self._inbox.put((what, lambda: None))
         return what
 
     def feed(self, sink: Sink | None) -> None:
-        """From now on give everything the worker says to ``sink``, from the reading thread; None: to `receive`."""
+        """Pass everything the worker says to ``sink`` from now on, in the reading thread; None: to `receive`."""
         with self._sink_lock:
             while sink is not None and not self._inbox.empty():
                 sink(*self._inbox.get())
             self._sink = sink
 
-    def rest(self) -> None:
-        """Expect no sign of life until the worker that is started now says, being ready, that it gives them."""
+    def expect_silence(self) -> None:
+        """Expect no signs of life until a `Ready` says that the worker, which is being started, sends them."""
         self._asleep = True
         self._expected = False
 
     def last_words(self) -> str:
-        """Give the last lines the worker wrote to stderr, in one line; empty when there are none."""
+        """Return the last lines the worker wrote to stderr, joined into one; empty when there are none."""
         return " | ".join(self._last_stderr)
 
     def exit_status(self, timeout: float) -> int | None:
-        """Wait for the far side to end and give its status; None when it has not within ``timeout`` seconds."""
+        """Return the far side's exit status once it has ended; None when it has not within ``timeout`` seconds."""
         return self._channel.exit_status(max(timeout, 0.0))
 
     def close(self) -> None:
-        """Cut the wire, from any thread; the threads end by themselves."""
+        """Cut the connection, from any thread; the link's own threads then end."""
         self._over.set()
-        self._room.close()
+        self._read_ahead.close()
         self._outbox.put(None)
         self._channel.close()
 
     # --- the threads ---
 
     def _deliver(self, what: Response | WireError, size: int = 0) -> None:
-        self._room.enter(size + _EACH)
+        self._read_ahead.enter(size + _EACH)
 
         def handled() -> None:
-            self._room.leave(size + _EACH)
+            self._read_ahead.leave(size + _EACH)
 
         with self._sink_lock:
             if self._sink is None:
@@ -230,7 +232,7 @@ class WorkerLink:
         self._deliver(self._end())
 
     def _end(self) -> WireClosed:
-        """Say how it ended: the far side's own end is told by a status, which comes right after its last word."""
+        """Say how the far side ended: by itself, which gives an exit status at once, or by a lost connection."""
         status = self._channel.exit_status(LAST_STATUS)
         self._stderr_ended.wait(LAST_STDERR)
         if status is None or status < 0:
@@ -242,12 +244,12 @@ class WorkerLink:
         if line == _THEIRS:
             self._expected = self._expected or not self._asleep
             return
-        log = self._log()
-        if log:
-            log.received(line)
+        observer = self._observer()
+        if observer:
+            observer.received(line)
         answer = decode_response(line)
         if isinstance(answer, Ready):
-            # What came before may have been its supervisor's.
+            # Signs of life before this may have been the supervisor's.
             self._expected = answer.alive > 0
         if answer is not None:
             self._deliver(answer, len(line))
@@ -258,13 +260,13 @@ class WorkerLink:
             raise WireError(f"it writes without end what is no message of the protocol: {line[:80]!r}")
 
     def _tend(self) -> None:
-        """Give signs of life, and see whether there are some."""
+        """Send signs of life, and report a far side that gives none."""
         every = self._silence / BEATS
         before = time.monotonic()
         while not self._over.wait(every):
             now = time.monotonic()
-            if now - before > self._silence / 2 or self._room.full:
-                self._heard = now  # it is we who were stopped, or are slow; what came meanwhile is not read yet
+            if now - before > self._silence / 2 or self._read_ahead.full:
+                self._heard = now  # the boss itself was stopped or is slow, and has not read what came meanwhile
             before = now
             if self._outbox.empty():
                 self._outbox.put(_ALIVE)
@@ -280,7 +282,7 @@ class WorkerLink:
                     for line in lines.feed(data):
                         self._stderr_line(line)
                 except ProtocolError:
-                    # Too long to show; drained all the same, for stdout shares its window.
+                    # Too long to show; read all the same, because stdout shares the SSH channel's window.
                     lines = LineSplitter(STDERR_LINE)
             rest = lines.rest()
             if rest:
@@ -307,13 +309,13 @@ class WorkerLink:
     def _tell(self, text: str) -> None:
         self._told_now += 1
         self._told += 1
-        log = self._log()
-        if log:
-            log.note(text)
+        observer = self._observer()
+        if observer:
+            observer.note(text)
         self._stderr(text)
 
     def _write(self) -> None:
-        with contextlib.suppress(WireError):  # the reading thread says that the wire is closed
+        with contextlib.suppress(WireError):  # the reading thread reports that the wire is closed
             while (line := self._outbox.get()) is not None:
                 self._channel.send(line)
             self._channel.close_stdin()

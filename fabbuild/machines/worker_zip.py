@@ -1,10 +1,10 @@
-"""The program that is sent to a machine, and the shell lines that place and run it there.
+"""The worker program as a zipapp, and the shell commands that place and run it on a machine.
 
-The program is `fabbuild.worker` as a zipapp: one file, named by its SHA-256, so it is sent once per version. The
-lines are POSIX sh without newlines and, unless a work directory's own name holds one, without backslashes: they
-survive being quoted once more for a login shell of whatever kind (``exec sh -c 'LINE'``).
+The program is `fabbuild.worker` and `fabbuild.protocol` in one file, named by its SHA-256, so that each version is
+sent once. The commands are POSIX sh without newlines and, unless a work directory's name holds one, without
+backslashes: they survive being quoted once more for a login shell of any kind (``exec sh -c 'COMMAND'``).
 
-Exit status of the lines, before the program has its own: `NO_PLACE`, `NO_PYTHON`, `OLD_PYTHON`.
+Exit statuses of the commands before the program runs: `NO_PLACE`, `NO_PYTHON`, `OLD_PYTHON`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from importlib.resources.abc import Traversable
 
 from fabbuild.protocol import names
 
-#: The work directory could not be made or the program not be written there; stderr has the system's words.
+#: Exit status: the work directory or the program in it cannot be written; stderr has the system's words.
 NO_PLACE = 96
 
-#: There is no python3.
+#: Exit status: there is no python3.
 NO_PYTHON = 97
 
-#: python3 is older than the worker needs; stderr says so.
+#: Exit status: python3 is older than the worker needs; stderr says so.
 OLD_PYTHON = 98
 
-#: Seconds that the program may take to arrive; whoever takes it ends then.
+#: Seconds that the program may take to arrive; what receives it there ends after that.
 ARRIVAL = 60
 
 #: The oldest Python that the worker runs on.
@@ -39,7 +39,7 @@ PYTHON_NEEDED = (3, 8)
 
 _TOO_OLD = "python3 on this machine is %d.%d; fabbuild's worker needs {}.{} or newer".format(*PYTHON_NEEDED)
 
-# In syntax that any Python since 2.7 can parse, or an old one would show a traceback in place of the reason.
+# In syntax that any Python since 2.7 can parse, because an old one would otherwise show a traceback.
 _STUB = f"""\
 import sys
 
@@ -52,7 +52,7 @@ from fabbuild.worker.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
-# Takes the program from stdin into a file that exists in memory only. No newline and no backslash, for the shells.
+# Reads the program from stdin into a file that exists in memory only. No newline and no backslash, for the shells.
 _FROM_MEMORY = ";".join(
     (
         "import os,sys,signal",
@@ -63,7 +63,7 @@ _FROM_MEMORY = ";".join(
         # A Python that was built against a C library older than its kernel knows no memfd.
         'm=getattr(os,"memfd_create",None)',
         'f=m("fabbuild") if m else os.open("/dev/shm",os.O_TMPFILE|os.O_RDWR,448)',
-        # Nobody may be left at the other end, and nobody may tell.
+        # The other end may be gone without a sign of it.
         f"signal.alarm({ARRIVAL})",
         '[os.write(f,d) for d in iter(lambda:os.read(0,min(65536,n-os.lseek(f,0,1))),b"")]',
         'os.lseek(f,0,1)==n or sys.exit("the worker program was cut short on its way here")',
@@ -76,8 +76,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """The zipapp: its bytes, their SHA-256, and the file name made of it."""
+class WorkerProgram:
+    """The worker program: the bytes of the zipapp, their SHA-256 in hexadecimal, and its file name."""
 
     data: bytes
     sha256: str
@@ -85,10 +85,10 @@ class Bundle:
 
 
 @functools.lru_cache(maxsize=1)
-def worker_bundle() -> Bundle:
-    """Make the zipapp; the same bytes for the same source, on every machine.
+def worker_program() -> WorkerProgram:
+    """Return the zipapp: the same bytes for the same source, on every machine.
 
-    Stored, not compressed: how well zlib packs depends on its version, and a machine's Python may lack it.
+    Its files are stored, not compressed: zlib's output depends on its version, and a machine's Python may lack it.
     """
     files = {"__main__.py": _STUB.encode(), "fabbuild/__init__.py": b""}
     for package in ("protocol", "worker"):
@@ -102,11 +102,11 @@ def worker_bundle() -> Bundle:
             archive.writestr(info, files[name])
     data = buffer.getvalue()
     digest = hashlib.sha256(data).hexdigest()
-    return Bundle(data, digest, names.program(digest))
+    return WorkerProgram(data, digest, names.program(digest))
 
 
 def _modules(package: Traversable, place: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the modules of a package and of the packages in it: path in the zipapp, source."""
+    """Yield the path in the zipapp and the source of each module of a package and of the packages in it."""
     for entry in package.iterdir():
         if entry.is_dir():
             yield from _modules(entry, f"{place}/{entry.name}")
@@ -114,25 +114,25 @@ def _modules(package: Traversable, place: str) -> Iterator[tuple[str, bytes]]:
             yield f"{place}/{entry.name}", entry.read_bytes()
 
 
-def shell_place(work_dir: str, bundle: Bundle) -> str:
-    """Give the line that puts the program into WORK/bin.
+def shell_place(work_dir: str, program: WorkerProgram) -> str:
+    """Return the command that puts the program into ``bin`` of the work directory.
 
-    It prints ``have`` when the program is there, whole; else ``send``, and then takes exactly the program's bytes
-    from stdin up to its end. A program cut short on its way is not put in place; one that a crash of the machine
-    left as long as it should be, but empty, is sent again.
+    It prints ``have`` when the whole program is there; else ``send``, and then reads the program from stdin up to
+    its end. A program cut short on its way is not put in place; one that a crash of the machine left with the right
+    length and wrong bytes is sent again.
 
     Raises:
         ValueError: the work directory's name cannot be used in a shell line.
     """
-    size = len(bundle.data)
+    size = len(program.data)
 
     def whole(name: str) -> str:
-        # A machine without sha256sum is believed by the length alone.
-        digest = f'case "$(sha256sum <"{name}" 2>/dev/null)" in ""|{bundle.sha256}*) true;; *) false;; esac'
+        # Without sha256sum the length alone counts.
+        digest = f'case "$(sha256sum <"{name}" 2>/dev/null)" in ""|{program.sha256}*) true;; *) false;; esac'
         return f'[ "$(wc -c <"{name}")" -eq {size} ] && {digest}'
 
     return (
-        f'{_directory(work_dir)} B="$D/{names.BIN}" P="$D/{names.BIN}/{bundle.name}"; '
+        f'{_directory(work_dir)} B="$D/{names.BIN}" P="$D/{names.BIN}/{program.name}"; '
         f'umask 077; mkdir -p "$B" || exit {NO_PLACE}; '
         f'if [ -f "$P" ] && {whole("$P")}; then echo have; exit 0; fi; echo send; '
         f'T="$P.$$"; C=cat; command -v timeout >/dev/null 2>&1 && C="timeout {ARRIVAL} cat"; '
@@ -141,36 +141,36 @@ def shell_place(work_dir: str, bundle: Bundle) -> str:
     )
 
 
-def shell_run(work_dir: str, bundle: Bundle, args: Sequence[str]) -> str:
-    """Give the line that runs the program that `shell_place` has put there.
+def shell_run(work_dir: str, program: WorkerProgram, args: Sequence[str]) -> str:
+    """Return the command that runs the program that `shell_place` has put there.
 
     Raises:
         ValueError: the work directory's name cannot be used in a shell line.
     """
-    return f'{_directory(work_dir)} {_python()} -E -s "$D/{names.BIN}/{bundle.name}" {_arguments(args)}'.rstrip()
+    return f'{_directory(work_dir)} {_python()} -E -s "$D/{names.BIN}/{program.name}" {_arguments(args)}'.rstrip()
 
 
 def on_its_own_line(command: str) -> str:
-    """Give the line that runs a command after a newline: a login may have printed something that lacks one."""
+    """Return a command that prints a newline first: a login may have printed a line without one."""
     return f"echo; {command}"
 
 
-def shell_memory(args: Sequence[str], bundle: Bundle | None = None) -> str:
-    """Give the line that runs the program from memory: it takes its bytes from stdin and writes no file.
+def shell_memory(args: Sequence[str], program: WorkerProgram | None = None) -> str:
+    """Return the command that runs the program from memory, without writing a file.
 
-    Send ``bundle.data`` (by default that of `worker_bundle`) on its stdin.
+    It reads the program's bytes (``data`` of ``program``, by default `worker_program`) from stdin.
     """
-    size = len((bundle or worker_bundle()).data)
+    size = len((program or worker_program()).data)
     return f"{_python()} -E -s -c {shlex.quote(_FROM_MEMORY)} {size} {_arguments(args)}".rstrip()
 
 
 def _directory(work_dir: str) -> str:
-    """Give the sh commands that set D to the work directory, as `fabbuild.worker.base.workdir.resolve` does."""
+    """Return the sh commands that set D to the work directory, as `fabbuild.worker.base.workdir.resolve` does."""
     if any(char in work_dir for char in "\0\n\r"):
         raise ValueError(f"work_dir holds a control character: {work_dir!r}")
     home = f'[ -n "$HOME" ] || {{ echo "HOME is not set on this machine; give a work_dir" >&2; exit {NO_PLACE}; }};'
     if not work_dir:
-        # A relative XDG_CACHE_HOME is to be ignored, says its specification.
+        # The XDG specification says that a relative XDG_CACHE_HOME is to be ignored.
         cache = 'case "$XDG_CACHE_HOME" in /*) D="$XDG_CACHE_HOME";; *) D="$HOME/.cache";; esac;'
         return f'{home} {cache} D="$D/fabbuild/$(uname -n)";'
     if work_dir.startswith("/"):

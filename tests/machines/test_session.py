@@ -19,7 +19,7 @@ from fabbuild.machines.messages import BuildResult, QuitAck
 from fabbuild.machines.session import Session, SessionOptions, StartOptions
 from fabbuild.machines.transport.base import Completed
 from fabbuild.machines.worker_link import WorkerLink
-from fabbuild.machines.worker_zip import worker_bundle
+from fabbuild.machines.worker_zip import worker_program
 from fabbuild.model import Board, Job
 from fabbuild.protocol.wire import FEATURES
 from fabbuild.testing import FakeSource, FakeTransport, FakeWorker, busy, die, ignore, later, refuse, write
@@ -105,7 +105,7 @@ def test_all_steps_from_the_lock_to_a_result(session):
     assert heard == [(one, "wren", 0, 3), (one, "wren", 1, 3)]
     assert [command["cmd"] for command in commands(one)] == [*STEPS, "build_board"]
     sent_bytes, received = one.traffic
-    assert sent_bytes > len(worker_bundle().data)
+    assert sent_bytes > len(worker_program().data)
     assert received > 100
 
 

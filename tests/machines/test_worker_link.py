@@ -36,7 +36,7 @@ def linked(census, tmp_path):
         program = tmp_path / f"far{len(open_ones)}.py"
         program.write_text(SAY + script)
         channel = transport.spawn(f"exec {sys.executable} {program}")
-        made = WorkerLink(channel, "m", log=lambda: wire, stderr=stderr, silence=silence)
+        made = WorkerLink(channel, "m", observer=lambda: wire, stderr=stderr, silence=silence)
         open_ones.append(made)
         return made
 
@@ -57,7 +57,7 @@ def test_so_must_a_worker_that_says_it_will(linked):
     link = linked(
         "sys.stdin.readline()\nsay(resp='ready', nthreads=1, slots=1, alive=0.2)\ntime.sleep(1000)", silence=1.0
     )
-    link.rest()
+    link.expect_silence()
     link.send(b"start\n")
     assert isinstance(link.receive(HANG_LIMIT), Ready)
     assert isinstance(link.receive(HANG_LIMIT), WireSilent)
@@ -88,7 +88,7 @@ def test_the_signs_of_a_supervisor_are_not_those_of_the_worker_it_starts(linked)
         + 'time.sleep(2.5)\nsay(resp="quit_ack")'
     )
     link.receive(HANG_LIMIT)
-    link.rest()
+    link.expect_silence()
     link.send(b"start\n")
     assert isinstance(link.receive(HANG_LIMIT), Ready)
     assert isinstance(link.receive(HANG_LIMIT), QuitAck)
@@ -171,6 +171,6 @@ def test_the_last_words_are_there_when_the_end_is_told():
     channel = Slow(Counted("m"), lambda _data: None, lambda: None)
     channel.write(b"out of memory\n", stderr=True)
     channel.end(3)
-    link = WorkerLink(channel, "m", log=lambda: None, stderr=lambda _line: None)
+    link = WorkerLink(channel, "m", observer=lambda: None, stderr=lambda _line: None)
     assert link.receive(10).status == 3
     assert link.last_words() == "out of memory"

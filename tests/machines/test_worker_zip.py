@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fabbuild.machines import worker_zip
-from fabbuild.machines.worker_zip import shell_memory, shell_place, shell_run, worker_bundle
+from fabbuild.machines.worker_zip import shell_memory, shell_place, shell_run, worker_program
 from tests.support.supervised import old_python
 
 ODD_NAMES = [
@@ -61,18 +61,18 @@ def path_without(tmp_path):
 
 
 def test_the_same_source_makes_the_same_bytes():
-    one = worker_bundle()
-    worker_bundle.cache_clear()
-    assert worker_bundle() == one
+    one = worker_program()
+    worker_program.cache_clear()
+    assert worker_program() == one
     assert one.name == f"worker-{one.sha256}.pyz"
-    code = "from fabbuild.machines.worker_zip import worker_bundle; print(worker_bundle().sha256)"
+    code = "from fabbuild.machines.worker_zip import worker_program; print(worker_program().sha256)"
     root = Path(worker_zip.__file__).parents[1]
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert other.stdout.strip() == one.sha256
 
 
 def test_holds_the_worker_and_nothing_of_the_boss():
-    names = zipfile.ZipFile(io.BytesIO(worker_bundle().data)).namelist()
+    names = zipfile.ZipFile(io.BytesIO(worker_program().data)).namelist()
     assert {"__main__.py", "fabbuild/__init__.py", "fabbuild/worker/main.py"} <= set(names)
     assert all(name.startswith(("fabbuild/worker/", "fabbuild/protocol/")) for name in names if name.count("/") > 1)
     assert all(name.endswith(".py") for name in names)
@@ -80,7 +80,7 @@ def test_holds_the_worker_and_nothing_of_the_boss():
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_is_placed_once_and_runs_from_any_directory(tmp_path, name):
-    made = worker_bundle()
+    made = worker_program()
     work = str(tmp_path / name)
     first = sh(shell_place(work, made), made.data)
     assert (first.returncode, first.stdout, first.stderr) == (0, b"send\n", b"")
@@ -98,7 +98,7 @@ def test_is_placed_once_and_runs_from_any_directory(tmp_path, name):
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("name", ['it\'s a "dir" $x', "plain"])
 def test_lines_survive_a_login_shell_of_whatever_kind(tmp_path, shell, name):
-    made = worker_bundle()
+    made = worker_program()
     work = str(tmp_path / name)
     argv = ["busybox", "sh", "-c"] if shell == "busybox" else [shell, "-c"]
     for line, data, words in (
@@ -124,7 +124,7 @@ def test_lines_survive_a_login_shell_of_whatever_kind(tmp_path, shell, name):
     ],
 )
 def test_shell_and_python_mean_the_same_directory(tmp_path, work_dir, env, expected):
-    made = worker_bundle()
+    made = worker_program()
     (tmp_path / "home").mkdir()
     variables = {"XDG_CACHE_HOME": "", "HOME": str(tmp_path / "home")}
     variables |= {name: value.format(tmp=tmp_path) for name, value in env.items()}
@@ -137,7 +137,7 @@ def test_shell_and_python_mean_the_same_directory(tmp_path, work_dir, env, expec
 
 
 def test_what_is_cut_short_on_its_way_is_not_put_in_place(tmp_path):
-    made = worker_bundle()
+    made = worker_program()
     done = sh(shell_place(str(tmp_path), made), made.data[:-1])
     assert done.returncode == worker_zip.NO_PLACE
     assert b"was not written" in done.stderr
@@ -149,7 +149,7 @@ def test_what_is_cut_short_on_its_way_is_not_put_in_place(tmp_path):
 
 @pytest.mark.parametrize("spoil", [lambda data: data[:100], lambda data: bytes(len(data))])
 def test_one_that_is_there_but_not_whole_is_sent_again(tmp_path, spoil):
-    made = worker_bundle()
+    made = worker_program()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / made.name).write_bytes(spoil(made.data))
     assert sh(shell_place(str(tmp_path), made), made.data).stdout == b"send\n"
@@ -157,27 +157,27 @@ def test_one_that_is_there_but_not_whole_is_sent_again(tmp_path, spoil):
 
 
 def test_without_sha256sum_the_length_is_believed(tmp_path, path_without):
-    made = worker_bundle()
+    made = worker_program()
     line = f"PATH={path_without('sha256sum')}; {shell_place(str(tmp_path), made)}"
     assert [sh(line, made.data).stdout for _ in range(2)] == [b"send\n", b"have\n"]
 
 
 def test_where_no_directory_can_be_made_the_systems_words_are_given(tmp_path):
     (tmp_path / "file").touch()
-    done = sh(shell_place(str(tmp_path / "file" / "work"), worker_bundle()))
+    done = sh(shell_place(str(tmp_path / "file" / "work"), worker_program()))
     assert done.returncode == worker_zip.NO_PLACE
     assert b"Not a directory" in done.stderr
 
 
 def test_without_home_it_asks_for_a_work_dir():
-    done = sh(f"unset HOME; {shell_place('', worker_bundle())}")
+    done = sh(f"unset HOME; {shell_place('', worker_program())}")
     assert done.returncode == worker_zip.NO_PLACE
     assert b"HOME is not set" in done.stderr
 
 
 def test_without_python_it_says_so(path_without, tmp_path):
     path = path_without("python3")
-    made = worker_bundle()
+    made = worker_program()
     for line in (shell_run(str(tmp_path), made, ["kill"]), shell_memory(["kill"])):
         done = sh(line, PATH=path)
         assert done.returncode == worker_zip.NO_PYTHON
@@ -186,7 +186,7 @@ def test_without_python_it_says_so(path_without, tmp_path):
 
 def test_from_memory_also_where_python_knows_no_memfd():
     line = shell_memory(["kill"]).replace('"memfd_create"', '"no_such_name"')
-    assert answers(sh(line, worker_bundle().data))[0]["resp"] == "killed"
+    assert answers(sh(line, worker_program().data))[0]["resp"] == "killed"
 
 
 @pytest.mark.parametrize("version", ["2.7", "3.6", "3.7"])
@@ -196,14 +196,14 @@ def test_a_python_that_is_too_old_is_named_in_one_line(pyz, version):
     done = subprocess.run([python, "-E", "-s", pyz, "kill"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (worker_zip.OLD_PYTHON, "", words)
     line = shell_memory(["kill"]).replace("exec python3", f"exec {python}")
-    done = sh(line, worker_bundle().data)
+    done = sh(line, worker_program().data)
     assert (done.returncode, done.stdout, done.stderr.decode()) == (worker_zip.OLD_PYTHON, b"", words)
 
 
 def test_all_but_builds_work_on_the_oldest_python(pyz, tmp_path):
     python = old_python("3.8")
     line = shell_memory(["facts"]).replace("exec python3", f"exec {python}")
-    (said,) = answers(sh(line, worker_bundle().data))
+    (said,) = answers(sh(line, worker_program().data))
     assert said["python"].startswith("3.8.")
     for command in ("kill", "clean"):
         done = subprocess.run(
@@ -216,7 +216,7 @@ def test_all_but_builds_work_on_the_oldest_python(pyz, tmp_path):
 
 def test_a_newline_in_a_work_directory_is_refused():
     with pytest.raises(ValueError, match="control character"):
-        shell_place("/a\nb", worker_bundle())
+        shell_place("/a\nb", worker_program())
 
 
 @pytest.mark.parametrize("args", [["kill", "--work-dir", "a'b\\c!\n"], ["kill", "--work-dir", "ü"]])
@@ -224,5 +224,5 @@ def test_odd_arguments_go_as_hexadecimal(args):
     line = shell_memory(args)
     assert re.search(r"--hex [0-9a-f]+$", line)
     assert "\n" not in line
-    (said,) = answers(sh(line, worker_bundle().data))
+    (said,) = answers(sh(line, worker_program().data))
     assert said["resp"] == "killed"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fabbuild.machines.worker_zip import worker_bundle
+from fabbuild.machines.worker_zip import worker_program
 from tests.support.census import HANG_LIMIT
 from tests.support.farm import Ended, Farm
 from tests.support.sshd import Sshd, make_sshd
@@ -99,7 +99,7 @@ def peer_boss(farm, tmp_path, census):
     base = tmp_path / "peer"
     base.mkdir()
     python = shlex.quote(str(shutil.which("python3", path=os.defpath)))
-    bundle = worker_bundle()
+    bundle = worker_program()
     worker = base / bundle.name
     worker.write_bytes(bundle.data)
     _program(base / "shims" / "python3", SHIM.format(python=python, worker=worker))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fabbuild.machines.worker_zip import worker_bundle
+from fabbuild.machines.worker_zip import worker_program
 from fabbuild.protocol.wire import PREFIX
 from fabbuild.worker.base import process_table
 from tests.support.census import (
@@ -32,7 +32,7 @@ from tests.support.census import (
 @pytest.fixture(scope="session")
 def pyz(tmp_path_factory):
     """The zipapp in a file."""
-    bundle = worker_bundle()
+    bundle = worker_program()
     path = tmp_path_factory.mktemp("worker") / bundle.name
     path.write_bytes(bundle.data)
     return path

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from fabbuild.machines.worker_zip import worker_bundle
+from fabbuild.machines.worker_zip import worker_program
 from fabbuild.protocol.wire import PREFIX
 from tests.support.census import ENDLESS, HANG_LIMIT, lock_holders
 from tests.support.farm import ROOT
@@ -61,7 +61,7 @@ class Contender:
 
 def test_a_machine_that_two_bosses_race_for_has_one_owner_each_time(tmp_path, census):
     pyz = tmp_path / "worker.pyz"
-    pyz.write_bytes(worker_bundle().data)
+    pyz.write_bytes(worker_program().data)
     work = tmp_path / "work"
     contenders = [Contender(pyz, work, 1, 0), Contender(pyz, work, 2, ENDLESS)]
     wrong = []

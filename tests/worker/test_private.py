@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from fabbuild.machines.worker_zip import shell_place, worker_bundle
+from fabbuild.machines.worker_zip import shell_place, worker_program
 from fabbuild.worker.source.worktrees import slots_directory
 
 
@@ -39,7 +39,7 @@ def ask(one, *resps: str, cmd: str, **fields) -> dict:
 
 def test_nobody_else_can_read_the_source_or_what_is_made_of_it(supervisor, work, sample_repo, tmp_path):
     work.mkdir()  # by somebody who does not mind who looks
-    made = worker_bundle()
+    made = worker_program()
     subprocess.run(["sh", "-c", shell_place(str(work), made)], input=made.data, check=True, capture_output=True)
     one = supervisor()
     git = ["git", "-C", str(sample_repo.path)]

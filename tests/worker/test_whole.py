@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fabbuild.machines.worker_zip import shell_memory, shell_place, shell_run, worker_bundle
+from fabbuild.machines.worker_zip import shell_memory, shell_place, shell_run, worker_program
 from fabbuild.protocol.wire import PREFIX
 from fabbuild.worker.base import process_table
 from tests.support.census import HANG_LIMIT, alive, command_line, lock_holders, processes_holding, wait_until
@@ -232,7 +232,7 @@ class Ssh:
 @pytest.fixture
 def remote(machines, census):
     """A machine with the zipapp on it, the supervisor holding its lock, and a stand-in that runs."""
-    machine, made = machines[0], worker_bundle()
+    machine, made = machines[0], worker_program()
     work = str(machine.work_dir)
     census.watch(work)
     assert Ssh(machine, shell_place(work, made), made.data).out in (b"send\n", b"have\n")
@@ -271,7 +271,7 @@ def test_over_ssh_a_killed_sshd_ends_everything(remote):
 
 def test_over_ssh_kill_from_memory_ends_everything(remote):
     machine, work, _, pids = remote
-    done = Ssh(machine, shell_memory(["kill", "--work-dir", work]), worker_bundle().data)
+    done = Ssh(machine, shell_memory(["kill", "--work-dir", work]), worker_program().data)
     said = json.loads(done.out[len(PREFIX) :])
     assert set(said["pids"]) >= pids
     assert said["left"] == []

@@ -35,7 +35,7 @@ SSH_PORT = 22
 
 
 @dataclass(frozen=True)
-class Entry:
+class KnownHost:
     """One line of a known_hosts file that names the host: the kind and bytes of the key, and where it stands."""
 
     kind: str
@@ -84,7 +84,7 @@ def hash_name(name: str) -> str:
     return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
 
 
-def read_entries(file: str, name: str) -> list[Entry]:
+def read_entries(file: str, name: str) -> list[KnownHost]:
     """Find the lines of a known_hosts file that hold a key of ``name`` (lower case, ``[host]:port`` if not 22).
 
     Lines that cannot be read and ``@cert-authority`` lines are passed over; a missing file holds nothing.
@@ -113,7 +113,7 @@ def read_entries(file: str, name: str) -> list[Entry]:
         except (binascii.Error, ValueError):
             continue
         if blob.startswith(struct.pack(">I", len(kind)) + kind.encode()):
-            found.append(Entry(kind, blob, file, number, revoked))
+            found.append(KnownHost(kind, blob, file, number, revoked))
     return found
 
 
@@ -188,7 +188,7 @@ class HostKeyPolicy:
             self._record(kind, blob)
         self.accepted = blob
 
-    def _entries(self, name: str) -> list[Entry]:
+    def _entries(self, name: str) -> list[KnownHost]:
         found = []
         for file in (*self.user_files, *self.system_files):
             try:

@@ -300,14 +300,14 @@ def test_a_machine_that_goes_while_it_gets_one_leaves_nothing_half(farm, mirror,
     """A cut connection is the end of the archive's stream; what came so far is removed there."""
     name = mirror.add(padding=300_000)
     data = (mirror.directory("13.2.0", HOST) / name).read_bytes()
-    from fabbuild.machines.worker_zip import shell_memory, worker_bundle
+    from fabbuild.machines.worker_zip import shell_memory, worker_program
 
     work = tmp_path / "work"
     line = shell_memory(
         ["unpack", "--work-dir", str(work), "--name", "one", "--size", str(len(data)), "--sha256", "0" * 64]
     )
     done = subprocess.run(
-        ["sh", "-c", line], input=worker_bundle().data + data[:100_000], capture_output=True, check=False
+        ["sh", "-c", line], input=worker_program().data + data[:100_000], capture_output=True, check=False
     )
     assert b"bytes too early" in done.stdout
     assert os.listdir(work / "toolchains") == [".lock"]

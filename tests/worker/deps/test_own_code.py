@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import fabbuild
-from fabbuild.machines.worker_zip import worker_bundle
+from fabbuild.machines.worker_zip import worker_program
 from fabbuild.worker.deps.own_code import DECIDING, code_digest, deciding_modules
 
 MODULES = deciding_modules()
@@ -91,7 +91,7 @@ def test_a_module_that_is_moved_removed_or_added_counts():
 
 def test_it_is_the_same_in_the_program_that_is_sent(tmp_path):
     bundle = tmp_path / "worker.pyz"
-    bundle.write_bytes(worker_bundle().data)
+    bundle.write_bytes(worker_program().data)
     ask = (
         "import json, sys; sys.path.insert(0, sys.argv[1]);"
         "from fabbuild.worker.deps.own_code import code_digest, deciding_modules;"
@@ -151,7 +151,7 @@ def test_all_that_a_build_reaches_decides():
 
 def test_a_build_imports_nothing_of_the_rooms_that_do_not_decide(tmp_path):
     bundle = tmp_path / "worker.pyz"
-    bundle.write_bytes(worker_bundle().data)
+    bundle.write_bytes(worker_program().data)
     ask = (
         "import sys; sys.path.insert(0, sys.argv[1]); import fabbuild.worker.main, fabbuild.worker.service.service;"
         "print('\\n'.join(name for name in sys.modules if name.startswith('fabbuild')))"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fabbuild.machines.worker_zip import shell_memory, shell_place, worker_bundle
+from fabbuild.machines.worker_zip import shell_memory, shell_place, worker_program
 from fabbuild.worker.source import bare_repo
 from fabbuild.worker.tools import unpack_toolchain
 from fabbuild.worker.upkeep import disk_usage
@@ -231,7 +231,7 @@ def test_git_quoted_when_it_fails(supervisor, work):
 
 
 def test_a_full_disk_is_one_error_line_and_kill_and_facts_still_work(small_disk, supervisor):
-    made = worker_bundle()
+    made = worker_program()
     work = small_disk / "work"
     fill(small_disk)
     one = supervisor(work=work)
@@ -281,7 +281,7 @@ def test_a_place_that_may_not_be_written_is_one_error_line(supervisor, tmp_path)
 
 
 def test_clean_removes_all_of_ours(supervisor, run, work):
-    made = worker_bundle()
+    made = worker_program()
     subprocess.run(
         ["sh", "-c", shell_place(str(work), made)], input=made.data, check=True, stdout=subprocess.DEVNULL
     )

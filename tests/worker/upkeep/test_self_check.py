@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from fabbuild.machines.worker_zip import shell_memory, worker_bundle
+from fabbuild.machines.worker_zip import shell_memory, worker_program
 from fabbuild.worker.base import workdir
 from tests.support.census import HANG_LIMIT, wait_until
 from tests.support.supervised import fill, free, gone, old_python, started
@@ -124,7 +124,7 @@ def test_it_needs_no_lock_and_leaves_a_worker_alone(check, supervisor, pushed, w
 
 def test_it_runs_from_memory_and_on_the_oldest_python(pushed, work):
     request = json.dumps({"work_dir": str(work), "commit": pushed, "toolchains": {"sandbox": GCC}})
-    made = worker_bundle()
+    made = worker_program()
     line = shell_memory(["check", "--json", request]).replace("python3", old_python("3.8"))
     done = subprocess.run(["sh", "-c", line], input=made.data, capture_output=True, check=True)
     assert json.loads(done.stdout[4:])["problems"] == []
