@@ -83,13 +83,13 @@ def test_a_machine_that_comes_late_is_told_of_or_refused(strict):
     machines.use(sessions["a"])
     assert machines.compare(["arm"]) == []
     said = []
-    report = SimpleNamespace(tell=lambda *words, **_data: said.append(words))
-    machines._compare_again(sessions["c"], report)
+    inbox = SimpleNamespace(tell=lambda _payload, *words: said.append(words))
+    machines._compare_again(sessions["c"], inbox)
     assert said == []
     with pytest.raises(RefusedError, match=r"2\.0 on b") if strict else contextlib.nullcontext():
-        machines._compare_again(sessions["b"], report)
-    assert said == ([] if strict else [("note", "b", "not the same everywhere: arm: gcc 1.0 on a, c; 2.0 on b")])
-    machines._compare_again(sessions["c"], report)
+        machines._compare_again(sessions["b"], inbox)
+    assert said == ([] if strict else [("b", "not the same everywhere: arm: gcc 1.0 on a, c; 2.0 on b")])
+    machines._compare_again(sessions["c"], inbox)
     assert len(said) == (not strict), "each line is said once"
 
 

@@ -1,4 +1,4 @@
-"""`git push` over the login of a Connection: the same host, user, port, keys, gateway and host-key policy."""
+"""Make git use OpenSSH with a Connection's host, user, port, keys, gateway and host-key policy."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from fabric import Connection
 
 
-#: What a machine says before its git speaks.
+#: A machine prints this line before its git speaks.
 _BEGIN = "fabbuild-git-begins"
 
-#: Git appends its arguments, of which the last is the command to run there. What a login prints on stdout before
-#: that (a message of the day) would be taken for git's protocol, so that all up to our own mark is dropped.
+#: Value of GIT_SSH_COMMAND. Git appends its arguments, of which the last is the command to run there. Git would
+#: take what a login prints on stdout before that (a message of the day) for its protocol; all up to `_BEGIN` is
+#: dropped.
 _WITHOUT_GREETING = (
     'f() {{ n=$#; for a; do n=$((n - 1)); [ $n -gt 0 ] || a="echo {begin}; $a"; set -- "$@" "$a"; shift; done; '
     '{ssh} "$@" | {{ while IFS= read -r l; do case $l in *{begin}) exec cat;; esac; done; }}; }}; f'
@@ -25,22 +26,22 @@ _WITHOUT_GREETING = (
 
 
 def url(connection: Connection, path: str) -> str:
-    """Give the URL of the repository at the absolute ``path`` there; git decodes what is percent-encoded.
+    """Return the URL of the repository at the absolute ``path`` there, percent-encoded.
 
-    The host in it is the name as it was typed, so that an alias finds its section of the ssh configuration.
+    Its host is the name as it was typed, so that ssh finds an alias in its configuration.
     """
     host = connection.original_host
     if ":" in host:
         host = f"[{host}]"
-    if path.startswith("/~"):  # a home directory to git
+    if path.startswith("/~"):  # git would take it for a home directory
         path = f"/.{path}"
     return f"ssh://{host}{quote(path)}"
 
 
 def environment(connection: Connection, settings: ssh_connections.ConnectSettings) -> dict[str, str]:
-    """Give the environment that makes git use OpenSSH in the way `login.open_connection` logs in.
+    """Return the environment that makes git log in by OpenSSH as `ssh_login.open_connection` does.
 
-    It never asks anything, gives up a silent machine, leaves no master process behind and adds no other keys to
+    That ssh never prompts, gives up a silent machine, leaves no master process behind and adds no further keys to
     known_hosts.
     """
     ssh = shlex.join(["ssh", *_arguments(connection, settings)])
@@ -58,8 +59,8 @@ def _arguments(connection: Connection, settings: ssh_connections.ConnectSettings
     config = connection.config
     options = {
         "BatchMode": "yes",
-        "StrictHostKeyChecking": "yes" if policy.strict else "accept-new",
-        "UserKnownHostsFile": " ".join(_quoted(file, percent=True) for file in policy.user_files) or "none",
+        "StrictHostKeyChecking": "yes" if policy.options.strict else "accept-new",
+        "UserKnownHostsFile": " ".join(_quoted(file, percent=True) for file in policy.options.user_files) or "none",
         "UpdateHostKeys": "no",
         "HostName": _percent(connection.host),
         "ConnectTimeout": str(int(connection.connect_timeout or settings.connect_timeout)),
@@ -73,10 +74,10 @@ def _arguments(connection: Connection, settings: ssh_connections.ConnectSettings
         "RequestTTY": "no",
         "ProxyCommand": _proxy_command(connection, settings),
     }
-    if policy.alias:
-        options["HostKeyAlias"] = policy.alias
+    if policy.options.alias:
+        options["HostKeyAlias"] = policy.options.alias
     if connection.ssh_config.get("globalknownhostsfile"):
-        options["GlobalKnownHostsFile"] = " ".join(_quoted(file) for file in policy.system_files) or "none"
+        options["GlobalKnownHostsFile"] = " ".join(_quoted(file) for file in policy.options.system_files) or "none"
     if not connection.connect_kwargs.get("allow_agent", True):
         options["IdentitiesOnly"] = "yes"
     arguments = []
@@ -92,10 +93,10 @@ def _arguments(connection: Connection, settings: ssh_connections.ConnectSettings
 
 
 def _proxy_command(connection: Connection, settings: ssh_connections.ConnectSettings) -> str:
-    """Give the way through the gateway.
+    """Return the value of ProxyCommand that leads through the gateway.
 
-    Not ssh's own ``-J``: the ssh that it starts for the gateway gets none of the options above, and would ask
-    about an unknown host key.
+    Not ssh's own ``-J``: the ssh that it starts for the gateway gets none of the options above, and would prompt
+    for an unknown host key.
     """
     gateway = connection.gateway
     if not gateway:

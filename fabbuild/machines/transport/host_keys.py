@@ -1,8 +1,8 @@
-"""Whether a machine's host key is the right one: what OpenSSH does with ``StrictHostKeyChecking accept-new``.
+"""Check the host keys of machines, as OpenSSH does with ``StrictHostKeyChecking accept-new``.
 
-An unknown host's key is recorded, a changed or revoked one is refused, and nothing ever asks. paramiko's own
-reader is not used: it gives up on ``@cert-authority`` and ``@revoked`` lines, knows no patterns, and its writer
-loses the comments of the file.
+The key of an unknown host is recorded, a changed or revoked key is refused, and nothing ever prompts. paramiko's
+own known_hosts reader is not used: it gives up on ``@cert-authority`` and ``@revoked`` lines, knows no patterns,
+and its writer loses the comments of the file. The format is that of sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT".
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fabbuild.errors import ConnectError, HostKeyError
 
 logger = logging.getLogger(__name__)
 
-#: Seconds to wait for another process that is just recording a key.
+#: Seconds to wait for another process that is recording a key.
 LOCK_TIMEOUT = 10.0
 
 SSH_PORT = 22
@@ -36,7 +36,15 @@ SSH_PORT = 22
 
 @dataclass(frozen=True)
 class KnownHost:
-    """One line of a known_hosts file that names the host: the kind and bytes of the key, and where it stands."""
+    """One line of a known_hosts file that names the host.
+
+    Attributes:
+        kind: of the key, such as ``ssh-ed25519``.
+        blob: the public key's bytes.
+        file: the known_hosts file.
+        line: its number in the file, from 1.
+        revoked: whether the line is marked ``@revoked``.
+    """
 
     kind: str
     blob: bytes
@@ -46,12 +54,12 @@ class KnownHost:
 
 
 def fingerprint(blob: bytes) -> str:
-    """Give a key's fingerprint as OpenSSH shows it."""
+    """Return a key's fingerprint as OpenSSH shows it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def _pattern_matches(pattern: str, name: str) -> bool:
-    # fnmatch is no help: "[host]:22" is no character class here.
+    # Not fnmatch, for which "[host]:22" is a character class.
     regex = "".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in pattern.lower())
     return re.fullmatch(regex, name) is not None
 
@@ -78,19 +86,19 @@ def _names_match(field: str, name: str) -> bool:
 
 
 def hash_name(name: str) -> str:
-    """Hide a host name the way ``HashKnownHosts yes`` wants it written."""
+    """Hash a host name as ``HashKnownHosts yes`` writes it."""
     salt = secrets.token_bytes(20)
     digest = hmac.new(salt, name.encode(), "sha1").digest()
     return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
 
 
 def read_entries(file: str, name: str) -> list[KnownHost]:
-    """Find the lines of a known_hosts file that hold a key of ``name`` (lower case, ``[host]:port`` if not 22).
+    """Return the lines of a known_hosts file with a key of ``name``: lower case, ``[host]:port`` for ports but 22.
 
-    Lines that cannot be read and ``@cert-authority`` lines are passed over; a missing file holds nothing.
+    Malformed and ``@cert-authority`` lines are skipped; a missing file holds nothing.
 
     Raises:
-        OSError: the file is there and cannot be read; it must not count as empty, or every host would be new.
+        OSError: the file exists and cannot be read; if it counted as empty, every host would be new.
     """
     try:
         text = Path(file).read_bytes().decode("utf-8", "replace")
@@ -117,43 +125,52 @@ def read_entries(file: str, name: str) -> list[KnownHost]:
     return found
 
 
-class HostKeyPolicy:
-    """The host-key policy of one connection; paramiko's transport factory and missing-key policy in one.
+@dataclass(frozen=True)
+class HostKeyOptions:
+    """The options of the ssh configuration that concern host keys.
 
-    The client is left without keys of its own, so that paramiko asks `missing_host_key` about every host, and
-    the verdict is given in one place. As a factory it makes the client ask for the kinds of key on record first:
-    a host known by its RSA key only must show that one, else it would look changed.
-
-    ``strict`` is ``StrictHostKeyChecking yes``: an unknown host is refused too. Weaker settings count as
-    accept-new. The first of ``user_files`` takes new keys; none of them is needed.
+    Attributes:
+        alias: HostKeyAlias.
+        user_files: UserKnownHostsFile; the first takes new keys, which are not recorded without one.
+        system_files: GlobalKnownHostsFile.
+        strict: whether StrictHostKeyChecking is ``yes``, which refuses unknown hosts too; weaker values count as
+            ``accept-new``.
+        hashed: HashKnownHosts.
     """
 
-    def __init__(
-        self,
-        machine: str,
-        host: str,
-        port: int,
-        *,
-        alias: str = "",
-        user_files: Sequence[str] = (),
-        system_files: Sequence[str] = (),
-        strict: bool = False,
-        hashed: bool = False,
-    ) -> None:
+    alias: str = ""
+    user_files: Sequence[str] = ()
+    system_files: Sequence[str] = ()
+    strict: bool = False
+    hashed: bool = False
+
+
+class HostKeyPolicy:
+    """The host-key policy of one connection: both paramiko's transport factory and its missing-key policy.
+
+    The client is left without keys of its own, so that paramiko calls `missing_host_key` for every host and the
+    decision is made in one place. As a factory it makes the client request the kinds of key on record first: a host
+    that is known by its RSA key only must show that one, or it would look changed.
+
+    Attributes:
+        options: what the ssh configuration says of host keys.
+        where: the host and port, as shown.
+        name: the host's name in known_hosts.
+        accepted: the key of the connection that is open now; None: none was accepted.
+    """
+
+    def __init__(self, machine: str, host: str, port: int, options: HostKeyOptions) -> None:
+        """Take the machine's name, for errors, and the host and port that are dialled."""
         self.machine = machine
+        self.options = options
         self.where = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
-        self.alias = alias
-        self.user_files = tuple(user_files)
-        self.system_files = tuple(system_files)
-        self.strict = strict
-        self.hashed = hashed
-        bare = (alias or host).lower()
-        self.name = bare if alias or port == SSH_PORT else f"[{bare}]:{port}"
+        bare = (options.alias or host).lower()
+        self.name = bare if options.alias or port == SSH_PORT else f"[{bare}]:{port}"
         self._bare = bare
-        self.accepted: bytes | None = None  # the key of the connection that is open now
+        self.accepted: bytes | None = None
 
     def __call__(self, sock: Any, **kwargs: Any) -> Any:
-        """Make paramiko's transport, with the kinds of key on record asked for first."""
+        """Make paramiko's transport, which requests the kinds of key on record first."""
         import paramiko
 
         self.accepted = None
@@ -168,18 +185,18 @@ class HostKeyPolicy:
         return transport
 
     def missing_host_key(self, _client: Any, _hostname: str, key: Any) -> None:
-        """Judge the key a server has shown; called by paramiko before anything else is sent."""
+        """Check the key a server has shown; paramiko calls this before anything else is sent."""
         self.check(key.get_name(), key.asbytes())
 
     def check(self, kind: str, blob: bytes) -> None:
-        """Accept the key, recording it where the host is unknown.
+        """Accept the key, and record it if the host is unknown.
 
         Raises:
-            HostKeyError: it is not the one on record, it is revoked, or the host is unknown and must not be.
-            ConnectError: known_hosts cannot be read, or stays locked.
+            HostKeyError: it is not the key on record, it is revoked, or unknown hosts are refused.
+            ConnectError: known_hosts cannot be read, or stays locked by another process.
         """
         if not self._known(kind, blob):
-            if self.strict:
+            if self.options.strict:
                 raise HostKeyError(
                     self.machine,
                     f"{self.where} is not in {self._files_text()} and StrictHostKeyChecking is yes: compare "
@@ -190,7 +207,7 @@ class HostKeyPolicy:
 
     def _entries(self, name: str) -> list[KnownHost]:
         found = []
-        for file in (*self.user_files, *self.system_files):
+        for file in (*self.options.user_files, *self.options.system_files):
             try:
                 found += read_entries(file, name)
             except OSError as exc:
@@ -202,7 +219,7 @@ class HostKeyPolicy:
         return found
 
     def _known(self, kind: str, blob: bytes) -> bool:
-        """Tell whether the key is on record; raises when another one is, or when it is revoked."""
+        """Return whether the key is on record; raise `HostKeyError` if another one is, or if it is revoked."""
         entries = self._entries(self.name)
         bare = self._entries(self._bare) if self.name != self._bare else []
         for entry in (*entries, *bare):
@@ -216,10 +233,10 @@ class HostKeyPolicy:
         if any(entry.blob == blob for entry in valid):
             return True
         if not valid:
-            # A key that is recorded for the host without a port is good at any port, as it is for OpenSSH.
+            # As for OpenSSH, a key that is recorded for the host without a port counts at any port.
             return any(entry.blob == blob for entry in bare if not entry.revoked)
-        # OpenSSH takes a key of a kind that is not on record yet for a new one. Here that is refused: the kinds
-        # on record were asked for first, so that this server no longer has any of the keys it had.
+        # OpenSSH takes a key of a kind that is not on record for a new one. Here it is refused: the kinds on record
+        # were requested first, so that this server no longer has any of the keys it had.
         wrong = next((entry for entry in valid if entry.kind == kind), valid[0])
         raise HostKeyError(
             self.machine,
@@ -229,12 +246,12 @@ class HostKeyPolicy:
         )
 
     def _files_text(self) -> str:
-        return " or ".join((*self.user_files, *self.system_files)) or "any known_hosts file"
+        return " or ".join((*self.options.user_files, *self.options.system_files)) or "any known_hosts file"
 
     def _record(self, kind: str, blob: bytes) -> None:
-        if not self.user_files:
+        if not self.options.user_files:
             return
-        file = self.user_files[0]
+        file = self.options.user_files[0]
         try:
             Path(file).parent.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -247,7 +264,7 @@ class HostKeyPolicy:
                 return
             size = os.fstat(descriptor).st_size
             newline = b"\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else b""
-            name = hash_name(self.name) if self.hashed else self.name
+            name = hash_name(self.name) if self.options.hashed else self.name
             line = f"{name} {kind} {base64.b64encode(blob).decode()}\n".encode()
             os.write(descriptor, newline + line)
         except OSError as exc:
@@ -256,14 +273,14 @@ class HostKeyPolicy:
             os.close(descriptor)
 
     def _lock(self, descriptor: int, file: str) -> None:
-        # flock() excludes threads as well: each has opened the file for itself.
+        # flock() excludes threads as well, because each has opened the file for itself.
         deadline = time.monotonic() + LOCK_TIMEOUT
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as exc:
                 if exc.errno not in (errno.EAGAIN, errno.EACCES):
-                    return  # a file system without locks; one line is still written by one call
+                    return  # a file system without locks; the line is written by one call anyway
                 if time.monotonic() > deadline:
                     raise ConnectError(
                         self.machine,

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fabbuild.errors import ConfigError
-from fabbuild.machines.transport.host_keys import HostKeyPolicy
+from fabbuild.machines.transport.host_keys import HostKeyOptions, HostKeyPolicy
 
 if TYPE_CHECKING:
     from fabric import Config, Connection
@@ -306,19 +306,16 @@ def policy_of(connection: Connection) -> HostKeyPolicy | None:
 
 def _policy(connection: Connection, name: str) -> HostKeyPolicy:
     options = connection.ssh_config
-    return HostKeyPolicy(
-        name,
-        connection.host,
-        int(connection.port),
+    user_files = options.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")
+    system_files = options.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2")
+    host_keys = HostKeyOptions(
         alias=options.get("hostkeyalias", ""),
-        user_files=_files(connection, options.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")),
-        system_files=_files(
-            connection,
-            options.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"),
-        ),
+        user_files=tuple(_files(connection, user_files)),
+        system_files=tuple(_files(connection, system_files)),
         strict=str(options.get("stricthostkeychecking", "")).lower() in ("yes", "true"),
         hashed=str(options.get("hashknownhosts", "")).lower() == "yes",
     )
+    return HostKeyPolicy(name, connection.host, int(connection.port), host_keys)
 
 
 def _files(connection: Connection, value: str) -> list[str]:

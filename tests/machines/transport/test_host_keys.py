@@ -13,7 +13,13 @@ import pytest
 
 from fabbuild.errors import ConnectError, HostKeyError
 from fabbuild.machines.transport import host_keys
-from fabbuild.machines.transport.host_keys import HostKeyPolicy, fingerprint, hash_name, read_entries
+from fabbuild.machines.transport.host_keys import (
+    HostKeyOptions,
+    HostKeyPolicy,
+    fingerprint,
+    hash_name,
+    read_entries,
+)
 
 pytestmark = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
 
@@ -36,7 +42,7 @@ def known_hosts(tmp_path):
 
 
 def policy(known_hosts, host="box", port=22, **options):
-    return HostKeyPolicy("m1", host, port, user_files=[str(known_hosts)], **options)
+    return HostKeyPolicy("m1", host, port, HostKeyOptions(user_files=[str(known_hosts)], **options))
 
 
 def check(judge, key):
@@ -175,7 +181,9 @@ def test_all_files_are_read_and_the_first_is_written(tmp_path, keys):
     system.write_text(f"three {keys['ed1'][0]} {keys['ed1'][1]}\n")
 
     def judge(host):
-        return HostKeyPolicy("m", host, 22, user_files=[str(first), str(second)], system_files=[str(system)])
+        return HostKeyPolicy(
+            "m", host, 22, HostKeyOptions(user_files=[str(first), str(second)], system_files=[str(system)])
+        )
 
     for host in ("two", "three"):
         check(judge(host), keys["ed1"])
@@ -199,7 +207,7 @@ def test_an_alias_stands_for_the_host_and_has_no_port(known_hosts, keys):
 
 def test_dev_null_forgets_and_accepts(keys):
     for name in ("ed1", "ed2"):
-        check(HostKeyPolicy("m", "box", 22, user_files=["/dev/null"]), keys[name])
+        check(HostKeyPolicy("m", "box", 22, HostKeyOptions(user_files=["/dev/null"])), keys[name])
 
 
 def test_a_file_that_cannot_be_read_does_not_make_every_host_new(tmp_path, keys):

@@ -257,8 +257,8 @@ def test_known_hosts_files_are_named_as_in_ssh_config(tmp_path, value, files):
     config = tmp_path / "c"
     config.write_text(f"Host box\n Port 2222\n UserKnownHostsFile {value}\n GlobalKnownHostsFile none\n")
     policy = ssh_connections.policy_of(connection_for(context(config), "box"))
-    assert list(policy.user_files) == files
-    assert policy.system_files == ()
+    assert list(policy.options.user_files) == files
+    assert policy.options.system_files == ()
 
 
 def test_include_is_warned_about_once_and_only_where_it_names_something(tmp_path, caplog):
