@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from fabbuild.config.select_machines import Machine, ToolchainSearch
+from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import ConnectError, WireClosed
 from fabbuild.machines.session import Session
 from fabbuild.machines.transport.base import NO_STATUS, Completed, Transport

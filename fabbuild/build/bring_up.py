@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 
 from fabbuild.build.inbox import BringUpFailed, BroughtUp, Inbox
-from fabbuild.config.select_machines import Fit, Machine
+from fabbuild.config.machines import Fit, Machine
 from fabbuild.config.settings import BuildSettings
 from fabbuild.errors import HostKeyError, LiedError, MachineError, RefusedError, SetupError, words_of
 from fabbuild.event_types import Note, PhaseEntered, WorktreeMade

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fabbuild.config.select_machines import Fit, Machine, Machines
+from fabbuild.config.machines import Fit, Machine, Machines
 from fabbuild.config.settings import BuildSettings
 from fabbuild.errors import SelectionError, SourceError
 from fabbuild.model import Board, Commit

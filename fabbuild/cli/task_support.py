@@ -20,7 +20,7 @@ from fabbuild.config.option import Option
 
 if TYPE_CHECKING:
     from fabbuild.build.plan import Plan
-    from fabbuild.config.select_machines import Machine, Machines
+    from fabbuild.config.machines import Machine, Machines
     from fabbuild.config.settings import BuildSettings
     from fabbuild.machines.messages import Facts
     from fabbuild.machines.session import Session
@@ -218,7 +218,8 @@ def settings_of(c: Any, machines: Machines | None, options: Mapping[str, object]
 
 def machines_of(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, Machines, list[Machine]]:
     """Find the machines that a task is to work on, and its settings."""
-    from fabbuild.config.select_machines import Machine, Machines, open_machines, select
+    from fabbuild.config.machines import Machine, Machines
+    from fabbuild.config.select_machines import open_machines, select
 
     settings = settings_of(c, None, options)
     if is_connection(c):

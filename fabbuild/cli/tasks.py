@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from fabbuild.build.plan import Plan
     from fabbuild.cli.disk_usage import Usage
-    from fabbuild.config.select_machines import Machine, Machines
+    from fabbuild.config.machines import Machine, Machines
     from fabbuild.events.progress import RunSummary
     from fabbuild.machines.session import Session
 
@@ -62,11 +62,9 @@ def default_configuration() -> dict[str, str]:
     Environment variables (``INVOKE_FABBUILD_BOARDS``) override declared keys only, so all are declared; they are
     strings, because an environment variable cannot override a list.
     """
-    from dataclasses import fields
+    from fabbuild.config.settings import OPTIONS
 
-    from fabbuild.config.settings import BuildSettings
-
-    return dict.fromkeys((*(field.name for field in fields(BuildSettings)), *NO_BUILD_OPTIONS), "")
+    return dict.fromkeys((*OPTIONS, *NO_BUILD_OPTIONS), "")
 
 
 # --- the tasks ----------------------------------------------------------------------------------------------

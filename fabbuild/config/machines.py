@@ -13,9 +13,12 @@ from fabbuild.errors import ConfigError
 #: Means every enabled machine, where names and groups are asked for.
 ALL = "all"
 
-_USER = re.compile(r"[A-Za-z0-9_.+][A-Za-z0-9_.+@$-]*")
+_USER = re.compile(r"[A-Za-z0-9_.+\\][A-Za-z0-9_.+\\@$-]*")
 _HOST = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?")
+
+# Characters of a host with its user and port.
+_LONGEST = 255
 
 
 @dataclass(frozen=True)
@@ -103,44 +106,61 @@ class Machines:
         return cls()
 
 
-def parse_host(text: str) -> str:
-    """Give ``[user@]name[:port]`` back when it is that; an IPv6 address with a port stands in brackets.
+@dataclass(frozen=True)
+class HostText:
+    """``[user@]name[:port]``, taken apart."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+
+
+def is_host_name(text: str) -> bool:
+    """Return whether a text can be the name or the address of a host, and no option of ssh."""
+    return (_IPV6 if ":" in text else _HOST).fullmatch(text) is not None
+
+
+def is_user_name(text: str) -> bool:
+    """Return whether a text can be the name of a user to log in as, and no option of ssh."""
+    return _USER.fullmatch(text) is not None
+
+
+def split_host(text: str) -> HostText:
+    """Take ``[user@]name[:port]`` apart; an IPv6 address with a port stands in brackets.
 
     Raises:
-        ConfigError: it is not, such as ``-oProxyCommand=…``, which ssh would take for an option.
+        ConfigError: it is no host, such as ``-oProxyCommand=…``, which ssh would take for an option.
     """
-    if not _split_host(text):
-        raise ConfigError(
-            f"{quote(text)} is not a host; it must be [user@]name[:port], with letters, digits, '.', '-' and '_' "
-            "in the name, a port from 1 to 65535, and an IPv6 address with a port in brackets"
-        )
-    return text
-
-
-def _split_host(text: str) -> tuple[str, str, str] | None:
-    """Give user, name and port, each empty when not there; None when it is no host."""
     user, at, rest = text.rpartition("@")
-    bracketed = re.fullmatch(r"\[([^\]]*)\](?::([^:]*))?", rest)
+    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", rest)
     if bracketed:
-        name, port = bracketed.group(1), bracketed.group(2)
+        name, port = bracketed.groups()
     elif rest.count(":") > 1:
         name, port = rest, None
     else:
         name, colon, digits = rest.partition(":")
         port = digits if colon else None
-    if len(text) > 255 or (at and not _USER.fullmatch(user)):
-        return None
-    if not (_IPV6.fullmatch(name) if ":" in name or bracketed else _HOST.fullmatch(name)):
-        return None
-    if port is not None and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):
-        return None
-    return user, name, port or ""
+    if (
+        len(text) > _LONGEST
+        or not is_host_name(name)
+        or (at and not is_user_name(user))
+        or (port is not None and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536))
+    ):
+        raise ConfigError(
+            f"{quote(text)} is not a host; it must be [user@]name[:port], with letters, digits, '.', '-' and '_' "
+            "in the name, a port from 1 to 65535, and an IPv6 address with a port in brackets"
+        )
+    return HostText(name, user or None, int(port) if port else None)
 
 
-def address(host: str) -> tuple[str, str, str]:
-    """Give what is the same for two ways of writing one address."""
-    user, name, port = _split_host(host) or ("", host, "")
-    return user, name.lower().rstrip("."), port.lstrip("0") or "22"
+def address(host: str) -> tuple[str, str, int]:
+    """Return user, name and port of ``[user@]name[:port]``, the same for all ways of writing one address.
+
+    Raises:
+        ConfigError: it is no host.
+    """
+    where = split_host(host)
+    return where.user or "", where.host.lower().rstrip("."), where.port or 22
 
 
 def machine_of_host(host: str, template: Machine = _PLAIN) -> Machine:
@@ -153,5 +173,5 @@ def machine_of_host(host: str, template: Machine = _PLAIN) -> Machine:
     Raises:
         ConfigError: it is no host.
     """
-    name = parse_host(host)
-    return replace(template, name=name, host=name, local=False, enabled=True, groups=(), line=0)
+    split_host(host)
+    return replace(template, name=host, host=host, local=False, enabled=True, groups=(), line=0)

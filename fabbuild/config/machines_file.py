@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fabbuild.config.kinds import check_toolchain
-from fabbuild.config.machines import ALL, Fit, Machine, Machines, ToolchainSearch, address, parse_host
+from fabbuild.config.machines import ALL, Fit, Machine, Machines, ToolchainSearch, address, split_host
 from fabbuild.config.settings import (
     MAX_BOARDS,
     MAX_THREADS,
@@ -178,10 +178,10 @@ class _File:
 
     def compare(self, machines: Mapping[str, Machine], item: Item) -> None:
         """Find what is wrong between machines, not in one of them."""
-        seen: dict[tuple[str, ...], Machine] = {}
+        seen: dict[tuple[object, ...], Machine] = {}
         for machine in machines.values():
             if machine.host:
-                same: tuple[str, ...] = address(machine.host)
+                same: tuple[object, ...] = address(machine.host)
                 words = f"{machine.host} is the address of"
             else:
                 # Path.expanduser raises where there is no home.
@@ -266,9 +266,10 @@ class _File:
         if not isinstance(item.value, str):
             self.wrong(item, where, "text: [user@]name[:port], in quotes")
         try:
-            return parse_host(item.value)
+            split_host(item.value)
         except ConfigError as exc:
             self.fail(item.line, f"{where}: {exc}")
+        return item.value
 
     def connection(self, item: Item, where: str) -> bool:
         if item.value != "local":

@@ -1,9 +1,4 @@
-"""Which machines to work on, and with which options: from files and the command line to typed, frozen settings.
-
-machines.yaml is described in `fabbuild.config.machines_file`, the options of a build in
-`fabbuild.config.settings`; what is needed
-of both can be had from here.
-"""
+"""Choose the machines to work on: find machines.yaml, and take from it what names, groups and hosts ask for."""
 
 from __future__ import annotations
 
@@ -11,35 +6,10 @@ import os
 import re
 from pathlib import Path
 
-from fabbuild.config.machines import (
-    ALL,
-    Fit,
-    Machine,
-    Machines,
-    ToolchainSearch,
-    address,
-    machine_of_host,
-    parse_host,
-)
+from fabbuild.config.machines import ALL, Machine, Machines, address, machine_of_host
 from fabbuild.config.machines_file import BEGIN_WITH, load_machines
-from fabbuild.config.settings import BuildSettings, merge
 from fabbuild.config.yaml_lines import nearest, quote, visible
 from fabbuild.errors import ConfigError
-
-__all__ = [
-    "BuildSettings",
-    "Fit",
-    "Machine",
-    "Machines",
-    "ToolchainSearch",
-    "find_machines_file",
-    "load_machines",
-    "machine_of_host",
-    "merge",
-    "open_machines",
-    "parse_host",
-    "select",
-]
 
 #: Name of the file in the current directory and in the user's configuration directory.
 FILE_NAME = "machines.yaml"
@@ -132,18 +102,17 @@ def select(machines: Machines, names: str, hosts: str, *, no_local: bool = False
 
 def _unlisted(machines: Machines, hosts: str) -> list[Machine]:
     taken = {address(machine.host): machine.name for machine in machines.machines.values() if machine.host}
-    given: dict[tuple[str, str, str], str] = {}
+    given: dict[tuple[str, str, int], str] = {}
     for word in _words(hosts):
         try:
-            host = parse_host(word)
+            key = address(word)
         except ConfigError as exc:
             raise ConfigError(f"--hosts: {exc}") from None
-        key = address(host)
         if key in given:
-            raise ConfigError(f"--hosts: {given[key]} and {host} are the same address; name it once")
+            raise ConfigError(f"--hosts: {given[key]} and {word} are the same address; name it once")
         if key in taken:
-            raise ConfigError(f"--hosts: {machines.path} has {host} as {taken[key]}: use --machines {taken[key]}")
-        given[key] = host
+            raise ConfigError(f"--hosts: {machines.path} has {word} as {taken[key]}: use --machines {taken[key]}")
+        given[key] = word
     return [machine_of_host(host, machines.template) for host in given.values()]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from fabbuild.build.plan import make_plan
 from fabbuild.build.run_plan import run
 from fabbuild.cli import ui
-from fabbuild.config.select_machines import Machine, Machines
+from fabbuild.config.machines import Machine, Machines
 from fabbuild.config.settings import BuildSettings
 from fabbuild.demo.sample import BOARDS, Sample, make_sample
 from fabbuild.errors import SetupError

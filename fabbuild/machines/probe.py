@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from fabbuild.config.select_machines import Fit
+from fabbuild.config.machines import Fit
 from fabbuild.errors import FabbuildError, MachineError
 from fabbuild.machines.messages import Facts
 from fabbuild.machines.one_shot import holder_words

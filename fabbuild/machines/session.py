@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fabbuild.config.select_machines import Machine, ToolchainSearch
+from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import (
     BusyError,
     LiedError,

@@ -10,7 +10,7 @@ import atexit
 import threading
 from collections.abc import Callable, Iterable
 
-from fabbuild.config.select_machines import Machine, ToolchainSearch
+from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_group import leave_all
 from fabbuild.machines.transport.ssh import Transport

@@ -8,7 +8,7 @@ import pytest
 
 from fabbuild.build.bring_up import PUSHES, RunMachines, loss_by
 from fabbuild.build.inbox import BringUpFailed, BroughtUp, Inbox, Tell
-from fabbuild.config.select_machines import Fit, Machine, ToolchainSearch
+from fabbuild.config.machines import Fit, Machine, ToolchainSearch
 from fabbuild.config.settings import BuildSettings
 from fabbuild.errors import (
     BusyError,

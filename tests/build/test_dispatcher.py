@@ -14,7 +14,7 @@ from fabbuild.build.bring_up import RunMachines
 from fabbuild.build.dispatcher import USELESS, Clock, Dispatcher
 from fabbuild.build.inbox import BringUpFailed, BroughtUp
 from fabbuild.build.recorder import Recorder
-from fabbuild.config.select_machines import Fit, Machine, ToolchainSearch
+from fabbuild.config.machines import Fit, Machine, ToolchainSearch
 from fabbuild.config.settings import BuildSettings
 from fabbuild.errors import OutputError
 from fabbuild.machines.messages import BuildResult

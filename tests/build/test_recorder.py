@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fabbuild.build.recorder import Recorder
-from fabbuild.config.select_machines import Machine, ToolchainSearch
+from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import OutputError
 from fabbuild.machines.messages import BuildResult, Details, Sizes
 from fabbuild.machines.session import Session, SessionOptions, StartOptions

@@ -10,7 +10,7 @@ import invoke
 import pytest
 
 from fabbuild import parallel
-from fabbuild.config.select_machines import Machine, ToolchainSearch
+from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import ConnectError
 from fabbuild.machines.machine_group import MachineGroup
 from fabbuild.machines.session import Session, SessionOptions
@@ -59,7 +59,7 @@ def test_results_and_errors_stand_under_the_names_of_the_machines_in_their_order
 def test_machines_without_a_connection_do_without_fabric():
     code = (
         "import sys\n"
-        "from fabbuild.config.select_machines import Machine, ToolchainSearch\n"
+        "from fabbuild.config.machines import Machine, ToolchainSearch\n"
         "from fabbuild.machines.session import Session\n"
         "from fabbuild.machines.session_group import group_of\n"
         "from fabbuild.machines.transport.local import LocalTransport\n"
@@ -161,7 +161,7 @@ CTRL_C = """
 import os, signal, sys, threading, time
 import invoke
 from fabbuild import parallel
-from fabbuild.config.select_machines import Machine, ToolchainSearch
+from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_group import group_of
 from fabbuild.machines.transport.ssh_connections import connection_for

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from fabbuild.config.select_machines import Machine, ToolchainSearch
+from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import (
     BusyError,
     ConnectError,

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from fabbuild.build.bring_up import RunMachines
-from fabbuild.config.select_machines import BuildSettings, Fit, Machine, ToolchainSearch
+from fabbuild.config.machines import Fit, Machine, ToolchainSearch
+from fabbuild.config.settings import BuildSettings
 from fabbuild.errors import RefusedError
 from fabbuild.machines.messages import Facts, ToolchainFacts
 from fabbuild.machines.session import Session

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from fabbuild.config.select_machines import load_machines, merge
+from fabbuild.config.machines_file import load_machines
+from fabbuild.config.settings import merge
 from fabbuild.config.yaml_lines import MAX_BYTES
 from fabbuild.errors import ConfigError, WireError
 from fabbuild.machines import messages

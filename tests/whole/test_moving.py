@@ -227,7 +227,7 @@ def test_each_section_of_the_peers_own_file_has_its_row(tmp_path):
 
 
 def test_the_pages_machines_yaml_is_one(tmp_path):
-    from fabbuild.config.select_machines import load_machines
+    from fabbuild.config.machines_file import load_machines
 
     for example in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL):
         (tmp_path / "machines.yaml").write_text(example)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fabbuild.config.machines import HostText, is_host_name, is_user_name, split_host
 from fabbuild.errors import ConfigError
 from fabbuild.machines.transport.host_keys import HostKeyOptions, HostKeyPolicy
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConnectSettings",
-    "HostText",
     "address",
     "connection_for",
     "fabric_config",
@@ -38,7 +38,6 @@ __all__ = [
     "policy_of",
     "prepare",
     "runtime_ssh_config",
-    "split_host",
 ]
 
 logger = logging.getLogger(__name__)
@@ -56,48 +55,6 @@ class ConnectSettings:
     banner_timeout: int = 10
     auth_timeout: int = 15
     channel_timeout: int = 20
-
-
-@dataclass(frozen=True)
-class HostText:
-    """``[user@]host[:port]``, taken apart."""
-
-    host: str
-    user: str | None = None
-    port: int | None = None
-
-
-_HOST = re.compile(r"[A-Za-z0-9_.%:][A-Za-z0-9_.%:-]*")
-_USER = re.compile(r"[A-Za-z0-9_.+\\@][A-Za-z0-9_.+\\@$-]*")
-
-
-def split_host(text: str) -> HostText:
-    """Take ``[user@]host[:port]`` apart; an IPv6 address with a port stands in brackets.
-
-    Raises:
-        ConfigError: it is no host name, such as ``-oProxyCommand=…``, which ssh would take for an option.
-    """
-    user, _, rest = text.rpartition("@")
-    match = re.fullmatch(r"\[([^\]]*)\](?::(\d+))?", rest)
-    if match:
-        host, port = match.group(1), match.group(2)
-    elif rest.count(":") > 1:
-        host, port = rest, None
-    else:
-        host, _, port = rest.partition(":")
-        if rest.endswith(":"):
-            port = "missing"
-    number = int(port) if port and port.isascii() and port.isdigit() else None
-    good = (
-        _HOST.fullmatch(host)
-        and (not user if "@" not in text else _USER.fullmatch(user))
-        and (not port or (number is not None and 0 < number < 65536))
-    )
-    if not good:
-        raise ConfigError(
-            f"{text!r} is not a host: give [user@]name[:port], an IPv6 address with a port in brackets"
-        )
-    return HostText(host, user or None, number)
 
 
 def connection_for(
@@ -264,7 +221,7 @@ def prepare(connection: Connection, name: str, settings: ConnectSettings) -> Non
         return
     options = connection.ssh_config
     typed, host, user = connection.original_host, connection.host, connection.user
-    if not (_HOST.fullmatch(typed) and _HOST.fullmatch(host) and _USER.fullmatch(user)):
+    if not (is_host_name(typed) and is_host_name(host) and is_user_name(user)):
         raise ConfigError(f"{name}: {user}@{host} ({typed}) is no login: mend the name, or its ssh configuration")
     policy = _policy(connection, name)
     # A dict of its own: Fabric writes a host's IdentityFile into the one it was given, for the next host to find.

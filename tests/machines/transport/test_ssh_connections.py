@@ -24,9 +24,7 @@ from fabbuild.machines.transport import ssh_connections, ssh_login
 from fabbuild.machines.transport.ssh import SshTransport
 from fabbuild.machines.transport.ssh_connections import (
     ConnectSettings,
-    HostText,
     connection_for,
-    split_host,
 )
 from tests.support.census import ENDLESS, HANG_LIMIT, wait_until
 from tests.support.sshd import make_sshd
@@ -283,48 +281,7 @@ def test_an_ssh_configuration_that_cannot_be_used_is_named(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
-# ---- what is a host
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("box", HostText("box")),
-        ("me@box.lab:2222", HostText("box.lab", "me", 2222)),
-        ("::1", HostText("::1")),
-        ("me@[fe80::1%eth0]:22", HostText("fe80::1%eth0", "me", 22)),
-        ("[::1]", HostText("::1")),
-        ("under_score", HostText("under_score")),
-    ],
-)
-def test_a_host_is_taken_apart(text, parts):
-    assert split_host(text) == parts
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "-oProxyCommand=touch${IFS}x",
-        "me@-oProxyCommand=x",
-        "-l@box",
-        "",
-        "@box",
-        "box:",
-        "box:0",
-        "box:65536",
-        "box:ssh",
-        "a b",
-        "box\n",
-        "box;id",
-        "$(id)",
-        "[::1",
-        "a/b",
-        "box:22:23x y",
-    ],
-)
-def test_what_ssh_or_a_shell_would_take_for_something_else_is_no_host(text):
-    with pytest.raises(ConfigError, match="not a host"):
-        split_host(text)
+# ---- what the ssh configuration makes of a host
 
 
 @pytest.mark.parametrize("line", ["HostName -oProxyCommand=x", "User -oProxyCommand=x"])
