@@ -15,7 +15,7 @@ from fabbuild.protocol.wire import DEPENDS
 from fabbuild.worker.build.artifact_sender import File
 from fabbuild.worker.build.result import Built
 from fabbuild.worker.build.settings import Settings
-from fabbuild.worker.deps.dep_files import Reader
+from fabbuild.worker.deps.dep_files import DepFileReader
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.deps.implicit_deps import UnknownError
 from fabbuild.worker.source.worktree import Worktree
@@ -42,7 +42,7 @@ class Carrier:
         self._settings = settings
         self._identities = identities
         self._debug = debug
-        self._reader = Reader(worktree.path)
+        self._reader = DepFileReader(worktree.path)
         self._last: Optional[_Last] = None
 
     def forget(self) -> None:

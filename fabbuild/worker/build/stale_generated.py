@@ -132,7 +132,7 @@ def _matters(tree: str, output: str, aside: _Aside, times: Collection[str], make
     """Whether what is aside, and was not made again, was used for anything of what make makes."""
     gone = aside.missed()
     # What another tool makes by the way, for itself alone, such as swig its C, has no rule of its own.
-    made = reverse_deps.of(tree, output, times, gone) if gone else set()
+    made = reverse_deps.products_of(tree, output, times, gone) if gone else set()
     if made is None:
         return True
     made = {name for name in made if os.path.isfile(os.path.join(output, name))}

@@ -1,9 +1,9 @@
-"""What a board's build depended on: the files of the source tree that its dependency files name.
+"""Read which source files a board's build depended on from the dependency files in its output directory.
 
-Compilers, dtc and fixdep leave files in the output directory that say what was read. They are those of this build
-and of others before it in the same directory: more than the board depended on does no harm, less would be a lie.
-So where anything is not understood, or something was made in a way that leaves no such file, the dependencies are
-not known, and `UnknownError` says why.
+Compilers, dtc and fixdep leave files in the output directory that name what they read. Some are of earlier builds
+in the same directory: too many dependencies only cost some reuse, while a missing one would make reuse wrong. So
+where a file is not understood, or something was made in a way that leaves no dependency file, `UnknownError` says
+why the dependencies are not known.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.source_kinds import TRACKED
 from fabbuild.protocol.uboot import TREE
 from fabbuild.worker.deps.implicit_deps import LONGEST as _LONGEST
-from fabbuild.worker.deps.implicit_deps import Named, UnknownError
+from fabbuild.worker.deps.implicit_deps import ImplicitDeps, UnknownError
 from fabbuild.worker.deps.reverse_deps import is_dependency_file
 
 #: The most dependency files.
 _MANY = 100_000
 
-#: What in a configuration, a pattern of its lines, stands for a step that reads source and does not say which: dtoc
-#: looks at every source file of the tree.
+#: Lines of a ``.config`` that turn on dtoc, which reads every source file of the tree and names none.
 _READS_ALL = re.compile(rb"^CONFIG_\w*OF_PLATDATA\w*=y$", re.MULTILINE)
 
-#: An output of the preprocessor that leaves no dependencies: of the ACPI compiler's source.
+#: Suffix of preprocessed source of the ACPI compiler, for which no dependency file is written.
 _UNTRACKED = ".asl.tmp"
 
-#: Where the environment's text is preprocessed, without dependencies, and what of it may be included: its like,
-#: which always matters.
+#: The board's default environment, which is preprocessed without a dependency file, and the suffix of files that it
+#: may include: a change of one of these matters to every board.
 _ENVIRONMENT = "include/generated/env.txt"
 _ENVIRONMENT_SUFFIX = ".env"
 
@@ -41,43 +40,48 @@ _NAMED = re.compile(rb"[<\"]([^<>\"]+)[>\"]")
 #: A word of a command that may be a source file.
 _SOURCE = re.compile(rb"[\w./+@,~%%-]+(?:%s)(?![\w.])" % "|".join(map(re.escape, TRACKED)).encode())
 
-#: Where Python's setuptools keep the objects of a module; what they are made of is below scripts/ and /usr.
+#: Where Python's setuptools keep the objects of a module; these are made of files below scripts/ and /usr.
 _SETUPTOOLS = re.compile(r"(?:^|/)temp\.[^/]+(?:/|$)")
 
-#: Stands for a dollar sign that make would not expand; no name has it.
+#: Stands for an escaped dollar sign; no name contains it.
 _DOLLAR = b"\0"
 
 _CONTINUED = re.compile(rb"\\\r?\n")
 
 
-class _Said(NamedTuple):
-    """What a dependency file says: the words of its rules, and those of commands that may be sources."""
+class _Mentioned(NamedTuple):
+    """The paths in a dependency file.
+
+    Attributes:
+        needed: prerequisites of its rules.
+        possible: words of its commands that may be source files.
+    """
 
     needed: FrozenSet[str]
-    mentioned: FrozenSet[str]
+    possible: FrozenSet[str]
 
 
-class Reader:
-    """Reads the dependency files of one output directory; what did not change since is not read again."""
+class DepFileReader:
+    """Reads the dependency files of one output directory; a file is read again only after it changed."""
 
     def __init__(self, tree: str) -> None:
-        """Name the source, whose output is in `BUILD_DIR` below."""
+        """Take the path of the source tree; its output directory is `BUILD_DIR` below."""
         self._tree = os.path.realpath(tree)
         self._output = os.path.join(self._tree, BUILD_DIR)
         self._outside: Tuple[str, ...] = ()
-        self._known: Dict[str, Tuple[Tuple[int, int, int], _Said]] = {}
-        self._named = Named(self._tree)
+        self._known: Dict[str, Tuple[Tuple[int, int, int], _Mentioned]] = {}
+        self._implicit = ImplicitDeps(self._tree)
 
     def read(self, board: str, outside: Sequence[str] = ()) -> FrozenSet[str]:
-        """Give the dependencies of a board that was built just now, as paths relative to the tree.
+        """Return the dependencies of the board that was built last, as paths relative to the tree.
 
         Args:
             board: the board.
-            outside: directories elsewhere whose content is known by other means, see
-            `fabbuild.worker.deps.fingerprint`.
+            outside: directories outside the tree whose content the machine's identity covers
+                (`fabbuild.worker.deps.fingerprint`); what is read there is no dependency.
 
         Raises:
-            UnknownError: they are not known.
+            UnknownError: the dependencies cannot be determined.
         """
         self._outside = tuple(os.path.realpath(place).rstrip("/") + "/" for place in outside)
         try:
@@ -93,8 +97,8 @@ class Reader:
         found = set(self._included(TREE.defconfig(board)))
         self._check_environment()
         needed: Set[str] = set()
-        mentioned: Set[str] = set()
-        known: Dict[str, Tuple[Tuple[int, int, int], _Said]] = {}
+        possible: Set[str] = set()
+        known: Dict[str, Tuple[Tuple[int, int, int], _Mentioned]] = {}
         for path in self._files():
             about = os.stat(path)
             signature = about.st_ino, about.st_size, about.st_mtime_ns
@@ -102,11 +106,11 @@ class Reader:
             said = before[1] if before and before[0] == signature else _parse(path)
             known[path] = signature, said
             needed |= said.needed
-            mentioned |= said.mentioned
+            possible |= said.possible
         self._known = known
         if not needed:
             raise UnknownError("no dependency file names anything")
-        places = _Places()
+        places = _RealPaths()
         for word in needed:
             path = places.real(os.path.join(self._output, word))
             self._add(found, path)
@@ -115,14 +119,18 @@ class Reader:
                 path = places.real(os.path.join(self._tree, word))
                 if os.path.isfile(path):
                     self._add(found, path)
-        for word in mentioned:
+        for word in possible:
             path = places.real(os.path.join(self._output, word))
             if os.path.isfile(path) and path.startswith(self._tree + "/"):
                 self._add(found, path)
-        return self._named.read(found, configuration) | found
+        return self._implicit.read(found, configuration) | found
 
     def _add(self, found: Set[str], path: str) -> None:
-        """Note a path that is real and absolute."""
+        """Add an absolute path without links to the dependencies, if it is one.
+
+        Raises:
+            UnknownError: the path is of git's own files, or outside of every directory whose content is known.
+        """
         if path.startswith(self._output + "/"):
             return
         if path.startswith(self._tree + "/"):
@@ -134,10 +142,10 @@ class Reader:
             raise UnknownError("%s is read, which is nowhere that is looked at" % path)
 
     def _files(self) -> Iterator[str]:
-        """Find the dependency files; see that what a compiler made has one.
+        """Yield the dependency files.
 
         Raises:
-            UnknownError: an object has none.
+            UnknownError: an object or program of a compiler has none, or there are too many.
         """
         count = 0
         for directory, folders, names in os.walk(self._output):
@@ -158,10 +166,10 @@ class Reader:
                     yield os.path.join(directory, name)
 
     def _included(self, path: str) -> Iterator[str]:
-        """Give a defconfig of the tree and all that it includes.
+        """Yield a defconfig of the tree and all files that it includes.
 
         Raises:
-            UnknownError: something that it includes is not found.
+            UnknownError: an included file is not found in the tree.
         """
         seen: Set[str] = set()
         left = [path]
@@ -180,10 +188,10 @@ class Reader:
                 left += inside
 
     def _check_environment(self) -> None:
-        """See that the environment's text, if the board has one, includes nothing but its like.
+        """Check that the board's default environment, if there is one, includes no source but environments.
 
         Raises:
-            UnknownError: it does.
+            UnknownError: it includes another file.
         """
         left = [os.path.join(self._output, _ENVIRONMENT)]
         seen: Set[str] = set()
@@ -210,8 +218,8 @@ class Reader:
         return names
 
 
-class _Places:
-    """Real paths, links followed; each directory is looked at once."""
+class _RealPaths:
+    """Resolves links, each directory's only once."""
 
     def __init__(self) -> None:
         self._directories: Dict[str, str] = {}
@@ -233,7 +241,7 @@ def _tracked(name: str, there: Set[str]) -> bool:
 
 
 def _may_be_program(inside: str, name: str, there: Set[str]) -> bool:
-    """Whether it may have been compiled in one step, of source that does not always matter."""
+    """Whether a file may be a program that was compiled in one step, from source that is not `ALWAYS` relevant."""
     # The main program is linked of objects, which have dependency files themselves.
     if "." in name or name.startswith(TREE.program) or (inside + "/").startswith(TREE.host_programs):
         return False
@@ -247,26 +255,26 @@ def _is_program(path: str) -> bool:
         return file.read(4) == b"\x7fELF"
 
 
-def _parse(path: str) -> _Said:
+def _parse(path: str) -> _Mentioned:
     with open(path, "rb") as file:
         data = file.read(_LONGEST + 1)
     if len(data) > _LONGEST:
         raise UnknownError("%s is too long" % path)
     try:
-        return _parse_saved(data) if path.endswith(".cmd") else _Said(_words(_rules(data)), frozenset())
+        return _parse_saved(data) if path.endswith(".cmd") else _Mentioned(_words(_rules(data)), frozenset())
     except ValueError as exc:
         raise UnknownError("%s: %s" % (path, exc)) from exc
 
 
-def _parse_saved(data: bytes) -> _Said:
-    """Read what fixdep or Kbuild leave: ``cmd_X := …``, ``source_X := …``, ``deps_X := …`` and rules of make.
+def _parse_saved(data: bytes) -> _Mentioned:
+    """Parse a file of fixdep or Kbuild: ``cmd_X := …``, ``source_X := …``, ``deps_X := …`` and rules of make.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: a line is none of these.
     """
     needed: List[bytes] = []
-    mentioned: Set[bytes] = set()
-    # The command stands first, on a line of its own, and it may hold anything.
+    possible: Set[bytes] = set()
+    # The command is on a line of its own and may contain any text.
     for line in _CONTINUED.sub(b" ", data).splitlines():
         if not line.strip() or line.startswith(b"#"):
             continue
@@ -277,16 +285,16 @@ def _parse_saved(data: bytes) -> _Said:
             needed.append(_after_colon(line))
         elif name.startswith((b"cmd_", b"savedcmd_")):
             for word in _SOURCE.findall(value):
-                mentioned.update(_suffixes(word))
+                possible.update(_tails(word))
         elif name.startswith((b"source_", b"deps_")):
             needed.append(value)
         else:
             raise ValueError("%r is no line of a dependency file" % line[:100])
-    return _Said(_words(needed), _decoded(mentioned))
+    return _Mentioned(_words(needed), _decoded(possible))
 
 
-def _suffixes(word: bytes) -> Iterator[bytes]:
-    """Give a word, and what is behind its commas: an option may be glued to a name, and a name have a comma."""
+def _tails(word: bytes) -> Iterator[bytes]:
+    """Yield a word and its parts from each comma on: an option may precede a name, and a name contain a comma."""
     while True:
         yield word
         _, comma, word = word.partition(b",")
@@ -295,17 +303,17 @@ def _suffixes(word: bytes) -> Iterator[bytes]:
 
 
 def _rules(data: bytes) -> Iterator[bytes]:
-    """Give the prerequisites of each rule that a compiler wrote."""
+    """Yield the prerequisites of each rule that a compiler wrote."""
     for line in _CONTINUED.sub(b" ", data).splitlines():
         if line.strip() and not line.startswith(b"#"):
             yield _after_colon(line)
 
 
 def _after_colon(line: bytes) -> bytes:
-    """Give what stands behind the targets of a rule.
+    """Return the part of a rule after its targets.
 
     Raises:
-        ValueError: it is no rule.
+        ValueError: the line is no rule.
     """
     for match in re.finditer(rb":(?=\s|$)", line):
         return line[match.end() :]
@@ -313,10 +321,10 @@ def _after_colon(line: bytes) -> bytes:
 
 
 def _words(texts: Iterable[bytes]) -> FrozenSet[str]:
-    """Split the prerequisites of rules, with make's ways to write what it would take for its own.
+    """Split the prerequisites of rules into names, and resolve make's escapes.
 
     Raises:
-        ValueError: something in it is not a name.
+        ValueError: a word is not a name.
     """
     found: Set[bytes] = set()
     for text in texts:
@@ -339,7 +347,7 @@ def _words(texts: Iterable[bytes]) -> FrozenSet[str]:
 
 
 def _escaped_words(text: bytes) -> Iterator[bytes]:
-    """Split text in which a backslash keeps a blank, ``#``, ``:`` or itself from being what it is to make."""
+    """Split text in which a backslash escapes a blank, ``#``, ``:``, ``%`` or itself, and ``$$`` means ``$``."""
     word = bytearray()
     place = 0
     while place < len(text):

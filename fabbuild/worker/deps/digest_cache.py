@@ -1,4 +1,4 @@
-"""Digests of files and answers of programs, remembered in one file as long as what they are of stays the same."""
+"""Remember digests of files and answers of programs in one file, as long as the files stay the same."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ import os
 import stat
 import tempfile
 import time
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
-#: The layout of the file; one of another is begun anew.
+#: The layout of the file; a file with another one is not read.
 _FORMAT = 2
 
 #: How old a file must be for its digest to be remembered, in seconds: younger ones may change within one tick.
 _SETTLED = 2.0
 
 
-class Memo:
-    """Digests of files and answers of programs, as long as the files stay the same."""
+class DigestCache:
+    """Digests of files and answers of programs. A file is the same while its inode, size and times are."""
 
     def __init__(self, path: str, asked_in: str) -> None:
-        """Read what is remembered; answers hold for the environment that they were given in."""
+        """Read the file, if it is there.
+
+        Args:
+            path: the file.
+            asked_in: identifies the environment that programs are run in; their answers hold for it alone.
+        """
         self._path = path
         self._asked_in = asked_in
         self._files: Dict[str, List[Any]] = {}
@@ -35,10 +40,10 @@ class Memo:
                 self._files, self._answers = dict(known["files"]), dict(known["answers"])
 
     def digest(self, path: str) -> str:
-        """Give the digest of a file's content.
+        """Return the SHA-256 of a file's content, in hex.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the file cannot be read, or is no regular file.
         """
         about = os.stat(path)
         if not stat.S_ISREG(about.st_mode):
@@ -56,22 +61,31 @@ class Memo:
             self._changed = True
         return digest.hexdigest()
 
-    def answer(self, question: Sequence[str], paths: Sequence[str], ask: Any) -> str:
-        """Give what a program answers; it is asked again when one of the files is another."""
+    def answer(self, question: Sequence[str], paths: Sequence[str], ask: Callable[[], str]) -> str:
+        """Return a program's answer.
+
+        Args:
+            question: identifies the program and its arguments.
+            paths: the files that the answer depends on.
+            ask: called for the answer when none is known, or one of the files changed.
+
+        Raises:
+            OSError: one of the files is not there.
+        """
         about = [os.stat(path) for path in paths]
         now = [_signature(one) for one in about]
         key = "\n".join([self._asked_in, *question])
         known = self._answers.get(key)
         if known and known[0] == now:
             return str(known[1])
-        said = str(ask())
+        said = ask()
         if all(time.time() - max(one.st_mtime, one.st_ctime) > _SETTLED for one in about):
             self._answers[key] = [now, said]
             self._changed = True
         return said
 
     def save(self) -> None:
-        """Write it down for the next time, if that can be done."""
+        """Write the file, if it can be written."""
         if not self._changed or not os.path.isdir(os.path.dirname(self._path)):
             return
         data = {"format": _FORMAT, "files": self._files, "answers": self._answers}

@@ -1,19 +1,20 @@
-"""What on this machine can change what comes out of a build for an architecture, as one digest.
+"""Fingerprint everything on this machine that can affect build output.
 
-Two machines, or one at two times, with the same identity make the same of the same source by the same settings.
-It is made of
+The fingerprint for one compiler is called its identity. Two machines with the same identity, or one machine at two
+times, get the same output from the same source and settings. An identity covers
 
-* the compiler: what gcc is (its content, a wrapper's or a script's too), says of itself and calls, its headers and
-  libraries;
-* the same of the host's own compiler, and the headers and libraries that host tools are made with;
-* other programs that builds call, each by its content and that of the libraries it is linked to: those that are
-  known to be called, and all that are in directories of PATH which are not the distribution's, or where the
-  source's own build keeps tools that it downloaded; Python with the names of its modules;
-* the environment that a build sees, without where things are; files that it names, by their content;
-* the worker's own code.
+* the compiler: the content of gcc (or of a wrapper or script in its place), its answers about itself, the programs
+  that it calls, its headers and libraries;
+* the same of the host's own compiler, and the headers and libraries that host tools are compiled with;
+* other programs that builds call, by their content and that of the libraries they are linked to: those that are
+  known to be called, and all programs in directories of PATH that are not the distribution's, or where the source's
+  own build keeps tools that it downloaded; Python with the names of its modules;
+* the environment of a build, except variables that only say where things are; files that it names, by their
+content;
+* the worker's own code (`own_code`).
 
-The digests of files are remembered in the work directory by inode, size and times, and so is what gcc said as long
-as it stays the same file. An identity that cannot be told is empty.
+Digests of files and answers of programs are remembered in the work directory (`digest_cache`). An identity that
+cannot be determined is empty.
 """
 
 from __future__ import annotations
@@ -31,23 +32,23 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 from fabbuild.protocol.environment import DIGESTS_DIR, SEARCHED, is_place
 from fabbuild.protocol.uboot import TREE
 from fabbuild.worker.base import workdir
-from fabbuild.worker.deps.digest_cache import Memo
+from fabbuild.worker.deps.digest_cache import DigestCache
 from fabbuild.worker.deps.own_code import code_digest, deciding_modules
 from fabbuild.worker.tools import run_tool
 from fabbuild.worker.tools.toolchains import Toolchain
 
 _FORMAT = 2
 
-#: Longest time a program may take to say what it is, in seconds.
+#: Seconds that a program may take to answer.
 _TIMEOUT = 15.0
 
-#: What a gcc calls.
+#: The programs that gcc calls.
 _PROGRAMS = ("cc1", "lto1", "collect2", "lto-wrapper", "as", "ld")
 
-#: What belongs to it by its prefix.
+#: The programs that have gcc's prefix.
 _BINUTILS = ("ld", "ld.bfd", "as", "ar", "nm", "objcopy", "objdump", "strip", "size", "readelf", "ranlib", "cpp")
 
-#: What it links, or what host tools and sandbox are linked with; those that are not there are not.
+#: Files that gcc links, or that host tools and sandbox are linked with. Not every gcc has each of them.
 _LIBRARIES = (
     "libgcc.a",
     "libgcc_s.so",
@@ -73,7 +74,7 @@ _LIBRARIES = (
     "libSDL2.so",
 )
 
-#: Other programs that builds call and that have a say in what comes out.
+#: Other programs that builds call and that can affect the output.
 _TOOLS = [
     "ar",
     "awk",
@@ -147,27 +148,27 @@ _TOOLS = [
     "zstd",
 ]
 
-#: Directories whose programs come with the distribution: of these only the ones above count, or each package that
-#: is installed would make another machine of it.
+#: Directories of the distribution's programs. Only those listed above count there, or each package that is
+#: installed would change the identity.
 _OF_DISTRIBUTION = frozenset(["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/games"])
 
-#: Headers, and what says how libraries are linked.
+#: Directories of headers, and of pkg-config's files.
 _HEADERS = ("/usr/local/include", "/usr/include")
 _PACKAGES = ("/usr/share/pkgconfig", "/usr/lib/pkgconfig", "/usr/local/lib/pkgconfig")
 
 #: Directories of a compiler's own headers.
 _COMPILER_HEADERS = ("include", "include-fixed")
 
-#: Directories of headers of languages that firmware has none of.
+#: Directories of headers for languages that firmware is not written in.
 _OTHER_LANGUAGES = ("c++",)
 
-#: A file that the value of a variable names.
+#: A path in the value of an environment variable.
 _NAMED = re.compile(r"(?:^|[\s:=,]|-[IL])(/[^\s:,]+)")
 
-#: The most files of one directory that are looked at.
+#: The most files that one directory may have.
 _MANY = 200_000
 
-#: What a compiler is asked, one answer behind the other.
+#: The shell script that asks a compiler everything; answers are separated by a byte 1.
 _QUESTIONS = 'g=$1; "$g" -dumpspecs || exit 1; ' + " ".join(
     "printf '\\1'; \"$g\" -print-%s=%s || exit 1;" % question
     for question in (
@@ -177,10 +178,10 @@ _QUESTIONS = 'g=$1; "$g" -dumpspecs || exit 1; ' + " ".join(
     )
 )
 
-#: Says where libraries are.
+#: The dynamic linker's list of libraries.
 _LINKER_CACHE = "/etc/ld.so.cache"
 
-#: Directories of modules count also while they are not there: the first that is installed makes them.
+#: Prints Python's version and directories of modules, also those that the first installed module would create.
 _PYTHON = (
     "import json,site,sys;"
     "print(json.dumps([sys.version,sys.path,[site.getusersitepackages(),*site.getsitepackages()]]))"
@@ -188,36 +189,36 @@ _PYTHON = (
 
 
 class _UnknownError(Exception):
-    """Something cannot be told."""
+    """A part of the identity cannot be determined."""
 
 
 class Identities:
-    """The identities of a machine's compilers."""
+    """The identities of a machine's compilers; each is determined once."""
 
     def __init__(self, directory: str, environment: Mapping[str, str], own_code: str = "") -> None:
-        """Look at nothing yet.
+        """Determine nothing yet.
 
         Args:
-            directory: where digests are remembered; they are not if it is not there, or cannot be written.
-            environment: what builds see, see `fabbuild.protocol.environment.base_environment`.
-            own_code: stands for the worker's code; by default its digest.
+            directory: where digests are remembered; if it does not exist or cannot be written, they are not.
+            environment: of builds, see `fabbuild.protocol.environment.base_environment`.
+            own_code: used in place of the fingerprint of the worker's code; empty: that fingerprint.
         """
         self._environment = dict(environment)
         self._own_code = own_code
-        asked_in = hashlib.sha256(json.dumps(sorted(self._heard().items())).encode())
+        asked_in = hashlib.sha256(json.dumps(sorted(self._relevant_environment().items())).encode())
         directory = os.environ.get(DIGESTS_DIR) or directory
-        self._memo = Memo(os.path.join(directory, workdir.DIGESTS), asked_in.hexdigest())
+        self._cache = DigestCache(os.path.join(directory, workdir.DIGESTS), asked_in.hexdigest())
         self._lock = threading.Lock()
         self._found: Dict[Tuple[str, str], str] = {}
         self._common: Optional[bytes] = None
         self._compilers: Dict[Tuple[str, str, str], List[str]] = {}
 
-    def _heard(self) -> Dict[str, str]:
+    def _relevant_environment(self) -> Dict[str, str]:
         """Return the part of the environment that the answers of compilers and ldd can depend on."""
         return {name: value for name, value in self._environment.items() if name in SEARCHED or not is_place(name)}
 
     def of(self, chain: Toolchain) -> str:
-        """Give the identity for what this compiler builds, hex; empty when it cannot be told. Never raises."""
+        """Return a compiler's identity, in hex; empty if it cannot be determined. Never raises."""
         key = chain.gcc, chain.path_dir
         with self._lock:
             if key not in self._found:
@@ -225,7 +226,7 @@ class Identities:
                     self._found[key] = self._of(chain)
                 except (_UnknownError, OSError, ValueError, run_tool.ToolError):
                     self._found[key] = ""
-                self._memo.save()
+                self._cache.save()
             return self._found[key]
 
     def _of(self, chain: Toolchain) -> str:
@@ -237,12 +238,12 @@ class Identities:
         return digest.hexdigest()
 
     def outside(self, chain: Toolchain, others: Iterable[str] = ()) -> List[str]:
-        """Give the directories outside of a source tree whose content the identity covers. Never raises.
+        """Return the directories outside of a source tree whose content the identity covers. Never raises.
 
         Args:
-            chain: what builds.
-            others: the gcc of other compilers. Their own headers are no part of the identity, and need not be: what
-                another compiler made is compiled again before it is used.
+            chain: the compiler that builds.
+            others: the gcc of other compilers that built in the same output directory. The identity does not cover
+                their headers, and need not: what another compiler made is compiled again before it is used.
         """
         found = list(_HEADERS)
         with self._lock, contextlib.suppress(_UnknownError, OSError, ValueError, run_tool.ToolError):
@@ -263,8 +264,8 @@ class Identities:
         _feed(digest, self._of_environment())
         found = {name: shutil.which(name, path=self._path) for name in _TOOLS}
         _feed(digest, self._libraries([path for path in found.values() if path]))
-        _feed(digest, ["%s %s" % (name, self._memo.digest(path) if path else "-") for name, path in found.items()])
-        _feed(digest, self._programs_of_the_users())
+        _feed(digest, ["%s %s" % (name, self._cache.digest(path) if path else "-") for name, path in found.items()])
+        _feed(digest, self._users_programs())
         for name in ("gcc", "cc"):
             gcc = shutil.which(name, path=self._path)
             _feed(digest, self._compiler(gcc, "", self._path) if gcc else ["-"])
@@ -282,10 +283,10 @@ class Identities:
         source = hashlib.sha256()
         for name in sorted(modules):
             source.update(b"%s\0%s\0" % (name.encode(), modules[name]))
-        return self._memo.answer(["own code", sys.version, source.hexdigest()], [], lambda: code_digest(modules))
+        return self._cache.answer(["own code", sys.version, source.hexdigest()], [], lambda: code_digest(modules))
 
-    def _programs_of_the_users(self) -> Iterator[str]:
-        """Give what is in PATH and not the distribution's, and the tools that the source's build downloaded."""
+    def _users_programs(self) -> Iterator[str]:
+        """Yield programs in PATH that are not the distribution's, and tools that the source's build downloaded."""
         home = self._environment.get("HOME", "")
         places = [*self._path.split(os.pathsep), *([os.path.join(home, TREE.fetched_tools)] if home else [])]
         for place in dict.fromkeys(places):
@@ -297,19 +298,19 @@ class Identities:
             for name in names:
                 path = os.path.join(place, name)
                 if os.path.isfile(path) and os.access(path, os.X_OK):
-                    yield "%s %s" % (name, self._memo.digest(path))
+                    yield "%s %s" % (name, self._cache.digest(path))
 
     def _compiler(self, gcc: str, prefix: str, path: str) -> List[str]:
-        """Give what there is to say of a compiler: lines, the same wherever it lies."""
+        """Return lines that describe a compiler, without the place where it is installed."""
         key = os.path.realpath(gcc), prefix, path
         if key not in self._compilers:
-            self._compilers[key] = self._look_at(gcc, prefix, path)
+            self._compilers[key] = self._describe(gcc, prefix, path)
         return self._compilers[key]
 
-    def _look_at(self, gcc: str, prefix: str, path: str) -> List[str]:
+    def _describe(self, gcc: str, prefix: str, path: str) -> List[str]:
         specs, *answers = self._ask(gcc, path).split("\1")
         said = [answer.strip() for answer in answers]
-        lines = [self._memo.digest(gcc), hashlib.sha256(specs.encode("utf-8", "replace")).hexdigest()]
+        lines = [self._cache.digest(gcc), hashlib.sha256(specs.encode("utf-8", "replace")).hexdigest()]
         programs: List[Optional[str]] = [gcc]
         for name, answer in zip(_PROGRAMS, said):
             real = answer if answer.startswith("/") else shutil.which(answer, path=path)
@@ -327,20 +328,22 @@ class Identities:
         return lines + self._libraries([one for one in programs if one and os.path.isfile(one)])
 
     def _if_there(self, path: Optional[str]) -> str:
-        return self._memo.digest(path) if path and os.path.isfile(path) else "-"
+        return self._cache.digest(path) if path and os.path.isfile(path) else "-"
 
     def _libraries(self, paths: Sequence[str]) -> List[str]:
-        """Give the libraries that programs are linked to, by name and content."""
+        """Return the libraries that programs are linked to, by name and content."""
         real = sorted({os.path.realpath(path) for path in paths})
         ldd = shutil.which("ldd", path=self._path)
         if not ldd or not real:
             return []
-        # What the answer hangs on besides the programs: a library may come to lie before another one.
+        # The answer also depends on these: a library may be installed that is found before another one.
         searched = [_LINKER_CACHE, *self._environment.get("LD_LIBRARY_PATH", "").split(os.pathsep)]
         cache = [place for place in searched if os.path.exists(place)]
         argv = [ldd, *real]
         environment = self._with_path(self._path)
-        said = self._memo.answer(argv, real + cache, lambda: run_tool.run_tool(argv, _TIMEOUT, env=environment).out)
+        said = self._cache.answer(
+            argv, real + cache, lambda: run_tool.run_tool(argv, _TIMEOUT, env=environment).out
+        )
         words = {word for line in said.splitlines() if line[:1].isspace() for word in line.split()}
         return sorted(
             "%s %s" % (os.path.basename(word), self._if_there(word)) for word in words if word.startswith("/")
@@ -352,7 +355,7 @@ class Identities:
             for name in sorted(names):
                 path = os.path.join(folder, name)
                 if os.path.isfile(path):
-                    yield "%s %s" % (os.path.relpath(path, place), self._memo.digest(path))
+                    yield "%s %s" % (os.path.relpath(path, place), self._cache.digest(path))
 
     def _of_environment(self) -> Iterator[str]:
         for name, value in sorted(self._environment.items()):
@@ -361,7 +364,7 @@ class Identities:
             yield "%s=%s" % (name, value)
             for path in _NAMED.findall(value):
                 if os.path.isfile(path):
-                    yield self._memo.digest(path)
+                    yield self._cache.digest(path)
                 elif os.path.isdir(path):
                     yield from _listing(path)
 
@@ -374,9 +377,9 @@ class Identities:
 
     def _modules(self, python: str) -> Iterator[str]:
         argv = [python, "-c", _PYTHON]
-        # The answer names the directory of the user's own modules, which is below HOME.
+        # The answer contains the directory of the user's own modules, which is below HOME.
         question = [*argv, self._environment.get("HOME", "")]
-        said = self._memo.answer(question, [python], lambda: _said(argv, self._with_path(self._path)))
+        said = self._cache.answer(question, [python], lambda: _said(argv, self._with_path(self._path)))
         version, places, sites = json.loads(said)
         yield version
         for place in dict.fromkeys(places + sites):
@@ -387,11 +390,11 @@ class Identities:
             yield from sorted(name for name in names if name != "__pycache__")
 
     def _ask(self, gcc: str, path: str) -> str:
-        """Give what a compiler says; a wrapper is asked each time, for what is behind it may be another one."""
+        """Return a compiler's answers; a wrapper is asked each time, for it may call another compiler by now."""
         argv = ["/bin/sh", "-c", _QUESTIONS, "sh", gcc]
         if _is_wrapper(gcc):
             return _said(argv, self._with_path(path))
-        return self._memo.answer([*argv, path], [gcc], lambda: _said(argv, self._with_path(path)))
+        return self._cache.answer([*argv, path], [gcc], lambda: _said(argv, self._with_path(path)))
 
     def _with_path(self, path: str) -> Dict[str, str]:
         return dict(self._environment, PATH=path)
@@ -404,7 +407,7 @@ def _feed(digest: Any, lines: Iterable[str]) -> None:
 
 
 def _is_wrapper(gcc: str) -> bool:
-    """Whether it is a script, or a program of another name behind a link: ccache's way."""
+    """Whether gcc is a script, or a link to a program of another name, such as ccache."""
     if "gcc" not in os.path.basename(os.path.realpath(gcc)):
         return True
     with open(gcc, "rb") as file:
@@ -419,10 +422,10 @@ def _said(argv: Sequence[str], environment: Mapping[str, str]) -> str:
 
 
 def _listing(place: str, *, deep: bool = True) -> Iterator[str]:
-    """Give the files below a directory by name, size and time, sorted.
+    """Return the files below a directory by name, size and time, sorted.
 
     Raises:
-        _UnknownError: they are too many.
+        _UnknownError: there are too many files.
     """
     lines: List[str] = []
     left = [place]

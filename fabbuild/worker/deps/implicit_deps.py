@@ -1,11 +1,12 @@
-"""Source that is read without a dependency file that says so: what Makefiles, Kconfig and assembler files name.
+"""Find source files that a build may read without naming them in a dependency file.
 
-A rule may compile a program in one step, a ``$(shell)`` may read a header, and the assembler includes what no
-preprocessor sees. Who reads it leaves no word of that; but its name stands somewhere. So each file of the tree that
-has a name which is written there counts as read by every board, and where a name cannot be told, nothing is known.
+A rule may compile a program in one step, a ``$(shell ...)`` may read a header, and the assembler includes files
+that the preprocessor does not see. None of them writes a dependency file, but the name of the file that is read
+stands in a Makefile, a Kconfig file or an assembler directive. So every source file that has a name found there
+counts as a dependency of every board; if a name cannot be told, the dependencies are unknown.
 
-How make would spell a path is not worked out: any file that ends in what is written may be meant. That is more than
-is read, which does no harm.
+make's search for files is not repeated: every path that ends in the name found may be meant. That finds more files
+than are read, which only costs some reuse.
 """
 
 from __future__ import annotations
@@ -17,84 +18,93 @@ from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, Mapping,
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.source_kinds import TRACKED
 
-#: Longest file that is read, in bytes.
+#: At most this much of a file is read, in bytes.
 LONGEST = 16 * 1024 * 1024
 
 _CONTINUED = re.compile(rb"\\\r?\n")
 
-#: A variable of make or a shell, and of those of make the ones that are settings.
+#: A variable of make or of a shell; the group has the name of a configuration symbol.
 _VARIABLE = re.compile(rb"\$\$?(?:\((?:(CONFIG_\w+)|[^\s()$]*)\)|\{[^\s{}$]*\}|[@<*^+?%]|\w+)")
 
-#: Stands for what a variable has; no name has it.
+#: Replaces a variable whose value is not known; no file name contains it.
 _ANY = b"\0"
 
 _SUFFIX = b"|".join(re.escape(suffix.encode()) for suffix in sorted(TRACKED, key=len, reverse=True))
 _NAME = re.compile(rb"[\w\0./+@~%*?-]+(?:" + _SUFFIX + rb")(?![\w.%])")
 
-#: What is made by such a line is compiled, and that says what it read.
+#: A line of C that a Makefile writes into a file: that file is compiled, and its compiler names what it includes.
 _COMPILED = re.compile(rb"#\s*include\s*\\*[<\"][^>\"\n]*")
 
-#: What has something preprocessed while make reads its files, but for those that say what was read (``-M``, or
-#: Kbuild's flags), and those that ask a compiler what it can.
+#: A preprocessor that runs while make reads Makefiles, except one that writes dependencies (``-M``, or Kbuild's
+#: flags) and one that only asks a compiler for its features.
 _PREPROCESSED = re.compile(rb"\$\(shell\b[^\n]*(?:\$\(CPP\)|\bcpp\b|[\s)]-E\s)[^\n]*")
-_TOLD = re.compile(rb"-MM?D|_flags\)|/dev/null")
+_HARMLESS = re.compile(rb"-MM?D|_flags\)|/dev/null")
 
-#: What assemblers read: what stands in quotes, or is a macro that has it. In C the words are in a string.
+#: An assembler directive that reads a file: the name in quotes, or a macro that holds it. In C it is within a
+#: string.
 _ASSEMBLED = re.compile(
     rb"(?:(?<![\w)\]>])|(?<=\\[nt]))\.(?:include|incbin)\b[ \t]*(?:\\?[\"']([^\"'\\\s;]*)|([A-Za-z_]\w*))"
 )
 _CONFIGURED = re.compile(rb'^(CONFIG_\w+)="?([^"\n]*)"?$', re.MULTILINE)
 
-#: What stands for any text in a name.
+#: Parts of a name that stand for any text.
 _WILD = re.compile(r"[\0%*?]")
 
-#: A setting of the configuration, once a variable is found to be one.
+#: A configuration symbol within a name, as `_variable` marks it.
 _SETTING = re.compile(rb"\0\0(\w+)\0\0")
 
-#: An option that a name is glued to.
+#: An option that a name follows without a space.
 _GLUED = re.compile(r"^-\w+(?=\0)")
 
 _Signature = Tuple[int, int, int]
 
 
 class UnknownError(Exception):
-    """The dependencies cannot be told; the text says why, for a developer."""
+    """The dependencies of a build cannot be determined; the text tells a developer why."""
 
 
-class _Written(NamedTuple):
-    """What one file names: each name as it is written, with `_ANY` for what is not known of it."""
+class _FileNames(NamedTuple):
+    """The file names that one file contains.
+
+    Attributes:
+        names: each as it is written, with `_ANY` for parts that are not known.
+        unknown: why not all of them can be told; empty: all can.
+    """
 
     names: FrozenSet[bytes]
     unknown: str
 
 
-class Named:
-    """What the files of one source tree name; what did not change since is not read again."""
+class ImplicitDeps:
+    """Finds the implicit dependencies in one source tree; a file is read again only after it changed."""
 
     def __init__(self, tree: str) -> None:
-        """Name the tree; its output, in `BUILD_DIR` below, is no part of it."""
+        """Take the path of the source tree; its output directory, `BUILD_DIR`, is left out."""
         self._tree = tree
-        self._known: Dict[str, Tuple[_Signature, _Written]] = {}
+        self._known: Dict[str, Tuple[_Signature, _FileNames]] = {}
 
     def read(self, depends: Iterable[str], configuration: bytes = b"") -> FrozenSet[str]:
-        """Give what is named by files for make, by Kconfig files, and by assembler text in what a board read.
+        """Return the source files named in Makefiles, Kconfig files, and assembler directives of a board's source.
 
         Args:
-            depends: the paths that the board is known to have read.
-            configuration: the board's ``.config``.
+            depends: paths that the board is known to have read, relative to the tree.
+            configuration: the content of the board's ``.config``.
+
+        Returns:
+            paths relative to the tree.
 
         Raises:
-            UnknownError: it cannot be told.
+            UnknownError: a name cannot be told.
             OSError: the tree cannot be read.
         """
-        there, makefiles = self._files()
+        sources, makefiles = self._files()
         config = dict(_CONFIGURED.findall(configuration))
-        tails = _Tails(there)
-        known: Dict[str, Tuple[_Signature, _Written]] = {}
+        index = _PathIndex(sources)
+        known: Dict[str, Tuple[_Signature, _FileNames]] = {}
         found: Set[str] = set()
         for path in makefiles:
             parse = _of_kconfig if _base(path).startswith("Kconfig") else _of_make
-            found.update(tails.find(self._names(path, parse, known), config))
+            found.update(index.find(self._names(path, parse, known), config))
         seen: Set[str] = set()
         left = [path for path in (*depends, *found) if path.endswith(TRACKED)]
         while left:
@@ -102,31 +112,31 @@ class Named:
             if path not in seen and os.path.isfile(os.path.join(self._tree, path)):
                 seen.add(path)
                 names = self._names(path, _of_assembler, known)
-                more = set(tails.find(names, config)) - found if names else ()
+                more = set(index.find(names, config)) - found if names else ()
                 found.update(more)
                 left += more
         self._known = known
         return frozenset(found)
 
     def _files(self) -> Tuple[List[str], List[str]]:
-        """Give the files of the tree that are compiled, and those for make and Kconfig."""
-        there, makefiles = [], []
+        """Return the tracked source files of the tree, and the files that make or Kconfig reads."""
+        sources, makefiles = [], []
         for folder, folders, names in os.walk(self._tree):
             inside = os.path.relpath(folder, self._tree)
             if inside == ".":
                 folders[:] = [name for name in folders if name not in (".git", BUILD_DIR)]
             for name in names:
                 if name.endswith(TRACKED):
-                    there.append(os.path.normpath(os.path.join(inside, name)))
-                elif is_for_make(name):
+                    sources.append(os.path.normpath(os.path.join(inside, name)))
+                elif is_makefile(name):
                     makefiles.append(os.path.normpath(os.path.join(inside, name)))
-        return there, makefiles
+        return sources, makefiles
 
     def _names(
         self,
         path: str,
-        parse: Callable[[bytes], _Written],
-        known: Dict[str, Tuple[_Signature, _Written]],
+        parse: Callable[[bytes], _FileNames],
+        known: Dict[str, Tuple[_Signature, _FileNames]],
     ) -> FrozenSet[bytes]:
         place = os.path.join(self._tree, path)
         try:
@@ -146,49 +156,49 @@ class Named:
         return written.names
 
 
-def is_for_make(name: str) -> bool:
-    """Whether a file of this name is read by make or Kconfig."""
+def is_makefile(name: str) -> bool:
+    """Whether make or Kconfig reads a file of this base name."""
     return name.startswith(("Makefile", "GNUmakefile", "Kbuild", "Kconfig")) or name.endswith((".mk", ".make"))
 
 
-def _of_make(data: bytes) -> _Written:
+def _of_make(data: bytes) -> _FileNames:
     text = _CONTINUED.sub(b" ", data)
     for match in _PREPROCESSED.finditer(text):
-        if not _TOLD.search(match.group()):
-            return _Written(frozenset(), "%r reads what it does not say" % match.group()[:100])
+        if not _HARMLESS.search(match.group()):
+            return _FileNames(frozenset(), "%r reads what it does not say" % match.group()[:100])
     lines = b"\n".join(line for line in text.splitlines() if b"." in line and not line.lstrip().startswith(b"#"))
     spelt = _VARIABLE.sub(_variable, _COMPILED.sub(b" ", lines))
-    return _Written(frozenset(_NAME.findall(spelt)), "")
+    return _FileNames(frozenset(_NAME.findall(spelt)), "")
 
 
-def _of_kconfig(data: bytes) -> _Written:
-    """Give what macros name; all else is for people, or names Kconfig files, which always matter."""
+def _of_kconfig(data: bytes) -> _FileNames:
+    """Return the names in Kconfig's macros; its other names are of Kconfig files, which matter to every board."""
     lines = _CONTINUED.sub(b" ", data).splitlines()
     return _of_make(b"\n".join(line for line in lines if b"$(" in line))
 
 
 def _variable(match: "re.Match[bytes]") -> bytes:
-    # What the configuration says is put in later.
+    # The symbol's value is put in when it is known, by _PathIndex.find.
     return b"\0\0%s\0\0" % match.group(1) if match.group(1) else _ANY
 
 
-def _of_assembler(data: bytes) -> _Written:
+def _of_assembler(data: bytes) -> _FileNames:
     if b".inc" not in data:
-        return _Written(frozenset(), "")
+        return _FileNames(frozenset(), "")
     names = set()
     for match in _ASSEMBLED.finditer(data):
         name, macro = match.groups()
         if macro and macro.startswith(b"CONFIG_"):
             names.add(b"\0\0%s\0\0" % macro)
         elif not name:
-            return _Written(frozenset(), "%r names what cannot be told" % match.group())
+            return _FileNames(frozenset(), "%r names what cannot be told" % match.group())
         else:
             names.add(name)
-    return _Written(frozenset(names), "")
+    return _FileNames(frozenset(names), "")
 
 
-class _Tails:
-    """Finds files by how their paths end."""
+class _PathIndex:
+    """Finds files by the ends of their paths."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._all = list(paths)
@@ -197,10 +207,15 @@ class _Tails:
             self._by_base.setdefault(_base(path), []).append(path)
 
     def find(self, names: Iterable[bytes], config: Mapping[bytes, bytes]) -> Iterator[str]:
-        """Give each file that a name may mean."""
+        """Yield each file that one of the names may mean.
+
+        Args:
+            names: as in `_FileNames`.
+            config: the values of configuration symbols.
+        """
         for name in names:
             spelt = _SETTING.sub(lambda match: config.get(match.group(1), _ANY), name)
-            # What is in front of the last step up is another directory; what a variable has may be any.
+            # A path before the last "../" leads elsewhere, and a variable's value may be any path.
             tail = _GLUED.sub("", os.fsdecode(spelt).split("../")[-1]).lstrip("\0./")
             if not _WILD.search(tail):
                 fits = re.compile("(?:.*/)?" + re.escape(tail))
@@ -213,9 +228,10 @@ class _Tails:
 
 
 def _is_meant(name: str) -> bool:
-    """Whether a name that is not quite known is of a file that is read as it is.
+    """Whether a name with unknown parts may be of a file that is read without a dependency file.
 
-    What stands for any name is compiled, mostly, and who compiles says what was read; but no header is.
+    Where the base name is unknown, it is mostly that of a file that is compiled, and the compiler names what it
+    read. That does not hold for headers, if any part of their directory is known.
     """
     folder, _, base = name.rpartition("/")
     if not _WILD.search(base):

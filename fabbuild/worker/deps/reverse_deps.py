@@ -1,4 +1,4 @@
-"""What was made of a file: the products whose dependency files, or whose stored commands, name it."""
+"""Find everything that a build made from given files, by its dependency files and stored commands."""
 
 from __future__ import annotations
 
@@ -6,42 +6,46 @@ import os
 import re
 from typing import Collection, Dict, Iterable, Iterator, Optional, Set, Tuple
 
-#: Endings of the files that tell; Kbuild's ``.x.o.cmd`` also has the command.
+#: Suffixes of dependency files. Kbuild's ``.x.o.cmd`` also has the command that made ``x.o``.
 _STORED = ".cmd"
 _COMPILERS = (".d.pre.tmp", ".d.dtc.tmp", ".dep", ".d")
 
 _IN_NAMES = rb"[\w./+@,~%-]"
 
-#: What Kbuild puts before a product's name to make a variable's.
+#: Prefixes by which Kbuild makes a variable's name of a product's.
 _VARIABLE = rb"(?:(?:saved)?cmd_|source_|deps_)?"
 
 
 def is_dependency_file(name: str) -> bool:
-    """Whether a file of this name, without its directory, says what something was made of."""
+    """Whether this is the base name of a dependency file."""
     return name.endswith(_COMPILERS) or (name[0] == "." and name.endswith(_STORED))
 
 
-def of(tree: str, output: str, there: Iterable[str], names: Iterable[str]) -> Optional[Set[str]]:
-    """Name what was made of any of these files, and what was made of that, and so on; None: not known.
+def products_of(tree: str, output: str, files: Iterable[str], sources: Iterable[str]) -> Optional[Set[str]]:
+    """Return everything that was made from some files, directly or from each other's products.
 
-    What cannot be told from one of them counts, and so does what an earlier build made that this one does not.
+    That includes products that only an earlier build made, and those of files that cannot be told from one of
+    these.
 
     Args:
         tree: the source.
-        output: the output directory.
-        there: the names of the files in it; all names are relative to it.
-        names: the files that are asked for.
+        output: the output directory; all names of files are relative to it.
+        files: all files in it.
+        sources: the files whose products are looked for.
+
+    Returns:
+        the products; None if a dependency file does not tell what it is of.
 
     Raises:
         OSError: a dependency file cannot be read.
     """
-    texts = dict(_texts(output, there))
+    texts = dict(_texts(output, files))
     found: Set[str] = set()
-    left = set(names)
+    left = set(sources)
     while left:
-        ask = _Asked(tree, output, left)
+        mentions = _Mentions(tree, output, left)
         left = set()
-        for place in [one for one in texts if ask.is_named_in(texts[one])]:
+        for place in [one for one in texts if mentions.are_in(texts[one])]:
             del texts[place]
             products = _products(output, place)
             if not products:
@@ -51,15 +55,15 @@ def of(tree: str, output: str, there: Iterable[str], names: Iterable[str]) -> Op
     return found
 
 
-def _texts(output: str, there: Iterable[str]) -> Iterator[Tuple[str, bytes]]:
-    for place in there:
+def _texts(output: str, files: Iterable[str]) -> Iterator[Tuple[str, bytes]]:
+    for place in files:
         if is_dependency_file(os.path.basename(place)):
             with open(os.path.join(output, place), "rb") as file:
                 yield place, file.read()
 
 
-class _Asked:
-    """The files that are looked for in one go."""
+class _Mentions:
+    """Searches dependency files for mentions of any of some files."""
 
     def __init__(self, tree: str, output: str, names: Collection[str]) -> None:
         self._tree = os.fsencode(tree)
@@ -73,16 +77,16 @@ class _Asked:
         self._bases = bases
         self._is: Dict[bytes, bool] = {}
 
-    def is_named_in(self, text: bytes) -> bool:
-        # To look for the names alone first takes a tenth of the time.
+    def are_in(self, text: bytes) -> bool:
+        # A search for the base names alone takes a tenth of the time.
         if not any(base in text for base in self._bases):
             return False
         return any(self._may_be(folder + base) for folder, base in self._word.findall(text))
 
     def _may_be(self, word: bytes) -> bool:
-        """Whether a word stands for one of them; of a directory that is not known, it does."""
+        """Whether a word may mean one of the files: it does unless it is the path of another file."""
         if word not in self._is:
-            # make may have run in the tree itself.
+            # A path is relative to the output directory, or to the tree if make ran there.
             meant = [os.path.normpath(os.path.join(place, word)) for place in (self._output, self._tree)]
             other = any(os.path.isfile(path) for path in meant)
             self._is[word] = not other or not self._paths.isdisjoint(meant)
@@ -90,7 +94,7 @@ class _Asked:
 
 
 def _products(output: str, place: str) -> Set[str]:
-    """Name what a dependency file is of; empty: nobody knows."""
+    """Return the products that a dependency file describes; empty if that cannot be told."""
     folder, name = os.path.split(place)
     if name.endswith(_STORED):
         return {os.path.join(folder, name[1 : -len(_STORED)])}

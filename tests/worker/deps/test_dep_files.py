@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fabbuild.worker.deps.dep_files import Reader
+from fabbuild.worker.deps.dep_files import DepFileReader
 from fabbuild.worker.deps.implicit_deps import UnknownError
 
 
@@ -35,7 +35,7 @@ ALWAYS = {"configs/one_defconfig", "src/a.c", "include/a.h"}
 
 
 def read(tree, *outside):
-    return Reader(str(tree)).read("one", outside)
+    return DepFileReader(str(tree)).read("one", outside)
 
 
 def test_what_fixdep_left_is_read(tree):
@@ -71,7 +71,7 @@ def test_what_a_defconfig_includes_is_a_dependency(tree):
 
 
 def test_a_file_that_changed_is_read_again(tree):
-    reader = Reader(str(tree))
+    reader = DepFileReader(str(tree))
     assert reader.read("one") == ALWAYS
     (tree / "build/b.d").write_text("b.o: ../dts/one.dts\n")
     assert reader.read("one") == ALWAYS | {"dts/one.dts"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fabbuild.worker.deps.implicit_deps import Named, UnknownError
+from fabbuild.worker.deps.implicit_deps import ImplicitDeps, UnknownError
 
 TREE = (
     "board/one/limits.h",
@@ -29,7 +29,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def read(tree, *depends):
-    return Named(str(tree)).read(depends, b'CONFIG_BOARD="one"\nCONFIG_ON=y\n')
+    return ImplicitDeps(str(tree)).read(depends, b'CONFIG_BOARD="one"\nCONFIG_ON=y\n')
 
 
 LIMITS = {"board/one/limits.h", "board/two/limits.h"}
@@ -109,7 +109,7 @@ def test_an_included_name_that_cannot_be_told_makes_it_unknown(tree, text):
 
 
 def test_a_file_that_changed_is_read_again(tree):
-    named = Named(str(tree))
+    named = ImplicitDeps(str(tree))
     (tree / "Makefile").write_text("x: configs/one.h\n")
     assert named.read(()) == named.read(()) == {"configs/one.h"}
     (tree / "Makefile").write_text("x: configs/two.h another\n")

@@ -7,8 +7,8 @@ import pytest
 
 from fabbuild.protocol import relevance
 from fabbuild.protocol.relevance import Relevance
-from fabbuild.worker.deps.dep_files import Reader
-from fabbuild.worker.deps.implicit_deps import Named
+from fabbuild.worker.deps.dep_files import DepFileReader
+from fabbuild.worker.deps.implicit_deps import ImplicitDeps
 from tests.support.opened import Opened
 
 #: It has an SPL and device trees; others were looked at, too, and are as good: sandbox, qemu_arm64.
@@ -34,7 +34,7 @@ def test_each_file_that_a_build_opens_is_one_that_always_matters_or_is_among_its
     with Opened(uboot_repo, ".git", "build") as opened:
         for goal in ([f"{BOARD}_defconfig"], []):
             subprocess.run([*make, *goal], cwd=uboot_repo, env=environment, capture_output=True, check=True)
-    depends = Reader(str(uboot_repo)).read(BOARD, ["/usr/include", "/usr/lib/gcc", "/usr/lib/gcc-cross"])
+    depends = DepFileReader(str(uboot_repo)).read(BOARD, ["/usr/include", "/usr/lib/gcc", "/usr/lib/gcc-cross"])
 
     kinds = {path: relevance.relevance_of(path, listing[path].mode) for path in opened.paths - {".git"}}
     assert len(kinds) > 1000
@@ -44,5 +44,5 @@ def test_each_file_that_a_build_opens_is_one_that_always_matters_or_is_among_its
     # for every board, whoever reads it.
     beyond = {path for path in depends if path not in kinds}
     configuration = (uboot_repo / "build" / ".config").read_bytes()
-    assert beyond <= Named(str(uboot_repo)).read(depends & kinds.keys(), configuration)
+    assert beyond <= ImplicitDeps(str(uboot_repo)).read(depends & kinds.keys(), configuration)
     assert len(beyond) < len(depends) / 5
