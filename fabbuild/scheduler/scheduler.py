@@ -257,7 +257,7 @@ class Scheduler:
         member = self._state.members.get(event.machine)
         if member is None:
             return []
-        member.slots = max(member.slots - 1, 1)
+        self._state.members.set_slots(member, max(member.slots - 1, 1))
         return [LowerSlots(event.machine, member.slots, event.why)]
 
     def _lost(self, event: Lost, now: float) -> list[Action]:

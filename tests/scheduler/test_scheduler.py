@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fabbuild.model import Board, Job
+from fabbuild.model import Board, Job, Takes
 from fabbuild.scheduler.events_actions import (
     Assign,
     Away,
@@ -900,6 +900,18 @@ def test_a_slot_that_does_not_come_gets_no_boards():
         run(SlotLost("m", "no room"))
     assert assigned(run.result("m", "c")) == []
     assert run.schedule.holds("m") == ("d",)
+
+
+def test_a_slot_that_is_lost_does_not_count_when_the_longest_board_is_due():
+    """One slot builds the rest one after the other, and has no reason to begin a long board before a like one."""
+    kinds = {"a0": 20.0, "a1": 20.0, "b2": 20.0, "b3": 10.0}
+    wanted = [Job(Board(name, "arm", cpu=name[0]), (0,)) for name in kinds]
+    takes = {name: Takes(first, 1.0) for name, first in kinds.items()}
+    schedule = Scheduler(wanted, 1, ["m"], takes=takes)
+    assert assigned(schedule.handle(joined("m", slots=2), 0.0)) == [("m", "a0"), ("m", "b2")]
+    schedule.handle(SlotLost("m", "no room"), 0.0)
+    schedule.handle(ResultIn("m", "a0", 0), 1.0)
+    assert assigned(schedule.handle(ResultIn("m", "b2", 0), 2.0)) == [("m", "b3")]
 
 
 def test_a_board_that_runs_out_of_memory_is_built_alone_before_it_is_given_up():
