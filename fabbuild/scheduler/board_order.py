@@ -1,11 +1,11 @@
-"""The boards that nobody has begun, and which of them a machine is given next. Pure.
+"""The order of the boards that no machine was given yet: like boards after each other, long ones not last.
 
-Without knowledge of how long they take they go in the given order. With it there are two wishes. A board is cheaper
-after one that is like it, for its slot then has most of the objects: a slot keeps to a *family* (boards of one
-architecture, CPU, SoC and vendor) while one of it is left, the longest first, then it takes the family that is
-nearest, and of those as near the one with the most boards for each slot that is at it. And no long board may be
-left over for the end, when all others are through: as soon as the longest one takes as long as all that waits would
-keep the slots busy, it is next, unless what it is longer by is less than what a like one spares.
+While nothing is known of how long they take, the given order is kept. Otherwise two aims are weighed. A board is
+cheaper after one that is like it, for its slot then has most of the objects: a slot keeps to a *family* (boards of
+one architecture, CPU, SoC and vendor) while a board of it is left, the longest first; then it takes the family that
+is nearest, and of those as near the one with the most boards for each slot that builds it. And no long board may be
+left over for the end, when all others are through: as soon as the longest board takes as long as all waiting boards
+would keep the slots busy, it is next, unless it is longer by less than a like board spares.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from fabbuild.scheduler.orders import OpenBoard
 #: The share of a board's first commit that a like board before it spares: 40 to 44 s of CPU are left of 50 to 70.
 LIKE_SPARES = 0.25
 
-#: What names a family, the most general first.
+#: What boards of a family have in common, the most general first.
 Family = tuple[str, str, str, str]
 
 
 def family_of(board: Board) -> Family:
-    """Give what boards have in common that share most of their configuration."""
+    """Return the family of a board: its architecture, CPU, SoC and vendor."""
     return board.arch, board.cpu, board.soc, board.vendor
 
 
 def nearness(one: Family, other: Family) -> int:
-    """Give how much two families have in common: 0 for another architecture, 4 for the same family."""
+    """Return how much two families have in common, from 0 for another architecture to 4 for the same family."""
     return next((depth for depth, (a, b) in enumerate(zip(one, other, strict=True)) if a != b), len(one))
 
 
 class _Arch:
-    """The boards of one architecture."""
+    """The boards of one architecture that no machine was given yet."""
 
     def __init__(self, boards: Sequence[OpenBoard], seconds: Mapping[str, float]) -> None:
         self.left = {board.target: board for board in boards}
         self.work = sum(seconds.values())
         self._seconds = seconds
-        # What was taken is only skipped when it comes to the front.
+        # Boards that were taken stay in the deques until they come to the front.
         self._given = deque(boards)
         self._longest = deque(sorted(boards, key=lambda board: -seconds.get(board.target, 0.0)))
         self.families: dict[Family, deque[OpenBoard]] = {}
@@ -77,14 +77,14 @@ class _Arch:
 
 
 class UnstartedBoards:
-    """The boards that were not given to anybody yet."""
+    """The boards that no machine was given yet."""
 
     def __init__(self, boards: Iterable[OpenBoard], takes: Mapping[str, Takes]) -> None:
-        """Put all boards in.
+        """Begin with all boards.
 
         Args:
             boards: in the given order.
-            takes: how long each is likely to take; empty: the given order is kept.
+            takes: how long each is likely to take, by name; empty: the given order is kept.
         """
         self._takes = takes
         groups: dict[str, list[OpenBoard]] = {}
@@ -117,8 +117,8 @@ class UnstartedBoards:
         """Take out the board that is next for a slot.
 
         Args:
-            archs: what it may be of; each has a board here.
-            last: what the slot built last, if it is known.
+            archs: its possible architectures; each has a board here.
+            last: the board that the slot built last, if any.
             slots: how many slots there are for boards of these architectures.
         """
         groups = [self._archs[arch] for arch in archs]
@@ -139,7 +139,7 @@ class UnstartedBoards:
         return like
 
     def _like(self, groups: Sequence[_Arch], last: Board | None) -> OpenBoard:
-        """Give the board that is cheapest after the last one."""
+        """Return the board that is cheapest after the last one."""
         before = family_of(last) if last else None
 
         def merit(pair: tuple[_Arch, Family]) -> tuple[int, float]:
@@ -154,7 +154,7 @@ class UnstartedBoards:
         return group.first_of(family)
 
     def _move(self, last: Board | None, board: Board) -> None:
-        """Take note that a slot goes from one family to another."""
+        """Note that a slot goes from the family of one board to that of another."""
         if last is not None and (left := family_of(last)) in self._at_it:
             self._at_it[left] = max(self._at_it[left] - 1, 0)
         family = family_of(board)

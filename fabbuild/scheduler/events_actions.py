@@ -1,4 +1,4 @@
-"""What the rules are told (events) and what they say is to be done (actions). See `fabbuild.scheduler.scheduler`.
+"""The scheduler's events, which it is told, and its actions, which it answers with.
 
 Times are seconds. An ``upto`` is the index of a commit. An ``attempt`` counts the orders of one board from 1.
 """
@@ -14,14 +14,14 @@ from fabbuild.scheduler.fault_patterns import Fault
 
 @dataclass(frozen=True)
 class Policy:
-    """How patient a run is; durations are seconds."""
+    """How patient a run is. Durations are seconds."""
 
-    #: What a board may take at one commit; 0: learned, see `fabbuild.scheduler.timeouts`.
+    #: The timeout of a board at one commit; 0: it is learned, see `fabbuild.scheduler.timeouts`.
     timeout: float = 0.0
-    #: A learned timeout is at least this much, and this many times what the board or its like took before.
+    #: A learned timeout is at least ``floor``, and ``factor`` times what the board or its like took before.
     floor: float = 900.0
     factor: float = 10.0
-    #: How much later than its timeout an order is ended when the worker does not end it.
+    #: How much later than its timeout a machine is given up whose worker did not end an order.
     slack: float = 120.0
     #: A machine that is lost more often than this within the window is set aside.
     restarts: int = 5
@@ -29,9 +29,9 @@ class Policy:
     #: The wait before a lost machine is tried again, doubled with each loss in a row, and its upper limit.
     backoff: float = 2.0
     backoff_most: float = 60.0
-    #: How long a machine is set aside.
+    #: How long a machine is set aside, at least.
     aside: float = 300.0
-    #: How long a board that nobody else can build waits for a machine that was there.
+    #: How long a board that no other machine can build waits for one that was in.
     patience: float = 600.0
     #: After so many joins in a row that brought no result a machine is gone for good.
     fruitless: int = 5
@@ -46,11 +46,12 @@ class Policy:
 
 @dataclass(frozen=True)
 class Joined:
-    """A machine is ready to build. ``capacity`` is threads times bogomips, in any unit common to all.
+    """A machine is ready to build.
 
-    ``share`` is how many jobs a make gets there while all slots are busy; 0: not known. ``trims``: it can be given
-    some commits of a board, and told to leave some off. ``lacking``: the compilers that were named for it and that
-    it does not have, by architecture.
+    ``capacity`` is threads times bogomips, or any other measure common to all machines. ``share`` is how many
+    jobs a make gets there while all slots are busy; 0: not known. ``trims``: it can be given some commits of a
+    board, and told to leave some off. ``lacking``: the compilers named for it that it does not have, by
+    architecture.
     """
 
     machine: str
@@ -62,13 +63,13 @@ class Joined:
     lacking: Mapping[str, str] = field(default_factory=dict)
 
     def can(self, arch: str) -> bool:
-        """Whether it has what a board of this architecture needs; every machine can build for itself."""
+        """Whether it has a toolchain for this architecture; every machine can build for itself."""
         return arch == SANDBOX or arch in self.archs
 
 
 @dataclass(frozen=True)
 class Started:
-    """A machine says that it builds this board now; 0: its worker does not tell attempts."""
+    """A machine began to build this board. ``attempt`` is 0 when its worker does not tell it."""
 
     machine: str
     board: str
@@ -77,11 +78,11 @@ class Started:
 
 @dataclass(frozen=True)
 class ResultIn:
-    """A machine says that a board is built at the commit with this index.
+    """A machine has the result of a board at a commit.
 
-    ``attempt`` is 0 when its worker does not tell it; ``fault`` is what looks like the machine's doing;
-    ``carried``: it was not built, as nothing that matters to the board had changed, so it does not tell how long
-    that takes.
+    ``attempt`` is 0 when its worker does not tell it. ``fault`` is the machine's fault that it looks like.
+    ``carried``: it is the result of an earlier commit, as nothing that matters to the board had changed, so its
+    time tells nothing about a build.
     """
 
     machine: str
@@ -94,7 +95,7 @@ class ResultIn:
 
 @dataclass(frozen=True)
 class FileIn:
-    """A machine sends a piece of a file of the result of this board and commit; fields as of `ResultIn`."""
+    """A machine sent a piece of a file that belongs to a result; fields as of `ResultIn`."""
 
     machine: str
     board: str
@@ -104,7 +105,7 @@ class FileIn:
 
 @dataclass(frozen=True)
 class CommitsLeftOff:
-    """A machine says which commits of an order it leaves off (`Trim`); it had not begun them."""
+    """A machine answered `Trim` with the commits of the order that it leaves off; it had not begun them."""
 
     machine: str
     board: str
@@ -114,7 +115,7 @@ class CommitsLeftOff:
 
 @dataclass(frozen=True)
 class CheckDone:
-    """The check of a machine that was asked for (`Check`) has ended; ``words``: what it found, or empty."""
+    """A machine has checked itself, as asked by `Check`. ``words`` are its problems, empty when there are none."""
 
     machine: str
     well: bool
@@ -123,14 +124,14 @@ class CheckDone:
 
 @dataclass(frozen=True)
 class BatchEnded:
-    """A machine says that it has no more work: its list is through, or it gave up on parts of it."""
+    """A machine has no more work: it is through with its list, or gave up on parts of it."""
 
     machine: str
 
 
 @dataclass(frozen=True)
 class SlotLost:
-    """A machine that is in says that it has a slot less than it joined with."""
+    """A machine that is in has a slot less than it joined with."""
 
     machine: str
     why: str
@@ -138,9 +139,9 @@ class SlotLost:
 
 @dataclass(frozen=True)
 class Lost:
-    """A machine is not there any more, did not come up, or is not to be used any more.
+    """A machine is not in any more, did not come up, or is not to be used any more.
 
-    ``lacking``: as of one that `Joined`, where it is not used for what it lacks.
+    ``lacking``: as of `Joined`, where it is not used because of what it lacks.
     """
 
     machine: str
@@ -156,7 +157,7 @@ class TimePassed:
 
 @dataclass(frozen=True)
 class RunStopped:
-    """The run is to end now; what is open ends as not built."""
+    """The run is to end now; everything that is open ends as not built."""
 
     reason: str
 
@@ -181,10 +182,11 @@ Event = (
 
 @dataclass(frozen=True)
 class Assign:
-    """Give these boards to the machine: one, or in batch mode a list.
+    """Give boards to a machine: one, or in batch mode a list.
 
-    ``attempt`` and ``timeout`` (of a board at one commit, all makes together) are in batch mode the highest of
-    the list. ``jobs_limit``: at most so many jobs a make; 0: no limit. ``backup``: another machine builds the same.
+    ``timeout`` is seconds of a board at one commit, all makes together; it and ``attempt`` are in batch mode the
+    highest of the list. ``jobs_limit`` is the limit of jobs of a make; 0: none. ``backup``: another machine builds
+    the same.
     """
 
     machine: str
@@ -210,7 +212,7 @@ class Trim:
 
 @dataclass(frozen=True)
 class Record:
-    """The result that came now, or that is on hold, is wanted, and this is the only time: write it down.
+    """Write down the result that came now, or that is on hold; said once for each board and commit.
 
     ``after``: the faults of machines that this board met at this commit before, in order.
     """
@@ -224,7 +226,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Hold:
-    """Keep the result that came now; `Record` or `Discard` of the same machine, board and commit follows."""
+    """Put the result that came now on hold; `Record` or `Discard` of it follows."""
 
     machine: str
     board: str
@@ -233,7 +235,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Discard:
-    """The result on hold is not used."""
+    """Throw a result on hold away."""
 
     machine: str
     board: str
@@ -243,7 +245,7 @@ class Discard:
 
 @dataclass(frozen=True)
 class Check:
-    """Let the machine check itself, with the toolchains for these architectures; `CheckDone` or `Lost` follows."""
+    """Have a machine check itself, with the toolchains for these architectures; `CheckDone` or `Lost` follows."""
 
     machine: str
     archs: frozenset[str]
@@ -251,7 +253,7 @@ class Check:
 
 @dataclass(frozen=True)
 class CloseSession:
-    """Close the machine's session; the schedule has given it up already and wants no `Lost` for it."""
+    """Close a machine's session; the scheduler has given the machine up already and wants no `Lost` for it."""
 
     machine: str
     why: str
@@ -259,17 +261,17 @@ class CloseSession:
 
 @dataclass(frozen=True)
 class BringUp:
-    """Bring the machine up again; `Joined` or `Lost` follows."""
+    """Bring a machine up again; `Joined` or `Lost` follows."""
 
     machine: str
 
 
 @dataclass(frozen=True)
 class Away:
-    """The machine is out of use: tried again in ``again_in`` seconds, or never (None).
+    """Tell that a machine is out of use: it is tried again in ``again_in`` seconds, or never (None).
 
-    ``aside``: it is out for longer than a moment, because it was lost too often. ``awaited``: it was in, so boards
-    that nobody else can build wait for it.
+    ``aside``: it is out for longer, because it was lost too often. ``awaited``: it was in, so boards that no other
+    machine can build wait for it.
     """
 
     machine: str
@@ -281,7 +283,7 @@ class Away:
 
 @dataclass(frozen=True)
 class LowerSlots:
-    """The machine gets fewer boards at a time from now on."""
+    """Tell that a machine gets fewer boards at a time from now on."""
 
     machine: str
     slots: int
@@ -290,9 +292,9 @@ class LowerSlots:
 
 @dataclass(frozen=True)
 class BoardDone:
-    """The machine holds the board no more, and nothing of it is missing.
+    """An order ended, and nothing of its board is missing.
 
-    An order ends so, with `PartDone`, or with `Requeue`.
+    Each order ends with this, with `PartDone`, or with `Requeue`.
     """
 
     machine: str
@@ -301,7 +303,7 @@ class BoardDone:
 
 @dataclass(frozen=True)
 class PartDone:
-    """The machine holds the board no more; what is missing of it is with others."""
+    """An order ended; the commits that its board lacks are with other machines."""
 
     machine: str
     board: str
@@ -309,10 +311,10 @@ class PartDone:
 
 @dataclass(frozen=True)
 class Drop:
-    """The result is not used.
+    """Throw a result away that came now.
 
-    ``suspect``: nobody asked this machine for it, so it is not to be trusted. ``asked``: it was asked for, and
-    another machine was quicker.
+    ``suspect``: nobody asked the machine for it, so the machine is not to be trusted. ``asked``: it was asked for,
+    and another machine was quicker.
     """
 
     machine: str
@@ -325,7 +327,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class Faulted:
-    """The result was the machine's fault, not the board's: it is not recorded and stays missing."""
+    """Throw a result away that is blamed on the machine; the board's commit stays missing."""
 
     machine: str
     board: str
@@ -335,7 +337,7 @@ class Faulted:
 
 @dataclass(frozen=True)
 class Requeue:
-    """The machine holds the board no more; what is missing of it goes back to the pool."""
+    """An order ended; the commits that its board lacks go back to the queue."""
 
     machine: str
     board: str
@@ -344,7 +346,7 @@ class Requeue:
 
 @dataclass(frozen=True)
 class EndUnbuilt:
-    """This board at this commit ends without a result."""
+    """End a board at a commit without a result."""
 
     board: str
     upto: int

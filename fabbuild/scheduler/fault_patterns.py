@@ -1,19 +1,19 @@
-"""Which failures look like the machine's fault, not the board's.
+"""Which failures look like the machine's fault, not the board's, by the words of make, compilers and other tools.
 
-Pure text: what make, the compiler and their like wrote, in words that only tools use. A fault is a reason to look
-at the machine and to build elsewhere; what becomes of the result is the schedule's to say. A failure is one of
-three:
+A fault is a reason to look at the machine and to build elsewhere; `fabbuild.scheduler.fault_policy` decides what
+becomes of the result. A failure is one of three:
 
 - it looks like a fault of the machine: no room, no memory, a compiler that is not there, a header or library that
   the tree's own tools need;
 - it explains itself: an error at a place in the source, a symbol that is not there, an image that is too large;
 - it does neither, as when make only says ``Error 1``: `FaultKind.UNEXPLAINED`.
 
-What a source file says is never taken for the words of a tool: what stands in double quotes is passed over, and a
-diagnostic with a place counts as the board's own, unless it can only be the compiler's (``a.c:9:1: fatal error:
-error writing to /tmp/a.s: No space left on device``), or what is compiled is a tool of the tree, for the machine.
+Words of a source file are never taken for those of a tool: text in double quotes is passed over, and a diagnostic
+with a place counts as the board's own, unless it can only be the compiler's (``a.c:9:1: fatal error: error
+writing to /tmp/a.s: No space left on device``), or the source is that of a tool of the tree, which is built for
+the machine.
 
-A success is a fault of the machine when make says itself that it may have left something out: its clock is wrong.
+A success is a fault of the machine when make says that it may have left something out, because its clock is wrong.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from fabbuild.text import cut, first_error, visible
 #: Longest `Fault.words`, in characters.
 WORDS = 200
 
-# As much of a text is read at its beginning and at its end, in characters, and of a line at its beginning.
+# Characters of a text that are read at its beginning and at its end, and of a line at its beginning.
 _READ = 128 * 1024
 _LINE = 4096
 
 
 class FaultKind(enum.Enum):
-    """What a machine seems to lack; of several the first is the cause of the others."""
+    """What a machine seems to lack, or how it failed; of several the first is the cause of the others."""
 
     TIMEOUT = "timeout"
     DISK = "disk"
@@ -55,8 +55,8 @@ class FaultKind(enum.Enum):
 class Fault:
     """A failure that may not be the board's own.
 
-    ``words`` is the line that says so: one line, visible, at most `WORDS` characters. ``told``: the worker itself
-    says that it could not build, whatever the kind: then nothing was tried of the board that could have failed.
+    ``words`` is the line that says so, control characters made visible, at most `WORDS` characters. ``told``: the
+    worker itself says that it could not build, so that nothing was tried which could be the board's failure.
     """
 
     kind: FaultKind
@@ -65,17 +65,17 @@ class Fault:
 
 
 def fault_of(return_code: int, stderr: str, stdout: str, told: str) -> Fault | None:
-    """Tell whether a result looks like its machine's fault; None for a board's own failure, and nearly any success.
+    """Return the machine's fault that a result looks like; None for a board's own failure, and nearly any success.
 
-    What the worker told wins over what the texts say, but for the more precise: a full disk is why a commit could
-    not be checked out. A timeout is a timeout.
+    The kind that the worker told is preferred to the texts, unless these are more precise: a full disk is why a
+    commit could not be checked out. A timeout that the worker told is always one.
 
     Args:
         return_code: of the build.
-        stderr: what it wrote there.
-        stdout: what it wrote there.
-        told: what the worker says of it: ``timeout``, ``checkout``, ``start``, ``worker`` or nothing; anything else
-            counts as nothing.
+        stderr: its standard error.
+        stdout: its standard output.
+        told: the kind of failure that the worker told: ``timeout``, ``checkout``, ``start``, ``worker`` or empty;
+            anything else counts as empty.
     """
     if not return_code:
         return _skewed(stderr)
@@ -88,7 +88,7 @@ def fault_of(return_code: int, stderr: str, stdout: str, told: str) -> Fault | N
     if found:
         return replace(found, told=knows is not None)
     if _line_with(stderr, _ENDED):
-        # The worker ended it, for what it did: that is the board's own.
+        # The worker ended it because of what it did, which is the board's own failure.
         return None
     if return_code in _KILLED:
         return _fault(FaultKind.MEMORY, f"make was killed (exit status {return_code})")
@@ -103,7 +103,7 @@ def fault_of(return_code: int, stderr: str, stdout: str, told: str) -> Fault | N
     return _fault(FaultKind.UNEXPLAINED, first_error(stderr) or f"exit status {return_code} and not a word")
 
 
-# SIGKILL, as a shell has it and as Python has it.
+# SIGKILL, as shells and as Python write it.
 _KILLED = frozenset({137, -9})
 
 _TOLD = {kind.value: kind for kind in (FaultKind.CHECKOUT, FaultKind.START, FaultKind.WORKER)}
@@ -114,7 +114,7 @@ _TOLD_WORDS = {
 }
 _PRECISE = frozenset({FaultKind.DISK, FaultKind.MEMORY, FaultKind.PROCESSES, FaultKind.IO})
 
-# What a worker that does not tell kinds says in the place of a build.
+# How the stderr begins of a worker that does not tell kinds.
 _SAID = {FaultKind.CHECKOUT: "cannot check out ", FaultKind.START: "make failed to start: "}
 
 _ENDED = re.compile(r"make was ended: ")
@@ -122,11 +122,11 @@ _ENDED = re.compile(r"make was ended: ")
 _MAKE = r"g?make(?:\[\d+\])?"
 _SHELL = r"(?:\S*/)?(?:ba|da|k|z|a)?sh"
 
-# A program that is looked up: by its name, or by a path that is not the tree's.
+# A program that is looked up: its name, or a path outside the tree.
 _PROGRAM = r"(?:/[^\s:]+|[^\s:/]+)"
 _COMPILER = r"(?:\S*[-/])?(?:gcc|g\+\+|cc|c\+\+|clang|clang\+\+|cpp|ld|as|ar|nm|objcopy|objdump|strip)(?:-[\d.]+)?"
 
-# The system's words for what only a machine lacks.
+# The system's words for failures that only a machine can have (errno).
 _ERRNO = {
     FaultKind.DISK: ("No space left on device", "Disk quota exceeded", "Disc quota exceeded", "Out of diskspace"),
     FaultKind.MEMORY: ("Cannot allocate memory",),
@@ -141,14 +141,14 @@ _ERRNO = {
     ),
 }
 
-# A line that ends with them, with what some tools put behind.
+# A line that ends with them, and with what some tools append.
 _ENDS_WITH = {
     kind: re.compile(rf"(?:^|[:'] ?|, )(?:{'|'.join(words)})(?:'|\.| \(os error \d+\)| at \S+ line \d+\.)?\s*$")
     for kind, words in _ERRNO.items()
 }
 
 
-# What a tool says that could not write and does not tell why; where its file stands in front, also at a place.
+# Words of a tool that could not write and does not tell why; also at a place, where its file stands in front.
 _WRITES = (
     r"(?:(?:cannot|can't|could not|couldn't|unable to|failed to) write\b|error writing\b"
     r"|(?:write|writing) (?:error|failed)|short write\b)"
@@ -160,7 +160,7 @@ def _python(kind: FaultKind) -> str:
 
 
 def _signal(name: str, number: int) -> str:
-    """Give what gcc, collect2, make and shells say of a program that a signal ended."""
+    """Return the pattern of what gcc, collect2, make and shells say of a program that a signal ended."""
     return (
         rf"\b{name} signal terminated program|fatal error: {name}\b"
         rf"|terminated with signal {number} \["
@@ -169,8 +169,8 @@ def _signal(name: str, number: int) -> str:
     )
 
 
-# By kind, the gravest first, what the line of a tool has that says so. Such a line begins in the first column and
-# names no place in a source.
+# Patterns of a tool's line, by kind, the gravest first. Such a line begins in the first column and names no place
+# in a source.
 _NAMED: tuple[tuple[FaultKind, re.Pattern[str]], ...] = tuple(
     (kind, re.compile("|".join(patterns)))
     for kind, patterns in (
@@ -220,11 +220,11 @@ _NAMED: tuple[tuple[FaultKind, re.Pattern[str]], ...] = tuple(
     )
 )
 
-# make's words for a program that is not there are also those for a makefile that is not there.
+# make has the same words for a missing program and for a missing makefile.
 _NO_PROGRAM = re.compile(rf"^{_MAKE}: ({_PROGRAM}): (?:No such file or directory|Permission denied)$")
 _ERROR_127 = re.compile(rf"^{_MAKE}: \*\*\* \[.*\] Error 12[67]$")
 
-# A script of the tree that is not there is the board's own trouble.
+# A missing script of the tree is the board's own failure.
 _NO_SCRIPT = re.compile(
     r"^(?:\S+: )?(?:(?:line )?\d+: )?[^/\s:][^\s:]*/[^\s:]*: "
     r"(?:not found|No such file or directory|Permission denied)$"
@@ -233,36 +233,37 @@ _NO_SCRIPT = re.compile(
 # ``a.c:12:3: ``, ``Makefile:5: ``, ``{standard input}:7: ``, ``board.dts:2.3-19: ``.
 _PLACE = re.compile(r"(?:[A-Za-z0-9_./-]+:)?[^\s:][^:]*:\d+(?:[:.]\d+(?:-\d+(?:\.\d+)?)?)?: ?(.*)$")
 
-# What the compiler alone says at a place: the end of its work.
+# Words that only a compiler writes at a place.
 _FATAL = re.compile(r"[Ff]atal error: ")
 _BROKEN = re.compile(r"internal compiler error: ")
 
-# A header that cannot be read, which gcc calls a mere error: the next line shows what it was to read.
+# A header that cannot be read, which gcc calls an error, not fatal: the next line shows the #include.
 _UNREAD = re.compile(r"error: \S")
 _INCLUDE = re.compile(r"\s+(?:\d+ \| *)?# *include\b")
 
 _QUOTED = re.compile(r'"[^"]*"')
 
-# A source of what is built for the machine itself, as make in the tree or in the output directory names it.
+# A source of a program that is built for the machine itself, as make names it in the tree or in the output
+# directory.
 _HOST_SOURCE = re.compile(r"(?:\.{1,2}/|build/)*(?:tools|scripts)/")
 _NO_HEADER = re.compile(
     r"([^\s:]+):\d+:(?:\d+:)? fatal error: (?:[^\s:']+: No such file or directory|'[^\s:']+' file not found)$"
 )
 _INCLUDED_FROM = re.compile(r"(In file included)? +from ([^\s:]+):\d+(?::\d+)?[:,]$")
 _OWN_HEADER = re.compile(r'\s+(?:\d+ \| *)?# *include *"')
-#: So many lines may tell who includes whom.
+# How many lines before a diagnostic may tell which file includes which.
 _DEEP = 50
 
-# A library that is not there, which no tree has.
+# A missing library, which no tree has.
 _NO_LIBRARY = re.compile(r"(?:\S*[-/])?ld(?:\.\w+)?: cannot find -l[^\s:]+(?:: No such file or directory)?$")
 
-# What is not always the end of a build: it counts when nothing else explains it.
+# A missing package does not always end a build: it counts when nothing else explains the failure.
 _NO_PACKAGE = re.compile(
     r"(?:Package \S+(?: was not found in the pkg-config search path|, required by '[^']*', not found)"
     r"|No package '[^']+' found|ModuleNotFoundError: |ImportError: )"
 )
 
-# The words of an explanation, at a place and elsewhere. What only passes on that something failed is none.
+# The words of an explanation, at a place and elsewhere. A line that only passes on that something failed is none.
 _AT_PLACE = re.compile(
     r"error\b|\*\*\*|undefined|multiple definition|redefin|syntax|cannot|can't|not found|no such file|missing|"
     r"invalid|unexpected|overlap|overflow|relocation|recursive|unknown|unterminated|failed",
@@ -288,7 +289,7 @@ _PASSES_ON = re.compile(
     r"error: ld returned|wrapper failed|\bwarning: ",
 )
 
-# No line without one of these is looked at closer.
+# Only lines with one of these words are matched with the patterns above.
 _HINT = re.compile(
     r"space|quota|memory|allocat|bad_alloc|exhausted|kill|unavailable|open files|fork|thread|I/O|input/output|"
     r"read-only|stale|cleaning|transport|bus error|compiler|exec|shared|not found|no such|denied|fault|illegal|"
@@ -303,7 +304,7 @@ def _fault(kind: FaultKind, line: str) -> Fault:
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """Give the lines that may tell, each with the one after it."""
+    """Give the lines with a word of `_HINT`, each with the one after it."""
     lines = _ends(text)
     for number, line in enumerate(lines):
         if len(line) > 3 and _HINT.search(line):
@@ -311,10 +312,10 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _ends(text: str) -> list[str]:
-    """Give the fronts of all lines; of a long text those at both ends."""
+    """Return the beginnings of all lines; of a long text those at both ends."""
     if len(text) > 2 * _READ:
         text = f"{text[:_READ]}\n{text[-_READ:]}"
-    # Not splitlines(): what else it takes for the end of a line may stand in a source that is quoted.
+    # Not splitlines(), which also splits at characters that a quoted source may have within a line.
     return [line[:_LINE].rstrip() for line in text.split("\n")]
 
 
@@ -338,7 +339,7 @@ def _told_by(stderr: str) -> FaultKind | None:
 
 
 def _named(text: str) -> Fault | None:
-    """Find the words of a machine's fault, the gravest kind first."""
+    """Return the gravest machine's fault that a text names, if any."""
     found: dict[FaultKind, str] = {}
     absent = ""
     in_tree = False
@@ -359,7 +360,7 @@ def _named(text: str) -> Fault | None:
 
 
 def _kind_of(line: str, below: str) -> FaultKind | None:
-    """Tell which kind of fault a line names; ``below`` is the next one."""
+    """Return the kind of fault that a line names; ``below`` is the next line."""
     if line[0].isspace() or _MAKES_REASON.match(line):
         return None
     place = _PLACE.match(line)
@@ -376,9 +377,9 @@ def _kind_of(line: str, below: str) -> FaultKind | None:
 
 
 def _host_lacks(text: str) -> str:
-    """Find the line that says what a machine lacks to build and run the tree's own tools; empty for none.
+    """Return the line that says what a machine lacks to build and run the tree's own tools; empty: there is none.
 
-    A header that is included by a name in double quotes is one of the tree.
+    A header that is included by a name in double quotes is one of the tree: no machine lacks it.
     """
     package = ""
     lines = _ends(text)
@@ -396,7 +397,7 @@ def _host_lacks(text: str) -> str:
 
 
 def _source_of(header: str, lines: Sequence[str], number: int) -> str:
-    """Name the source that was compiled when this line complained of a header, by those above it."""
+    """Return the source that was compiled when a line complained of a header, by the lines above it."""
     # gcc names the source right above it, clang names it first.
     for line in reversed(lines[max(number - _DEEP, 0) : number]):
         included = _INCLUDED_FROM.match(line)
@@ -409,7 +410,7 @@ def _source_of(header: str, lines: Sequence[str], number: int) -> str:
 
 
 def _explained(text: str, besides: re.Pattern[str] | None = None) -> bool:
-    """Whether a text says why a build failed, in other lines than those that begin with ``besides``."""
+    """Whether a text says why a build failed, in lines that do not match ``besides``."""
     for line, _ in _lines(text):
         if besides and besides.match(line):
             continue

@@ -1,7 +1,7 @@
-"""Which machines there are, which of them are away, and when one comes back. Pure: the time is an argument.
+"""Which machines are coming, in, away or gone, and when one that is away is tried again.
 
-A machine is *coming* (it is being brought up), *in*, *away* (it is tried again when its time has come) or *gone*
-for good. See rules 10 and 11 of `fabbuild.scheduler.scheduler`.
+A machine is *coming* while it is brought up, *in* once it joined, *away* until it is tried again, or *gone* for
+good. See rules 10 and 11 of `fabbuild.scheduler.scheduler`.
 """
 
 from __future__ import annotations
@@ -40,25 +40,26 @@ class _Machine:
     losses: list[float] = field(default_factory=list)
     #: Losses in a row without a recorded result in between.
     row: int = 0
-    #: Joins in a row that brought no recorded result though there was work; whether this one brought any.
+    #: Joins in a row that brought no recorded result though there was work.
     fruitless: int = 0
+    #: Whether the last join brought any.
     brought: bool = False
 
 
 class MachineStates:
-    """The machines of one run."""
+    """All machines of one run, and which state each is in."""
 
     def __init__(self, machines: Iterable[str], policy: Policy) -> None:
         """Begin with all machines coming for the first time."""
         self._policy = policy
         self._machines = {name: _Machine() for name in machines}
-        #: Those that are tried again, with the time for it.
+        #: When each machine that is away is tried again.
         self._due: dict[str, float] = {}
 
     # --- what happens to a machine ---
 
     def joined(self, event: Joined) -> bool:
-        """Take a machine in; False: it is not one that is coming."""
+        """Take a machine in; return False if it is not coming."""
         machine = self._machines.setdefault(event.machine, _Machine())
         if machine.state is not _State.COMING:
             return False
@@ -67,17 +68,17 @@ class MachineStates:
         return True
 
     def brought(self, name: str) -> None:
-        """Take note that a result of the machine was recorded."""
+        """Note that a result of a machine was recorded."""
         machine = self._machines[name]
         machine.brought, machine.row, machine.fruitless = True, 0, 0
 
     def lost(self, name: str, reason: str, how: LossKind, now: float, *, worked: bool) -> Away | None:
-        """Take a machine out and say when it is tried again; None: there is nothing to say.
+        """Take a machine out; return when it is tried again, None if there is nothing to tell.
 
         Args:
             name: the machine.
             reason: one line for a person.
-            how: in which way it was lost.
+            how: the kind of its loss.
             now: the time.
             worked: whether it was given work since it joined.
         """
@@ -100,10 +101,10 @@ class MachineStates:
         machine, policy = self._machines[name], self._policy
         machine.losses = [then for then in machine.losses if now - then < policy.window]
         if machine.state is _State.IN:
-            # One that is not up yet costs nothing but the try: it may reboot for as long as it likes.
+            # Trying one that is not up yet costs little: it may reboot for as long as it likes.
             machine.losses.append(now)
         aside = len(machine.losses) > policy.restarts
-        # The exponent is bounded for the number's sake; the wait is anyhow.
+        # The exponent is bounded so that the power does not overflow; the wait is bounded anyhow.
         wait = min(policy.backoff * 2.0 ** min(machine.row, 60), policy.backoff_most)
         if aside:
             wait = max(wait, policy.aside)
@@ -119,14 +120,14 @@ class MachineStates:
         return Away(name, reason, None) if reason else None
 
     def call(self, now: float) -> list[str]:
-        """Give the machines whose time has come; they are coming from now on."""
+        """Return the machines whose time to be tried again has come; from now on they are coming."""
         called = [name for name, due in self._due.items() if due <= now]
         for name in called:
             del self._due[name]
             self._machines[name].state = _State.COMING
         return called
 
-    # --- what one may ask ---
+    # --- questions ---
 
     @property
     def first(self) -> bool:
@@ -134,13 +135,13 @@ class MachineStates:
         return any(machine.first for machine in self._machines.values())
 
     def dues(self) -> list[float]:
-        """Give the times at which a machine is to be tried again."""
+        """Return the times at which machines are to be tried again."""
         return list(self._due.values())
 
     def hope(self, arch: str) -> float:
-        """Give the time until which a board of this architecture may hope for a machine that is not in.
+        """Return the time until which boards of an architecture wait for a machine that is not in.
 
-        Infinity: one is coming; minus infinity: there is none to hope for.
+        Infinity: one is coming; minus infinity: none can come.
         """
         return max((self._hope(machine, arch) for machine in self._machines.values()), default=-math.inf)
 
@@ -154,12 +155,12 @@ class MachineStates:
         return machine.lost + self._policy.patience if machine.state is _State.AWAY else -math.inf
 
     def awaited(self) -> tuple[float, list[str]] | None:
-        """Give until when one may hope for machines that had been in, and their names; None: there are none."""
+        """Return until when the run waits for machines that had been in, and their names; None: there are none."""
         hopeful = {n: m for n, m in self._machines.items() if m.joined and m.state in (_State.AWAY, _State.COMING)}
         if not hopeful:
             return None
         return max(machine.lost for machine in hopeful.values()) + self._policy.patience, list(hopeful)
 
     def out(self) -> dict[str, str]:
-        """Give the machines that are not in, each with the reason."""
+        """Return the machines that are not in, each with the reason."""
         return {n: m.reason for n, m in self._machines.items() if m.state is not _State.IN and m.reason}

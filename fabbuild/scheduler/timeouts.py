@@ -1,8 +1,9 @@
-"""How long a board may take at one commit before its build is ended. Pure: durations come in as numbers.
+"""How long a board may take at one commit before its build is ended.
 
-A fixed timeout is that. Otherwise it is learned: `Policy.factor` times the longest that this board took so far,
-or, while nothing is known of it, the longest that any board of its architecture took; at least `Policy.floor`.
-It is generous, for a first build takes many times what a later one does, and machines differ.
+A timeout that is given (`Policy.timeout`) holds. Otherwise it is learned: `Policy.factor` times the longest that
+this board took so far, or, while nothing is known of it, the longest that any board of its architecture took; at
+least `Policy.floor`. It is generous, for a first build takes many times as long as a later one, and machines
+differ.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from fabbuild.scheduler.events_actions import Policy
 
 
 class Timeouts:
-    """What builds took in this run, and what they may take."""
+    """The timeouts of one run, learned from how long its builds took."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -20,12 +21,12 @@ class Timeouts:
         self._archs: dict[str, float] = {}
 
     def took(self, board: Board, seconds: float) -> None:
-        """Take note of how long a build took that came to an end by itself."""
+        """Note how many seconds a build took that came to an end by itself."""
         self._boards[board.target] = max(seconds, self._boards.get(board.target, 0.0))
         self._archs[board.arch] = max(seconds, self._archs.get(board.arch, 0.0))
 
     def timeout(self, board: Board) -> float:
-        """Give the seconds the board may take at one commit, everything in it."""
+        """Return the seconds that a board may take at one commit, all makes together."""
         if self._policy.timeout > 0:
             return self._policy.timeout
         longest = self._boards.get(board.target, self._archs.get(board.arch, 0.0))

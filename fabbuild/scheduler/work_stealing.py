@@ -1,17 +1,17 @@
-"""The end of a run, when slots have nothing to do and boards are still being built elsewhere. Pure.
+"""Which orders free slots help with at the end of a run, when no board waits and others are still being built.
 
-Two moves. An order is *split*: the later part of its commits, none of which was begun, goes to a machine with
-a free slot, when both are then through clearly earlier than the one would have been alone; what is moved costs
-a first build there. And what is left of an order gets a *backup*, a second attempt on another machine, when that
-one is likely to be through clearly earlier, and earlier than by a split: where the commit that is being built is
-what lasts, on a slow machine, or where something hangs; the first result counts. What ends last is helped first,
-and the fastest machine helps first.
+There are two ways to help. An order is *split*: the later part of its commits, none of which was begun, goes to a
+machine with a free slot, when both are then through clearly earlier than the one would have been alone; the moved
+part costs a first build there. Or the rest of an order gets a *backup*, a second attempt on another machine, when
+that one is likely to be through clearly earlier, and earlier than by a split: where the commit that is being built
+lasts long, on a slow machine, or where something hangs; the first result counts. The order that ends last is helped
+first, and the fastest machine helps first.
 
-A slot that built a part of the board last has what that left, so that its help costs little more than the commits
-themselves: it is asked before all others, and for less. So those that share a board end together, however wrong
-it was how much each was given.
+A slot that built a part of the board last has its objects, so that its help costs little more than the
+commits themselves: it is asked before all others, and for a smaller gain. So machines that share a board end
+together, even if the first estimate of their shares was wrong.
 
-How long things take is what is expected of the board, times what the machine was seen to take of it.
+The expected time is that of the board on an average machine, times the ratio that this machine was seen to take.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from enum import Enum
 from fabbuild.model import Board, LossKind, Takes
 from fabbuild.scheduler.orders import Member, OpenBoard, Order, SlotContents
 
-#: What must be won to make it worth while: the share of what is left, and seconds at least. An eighth in place of
-#: an eleventh takes 4 % less CPU with a thousand machines, and 2 % longer where builds do not share threads.
+#: The least gain for which help pays: a share of the time that is left, and seconds. An eighth in place of an
+#: eleventh takes 4 % less CPU with a thousand machines, and 2 % longer where builds do not share threads.
 _SHARE, _LEAST = 0.09, 5.0
-#: The same where a part of the board was built: the seconds of a commit or two.
+#: The same where a slot built a part of the board last: the seconds of a commit or two.
 _SHARE_HOME, _LEAST_HOME = 0.2, 3.0
 
-#: A commit may be on its way in so many orders, for another to bring it, too: without, and with a slot that built
-#: a part of the board last.
+#: How many orders may await a commit, for another to bring it, too: without, and with a slot that built a part of
+#: the board last.
 _COPIES, _COPIES_HOME = 1, 2
 
-#: So many machines build a board at a time of which it is not known whether one vanished because of it.
+#: How many machines may build a board at a time with which a machine vanished, perhaps because of it.
 _AT_RISK = 2
 
-#: A commit that took so many times what was expected is late: it is then taken to need half as long again.
+#: A commit that took this many times as long as expected is late: it is then taken to need half as long again.
 _LATE = 1.2
 
-#: What a board takes of which nothing is known; only the ratio matters, the rest is learned.
+#: Expected seconds of a board of which nothing is known; only the ratio matters, the rest is learned.
 _UNKNOWN = Takes(50.0, 6.0)
 
-#: What takes less is taken to take this: nothing here is divided by zero.
+#: Least seconds of a commit, so that nothing is divided by zero.
 _TINY = 1e-3
 
-#: How much the newest build of a machine counts in what is known of it.
+#: The weight of the newest build in the moving average of a machine.
 _NEWEST = 0.2
 
 
 class BuildKind(Enum):
-    """What is made at a commit."""
+    """How much is to be made at a commit."""
 
     COLD = "all, in a slot that built nothing yet: host tools, too"
     FIRST = "all, after another board"
@@ -59,7 +59,7 @@ class BuildKind(Enum):
     LATER = "what differs from the commit before"
 
 
-#: Of what is made once in each slot 27 CPU seconds come on top of 40 to 70: until it was seen how much it is here.
+#: Parts that are made once in each slot take 27 CPU seconds on top of 40 to 70; used until it was seen here.
 _COLDER = 1.4
 #: A commit that begins an order took 7.5 CPU seconds where the same board had been built, others 5.2 (Cubieboard,
 #: U-Boot 2023.01): it is configured again.
@@ -76,14 +76,15 @@ class Pace:
     """How long boards take on each machine, learned while it builds."""
 
     def __init__(self, takes: Mapping[str, Takes]) -> None:
-        """Begin with what is expected of each board on an average machine, by name."""
+        """Begin with how long each board is likely to take on an average machine, by name."""
         self._takes = takes
-        #: Seconds taken for each that was expected: by machine, and on average per unit of power.
+        #: Seconds taken for each expected second, by machine.
         self._ratio: dict[tuple[str, BuildKind], float] = {}
+        #: The same on average, times the power of the machine.
         self._level: dict[BuildKind, float] = {}
 
     def took(self, order: Order, member: Member, seconds: float) -> None:
-        """Take note of how long the commit took that an order was at."""
+        """Note how many seconds the commit took that an order was at."""
         kind = BuildKind.LATER if order.answers else _BEGINS[order.found]
         ratio = max(seconds, _TINY) / self._usual(order.board.job.board, kind)
         key = member.name, kind
@@ -91,12 +92,12 @@ class Pace:
         self._level[kind] = _learned(self._level.get(kind), ratio * member.power)
 
     def expected(self, board: Board, member: Member, found: SlotContents, average: float) -> Takes:
-        """Give how long the board is likely to take on a machine.
+        """Return how long a board is likely to take on a machine.
 
         Args:
             board: the board.
             member: the machine.
-            found: what is in the slot.
+            found: the contents of the slot.
             average: the power of an average machine.
         """
         begin, later = _BEGINS[found], BuildKind.LATER
@@ -114,7 +115,7 @@ class Pace:
         return known if known is not None else self._level_of(kind, average) / member.power
 
     def _level_of(self, kind: BuildKind, average: float) -> float:
-        """Give the level of a kind; as long as none was seen, that of its like."""
+        """Return the level of a kind; while none was seen, it is derived from a similar kind."""
         if kind in self._level:
             return self._level[kind]
         if kind is BuildKind.COLD:
@@ -132,9 +133,9 @@ def _learned(old: float | None, new: float) -> float:
 
 @dataclass(frozen=True)
 class Reassignment:
-    """What is to be done for one order.
+    """Commits of an order that a helper is to build.
 
-    ``commits`` go to ``helper``; ``backup``: the machine that has them goes on with them, too.
+    ``backup``: the machine that has them goes on with them, too.
     """
 
     order: Order
@@ -145,7 +146,7 @@ class Reassignment:
 
 @dataclass(frozen=True)
 class _Rest:
-    """What an order is still to bring: when the first is there, the seconds for each after it, and for all."""
+    """The rest of an order: seconds until its current commit is there, for each later one, and for all."""
 
     order: Order
     current: float
@@ -155,7 +156,7 @@ class _Rest:
 
 
 class _Helpers:
-    """The machines with a free slot, the fastest first, and how many of these are left."""
+    """The machines with free slots, the fastest first, and how many slots of each are left."""
 
     def __init__(self, room: Iterable[Member]) -> None:
         self._free = {m.name: m.free - m.promised for m in room if m.trims}
@@ -171,11 +172,11 @@ class _Helpers:
         return bool(self._fastest)
 
     def best(self, board: OpenBoard) -> Member | None:
-        """Give the fastest that could help with a board."""
+        """Return the fastest machine that could help with a board."""
         return next((member for member in self._fastest if self._can(member, board)), None)
 
     def home(self, board: OpenBoard) -> list[Member]:
-        """Give those of which a free slot built a part of the board last."""
+        """Return the machines of which a free slot built a part of the board last."""
         return [member for member in self._home.get(board.target, ()) if self._can(member, board)]
 
     def take(self, member: Member, board: OpenBoard) -> None:
@@ -196,14 +197,14 @@ class _Helpers:
 
 
 def may_help(helper: Member, board: OpenBoard, order: Order) -> bool:
-    """Whether the machine may still take what an order has left off for it."""
+    """Whether a machine may still take the commits that an order has left off for it."""
     if not helper.can_take(board):
         return False
     return not board.losses or (not helper.suspects and _may_spread(board, but=order if order.through else None))
 
 
 def _may_spread(board: OpenBoard, but: Order | None = None) -> bool:
-    """Whether one machine more may build it: one that vanished with it may have done so by chance."""
+    """Whether one machine more may build a board: a machine that vanished with it may have done so by chance."""
     if not board.losses:
         return True
     by_chance = len(board.losses) == 1 and board.losses[0].how is LossKind.VANISHED
@@ -211,11 +212,11 @@ def _may_spread(board: OpenBoard, but: Order | None = None) -> bool:
 
 
 def plan(members: Iterable[Member], room: Iterable[Member], pace: Pace, now: float) -> list[Reassignment]:
-    """Say which orders are to be helped by machines with free slots.
+    """Return which orders are to be helped by machines with free slots.
 
     Args:
         members: all machines that are in.
-        room: those that have a slot free, for which nothing waits.
+        room: machines with a free slot, for which no board waits.
         pace: how long boards take.
         now: the time.
     """
@@ -236,7 +237,7 @@ def plan(members: Iterable[Member], room: Iterable[Member], pace: Pace, now: flo
 
 
 def _rests(members: Sequence[Member], pace: Pace, average: float, now: float) -> Iterable[_Rest]:
-    """Give what is left of each order that may be helped."""
+    """Give the rest of each order that may be helped."""
     boards: dict[str, list[_Rest]] = {}
     for member in members:
         for order in member.orders.values():
@@ -247,13 +248,13 @@ def _rests(members: Sequence[Member], pace: Pace, average: float, now: float) ->
 
 
 def _rest(order: Order, member: Member, pace: Pace, average: float, now: float) -> _Rest | None:
-    """Give what is left of an order that may be helped; None: it may not."""
+    """Return the rest of an order; None: it may not be helped."""
     board = order.board
     waits = tuple(sorted(order.waits & board.missing))
     if not waits or order.leaving or order.held or member.checking or not member.trims:
         return None
     if board.timeouts or board.met or not _may_spread(board):
-        return None  # who knows what it does to the next machine
+        return None  # it may do the same to the next machine
     takes = pace.expected(board.job.board, member, order.found, average)
     took = now - order.sign
     expected = takes.later if order.answers else takes.first
@@ -262,7 +263,7 @@ def _rest(order: Order, member: Member, pace: Pace, average: float, now: float) 
 
 
 def _shared_out(rests: Sequence[_Rest]) -> Iterable[_Rest]:
-    """Leave to each order of a board the commits that it is expected to bring before the others."""
+    """Leave to each order of a board the commits that it is expected to bring before the others do."""
     first: dict[int, tuple[float, _Rest]] = {}
     for rest in rests:
         for index, upto in enumerate(rest.waits):
@@ -276,7 +277,7 @@ def _shared_out(rests: Sequence[_Rest]) -> Iterable[_Rest]:
 
 
 def _at_home(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Reassignment | None:
-    """Choose among those that built a part of the board last the one with which it ends first, if that pays."""
+    """Choose the machine that built a part of the board last and with which it ends first, if that pays."""
     ways = []
     for helper in helpers.home(rest.order.board):
         there = pace.expected(rest.order.board.job.board, helper, SlotContents.SAME, average)
@@ -286,7 +287,7 @@ def _at_home(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Reas
 
 
 def _elsewhere(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Reassignment | None:
-    """Have the fastest help, if that pays: slower ones would help less."""
+    """Choose the fastest machine, if that pays: slower ones would help less."""
     helper = helpers.best(rest.order.board) if rest.seconds >= _LEAST else None
     if helper is None:
         return None
@@ -299,14 +300,14 @@ def _elsewhere(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Re
 def _help(
     rest: _Rest, helper: Member, there: Takes, share: float, least: float, copies: int
 ) -> tuple[float, Reassignment] | None:
-    """Choose what ends first, that both share what is left or that the helper begins it anew; give when, and what.
+    """Choose between sharing the rest and a backup of all of it, whichever ends first; return when, and which.
 
-    None: it does not pay.
+    None: neither pays.
     """
     after = rest.waits[1:]
     count = 0
     if after:
-        # So many that both are through at the same time.
+        # As many as let both be through at the same time.
         even = (rest.seconds - there.first + there.later) / (rest.later + there.later)
         count = max(min(int(even), len(after)), 0)
     shared = max(rest.seconds - rest.later * count, there.all(count)) if count else math.inf
