@@ -8,7 +8,7 @@ from typing import Any
 
 from fabbuild.config.machines import Machine
 from fabbuild.config.settings import BuildSettings, merge
-from fabbuild.config.yaml_lines import nearest
+from fabbuild.config.wording import nearest
 from fabbuild.errors import UsageError
 from fabbuild.protocol.architectures import FAMILIES, SANDBOX
 from fabbuild.text import names

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fabbuild.config.yaml_lines import quote, visible
+from fabbuild.config.wording import describe_value, quote
 from fabbuild.protocol import dotconfig
 from fabbuild.protocol.settings import Setting
 
@@ -201,22 +201,3 @@ def _read_toolchains(value: object, _texts: bool = True) -> tuple[str, ...]:
 
 #: Toolchains: ``ARCH=PREFIX`` or ``ARCH=path of gcc`` each.
 TOOLCHAINS = Kind(_read_toolchains, empty=(), repeated=True)
-
-
-def describe_value(value: object) -> str:
-    """Say what a value is, in the words of a person who wrote it."""
-    if value is None:
-        return "empty"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f"the text {quote(value)}"
-    if isinstance(value, int) and abs(value) >= 10**15:
-        return "a far too large number"
-    if isinstance(value, (int, float)):
-        return f"the number {value}"
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    return f"a {visible(type(value).__name__)}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fabbuild.config.yaml_lines import quote
+from fabbuild.config.wording import quote
 from fabbuild.errors import ConfigError
 
 #: Means every enabled machine, where names and groups are asked for.

@@ -41,7 +41,8 @@ from fabbuild.config.settings import (
     check_option,
     unknown_option,
 )
-from fabbuild.config.yaml_lines import Item, describe, load_yaml, nearest, quote, visible
+from fabbuild.config.wording import nearest, quote, visible
+from fabbuild.config.yaml_lines import Item, describe, load_yaml
 from fabbuild.errors import ConfigError
 
 #: What to begin a file with; shown where there is none, or an empty one.

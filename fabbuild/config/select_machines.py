@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fabbuild.config.machines import ALL, Machine, Machines, address, machine_of_host
 from fabbuild.config.machines_file import BEGIN_WITH, load_machines
-from fabbuild.config.yaml_lines import nearest, quote, visible
+from fabbuild.config.wording import nearest, quote, visible
 from fabbuild.errors import ConfigError
 
 #: Name of the file in the current directory and in the user's configuration directory.

@@ -19,12 +19,11 @@ from fabbuild.config.kinds import (
     TOOLCHAINS,
     adjustments,
     choice,
-    describe_value,
     seconds,
     whole,
 )
 from fabbuild.config.option import BuildOption, option, setting
-from fabbuild.config.yaml_lines import nearest, quote
+from fabbuild.config.wording import describe_value, nearest, quote
 from fabbuild.errors import ConfigError, UsageError
 from fabbuild.protocol.settings import SETTINGS
 

@@ -5,12 +5,11 @@ A key that stands twice is a mistake here (PyYAML takes the last), keys are text
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fabbuild.config.wording import describe_value, quote, visible
 from fabbuild.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,9 +24,6 @@ MAX_DEPTH = 20
 
 #: Longest number or date, in characters.
 MAX_NUMBER = 400
-
-#: Longest piece of the file that a message quotes, in characters.
-_MAX_QUOTED = 60
 
 _MERGE = "tag:yaml.org,2002:merge"
 _DEFAULT = "tag:yaml.org,2002:value"
@@ -203,38 +199,15 @@ def at(where: str) -> str:
     return f"{visible(where)}: " if where else ""
 
 
-def visible(text: str) -> str:
-    """Give text on one line: control characters escaped, the end of a very long one cut off."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: _MAX_QUOTED * 2])
-    return shown if len(text) <= _MAX_QUOTED * 2 else f"{shown}…"
-
-
-def quote(text: str) -> str:
-    """Give text in double quotes, for a message."""
-    cut = text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
-    return f'"{visible(cut)}"'
-
-
 def describe(item: Item) -> str:
-    """Say what stands there, in the words of a person who wrote it."""
+    """Say what an item is, in the words of a person who wrote it."""
     value = item.value
-    if value is None:
-        return "empty"
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    if isinstance(value, bool):
-        written = item.text.lower()
-        return str(value).lower() + (f" (written {visible(item.text)})" if written not in {"true", "false"} else "")
-    if isinstance(value, str):
-        return f"the text {quote(value)}" if value else "an empty text"
-    if isinstance(value, (int, float)):
+    if isinstance(value, bool) and item.text.lower() != str(value).lower():
+        return f"{describe_value(value)} (written {visible(item.text)})"
+    if value == "":
+        return "an empty text"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         return f"the number {visible(item.text)}"
+    if value is None or isinstance(value, (bool, str, dict, list)):
+        return describe_value(value)
     return f"the {type(value).__name__} {visible(item.text)}"
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Give ``; did you mean …?`` for the known words that look like this one, or nothing."""
-    found = difflib.get_close_matches(word[:100].lower(), list(known), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
