@@ -58,6 +58,7 @@ pytest_plugins = [
     "tests.support.farm",
     "tests.support.cable",
     "tests.support.supervised",
+    "tests.support.pushed",
     "tests.support.peer",
     "tests.support.scenes",
     "tests.support.uboot",

@@ -1,4 +1,4 @@
-"""What the zipapp does, by its first argument.
+"""The zipapp's commands, chosen by the first argument.
 
 ::
 
@@ -12,22 +12,20 @@
     unpack --work-dir DIR --name NAME --size BYTES --sha256 HEX
                                             a toolchain archive, on stdin
     serve --supervisor PID --git-dir DIR --pack receive-pack|upload-pack
-                                            git's own, but that it ends with the supervisor
-    --hex ARGUMENTS                         any of these, as hexadecimal JSON: for shells that take text amiss
+                                            git's side of a push, which ends with the supervisor
+    --hex ARGUMENTS                         any of these, as hexadecimal JSON: for shells that mangle text
 
-An empty DIR is the default one. All answers are protocol lines on stdout. Exit status: 0, 1 after an ``error``
-line, 75 after ``busy``; ``kill`` ends with 1 when something is left.
+An empty DIR is the default work directory. All answers are protocol lines on stdout. Exit status: 0, 1 after an
+``error`` line, 75 after ``busy``; ``kill`` ends with 1 when something is left.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import signal
 import sys
-import time
 from typing import Any, Callable, Dict, List, Sequence
 
 from fabbuild.protocol import wire
@@ -35,9 +33,10 @@ from fabbuild.worker.base import workdir
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what the arguments say; gives the exit status."""
-    os.umask(0o077)  # the source, and what is made of it, is its owner's business alone
-    # Whoever started us may have ignored it, and then every program seems to end with 0; or have blocked signals.
+    """Carry out the command that the arguments name; return the exit status."""
+    # The source, and what is built of it, is readable by its owner only: see `fabbuild.worker.base.workdir`.
+    os.umask(0o077)
+    # The parent may ignore SIGCHLD, and then every program seems to end with 0; or it may have blocked signals.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     arguments = list(argv)
@@ -52,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def own_command() -> List[str]:
-    """Give the command that runs this very program again; empty when it was run from memory."""
+    """Return the command that runs this very program again; empty when it was run from memory."""
     path = os.path.abspath(sys.argv[0])
     if path.startswith("/proc/") or not os.path.isfile(path):
         return []
@@ -64,38 +63,40 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-D", "--debug", action="store_true", help="debug lines on stderr")
     parser.add_argument("--threads", type=int, default=None, metavar="N", help="cores to use")
     parser.add_argument("--max-boards", type=int, default=None, metavar="N", help="boards at once")
-    parser.set_defaults(run=_serve)
-    commands = parser.add_subparsers()
-    supervisor = commands.add_parser("supervise", allow_abbrev=False)
-    supervisor.add_argument("--wait", type=float, default=0.0)
-    supervisor.add_argument("--silence", type=float, default=0.0)
-    facts = commands.add_parser("facts", allow_abbrev=False)
-    self_check = commands.add_parser("check", allow_abbrev=False)
-    for command in (facts, self_check):
-        command.add_argument("--json", default="{}")
-    kill = commands.add_parser("kill", allow_abbrev=False)
-    clean = commands.add_parser("clean", allow_abbrev=False)
-    clean.add_argument("--look", action="store_true")
-    clean.add_argument("--older", type=float, default=0.0)
-    clean.add_argument("--toolchains", action="store_true")
-    unpack_toolchain = commands.add_parser("unpack", allow_abbrev=False)
-    unpack_toolchain.add_argument("--name", required=True)
-    unpack_toolchain.add_argument("--size", type=int, required=True)
-    unpack_toolchain.add_argument("--sha256", required=True)
-    git_serve = commands.add_parser("serve", allow_abbrev=False)
-    git_serve.add_argument("--supervisor", type=int, required=True)
-    git_serve.add_argument("--git-dir", required=True)
-    git_serve.add_argument("--pack", choices=("receive-pack", "upload-pack"), default="receive-pack")
-    for command in (supervisor, kill):
-        command.add_argument("--who", default="")
-        command.add_argument("--from", default="", dest="host")
-        command.add_argument("--boss-pid", type=int, default=0)
-        command.add_argument("--run", default="", dest="boss_run")
-    for command in (supervisor, kill, clean, unpack_toolchain):
-        command.add_argument("--work-dir", default="")
-    runs = (_supervise, _facts, _check, _kill, _clean, _unpack, _serve_git)
-    for command, run in zip((supervisor, facts, self_check, kill, clean, unpack_toolchain, git_serve), runs):
-        command.set_defaults(run=run)
+    parser.set_defaults(run=_work)
+    runs = {
+        "supervise": _supervise,
+        "facts": _facts,
+        "check": _check,
+        "kill": _kill,
+        "clean": _clean,
+        "unpack": _unpack,
+        "serve": _serve_git,
+    }
+    subparsers = parser.add_subparsers()
+    commands = {name: subparsers.add_parser(name, allow_abbrev=False) for name in runs}
+    for name, run in runs.items():
+        commands[name].set_defaults(run=run)
+    for name in ("supervise", "kill", "clean", "unpack"):
+        commands[name].add_argument("--work-dir", default="")
+    for name in ("supervise", "kill"):
+        commands[name].add_argument("--who", default="")
+        commands[name].add_argument("--from", default="", dest="host")
+        commands[name].add_argument("--boss-pid", type=int, default=0)
+        commands[name].add_argument("--run", default="", dest="boss_run")
+    for name in ("facts", "check"):
+        commands[name].add_argument("--json", default="{}")
+    commands["supervise"].add_argument("--wait", type=float, default=0.0)
+    commands["supervise"].add_argument("--silence", type=float, default=0.0)
+    commands["clean"].add_argument("--look", action="store_true")
+    commands["clean"].add_argument("--older", type=float, default=0.0)
+    commands["clean"].add_argument("--toolchains", action="store_true")
+    commands["unpack"].add_argument("--name", required=True)
+    commands["unpack"].add_argument("--size", type=int, required=True)
+    commands["unpack"].add_argument("--sha256", required=True)
+    commands["serve"].add_argument("--supervisor", type=int, required=True)
+    commands["serve"].add_argument("--git-dir", required=True)
+    commands["serve"].add_argument("--pack", choices=("receive-pack", "upload-pack"), default="receive-pack")
     return parser
 
 
@@ -105,7 +106,19 @@ def _answer(resp: str, **fields: Any) -> None:
         data = data[os.write(1, data) :]
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _refuse(why: str) -> int:
+    _answer("error", msg=why)
+    return 1
+
+
+def _refuse_for(exc: OSError, work_dir: str) -> int:
+    return _refuse("%s: %s" % (exc.filename or work_dir, exc.strerror or exc))
+
+
+# Each imports what it needs itself: a command is over sooner that does not import the others' modules.
+
+
+def _work(options: argparse.Namespace) -> int:
     from fabbuild.worker.service import service
 
     return service.serve(options.debug, options.threads, options.max_boards)
@@ -138,8 +151,7 @@ def _answer_request(command: str, resp: str, text: str, gather: Callable[[Dict[s
     try:
         request = wire.decode_object(text.encode("utf-8", "surrogateescape"))
     except wire.ProtocolError as exc:
-        _answer("error", msg="%s: %s" % (command, exc))
-        return 1
+        return _refuse("%s: %s" % (command, exc))
     _answer(resp, **gather(request))
     return 0
 
@@ -166,60 +178,28 @@ def _unpack(options: argparse.Namespace) -> int:
     try:
         fields = unpack_toolchain.unpack(work_dir, options.name, options.size, options.sha256)
     except unpack_toolchain.UnpackError as exc:
-        _answer("error", msg=str(exc))
-        return 1
+        return _refuse(str(exc))
     except OSError as exc:
-        _answer("error", msg="%s: %s" % (exc.filename or work_dir, exc.strerror or exc))
-        return 1
+        return _refuse_for(exc, work_dir)
     _answer("unpacked", **fields)
     return 0
 
 
 def _clean(options: argparse.Namespace) -> int:
-    # All of it now: this very program is among what is removed.
-    from fabbuild.worker.base import lock
     from fabbuild.worker.supervisor import supervisor
-    from fabbuild.worker.tools import unpack_toolchain
-    from fabbuild.worker.upkeep import clean, disk_usage
+    from fabbuild.worker.upkeep import clean
 
     work_dir = workdir.resolve(options.work_dir)
     try:
         if options.look:
-            parts = clean.look(work_dir, options.older, options.toolchains)
-            _answer("usage", work_dir=work_dir, parts=parts, holder=lock.current_holder(work_dir))
-            return 0
-        before = disk_usage.total(work_dir)
-        last = disk_usage.last_used(work_dir)
-        if workdir.is_ours(work_dir):
-            held = lock.take(work_dir)
-            if held is None:
-                _answer("busy", holder=lock.holder_when_busy(work_dir))
-                return supervisor.BUSY_STATUS
-            with contextlib.suppress(OSError):  # a full disk is a reason to clean
-                held.write({"who": "clean", "host": os.uname().nodename, "pid": os.getpid()})
-            if time.time() - last >= options.older:
-                clean.remove(work_dir)
-            else:
-                clean.remove_old(work_dir, options.older, [held.fd])
-                # What only cleans is no use of it.
-                os.utime(os.path.join(work_dir, workdir.LOCK), (last, last))
-        elif os.path.isdir(work_dir) and not (
-            clean.has_bundles(work_dir) or unpack_toolchain.fetched(os.path.join(work_dir, workdir.TOOLCHAINS))
-        ):
-            _answer("error", msg="%s: fabbuild has never worked here; nothing was removed" % work_dir)
-            return 1
+            _answer("usage", **clean.look(work_dir, options.older, options.toolchains))
         else:
-            clean.remove_bundles(work_dir)
-        if options.toolchains and not clean.remove_toolchains(work_dir, options.older):
-            _answer("error", msg="%s: a toolchain is being unpacked there; the toolchains stay" % work_dir)
-            return 1
+            _answer("cleaned", **clean.clean(work_dir, options.older, options.toolchains))
+    except clean.BusyError as exc:
+        _answer("busy", holder=exc.holder)
+        return supervisor.BUSY_STATUS
+    except clean.CleanError as exc:
+        return _refuse(str(exc))
     except OSError as exc:
-        _answer("error", msg="%s: %s" % (exc.filename or work_dir, exc.strerror or exc))
-        return 1
-    left = disk_usage.total(work_dir)
-    _answer("cleaned", work_dir=work_dir, freed_mb=_mb(before - left), left_mb=_mb(left))
+        return _refuse_for(exc, work_dir)
     return 0
-
-
-def _mb(size: int) -> float:
-    return round(max(size, 0) / (1024 * 1024), 1)

@@ -9,7 +9,7 @@
         refs/fabbuild/             what was pushed (`fabbuild.protocol.names`)
         fabbuild.config            its settings
         fabbuild.damaged           something in it is broken: it is made anew at the next start
-        fabbuild.collected         when garbage was collected last (`fabbuild.worker.upkeep.disk_usage`)
+        fabbuild.collected         when garbage was collected last (`fabbuild.worker.upkeep.garbage`)
     WORK/slots/NN/                 a git worktree for each slot (`fabbuild.worker.source.worktrees`)
         build/                     its output directory
             .fabbuild.json         what was built there (`fabbuild.worker.build.output_dir`)

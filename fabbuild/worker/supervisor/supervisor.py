@@ -36,7 +36,7 @@ from fabbuild.protocol import environment, wire
 from fabbuild.worker.base import lock, process_table, workdir
 from fabbuild.worker.source import bare_repo
 from fabbuild.worker.supervisor.lifeline import BUFFER, Lifeline, SupervisorStopped, TooLongError, say
-from fabbuild.worker.upkeep import disk_usage
+from fabbuild.worker.upkeep import garbage
 
 #: Exit status when another boss has the machine (EX_TEMPFAIL).
 BUSY_STATUS = 75
@@ -143,7 +143,7 @@ def _make_repo(work_dir: str, held: lock.Lock, line: Lifeline) -> str:
     def work() -> None:
         try:
             git_dir = bare_repo.make_repo(work_dir, [held.fd])
-            disk_usage.collect_when_due(git_dir, [held.fd])
+            garbage.collect_when_due(git_dir, [held.fd])
             made.append(git_dir)
         except BaseException as exc:  # noqa: BLE001 - raised below
             failed.append(exc)

@@ -1,4 +1,4 @@
-"""Removing what fabbuild has put on a machine, and nothing else."""
+"""Remove what fabbuild has put on a machine, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,24 +10,40 @@ import time
 from typing import Any, Dict, List, Sequence
 
 from fabbuild.protocol.names import PROGRAM
-from fabbuild.worker.base import workdir
+from fabbuild.worker.base import lock, workdir
 from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.source.worktrees import slots_elsewhere
 from fabbuild.worker.tools import unpack_toolchain
-from fabbuild.worker.upkeep import disk_usage
+from fabbuild.worker.upkeep import disk_usage, garbage
 
 
-def look(work_dir: str, older: float = 0.0, toolchains: bool = False) -> List[Dict[str, Any]]:
-    """Say of each part of a work directory how large it is, when it was used, and whether it would go.
+class CleanError(Exception):
+    """Nothing can be removed, or not all of it; the text says why."""
+
+
+class BusyError(Exception):
+    """Somebody works there.
+
+    Attributes:
+        holder: what the lock file says of them.
+    """
+
+    def __init__(self, holder: Dict[str, Any]) -> None:
+        super().__init__("the machine is held")
+        self.holder = holder
+
+
+def look(work_dir: str, older: float = 0.0, toolchains: bool = False) -> Dict[str, Any]:
+    """Return the fields of a ``usage`` response: how large each part is, when it was used, and whether it would go.
 
     Args:
         work_dir: absolute.
-        older: only what was not used for so many seconds goes.
+        older: only parts that were not used for so many seconds go.
         toolchains: whether fetched toolchains go.
     """
     now = time.time()
     all_goes = now - disk_usage.last_used(work_dir) >= older
-    return [
+    parts = [
         {
             "what": part.what,
             "path": part.path,
@@ -39,15 +55,53 @@ def look(work_dir: str, older: float = 0.0, toolchains: bool = False) -> List[Di
         }
         for part in disk_usage.parts(work_dir)
     ]
+    return {"work_dir": work_dir, "parts": parts, "holder": lock.current_holder(work_dir)}
 
 
-def remove_old(work_dir: str, older: float, pass_fds: Sequence[int]) -> None:
+def clean(work_dir: str, older: float = 0.0, toolchains: bool = False) -> Dict[str, Any]:
+    """Remove what `look` says would go; return the fields of a ``cleaned`` response.
+
+    The lock, if there is one, is held from then on until this process ends.
+
+    Raises:
+        BusyError: a boss has the machine.
+        CleanError: this is no work directory, or a toolchain is being unpacked.
+        OSError: something cannot be removed.
+    """
+    before = disk_usage.total(work_dir)
+    last = disk_usage.last_used(work_dir)
+    if workdir.is_ours(work_dir):
+        held = lock.take(work_dir)
+        if held is None:
+            raise BusyError(lock.holder_when_busy(work_dir))
+        with contextlib.suppress(OSError):  # a full disk is a reason to clean
+            held.write({"who": "clean", "host": os.uname().nodename, "pid": os.getpid()})
+        if time.time() - last >= older:
+            _remove(work_dir)
+        else:
+            _remove_old(work_dir, older, [held.fd])
+            # To clean is not to use it.
+            os.utime(os.path.join(work_dir, workdir.LOCK), (last, last))
+    elif os.path.isdir(work_dir) and not (
+        _has_programs(work_dir) or unpack_toolchain.fetched(os.path.join(work_dir, workdir.TOOLCHAINS))
+    ):
+        raise CleanError("%s: fabbuild has never worked here; nothing was removed" % work_dir)
+    else:
+        _remove_programs(work_dir)
+    if toolchains and not _remove_toolchains(work_dir, older):
+        raise CleanError("%s: a toolchain is being unpacked there; the toolchains stay" % work_dir)
+    left = disk_usage.total(work_dir)
+    return {"work_dir": work_dir, "freed_mb": _mb(before - left), "left_mb": _mb(left)}
+
+
+def _mb(size: int) -> float:
+    return round(max(size, 0) / (1024 * 1024), 1)
+
+
+def _remove_old(work_dir: str, older: float, pass_fds: Sequence[int]) -> None:
     """Remove worktrees, programs and caches not used for so many seconds, and pushed objects that nothing needs.
 
     The caller holds the lock.
-
-    Raises:
-        OSError: something cannot be removed.
     """
     now = time.time()
     for part in disk_usage.parts(work_dir):
@@ -55,10 +109,10 @@ def remove_old(work_dir: str, older: float, pass_fds: Sequence[int]) -> None:
             remove_tree(part.path)
     repo = os.path.join(work_dir, workdir.REPO)
     if os.path.isdir(repo):
-        disk_usage.collect(repo, disk_usage.LONG, pass_fds)
+        garbage.collect(repo, garbage.LONG, pass_fds)
 
 
-def remove_toolchains(work_dir: str, older: float = 0.0) -> bool:
+def _remove_toolchains(work_dir: str, older: float) -> bool:
     """Remove the toolchains that were fetched so many seconds ago; False while some are being unpacked."""
     base = os.path.join(work_dir, workdir.TOOLCHAINS)
     if not os.path.isdir(base) or os.path.islink(base):
@@ -79,11 +133,10 @@ def remove_toolchains(work_dir: str, older: float = 0.0) -> bool:
     return True
 
 
-def remove(work_dir: str) -> None:
+def _remove(work_dir: str) -> None:
     """Remove our files from a work directory whose lock the caller holds, and the directory if it is empty then.
 
-    Somebody may have named a directory with files of his own as work directory: these stay. So do toolchains that
-    were fetched (`remove_toolchains`).
+    A user may have named a directory with files of his own as work directory: these stay. So do fetched toolchains.
 
     Raises:
         OSError: the first thing that could not be removed; the rest is gone.
@@ -99,7 +152,7 @@ def remove(work_dir: str) -> None:
             _open_up(path)
             shutil.rmtree(path, onerror=lambda _function, _path, info: failed.append(info[1]))
     _remove_if_empty(os.path.join(work_dir, workdir.CACHE))
-    remove_bundles(work_dir)
+    _remove_programs(work_dir)
     for path in workdir.stale_scratch(work_dir):
         shutil.rmtree(path, ignore_errors=True)
     if failed:
@@ -109,8 +162,11 @@ def remove(work_dir: str) -> None:
     _remove_if_empty(work_dir)
 
 
-def remove_bundles(work_dir: str) -> None:
-    """Remove the worker programs, the one that runs among them."""
+def _remove_programs(work_dir: str) -> None:
+    """Remove the worker programs and the remembered digests.
+
+    The program that runs is among them: from then on no module of it can be imported.
+    """
     folder = os.path.join(work_dir, workdir.BIN)
     if os.path.isdir(folder):
         for name in os.listdir(folder):
@@ -119,8 +175,7 @@ def remove_bundles(work_dir: str) -> None:
         _remove_if_empty(folder)
 
 
-def has_bundles(work_dir: str) -> bool:
-    """Whether worker programs lie there."""
+def _has_programs(work_dir: str) -> bool:
     folder = os.path.join(work_dir, workdir.BIN)
     return os.path.isdir(folder) and any(PROGRAM.fullmatch(name) for name in os.listdir(folder))
 

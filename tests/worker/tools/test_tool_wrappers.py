@@ -300,5 +300,5 @@ def test_it_is_listed_and_goes_with_the_work_directory(tmp_path, host):
     (work / "lock").touch()
     assert {part.what for part in disk_usage.parts(str(work))} == {"tools", "ccache"}
     assert disk_usage.total(str(work)) > 0
-    clean.remove(str(work))
+    clean.clean(str(work))
     assert not work.exists()

@@ -1,0 +1,188 @@
+"""The bare repository on a machine: made, mended, and made anew when it lost something."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fabbuild.worker.source import bare_repo
+from tests.support.pushed import AUTHOR, git
+
+
+def test_takes_a_push_and_is_as_it_should_be(tmp_path, two_commits):
+    path = bare_repo.make_repo(str(tmp_path))
+    git("-C", two_commits, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    settings = dict(line.split("=", 1) for line in git("-C", path, "config", "--list", "--includes").splitlines())
+    wanted = {
+        "core.bare": "true",
+        "core.hookspath": "/dev/null",
+        "receive.fsckobjects": "true",
+        "receive.shallowupdate": "true",
+        "receive.autogc": "false",
+        "gc.auto": "0",
+        "maintenance.auto": "false",
+        "receive.fsck.zeropaddedfilemode": "warn",
+    }
+    assert wanted.items() <= settings.items()
+
+
+def test_takes_a_push_from_a_shallow_clone(tmp_path, two_commits):
+    path = bare_repo.make_repo(str(tmp_path))
+    git("clone", "-q", "--depth", "1", f"file://{two_commits}", tmp_path / "shallow")
+    git("-C", tmp_path / "shallow", "push", "-q", path, "HEAD:refs/fabbuild/current")
+    assert git("-C", path, "rev-list", "--count", "refs/fabbuild/current") == "1"
+
+
+def test_takes_old_faults_in_history_but_no_dangerous_ones(tmp_path, two_commits):
+    path = bare_repo.make_repo(str(tmp_path))
+    tree = git("-C", two_commits, "rev-parse", "HEAD^{tree}")
+    text = f"tree {tree}\nauthor a <a@b> 12345 +051800\ncommitter a <a@b> 12345 +0000\n\nold\n"
+    old = git("-C", two_commits, "hash-object", "-t", "commit", "-w", "--stdin", "--literally", input=text)
+    git("-C", two_commits, "push", "-q", path, f"{old}:refs/fabbuild/current")
+    (tmp_path / "x").write_text("x")
+    blob = git("-C", two_commits, "hash-object", "-w", tmp_path / "x")
+    entry = f"100644 blob {blob}\t.git/config\n"
+    bad = git("-C", two_commits, "mktree", input=entry.replace(".git/config", ".git"))
+    commit = git("-C", two_commits, *AUTHOR, "commit-tree", "-m", "bad", bad)
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        git("-C", two_commits, "push", "-q", path, f"{commit}:refs/fabbuild/bad")
+    assert "hasDotgit" in caught.value.stderr
+
+
+def test_no_hook_runs_not_even_from_the_users_templates(tmp_path, two_commits, monkeypatch):
+    hook = tmp_path / "template/hooks/post-receive"
+    hook.parent.mkdir(parents=True)
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    hook.chmod(0o755)
+    monkeypatch.setenv("GIT_TEMPLATE_DIR", str(tmp_path / "template"))
+    path = bare_repo.make_repo(str(tmp_path))
+    shutil.copytree(hook.parent, f"{path}/hooks", dirs_exist_ok=True)
+    git("-C", two_commits, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_one_that_is_there_keeps_its_objects_and_gets_todays_settings(tmp_path, two_commits):
+    path = bare_repo.make_repo(str(tmp_path))
+    git("-C", two_commits, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    settings = tmp_path / "repo.git/fabbuild.config"
+    settings.write_text("[gc]\n\tauto = 6700\n")
+    bare_repo.make_repo(str(tmp_path))
+    assert git("-C", path, "config", "gc.auto") == "0"
+    assert git("-C", path, "config", "--file", f"{path}/config", "--get-all", "include.path") == "fabbuild.config"
+    assert git("-C", path, "rev-parse", "refs/fabbuild/current") == git("-C", two_commits, "rev-parse", "HEAD")
+
+
+@pytest.mark.parametrize("remove", ["HEAD", "config", "fabbuild.config", "refs"])
+def test_one_whose_making_was_cut_short_is_mended(tmp_path, two_commits, remove):
+    path = tmp_path / "repo.git"
+    bare_repo.make_repo(str(tmp_path))
+    (shutil.rmtree if (path / remove).is_dir() else os.unlink)(path / remove)
+    bare_repo.make_repo(str(tmp_path))
+    git("-C", two_commits, "push", "-q", path, "HEAD:refs/fabbuild/current")
+
+
+def test_locks_that_a_killed_git_left_do_not_stay(tmp_path, two_commits):
+    path = tmp_path / "repo.git"
+    bare_repo.make_repo(str(tmp_path))
+    (path / "refs/fabbuild").mkdir()
+    stale = [
+        path / name for name in ("config.lock", "packed-refs.lock", "shallow.lock", "refs/fabbuild/current.lock")
+    ]
+    for name in stale:
+        name.touch()
+    bare_repo.make_repo(str(tmp_path))
+    assert not any(name.exists() for name in stale)
+    git("-C", two_commits, "push", "-q", path, "HEAD:refs/fabbuild/current")
+
+
+@pytest.mark.parametrize("head", ["0" * 40 + "\n", "", None])
+def test_a_worktree_that_has_no_commit_yet_does_not_keep_pushes_out(tmp_path, two_commits, head):
+    """As ``git worktree add`` leaves it when it is killed right after it began."""
+    path = bare_repo.make_repo(str(tmp_path))
+    git("-C", two_commits, "push", "-q", path, "HEAD~1:refs/fabbuild/current")
+    for name in ("good", "half"):
+        git("-C", path, "worktree", "add", "-q", "--detach", tmp_path / name, "refs/fabbuild/current")
+    admin = Path(path, "worktrees/half")
+    (admin / "index").unlink()
+    (admin / "locked").write_text("initializing\n")
+    if head is None:
+        (admin / "HEAD").unlink()
+    else:
+        (admin / "HEAD").write_text(head)
+    bare_repo.make_repo(str(tmp_path))
+    git("-C", two_commits, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    assert os.listdir(Path(path, "worktrees")) == ["good"]
+    git("-C", tmp_path / "good", "status")
+
+
+def _empty(path: Path) -> None:
+    path.chmod(0o600)
+    path.write_bytes(b"")
+
+
+def _objects(path: Path, pattern: str = "objects/**/*") -> list[Path]:
+    return [found for found in path.glob(pattern) if found.is_file()]
+
+
+def _blob(path: Path) -> Path:
+    name = git("-C", path, "rev-parse", "refs/fabbuild/current:file")
+    return path / "objects" / name[:2] / name[2:]
+
+
+DAMAGE = {
+    "no objects": lambda path: [found.unlink() for found in _objects(path)],
+    "empty objects": lambda path: [_empty(found) for found in _objects(path)],
+    "a blob is gone": lambda path: _blob(path).unlink(),
+    "empty packs": lambda path: [git("-C", path, "gc", "-q"), *map(_empty, _objects(path, "objects/pack/*"))],
+    "an empty HEAD": lambda path: _empty(path / "HEAD"),
+    "what its worker noticed": lambda path: (path / "fabbuild.damaged").touch(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_one_that_lost_what_it_had_is_made_anew_and_gets_all_with_the_next_push(tmp_path, two_commits, damage):
+    path = Path(bare_repo.make_repo(str(tmp_path)))
+    git("-C", two_commits, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    DAMAGE[damage](path)
+    bare_repo.make_repo(str(tmp_path))
+    assert not (path / "refs/fabbuild/current").exists()
+    git("-C", two_commits, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    git("-C", path, "fsck", "--full")
+    git("-C", path, "worktree", "add", "-q", "--detach", tmp_path / "tree", "refs/fabbuild/current")
+    bare_repo.make_repo(str(tmp_path))
+    assert (path / "refs/fabbuild/current").exists()
+
+
+def test_one_that_nothing_was_brought_to_yet_is_not_made_anew(tmp_path, two_commits):
+    path = Path(bare_repo.make_repo(str(tmp_path)))
+    git("-C", two_commits, "push", "-q", path, "HEAD:refs/other/one")
+    bare_repo.make_repo(str(tmp_path))
+    assert git("-C", path, "rev-parse", "refs/other/one") == git("-C", two_commits, "rev-parse", "HEAD")
+
+
+def test_one_that_is_damaged_stays_while_a_git_works_there(tmp_path, census):
+    path = tmp_path / "repo.git"
+    bare_repo.make_repo(str(tmp_path))
+    (path / "fabbuild.damaged").touch()
+    push = subprocess.Popen(["git", "receive-pack", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    push.stdout.read(1)
+    bare_repo.make_repo(str(tmp_path))
+    assert (path / "fabbuild.damaged").exists()
+    push.kill()
+    push.communicate()
+
+
+def test_locks_of_a_git_that_works_there_stay(tmp_path, census):
+    path = tmp_path / "repo.git"
+    bare_repo.make_repo(str(tmp_path))
+    (path / "packed-refs.lock").touch()
+    push = subprocess.Popen(["git", "receive-pack", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    push.stdout.read(1)
+    bare_repo.make_repo(str(tmp_path))
+    assert (path / "packed-refs.lock").exists()
+    push.kill()
+    push.communicate()
