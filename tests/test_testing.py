@@ -10,7 +10,7 @@ from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import ConnectError, WireClosed
 from fabbuild.machines.session import Session
 from fabbuild.machines.transport.base import NO_STATUS, Completed, Transport
-from fabbuild.machines.transport.ssh import LocalTransport
+from fabbuild.machines.transport.local import LocalTransport
 from fabbuild.machines.worker_link import WorkerLink
 from fabbuild.machines.worker_zip import on_its_own_line, shell_memory, shell_place, shell_run, worker_program
 from fabbuild.protocol.wire import FEATURES, PREFIX, encode_command

@@ -235,7 +235,9 @@ def group_for(c: Any, machines: Machines, chosen: Sequence[Machine]) -> SessionG
     """Return a group with a session for each machine, those of this process where they are open."""
     from fabbuild.machines.session_group import group_of
     from fabbuild.machines.session_pool import process_pool
-    from fabbuild.machines.transport.ssh import LocalTransport, SshTransport, Transport
+    from fabbuild.machines.transport.base import Transport
+    from fabbuild.machines.transport.local import LocalTransport
+    from fabbuild.machines.transport.ssh import SshTransport
     from fabbuild.machines.transport.ssh_connections import connection_for
 
     def way_to(machine: Machine) -> Transport:

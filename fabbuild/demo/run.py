@@ -17,7 +17,7 @@ from fabbuild.errors import SetupError
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_group import group_of
 from fabbuild.machines.session_pool import SessionPool
-from fabbuild.machines.transport.ssh import LocalTransport
+from fabbuild.machines.transport.local import LocalTransport
 from fabbuild.model import SANDBOX
 from fabbuild.reporting.summary import CommitChanges, Wanted, open_range, summarize
 from fabbuild.reporting.summary.facts import MAIN

@@ -30,8 +30,7 @@ from fabbuild.machines.messages import (
     Usage,
     decode_response,
 )
-from fabbuild.machines.transport.base import pour
-from fabbuild.machines.transport.ssh import Completed, Transport
+from fabbuild.machines.transport.base import Completed, Transport, pour
 from fabbuild.machines.worker_zip import on_its_own_line, shell_memory, worker_program
 from fabbuild.text import cut, visible
 

@@ -48,7 +48,8 @@ from fabbuild.machines.one_shot import (
     what_failed,
     who_we_are,
 )
-from fabbuild.machines.transport.ssh import Transport, wrap
+from fabbuild.machines.transport.base import Transport
+from fabbuild.machines.transport.ssh import wrap
 from fabbuild.machines.worker_link import WireObserver, WorkerLink
 from fabbuild.machines.worker_zip import on_its_own_line, shell_place, shell_run, worker_program
 from fabbuild.model import Job

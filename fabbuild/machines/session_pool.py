@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_group import leave_all
-from fabbuild.machines.transport.ssh import Transport
+from fabbuild.machines.transport.base import Transport
 
 #: Seconds that all workers together have to end by themselves, before their connections are cut.
 GRACE = 10.0

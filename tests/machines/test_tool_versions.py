@@ -16,7 +16,7 @@ from fabbuild.errors import RefusedError
 from fabbuild.machines.messages import Facts, ToolchainFacts
 from fabbuild.machines.session import Session
 from fabbuild.machines.tool_versions import differences, of_machine
-from fabbuild.machines.transport.ssh import LocalTransport
+from fabbuild.machines.transport.local import LocalTransport
 
 
 def facts(*, dtc: str = "1.6.1", python: str = "3.11.2", swig: str = "4.1.0", **gccs: str) -> Facts:

@@ -12,7 +12,7 @@ from fabbuild.errors import WireClosed, WireError, WireSilent
 from fabbuild.machines import worker_link as links
 from fabbuild.machines.messages import Error, QuitAck, Ready
 from fabbuild.machines.transport.base import Counted
-from fabbuild.machines.transport.ssh import LocalTransport
+from fabbuild.machines.transport.local import LocalTransport
 from fabbuild.machines.worker_link import WorkerLink
 from fabbuild.testing import FakeChannel
 from tests.support.census import HANG_LIMIT, wait_until

@@ -1,1 +1,1 @@
-"""Ways to a machine: subprocesses here, or SSH by Fabric Connections."""
+"""Transports to machines: subprocesses on this one, SSH by Fabric Connections to others."""

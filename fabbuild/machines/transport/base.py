@@ -1,7 +1,7 @@
-"""What every way to a machine has in common: channels of bytes, and short commands run through them.
+"""The interface of a transport: channels of bytes to a machine, and short commands run through them.
 
-Reads block until bytes or the end come, `Channel.close` may be called from any thread and frees whoever blocks,
-and nothing waits longer than it was told to.
+Reads block until bytes or the end come, `Channel.close` may be called from any thread and frees the threads that
+block, and nothing waits longer than its timeout.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from typing import Protocol
 
 from fabbuild.errors import MachineError, WireClosed
 
-#: Bytes of stdout and of stderr that `Transport.run` keeps, the last ones: a login may print before. The rest is
-#: read and dropped.
+#: Bytes of stdout and of stderr that `Transport.run` keeps: the last ones, because a login may print before. The
+#: rest is read and dropped.
 MAX_OUTPUT = 8 * 1024 * 1024
 
 #: Bytes per read, and per piece of a large write.
 CHUNK = 64 * 1024
 
-#: `Channel.exit_status` of a command that ended without one: by a signal, or because the connection was lost.
+#: Result of `Channel.exit_status` where a command ended without one: by a signal, or because the connection was
+#: lost.
 NO_STATUS = -1
 
 
 @dataclass(frozen=True)
 class Completed:
-    """How a short command ended: its exit status (negative: by a signal) and its output, at most `MAX_OUTPUT`."""
+    """The end of a short command: its exit status (negative: by a signal) and its output, at most `MAX_OUTPUT`."""
 
     status: int
     stdout: bytes
@@ -41,49 +42,49 @@ class Channel(Protocol):
     """The three streams of a command that runs on a machine."""
 
     def send(self, data: bytes) -> None:
-        """Write all of ``data`` to its stdin; raises `WireClosed` when nobody will read it."""
+        """Write all of ``data`` to its stdin; raise `WireClosed` when nothing will read it."""
 
     def recv(self) -> bytes:
-        """Wait for bytes of stdout; ``b""`` is the end, also after `close`."""
+        """Wait for bytes of stdout; return ``b""`` at the end, also after `close`."""
 
     def recv_stderr(self) -> bytes:
-        """Wait for bytes of stderr; ``b""`` is the end. Somebody must read it always, or stdout stops as well."""
+        """Wait for bytes of stderr; return ``b""`` at the end. Unless it is always read, stdout stops too."""
 
     def close_stdin(self) -> None:
-        """Give the command the end of its stdin."""
+        """Close the command's stdin."""
 
     def exit_status(self, timeout: float) -> int | None:
-        """Wait at most ``timeout`` seconds for its end; None when it still runs, negative when it has no status."""
+        """Wait at most ``timeout`` seconds for the end; return None if it still runs, `NO_STATUS` for none."""
 
     def close(self) -> None:
-        """Let go of it; frees threads that block here. May be called from any thread, and again."""
+        """Close the channel and free threads that block in it. May be called from any thread, and again."""
 
 
 class Transport(Protocol):
-    """One machine's way in. ``bytes_sent`` and ``bytes_received`` count what its channels carried."""
+    """The way to one machine. ``bytes_sent`` and ``bytes_received`` count what its channels carried."""
 
     name: str
     bytes_sent: int
     bytes_received: int
 
     def open(self) -> None:
-        """Connect now; raises `ConnectError` or `HostKeyError`, each with one line and the next step."""
+        """Connect now; raise `ConnectError` or `HostKeyError`, each with one line and the next step."""
 
     def run(self, command: str, *, stdin: bytes = b"", timeout: float) -> Completed:
-        """Run a short POSIX sh command; raises `MachineError` when it is not over after ``timeout`` seconds."""
+        """Run a short POSIX sh command; raise `MachineError` if it has not ended after ``timeout`` seconds."""
 
     def spawn(self, command: str) -> Channel:
-        """Start a POSIX sh command that stays; raises `MachineError` when it cannot be started."""
+        """Start a long-lived POSIX sh command; raise `MachineError` if it cannot be started."""
 
     def git_remote(self, path: str) -> tuple[str, dict[str, str]]:
-        """Give the URL of the repository at ``path`` there, and the environment `git push` needs for it."""
+        """Return the URL of the repository at ``path`` there, and the environment that `git push` needs for it."""
 
     def close(self) -> None:
-        """End everything; frees threads that block in a channel of it. May be called from any thread, and again."""
+        """Close all channels and free threads that block in them. May be called from any thread, and again."""
 
 
 class Counted:
-    """A transport's name and its counters of bytes."""
+    """A base of transports: the name and the counters of bytes."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -101,13 +102,13 @@ class Counted:
 def _drain(read: Callable[[], bytes], kept: bytearray) -> None:
     while data := read():
         kept += data
-        if len(kept) > 2 * MAX_OUTPUT:  # not each time, for it moves what is left
+        if len(kept) > 2 * MAX_OUTPUT:  # not each time, because it moves the rest
             del kept[:-MAX_OUTPUT]
     del kept[:-MAX_OUTPUT]
 
 
 def _feed(channel: Channel, stdin: bytes) -> None:
-    with contextlib.suppress(WireClosed):  # it need not read what it was given; its status tells
+    with contextlib.suppress(WireClosed):  # a command need not read its stdin; its status tells the rest
         channel.send(stdin)
         channel.close_stdin()
 
@@ -115,27 +116,27 @@ def _feed(channel: Channel, stdin: bytes) -> None:
 def pour(
     name: str, channel: Channel, head: bytes, file: Path, *, sent: Callable[[int], None], patience: float
 ) -> Completed:
-    """Feed a command some bytes and then a file of any size; read both of its outputs meanwhile.
+    """Feed a command some bytes and then a file of any size, and read both of its outputs meanwhile.
 
     Args:
-        name: the machine's, for the error.
+        name: the machine's name, for the error.
         channel: the command; closed at the end.
-        head: what goes first.
-        file: what goes then.
-        sent: is called with the bytes of the file that have gone out so far.
-        patience: seconds in which the command must take something or, in the end, be over.
+        head: the bytes to send first.
+        file: the file to send after them.
+        sent: is called with the bytes of the file that were sent so far.
+        patience: seconds in which the command must take some bytes, or end after the last.
 
     Raises:
-        MachineError: it was not.
+        MachineError: it did neither.
         OSError: the file cannot be read.
     """
     out, err = bytearray(), bytearray()
-    # What happened: 0, the command took something; 1, one of its two outputs ended.
+    # 0 when the command took something, 1 when one of its two outputs ended.
     told: queue.SimpleQueue[int] = queue.SimpleQueue()
     trouble: list[OSError] = []
 
     def write() -> None:
-        with contextlib.suppress(WireClosed):  # it need not read what it was given; its status tells
+        with contextlib.suppress(WireClosed):  # a command need not read its stdin; its status tells the rest
             channel.send(head)
             total = 0
             try:
@@ -180,7 +181,7 @@ def pour(
 
 
 def communicate(name: str, channel: Channel, stdin: bytes, timeout: float) -> Completed:
-    """Feed a command and read both of its outputs at once, so that neither can block the other."""
+    """Feed a command and read both of its outputs at once, so that none of the three can block another."""
     deadline = time.monotonic() + timeout
     out, err = bytearray(), bytearray()
     readers = [

@@ -1,4 +1,4 @@
-"""This machine, without SSH: commands are subprocesses, each in a session of its own."""
+"""The transport to this machine, without SSH: commands are subprocesses, each in its own session."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 from fabbuild.errors import MachineError, WireClosed
 from fabbuild.machines.transport.base import CHUNK, NO_STATUS, Completed, Counted, communicate
 
-#: Seconds that a local command gets to end by itself once its stdin and stdout are closed.
+#: Seconds that a command has to end by itself once its stdin and stdout are closed.
 LOCAL_GRACE = 6.0
 
 
 class LocalChannel:
-    """A command on this machine, in a session of its own.
+    """A command on this machine, in its own session.
 
-    Reads and writes wait on the pipe and on a second one, through which `close` wakes them: a descriptor that
-    another thread reads must not simply be closed.
+    Reads and writes wait for their pipe and for a second one, through which `close` wakes them, because a
+    descriptor must not be closed while another thread reads it.
     """
 
     def __init__(self, transport: LocalTransport, process: subprocess.Popen[bytes]) -> None:
@@ -38,14 +38,14 @@ class LocalChannel:
         self._closed = False
         self._ended = threading.Event()
         self._status = NO_STATUS
-        self._over = threading.Event()  # ended, its group too, and reaped
-        #: Seconds it may live on after `close`.
+        self._over = threading.Event()  # the command and its group have ended, and it is reaped
+        #: Seconds that the command may live on after `close`.
         self.grace = LOCAL_GRACE
         threading.Thread(target=self._watch, daemon=True, name=f"watch {process.pid}").start()
 
     @property
     def pid(self) -> int:
-        """The process id of the command's shell, which is also its session and group."""
+        """Return the process id of the command's shell, which is also its session and group."""
         return self._process.pid
 
     def send(self, data: bytes) -> None:
@@ -81,7 +81,7 @@ class LocalChannel:
         return data
 
     def _wait(self, stream: Any, event: int) -> bool:
-        """Wait for the stream, with its lock held; False when it is closed or to be closed."""
+        """Wait for the stream, with its lock held; return False when it is closed or about to be."""
         if self._closed or stream.closed:
             return False
         poll = select.poll()
@@ -100,12 +100,12 @@ class LocalChannel:
         return self._status if self._ended.wait(timeout) else None
 
     def close(self) -> None:
-        """See `Channel.close`. Closing its pipes lets the command end by itself; `finish` sees to it."""
+        """See `Channel.close`. The command ends by itself once its pipes are closed, or is killed after `grace`."""
         with self._closing:
             if self._closed:
                 return
             self._closed = True
-            os.write(self._waker, b"x")  # never read: whoever waits from now on is woken, too
+            os.write(self._waker, b"x")  # never read, so that later waits return at once, too
             for stream, lock in self._locks.items():
                 with lock:
                     stream.close()
@@ -117,12 +117,12 @@ class LocalChannel:
             self._reap()
 
     def finish(self) -> None:
-        """Close it and wait until its group has ended, which takes `grace` at most."""
+        """Close the channel and wait until the command's group has ended, which takes about `grace` at most."""
         self.close()
         self._over.wait(self.grace + 2)
 
     def _watch(self) -> None:
-        # Not reaped yet: the process id, and so the group's, stays ours until _reap() has killed the group.
+        # Not reaped yet, so that no other process can get the group's id before _reap() has killed the group.
         info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         if info is not None:
             self._status = info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
@@ -132,24 +132,24 @@ class LocalChannel:
         self._ended.wait(self.grace)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._ended.wait()  # seen by _watch(), which needs it unreaped
+        self._ended.wait()  # _watch() must have seen the end before the process is reaped
         self._process.wait()
         self._transport.forget(self)
         self._over.set()
 
 
 class LocalTransport(Counted):
-    """This machine, without SSH: each command is a subprocess in a session of its own."""
+    """The transport to this machine: each command is a subprocess in its own session."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._channels: set[LocalChannel] = set()
 
     def open(self) -> None:
-        """Do nothing: this machine is always there."""
+        """Do nothing: there is nothing to connect to."""
 
     def run(self, command: str, *, stdin: bytes = b"", timeout: float) -> Completed:
-        """See `Transport.run`; what the command left behind in its group is ended."""
+        """See `Transport.run`; processes that the command left behind in its group are killed."""
         channel = self.spawn(command)
         channel.grace = 0.0
         try:
@@ -176,11 +176,11 @@ class LocalTransport(Counted):
         return channel
 
     def git_remote(self, path: str) -> tuple[str, dict[str, str]]:
-        """Give the path itself: git needs no server for it."""
+        """Return the path itself, for which git needs no server."""
         return path, {}
 
     def close(self) -> None:
-        """See `Transport.close`; waits until the commands have ended, killing them after `LOCAL_GRACE` seconds."""
+        """See `Transport.close`; waits for the ends of the commands, and kills them after `LOCAL_GRACE` seconds."""
         with self.lock:
             channels = list(self._channels)
         for channel in channels:

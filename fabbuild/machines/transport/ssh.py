@@ -1,4 +1,4 @@
-"""Reach a machine over SSH, by a Fabric Connection; `base` has what this transport shares with the local one."""
+"""The transport to a machine over SSH, by a Fabric Connection."""
 
 from __future__ import annotations
 
@@ -14,45 +14,28 @@ from fabbuild.errors import ConnectError, MachineError, WireClosed
 from fabbuild.machines.transport import git_ssh, ssh_connections, ssh_login
 from fabbuild.machines.transport.base import (
     CHUNK,
-    MAX_OUTPUT,
     NO_STATUS,
-    Channel,
     Completed,
     Counted,
-    Transport,
     communicate,
 )
-from fabbuild.machines.transport.local import LocalChannel, LocalTransport
 
 if TYPE_CHECKING:
     from fabric import Connection
 
-__all__ = [
-    "MAX_OUTPUT",
-    "NO_STATUS",
-    "Channel",
-    "Completed",
-    "LocalChannel",
-    "LocalTransport",
-    "SshChannel",
-    "SshTransport",
-    "Transport",
-    "wrap",
-]
-
-#: Seconds for saying goodbye on an SSH channel; a network that does not take these few bytes is gone.
+#: Seconds that closing an SSH channel may take; a network that does not take these few bytes is gone.
 GOODBYE = 3.0
 
 
-#: What no login shell treats specially between single quotes; fish and csh do so with some of the rest.
+#: Text that no login shell treats specially between single quotes; fish and csh do so with some of the rest.
 _HARMLESS = re.compile(r"[^\\!\n\r]*")
 
 
 def wrap(command: str) -> str:
     r"""Quote a POSIX sh command for a login shell of any kind.
 
-    Quotes alone would do for sh and bash. csh expands ``!`` and ends strings at newlines, fish drops backslashes,
-    so a command with these goes as ``\0ooo`` for printf, which they all leave alone.
+    Quotes alone would do for sh and bash. csh expands ``!`` and ends strings at newlines, and fish drops
+    backslashes; a command with any of these is written as ``\0ooo`` for printf, which all of them leave alone.
     """
     if _HARMLESS.fullmatch(command):
         return f"exec sh -c {shlex.quote(command)}"
@@ -67,7 +50,7 @@ def _octal(char: str) -> str:
 
 
 class SshChannel:
-    """A session on an SSH connection, on paramiko's channel itself: Fabric's own `run` keeps all output."""
+    """A command on an SSH connection, by paramiko's channel, because Fabric's `run` keeps all output in memory."""
 
     def __init__(self, transport: SshTransport, channel: Any) -> None:
         self._transport = transport
@@ -78,7 +61,7 @@ class SshChannel:
     def send(self, data: bytes) -> None:
         """See `Channel.send`."""
         view = memoryview(data)
-        with self._sending:  # one message at a time, or two threads' lines would mix
+        with self._sending:  # one message at a time, or the lines of two threads would mix
             for start in range(0, len(data), CHUNK):
                 piece = bytes(view[start : start + CHUNK])
                 try:
@@ -86,7 +69,7 @@ class SshChannel:
                 except Exception as exc:  # paramiko: OSError, EOFError, SSHException
                     raise WireClosed(f"{self._transport.name}: the connection is closed") from exc
                 if self._channel.closed or not self._ssh.is_active():
-                    # paramiko drops what is sent on a dead connection without a word.
+                    # paramiko silently drops what is sent on a dead connection.
                     raise WireClosed(f"{self._transport.name}: the connection is lost")
                 self._transport.count(sent=len(piece))
 
@@ -119,11 +102,11 @@ class SshChannel:
 
     @property
     def lost(self) -> bool:
-        """Whether the connection below it is gone."""
+        """Whether the connection below the channel is gone."""
         return not self._ssh.is_active()
 
     def close(self) -> None:
-        """See `Channel.close`. Where the network no longer takes the goodbye, the connection is dropped."""
+        """See `Channel.close`. If the network does not take the message, the connection is dropped."""
         goodbye = threading.Thread(target=self._close, daemon=True)
         try:
             goodbye.start()
@@ -132,7 +115,7 @@ class SshChannel:
             return
         goodbye.join(GOODBYE)
         if goodbye.is_alive():
-            # Somebody sits in a full socket. Only its end frees them.
+            # A thread blocks in a full socket, and only the end of the connection frees it.
             self._ssh.close()
 
     def _close(self) -> None:
@@ -141,10 +124,10 @@ class SshChannel:
 
 
 class SshTransport(Counted):
-    """A machine behind a Fabric Connection, which is prepared (`hosts.prepare`) unless it was already.
+    """The transport of a Fabric Connection, which `ssh_connections.prepare` is applied to.
 
-    A lost connection is not opened anew behind the caller's back: `run` and `spawn` raise `MachineError` then,
-    and `open` connects again.
+    A lost connection is not opened again implicitly: `run` and `spawn` raise `MachineError`, and `open` connects
+    again.
     """
 
     def __init__(
@@ -159,7 +142,7 @@ class SshTransport(Counted):
         ssh_connections.prepare(connection, name, self.settings)
 
     def open(self) -> None:
-        """See `Transport.open`. The login runs in a thread of its own, so that a deadline and `close` end it."""
+        """See `Transport.open`. The login runs in its own thread, so that a deadline and `close` can end it."""
         with self._opening:  # Connection.open() itself has no lock
             result: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
             over = threading.Event()
@@ -209,7 +192,7 @@ class SshTransport(Counted):
         return completed
 
     def spawn(self, command: str) -> SshChannel:
-        """See `Transport.spawn`; connects first if that has not been done yet."""
+        """See `Transport.spawn`; connects first if `open` was not called."""
         import paramiko
 
         where = ssh_connections.address(self.connection)
@@ -218,7 +201,7 @@ class SshTransport(Counted):
                 raise MachineError(self.name, f"the connection to {where} was lost")
             self.open()
         timeout = self.settings.channel_timeout
-        # exec_command() waits for an answer for ever; without one the connection is of no more use.
+        # exec_command() waits for an answer without a limit; without one the connection is of no more use.
         watchdog = threading.Timer(timeout, self._drop)
         watchdog.daemon = True
         watchdog.start()
@@ -230,7 +213,7 @@ class SshTransport(Counted):
                 self.name, f"{where} refuses another session ({exc.text}): raise MaxSessions of its sshd"
             ) from exc
         except (paramiko.SSHException, OSError, EOFError, AttributeError) as exc:
-            # AttributeError: closed by another thread, which took the transport away.
+            # AttributeError: another thread closed the connection, which then has no transport.
             raise MachineError(
                 self.name, f"{where} does not start a command: {ssh_connections.one_line(exc)}; is it still there?"
             ) from exc
@@ -239,7 +222,7 @@ class SshTransport(Counted):
         return SshChannel(self, channel)
 
     def git_remote(self, path: str) -> tuple[str, dict[str, str]]:
-        """See `Transport.git_remote`: OpenSSH with the host-key policy, key, port, user and gateway of this one."""
+        """See `Transport.git_remote`: git uses OpenSSH as `git_ssh` says."""
         return git_ssh.url(self.connection, path), git_ssh.environment(self.connection, self.settings)
 
     def close(self) -> None:

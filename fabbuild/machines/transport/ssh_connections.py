@@ -1,9 +1,9 @@
 """Fabric Connections to machines, made to follow one policy.
 
-A Connection comes from an Invoke Context (``inv``, or ``fab`` without ``-H``) or is the one that ``fab -H`` gives
+A Connection is made from an Invoke Context (``inv``, or ``fab`` without ``-H``) or is the one that ``fab -H`` gives
 to a task. Either way `prepare` makes it follow one policy: OpenSSH's accept-new for host keys, a time limit for
-everything, no agent forwarding, nothing shared with the next host. fabric and paramiko are imported inside the
-functions, since a shell's completion loads this module at each TAB.
+every wait, no agent forwarding, nothing shared with the next host. fabric and paramiko are imported inside the
+functions, because a build on this machine alone does without them.
 """
 
 from __future__ import annotations
@@ -28,27 +28,18 @@ from fabbuild.machines.transport.host_keys import HostKeyOptions, HostKeyPolicy
 if TYPE_CHECKING:
     from fabric import Config, Connection
 
-__all__ = [
-    "ConnectSettings",
-    "address",
-    "connection_for",
-    "fabric_config",
-    "is_connection",
-    "one_line",
-    "policy_of",
-    "prepare",
-    "runtime_ssh_config",
-]
-
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ConnectSettings:
-    """Time limits of a connection, in seconds. ``ConnectTimeout`` in the ssh configuration goes before ours.
+    """Time limits of a connection, in seconds.
 
-    ``connect_timeout`` is for TCP and again for the handshake, ``banner_timeout`` for the server's first line,
-    ``auth_timeout`` for each answer in the login, ``channel_timeout`` for a session to open.
+    Attributes:
+        connect_timeout: for TCP, and again for the handshake; ConnectTimeout in the ssh configuration overrides it.
+        banner_timeout: for the server's first line.
+        auth_timeout: for each answer in the login.
+        channel_timeout: for a session to open.
     """
 
     connect_timeout: int = 10
@@ -60,17 +51,17 @@ class ConnectSettings:
 def connection_for(
     c: Any, host: str | None = None, settings: ConnectSettings | None = None, *, name: str | None = None
 ) -> Connection:
-    """Give a Connection of its own to ``host``, not yet open.
+    """Return a prepared Connection to ``host`` that is not open yet.
 
     Args:
-        c: the task's Context, or its Connection under ``fab -H``.
-        host: ``[user@]name[:port]``, where name may be an alias in the ssh configuration; None, with a Connection,
-            means the machine it leads to.
+        c: the task's Context, or its Connection under ``fab -H``, which is returned for its own host.
+        host: ``[user@]name[:port]``, where name may be an alias in the ssh configuration; None: the host of a
+            Connection ``c``.
         settings: time limits.
-        name: what errors call the machine; default the host as it was typed.
+        name: the machine's name in errors; by default the host as it was typed.
 
     Raises:
-        ConfigError: the host is none, or the ssh configuration cannot be used.
+        ConfigError: the host is no host name, or the ssh configuration cannot be used.
     """
     from fabric import Connection
 
@@ -91,19 +82,19 @@ def connection_for(
 
 
 def fabric_config(c: Any) -> Config:
-    """Clone the configuration of a Context into one that knows the ssh configuration.
+    """Clone the configuration of a Context into one that has the ssh configuration, too.
 
-    ``fabbuild.ssh_config`` in it names another ssh configuration file; else what ``fab -S`` or
-    ``Config(runtime_ssh_path=…)`` named is kept, else ``~/.ssh/config`` and ``/etc/ssh/ssh_config`` are read.
+    The ssh configuration is the file that ``fabbuild.ssh_config`` names in it; else the one that ``fab -S`` or
+    ``Config(runtime_ssh_path=…)`` named; else ``~/.ssh/config`` and ``/etc/ssh/ssh_config``.
 
     Raises:
-        ConfigError: the file is missing, or no ssh configuration.
+        ConfigError: the file is missing or malformed.
     """
     import fabric
     from paramiko import ConfigParseError, SSHConfig
 
     base = c.config
-    # Not base.fabbuild.ssh_config: somebody's collection may have no such key.
+    # Not base.fabbuild.ssh_config: another collection may have no such key.
     path = (base.get("fabbuild") or {}).get("ssh_config") or ""
     try:
         config = _clone(base) if isinstance(base, fabric.Config) else base.clone(into=fabric.Config)
@@ -125,7 +116,7 @@ _cloning = threading.Lock()
 
 
 def _clone(base: Config) -> Config:
-    """Clone without a trace: Fabric's clone() has the original read its files again and grow by their rules."""
+    """Clone a configuration and leave it as it is; Fabric's clone() adds the rules of its files to it once more."""
     with _cloning:
         rules = copy.deepcopy(base.base_ssh_config)
         config = base.clone()
@@ -134,8 +125,8 @@ def _clone(base: Config) -> Config:
 
 
 def runtime_ssh_config(config: Config) -> str:
-    """Give the absolute path of the ssh configuration that was named for this run, or ``""``."""
-    runtime = config._runtime_ssh_path  # noqa: SLF001 - the only place where Fabric keeps it
+    """Return the absolute path of the ssh configuration file that was named for this run; empty: none was."""
+    runtime = config._runtime_ssh_path  # noqa: SLF001 - Fabric keeps it nowhere else
     return str(Path(runtime).expanduser().absolute()) if runtime else ""
 
 
@@ -173,7 +164,7 @@ def _connect_later(config: Config, where: HostText, seen: tuple[str, ...]) -> Co
 def _make(config: Config, where: HostText, gateway: Any) -> Connection:
     from fabric import Connection
 
-    # forward_agent: Fabric has a KeyError for what else than yes and no ForwardAgent may be.
+    # forward_agent is given because Fabric raises KeyError for values of ForwardAgent but yes and no.
     return Connection(
         where.host,
         user=where.user,
@@ -185,9 +176,9 @@ def _make(config: Config, where: HostText, gateway: Any) -> Connection:
 
 
 def _gateway(config: Config, options: Mapping[str, Any], host: str, seen: tuple[str, ...]) -> Any:
-    """Find the way to a host: a Connection, a proxy command, or None.
+    """Return the gateway to a host: a Connection, a proxy command, or None.
 
-    Fabric's own reading takes ``ProxyJump none`` for a host and visits several hops in the wrong order.
+    Fabric itself takes ``ProxyJump none`` for a host and visits several hops in the wrong order.
     """
     jump = options.get("proxyjump")
     if jump is None:
@@ -205,14 +196,14 @@ def _gateway(config: Config, options: Mapping[str, Any], host: str, seen: tuple[
 
 
 def _gateway_is_fabrics(connection: Connection) -> bool:
-    """Tell whether Fabric made the gateway from ProxyJump; one that the user gave to the Connection stays."""
+    """Return whether Fabric made the gateway from ProxyJump; one that the user gave to the Connection stays."""
     first = str(connection.ssh_config.get("proxyjump", "")).split(",")[0]
     made = connection.derive_shorthand(first)["host"] if first else None
     return is_connection(connection.gateway) and connection.gateway.original_host == made
 
 
 def prepare(connection: Connection, name: str, settings: ConnectSettings) -> None:
-    """Make a Connection, and its gateways, follow our policy; does nothing the second time.
+    """Make a Connection and its gateways follow the policy of this module; do nothing the second time.
 
     Raises:
         ConfigError: the host or user that the ssh configuration gives would be taken for an option.
@@ -224,7 +215,7 @@ def prepare(connection: Connection, name: str, settings: ConnectSettings) -> Non
     if not (is_host_name(typed) and is_host_name(host) and is_user_name(user)):
         raise ConfigError(f"{name}: {user}@{host} ({typed}) is no login: mend the name, or its ssh configuration")
     policy = _policy(connection, name)
-    # A dict of its own: Fabric writes a host's IdentityFile into the one it was given, for the next host to find.
+    # A dict of its own: Fabric writes a host's IdentityFile into the given one, where the next host would use it.
     kwargs = dict(connection.connect_kwargs)
     if kwargs.get("key_filename"):
         names = kwargs["key_filename"]
@@ -246,17 +237,17 @@ def prepare(connection: Connection, name: str, settings: ConnectSettings) -> Non
 
 
 def is_connection(value: Any) -> bool:
-    """Tell a Connection from a proxy command, None and False: what a gateway may be."""
+    """Return whether a gateway is a Connection; it may also be a proxy command, None or False."""
     return value is not None and hasattr(value, "open_gateway")
 
 
 def _usable_key(file: str) -> bool:
-    # ssh passes over an identity file that is not there; paramiko gives up.
+    # ssh skips an identity file that is missing; paramiko gives up.
     return not file.endswith(".pub") and os.access(os.path.expanduser(file), os.R_OK)  # noqa: PTH111
 
 
 def policy_of(connection: Connection) -> HostKeyPolicy | None:
-    """Give the host-key policy that `prepare` gave to a Connection, if it did."""
+    """Return the host-key policy that `prepare` gave to a Connection; None: it was not prepared."""
     policy = connection.connect_kwargs.get("transport_factory")
     return policy if isinstance(policy, HostKeyPolicy) else None
 
@@ -276,14 +267,11 @@ def _policy(connection: Connection, name: str) -> HostKeyPolicy:
 
 
 def _files(connection: Connection, value: str) -> list[str]:
-    """Read a list of files as ssh does: quotes, ``~``, ``%d``, ``%h``, ``%r``, ``%u`` and ``none``."""
+    """Read a list of files as ssh_config(5) does: quotes, ``~``, ``%d``, ``%h``, ``%r``, ``%u`` and ``none``."""
     if value.lower() == "none":
         return []
     parts = [value]
-    for text in (
-        value,
-        f'"{value}"',
-    ):  # paramiko takes off a quote at either end, also when they are not a pair
+    for text in (value, f'"{value}"'):  # paramiko strips a quote at either end, also when they are not a pair
         words = shlex.shlex(text, posix=True)
         words.whitespace_split, words.quotes, words.escape, words.commenters = True, '"', "", ""
         with contextlib.suppress(ValueError):
@@ -305,13 +293,13 @@ def _files(connection: Connection, value: str) -> list[str]:
 
 
 def address(connection: Connection) -> str:
-    """Give ``host:port`` as it is dialled."""
+    """Return ``host:port`` as it is dialled."""
     host = f"[{connection.host}]" if ":" in connection.host else connection.host
     return f"{host}:{connection.port}"
 
 
 def shell_command(connection: Connection) -> str:
-    """Give the command that logs in to the same place, as one types it, without what the ssh configuration says."""
+    """Return the command that logs in to the same place, without the options that the ssh configuration gives."""
     from fabric.util import get_local_user
 
     options = connection.ssh_config
@@ -332,11 +320,11 @@ def shell_command(connection: Connection) -> str:
 
 
 def _hops(gateway: Connection) -> list[str]:
-    """Name a gateway as ``-J`` does, those on the way to it before."""
+    """Return a gateway as ``-J`` names it, after those on the way to it."""
     before = _hops(gateway.gateway) if is_connection(gateway.gateway) else []
     return [*before, f"{gateway.user}@{address(gateway)}"]
 
 
 def one_line(exc: BaseException) -> str:
-    """Give an exception's words on one line, or its type where it has none."""
+    """Return an exception's text on one line, or its type where it has none."""
     return " ".join(str(exc).split()) or type(exc).__name__

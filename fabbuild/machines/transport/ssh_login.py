@@ -1,4 +1,4 @@
-"""The login to a machine: opening and closing a prepared Connection, and saying why it did not work."""
+"""Log in to a machine by a prepared Connection, close it, and explain why a login failed."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from fabbuild.machines.transport.ssh_connections import (
 if TYPE_CHECKING:
     from fabric import Connection
 
-# Else paramiko's tracebacks go to the terminal; what fails here is told by our own errors.
+# Otherwise paramiko's tracebacks go to the terminal; failures are reported by errors of fabbuild's own.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
-#: Seconds between the packets that keep an idle connection, and the firewalls on its way, awake.
+#: Seconds between the packets that keep an idle connection open in the firewalls on its way.
 KEEPALIVE = 10
 
-#: Seconds after which the kernel gives up a connection whose other end acknowledges nothing.
+#: Seconds after which the kernel gives up a connection whose far end acknowledges nothing.
 DEAD_AFTER = 30
 
 
 def deadline_of(connection: Connection, settings: ConnectSettings) -> float:
-    """Seconds after which a login that has not ended is given up; each gateway adds its share."""
+    """Return the seconds after which a login that has not ended is given up; each gateway adds its share."""
     total = 2.0
     hop: Any = connection
     while is_connection(hop):
@@ -42,11 +42,11 @@ def deadline_of(connection: Connection, settings: ConnectSettings) -> float:
 
 
 def open_connection(connection: Connection, name: str) -> None:
-    """Open a Connection that was prepared, its gateways first. One that is open is only checked.
+    """Open a prepared Connection, its gateways first; of one that is open only check the host key.
 
     Raises:
-        HostKeyError: its host key, or a gateway's, is not the one on record.
-        ConnectError: it could not be reached or logged in to.
+        HostKeyError: the host key, or a gateway's, is not the one on record.
+        ConnectError: the machine could not be reached or logged in to.
     """
     if is_connection(connection.gateway):
         open_connection(connection.gateway, name)
@@ -55,7 +55,7 @@ def open_connection(connection: Connection, name: str) -> None:
         policy = policy_of(connection)
         key = connection.transport.get_remote_server_key()
         if policy is not None and policy.accepted != key.asbytes():
-            # Opened by somebody else, or the client has keys of its own: the verdict is still ours.
+            # The caller opened it, or the client has keys of its own; the policy decides all the same.
             policy.check(key.get_name(), key.asbytes())
         _notice_death(connection)
     except Exception as exc:
@@ -67,7 +67,7 @@ def open_connection(connection: Connection, name: str) -> None:
 
 def _notice_death(connection: Connection) -> None:
     connection.transport.set_keepalive(KEEPALIVE)
-    # The keepalive's answer is not watched by paramiko; the kernel does watch whether it is acknowledged.
+    # paramiko does not watch for the answers to its keepalives, but the kernel does for their acknowledgement.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         with contextlib.suppress(OSError, AttributeError):
             connection.transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER * 1000)
@@ -80,12 +80,12 @@ def close_connection(connection: Connection) -> None:
         with contextlib.suppress(Exception):
             hop.close()
         with contextlib.suppress(Exception):
-            hop.client.close()  # a login that has not ended is not closed by Fabric
+            hop.client.close()  # Fabric does not close a login that has not ended
         hop = hop.gateway
 
 
 def _explain(connection: Connection, name: str, exc: Exception) -> ConnectError:
-    """Turn what Fabric, paramiko or the kernel said into one line: what, where, what to do next."""
+    """Turn an error of Fabric, paramiko or the kernel into one line: what happened, where, what to do next."""
     import paramiko
 
     where = address(connection)

@@ -14,7 +14,9 @@ import pytest
 
 from fabbuild.errors import ConnectError, MachineError, WireClosed
 from fabbuild.machines.transport import ssh_login
-from fabbuild.machines.transport.ssh import MAX_OUTPUT, LocalTransport, SshTransport, wrap
+from fabbuild.machines.transport.base import MAX_OUTPUT
+from fabbuild.machines.transport.local import LocalTransport
+from fabbuild.machines.transport.ssh import SshTransport, wrap
 from fabbuild.machines.transport.ssh_connections import ConnectSettings, connection_for
 from tests.support.census import ENDLESS, HANG_LIMIT
 from tests.support.trouble import STAYS
