@@ -20,7 +20,8 @@ from msgspec import UNSET, Meta, UnsetType
 #: The version of the events' layout, which ``run-start`` names; see docs/reference/json.md.
 SCHEMA = 1
 
-_Count = Annotated[int, Meta(ge=0)]
+# The upper bound is for reading alone, as a float can hold it; the schema has none.
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
 _Verdict = Annotated[
     str, Meta(description="how it ended", extra_json_schema={"enum": ["built", "warned", "failed"]})
 ]

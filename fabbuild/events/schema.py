@@ -73,12 +73,12 @@ def _complete(schema: dict[str, Any], kind: type[msgspec.Struct]) -> None:
 
 
 def _tidied(schema: Any) -> Any:
-    """Leave out defaults, which are those of the types, and write a choice of plain types as one ``type``."""
+    """Leave out defaults and upper bounds, which are those of the types, and write plain types as one ``type``."""
     if isinstance(schema, list):
         return [_tidied(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    tidy = {key: _tidied(value) for key, value in schema.items() if key != "default"}
+    tidy = {key: _tidied(value) for key, value in schema.items() if key not in ("default", "maximum")}
     choices = tidy.get("anyOf")
     if choices and all("type" in one for one in choices):
         del tidy["anyOf"]

@@ -1,9 +1,10 @@
-"""What each slot of each machine did when, from a run's events. Pure: no I/O, and the clock is an argument.
+"""Fold a run's events to what each slot of each machine did when: the one model of a run over time.
 
-A `Timeline` holds spans and instants. Spans of one slot lie in each other like boxes: a *board* (from the heartbeat
-that begins it until it is done or taken away) holds a *commit* for each result of it, and that holds *steps*
-(checkout, configure, build, collect as the worker tells their seconds, and transfer: what is left until the result
-was here). A machine's own spans, with no slot, are its *set-up*: probe, init, push, start, configure, prepare.
+Pure: no I/O, and the clock is an argument. A `Timeline` has a `MachineTimeline` for each machine, with the phases
+of its set-up (probe, init, push, start, configure, prepare), its absences, and its boards. The spans of one slot
+lie in each other like boxes: a board, from the heartbeat that begins it until it is done or taken away, holds a
+commit for each result of it, and that holds steps (checkout, configure, build, collect as the worker tells their
+seconds, and transfer: the rest of the time until the result was here).
 """
 
 from __future__ import annotations
@@ -12,332 +13,423 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fabbuild.event_types import Event
-from fabbuild.events.event_lines import tell
-from fabbuild.events.progress import as_int, texts
+from fabbuild.event_types import (
+    BoardFinished,
+    BoardRequeued,
+    BoardStarted,
+    Event,
+    FaultFound,
+    MachineChecked,
+    MachineFailed,
+    MessageDropped,
+    Note,
+    PartFinished,
+    PhaseEntered,
+    ResultGivenUp,
+    ResultReceived,
+    ResultReused,
+    RunEnded,
+    RunInterrupted,
+    RunStarted,
+    RunWaiting,
+    SlotsReduced,
+)  # fmt: skip
 from fabbuild.model import Verdict
 from fabbuild.protocol.wire import PHASES
 from fabbuild.text import commit_label
 
-#: The kinds of spans, from the outside to the inside.
-SET_UP = "set-up"
-BOARD = "board"
-COMMIT = "commit"
-STEP = "step"
-_KINDS = (SET_UP, BOARD, COMMIT, STEP)
-
 #: The step that no worker tells: from the end of the work until the result was here.
 TRANSFER = "transfer"
 
-# What is worth a mark of its own.
-_INSTANTS = frozenset({
-    "fault", "check", "slots", "waiting", "requeued", "not-built", "dropped", "machine-failed", "interrupted",
-    "reused", "note",
-})  # fmt: skip
+#: How bad a verdict is; empty: there is no result.
+BADNESS = {"": 0, Verdict.BUILT.value: 1, Verdict.WARNED.value: 2, Verdict.FAILED.value: 3}
+
+#: Slots of a machine, at most: a journal may say anything.
+MAX_SLOTS = 4096
+
+# Events that are an instant of their own.
+_INSTANTS = (
+    FaultFound, MachineChecked, SlotsReduced, RunWaiting, BoardRequeued, ResultGivenUp, MessageDropped,
+    MachineFailed, RunInterrupted, ResultReused, Note,
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Span:
-    """Something that lasted.
+@dataclass
+class Interval:
+    """A time from ``start`` to ``end``, in seconds since the epoch."""
 
-    Attributes:
-        kind: `SET_UP`, `BOARD`, `COMMIT` or `STEP`.
-        name: the phase, the board, the commit's label or the step.
-        start: seconds since the epoch.
-        end: likewise; that of what still goes on is the end of the timeline.
-        machine: where.
-        slot: in which slot; None for a set-up, and for a board whose slot nobody told.
-        board: which board; empty for a set-up.
-        commit: its hash; of commits and steps.
-        number: the commit's number in the range; 0 for the current source.
-        attempt: how often the board was given out, this time included; 0 when not known.
-        outcome: of a commit its verdict; of a board ``done``, ``requeued``, ``lost`` (with its machine), ``ended``
-            (with the run) or ``open``; of a set-up ``done``, ``failed``, ``ended`` or ``open``.
-        text: why it was requeued or failed, or the first error of a commit.
-        carried: the result was carried forward from an earlier commit, not built.
-    """
-
-    kind: str
-    name: str
     start: float
     end: float
-    machine: str
-    slot: int | None = None
-    board: str = ""
-    commit: str = ""
-    number: int = 0
-    attempt: int = 0
-    outcome: str = ""
-    text: str = ""
-    carried: bool = False
 
     @property
     def seconds(self) -> float:
         """How long it lasted."""
-        return self.end - self.start
-
-
-@dataclass(frozen=True)
-class Instant:
-    """Something that happened at one moment; ``what`` is the event's, ``text`` tells it in words."""
-
-    time: float
-    what: str
-    text: str
-    machine: str = ""
-    slot: int | None = None
-    board: str = ""
-    commit: str = ""
+        return max(self.end - self.start, 0.0)
 
 
 @dataclass
-class Lane:
-    """What is known of one machine: how many slots it has, and how many threads; 0 when not known."""
+class StepSpan(Interval):
+    """A step of a build, as its worker tells it, or `TRANSFER`."""
+
+    name: str
+
+
+@dataclass
+class CommitSpan(Interval):
+    """One result: a board at one commit, from the result before it.
+
+    Attributes:
+        label: what the commit is called; ``current source`` where it has no number.
+        commit: its hash.
+        attempt: how often the board was given out, this time included; 0 when not known.
+        result: what came in.
+        steps: what it was made of.
+    """
+
+    label: str
+    commit: str
+    attempt: int
+    result: ResultReceived
+    steps: list[StepSpan] = field(default_factory=list)
+
+
+@dataclass
+class BoardSpan(Interval):
+    """A board in a slot.
+
+    Attributes:
+        machine: where.
+        slot: in which slot; None: its worker did not tell.
+        board: which.
+        attempt: how often it was given out, this time included; 0 when not known.
+        outcome: ``done``, ``requeued``, ``lost`` (with its machine), ``ended`` (with the run) or ``open``.
+        text: why it was requeued or lost.
+        commits: its results.
+        until: when its slot went on to another board, while its last result waited for its machine's check.
+        lane: its slot; where that was not told, a number beyond all that were.
+    """
+
+    machine: str
+    slot: int | None
+    board: str
+    attempt: int
+    outcome: str = field(default="open", init=False)
+    text: str = field(default="", init=False)
+    commits: list[CommitSpan] = field(default_factory=list, init=False)
+    until: float = field(default=math.inf, init=False)
+    lane: int = field(default=0, init=False)
+
+    @property
+    def verdict(self) -> str:
+        """The worst verdict of its results; empty where there is none."""
+        verdicts = {one.result.verdict for one in self.commits}
+        return max(verdicts & BADNESS.keys(), key=BADNESS.__getitem__, default="")
+
+    @property
+    def carried(self) -> int:
+        """How many of its results were carried forward from an earlier commit, not built."""
+        return sum(bool(one.result.carried) for one in self.commits)
+
+    def finish(self, now: float, outcome: str, text: str = "") -> None:
+        """End it."""
+        last = self.commits[-1].end if self.commits else self.start
+        self.end, self.outcome, self.text = max(min(now, self.until), last), outcome, text
+
+
+@dataclass
+class PhaseSpan(Interval):
+    """A phase of a machine's set-up; ``outcome`` is ``done``, ``failed``, ``ended`` (with the run) or ``open``."""
+
+    name: str
+    outcome: str = "open"
+    text: str = ""
+
+
+@dataclass
+class Absence(Interval):
+    """A time in which a machine was not used, and why."""
+
+    why: str
+
+
+@dataclass
+class MachineTimeline:
+    """What one machine did.
+
+    Attributes:
+        name: its name.
+        slots: boards it builds at once, at most; 0 when not known.
+        threads: threads it may use; 0 when not known.
+        ready: when it was ready for the first time; None: never.
+        phases: of its set-ups, in their order.
+        absences: when it was not used.
+        boards: what its slots built, by lane and start.
+        faults: the events of faults that cost a board an attempt.
+        finished: how many boards it ended. A board that several machines had counts for the first that ended it.
+    """
 
     name: str
     slots: int = 0
     threads: int = 0
+    ready: float | None = None
+    phases: list[PhaseSpan] = field(default_factory=list)
+    absences: list[Absence] = field(default_factory=list)
+    boards: list[BoardSpan] = field(default_factory=list)
+    faults: list[Event] = field(default_factory=list)
+    finished: int = 0
+
+    @property
+    def results(self) -> int:
+        """How many results it brought."""
+        return sum(len(span.commits) for span in self.boards)
+
+    @property
+    def carried(self) -> int:
+        """How many of its results were carried forward."""
+        return sum(span.carried for span in self.boards)
+
+    @property
+    def set_ups(self) -> list[Interval]:
+        """When it was brought up: phases that follow each other are one set-up."""
+        found: list[Interval] = []
+        for phase in self.phases:
+            if found and found[-1].end == phase.start:
+                found[-1].end = phase.end
+            else:
+                found.append(Interval(phase.start, phase.end))
+        return found
+
+    @property
+    def busy(self) -> float | None:
+        """How busy its threads were, 0 to 1, by the load that came with each result; None: not known."""
+        loads = [one.result.load_avg for span in self.boards for one in span.commits]
+        known = [load for load in loads if 0 < load < 1e6]
+        if not self.threads or not known:
+            return None
+        return sum(min(load / self.threads, 1.0) for load in known) / len(known)
 
 
 @dataclass(frozen=True)
+class Instant:
+    """An event that happened at one moment, and the slot it belongs to, if any."""
+
+    event: Event
+    slot: int | None
+
+
+@dataclass
 class Timeline:
     """A run, or as much of it as there is.
 
-    ``start`` and ``end`` are seconds since the epoch; ``ended`` tells whether the run has. ``machines`` are in the
-    order in which they were named. Spans are sorted by machine, slot and start, outer ones first.
+    Attributes:
+        start: when it began, in seconds since the epoch: its first event, which may be a look at a machine.
+        began: when it said what it builds; `start` where it did not.
+        end: its end, or its last event.
+        ended: whether it has ended.
+        exit_status: how it ended; None while it goes on.
+        wanted: results that it was to bring.
+        skipped: results that were there already.
+        machines: by name, in the order in which they were named.
+        instants: what happened at one moment.
+        results: when each result of a machine came, and its verdict.
+        waiting: when no machine was there.
     """
 
-    start: float
-    end: float
-    ended: bool
-    machines: Mapping[str, Lane]
-    spans: tuple[Span, ...]
-    instants: tuple[Instant, ...]
-    results: tuple[tuple[float, str], ...] = ()
-    """When each result came, and its verdict."""
+    start: float = math.inf
+    began: float = math.inf
+    end: float = 0.0
+    ended: bool = False
+    exit_status: int | None = None
+    wanted: int = 0
+    skipped: int = 0
+    machines: dict[str, MachineTimeline] = field(default_factory=dict)
+    instants: list[Instant] = field(default_factory=list)
+    results: list[tuple[float, str]] = field(default_factory=list)
+    waiting: list[Interval] = field(default_factory=list)
 
-    def of(self, kind: str) -> list[Span]:
-        """Give the spans of one kind."""
-        return [span for span in self.spans if span.kind == kind]
+    @property
+    def seconds(self) -> float:
+        """How long it took since it `began`, or has taken so far."""
+        return max(self.end - self.began, 0.0)
 
+    @property
+    def boards(self) -> list[BoardSpan]:
+        """What all machines built, in the order of beginning."""
+        return sorted((span for one in self.machines.values() for span in one.boards), key=lambda span: span.start)
 
-@dataclass
-class _Open:
-    """A board in a slot, or a machine in a phase."""
-
-    start: float
-    slot: int | None = None
-    attempt: int = 0
-    last: float = 0.0
-    until: float = math.inf
-    name: str = ""
-
-
-@dataclass
-class _Machine:
-    lane: Lane
-    phase: _Open | None = None
-    boards: dict[str, _Open] = field(default_factory=dict)
+    def of(self, payload: type) -> list[Event]:
+        """Return the events of one kind among the instants."""
+        return [one.event for one in self.instants if isinstance(one.event.payload, payload)]
 
 
 class TimelineBuilder:
-    """Draws the timeline event by event; `timeline` gives it as of any moment."""
+    """Makes the timeline event by event; `timeline` returns it as of any moment."""
 
     def __init__(self) -> None:
         """Begin with nothing known."""
-        self._machines: dict[str, _Machine] = {}
-        self._spans: list[Span] = []
-        self._instants: list[Instant] = []
-        self._results: list[tuple[float, str]] = []
-        self._first: float | None = None
-        self._last = 0.0
-        self._ended = False
-        self._handlers = {
-            "run-start": self._run_start,
-            "phase": self._phase,
-            "machine-failed": self._machine_failed,
-            "slots": self._slots,
-            "started": self._started,
-            "result": self._result,
-            "board-done": self._board_done,
-            "part-done": self._board_done,
-            "requeued": self._requeued,
-            "run-end": self._run_end,
-        }
+        self._run = Timeline()
+        self._open: dict[tuple[str, str], BoardSpan] = {}
+        self._finished: set[str] = set()
+        self._absent: dict[str, Absence] = {}
+        self._waits: Interval | None = None
 
     def update(self, event: Event) -> None:
-        """Take one event; what it does not know it passes over."""
-        self._first = event.time if self._first is None else min(self._first, event.time)
-        self._last = max(self._last, event.time)
-        handler = self._handlers.get(event.what)
-        if event.what in _INSTANTS:
-            self._instants.append(self._instant(event))
-        if handler:
-            handler(event)
+        """Take one event; unknown ones, and those that are no part of a timeline, are passed over."""
+        run = self._run
+        run.start, run.end = min(run.start, event.time), max(run.end, event.time)
+        if isinstance(event.payload, _INSTANTS):
+            opened = self._open.get((event.machine, event.board))
+            slot = opened.slot if opened is not None and event.slot is None else event.slot
+            run.instants.append(Instant(event, slot))
+        match event.payload:
+            case RunStarted() as started:
+                run.began, run.wanted, run.skipped = event.time, started.results, started.skipped
+                for name in started.machines:
+                    self._machine(name)
+            case PhaseEntered() as entered if event.machine:
+                self._phase(event, entered)
+            case MachineFailed() if event.machine:
+                self._close_phase(event, "failed")
+                self._close_boards(event, "lost")
+                if event.machine not in self._absent:
+                    self._absent[event.machine] = Absence(event.time, event.time, event.text)
+                    self._machine(event.machine).absences.append(self._absent[event.machine])
+            case FaultFound() if event.machine:
+                self._machine(event.machine).faults.append(event)
+            case BoardStarted() if event.machine:
+                self._started(event)
+            case ResultReceived() as result:
+                self._result(event, result)
+            case BoardFinished():
+                self._close(event.machine, event.board, event.time, "done")
+                if event.machine and event.board not in self._finished:
+                    self._finished.add(event.board)
+                    self._machine(event.machine).finished += 1
+            case PartFinished():
+                self._close(event.machine, event.board, event.time, "done")
+            case BoardRequeued():
+                for name in [event.machine] if event.machine else list(run.machines):
+                    self._close(name, event.board, event.time, "requeued", event.text)
+            case RunWaiting():
+                if self._waits is None:
+                    self._waits = Interval(event.time, event.time)
+                    run.waiting.append(self._waits)
+            case RunEnded(exit_status=exit_status):
+                self._end(event.time, exit_status)
 
     def timeline(self, now: float | None = None) -> Timeline:
-        """Give what is known; what goes on lasts until ``now``, by default until the last event."""
-        end = self._last if now is None or self._ended else max(now, self._last)
-        spans = list(self._spans)
-        for name, machine in self._machines.items():
-            if machine.phase is not None:
-                spans.append(self._set_up(name, machine.phase, end, "open"))
-            for board, opened in machine.boards.items():
-                spans.append(self._board(name, board, opened, end, "open"))
-        order = {name: number for number, name in enumerate(self._machines)}
-
-        def place(span: Span) -> tuple[float, ...]:
-            slot = -1 if span.slot is None else span.slot
-            return order[span.machine], slot, span.start, -span.end, _KINDS.index(span.kind)
-
-        spans.sort(key=place)
-        return Timeline(
-            start=end if self._first is None else self._first,
-            end=end,
-            ended=self._ended,
-            machines={name: machine.lane for name, machine in self._machines.items()},
-            spans=tuple(spans),
-            instants=tuple(self._instants),
-            results=tuple(self._results),
-        )
+        """Return what is known; what goes on lasts until ``now``, by default until the last event."""
+        run = self._run
+        if now is not None and not run.ended:
+            run.end = max(now, run.end)
+        self._end_open(run.end, "open")
+        run.start = min(run.start, run.end)
+        run.began = run.start if run.began == math.inf else run.began
+        for machine in run.machines.values():
+            told = max((span.slot + 1 for span in machine.boards if span.slot is not None), default=0)
+            _give_lanes(machine.boards, told)
+            machine.boards.sort(key=lambda span: (span.lane, span.start))
+            machine.slots = max([machine.slots, *(span.lane + 1 for span in machine.boards)])
+        return run
 
     def building(self) -> dict[tuple[str, int | None], tuple[str, float]]:
-        """Give what is building now: (machine, slot) → board, and since when."""
-        return {
-            (name, opened.slot): (board, opened.start)
-            for name, machine in self._machines.items()
-            for board, opened in machine.boards.items()
-        }
+        """Return what is building now: (machine, slot) → board, and since when."""
+        return {(span.machine, span.slot): (span.board, span.start) for span in self._open.values()}
 
     # --- events ---
 
-    def _machine(self, name: str) -> _Machine:
-        return self._machines.setdefault(name, _Machine(Lane(name)))
+    def _machine(self, name: str) -> MachineTimeline:
+        return self._run.machines.setdefault(name, MachineTimeline(name))
 
-    def _run_start(self, event: Event) -> None:
-        for name in texts(event.data.get("machines")):
-            self._machine(name)
-
-    def _phase(self, event: Event) -> None:
-        machine = self._machine(event.machine)
-        phase = str(event.data.get("phase") or event.text)
-        self._close_phase(event.machine, event.time, "done")
-        if phase == "ready":
-            machine.lane.slots = max(machine.lane.slots, as_int(event.data.get("slots")))
-            machine.lane.threads = as_int(event.data.get("threads")) or machine.lane.threads
-        elif phase == "done":
-            self._close_boards(event.machine, event.time, "ended")
-        else:
-            machine.phase = _Open(event.time, name=phase)
-
-    def _machine_failed(self, event: Event) -> None:
-        self._close_phase(event.machine, event.time, "failed", event.text)
-        self._close_boards(event.machine, event.time, "lost", event.text)
-
-    def _slots(self, event: Event) -> None:
-        self._machine(event.machine)
+    def _phase(self, event: Event, entered: PhaseEntered) -> None:
+        machine, name = self._machine(event.machine), entered.phase or event.text
+        self._close_phase(event, "done")
+        if name == "done":
+            self._close_boards(event, "ended")
+            return
+        if event.machine in self._absent:
+            self._absent.pop(event.machine).end = event.time
+        if name != "ready":
+            machine.phases.append(PhaseSpan(event.time, event.time, name))
+            return
+        slots = entered.slots or 0
+        machine.slots = max(machine.slots, slots if slots <= MAX_SLOTS else 0)
+        machine.threads = entered.threads or machine.threads
+        machine.ready = event.time if machine.ready is None else machine.ready
+        self._end_waiting(event.time)
 
     def _started(self, event: Event) -> None:
         machine = self._machine(event.machine)
-        self._close_board(event.machine, event.board, event.time, "lost")
-        for other in machine.boards.values():
+        slot = event.slot if event.slot is not None and 0 <= event.slot < MAX_SLOTS else None
+        self._close(event.machine, event.board, event.time, "lost")
+        for other in self._open.values():
             # Its last result is here and waits for its machine's check; the slot itself goes on.
-            if event.slot is not None and other.slot == event.slot:
+            if slot is not None and (other.machine, other.slot) == (event.machine, slot):
                 other.until = min(other.until, event.time)
-        machine.boards[event.board] = _Open(event.time, event.slot, event.attempt, last=event.time)
-        if event.slot is not None:
-            machine.lane.slots = max(machine.lane.slots, event.slot + 1)
+        span = BoardSpan(event.time, event.time, event.machine, slot, event.board, event.attempt)
+        self._open[event.machine, event.board] = span
+        machine.boards.append(span)
 
-    def _result(self, event: Event) -> None:
-        data = event.data
-        seconds = _seconds(data.get("seconds"))
-        machine = self._machine(event.machine)
-        verdict = str(data.get("verdict") or "")
-        self._results.append((event.time, verdict))
+    def _result(self, event: Event, result: ResultReceived) -> None:
+        self._run.results.append((event.time, result.verdict))
         if not event.machine:
             return
-        opened = machine.boards.get(event.board)
-        if opened is None:
+        seconds = _seconds(result.seconds)
+        span = self._open.get((event.machine, event.board))
+        if span is None:
             # A worker that says nothing when it begins: it began as long ago as it says that it took.
-            opened = _Open(event.time - seconds, None, event.attempt, last=event.time - seconds)
-            machine.boards[event.board] = opened
-        end = min(event.time, opened.until)
-        commit = Span(
-            COMMIT,
-            commit_label(event.commit, as_int(data.get("number"))) or "current source",
-            min(opened.last, end),
-            end,
-            event.machine,
-            opened.slot,
-            event.board,
-            event.commit,
-            as_int(data.get("number")),
-            event.attempt,
-            verdict,
-            str(data.get("error") or "") if verdict != Verdict.BUILT.value else "",
-            bool(data.get("carried")),
+            began = event.time - seconds
+            span = BoardSpan(began, began, event.machine, None, event.board, event.attempt)
+            self._open[event.machine, event.board] = span
+            self._machine(event.machine).boards.append(span)
+        end = min(event.time, span.until)
+        start = min(span.commits[-1].end if span.commits else span.start, end)
+        label = commit_label(event.commit, result.number) or "current source"
+        span.commits.append(
+            CommitSpan(start, end, label, event.commit, event.attempt, result, _steps(start, end, result))
         )
-        self._spans.append(commit)
-        self._spans += _steps(commit, seconds, data.get("phases"))
-        opened.last = end
 
-    def _board_done(self, event: Event) -> None:
-        self._close_board(event.machine, event.board, event.time, "done")
-
-    def _requeued(self, event: Event) -> None:
-        for name in [event.machine] if event.machine else list(self._machines):
-            self._close_board(name, event.board, event.time, "requeued", event.text)
-
-    def _run_end(self, event: Event) -> None:
-        self._ended = True
-        for name in self._machines:
-            self._close_phase(name, event.time, "ended")
-            self._close_boards(name, event.time, "ended")
+    def _end(self, now: float, exit_status: int) -> None:
+        self._end_open(now, "ended")
+        self._open.clear()
+        self._end_waiting(now)
+        self._run.ended, self._run.exit_status = True, exit_status
 
     # --- spans ---
 
-    def _close_phase(self, name: str, now: float, outcome: str, text: str = "") -> None:
-        machine = self._machine(name)
-        opened, machine.phase = machine.phase, None
-        if opened is not None:
-            self._spans.append(self._set_up(name, opened, now, outcome, text))
+    def _end_open(self, now: float, outcome: str) -> None:
+        """End what is open; with ``open`` only for the time being."""
+        for span in self._open.values():
+            span.finish(now, outcome)
+        for interval in (*self._absent.values(), *([self._waits] if self._waits else [])):
+            interval.end = now
+        for machine in self._run.machines.values():
+            if machine.phases and machine.phases[-1].outcome == "open":
+                machine.phases[-1].end, machine.phases[-1].outcome = max(now, machine.phases[-1].start), outcome
 
-    def _close_boards(self, name: str, now: float, outcome: str, text: str = "") -> None:
-        for board in list(self._machine(name).boards):
-            self._close_board(name, board, now, outcome, text)
+    def _end_waiting(self, now: float) -> None:
+        if self._waits is not None:
+            self._waits.end, self._waits = now, None
 
-    def _close_board(self, name: str, board: str, now: float, outcome: str, text: str = "") -> None:
-        opened = self._machine(name).boards.pop(board, None)
-        if opened is not None:
-            self._spans.append(self._board(name, board, opened, now, outcome, text))
+    def _close_phase(self, event: Event, outcome: str) -> None:
+        phases = self._machine(event.machine).phases
+        if phases and phases[-1].outcome == "open":
+            last = phases[-1]
+            last.end, last.outcome = max(event.time, last.start), outcome
+            last.text = event.text if outcome == "failed" else ""
 
-    @staticmethod
-    def _set_up(name: str, opened: _Open, end: float, outcome: str, text: str = "") -> Span:
-        return Span(SET_UP, opened.name, opened.start, max(end, opened.start), name, outcome=outcome, text=text)
+    def _close_boards(self, event: Event, outcome: str) -> None:
+        for machine, board in [key for key in self._open if key[0] == event.machine]:
+            self._close(machine, board, event.time, outcome, event.text)
 
-    @staticmethod
-    def _board(name: str, board: str, opened: _Open, end: float, outcome: str, text: str = "") -> Span:
-        return Span(
-            BOARD,
-            board,
-            opened.start,
-            max(min(end, opened.until), opened.last),
-            name,
-            opened.slot,
-            board,
-            attempt=opened.attempt,
-            outcome=outcome,
-            text=text,
-        )
-
-    def _instant(self, event: Event) -> Instant:
-        opened = self._machines[event.machine].boards.get(event.board) if event.machine in self._machines else None
-        slot = event.slot if event.slot is not None else opened.slot if opened else None
-        return Instant(event.time, event.what, tell(event), event.machine, slot, event.board, event.commit)
+    def _close(self, machine: str, board: str, now: float, outcome: str, text: str = "") -> None:
+        span = self._open.pop((machine, board), None)
+        if span is not None:
+            span.finish(now, outcome, text)
 
 
 def timeline(events: Iterable[Event], now: float | None = None) -> Timeline:
-    """Draw the timeline of a run's events; ``now`` as for `TimelineBuilder.timeline`."""
+    """Return the timeline of a run's events; ``now`` as for `TimelineBuilder.timeline`."""
     builder = TimelineBuilder()
     for event in events:
         builder.update(event)
@@ -350,25 +442,30 @@ def phases_of(value: object) -> dict[str, float]:
     return {name: seconds for name in PHASES if (seconds := _seconds(told.get(name)))}
 
 
-def _steps(commit: Span, seconds: float, told: object) -> list[Span]:
+def _give_lanes(boards: Iterable[BoardSpan], told: int) -> None:
+    """Give each board its slot as its lane; where none was told, the first beyond ``told`` that is free."""
+    free: list[float] = []
+    for span in sorted(boards, key=lambda span: span.start):
+        if span.slot is not None:
+            span.lane = span.slot
+            continue
+        lane = next((number for number, until in enumerate(free) if until <= span.start), len(free))
+        free[lane : lane + 1] = [span.end]
+        span.lane = told + lane
+
+
+def _steps(start: float, end: float, result: ResultReceived) -> list[StepSpan]:
     """Divide a commit's span by what its worker told: one step after the other, none beyond the span."""
-    phases = phases_of(told) or ({"build": seconds} if seconds else {})
+    seconds = _seconds(result.seconds)
+    phases = phases_of(result.phases) or ({"build": seconds} if seconds else {})
     steps = []
-    at = commit.start
+    at = start
     for name, took in phases.items():
-        end = min(at + took, commit.end)
-        steps.append(_step(commit, name, at, end))
-        at = end
-    if phases and at < commit.end:
-        steps.append(_step(commit, TRANSFER, at, commit.end))
+        steps.append(StepSpan(at, min(at + took, end), name))
+        at = steps[-1].end
+    if phases:
+        steps.append(StepSpan(at, end, TRANSFER))
     return [step for step in steps if step.end > step.start]
-
-
-def _step(commit: Span, name: str, start: float, end: float) -> Span:
-    return Span(
-        STEP, name, start, end, commit.machine, commit.slot, commit.board, commit.commit, commit.number,
-        commit.attempt,
-    )  # fmt: skip
 
 
 def _seconds(value: object) -> float:

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fabbuild.events.timeline import BOARD, SET_UP, Span, Timeline
+from fabbuild.event_types import BoardRequeued, FaultFound, MachineFailed, ResultGivenUp
+from fabbuild.events.event_lines import tell
+from fabbuild.events.timeline import Interval, MachineTimeline, Timeline
 from fabbuild.model import Verdict
 from fabbuild.results.exported_files import exported_file
 
@@ -23,8 +25,8 @@ RUN = 1
 MACHINE = 1
 FIRST_SLOT = 2
 
-# Threads of boards whose slot nobody told come after any slot.
-_UNTOLD = 10_000
+# Instants that tell of trouble.
+_FAULTS = (FaultFound, MachineFailed, BoardRequeued, ResultGivenUp)
 
 # Names of colours that the viewers know.
 _COLOURS = {Verdict.FAILED.value: "terrible", Verdict.WARNED.value: "bad", Verdict.BUILT.value: "good"}
@@ -46,84 +48,73 @@ def write_trace(path: Path, timeline: Timeline, name: str) -> None:
 
 
 def trace_events(timeline: Timeline) -> Iterator[dict[str, Any]]:
-    """Give the events of a trace; the names of processes and threads come first."""
+    """Yield the events of a trace; the names of processes and threads come first."""
     processes = {name: number for number, name in enumerate(timeline.machines, RUN + 1)}
-    threads = dict(_threads(timeline))
     yield from _name("process", RUN, None, "fabbuild", 0)
-    for machine, process in processes.items():
-        yield from _name("process", process, None, machine, process)
+    for machine in timeline.machines.values():
+        process = processes[machine.name]
+        yield from _name("process", process, None, machine.name, process)
         yield from _name("thread", process, MACHINE, "set-up", 0)
-        slots = {number: f"slot {number}" for number in range(timeline.machines[machine].slots)}
-        names = {FIRST_SLOT + number: name for number, name in slots.items()}
-        untold = {thread for span, thread in threads.items() if span.machine == machine and thread >= _UNTOLD}
-        names |= dict.fromkeys(sorted(untold), "slot not told")
-        for thread, name in names.items():
-            yield from _name("thread", process, thread, name, thread)
-
-    def microseconds(when: float) -> int:
-        return round((when - timeline.start) * 1e6)
-
-    around = Around()
-    for span in timeline.spans:
-        around.enter(span, threads)
-        start = max(microseconds(span.start), 0)
-        yield {
-            "ph": "X",
-            "name": span.name or "?",
-            "cat": span.kind,
-            "pid": processes[span.machine],
-            "tid": around.thread,
-            "ts": start,
-            "dur": max(microseconds(span.end) - start, 0),
-            **({"cname": _COLOURS[span.outcome]} if span.outcome in _COLOURS else {}),
-            "args": _arguments(span),
-        }
-    for one in timeline.instants:
-        process = processes.get(one.machine, RUN)
-        slotted = process != RUN and one.slot is not None
+        threads = {lane: f"slot {lane}" for lane in range(machine.slots)}
+        threads |= {span.lane: "slot not told" for span in machine.boards if span.slot is None}
+        for lane, name in threads.items():
+            yield from _name("thread", process, lane + FIRST_SLOT, name, lane + FIRST_SLOT)
+    for name, process in processes.items():
+        yield from _spans(timeline, timeline.machines[name], process)
+    for instant in timeline.instants:
+        event = instant.event
+        process = processes.get(event.machine, RUN)
+        slotted = process != RUN and instant.slot is not None
         yield {
             "ph": "i",
-            "name": one.what,
-            "cat": "fault" if one.what in ("fault", "machine-failed", "requeued", "not-built") else "event",
+            "name": event.what,
+            "cat": "fault" if isinstance(event.payload, _FAULTS) else "event",
             "pid": process,
-            "tid": (one.slot or 0) + FIRST_SLOT if slotted else MACHINE,
-            "ts": microseconds(one.time),
+            "tid": (instant.slot or 0) + FIRST_SLOT if slotted else MACHINE,
+            "ts": _microseconds(timeline, event.time),
             "s": "t" if slotted else "g" if process == RUN else "p",
-            "args": {"text": one.text, **({"board": one.board} if one.board else {})},
+            "args": {"text": tell(event), **({"board": event.board} if event.board else {})},
         }
-    yield from _counters(timeline, microseconds)
+    yield from _counters(timeline)
 
 
-class Around:
-    """Keeps which board a span lies in: what is within a board is on its thread. Outer spans come first."""
+def _spans(timeline: Timeline, machine: MachineTimeline, process: int) -> Iterator[dict[str, Any]]:
+    """Yield the spans of a machine, outer ones first, as viewers need them."""
 
-    def __init__(self) -> None:
-        """Begin within nothing."""
-        self.thread = MACHINE
-        self._boards: dict[tuple[str, str], int] = {}
+    def span(category: str, name: str, thread: int, when: Interval, **arguments: object) -> dict[str, Any]:
+        start = max(_microseconds(timeline, when.start), 0)
+        outcome = arguments.get("outcome")
+        return {
+            "ph": "X",
+            "name": name or "?",
+            "cat": category,
+            "pid": process,
+            "tid": thread,
+            "ts": start,
+            "dur": max(_microseconds(timeline, when.end) - start, 0),
+            **({"cname": _COLOURS[outcome]} if isinstance(outcome, str) and outcome in _COLOURS else {}),
+            "args": {key: value for key, value in arguments.items() if value},
+        }
 
-    def enter(self, span: Span, threads: dict[Span, int]) -> None:
-        """Take the next span."""
-        key = span.machine, span.board
-        if span.kind == SET_UP:
-            self.thread = MACHINE
-        elif span.kind == BOARD:
-            self.thread = self._boards[key] = threads[span]
-        else:
-            self.thread = self._boards.get(key, _UNTOLD)
+    for phase in machine.phases:
+        yield span("set-up", phase.name, MACHINE, phase, outcome=phase.outcome, text=phase.text)
+    for board in machine.boards:
+        thread = board.lane + FIRST_SLOT
+        of_board: dict[str, object] = {"board": board.board, "attempt": board.attempt}
+        yield span("board", board.board, thread, board, **of_board, outcome=board.outcome, text=board.text)
+        for commit in board.commits:
+            result = commit.result
+            of_commit = {"board": board.board, "commit": commit.commit, "attempt": commit.attempt}
+            told = {"outcome": result.verdict, "carried": bool(result.carried)}
+            # What a build without errors or warnings says is of no interest.
+            text = result.error if result.verdict != Verdict.BUILT.value else ""
+            yield span("commit", commit.label, thread, commit, **of_commit, **told, text=text)
+            for step in commit.steps:
+                yield span("step", step.name, thread, step, **of_commit)
 
 
-def _threads(timeline: Timeline) -> Iterator[tuple[Span, int]]:
-    """Give the thread of each board: its slot's, or, where none was told, the first that is free."""
-    free: dict[str, list[float]] = {}
-    for span in timeline.of(BOARD):
-        if span.slot is not None:
-            yield span, span.slot + FIRST_SLOT
-            continue
-        lanes = free.setdefault(span.machine, [])
-        lane = next((number for number, until in enumerate(lanes) if until <= span.start), len(lanes))
-        lanes[lane : lane + 1] = [span.end]
-        yield span, _UNTOLD + lane
+def _microseconds(timeline: Timeline, when: float) -> int:
+    return round((when - timeline.start) * 1e6)
 
 
 def _name(what: str, process: int, thread: int | None, name: str, order: int) -> Iterator[dict[str, Any]]:
@@ -132,24 +123,12 @@ def _name(what: str, process: int, thread: int | None, name: str, order: int) ->
     yield {**where, "name": f"{what}_sort_index", "args": {"sort_index": order}}
 
 
-def _arguments(span: Span) -> dict[str, object]:
-    told: dict[str, object] = {
-        "board": span.board,
-        "commit": span.commit,
-        "outcome": span.outcome,
-        "text": span.text,
-        "attempt": span.attempt,
-        "carried": span.carried,
-    }
-    return {name: value for name, value in told.items() if value}
-
-
-def _counters(timeline: Timeline, microseconds: Any) -> Iterator[dict[str, Any]]:
-    """Give how many results there were, and how many boards were being built, whenever that changed."""
+def _counters(timeline: Timeline) -> Iterator[dict[str, Any]]:
+    """Yield how many results there were, and how many boards were being built, whenever that changed."""
     so_far = {Verdict.BUILT.value: 0, Verdict.WARNED.value: 0, Verdict.FAILED.value: 0}
 
     def counter(name: str, when: float, values: dict[str, int]) -> dict[str, Any]:
-        where = {"pid": RUN, "tid": MACHINE, "ts": max(microseconds(when), 0)}
+        where = {"pid": RUN, "tid": MACHINE, "ts": max(_microseconds(timeline, when), 0)}
         return {"ph": "C", "name": name, "cat": "counter", **where, "args": values}
 
     for when, verdict in timeline.results:
@@ -157,7 +136,7 @@ def _counters(timeline: Timeline, microseconds: Any) -> Iterator[dict[str, Any]]
             so_far[verdict] += 1
             yield counter("results", when, dict(so_far))
     changes: dict[float, int] = {}
-    for span in timeline.of(BOARD):
+    for span in timeline.boards:
         changes[span.start] = changes.get(span.start, 0) + 1
         changes[span.end] = changes.get(span.end, 0) - 1
     building = 0

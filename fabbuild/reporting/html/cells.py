@@ -134,7 +134,7 @@ class Gatherer(Reader):
     """
 
     def __init__(self, made: Range, attempts: Mapping[tuple[str, str], int] | None = None) -> None:
-        """Name the range; ``attempts`` is as `fabbuild.reporting.html.run.Journal` has it."""
+        """Name the range; ``attempts`` is as `fabbuild.reporting.html.journal_facts.JournalFacts` has it."""
         super().__init__(made)
         self.cells: dict[tuple[str, str], Cell] = {}
         self.texts = Texts()

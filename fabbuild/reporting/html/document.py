@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from fabbuild.event_types import ResultGivenUp, ResultReused, RunInterrupted
+from fabbuild.events.timeline import BoardSpan, Timeline
 from fabbuild.reporting.html.cells import Cell, Gatherer
 from fabbuild.reporting.html.commits import Group, groups, unbuilt
-from fabbuild.reporting.html.run import Journal, Span
+from fabbuild.reporting.html.journal_facts import JournalFacts
+from fabbuild.reporting.html.pictures import ENDS, fault_words
 from fabbuild.reporting.summary import CommitChanges, NotBuilt, Summary
 from fabbuild.reporting.summary.find import how_built
 from fabbuild.reporting.summary.reader import CommitDir
-from fabbuild.text import cut, visible
+from fabbuild.text import cut, one_line, visible
 
 #: Raised when the meaning of a key changes.
 SCHEMA = 1
@@ -91,7 +94,7 @@ class Sets:
 def document(
     summary: Summary,
     gatherer: Gatherer,
-    journal: Journal,
+    journal: JournalFacts,
     told: Sequence[Sequence[Group]],
     *,
     sentence: str,
@@ -277,14 +280,14 @@ def _sizes(cells: Sequence[Cell | None], programs: Numbers) -> dict[str, list[li
     return found
 
 
-def run_facts(journal: Journal, boards: Mapping[str, int]) -> dict[str, Any] | None:
+def run_facts(journal: JournalFacts, boards: Mapping[str, int]) -> dict[str, Any] | None:
     """Give what the machines did; None where no journal tells."""
     run = journal.run
     if run is None:
         return None
 
     def at(when: float) -> float:
-        return round(when - run.start, 1)
+        return round(when - run.began, 1)
 
     machines = [
         {
@@ -294,33 +297,43 @@ def run_facts(journal: Journal, boards: Mapping[str, int]) -> dict[str, Any] | N
             "ready": None if machine.ready is None else at(machine.ready),
             "results": machine.results,
             "carried": machine.carried,
-            "boards": machine.boards,
+            "boards": machine.finished,
             "busy": None if machine.busy is None else round(machine.busy, 3),
-            "setup": [[at(start), at(end)] for start, end in machine.setup],
-            "away": [[at(start), at(end), visible(why)] for start, end, why in machine.away],
-            "faults": [[at(when), boards.get(board, -1), text] for when, board, text in machine.faults[:1000]],
-            "spans": [_span(span, boards, at) for span in machine.spans[:20_000]],
+            "setup": [[at(one.start), at(one.end)] for one in machine.set_ups],
+            "away": [[at(one.start), at(one.end), cut(one_line(one.why), 200)] for one in machine.absences],
+            "faults": [
+                [at(one.time), boards.get(one.board, -1), fault_words(one)] for one in machine.faults[:1000]
+            ],
+            "spans": [_span(span, boards, at) for span in machine.boards[:20_000]],
         }
         for machine in run.machines.values()
     ]
     return {
-        "start": round(run.start, 1),
+        "start": round(run.began, 1),
         "seconds": round(run.seconds, 1),
         "ended": run.ended,
         "exit_status": run.exit_status,
-        "interrupted": run.interrupted,
+        "interrupted": bool(run.of(RunInterrupted)),
         "runs": journal.runs,
         "wanted": run.wanted,
-        "results": run.results,
+        **results_of(run),
         "skipped": run.skipped,
-        "carried": run.carried,
-        "reused": len(run.reused),
-        "not_built": run.not_built,
-        "waiting": [[at(start), at(end)] for start, end in run.waiting],
+        "waiting": [[at(one.start), at(one.end)] for one in run.waiting],
         "machines": machines,
     }
 
 
-def _span(span: Span, boards: Mapping[str, int], at: Callable[[float], float]) -> list[Any]:
+def results_of(run: Timeline) -> dict[str, int]:
+    """Count a run's results: all of them, of these those carried forward and reused, and those that never came."""
+    reused = len(run.of(ResultReused))
+    return {
+        "results": len(run.results) + reused,
+        "carried": sum(machine.carried for machine in run.machines.values()),
+        "reused": reused,
+        "not_built": len(run.of(ResultGivenUp)),
+    }
+
+
+def _span(span: BoardSpan, boards: Mapping[str, int], at: Callable[[float], float]) -> list[Any]:
     number = boards.get(span.board, -1)
-    return [span.slot, number, at(span.start), at(span.end), span.results, span.verdict, span.ended]
+    return [span.lane, number, at(span.start), at(span.end), len(span.commits), span.verdict, ENDS[span.outcome]]

@@ -11,14 +11,14 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fabbuild.reporting.html.run import MachineRun, Run, Span
+from fabbuild.events.timeline import BoardSpan, MachineTimeline, Timeline
 
 #: Machines of which it is told what leaving one out, or having a second one like it, would do.
 ASKED = 8
 
 
 @dataclass(frozen=True)
-class Tail:
+class RunTail:
     """The end of a run, when slots ran out of boards.
 
     Attributes:
@@ -58,18 +58,19 @@ class WhatIf:
     only: tuple[str, ...] = ()
 
 
-def share(machine: MachineRun, run: Run) -> float:
+def share(machine: MachineTimeline, run: Timeline) -> float:
     """Give a machine's part of the results that machines brought, 0 to 1."""
     every = sum(one.results for one in run.machines.values())
     return machine.results / every if every else 0.0
 
 
-def slots_busy(machine: MachineRun, run: Run) -> float | None:
+def slots_busy(machine: MachineTimeline, run: Timeline) -> float | None:
     """Give the part of the time since it was ready in which its slots had a board, 0 to 1."""
     if machine.ready is None or not machine.slots:
         return None
     there = (_last(run) - machine.ready) * machine.slots
-    return min(machine.built / there, 1.0) if there > 0 else None
+    built = sum(span.seconds for span in machine.boards)
+    return min(built / there, 1.0) if there > 0 else None
 
 
 def boards_an_hour(boards: int, seconds: float) -> float | None:
@@ -77,16 +78,16 @@ def boards_an_hour(boards: int, seconds: float) -> float | None:
     return 3600.0 * boards / seconds if seconds > 0 else None
 
 
-def tail(run: Run) -> Tail | None:
+def tail(run: Timeline) -> RunTail | None:
     """Give the tail of a run; None where fewer than two slots built something."""
     lasts: dict[tuple[str, int], float] = {}
-    for span in run.spans:
-        key = span.machine, span.slot
+    for span in run.boards:
+        key = span.machine, span.lane
         lasts[key] = max(lasts.get(key, span.end), span.end)
     if len(lasts) < 2:
         return None
     start, end = min(lasts.values()), max(lasts.values())
-    return Tail(start, end, sum(end - last for last in lasts.values()), len(lasts))
+    return RunTail(start, end, sum(end - last for last in lasts.values()), len(lasts))
 
 
 def makespan(jobs: Iterable[float], free: Iterable[float]) -> float:
@@ -106,7 +107,7 @@ def makespan(jobs: Iterable[float], free: Iterable[float]) -> float:
     return end
 
 
-def what_if(run: Run, archs: Mapping[str, str]) -> tuple[float, list[WhatIf]]:
+def what_if(run: Timeline, archs: Mapping[str, str]) -> tuple[float, list[WhatIf]]:
     """Estimate the run with one machine more, and with one less.
 
     Args:
@@ -117,7 +118,7 @@ def what_if(run: Run, archs: Mapping[str, str]) -> tuple[float, list[WhatIf]]:
         how long building takes by the estimate with the machines there were, and the others; an empty list where
         there is nothing to tell.
     """
-    jobs = [span for span in run.spans if span.ended == "done"]
+    jobs = [span for span in run.boards if span.outcome == "done"]
     ready = {m.name: _lanes(m, run) for m in run.machines.values() if m.ready is not None and m.slots}
     if not jobs or not ready:
         return 0.0, []
@@ -135,21 +136,21 @@ def what_if(run: Run, archs: Mapping[str, str]) -> tuple[float, list[WhatIf]]:
     return base, found
 
 
-def _lanes(machine: MachineRun, run: Run) -> list[float]:
-    return [max((machine.ready or run.start) - run.start, 0.0)] * machine.slots
+def _lanes(machine: MachineTimeline, run: Timeline) -> list[float]:
+    return [max((machine.ready or run.began) - run.began, 0.0)] * machine.slots
 
 
 def _all(lanes: Iterable[Sequence[float]]) -> list[float]:
     return [one for those in lanes for one in those]
 
 
-def _only(name: str, jobs: Iterable[Span], archs: Mapping[str, str]) -> tuple[str, ...]:
+def _only(name: str, jobs: Iterable[BoardSpan], archs: Mapping[str, str]) -> tuple[str, ...]:
     builders: dict[str, set[str]] = {}
     for span in jobs:
         builders.setdefault(archs.get(span.board, ""), set()).add(span.machine)
     return tuple(sorted(arch for arch, those in builders.items() if arch and those == {name}))
 
 
-def _last(run: Run) -> float:
+def _last(run: Timeline) -> float:
     """When the last board ended; what comes after it is no time in which one could be built."""
-    return max((span.end for span in run.spans), default=run.end)
+    return max((span.end for span in run.boards), default=run.end)

@@ -22,11 +22,13 @@ from urllib.parse import quote
 
 import jinja2
 
+from fabbuild.event_types import RunInterrupted
+from fabbuild.events.timeline import Timeline
 from fabbuild.reporting.html import estimate, pictures
 from fabbuild.reporting.html.cells import Gatherer
 from fabbuild.reporting.html.commits import Group, Growth, Problem, growth, label, many, sentence, who
-from fabbuild.reporting.html.document import PROBLEMS, document, told_of
-from fabbuild.reporting.html.run import Journal, Run
+from fabbuild.reporting.html.document import PROBLEMS, document, results_of, told_of
+from fabbuild.reporting.html.journal_facts import JournalFacts
 from fabbuild.reporting.summary import CommitChanges, Summary
 from fabbuild.reporting.summary.find import Found, how_built, where, which_commit
 from fabbuild.text import clock, cut, duration, names, visible
@@ -83,7 +85,13 @@ class ShownCommit:
 
 
 def render(
-    found: Found, summary: Summary, gatherer: Gatherer, journal: Journal, *, base: str = "./", made: float = 0.0
+    found: Found,
+    summary: Summary,
+    gatherer: Gatherer,
+    journal: JournalFacts,
+    *,
+    base: str = "./",
+    made: float = 0.0,
 ) -> str:
     """Give the page.
 
@@ -238,17 +246,19 @@ def _table(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {"rows": rows[:_ROWS], "more": max(len(rows) - _ROWS, 0)}
 
 
-def _machines(run: Run, archs: Mapping[str, str], runs: int) -> dict[str, Any]:
+def _machines(run: Timeline, archs: Mapping[str, str], runs: int) -> dict[str, Any]:
     tail = estimate.tail(run) if run.ended else None
     base, others = estimate.what_if(run, archs)
-    spans = run.spans
-    built = sum(machine.boards for machine in run.machines.values())
-    building = max((span.end for span in spans), default=run.end) - run.start
+    spans = run.boards
+    built = sum(machine.finished for machine in run.machines.values())
+    building = max((span.end for span in spans), default=run.end) - run.began
     return {
         "run": run,
         "runs": runs,
-        "began": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start)),
-        "picture": pictures.timeline(run, tail),
+        "results": results_of(run),
+        "interrupted": bool(run.of(RunInterrupted)),
+        "began": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.began)),
+        "picture": pictures.run_picture(run, tail),
         "tail": tail,
         "rate": estimate.boards_an_hour(built, building) if built else None,
         "machines": [
@@ -256,13 +266,15 @@ def _machines(run: Run, archs: Mapping[str, str], runs: int) -> dict[str, Any]:
                 "one": machine,
                 "share": estimate.share(machine, run),
                 "slots_busy": estimate.slots_busy(machine, run),
-                "rate": estimate.boards_an_hour(machine.boards, run.end - (machine.ready or run.end)),
-                "away": sum(end - start for start, end, _ in machine.away),
+                "rate": estimate.boards_an_hour(machine.finished, run.end - (machine.ready or run.end)),
+                "away": sum(absence.seconds for absence in machine.absences),
             }
             for machine in run.machines.values()
         ],
+        "fault_words": pictures.fault_words,
         "estimate": base,
         "what_if": others,
         "spans": sorted(spans, key=lambda span: -span.seconds)[:_SPANS],
         "spans_more": max(len(spans) - _SPANS, 0),
+        "unfinished": pictures.UNFINISHED,
     }

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from fabbuild.event_types import Event, ResultReused
+from fabbuild.events.timeline import BADNESS, BoardSpan, Interval, MachineTimeline, Timeline
 from fabbuild.reporting.html.cells import Cell
-from fabbuild.reporting.html.estimate import Tail
-from fabbuild.reporting.html.run import RANK, MachineRun, Run, Span
+from fabbuild.reporting.html.estimate import RunTail
 from fabbuild.reporting.summary import Summary
 from fabbuild.reporting.summary.facts import MAIN
-from fabbuild.text import clock, count, cut, duration, visible
+from fabbuild.text import clock, count, cut, duration, one_line, visible
 
 #: Boards whose sizes are drawn: those that moved most.
 MOVED = 12
@@ -23,6 +24,17 @@ MOVED = 12
 _FEW = 40
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _MARKS = {"failed": "F", "warned": "w", "again": "?", "lost": "L", "carried": "→"}
+
+#: How a board ended in a slot, by `BoardSpan.outcome`, as classes of the page and its facts name it.
+ENDS = {"done": "done", "requeued": "again", "lost": "lost", "ended": "lost", "open": "now"}
+
+#: The words for a board that did not get done in a slot.
+UNFINISHED = {
+    "requeued": "back to the pool",
+    "lost": "machine lost",
+    "ended": "the run ended first",
+    "open": "still building",
+}
 
 # The size of a chart, and the room at its edges.
 WIDTH, HEIGHT = 240, 64
@@ -55,7 +67,7 @@ class Tick(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Timeline:
+class RunPicture:
     """The picture of a run.
 
     Attributes:
@@ -100,14 +112,17 @@ class Chart:
     values: list[tuple[str, str]]
 
 
-def timeline(run: Run, tail: Tail | None) -> Timeline:
+def run_picture(run: Timeline, tail: RunTail | None) -> RunPicture:
     """Lay out a run: a lane a slot, machine by machine."""
     lanes = sum(machine.slots for machine in run.machines.values())
     step = 16.0 if lanes <= _FEW else 8.0 if lanes <= 4 * _FEW else 4.0
     scale = 100.0 / max(run.seconds, 0.001)
 
     def x(when: float) -> float:
-        return round(min(max((when - run.start) * scale, 0.0), 100.0), 3)
+        return round(min(max((when - run.began) * scale, 0.0), 100.0), 3)
+
+    def across(when: Interval | RunTail) -> tuple[float, float]:
+        return x(when.start), round(x(when.end) - x(when.start), 3)
 
     bars: list[Bar] = []
     names = []
@@ -117,34 +132,39 @@ def timeline(run: Run, tail: Tail | None) -> Timeline:
         names.append((y + 12, _machine_words(machine)))
         y += 17
         height = max(machine.slots, 1) * step
-        for start, end in machine.setup:
-            words = f"{visible(machine.name)} is brought up: {duration(end - start)}"
-            bars.append(Bar(x(start), round(x(end) - x(start), 3), y, height - 1, "setup", words))
-        for start, end, why in machine.away:
-            words = f"{visible(machine.name)} is not used: {visible(why)}"
-            bars.append(Bar(x(start), round(x(end) - x(start), 3), y, height - 1, "away", words))
-        for slot in range(machine.slots):
-            those = [span for span in machine.spans if span.slot == slot]
-            bars += _lane(those, run, scale, y + slot * step, step - 1)
+        for when in machine.set_ups:
+            words = f"{visible(machine.name)} is set up: {duration(when.seconds)}"
+            bars.append(Bar(*across(when), y, height - 1, "setup", words))
+        for absence in machine.absences:
+            words = f"{visible(machine.name)} is not used: {cut(one_line(absence.why), 200)}"
+            bars.append(Bar(*across(absence), y, height - 1, "away", words))
+        for lane in range(machine.slots):
+            those = [span for span in machine.boards if span.lane == lane]
+            bars += _lane(those, run, scale, y + lane * step, step - 1)
         faults += [
-            (x(when), y + 5, f"{clock(when - run.start)} {visible(board)}: {words}")
-            for when, board, words in machine.faults[:200]
+            (x(one.time), y + 5, f"{clock(one.time - run.began)} {visible(one.board)}: {fault_words(one)}")
+            for one in machine.faults[:200]
         ]
         y += height + 5
-    waiting = [(x(start), max(round(x(end) - x(start), 3), 0.1)) for start, end in run.waiting]
-    marked = (x(tail.start), round(x(tail.end) - x(tail.start), 3)) if tail else None
-    reused = sorted({round(x(when), 1) for when in run.reused})
-    return Timeline(y + 4, bars, names, _ticks(run.seconds), faults, waiting, reused, marked)
+    waiting = [(left, max(width, 0.1)) for left, width in map(across, run.waiting)]
+    marked = across(tail) if tail else None
+    reused = sorted({round(x(event.time), 1) for event in run.of(ResultReused)})
+    return RunPicture(y + 4, bars, names, _ticks(run.seconds), faults, waiting, reused, marked)
 
 
-def _machine_words(machine: MachineRun) -> str:
+def fault_words(event: Event) -> str:
+    """Return what a fault was, in one line."""
+    return cut(one_line(event.text), 200)
+
+
+def _machine_words(machine: MachineTimeline) -> str:
     cores = f", {count(machine.threads, 'core')}" if machine.threads else ""
     return f"{cut(visible(machine.name), 60)}: {count(machine.slots, 'slot')}{cores}"
 
 
-def _lane(spans: Sequence[Span], run: Run, scale: float, y: float, height: float) -> Iterable[Bar]:
+def _lane(spans: Sequence[BoardSpan], run: Timeline, scale: float, y: float, height: float) -> Iterable[Bar]:
     """Draw the spans of one slot; what is too narrow to be seen is drawn together with its neighbours."""
-    waiting: list[Span] = []
+    waiting: list[BoardSpan] = []
     for span in spans:
         if waiting and (span.end - waiting[0].start) * scale > 0.12:
             yield _bar(waiting, run, scale, y, height)
@@ -154,20 +174,19 @@ def _lane(spans: Sequence[Span], run: Run, scale: float, y: float, height: float
         yield _bar(waiting, run, scale, y, height)
 
 
-def _bar(spans: Sequence[Span], run: Run, scale: float, y: float, height: float) -> Bar:
+def _bar(spans: Sequence[BoardSpan], run: Timeline, scale: float, y: float, height: float) -> Bar:
     start, end = spans[0].start, max(span.end for span in spans)
-    place = round((start - run.start) * scale, 3), max(round((end - start) * scale, 3), 0.05), y, height
-    from_to = f"{clock(start - run.start)} to {clock(end - run.start)}"
+    place = round((start - run.began) * scale, 3), max(round((end - start) * scale, 3), 0.05), y, height
+    from_to = f"{clock(start - run.began)} to {clock(end - run.began)}"
     if len(spans) > 1:
-        worst = max((span.verdict for span in spans), key=lambda verdict: RANK.get(verdict, 0))
+        worst = max((span.verdict for span in spans), key=BADNESS.__getitem__)
         return Bar(*place, worst or "again", f"{len(spans)} boards, {from_to}")
     (span,) = spans
-    # Where nothing came of a span that is over, another had the result first.
-    kind = span.ended if span.ended in ("again", "lost", "now") else span.verdict or "again"
-    if span.results and span.carried == span.results:
+    # A board that is done without a result here had its results from another machine first.
+    kind = span.verdict or "again" if span.outcome == "done" else ENDS[span.outcome]
+    if span.commits and span.carried == len(span.commits):
         kind = "carried"
-    said = {"again": "not finished here, back to the pool", "lost": "the machine was lost", "now": "still building"}
-    words = said.get(span.ended) or f"{count(span.results, 'result')}, at worst {span.verdict or 'nothing'}"
+    words = UNFINISHED.get(span.outcome) or f"{count(len(span.commits), 'result')}, worst: {span.verdict or 'none'}"
     if span.carried:
         words += f", {span.carried} carried forward"
     return Bar(*place, kind, f"{visible(span.board)}: {from_to}, {duration(span.seconds)}; {words}", span.board)

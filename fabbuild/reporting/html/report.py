@@ -16,8 +16,8 @@ from pathlib import Path
 from fabbuild.errors import NothingYetError, OutputError, UsageError
 from fabbuild.events.journal_reader import every_event, holder, journal_of, works
 from fabbuild.reporting.html.cells import Gatherer
+from fabbuild.reporting.html.journal_facts import read_journal
 from fabbuild.reporting.html.page import base_of, render
-from fabbuild.reporting.html.run import read_journal
 from fabbuild.reporting.summary import Wanted, summarize
 from fabbuild.reporting.summary.find import Found, archs_of
 from fabbuild.results.exported_files import exported_file, remember

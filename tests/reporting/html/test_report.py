@@ -16,12 +16,12 @@ from fabbuild.events.event_lines import event_json
 from fabbuild.events.journal_reader import every_event
 from fabbuild.reporting.html.cells import Texts, cost
 from fabbuild.reporting.html.commits import groups, sentence
-from fabbuild.reporting.html.document import Sets, told_of
+from fabbuild.reporting.html.document import Sets, results_of, told_of
 from fabbuild.reporting.html.estimate import makespan, slots_busy, tail, what_if
+from fabbuild.reporting.html.journal_facts import read_journal
 from fabbuild.reporting.html.page import base_of, script_json
-from fabbuild.reporting.html.pictures import timeline
+from fabbuild.reporting.html.pictures import fault_words, run_picture
 from fabbuild.reporting.html.report import watch, watch_seconds, write_report
-from fabbuild.reporting.html.run import read_journal
 from fabbuild.reporting.summary.find import find
 from tests.support.docs import page as docs_page
 from tests.support.events import event_of
@@ -77,7 +77,7 @@ END = {"exit_status": 100}
 
 
 def spans(run):
-    return [(s.machine, s.slot, s.board, s.start, s.end, s.results, s.verdict, s.ended) for s in run.spans]
+    return [(s.machine, s.lane, s.board, s.start, s.end, len(s.commits), s.verdict, s.outcome) for s in run.boards]
 
 
 def test_a_slot_has_a_span_for_each_board_with_the_worst_of_its_results():
@@ -101,15 +101,10 @@ def test_a_slot_has_a_span_for_each_board_with_the_worst_of_its_results():
         ("m1", 1, "b", 6, 9, 1, "built", "done"),
     ]
     machine = run.machines["m1"]
-    assert (machine.slots, machine.threads, machine.setup, machine.results, machine.boards) == (
-        2,
-        4,
-        [(1, 5)],
-        3,
-        2,
-    )
+    assert (machine.slots, machine.threads, machine.results, machine.finished) == (2, 4, 3, 2)
+    assert [(one.start, one.end) for one in machine.set_ups] == [(1, 5)]
     assert machine.busy == pytest.approx(0.75)  # a load of 2 on 4 cores, and one of 9, which is all of them
-    assert (run.ended, run.exit_status, run.carried) == (True, 100, 1)
+    assert (run.ended, run.exit_status, machine.carried) == (True, 100, 1)
 
 
 def test_a_board_whose_machine_is_checked_leaves_its_slot_to_the_next():
@@ -141,8 +136,8 @@ def test_a_board_that_two_machines_share_has_a_span_on_each():
         )
     ).run
     assert spans(run) == [("m1", 0, "a", 0, 4, 1, "built", "done"), ("m2", 0, "a", 2, 5, 0, "", "done")]
-    assert [bar.kind for bar in timeline(run, None).bars] == ["built", "again"]
-    assert [machine.boards for machine in run.machines.values()] == [0, 1]
+    assert [bar.kind for bar in run_picture(run, None).bars] == ["built", "again"]
+    assert [machine.finished for machine in run.machines.values()] == [0, 1]
 
 
 def test_a_board_counts_once_however_many_machines_had_it():
@@ -152,7 +147,7 @@ def test_a_board_counts_once_however_many_machines_had_it():
         )
     ).run
     assert [one[-1] for one in spans(run)] == ["done", "done"]
-    assert [machine.boards for machine in run.machines.values()] == [1, 0]
+    assert [machine.finished for machine in run.machines.values()] == [1, 0]
 
 
 def test_a_lost_machine_ends_its_spans_and_is_away_until_it_is_back():
@@ -171,11 +166,11 @@ def test_a_lost_machine_ends_its_spans_and_is_away_until_it_is_back():
             begins(12, "m1", "a"),
         )
     ).run
-    assert [one[-1] for one in spans(run)] == ["lost", "again", "now"]
+    assert [one[-1] for one in spans(run)] == ["lost", "requeued", "open"]
     machine = run.machines["m1"]
-    assert machine.away == [(4, 9, "cut off")]
-    assert machine.faults == [(11, "a", "disk; full")]
-    assert run.waiting == [(4, 9)]
+    assert [(one.start, one.end, one.why) for one in machine.absences] == [(4, 9, "cut off")]
+    assert [(one.time, one.board, fault_words(one)) for one in machine.faults] == [(11, "a", "disk; full")]
+    assert [(one.start, one.end) for one in run.waiting] == [(4, 9)]
     assert not run.ended
 
 
@@ -197,8 +192,8 @@ def test_what_came_from_the_store_is_told_of_no_slot(tmp_path):
         (3, "run-end", END),
     ]
     run = read_journal(every_event(write_journal(own, *lines))).run
-    assert (run.results, run.reused, run.spans) == (1, [1], [])
-    assert timeline(run, None).reused == [33.3]
+    assert (results_of(run)["results"], results_of(run)["reused"], run.boards) == (1, 1, [])
+    assert run_picture(run, None).reused == [33.3]
     text = Words(page_of(tmp_path)).text
     assert "1 result, 1 reused from earlier builds." in text
     assert "What was built when" not in text
@@ -242,7 +237,7 @@ def test_a_journal_that_is_none_or_torn_is_read_as_far_as_it_goes(tmp_path):
     run = read_journal(every_event(path)).run
     assert list(run.machines) == ["m1", "m2"]
     assert run.machines["m2"].slots == 1
-    timeline(run, tail(run))
+    run_picture(run, tail(run))
 
 
 # --- what its times say ---
@@ -296,7 +291,7 @@ def test_what_is_too_narrow_to_be_seen_is_drawn_once():
     for at in range(5000):
         lines += [begins(at, "m1", f"b{at}"), comes(at + 1, "m1", f"b{at}", "failed" if at == 7 else "built"),
                   done(at + 1, "m1", f"b{at}")]  # fmt: skip
-    picture = timeline(read_journal(happened(*lines)).run, None)
+    picture = run_picture(read_journal(happened(*lines)).run, None)
     assert len(picture.bars) < 1100
     assert [bar.kind for bar in picture.bars].count("failed") == 1
     assert all(0 <= bar.x <= 100 and bar.x + bar.width <= 100.2 for bar in picture.bars)
