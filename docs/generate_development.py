@@ -88,7 +88,7 @@ def _room(root: Path, room: str, paths: list[Path]) -> str:
     imports = ", ".join(other for other in ROOMS if other in others) or "no other room"
     rows = [_row(package, path) for path in paths if path.parent != package or path.name != "__init__.py"]
     heading = f"{room}: `fabbuild/`" if room in _AT_THE_TOP else f"{room}: `fabbuild/{room}/`"
-    return "\n".join([f"### {heading}", "", f"{purpose} It imports {imports}.", "", *_table("module", rows)])
+    return "\n".join([f"### {heading}", "", f"{purpose} It imports {imports}.", "", *_table(rows)])
 
 
 def _row(package: Path, path: Path) -> str:
@@ -99,14 +99,20 @@ def _row(package: Path, path: Path) -> str:
 
 
 def helpers(root: Path = ROOT) -> str:
-    """Return a table of the modules that tests share."""
-    support = root / "tests" / "support"
-    rows = [_row(support, path) for path in sorted(support.glob("*.py")) if path.name != "__init__.py"]
-    return "\n".join(_table("helper", rows))
+    """Return a table of the modules that tests share, with the fixtures that each defines."""
+    paths = [path for path in sorted((root / "tests" / "support").glob("*.py")) if path.name != "__init__.py"]
+    rows = [f"| `{path.name}` | {_first_line(path)} | {', '.join(_fixtures(path))} |" for path in paths]
+    return "\n".join(["| helper | what it is for | fixtures |", "|---|---|---|", *rows])
 
 
-def _table(head: str, rows: list[str]) -> list[str]:
-    return [f"| {head} | what it is for |", "|---|---|", *rows]
+def _fixtures(path: Path) -> list[str]:
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    functions = [node for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    return [f"`{one.name}`" for one in functions if any("fixture" in ast.unparse(d) for d in one.decorator_list)]
+
+
+def _table(rows: list[str]) -> list[str]:
+    return ["| module | what it is for |", "|---|---|", *rows]
 
 
 def page() -> str:

@@ -165,3 +165,13 @@ def test_a_room_without_a_place_and_a_module_without_a_sentence_are_refused(smal
     (small / "fabbuild/attic/__init__.py").write_text('"""Old things."""\n')
     with pytest.raises(SystemExit, match="attic"):
         generate.rooms(small)
+
+
+def test_the_table_of_helpers_has_their_fixtures(tmp_path):
+    support = tmp_path / "tests" / "support"
+    support.mkdir(parents=True)
+    made = (
+        "@pytest.fixture(scope='session')\ndef farm(): pass\n@pytest.fixture\ndef _own(): pass\ndef plain(): pass\n"
+    )
+    (support / "farm.py").write_text(f'"""A place to work in."""\n{made}')
+    assert "| `farm.py` | A place to work in. | `farm` |" in generate.helpers(tmp_path)

@@ -1,4 +1,4 @@
-"""Debian's chromium without a window, driven by chromedriver in the words of W3C's WebDriver, by HTTP."""
+"""Drive Debian's headless chromium through chromedriver, by the HTTP requests of W3C's WebDriver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A machine at the end of a cable that can be cut: an sshd in a network namespace of its own."""
+"""Run an sshd in a network namespace of its own, behind a cable that a test can cut."""
 
 from __future__ import annotations
 

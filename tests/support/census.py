@@ -1,4 +1,4 @@
-"""A census of processes: what a test started must be gone when it ends, and no lock be held."""
+"""Take a census of processes and locks: everything that a test started must be gone when it ends."""
 
 from __future__ import annotations
 

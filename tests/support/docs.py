@@ -1,4 +1,4 @@
-"""The pages of docs/, as tests read them."""
+"""Read the pages of docs/: sections, names in backquotes, generated pages that are not current."""
 
 from __future__ import annotations
 

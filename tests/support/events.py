@@ -1,4 +1,4 @@
-"""Events of a run as a journal tells them: by ``what`` and ``data``."""
+"""Make events of a run by their ``what`` and ``data``, as the journal has them."""
 
 from __future__ import annotations
 

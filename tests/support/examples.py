@@ -1,4 +1,4 @@
-"""How many examples a property test tries: those of the profile, or fewer where one example takes long."""
+"""Limit how many examples a property test tries where one example takes long."""
 
 from hypothesis import settings
 

@@ -1,4 +1,4 @@
-"""A place to use fabbuild in as its user would: a sample source, a machines.yaml, and `inv` as a program."""
+"""A user's working directory: a sample source, a machines.yaml, and `inv` and `fab` as programs to run in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of many boards at many commits, with a journal of who built them, from a seed: nothing is built."""
+"""Make results of many boards at many commits, and the journal of their run, from a seed, without building."""
 
 from __future__ import annotations
 

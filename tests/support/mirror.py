@@ -1,4 +1,4 @@
-"""A server of toolchain archives on this machine, laid out as kernel.org's, which can be made to misbehave."""
+"""Serve toolchain archives on this machine in the layout of kernel.org's server; the server can be made to misbehave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files below a directory are opened meanwhile, by whatever process: inotify, by way of the C library."""
+"""Watch which files below a directory any process opens, with inotify."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The peer itself, buildman 0.2.0: a program to run beside ours, and machines as it wants them."""
+"""Run buildman 0.2.0 beside fabbuild, on machines configured for it."""
 
 from __future__ import annotations
 

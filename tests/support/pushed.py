@@ -1,4 +1,4 @@
-"""Two commits to push, and a machine's repository that two pushes with nothing in common went to."""
+"""Two commits to push, and a machine's repository after two pushes that have no commit in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports of results written by hand, and the facts in them."""
+"""Make HTML reports of results that were written by hand, and read the facts in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Result trees written by hand, quickly and exactly."""
+"""Write result trees by hand, quickly and exactly."""
 
 from __future__ import annotations
 

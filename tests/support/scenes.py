@@ -1,4 +1,4 @@
-"""What tests of faults share: slow tools, what a build should come to, and proof that nothing is left behind."""
+"""Slow tools, expected outcomes, and checks that nothing is left behind, for tests of faults."""
 
 from __future__ import annotations
 

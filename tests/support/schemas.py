@@ -1,4 +1,4 @@
-"""The JSON Schemas of docs/schemas, as tests hold outputs to them: also no key may be there that none describes."""
+"""Hold JSON output to the schemas of docs/schemas; a key that no schema describes is an error."""
 
 from __future__ import annotations
 

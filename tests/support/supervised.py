@@ -1,4 +1,4 @@
-"""Parts of the tests of what runs on a machine besides the builds: the real zipapp, with real pipes and sockets."""
+"""Run the real zipapp under a supervisor, with real pipes and sockets."""
 
 from __future__ import annotations
 

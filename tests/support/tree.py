@@ -1,4 +1,4 @@
-"""The sample Kbuild tree, made once a session and copied for each test."""
+"""Make the sample Kbuild tree once for each session, and copy it for each test."""
 
 import functools
 import shutil

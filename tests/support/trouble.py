@@ -1,4 +1,4 @@
-"""What goes wrong on a machine: tools that fail, processes that are killed, and where to see it."""
+"""Make things go wrong on a machine: tools that fail, processes that are killed, and where to see it."""
 
 from __future__ import annotations
 

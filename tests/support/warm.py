@@ -1,4 +1,4 @@
-"""`inv` and `fab` as processes of their own that do not import everything anew.
+"""Run `inv` and `fab` as real processes without importing everything anew.
 
 A program that has imported what the tasks import forks for each command: the command is a real process, with its own
 environment, directory, session and streams, and ends as one. Only its imports are done; they are most of what a short

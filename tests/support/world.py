@@ -1,4 +1,4 @@
-"""A world for the schedule: machines that come, build, lie, hang and die, and what must hold after each event.
+"""A simulated world for the scheduler: machines that come, build, lie, hang and die, and what must hold after each event.
 
 It keeps its own books of what was sent to whom and what came of it, from events and actions alone. All choices
 are made by a function that is given a list, so that both hypothesis and a seeded generator can drive it.
