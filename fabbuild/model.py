@@ -1,8 +1,8 @@
 """The nouns of a build, frozen and without I/O.
 
-A *job* is one board with the commits of it that are wanted; an *attempt* is a job given to a machine; a
-*result* is what the machine made of one board at one commit. What a machine does wrong is never a result: it
-ends in `NotBuilt` when no machine is left, and that is another type on purpose.
+A *job* is one board with the commits of it that are wanted; an *attempt* is a job given to a machine; a *result* is
+what the machine made of one board at one commit. A machine's fault is never a result: a board and commit that no
+machine can build ends as not built (`fabbuild.scheduler.events_actions.EndUnbuilt`), another type on purpose.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-#: The architecture that is built by the host's own compiler, on any machine.
+#: The architecture that any machine builds with its own compiler.
 SANDBOX = "sandbox"
 
 
 @dataclass(frozen=True)
 class Board:
-    """One ``configs/NAME_defconfig`` and what Kconfig says of it.
+    """One ``configs/NAME_defconfig`` and its values in Kconfig.
 
-    ``arch`` is what names the toolchain: arm with cpu armv8 is ``aarch64``, riscv is ``riscv32``/``riscv64``.
+    ``arch`` names the toolchain: arm with cpu armv8 is ``aarch64``, riscv is ``riscv32`` or ``riscv64``.
     """
 
     target: str
@@ -57,11 +57,11 @@ class LossKind(enum.Enum):
     VANISHED = "vanished"
     #: It could not be brought up now, or its check at the return says that it is not well; it may come back.
     FAILED = "failed"
-    #: It sent what nobody asked for: never again.
+    #: Its worker sent messages that nobody asked for: never again.
     LIED = "lied"
-    #: It does not let us in or cannot be used as it is set up: never again.
+    #: It refuses the login or cannot be used as it is set up: never again.
     REFUSED = "refused"
-    #: It has no toolchain that is wanted: never again, and no reason to tell.
+    #: It has no toolchain that is needed: never again, and there is no reason to tell.
     UNNEEDED = "unneeded"
 
 
@@ -81,13 +81,13 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Result:
-    """What a machine made of one board at one commit.
+    """The outcome of a build of one board at one commit.
 
     ``upto`` is the index into the commits that were sent. Texts are as the worker sent them, already decoded.
     ``sizes`` holds the lines of ``size`` without its header. ``config`` maps names of generated configuration
-    files to their text, for failures. ``details`` carries what only our own worker tells: ``sha256`` of
+    files to their text, for failures. ``details`` are fields that only our own worker sends: ``sha256`` of
     u-boot.bin, ``seconds``, ``toolchain`` (first line of ``gcc --version``), ``command``, ``environment``.
-    ``after`` says what went wrong with earlier attempts at this board and commit, through no fault of theirs:
+    ``after`` are the faults of machines that earlier attempts at this board and commit met:
     ``m1: no space left on device``.
     """
 
@@ -106,7 +106,7 @@ class Result:
 
     @property
     def verdict(self) -> Verdict:
-        """Failed by the return code; warned when the build succeeded and stderr is not empty."""
+        """Failed when the return code is not 0; warned when the build succeeded and stderr is not empty."""
         if self.return_code:
             return Verdict.FAILED
         return Verdict.WARNED if self.stderr and not self.stderr.isspace() else Verdict.BUILT
@@ -124,12 +124,12 @@ class Job:
 class Takes:
     """How long a board is likely to take in a slot of an average machine, in seconds.
 
-    ``first``: its first commit, for which all of it is made; ``later``: each one after.
+    ``first``: its first commit, for which everything is made; ``later``: each commit after it.
     """
 
     first: float
     later: float
 
     def all(self, commits: int) -> float:
-        """Give what so many commits take, one after the other in one slot."""
+        """Return the seconds of this many commits, one after the other in one slot."""
         return self.first + self.later * (commits - 1) if commits else 0.0

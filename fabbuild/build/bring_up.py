@@ -1,6 +1,6 @@
-"""The machines of one run: brought up, again if need be, asked to check themselves, and let go.
+"""Bring the machines of one run up, again if need be, have them check themselves, and let them go.
 
-The dispatcher says when; this takes long and runs in a thread per machine.
+The dispatcher says when. Each of these takes long and runs in a thread of its own.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from fabbuild.text import visible
 #: How many pushes run at once, each with an ssh of its own here; `pack_cache.MAKERS` says how many pack objects.
 PUSHES = 32
 
-#: Seconds that a machine which comes back is given to end what the session before left: it holds the lock.
+#: Seconds that a machine which comes back has to end the processes of its last session, which hold its lock.
 LEFTOVERS = 20.0
 
 
 class RunMachines:
-    """The sessions of one run, one a machine; when a machine comes back it gets a new one."""
+    """The machines of one run, with a session each; a machine that comes back gets a new one."""
 
     def __init__(
         self,
@@ -42,14 +42,14 @@ class RunMachines:
         settings: BuildSettings,
         fit: Fit,
     ) -> None:
-        """Name the parts.
+        """Prepare; nothing is contacted yet.
 
         Args:
             sessions: one a machine, probed or not.
-            source: what is pushed; ended (`Source.interrupt`) by `leave`.
-            commits: what is built, in order.
+            source: the source to push; `leave` ends its gits (`Source.interrupt`).
+            commits: the commits to build, in order.
             settings: all options of the build.
-            fit: what a machine must have to be used.
+            fit: the resources that a machine must have to be used.
         """
         self._sessions = {session.name: session for session in sessions}
         self._source = source
@@ -73,7 +73,7 @@ class RunMachines:
         return tuple(self._sessions)
 
     def use(self, session: Session) -> None:
-        """Count a machine, which was probed, among those that the run begins with."""
+        """Count a machine that was probed among those that the run begins with."""
         if session.facts is not None:
             self._used[session.name] = session.facts
 
@@ -82,20 +82,20 @@ class RunMachines:
         self._session_options = options
 
     def await_probes(self, late: Mapping[str, Future[Facts]]) -> None:
-        """Take over probes that are still under way; each machine is used when its own is through."""
+        """Take over probes that are still under way; each machine is used once its probe is through."""
         self._late = dict(late)
 
     def need(self, wanted: Iterable[str]) -> list[str]:
-        """Say which architectures are to be built, one a board; give the machines that have none of them.
+        """Set the architectures to build, one entry a board; return the machines that have none of them.
 
-        Those are not started, and the others with no more slots than there are boards for them.
+        Those are not started, and the others get no more slots than there are boards for them.
         """
         self._boards = Counter(wanted)
         self._wanted = frozenset(self._boards)
         return [name for name, facts in self._used.items() if not _archs(facts) & self._wanted]
 
     def compare(self, wanted: Iterable[str]) -> list[Difference]:
-        """Hear in what the machines differ that build these architectures, one a board."""
+        """Return how the tools of the machines differ that build these architectures, one entry a board."""
         self.need(wanted)
         found = differences(self._used, self._wanted)
         self._differs = set(map(str, found))
@@ -123,7 +123,7 @@ class RunMachines:
         return found.well, "; ".join(found.problems)
 
     def leave(self, grace: float) -> None:
-        """Let every machine go; those still in the middle of something are cut off after ``grace`` seconds."""
+        """Let every machine go; connections that are still in use after ``grace`` seconds are cut."""
         with self._lock:
             self._over = True
             sessions = list(self._sessions.values())
@@ -133,7 +133,7 @@ class RunMachines:
     # --- one machine ---
 
     def _session(self, machine: str, facts: Facts | None = None) -> Session:
-        """Give the machine's session, a new one when the last was closed; ``facts`` spare that one a probe."""
+        """Return the machine's session, a new one when the last was closed; ``facts`` spare that one a probe."""
         session = self._sessions[machine]
         if session.closed:
             session = session.renewed(facts)  # waits for the old one's end, so it is done outside the lock
@@ -147,7 +147,7 @@ class RunMachines:
             raise MachineError(machine, "the run ended before it was ready")
 
     def _bring_up(self, session: Session, inbox: Inbox) -> BroughtUp | BringUpFailed:
-        """Take one machine from its probe to its worktrees."""
+        """Take a machine from its probe to its worktrees."""
         name = session.name
         late = session.facts is None or name in self._late
         if late:
@@ -158,7 +158,7 @@ class RunMachines:
         assert facts is not None
         archs = _archs(facts)
         if not archs & self._wanted:
-            if late:  # of those the run begins with it is told for all at once
+            if late:  # of those that the run begins with it is told for all at once
                 inbox.tell(Note(), name, f"not needed: it has no toolchain for {', '.join(sorted(self._wanted))}")
             return BringUpFailed(name, "not needed", LossKind.UNNEEDED, session.lacking)
         try:
@@ -166,7 +166,7 @@ class RunMachines:
         except SetupError as exc:
             if session.ready is None:
                 raise
-            # Its worker may have noticed that what was brought is damaged there; then it is made anew, once.
+            # Its worker may have found its repository damaged; then that is made anew, once.
             inbox.tell(Note(), name, f"begun anew: {exc}")
             session.close()
             session = self._session(name, facts)
@@ -183,11 +183,11 @@ class RunMachines:
         inbox.tell(PhaseEntered(phase), machine)
 
     def _open(self, session: Session, inbox: Inbox, archs: Iterable[str], *, again: bool = False) -> int:
-        """Take a machine that was probed from its lock to its worktrees; give its threads."""
+        """Take a machine that was probed from its lock to its worktrees; return how many threads it uses."""
         name, settings, facts = session.name, self._settings, session.facts
         assert facts is not None
         self._phase(name, "init", inbox)
-        # What came before may be ending still.
+        # The processes of its last session may still be ending.
         wait = max(settings.wait, LEFTOVERS if again or name in self._came_up else 0.0)
         options = self._session_options.get(name)
         session.init(options, wait=wait, on_wait=lambda who: inbox.tell(Note(), name, f"waits: {who}"))
@@ -217,15 +217,15 @@ class RunMachines:
         return threads
 
     def _boards_for(self, archs: Iterable[str]) -> int:
-        """Give how many boards of the run a machine with these toolchains can build."""
+        """Return how many boards of the run a machine with these toolchains can build."""
         return max(sum(self._boards[arch] for arch in archs), 1)
 
     def _look_again(self, session: Session) -> None:
-        """Probe a machine that was out; one that was at work before also has to show that it is well."""
+        """Probe a machine that was not in; one that was in before also has to check itself."""
         late = self._late.pop(session.name, None)
         facts = late.result() if late is not None else session.probe(identify=self._settings.reuse)
         known = session.name in self._came_up
-        # Its load may well be what we had it do a moment ago.
+        # Its load may well be of the boards it built a moment ago.
         why = unfit_because(facts, session.machine.fit or self._fit, local=known or session.machine.local)
         if known and not why:
             well, found = self.check(session, self._wanted)
@@ -234,7 +234,7 @@ class RunMachines:
             raise MachineError(session.name, "not fit: " + "; ".join(why))
 
     def _compare_again(self, session: Session, inbox: Inbox) -> None:
-        """See whether a machine that comes late, or again, has what the others have."""
+        """Compare the tools of a machine that comes late, or again, with those of the others."""
         assert session.facts is not None
         with self._lock:
             others = {name: facts for name, facts in self._used.items() if name != session.name}
@@ -253,17 +253,17 @@ class RunMachines:
 
 
 def loss_by(exc: BaseException) -> LossKind:
-    """Tell by what went wrong while a machine was brought up whether it may come back."""
+    """Return the kind of loss by the error that ended a bring-up: it says whether the machine may come back."""
     if isinstance(exc, (HostKeyError, RefusedError)):
         return LossKind.REFUSED
     return LossKind.LIED if isinstance(exc, LiedError) else LossKind.FAILED
 
 
 def start_options(machine: Machine, settings: BuildSettings) -> StartOptions:
-    """Give what a machine's worker is started with."""
+    """Return the options that a machine's worker is started with."""
     return StartOptions(debug=settings.verbose_worker, threads=machine.threads, slots=machine.max_boards)
 
 
 def _archs(facts: Facts) -> frozenset[str]:
-    """Give the architectures that a machine builds; every one has a compiler of its own for sandbox."""
+    """Return the architectures that a machine can build; every machine has a compiler for sandbox."""
     return frozenset(facts.toolchains) | {SANDBOX}

@@ -47,6 +47,7 @@ from fabbuild.event_types import (
     SlotsReduced,
     WorktreeMade,
 )
+from fabbuild.events.progress import Listener
 from fabbuild.machines.messages import (
     BuildDone,
     BuildFile,
@@ -96,8 +97,6 @@ from fabbuild.scheduler.events_actions import (
 from fabbuild.scheduler.fault_patterns import fault_of
 from fabbuild.scheduler.scheduler import Scheduler
 from fabbuild.text import count, cut, visible
-
-Listener = Callable[[Event], None]
 
 #: Seconds between two looks at the clock when no message comes.
 TICK = 0.5

@@ -1,4 +1,4 @@
-"""What a build is to do: its commits, boards and machines, found out without contacting any machine."""
+"""Plan a build: find its commits, boards and machines, without contacting any machine."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from fabbuild.source.repository import Source
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do.
+    """The commits, boards and machines of a run, and where its results go.
 
-    ``name`` is the directory of the results below ``output``; ``whole_range`` what the numbers of commits count;
-    ``archs`` are those of all boards of the source.
+    ``name`` is the directory of the results below ``output``. ``whole_range`` has all commits of the range, by
+    which they are numbered, and ``commits`` those that are built. ``archs`` are the architectures of all boards
+    of the source.
     """
 
     source: Source
@@ -38,20 +39,20 @@ class Plan:
 
     @property
     def range_text(self) -> str:
-        """What the user called the range; another range must not use the same directory."""
+        """The range as the user wrote it; another range must not use the same directory."""
         return self.settings.commits or self.settings.branch or self.name
 
 
 def choose_commits(
     source: Source, settings: BuildSettings, output: Path, files: Iterable[Path] = ()
 ) -> tuple[str, list[Commit], list[Commit]]:
-    """Give the name of the result directory, all commits of the range, and those of them that ``--count`` leaves.
+    """Return the name of the result directory, all commits of the range, and those of them that ``--count`` leaves.
 
     Args:
         source: the source.
-        settings: they name the range.
-        output: where the results are.
-        files: what else this run writes; where that is inside the source, it is no part of it.
+        settings: the options, of which some name the range.
+        output: the output directory.
+        files: other files that this run writes; inside the source, they are no part of it.
 
     Raises:
         SourceError: no such branch or range, or two of them.
@@ -78,19 +79,19 @@ def choose_commits(
 
 
 def snapshot(source: Source, output: Path, files: Iterable[Path] = ()) -> Commit:
-    """Make a commit of the source as it is, without results and what else was or will be written of them."""
+    """Return a commit of the source as it is, without results and the files that were or will be made of them."""
     return source.current(exclude=[output, *files, *written(output)])
 
 
 def output_of(source: Source, settings: BuildSettings) -> Path:
-    """Give the output directory: ``--output``, or ``fabbuild-out`` beside the source."""
+    """Return the output directory: ``--output``, or ``fabbuild-out`` beside the source."""
     if settings.output:
         return output_directory(settings.output)
     return source.path.parent / OUTPUT
 
 
 def one_board(settings: BuildSettings, name: str) -> Board:
-    """Find a board of the current source by its exact name.
+    """Return a board of the current source by its exact name.
 
     Raises:
         UsageError: the source cannot be used, or has no such board.
@@ -110,10 +111,14 @@ def make_plan(
     before: Callable[[], None] = lambda: None,
     files: Iterable[Path] = (),
 ) -> Plan:
-    """Find out what is to be built. Contacts no machine and writes nothing but caches.
+    """Plan a build. Contacts no machine and writes nothing but caches.
 
-    ``before`` is called if it will take seconds, that is when there are new Kconfig files. ``files`` are what else
-    the run will write: as for `choose_commits`.
+    Args:
+        settings: all options of the build.
+        machines: machines.yaml.
+        chosen: the machines to use, of these.
+        before: is called if planning will take seconds, which it does when there are new Kconfig files.
+        files: other files that the run will write, as for `choose_commits`.
 
     Raises:
         UsageError: the source, the range, the boards or the output cannot be used.
@@ -142,7 +147,7 @@ def make_plan(
 
 
 def with_options(machine: Machine, settings: BuildSettings) -> Machine:
-    """Give the machine with what the options say of threads, slots and toolchains."""
+    """Return a machine with the threads, slots and toolchains that the options give, where they do."""
     return replace(
         machine,
         threads=settings.threads or machine.threads,

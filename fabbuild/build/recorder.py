@@ -1,4 +1,4 @@
-"""From what a worker says of a board to what is written down of it, and told."""
+"""Record the results of workers: write them into the result tree, and tell of them."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class Recorder:
         settings: Mapping[str, object],
         reuse: Reuse | None = None,
     ) -> None:
-        """Name the parts.
+        """Prepare; nothing is written yet.
 
         Args:
             tree: where results go; locked by the caller.
-            boards: what is built, by name.
-            commits: what was sent, in order.
+            boards: the boards that are built, by name.
+            commits: the commits that were sent, in order.
             settings: the wire's settings, which name a result together with its tree and toolchain.
             reuse: is given each result, for other runs.
         """
-        #: Where files of results wait for them.
+        #: Keeps the files of a result until it comes.
         self.incoming = Incoming(tree.own, names_for(settings))
         self._reuse = reuse
         self._tree = tree
@@ -58,19 +58,19 @@ class Recorder:
         after: tuple[str, ...],
         files: Arrived,
     ) -> tuple[Verdict, ResultReceived]:
-        """Write one result; give its verdict, and what an event tells of it.
+        """Write one result; return its verdict, and the event that tells of it.
 
         Args:
-            session: of the machine that sent it.
-            message: what it sent; board and commit have been checked against what was asked for.
-            attempt: which order of the board it answers.
-            after: what machines did wrong to this board and commit before.
-            files: what came with it.
+            session: the session of the machine that sent it.
+            message: the result; its board and commit have been checked against what was asked for.
+            attempt: the order of the board that it answers.
+            after: the faults of machines that this board met at this commit before.
+            files: the files that came with it.
 
         Raises:
             OutputError: it could not be written.
         """
-        # What a machine's clock is like is no warning of the board's.
+        # That a machine's clock is wrong is no warning of the board's.
         stderr = without_clock_skew(message.stderr)
         if session.ready is None or not session.ready.protocol:
             stderr = _FROM_BUILD_DIR(stderr)
@@ -116,7 +116,7 @@ class Recorder:
         )
 
     def _carried(self, session: Session, upto: int | None) -> str:
-        """Give the hash of the commit that a worker says a result is that of; empty where it says none.
+        """Return the hash of the commit that a worker carried a result forward from; empty: it did not.
 
         Raises:
             ValueError: there is no such commit, or nobody asked for that.
@@ -129,5 +129,5 @@ class Recorder:
 
 
 def _seconds(value: object) -> float | None:
-    """Give a duration that a worker told, if it is one."""
+    """Return a duration in seconds that a worker told, if it is one."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) and value >= 0 else None

@@ -41,7 +41,7 @@ from fabbuild.event_types import (
 )
 from fabbuild.events.durations import History, Learner
 from fabbuild.events.journal import Journal
-from fabbuild.events.progress import Progress, RunSummary
+from fabbuild.events.progress import Listener, Progress, RunSummary
 from fabbuild.events.run_log import Run, add_run
 from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.machines.messages import Facts
@@ -60,8 +60,6 @@ from fabbuild.results.tree import (
 )
 from fabbuild.source.unbuilt_edits import uncommitted
 from fabbuild.text import commit_label, count, first_error, names
-
-Listener = Callable[[Event], None]
 
 #: Seconds that a run waits for the other machines' probes once one has answered; those join later.
 LATE = 3.0

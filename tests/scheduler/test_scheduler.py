@@ -1,7 +1,6 @@
 """The rules, run without a machine, a thread or a clock: one example after the other."""
 
 import time
-from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +10,6 @@ from fabbuild.model import Board, Job, Takes
 from fabbuild.scheduler.events_actions import (
     Assign,
     Away,
-    BatchEnded,
     BoardDone,
     BringUp,
     Check,
@@ -27,7 +25,6 @@ from fabbuild.scheduler.events_actions import (
     LossKind,
     Lost,
     LowerSlots,
-    Policy,
     Record,
     Requeue,
     ResultIn,
@@ -39,73 +36,20 @@ from fabbuild.scheduler.events_actions import (
 from fabbuild.scheduler.fault_patterns import Fault, FaultKind
 from fabbuild.scheduler.scheduler import Scheduler
 from tests.support.examples import at_most
-
-DISK = Fault(FaultKind.DISK, "no space left on device")
-MEMORY = Fault(FaultKind.MEMORY, "out of memory")
-TIMEOUT = Fault(FaultKind.TIMEOUT, "it took more than 900 s")
-UNEXPLAINED = Fault(FaultKind.UNEXPLAINED, "no reason is given")
-CHECKOUT = Fault(FaultKind.CHECKOUT, "cannot check out 1f0: unable to read tree", told=True)
-FULL = Fault(FaultKind.DISK, "the worker failed: no space left on device", told=True)
-
-
-def job(name, arch="arm", commits=(0,)):
-    return Job(Board(name, arch), tuple(commits))
-
-
-def jobs(*names, arch="arm", commits=(0,)):
-    return [job(name, arch, commits) for name in names]
-
-
-def joined(name, *, archs=("arm",), slots=1, capacity=1.0, share=0):
-    return Joined(name, frozenset(archs), slots, capacity, share)
-
-
-def assigned(actions):
-    return [(a.machine, j.board.target) for a in actions if isinstance(a, Assign) for j in a.jobs]
-
-
-def of(kind, actions):
-    return [a for a in actions if isinstance(a, kind)]
-
-
-class Run:
-    """A schedule with its machines, and a clock that stands unless it is told otherwise."""
-
-    def __init__(self, wanted, *machines, batch=False, **policy):
-        commits = max((upto for j in wanted for upto in j.commits), default=0) + 1
-        self.schedule = Scheduler(wanted, commits, machines, batch=batch, policy=Policy(**policy))
-        self.now = 0.0
-
-    def __call__(self, event):
-        return self.schedule.handle(event, self.now)
-
-    def join(self, *names, **how):
-        return [action for name in names for action in self(joined(name, **how))]
-
-    def start(self, machine, *boards):
-        for board in boards:
-            assert self(Started(machine, board)) == []
-
-    def result(self, machine, board, upto=0, fault=None, attempt=0):
-        return self(ResultIn(machine, board, upto, attempt, fault))
-
-    def lose(self, machine, reason="cut", how=LossKind.DIED):
-        return self(Lost(machine, reason, how))
-
-    def at(self, seconds):
-        """Tick at this time."""
-        self.now = seconds
-        return self(TimePassed())
-
-    def back(self, *names, **how):
-        """Let time pass until the machines are called, and let them join again."""
-        called, actions = set(), []
-        while not called.issuperset(names):
-            called |= {a.machine for a in of(BringUp, self.at(self.schedule.next_due()))}
-        for name in names:
-            actions += self.join(name, **how)
-        return actions
-
+from tests.support.rules import (
+    CHECKOUT,
+    DISK,
+    FULL,
+    MEMORY,
+    TIMEOUT,
+    UNEXPLAINED,
+    Run,
+    assigned,
+    job,
+    jobs,
+    joined,
+    of,
+)
 
 # --- who gets what (rules 2 to 4) ---
 
@@ -1116,81 +1060,6 @@ def test_boards_are_built_by_others_while_a_machine_is_away():
     run.join("m1")
     run.lose("m1")
     assert assigned(run.join("m2")) == [("m2", "a")]
-    assert assigned(run.back("m1")) == [("m1", "b")]
-
-
-# --- batch (rule 12) ---
-
-
-def test_batch_splits_by_capacity_when_all_have_joined():
-    run = Run(jobs(*"abcdefgh"), "small", "big", "third", batch=True)
-    assert run.join("small", capacity=1.0) == []
-    assert run.join("big", capacity=3.0) == []
-    shares = Counter(machine for machine, _ in assigned(run.lose("third", how=LossKind.FAILED)))
-    assert shares == {"big": 6, "small": 2}
-
-
-def test_batch_gives_what_a_lost_machine_held_to_one_that_is_through():
-    run = Run(jobs("a", "b"), "m1", "m2", batch=True)
-    run.join("m1")
-    first = {board: machine for machine, board in assigned(run.join("m2"))}
-    loser, keeper = first["a"], first["b"]
-    assert assigned(run.lose(loser)) == []  # the other is still at its list
-    run.result(keeper, "b")
-    assert assigned(run(BatchEnded(keeper))) == [(keeper, "a")]
-
-
-def test_batch_that_ends_without_a_board_tries_it_again_and_not_for_ever():
-    run = Run(jobs("a"), "m", batch=True, most_faults=3)
-    run.join("m")
-    for _ in range(2):
-        assert assigned(run(BatchEnded("m"))) == [("m", "a")]
-    (ended,) = of(EndUnbuilt, run(BatchEnded("m")))
-    assert ended.reason.startswith("machine faults: m: its worker ended the batch without all results; m:")
-    assert run.schedule.finished
-
-
-def test_batch_that_ends_while_results_are_on_hold_keeps_them():
-    run = Run(jobs("a", "b"), "m", batch=True)
-    run.join("m", slots=2)
-    run.result("m", "b", 0, UNEXPLAINED)
-    run.result("m", "a")
-    assert run(BatchEnded("m")) == []
-    assert of(Record, run(CheckDone("m", well=True)))
-
-
-def test_batch_gives_a_machine_one_suspect_a_list():
-    run = Run(jobs("a", "b", "c"), "m1", "m2", batch=True)
-    run.join("m1", slots=3)
-    run.lose("m2", how=LossKind.REFUSED)
-    run.start("m1", "a", "b")
-    run.lose("m1")
-    assert assigned(run.back("m1", slots=3)) == [("m1", "a"), ("m1", "c")]
-    run.result("m1", "a")
-    run.result("m1", "c")
-    assert assigned(run(BatchEnded("m1"))) == [("m1", "b")]
-
-
-def test_batch_looks_for_a_hang_only_where_something_was_begun():
-    run = Run(jobs("a", "b"), "m", batch=True, timeout=100, slack=20)
-    run.join("m")
-    run.now = 50.0
-    run.start("m", "a")
-    assert run.schedule.next_due() == 170
-    assert [f.board for f in of(Faulted, run.at(170))] == ["a"]
-
-
-def test_batch_that_is_never_said_to_be_through_does_not_hold_up_the_rest():
-    run = Run(jobs("a", "b"), "m1", "m2", batch=True, timeout=100, slack=20)
-    run.join("m1", "m2")
-    run.now = 10.0
-    run.result("m1", "a")
-    run.result("m2", "b", 0, TIMEOUT)
-    assert run.schedule.next_due() == 30
-    assert of(CloseSession, run.at(30)) == [
-        CloseSession("m1", "it does not end its batch"),
-        CloseSession("m2", "it does not end its batch"),
-    ]
     assert assigned(run.back("m1")) == [("m1", "b")]
 
 

@@ -10,15 +10,37 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests.support.world import ARCHS, ENDINGS, MOVES, World
 
 
-def run(seed):
+def life(seed, kind=World):
     """One life of a world, told by its seed."""
     rng = random.Random(seed)
-    world = World(rng.choices(ARCHS, k=rng.randint(1, 8)), rng.randint(1, 5), batch=rng.random() < 0.25)
+    world = kind(rng.choices(ARCHS, k=rng.randint(1, 8)), rng.randint(1, 5), batch=rng.random() < 0.25)
     for _ in range(rng.randint(0, 60)):
         if world.schedule.finished:
             break
         getattr(world, rng.choices(list(MOVES), list(MOVES.values()))[0])(rng.choice)
     world.end(rng.choice(ENDINGS), rng.choice)
+    return world
+
+
+class AskedWorld(World):
+    """One in which the scheduler is asked all there is to ask, before and after each event."""
+
+    def do(self, event):
+        self.ask()
+        actions = super().do(event)
+        self.ask()
+        return actions
+
+    def ask(self):
+        assert self.schedule.next_due() == self.schedule.next_due()
+        assert self.schedule.awaited() == self.schedule.awaited()
+        assert [self.schedule.holds(name) for name in self.machines]
+        assert self.schedule.finished == (self.schedule.recorded + self.schedule.not_built == self.schedule.asked)
+
+
+def test_questions_change_nothing():
+    for seed in range(100):
+        assert life(seed, AskedWorld).log == life(seed).log
 
 
 @pytest.mark.parametrize(
@@ -27,7 +49,7 @@ def run(seed):
 def test_whatever_happens_nothing_is_lost_and_everything_ends(first):
     for seed in range(first, first + 250):
         try:
-            run(seed)
+            life(seed)
         except Exception as exc:
             raise AssertionError(f"in the world with seed {seed}") from exc
 
