@@ -1,14 +1,14 @@
-"""What make and compilers print, told alike on every machine: paths below the source, and warnings of the clock."""
+"""Make the output of make and compilers the same on every machine: paths, temporary names, clock warnings."""
 
 from __future__ import annotations
 
 import re
 from typing import List
 
-#: The output directory, as the tree names it.
+#: The output directory, relative to the source tree.
 BUILD_DIR = "build"
 
-#: What make says of files that are newer than its clock: `_SKEW` of one, `_SKEWED` in the end.
+#: make's warnings of files that are newer than its clock. `_SKEW`: any of them; `_SKEWED`: the last one of a make.
 _OF_MAKE = r"^g?make(?:\[\d+\])?: [Ww]arning: +"
 
 _SKEWED = re.compile(_OF_MAKE + r"Clock skew detected\.", re.MULTILINE)
@@ -19,15 +19,15 @@ _SKEW = re.compile(
     re.MULTILINE,
 )
 
-#: As much of a text is read for that at its beginning and at its end, in characters.
+#: At most this many characters are searched for them at the beginning and at the end of a text.
 _SKEW_READ = 64 * 1024
 
-#: The name of a file that gcc hands from one of its programs to the next.
-_MOMENTARY = re.compile(r"(?<=/)cc[A-Za-z0-9]{6}(?=\.(?:s|o|c|i|res|le|ld|cdtor|ltrans)\b)")
+#: The name of a temporary file that gcc hands from one of its programs to the next.
+_TEMPORARY = re.compile(r"(?<=/)cc[A-Za-z0-9]{6}(?=\.(?:s|o|c|i|res|le|ld|cdtor|ltrans)\b)")
 
 
 def clock_skew(text: str) -> str:
-    """Give the line in which make says that files are newer than its clock, and the build may be incomplete."""
+    """Return the line in which make warns of clock skew and an incomplete build; empty if there is none."""
     if len(text) > 2 * _SKEW_READ:
         text = "%s\n%s" % (text[:_SKEW_READ], text[-_SKEW_READ:])
     found = _SKEWED.search(text)
@@ -35,15 +35,15 @@ def clock_skew(text: str) -> str:
 
 
 def without_clock_skew(text: str) -> str:
-    """Give the text without the lines in which make speaks of that."""
+    """Return a text without make's warnings of files that are newer than its clock."""
     return _SKEW.sub("", text) if " s in the future" in text or "Clock skew" in text else text
 
 
 class PathShortener:
-    """Makes the paths in messages relative to the source tree, so that they read the same on every machine."""
+    """Makes the paths in messages relative to the source tree."""
 
     def __init__(self, *trees: str) -> None:
-        """Name the tree's absolute path, and its other names if it has some (a link's target)."""
+        """Take the tree's absolute path, and other names of it, such as a link's target."""
         names: List[str] = []
         for tree in trees:
             stripped = tree.rstrip("/")
@@ -62,5 +62,5 @@ class PathShortener:
             self._pattern = re.compile(up)
 
     def __call__(self, text: str) -> str:
-        """Give the text with the paths shortened, and files that a compiler had for a moment all called alike."""
-        return _MOMENTARY.sub("ccXXXXXX", self._pattern.sub("", text))
+        """Return a text with shortened paths, and with the same name for all temporary files of a compiler."""
+        return _TEMPORARY.sub("ccXXXXXX", self._pattern.sub("", text))

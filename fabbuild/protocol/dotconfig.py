@@ -1,7 +1,7 @@
-"""Settings of a ``.config``: what is asked for, written into it, and whether it stuck.
+"""Parse and write settings of a ``.config``, and check whether Kconfig kept those that were asked for.
 
-A setting is a symbol, without ``CONFIG_``, and its value as ``.config`` writes it: ``y``, ``m``, a number, or a
-text in double quotes; ``n`` stands for ``# CONFIG_NAME is not set``. Both ends use this module.
+A setting is a symbol, without ``CONFIG_``, and its value as in ``.config``: ``y``, ``m``, a number, or a text in
+double quotes; ``n`` stands for ``# CONFIG_NAME is not set``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import re
 from typing import Dict, Iterable, List, Mapping, Sequence, Tuple
 
-#: What a setting that is not set is written as.
+#: The value of a symbol that is not set.
 OFF = "n"
 
 _NAME = r"[A-Za-z0-9_]{1,200}"
@@ -20,22 +20,26 @@ _SET = re.compile(r"CONFIG_(%s)=([ynm]|%s|%s)" % (_NAME, _NUMBER, _TEXT))
 _UNSET = re.compile(r"# CONFIG_(%s) is not set" % _NAME)
 _ASKED = re.compile(r"(~?)(?:CONFIG_)?(%s)(?:=(.*))?" % _NAME, re.DOTALL)
 
-#: Where one of several settings ends: at a comma that is not within a text.
+#: A comma between two settings: one that is not within a text.
 _BETWEEN = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')
 
 
 def line(name: str, value: str) -> str:
-    """Give the line of ``.config`` that says it."""
+    """Return the line of a ``.config`` for a setting."""
     return "# CONFIG_%s is not set" % name if value == OFF else "CONFIG_%s=%s" % (name, value)
 
 
 def is_line(text: str) -> bool:
-    """Whether it is such a line, and nothing else."""
+    """Whether a text is one line of a ``.config`` for a setting."""
     return text.isprintable() and (_SET.fullmatch(text) or _UNSET.fullmatch(text)) is not None
 
 
 def parse(text: str) -> Tuple[str, str]:
-    """Read such a line: the symbol and its value."""
+    """Parse a line of a ``.config``, and return its symbol and value.
+
+    Raises:
+        ValueError: the line is not for a setting.
+    """
     found = _SET.fullmatch(text)
     if found:
         return found.group(1), found.group(2)
@@ -46,12 +50,16 @@ def parse(text: str) -> Tuple[str, str]:
 
 
 def asked(text: str) -> Dict[str, str]:
-    """Read what a user asks for, ``~FOO``, ``FOO`` or ``FOO=val``, by commas; the last of a symbol counts.
+    """Parse a user's request: ``~FOO``, ``FOO`` or ``FOO=val``, separated by commas.
 
-    A value that is no number and not ``y``, ``n`` or ``m`` is a text, quoted or not.
+    A value that is no number and not ``y``, ``n`` or ``m`` is a text, quoted or not. If a symbol is named more than
+    once, the last one counts.
+
+    Returns:
+        symbols and values.
 
     Raises:
-        ValueError: one is none of these; the message is that item.
+        ValueError: an item has another form; the message is that item.
     """
     found: Dict[str, str] = {}
     for item in filter(None, map(str.strip, _BETWEEN.split(text))):
@@ -70,10 +78,10 @@ def asked(text: str) -> Dict[str, str]:
 
 
 def write(path: str, settings: Sequence[Tuple[str, str]]) -> None:
-    """Have a ``.config`` say these, in place of what it said of the same symbols.
+    """Write settings into a ``.config``, in place of its lines for the same symbols.
 
     Raises:
-        OSError: it cannot be read or written.
+        OSError: the file cannot be read or written.
     """
     names = {name for name, _ in settings}
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
@@ -86,7 +94,7 @@ def write(path: str, settings: Sequence[Tuple[str, str]]) -> None:
 
 
 def did_not_stick(path: str, settings: Iterable[Tuple[str, str]]) -> List[str]:
-    """Say of each setting that a ``.config`` does not have what it was asked to have and what it has."""
+    """Return a sentence for each setting that a ``.config`` does not have, with the value it has."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             there = read(file)
@@ -100,7 +108,7 @@ def did_not_stick(path: str, settings: Iterable[Tuple[str, str]]) -> List[str]:
 
 
 def says(path: str, name: str, value: str) -> bool:
-    """Whether a ``.config`` has a symbol at a value; not when it cannot be read."""
+    """Whether a ``.config`` has a symbol at a value; False if the file cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return read(file).get(name) == value
@@ -109,7 +117,7 @@ def says(path: str, name: str, value: str) -> bool:
 
 
 def read(lines: Iterable[str]) -> Mapping[str, str]:
-    """Read a ``.config``: symbol and value; what is not set there has `OFF`."""
+    """Parse a ``.config`` into symbols and values; a symbol that is not set has the value `OFF`."""
     values: Dict[str, str] = {}
     for text in lines:
         name = _name_in(text)

@@ -1,6 +1,6 @@
-"""What of a build goes to the boss as files: which, under which names, and the pieces they go in.
+"""Find the files of a build that belong to its result, and send them to the boss.
 
-A file goes once an order: at a later commit a file with the same bytes is only named.
+Within an order a file is sent once: at a later commit, a file with the same content is only named.
 """
 
 from __future__ import annotations
@@ -16,12 +16,18 @@ from fabbuild.protocol.names import is_file_name
 from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import FILE_MOST, FILES_MANY, FILES_MOST, PIECE
 
-#: All that matters of a build, as patterns.
+#: Patterns of all files that are made to be used.
 ALL_OUTPUTS = (*TREE.images, *("%s/%s-%s*" % (phase, TREE.program, phase) for phase in TREE.stages))
 
 
 class File(NamedTuple):
-    """A file of a result: its name there, and where it lies, or what is in it."""
+    """A file of a result.
+
+    Attributes:
+        name: in the result.
+        path: where the file is read from, unless `data` is its content.
+        data: the content; None: that of the file.
+    """
 
     name: str
     path: str
@@ -29,9 +35,9 @@ class File(NamedTuple):
 
 
 def name_of(place: str) -> str:
-    """Name a file in the result by its place in the output directory: no directories, as the peer does it.
+    """Return the name in the result of a file in the output directory, as buildman has it: without directories.
 
-    ``spl/u-boot-spl.bin`` is called ``u-boot-spl.bin``; of any other the whole path becomes the name.
+    ``spl/u-boot-spl.bin`` is called ``u-boot-spl.bin``; any other path becomes the name as a whole.
     """
     directory, _, base = place.rpartition("/")
     own = directory in TREE.stages and base.startswith("%s-%s" % (TREE.program, directory))
@@ -39,16 +45,16 @@ def name_of(place: str) -> str:
 
 
 def kept(output: str, patterns: Sequence[str]) -> List[File]:
-    """Find the files of the output directory that these patterns name.
+    """Find the files of the output directory that match these patterns.
 
-    No link is followed: Kbuild has one there that leads to the source, and from there back.
+    No link is followed: Kbuild makes one to the source, which contains the output directory.
     """
     places = {os.path.relpath(path, output) for pattern in patterns for path in _find(output, pattern.split("/"))}
     return [File(name_of(place), os.path.join(output, place)) for place in sorted(places)]
 
 
 def _find(directory: str, parts: Sequence[str]) -> Iterator[str]:
-    """Find files as the shell does, ``**`` being any directories."""
+    """Yield files that match a pattern's parts as a shell does it; ``**`` matches any directories."""
     part, rest = parts[0], parts[1:]
     try:
         entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
@@ -93,10 +99,10 @@ def stale_products(output: str, patterns: Sequence[str]) -> Tuple[Tuple[str, ...
 
 
 def remove_unmade(output: str, patterns: Sequence[str], began: int) -> None:
-    """Remove what stands beside an object that was compiled since ``began``, in ns, and was not written with it.
+    """Remove by-products of objects that were compiled since a time, in ns, if these were not written with them.
 
     Raises:
-        OSError: one cannot be removed.
+        OSError: a file cannot be removed.
     """
     for file in kept(output, patterns):
         beside = _object_beside(file.path)
@@ -105,14 +111,14 @@ def remove_unmade(output: str, patterns: Sequence[str], began: int) -> None:
 
 
 def _object_beside(path: str) -> str:
-    """Give the object that a compiler may have written a file beside; empty when there is none."""
+    """Return the object of which a file may be a by-product, as only their suffixes differ; empty: none."""
     root, ending = os.path.splitext(path)
     beside = root + ".o"
     return beside if ending not in {"", ".o"} and os.path.isfile(beside) else ""
 
 
 def configuration(output: str) -> List[File]:
-    """Find the generated configuration."""
+    """Find the files of the generated configuration."""
     places = ((name, os.path.join(output, place)) for name, place in TREE.config_files)
     return [File(name, path) for name, path in places if os.path.isfile(path)]
 
@@ -121,19 +127,24 @@ class Delivery:
     """Sends the files of one order."""
 
     def __init__(self, send: Callable[..., None], board: str, echo: Mapping[str, Any]) -> None:
-        """Name the order.
+        """Send nothing yet.
 
         Args:
-            send: sends a response to the boss; what it raises goes through.
-            board: the board.
-            echo: fields that each message of the order carries.
+            send: sends a response to the boss; exceptions are passed on.
+            board: the board of the order.
+            echo: fields of each message of the order.
         """
         self._send = send
         self._fields = {"board": board, **echo}
         self._there: Dict[str, Tuple[bytes, int]] = {}
 
     def deliver(self, upto: int, files: Iterable[File]) -> Dict[str, Any]:
-        """Send what is new of a commit's files; give the fields of its ``build_result`` that name them all."""
+        """Send a commit's files that are new, and return the fields of its ``build_result`` for all its files.
+
+        Args:
+            upto: the commit's index.
+            files: of the commit's result.
+        """
         sent: List[str] = []
         unchanged: Dict[str, int] = {}
         left_out: Dict[str, str] = {}
@@ -170,7 +181,7 @@ class Delivery:
 
 
 class _UnreadableError(Exception):
-    """A file cannot be read, or changes meanwhile."""
+    """A file cannot be read, or changed while it was read."""
 
 
 def _problem(name: str, size: int, room: int, count: int) -> str:
@@ -186,7 +197,7 @@ def _problem(name: str, size: int, room: int, count: int) -> str:
 
 
 def _measure(file: File) -> Tuple[int, bytes]:
-    """Give how many bytes it has, and their digest; of one that is too long only the former."""
+    """Return a file's size in bytes and the digest of its content, which is not read if it is too long."""
     if file.data is not None:
         return len(file.data), hashlib.sha256(file.data).digest()
     try:
@@ -201,7 +212,7 @@ def _measure(file: File) -> Tuple[int, bytes]:
 
 
 def _pieces(file: File, size: int) -> Iterable[bytes]:
-    """Read it piece by piece; an empty one is one empty piece."""
+    """Yield a file's content in pieces; an empty file is one empty piece."""
     if file.data is not None:
         for start in range(0, max(size, 1), PIECE):
             yield file.data[start : start + PIECE]

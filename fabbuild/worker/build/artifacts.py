@@ -1,4 +1,4 @@
-"""What a build leaves in its output directory: images, sizes, generated configuration."""
+"""Read and remove what a build leaves in its output directory: images, sizes, generated configuration."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _STALE_BELOW = (TREE.program + "*", "*.bin", "*.dtb", "*.map")
 
 
 def remove_stale(output: str) -> None:
-    """Remove the images and the ``.config`` of the board before, so that no result carries another board's.
+    """Remove the images and the configuration of the board before, so that no result has another board's.
 
-    Objects and generated headers stay: the next board's build is quicker with them.
+    Objects and generated headers stay: they make the next board's build quicker.
 
     Raises:
-        OSError: one cannot be removed.
+        OSError: a file cannot be removed.
     """
     _remove_matching(output, (*TREE.images, ".config", ".config.old"))
     for phase in TREE.stages:
@@ -35,21 +35,23 @@ def remove_stale(output: str) -> None:
 
 
 def remove_configuration(output: str) -> None:
-    """Remove the generated configuration, so that a failure carries none of another board or commit.
+    """Remove the generated configuration, so that no failure has that of another board or commit.
 
-    All of it: Kbuild makes the rest again when ``.config`` is new.
+    Kbuild makes all of it again when ``.config`` is new.
 
     Raises:
-        OSError: one cannot be removed.
+        OSError: a file cannot be removed.
     """
     _unlink(output, (place for _, place in TREE.config_files))
 
 
 def remove_programs(output: str) -> None:
-    """Remove what results tell of, so that none tells of what this commit does not build; make links them anew.
+    """Remove the programs and the image, lest a result describes one that its commit does not build.
+
+    make links them anew.
 
     Raises:
-        OSError: one cannot be removed.
+        OSError: a file cannot be removed.
     """
     _unlink(output, (*TREE.programs, TREE.image))
 
@@ -76,10 +78,16 @@ def _remove_matching(directory: str, patterns: Tuple[str, ...]) -> None:
 
 
 def sizes(processes: Processes, output: str, prefix: str, env: Mapping[str, str]) -> str:
-    """Give the line of ``size`` for each program that was built, without the header, its .rodata size behind it.
+    """Return the line of ``size`` for each program that was built, followed by the program's .rodata size.
 
-    The compiler's own objdump is asked for .rodata: it reads every kind of object file its linker writes. Programs
-    that cannot be measured are left out: a missing size is no failure of the board.
+    The latter is read by the compiler's own objdump, which knows every object format of its linker. Programs that
+    cannot be measured are left out: a missing size is no failure of the board.
+
+    Args:
+        processes: runs the tools.
+        output: the output directory.
+        prefix: of the compiler's tools.
+        env: their environment.
     """
     lines: List[str] = []
     for program in TREE.programs:
@@ -97,9 +105,9 @@ def sizes(processes: Processes, output: str, prefix: str, env: Mapping[str, str]
 
 
 def functions(processes: Processes, output: str, prefix: str, env: Mapping[str, str]) -> Dict[str, bytes]:
-    """Give what ``nm --size-sort`` says of each program that was built, by the name the peer's file of it has.
+    """Return the output of ``nm --size-sort`` for each program that was built, by the name of its file in a result.
 
-    Programs that cannot be read are left out.
+    Programs that cannot be read are left out. The arguments are those of `sizes`.
     """
     found: Dict[str, bytes] = {}
     for program in TREE.programs:
@@ -116,7 +124,7 @@ def functions(processes: Processes, output: str, prefix: str, env: Mapping[str, 
 
 
 def _rodata(sections: str) -> str:
-    """Pick .rodata's size out of ``objdump -h``, eight digits of hex as it prints them."""
+    """Return .rodata's size from the output of ``objdump -h``, eight digits of hex."""
     for line in sections.splitlines():
         fields = line.split()
         if len(fields) > 2 and fields[1] == ".rodata":
@@ -125,7 +133,7 @@ def _rodata(sections: str) -> str:
 
 
 def config_files(output: str) -> Dict[str, str]:
-    """Read the generated configuration files that are there, `MAX_TEXT` bytes of all together."""
+    """Read the generated configuration files that exist, up to `MAX_TEXT` bytes of all together."""
     found: Dict[str, str] = {}
     room = MAX_TEXT
     for name, place in TREE.config_files:
@@ -142,7 +150,7 @@ def config_files(output: str) -> Dict[str, str]:
 
 
 def checksum(output: str) -> Optional[str]:
-    """Give the SHA-256 of the tree's main image in hex, or None when there is none."""
+    """Return the SHA-256, in hex, of the tree's main image; None if there is none."""
     digest = hashlib.sha256()
     try:
         with open(os.path.join(output, TREE.image), "rb") as file:

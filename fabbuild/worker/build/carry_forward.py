@@ -1,7 +1,7 @@
-"""Answering a commit with what was built of another one, when nothing that matters to the board differs.
+"""Give a commit the result of the commit built before, if no file that matters to the board differs.
 
-It holds within one order and one slot: the commit before was built here, by the same settings and the same machine,
-and its dependencies are known. What is answered is what a build would have told; the tree stays where it is.
+That is done within one order and one slot: the commit before was built here, with the same settings, and its
+dependencies are known. The result is what a build would have given; the source is not checked out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from fabbuild.worker.tools.toolchains import Toolchain
 
 
 class _Last(NamedTuple):
-    """What was built last of the board, well."""
+    """The board's last build, which succeeded.
+
+    Attributes:
+        commit: its hash.
+        built: its result.
+        depends: its dependencies, as paths relative to the tree.
+        command: returns the shell lines that build a commit in the same way.
+    """
 
     commit: str
     built: Built
@@ -32,12 +39,19 @@ class _Last(NamedTuple):
 
 
 class Carrier:
-    """What a slot built last, and for which other commits that is the answer, too."""
+    """Remembers a slot's last build, and finds the commits that have the same result."""
 
     def __init__(
         self, worktree: Worktree, settings: Settings, identities: Identities, *, debug: bool = False
     ) -> None:
-        """Name the parts."""
+        """Remember nothing yet.
+
+        Args:
+            worktree: the slot's source.
+            settings: of all builds.
+            identities: of this machine's compilers.
+            debug: whether to write to stderr why a commit is not carried.
+        """
         self._worktree = worktree
         self._settings = settings
         self._identities = identities
@@ -46,11 +60,11 @@ class Carrier:
         self._last: Optional[_Last] = None
 
     def forget(self) -> None:
-        """Carry nothing on: another board, or a build that begins."""
+        """Forget the last build: another board follows, or a build begins."""
         self._last = None
 
     def identity(self, compiler: Toolchain) -> str:
-        """Give the identity of what is to build; empty when it is not known."""
+        """Return a compiler's identity; empty if it is not known."""
         return self._identities.of(compiler)
 
     def note(
@@ -62,15 +76,16 @@ class Carrier:
         compilers: Iterable[str],
         command: Callable[[str], str],
     ) -> Built:
-        """Take what was just built; give it with its dependencies among its files, if they are known.
+        """Remember a build, and return its result with the dependencies as another file, if they are known.
 
         Args:
             board: the board.
             commit: its hash.
-            built: what became of it.
+            built: the result.
             compiler: what it was built with.
-            compilers: the gcc of each that ever built in this output directory: their headers are named there.
-            command: gives the shell lines that build another commit in the same way.
+            compilers: the gcc of each compiler that built in this output directory: dependency files name their
+                headers.
+            command: returns the shell lines that build a commit in the same way.
         """
         self._last = None
         if built.return_code or self._settings.rules_out(Shortcut.DEPENDS):
@@ -87,10 +102,11 @@ class Carrier:
         return built
 
     def answer(self, commit: str) -> Optional[Callable[[float], Built]]:
-        """Say whether what was built last is the answer for a commit; None when it is not, or that is not sure.
+        """Find out whether a commit has the result of the last build.
 
         Returns:
-            a function that gives the answer, from the seconds that finding it took.
+            a function that returns the result, given the seconds that finding it took; None if the commit has
+            another result, or that is not certain.
         """
         last = self._last
         if last is None or self._settings.rules_out(Shortcut.CARRY):

@@ -1,17 +1,20 @@
-"""A slot's output directory, and whether make may build upon what is in it.
+"""Keep the state of a slot's output directory, which decides whether make may build upon what is in it.
 
-make only compares times. What it leaves alone must be what a build from scratch would make, the warnings included;
-so what make cannot know is seen to here:
+make only compares modification times. What it does not build again must be what a build from scratch would make,
+warnings included. Where times do not tell that, the state does:
 
-* A make that was killed leaves files cut short, and newer than their sources. A clock that went back leaves files
-  newer than sources that change after them. A compiler replaced by another of the same name has its objects there.
-  Where make finds files that are newer than its clock, it says itself that it may have left something out.
-  In these cases all is built anew. To tell, the directory holds a file, `STATE`, except while make is at work.
-* Objects without debug information are no good where it may be looked at: all is built anew, too.
-* It is known for which board and commit it was built last, and whether generated source may be there that nothing
-  makes any more (`fabbuild.worker.build.stale_generated`).
-* A file that was compiled with a warning, or of which a compiler remarked something, is compiled again at each
-  commit, so that the words stay until somebody mends it.
+* A killed make leaves incomplete files that are newer than their sources. A clock that was set back leaves files
+that
+  are newer than sources which change later. A compiler that was replaced by another of the same name left its
+  objects. make itself warns of files that are newer than its clock. In these cases everything is built anew. The
+  state is a file in the directory, `STATE`, that is there except while make is at work: it is only written after
+  all makes ended by themselves.
+* Objects without debug information may not be used where it can be seen: everything is built anew, too.
+* The state names the board, commit and compiler of the last build, and whether generated source may be there that
+no
+  rule makes any more (`fabbuild.worker.build.stale_generated`).
+* It names files with compiler diagnostics. These are compiled again at each commit, so that the diagnostics are
+  repeated until somebody mends their cause.
 """
 
 from __future__ import annotations
@@ -29,10 +32,10 @@ from fabbuild.worker.base.workdir import STATE
 from fabbuild.worker.build import diagnostics
 from fabbuild.worker.tools.toolchains import Toolchain
 
-#: How far the clock may go back without harm, in seconds: less than any make and git between two times compared.
+#: How far the clock may be set back without harm, in seconds: less than a make or git takes between two such times.
 _CLOCK_SLACK = 0.05
 
-#: The most files whose warnings are remembered.
+#: The most files with diagnostics that are remembered.
 _MANY = 10000
 
 _WORD = re.compile(r"[\w./+@~-]+")
@@ -42,14 +45,14 @@ class OutputDir:
     """The output directory of a source tree.
 
     Attributes:
-        board: for which board it was built last; empty: for none.
-        commit: and at which commit.
-        gcc: and by which compiler, as `Toolchain.gcc` has it.
+        board: the board that was built in it last; empty: none.
+        commit: the commit of that build.
+        gcc: the compiler of that build, as in `Toolchain.gcc`.
         leftovers: whether generated source may be in it that no rule makes any more.
     """
 
     def __init__(self, tree: str) -> None:
-        """Name the tree."""
+        """Take the path of the source tree."""
         self.path = os.path.join(tree, BUILD_DIR)
         self._tree = tree
         self._state = os.path.join(self.path, STATE)
@@ -65,25 +68,27 @@ class OutputDir:
 
     @property
     def compilers(self) -> Collection[str]:
-        """The gcc of each compiler that made what is in it."""
+        """The gcc of each compiler that made something in it."""
         return tuple(self._compilers)
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is in it, or it is not even there."""
+        """Whether it has no files, or does not exist."""
         return not os.path.isdir(self.path) or not os.listdir(self.path)
 
     def open(self, compiler: Toolchain, identity: str = "", debug_info: bool = True) -> bool:
-        """Begin to change it; gives False when it could not be built upon, and is empty now.
+        """Begin a build in it: take its state, and empty it if it cannot be built upon.
 
         Args:
-            compiler: what is to build in it.
-            identity: stands for all else of the machine that can change the output (`fingerprint`); empty:
-                not known, and not asked for.
-            debug_info: whether what is built may be seen to lack debug information.
+            compiler: the compiler of the build.
+            identity: the compiler's identity (`fingerprint`); empty: not known.
+            debug_info: whether it can be seen if objects lack debug information.
+
+        Returns:
+            whether its content can be built upon.
 
         Raises:
-            OSError: something in it cannot be removed.
+            OSError: a file cannot be removed.
         """
         state = self._take_state()
         compilers = state.get("compilers", {})
@@ -91,7 +96,7 @@ class OutputDir:
         self._clock = _clock()
         trusted = bool(state) and compilers.get(compiler.gcc, compiler.version) == compiler.version
         if identity:
-            # One that is not known may have been another: what is there was not made by this compiler alone.
+            # An identity that is not known may have been another one, also that of another compiler's objects.
             trusted = trusted and all(identities.get(gcc) for gcc in compilers)
             trusted = trusted and identities.get(compiler.gcc, identity) == identity
         trusted = trusted and not (debug_info and state.get("bare"))
@@ -114,17 +119,17 @@ class OutputDir:
         self.board, self.commit, self.gcc, self.leftovers = board, commit, gcc, leftovers
 
     def renew(self) -> None:
-        """Empty it while it is open.
+        """Empty it during a build.
 
         Raises:
-            OSError: something in it cannot be removed.
+            OSError: a file cannot be removed.
         """
         remove_tree(self.path)
         os.makedirs(self.path, exist_ok=True)
         self.leftovers = False
 
     def repeat_warnings(self) -> None:
-        """Make what warned last be made again; once the tree is as it is to be built."""
+        """Have make compile the files with diagnostics again; to be called once the tree is at its commit."""
         for name in self._warned:
             inside = os.path.join(self.path, name)
             with contextlib.suppress(OSError):
@@ -137,11 +142,15 @@ class OutputDir:
         self._warned = set()
 
     def note_warnings(self, stderr: str) -> None:
-        """Remember what the words of a make name, paths relative to the tree."""
-        self._warned.update(self._named(stderr))
+        """Remember the files that the diagnostics of a make are about.
+
+        Args:
+            stderr: of make, with paths relative to the tree.
+        """
+        self._warned.update(self._files_with_diagnostics(stderr))
 
     def close(self) -> None:
-        """Say that it can be built upon: each make since `open` came to its end by itself.
+        """End a build whose makes all ended by themselves: write the state, so that it can be built upon.
 
         Raises:
             OSError: the disk is full, or the like.
@@ -162,12 +171,12 @@ class OutputDir:
             json.dump(state, file)
 
     def _take_state(self) -> Dict[str, Any]:
-        """Read the state and remove it; empty when there is none, or when it is of a time still to come."""
+        """Read the state and remove its file; empty if there is none, or its time is in the future."""
         try:
             with open(self._state, encoding="utf-8") as file:
                 state = json.load(file)
             then = os.stat(self._state).st_mtime
-            # The time of the file system that holds the objects, which may be another machine's.
+            # By the clock of the file system that holds the objects, which may be another machine's.
             os.utime(self._state)
             now = os.stat(self._state).st_mtime
         except (OSError, ValueError):
@@ -177,10 +186,10 @@ class OutputDir:
         except FileNotFoundError:
             pass
         except OSError:
-            return {}  # what cannot be removed goes with all that is there
+            return {}  # then the whole directory is emptied
         return state if isinstance(state, dict) and now >= then - _CLOCK_SLACK else {}
 
-    def _named(self, stderr: str) -> Iterator[str]:
+    def _files_with_diagnostics(self, stderr: str) -> Iterator[str]:
         for line in stderr.splitlines():
             yield from diagnostics.files(line, self._tree, self.path)
             if "warning" not in line.lower():
@@ -194,5 +203,5 @@ class OutputDir:
 
 
 def _clock() -> float:
-    """Give what only changes when the clock is set."""
+    """Return a number of seconds that only changes when the clock is set."""
     return time.time() - time.monotonic()

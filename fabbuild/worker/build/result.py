@@ -1,4 +1,4 @@
-"""What became of one board at one commit."""
+"""The result of building one board at one commit."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from fabbuild.worker.build.artifact_sender import File
 
 
 class Built(NamedTuple):
-    """What became of one board at one commit; `fields` gives the wire's names.
+    """The result of building one board at one commit; `fields` has the names of the wire.
 
     Attributes:
-        fault: what the worker knows to be no doing of the board's (`protocol.FEATURES`); empty for nothing.
-        files: what is to be sent of it.
+        fault: why the result is no fault of the board's (see `fabbuild.protocol.wire.FEATURES`); empty: it may be.
+        files: the files to send with it.
     """
 
     return_code: int
@@ -25,7 +25,7 @@ class Built(NamedTuple):
     files: Sequence[File] = ()
 
     def fields(self) -> Dict[str, Any]:
-        """Give the fields of a ``build_result``; sizes and config only when there are some."""
+        """Return the fields of a ``build_result``; sizes and config only if there are some."""
         fields: Dict[str, Any] = {
             "return_code": self.return_code,
             "stderr": self.stderr,
@@ -39,5 +39,5 @@ class Built(NamedTuple):
 
 
 def failed(message: str, fault: str = "") -> Built:
-    """Give the result of a board that could not even be tried."""
+    """Return the result of a board whose build could not begin."""
     return Built(1, stderr=message.rstrip("\n") + "\n", fault=fault)

@@ -1,10 +1,11 @@
-"""Generated source that is in the output directory though nothing makes it any more.
+"""Find generated source in an output directory that no rule makes any more.
 
-make removes nothing. A header whose rule went with a change of a Makefile, or that only another board's build
-makes, stays, and who includes it is built as if all were well; from scratch it is not. Which files have a rule
-only make knows. So it is asked, when a build ended well after a change that can have dropped one: what it did not
-write just now is taken away and make is run once more, and what it makes again, and the same, has its rule. To
-spare the compiling of all that reads these files, everything else gets times ahead of theirs meanwhile.
+make removes nothing. A header whose rule was dropped from a Makefile, or that only another board's build generates,
+stays in the output directory, and a file that includes it still compiles there, but not from scratch. Only make
+knows which files have a rule. So after a successful build that follows a change which can have dropped a rule, the
+generated files that this build did not write are moved aside and make is run once more: a file that it makes again,
+with the same content, has a rule. Meanwhile all other files are dated ahead, so that nothing that reads the moved
+files is compiled again.
 """
 
 from __future__ import annotations
@@ -23,31 +24,32 @@ from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.deps import reverse_deps
 
-#: All in here is read by others, whatever its name.
-_READ = "generated/"
+#: Every file in such a directory is source that others read, whatever its suffix.
+_GENERATED = "generated/"
 
-#: What only configuring makes; that is looked after by those who configure.
+#: Files that are made by configuring, which removes or replaces them itself.
 _CONFIGURED = ("include/config/", "include/config.h", "scripts/kconfig/")
 
 _CONFIGURATION = frozenset(place for _, place in TREE.config_files)
 
-#: How far ahead everything else is put, in ns: longer than any make.
+#: How far ahead other files are dated, in ns: longer than any make takes.
 _AHEAD = 86400 * 10**9
 
-#: The share of lines in common from which boards are alike. Of U-Boot's, the sunxi boards have 0.4 to 0.7 and the
-#: two rk3399 0.8; a vexpress and a sunxi board 0.01, and no object of the target serves both (docs/performance.md).
+#: Boards are alike if their defconfigs share more than this part of their lines. U-Boot's sunxi boards share 0.4 to
+#: 0.7 and the two rk3399 0.8; a vexpress and a sunxi board share 0.01, and no object for the target
+#: (docs/performance.md).
 _ALIKE = 0.3
 
-#: The longest wrapper.
+#: The longest file that is looked at as a wrapper, in bytes.
 _SHORT = 200
 
 
 def may_drop_rule(changed: Iterable[Change], defconfig: str) -> bool:
-    """Whether a change of these files can drop a rule: of anything but the content of source that compilers read.
+    """Whether changes can drop a rule: any can but those of the content of source that dependency files name.
 
     Args:
-        changed: what differs from the commit built before.
-        defconfig: the path of the board's own.
+        changed: the differences from the commit built before.
+        defconfig: the path of the board's defconfig.
     """
     for path, old, new in changed:
         sides = [relevance_of(path, side.mode) for side in (old, new) if side.mode != ABSENT]
@@ -59,12 +61,12 @@ def may_drop_rule(changed: Iterable[Change], defconfig: str) -> bool:
 
 
 def are_alike(tree: str, board: str, before: str) -> bool:
-    """Whether a board may be built with objects of the one before: their defconfigs share many lines.
+    """Whether two boards' defconfigs share so many lines that one may be built with the other's generated source.
 
     Args:
-        tree: the source that is built.
+        tree: the source.
         board: the board.
-        before: the one built before; empty: none.
+        before: the board built before; empty: none.
     """
     if board == before:
         return True
@@ -73,10 +75,10 @@ def are_alike(tree: str, board: str, before: str) -> bool:
 
 
 def remove(output: str) -> None:
-    """Remove all generated source; what is still made is made again, and what reads it.
+    """Remove all generated source. make makes what has a rule again, and compiles everything that reads it.
 
     Raises:
-        OSError: something cannot be removed.
+        OSError: a file cannot be removed.
     """
     for name, _ in list(_times(output)):
         if _is_generated(output, name):
@@ -84,7 +86,7 @@ def remove(output: str) -> None:
 
 
 def begin(output: str) -> int:
-    """Give the time at which a build begins, ns of the file system's own clock.
+    """Return the present time by the clock of the output's file system, in ns; make the directory if it is missing.
 
     Raises:
         OSError: the disk is full, or the like.
@@ -97,19 +99,19 @@ def begin(output: str) -> int:
     return now
 
 
-def there_are(tree: str, output: str, began: int, make: Callable[[], bool]) -> bool:
-    """Whether generated source is there that make does not make, or makes another of, once all is built.
+def used_leftovers(tree: str, output: str, began: int, make: Callable[[], bool]) -> bool:
+    """Whether a successful build used generated source that make does not make, or makes with another content.
 
-    When there is none, all is as it was afterwards.
+    If it did not, the output directory is as it was before.
 
     Args:
         tree: the source.
-        output: the output directory, in it.
-        began: when the build began; what was written since has its rule.
-        make: makes what was just made; gives whether that went well.
+        output: the output directory, in the tree.
+        began: the time at which the build began, from `begin`; files written since then have a rule.
+        make: runs the last make once more, and returns whether it succeeded.
 
     Raises:
-        OSError: something cannot be moved.
+        OSError: a file cannot be moved.
     """
     times = dict(_times(output))
     asked = [name for name, time in times.items() if time < began and _is_generated(output, name)]
@@ -129,9 +131,9 @@ def there_are(tree: str, output: str, began: int, make: Callable[[], bool]) -> b
 
 
 def _matters(tree: str, output: str, aside: _Aside, times: Collection[str], make: Callable[[], bool]) -> bool:
-    """Whether what is aside, and was not made again, was used for anything of what make makes."""
+    """Whether files that were not made again were used for anything that make makes."""
     gone = aside.missed()
-    # What another tool makes by the way, for itself alone, such as swig its C, has no rule of its own.
+    # A tool's intermediate file, such as the C that swig generates, has no rule of its own.
     made = reverse_deps.products_of(tree, output, times, gone) if gone else set()
     if made is None:
         return True
@@ -143,7 +145,7 @@ def _matters(tree: str, output: str, aside: _Aside, times: Collection[str], make
 
 
 class _Aside:
-    """A directory beside the output, to which files are moved to see whether make makes them again."""
+    """A directory beside the output directory, into which files are moved to see whether make makes them again."""
 
     def __init__(self, output: str) -> None:
         self._output = output
@@ -158,25 +160,25 @@ class _Aside:
             self._names.add(name)
 
     def missed(self) -> Set[str]:
-        """Name those that were not made again."""
+        """Return the files that were not made again."""
         return {name for name in self._names if not os.path.isfile(os.path.join(self._output, name))}
 
     def differs(self) -> bool:
-        """Whether one that was made again is another one."""
+        """Whether a file that was made again has another content."""
         return any(
             not filecmp.cmp(os.path.join(self._output, name), os.path.join(self._aside, name), shallow=False)
             for name in self._names - self.missed()
         )
 
     def put_back(self) -> None:
-        """Put those back that were not made again."""
+        """Put the files back that were not made again."""
         for name in self.missed():
             os.rename(os.path.join(self._aside, name), os.path.join(self._output, name))
         remove_tree(self._aside)
 
 
 def _times(output: str) -> Iterator[Tuple[str, int]]:
-    """Give the time of each file, ns; links and what is behind them are none."""
+    """Yield each regular file's path and modification time in ns; no link is followed."""
     for folder, _, names in os.walk(output):
         for name in names:
             path = os.path.join(folder, name)
@@ -186,7 +188,7 @@ def _times(output: str) -> Iterator[Tuple[str, int]]:
 
 
 def _lines(path: str) -> Set[bytes]:
-    """Give the lines of a defconfig, empty ones aside; none of one that is not there."""
+    """Return the lines of a defconfig that are not empty; none if there is no such file."""
     try:
         with open(path, "rb") as file:
             return {line for line in file.read(MAX_TEXT).splitlines() if line}
@@ -207,20 +209,20 @@ def _date(output: str, name: str, time: int) -> None:
 
 
 def _is_generated(output: str, name: str) -> bool:
-    """Whether it is source that a rule made, and that brings something of its own."""
+    """Whether a file of the output is generated source, other than a wrapper."""
     return _is_source(name) and not _is_wrapper(os.path.join(output, name))
 
 
 def _is_source(name: str) -> bool:
     if name.startswith(_CONFIGURED) or name in _CONFIGURATION or os.path.basename(name).startswith("."):
         return False
-    return name.endswith(SOURCE) or _READ in name
+    return name.endswith(SOURCE) or _GENERATED in name
 
 
 def _is_wrapper(path: str) -> bool:
-    """Whether it only includes one file of the source, as U-Boot has for each file that a tool of the host shares.
+    """Whether a C file only includes one other file. U-Boot generates one for each file that a host tool shares.
 
-    It brings nothing with it, and there are so many that compiling them again would be most of the time.
+    Such a file needs no check, and there are so many that to compile them again would take most of the time.
     """
     with open(path, "rb") as file:
         text = file.read(_SHORT + 1)

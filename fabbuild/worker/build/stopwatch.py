@@ -1,4 +1,4 @@
-"""What the time of a build goes into: a stopwatch a phase."""
+"""Measure the time that each phase of a build takes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Dict, Iterator
 
 
 class Stopwatch:
-    """Adds up seconds by what they were spent on, for one board at one commit."""
+    """Adds up seconds by phase, for one board at one commit."""
 
     def __init__(self) -> None:
         self._seconds: Dict[str, float] = {}
 
     @contextlib.contextmanager
     def on(self, phase: str) -> Iterator[None]:
-        """Count the time in this context as of ``phase`` (one of `protocol.PHASES`), however it is left."""
+        """Count the time spent in this context for a phase, one of `fabbuild.protocol.wire.PHASES`."""
         began = time.monotonic()
         try:
             yield
@@ -23,5 +23,5 @@ class Stopwatch:
             self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - began
 
     def told(self) -> Dict[str, float]:
-        """Give the seconds of each phase there was, to the millisecond."""
+        """Return the seconds of each phase that there was, to the millisecond."""
         return {phase: round(seconds, 3) for phase, seconds in self._seconds.items()}

@@ -121,7 +121,7 @@ class Tries:
             again.append(self._run.make())
             return not again[-1].code
 
-        if not stale_generated.there_are(self._worktree.path, self._output.path, began, make):
+        if not stale_generated.used_leftovers(self._worktree.path, self._output.path, began, make):
             self._output.leftovers = False
         elif self._run.may_retry:
             self._build_from_scratch()
