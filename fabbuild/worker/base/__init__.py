@@ -1,1 +1,1 @@
-"""Paths, processes, directories, text and the lock: what every part of the worker stands on."""
+"""The work directory, its lock, processes, directories and text: used by all other packages of the worker."""

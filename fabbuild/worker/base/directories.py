@@ -1,7 +1,7 @@
-"""Directories that a build worked in: put in order, removed, or, where they cannot be, put aside.
+"""Make a directory that a build worked in usable again, remove it, or put it aside.
 
-A build may leave anything where it ran: a link in the place of a directory, permissions that shut us out, files
-that nobody may remove. None of that is the next board's trouble.
+A build may leave anything where it ran: a link in place of a directory, permissions that lock the worker out, files
+that nobody may remove. None of that may become the next board's failure.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import stat
 
 from fabbuild.worker.base import workdir
 
-#: What we need of a directory of our own.
+#: The permissions that the worker needs on its own directories.
 _OURS = 0o700
 
 
 def make_usable(path: str, aside: str) -> None:
-    """Let there be nothing at ``path`` but a directory that we can work in, or nothing at all.
+    """Leave at ``path`` a directory with the permissions to work in it, or nothing.
 
     What cannot be mended is removed or put aside; see `clear_away`.
 
     Raises:
-        OSError: none of that is possible.
+        OSError: it can neither be mended, removed nor put aside.
     """
     try:
         mode = os.lstat(path).st_mode
@@ -39,7 +39,7 @@ def make_usable(path: str, aside: str) -> None:
 
 
 def clear_away(path: str, aside: str) -> None:
-    """Remove whatever is at ``path``, or give it another name in the directory ``aside``, on the same disk.
+    """Remove whatever is at ``path``, or else rename it into the directory ``aside``, on the same disk.
 
     Raises:
         OSError: neither is possible.
@@ -50,11 +50,11 @@ def clear_away(path: str, aside: str) -> None:
         try:
             os.rename(path, os.path.join(aside, "%s%d.%s" % (workdir.ASIDE, os.getpid(), os.urandom(4).hex())))
         except OSError:
-            raise exc from None  # it says what is in the way
+            raise exc from None  # the first one names the file that is in the way
 
 
 def remove_aside(directory: str) -> None:
-    """Remove what was put aside there, as far as that can be done by now."""
+    """Remove what `clear_away` put aside in a directory; what still cannot be removed stays."""
     for name in os.listdir(directory):
         if name.startswith(workdir.ASIDE):
             with contextlib.suppress(OSError):
@@ -62,7 +62,7 @@ def remove_aside(directory: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove whatever is at ``path``: a file, a link, or a directory with all in it.
+    """Remove whatever is at ``path``: a file, a link, or a directory with its content.
 
     Raises:
         OSError: something of it cannot be removed.

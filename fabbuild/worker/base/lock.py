@@ -1,13 +1,14 @@
-"""The machine's lock: a kernel lock (flock) on WORK/lock, which also says who holds it.
+"""The machine's lock: a kernel lock (flock) on ``WORK/lock``, a file that also names its holder.
 
-Every process of ours on the machine inherits the locked descriptor, so the lock means "something of ours is alive
-here" and it ends with the last of them, however they end. Hence two rules: nobody calls ``LOCK_UN`` (that would
-unlock it for all who share it), and nobody but `clean`, which holds it then, removes the file.
+Every process of the worker inherits the locked descriptor. So the lock means "a process of fabbuild is alive here",
+and it is released with the last of them, however they end. Hence two rules: nobody calls ``LOCK_UN`` (that would
+unlock it for all who share it), and nobody but `fabbuild.worker.upkeep.clean`, which holds the lock then, removes
+the file.
 
-The text of the file is one line of JSON: ``who``, ``host``, ``pid`` and ``run`` of the boss (a pid may come back,
-a run does not), ``since`` (seconds since the epoch) and ``supervisor`` (a pid here). Only the holder writes it,
-after it has the lock; so it may be stale, empty or torn for a reader, and is information only: what counts is the
-kernel's lock.
+The text of the file is one line of JSON: ``who``, ``host``, ``pid`` and ``run`` of the boss (a pid may be used
+again, a run is unique), ``since`` (seconds since the epoch) and ``supervisor`` (a pid on this machine). Only the
+holder writes it, after it has the lock; so a reader may find it stale, empty or torn. It is information only: what
+counts is the kernel's lock.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, Dict, Optional, Set, Tuple
 from fabbuild.protocol import environment
 from fabbuild.worker.base import process_table, workdir
 
-#: Descriptors that are inherited by builds lie above those that scripts like to use themselves.
+#: Descriptors that builds inherit are at least this high: scripts use low ones themselves.
 HIGH_FD = 100
 
 #: Longest text read from a lock file, in bytes.
@@ -31,17 +32,17 @@ _TEXT_LIMIT = 65536
 
 
 class Lock:
-    """A lock that is held. The descriptor is not inheritable; hand it on with ``pass_fds=[lock.fd]``."""
+    """A lock that is held. The descriptor is not inheritable; pass it on with ``pass_fds=[lock.fd]``."""
 
     def __init__(self, fd: int, path: str) -> None:
         self.fd = fd
         self.path = path
 
     def write(self, holder: Dict[str, Any]) -> None:
-        """Say in the file who holds the lock; since now, by this process.
+        """Write into the file who holds the lock, since now and by this process.
 
         Raises:
-            OSError: the disk is full, or worse.
+            OSError: the disk is full, or the like.
         """
         text = json.dumps(dict(holder, since=int(time.time()), supervisor=os.getpid())).encode() + b"\n"
         # In place and the new line first: a reader takes the first line, and a full disk needs no new block.
@@ -49,17 +50,17 @@ class Lock:
         os.ftruncate(self.fd, len(text))
 
     def close(self) -> None:
-        """Give up this process's share; the lock is free when all others who inherited it have ended too."""
+        """Close the descriptor; the lock is free once all other processes that inherited it have ended, too."""
         os.close(self.fd)
 
     def identity(self) -> Tuple[int, int]:
-        """Give device and inode, by which holders are found even after the file was removed."""
+        """Return device and inode, by which holders are found even after the file was removed."""
         info = os.fstat(self.fd)
         return info.st_dev, info.st_ino
 
 
 def take(work_dir: str) -> Optional[Lock]:
-    """Take the lock of a work directory that exists; None when somebody else has it.
+    """Take the lock of a work directory, which must exist; return None when somebody else has it.
 
     Raises:
         OSError: the file cannot be opened, or the file system has no locks.
@@ -74,14 +75,14 @@ def take(work_dir: str) -> Optional[Lock]:
             if exc.errno in (errno.EAGAIN, errno.EACCES):
                 return None
             raise
-        # `clean` may have removed the file between our open and our flock: then this is a lock on nothing.
+        # `clean` may have removed the file between our open and our flock: then this locks nothing.
         if _is_at(fd, path):
             return Lock(raise_fd(fd), path)
         os.close(fd)
 
 
 def read_holder(work_dir: str) -> Dict[str, Any]:
-    """Read who the lock file says holds it; empty when it says nothing that can be understood."""
+    """Return what the lock file says of its holder; empty when it cannot be read or understood."""
     try:
         fd = os.open(os.path.join(work_dir, workdir.LOCK), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
@@ -97,10 +98,10 @@ def read_holder(work_dir: str) -> Dict[str, Any]:
 
 
 def holder_when_busy(work_dir: str, patience: float = 0.3) -> Dict[str, Any]:
-    """Read who holds a lock that was just found taken.
+    """Return what the lock file says of the holder of a lock that was just found taken.
 
-    Whoever took it a moment ago may not have written its name yet, so a text that names a supervisor which is not
-    there is given ``patience`` seconds to become true.
+    A holder that took it a moment ago may not have written its name yet: while the text names a supervisor that
+    does not exist, it is read again, for ``patience`` seconds.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -114,7 +115,7 @@ def holder_when_busy(work_dir: str, patience: float = 0.3) -> Dict[str, Any]:
 
 
 def current_holder(work_dir: str) -> Optional[Dict[str, Any]]:
-    """Give what the lock file says if somebody has the lock now, else None; takes no lock itself."""
+    """Return what the lock file says if somebody has the lock now, else None; takes no lock itself."""
     path = os.path.join(work_dir, workdir.LOCK)
     if holders(path, process_table.table()) or foreign_holder(path):
         return read_holder(work_dir)
@@ -122,11 +123,11 @@ def current_holder(work_dir: str) -> Optional[Dict[str, Any]]:
 
 
 def holders(path: str, processes: process_table.Table, identity: Optional[Tuple[int, int]] = None) -> Set[int]:
-    """Find the processes that share a lock on this file, by the lock lines of /proc/PID/fdinfo.
+    """Return the processes that share a lock on this file, by the ``lock:`` lines of /proc/PID/fdinfo.
 
-    Somebody who merely has the file open has no such line. Other users' processes cannot be looked into
-    (`foreign_holder` finds the one that took the lock). Without ``identity`` the file at ``path`` is meant, and
-    also one that was removed from there while it was held.
+    A process that merely has the file open has no such line. Other users' processes cannot be looked into
+    (`foreign_holder` finds the one that took the lock). Without ``identity`` the file at ``path`` is meant, or one
+    that was removed from there while it was held.
     """
     removed = ""
     if identity is None:
@@ -147,7 +148,7 @@ def holders(path: str, processes: process_table.Table, identity: Optional[Tuple[
 
 
 def foreign_holder(path: str) -> int:
-    """Give the pid of a process, of any user, that took a lock on this file and lives; 0 for none."""
+    """Return the pid of the process, of any user, that took the lock on this file and is alive; 0 for none."""
     identity = _identity(path)
     if identity is None:
         return 0
@@ -166,17 +167,17 @@ def foreign_holder(path: str) -> int:
 
 
 def kill(work_dir: str, by: Dict[str, Any]) -> Tuple[process_table.Ended, Optional[Dict[str, Any]]]:
-    """End everything that holds the lock of a work directory, with its descendants, sessions and groups.
+    """End every process that holds the lock of a work directory, with its descendants, sessions and groups.
 
-    The file then says whose it was, so that the boss, which sees its machine die, does not simply come again
-    (`was_killed`).
+    The file then tells whose they were, so that their boss, to which the machine looks lost, does not simply come
+    back (`was_killed`).
 
     Args:
         work_dir: where the lock is.
-        by: the boss that asks for it: ``who``, ``host``, ``pid``, ``run``. Its own it may take again.
+        by: the boss that asks for it: ``who``, ``host``, ``pid``, ``run``. A lock of its own run it may take again.
 
     Returns:
-        what was ended and what could not be, and what the lock file said if the lock was held.
+        the processes that were ended or could not be, and what the lock file said if the lock was held.
     """
     path = os.path.join(work_dir, workdir.LOCK)
     holder = current_holder(work_dir)
@@ -193,7 +194,7 @@ def kill(work_dir: str, by: Dict[str, Any]) -> Tuple[process_table.Ended, Option
 
 
 def was_killed(work_dir: str, boss: Dict[str, Any]) -> str:
-    """Say who ended what this boss had here, as the file says; empty when nobody did. For the lock's holder."""
+    """Return who ended this boss's processes by `kill`, as the file says; empty for nobody. Needs the lock."""
     said = read_holder(work_dir)
     killed = said.get("killed")
     if not isinstance(killed, dict) or not boss.get("run") or killed.get("run") != boss["run"]:
@@ -202,7 +203,7 @@ def was_killed(work_dir: str, boss: Dict[str, Any]) -> str:
 
 
 def _mark_killed(work_dir: str, holder: Dict[str, Any], by: Dict[str, Any]) -> None:
-    # A full disk, or somebody who was faster: then the boss may come again, and be killed again.
+    # On a full disk, or if another process took the lock first, the boss may come back and be killed again.
     with contextlib.suppress(OSError):
         held = take(work_dir)
         if held is not None:
@@ -211,7 +212,7 @@ def _mark_killed(work_dir: str, holder: Dict[str, Any], by: Dict[str, Any]) -> N
 
 
 def inherited_fds() -> Tuple[int, ...]:
-    """Give the lock's descriptor if this process inherited one: a child that is to end with us gets it too."""
+    """Return the lock's descriptor if this process inherited one, for children that are to end with it."""
     text = os.environ.get(environment.LOCK_FD, "")
     if not text.isdigit():
         return ()
@@ -226,7 +227,7 @@ def _locked(pid: int, name: str, identity: Optional[Tuple[int, int]], removed: s
     link = "/proc/%d/fd/%s" % (pid, name)
     try:
         target = os.readlink(link)
-        # The name first: stat of a descriptor can hang for ever where a network file system is gone.
+        # The name first: stat of a descriptor can hang for ever when its network file system is gone.
         if os.path.basename(target) not in (workdir.LOCK, workdir.LOCK + " (deleted)"):
             return False
         info = os.stat(link)
@@ -252,7 +253,7 @@ def _is_at(fd: int, path: str) -> bool:
 
 
 def raise_fd(fd: int) -> int:
-    """Move a descriptor above `HIGH_FD`, where no build script's ``exec 3>&1`` closes it, if that can be."""
+    """Move a descriptor above `HIGH_FD`, where no build script's ``exec 3>&1`` closes it, if that is possible."""
     try:
         high = int(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD))
     except OSError:

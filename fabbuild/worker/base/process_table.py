@@ -1,7 +1,7 @@
-"""Processes as /proc shows them, and how a whole family of them is ended.
+"""Read the process table from /proc, and end a whole family of processes.
 
-Nothing here looks at a process's name or command line: who belongs together follows from parents, sessions and
-process groups alone.
+Names and command lines play no part: which processes belong together follows from parents, sessions and process
+groups alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 class Proc(NamedTuple):
-    """One line of the process table; ``start`` (clock ticks since boot) tells a pid from its later reuse."""
+    """One process; ``start`` (clock ticks since boot) tells a pid from its later reuse."""
 
     pid: int
     ppid: int
@@ -36,7 +36,7 @@ class Left(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """What `end_family` did."""
+    """The processes that `end_family` ended, and those that are left."""
 
     pids: List[int]
     left: List[Left]
@@ -46,7 +46,7 @@ Table = Dict[int, Proc]
 
 
 def read_proc(pid: int) -> Optional[Proc]:
-    """Read one process; None when it is not there (or not ours to see)."""
+    """Read one process; return None when it is not there, or hidden from this user."""
     try:
         with open("/proc/%d/stat" % pid, "rb") as file:
             text = file.read()
@@ -60,20 +60,20 @@ def read_proc(pid: int) -> Optional[Proc]:
 
 
 def read_again(proc: Proc) -> Optional[Proc]:
-    """Read the same process once more; None when it is gone, though its number may have come back."""
+    """Read the same process once more; return None when it is gone, though its pid may be in use again."""
     now = read_proc(proc.pid)
     return now if now is not None and now.start == proc.start else None
 
 
 def let_go_of_connection() -> None:
-    """Give this process nothing for stdin, stdout and stderr: whoever waits for their end shall not wait for us."""
+    """Put /dev/null in place of stdin, stdout and stderr, whose end others may wait for."""
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
 
 
 def table() -> Table:
-    """Read the living processes; zombies are left out, they hold nothing any more."""
+    """Read the living processes; zombies are left out, as they hold nothing any more."""
     found: Table = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -84,7 +84,7 @@ def table() -> Table:
 
 
 def ancestors(pid: int, processes: Table) -> Set[int]:
-    """Give the parents of a process, up to the first; without itself."""
+    """Return the pids of the parents of a process, up to the first; without its own."""
     found: Set[int] = set()
     while pid in processes:
         pid = processes[pid].ppid
@@ -95,11 +95,13 @@ def ancestors(pid: int, processes: Table) -> Set[int]:
 
 
 def family(seeds: Iterable[int], processes: Table, leaders: Set[int], spare: Iterable[int] = ()) -> Set[int]:
-    """Give the seeds, all their descendants, and all members of sessions and groups that one of these leads.
+    """Return the seeds, all their descendants, and all members of sessions and groups that one of these leads.
 
-    ``leaders`` remembers the leaders met so far, between calls: a session outlives its leader, and keeps its
-    number.
-    Processes in ``spare`` do not belong, and nobody belongs because of them.
+    Args:
+        seeds: pids to begin with.
+        processes: the process table.
+        leaders: the leaders met so far; new ones are added. A session outlives its leader and keeps its number.
+        spare: pids that do not belong to the family, nor do others because of them.
     """
     spared = set(spare)
     found = {pid for pid in seeds if pid in processes} - spared
@@ -119,7 +121,7 @@ def family(seeds: Iterable[int], processes: Table, leaders: Set[int], spare: Ite
 
 
 def take_in_orphans() -> None:
-    """Make this process the parent of descendants whose parents end, where the system can do that."""
+    """Make this process the parent of descendants whose parents end (a child subreaper), where the system can."""
     try:
         import ctypes  # not every small Python has it
 
@@ -136,11 +138,11 @@ def end_family(
 ) -> Ended:
     """End the family of some processes with SIGKILL and wait until nothing of it is left.
 
-    Never ends this process, its ancestors, nor its own process group. Looks anew after each round, because what was
-    about to be ended may have forked.
+    Never ends this process, its ancestors, nor its own process group. Reads the table anew after each round,
+    because a process that was about to be ended may have forked.
 
     Args:
-        seeds: gives the processes to begin from, out of the table it is handed; called each round.
+        seeds: returns the processes to begin with, out of the table that it is given; called each round.
         leaders: sessions and process groups known to belong to the family, though their leader may be gone.
         patience: how long to wait, in seconds.
     """
@@ -180,7 +182,7 @@ def _own(processes: Table) -> Set[int]:
 
 
 def _kill(proc: Proc) -> str:
-    """Send SIGKILL to exactly this process; give the system's words when that is refused."""
+    """Send SIGKILL to exactly this process; return the system's words when that is refused."""
     if read_again(proc) is None:
         return ""
     try:

@@ -1,8 +1,8 @@
-"""The worker's child processes, and their one owner.
+"""Run the worker's child processes, and own them until they have ended.
 
-Every make and git runs in a session of its own, so that its whole group can be ended, and is registered here from
-before it can do anything until its last relative is gone. `Processes.kill_all` ends them all and lets no new one
-begin; it may be called from any thread at any time.
+Each make and git runs in a session of its own, so that its whole group can be ended, and is registered here from
+its start until its last relative is gone. `Processes.kill_all` ends them all and lets no new one begin; it may be
+called from any thread at any time.
 """
 
 from __future__ import annotations
@@ -20,27 +20,31 @@ from typing import Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequ
 from fabbuild.protocol.wire import MAX_TEXT
 from fabbuild.worker.base.text import Clip
 
-#: A program that writes more than this to stdout and stderr together is ended, in bytes.
+#: A program that writes more than this to stdout and stderr together, in bytes, is ended.
 MAX_OUTPUT = 1024 * 1024 * 1024
 
-#: How long output is still read after a program has ended and its group was killed, in seconds: only something
-#: that left the group can hold the pipe then.
+#: How long output is still read after a program has ended and its group was killed, in seconds: only a process that
+#: left the group can hold the pipe open then.
 _AFTERMATH = 2.0
 
 _CHUNK = 64 * 1024
 
 _TOO_LONG = "it took more than"
 
-#: What Kconfig's prompt ends with when it asks for a symbol that the configuration does not have.
+#: The end of Kconfig's prompt for a symbol that the configuration lacks.
 _MARK = b"(NEW)"
 
 
 class WorkerStopped(Exception):  # noqa: N818 - it says that the worker ends, not that something went wrong
-    """The worker ends; what was running has been killed and is no result."""
+    """The worker ends; the program that ran was killed, and there is no result."""
 
 
 class TimeIsUp(Exception):  # noqa: N818 - it says that a build ends, not that something went wrong
-    """The time of `Processes.within` is over; ``outcome`` tells of the program that was ended, if one was."""
+    """The time of `Processes.within` is over.
+
+    Attributes:
+        outcome: how the program ended that was killed for it; without output if none had been started.
+    """
 
     def __init__(self, limit: float, outcome: Optional[ProcessResult] = None) -> None:
         super().__init__(_too_long(limit))
@@ -51,10 +55,10 @@ class ProcessResult(NamedTuple):
     """How a program ended.
 
     Attributes:
-        code: its exit status, or 128 plus the signal that ended it, as a shell has it.
-        stdout: what it wrote, bounded and decoded.
-        stderr: the same.
-        stopped: why we ended it; empty when it ended by itself.
+        code: its exit status, or 128 plus the number of the signal that ended it, as in a shell.
+        stdout: its output, bounded and decoded.
+        stderr: likewise.
+        stopped: why the worker ended it; empty when it ended by itself.
     """
 
     code: int
@@ -63,15 +67,15 @@ class ProcessResult(NamedTuple):
     stopped: str
 
 
-#: Looks at a piece of output; a text ends the program and says why.
+#: Called with each piece of output; a text that it returns ends the program and says why.
 OutputWatch = Callable[[bytes], Optional[str]]
 
 
 class Processes:
-    """The owner of all child processes; as a context manager it ends them on every way out."""
+    """The owner of the child processes; as a context manager it ends them on every way out."""
 
     def __init__(self, pass_fds: Sequence[int] = ()) -> None:
-        """Remember the descriptors that each child inherits (the machine's lock)."""
+        """Keep the descriptors that each child inherits: that of the machine's lock."""
         self._pass_fds = tuple(pass_fds)
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -80,7 +84,7 @@ class Processes:
         self._time = _Time()
 
     def __enter__(self) -> Processes:  # noqa: PYI034 - typing.Self is newer than Python 3.8
-        """Give the owner."""
+        """Return the owner."""
         return self
 
     def __exit__(
@@ -98,7 +102,7 @@ class Processes:
         return self._closed
 
     def kill_all(self) -> None:
-        """SIGKILL every child's group and let no new child begin. From any thread; more than once does no harm."""
+        """Send SIGKILL to each child's group and let no new child begin; callable from any thread, repeatedly."""
         # A child is started under the lock, so none is between fork and registration when we hold it. Should
         # an exec hang (a dead file server), better end the others than wait for it.
         held = self._lock.acquire(timeout=5.0)
@@ -111,7 +115,7 @@ class Processes:
                 self._lock.release()
 
     def wait_idle(self, timeout: float) -> bool:
-        """Wait until no child is left, at most ``timeout`` seconds; give whether that is so."""
+        """Wait until no child is left, at most ``timeout`` seconds; return whether none is."""
         deadline = time.monotonic() + timeout
         with self._lock:
             while self._running:
@@ -123,7 +127,7 @@ class Processes:
 
     @contextlib.contextmanager
     def within(self, limit: float) -> Iterator[None]:
-        """Give all that this thread runs in here so many seconds together; 0: any time. See `run`."""
+        """Limit the seconds that all programs take together that this thread runs in the block; 0: no limit."""
         self._time.limit, self._time.end = limit, time.monotonic() + limit if limit else None
         try:
             yield
@@ -140,20 +144,20 @@ class Processes:
         watch: Optional[OutputWatch] = None,
         pass_fds: Sequence[int] = (),
     ) -> ProcessResult:
-        """Run a program to its end and collect what it writes; stdin is ``/dev/null``.
+        """Run a program to its end and collect its output; stdin is ``/dev/null``.
 
         Args:
             argv: the program and its arguments; no shell.
-            cwd: where it runs.
+            cwd: the directory that it runs in.
             env: its whole environment.
             timeout: seconds after which its group is killed.
-            limit: bytes that are kept of stdout and of stderr.
-            watch: is shown each piece of output.
+            limit: bytes to keep of stdout and of stderr.
+            watch: sees each piece of output and may end the program.
             pass_fds: descriptors that it inherits besides those of all children.
 
         Raises:
             WorkerStopped: the worker ends.
-            TimeIsUp: the time given by `within` is over; the program was ended, or not even started.
+            TimeIsUp: the time of `within` is over; the program was ended, or not started at all.
             OSError: the program cannot be started.
         """
         left = self._time.left()
@@ -177,7 +181,7 @@ class Processes:
         try:
             outcome = _collect(process, left if last else timeout, limit, watch)
         finally:
-            # The leader is not yet reaped, so its number still names this group and no other.
+            # The leader is not reaped yet, so its pid still names this group and no other.
             _kill_group(process.pid)
             with self._lock:
                 process.wait()
@@ -195,7 +199,7 @@ class Processes:
 
 
 class _Time(threading.local):
-    """How long the programs of one thread may take."""
+    """How long the programs of one thread may still take."""
 
     limit = 0.0
     end: Optional[float] = None
@@ -228,7 +232,7 @@ def _wait_unreaped(pid: int, done: int) -> None:
 def _collect(
     process: "subprocess.Popen[bytes]", timeout: Optional[float], limit: int, watch: Optional[OutputWatch]
 ) -> ProcessResult:
-    """Read both pipes until the program has ended and they are empty; kill its group when it goes too far."""
+    """Read both pipes until the program has ended and they are empty; kill its group at a limit."""
     assert process.stdout is not None
     assert process.stderr is not None
     clips = {process.stdout.fileno(): Clip(limit), process.stderr.fileno(): Clip(limit)}
@@ -250,7 +254,7 @@ def _collect(
             while selector.get_map():
                 left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
                 ready = selector.select(left)
-                # However much is there to be read: who writes without end takes too long, too.
+                # However much there is to be read: a program that writes without end has a deadline, too.
                 over = deadline is not None and time.monotonic() >= deadline
                 if over and ended not in (key.fd for key, _ in ready):
                     if ended not in (key.fd for key in selector.get_map().values()):
@@ -284,19 +288,19 @@ def _too_far(data: bytes, total: int, watch: Optional[OutputWatch]) -> Optional[
 
 
 class QuestionLoop:
-    """End a Kconfig that asks the same question again and again, as nobody is there to answer; an `OutputWatch`."""
+    """An `OutputWatch` that ends a Kconfig which repeats the same question, because nobody answers it."""
 
-    #: How often the same question may come: a choice is asked once for each of its symbols at most.
+    #: How often the same question may come: Kconfig asks a choice at most once for each of its symbols.
     PATIENCE = 200
 
     def __init__(self) -> None:
-        """Begin to count."""
+        """Have counted nothing yet."""
         self._counts: Dict[bytes, int] = {}
         self._rest = b""
 
     def __call__(self, data: bytes) -> Optional[str]:
         """Count the questions in a piece of output."""
-        # The mark ends the line: the answer that never comes would have ended it.
+        # The mark ends the line: the newline would come with the answer.
         lines = (self._rest + data).replace(_MARK, _MARK + b"\n").split(b"\n")
         self._rest = lines.pop()[-4096:]
         for line in lines:

@@ -1,4 +1,4 @@
-"""Text that came out of a build: bounded, decoded, with the machine's own paths taken out."""
+"""Bound and decode the text that programs write."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Deque
 
 from fabbuild.protocol.wire import MAX_TEXT
 
-#: What the note about a cut takes at most, in bytes.
+#: The greatest length of the note about a cut, in bytes.
 NOTE_ROOM = 96
 
-#: How far a cut may move to fall between two lines, in bytes.
+#: The furthest that a cut is moved to fall between two lines, in bytes.
 _LINE_REACH = 4096
 
 
 class Clip:
-    """Collects a stream of bytes in bounded memory: its beginning and its end.
+    """Keep the beginning and the end of a stream of bytes in bounded memory.
 
     Attributes:
         total: bytes fed so far, kept or not.
@@ -45,7 +45,7 @@ class Clip:
             self._tail_size -= len(self._tail.popleft())
 
     def text(self) -> str:
-        """Give what was kept, decoded, with a note where something is missing; at most ``limit`` bytes of UTF-8."""
+        """Return the kept text with a note where some is missing; at most ``limit`` bytes of UTF-8."""
         if self.total <= self._limit:
             return decode(bytes(self._head), self._limit)
         tail = b"".join(self._tail)
@@ -65,9 +65,9 @@ def decode(data: bytes, limit: int = MAX_TEXT) -> str:
 
 
 def cut(data: bytes, limit: int = MAX_TEXT) -> bytes:
-    """Give at most ``limit`` bytes (at least 4 times `NOTE_ROOM`); the middle is cut, with a note of how much.
+    """Cut the middle, so that at most ``limit`` bytes stay (at least 4 times `NOTE_ROOM`), with a note of how much.
 
-    A character of UTF-8 is never cut in two, and a line only when it is very long.
+    A character of UTF-8 is never cut in two, and a line only when it is longer than 4096 bytes.
     """
     limit = max(limit, 4 * NOTE_ROOM)
     if len(data) <= limit:
@@ -76,7 +76,7 @@ def cut(data: bytes, limit: int = MAX_TEXT) -> bytes:
 
 
 def _join(head: bytes, tail: bytes, total: int, limit: int) -> bytes:
-    """Put the beginning of ``head``, a note and the end of ``tail`` together, at most ``limit`` bytes."""
+    """Join the beginning of ``head``, a note and the end of ``tail``, at most ``limit`` bytes."""
     half = (limit - NOTE_ROOM) // 2
     head = _whole_end(head[:half])
     tail = _whole_start(tail[-half:])

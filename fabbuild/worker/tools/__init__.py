@@ -1,1 +1,1 @@
-"""Programs of the machine that a build uses: toolchains, wrappers, the jobserver, the environment."""
+"""Programs of the machine that a build uses: toolchains, wrappers of tools, the jobserver."""

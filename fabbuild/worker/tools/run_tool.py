@@ -1,4 +1,4 @@
-"""Running somebody else's small program with a time limit: ``gcc --version``, ``git init``."""
+"""Run a small program with a time limit, such as ``gcc --version`` or ``git init``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from fabbuild.worker.base import lock
 
 
 class ToolError(Exception):
-    """The program could not be started, or did not end in time; the text is the system's words."""
+    """The program could not be started, or did not end in time; the text is the system's message."""
 
 
-class Ran(NamedTuple):
-    """How a program ended; ``err`` is one line, the last that was not blank, of ``errors``."""
+class ToolResult(NamedTuple):
+    """How a program ended.
+
+    Attributes:
+        status: its exit status; minus the number of the signal that ended it.
+        out: its stdout.
+        err: the last line of `errors` that is not blank.
+        errors: its stderr.
+    """
 
     status: int
     out: str
@@ -30,11 +37,17 @@ def run_tool(
     *,
     env: Optional[Dict[str, str]] = None,
     pass_fds: Sequence[int] = (),
-) -> Ran:
-    """Run a program in a process group of its own, with no input, and end the group when time is up.
+) -> ToolResult:
+    """Run a program in a process group of its own, with no input, and end the group when its time is up.
+
+    Args:
+        argv: the program and its arguments.
+        timeout: in seconds.
+        env: its environment, to which LC_ALL=C is added; by default this process's own.
+        pass_fds: descriptors that it inherits; by default the machine's lock, if this process has it.
 
     Raises:
-        ToolError: not found, not executable, or longer than ``timeout`` seconds.
+        ToolError: it was not found, is not executable, or took longer.
     """
     environment = dict(os.environ if env is None else env, LC_ALL="C")
     try:
@@ -56,7 +69,8 @@ def run_tool(
         raise ToolError("%s: no answer in %g s" % (argv[0], timeout)) from None
     errors = err.decode("utf-8", "replace")
     lines = [line for line in errors.splitlines() if line.strip()]
-    return Ran(process.returncode, out.decode("utf-8", "replace"), lines[-1].strip() if lines else "", errors)
+    last = lines[-1].strip() if lines else ""
+    return ToolResult(process.returncode, out.decode("utf-8", "replace"), last, errors)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

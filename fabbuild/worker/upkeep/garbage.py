@@ -116,7 +116,7 @@ def _names(folder: str) -> List[str]:
         return []
 
 
-def _git(repo: str, args: List[str], deadline: float, pass_fds: Sequence[int]) -> run_tool.Ran:
+def _git(repo: str, args: List[str], deadline: float, pass_fds: Sequence[int]) -> run_tool.ToolResult:
     timeout = max(deadline - time.monotonic(), 0.1)
     # One thread and little memory: a build may wait for it, and the machine may be small.
     argv = ["git", *git_options.options("pack.threads=1", "pack.windowMemory=100m"), "--git-dir", repo, *args]

@@ -236,7 +236,7 @@ class _Compiler:
         return made
 
 
-def _words(ran: run_tool.Ran) -> str:
+def _words(ran: run_tool.ToolResult) -> str:
     """Say why a program failed: its words, and how it ended."""
     how = "exit status %d" % ran.status
     if ran.status < 0:
