@@ -26,4 +26,6 @@ html_theme_options = {
     "page_width": "1080px",
     "body_max_width": "860px",
 }
+# The theme links custom.css.
+html_static_path = ["static"]
 html_show_sourcelink = False
