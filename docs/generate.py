@@ -58,7 +58,7 @@ Every key, with what it is called where. `fab` reads `FABRIC_` in place of `INVO
 |---|---|---|---|
 """
 
-#: Stands where there is nothing.
+#: Stands in a cell for nothing.
 NONE = "-"
 
 #: Keys that are no options of `build`.
@@ -77,7 +77,7 @@ def _cell(text: str) -> str:
 
 
 def _shown(value: object) -> str:
-    """Give a default as a person reads it."""
+    """Return a default as the page shows it."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if value is None or value in ("", (), []):
@@ -86,7 +86,7 @@ def _shown(value: object) -> str:
 
 
 def _key(task: str, name: str) -> str:
-    """Give the configuration key of a task's option; empty where it has none."""
+    """Return the configuration key of an option of a task; empty if it has none."""
     from fabbuild.config.settings import OPTIONS
 
     follows = name in OPTIONS and (task == "build" or name != "json") and (task, name) not in _NOT_THE_KEY
@@ -102,7 +102,7 @@ def _default(key: str, default: object) -> str:
 def _options(task: Any) -> Iterable[str]:
     rows = []
     for argument in task.get_arguments():
-        # The option's name as it is in Python, with its dashes as they are on the command line.
+        # The name in Python, and on the command line.
         name = argument.attr_name or argument.name
         dashed = name.replace("_", "-")
         key = _key(task.name, name)
@@ -154,7 +154,7 @@ def _keys() -> str:
 
 
 def page() -> str:
-    """Give the text of the page."""
+    """Return the text of the page of tasks."""
     from invoke.loader import FilesystemLoader
 
     from fabbuild.cli.tasks import collection
@@ -173,7 +173,7 @@ def page() -> str:
 
 
 def event_schema() -> str:
-    """Give the text of the schema of events."""
+    """Return the text of the schema of events."""
     from fabbuild.events import schema
 
     return json.dumps(schema.event_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -17,27 +17,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-#: The tasks whose options are completed here, by their own names, whatever collection they are in.
+#: The tasks whose options are completed here, by their names without that of a collection.
 TASKS = frozenset({
     "boards", "build", "cache", "clean", "completion", "export", "history", "init", "kill", "kill-workers", "probe",
     "push", "report", "start", "status", "summary", "toolchains", "version",
 })  # fmt: skip
 
-#: Seconds that git may take; beyond them there are no branches to choose from.
+#: Most seconds that git may take to list branches; a slower one gives none.
 PATIENCE = 0.5
 
-#: Most bytes of a file that is read.
+#: Most bytes that are read of a file.
 MOST = 16 << 20
 
-# Between the terms of a list.
+# What separates the terms of a list.
 _BETWEEN = re.compile(r"[,\s&|]")
 
 
 class Place:
-    """Where a command line would work: the directory, the environment, and what the options before say."""
+    """The surroundings of a command line: the directory, the environment, and the options before the cursor."""
 
     def __init__(self, words: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> None:
-        """Take the words before the cursor."""
+        """Take the words before the cursor, the current directory and the shell's environment."""
         self._given = dict(_options(words))
         self._cwd = cwd
         self._environment = environment
@@ -54,7 +54,7 @@ class Place:
         return self._cwd / os.path.expanduser(self._option("--source", "--git", "-g", key="source"))  # noqa: PTH111
 
     def boards(self) -> Iterator[str]:
-        """Name the boards of the source as it lies there."""
+        """Yield the boards of the source, by its defconfigs."""
         from fabbuild.protocol.uboot import DEFCONFIG, TREE
 
         with contextlib.suppress(OSError):
@@ -63,7 +63,7 @@ class Place:
                     yield name[: -len(DEFCONFIG)]
 
     def terms(self) -> Iterator[str]:
-        """Name boards and what else selects them: architectures, cpus, socs, vendors, as far as they are kept."""
+        """Yield what selects boards: their names, and the architectures, CPUs, SoCs and vendors in the cache."""
         names = set(self.boards())
         for board in self._kept(names):
             names.add(str(board.get("target")))
@@ -71,12 +71,12 @@ class Place:
         yield from names
 
     def archs(self) -> Iterator[str]:
-        """Name the architectures of the boards that are kept."""
+        """Yield the architectures of the boards in the cache."""
         for board in self._kept(set(self.boards())):
             yield str(board.get("arch") or "")
 
     def _kept(self, there: set[str]) -> Sequence[Mapping[str, Any]]:
-        """Give the boards of the tree that was looked at last, if it can be this one's."""
+        """Return the boards in the newest file of the cache that has one of these boards."""
         import platformdirs
 
         directory = platformdirs.user_cache_path("fabbuild", appauthor=False) / "boards"
@@ -89,7 +89,7 @@ class Place:
         return []
 
     def machines(self) -> Iterator[str]:
-        """Name the machines and groups of machines.yaml."""
+        """Yield the machines and groups of machines.yaml."""
         import platformdirs
         import yaml
 
@@ -109,11 +109,11 @@ class Place:
             return
 
     def branches(self) -> Iterator[str]:
-        """Name the branches of the source."""
+        """Yield the branches of the source."""
         yield from self._refs("refs/heads")
 
     def ranges(self) -> Iterator[str]:
-        """Name branches and tags, of which ranges are made."""
+        """Yield the branches and tags of the source, of which ranges are made."""
         yield from self._refs("refs/heads", "refs/tags", "refs/remotes")
 
     def _refs(self, *kinds: str) -> Sequence[str]:
@@ -157,13 +157,13 @@ def _written(path: Path) -> float:
 
 
 def candidates(shell: str, words: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> list[str] | None:
-    """Give what could stand at the cursor, sorted; None where Invoke is to be asked.
+    """Return what could stand at the cursor, sorted; None where Invoke is to be asked.
 
     Args:
         shell: ``bash``, which takes ``--option=value`` for three words, ``zsh`` or ``fish``.
-        words: those of the command line behind the program's name; the last one is at the cursor, perhaps empty.
-        cwd: where it is typed.
-        environment: of the shell.
+        words: the command line after the program's name; the last word is the one at the cursor, perhaps empty.
+        cwd: the current directory of the shell.
+        environment: the environment of the shell.
     """
     *before, current = words or [""]
     if shell == "bash":
@@ -203,7 +203,7 @@ def _shells(_place: Place) -> Iterable[str]:
     return SCRIPTS
 
 
-#: What an option's value may be, by its `Option.completes`: what gives the words, and whether it may be several.
+#: The kinds of values, by `Option.completes`: what yields them, and whether an option may have several.
 KINDS: Mapping[str, tuple[Callable[[Place], Iterable[str]], bool]] = {
     "terms": (Place.terms, True),
     "boards": (Place.boards, True),
@@ -217,7 +217,7 @@ KINDS: Mapping[str, tuple[Callable[[Place], Iterable[str]], bool]] = {
 
 
 def _completes(word: str) -> str:
-    """Return what is completed as the value of an option that is written so; empty for nothing."""
+    """Return the kind of values of an option, as it is written on the command line; empty for none."""
     from fabbuild.cli.options import BUILD, COMPLETION, SUMMARY, TOOLCHAINS
 
     for task in (BUILD, SUMMARY, TOOLCHAINS, COMPLETION):
@@ -228,8 +228,8 @@ def _completes(word: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the candidates; give the exit status."""
-    # Nothing is loaded from where the user happens to be.
+    """Print the candidates and return the exit status."""
+    # No module is loaded from the directory that the user is in.
     here = os.getcwd()  # noqa: PTH109
     sys.path[:] = [entry for entry in sys.path if entry not in ("", here)]
     shell, *words = arguments or ["bash"]

@@ -1,4 +1,4 @@
-"""The scripts that make a shell complete tasks and options by Invoke, values by `fabbuild.complete`."""
+"""Completion scripts for shells: tasks and options come from Invoke, values of options from `fabbuild.complete`."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 def script(shell: str) -> str:
-    """Give the script for a shell.
+    """Return the completion script for a shell.
 
     Raises:
-        UsageError: there is none for it.
+        UsageError: there is none for this shell.
     """
     if shell not in SCRIPTS:
         raise UsageError(

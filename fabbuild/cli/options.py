@@ -91,11 +91,11 @@ RESULTS: Mapping[str, Option] = {
 }
 
 HISTORY: Mapping[str, Option] = {
-    "limit": Option(None, "Tell of so many runs, the last ones; 0: all that are kept (default: 20)"),
+    "limit": Option(None, "Show this many of the last runs; 0: all that are kept (default: 20)"),
     "boards": Option(
         None,
-        "Tell in place of runs what these boards take on each machine: terms as for `build --boards`, matched at "
-        "the start of the name or the architecture",
+        "Show, in place of runs, how long these boards take on each machine: terms as for `build --boards`, "
+        "matched at the start of the name or the architecture",
         given="joined",
         completes="terms",
     ),
@@ -104,21 +104,23 @@ HISTORY: Mapping[str, Option] = {
 COMPLETION: Mapping[str, Option] = {"shell": Option(None, "For which shell: bash, fish or zsh", completes="shells")}
 
 FOLLOW: Mapping[str, Option] = {
-    "follow": Option(default=False, help="Go on showing it until it ends, as the build itself does"),
+    "follow": Option(default=False, help="Keep showing it until it ends, as the build itself does"),
 }
 
 TOOLCHAINS: Mapping[str, Option] = {
     **MACHINES,
     "tried": Option(default=False, help="Show also every candidate that was tried"),
     "prefix": Option(
-        None, "Print only what CROSS_COMPILE is for this board, here where builds are done here", completes="board"
+        None,
+        "Print only CROSS_COMPILE for this board, as it is on this machine if it is one of them",
+        completes="board",
     ),
     **SOURCE,
     "fetch": Option(
         None,
-        "Get cross compilers for these architectures (such as arm,riscv64; `all`: every one there is; `list`: only "
-        "show which there are) and unpack them below the work directory of each chosen machine, where they are "
-        "found from then on",
+        "Fetch cross compilers for these architectures (such as arm,riscv64; `all`: every one there is; `list`: "
+        "only show which there are) and unpack them below the work directory of each chosen machine, where they "
+        "are found from then on",
         completes="archs",
     ),
     "toolchain_version": Option(
@@ -130,7 +132,7 @@ TOOLCHAINS: Mapping[str, Option] = {
         "machines.yaml, else kernel.org's)",
     ),
     "unchecked": Option(
-        default=False, help="With --fetch: take an archive also when there is no SHA-256 to check it by"
+        default=False, help="With --fetch: take an archive even if there is no SHA-256 to check it by"
     ),
     **JSON,
 }
@@ -138,7 +140,7 @@ TOOLCHAINS: Mapping[str, Option] = {
 SUMMARY: Mapping[str, Option] = {
     **RESULTS,
     "since": Option(
-        None, "Tell only what came after this commit: its number, or the beginning of its hash or of its subject"
+        None, "Show only what came after this commit: its number, or the beginning of its hash or of its subject"
     ),
     "board": Option(
         None,
@@ -183,16 +185,17 @@ SUMMARY: Mapping[str, Option] = {
         default=False, help="Leave out notes of a board's outdated configuration", short="Y"
     ),
     "all_commits": Option(default=False, help="Show also commits that changed nothing"),
-    "all_boards": Option(default=False, help="Name all boards, however many"),
+    "all_boards": Option(default=False, help="Name all boards, however many there are"),
     "commands": Option(default=False, help="Show also the commands of make behind each failure"),
     "json": Option(default=False, help="Print all of it as one JSON object"),
 }
 
 CACHE: Mapping[str, Option] = {
     "trim": Option(
-        None, "Remove what was not used for the longest time until all takes this much, such as 500M or 1G"
+        None,
+        "Remove what was not used for the longest time until the rest takes at most this much, such as 500M or 1G",
     ),
-    "clear": Option(default=False, help="Remove all of it, whatever state it is in"),
+    "clear": Option(default=False, help="Remove all of it, in whatever state it is"),
     **JSON,
 }
 
@@ -201,7 +204,7 @@ REPORT: Mapping[str, Option] = {
     "output_file": Option(None, "Where the page goes (default: report.html beside the results of the branch)"),
     "watch": Option(
         None,
-        "Write it anew every so many seconds (without a number: 10) while a build runs, and end with that",
+        "Write the page again every so many seconds (without a number: 10) while a build runs, and end with it",
         given="bare",
     ),
 }
@@ -219,8 +222,9 @@ CLEAN: Mapping[str, Option] = {
     **SOURCE,
     "older_than": Option(
         None,
-        "Only what was not used for so long, such as 12h, 3d or 2w: with --results whole result trees; on machines "
-        "work directories, or of those in use the unused worktrees and the pushed objects that nothing needs",
+        "Only what was not used for this long, such as 12h, 3d or 2w: with --results, whole result trees; on "
+        "machines, work directories, and in those that are in use the unused worktrees and the pushed objects that "
+        "nothing needs",
     ),
     "toolchains": Option(
         default=False,

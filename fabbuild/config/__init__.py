@@ -1,4 +1,4 @@
-"""Machines and settings: machines.yaml, configuration and options become typed, frozen objects here."""
+"""Read machines.yaml and the options of a build into typed, frozen objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Machine", "Machines", "ToolchainSearch", "load_machines", "select"]
 
-# Published names of this package, when it was a module, and where each is now: loaded when first asked for.
+# Published names, and the module of each, which is loaded when the name is first asked for.
 _WHERE = {
     "Machine": "machines",
     "Machines": "machines",

@@ -1,4 +1,4 @@
-"""Whether what was asked of a build goes together; what would be passed over in silence is refused."""
+"""Reject options of `build` that contradict each other, and toolchains for architectures that no board has."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _LOG = logging.getLogger(__name__)
 
 
 def check_options(settings: BuildSettings, options: Mapping[str, Any], *, dry: bool) -> None:
-    """Refuse options of ``build`` of which one leaves the other without effect.
+    """Check that no option of ``build`` leaves another one without effect.
 
     Args:
-        settings: all that was asked for, wherever.
-        options: those of the command line.
-        dry: nothing is to be built.
+        settings: the options of all layers, merged.
+        options: the options of the command line.
+        dry: whether this is a dry run, which builds nothing.
 
     Raises:
-        UsageError: names both, and what to do.
+        UsageError: two options contradict each other; names both, and what to do.
     """
     if settings.audit_reuse and (settings.force or not settings.reuse):
         other = "--force" if settings.force else "--no-reuse"
         raise UsageError(
             f"--audit-reuse compares what would be reused, and with {other} nothing is; leave one of them out"
         )
-    # As a setting of files it is for the builds that have a range.
+    # In a file or a variable, --step is for the builds that have a range.
     if options.get("step") and settings.step != 1 and not (settings.branch or settings.commits or settings.count):
         raise UsageError(
             f"--step {settings.step} takes some commits of a range, and none was named; "
@@ -43,17 +43,18 @@ def check_options(settings: BuildSettings, options: Mapping[str, Any], *, dry: b
 
 
 def check_archs(options: Mapping[str, Any], machines: Iterable[Machine], archs: Collection[str]) -> None:
-    """Look whether the architectures that toolchains were named for are there; one in a file is only warned of.
+    """Check that there are boards of the architectures that toolchains are given for.
 
-    A file may serve several sources: there only what is no architecture anywhere is taken for a mistake.
+    One on the command line that no board has is an error. A file may serve several sources: there only a name that
+    is no architecture of any source is a mistake, and logged as a warning.
 
     Args:
-        options: those of the command line.
-        machines: with what files and options say of them.
-        archs: those of all boards of the source.
+        options: the options of the command line.
+        machines: the chosen machines, with the toolchains of files and options.
+        archs: the architectures of all boards of the source.
 
     Raises:
-        UsageError: ``--toolchain`` names one that no board is of.
+        UsageError: ``--toolchain`` names an architecture that no board has.
     """
     asked = merge([("the command line", {"toolchain": options.get("toolchain")})]).toolchains()
     for arch in asked:
@@ -73,6 +74,6 @@ def check_archs(options: Mapping[str, Any], machines: Iterable[Machine], archs: 
 
 
 def _serves_one(arch: str, archs: Collection[str]) -> bool:
-    """Whether a compiler that is named for an architecture serves one of these: it serves its family, too."""
+    """Return whether a compiler for an architecture builds for one of these: it builds for its whole family."""
     family = set(FAMILIES.get(arch, (arch,)))
     return any(arch == other or family & set(FAMILIES.get(other, ())) for other in archs)

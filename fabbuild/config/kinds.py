@@ -1,4 +1,4 @@
-"""The kinds of values that options take: how each is read and checked, and what is said of one that cannot be."""
+"""The kinds of values that options take: how each is read, checked and sent."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 
 @dataclass(frozen=True)
-class Kind:
+class ValueKind:
     """A kind of value.
 
     Attributes:
-        read: takes what was given and whether a number or a flag may be given as text; returns the value, or raises
-            ValueError with words that go after the option's name: ``is …; it must be …``.
-        empty: the value where none is given.
-        to_wire: makes of it the value of a setting in ``configure``.
-        repeated: whether an option of this kind is a tuple, to which each layer of options adds.
+        read: a function of the value that was given and of whether a number or a flag may be given as text. It
+            returns the value in its type, or raises ValueError, whose text goes after the option's name:
+            ``is …; it must be …``.
+        empty: the value of an option that is not given.
+        to_wire: a function that makes the value of a setting in ``configure`` of it.
+        repeated: whether the value is a tuple, to which each layer of options adds.
     """
 
     read: Callable[[object, bool], Any]
@@ -44,7 +45,7 @@ def _items(text: str) -> list[str]:
 def _flag(value: object, texts: bool) -> bool:
     if isinstance(value, bool):
         return value
-    # Not a mere int of the environment: 0 and 1 are how flags are given there, and Invoke may have cast them.
+    # In the environment flags are 0 and 1, which Invoke may have made numbers.
     word = str(value).strip().lower() if texts and isinstance(value, (str, int)) else ""
     if word in _TRUE or word in _FALSE:
         return word in _TRUE
@@ -64,14 +65,14 @@ def _text(value: object, *, lists: bool) -> str:
 
 
 #: A flag.
-FLAG = Kind(_flag, empty=False)
+FLAG = ValueKind(_flag, empty=False)
 
-#: A text, and a list of texts by commas.
-TEXT = Kind(lambda value, _: _text(value, lists=False))
-LIST = Kind(lambda value, _: _text(value, lists=True))
+#: A text; a list of texts, separated by commas.
+TEXT = ValueKind(lambda value, _: _text(value, lists=False))
+LIST = ValueKind(lambda value, _: _text(value, lists=True))
 
 
-def kind_of(row: Setting) -> Kind:
+def kind_of(row: Setting) -> ValueKind:
     """Return the kind of an option that gives a setting of a build."""
     if isinstance(row.default, bool):
         return FLAG
@@ -86,10 +87,10 @@ def kind_of(row: Setting) -> Kind:
                 )
         return text
 
-    return Kind(read, to_wire=_items if several else str)
+    return ValueKind(read, to_wire=_items if several else str)
 
 
-def choice(*words: str) -> Kind:
+def choice(*words: str) -> ValueKind:
     """Return the kind of a text that is one of these."""
 
     def read(value: object, _texts: bool) -> object:
@@ -97,10 +98,10 @@ def choice(*words: str) -> Kind:
             return value
         raise ValueError(f"is {describe_value(value)}; it must be {' or '.join(words)}")
 
-    return Kind(read)
+    return ValueKind(read)
 
 
-def whole(most: int = 1_000_000) -> Kind:
+def whole(most: int = 1_000_000) -> ValueKind:
     """Return the kind of a whole number from 0 to ``most``."""
 
     def read(value: object, texts: bool) -> int:
@@ -111,10 +112,10 @@ def whole(most: int = 1_000_000) -> Kind:
             raise ValueError(f"is {describe_value(value)}; it must be a whole number from 0 to {most}")
         return number
 
-    return Kind(read, empty=0)
+    return ValueKind(read, empty=0)
 
 
-def seconds(least: float = 0, most: float = MAX_WAIT) -> Kind:
+def seconds(least: float = 0, most: float = MAX_WAIT) -> ValueKind:
     """Return the kind of a number of seconds in these bounds."""
 
     def read(value: object, texts: bool) -> float:
@@ -128,11 +129,11 @@ def seconds(least: float = 0, most: float = MAX_WAIT) -> Kind:
             raise ValueError(f"is {describe_value(value)}; it must be a number of seconds from {least} to {most}")
         return float(number)
 
-    return Kind(read, empty=0.0)
+    return ValueKind(read, empty=0.0)
 
 
 def _read_adjustments(value: object, _texts: bool) -> tuple[str, ...]:
-    """Check ``~FOO``, ``FOO`` and ``FOO=val``, in texts or as a mapping of names to values."""
+    """Check ``~FOO``, ``FOO`` and ``FOO=val``, given as texts or as a mapping of names to values."""
     if isinstance(value, Mapping):
         value = [
             f"~{name}" if item is False or item is None else f"{name}={'y' if item is True else item}"
@@ -150,12 +151,12 @@ def _read_adjustments(value: object, _texts: bool) -> tuple[str, ...]:
 
 
 def adjustments(texts: Iterable[str]) -> dict[str, str]:
-    """Read adjustments: symbol, without ``CONFIG_``, → value, ``n`` for not set; the last of a symbol counts."""
+    """Return adjustments as symbol, without ``CONFIG_``, → value, ``n`` for not set; the last one counts."""
     return {name: value for text in texts for name, value in dotconfig.asked(text).items()}
 
 
-#: Adjustments of the configuration. On the wire they have one order, so that the same ones name the same result.
-ADJUSTMENTS = Kind(
+#: Adjustments of the configuration. They are sent sorted, so that the same ones name the same result.
+ADJUSTMENTS = ValueKind(
     _read_adjustments,
     empty=(),
     to_wire=lambda texts: [dotconfig.line(*one) for one in sorted(adjustments(texts).items())],
@@ -164,10 +165,10 @@ ADJUSTMENTS = Kind(
 
 
 def check_toolchain(arch: object, value: object) -> str:
-    """Return a toolchain's prefix or path when it can be one; ``sandbox`` may have an empty prefix.
+    """Return the prefix or path of a toolchain for an architecture; that of ``sandbox`` may be empty.
 
     Raises:
-        ValueError: it cannot be; the text begins with ``is``.
+        ValueError: it cannot be one; the text begins with ``is``.
     """
     if not isinstance(arch, str) or not _ARCH.fullmatch(arch):
         raise ValueError(f"is for {quote(str(arch))}; an architecture is like arm, aarch64 or x86_64")
@@ -200,4 +201,4 @@ def _read_toolchains(value: object, _texts: bool = True) -> tuple[str, ...]:
 
 
 #: Toolchains: ``ARCH=PREFIX`` or ``ARCH=path of gcc`` each.
-TOOLCHAINS = Kind(_read_toolchains, empty=(), repeated=True)
+TOOLCHAINS = ValueKind(_read_toolchains, empty=(), repeated=True)

@@ -1,4 +1,4 @@
-"""What is known of the machines that build, before any of them was asked; typed and frozen."""
+"""The machines that build, as machines.yaml and ``--hosts`` describe them, and what a host may look like."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 from fabbuild.config.wording import quote
 from fabbuild.errors import ConfigError
 
-#: Means every enabled machine, where names and groups are asked for.
+#: The name that stands for every enabled machine.
 ALL = "all"
 
 _USER = re.compile(r"[A-Za-z0-9_.+\\][A-Za-z0-9_.+\\@$-]*")
 _HOST = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?")
 
-# Characters of a host with its user and port.
+# Most characters of a host with its user and port.
 _LONGEST = 255
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a machine must have to be used: load per core at most, free megabytes at least."""
+    """What a machine must have to be used: a load for each core at most, free memory and disk at least."""
 
     max_load_per_cpu: float = 0.8
     min_mem_mb: int = 512
@@ -35,19 +35,19 @@ class Machine:
     """One machine that builds.
 
     Attributes:
-        name: its name in machines.yaml, or the host as it was typed.
+        name: the name in machines.yaml, or the host as it was typed.
         host: ``[user@]name[:port]``; None for the machine that fabbuild runs on.
-        local: whether its worker is a subprocess, without SSH.
-        threads: cores to use; None all that it may use.
-        max_boards: boards at once; None as many as threads.
-        work_dir: absolute, or begins with ``~/``; empty is ``~/.cache/fabbuild/HOSTNAME`` there.
+        local: whether the worker is a subprocess, without SSH.
+        threads: cores to use; None for all that the worker may use.
+        max_boards: boards at once; None for as many as threads.
+        work_dir: the work directory: absolute, or below ``~/``; empty for ``~/.cache/fabbuild/HOSTNAME`` there.
         toolchains: architecture → prefix or path of gcc.
-        env: variables of the worker's environment.
+        env: variables that are added to the worker's environment.
         groups: names that select this machine together with others.
-        enabled: whether it is used at all.
-        fit: what it must have to be used; None: as for all machines.
+        enabled: whether the machine is used at all.
+        fit: what the machine must have to be used; None for what all machines must have.
         worker_command: a shell command that speaks the wire protocol, in place of fabbuild's own worker.
-        line: where machines.yaml names it; 0 for a host in no file.
+        line: the line of machines.yaml that names it; 0 for a host in no file.
     """
 
     name: str
@@ -67,9 +67,9 @@ class Machine:
 
 @dataclass(frozen=True)
 class ToolchainSearch:
-    """Where toolchains are looked for, on every machine: prefixes by architecture, then directories.
+    """Where every machine looks for toolchains: prefixes by architecture, then directories.
 
-    ``url``: where they are fetched from when that is asked for; empty: from the usual place.
+    ``url`` is where ``toolchains --fetch`` gets them from; empty for kernel.org.
     """
 
     prefixes: Mapping[str, str] = field(default_factory=dict)
@@ -82,15 +82,15 @@ _PLAIN = Machine("")
 
 @dataclass(frozen=True)
 class Machines:
-    """What machines.yaml says.
+    """The content of machines.yaml.
 
     Attributes:
-        machines: by name, in the file's order, disabled ones included.
+        machines: the machines by name, in the file's order, disabled ones included.
         toolchains: where all machines look for toolchains.
         fit: what all machines must have.
-        build: options of ``build`` that the file gives, checked; a layer for `merge`.
+        build: the options of ``build`` that the file gives, checked; a layer for `BuildSettings.merge`.
         path: the file; None when there is none.
-        template: what ``defaults`` says, which holds for hosts in no file, too.
+        template: a machine with the values of ``defaults``, which hold for hosts in no file, too.
     """
 
     machines: Mapping[str, Machine] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Machines:
 
     @classmethod
     def empty(cls) -> Machines:
-        """Give what holds where there is no file."""
+        """Return the machines of no file: none."""
         return cls()
 
 
@@ -164,11 +164,11 @@ def address(host: str) -> tuple[str, str, int]:
 
 
 def machine_of_host(host: str, template: Machine = _PLAIN) -> Machine:
-    """Give the machine for a host that is in no file.
+    """Return the machine for a host that is in no file.
 
     Args:
-        host: ``[user@]name[:port]``; it is the machine's name, too.
-        template: what the file's ``defaults`` say.
+        host: ``[user@]name[:port]``, which is the machine's name, too.
+        template: the machine whose other values it gets, from the file's ``defaults``.
 
     Raises:
         ConfigError: it is no host.

@@ -1,4 +1,4 @@
-"""machines.yaml: which machines there are, and what is said of all of them.
+"""Read and check machines.yaml: the machines, and what holds for all of them.
 
 ::
 
@@ -15,11 +15,11 @@
         fit: {…}                        # as below, for this machine
         worker_command: text
     defaults: {…}                       # the same keys, but host and connection
-    toolchains: {prefixes: {ARCH: prefix}, paths: [DIRECTORY, …], url: where --fetch gets them}
+    toolchains: {prefixes: {ARCH: prefix}, paths: [DIRECTORY, …], url: URL of archives to fetch}
     fit: {max_load_per_cpu: 0.8, min_mem_mb: 512, min_disk_mb: 1000}
-    build: {…}                          # the options of build
+    build: {…}                          # options of build
 
-Every mistake is a `ConfigError` that names the file, the line, the key, what stands there and what may.
+Every mistake is a `ConfigError` that names the file, the line, the key, its value and what the value may be.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from fabbuild.config.wording import nearest, quote, visible
 from fabbuild.config.yaml_lines import Item, describe, load_yaml
 from fabbuild.errors import ConfigError
 
-#: What to begin a file with; shown where there is none, or an empty one.
+#: The smallest file that is one; shown where there is none, or an empty one.
 BEGIN_WITH = "machines: {local: {connection: local}}"
 
-# Keys whose field has another name; slots is what the wire calls max_boards.
+# Keys whose field of `Machine` has another name; slots is buildman's name of max_boards.
 _OTHER_NAMES = {"connection": "local", "slots": "max_boards"}
 
 _NAME = re.compile(r"(?![.-])[\w.+@-]{1,64}")
@@ -59,7 +59,7 @@ def load_machines(path: Path) -> Machines:
     """Read and check machines.yaml.
 
     Raises:
-        ConfigError: for the first mistake in it, whatever it is; no other exception.
+        ConfigError: the file cannot be read, or for the first mistake in it. There is no other exception.
     """
     root = load_yaml(path)
     if root is None:
@@ -68,7 +68,7 @@ def load_machines(path: Path) -> Machines:
 
 
 class _File:
-    """The schema. Each method checks one thing and gives it typed; ``where`` is the key path for messages."""
+    """The schema. Each method checks one value and returns it typed; ``where`` is the key path for messages."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -81,7 +81,7 @@ class _File:
         self.fail(item.line, f"{visible(where)} is {describe(item)}; it must be {allowed}")
 
     def keys(self, item: Item, where: str, known: Iterable[str]) -> dict[str, Item]:
-        """Give a mapping's items when all its keys are known; an empty value counts as an empty mapping."""
+        """Return the items of a mapping whose keys are all known; an empty value counts as an empty mapping."""
         items = self.mapping(item, where)
         known = sorted(known)
         for key, below in items.items():
@@ -154,7 +154,7 @@ class _File:
         return Machine(name, line=item.key_line, **merged)
 
     def machine_fields(self, item: Item, where: str) -> dict[str, Any]:
-        """Check one machine, or the defaults; give those fields of `Machine` that are there."""
+        """Check a machine, or the defaults; return the fields of `Machine` that are given."""
         kinds: dict[str, Callable[[Item, str], Any]] = {
             "host": self.host,
             "connection": self.connection,
@@ -178,7 +178,7 @@ class _File:
         return fields
 
     def compare(self, machines: Mapping[str, Machine], item: Item) -> None:
-        """Find what is wrong between machines, not in one of them."""
+        """Check machines against each other: no address or work directory twice, no group named as a machine."""
         seen: dict[tuple[object, ...], Machine] = {}
         for machine in machines.values():
             if machine.host:
@@ -209,7 +209,7 @@ class _File:
         )
 
     def fit(self, item: Item, where: str) -> Fit:
-        """Check what a machine must have; what is not said is as for all machines."""
+        """Check what a machine must have; a value that is not given is that of all machines."""
         items = self.keys(item, where, ["max_load_per_cpu", "min_mem_mb", "min_disk_mb"])
         fields: dict[str, Any] = {}
         for key, below in items.items():
@@ -309,7 +309,7 @@ class _File:
                     f"{where}: {quote(name)} cannot be a variable's name: letters, digits and _",
                 )
             value = below.value
-            # A number is what everybody writes; it goes there as it stands here.
+            # A number without quotes is what everybody writes; the variable gets it as it is written.
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 value = below.text
             if not isinstance(value, str) or "\0" in value:

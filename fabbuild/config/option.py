@@ -1,26 +1,26 @@
-"""What an option is: its help and its names on the command line, and the row of one of ``build``."""
+"""An option of a task: its help and its names; and the functions that declare one of ``build``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fabbuild.config.kinds import Kind, kind_of
+from fabbuild.config.kinds import ValueKind, kind_of
 from fabbuild.protocol.settings import SETTINGS
 
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a task, as the command line has it.
+    """An option of a task on the command line.
 
     Attributes:
-        default: False makes a flag, True ``--[no-]x``; None takes a value.
+        default: False for a flag, True for a flag that ``--no-NAME`` turns off, None for an option with a value.
         help: what the option does.
-        given: how it may be given. ``joined``: more than once, which means what one list with commas does;
-            ``repeated``: more than once, as a list; ``bare``: without its value, and is True then.
-        short: a letter, and
-        also: another name, that buildman's users know it by; only where they mean the same.
-        completes: what a shell completes as its value: a name in `fabbuild.cli.complete.KINDS`.
+        given: how the option may be given. ``joined``: more than once, and means the values with commas between;
+            ``repeated``: more than once, and means a list; ``bare``: without its value, and is True then.
+        short: buildman's letter for the same option; empty for none.
+        also: buildman's name for the same option; empty for none.
+        completes: the kind of values that a shell completes: a key of `fabbuild.cli.complete.KINDS`.
     """
 
     default: object
@@ -36,12 +36,12 @@ class Option:
         return f"{self.help}; may be given more than once" if self.given == "joined" else self.help
 
     def words(self, name: str) -> list[str]:
-        """Return how the option of this name is written on the command line."""
+        """Return the ways to write the option, which has this name, on the command line."""
         words = [f"--{name.replace('_', '-')}"]
         return words + [f"-{self.short}"] * bool(self.short) + [f"--{self.also}"] * bool(self.also)
 
     def taken(self, value: object) -> object:
-        """Return a value as the task gets it: Invoke has a list where an option may be given more than once."""
+        """Return a value as the task gets it: Invoke gives a list where an option may be given more than once."""
         if self.given == "joined" and isinstance(value, (list, tuple)):
             return ",".join(filter(None, value)) or self.default
         return value
@@ -49,22 +49,25 @@ class Option:
 
 @dataclass(frozen=True)
 class BuildOption:
-    """The row of an option of ``build``: its command line, its kind, and the setting of a build that it gives."""
+    """The row of an option of ``build``.
+
+    ``shown`` is the option on the command line; ``setting`` names the setting of a build that it gives, if any.
+    """
 
     shown: Option
-    kind: Kind
+    kind: ValueKind
     setting: str
 
 
-def option(kind: Kind, text: str, *, default: object = None, setting: str = "", **shown: Any) -> Any:
-    """Declare an option of ``build``: the default of a field of a dataclass, which is typed as ``kind`` reads it.
+def option(kind: ValueKind, text: str, *, default: object = None, setting: str = "", **shown: Any) -> Any:
+    """Declare an option of ``build``, as a field of a dataclass.
 
     Args:
-        kind: the kind of its value.
-        text: its help, without a default that is a number or a word.
-        default: the value where none is given, if it is not ``kind.empty``.
-        setting: the name of the setting of a build that it gives.
-        shown: more fields of `Option`.
+        kind: the kind of the value.
+        text: the help. A default that is a number or a word is added to it.
+        default: the value where none is given; None for ``kind.empty``.
+        setting: the name of the setting of a build that the option gives.
+        shown: other fields of `Option`.
     """
     default = kind.empty if default is None else default
     flag = isinstance(default, bool)
@@ -76,8 +79,8 @@ def option(kind: Kind, text: str, *, default: object = None, setting: str = "", 
     return field(default=default, metadata={"option": BuildOption(row, kind, setting)})
 
 
-def setting(name: str, text: str, *, kind: Kind | None = None, **shown: Any) -> Any:
-    """Declare the option of a setting of a build, whose default and kind are those of its row in `SETTINGS`."""
+def setting(name: str, text: str, *, kind: ValueKind | None = None, **shown: Any) -> Any:
+    """Declare the option that gives a setting of a build, with the default and kind of its row in `SETTINGS`."""
     row = SETTINGS[name]
     return option(
         kind or kind_of(row),

@@ -1,4 +1,4 @@
-"""Choose the machines to work on: find machines.yaml, and take from it what names, groups and hosts ask for."""
+"""Find machines.yaml, and choose the machines to work on by names, groups and hosts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fabbuild.errors import ConfigError
 #: Name of the file in the current directory and in the user's configuration directory.
 FILE_NAME = "machines.yaml"
 
-#: Names of machines and groups that an error lists; of more, how many.
+#: Most names of machines and groups that an error lists.
 SOME = 20
 
 
 def find_machines_file(option: str | None, cwd: Path) -> Path:
-    """Give the file to read: the one asked for, or that of ``cwd``, or that of the user's configuration.
+    """Return the path of machines.yaml: that of the option, or in ``cwd``, or in the user's configuration.
 
     Raises:
-        ConfigError: there is none; says where it was looked for and how to begin one.
+        ConfigError: there is none; names the places and how to begin a file.
     """
     import platformdirs
 
@@ -44,7 +44,7 @@ def find_machines_file(option: str | None, cwd: Path) -> Path:
 
 
 def open_machines(option: str | None, cwd: Path, *, hosts: str = "") -> Machines:
-    """Find and read machines.yaml; where there is none, ``--hosts`` alone will do.
+    """Find and read machines.yaml; with ``--hosts`` there need be none.
 
     Raises:
         ConfigError: as `find_machines_file` and `load_machines` do.
@@ -59,14 +59,14 @@ def open_machines(option: str | None, cwd: Path, *, hosts: str = "") -> Machines
 
 
 def select(machines: Machines, names: str, hosts: str, *, no_local: bool = False) -> list[Machine]:
-    """Choose machines, in the order of the file, then the hosts as they were given.
+    """Return the chosen machines: those of the file in its order, then the hosts as they were given.
 
     Args:
         machines: from `load_machines`.
-        names: names and groups by commas or spaces; ``all`` is every enabled machine, and so is nothing at all
-            when no hosts are given.
-        hosts: hosts in no file, by commas or spaces.
-        no_local: leave out those with ``connection: local``.
+        names: names of machines and groups, separated by commas or spaces; ``all`` is every enabled machine, and so
+            is an empty text when no hosts are given.
+        hosts: hosts in no file, separated by commas or spaces.
+        no_local: whether to leave out machines with ``connection: local``.
 
     Raises:
         ConfigError: an unknown name, a machine that is asked for by name but disabled, a host that is none or that

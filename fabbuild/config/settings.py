@@ -1,4 +1,4 @@
-"""The options of a build, declared once each, and read from files, the environment and the command line.
+"""The options of a build: each is declared here, and read from files, the environment and the command line.
 
 The command line (`fabbuild.cli.options`), the configuration keys, the ``build:`` part of machines.yaml and what
 ``configure`` carries are made from the fields of `BuildSettings`.
@@ -27,11 +27,11 @@ from fabbuild.config.wording import describe_value, nearest, quote
 from fabbuild.errors import ConfigError, UsageError
 from fabbuild.protocol.settings import SETTINGS
 
-#: Most a number of threads or of slots may be; far above any machine, far below what would break one.
+#: Most threads and most boards at once of a machine; far above any machine, far below what would break one.
 MAX_THREADS = 4096
 MAX_BOARDS = 1024
 
-#: What the ``build:`` part of machines.yaml cannot say, for it is needed to find that file.
+#: Options that the ``build:`` part of machines.yaml cannot give, since they are needed to find that file.
 NOT_IN_FILE = frozenset({"machines_file"})
 
 
@@ -82,18 +82,18 @@ class BuildSettings:
     machines_file: str = option(
         TEXT, "Where the machines are described (default: ./machines.yaml, then the user's own)"
     )
-    verbose_worker: bool = option(FLAG, "Have the workers say what they do, on stderr")
+    verbose_worker: bool = option(FLAG, "Let the workers log on stderr what they do")
     no_local: bool = option(FLAG, "Leave out machines with `connection: local`")
     wait: float = option(seconds(), "Seconds to wait for a machine that another boss holds")
     one_pack: bool = option(
         FLAG,
-        "Pack the source once for all machines that lack the same of it; without it once for each of them",
+        "Pack what is pushed once for all machines that lack the same of it, and not once for each machine",
         default=True,
     )
     timeout: float = option(
         seconds(),
-        "Seconds a board may take at one commit before its build is ended (default: at least 900, and ten times "
-        "what it or its like took before)",
+        "Seconds a board may take at one commit before its build is ended (default: ten times what it or similar "
+        "boards took before, and at least 900)",
     )
     silence: float = option(
         seconds(1, 3600),
@@ -120,26 +120,26 @@ class BuildSettings:
     strict_toolchains: bool = option(
         FLAG,
         "Build nothing (exit 1) when machines have different versions of a compiler that is needed, of dtc, "
-        "swig or Python; without it they are only named",
+        "swig or Python; otherwise they are only named",
     )
-    batch: bool = option(FLAG, "Split the boards beforehand by capacity, one list a machine")
+    batch: bool = option(FLAG, "Divide the boards among the machines beforehand, by their capacity")
     backup: bool = option(
         FLAG,
-        "In the end, give machines with nothing to do a part of what others still build, or the same once "
-        "more where it is slow (--no-backup: do not)",
+        "At the end, let idle machines take over boards from others, or build a slow board a second time "
+        "(--no-backup: do not)",
         default=True,
     )
     order: str = option(
         choice("longest", "given"),
-        "Which boards come first: `longest`, like ones one after the other and those that took longest before "
-        "early enough; or `given`, by their names",
+        "Which boards come first: `longest`: similar ones one after the other, and those that took longest before "
+        "early enough; `given`: by their names",
         default="longest",
     )
-    force: bool = setting("force_build", "Build also what is there already", short="f", also="force-build")
+    force: bool = setting("force_build", "Build again what is already built", short="f", also="force-build")
     force_failures: bool = option(FLAG, "Build again what failed", short="F", also="force-build-failures")
     reuse: bool = option(
         FLAG,
-        "Take results of earlier runs, of any branch, that were built from the same, and leave unbuilt what a "
+        "Take results of earlier runs, of any branch, that were built from the same, and do not build what a "
         "commit cannot have changed",
         default=True,
     )
@@ -149,7 +149,7 @@ class BuildSettings:
     ignore_warnings: bool = option(FLAG, "Exit with 0, not 101, when there are warnings only", short="W")
     no_lto: bool = setting("no_lto", "Build without link-time optimisation (NO_LTO=1)", short="L")
     allow_missing: bool = setting(
-        "allow_missing", "Let binman go on without blobs it has not got (BINMAN_ALLOW_MISSING=1)", short="M"
+        "allow_missing", "Let binman go on when external blobs are missing (BINMAN_ALLOW_MISSING=1)", short="M"
     )
     reproducible: bool = setting(
         "reproducible_builds",
@@ -166,12 +166,12 @@ class BuildSettings:
     mrproper: bool = setting("mrproper", "Run `make mrproper` before configuring", short="m")
     fallback_mrproper: bool = setting("fallback_mrproper", "Run `make mrproper` and try again when a build fails")
     config_only: bool = setting("config_only", "Only configure, build nothing")
-    verbose_build: bool = setting("verbose_build", "Show the commands make runs, in the log (V=1)", short="V")
+    verbose_build: bool = setting("verbose_build", "Show in the log the commands that make runs (V=1)", short="V")
     kconfig_check: bool = setting("kconfig_check", "Configure again when a Kconfig file changed between commits")
     force_reconfig: bool = setting("force_reconfig", "Configure again at each commit", short="C")
     quick: bool = setting(
         "quick",
-        "Build roughly: try no failure again, and let a warning be said only where its file is compiled",
+        "Build roughly: do not try a failure again, and report a warning only where its file is compiled",
         short="Q",
     )
     fragments: str = setting(
@@ -179,12 +179,12 @@ class BuildSettings:
     )
     adjust_cfg: tuple[str, ...] = setting(
         "adjust_cfg",
-        "Settings to change after that: ~FOO not set, FOO y, FOO=val that; separated by commas, may be given more "
-        "than once; one that does not stick fails the board",
+        "Configuration to set after the fragments: ~FOO for not set, FOO for y, FOO=val; separated by commas, may "
+        "be given more than once; a board where one does not stick fails",
         kind=ADJUSTMENTS,
         short="a",
     )
-    target: str = setting("target", "What make is to make in place of everything, such as u-boot.bin")
+    target: str = setting("target", "The goal of make in place of everything, such as u-boot.bin")
     keep_outputs: bool = setting(
         "keep_outputs",
         "Keep images, maps and device trees beside each result, whichever machine built it",
@@ -198,30 +198,33 @@ class BuildSettings:
     jobserver: bool = setting(
         "jobserver", "Let all builds of a machine share its threads; without it each make gets a fixed part of them"
     )
-    ccache: bool = setting("ccache", "Compile by way of ccache on machines that have it, from one cache a machine")
+    ccache: bool = setting(
+        "ccache", "Compile through ccache on machines that have it, with one cache for each machine"
+    )
     light_tools: bool = setting(
-        "light_tools", "Have nm and ar load LLVM's plugin, which is slow and does nothing here, for no object"
+        "light_tools", "Keep nm and ar from loading LLVM's plugin, which is slow and does nothing here"
     )
     debug_info: bool = setting(
         "debug_info",
         "Compile with debug information also where nothing of the output is kept (it changes nothing else)",
     )
-    quiet: bool = option(FLAG, "Show problems and the end only")
-    json: bool = option(FLAG, "Print one line of JSON an event")
+    quiet: bool = option(FLAG, "Show only problems and the outcome")
+    json: bool = option(FLAG, "Print a line of JSON for each event")
 
     @classmethod
     def merge(cls, layers: Sequence[tuple[str, Mapping[str, object]]]) -> BuildSettings:
-        """Lay options over each other; later layers win.
+        """Return the options of several layers, of which the later ones win.
 
         None, an empty text and an empty list mean "not given". Numbers and flags may be texts, as the environment
         gives them. The toolchains and adjustments of all layers are kept; for one architecture or one symbol the
         later layer wins.
 
         Args:
-            layers: each with its origin as messages name it: a file, a configuration key, "the command line".
+            layers: options by name, each layer with its origin as messages name it: a file, a configuration key,
+                "the command line".
 
         Raises:
-            ConfigError: an unknown option or a value that cannot be; names origin and option.
+            ConfigError: an option is unknown or its value cannot be; names origin and option.
         """
         values: dict[str, Any] = {}
         for origin, layer in layers:
@@ -266,10 +269,10 @@ def option_of(setting: str) -> str:
 
 
 def read_count(name: str, value: object, default: int) -> int:
-    """Read the number that was given for an option of another task; ``default`` when none was.
+    """Return the number that was given for an option of a task other than ``build``; ``default`` if none was.
 
     Raises:
-        UsageError: it is none; names the option.
+        UsageError: it is no number; names the option.
     """
     if value is None or value == "":
         return default
@@ -280,7 +283,7 @@ def read_count(name: str, value: object, default: int) -> int:
 
 
 def unknown_option(name: object, among: Iterable[str] = OPTIONS) -> str:
-    """Say that there is no such option, and which one may be meant, or else which ones there are."""
+    """Return the words for an unknown option: that there is none, and the nearest ones, or all."""
     text = str(name)
     near = nearest(text.replace("-", "_"), among)
     return f"there is no option {quote(text)}{near or '; there are: ' + ', '.join(sorted(among))}"
@@ -291,11 +294,11 @@ def check_option(name: str, value: object, *, texts: bool) -> Any:
 
     Args:
         name: one of `OPTIONS`.
-        value: what was given.
+        value: the value that was given.
         texts: whether a number or a flag may be given as text.
 
     Raises:
-        ValueError: it cannot be; the text goes after the option's name: ``is …; it must be …``.
+        ValueError: the value cannot be; the text goes after the option's name: ``is …; it must be …``.
     """
     if value is None or value == "" or (isinstance(value, (list, tuple, dict)) and not value):
         return None

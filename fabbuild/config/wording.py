@@ -1,4 +1,4 @@
-"""Words for messages about what a user wrote: quoted, described, on one line, with what may have been meant."""
+"""Quote and describe, in messages, what a user wrote, and name what may have been meant."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ _MAX_QUOTED = 60
 
 
 def visible(text: str) -> str:
-    """Give text on one line: control characters escaped, the end of a very long one cut off."""
+    """Return a text on one line: control characters escaped, and the end of a very long one cut off."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: _MAX_QUOTED * 2])
     return shown if len(text) <= _MAX_QUOTED * 2 else f"{shown}…"
 
 
 def quote(text: str) -> str:
-    """Give text in double quotes, for a message."""
+    """Return a text in double quotes; the end of a long one is cut off."""
     cut = text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
     return f'"{visible(cut)}"'
 
 
 def describe_value(value: object) -> str:
-    """Say what a value is, in the words of a person who wrote it."""
+    """Return what a value is, in words for the person who wrote it."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
@@ -41,6 +41,6 @@ def describe_value(value: object) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Give ``; did you mean …?`` for the known words that look like this one, or nothing."""
+    """Return ``; did you mean …?`` with the known words that look like this one; empty if none does."""
     found = difflib.get_close_matches(word[:100].lower(), list(known), n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(found)}?" if found else ""

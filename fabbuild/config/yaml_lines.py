@@ -1,4 +1,4 @@
-"""YAML as `yaml.safe_load` reads it, but with line numbers, and with what it takes silently refused.
+"""Read YAML as `yaml.safe_load` does, but with line numbers, and strictly.
 
 A key that stands twice is a mistake here (PyYAML takes the last), keys are text, and aliases cannot blow up.
 """
@@ -31,7 +31,7 @@ _DEFAULT = "tag:yaml.org,2002:value"
 
 @dataclass(frozen=True)
 class Item:
-    """A value and where it stands.
+    """A value and its place.
 
     ``value`` is a dict of str to `Item`, a list of `Item`, or what YAML makes of a scalar. ``text`` is a scalar as
     it is written. ``line`` counts from 1; ``key_line`` is that of the key it belongs to.
@@ -43,7 +43,7 @@ class Item:
     key_line: int = 0
 
     def plain(self) -> Any:
-        """Give the value with all items below taken out of their wrapping."""
+        """Return the value with values in place of all items in it."""
         if isinstance(self.value, dict):
             return {key: item.plain() for key, item in self.value.items()}
         if isinstance(self.value, list):
@@ -52,10 +52,10 @@ class Item:
 
 
 def load_yaml(path: Path) -> Item | None:
-    """Read a file; None when there is nothing in it but comments.
+    """Return the content of a file; None if it has nothing but comments.
 
     Raises:
-        ConfigError: it cannot be read, is not UTF-8, or is not YAML; names file and line.
+        ConfigError: the file cannot be read, is not UTF-8, or is not YAML; names file and line.
     """
     text = _read(path)
     import yaml
@@ -88,7 +88,7 @@ def _read(path: Path) -> str:
 
 
 class _Reader:
-    """Turns PyYAML's nodes into items."""
+    """A reader that makes items of PyYAML's nodes."""
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
@@ -142,12 +142,12 @@ class _Reader:
         if node.tag == _DEFAULT:  # a lone "=", for which safe_load has no constructor
             return node.value
         if node.tag != self.loader.DEFAULT_SCALAR_TAG and len(node.value) > MAX_NUMBER:
-            # Only texts are that long; making a number of it could take minutes.
+            # A number that long could take minutes to make.
             self.fail(node.start_mark.line + 1, f"{at(where)}{quote(node.value)} is no value; write it in quotes")
         try:
             return self.loader.construct_object(node)
         except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError):
-            # PyYAML takes a text for a number or a date by its looks, and then cannot make one of it.
+            # A text that looks like a number or a date to PyYAML, and is none.
             self.fail(node.start_mark.line + 1, f"{at(where)}{quote(node.value)} is no value; write it in quotes")
 
     def mapping(self, node: yaml.MappingNode, where: str, depth: int) -> dict[str, Item]:
@@ -167,7 +167,7 @@ class _Reader:
         return {**merged, **items}
 
     def merged(self, node: yaml.Node, where: str, depth: int) -> dict[str, Item]:
-        """Read what ``<<`` takes in: a mapping, or a list of which the first wins."""
+        """Return the items that ``<<`` merges in: of a mapping, or of a list of mappings; the first wins."""
         item = self.item(node, where, depth + 1)
         parts = item.value if isinstance(item.value, list) else [item]
         found: dict[str, Item] = {}
@@ -195,12 +195,12 @@ class _Reader:
 
 
 def at(where: str) -> str:
-    """Give the beginning of a message about a key path; empty for the file's top."""
+    """Return the beginning of a message about a key path; empty for the top of the file."""
     return f"{visible(where)}: " if where else ""
 
 
 def describe(item: Item) -> str:
-    """Say what an item is, in the words of a person who wrote it."""
+    """Return what an item is, in words for the person who wrote it."""
     value = item.value
     if isinstance(value, bool) and item.text.lower() != str(value).lower():
         return f"{describe_value(value)} (written {visible(item.text)})"

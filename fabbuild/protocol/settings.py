@@ -1,4 +1,4 @@
-"""The table of a build's settings: one row each, from which both ends of the wire take all they know of it.
+"""The table of a build's settings: a row for each, from which all that both ends of the wire do with it follows.
 
 A setting is a field of ``configure.settings``. To add one, add its row here; if users are to give it, add an option
 that names it in `fabbuild.config.settings`.
@@ -17,9 +17,9 @@ from fabbuild.protocol.uboot import TREE
 class Effect(enum.Enum):
     """What another value of a setting changes.
 
-    OUTPUT: what a build gives. The setting is part of what names a result, and another value builds again.
-    METHOD: how a build is done or what is told of it, and not what it gives.
-    SPEED: how long a build takes, and nothing else. A worker that does not know such a setting is used without it.
+    OUTPUT: the outcome of a build. The setting is part of the key of a result, so another value builds again.
+    METHOD: how a build is done or reported, and not its outcome.
+    SPEED: only how long a build takes. A worker that does not know such a setting is used without it.
     """
 
     OUTPUT = "output"
@@ -28,12 +28,12 @@ class Effect(enum.Enum):
 
 
 class Shortcut(enum.Enum):
-    """What saves a build, and what a setting can rule out while it is not at its default.
+    """A way to save a build, which a setting can rule out while it is not at its default.
 
-    STORE: taking a result from the store of results.
-    CARRY: giving the result of one commit for another one that cannot differ.
-    CARRY_VARYING: that too, unless builds are reproducible, since files of the result name the commit.
-    DEPENDS: listing what of the source a build depended on, without which nothing is carried, either.
+    STORE: take a result from the store of results.
+    CARRY: give the result of one commit for another one that cannot differ.
+    CARRY_VARYING: the same, unless builds are reproducible, since kept files can name the commit.
+    DEPENDS: list what of the source a build depended on, without which nothing is carried.
     """
 
     STORE = "store"
@@ -42,27 +42,28 @@ class Shortcut(enum.Enum):
     DEPENDS = "depends"
 
 
-class Check(NamedTuple):
-    """What a text, or each text of a list, must be: a test, and the words for what passes it."""
+class TextRule(NamedTuple):
+    """A test of a text, or of each text of a list, and the words for a text that passes."""
 
     passes: Callable[[str], bool]
     words: str
 
 
-_PRINTABLE = Check(str.isprintable, "text without control characters")
+_PRINTABLE = TextRule(str.isprintable, "text without control characters")
 
 
 class Setting(NamedTuple):
     """One setting of a build.
 
     Attributes:
-        name: its name on the wire, in ``built-from`` and in the keys of the store.
-        default: the value where none is given, and so of every result that names none. Its type is the setting's:
-            bool, str, or list for a list of texts. The default of a new setting must be what builds did before.
+        name: the name on the wire, in ``built-from`` and in the keys of the store.
+        default: the value where none is given, also of a result in whose ``built-from`` the setting is not named.
+            Its type is that of the setting: bool, str, or list for a list of texts. The default of a new setting
+            must be what builds did before there was one.
         effect: what another value changes.
-        rules_out: what must not be done while the value is not the default.
+        rules_out: the ways to save a build that must not be taken while the value is not the default.
         make: the words that make is given while a flag is on.
-        check: what a text, or each item of a list, must be; an empty text passes.
+        check: the test of a text, or of each item of a list; an empty text is not tested.
         plain: whether the setting belongs to the plain protocol. Any other one is also a feature of that name, and
             is sent only to a worker that announced it.
     """
@@ -72,61 +73,61 @@ class Setting(NamedTuple):
     effect: Effect = Effect.METHOD
     rules_out: Tuple[Shortcut, ...] = ()
     make: Tuple[str, ...] = ()
-    check: Check = _PRINTABLE
+    check: TextRule = _PRINTABLE
     plain: bool = False
 
     def is_set(self, settings: Mapping[str, object]) -> bool:
-        """Whether settings give this one a value, and that is not its default; None is no value."""
+        """Return whether these settings give this one a value other than its default; None is no value."""
         value = settings.get(self.name)
         return value is not None and value != self.default
 
 
-_FRAGMENT = Check(is_fragment, "the name of a configuration fragment that make finds, such as debug.config")
-_PATTERN = Check(is_pattern, "a pattern of files below make's output directory, such as spl/*.bin")
-_GOAL = Check(is_goal, "the name of a make target, such as u-boot.bin")
-_LINE = Check(dotconfig.is_line, "a line of a .config: CONFIG_NAME=value or # CONFIG_NAME is not set")
+_FRAGMENT = TextRule(is_fragment, "the name of a configuration fragment that make finds, such as debug.config")
+_PATTERN = TextRule(is_pattern, "a pattern of files below make's output directory, such as spl/*.bin")
+_GOAL = TextRule(is_goal, "the name of a make target, such as u-boot.bin")
+_LINE = TextRule(dotconfig.is_line, "a line of a .config: CONFIG_NAME=value or # CONFIG_NAME is not set")
 
 
 def _variable(name: str) -> Tuple[str, ...]:
-    """Return what make is given for a setting that only some firmware trees know."""
+    """Return the words of make for a setting that only some firmware trees know."""
     variable = TREE.make_variables.get(name)
     return (variable,) if variable else ()
 
 
 _ROWS = (
-    # The log has the commands that make ran, and those of the store have not.
+    # The log is to have the commands that make runs; a log in the store may lack them.
     Setting("verbose_build", False, rules_out=(Shortcut.STORE,), make=("V=1",), plain=True),
     Setting("allow_missing", False, Effect.OUTPUT, make=_variable("allow_missing"), plain=True),
     Setting("no_lto", False, Effect.OUTPUT, make=_variable("no_lto"), plain=True),
     Setting("reproducible_builds", False, Effect.OUTPUT, make=("SOURCE_DATE_EPOCH=0",), plain=True),
     Setting("warnings_as_errors", False, Effect.OUTPUT, make=("KCFLAGS=-Werror", "HOSTCFLAGS=-Werror"), plain=True),
-    # Who asks for make mrproper, an empty output directory or a new configuration asks for a build.
+    # make mrproper, an empty output directory and a new configuration are asked for to see a build.
     Setting("mrproper", False, rules_out=(Shortcut.STORE, Shortcut.CARRY), plain=True),
     Setting("fallback_mrproper", False, plain=True),
-    # What the commands of a build depend on is known for a whole build only.
+    # Dependencies are known of a whole build only.
     Setting("config_only", False, Effect.OUTPUT, (Shortcut.DEPENDS,), plain=True),
     Setting("force_build", False, rules_out=(Shortcut.STORE, Shortcut.CARRY), plain=True),
     Setting("kconfig_check", True, plain=True),
     Setting("force_reconfig", False, rules_out=(Shortcut.STORE, Shortcut.CARRY)),
-    # A rough build: no failure is tried again, and a warning may be missing, as what was built before has it.
+    # A rough build: no failure is tried again, and a warning may be missing, which depends on earlier builds.
     Setting("quick", False, Effect.OUTPUT, (Shortcut.STORE,)),
-    # Made after the defconfig.
+    # Names of configuration fragments, made after the defconfig.
     Setting("fragments", [], Effect.OUTPUT, check=_FRAGMENT),
-    # Set after the fragments; a line that is not in the .config after the build fails it.
+    # Lines of a .config, set after the fragments; the build fails if one is not there at its end.
     Setting("adjust_cfg", [], Effect.OUTPUT, check=_LINE),
-    # Made in place of everything.
+    # The goal of make in place of everything.
     Setting("target", "", Effect.OUTPUT, (Shortcut.DEPENDS,), check=_GOAL),
-    # Images, maps and device trees are files of the result; so are those that match a pattern, where ** stands for
-    # any directories. The store has none of them.
+    # Images, maps and device trees are kept with the result; so are files that match a pattern of the shell, where
+    # ** stands for any directories. The store has none of them.
     Setting("keep_outputs", False, rules_out=(Shortcut.STORE, Shortcut.CARRY_VARYING)),
     Setting("keep", [], rules_out=(Shortcut.STORE, Shortcut.CARRY_VARYING), check=_PATTERN),
-    # All makes of a machine share as many jobs as it has threads.
+    # All makes of a machine share as many jobs as it has threads, by a jobserver.
     Setting("jobserver", True, Effect.SPEED),
     # Compile by way of ccache where it is installed.
     Setting("ccache", False, Effect.SPEED),
     # Have nm and ar load no plugin that does nothing.
     Setting("light_tools", True, Effect.SPEED),
-    # Make debug information also where nobody can see it.
+    # Compile with debug information also where nobody can see it.
     Setting("debug_info", False, Effect.SPEED),
 )
 
@@ -135,5 +136,5 @@ SETTINGS: Dict[str, Setting] = {row.name: row for row in _ROWS}
 
 
 def ruled_out(shortcut: Shortcut, settings: Mapping[str, object]) -> bool:
-    """Return whether one of these settings rules this out."""
+    """Return whether one of these settings rules out this way to save a build."""
     return any(shortcut in row.rules_out and row.is_set(settings) for row in SETTINGS.values())

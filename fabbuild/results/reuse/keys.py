@@ -1,11 +1,9 @@
-"""What names a result, so that it is known when the same would come out again.
+"""Compute the keys of results in the store from everything that a board's build can see.
 
-A result is a value: what a board's build can see names it. These are the board, its architecture, the settings
-that change what comes out, the compiler by its version, all other tools of the machine by its ``identity``, and the
-source. The source comes in by two names: the git tree, for any result; and, where it is known what the build
-depended on, the tree as this board sees it (`fabbuild.protocol.relevance`), so that a commit that cannot matter to
-it
-makes no new result.
+That is the board, its architecture, the settings that change what is built, the version of the compiler, all other
+tools of the machine by its ``identity``, and the source. The source is part of two keys: as the git tree, for any
+result; and, where the dependencies of the build are known, as the part of the tree that can matter to the board
+(`fabbuild.protocol.relevance`), so that a commit that cannot matter to it has the same key.
 """
 
 from __future__ import annotations
@@ -23,15 +21,15 @@ from fabbuild.results.reuse.store_schema import LAYOUT
 from fabbuild.results.tree import decisive, made_by
 from fabbuild.source.git import Git
 
-#: Seconds that git may take to list a tree.
+#: Most seconds that git may take to list a tree.
 TIMEOUT = 120.0
 
 
 class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A result as the store keeps it, but for what is in its files.
+    """A result in the store, without the content of its files.
 
-    ``family`` is what names it besides the source; ``when`` is seconds since the epoch; ``output`` where its first
-    result lay; ``files`` the SHA-256 of each file by its name, hex.
+    ``family`` is the key without the source, in hex; ``when`` is in seconds since the epoch; ``output`` is the
+    directory that the result was first written to; ``files`` has the SHA-256 of each file by its name, in hex.
     """
 
     family: str
@@ -52,36 +50,36 @@ class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def origin(self) -> dict[str, object]:
-        """What ``built-from`` says of where it came from."""
+        """The part of ``built-from`` that says where the result came from."""
         return {"when": self.when, "machine": self.machine, "commit": self.commit, "output": self.output}
 
 
 @dataclass(frozen=True)
 class Maker:
-    """What a machine builds an architecture with: ``toolchain`` is from `results.made_by`."""
+    """The tools with which a machine builds an architecture; ``toolchain`` is from `made_by`."""
 
     toolchain: str
     identity: str
 
 
 def family(board: Board, settings: Mapping[str, object], maker: Maker) -> bytes:
-    """Name all that makes a result but the source: a digest. ``settings`` are those of the wire."""
+    """Return the digest of all that makes a result but the source; ``settings`` are those of ``configure``."""
     told = [LAYOUT, board.target, board.arch, sorted(decisive(settings).items()), maker.toolchain, maker.identity]
     return hashlib.sha256(msgspec.json.encode(told)).digest()
 
 
 def tree_name(of: bytes, tree: str) -> bytes:
-    """Name a result of a family by the very git tree."""
+    """Return the key of a result of a family by the git tree."""
     return hashlib.sha256(b"tree\0%b\0%b" % (of, tree.encode())).digest()
 
 
 def view_name(of: bytes, view: bytes) -> bytes:
-    """Name a result of a family by the tree as the board sees it; ``view`` is from `Views`."""
+    """Return the key of a result of a family by the part of the tree that matters; ``view`` is from `Views`."""
     return hashlib.sha256(b"view\0%b\0%b" % (of, view)).digest()
 
 
 def makers(sessions: Iterable[Session]) -> dict[str, list[Maker]]:
-    """Give, by architecture, what these machines build with; those that do not know what they are are left out."""
+    """Return, by architecture, the tools of these machines; a machine without an identity is left out."""
     found: dict[str, list[Maker]] = {}
     for session in sessions:
         for arch, tool in (session.facts.toolchains if session.facts else {}).items():
@@ -92,14 +90,14 @@ def makers(sessions: Iterable[Session]) -> dict[str, list[Maker]]:
 
 
 class Views:
-    """What the trees of a run are to a board.
+    """The digests of those parts of a run's trees that can matter to a board.
 
-    One listing is kept, and for each other tree what differs from it; nothing is listed before it is asked for. Not
-    for several threads at once.
+    The first tree is listed in full, each other one as its differences from the first, when it is first needed.
+    Not thread-safe.
     """
 
     def __init__(self, git: Git, trees: Sequence[str]) -> None:
-        """Name the trees by their git ids, in the order of the commits."""
+        """Take the git ids of the trees, in the order of the commits."""
         self._git = git
         self._trees = tuple(trees)
         self._listings: list[Mapping[str, relevance.TreeEntry]] = []
@@ -107,11 +105,11 @@ class Views:
         self._changed: list[frozenset[str]] = []
 
     def of(self, depends: Sequence[str], wanted: Iterable[int]) -> dict[int, bytes]:
-        """Give what these trees, by their places, are to a board with these dependencies, in order.
+        """Return the digests of trees, by their places, for a board with these dependencies, in order.
 
         Raises:
-            GitError: git cannot list them.
-            ValueError: git said something odd.
+            GitError: git cannot list the trees.
+            ValueError: git printed something else than a listing.
         """
         asked = frozenset(wanted)
         found, names, part = {}, frozenset(depends), b""
@@ -124,7 +122,7 @@ class Views:
         return found
 
     def _look(self, place: int) -> None:
-        """List a tree, or what differs between it and the one before, which was looked at."""
+        """List a tree, or its differences from the tree before, which must have been listed."""
         if place < len(self._common):
             return
         if not place:
@@ -150,7 +148,7 @@ class Views:
 
 
 class _Over(Mapping[str, relevance.TreeEntry]):
-    """A listing as what differs from another one."""
+    """A listing of a tree, kept as its differences from another listing."""
 
     def __init__(self, base: Mapping[str, relevance.TreeEntry], over: Mapping[str, relevance.TreeEntry]) -> None:
         self._base = base

@@ -9,8 +9,8 @@ from fabbuild.protocol.settings import SETTINGS, Setting, Shortcut, ruled_out
 from fabbuild.protocol.uboot import TREE
 from fabbuild.worker.build.artifact_sender import ALL_OUTPUTS
 
-#: What buildman's boss sends besides, with the defaults. They are about speed, which this worker sees to by itself,
-#: so any value is taken; but ``lines`` asks for something to be in the results, so it is taken only when it is off.
+#: Settings that only buildman's boss sends, with their defaults. They are about speed, which this worker sees to by
+#: itself, so any value is taken; but ``lines`` asks for something in the results, and is taken only when off.
 PEER_SETTINGS: Dict[str, Any] = {
     "lines": False,
     "shared_dtc": False,
@@ -21,14 +21,14 @@ _UNSUPPORTED = ("lines",)
 
 
 class SettingsError(ValueError):
-    """A setting that is unknown, or whose value is of the wrong kind; names it."""
+    """A setting is unknown, or its value is of the wrong kind; names the setting."""
 
 
 class Settings:
-    """The settings of all later builds."""
+    """The settings of a ``configure``, which hold for all builds after it."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
-        """Check the settings; those that are not given have their defaults.
+        """Check the settings that are given; the others have their defaults.
 
         Raises:
             SettingsError: one is unknown or of the wrong kind.
@@ -42,7 +42,7 @@ class Settings:
                 % ("s" if len(unknown) > 1 else "", ", ".join(unknown), ", ".join(sorted(values)))
             )
         for name, value in given.items():
-            # null is what a boss says that leaves it to the worker.
+            # null leaves the setting to the worker.
             if value is not None:
                 values[name] = _checked(rows[name], value)
         for name in _UNSUPPORTED:
@@ -51,33 +51,33 @@ class Settings:
         self._values = values
 
     def __getitem__(self, name: str) -> Any:
-        """Give a setting's value."""
+        """Return the value of a setting."""
         return self._values[name]
 
     def make_flags(self) -> List[str]:
-        """Give what the settings add to make's command line."""
+        """Return the words that the settings add to make's command line."""
         return [word for name, row in SETTINGS.items() if self[name] for word in row.make]
 
     def rules_out(self, shortcut: Shortcut) -> bool:
-        """Return whether one of the settings rules this out."""
+        """Return whether one of the settings rules out this way to save a build."""
         return ruled_out(shortcut, self._values)
 
     def goals(self) -> List[str]:
-        """Give what is made once the board is configured; nothing means everything."""
+        """Return the goals of make once the board is configured; none means everything."""
         if self["config_only"]:
             return [TREE.config_goal]
         return [self["target"]] if self["target"] else []
 
     def kept(self) -> List[str]:
-        """Give the patterns of what is kept of the output directory."""
+        """Return the patterns of the files of the output directory that are kept."""
         return [*(ALL_OUTPUTS if self["keep_outputs"] else ()), *self["keep"]]
 
     def unseen_debug_info(self) -> bool:
-        """Whether nobody can tell if a build has debug information: nothing of it is kept, no command is shown."""
+        """Return whether debug information is neither asked for nor seen: no file is kept, no command is shown."""
         return not (self["debug_info"] or self["target"] or self["verbose_build"] or self.kept())
 
     def adjustments(self) -> List[Tuple[str, str]]:
-        """Give what ``.config`` is to say: a symbol each, without ``CONFIG_``, and its value."""
+        """Return symbols, without ``CONFIG_``, and values that are set in ``.config`` after the fragments."""
         return [dotconfig.parse(line) for line in self["adjust_cfg"]]
 
 
