@@ -4,15 +4,13 @@ make only compares modification times. What it does not build again must be what
 warnings included. Where times do not tell that, the state does:
 
 * A killed make leaves incomplete files that are newer than their sources. A clock that was set back leaves files
-that
-  are newer than sources which change later. A compiler that was replaced by another of the same name left its
+  that are newer than sources which change later. A compiler that was replaced by another of the same name left its
   objects. make itself warns of files that are newer than its clock. In these cases everything is built anew. The
-  state is a file in the directory, `STATE`, that is there except while make is at work: it is only written after
-  all makes ended by themselves.
+  state is a file in the directory, `STATE`, which is removed before a build and only written after all its makes
+  ended by themselves.
 * Objects without debug information may not be used where it can be seen: everything is built anew, too.
 * The state names the board, commit and compiler of the last build, and whether generated source may be there that
-no
-  rule makes any more (`fabbuild.worker.build.stale_generated`).
+  no rule makes any more (`fabbuild.worker.build.stale_generated`).
 * It names files with compiler diagnostics. These are compiled again at each commit, so that the diagnostics are
   repeated until somebody mends their cause.
 """

@@ -10,7 +10,7 @@ times, get the same output from the same source and settings. An identity covers
   known to be called, and all programs in directories of PATH that are not the distribution's, or where the source's
   own build keeps tools that it downloaded; Python with the names of its modules;
 * the environment of a build, except variables that only say where things are; files that it names, by their
-content;
+  content;
 * the worker's own code (`own_code`).
 
 Digests of files and answers of programs are remembered in the work directory (`digest_cache`). An identity that
