@@ -1,9 +1,9 @@
-"""Ctrl-C, SIGTERM and a closed terminal: one way out for all three.
+"""Handle Ctrl-C, SIGTERM and SIGHUP (a closed terminal) in one way.
 
-The first of them ends what goes on, in one of two ways. By default KeyboardInterrupt is raised in the main thread;
-while `Interrupts.deliver_to` is set, its receiver is called instead, so that a piece of work that must not be torn
-in two (a result that is written and counted) is finished first. What comes while the run cleans up is passed over,
-but a second Ctrl-C ends the process at once: the machines clean up by themselves when their connection is cut.
+The first of these signals ends the run, in one of two ways. By default KeyboardInterrupt is raised in the main
+thread; while `Interrupts.deliver_to` has a receiver, that is called instead, so that work which must not be split
+(a result that is written and counted) is finished first. Later signals are ignored while the run cleans up, except
+that a second Ctrl-C ends the process at once: the machines clean up by themselves when their connection is cut.
 """
 
 from __future__ import annotations
@@ -18,21 +18,25 @@ from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-#: Makes a terminal's cursor visible again, on a line of its own: the live view may have stood there.
+#: Shows a terminal's cursor again, on a new line: the live view may have been there.
 _LEAVE = "\x1b[?25h\r\n"
 
 
 class Interrupts:
-    """Who hears of the first interrupt."""
+    """The signal handler, and the receiver of the first interrupt.
+
+    Attributes:
+        told: whether there was an interrupt.
+    """
 
     def __init__(self) -> None:
-        """Begin with nobody: KeyboardInterrupt is raised."""
+        """Begin without a receiver: KeyboardInterrupt is raised."""
         self.told = False
         self._receiver: Callable[[str], None] | None = None
 
     @contextlib.contextmanager
     def deliver_to(self, receiver: Callable[[str], None]) -> Iterator[None]:
-        """While the block runs, call the receiver with the reason in place of raising; it must not block."""
+        """While the block runs, call the receiver with the reason instead of raising; it must not block."""
         before, self._receiver = self._receiver, receiver
         try:
             yield
@@ -40,7 +44,7 @@ class Interrupts:
             self._receiver = before
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        """Take a signal."""
+        """Handle a signal."""
         if self.told:
             if number == signal.SIGINT:
                 if sys.stdout.isatty():
@@ -54,16 +58,16 @@ class Interrupts:
         self._receiver(reason)
 
 
-#: Those that are in force: one at most.
+#: The interrupts in force: one at most.
 _in_force: list[Interrupts] = []
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interrupts]:
-    """Handle the three signals as the module says while the block runs; only the main thread can.
+    """Handle the three signals as the module says while the block runs in the main thread.
 
-    One that is ignored (``nohup``, a background job) stays ignored. A block within such a block shares its
-    interrupts: the second of them is the second, wherever the first one came.
+    A signal that is ignored (``nohup``, a background job) stays ignored. A nested block shares the interrupts of
+    the outer one, so that a second Ctrl-C is the second wherever the first one came.
     """
     if _in_force:
         yield _in_force[-1]

@@ -19,7 +19,7 @@ from fabbuild.machines.messages import Facts
 from fabbuild.machines.probe import unfit_because
 from fabbuild.machines.session import Session, SessionOptions, StartOptions
 from fabbuild.machines.session_group import leave_all
-from fabbuild.machines.tool_versions import Difference, differences, of_machine
+from fabbuild.machines.tool_versions import ToolDifference, differences, of_machine
 from fabbuild.model import SANDBOX, Commit, LossKind
 from fabbuild.source.repository import Source
 from fabbuild.text import visible
@@ -94,7 +94,7 @@ class RunMachines:
         self._wanted = frozenset(self._boards)
         return [name for name, facts in self._used.items() if not _archs(facts) & self._wanted]
 
-    def compare(self, wanted: Iterable[str]) -> list[Difference]:
+    def compare(self, wanted: Iterable[str]) -> list[ToolDifference]:
         """Return how the tools of the machines differ that build these architectures, one entry a board."""
         self.need(wanted)
         found = differences(self._used, self._wanted)

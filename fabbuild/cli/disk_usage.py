@@ -141,7 +141,7 @@ def on_machines(looked: Mapping[str, object]) -> list[Usage]:
     """
     found: list[Usage] = []
     for name, answer in looked.items():
-        if not isinstance(answer, messages.Usage):
+        if not isinstance(answer, messages.WorkDirUsage):
             continue
         groups: dict[tuple[str, bool], list[messages.UsedPart]] = {}
         for part in answer.parts:

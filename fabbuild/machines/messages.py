@@ -1,14 +1,14 @@
-"""What a worker says, typed and checked on the boss.
+"""The messages that a worker sends, as types, and their decoder, which checks them.
 
-A worker is not trusted: a line that is no message of the protocol, or one with a field of the wrong type, is
-a `WireError`, whose text holds a short, printable piece of the line.
+A worker is not trusted: a line that is no message of the protocol, or that has a field of the wrong type, raises
+`WireError`, whose text quotes a short, printable piece of the line.
 
-Nor is it trusted with the boss's memory. A line may be as long as `fabbuild.protocol.wire.MAX_LINE`, and all
-of it one text. What would make many objects of few bytes is refused before it is decoded: what stands outside of
-texts is at most `MAX_OUTSIDE` bytes and nested at most `MAX_DEPTH` deep, and there are at most `MAX_STRINGS`
-texts. So a message takes the room of its texts, one byte a character, or four where one of them is beyond the
-Basic Multilingual Plane, and some MB. Decoding it takes up to `WORST_CASE` bytes, the message included, on top of
-the line; and only one long line is decoded at a time, whichever machine it comes from.
+Nor is it trusted with the boss's memory. A line may be as long as `fabbuild.protocol.wire.MAX_LINE`, and all of it
+one string. A line that would make many objects of few bytes is refused before it is decoded: outside of strings it
+has at most `MAX_OUTSIDE` bytes, nested at most `MAX_DEPTH` deep, and it has at most `MAX_STRINGS` strings. So a
+message takes the memory of its strings (one byte a character, or four where one is beyond the Basic Multilingual
+Plane) and some MB. Decoding a line takes at most `WORST_CASE` bytes besides the line itself, and one long line is
+decoded at a time, whichever machine it comes from.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from fabbuild.errors import WireError
 from fabbuild.protocol.wire import MAX_LINE, PREFIX
 from fabbuild.text import cut
 
-#: Most texts in a line, and most bytes of it outside of texts: brackets, commas, numbers, blanks. A machine with
-#: 1,000 compilers stays far below; shorter lines than `MAX_OUTSIDE` are not looked at.
+#: Most strings in a line, and most bytes of it outside of strings: brackets, commas, numbers, blanks. A machine
+#: with 1,000 compilers stays far below; lines shorter than `MAX_OUTSIDE` are not checked for either.
 MAX_STRINGS = 20_000
 MAX_OUTSIDE = 128 * 1024
 
-#: How deep a message may be nested. The decoder's own bound is Python's, which differs between its releases.
+#: Most levels of nesting in a message. The decoder's own limit is Python's, which differs between its releases.
 MAX_DEPTH = 100
 
-#: Most bytes that decoding the longest line takes, the message included, the line itself not.
+#: Most bytes that decoding the longest line takes, including the message and without the line.
 WORST_CASE = 12 * MAX_LINE
 
-#: Longest name of a board or a feature, path and ``error``, in characters; a longer ``error`` is cut.
+#: Longest name of a board or an extension, path, and text of an error, in characters; a longer error is cut.
 MAX_NAME = 1000
 MAX_PATH = 4096
 MAX_WORDS = 4000
 
-#: Threads, slots: more than any machine has, less than would break one.
+#: A number of threads or slots: the limit is more than any machine has.
 Number = Annotated[int, msgspec.Meta(ge=0, le=65536)]
 
-#: Any other whole number: an index, a status, a pid, MiB.
+#: Any other whole number, such as an index, a status, a pid or MiB, as exact as in JSON.
 Whole = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 
 Load = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
@@ -54,13 +54,18 @@ Place = Annotated[str, msgspec.Meta(max_length=MAX_PATH)]
 
 
 class _Response(msgspec.Struct, frozen=True, tag_field="resp"):
-    """A response; fields that this version does not know are ignored."""
+    """The base of all messages; fields that this version does not know are ignored."""
 
 
 class Ready(_Response, frozen=True, tag="ready"):
-    """The worker runs. ``protocol`` is 0 and ``features`` empty for a worker without extensions.
+    """The worker runs.
 
-    ``alive``: a sign of life comes each so many seconds; 0: none do.
+    Attributes:
+        nthreads: threads of the machine.
+        slots: boards that it builds at once, unless it is told otherwise.
+        protocol: version of the protocol; 0: buildman's, without extensions.
+        features: the extensions that it knows.
+        alive: seconds between its signs of life; 0: it sends none.
     """
 
     nthreads: Number
@@ -71,45 +76,45 @@ class Ready(_Response, frozen=True, tag="ready"):
 
 
 class SetupDone(_Response, frozen=True, tag="setup_done"):
-    """The work directory is there."""
+    """The work directory exists."""
 
     work_dir: Place
     git_dir: Place
 
 
 class ConfigureDone(_Response, frozen=True, tag="configure_done"):
-    """The settings are taken."""
+    """The worker has taken its settings."""
 
 
 class BuildStarted(_Response, frozen=True, tag="build_started"):
-    """Worktrees are being made for so many slots."""
+    """The worker begins to make worktrees, one for each of ``num_threads`` slots."""
 
     num_threads: Number
 
 
 class WorktreeCreated(_Response, frozen=True, tag="worktree_created"):
-    """The slot's worktree is there."""
+    """The worktree of the slot ``thread`` is ready."""
 
     thread: Whole
 
 
 class WorktreeFailed(_Response, frozen=True, tag="worktree_failed"):
-    """With the feature ``early``: the slot's worktree cannot be made, and why; the machine has a slot less."""
+    """The worktree of the slot ``thread`` cannot be made, so that there is a slot less (extension ``early``)."""
 
     thread: Whole
     msg: str = ""
 
     def __post_init__(self) -> None:
-        """Cut words that are no longer a line for a person."""
+        """Cut a text that is too long to show."""
         msgspec.structs.force_setattr(self, "msg", cut(self.msg, MAX_WORDS))
 
 
 class BuildPrepareDone(_Response, frozen=True, tag="build_prepare_done"):
-    """Boards may come."""
+    """The worker takes boards from now on."""
 
 
 class Heartbeat(_Response, frozen=True, tag="heartbeat"):
-    """A slot began a board."""
+    """The slot ``thread`` has begun a board."""
 
     board: Name
     thread: Whole
@@ -117,13 +122,13 @@ class Heartbeat(_Response, frozen=True, tag="heartbeat"):
 
 
 class Sizes(msgspec.Struct, frozen=True):
-    """``raw``: the lines of ``size`` without the header."""
+    """The output of ``size``, without its header."""
 
     raw: str = ""
 
 
 class Details(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What our own worker tells of a result besides; see `fabbuild.model.Result`."""
+    """What fabbuild's own worker adds to a result; see `fabbuild.model.Result.details`."""
 
     sha256: str = ""
     seconds: float | None = None
@@ -135,7 +140,7 @@ class Details(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class BuildFile(_Response, frozen=True, tag="build_file"):
-    """A piece of a file of the result that comes next; ``data`` is compressed by zlib."""
+    """A piece of a file that belongs to the board's next result; ``data`` is compressed by zlib."""
 
     board: Name
     commit_upto: Whole
@@ -146,12 +151,27 @@ class BuildFile(_Response, frozen=True, tag="build_file"):
 
 
 class BuildResult(_Response, frozen=True, tag="build_result"):
-    """One board at one commit.
+    """The result of one board at one commit.
 
-    ``fault`` is what the worker itself knows to be no board's doing: ``timeout``, ``checkout``, ``start``,
-    ``worker``; mostly empty. ``files``: what came of it as `BuildFile`; ``unchanged``: what is as it was at the
-    commit with this index, in the same order; ``left_out``: what did not come, and why. ``carried``: it was not
-    built, because it is what the commit with this index gave; ``could_carry``: it was, and need not have been.
+    Attributes:
+        board: its name.
+        commit_upto: index of the commit.
+        return_code: exit status of make.
+        stderr: of make.
+        stdout: of make.
+        load_avg: load of the machine over one minute.
+        sizes: sizes of the programs.
+        config: generated configuration files, by name.
+        attempt: number of the order that this answers; 0: the worker does not tell.
+        told: what fabbuild's own worker adds.
+        fault: ``timeout``, ``checkout``, ``start`` or ``worker`` where the worker knows that a failure is not the
+            board's; mostly empty.
+        files: names of the files that came as `BuildFile`.
+        unchanged: files that are those of the same order's result at another commit, by name: its index.
+        left_out: files that did not come, by name: the reason.
+        carried: index of the commit whose result this is, because nothing changed that matters to the board; None:
+            it was built.
+        could_carry: the same for a result that was built nevertheless, to compare the two.
     """
 
     board: Name
@@ -173,13 +193,13 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
 
     @property
     def details(self) -> Mapping[str, object]:
-        """``told`` as `fabbuild.model.Result.details` has it: what was told, by its name."""
+        """Return ``told`` as a mapping, as in `fabbuild.model.Result.details`."""
         details: dict[str, object] = msgspec.to_builtins(self.told)
         return details
 
 
 class Trimmed(_Response, frozen=True, tag="trimmed"):
-    """With the feature ``trim``: the worker leaves off these commits of an order; it had not begun them."""
+    """The worker leaves off these commits of an order, which it had not begun (extension ``trim``)."""
 
     board: Name
     attempt: Whole = 0
@@ -187,28 +207,28 @@ class Trimmed(_Response, frozen=True, tag="trimmed"):
 
 
 class BuildDone(_Response, frozen=True, tag="build_done"):
-    """All queued boards are through."""
+    """All queued boards have ended; ``exceptions`` results were errors of the worker itself."""
 
     exceptions: Whole = 0
 
 
 class QuitAck(_Response, frozen=True, tag="quit_ack"):
-    """The worker ends now."""
+    """The worker is about to end."""
 
 
 class Error(_Response, frozen=True, tag="error"):
-    """The command, or the build, failed; ``final``: it will, for this boss, as often as it is tried."""
+    """The command, or the build, failed; ``final``: another try by this boss would fail, too."""
 
     msg: str
     final: bool = False
 
     def __post_init__(self) -> None:
-        """Cut words that are no longer a line for a person."""
+        """Cut a text that is too long to show."""
         msgspec.structs.force_setattr(self, "msg", cut(self.msg, MAX_WORDS))
 
 
 class Held(_Response, frozen=True, tag="held"):
-    """The supervisor has the lock, and the repository is there. ``supervisor`` is its pid there."""
+    """The supervisor holds the lock, and the repository exists. ``supervisor`` is its pid; 0: not told."""
 
     work_dir: Place
     git_dir: Place
@@ -216,7 +236,7 @@ class Held(_Response, frozen=True, tag="held"):
 
 
 class Waiting(_Response, frozen=True, tag="waiting"):
-    """Another boss holds the lock; the supervisor waits for it."""
+    """Another boss holds the lock, and the supervisor waits for it."""
 
     holder: dict[str, Any] = {}
 
@@ -230,7 +250,12 @@ class Busy(_Response, frozen=True, tag="busy"):
 class ToolchainFacts(msgspec.Struct, frozen=True):
     """One compiler of a machine.
 
-    ``identity``: a digest of all that on this machine can change what comes out; empty: not known.
+    Attributes:
+        gcc: its path.
+        prefix: its CROSS_COMPILE; empty: the machine's own compiler.
+        version: first line of its ``--version``.
+        machine: output of its ``-dumpmachine``.
+        identity: fingerprint of everything on the machine that can change its output; empty: not known.
     """
 
     gcc: Place
@@ -241,7 +266,7 @@ class ToolchainFacts(msgspec.Struct, frozen=True):
 
 
 class Facts(_Response, frozen=True, tag="facts"):
-    """What a machine is and has. Memory and disk in MiB; ``load_avg`` over one minute."""
+    """The answer to a probe: what a machine is and has. Memory and disk in MiB; ``load_avg`` over one minute."""
 
     hostname: Name
     arch: Name
@@ -265,12 +290,12 @@ class Facts(_Response, frozen=True, tag="facts"):
 
     @property
     def capacity(self) -> float:
-        """Threads times bogomips; a machine that does not tell its bogomips counts as a slow one."""
+        """Return threads times bogomips; a machine that does not tell its bogomips counts as a slow one."""
         return max(self.threads, 1) * (self.bogomips if self.bogomips >= 1 else 1000.0)
 
 
 class Killed(_Response, frozen=True, tag="killed"):
-    """What ``kill`` ended, and what it could not end: [{pid, why}]."""
+    """The answer to ``kill``: the processes that ended, and those that it could not end (``pid`` and ``why``)."""
 
     pids: tuple[Whole, ...] = ()
     left: tuple[dict[str, Any], ...] = ()
@@ -278,11 +303,11 @@ class Killed(_Response, frozen=True, tag="killed"):
 
 
 class Alive(_Response, frozen=True, tag="alive"):
-    """Nothing but a sign of life."""
+    """A sign of life."""
 
 
 class Checked(_Response, frozen=True, tag="checked"):
-    """What a machine's check of itself found. Memory and disk in MiB."""
+    """The outcome of a machine's check of itself. Memory and disk in MiB."""
 
     well: bool
     problems: tuple[str, ...] = ()
@@ -291,7 +316,7 @@ class Checked(_Response, frozen=True, tag="checked"):
 
 
 class Cleaned(_Response, frozen=True, tag="cleaned"):
-    """What was to go from the work directory is gone, all of it or a part. Sizes in MiB."""
+    """The answer to ``clean``: what was freed and what is left in the work directory, in MiB."""
 
     work_dir: Place
     freed_mb: float = 0
@@ -299,7 +324,7 @@ class Cleaned(_Response, frozen=True, tag="cleaned"):
 
 
 class UsedPart(msgspec.Struct, frozen=True):
-    """One part of a work directory: MiB, seconds since its last use, and whether it would go."""
+    """One part of a work directory: MiB, seconds since its last use, and whether `clean` would remove it."""
 
     what: Name
     path: Place
@@ -308,8 +333,8 @@ class UsedPart(msgspec.Struct, frozen=True):
     goes: bool = False
 
 
-class Usage(_Response, frozen=True, tag="usage"):
-    """What a work directory holds, and who works in it."""
+class WorkDirUsage(_Response, frozen=True, tag="usage"):
+    """What a work directory holds, and which boss works in it."""
 
     work_dir: Place
     parts: tuple[UsedPart, ...] = ()
@@ -317,7 +342,7 @@ class Usage(_Response, frozen=True, tag="usage"):
 
 
 class Unpacked(_Response, frozen=True, tag="unpacked"):
-    """A toolchain archive is unpacked, now or ``already``. ``mb``: MiB that its files take."""
+    """A toolchain archive is unpacked in ``place``, now or ``already``; its files take ``mb`` MiB."""
 
     place: Place
     already: bool = False
@@ -348,7 +373,7 @@ Response = (
     | Alive
     | Checked
     | Unpacked
-    | Usage
+    | WorkDirUsage
 )
 
 _decoder: msgspec.json.Decoder[Response] = msgspec.json.Decoder(Response)
@@ -358,10 +383,10 @@ _one_long_line = threading.Lock()
 
 
 def decode_response(line: bytes) -> Response | None:
-    """Read one line of a worker's stdout; None for a line that is not of the protocol, such as a banner.
+    """Decode one line of a worker's stdout; return None for a line without the protocol's prefix, such as a banner.
 
     Raises:
-        WireError: the line has the protocol's prefix and is no message of it.
+        WireError: the line has the prefix and is no message of the protocol.
     """
     if not line.startswith(PREFIX):
         return None
@@ -375,18 +400,18 @@ def _decode(line: bytes) -> Response:
     try:
         if len(line) > MAX_OUTSIDE or line.count(b"[") + line.count(b"{") > MAX_DEPTH:
             _check_make_up(line)
-        # A view, for the line may be long.
+        # A view, because the line may be long.
         with memoryview(line)[len(PREFIX) :] as data:
             if b"\\ud" in line or b"\\uD" in line:
-                # A lone surrogate is valid JSON and no valid text; msgspec refuses it; the result must not be lost.
+                # msgspec refuses lone surrogates, which are valid JSON; they must not cost a board its result.
                 value = json.loads(str(data, "utf-8", "replace"), parse_constant=_no_number)
                 converted: Response = msgspec.convert(_printable(value), Response)
                 return converted
             try:
                 return _decoder.decode(data)
             except (UnicodeDecodeError, msgspec.DecodeError):
-                # Bytes that are not UTF-8 must not cost a board its result; they are replaced, as everywhere. Which
-                # of the two msgspec raises for them depends on its release, so the bytes themselves are asked.
+                # Bytes that are not UTF-8 must not cost a board its result, and are replaced. Which of the two
+                # errors msgspec raises for them depends on its release, so that the bytes are checked here.
                 mended = str(data, "utf-8", "replace").encode()
                 if mended == data:
                     raise
@@ -398,10 +423,10 @@ def _decode(line: bytes) -> Response:
 
 
 def _check_make_up(data: bytes) -> None:
-    """Refuse a line that would become more objects than any message has.
+    """Refuse a line that would be decoded to more objects than any message has.
 
     Raises:
-        ValueError: with the reason.
+        ValueError: it would; says why.
     """
     texts, outside = _make_up(data)
     if texts > MAX_STRINGS:
@@ -416,9 +441,9 @@ def _check_make_up(data: bytes) -> None:
 
 
 def _make_up(data: bytes) -> tuple[int, list[bytes]]:
-    """Count the texts in a line of JSON, and give what is outside of them; of too many texts only their number."""
-    # What is left has no backslash within texts, so that a quote begins or ends one; outside of texts a backslash
-    # is no JSON, and the decoder stops there.
+    """Return the number of strings in a line of JSON and the pieces outside of them; no pieces of too many."""
+    # Without escapes in strings, every quote begins or ends a string; a backslash outside of strings is not JSON,
+    # and the decoder refuses it.
     plain = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
     texts = (plain.count(b'"') + 1) // 2
     return texts, [] if texts > MAX_STRINGS else plain.split(b'"')[::2]

@@ -27,7 +27,7 @@ from fabbuild.machines.messages import (
     Facts,
     Killed,
     Unpacked,
-    Usage,
+    WorkDirUsage,
     decode_response,
 )
 from fabbuild.machines.transport.base import Completed, Transport, pour
@@ -139,11 +139,11 @@ class OneShot:
         self.transport.open()
         return self._ask(["kill", "--work-dir", self.machine.work_dir, *who_we_are()], Killed)
 
-    def usage(self, *, older: float = 0.0, toolchains: bool = False) -> Usage:
+    def usage(self, *, older: float = 0.0, toolchains: bool = False) -> WorkDirUsage:
         """Measure the work directory there, and what of it `clean` with these arguments would remove."""
         self.transport.open()
         arguments = ["clean", "--look", "--work-dir", self.machine.work_dir, *_what_goes(older, toolchains)]
-        return self._ask(arguments, Usage, timeout=CLEAN_TIMEOUT)
+        return self._ask(arguments, WorkDirUsage, timeout=CLEAN_TIMEOUT)
 
     def clean(self, *, older: float = 0.0, toolchains: bool = False) -> Cleaned:
         """Remove the work directory there, or the parts of it that are old.

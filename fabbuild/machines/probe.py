@@ -1,4 +1,4 @@
-"""What a machine is and has, and whether it is fit to build."""
+"""Judge by its facts whether a machine is fit to build, and with which compilers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from fabbuild.model import Board
 
 
 def unfit_because(facts: Facts, fit: Fit, *, local: bool = False) -> list[str]:
-    """Say why a machine should not be used now; empty when it is fit.
+    """Return the reasons why a machine should not be used now; none when it is fit.
 
-    The load of the local machine does not rule it out: whoever starts a build here knows what else runs here.
+    The load of the local machine does not count: whoever starts a build on it knows what else runs there.
     """
     why = [f"{tool} was not found there" for tool in ("git", "make") if not getattr(facts, tool)]
     if not facts.writable:
@@ -42,8 +42,8 @@ def unfit_because(facts: Facts, fit: Fit, *, local: bool = False) -> list[str]:
 
 
 def not_found(session: Session) -> list[str]:
-    """Say which toolchains machines.yaml or an option names for a machine that has no such compiler."""
-    # No other is taken in its place: to build with that would be worse than not to build.
+    """Return a line for each toolchain that machines.yaml or an option names and the machine does not have."""
+    # No other toolchain is used in its place: to build with that would be worse than not to build.
     return [
         f"the toolchain named for {arch}, {named}, was not found there: it builds nothing for {arch}"
         for arch, named in session.lacking.items()
@@ -51,12 +51,12 @@ def not_found(session: Session) -> list[str]:
 
 
 def prefix_for(session: Session, board: Board) -> str:
-    """Give the CROSS_COMPILE with which a machine builds a board; empty is the machine's own compiler.
+    """Return the CROSS_COMPILE with which a machine builds a board; empty is the machine's own compiler.
 
-    On this machine it is with the directory when the compiler cannot be found without.
+    On this machine it includes the directory if the compiler is not in PATH.
 
     Raises:
-        MachineError: it has none for the board's architecture.
+        MachineError: it has no compiler for the board's architecture.
     """
     facts = session.probe()
     found = facts.toolchains.get(board.arch)
@@ -73,10 +73,14 @@ def prefix_for(session: Session, board: Board) -> str:
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """One machine as it was found. ``facts`` is the worker's ``facts`` response, empty when it was not reached.
+    """One machine as the probe found it.
 
-    ``why`` says why the machine is not fit, or what is worth knowing of one that is; ``differs`` in which tools it
-    and others differ, a line each.
+    Attributes:
+        machine: its name.
+        fit: whether it is fit to build.
+        why: why it is not fit, or remarks on one that is.
+        facts: the fields of the worker's `Facts`; empty when it was not reached.
+        differs: a line for each tool in which it and others differ.
     """
 
     machine: str
@@ -87,7 +91,7 @@ class ProbeRow:
 
 
 def probe_rows(machines: SessionGroup, fit: Fit) -> list[ProbeRow]:
-    """Probe all machines at once; return what each is, or why it was not reached."""
+    """Probe all machines at once; return a row for each, in their order."""
     found = machines.on_all(Session.probe)
     differs = differences({name: facts for name, facts in found.items() if isinstance(facts, Facts)})
     rows = []
@@ -96,7 +100,7 @@ def probe_rows(machines: SessionGroup, fit: Fit) -> list[ProbeRow]:
             case Facts() as facts:
                 why = unfit_because(facts, session.machine.fit or fit, local=session.machine.local)
                 told = msgspec.to_builtins(facts)
-                del told["resp"]  # the wire's business
+                del told["resp"]  # the message's tag
                 known = [holder_words(facts.lock)] if facts.lock else []
                 why_text = "; ".join(why + known + not_found(session))
                 lines = tuple(of_machine(differs, session.name))

@@ -1,7 +1,7 @@
-"""The sessions of one process: opened once a machine, used by every task of a chain, closed at its end.
+"""Keep one session a machine for all tasks of a process, and close them at its end.
 
-``inv init push start build`` is four tasks in one process; Invoke has no hook at the end of a chain, and options
-of one task do not reach the next. So the sessions live here, and are closed when the process ends.
+``inv init push start build`` runs four tasks in one process. Invoke has no hook at the end of such a chain, and the
+options of one task do not reach the next; hence the sessions are kept here until the process ends.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class SessionPool:
     def sessions(
         self, machines: Iterable[Machine], search: ToolchainSearch, way_to: Callable[[Machine], Transport]
     ) -> list[Session]:
-        """Give a session for each machine, the one that is open where there is one.
+        """Return a session for each machine: the open one, or a new one.
 
         Args:
-            machines: entries of machines.yaml; one that changed since its session was opened gets a new one.
+            machines: entries of machines.yaml; one that changed since its session was made gets a new one.
             search: where to look for toolchains.
-            way_to: makes the transport of a machine that has no session yet; it does not connect.
+            way_to: makes the transport of a machine that needs a new session; must not connect.
         """
         given = []
         for machine in machines:
@@ -48,7 +48,7 @@ class SessionPool:
         return given
 
     def close(self, grace: float = GRACE) -> list[str]:
-        """Let all workers end, then cut the connections; give the names of those that did not end in time.
+        """End all workers, then cut the connections; return the names of those that did not end in time.
 
         May be called while the interpreter ends, when no thread can be started.
         """

@@ -1,4 +1,4 @@
-"""Where machines differ in the tools that a board is built with, and so might give different results for it."""
+"""Find where machines differ in the tools that boards are built with, and so may build different output."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from dataclasses import dataclass
 from fabbuild.machines.messages import Facts, ToolchainFacts
 from fabbuild.text import cut, visible
 
-#: Tools of the machine that leave traces in what is built, besides the compilers.
+#: Tools of a machine, besides the compilers, whose version can change the output.
 TOOLS = ("dtc", "swig", "python")
 
-#: What a difference is, in words.
+#: How a difference is introduced.
 NOT_THE_SAME = "not the same everywhere"
 
 _NONE = "none"
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One thing that is not the same everywhere.
+class ToolDifference:
+    """One tool that is not the same on all machines.
 
     Attributes:
-        thing: an architecture, or a tool.
-        versions: what there is, as shown, each with the machines that have it; the most frequent first.
-        compiler: whether it is an architecture's compiler.
+        thing: the tool, or the architecture of a compiler.
+        versions: the versions, as shown, each with the machines that have it; the most frequent first.
+        compiler: whether the tool is an architecture's compiler.
     """
 
     thing: str
@@ -33,22 +33,22 @@ class Difference:
     compiler: bool
 
     def __str__(self) -> str:
-        """Say it in a line: ``arm: gcc 12.2.0 on a, b; 13.1.0 on c``."""
+        """Return a line such as ``arm: gcc 12.2.0 on a, b; 13.1.0 on c``."""
         parts = [f"{version} on {', '.join(map(visible, names))}" for version, names in self.versions.items()]
         return f"{visible(self.thing)}: {'gcc ' if self.compiler else ''}{'; '.join(parts)}"
 
     @property
     def told(self) -> str:
-        """Say it where nothing around it says what it is about."""
+        """Return the line with an introduction, for places without a heading."""
         return f"{NOT_THE_SAME}: {self}"
 
 
-def differences(facts: Mapping[str, Facts], archs: Iterable[str] | None = None) -> list[Difference]:
-    """Find what differs between machines.
+def differences(facts: Mapping[str, Facts], archs: Iterable[str] | None = None) -> list[ToolDifference]:
+    """Find the tools that differ between machines.
 
     Args:
         facts: by machine.
-        archs: only the compilers for these, and only the machines that have one of them; None: all.
+        archs: architectures: compare only their compilers, and only machines that have one of them; None: all.
     """
     wanted = None if archs is None else frozenset(archs)
     if wanted is not None:
@@ -64,14 +64,14 @@ def differences(facts: Mapping[str, Facts], archs: Iterable[str] | None = None) 
     return [one for one in found if one]
 
 
-def of_machine(differs: Iterable[Difference], name: str) -> list[str]:
-    """Give the lines that a machine takes part in."""
+def of_machine(differs: Iterable[ToolDifference], name: str) -> list[str]:
+    """Return the lines of the differences that a machine is part of."""
     return [str(one) for one in differs if any(name in names for names in one.versions.values())]
 
 
 def _difference(
     thing: str, said: Mapping[str, str], short: Callable[[str], str], compiler: bool
-) -> Difference | None:
+) -> ToolDifference | None:
     groups: dict[str, list[str]] = {}
     for name, text in said.items():
         groups.setdefault(text, []).append(name)
@@ -79,13 +79,13 @@ def _difference(
         return None
     shown = {text: short(text) for text in groups}
     if len(set(shown.values())) < len(groups):
-        shown = {text: text for text in groups}  # the same number, and yet not the same
+        shown = {text: text for text in groups}  # different compilers of one version number
     ordered = sorted(groups, key=lambda text: (-len(groups[text]), text))
-    return Difference(thing, {cut(visible(shown[text]), 80): tuple(groups[text]) for text in ordered}, compiler)
+    return ToolDifference(thing, {cut(visible(shown[text]), 80): tuple(groups[text]) for text in ordered}, compiler)
 
 
 def _said(compiler: ToolchainFacts) -> str:
-    """Give what a compiler says of its version, without its own name, which says only what it is called."""
+    """Return a compiler's version line without the name in front, which only tells what the file is called."""
     return compiler.version.partition(" ")[2].strip() or compiler.version
 
 

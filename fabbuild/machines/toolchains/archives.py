@@ -1,13 +1,13 @@
-"""Which toolchain archives there are, in which version, and which of them a machine wants.
+"""Find toolchain archives on a server: which there are, in which version, and which of them suit a machine.
 
-The far side is laid out as the cross toolchains of kernel.org are::
+The server is laid out as the cross toolchains of kernel.org are::
 
     BASE/bin/HOSTARCH/                              a listing in HTML, of the versions
     BASE/bin/HOSTARCH/VERSION/                      a listing in HTML, of the archives
     BASE/bin/HOSTARCH/VERSION/sha256sums.asc        lines ``HEX  NAME``, signed or not
     BASE/bin/HOSTARCH/VERSION/HOSTARCH-gcc-VERSION-nolibc-TRIPLET.tar.xz
 
-An architecture is asked for as fabbuild names it (``arm``, ``riscv64``, ``x86``) or as an archive's triplet begins
+An architecture is named as fabbuild names it (``arm``, ``riscv64``, ``x86``) or as an archive's triplet begins
 (``i386``, ``or1k``).
 """
 
@@ -26,14 +26,14 @@ from fabbuild.protocol.architectures import FAMILIES
 from fabbuild.protocol.names import TOOLCHAIN_NAME
 from fabbuild.text import names
 
-#: Where archives come from when nobody says otherwise.
+#: The default address of archives.
 DEFAULT_URL = "https://mirrors.edge.kernel.org/pub/tools/crosstool/files"
 
-#: In place of architectures: get every one there is; only show which there are.
+#: In place of architectures: fetch all; only show which there are.
 EVERY = "all"
 SHOW = "list"
 
-#: What ``uname -m`` says, and what the archives for such a machine may be called besides.
+#: By ``uname -m``: other names of the machine's architecture in the names of archives.
 _HOST_NAMES: Mapping[str, Sequence[str]] = {
     "aarch64": ("arm64",),
     "i386": ("i686",),
@@ -54,16 +54,16 @@ _SUM_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *]?(\S+)")
 
 @dataclass(frozen=True)
 class Archive:
-    """One archive.
+    """One toolchain archive.
 
     Attributes:
-        host: the architecture it runs on, as the archives call it.
-        version: of gcc.
-        triplet: what its programs' names begin with.
-        name: the file's.
-        url: where it is.
-        listing: where the listing is that names it.
-        sums: where its list of checksums is; empty when there is none.
+        host: the architecture it runs on, as archives name it.
+        version: the version of gcc.
+        triplet: the target, which the names of its programs begin with.
+        name: the file's name.
+        url: the file's address.
+        listing: the address of the listing that names it.
+        sums: the address of the list with its checksum; empty when there is none.
     """
 
     host: str
@@ -76,23 +76,23 @@ class Archive:
 
     @property
     def arch(self) -> str:
-        """What the triplet begins with."""
+        """Return the architecture that the triplet begins with."""
         return self.triplet.split("-", 1)[0]
 
     @property
     def directory(self) -> str:
-        """What its directory is called on a machine."""
+        """Return the name of its directory on a machine."""
         return re.sub(r"\.(tar\.\w+|tgz)$", "", self.name)
 
 
 class ArchiveIndex:
-    """What there is at one address; each listing is read once."""
+    """The archives at one address; each listing is downloaded once."""
 
     def __init__(self, base: str, *, silence: float = download.SILENCE) -> None:
-        """Name the address; nothing is contacted yet.
+        """Take the address; nothing is contacted yet.
 
         Raises:
-            FetchError: it is none.
+            FetchError: it cannot be fetched from.
         """
         self.base = download.check_url(base)
         self._silence = silence
@@ -100,15 +100,15 @@ class ArchiveIndex:
         self._sums: dict[str, dict[str, str]] = {}
 
     def choose(self, machine_arch: str, wanted: Sequence[str], version: str = "") -> list[Archive]:
-        """Give the archives for a machine, one for each architecture, each in the newest version that has it.
+        """Return the archives for a machine, one for each architecture, each in the newest version that has it.
 
         Args:
-            machine_arch: what ``uname -m`` says there.
-            wanted: architectures; ``all`` for every one there is.
-            version: take this version; ``13`` is the newest that begins so.
+            machine_arch: the output of ``uname -m`` there.
+            wanted: architectures; ``all`` stands for every one.
+            version: take this version of gcc; ``13`` is the newest 13; empty: any.
 
         Raises:
-            FetchError: no such architecture, no such version (says which there are), or no answer.
+            FetchError: there is no such architecture or version (says which there are), or no answer.
         """
         host = self._host(machine_arch)
         found: dict[str, Archive] = {}
@@ -136,7 +136,7 @@ class ArchiveIndex:
         return [found[first] for first in sorted(found)]
 
     def listed(self, machine_arch: str, version: str = "") -> list[Archive]:
-        """Give every architecture there is, each in its newest version.
+        """Return the archives for every architecture, each in the newest version that has it.
 
         Raises:
             FetchError: as `choose`.
@@ -144,10 +144,10 @@ class ArchiveIndex:
         return self.choose(machine_arch, [EVERY], version)
 
     def checksum(self, archive: Archive) -> str:
-        """Give the SHA-256 that an archive must have; empty when no list names it.
+        """Return the SHA-256 that an archive must have, in hexadecimal; empty when no list names it.
 
         Raises:
-            FetchError: the list cannot be got.
+            FetchError: the list cannot be downloaded.
         """
         if not archive.sums:
             return ""
@@ -157,7 +157,7 @@ class ArchiveIndex:
             known: dict[str, str] = {}
             for match in matches:
                 name, digest = match.group(2).removeprefix("./"), match.group(1).lower()
-                # Two checksums for one name: neither can be relied on.
+                # Of two checksums for one name neither can be relied on.
                 known[name] = digest if known.get(name, digest) == digest else ""
             self._sums[archive.sums] = known
         return self._sums[archive.sums].get(archive.name, "")
@@ -201,7 +201,7 @@ class ArchiveIndex:
         return found
 
     def _names(self, url: str) -> list[str]:
-        """Give the names that a listing links to, directly below it."""
+        """Return the names directly below a listing that it links to."""
         base = urllib.parse.urlsplit(url)
         found: dict[str, None] = {}
         for link in _HREF.findall(self._page(url)):
@@ -228,19 +228,22 @@ def fetch(
     waiting: Callable[[], None] = lambda: None,
     silence: float = download.SILENCE,
 ) -> tuple[Path, str, bool]:
-    """Get an archive into the cache; give its file, its SHA-256, and whether it was got now.
+    """Download an archive into the cache, unless it is there.
 
     Args:
-        index: names it.
+        index: where the archive is from.
         archive: from `ArchiveIndex.choose`.
-        cache: a directory of ours.
-        unchecked: take it also where no list of checksums names it.
+        cache: the directory to put it in.
+        unchecked: accept it also if no list of checksums names it.
         progress: see `download.file`.
         waiting: see `download.file`.
         silence: see `download.file`.
 
+    Returns:
+        Its file, its SHA-256, and whether it was downloaded now.
+
     Raises:
-        FetchError: no checksum, a wrong one, or it cannot be got.
+        FetchError: there is no checksum, it is wrong, or the archive cannot be downloaded.
     """
     sha256 = index.checksum(archive)
     if not sha256 and not unchecked:
@@ -255,10 +258,10 @@ def fetch(
 
 
 def split_archs(text: str) -> list[str]:
-    """Take ``arm,riscv64`` apart.
+    """Split a list of architectures such as ``arm,riscv64``.
 
     Raises:
-        FetchError: nothing is named, or a name cannot be an architecture's.
+        FetchError: it is empty, or a name in it cannot be an architecture's.
     """
     words = [word for word in re.split(r"[,\s]+", text.strip()) if word]
     wrong = [word for word in words if not re.fullmatch(r"[A-Za-z0-9_]{1,40}", word)]
@@ -271,7 +274,7 @@ def split_archs(text: str) -> list[str]:
 
 
 def _best(arch: str, there: Iterable[str]) -> str:
-    """Give the first part of the triplet that serves an architecture best; empty when none does."""
+    """Return the first part of the triplet that suits an architecture best; empty when none does."""
     known = set(there)
     if arch in known:
         return arch

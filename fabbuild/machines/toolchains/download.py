@@ -1,7 +1,7 @@
-"""Getting files by HTTP, with bounds on everything: size, silence, redirects, and time.
+"""Download pages and files by HTTP, with limits on size, silence, redirects and time.
 
-A file is there whole or not at all: it is written under another name, and one fabbuild at a time gets it. A
-connection that is lost in the middle is taken up again where it ended, as far as the server can do so.
+A file is complete or absent: it is written under another name first, and one fabbuild at a time downloads it. A
+download that is interrupted is continued where it ended, if the server can do so.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from typing import IO, Any
 
 from fabbuild.errors import FetchError
 
-#: Seconds in which a server must say something.
+#: Seconds in which a server must send something.
 SILENCE = 30.0
 
-#: Seconds that a page may take, and an archive.
+#: Most seconds that a page and an archive may take.
 PAGE_TIME = 60.0
 FILE_TIME = 2 * 3600.0
 
-#: Bytes of a page (a listing of files, a list of checksums) and of an archive.
+#: Most bytes of a page (a listing of files, a list of checksums) and of an archive.
 MAX_PAGE = 4 << 20
 MAX_FILE = 4 << 30
 
-#: How often a file is taken up again in one go.
+#: Most requests for one file, the first included.
 TRIES = 4
 
 _CHUNK = 256 * 1024
 _AGENT = "fabbuild"
 
-#: Is told how many bytes are there, and how many there will be (0: not known).
+#: Takes the bytes downloaded so far and the size of the file (0: unknown).
 Progress = Callable[[int, int], None]
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect to http and https only, and from https to https only."""
+    """Follows redirects to http and https only, and from https to https only."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         scheme = urllib.parse.urlsplit(newurl).scheme
@@ -54,7 +54,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    # Not build_opener: it would also take file: and ftp: addresses.
+    # Not build_opener, which also opens file: and ftp: addresses.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -69,10 +69,10 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def check_url(url: str) -> str:
-    """Give an address without its last slash, when it is one that can be got from.
+    """Return an address of http or https without its trailing slashes.
 
     Raises:
-        FetchError: it is not.
+        FetchError: it is something else.
     """
     parts = urllib.parse.urlsplit(url) if url.isprintable() and " " not in url else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
@@ -81,10 +81,10 @@ def check_url(url: str) -> str:
 
 
 def page(url: str, silence: float = SILENCE) -> str:
-    """Get a short text.
+    """Download a short text.
 
     Raises:
-        FetchError: there is none, it is too long, or the server does not answer in time.
+        FetchError: it does not exist, is too long, or the server does not answer in time.
     """
     deadline = time.monotonic() + PAGE_TIME
     data = bytearray()
@@ -106,18 +106,18 @@ def file(
     waiting: Callable[[], None] = lambda: None,
     silence: float = SILENCE,
 ) -> bool:
-    """Get a file, unless it is there with the right checksum already; give whether it was got now.
+    """Download a file, unless it is there with the right checksum; return whether it was downloaded now.
 
     Args:
-        url: where it is.
-        target: what it is to be; its directory is made.
-        sha256: what its checksum must be; empty: it is got anew and any will do.
-        progress: is told of it about ten times a second.
-        waiting: is called once when another fabbuild gets it at the moment.
-        silence: seconds in which the server must say something.
+        url: its address.
+        target: the file to write; its directory is made.
+        sha256: its SHA-256 in hexadecimal; empty: it is always downloaded, and any checksum is accepted.
+        progress: is called after every piece.
+        waiting: is called once if another fabbuild is downloading it.
+        silence: seconds in which the server must send something.
 
     Raises:
-        FetchError: it could not be got, or it is not what it should be; nothing is left of it.
+        FetchError: it could not be downloaded, or has another checksum; nothing is left of it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
@@ -137,7 +137,7 @@ def file(
 
 
 def digest_of(path: Path) -> str:
-    """Give the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while piece := stream.read(_CHUNK):
@@ -147,7 +147,7 @@ def digest_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def _owned(part: Path, waiting: Callable[[], None]) -> Iterator[IO[bytes]]:
-    """Open the unfinished file as its only writer, waiting for another; it begins empty."""
+    """Open the unfinished file, empty, as its only writer; wait for another one to end."""
     told = False
     while True:
         with part.open("ab", buffering=0) as output:
@@ -158,7 +158,7 @@ def _owned(part: Path, waiting: Callable[[], None]) -> Iterator[IO[bytes]]:
                     waiting()
                     told = True
                 fcntl.flock(output, fcntl.LOCK_EX)
-            # The one before us may have given it its name, or removed it.
+            # The writer before may have renamed or removed it.
             if _inode(part) == os.fstat(output.fileno()).st_ino:
                 output.truncate(0)
                 yield output
@@ -190,7 +190,7 @@ def _check_sum(url: str, found: str, sha256: str) -> None:
 
 
 class _Transfer:
-    """One file on its way, in as many goes as it takes."""
+    """The download of one file, in as many requests as it takes."""
 
     def __init__(self, url: str, output: IO[bytes], progress: Progress, silence: float) -> None:
         self.done = self.size = 0
@@ -200,7 +200,7 @@ class _Transfer:
         self._mark = ""
 
     def go(self) -> str:
-        """Take up where the last go ended; give why it is not whole yet, empty when it is."""
+        """Request the rest of the file; return why it is not complete yet, or an empty text."""
         headers = {"Range": f"bytes={self.done}-", "If-Range": self._mark} if self.done and self._mark else {}
         try:
             with _get(self._url, headers, self._silence) as answer:
@@ -215,7 +215,7 @@ class _Transfer:
     def _receive(self, answer: Any) -> None:
         goes_on = answer.status == 206 and _begins_at(answer.headers.get("Content-Range")) == self.done
         if self.done and not goes_on:
-            self._output.truncate(0)  # it can only be had from its beginning
+            self._output.truncate(0)  # the server sends it from its beginning
             self.digest, self.done = hashlib.sha256(), 0
         self._mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
         length = answer.headers.get("Content-Length") or ""
@@ -235,7 +235,7 @@ class _Transfer:
 
 
 def _fetch(url: str, output: IO[bytes], progress: Progress, silence: float) -> str:
-    """Write the file, taking it up again when the connection is lost; give its SHA-256."""
+    """Write the file, by further requests if the connection is lost; return its SHA-256."""
     transfer = _Transfer(url, output, progress, silence)
     why = ""
     for _ in range(TRIES):
@@ -276,7 +276,7 @@ def _reason(exc: BaseException, silence: float) -> str:
 
 @contextlib.contextmanager
 def _told(url: str) -> Iterator[None]:
-    """Make what goes wrong a `FetchError` of one line."""
+    """Turn errors of the download into a `FetchError` of one line."""
     try:
         yield
     except urllib.error.HTTPError as exc:
@@ -285,7 +285,7 @@ def _told(url: str) -> Iterator[None]:
         raise
     except OSError as exc:
         if exc.filename is not None:
-            raise  # a file here
+            raise  # of a local file
         raise FetchError(f"{url}: {_reason(exc, SILENCE)}; is --toolchain-url right?") from exc
     except http.client.HTTPException as exc:
         raise FetchError(f"{url}: {_reason(exc, SILENCE)}") from exc
