@@ -88,14 +88,14 @@ def rules_alone(given: argparse.Namespace) -> int:
         world = world_of(given, fleet)
         rules = Rules(fleet, world, given.slots, known=order == "longest", policy=Policy())
         world.run(rules)
-        results = rules.schedule.recorded
-        bad |= results + rules.schedule.not_built != given.boards * given.commits
+        results = rules.scheduler.recorded
+        bad |= results + rules.scheduler.not_built != given.boards * given.commits
         print(
             f"{machines:8} {order:8} {world.now:7.0f} {world.now / least(fleet, given.slots) - 1:11.1%} "
             f"{world.now / listed(fleet, given.slots) - 1:10.1%} "
             f"{world.now / lived(fleet, given.slots, world.came, world.died) - 1:11.1%} "
             f"{world.idle / (world.offered or 1):6.2%} {world.spent / 3600:6.1f} {world.deaths:7} "
-            f"{rules.schedule.not_built:10} {results / rules.cpu:10.0f} {rules.cpu / results * 1e6:10.1f} "
+            f"{rules.scheduler.not_built:10} {results / rules.cpu:10.0f} {rules.cpu / results * 1e6:10.1f} "
             f"{_peak():8.0f}",
             flush=True,
         )

@@ -1,6 +1,6 @@
 """Fakes for tests that need no machine: a transport without a network, a worker that builds nothing, a source.
 
-Everything above the transport is the real thing: sessions, bring-up, dispatcher, results::
+Everything above the transport is real: sessions, bring-up, dispatcher, results::
 
     def build(asked: BuildRequest) -> Mapping[str, object]:
         return {"return_code": 2, "stderr": "a.c:1:1: error: no"} if asked.board == "sandbox" else {}
@@ -8,13 +8,13 @@ Everything above the transport is the real thing: sessions, bring-up, dispatcher
 
     session = Session(Machine("m1"), FakeTransport("m1", FakeWorker(build)), ToolchainSearch())
 
-A worker answers as the real one does. To have it misbehave, name a command and a reaction to it: one of `busy`,
+A fake worker answers as the real one does. To have it misbehave, give it a reaction to a command: one of `busy`,
 `die`, `ignore`, `later`, `refuse` and `write`, or any function of the worker and the command::
 
     FakeWorker(on={"supervise": busy, "build_prepare": refuse("no room"), "build_board": die(1, "Killed")})
 
 ``supervise`` is the start of the supervisor, which takes the machine's lock; all others are commands of the wire.
-Nothing here sleeps, and a build function may wait for a `threading.Event`: each slot has a thread of its own.
+Nothing here sleeps. A build function may wait for a `threading.Event`, for each slot has a thread of its own.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from fabbuild.worker.service.slot_pool import JobShare, SlotPool
 from fabbuild.worker.supervisor.supervisor import BUSY_STATUS
 from fabbuild.worker.tools.toolchains import Toolchain
 
-#: The work directory of every fake machine; nothing is there.
+#: The work directory of every fake machine, which does not exist.
 WORK_DIR = "/nonexistent/fabbuild"
 
 #: The exit status of a supervisor whose worker has quit, and so killed its process group, itself included.
 QUIT_STATUS = 128 + 9
 
-#: The sizes of a board for which no others are given: a line of ``size``, and the size of .rodata.
+#: The default sizes of a board: a line of ``size``, and the size of .rodata.
 SIZES = "    100\t      8\t      4\t    112\t     70\tu-boot\t00000010"
 
 
@@ -59,7 +59,7 @@ def _gcc(prefix: str) -> dict[str, str]:
     return {"gcc": f"/usr/bin/{prefix}gcc", "prefix": prefix, "version": "gcc 12", "machine": "", "identity": ""}
 
 
-#: The answers to one-shot commands: the response, and its fields.
+#: The default answers to one-shot commands: the response, and its fields.
 ANSWERS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "facts": ("facts", {
         "hostname": "fake", "arch": "x86_64", "threads": 2, "bogomips": 1000.0, "load_avg": 0.0, "mem_mb": 8000,
@@ -75,13 +75,13 @@ ANSWERS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "unpack": ("unpacked", {"place": f"{WORK_DIR}/toolchains/fake", "already": False, "mb": 1}),
 }  # fmt: skip
 
-#: An answer of a test's own: fields in place of the default's, how the command ended, an error to raise, or a
-#: function of the arguments that gives one of these.
+#: Another answer: fields in place of the default's, the end of the command, an error to raise, or a function of the
+#: arguments that returns one of these.
 Answer = Mapping[str, object] | Completed | Exception | Callable[[Sequence[str]], Any]
 
 
 class FakeChannel:
-    """A `Channel` to two functions: ``take`` is given what is sent, ``hung_up`` is called at the end of stdin."""
+    """A `Channel` to two functions: ``take`` is given the data sent, ``hung_up`` is called at the end of stdin."""
 
     def __init__(self, counted: Counted, take: Callable[[bytes], None], hung_up: Callable[[], None]) -> None:
         self._counted, self._take, self._hung_up = counted, take, hung_up
@@ -109,7 +109,7 @@ class FakeChannel:
     def _next(self, stream: queue.SimpleQueue[bytes]) -> bytes:
         data = stream.get()
         if not data:
-            stream.put(b"")  # the end stays the end
+            stream.put(b"")  # the next call sees the end, too
         self._counted.count(received=len(data))
         return data
 
@@ -127,13 +127,13 @@ class FakeChannel:
         self._hung_up()
 
     def write(self, data: bytes, *, stderr: bool = False) -> None:
-        """Have the boss receive these bytes; nothing once it has ended."""
+        """Have the boss receive these bytes, unless the command has ended."""
         with self._lock:
             if data and not self._over.is_set():
                 (self._stderr if stderr else self._stdout).put(data)
 
     def end(self, status: int) -> None:
-        """End with this exit status; with `NO_STATUS` the connection is lost."""
+        """End the command with this exit status; with `NO_STATUS` the connection is lost."""
         with self._lock:
             if not self._over.is_set():
                 self._status = status
@@ -144,7 +144,7 @@ class FakeChannel:
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """One board at one commit that a fake worker is to build; ``commit`` is the hash, ``upto`` its index."""
+    """A board at a commit that a fake worker is to build; ``commit`` is the hash, ``upto`` its index."""
 
     worker: FakeWorker
     board: str
@@ -154,22 +154,21 @@ class BuildRequest:
     attempt: int
 
 
-#: Gives what is not as in a success: fields of `fabbuild.worker.build.result.Built`, with ``files`` as {name:
-#: bytes};
-#: None: no result is sent.
+#: Returns the fields of `fabbuild.worker.build.result.Built` that differ from a success, with ``files`` as
+#: {name: bytes}; None: no result is sent.
 Build = Callable[[BuildRequest], Mapping[str, Any] | None]
 
-#: What a worker does in place of answering a command.
+#: Is called in place of the answer to a command.
 Reaction = Callable[["FakeWorker", Mapping[str, Any]], None]
 
 
 class FakeWorker:
-    """A supervisor and its worker, for one connection: answers on the wire, and builds what a function says.
+    """A supervisor and its worker, for one connection: answers on the wire, with results that a function returns.
 
     Attributes:
-        commands: those that came; the first is ``supervise`` with its ``arguments``; signs of life are left out.
+        commands: the commands that came, without signs of life; the first is ``supervise`` with its ``arguments``.
         on: reactions by command; may be changed at any time.
-        silent: whether nothing that it says arrives any more, signs of life included.
+        silent: whether its messages, signs of life included, do not arrive any more.
         agreed: the extensions that both sides named.
     """
 
@@ -182,14 +181,14 @@ class FakeWorker:
         features: Sequence[str] = FEATURES,
         protocol: int = PROTOCOL,
     ) -> None:
-        """Say how it behaves.
+        """Begin before the supervisor is started.
 
         Args:
-            build: gives the result of a board at a commit.
-            on: what it does in place of answering, by command.
-            threads: of the machine; and its slots, where the boss names no other number.
-            features: extensions that it announces.
-            protocol: 0 for another program's worker, which announces nothing.
+            build: returns the result of a board at a commit.
+            on: reactions in place of answers, by command.
+            threads: threads of the machine, and its slots where the boss names no other number.
+            features: the extensions that it announces.
+            protocol: the version that it announces; 0: nothing, as another program's worker.
         """
         self.build, self.on, self.threads = build, dict(on or {}), threads
         self.features, self.protocol = list(features), protocol
@@ -206,12 +205,12 @@ class FakeWorker:
         self._pool: SlotPool | None = None
 
     def again(self) -> FakeWorker:
-        """Give a worker for another connection that behaves like this one."""
+        """Return a worker for another connection that behaves like this one."""
         return FakeWorker(
             self.build, on=self.on, threads=self.threads, features=self.features, protocol=self.protocol
         )
 
-    # --- what a reaction, or a build function, may do ---
+    # --- for reactions and build functions ---
 
     def say(self, resp: str, **fields: Any) -> None:
         """Write one response."""
@@ -248,13 +247,13 @@ class FakeWorker:
     # --- from the channel ---
 
     def begin(self, channel: FakeChannel, arguments: Sequence[str]) -> None:
-        """Be the supervisor that is started with these arguments."""
+        """Start as the supervisor, with these arguments."""
         self._channel = channel
         self._beat = float(_option(arguments, "--silence") or 0) / 6
         self._take({"cmd": "supervise", "arguments": list(arguments)})
 
     def feed(self, data: bytes) -> None:
-        """Take what the boss sends."""
+        """Handle data that the boss sends."""
         for line in self._lines.feed(data):
             if line.strip():
                 try:
@@ -275,7 +274,7 @@ class FakeWorker:
             else:
                 self.answer(command)
         elif self._beat:
-            self.say("alive")  # the real one has a clock of its own; the boss's does here
+            self.say("alive")  # the real one has a clock of its own; this one answers the boss's signs
 
     # --- the commands ---
 
@@ -364,7 +363,7 @@ class FakeWorker:
 
 
 class _FakeBuilder:
-    """A slot of the real `SlotPool`, which builds what the test says."""
+    """A slot of the real `SlotPool`, with results that the test returns."""
 
     def __init__(
         self,
@@ -381,10 +380,10 @@ class _FakeBuilder:
         self._board = board
 
     def begin_from_nothing(self) -> None:
-        """Do nothing: nothing is ever built upon."""
+        """Do nothing: there is no output to build upon."""
 
     def carried(self, _commit: str) -> None:
-        """Give no answer: each commit is built."""
+        """Return None: each commit is built."""
 
     def build(self, commit: str, compiler: Toolchain, *_how: object) -> Built:
         upto, board = self._commits.index(commit), self._board
@@ -405,17 +404,17 @@ class _FakeBuilder:
 
 
 def busy(worker: FakeWorker, _command: Mapping[str, Any]) -> None:
-    """Say that another boss holds the machine's lock, and end; for ``supervise``."""
+    """Answer that another boss holds the machine's lock, and end; for ``supervise``."""
     worker.say("busy", holder={"who": "ada", "host": "desk", "pid": 4711})
     worker.die(BUSY_STATUS)
 
 
 def ignore(_worker: FakeWorker, _command: Mapping[str, Any]) -> None:
-    """Say nothing, and go on."""
+    """Give no answer, and go on."""
 
 
 def refuse(words: str, *, final: bool = False) -> Reaction:
-    """Have the command answered by an ``error``, after which a supervisor ends."""
+    """Return a reaction that answers with an ``error``, after which a supervisor ends."""
 
     def react(worker: FakeWorker, _command: Mapping[str, Any]) -> None:
         worker.say("error", msg=words, **({"final": True} if final else {}))
@@ -426,7 +425,7 @@ def refuse(words: str, *, final: bool = False) -> Reaction:
 
 
 def die(status: int = NO_STATUS, words: str = "") -> Reaction:
-    """Have the worker end at the command, with last words on stderr; without a status the connection is lost."""
+    """Return a reaction that ends the worker, with words on stderr; without a status the connection is lost."""
 
     def react(worker: FakeWorker, _command: Mapping[str, Any]) -> None:
         worker.write(words.encode(), stderr=True)
@@ -436,12 +435,12 @@ def die(status: int = NO_STATUS, words: str = "") -> Reaction:
 
 
 def write(data: bytes) -> Reaction:
-    """Have the command answered by any bytes."""
+    """Return a reaction that answers with any bytes."""
     return lambda worker, _command: worker.write(data)
 
 
 def later(event: threading.Event) -> Reaction:
-    """Have the command answered as ever, once the event is set; others are answered meanwhile."""
+    """Return a reaction that gives the ordinary answer once the event is set; others are answered meanwhile."""
 
     def react(worker: FakeWorker, command: Mapping[str, Any]) -> None:
         def wait() -> None:
@@ -460,20 +459,20 @@ class FakeTransport(Counted):
     """A `Transport` to no machine.
 
     Attributes:
-        answers: what the one-shot commands answer, by name (`ANSWERS`, and ``place`` for the program being put
-            there) where that is not the default; may be changed at any time.
-        refusal: is raised by `open`, if there is one.
-        asked: the arguments of all commands, in order; empty ones are of ``place``.
-        workers: those that were started, in order.
+        answers: answers to one-shot commands other than the default ones, by name (those of `ANSWERS`, and
+            ``place`` for the transfer of the program); may be changed at any time.
+        refusal: the error that `open` raises; None: it succeeds.
+        asked: the arguments of all commands, in order; those of ``place`` are empty.
+        workers: the workers that were started, in order.
     """
 
     def __init__(self, name: str, *workers: FakeWorker, answers: Mapping[str, Answer] | None = None) -> None:
-        """Name the machine.
+        """Prepare; no worker is started yet.
 
         Args:
-            name: the machine's.
-            workers: one for each connection, in order; then others like the last one.
-            answers: what the one-shot commands answer.
+            name: the name of the machine.
+            workers: one for each connection, in order; then copies of the last one.
+            answers: answers to one-shot commands, as the attribute.
         """
         super().__init__(name)
         self.answers = dict(answers or {})
@@ -546,13 +545,13 @@ class FakeTransport(Counted):
 
 @dataclass(frozen=True)
 class FakeSource(Source):
-    """A source that is brought to no machine; without a path, one that is nowhere.
+    """A source that is pushed to no machine; without a path, one that does not exist.
 
-    With the path and git directory of a real one everything but the push is real.
+    With the path and git directory of a real source everything but the push is real.
 
     Attributes:
         pushed: (machine, hash) of each push, in order.
-        on_push: is called with these before; it may wait, or raise `PushError`.
+        on_push: is called with the same before each push; it may wait, or raise `PushError`.
     """
 
     path: Path = Path("/nonexistent/source")
@@ -561,11 +560,11 @@ class FakeSource(Source):
     on_push: Callable[[str, str], object] = field(default=lambda _machine, _tip: None, compare=False)
 
     def again(self) -> FakeSource:
-        """Give the same with gits of its own, as a real one does; the pushes of both are in one list."""
+        """Return the same source with gits of its own; the pushes of both are in one list."""
         return FakeSource(self.path, self.git_dir, pushed=self.pushed, on_push=self.on_push)
 
     def push(self, *where: Any, machine: str = "", **_how: Any) -> PushReport:
-        """Bring nothing anywhere, and remember it."""
+        """Note the push, and push nothing."""
         tip = where[2]  # behind the URL and the environment
         self.on_push(machine, tip)
         self.pushed.append((machine, tip))
@@ -577,7 +576,7 @@ class FakeSource(Source):
 
 
 def _arguments(command: str) -> list[str]:
-    """Read the program's arguments in a shell command of `worker_zip`; none where the line places the program."""
+    """Return the program's arguments in a shell command of `worker_zip`; none where the line places the program."""
     words = shlex.split(command)
     with contextlib.suppress(ValueError):
         words = words[words.index("exec") + 4 :]  # python3 -E -s

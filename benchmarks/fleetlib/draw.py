@@ -1,4 +1,4 @@
-"""What the simulated fleet and its boards are like, drawn from what was measured."""
+"""Draw a simulated fleet and its boards from distributions that were measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AGAIN = 2.3
 #: The slowest and the fastest machine: a slot's CPU seconds a second.
 SPEEDS = (0.5, 2.0)
 
-#: Builds of the same commit differ by so much, and what is remembered of a board from the truth.
+#: How much builds of the same commit differ, and the remembered time of a board from the true one, as shares.
 NOISE, MEMORY = 0.1, 0.15
 
 #: Families of boards: their architectures, and how many boards they have, the largest first, as shares.
@@ -38,7 +38,7 @@ class Cost:
     later: float
 
     def begin(self, board: Board, last: Board | None) -> float:
-        """Give what its first commit costs in a slot that built another board last."""
+        """Return the CPU seconds of its first commit, in a slot that built ``last`` before."""
         if last and last.target == board.target:
             return self.later + AGAIN
         if last is None:
@@ -48,7 +48,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Machines with their speeds, boards with their costs, and what is remembered of these."""
+    """Machines with their speeds, boards with their costs, and the remembered times of these."""
 
     speed: Mapping[str, float]
     jobs: tuple[Job, ...]

@@ -21,24 +21,24 @@ from tests.support.tree import available_archs
 
 _ROOT = Path(__file__).resolve().parents[2]
 
-#: What a process of the boss has in its command line, and its children on machines have not.
+#: Words in the command line of the boss's process, and not in those of its children on machines.
 _BOSS = "invoke build"
 
-#: A build that warned or failed is a result like any other.
+#: Exit statuses of a run that ended: builds that warned or failed are results, too.
 _FINE = (0, 100, 101)
 
 
 @dataclass(frozen=True)
 class HostsRun:
-    """What one run cost.
+    """The figures of one run.
 
     Attributes:
-        figures: of the command and of all it started, machines included.
-        boss_cpu: user and system seconds of the boss's own process and of what it started here.
+        figures: those of the command and all processes it started, machines included.
+        boss_cpu: user and system seconds of the boss's process and of those it started here.
         first: seconds from the start until a slot began the first board.
         begun_after: seconds from handing out a board until the boss hears that a slot has begun it, median.
         asked: how many results there are to be.
-        wrong: what is not as it has to be, a line each.
+        wrong: errors found in the results, a line each.
         shares: how many results each machine brought.
     """
 

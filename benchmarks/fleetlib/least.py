@@ -1,4 +1,4 @@
-"""What the time of a run is held against.
+"""Bounds that the time of a run is compared with.
 
 `least` is the least that any order could take: no schedule is quicker, however much it knows.
 For a time T, each part that a board's commits are cut into begins with a first commit, which costs `LIKE` of it at
@@ -22,7 +22,7 @@ from fabbuild.model import Job
 
 
 def least(fleet: Fleet, slots: int) -> float:
-    """Give the least seconds, splitting allowed, without deaths, all machines there at once."""
+    """Return the least possible seconds, with splitting, without deaths, all machines there at once."""
     low, high = 0.0, 1e7
     while high - low > 0.01 * max(low, 1):
         middle = (low + high) / 2
@@ -45,7 +45,7 @@ def _fits(fleet: Fleet, slots: int, seconds: float) -> bool:
 
 
 def listed(fleet: Fleet, slots: int) -> float:
-    """Give the seconds of a list schedule, longest first, without deaths, all machines there at once."""
+    """Return the seconds of a list schedule, longest first, without deaths, all machines there at once."""
     free = [(0.0, -speed, False) for speed in fleet.speed.values() for _ in range(slots)]
     heapq.heapify(free)
     end = 0.0
@@ -58,7 +58,7 @@ def listed(fleet: Fleet, slots: int) -> float:
 
 
 def lived(fleet: Fleet, slots: int, came: Mapping[str, float], died: Mapping[str, float]) -> float:
-    """Give the seconds of a list schedule on machines that come and die.
+    """Return the seconds of a list schedule on machines that come and die.
 
     Each board goes where it is through first; who will die is not known. What a machine had goes on elsewhere from
     then on, at the next commit that is missing, with a first commit again.
@@ -79,7 +79,7 @@ def lived(fleet: Fleet, slots: int, came: Mapping[str, float], died: Mapping[str
         later = fleet.cost[job.board.target].later
 
         def through(name: str) -> tuple[float, float]:
-            """Give when the machine would be through, and when it would begin."""
+            """Return when the machine would be through, and when it would begin."""
             since, cold = free[name][0]
             begin, gone = max(since, now), died.get(name, math.inf)
             if gone <= begin < gone + RETURN:
@@ -105,7 +105,7 @@ def lived(fleet: Fleet, slots: int, came: Mapping[str, float], died: Mapping[str
 
 
 def _work(fleet: Fleet, job: Job, commits: int) -> float:
-    """Give the CPU seconds of so many commits of a board, in a slot that has built a like one."""
+    """Return the CPU seconds of so many commits of a board, in a slot that has built a like one."""
     cost = fleet.cost[job.board.target]
     return cost.first * LIKE + cost.later * (commits - 1)
 

@@ -1,4 +1,4 @@
-"""The schedule alone as the boss of a simulated fleet: events straight in, actions straight out."""
+"""The scheduler alone as the boss of a simulated fleet: events straight in, actions straight out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fabbuild.scheduler.scheduler import Scheduler
 
 
 class Rules:
-    """Hears the machines and tells the schedule."""
+    """Hears the machines and tells the scheduler."""
 
     def __init__(self, fleet: Fleet, world: World, slots: int, *, known: bool, policy: Policy) -> None:
         self._fleet = fleet
@@ -34,7 +34,7 @@ class Rules:
         self._slots = slots
         self._archs = frozenset(job.board.arch for job in fleet.jobs)
         commits = max(len(job.commits) for job in fleet.jobs)
-        self.schedule = Scheduler(
+        self.scheduler = Scheduler(
             fleet.jobs, commits, fleet.speed, takes=fleet.takes if known else None, policy=policy
         )
         self.events = 0
@@ -42,11 +42,11 @@ class Rules:
 
     @property
     def finished(self) -> bool:
-        return self.schedule.finished
+        return self.scheduler.finished
 
     def next_due(self) -> float | None:
         began = time.process_time()
-        due = self.schedule.next_due()
+        due = self.scheduler.next_due()
         self.cpu += time.process_time() - began
         return due
 
@@ -72,19 +72,20 @@ class Rules:
     def _handle(self, event: Event) -> None:
         self.events += 1
         began = time.process_time()
-        actions = self.schedule.handle(event, self._world.now)
+        actions = self.scheduler.handle(event, self._world.now)
         self.cpu += time.process_time() - began
         for action in actions:
             self._do(action)
 
     def _do(self, action: Action) -> None:
-        if isinstance(action, Assign):
-            self._world.waiting -= 0 if action.backup else len(action.jobs)
-            for job in action.jobs:
-                self._world.give(action.machine, job, action.attempt)
-        elif isinstance(action, Requeue):
-            self._world.waiting += 1
-        elif isinstance(action, Trim):
-            self._world.trim(action.machine, action.board, action.attempt, action.commits)
-        elif isinstance(action, BringUp):
-            self._world.call(action.machine)
+        match action:
+            case Assign():
+                self._world.waiting -= 0 if action.backup else len(action.jobs)
+                for job in action.jobs:
+                    self._world.give(action.machine, job, action.attempt)
+            case Requeue():
+                self._world.waiting += 1
+            case Trim():
+                self._world.trim(action.machine, action.board, action.attempt, action.commits)
+            case BringUp():
+                self._world.call(action.machine)

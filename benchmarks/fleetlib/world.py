@@ -110,7 +110,7 @@ class World:
         self.boss: Boss
 
     def run(self, boss: Boss) -> None:
-        """Let time pass until the boss has all."""
+        """Let time pass until the boss has all results."""
         self.begin(boss)
         while not boss.finished:
             if not self.step(boss.next_due()):
@@ -124,7 +124,7 @@ class World:
             self.at(self.came[name], lambda name=name: self._join(name))
 
     def step(self, due: float | None) -> bool:
-        """Let the next thing happen; False: the boss wants to look at the clock before, and it is that time now."""
+        """Let the next thing happen; return False if the boss wants to look at the clock before, now."""
         if due is not None and (not self._heap or due < self._heap[0][0]):
             self._pass(max(due, self.now))
             return False
@@ -134,7 +134,7 @@ class World:
         return True
 
     def at(self, when: float, work: Callable[[], None]) -> None:
-        """Do something at a time."""
+        """Call a function at a time."""
         heapq.heappush(self._heap, (when, next(self._number), work))
 
     def _pass(self, now: float) -> None:
@@ -183,7 +183,7 @@ class World:
         self.at(self.now + RETURN, lambda: self._join(name))
 
     def die(self, name: str) -> None:
-        """Let a machine be gone."""
+        """Take a machine away."""
         machine = self.machines[name]
         machine.life += 1
         machine.up = False
@@ -253,7 +253,7 @@ class World:
         self._repace(machine)
 
     def _repace(self, machine: _Machine) -> None:
-        """Let what a machine builds share its threads anew."""
+        """Share the threads of a machine anew among its builds."""
         busy = sum(slot.order is not None for slot in machine.slots)
         for number, build in machine.builds.items():
             pace = 1 / (build.serial + (1 - build.serial) * busy / self._slots)

@@ -27,8 +27,8 @@ def fleet(*options):
 
 
 @pytest.mark.deep
-def test_rules_alone_and_the_real_driver_go_the_same_way():
-    """The driver adds what a run does with results, and nothing to who builds what when."""
+def test_the_scheduler_alone_and_the_real_dispatcher_go_the_same_way():
+    """The dispatcher adds what a run does with results, and decides nothing about who builds what when."""
     options = ("--machines", "3,40", "--boards", "60", "--commits", "3", "--order", "longest", "--seed", "5")
     status, rules = fleet(*options)
     assert status == 0
