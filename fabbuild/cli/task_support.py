@@ -1,4 +1,4 @@
-"""What the tasks share: options to settings, settings to machines and sessions, errors to one line and a status."""
+"""Shared parts of the tasks: options to settings, settings to machines, errors to a line and an exit status."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ if TYPE_CHECKING:
     from fabbuild.machines.session import Session
     from fabbuild.machines.session_group import SessionGroup
 
-#: The configuration key that everything of ours is under.
+#: The key of Invoke's configuration that all keys of fabbuild are under.
 KEY = "fabbuild"
 
-#: What else stands under it than options of ``build``.
+#: The keys under it that are no options of ``build``.
 NO_BUILD_OPTIONS = ("ssh_config", "toolchain_url")
 
 
 _LOG = logging.getLogger(__name__)
 
-# Variables that were warned of: once, however many tasks a command has.
+# Environment variables that were warned of, so that each is once in a chain of tasks.
 _warned: set[str] = set()
 
 
 def is_connection(c: Any) -> bool:
-    """Tell a Connection of ``fab -H`` from a Context."""
+    """Return whether a task was given a Connection, as under ``fab -H``, and not a Context."""
     return hasattr(c, "original_host")
 
 
 @contextlib.contextmanager
 def told(c: Any) -> Iterator[None]:
-    """Make errors one line and an exit status.
+    """Turn errors into one line and an exit status.
 
-    Under ``fab -H`` an error of a machine is the line only, so that the next host gets its turn; wrong use is
-    wrong for all of them and ends it.
+    Under ``fab -H`` an error of a machine is only printed, so that the task goes on with the next host; wrong use
+    concerns all hosts and ends it.
     """
     from fabbuild.interrupt import interruptible
 
-    # Of all of it, the clean-up too: a second Ctrl-C is to be the second.
+    # Around the clean-up, too, so that a second Ctrl-C counts as the second.
     with interruptible(), _all_shown(c), _told(c):
         yield
 
 
 @contextlib.contextmanager
 def _all_shown(c: Any) -> Iterator[None]:
-    """Make what standard output did not take an error, so that half a list is not taken for all of it."""
+    """Report what could not be written to standard output, so that half a list is not taken for all of it."""
     from fabbuild.cli import ui
 
     try:
@@ -85,7 +85,7 @@ def _told(c: Any) -> Iterator[None]:
         if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
             raise  # Invoke's own --debug
         if isinstance(exc, OSError):
-            # What the operating system says of a file or a name that the user gave.
+            # About a file or a name that the user gave.
             ui.error(f"{exc.strerror or exc}: {exc.filename}" if exc.filename else str(exc))
         else:
             ui.error(exc)
@@ -100,15 +100,15 @@ def _told(c: Any) -> Iterator[None]:
 
 
 class _Task(Task[Any]):
-    """A task some of whose options have second names, which Invoke knows of arguments only."""
+    """A task whose options may have second names, which Invoke supports for arguments only."""
 
     options: Mapping[str, Option] = {}
 
     def get_arguments(self, *args: Any, **kwargs: Any) -> list[Argument]:
-        """Give the arguments, each with all its names."""
+        """Return the arguments, each with all its names."""
         helps = dict(self.help)
         arguments: list[Argument] = super().get_arguments(*args, **kwargs)
-        self.help = helps  # Invoke uses them up
+        self.help = helps  # Invoke empties it
         for argument in arguments:
             option = self.options[argument.name or ""]
             argument.names = (*argument.names, *filter(None, (option.short, option.also)))
@@ -116,10 +116,10 @@ class _Task(Task[Any]):
 
 
 def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Callable[[Callable[..., None]], Any]:
-    """Make an Invoke task with these options, whose errors are told as `told` does.
+    """Make an Invoke task with these options, whose errors are reported by `told`.
 
-    The decorated function gets ``c`` and a mapping of all options. Invoke and Python callers see a function with
-    one keyword argument an option.
+    The decorated function gets ``c`` and a mapping of all options. Invoke and callers from Python see a function
+    with a keyword argument for each option.
     """
 
     def decorate(function: Callable[[Any, Mapping[str, Any]], None]) -> Any:
@@ -153,7 +153,7 @@ def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Cal
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, object]:
-    """Keep the options that were given: that are not at their default."""
+    """Return the options that were given, which are those that differ from their defaults."""
     from fabbuild.config.settings import OPTIONS
 
     return {
@@ -164,12 +164,12 @@ def _given(values: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _variables_begin(c: Any) -> str:
-    """Give what the names of our environment variables begin with: another for ``fab`` than for ``inv``."""
+    """Return the prefix of fabbuild's environment variables, which ``fab`` and ``inv`` have different ones of."""
     return f"{c.config.env_prefix or c.config.prefix}_{KEY}_".upper()
 
 
 def _configured(c: Any) -> list[tuple[str, Mapping[str, object]]]:
-    """Give what the configuration says, by where it says so, which Invoke does not tell."""
+    """Return the configured values, each with where it is configured, which Invoke does not tell."""
     values = {key: value for key, value in dict(c.config.get(KEY) or {}).items() if value not in ("", None)}
     files: dict[str, object] = {}
     variables: list[tuple[str, Mapping[str, object]]] = []
@@ -184,7 +184,7 @@ def _configured(c: Any) -> list[tuple[str, Mapping[str, object]]]:
 
 
 def _warn_of_variables(c: Any) -> None:
-    """Name variables that look like ours and are none, which Invoke passes over."""
+    """Warn of variables with fabbuild's prefix that no key has, which Invoke ignores."""
     begin = _variables_begin(c)
     known = sorted(key.upper() for key in dict(c.config.get(KEY) or {}))
     for name in sorted(os.environ) if known else ():
@@ -199,7 +199,7 @@ def _warn_of_variables(c: Any) -> None:
 
 
 def settings_of(c: Any, machines: Machines | None, options: Mapping[str, object]) -> BuildSettings:
-    """Put together what the file, the collection's configuration and the options say; the later wins."""
+    """Merge machines.yaml, the collection's configuration and the options; a later one overrides an earlier one."""
     from fabbuild.config.settings import merge
 
     layers: list[tuple[str, Mapping[str, object]]] = []
@@ -208,7 +208,7 @@ def settings_of(c: Any, machines: Machines | None, options: Mapping[str, object]
     layers += _configured(c)
     given = _given(options)
     if "branch" in given or "commits" in given:
-        # One names what to build as well as the other: what the command line says replaces both.
+        # Either names what to build, so that one on the command line replaces both.
         layers = [
             (origin, {key: value for key, value in layer.items() if key not in ("branch", "commits")})
             for origin, layer in layers
@@ -217,13 +217,13 @@ def settings_of(c: Any, machines: Machines | None, options: Mapping[str, object]
 
 
 def machines_of(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, Machines, list[Machine]]:
-    """Find the machines that a task is to work on, and its settings."""
+    """Return a task's settings, the machines that there are, and those that it is to work on."""
     from fabbuild.config.machines import Machine, Machines
     from fabbuild.config.select_machines import open_machines, select
 
     settings = settings_of(c, None, options)
     if is_connection(c):
-        # Two ports of one host have one name; what tells their sessions apart is the address.
+        # Two ports of one host have one name; the address tells their sessions apart.
         address = f"{c.user}@{c.host}:{c.port}"
         return settings, Machines(), [Machine(c.original_host, host=address)]
     machines = open_machines(settings.machines_file or None, Path.cwd(), hosts=settings.hosts)
@@ -232,7 +232,7 @@ def machines_of(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, M
 
 
 def group_for(c: Any, machines: Machines, chosen: Sequence[Machine]) -> SessionGroup:
-    """Return a group with a session for each machine, those of this process where they are open."""
+    """Return a group with a session for each machine, which earlier tasks of this process may have opened."""
     from fabbuild.machines.session_group import group_of
     from fabbuild.machines.session_pool import process_pool
     from fabbuild.machines.transport.base import Transport
@@ -260,8 +260,17 @@ def plan_of(
 ) -> tuple[Plan, dict[str, Future[Facts]]]:
     """Make a plan; if that takes seconds, and if ``contact``, probe the machines meanwhile.
 
-    Returns the plan and the probes that were begun, by machine. ``files`` is as for `make_plan`. If no plan can be
-    made, the probes end with the sessions of this process.
+    Args:
+        c: the task's Context.
+        settings: the settings of the build.
+        found: the machines that there are.
+        chosen: those to use.
+        contact: whether machines may be contacted.
+        files: see `make_plan`.
+
+    Returns:
+        The plan, and the probes that were begun, by machine. If no plan can be made, they end with the sessions of
+        this process.
     """
     from fabbuild.build.plan import make_plan, with_options
     from fabbuild.errors import FabbuildError
@@ -270,7 +279,7 @@ def plan_of(
 
     def look() -> None:
         if contact:
-            with contextlib.suppress(FabbuildError, OSError):  # it is told when the plan is made
+            with contextlib.suppress(FabbuildError, OSError):  # it is reported when the plan is made
                 group = group_for(c, found, [with_options(machine, settings) for machine in chosen])
                 probes.update(group.start(lambda session: session.probe(identify=settings.reuse)))
 
@@ -284,10 +293,16 @@ def on_each(
     do: Callable[[Session], str],
     stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Do something on all machines side by side and print a line for each; exit 1 when one failed.
+    """Do something on all machines at once and print a line for each; exit with 1 if it failed on one.
 
-    Under Invoke's ``--dry`` it says what it would do, and contacts nobody. ``stop`` is called first on the way out
-    by an interrupt.
+    Under Invoke's ``--dry`` only print what would be done.
+
+    Args:
+        c: the task's Context or Connection.
+        machines: the machines.
+        what: the words for it, after "would".
+        do: does it on one machine; returns the words for how it went.
+        stop: see `SessionGroup.on_all`.
     """
     from fabbuild.cli import ui
     from fabbuild.errors import FabbuildError
@@ -306,6 +321,6 @@ def on_each(
 
 
 def exit_unless(c: Any, good: bool) -> None:
-    """End with status 1 when something went wrong, but never under ``fab -H``: the next host gets its turn."""
+    """Exit with status 1 unless all went well, but never under ``fab -H``, which then skips the other hosts."""
     if not good and not is_connection(c):
         raise Exit(code=1)

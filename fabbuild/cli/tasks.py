@@ -1,8 +1,8 @@
-"""The Invoke tasks: each parses its options, calls the library, hands the outcome to `ui`, and chooses the status.
+"""The Invoke tasks: each reads its options, calls the library, shows the outcome and sets the exit status.
 
-They serve ``inv``, ``fab`` and other collections alike. ``c`` is a Context, or, under ``fab -H``, a Connection:
-then a task works on that one host. Fabric ends at the first exception, so there the line tells what went wrong,
-and the exit status is 0.
+They work under ``inv``, under ``fab`` and in other collections. ``c`` is a Context, or, under ``fab -H``, a
+Connection, and then a task works on that host alone. Fabric stops at the first exception, so that an error of a
+machine is only printed there, and the exit status is 0.
 
 Fabric and the rest of fabbuild are imported inside functions: shell completion loads this module at each TAB.
 """
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 
 def default_configuration() -> dict[str, str]:
-    """Give every key of ``fabbuild`` in Invoke's configuration, each an empty string: not set.
+    """Return every key of ``fabbuild`` in Invoke's configuration, each with an empty string, which means unset.
 
     Environment variables (``INVOKE_FABBUILD_BOARDS``) override declared keys only, so all are declared; they are
     strings, because an environment variable cannot override a list.
@@ -112,7 +112,7 @@ def push(c: Any, options: Mapping[str, Any]) -> None:
         what = f"{report.objects} objects, {size(report.bytes)} in {duration(report.seconds)}"
         return f"{commit_label(tip)} is there: {what}"
 
-    # Pushes go on in other threads, and the process would wait for them.
+    # On an interrupt the gits of the pushes are ended, for which the process would otherwise wait.
     on_each(c, group_for(c, found, chosen), f"push {commit_label(tip)}", do, source.interrupt)
 
 
@@ -185,7 +185,7 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
 
 
 def _tells_more(plan: Plan, ended: RunSummary) -> str:
-    """Give the command that tells more of a run of several commits that did not go well; empty for any other."""
+    """Return the command that tells more of a failed run of several commits; empty for any other run."""
     import shlex
 
     from fabbuild.build.run_plan import EXIT_FAILED, EXIT_NOT_BUILT, EXIT_WARNED
@@ -219,7 +219,7 @@ def summary(c: Any, options: Mapping[str, Any]) -> None:
 
 
 def _report_of(plan: Plan, page: Path | None, *, quiet: bool) -> None:
-    """Write the report of what a run built; nothing where there is no result at all."""
+    """Write the report of a run, unless it has no result."""
     from fabbuild.reporting.html.report import write_report
     from fabbuild.reporting.summary import Wanted
     from fabbuild.reporting.summary.find import Found
@@ -245,7 +245,7 @@ def kill(c: Any, options: Mapping[str, Any]) -> None:
         try:
             killed = session.kill()
         finally:
-            session.close()  # what this process itself had there is gone too
+            session.close()  # the processes that this one started there were ended, too
         said = "killed " + " ".join(map(str, killed.pids)) if killed.pids else "no workers"
         if killed.left:
             left = "; ".join(f"{item.get('pid', '?')}: {item.get('why', '?')}" for item in killed.left)
@@ -310,7 +310,7 @@ def toolchains(c: Any, options: Mapping[str, Any]) -> None:
 
 
 def _fetch(c: Any, options: Mapping[str, Any], found: Machines, chosen: Sequence[Machine]) -> None:
-    """Do what ``toolchains --fetch`` says."""
+    """Carry out ``toolchains --fetch``."""
     from fabbuild.cli import ui
     from fabbuild.errors import FabbuildError
     from fabbuild.machines.toolchains.archives import DEFAULT_URL, SHOW, split_archs
@@ -387,10 +387,10 @@ def clean(c: Any, options: Mapping[str, Any]) -> None:
 
 
 def _confirmed(c: Any, options: Mapping[str, Any], usages: Sequence[Usage]) -> bool:
-    """Show what is there and what would go; give whether there is something to remove.
+    """Show what is there and what would be removed; return whether to go on.
 
     Raises:
-        UsageError: somebody, or nobody, said no.
+        UsageError: the user said no, or could not be asked.
     """
     from fabbuild.cli import ui
     from fabbuild.errors import UsageError
@@ -468,7 +468,7 @@ def _clean_machines(c: Any, options: Mapping[str, Any], older: float) -> None:
 
 
 def collection() -> Collection:
-    """Make the collection of all tasks, with every configuration key declared."""
+    """Return a collection of all tasks, in which every configuration key is declared."""
     made = Collection(KEY)
     for one in (
         probe,
