@@ -1,13 +1,13 @@
-"""Architectures, and the names that compilers for them begin with."""
+"""Architectures, and the beginnings of the names of their compilers."""
 
 from __future__ import annotations
 
 from typing import Dict, Sequence
 
-#: The architecture of boards that are programs of the machine they are built on.
+#: The architecture of boards that run as a program on the machine that builds them.
 SANDBOX = "sandbox"
 
-#: For each architecture the names that compilers for it begin with, the best first.
+#: For each architecture the first part of its compilers' names (their target triplets), the best first.
 FAMILIES: Dict[str, Sequence[str]] = {
     "aarch64": ("aarch64", "arm64"),
     "arm": ("arm", "armv7l", "armv7a", "armv7", "armv6l", "armv8l", "armv5tel"),

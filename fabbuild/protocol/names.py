@@ -18,7 +18,7 @@ PROGRAM = re.compile(r"worker-[0-9a-f]{64}\.pyz(\.\d+)?")
 REFS = "refs/fabbuild/"
 CURRENT = REFS + "current"
 
-#: Names in a result's directory that are the boss's own.
+#: Names of files in a result's directory that the boss writes itself.
 RESERVED = frozenset(
     {"done", "done.new", "err", "log", "sizes", "host", "toolchain", "out-env", "out-cmd", "built-from"}
 )
@@ -29,7 +29,7 @@ _PATTERN = re.compile(r"[A-Za-z0-9._+,@*?\[\]!/-]{1,200}")
 
 _GOAL = re.compile(r"[A-Za-z0-9_.+%@,/-]{1,200}")
 
-#: The name of an unpacked toolchain archive: a directory below ``WORK/toolchains``.
+#: The name of an unpacked toolchain archive, a directory below ``WORK/toolchains``.
 TOOLCHAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 
 
@@ -39,22 +39,22 @@ def program(sha256: str) -> str:
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a file of a result may have this name: no path, not hidden in any way, and none of the boss's own."""
+    """Whether a result file may have this name: no path, no blank, no control character, none of `RESERVED`."""
     return _FILE_NAME.fullmatch(name) is not None and name.strip(".") != "" and name not in RESERVED
 
 
 def is_pattern(text: str) -> bool:
-    """Whether it can name files below the output directory."""
+    """Whether this is a pattern of files below the output directory."""
     parts = text.split("/")
     return _PATTERN.fullmatch(text) is not None and ".." not in parts and "" not in parts
 
 
 def is_goal(text: str) -> bool:
-    """Whether make takes it as a goal: no option, no assignment, and nothing outside of its output directory."""
+    """Whether this is a goal of make: no option, no assignment, and nothing outside of the output directory."""
     parts = text.split("/")
     return not text.startswith("-") and _GOAL.fullmatch(text) is not None and ".." not in parts and "" not in parts
 
 
 def is_fragment(text: str) -> bool:
-    """Whether it can be the name of a configuration fragment: a goal that ends with ``.config``."""
+    """Whether this is the name of a configuration fragment: a goal that ends with ``.config``."""
     return is_goal(text) and text.endswith(".config") and text != ".config"

@@ -1,4 +1,4 @@
-"""What runs on a build machine. Standard library only, Python 3.8 and newer; sent as one zipapp.
+"""The program that runs on a build machine: one zipapp, standard library only, Python 3.8 or newer.
 
-Nothing in here may import the rest of fabbuild; the boss imports `protocol` from here.
+It imports nothing of fabbuild but `fabbuild.protocol`, which is in the zipapp, too.
 """

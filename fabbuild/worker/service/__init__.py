@@ -1,1 +1,1 @@
-"""The command loop of the worker and its slots."""
+"""The worker's command loop, and the slots that build."""

@@ -13,14 +13,14 @@ from typing import Any, Optional, Protocol
 
 from fabbuild.protocol.wire import MAX_LINE, LineSplitter, ProtocolError, encode_response
 
-#: How long a worker whose boss said ``quit`` and hung up may take to answer it, in seconds.
+#: Longest time to answer a ``quit`` after which the boss hung up, in seconds.
 _LAST_WORDS = 2.0
 
 _CHUNK = 64 * 1024
 
 
 class ResponseWriter:
-    """The way to the boss: whole lines, from any thread."""
+    """Writes responses to the boss: whole lines, from any thread."""
 
     def __init__(self, fd: int) -> None:
         """Write to this descriptor."""
@@ -31,7 +31,7 @@ class ResponseWriter:
         """Write one response.
 
         Raises:
-            OSError: nobody reads any more.
+            OSError: the boss is gone.
         """
         data = memoryview(encode_response(resp, **fields))
         with self._lock:
@@ -39,15 +39,15 @@ class ResponseWriter:
                 try:
                     data = data[os.write(self._fd, data) :]
                 except BlockingIOError:
-                    # Whoever gave us this descriptor made it so; then wait until there is room.
+                    # Who gave us this descriptor made it non-blocking; wait until there is room.
                     select.select([], [self._fd], [])
 
 
 def keep_saying_alive(line: ResponseWriter, every: float) -> None:
-    """Say ``alive`` now, and from now on each so many seconds, whatever the rest of the worker does."""
+    """Send ``alive`` now, and then every so many seconds, whatever the rest of the worker does."""
 
     def work() -> None:
-        with contextlib.suppress(OSError):  # nobody reads it any more; others see to that
+        with contextlib.suppress(OSError):  # the boss is gone, which `InputWatch` notices
             while True:
                 time.sleep(every)
                 line.send("alive")
@@ -86,7 +86,7 @@ class CommandReceiver(Protocol):
 
 
 class InputWatch:
-    """The main thread: hands commands on, and returns when it is time to end."""
+    """The main thread's loop: hands lines on, and returns when it is time to end."""
 
     def __init__(self, service: CommandReceiver, wake: int, watch_fd: Optional[int]) -> None:
         self._service = service
@@ -96,7 +96,7 @@ class InputWatch:
         self._skipping = False
 
     def run(self) -> None:
-        """Return at the end of stdin or of the supervisor, at a signal, and when the service has quit."""
+        """Return at the end of stdin or of the supervisor, on a signal, and when the service has ended."""
         self._service.start()
         poller = select.poll()
         for fd in (0, self._wake, self._watch_fd, self._service.finished):
@@ -129,7 +129,7 @@ class InputWatch:
                 for line in self._lines.feed(data):
                     self._service.take(line)
             except ProtocolError as exc:
-                # The splitter is spent. A line so long began in an earlier piece: the rest of it is skipped.
+                # The splitter cannot go on. So long a line began in an earlier piece: the rest of it is skipped.
                 self._service.refuse("invalid JSON: %s" % exc)
                 self._lines = LineSplitter(MAX_LINE)
                 self._skipping = True
@@ -148,7 +148,7 @@ def _read(fd: int) -> bytes:
 
 
 def inherited(name: str) -> Optional[int]:
-    """Read the number of an inherited descriptor from the environment; None when there is none."""
+    """Return an inherited descriptor whose number is in an environment variable; None when there is none."""
     try:
         fd = int(os.environ.get(name, ""))
         os.fstat(fd)
@@ -158,10 +158,10 @@ def inherited(name: str) -> Optional[int]:
 
 
 def stop_signals() -> int:
-    """Turn the signals that ask for the end into something to poll; give the descriptor."""
+    """Turn the signals that end a process into a descriptor that becomes readable; return it."""
     wake, write_end = os.pipe()
     os.set_blocking(write_end, False)
-    # Not in the handler: that runs in the main thread alone, which sleeps on when another thread took the signal.
+    # A handler runs in the main thread alone, which sleeps on when another thread took the signal.
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: None)

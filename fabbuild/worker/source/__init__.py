@@ -1,1 +1,1 @@
-"""The machine's repository and the worktrees that boards are built in."""
+"""The machine's git repository, and the worktrees that boards are built in."""

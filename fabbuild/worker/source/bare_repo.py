@@ -1,8 +1,8 @@
-"""The bare repository on a machine that the source is pushed to.
+"""Make and mend the bare repository that the source is pushed to.
 
-Its settings live in a file of their own that is written anew each time and included by the repository's ``config``,
-so that a repository made by an older version gets today's settings, and one whose making was cut short is mended.
-One that lost objects is made anew: git believes its refs, and so a push would never bring again what is gone.
+Its settings are in a file of their own, which is written at each start and included by the repository's ``config``.
+So a repository of an older version gets today's settings, and one whose making was cut short is mended. A
+repository that lost objects is made anew: git believes its refs, so a push would never bring the objects again.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.tools import run_tool
 
-#: Longest time one git command may take here, in seconds.
+#: Longest time that a git command may take here, in seconds.
 TIMEOUT = 60.0
 
-# What fsck finds in old projects' history, and what harms nobody: U-Boot's and Linux's own commits have some.
+# Messages of fsck about harmless faults in old history, of which U-Boot and Linux have some.
 _HARMLESS = (
     "badDate",
     "badDateOverflow",
@@ -50,27 +50,27 @@ _SETTINGS = (
     *("receive.fsck.%s=warn" % name for name in _HARMLESS),
 )
 
-#: What git exits with when it gives up by itself: what it needs is not there, or not what it should be.
+#: git's exit status for a fatal error, such as a missing or corrupt object.
 _DIED = 128
 
-#: What the HEAD of a worktree holds once it has a commit.
+#: The content of a worktree's HEAD once it has a commit.
 _HEAD = re.compile(r"ref: \S+|(?!0+$)(?:[0-9a-f]{40}|[0-9a-f]{64})")
 
 
 class RepoError(Exception):
-    """The repository could not be made; the text is git's own words, or the system's."""
+    """The repository could not be made; the text is git's message, or the system's."""
 
 
 def make_repo(work_dir: str, pass_fds: Sequence[int] = ()) -> str:
-    """Make the bare repository, or put an existing one in order; gives its path.
+    """Make the bare repository, or mend an existing one; return its path.
 
     The caller holds the machine's lock.
 
     Raises:
-        RepoError: no git, git's own failure, disk full.
+        RepoError: git is not installed or fails, or the disk is full.
     """
     path = os.path.join(work_dir, workdir.REPO)
-    # A push of the boss before us runs outside of the machine's lock; receive-pack has its working directory there.
+    # A push of the boss before may still run, outside of the lock; receive-pack runs in the repository's directory.
     ours = os.path.isdir(path) and not in_use(os.path.realpath(path))
     if ours:
         _remove_stale_locks(path)
@@ -104,10 +104,10 @@ def _put_in_order(path: str, pass_fds: Sequence[int]) -> None:
 
 
 def _is_damaged(path: str, pass_fds: Sequence[int]) -> bool:
-    """Whether something is gone of what was brought last, or somebody noticed that: only what is sure counts."""
+    """Whether objects of the last push are certainly gone, or a worker noted that some are."""
     if os.path.exists(os.path.join(path, workdir.DAMAGED)):
         return True
-    # The trees and files of the commit itself, by their names; what is in them is not read.
+    # Whether the commit's trees and files exist; their content is not read.
     whole = ["rev-list", "--objects", "--no-walk", "--quiet", "--glob=" + REFS + "*"]
     try:
         ran = run_tool.run_tool(
@@ -148,7 +148,7 @@ def _read(path: str) -> str:
 
 
 def _remove_stale_locks(path: str) -> None:
-    """Remove the ``*.lock`` files that a killed git left."""
+    """Remove the lock files that a killed git left."""
     found = [os.path.join(path, name) for name in os.listdir(path)]
     for folder, _, names in os.walk(os.path.join(path, "refs")):
         found += [os.path.join(folder, name) for name in names]
@@ -159,9 +159,9 @@ def _remove_stale_locks(path: str) -> None:
 
 
 def _remove_half_made(path: str) -> None:
-    """Remove from the list of worktrees those whose making was cut short before they had a commit.
+    """Remove from git's list the worktrees whose making was cut short before they had a commit.
 
-    git takes what their HEAD names, forty zeros, for an object that is missing, and with it refuses every push.
+    Their HEAD names forty zeros, which git takes for a missing object, and then refuses every push.
     """
     base = os.path.join(path, "worktrees")
     names: List[str] = []
@@ -173,7 +173,7 @@ def _remove_half_made(path: str) -> None:
         except OSError:
             head = ""
         if not _HEAD.fullmatch(head):
-            # The tree itself stays: whoever makes it anew says what is of use there.
+            # The directory of the worktree stays: `Worktree.ensure` decides about it.
             shutil.rmtree(os.path.join(base, name), ignore_errors=True)
 
 

@@ -1,6 +1,7 @@
-"""The repository that the source was pushed to, and how git is run on this machine.
+"""Run git in the repository that the source was pushed to.
 
-Settings and hooks of whoever owns the machine have no say; what git finds broken is noted for the next run.
+Settings and hooks of the machine's owner play no part. When git finds an object broken, a note of it is left, and
+the repository is made anew at the next start.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from fabbuild.protocol.wire import MAX_TEXT
 from fabbuild.worker.base.processes import Processes, ProcessResult
 from fabbuild.worker.base.workdir import DAMAGED, REPO
 
-#: A git command that takes longer is an error, in seconds.
+#: Longest time that a git command may take, in seconds.
 GIT_TIMEOUT = 60.0
 
-#: What git says of an object that should be there and is not, or is not what it was.
+#: git's messages about an object that is missing or corrupt.
 _BROKEN = re.compile(
     r"object file \S+ is empty|[0-9a-f]{40} \(stored in .*\) is corrupt|unable to unpack [0-9a-f]{40}"
     r"|unable to read (?:tree|sha1 file)|missing (?:blob |tree |commit )?object|bad tree object"
@@ -30,11 +31,11 @@ _HASH = re.compile(r"[0-9a-fA-F]{4,64}")
 
 
 class GitError(Exception):
-    """git failed, or was not there, or took too long; the text is one line and quotes git."""
+    """git failed, is not installed, or took too long; the text is one line and quotes git."""
 
 
 def find_git_dir(directory: str) -> Optional[str]:
-    """Find the repository a worker in ``directory`` builds from: ``repo.git``, ``.git``, or itself if bare."""
+    """Return the repository of a worker in ``directory``: ``repo.git``, ``.git``, or itself if bare; None: none."""
     for name in (REPO, ".git"):
         path = os.path.join(directory, name)
         # .git of a worktree is a file; git itself follows it.
@@ -46,23 +47,27 @@ def find_git_dir(directory: str) -> Optional[str]:
 
 
 def is_hash(text: object) -> bool:
-    """Whether this can be the hash of a commit, so that git never takes it for an option or a range."""
+    """Whether this can be a commit's hash, which git never takes for an option or a range."""
     return isinstance(text, str) and _HASH.fullmatch(text) is not None
 
 
 class Repository:
-    """The repository of a work directory, and git in it."""
+    """The repository of a work directory.
+
+    Attributes:
+        git_dir: its path, absolute.
+        adding: held while the list of worktrees changes: git would prune a worktree that is being added.
+    """
 
     def __init__(self, processes: Processes, git_dir: str, environment: Mapping[str, str]) -> None:
         """Name the parts.
 
         Args:
             processes: owns each git.
-            git_dir: the repository, absolute.
-            environment: what git gets; `LC_ALL` and the like are added.
+            git_dir: the path of the repository, absolute.
+            environment: that of git; `LC_ALL` and the like are added.
         """
         self.git_dir = git_dir
-        #: Held while the list of worktrees changes: a prune takes one that is being added for a dead one.
         self.adding = threading.Lock()
         self._processes = processes
         self._environment = dict(environment)
@@ -70,7 +75,7 @@ class Repository:
 
     @classmethod
     def make(cls, processes: Processes, work_dir: str, environment: Mapping[str, str]) -> Repository:
-        """Make a directory and an empty repository in it, or take the one that is there.
+        """Make a directory with an empty repository in it, or take the one that is there.
 
         Raises:
             GitError: ``git init failed: …``.
@@ -84,21 +89,21 @@ class Repository:
         return repository
 
     def call(self, *arguments: str, cwd: str, where: bool = True, limit: int = MAX_TEXT) -> ProcessResult:
-        """Run git and give how it ended.
+        """Run git and return how it ended.
 
         Args:
             arguments: the git command.
-            cwd: where it runs.
-            where: whether to name the repository; a worktree names it itself.
-            limit: bytes that are kept of what it prints.
+            cwd: the directory that it runs in.
+            where: whether to name the repository; in a worktree git finds it.
+            limit: bytes to keep of its output.
 
         Raises:
-            GitError: it cannot be started, or takes over `GIT_TIMEOUT`.
+            GitError: it cannot be started, or takes longer than `GIT_TIMEOUT`.
         """
         argv = ["git", *git_options.options(*git_options.CHECKOUT)]
         if where:
             argv.append("--git-dir=" + self.git_dir)
-        # A worktree whose link is gone must not lead git to whatever repository lies around the work directory.
+        # In a worktree whose link is gone git must not find a repository that is around the work directory.
         environment = dict(self._environment, GIT_CEILING_DIRECTORIES=os.path.dirname(os.path.realpath(cwd)))
         try:
             argv += arguments
@@ -110,10 +115,10 @@ class Repository:
         return outcome
 
     def run(self, *arguments: str, cwd: str, where: bool = True) -> str:
-        """Run git and give its stdout without the last newline.
+        """Run git and return its stdout without the last newline.
 
         Raises:
-            GitError: it failed; quotes its words.
+            GitError: it failed; the text quotes its stderr.
         """
         outcome = self.call(*arguments, cwd=cwd, where=where)
         if outcome.code:
@@ -124,16 +129,16 @@ class Repository:
         return outcome.stdout.rstrip("\n")
 
     def note_damage(self) -> None:
-        """Leave word that the repository lacks what it should have, if it is one that a boss brings all to."""
+        """Note that the repository lacks objects, if it is the one that bosses push to."""
         if os.path.basename(self.git_dir) == REPO:
             with contextlib.suppress(OSError), open(os.path.join(self.git_dir, DAMAGED), "wb"):
                 pass
 
     def resolve(self, commit: str) -> str:
-        """Give the full hash of a commit that is here.
+        """Return the full hash of a commit in the repository.
 
         Raises:
-            GitError: it is not, or is no commit.
+            GitError: it is not there, or is no commit.
         """
         return self.run(
             "rev-parse",
@@ -145,5 +150,5 @@ class Repository:
         )
 
     def git_dir_cwd(self) -> str:
-        """Give a directory git can run in without a worktree around it."""
+        """Return a directory to run git in that has no worktree around it."""
         return self.git_dir if os.path.isdir(self.git_dir) else os.path.dirname(self.git_dir)

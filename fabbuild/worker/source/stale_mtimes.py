@@ -1,8 +1,9 @@
-"""What a checkout changes though make, which only compares times, cannot see it; and checkouts that were cut short.
+"""Touch files whose change a git checkout hides from make's mtime comparison, also after a checkout was cut short.
 
-A header that is new may come before another one of its name in the search; a link may lead elsewhere. What make
-would take for unchanged then gets a new time. Should the worker end between the checkout and that, nobody could
-tell later that it is still to be done: so a mark in the output directory names the commit that the tree came from.
+A new header may come before another one of its name in the search path; a link may point to another file. Files
+that make would take for unchanged then get a new time. If the worker ends between the checkout and that, nothing
+would show that the times are still to be set: so a file in the output directory, `workdir.LEFT`, names the commit
+that the tree was at before.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from fabbuild.protocol.source_kinds import SEARCHED
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.processes import ProcessResult
 
-#: Most that is kept of a list of git's, in bytes: that of a whole history is long.
+#: Most bytes to keep of a list of git's: that of a whole history is long.
 LISTED = 128 * 1024 * 1024
 
-#: How many names git is asked for at once.
+#: How many names one git is asked for: a command line is limited.
 _AT_ONCE = 500
 
 #: git's mode of a symbolic link.
@@ -28,7 +29,7 @@ _LINK = "120000"
 
 
 def mark(output: str, commit: str) -> None:
-    """Say that the tree leaves a commit; where nothing was built, nothing can be stale.
+    """Note that the tree leaves a commit; where nothing was built yet, nothing can be stale.
 
     Raises:
         OSError: the disk is full, or the like.
@@ -39,7 +40,7 @@ def mark(output: str, commit: str) -> None:
 
 
 def left(output: str) -> str:
-    """Give the commit of which a checkout that did not come to its end set out; empty when there was none."""
+    """Return the commit that the tree was at before a checkout that was cut short; empty when there was none."""
     try:
         with open(os.path.join(output, workdir.LEFT), encoding="ascii", errors="replace") as file:
             return file.read(256) or "?"
@@ -48,18 +49,20 @@ def left(output: str) -> str:
 
 
 def unmark(output: str) -> None:
-    """Say that all that make could not see has a new time."""
+    """Note that all files that make would miss have new times."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(output, workdir.LEFT))
 
 
 def find(ask: Callable[..., ProcessResult], old: str, new: str) -> Optional[List[str]]:
-    """Name what of the new tree make would take for unchanged, links and directories among it; None: not known.
+    """Return the changed paths of the new tree that make would take for unchanged; None when git cannot tell.
+
+    Links, and directories behind them, are among these.
 
     Args:
         ask: runs git in the tree.
-        old: the commit of which what was built is.
-        new: the one that the tree is at.
+        old: the commit that was built.
+        new: the commit that the tree is at.
     """
     diff = ("diff", "--raw", "-z", "--no-ext-diff", "--no-renames", "--diff-filter=AMT")
     listing = ask(*diff, old, new, "--")
@@ -78,7 +81,6 @@ def find(ask: Callable[..., ProcessResult], old: str, new: str) -> Optional[List
         elif old_side.mode == ABSENT and path.endswith(SEARCHED):
             shadowing.add(os.path.basename(path))
     patterns = [":(top,glob)**/" + _literal(name) for name in sorted(shadowing)]
-    # Some at a time: a command line has its bounds.
     for start in range(0, len(patterns), _AT_ONCE):
         same = ask("ls-files", "-z", "--", *patterns[start : start + _AT_ONCE])
         if same.code or len(same.stdout) > LISTED // 8:
@@ -88,7 +90,7 @@ def find(ask: Callable[..., ProcessResult], old: str, new: str) -> Optional[List
 
 
 def touch(tree: str, names: Iterable[str]) -> None:
-    """Give files, or all files below directories, new times; links are followed, but not out of the tree."""
+    """Give new times to files, and to all files below directories; follows links, but not out of the tree."""
     top = os.path.realpath(tree) + os.sep
     for name in names:
         target = os.path.realpath(os.path.join(tree, name))

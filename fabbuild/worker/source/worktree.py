@@ -1,7 +1,7 @@
-"""A worktree: the source of one slot, brought to one commit after the other.
+"""A worktree: the source of one slot, checked out at one commit after the other.
 
-It is kept from run to run. The machine's lock is held by our boss, so a lock file found in one of our worktrees is
-a dead git's.
+It is kept from run to run. Our boss holds the machine's lock, so a lock file in one of our worktrees is that of a
+dead git.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from fabbuild.worker.base.directories import clear_away, make_usable, remove_tre
 from fabbuild.worker.source import stale_mtimes
 from fabbuild.worker.source.git import GitError, Repository
 
-#: A longer list of changes is not looked at, in characters.
+#: A list of changes longer than this, in characters, is not evaluated.
 _LONG = MAX_TEXT // 8
 
-#: Stands for bytes that are no UTF-8.
+#: In place of bytes that are no UTF-8.
 _NOT_UTF8 = "\ufffd"
 
 
@@ -30,9 +30,10 @@ class Worktree:
     """One slot's copy of the source.
 
     Attributes:
-        path: the tree, absolute.
-        output: where its builds go.
-        slot: its number.
+        path: the path of the tree, absolute.
+        slot: the slot's number.
+        output: the path of its output directory.
+        shorten: makes paths in messages relative to the tree.
     """
 
     def __init__(self, repository: Repository, path: str, slot: int) -> None:
@@ -45,10 +46,10 @@ class Worktree:
         self._admin = ""
 
     def make_usable(self) -> None:
-        """Put in order what a build may have made of the tree and its output, so that `bring_to` can do the rest.
+        """Make the directories of the tree and its output usable again after a build, so that `bring_to` can work.
 
         Raises:
-            OSError: that is not possible.
+            OSError: one can neither be mended, removed nor put aside.
         """
         place = os.path.dirname(self.path)
         make_usable(self.path, place)
@@ -67,7 +68,7 @@ class Worktree:
             try:
                 self.checkout(commit)
             except GitError:
-                # Whatever is wrong with it, a new one is right.
+                # Whatever is wrong with it, a new one has no such fault.
                 pass
             else:
                 return
@@ -75,13 +76,13 @@ class Worktree:
         try:
             self._fill(commit)
         except GitError:
-            # A disk that was too full for it must not stay full of its half.
+            # A half checked out tree must not stay on a disk that was too full for all of it.
             with contextlib.suppress(OSError):
                 remove_tree(self.path)
             raise
 
     def _fill(self, commit: str) -> None:
-        """Add a worktree, then write its files, which takes long and may be done in several slots at once."""
+        """Add a worktree, then write its files, which takes long and may happen in several slots at once."""
         add = ("worktree", "add", "--force", "--detach", "--no-checkout", self.path, commit)
         with self._repository.adding:
             self._repository.run(*add, cwd=os.path.dirname(self.path))
@@ -90,19 +91,19 @@ class Worktree:
         self._repository.run("reset", "--hard", "--quiet", cwd=self.path, where=False)
 
     def checkout(self, commit: str, built: str = "") -> None:
-        """Bring the tree to a commit; only files that differ get new times, so that make does no more than it must.
+        """Check a commit out; only files that differ get new times, so that make does no more than it must.
 
         Args:
             commit: its hash.
-            built: what was built last is of this commit; empty: of the one that the tree is at.
+            built: the commit of the last build; empty: the one that the tree is at.
 
         Raises:
-            GitError: the commit is not there, or the disk is full, or the like.
+            GitError: the commit is not there, the disk is full, or the like.
         """
         self._remove_locks()
         git = self._repository.run
         before = git("rev-parse", "--verify", "HEAD", cwd=self.path, where=False)
-        # What was built last was built there.
+        # The commit that the output directory was built from.
         since = built or stale_mtimes.left(self.output) or before
         if before != commit and since == before:
             try:
@@ -110,14 +111,14 @@ class Worktree:
             except OSError as exc:
                 raise GitError("cannot write to the output directory: %s" % exc) from exc
         git("checkout", "--quiet", "--detach", "--force", commit, "--", cwd=self.path, where=False)
-        # Ignored ones, too: what a build wrote into its source must not be there for the next one.
+        # Ignored files, too: a build may have written into the source, and the next one must not find that.
         git("clean", "-ffdxq", "-e", "/" + BUILD_DIR, cwd=self.path, where=False)
         if since != commit:
             self._touch_unseen(since, commit)
         stale_mtimes.unmark(self.output)
 
     def bring_to(self, commit: str, built: str = "") -> None:
-        """Bring the tree to a commit as `checkout` does; a worktree that is broken is made anew.
+        """Check a commit out as `checkout` does; a broken worktree is made anew.
 
         Raises:
             GitError: as `checkout`.
@@ -128,11 +129,11 @@ class Worktree:
             try:
                 self._repository.resolve(commit)
             except GitError:
-                raise exc from None  # one that is not here is no fault of the worktree
+                raise exc from None  # the commit is not here, which is no fault of the worktree
             self.ensure(commit)
 
     def _touch_unseen(self, old: str, new: str) -> None:
-        """Give new times to what make would take for unchanged; where that cannot be found, empty the output."""
+        """Give new times to changed files that make would miss; where they cannot be found, empty the output."""
         ask = functools.partial(self._repository.call, cwd=self.path, where=False, limit=stale_mtimes.LISTED)
         try:
             names = stale_mtimes.find(ask, old, new)
@@ -144,14 +145,14 @@ class Worktree:
             stale_mtimes.touch(self.path, names)
 
     def empty_output(self) -> None:
-        """Leave nothing to build upon.
+        """Empty the output directory, so that all is built anew.
 
         Raises:
-            GitError: it cannot be removed.
+            GitError: the content cannot be removed.
         """
         gone = self.output + workdir.OUTPUT_GONE
         try:
-            # At once, or what says that it can be built upon might be left with a part of it.
+            # By a rename: else the file that says that it can be built upon might be left with a part of it.
             remove_tree(gone)
             os.rename(self.output, gone)
             os.mkdir(self.output)
@@ -162,9 +163,9 @@ class Worktree:
             raise GitError("cannot remove what was built: %s" % exc) from exc
 
     def catch_up(self) -> bool:
-        """Give what is of a time still to come the present one; gives whether there was anything.
+        """Set the times of files that are in the future to now; return whether there were any.
 
-        The clock is that of the file system, which may be another machine's.
+        "Now" is by the clock of the file system, which may be another machine's.
 
         Raises:
             OSError: the disk is full, or the like.
@@ -182,7 +183,7 @@ class Worktree:
                         os.utime(path, follow_symlinks=False)
                         found = True
         if found:
-            # Else git would write them again at the next commit; that costs time, no more.
+            # Else git would write them again at the next commit; a failure here costs no more than that.
             with contextlib.suppress(GitError):
                 self._repository.call("update-index", "-q", "--refresh", cwd=self.path, where=False)
         return found
@@ -201,20 +202,20 @@ class Worktree:
             cwd=self.path,
             where=False,
         )
-        # 128 is trouble: then it is safer to say yes.
+        # 128 is an error: then "yes" is the safe answer.
         return outcome.code != 0
 
     def lacks(self) -> str:
-        """Give a file of the commit that is gone though nobody checked out another; empty: none is."""
+        """Return a file of the commit that was removed from the tree; empty when none was."""
         gone = self._repository.run("ls-files", "--deleted", "-z", cwd=self.path, where=False)
         return gone.partition("\0")[0]
 
     def changes(self, old: str, new: str) -> Optional[List[Change]]:
-        """Give in which files two commits differ; None when that cannot be told."""
+        """Return the files in which two commits differ; None when that cannot be told."""
         listing = ("diff-tree", "-r", "-z", "--raw", "--full-index", "--no-ext-diff", "--no-renames")
         try:
             outcome = self._repository.call(*listing, old, new, "--", cwd=self.path, where=False)
-            # A name that is no UTF-8 is not itself any more, and a longer text has its middle cut.
+            # A name that is no UTF-8 was changed by decoding, and a longer text has its middle cut.
             if outcome.code or _NOT_UTF8 in outcome.stdout or len(outcome.stdout) > _LONG:
                 return None
             return parse_changes(outcome.stdout.encode())
@@ -245,13 +246,13 @@ class Worktree:
         return os.path.join(self._repository.git_dir_cwd(), text)
 
     def _remove_locks(self) -> None:
-        """Remove the lock files a killed git left; nobody else works in this worktree."""
+        """Remove the lock files that a killed git left; no other process works in this worktree."""
         for name in ("index.lock", "HEAD.lock", "ORIG_HEAD.lock"):
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self._admin, name))
 
     def _remove(self) -> None:
-        """Remove what stands in the worktree's place, and what git remembers of it."""
+        """Remove whatever is at the worktree's path, and git's own record of the worktree."""
         try:
             clear_away(self.path, os.path.dirname(self.path))
         except OSError as exc:

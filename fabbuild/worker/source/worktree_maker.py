@@ -1,7 +1,7 @@
-"""The worktrees of a pool's slots, made side by side, so that the first one can build while others are still made.
+"""Make the worktrees of all slots side by side, so that the first can build while others are still being made.
 
-A checkout is mostly waiting for the disk and for one processor; git itself is safe beside git in one repository but
-for what `Repository.adding` guards.
+A checkout waits mostly for the disk and for one processor. Several gits are safe in one repository, but for what
+`Repository.adding` guards.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Callable, Iterator, List, Tuple, Union
 
 from fabbuild.worker.source.worktree import Worktree
 
-#: A slot, and its worktree or why there is none.
+#: A slot, and its worktree or the reason why there is none.
 Made = Tuple[int, Union[Worktree, Exception]]
 
 
 class WorktreeMaker:
-    """Makes worktrees in threads of its own; `arrivals` gives each as it is ready."""
+    """Makes worktrees in threads of its own; `arrivals` yields each as it is ready."""
 
     def __init__(self, make: Callable[[int], Worktree], slots: int, at_once: int) -> None:
         """Begin at once.
 
         Args:
             make: makes or mends the worktree of a slot.
-            slots: how many; they count from 0.
-            at_once: how many are made at the same time at most.
+            slots: how many; they are numbered from 0.
+            at_once: the most that are made at the same time.
 
         Raises:
             RuntimeError: no thread can be started.
@@ -41,16 +41,16 @@ class WorktreeMaker:
             thread = threading.Thread(target=self._work, name="opening %d" % number, daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # no more threads: those that there are make all
+            except RuntimeError:  # no more threads: these make all
                 if not self._threads:
                     raise
                 break
             self._threads.append(thread)
 
     def arrivals(self) -> Iterator[Made]:
-        """Give each slot once, as it is ready or has failed; those that were not begun before `stop` do not come.
+        """Yield each slot once, as it is ready or has failed; slots that were not begun before `stop` do not come.
 
-        Who asks again gets those that were not given yet. One thread at a time may ask.
+        A second call yields those that the first did not. One thread at a time may iterate.
         """
         while self._left:
             made = self._made.get()
@@ -60,7 +60,7 @@ class WorktreeMaker:
             yield made
 
     def stop(self) -> None:
-        """Begin no other, wait for those that are being made, and end `arrivals`; more than once does no harm."""
+        """Begin no further worktree, wait for those that are being made, and end `arrivals`; may be repeated."""
         with self._lock:
             self._next = self._slots
         for thread in self._threads:

@@ -1,4 +1,4 @@
-"""Where the worktrees of a machine are, ``WORK/slots/NN`` each, and what of them is to go."""
+"""The worktrees of a machine, ``WORK/slots/NN``: find their directory, make them, and remove what is left over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fabbuild.worker.base.directories import remove_aside, remove_tree
 from fabbuild.worker.source.git import GitError, Repository
 from fabbuild.worker.source.worktree import Worktree
 
-#: What make and Kbuild can have in the path of a source tree: no space, no colon, nothing that a shell reads.
+#: The paths of source trees that make and Kbuild can handle: no space, no colon, nothing special to a shell.
 _PLAIN_PATH = re.compile(r"[\w./@+,~-]+", re.ASCII)
 
 
@@ -28,7 +28,7 @@ class SlotWorktrees:
         self._work_dir = work_dir
 
     def prepare(self) -> None:
-        """Make the directory of the worktrees and clear away what dead gits left in the repository.
+        """Make the directory of the worktrees and remove the lock files that killed gits left in the repository.
 
         Raises:
             GitError: it cannot be made, or git finds the repository broken.
@@ -38,7 +38,7 @@ class SlotWorktrees:
         except OSError as exc:
             raise GitError("cannot make the directory of the worktrees: %s" % exc) from exc
         if os.path.basename(self._repository.git_dir) == workdir.REPO:
-            # Ours alone, and the machine's lock is held: whoever made these is dead.
+            # Ours alone, and the machine's lock is held: the git that made these is dead.
             for name in ("HEAD.lock", "packed-refs.lock", "shallow.lock", "config.lock"):
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(self._repository.git_dir, name))
@@ -59,7 +59,7 @@ class SlotWorktrees:
         return worktree
 
     def _stale_locks(self) -> List[str]:
-        """Name the ``locked`` files of worktrees of ours; ``git worktree add`` leaves one when it is killed."""
+        """Return the ``locked`` files of our worktrees; ``git worktree add`` leaves one when it is killed."""
         found = []
         base = os.path.join(self._repository.git_dir, "worktrees")
         names: List[str] = []
@@ -77,13 +77,13 @@ class SlotWorktrees:
 
 
 def slots_directory(work_dir: str) -> str:
-    """Make the directory of the worktrees and give its path, which Kbuild can build in.
+    """Make the directory of the worktrees and return its path, in which Kbuild can build.
 
     Kbuild refuses a source path with a space or a colon. For a work directory with such a path the worktrees are in
     a private directory under ``TMPDIR`` or else ``/var/tmp``, to which ``WORK/slots`` is a link.
 
     Raises:
-        OSError: it cannot be made, or what stands in its place is not ours.
+        OSError: it cannot be made, or is another user's.
     """
     direct = os.path.join(work_dir, workdir.SLOTS)
     if _PLAIN_PATH.fullmatch(os.path.realpath(work_dir)):
@@ -110,7 +110,7 @@ def slots_directory(work_dir: str) -> str:
 
 
 def _sweep(base: str) -> None:
-    """Remove private directories of ours whose work directory is no more: somebody removed it by other means."""
+    """Remove private directories of ours whose work directory no longer exists: it was removed by other means."""
     prefix = "fabbuild-%d-" % os.getuid()
     for name in os.listdir(base):
         path = os.path.join(base, name)
@@ -124,7 +124,7 @@ def _sweep(base: str) -> None:
 
 
 def slots_elsewhere(work_dir: str) -> Optional[str]:
-    """Give the private directory that ``WORK/slots`` is a link to, for who removes it; None when it is no link."""
+    """Return the private directory that ``WORK/slots`` is a link to; None when it is no link, or not to ours."""
     link = os.path.join(work_dir, workdir.SLOTS)
     target = os.path.realpath(link)
     try:

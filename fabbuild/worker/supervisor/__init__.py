@@ -1,1 +1,1 @@
-"""Hold the machine's lock for one boss, and end everything when it is gone."""
+"""Hold the machine's lock for one boss, and end everything when the boss is gone."""

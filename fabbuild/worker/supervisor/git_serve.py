@@ -1,7 +1,7 @@
-"""git's side of a push here, which lives no longer than the supervisor for which the source is brought.
+"""Run git's side of a push so that it ends with the supervisor.
 
-git comes over connections of its own. When the network goes silent, nobody tells git on this side; the
-supervisor notices, ends, and the end of it is what is watched for here.
+git comes over a connection of its own. When the network goes silent, git on this side does not notice; the
+supervisor does, and ends, and its end is watched here.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import List
 
 from fabbuild.worker.base import process_table
 
-#: How often is looked whether both are there, in seconds.
+#: Seconds between two looks whether both are alive.
 _POLL = 0.5
 
 
 def serve(supervisor: int, command: List[str]) -> int:
-    """Become the command, watched by a process that ends it, and all it started, with the supervisor.
+    """Execute a command in place of this process, and fork one that ends its group when the supervisor ends.
 
     Args:
         supervisor: its pid.
-        command: what to become, such as ``git receive-pack``.
+        command: such as ``git receive-pack``.
 
     Returns:
-        1 when the supervisor is not there; else nothing is returned.
+        1 when there is no such process; else this does not return.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the command cannot be started.
     """
     if os.getpgrp() != os.getpid():
-        os.setsid()  # what is ended is a group, and it must be nobody else's
+        os.setsid()  # a group of its own: the whole group is ended
     watched = process_table.read_proc(supervisor)
     if watched is None:
         return 1

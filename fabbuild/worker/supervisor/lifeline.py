@@ -1,7 +1,7 @@
-"""The supervisor's end of the connection: what the boss sends, whether it is alive, and what goes on to the worker.
+"""The supervisor's connection to the boss: read it, watch that the boss is alive, and pass bytes on to the worker.
 
-All that the boss sends comes through here, also what is for the worker, so that whether the boss is heard does not
-hang on a worker that reads. The boss's ``alive`` lines end here; all else is passed on, byte for byte.
+Everything that the boss sends is read here, also commands for the worker, so that the boss counts as heard even
+while the worker does not read. The boss's ``alive`` lines end here; all else is passed on, byte for byte.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import Any, Optional
 
 from fabbuild.protocol import wire
 
-#: How much is kept for a worker that does not read, and so the longest start command, in bytes.
+#: Bytes kept for a worker that does not read; and so the longest start command.
 BUFFER = 1024 * 1024
 
-#: So often a sign of life is given within the time after which its lack is the end.
+#: How many signs of life are sent within the time after which silence is the end.
 SIGNS = 6
 
-#: How much later the guardian ends all, if the supervisor has not done it, in seconds.
+#: Seconds by which the guardian ends everything later than the supervisor should have.
 MARGIN = 5.0
 
-#: The longest line that is looked at for ``alive``, in bytes; the end of a shorter one is waited for.
+#: The longest line that can be an ``alive``, in bytes; a shorter one is held back until it ends.
 _SHORT = 256
 
 _CHUNK = 64 * 1024
@@ -38,7 +38,7 @@ _HANGUP = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "P
 
 
 class SupervisorStopped(Exception):  # noqa: N818 - it says that all ends, not that something went wrong
-    """The connection is gone, the boss is silent, or a signal asks for the end."""
+    """The connection is lost, the boss is silent, or a signal asks for the end."""
 
 
 class TooLongError(Exception):
@@ -49,7 +49,7 @@ def say(resp: str, **fields: Any) -> None:
     """Write one protocol line to stdout.
 
     Raises:
-        SupervisorStopped: nobody reads it any more.
+        SupervisorStopped: the connection is lost.
     """
     data = wire.encode_response(resp, **fields)
     try:
@@ -60,15 +60,15 @@ def say(resp: str, **fields: Any) -> None:
 
 
 class Sieve:
-    """Takes the ``alive`` lines out of a stream of bytes and leaves everything else as it is."""
+    """Drops the ``alive`` lines of a stream of bytes and leaves everything else as it is."""
 
     def __init__(self) -> None:
-        """Begin at the start of a line."""
+        """Expect the start of a line."""
         self._begun = b""
         self._inside = False
 
     def feed(self, data: bytes) -> bytes:
-        """Give what is to be passed on; a line that may yet turn out to be one is held back."""
+        """Return the bytes to pass on; an unfinished line that may turn out to be ``alive`` is held back."""
         kept = []
         *lines, rest = data.split(b"\n")
         for line in lines:
@@ -83,7 +83,7 @@ class Sieve:
         return b"".join(kept)
 
     def rest(self) -> bytes:
-        """Give what was held back, at the end of the stream."""
+        """Return the bytes that were held back, at the end of the stream."""
         held, self._begun = self._begun, b""
         return held
 
@@ -98,18 +98,18 @@ def _is_alive(line: bytes) -> bool:
 
 
 class Lifeline:
-    """The connection, and the supervisor's beat: `turn` is one round of all that it does.
+    """The connection, and the supervisor's signs of life; `turn` is one round of the supervisor's loop.
 
     Attributes:
         beat: seconds between two signs of life; 0 when none are wanted, and the boss may be silent.
-        cut: whether the boss hung up. What it sent before may still be on its way to the worker.
+        cut: whether the boss hung up. Bytes that it sent before may still be on their way to the worker.
     """
 
     def __init__(self, silence: float) -> None:
         """Take over stdin and the signals.
 
         Args:
-            silence: after so many seconds in which nothing came from the boss, all ends; 0: never.
+            silence: seconds without a byte from the boss after which everything ends; 0: no limit.
         """
         self._silence = silence if math.isfinite(silence) and silence > 0 else 0.0
         self.beat = self._silence / SIGNS
@@ -118,7 +118,7 @@ class Lifeline:
         self._heard = time.monotonic()
         self._said = -math.inf
         self._speaks = self._silence > 0
-        # Shared with the guardian, which is forked later: when the boss was heard last, as of the last round.
+        # Memory shared with the guardian, which is forked later: when the boss was heard last.
         self._note = mmap.mmap(-1, 8)
         self._sieve = Sieve()
         self._pending = bytearray()
@@ -129,10 +129,10 @@ class Lifeline:
         self._write_note()
 
     def turn(self, timeout: Optional[float] = None) -> None:
-        """Wait for anything to happen, at most ``timeout`` seconds, and do what is to be done about it.
+        """Wait for an event, at most ``timeout`` seconds; read, pass on, and send a sign of life if it is due.
 
         Raises:
-            SupervisorStopped: a signal, or the boss was silent for too long.
+            SupervisorStopped: a signal came, or the boss was silent for too long.
         """
         poller = select.poll()
         poller.register(self._signals.fd, select.POLLIN)
@@ -150,15 +150,15 @@ class Lifeline:
         if events & select.POLLIN or self.cut:
             self._read()
         self._pass_on()
-        # Only now, when all that had come was taken: whoever was stopped for a while may have mail.
+        # Only after reading: a supervisor that was stopped for a while may have unread lines of the boss.
         self._keep_time()
 
     def line(self) -> bytes:
-        """Wait for the boss's next line that is not blank; what follows it stays for the worker.
+        """Return the boss's next line that is not blank; the bytes after it stay for the worker.
 
         Raises:
-            SupervisorStopped: as `turn`; or the boss hung up before it was whole.
-            TooLongError: it is longer than `BUFFER`.
+            SupervisorStopped: as `turn`; or the boss hung up before the line was whole.
+            TooLongError: the line is longer than `BUFFER`.
         """
         while True:
             end = self._pending.find(b"\n")
@@ -175,9 +175,9 @@ class Lifeline:
                 self.turn()
 
     def connect(self) -> int:
-        """Make the pipe through which the worker gets the rest; give its end.
+        """Make the pipe through which the worker gets all further bytes; return the end that it reads.
 
-        Stdout is the worker's from now on: nothing more is said.
+        Stdout is the worker's from now on: the supervisor writes nothing more.
         """
         read_end, self._worker = os.pipe()
         os.set_blocking(self._worker, False)
@@ -185,11 +185,11 @@ class Lifeline:
         return read_end
 
     def wake(self) -> None:
-        """Let the `turn` that is under way return; from any thread."""
+        """Let the current `turn` return; callable from any thread."""
         self._signals.wake()
 
     def overdue(self) -> bool:
-        """Whether the supervisor should have ended all some time ago; for the guardian, a process of its own."""
+        """Whether the supervisor should have ended everything `MARGIN` seconds ago; called in the guardian."""
         (heard,) = struct.unpack("d", self._note[:8])
         return bool(self._silence) and time.monotonic() - heard > self._silence + MARGIN
 
@@ -197,12 +197,12 @@ class Lifeline:
 
     def _milliseconds(self, timeout: Optional[float]) -> Optional[int]:
         if self.cut and not self._ended and self._room():
-            return 0  # what is left to be read is there
+            return 0  # the rest can be read without waiting
         waits = [seconds for seconds in (timeout, self.beat or None) if seconds is not None]
         return max(0, int(min(waits) * 1000) + 1) if waits else None
 
     def _room(self) -> int:
-        return max(0, BUFFER - len(self._pending))  # a line that the sieve held back may exceed it a little
+        return max(0, BUFFER - len(self._pending))  # a line that the sieve held back may exceed the buffer
 
     def _hung_up(self) -> None:
         if not self.cut:
@@ -235,7 +235,7 @@ class Lifeline:
             except BlockingIOError:
                 return
             except OSError:
-                pass  # it closed its stdin, which is its own affair; the boss is listened to all the same
+                pass  # the worker closed its stdin, as it may; the boss is read all the same
             else:
                 if not self._ended:
                     return
@@ -258,7 +258,7 @@ class Lifeline:
         self._write_note()
 
     def _more_is_there(self) -> bool:
-        """Whether more came that cannot be read yet, for lack of room."""
+        """Whether more bytes came that cannot be read yet, for lack of room."""
         count = array.array("i", [0])
         with contextlib.suppress(OSError):
             fcntl.ioctl(0, termios.FIONREAD, count)
@@ -266,7 +266,7 @@ class Lifeline:
         return count[0] > before
 
     def _say_alive(self) -> None:
-        """Say it, unless the boss reads so little that saying it would take time."""
+        """Send a sign of life, unless the boss reads so little that writing would block."""
         poller = select.poll()
         poller.register(1, select.POLLOUT)
         if poller.poll(0):
@@ -277,7 +277,7 @@ class Lifeline:
 
 
 class _Signals:
-    """Signals and the ends of children, as something to poll."""
+    """Signals, and the ends of children, as a descriptor to poll."""
 
     def __init__(self) -> None:
         self.stop = False

@@ -1,23 +1,25 @@
-"""The supervisor: holds the machine's lock for one boss and ends everything of ours there, whatever happens.
+"""Hold the machine's lock for one boss, and end all of its processes on the machine, whatever happens.
 
-Its life hangs on the connection: when the other end of its stdin is gone, so are the worker and all it started.
-A connection can also be gone without any sign; so the boss may promise to be heard every so often (``silence``).
-Three processes look after each other once a worker runs::
+The supervisor's life hangs on the connection: when the other end of its stdin is gone, it ends the worker and all
+that the worker started. A connection can also be lost without any sign; so the boss may promise to send something
+every so often (``silence``). Three processes watch each other once a worker runs::
 
     supervisor ── starts ──> worker ── starts ──> make, cc1, …      all of them share the lock
         └────── forks ──> guardian
 
 * The worker ends or is killed: the supervisor ends all others and itself.
-* The supervisor is killed: the guardian, and the worker, see the end of a pipe that only the supervisor could write
-  to, and end all others and themselves. The guardian is there for the worker that cannot look: stopped, or one that
-  is not ours.
-* The supervisor is stopped, or stuck: the guardian ends all, the supervisor too, `lifeline.MARGIN` seconds after
-  the supervisor should have ended all for the boss's silence. With ``silence`` it is there once the lock is held.
+* The supervisor is killed: the guardian and the worker see the end of a pipe that only the supervisor can write to,
+  and end all others and themselves. The guardian is there for a worker that cannot watch: one that is stopped, or
+  is another program.
+* The supervisor is stopped or stuck: the guardian ends everything, the supervisor too, `lifeline.MARGIN` seconds
+  after the supervisor should have ended everything because of the boss's silence. With ``silence`` the guardian is
+  there as soon as the lock is held.
 * The guardian is killed: the supervisor forks another.
 * The connection is cut: the worker has `GRACE` seconds to end by itself, then the supervisor ends it.
-* The boss is silent for too long: the supervisor ends all at once.
+* The boss is silent for too long: the supervisor ends everything at once.
 
-The supervisor takes in orphans (a child subreaper), so that what left its parents and closed the lock is found too.
+The supervisor adopts orphans (a child subreaper), so that a process is found that left its parents and closed the
+lock.
 """
 
 from __future__ import annotations
@@ -44,37 +46,37 @@ BUSY_STATUS = 75
 #: How long the worker may take to end by itself once the connection is gone, in seconds.
 GRACE = 3.0
 
-#: How often a lock that is waited for is tried, in seconds.
+#: Seconds between two attempts to take a lock that is waited for.
 _POLL = 0.1
 
-#: The longest that a guardian is waited for to leave the supervisor's process group, in seconds.
+#: Longest time in which a new guardian leaves the supervisor's process group, in seconds.
 _FORKED = 1.0
 
-#: How often the guardian looks whether the supervisor is late, in milliseconds.
+#: Milliseconds between two looks of the guardian whether the supervisor is late.
 _GUARD_POLL = 1000
 
 
 class StartError(Exception):
-    """The start command cannot be carried out."""
+    """The start command cannot be carried out; the text says why."""
 
 
 def supervise(
     work_dir: str, holder: Dict[str, Any], wait: float, own_command: Sequence[str], silence: float = 0.0
 ) -> int:
-    """Take the lock, make the repository, start the worker that the boss asks for, and see it to its end.
+    """Take the lock, make the repository, start the worker that the boss asks for, and wait for its end.
 
     Args:
         work_dir: absolute.
-        holder: what the lock file is to say of the boss: ``who``, ``host``, ``pid``.
+        holder: the text about the boss for the lock file: ``who``, ``host``, ``pid``, ``run``.
         wait: how long to wait for a lock that is taken, in seconds.
-        own_command: how to start this program's own worker.
-        silence: after so many seconds in which the boss sent nothing, all ends; 0: never.
+        own_command: the command that starts this program's own worker.
+        silence: seconds without a byte from the boss after which everything ends; 0: no limit.
 
     Returns:
         the worker's exit status; 0 when the connection ended first; `BUSY_STATUS`; 1 after an ``error`` line.
     """
     if os.getpgrp() != os.getpid():
-        os.setsid()  # who ends our group must not end a script that started us
+        os.setsid()  # a signal to our group must not reach a script that started us
     held: Optional[lock.Lock] = None
     watch: Optional[_ProcessFamily] = None
     try:
@@ -136,7 +138,7 @@ def _take(work_dir: str, wait: float, line: Lifeline) -> Optional[lock.Lock]:
 
 
 def _make_repo(work_dir: str, held: lock.Lock, line: Lifeline) -> str:
-    """Make the repository, in a thread: git may take its time, and the beat must go on."""
+    """Make the repository in a thread: git may take long, and the signs of life must go on."""
     made: List[str] = []
     failed: List[BaseException] = []
 
@@ -177,10 +179,10 @@ def _strings(command: Dict[str, Any], field: str) -> List[str]:
 
 
 def worker_argv(command: Dict[str, Any], own_command: Sequence[str]) -> List[str]:
-    """Give the command line for a start command.
+    """Return the command line for a start command.
 
-    ``command`` is a shell string, which finds ``args`` as ``"$@"`` if it wants them; ``argv``, or our own worker
-    where both are absent, gets them appended.
+    To ``command``, a shell string, ``args`` are ``"$@"``; to ``argv``, or to our own worker if both are absent,
+    they are appended.
     """
     args = _strings(command, "args")
     shell = command.get("command")
@@ -198,12 +200,12 @@ def _environment(command: Dict[str, Any]) -> Dict[str, str]:
     env = command.get("env") or {}
     if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
         raise StartError("start: env must be an object of strings")
-    # The worker hands on to builds what it is told here by name, not the login's whole environment.
+    # Builds see what is named here, not the login's whole environment.
     return {**os.environ, **env, environment.ENV_NAMES: ",".join(env)}
 
 
 class _ProcessFamily:
-    """All that shares the lock, seen from the supervisor: the guardian, the worker, and what that one started."""
+    """The processes that share the lock with the supervisor: the guardian, the worker, and all that it started."""
 
     def __init__(self, held: lock.Lock, line: Lifeline) -> None:
         self._held = held
@@ -212,7 +214,7 @@ class _ProcessFamily:
         self._supervisor = os.getpid()
         self._guardian = 0
         read_end, write_end = os.pipe()
-        # High, like the lock: the worker's side is inherited under its number.
+        # High, like the lock's: scripts use low descriptors.
         self._watch_fd = lock.raise_fd(read_end)
         self._life_fd = lock.raise_fd(write_end)
 
@@ -243,16 +245,16 @@ class _ProcessFamily:
             os.close(stdin)
         with contextlib.suppress(SupervisorStopped):
             self._wait(worker.pid)
-        # Not reaped until the others are gone: its pid, which is their session's number, stays its own so long.
+        # It is reaped last: until then its pid, which is the number of the others' session, stays its own.
         self.end_all([worker.pid])
         status = worker.wait()
         return status if status >= 0 else 128 - status
 
     def _wait(self, worker: int) -> None:
-        """Return when the worker has ended, or has had its time to end by itself.
+        """Return when the worker has ended, or `GRACE` seconds after the connection was cut.
 
         Raises:
-            SupervisorStopped: all are to be ended now.
+            SupervisorStopped: everything is to be ended now.
         """
         deadline: Optional[float] = None
         while not self._ended(worker):
@@ -264,7 +266,7 @@ class _ProcessFamily:
             self._line.turn(left)
 
     def _ended(self, worker: int) -> bool:
-        """Whether the worker has ended; reaps orphans that were taken in, replaces a guardian that was killed."""
+        """Whether the worker has ended; reaps adopted orphans, replaces a guardian that was killed."""
         while True:
             try:
                 info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -279,17 +281,17 @@ class _ProcessFamily:
                 self.fork_guardian()
 
     def end_all(self, leaders: Sequence[int] = ()) -> None:
-        """End all but this process; ``leaders`` lead sessions of theirs, and may be dead."""
+        """End all others; ``leaders`` lead sessions of them, and may be dead."""
         process_table.end_family(self._others, leaders=leaders)
 
     def _others(self, processes: process_table.Table) -> Set[int]:
-        """Give all who share the lock, and the supervisor's children: orphans that closed it."""
+        """Return all that share the lock, and the supervisor's children: orphans that closed it."""
         found = lock.holders(self._held.path, processes, self._identity)
         found |= {proc.pid for proc in processes.values() if proc.ppid == self._supervisor}
         return found - {self._supervisor, os.getpid()}
 
     def fork_guardian(self) -> None:
-        """Fork the process that ends all when this one cannot; sharing the lock, it is found and ended too."""
+        """Fork the process that ends everything when this one cannot; it shares the lock, so it is ended, too."""
         sys.stdout.flush()
         sys.stderr.flush()
         read_end, write_end = os.pipe()
@@ -297,7 +299,7 @@ class _ProcessFamily:
         if pid:
             self._guardian = pid
             os.close(write_end)
-            # Until it has left our process group, which we never end, we could not end it.
+            # Only once it has left our own process group, which we never end, can we end it.
             select.select([read_end], [], [], _FORKED)
             os.close(read_end)
             return
@@ -313,7 +315,7 @@ class _ProcessFamily:
         os.setsid()
         process_table.let_go_of_connection()
         for name in os.listdir("/proc/self/fd"):
-            # Among them are the ends of pipes by which the worker sees that the supervisor is gone.
+            # Among them is the end of the pipe by which the worker sees that the supervisor is gone.
             if int(name) > 2 and int(name) not in (self._watch_fd, self._held.fd):
                 with contextlib.suppress(OSError):
                     os.close(int(name))
@@ -327,11 +329,11 @@ class _ProcessFamily:
         )
 
     def _supervisor_is_late(self) -> bool:
-        """Wait until the supervisor is gone, or has not come round for too long; give whether it is the latter."""
+        """Wait until the supervisor is gone or late; return whether it is late."""
         poller = select.poll()
         poller.register(self._watch_fd, select.POLLIN)
         late = 0
-        # Twice: when the whole machine stood still, it shall have the time to read what came meanwhile.
+        # Twice: after a standstill of the whole machine it needs time to read what came meanwhile.
         while late < 2:
             if poller.poll(_GUARD_POLL if self._line.beat else None):
                 return False

@@ -1,13 +1,16 @@
 """One GNU make jobserver for all builds of a machine, so that no processor idles while any board has work for it.
 
-There are as many tokens as threads. A make runs one job without a token of the pipe, so each make that begins takes
-one out, and gives it back when it ends. One that finds none does not wait: what it owes is paid with the next token
-that comes, and until then there is a job more than threads. So no board's time is spent waiting for another's.
+The pipe holds as many tokens as there are threads. A make runs one job without a token of the pipe, so a token is
+taken out when a make begins, and put back when it ends. A make that begins while there is none does not wait: the
+next token that comes is taken for it, and until then one job more than threads may run. So no board waits for
+another's.
 
-Whatever runs in a build has the pipe's ends. One that takes tokens out slows others down to the job that each has
-in any case; one that puts some in is bounded, for what is too much is taken out within `LOOK` seconds. Whenever no
-make runs, the pipe gets exactly what belongs in it. A make that was killed takes with it the tokens that it held,
-nobody knows how many; makes that begin after that have a new pipe.
+Every program of a build has the pipe's ends. One that keeps tokens slows the others down to the one job that each
+make has in any case; tokens that one adds are taken out within `LOOK` seconds. Whenever no make runs, the number of
+tokens is set right. A make that was killed takes an unknown number of tokens with it; makes that begin after that
+have a new pipe.
+
+The protocol is that of the GNU make manual, "Sharing Job Slots with GNU make", with a pipe.
 """
 
 from __future__ import annotations
@@ -22,10 +25,10 @@ import termios
 import threading
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-#: Seconds between two looks whether there are too many tokens.
+#: Seconds between two looks for tokens that are too many.
 LOOK = 1.0
 
-#: The first make that knows ``--jobserver-auth``.
+#: The first version of make with ``--jobserver-auth``.
 _FIRST = (4, 2)
 
 _VERSION = re.compile(r"GNU Make (\d+)\.(\d+)")
@@ -34,13 +37,13 @@ _TOKEN = b"+"
 
 
 def understood_by(version: str) -> bool:
-    """Whether a make can be given the jobserver of another program, by what its ``--version`` says."""
+    """Whether a make with this ``--version`` can use the jobserver of another program."""
     found = _VERSION.match(version)
     return found is not None and (int(found[1]), int(found[2])) >= _FIRST
 
 
 def _ready(wait: Optional[float], read: Sequence[int], write: Sequence[int]) -> List[int]:
-    """Give the descriptors that can be read or written, once there is one or ``wait`` seconds are over."""
+    """Return the descriptors that can be read or written, once there is one or ``wait`` seconds are over."""
     poll = select.poll()
     for fd in read:
         poll.register(fd, select.POLLIN)
@@ -50,7 +53,7 @@ def _ready(wait: Optional[float], read: Sequence[int], write: Sequence[int]) -> 
 
 
 def _own(fd: int, how: int) -> int:
-    """Open one end of a pipe once more: not to wait, not to be inherited. Where that cannot be, give it itself."""
+    """Open one end of a pipe once more, non-blocking and not inherited; return ``fd`` itself if that fails."""
     try:
         return os.open("/proc/self/fd/%d" % fd, how | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -58,28 +61,34 @@ def _own(fd: int, how: int) -> int:
 
 
 class _Pipe:
-    """A pipe with tokens, as long as a make has it."""
+    """A pipe with tokens.
+
+    Attributes:
+        read: the end that makes read.
+        write: the end that makes write.
+        makes: how many makes have it.
+    """
 
     def __init__(self) -> None:
         self.read, self.write = os.pipe()
-        # Builds set the ends that they share with us as they like; no read or write of ours must ever wait.
+        # Builds change the flags of the ends that they share with us; no read or write of ours must ever wait.
         self._ours_in = _own(self.read, os.O_RDONLY)
         self._ours_out = _own(self.write, os.O_WRONLY)
         os.set_blocking(self.read, False)
         self.makes = 0
 
     def count(self) -> int:
-        """Give how many tokens are in it."""
+        """Return how many tokens are in it."""
         size = array.array("i", [0])
         fcntl.ioctl(self.read, termios.FIONREAD, size)
         return size[0]
 
     def take(self, most: int) -> int:
-        """Take out so many tokens, or what there are; gives how many."""
+        """Take out so many tokens, or as many as there are; return how many."""
         taken = 0
         while taken < most:
             if self._ours_in == self.read:
-                # Not ours alone: a build may have cleared the flag, and may take what is there before us.
+                # Not ours alone: a build may have cleared the flag, and may take the tokens before us.
                 os.set_blocking(self.read, False)
             try:
                 got = os.read(self._ours_in, min(most - taken, 65536))
@@ -89,7 +98,7 @@ class _Pipe:
         return taken
 
     def put(self, tokens: int) -> None:
-        """Put tokens in; where the pipe is full of what does not belong there, they are not missed."""
+        """Put tokens in; they are dropped when a build has filled the pipe."""
         if tokens > 0 and _ready(0, [], [self._ours_out]):
             with contextlib.suppress(BlockingIOError):
                 os.write(self._ours_out, _TOKEN * tokens)
@@ -100,11 +109,12 @@ class _Pipe:
 
 
 class Grant(NamedTuple):
-    """What one make is given, from `JobServer.begin` to `JobServer.end`.
+    """One make's access to the jobserver, from `JobServer.begin` to `JobServer.end`.
 
     Attributes:
-        flags: its ``MAKEFLAGS``; ``-j`` on its command line would make it leave the jobserver.
-        fds: what it inherits.
+        flags: for its ``MAKEFLAGS``; with ``-j`` on its command line make would leave the jobserver.
+        fds: descriptors that it inherits.
+        pipe: the pipe that they belong to.
     """
 
     flags: str
@@ -113,20 +123,20 @@ class Grant(NamedTuple):
 
 
 class JobServer:
-    """The tokens of one machine. All of it may be called from any thread."""
+    """The tokens of one machine. All methods may be called from any thread."""
 
     def __init__(self, tokens: int, makes: int = 1) -> None:
         """Begin with all tokens in the pipe.
 
         Args:
             tokens: how many jobs all makes together may run.
-            makes: how many makes there will mostly be.
+            makes: how many makes usually run at once.
 
         Raises:
             OSError: no pipe can be made.
         """
         self.tokens = tokens
-        #: What of the tokens one make gets while all are at work.
+        #: The jobs that one make can expect while all are at work.
         self.share = max(1, tokens // max(1, makes))
         self._lock = threading.Lock()
         self._makes = 0
@@ -140,7 +150,7 @@ class JobServer:
         self._keeper: Optional[threading.Thread] = None
 
     def begin(self) -> Grant:
-        """Let a make begin: take the token of its first job, or owe it."""
+        """Let a make begin: take out a token for its first job, or owe it."""
         with self._lock:
             self._makes += 1
             pipe = self._pipe
@@ -156,7 +166,7 @@ class JobServer:
 
         Args:
             grant: what `begin` gave for it.
-            whole: whether it ended by itself, and so gave back all others.
+            whole: whether it ended by itself, and so put back all other tokens.
         """
         with self._lock:
             self._makes -= 1
@@ -176,7 +186,7 @@ class JobServer:
             self._forget_old()
 
     def close(self) -> None:
-        """Let go of the pipes; no make runs any more."""
+        """Close the pipes; no make runs any more."""
         with self._lock:
             if self._closed:
                 return
@@ -194,12 +204,12 @@ class JobServer:
     # --- with the lock held ---
 
     def _due(self) -> int:
-        """Give how many tokens the pipe has when no make has more than its first job."""
+        """Return how many tokens the pipe holds when no make has more than its first job."""
         return max(self.tokens - self._makes + self._owed, 0)
 
     def _renew(self) -> None:
-        """Begin a new pipe; makes that run keep what they hold, and give it back to the old one."""
-        with contextlib.suppress(OSError):  # no more descriptors: then the old one has to do
+        """Begin a new pipe; makes that run put the tokens that they hold back into the old one."""
+        with contextlib.suppress(OSError):  # no more descriptors: then the old pipe has to serve
             pipe = _Pipe()
             self._pipe.take(self.tokens)
             self._old.append(self._pipe)
@@ -214,18 +224,18 @@ class JobServer:
 
     @staticmethod
     def _trim(pipe: _Pipe, most: int) -> None:
-        """Take out what is too much."""
+        """Take out the tokens beyond ``most``."""
         excess = pipe.count() - most
         if excess > 0:
             pipe.take(excess)
 
     def _keep(self) -> None:
-        """See to it that somebody pays what is owed, and looks for too many tokens, while makes run."""
+        """Start or wake the thread that takes owed and surplus tokens out while makes run."""
         if self._keeper is None:
             keeper = threading.Thread(target=self._look, name="jobserver", daemon=True)
             try:
                 keeper.start()
-            except RuntimeError:  # no more threads: it is paid when a make ends
+            except RuntimeError:  # no more threads: what is owed is taken when a make ends
                 return
             self._keeper = keeper
         elif self._owed or self._makes == 1:

@@ -1,15 +1,18 @@
-"""A directory of tools that a build's PATH begins with: what they do is the same, for less work.
+"""Make a directory of faster tools for the front of a build's PATH; their output is that of the originals.
 
 ``WORK/tools/DIGEST/bin`` holds, for one toolchain and the host's own tools,
 
-* copies of nm, ar and ranlib. binutils loads every plugin of the directory ``../lib/bfd-plugins`` beside it when it
-  meets an object; LLVM's alone takes twenty times longer than all the rest. A copy finds a directory of ours there,
-  with every plugin but that one. They are made only where LLVM's is found;
-* wrappers of the compilers, which have ccache do what compiles a C file to an object, and nothing else: probes,
-  preprocessing, assembling and linking go straight to the compiler. They are made only where ccache is installed.
+* copies of nm, ar and ranlib. binutils loads every plugin of the directory ``../lib/bfd-plugins`` beside the
+program
+  when it reads an object, and LLVM's plugin alone takes twenty times longer than all the rest. A copy finds a
+  directory of ours there, with every plugin but that one. Copies are made only where LLVM's plugin is installed;
+* wrappers of the compilers, which call ccache to compile a C file to an object. Probes, preprocessing, assembling
+and
+  linking go straight to the compiler. Wrappers are made only where ccache is installed.
 
-The digest is of all that the directory is made of, so that two workers of different versions, or with another PATH,
-do not disturb each other, and another compiler has another directory. Whatever is wrong, a build goes without it.
+The digest is of everything that the directory is made of, so that workers of different versions, or with another
+PATH, do not disturb each other, and another compiler has another directory. If anything goes wrong, a build does
+without.
 """
 
 from __future__ import annotations
@@ -29,33 +32,32 @@ from fabbuild.worker.base import workdir
 from fabbuild.worker.tools import run_tool
 from fabbuild.worker.tools.toolchains import Toolchain
 
-#: Those that load plugins for each object they read; the others never do.
+#: The binutils that load plugins for each object that they read; no others do.
 _PLUGGED = ("nm", "ar", "ranlib")
 
 _PLUGINS = "lib/bfd-plugins"
 
-#: How the names of LLVM's plugin begin.
+#: The beginning of the names of LLVM's plugin.
 _SLOW = "LLVMgold"
 
 _BIN = "bin"
 
-#: Is there when the directory is whole: what it was made of.
+#: Written last: what the directory was made of.
 _RECIPE = "made-of.json"
 
 #: Longest time that a tool may take to say its version, in seconds.
 _TIMEOUT = 15.0
 
-#: What the compiler cache may take on the disk where the user has not said it.
+#: The size of the compiler cache on the disk, unless the user has set it.
 CACHE_SIZE = "5G"
 
-#: The cache stores nothing where less than this is free, in bytes: the disk is the builds'.
+#: The cache is not used while less than this is free on its disk, in bytes: builds need the space.
 CACHE_ROOM = 1 << 30
 
-#: Settings of ccache, the user's own in the environment going before them. What it looks at is always the
-#: preprocessed source: its direct mode does not see a new header that now comes before another. What is compiled is
-#: the source as it is, for some warnings differ else. Nothing is taken for equal that is not: an empty sloppiness.
-#: Paths below the slots' directory are taken relative, and the directory itself does not count: only debug
-#: information would tell it. So all slots share what is in the cache.
+#: Settings of ccache; those in the user's environment come first. No direct mode: it misses a new header that now
+#: comes before another of its name. The original source is compiled, not the preprocessed one (CPP2), because some
+#: warnings differ. No sloppiness. Paths below the slots' directory are hashed as relative ones, and the working
+#: directory is not hashed: only debug information shows it. So all slots share the cache.
 _CCACHE = (
     ("CCACHE_NODIRECT", "true"),
     ("CCACHE_CPP2", "true"),
@@ -66,7 +68,7 @@ _CCACHE = (
 
 
 class _Copy(NamedTuple):
-    """A program to copy: its name, the file, and its plugins but the slow one."""
+    """A program to copy: its name, the file, and its plugins except the slow one."""
 
     name: str
     source: str
@@ -86,7 +88,7 @@ class _Recipe(NamedTuple):
     wraps: Tuple[_Wrap, ...]
 
     def text(self) -> str:
-        """Give all that tells one directory from another; raises OSError when a program is gone."""
+        """Return everything that tells one directory from another; raises OSError when a program is gone."""
         copies = [(*one[:2], list(one.plugins), _stamp(one.source)) for one in self.copies]
         return json.dumps([copies, [tuple(one) for one in self.wraps]], indent=1)
 
@@ -101,10 +103,10 @@ class ToolDirs:
 
         Args:
             work_dir: absolute.
-            slots: the directory that holds all worktrees; the same sources are in each.
+            slots: the directory that holds all worktrees; each has the same sources.
             environment: what a build sees.
-            light: whether to have binutils without the slow plugin.
-            ccache: whether to have the compilers wrapped.
+            light: whether to copy binutils without the slow plugin.
+            ccache: whether to wrap the compilers.
         """
         self._light = light
         self._ccache = ccache
@@ -118,9 +120,9 @@ class ToolDirs:
         self._said: List[str] = []
 
     def path(self, compiler: Toolchain) -> str:
-        """Give what a build's PATH is to begin with; empty when there is nothing to gain, or it cannot be.
+        """Return the directory for the front of a build's PATH; empty when there is nothing to gain, or on failure.
 
-        Never raises: a build does without. What is wrong is said on stderr, once.
+        Never raises. A failure is told on stderr, once.
         """
         ccache = self._ccache and self._has_room()
         if not self._light and not ccache:
@@ -156,7 +158,7 @@ class ToolDirs:
         return os.path.join(place, _BIN)
 
     def _replace(self, place: str, recipe: _Recipe, text: str) -> None:
-        """Make the directory beside its place and rename it there, so that it is never half made."""
+        """Make the directory beside its place and rename it, so that it is never there half made."""
         os.makedirs(self._base, exist_ok=True)
         if os.path.lexists(place):
             broken = tempfile.mkdtemp(prefix=workdir.TOOLS_BROKEN, dir=self._base)
@@ -168,7 +170,7 @@ class ToolDirs:
             try:
                 os.rename(new, place)
             except OSError:
-                if not _is_whole(place, recipe, text):  # somebody else made it meanwhile
+                if not _is_whole(place, recipe, text):  # else another worker made it meanwhile
                     raise
         finally:
             shutil.rmtree(new, ignore_errors=True)
@@ -179,7 +181,7 @@ class ToolDirs:
             return
         for name in sorted({prefix + "gcc", "gcc", "cc"}):
             gcc = shutil.which(name, path=search)
-            # A link to ccache is somebody's own way to use it.
+            # A link to ccache is the machine owner's own way to use it.
             if gcc is None or os.path.basename(os.path.realpath(gcc)) == "ccache":
                 continue
             yield _Wrap(name, gcc, self._wrapper(ccache, gcc))
@@ -189,7 +191,7 @@ class ToolDirs:
         if self._own_cache:
             settings.append(("CCACHE_MAXSIZE", CACHE_SIZE))
         words = ["%s=%s" % (name, shlex.quote(value)) for name, value in settings if name not in self._environment]
-        # By itself ccache looks at the driver's time only, not at what compiles and assembles.
+        # By itself ccache looks at the driver only, not at the programs that compile and assemble.
         words.append("CCACHE_COMPILERCHECK=string:" + self._compiler(gcc))
         return '#!/bin/sh\ncase " $*" in *" -c "*.c) %s exec %s %s "$@" ;; esac\nexec %s "$@"\n' % (
             " ".join(words),
@@ -199,7 +201,7 @@ class ToolDirs:
         )
 
     def _compiler(self, gcc: str) -> str:
-        """Give a digest of a compiler's programs, by their places, sizes and times."""
+        """Return a digest of a compiler's programs, by their paths, sizes and times."""
         stamps = [_stamp(gcc)]
         for part in ("cc1", "as", "lto1"):
             asked = run_tool.run_tool([gcc, "-print-prog-name=" + part], _TIMEOUT, env=self._environment)
@@ -208,7 +210,7 @@ class ToolDirs:
         return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:32]
 
     def _try(self, place: str, recipe: _Recipe) -> None:
-        """See that each tool says what the one that it stands for says; a disk may allow no program on it."""
+        """Compare each tool's ``--version`` with its original's: a disk may be mounted without ``exec``."""
         originals = {one.name: one.source for one in recipe.copies}
         originals.update((one.name, one.source) for one in recipe.wraps)
         for name, source in originals.items():
@@ -220,7 +222,7 @@ class ToolDirs:
                 raise run_tool.ToolError("%s does not work in %s: %s" % (name, place, ours.err or ours.status))
 
     def _has_room(self) -> bool:
-        """Whether the compiler cache can be used now: where it cannot, ccache fails what it was to compile."""
+        """Whether the compiler cache can be used now: where it cannot be, ccache would fail the compilation."""
         try:
             os.makedirs(self._cache, mode=0o700, exist_ok=True)
             room = os.statvfs(self._cache)
@@ -273,7 +275,7 @@ def _fill(place: str, recipe: _Recipe, text: str) -> None:
 
 
 def _is_whole(place: str, recipe: _Recipe, text: str) -> bool:
-    """Whether all is there as it was made; a program that was damaged would fail each board."""
+    """Whether the directory is as it was made; a damaged program would fail every board."""
     try:
         with open(os.path.join(place, _RECIPE), encoding="utf-8") as file:
             if file.read() != text:

@@ -1,19 +1,20 @@
-"""Which compilers a machine has.
+"""Find the compilers of a machine, and choose one for each architecture.
 
-Where they come from, the earlier winning for an architecture:
+Sources, the earlier winning for an architecture:
 
-1. the machine's own ``toolchains`` in machines.yaml; if such a compiler does not work, the architecture has none
-   there, because building with another than the one that was asked for would be worse;
+1. the machine's own ``toolchains`` in machines.yaml; if such a compiler does not work, the architecture has none on
+   this machine, because to build with another than the one that was asked for would be worse;
 2. the ``prefixes`` configured for all machines;
 3. the directories ``.``, ``bin`` and ``usr/bin`` of the configured ``paths`` (``~`` and wildcards allowed);
-4. what ``toolchains --fetch`` unpacked below the work directory, a newer version before an older one: somebody
-   asked for these by name;
+4. archives that ``toolchains --fetch`` unpacked below the work directory, a newer version before an older one:
+   the user asked for these by name;
 5. the directories of PATH.
 
-In 3, 4 and 5 every file named ``…-gcc`` is a candidate; it counts if ``gcc --version`` works and it compiles for
-what its name says. The name's text before the first dash says the architecture (`FAMILIES`); one compiler serves
-its whole family, so ``riscv64-linux-gnu-gcc`` serves riscv64, riscv32 and riscv. Where several of one source serve
-an architecture, the rule is, in this order:
+In 3, 4 and 5 every file named ``…-gcc`` is a candidate; it counts if ``gcc --version`` works and ``gcc
+-dumpmachine`` names the architecture of its name. The text before the first dash of the name is the architecture
+(`fabbuild.protocol.architectures.FAMILIES`); one compiler serves its whole family, so ``riscv64-linux-gnu-gcc``
+serves riscv64, riscv32 and riscv. Of several compilers of one source for an architecture the best is, in this
+order:
 
 * one named for the very architecture before one of its family, in the family's order;
 * ``…-linux-gnueabihf``, then ``-linux-gnueabi``, then ``-linux-gnu``, then any other Linux, then bare ones
@@ -39,10 +40,10 @@ from fabbuild.worker.tools import run_tool, unpack_toolchain
 TIMEOUT = 15.0
 
 _AT_ONCE = 4
-# Those that a build calls by the prefix.
+# Tools that a build calls by the compiler's prefix.
 _BINUTILS = ("ld", "as", "ar", "nm", "objcopy", "objdump", "strip", "size")
 _SUBDIRECTORIES = (".", "bin", "usr/bin")
-# They make no firmware, though their names begin like those that do.
+# Systems for which firmware is not compiled, though the compilers' names begin alike.
 _FOREIGN = ("mingw", "cygwin", "msys", "darwin", "djgpp")
 
 
@@ -51,12 +52,16 @@ class ToolchainError(Exception):
 
 
 class Toolchain(NamedTuple):
-    """A compiler that works.
+    """A compiler that works, and the architecture that it is for.
 
-    ``prefix`` is for CROSS_COMPILE: the start of a name, empty for the host's own. It never has a path: what the
-    tools say, and strings in the image, would tell where the compiler lies, and differ from machine to machine.
-    ``path_dir`` is the directory that PATH lacks to find it, empty if none; see `path`.
-    ``version`` is the first line of ``gcc --version``, ``machine`` what ``gcc -dumpmachine`` says.
+    Attributes:
+        gcc: its absolute path.
+        prefix: for CROSS_COMPILE, empty for the host's own compiler. It never has a path: messages of tools and
+            strings in an image would show where the compiler lies, and so differ from machine to machine.
+        version: the first line of ``gcc --version``.
+        machine: the answer of ``gcc -dumpmachine``.
+        path_dir: the directory that PATH lacks to find it, empty if none; see `path`.
+        path_first: whether that directory must come first, because PATH has other tools of these names.
     """
 
     arch: str
@@ -68,16 +73,17 @@ class Toolchain(NamedTuple):
     path_first: bool = False
 
     def path(self, path: str) -> str:
-        """Give a PATH that finds this compiler and its binutils.
+        """Return a PATH that finds this compiler and its binutils.
 
-        Its directory comes last, because it may hold more than these, unless others of its name would be found.
+        Its directory comes last, because it may hold more than these, unless other tools of their names would be
+        found.
         """
         parts = (self.path_dir, path) if self.path_first else (path, self.path_dir)
         return os.pathsep.join(filter(None, parts))
 
 
 class Tried(NamedTuple):
-    """One compiler that was looked at, for which architecture, whether it works, and what it said."""
+    """A compiler that was looked at: for which architecture, whether it counts, and its version or why not."""
 
     path: str
     arch: str
@@ -86,7 +92,7 @@ class Tried(NamedTuple):
 
 
 class ScanResult(NamedTuple):
-    """The outcome of `scan`."""
+    """The compiler of each architecture, and all that were looked at."""
 
     toolchains: Dict[str, Toolchain]
     tried: List[Tried]
@@ -95,13 +101,13 @@ class ScanResult(NamedTuple):
 def scan(
     toolchains: Dict[str, str], prefixes: Dict[str, str], paths: Sequence[str], fetched: str = ""
 ) -> ScanResult:
-    """Find the compilers of this machine, by the rule above. Never raises; what failed stands in ``tried``.
+    """Find the compilers of this machine by the rules above. Never raises; failures are in ``tried``.
 
     Args:
-        toolchains: the machine's own, architecture to prefix or path of gcc.
-        prefixes: the ones configured for all machines, architecture to prefix.
+        toolchains: the machine's own, by architecture: a prefix or the path of a gcc.
+        prefixes: those configured for all machines, by architecture.
         paths: directories to look in.
-        fetched: the directory of the fetched ones; empty: there are none.
+        fetched: the directory of fetched archives; empty: there are none.
     """
     found: Dict[str, Toolchain] = {}
     tried: List[Tried] = []
@@ -127,14 +133,15 @@ def scan(
 
 
 def serves(first: str) -> List[str]:
-    """Give the architectures that a compiler whose name begins so can build for; the name where none is known."""
+    """Return the architectures that a compiler whose name begins so serves; the name itself if none is known."""
     return [arch for arch, names in FAMILIES.items() if first in names] or [first]
 
 
 def from_path(arch: str, value: str) -> Toolchain:
-    """Make a toolchain of what a user, or a ``configure`` message, names: a prefix or the path of a gcc.
+    """Return the toolchain that a user or a ``configure`` message names by a prefix or the path of a gcc.
 
-    Such as ``/usr/bin/arm-linux-gnueabihf-gcc``, ``arm-linux-gnueabihf-``, ``/opt/x/bin/arm-none-eabi-``, ``gcc``.
+    Examples: ``/usr/bin/arm-linux-gnueabihf-gcc``, ``arm-linux-gnueabihf-``, ``/opt/x/bin/arm-none-eabi-``,
+    ``gcc``.
 
     Raises:
         ToolchainError: no such file, or it does not work.
@@ -143,7 +150,7 @@ def from_path(arch: str, value: str) -> Toolchain:
 
 
 def locate(arch: str, value: str) -> str:
-    """Give the absolute path of the compiler that `from_path` would take, without running it.
+    """Return the absolute path of the compiler that `from_path` would take, without running it.
 
     Raises:
         ToolchainError: no such file.
@@ -200,7 +207,7 @@ def _merge(found: Dict[str, Toolchain], more: Dict[str, Toolchain], barred: Iter
 def _in_directories(
     pool: ThreadPoolExecutor, directories: Sequence[str], tried: List[Tried]
 ) -> Dict[str, Toolchain]:
-    """Look at every candidate of some directories, and choose one for each architecture."""
+    """Look at each candidate in some directories and choose one for each architecture."""
 
     def attempt(gcc: str) -> Tuple[str, Optional[Toolchain], str]:
         first = _first(os.path.basename(gcc))
@@ -248,7 +255,7 @@ def _candidates(directories: Sequence[str]) -> List[str]:
 
 
 def _kind(name: str) -> int:
-    """Rank a compiler by its name: 0 is what Debian's users have, bare-metal ones come last."""
+    """Rank a compiler by its name: 0 is Debian's usual one, bare-metal ones come last."""
     for rank, end in enumerate(("-linux-gnueabihf-gcc", "-linux-gnueabi-gcc", "-linux-gnu-gcc")):
         if name.endswith(end):
             return rank
@@ -259,14 +266,14 @@ def _configured_directories(paths: Sequence[str]) -> List[str]:
     found = []
     for path in paths:
         text = os.path.expanduser(path)
-        # A directory may have a name that looks like a wildcard.
+        # The name of a directory may look like a wildcard.
         for match in [text] if os.path.isdir(text) else sorted(glob.glob(text)):
             found += [os.path.normpath(os.path.join(match, name)) for name in _SUBDIRECTORIES]
     return found
 
 
 def _fetched_directories(base: str) -> List[List[str]]:
-    """Give the ``bin`` directories of each fetched archive; it has its own top directories above them."""
+    """Return the ``bin`` directories of each fetched archive, which are up to two levels down."""
     every = []
     for name in unpack_toolchain.fetched(base) if base else []:
         place = glob.escape(os.path.join(base, name))

@@ -1,15 +1,14 @@
-"""Takes a toolchain archive from stdin and unpacks it below the work directory, where `toolchain.scan` finds it.
+"""Unpack a toolchain archive from stdin below the work directory.
 
 ::
 
-    WORK/toolchains/.lock        one at a time
-    WORK/toolchains/.new-*/      what is being unpacked; of no use to anybody
-    WORK/toolchains/NAME/        an archive's content, whole; the name is the archive's without ``.tar…``
+    WORK/toolchains/.lock        one archive at a time
+    WORK/toolchains/.new-*/      an archive that is being unpacked
+    WORK/toolchains/NAME/        a whole archive; NAME is that of the archive without ``.tar…``
 
-Nothing is believed of an archive but its checksum, and that only at its end. No member is absolute, leaves the
-directory, or is anything but a file, a directory or a link; nothing is written through a link; and at the end no
-link leads out. What was unpacked gets its name by a rename once the checksum is found right, so that NAME is there
-whole or not at all.
+The archive is not trusted: its checksum is known only at its end. No member may be absolute, leave the directory,
+or be anything but a file, a directory or a link; nothing is written through a link; and at the end no link may lead
+out. The directory gets its name by a rename once the checksum is right, so that NAME is there whole or not at all.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from fabbuild.protocol.names import TOOLCHAIN_NAME
 from fabbuild.worker.base import workdir
 
-#: Most members of an archive, and most bytes they may take together: several times what any compiler has.
+#: Most members of an archive, and most bytes of them together: several times those of any compiler.
 MAX_MEMBERS = 300_000
 MAX_BYTES = 16 << 30
 
@@ -43,11 +42,11 @@ class UnpackError(Exception):
 
 
 class _StoppedError(UnpackError):
-    """A signal asks for the end."""
+    """A signal asked this process to end."""
 
 
 class _Input:
-    """What comes on stdin: counted, hashed, and no more than was said."""
+    """The archive on stdin: counted, hashed, and read no further than its announced size."""
 
     def __init__(self, fd: int, size: int) -> None:
         self._fd = fd
@@ -57,7 +56,7 @@ class _Input:
         self.head = self.read(_HEAD)
 
     def read(self, size: int = -1) -> bytes:
-        """Give so many bytes, or all that are left; fewer at the end."""
+        """Return so many bytes, or all that are left; fewer at the end."""
         if size < 0:
             size = self.left + len(self.head)
         data, self.head = self.head[:size], self.head[size:]
@@ -78,13 +77,13 @@ def unpack(work_dir: str, name: str, size: int, sha256: str, fd: int = 0) -> Dic
 
     Args:
         work_dir: absolute; it need not exist.
-        name: of the directory to be.
-        size: bytes of the archive, which come on ``fd``.
+        name: the directory's name.
+        size: bytes of the archive.
         sha256: of these bytes, in hexadecimal.
-        fd: where it is read from.
+        fd: the descriptor that they are read from.
 
     Returns:
-        the fields of an ``unpacked`` response: ``place``, ``mb`` and whether it was there ``already``.
+        the fields of an ``unpacked`` response: ``place``, ``mb``, and ``already``: whether it was there before.
 
     Raises:
         UnpackError: the archive is wrong, or there is no room; nothing of it is left then.
@@ -121,7 +120,7 @@ def unpack(work_dir: str, name: str, size: int, sha256: str, fd: int = 0) -> Dic
 
 @contextlib.contextmanager
 def locked(base: str, wait: bool = True) -> Iterator[bool]:
-    """Have the toolchains directory to oneself; gives False where another has it and ``wait`` is false."""
+    """Lock the toolchains directory; yields False when another process has the lock and ``wait`` is false."""
     path = os.path.join(base, workdir.TOOLCHAINS_LOCK)
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -143,7 +142,7 @@ def locked(base: str, wait: bool = True) -> Iterator[bool]:
 
 
 def fetched(base: str) -> List[str]:
-    """Name the toolchains that were unpacked in a directory, the newest version first."""
+    """Return the names of the toolchains that were unpacked in a directory, the newest version first."""
     try:
         names = [name for name in os.listdir(base) if TOOLCHAIN_NAME.fullmatch(name)]
     except OSError:
@@ -153,7 +152,7 @@ def fetched(base: str) -> List[str]:
 
 
 def remove(path: str) -> None:
-    """Remove a directory of ours, also where it holds directories that may not be written."""
+    """Remove a directory, even if it holds directories without write permission."""
     for folder, folders, _ in os.walk(path):
         for name in folders:
             inner = os.path.join(folder, name)
@@ -188,7 +187,7 @@ def _remove_stale(base: str) -> None:
 
 
 def _take(root: str, source: _Input, sha256: str) -> int:
-    """Unpack all members and check the whole; gives the bytes of the files."""
+    """Unpack all members and check the checksum; return the bytes of the files."""
     try:
         stream = _unpacked(source)
     except ImportError as exc:
@@ -204,11 +203,11 @@ def _take(root: str, source: _Input, sha256: str) -> int:
             if total > MAX_BYTES:
                 raise UnpackError("the archive holds more than %d GB" % (MAX_BYTES >> 30))
             _put(root, archive, member, links)
-            archive.members = []  # else all are kept
+            archive.members = []  # or tarfile keeps them all
     if not total:
         raise UnpackError("the archive is empty")
     while stream.read(_CHUNK) or source.read(_CHUNK):
-        pass  # to the end: only there it shows whether it is whole
+        pass  # to the end, where the checksum is known
     if source.digest.hexdigest() != sha256:
         raise UnpackError("the archive was changed on its way here: its checksum is wrong")
     top = os.path.realpath(root)
@@ -219,7 +218,7 @@ def _take(root: str, source: _Input, sha256: str) -> int:
 
 
 def _unpacked(source: _Input) -> Any:
-    """Give the archive without its compression; reading one that was cut short is an EOFError.
+    """Return the archive without its compression; reading one that was cut short raises EOFError.
 
     Raises:
         ImportError: this Python cannot do it.
@@ -277,7 +276,7 @@ def _put(root: str, archive: tarfile.TarFile, member: tarfile.TarInfo, links: Li
 
 
 def _parts(name: str, shown: str, up: bool = False) -> List[str]:
-    """Take a path apart; one that leaves the archive is refused (``up``: it may go up, but not out)."""
+    """Split a path; one that leaves the archive is refused (``up``: ``..`` is allowed if it does not)."""
     if name.startswith("/") or "\0" in name:
         raise UnpackError("%r would leave the archive's directory" % shown)
     parts: List[str] = []
@@ -292,7 +291,7 @@ def _parts(name: str, shown: str, up: bool = False) -> List[str]:
 
 
 def _folder(root: str, parts: List[str], make: bool = True) -> str:
-    """Give a directory below the root, made if need be; no part of it may be a link."""
+    """Return the path of a directory below the root, made if need be; no part of it may be a link."""
     path = root
     for part in parts:
         path = os.path.join(path, part)
@@ -328,11 +327,11 @@ def _lstat(path: str) -> Optional[os.stat_result]:
 
 
 def answer_signals() -> None:
-    """Have the signals that ask for the end raise, so that what is half done is removed."""
+    """Have the signals that end a process raise an exception, so that a half unpacked archive is removed."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def stop(number: int, _frame: object) -> None:
-        for other in numbers:  # one is enough, and a second would cut the removal short
+        for other in numbers:  # a second signal would cut the removal short
             signal.signal(other, signal.SIG_IGN)
         raise _StoppedError("it was ended by signal %d" % number)
 

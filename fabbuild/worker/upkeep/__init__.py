@@ -1,1 +1,1 @@
-"""Look at a machine, check it, and keep its work directory small."""
+"""Look at a machine, check it, and clean its work directory."""

@@ -1,4 +1,4 @@
-"""What a machine is and has, for `probe`: looked up without taking the lock and without writing anything."""
+"""Describe a machine and its tools, for `inv probe`: takes no lock and writes nothing to the work directory."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _VERSION_OPTION = {"git": "--version", "make": "--version", "dtc": "--version", 
 
 
 def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
-    """Give the fields of a ``facts`` response.
+    """Return the fields of a ``facts`` response.
 
     Args:
-        request: ``work_dir`` (text of machines.yaml), ``toolchains``, ``prefixes``, ``paths`` as for
-            `toolchain.scan`, ``env`` (what the machine's entry adds to PATH and the like), ``identify`` (all that
-            it adds to the environment of builds: then the compilers' identities are found out); each may be absent.
+        request: ``work_dir`` (as in machines.yaml), ``toolchains``, ``prefixes``, ``paths`` as for
+            `toolchains.scan`, ``env`` (the machine's own PATH and the like), ``identify`` (the machine's whole
+            ``env``, if the compilers' identities are wanted); each may be absent.
 
     Returns:
-        sizes in MiB; ``bogomips`` of one CPU, 0 when unknown; versions are empty when there is no such tool.
+        sizes in MiB; ``bogomips`` of one CPU, 0 when unknown; the version of a tool that is not there is empty.
     """
-    # The builds will see the machine's own PATH; what is looked for must be looked for there.
+    # Builds will see the machine's own PATH, so tools must be looked for there.
     os.environ.update(request.get("env") or {})
     work_dir = workdir.resolve(request.get("work_dir") or "")
     with ThreadPoolExecutor(len(_VERSION_OPTION)) as pool:
@@ -71,7 +71,7 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _identities(added: Mapping[str, str], work_dir: str, scanned: toolchains.ScanResult) -> Dict[str, str]:
-    # Late: it takes a while to import.
+    # Late, because it takes a while to import.
     from fabbuild.worker.deps import fingerprint
 
     environ = {**os.environ, **added}

@@ -1,8 +1,8 @@
-"""Whether a machine is well: can what every build needs be done here, now?
+"""Check whether a machine is well: memory, disks, compilers, a checkout.
 
-Each check runs in a forked process of its own, all at once. What does not end in time is ended and is a problem: a
-dead disk or file server holds up nobody who asks about it. No check takes the machine's lock, so a worker may be at
-work meanwhile. What is written goes to a scratch directory below the work directory, which is removed again.
+Each check runs in a forked process of its own, all at once. A check that does not end in time is ended and is a
+problem: so a dead disk or file server delays nobody. No check takes the machine's lock, so a worker may be at work
+meanwhile. Files are written to a scratch directory below the work directory, which is removed again.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from fabbuild.worker.source.worktrees import slots_elsewhere
 from fabbuild.worker.tools import run_tool, toolchains
 from fabbuild.worker.upkeep import facts
 
-#: How long each check may take, in seconds.
+#: Longest time that a check may take, in seconds.
 LIMIT = 20.0
 
-#: How long what was ended may take to be gone, and the scratch directory to be removed, in seconds.
+#: Longest time for ended processes to be gone, and for the scratch directory to be removed, in seconds.
 _PATIENCE = 3.0
 
-#: How much is written to the disk and read again, in bytes.
+#: Bytes that are written to a disk and read again.
 _PROBE_SIZE = 4 * 1024 * 1024
 
-#: The longest line that a problem has.
+#: The longest text of a problem, in characters.
 _LONGEST = 400
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -50,36 +50,36 @@ _SOURCES = {
 _PROGRAM_STATUS = 42
 _ELF = b"\x7fELF"
 
-#: Says more than a compiler's last line, which may be about where to report its errors.
+#: Lines that tell more than a compiler's last one, which may be about where to report its errors.
 _TELLING = re.compile(r"error|fatal|cannot|killed|no space|fault", re.IGNORECASE)
 
 
-class _Problem(Exception):  # noqa: N818 - it is what the machine has, not what went wrong here
-    """A check found something; the text is one line for a person."""
+class _Problem(Exception):  # noqa: N818 - a finding of a check, not an error of it
+    """A problem of the machine; the text is one line for a person."""
 
 
 class _Child(NamedTuple):
-    """A check at work: its process, and the pipe through which its answer comes."""
+    """A running check: its name, its process, and the pipe for its answer."""
 
     what: str
     pid: int
     fd: int
 
 
-#: Raises `_Problem` or OSError; puts what it measures into the dictionary.
+#: Raises `_Problem` or OSError; puts its measurements into the dictionary.
 _Check = Callable[[Dict[str, int]], None]
 
 
 def check(request: Mapping[str, Any]) -> Dict[str, Any]:
-    """Give the fields of a ``checked`` response.
+    """Return the fields of a ``checked`` response.
 
     Args:
-        request: ``work_dir`` (text of machines.yaml), ``toolchains`` {arch: path of gcc}, ``commit`` (hash of one
-            that was brought; empty: none was), ``min_disk_mb``, ``min_mem_mb``, ``env`` (what the machine's entry
-            adds), ``limit`` (seconds for each check; `LIMIT`); each may be absent.
+        request: ``work_dir`` (as in machines.yaml), ``toolchains`` {arch: path of gcc}, ``commit`` (the hash of a
+            commit that was pushed; empty: none was), ``min_disk_mb``, ``min_mem_mb``, ``env`` (the machine's own),
+            ``limit`` (seconds for each check; by default `LIMIT`); each may be absent.
 
     Returns:
-        ``well``, ``problems``, and ``disk_mb`` and ``mem_mb``: what is free now, -1 when that cannot be told.
+        ``well``, ``problems``, and ``disk_mb`` and ``mem_mb``: MiB that are free now, -1 when that cannot be told.
     """
     os.environ.update(request.get("env") or {})
     os.environ[ENV_NAMES] = ",".join(request.get("env") or {})
@@ -109,25 +109,25 @@ def check(request: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 class _Scratch:
-    """The directory for what the checks write. Only the forked processes touch a disk, and so call this."""
+    """The directory for files of the checks. Only the forked processes touch a disk, and so call its methods."""
 
     def __init__(self, work_dir: str) -> None:
         self.work_dir = work_dir
-        # Known beforehand, so that it can be removed whatever became of its maker.
+        # Known beforehand, so that the directory can be removed whatever became of the process that made it.
         self._name = "%s%d.%s" % (workdir.SCRATCH, os.getpid(), os.urandom(4).hex())
 
     def base(self) -> str:
-        """Give the work directory, or the place where it would be made."""
+        """Return the work directory, or its nearest parent that exists."""
         return workdir.nearest_existing(self.work_dir)
 
     def make(self, name: str, base: str = "") -> str:
-        """Make a directory of this name in it; give its path."""
+        """Make a directory of this name in it; return its path."""
         path = os.path.join(base or self.base(), self._name, name)
         os.makedirs(path, mode=0o700)
         return path
 
     def remove(self) -> None:
-        """Remove it, wherever it was made, and what checks that were killed have left there."""
+        """Remove it, wherever it was made, and the scratch directories of checks that were killed."""
         places = [self.work_dir]
         while os.path.dirname(places[-1]) != places[-1]:
             places.append(os.path.dirname(places[-1]))  # the work directory may have been made meanwhile
@@ -168,7 +168,7 @@ def _elsewhere(scratch: _Scratch) -> None:
 
 def _free(place: str) -> int:
     info = os.statvfs(place)
-    if info.f_files and not info.f_favail:  # some file systems have no fixed number of them, and say 0 of 0
+    if info.f_files and not info.f_favail:  # a file system without a fixed number of inodes says 0 of 0
         raise _Problem("disk: no inode is free in %s: No space left on device" % place)
     return info.f_bavail * info.f_frsize // (1024 * 1024)
 
@@ -193,7 +193,7 @@ def _write_and_read(place: str, scratch: _Scratch) -> None:
 
 
 class _Compiler:
-    """Compile; compile with an include, as far as assembly; and for the machine's own use, link and run."""
+    """Compile a file, and one with an include to assembly; for the host's compiler, link a program and run it."""
 
     def __init__(self, scratch: _Scratch, gcc: str, archs: Sequence[str]) -> None:
         self._scratch = scratch
@@ -221,7 +221,7 @@ class _Compiler:
 
     def _compile(self, command: Sequence[str], folder: str, source: str, output: str, magic: bytes) -> str:
         made = os.path.join(folder, output)
-        # A cache would answer for the compiler.
+        # Or a cache would answer in place of the compiler.
         environment = dict(base_environment(os.environ), CCACHE_DISABLE="1")
         ran = run_tool.run_tool([*command, "-o", made, os.path.join(folder, source)], LIMIT, env=environment)
         if ran.status:
@@ -237,7 +237,7 @@ class _Compiler:
 
 
 def _words(ran: run_tool.ToolResult) -> str:
-    """Say why a program failed: its words, and how it ended."""
+    """Return why a program failed: its message, and how it ended."""
     how = "exit status %d" % ran.status
     if ran.status < 0:
         how = "ended by signal %d" % -ran.status
@@ -248,7 +248,7 @@ def _words(ran: run_tool.ToolResult) -> str:
 
 
 def _checkout(scratch: _Scratch, commit: str) -> None:
-    """Check one file of the commit out, past everything that belongs to a worktree."""
+    """Check one file of the commit out, with an index and a tree of its own."""
     git_dir = os.path.join(scratch.work_dir, workdir.REPO)
     if not os.path.isdir(git_dir):
         raise _Problem("checkout: the source that was brought is gone: there is no %s" % git_dir)
@@ -281,7 +281,7 @@ def _checkout(scratch: _Scratch, commit: str) -> None:
 
 
 def _run(checks: Mapping[str, _Check], limit: float, problems: List[str], told: Dict[str, int]) -> None:
-    """Run the checks side by side; add what they found."""
+    """Run the checks side by side; add their problems and measurements to ``problems`` and ``told``."""
     deadline = time.monotonic() + limit
     children: List[_Child] = []
     found: List[str] = []
@@ -304,7 +304,7 @@ def _run(checks: Mapping[str, _Check], limit: float, problems: List[str], told: 
         for child in children:
             os.close(child.fd)
         with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:  # one that hangs in the kernel is left to it
+            while os.waitpid(-1, os.WNOHANG)[0]:  # a process that hangs in the kernel is not waited for
                 pass
     problems += [problem for problem in dict.fromkeys(found) if problem not in problems]
 
@@ -339,14 +339,14 @@ def _be_child(what: str, work: _Check, write_end: int) -> None:
         problem = str(exc)
     except OSError as exc:
         problem = "%s: %s" % (what, exc.strerror or exc)
-    except Exception as exc:  # noqa: BLE001 - whatever it is, the machine cannot do what it should
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the check did not pass
         problem = "%s: %s: %s" % (what, type(exc).__name__, exc)
     problems = [" ".join(problem.split())[:_LONGEST]] if problem else []
     os.write(write_end, json.dumps({"problems": problems, "told": told}).encode())
 
 
 def _answer(child: _Child, deadline: float, limit: float) -> Dict[str, Any]:
-    """Wait for what a check has to say; when it says nothing, or not in time, say that for it."""
+    """Wait for a check's answer; when there is none, or none in time, that is its problem."""
     data = b""
     problem = "%s: no answer in %g s" % (child.what, limit)
     poller = select.poll()
@@ -366,7 +366,7 @@ def _answer(child: _Child, deadline: float, limit: float) -> Dict[str, Any]:
 
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Let the signals that ask for the end raise `SystemExit`, so that everything is tidied up on the way out."""
+    """Have the signals that end a process raise `SystemExit`, so that everything is removed on the way out."""
 
     def stop(number: int, _frame: Any) -> NoReturn:
         for other in _SIGNALS:
