@@ -337,17 +337,17 @@ class Session(OneShot):
         self._asked, self._opened = started.num_threads, 0
         kinds = (WorktreeCreated, WorktreeFailed, BuildPrepareDone)
         while True:
-            answer = self._expect(kinds, "build_prepare", timeout=WORKTREE_TIMEOUT)
-            if isinstance(answer, BuildPrepareDone):
-                break
-            self.opened()
-            if isinstance(answer, WorktreeFailed):
-                self.slots = max(self.slots - 1, 1)
-                lack(answer.msg)
-            else:
-                made += 1
-                progress(made, started.num_threads)
-        return self.slots
+            match self._expect(kinds, "build_prepare", timeout=WORKTREE_TIMEOUT):
+                case BuildPrepareDone():
+                    return self.slots
+                case WorktreeFailed(msg=why):
+                    self.opened()
+                    self.slots = max(self.slots - 1, 1)
+                    lack(why)
+                case WorktreeCreated():
+                    self.opened()
+                    made += 1
+                    progress(made, started.num_threads)
 
     def prepare_batch(self, threads: int) -> int:
         """Return the number of slots where all boards are given at once, by `build_boards`; nothing is sent.
@@ -484,19 +484,24 @@ class Session(OneShot):
             answer = link.receive(timeout)
         except TimeoutError:
             raise MachineError(self.name, f"no answer to {doing} within its time{self._quoted()}") from None
-        if isinstance(answer, WireError) and not isinstance(answer, (WireClosed, WireSilent)):
-            raise LiedError(self.name, f"{answer} (in place of an answer to {doing})")
-        if isinstance(answer, WireError):
-            # A machine that is frozen or cut off gives no exit status.
-            status = link.exit_status(5.0 if isinstance(answer, WireClosed) else 0.0)
-            hint = STATUS_HINT.get(status or 0, "")
-            what = f"its worker ended during {doing}" if isinstance(answer, WireClosed) else str(answer)
-            if status and (status < 0 or status > 128):
-                what += " (it was killed, perhaps by `inv kill`)"
-            elif status:
-                what += f" (exit status {status})"
-            raise SetupError(self.name, what + (f": {hint}" if hint else "") + self._quoted()) from answer
-        return answer
+        match answer:
+            case WireClosed():
+                raise self._ended(f"its worker ended during {doing}", link.exit_status(5.0)) from answer
+            case WireSilent():
+                # A machine that is frozen or cut off gives no exit status soon.
+                raise self._ended(str(answer), link.exit_status(0.0)) from answer
+            case WireError():
+                raise LiedError(self.name, f"{answer} (in place of an answer to {doing})")
+            case _:
+                return answer
+
+    def _ended(self, what: str, status: int | None) -> SetupError:
+        hint = STATUS_HINT.get(status or 0, "")
+        if status and (status < 0 or status > 128):
+            what += " (it was killed, perhaps by `inv kill`)"
+        elif status:
+            what += f" (exit status {status})"
+        return SetupError(self.name, what + (f": {hint}" if hint else "") + self._quoted())
 
     def _expect(
         self,
