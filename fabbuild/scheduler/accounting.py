@@ -79,7 +79,7 @@ def _commit_ended(state: State, board: OpenBoard, upto: int, why: str, by: Order
             del order.held[upto]
             actions.append(Discard(order.machine, board.target, upto, why))
             actions += close_if_through(state, order)
-        elif upto in order.waits and member.trims:
+        elif upto in order.awaited and member.trims:
             order.leaving |= {upto}
             actions.append(trim(order))
     return actions
@@ -101,11 +101,11 @@ def close(state: State, order: Order, why: str) -> list[Action]:
     member = state.members.get(order.machine)
     if member is not None:
         del member.orders[board.target]
-        member.last.append(board.job.board)
+        member.built_last.append(board.job.board)
         state.members.freed(member)
     if not board.missing:
         return [BoardDone(order.machine, board.target)]
-    if not order.commits & board.loose:
+    if not order.commits & board.unassigned:
         return [PartDone(order.machine, board.target)]
     if not order.short:
         board.avoid.add(order.machine)
@@ -121,7 +121,7 @@ def discard_held(order: Order, why: str) -> list[Action]:
 
 def trim(order: Order) -> Trim:
     """Tell a machine which commits of an order are left to it."""
-    return Trim(order.machine, order.board.target, order.attempt, tuple(sorted(order.waits - order.leaving)))
+    return Trim(order.machine, order.board.target, order.attempt, tuple(sorted(order.awaited - order.leaving)))
 
 
 def unpromise(order: Order) -> None:

@@ -35,14 +35,14 @@ class BatchMember(Member):
         if not self.has_list:
             yield from super().dues(slack)
             return
-        waiting = [order for order in self.orders.values() if order.waits]
+        waiting = [order for order in self.orders.values() if order.awaited]
         # Those that are queued wait for those that were started; without any, the first is to start now.
         if started := [order for order in waiting if order.started]:
             yield from ((order.due(slack), order) for order in started)
         elif waiting:
-            yield self.sign + waiting[0].timeout + slack, waiting[0]
+            yield self.heard + waiting[0].timeout + slack, waiting[0]
         elif not self.orders:
-            yield self.sign + slack, None
+            yield self.heard + slack, None
 
 
 class _BatchWatchdog(Watchdog):
@@ -85,11 +85,11 @@ class Batch(OnDemand):
         member.has_list = False
         actions: list[Action] = []
         for order in list(member.orders.values()):
-            for upto in sorted(order.waits):
+            for upto in sorted(order.awaited):
                 order.why = "its worker ended the batch without all results"
                 met = MetFault(member.name, Fault(FaultKind.WORKER, order.why))
                 actions += accounting.note_fault(state, order.board, upto, met)
-            order.waits.clear()
+            order.awaited.clear()
             actions += accounting.close_if_through(state, order)
         return actions
 

@@ -76,7 +76,7 @@ class BoardQueue:
             return None
         least = min(there.machines for there in capacity.values())
         rarest = [arch for arch, there in capacity.items() if there.machines == least]
-        last = member.last[-1] if member.last else None
+        last = member.built_last[-1] if member.built_last else None
         return self._fresh.take(rarest, last, max(capacity[arch].slots for arch in rarest))
 
 
@@ -99,4 +99,4 @@ def _is_possible(member: Member, board: OpenBoard) -> bool:
 
 def _is_better(member: Member, board: OpenBoard) -> bool:
     """Whether no order of the board ended early there, nor did it run out of memory on as few slots."""
-    return member.name not in board.avoid and not 0 < board.crowd <= member.slots
+    return member.name not in board.avoid and not 0 < board.memory_short_at <= member.slots

@@ -17,17 +17,17 @@ TIMEOUTS = 2
 
 #: How often in a row a worker may say that it could not build, of boards that met that for the first time, until
 #: its machine is given up: a check tries a few things, and builds need many.
-ROW = 3
+WORKER_FAILURES = 3
 
 
 def judge(state: State, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
     """Decide on a result that an order awaited; ``fault``: the machine's fault that it looks like."""
     if fault is None:
-        member.row = 0
+        member.worker_failures = 0
         return _keep(state, member, order, upto, fault)
     order.why = fault.words
     if fault.kind is FaultKind.TIMEOUT:
-        order.waits.clear()  # its worker drops the rest of the order
+        order.awaited.clear()  # its worker drops the rest of the order
         order.board.timeouts.append(member.name)
         if len(order.board.timeouts) < TIMEOUTS:
             return accounting.fault(state, member, order, upto, fault)
@@ -36,7 +36,7 @@ def judge(state: State, member: Member, order: Order, upto: int, fault: Fault | 
     check = _check(state, member, fault)
     if fault.kind is FaultKind.MEMORY and order.slots > 1 and member.on_demand:
         order.short = True
-        order.board.crowd = min(order.slots, order.board.crowd or order.slots)
+        order.board.memory_short_at = min(order.slots, order.board.memory_short_at or order.slots)
     if _is_machines(state, member, order, upto, fault):
         return accounting.fault(state, member, order, upto, fault) + check
     return _keep(state, member, order, upto, fault) + check
@@ -55,9 +55,9 @@ def _count_row(member: Member, order: Order, fault: Fault) -> None:
     """Count failures of a worker in a row; a board that failed so before tells nothing about the next worker."""
     if not fault.told or fault.kind is FaultKind.MEMORY:
         return
-    order.board.stumbled = order.board.stumbled or order.attempt
-    if order.board.stumbled == order.attempt:
-        member.row += 1
+    order.board.worker_failed_at = order.board.worker_failed_at or order.attempt
+    if order.board.worker_failed_at == order.attempt:
+        member.worker_failures += 1
 
 
 def _is_machines(state: State, member: Member, order: Order, upto: int, fault: Fault) -> bool:

@@ -39,7 +39,7 @@ class _Machine:
     #: When it was lost, within the window.
     losses: list[float] = field(default_factory=list)
     #: Losses in a row without a recorded result in between.
-    row: int = 0
+    losses_in_a_row: int = 0
     #: Joins in a row that brought no recorded result though there was work.
     fruitless: int = 0
     #: Whether the last join brought any.
@@ -70,7 +70,7 @@ class MachineStates:
     def brought(self, name: str) -> None:
         """Note that a result of a machine was recorded."""
         machine = self._machines[name]
-        machine.brought, machine.row, machine.fruitless = True, 0, 0
+        machine.brought, machine.losses_in_a_row, machine.fruitless = True, 0, 0
 
     def lost(self, name: str, reason: str, how: LossKind, now: float, *, worked: bool) -> Away | None:
         """Take a machine out; return when it is tried again, None if there is nothing to tell.
@@ -105,10 +105,10 @@ class MachineStates:
             machine.losses.append(now)
         aside = len(machine.losses) > policy.restarts
         # The exponent is bounded so that the power does not overflow; the wait is bounded anyhow.
-        wait = min(policy.backoff * 2.0 ** min(machine.row, 60), policy.backoff_most)
+        wait = min(policy.backoff * 2.0 ** min(machine.losses_in_a_row, 60), policy.backoff_most)
         if aside:
             wait = max(wait, policy.aside)
-        machine.row += 1
+        machine.losses_in_a_row += 1
         machine.state, machine.first = _State.AWAY, False
         machine.reason, self._due[name] = reason, now + wait
         return Away(name, reason, wait, aside=aside, awaited=machine.joined is not None)

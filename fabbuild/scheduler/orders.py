@@ -50,7 +50,7 @@ class OpenBoard:
     #: Machines on which an order for it ended without all results: it goes elsewhere if it can.
     avoid: set[str] = field(default_factory=set)
     #: Fewest concurrent slots at which it ran out of memory, and goes to a machine with fewer if it can; 0: never.
-    crowd: int = 0
+    memory_short_at: int = 0
     #: The machines lost while they were building it, since its last recorded result: any makes it suspect.
     losses: list[Lost] = field(default_factory=list)
     #: Machines on which it took too long.
@@ -60,7 +60,7 @@ class OpenBoard:
     #: The orders for it that are not through: several when it was split or has a backup.
     orders: list[Order] = field(default_factory=list)
     #: The first attempt at which a worker said that it could not build it; 0: none did.
-    stumbled: int = 0
+    worker_failed_at: int = 0
 
     @property
     def target(self) -> str:
@@ -73,9 +73,9 @@ class OpenBoard:
         return self.job.board.arch
 
     @property
-    def loose(self) -> set[int]:
+    def unassigned(self) -> set[int]:
         """The commits that are missing and that no order is to bring."""
-        return self.missing.difference(*(order.waits | order.held.keys() for order in self.orders))
+        return self.missing.difference(*(order.awaited | order.held.keys() for order in self.orders))
 
     def faults(self, upto: int) -> set[str]:
         """Return the machines it met a fault on at this commit, other than being too slow."""
@@ -92,19 +92,19 @@ class Order:
 
     board: OpenBoard
     #: The commits without an answer.
-    waits: set[int]
+    awaited: set[int]
     machine: str
     attempt: int
     #: Seconds for one commit.
     timeout: float
     #: When it was last heard of: assigned, started or answered.
-    sign: float
+    heard: float
     #: How many boards the machine may build at the same time.
     slots: int
     #: What is in its slot when it begins.
     found: SlotContents = SlotContents.OTHER
     #: When a piece of a file of it came last.
-    moved: float = -math.inf
+    file_came: float = -math.inf
     started: bool = False
     #: Whether memory was short while others were built beside it.
     short: bool = False
@@ -123,11 +123,11 @@ class Order:
     @property
     def through(self) -> bool:
         """Whether nothing more comes of it."""
-        return not self.waits and not self.held
+        return not self.awaited and not self.held
 
     def due(self, slack: float) -> float:
         """Return the time at which it is stuck: a commit may take its timeout, and then its files take time."""
-        return max(self.sign + self.timeout, self.moved) + slack
+        return max(self.heard + self.timeout, self.file_came) + slack
 
 
 @dataclass(eq=False)
@@ -148,9 +148,9 @@ class Member:
     #: Whether it checks itself now.
     checking: bool = False
     #: How often in a row its worker said that it could not build, of boards that met that for the first time.
-    row: int = 0
+    worker_failures: int = 0
     #: When its worker was last heard of: an order started, or a result came; or it was given work.
-    sign: float = 0.0
+    heard: float = 0.0
     #: Whether it was given anything since it joined.
     worked: bool = False
     #: The time at which the watchdog looks whether it is stuck: never later than `due`.
@@ -158,7 +158,7 @@ class Member:
     #: How many slots are promised to commits that others are still to leave off.
     promised: int = 0
     #: What its free slots built last, the latest at the end; fewer than these when some have built nothing yet.
-    last: list[Board] = field(default_factory=list)
+    built_last: list[Board] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -200,17 +200,17 @@ class Member:
         The worker chooses the slot (`fabbuild.worker.service.slot_pool`): the one that built this board last, else
         the one that built something last, else one that built nothing.
         """
-        if any(one.target == board.target for one in self.last):
+        if any(one.target == board.target for one in self.built_last):
             return SlotContents.SAME
-        return SlotContents.OTHER if self.last else SlotContents.NOTHING
+        return SlotContents.OTHER if self.built_last else SlotContents.NOTHING
 
     def occupy(self, board: Board) -> SlotContents:
         """Take the free slot that builds the board; return what it finds there."""
         found = self.finds(board)
         if found is SlotContents.SAME:
-            self.last.remove(next(one for one in self.last if one.target == board.target))
+            self.built_last.remove(next(one for one in self.built_last if one.target == board.target))
         elif found is SlotContents.OTHER:
-            self.last.pop()
+            self.built_last.pop()
         return found
 
     def can_take(self, board: OpenBoard) -> bool:
@@ -219,7 +219,7 @@ class Member:
 
     def assigned(self, now: float) -> None:
         """Note that it was given work."""
-        self.worked, self.sign = True, now
+        self.worked, self.heard = True, now
 
     def due(self, slack: float) -> float:
         """Return the first of its `dues`; infinity: none."""
@@ -230,7 +230,7 @@ class Member:
 
         None for an order: it is stuck though it holds none.
         """
-        return ((order.due(slack), order) for order in self.orders.values() if order.waits)
+        return ((order.due(slack), order) for order in self.orders.values() if order.awaited)
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ class Scheduler:
         """Note the boards that a machine was building when it was lost; return those that end, with the reason."""
         ends: dict[str, str] = {}
         for order in member.orders.values():
-            if order.started and order.waits & order.board.missing:
+            if order.started and order.awaited & order.board.missing:
                 board = order.board
                 board.losses.append(event)
                 enough = 2 if self._state.members.others(member, board.arch) else 1
@@ -336,14 +336,14 @@ class Scheduler:
         found = self._order_of(event)
         if found and not found[1].started:
             member, order = found
-            order.started, order.sign, member.sign = True, now, now
+            order.started, order.heard, member.heard = True, now, now
         return []
 
     def _file(self, event: FileIn, now: float) -> list[Action]:
         found = self._order_of(event)
-        if found is None or event.upto not in found[1].waits:
+        if found is None or event.upto not in found[1].awaited:
             return [self._drop(event)]
-        found[1].moved = now
+        found[1].file_came = now
         return []
 
     def _order_of(self, event: Started | ResultIn | FileIn | CommitsLeftOff) -> tuple[Member, Order] | None:
@@ -354,25 +354,25 @@ class Scheduler:
 
     def _result(self, event: ResultIn, now: float) -> list[Action]:
         found = self._order_of(event)
-        if found is None or event.upto not in found[1].waits:
+        if found is None or event.upto not in found[1].awaited:
             if found is not None:
-                found[1].sign = now  # a worker that cannot be told which commits are wanted builds them all
+                found[1].heard = now  # a worker that cannot be told which commits are wanted builds them all
             return [self._drop(event)]
         member, order = found
         if event.fault is None and order.started and not event.carried:
-            self._timeouts.took(order.board.job.board, now - order.sign)
-            self._pace.took(order, member, now - order.sign)
-        order.started, order.sign, member.sign = True, now, now
+            self._timeouts.took(order.board.job.board, now - order.heard)
+            self._pace.took(order, member, now - order.heard)
+        order.started, order.heard, member.heard = True, now, now
         order.answers += 1
-        order.waits.discard(event.upto)
+        order.awaited.discard(event.upto)
         order.leaving -= {event.upto}
         if event.upto not in order.board.missing:
             return self._too_late(event, order, now)
         suspect = bool(order.board.losses)
         actions = fault_policy.judge(self._state, member, order, event.upto, event.fault)
-        if member.row >= fault_policy.ROW:
+        if member.worker_failures >= fault_policy.WORKER_FAILURES:
             actions = [action for action in actions if not isinstance(action, Check)]
-            why = f"its worker failed {fault_policy.ROW} times in a row: {order.why}"
+            why = f"its worker failed {fault_policy.WORKER_FAILURES} times in a row: {order.why}"
             return actions + self._give_up(member, why, now) + self._give_out(now)
         cleared = suspect and not order.board.losses
         actions += accounting.close_if_through(self._state, order)
@@ -383,7 +383,7 @@ class Scheduler:
         """Drop a result that another machine brought before; whatever it says, it is nobody's fault (rule 15)."""
         if event.fault and event.fault.kind is FaultKind.TIMEOUT:
             order.why = event.fault.words
-            order.waits.clear()  # its worker drops the rest of the order
+            order.awaited.clear()  # its worker drops the rest of the order
         drop = accounting.too_late(event.machine, event.board, event.upto)
         if self.finished:
             return [drop]
@@ -413,7 +413,7 @@ class Scheduler:
         ends: dict[str, str] = {}
         for order in orders:
             board = order.board
-            awaited = order.waits & board.missing
+            awaited = order.awaited & board.missing
             if not awaited:
                 continue
             board.timeouts.append(member.name)
@@ -478,8 +478,8 @@ class Scheduler:
         for board in boards:
             board.attempt += 1
             timeout = self._timeouts.timeout(board.job.board)
-            wanted = board.loose if commits is None else commits
-            backup = not wanted <= board.loose
+            wanted = board.unassigned if commits is None else commits
+            backup = not wanted <= board.unassigned
             found = member.occupy(board.job.board)
             order = Order(board, set(wanted), member.name, board.attempt, timeout, now, member.slots, found)
             order.commits = set(wanted)
@@ -552,15 +552,15 @@ class Scheduler:
         _, order = found
         helper, board, state = order.helper, order.board, self._state
         accounting.unpromise(order)
-        left = order.leaving & set(event.left_off) & order.waits
+        left = order.leaving & set(event.left_off) & order.awaited
         order.leaving -= left
-        order.waits -= left
+        order.awaited -= left
         order.commits -= left
         actions: list[Action] = []
         if wanted := board.missing & left:
             if helper and state.members.get(helper.name) is helper and work_stealing.may_help(helper, board, order):
                 actions.append(self._hand(helper, [board], now, wanted))
-            elif wanted & board.loose:
+            elif wanted & board.unassigned:
                 state.queue.put_back(board)
         if left:
             actions += accounting.close_if_through(state, order)

@@ -151,7 +151,7 @@ class _Rest:
     order: Order
     current: float
     later: float
-    waits: tuple[int, ...]
+    awaited: tuple[int, ...]
     seconds: float
 
 
@@ -164,7 +164,7 @@ class _Helpers:
         self._fastest = sorted(fit, key=lambda m: (-m.power, m.number))
         self._home: dict[str, list[Member]] = {}
         for member in self._fastest:
-            for board in member.last:
+            for board in member.built_last:
                 self._home.setdefault(board.target, []).append(member)
         self._busy_with: set[tuple[str, str]] = set()
 
@@ -250,30 +250,30 @@ def _rests(members: Sequence[Member], pace: Pace, average: float, now: float) ->
 def _rest(order: Order, member: Member, pace: Pace, average: float, now: float) -> _Rest | None:
     """Return the rest of an order; None: it may not be helped."""
     board = order.board
-    waits = tuple(sorted(order.waits & board.missing))
-    if not waits or order.leaving or order.held or member.checking or not member.trims:
+    awaited = tuple(sorted(order.awaited & board.missing))
+    if not awaited or order.leaving or order.held or member.checking or not member.trims:
         return None
     if board.timeouts or board.met or not _may_spread(board):
         return None  # it may do the same to the next machine
     takes = pace.expected(board.job.board, member, order.found, average)
-    took = now - order.sign
+    took = now - order.heard
     expected = takes.later if order.answers else takes.first
     current = max(expected - took, 0.0) if took <= expected * _LATE else took / 2
-    return _Rest(order, current, takes.later, waits, current + takes.later * (len(waits) - 1))
+    return _Rest(order, current, takes.later, awaited, current + takes.later * (len(awaited) - 1))
 
 
 def _shared_out(rests: Sequence[_Rest]) -> Iterable[_Rest]:
     """Leave to each order of a board the commits that it is expected to bring before the others do."""
     first: dict[int, tuple[float, _Rest]] = {}
     for rest in rests:
-        for index, upto in enumerate(rest.waits):
+        for index, upto in enumerate(rest.awaited):
             ready = rest.current + index * rest.later
             if upto not in first or ready < first[upto][0]:
                 first[upto] = ready, rest
     for rest in rests:
-        own = tuple(upto for upto in rest.waits if first[upto][1] is rest)
+        own = tuple(upto for upto in rest.awaited if first[upto][1] is rest)
         if own:
-            yield replace(rest, current=first[own[0]][0], waits=own, seconds=first[own[-1]][0])
+            yield replace(rest, current=first[own[0]][0], awaited=own, seconds=first[own[-1]][0])
 
 
 def _at_home(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Reassignment | None:
@@ -304,7 +304,7 @@ def _help(
 
     None: neither pays.
     """
-    after = rest.waits[1:]
+    after = rest.awaited[1:]
     count = 0
     if after:
         # As many as let both be through at the same time.
@@ -312,10 +312,10 @@ def _help(
         count = max(min(int(even), len(after)), 0)
     shared = max(rest.seconds - rest.later * count, there.all(count)) if count else math.inf
     orders = rest.order.board.orders
-    few = all(sum(upto in order.waits for order in orders) <= copies for upto in rest.waits)
-    anew = there.all(len(rest.waits)) if few else math.inf
+    few = all(sum(upto in order.awaited for order in orders) <= copies for upto in rest.awaited)
+    anew = there.all(len(rest.awaited)) if few else math.inf
     if rest.seconds - min(shared, anew) < max(rest.seconds * share, least):
         return None
     if shared <= anew:
         return shared, Reassignment(rest.order, helper, after[-count:])
-    return anew, Reassignment(rest.order, helper, rest.waits, backup=True)
+    return anew, Reassignment(rest.order, helper, rest.awaited, backup=True)
