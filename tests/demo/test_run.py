@@ -23,8 +23,8 @@ def test_the_demo_says_what_each_commit_changed_and_fails_when_that_is_not_what_
     assert ended.status == 0, ended
     assert "Everything went as the sample intends." in ended.out
     for words in (
-        "mended sandbox_spl",
-        "new warning in",
+        "fixes sandbox_spl",
+        "new warning on",
         "HANDOFF_MAGIC",
         "sandbox: all +",
         "place/results/series",

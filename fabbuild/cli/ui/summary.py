@@ -6,8 +6,8 @@ again. Options add the single lines of stderr, sizes, functions, configuration a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from fabbuild.cli.ui.output import Output, console, stdout, width_of
@@ -17,6 +17,7 @@ from fabbuild.reporting.summary.configs import Change
 from fabbuild.reporting.summary.facts import MAIN
 from fabbuild.reporting.summary.reader import read_range
 from fabbuild.reporting.summary.sizes import PARTS
+from fabbuild.reporting.summary.wording import HEADLINE, headline, who, without
 from fabbuild.text import count, cut, names, one_line, visible, wrapped
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ FUNCTIONS = 40
 #: Columns of a commit's subject on a terminal; elsewhere it is whole.
 SUBJECT = 72
 
-_WIDTH = 200
 _AGAIN, _BY_HAND = "again: ", "by hand: "
 _BROKEN, _MENDED, _WARNED, _DIM = "bold red", "green", "yellow", "dim"
 
@@ -147,17 +147,8 @@ class _Printer:
         return names(boards, len(boards) if self.view.all_boards else NAMED)
 
     def who(self, boards: Sequence[str]) -> str:
-        """Give one board's name, or count several by architecture: ``14 boards (arm 12, riscv64 2)``."""
-        if len(boards) == 1:
-            arch = self.summary.archs.get(boards[0])
-            return visible(boards[0]) + (f" ({visible(arch)})" if arch else "")
-        by_arch: dict[str, int] = {}
-        for board in boards:
-            arch = self.summary.archs.get(board) or "?"
-            by_arch[arch] = by_arch.get(arch, 0) + 1
-        ranked = sorted(by_arch.items(), key=lambda item: (-item[1], item[0]))
-        listed = ", ".join(f"{visible(arch)} {number}" for arch, number in ranked)
-        return f"{len(boards)} boards" + ("" if by_arch.keys() == {"?"} else f" ({listed})")
+        """Return one board's name, or count several by architecture."""
+        return who(boards, self.summary.archs)
 
     def named(self, boards: Sequence[str]) -> str:
         """Give what `who` gives, and the names of several."""
@@ -207,24 +198,24 @@ class _Printer:
         said: list[tuple[str, str]] = self._broke(commit)
         failed = {*boards.broke, *boards.new} & {*boards.failing}
         if boards.mended:
-            said.append((f"mended {self.named(boards.mended)}", _MENDED))
+            said.append((f"fixes {self.named(boards.mended)}", _MENDED))
         said += self._problems(commit, failed)
         noted = sorted({board for line in commit.new_blobs for board in line.boards})
         if noted:
-            said.append((f"blobs are missing in {self.named(noted)}", _WARNED))
+            said.append((f"missing blobs in {self.named(noted)}", _WARNED))
         # Those that were mended or are clean have lost all that they said.
         better = {*boards.mended, *boards.clean}
-        lost = _without(commit.gone_problems, better)
+        lost = without(commit.gone_problems, better)
         for trouble in self._some(lost):
-            said.append((f"gone from {self.who(trouble.boards)}: {_headline(trouble)}", _MENDED))
-        said += self._rest(lost, "line gone", "lines gone")
+            said.append((f"gone from {self.who(trouble.boards)}: {headline(trouble.text)}", _MENDED))
+        said += self._rest(lost, "message gone", "messages gone")
         if boards.clean:
-            said.append((f"no more warnings in {self.named(boards.clean)}", _MENDED))
+            said.append((f"no more warnings on {self.named(boards.clean)}", _MENDED))
         if boards.new:
-            said.append((f"new: {self.named(boards.new)}", ""))
+            said.append((f"first result of {self.named(boards.new)}", ""))
         lost_boards = _lost(commit)
         if lost_boards:
-            said.append((f"no result any longer: {self.named(lost_boards)}", _WARNED))
+            said.append((f"no longer built: {self.named(lost_boards)}", _WARNED))
         return said
 
     def _broke(self, commit: CommitChanges) -> list[tuple[str, str]]:
@@ -234,17 +225,17 @@ class _Printer:
         fresh = set(commit.boards.new)
         verb = "fails" if len(hit) == 1 else "fail"
         if commit.first:
-            verb += " to begin with" if commit.number else ""
+            verb = f"already {verb}" if commit.number else verb
         else:
-            verb = f"{verb}, without a result before" if fresh.issuperset(hit) else ""
+            verb = f"{verb}, no earlier result" if fresh.issuperset(hit) else ""
         if len(culprits) > 1:
-            whole = f"{self.who(hit)} {verb}" if verb else f"broke {self.who(hit)}"
+            whole = f"{self.who(hit)} {verb}" if verb else f"breaks {self.who(hit)}"
             said.append((f"{whole}, {count(len(culprits), 'different error')}", _BROKEN))
         for culprit in self._some(culprits):
             one = self.who(culprit.boards)
             if len(culprits) == 1:
-                one = f"{one} {verb}" if verb else f"broke {one}"
-            said.append((f"{one}: {_headline(culprit)}", _BROKEN))
+                one = f"{one} {verb}" if verb else f"breaks {one}"
+            said.append((f"{one}: {headline(culprit.text)}", _BROKEN))
             if len(culprit.boards) > 1:
                 said.append((f"boards: {self.names(culprit.boards)}", ""))
             said += self._again(commit, culprit.boards[0])
@@ -262,14 +253,14 @@ class _Printer:
 
     def _problems(self, commit: CommitChanges, failed: set[str]) -> list[tuple[str, str]]:
         """Give the new problems of boards that did not just break: those have been told with it."""
-        fresh = _without(commit.new_problems, failed)
+        fresh = without(commit.new_problems, failed)
         said = []
         for trouble in self._some(fresh):
-            word = "new warning" if trouble.kind == "warning" else "new on stderr"
+            word = "warning" if trouble.kind == "warning" else "message"
+            word = f"new {word}" if not commit.first else f"existing {word}" if commit.number else word
             if trouble.kind != "warning" and set(commit.boards.failing).issuperset(trouble.boards):
-                word = "another error"
-            word = word.replace("new ", "already " if commit.number else "") if commit.first else word
-            said.append((f"{word} in {self.who(trouble.boards)}: {_headline(trouble)}", _WARNED))
+                word = "different error"
+            said.append((f"{word} on {self.who(trouble.boards)}: {headline(trouble.text)}", _WARNED))
             if self.view.list_boards and len(trouble.boards) > 1:
                 said.append((f"boards: {self.names(trouble.boards)}", ""))
         return said + self._rest(fresh, "new warning")
@@ -398,22 +389,12 @@ def _lost(commit: CommitChanges) -> list[str]:
     return [board for board in commit.boards.gone if board not in known]
 
 
-def _headline(trouble: Trouble) -> str:
-    return cut(one_line(trouble.text), _WIDTH) or "nothing on stderr says why"
-
-
-def _without(troubles: Iterable[Trouble], told: Collection[str]) -> list[Trouble]:
-    """Leave out boards of which the same has been told another way; what hits most of the others comes first."""
-    left = [replace(one, boards=tuple(board for board in one.boards if board not in told)) for one in troubles]
-    return sorted((one for one in left if one.boards), key=lambda one: -len(one.boards))
-
-
 def _by_reason(commits: Iterable[CommitChanges]) -> list[tuple[str, tuple[int, ...], list[str]]]:
     """Give which boards were not built, with the reason and the numbers of the commits, most boards first."""
     at: dict[tuple[str, str], list[int]] = {}
     for commit in commits:
         for one in commit.boards.not_built:
-            reason = cut(one_line(one.reason), _WIDTH) or "there is no result, and nothing says why"
+            reason = cut(one_line(one.reason), HEADLINE) or "no result, no reason known"
             at.setdefault((one.board, reason), []).append(commit.number)
     alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for (board, reason), numbers in at.items():

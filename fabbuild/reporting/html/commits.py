@@ -1,22 +1,21 @@
-"""What each commit did, put together as a report shows it: the verdict in a sentence, and groups of problems.
+"""Put what each commit did into the words of the report: the verdict on the range, and groups of problems.
 
-All here is pure. Texts are visible; what names boards names all of them, and `Problem.shown` is how many a page has
-room for.
+Pure: no I/O. All texts are made visible. Lists of boards are complete; the page shows as many as it has room for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fabbuild.reporting.summary import CommitChanges, NotBuilt, Summary, Trouble
 from fabbuild.reporting.summary.facts import MAIN
 from fabbuild.reporting.summary.sizes import PARTS
+from fabbuild.reporting.summary.wording import HEADLINE, headline, many, without
 from fabbuild.text import commit_label, cut, one_line, visible
 
-#: Lines of a problem that are shown, and characters of its headline.
+#: Lines of a problem that are shown.
 FIRST_LINES = 10
-HEADLINE = 200
 
 
 @dataclass(frozen=True)
@@ -67,30 +66,9 @@ class Growth:
     words: str
 
 
-def many(number: int, noun: str = "", plural: str = "") -> str:
-    """Give ``1 board``, ``1,500 boards``."""
-    if not noun:
-        return f"{number:,}"
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def label(commit: CommitChanges) -> str:
     """Give what a commit is called: ``03 1a2b3c4d5e``; ``the current source``."""
     return commit_label(commit.hash, commit.number) if commit.number else "the current source"
-
-
-def who(boards: Sequence[str], archs: Mapping[str, str]) -> str:
-    """Name one board, or count several by architecture: ``14 boards (arm 12, riscv64 2)``."""
-    if len(boards) == 1:
-        arch = archs.get(boards[0])
-        return visible(boards[0]) + (f" ({visible(arch)})" if arch else "")
-    counted: dict[str, int] = {}
-    for board in boards:
-        arch = archs.get(board) or "?"
-        counted[arch] = counted.get(arch, 0) + 1
-    ranked = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
-    listed = ", ".join(f"{visible(arch)} {number:,}" for arch, number in ranked)
-    return many(len(boards), "board") + ("" if counted.keys() == {"?"} else f" ({listed})")
 
 
 def groups(commit: CommitChanges) -> list[Group]:
@@ -99,28 +77,28 @@ def groups(commit: CommitChanges) -> list[Group]:
     first = commit.first
     failed = {*boards.broke, *boards.new} & {*boards.failing}
     found = [
-        Group("broke", _broke(commit, failed), tuple(sorted(failed)), tuple(map(_problem, commit.culprits))),
-        _plain("mended", "Mended", boards.mended),
+        Group("broke", _breaks(commit, failed), tuple(sorted(failed)), tuple(map(_problem, commit.culprits))),
+        _plain("mended", "Fixes", boards.mended),
     ]
-    fresh = _without(commit.new_problems, failed)
+    fresh = without(commit.new_problems, failed)
     failing = set(boards.failing)
     errors = [one for one in fresh if one.kind != "warning" and failing.issuperset(one.boards)]
     warnings = [one for one in fresh if one not in errors]
-    found.append(_group("errors", "Other errors of boards that fail", errors))
-    found.append(_group("warned", "Warnings to begin with" if first else "New warnings", warnings))
+    found.append(_group("errors", "Different errors on boards that failed before", errors))
+    found.append(_group("warned", "Existing warnings" if first else "New warnings", warnings))
     found.append(
         Group(
             "blobs",
-            "Blobs are missing",
+            "Missing blobs",
             _boards(line.boards for line in commit.new_blobs),
-            tuple(Problem("other", _head(line.text), (), line.boards) for line in commit.new_blobs),
+            tuple(Problem("other", headline(line.text), (), line.boards) for line in commit.new_blobs),
         )
     )
     better = {*boards.mended, *boards.clean}
-    found.append(_group("lost", "No longer said", _without(commit.gone_problems, better)))
-    found.append(_plain("clean", "No more warnings", boards.clean))
-    found.append(_plain("new", "New here", boards.new))
-    found.append(_plain("gone", "No result any longer", boards.gone))
+    found.append(_group("lost", "Messages gone", without(commit.gone_problems, better)))
+    found.append(_plain("clean", "Warnings gone", boards.clean))
+    found.append(_plain("new", "First result", boards.new))
+    found.append(_plain("gone", "No longer built", boards.gone))
     return [group for group in found if group.boards]
 
 
@@ -132,7 +110,7 @@ def unbuilt(commit: CommitChanges, known: Collection[NotBuilt] = (), *, going: b
     reasons: dict[str, list[str]] = {}
     for one in commit.boards.not_built:
         if (one.reason or not going) and one not in known:
-            reasons.setdefault(cut(one_line(one.reason), HEADLINE) or "nothing says why", []).append(one.board)
+            reasons.setdefault(cut(one_line(one.reason), HEADLINE) or "no reason known", []).append(one.board)
     if not reasons:
         return []
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
@@ -157,80 +135,85 @@ def growth(commit: CommitChanges) -> list[Growth]:
 
 
 def sentence(summary: Summary, verdicts: Mapping[str, str], *, going: bool = False, wanted: int = 0) -> str:
-    """Give the verdict in one sentence.
+    """Return the verdict on a range: what it does to the boards from its first commit to its last, and its end.
 
     Args:
         summary: of the range.
-        verdicts: board → a letter a commit: ``b``, ``w``, ``f``, as `fabbuild.reporting.html.cells.Cell` has it;
-        anything
-            else where there is no result.
+        verdicts: board → a letter for each commit: ``b``, ``w``, ``f``, as
+            `fabbuild.reporting.html.cells.Cell` has it; anything else where there is no result.
         going: whether results are still to come.
         wanted: how many results the run that goes on is to bring; 0: not known.
     """
     known = {board: "".join(c for c in said if c in "bwf") for board, said in verdicts.items()}
     known = {board: said for board, said in known.items() if said}
-    ends = [said[-1] for said in known.values()]
-    none = len(verdicts) - len(known)
-    state = _state(len(verdicts), ends, none)
-    front = ""
+    told = []
     if going:
-        there = sum(map(len, known.values()))
-        front = f"So far, with {many(there, 'result')}" + (
-            f" ({many(wanted)} to build in this run)" if wanted else ""
-        )
-        front += ": "
-    if len(summary.commits) < 2:
-        return front + (state[0].upper() + state[1:] if not front else state) + "."
-    broken = [said for said in known.values() if said[-1] == "f" and said[0] != "f"]
-    mended = [said for said in known.values() if said[0] == "f" and said[-1] != "f"]
-    warned = [said for said in known.values() if said[-1] == "w" and said[0] == "b"]
-    between = [said for said in known.values() if "f" in said and said[0] != "f" and said[-1] != "f"]
-    breaks = [commit for commit in summary.commits if commit.boards.broke and not commit.first]
-    did = []
+        there = many(sum(map(len, known.values())), "result")
+        told.append(f"The run goes on: {there} so far" + (f", {wanted:,} to build in this run" if wanted else ""))
+    series = len(summary.commits) > 1
+    if series:
+        told += _effects(summary.commits, known)
+    told.append(_state([said[-1] for said in known.values()], len(verdicts) - len(known), series=series))
+    return ". ".join(told) + "."
+
+
+def _effects(commits: Sequence[CommitChanges], verdicts: Mapping[str, str]) -> list[str]:
+    """Say what a series does; ``verdicts`` as for `sentence`, without the commits that have no result."""
+    broken = [board for board, said in verdicts.items() if said[-1] == "f" and said[0] != "f"]
+    between = [board for board, said in verdicts.items() if "f" in said and said[0] != "f" and said[-1] != "f"]
+    fixed = [board for board, said in verdicts.items() if said[0] == "f" and said[-1] != "f"]
+    warned = [board for board, said in verdicts.items() if said[-1] == "w" and said[0] == "b"]
+    told = []
     if broken:
-        first = f" (first at {label(breaks[0])})" if breaks else ""
-        did.append(f"break {many(len(broken), 'board')}{first}")
-    if between:
-        did.append(f"break {many(len(between), 'board')} on the way that {_builds(len(between))} again at the end")
-    if warned:
-        did.append(f"give new warnings to {many(len(warned), 'board')}")
-    if mended:
-        did.append(f"mend {many(len(mended), 'board')}")
-    span = f"{'the' if front else 'The'} {many(len(summary.commits), 'commit')} of {visible(summary.name)}"
-    what = _listed(did) if did else "break nothing and bring no new warnings"
-    return f"{front}{span} {what}; at the end {state}."
-
-
-def _builds(number: int) -> str:
-    return "builds" if number == 1 else "build"
-
-
-def _state(boards: int, ends: Sequence[str], none: int) -> str:
-    counts = [(ends.count("f"), "fail", "fails"), (ends.count("w"), "have warnings", "has warnings")]
-    if not boards:
-        return "there are no boards"
-    if not none and not any(number for number, _, _ in counts):
-        return (
-            f"all of {many(boards, 'board')} build without a word"
-            if boards > 1
-            else "its board builds without a word"
+        told.append(
+            f"Breaks {many(len(broken), 'board')}{_where(commits, 'broke', broken)}; "
+            "still broken at the end of the series"
         )
-    parts = [f"{number:,} {one if number == 1 else more}" for number, more, one in counts if number]
-    if none:
-        parts.append(f"{none:,} {'has' if none == 1 else 'have'} no result")
-    clean = ends.count("b")
-    parts.append(f"{clean:,} {_builds(clean)} without a word" if clean else "none builds without a word")
-    return f"{_listed(parts)}, of {many(boards, 'board')}"
+    if between:
+        more = "more " if broken else ""
+        what = f"Breaks {len(between):,} {more}board{'s' if len(between) > 1 else ''}"
+        fix = [commit for commit in commits if set(between) & {*commit.boards.mended}]
+        told.append(f"{what}, fixed {f'by {label(fix[0])}' if len(fix) == 1 else 'later in the series'}")
+    if warned:
+        told.append(f"New warnings on {many(len(warned), 'board')}")
+    if fixed:
+        told.append(f"Fixes {many(len(fixed), 'board')}{_where(commits, 'mended', fixed)}")
+    return told or ["Breaks nothing and adds no warnings"]
 
 
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+def _where(commits: Sequence[CommitChanges], what: str, boards: Collection[str]) -> str:
+    """Say which commit did it, or which was the first: `` at 02 1a2b3c4d5e``; empty where none is known."""
+    hits = [one for one in commits if not one.first and set(boards) & {*getattr(one.boards, what)}]
+    if not hits:
+        return ""
+    return f" at {label(hits[0])}" if len(hits) == 1 else f", first at {label(hits[0])}"
 
 
-def _broke(commit: CommitChanges, failed: Collection[str]) -> str:
+def _state(ends: Sequence[str], without_result: int, *, series: bool) -> str:
+    """Say how boards are at the last commit."""
+    boards = len(ends) + without_result
+    counted = [
+        (ends.count("f"), "fails", "fail"),
+        (ends.count("w"), "builds with warnings", "build with warnings"),
+        (without_result, "has no result", "have no result"),
+        (ends.count("b"), "builds without warnings", "build without warnings"),
+    ]
+    parts = [(number, one if number == 1 else more) for number, one, more in counted if number]
+    if not parts:
+        return "There are no boards"
+    if len(parts) == 1:
+        words = f"all {boards:,} boards {parts[0][1]}" if boards > 1 else f"the board {parts[0][1]}"
+    else:
+        (number, first), *rest = parts
+        others = "".join(f", {other:,} {words}" for other, words in rest)
+        words = f"{number:,} of {boards:,} boards {first}{others}"
+    return f"At the end, {words}" if series else words[0].upper() + words[1:]
+
+
+def _breaks(commit: CommitChanges, failed: Collection[str]) -> str:
     if commit.first:
-        return "Fails to begin with" if commit.number else "Fails"
-    return "Fails, without a result before" if set(commit.boards.new).issuperset(failed) else "Broke"
+        return "Already fails" if commit.number else "Fails"
+    return "Fails, no earlier result" if set(commit.boards.new).issuperset(failed) else "Breaks"
 
 
 def _group(sort: str, title: str, troubles: Sequence[Trouble]) -> Group:
@@ -249,14 +232,4 @@ def _problem(trouble: Trouble) -> Problem:
     lines = tuple(cut(visible(line), 300) for line in trouble.lines[:FIRST_LINES])
     if len(trouble.lines) > FIRST_LINES:
         lines = (*lines, f"… ({len(trouble.lines) - FIRST_LINES} more)")
-    return Problem(trouble.kind, _head(trouble.text), lines, trouble.boards)
-
-
-def _head(text: str) -> str:
-    return cut(one_line(text), HEADLINE) or "nothing on stderr says why"
-
-
-def _without(troubles: Iterable[Trouble], told: Collection[str]) -> list[Trouble]:
-    """Leave out boards of which the same is told another way; what hits most of the others comes first."""
-    left = [replace(one, boards=tuple(board for board in one.boards if board not in told)) for one in troubles]
-    return sorted((one for one in left if one.boards), key=lambda one: -len(one.boards))
+    return Problem(trouble.kind, headline(trouble.text), lines, trouble.boards)

@@ -26,11 +26,12 @@ from fabbuild.event_types import RunInterrupted
 from fabbuild.events.timeline import Timeline
 from fabbuild.reporting.html import estimate, pictures
 from fabbuild.reporting.html.cells import Gatherer
-from fabbuild.reporting.html.commits import Group, Growth, Problem, growth, label, many, sentence, who
+from fabbuild.reporting.html.commits import Group, Growth, Problem, growth, label, sentence
 from fabbuild.reporting.html.document import PROBLEMS, document, results_of, told_of
 from fabbuild.reporting.html.journal_facts import JournalFacts
 from fabbuild.reporting.summary import CommitChanges, Summary
 from fabbuild.reporting.summary.find import Found, how_built, where, which_commit
+from fabbuild.reporting.summary.wording import many, who
 from fabbuild.text import clock, cut, duration, names, visible
 
 #: Problems that all commits together show in words, of each sort; the script has more of them.

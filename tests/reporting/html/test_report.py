@@ -303,30 +303,43 @@ def test_what_is_too_narrow_to_be_seen_is_drawn_once():
 @pytest.mark.parametrize(
     ("verdicts", "words"),
     [
-        (["bb", "bb"], "break nothing and bring no new warnings; at the end all of 2 boards build without a word."),
-        (["bf", "bb"], "break 1 board (first at 02 "),
-        (["bf", "bb"], "; at the end 1 fails and 1 builds without a word, of 2 boards."),
-        (["fb", "bw"], "give new warnings to 1 board and mend 1 board; at the end 1 has warnings"),
-        (["bfb", "bbb"], "break 1 board on the way that builds again at the end"),
-        (["ww", "bb"], "break nothing and bring no new warnings; at the end 1 has warnings"),
-        (["ff", "ff"], "break nothing and bring no new warnings; at the end 2 fail and none builds without a word"),
-        (["..", "bb"], "; at the end 1 has no result and 1 builds without a word, of 2 boards."),
+        (["bb", "bb"], "Breaks nothing and adds no warnings. At the end, all 2 boards build without warnings."),
+        (
+            ["bf", "bb"],
+            "Breaks 1 board at 02 0202020202; still broken at the end of the series. At the end, 1 of 2",
+        ),
+        (["bf", "bb"], " At the end, 1 of 2 boards fails, 1 builds without warnings."),
+        (
+            ["fb", "bw"],
+            "New warnings on 1 board. Fixes 1 board. At the end, 1 of 2 boards builds with warnings, 1 ",
+        ),
+        (["bfb", "bbb"], "Breaks 1 board, fixed later in the series. At the end, all 2"),
+        (["bfb", "bbf"], "still broken at the end of the series. Breaks 1 more board, fixed later in the series."),
+        (["ww", "bb"], "Breaks nothing and adds no warnings. At the end, 1 of 2 boards builds with warnings"),
+        (["ff", "ff"], "Breaks nothing and adds no warnings. At the end, all 2 boards fail."),
+        (["..", "bb"], " At the end, 1 of 2 boards has no result, 1 builds without warnings."),
     ],
 )
-def test_the_verdict_is_one_sentence(tmp_path, verdicts, words):
+def test_the_verdict_says_what_the_series_does_and_how_it_ends(tmp_path, verdicts, words):
     results = {1: {"a": {}, "b": {}}, 2: {"a": fails("x.c:1:2: error: y"), "b": {}}}
     write_results(tmp_path, results)
-    said = sentence(told(tmp_path), dict(zip("ab", verdicts, strict=True)))
-    assert words in said
-    assert said.startswith("The 2 commits of series ")
-    assert said.count(".") == said.endswith(".")
+    assert words in sentence(told(tmp_path), dict(zip("ab", verdicts, strict=True)))
+
+
+def test_the_verdict_names_the_commit_that_fixes_what_an_earlier_one_broke(tmp_path):
+    broken = {"a": fails("x.c:1:2: error: y")}
+    write_results(tmp_path, {1: {"a": {}}, 2: broken, 3: broken, 4: {"a": {}}})
+    said = sentence(told(tmp_path), {"a": "bffb"})
+    assert said == "Breaks 1 board, fixed by 04 0404040404. At the end, the board builds without warnings."
 
 
 def test_the_verdict_of_a_run_that_goes_on_says_so(tmp_path):
     write_results(tmp_path, {0: {"a": {}}})
-    assert sentence(told(tmp_path), {"a": "b"}) == "Its board builds without a word."
+    assert sentence(told(tmp_path), {"a": "b"}) == "The board builds without warnings."
     said = sentence(told(tmp_path), {"a": "b", "b": "."}, going=True, wanted=2000)
-    assert said.startswith("So far, with 1 result (2,000 to build in this run): 1 has no result")
+    assert said.startswith(
+        "The run goes on: 1 result so far, 2,000 to build in this run. 1 of 2 boards has no result"
+    )
 
 
 BROKEN = (
@@ -378,11 +391,11 @@ def test_without_a_script_the_page_has_verdict_commits_and_tables(tmp_path):
     series(tmp_path)
     text = Words(page_of(tmp_path)).text
     for words in (
-        "The 4 commits of series break 1 board (first at 03 0303030303), break 1 board on the way",
-        "Broke: 2 boards (arm 1, riscv64 1)",
+        "Breaks 1 board at 03 0303030303; still broken at the end of the series. Breaks 1 more board, fixed by 04 ",
+        "Breaks: 2 boards (arm 1, riscv64 1)",
         "drivers/x.c:3:4: error: 'y' undeclared",
         f"Again: inv build --only arch_1 --commits {commit_hash(3)[:12]}",
-        "Mended: other (riscv64)",
+        "Fixes: other (riscv64)",
         "New warnings: arch_2 (arm)",
         WARNING,
         "Sizes on average, in bytes a board Architecture Boards Change arm 1 of 1 all +400.0 text +400.0",
@@ -426,7 +439,7 @@ def test_what_is_there_at_the_first_commit_is_no_change(tmp_path):
     write_results(tmp_path, {1: bad, 2: bad})
     page = page_of(tmp_path)
     assert [(row["v"], row["c"]) for row in facts_of(page)["cells"]] == [("ff", ".."), ("ww", "..")]
-    assert "What is there to begin with Fails to begin with: a" in Words(page).text
+    assert "State at the first commit Already fails: a" in Words(page).text
 
 
 def test_every_key_of_the_facts_is_on_the_page_that_describes_them(tmp_path):
@@ -639,7 +652,7 @@ def test_a_build_writes_a_report_of_what_it_built(farm):
     facts = facts_of(page)
     assert [board[0] for board in facts["boards"]] == ["sandbox"]
     assert facts["run"]["machines"][0]["spans"][0][:2] == [0, 0]
-    assert facts["sentence"] == "Its board builds without a word."
+    assert facts["sentence"] == "The board builds without warnings."
     again = farm.run("report", "--output", str(farm.output))
     assert again.status == 0, again
     assert (farm.output / "current" / "report.html").stat().st_size > 10_000

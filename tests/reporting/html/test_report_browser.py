@@ -74,7 +74,7 @@ def test_a_click_opens_the_error_with_its_log_machine_and_sizes(page):
     page.click("#grid td.v-f.ch")
     text = page.text("#details")
     for words in (
-        "failed broke here; return code 2",
+        "failed breaks here; return code 2",
         "has no member named",
         "Again",
         "inv build --only",

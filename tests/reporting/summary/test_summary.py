@@ -38,10 +38,10 @@ def test_a_commit_is_a_line_with_what_it_broke_in_front(tmp_path):
     first = "a00 a01 a02 a03 a04 a05 a06 a07"
     assert lines == [
         f"series: 4 commits, 14 boards in {tmp_path}/series",
-        f"2/4 0202020 net--Change-number-2: broke 14 boards (arm 12, riscv64 2): {UNDECLARED}",
+        f"2/4 0202020 net--Change-number-2: breaks 14 boards (arm 12, riscv64 2): {UNDECLARED}",
         f"    boards: {first} … and 6 more",
         f"    again: inv build --only a00 --commits {commit_hash(2)[:12]} --force --output {tmp_path}",
-        f"3/4 0303030 net--Change-number-3: mended 14 boards (arm 12, riscv64 2): {first} … and 6 more",
+        f"3/4 0303030 net--Change-number-3: fixes 14 boards (arm 12, riscv64 2): {first} … and 6 more",
         "2 commits changed nothing: 1 4",
         "at 4/4: 14 built",
     ]
@@ -60,10 +60,10 @@ def test_different_errors_stand_below_each_other_each_with_its_boards(tmp_path):
         },
     )
     text = "\n".join(shown(tmp_path))
-    assert "broke 4 boards, 3 different errors\n" in text
+    assert "breaks 4 boards, 3 different errors\n" in text
     assert f"    2 boards: {UNDECLARED}\n    boards: a b\n" in text
     assert "    c: x.c:1:1: error: other\n" in text
-    assert "    d: nothing on stderr says why\n" in text
+    assert "    d: no reason on stderr\n" in text
     assert text.count("again: inv build --only") == 3
 
 
@@ -78,17 +78,17 @@ def test_all_else_that_a_commit_changed_is_told(tmp_path):
     )
     text = "\n".join(shown(tmp_path))
     for words in (
-        "1/2 0101010 net--Change-number-1: f fails to begin with: x.c:1:1: error: one",
-        f"already warning in b: {UNUSED}",
-        f"new warning in a: {UNUSED}",
-        "another error in f: x.c:1:1: error: two",
+        "1/2 0101010 net--Change-number-1: f already fails: x.c:1:1: error: one",
+        f"existing warning on b: {UNUSED}",
+        f"new warning on a: {UNUSED}",
+        "different error on f: x.c:1:1: error: two",
         "gone from f: x.c:1:1: error: one",
-        "no more warnings in b",
-        "new: 2 boards: d e",
-        "no result any longer: c",
-        "blobs are missing in e",
+        "no more warnings on b",
+        "first result of 2 boards: d e",
+        "no longer built: c",
+        "missing blobs in e",
         "at 2/2: 2 built, 2 built with warnings, 1 failed, 1 not built; failing: f",
-        "not built at 1: d e: there is no result, and nothing says why",
+        "not built at 1: d e: no result, no reason known",
     ):
         assert words in text, text
 
@@ -270,7 +270,7 @@ def test_a_real_run_is_summed_up_and_each_failure_can_be_built_again_as_it_says(
     assert shown.status == 0, shown
     (broke,) = [line for line in shown.out.splitlines() if line.startswith("3/6")]
     assert broke.endswith(
-        "sandbox: spl: Check what the stage before left: broke sandbox_spl (sandbox): "
+        "sandbox: spl: Check what the stage before left: breaks sandbox_spl (sandbox): "
         "arch/sandbox/cpu/sandbox/spl.c:14:30: error: 'HANDOFF_MAGIC' undeclared (first use in this function)"
     )
     assert "not built: osprey: no machine has a toolchain for powerpc" in shown.out

@@ -25,8 +25,8 @@
   const SPARE = 8;
   const WORDS = { b: "built", w: "built with warnings", f: "failed", n: "no result", ".": "still to come" };
   const CHANGED = {
-    B: "broke here", M: "mended here", E: "another error here", W: "new warning here", C: "no more warnings",
-    N: "new here", G: "no result any longer", ".": "",
+    B: "breaks here", M: "fixed here", E: "different error here", W: "new warning here", C: "no more warnings",
+    N: "first result here", G: "no longer built", ".": "",
   };
   const PARTS = ["text", "data", "bss", "rodata"];
 

@@ -1,0 +1,44 @@
+"""Words for boards and problems that the summary in a terminal and the report share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from fabbuild.reporting.summary.changes import Trouble
+from fabbuild.text import cut, one_line, visible
+
+#: Characters of a problem's first line, at most.
+HEADLINE = 200
+
+
+def many(number: int, noun: str = "", plural: str = "") -> str:
+    """Return a number with its noun: ``1 board``, ``1,500 boards``."""
+    if not noun:
+        return f"{number:,}"
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def who(boards: Sequence[str], archs: Mapping[str, str]) -> str:
+    """Name one board, or count several by architecture: ``14 boards (arm 12, riscv64 2)``."""
+    if len(boards) == 1:
+        arch = archs.get(boards[0])
+        return visible(boards[0]) + (f" ({visible(arch)})" if arch else "")
+    counted: dict[str, int] = {}
+    for board in boards:
+        arch = archs.get(board) or "?"
+        counted[arch] = counted.get(arch, 0) + 1
+    ranked = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    listed = ", ".join(f"{visible(arch)} {number:,}" for arch, number in ranked)
+    return many(len(boards), "board") + ("" if counted.keys() == {"?"} else f" ({listed})")
+
+
+def headline(text: str) -> str:
+    """Return a problem's first line as it is shown."""
+    return cut(one_line(text), HEADLINE) or "no reason on stderr"
+
+
+def without(troubles: Iterable[Trouble], told: Collection[str]) -> list[Trouble]:
+    """Leave out boards that are reported otherwise; the problem that most of the others have comes first."""
+    left = [replace(one, boards=tuple(board for board in one.boards if board not in told)) for one in troubles]
+    return sorted((one for one in left if one.boards), key=lambda one: -len(one.boards))
