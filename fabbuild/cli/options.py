@@ -39,9 +39,7 @@ BUILD: Mapping[str, Option] = {
     **_of_build(*OPTIONS),
     "dry_run": Option(default=False, help="Only say what would be built, as Invoke's own --dry does", short="n"),
     "ide": Option(
-        default=False,
-        help="Print nothing but what the compilers say, on stderr, for an editor to read",
-        short="I",
+        default=False, help="Print nothing but what the compilers say, on stderr, for an editor to read", short="I"
     ),
     "summary": Option(default=False, help="Print at the end what each commit changed", short="z"),
     "junit": Option(None, "Write at the end the results to this file as JUnit XML"),
@@ -104,7 +102,7 @@ HISTORY: Mapping[str, Option] = {
 COMPLETION: Mapping[str, Option] = {"shell": Option(None, "For which shell: bash, fish or zsh", completes="shells")}
 
 FOLLOW: Mapping[str, Option] = {
-    "follow": Option(default=False, help="Keep showing it until it ends, as the build itself does"),
+    "follow": Option(default=False, help="Keep showing it until it ends, as the build itself does")
 }
 
 TOOLCHAINS: Mapping[str, Option] = {
@@ -171,8 +169,7 @@ SUMMARY: Mapping[str, Option] = {
     "bloat": Option(default=False, help="Show how functions and variables changed, board by board", short="B"),
     "config": Option(default=False, help="Show how the configuration changed", short="K", also="show-config"),
     "all_config_files": Option(
-        default=False,
-        help="With --config: compare .config and the autoconf files too, and keep y apart from 1",
+        default=False, help="With --config: compare .config and the autoconf files too, and keep y apart from 1"
     ),
     "environment": Option(
         default=False, help="Show how the default environments changed", short="U", also="show-environment"

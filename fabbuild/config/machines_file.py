@@ -33,14 +33,7 @@ from typing import Any, NoReturn
 
 from fabbuild.config.kinds import check_toolchain
 from fabbuild.config.machines import ALL, Fit, Machine, Machines, ToolchainSearch, address, split_host
-from fabbuild.config.settings import (
-    MAX_BOARDS,
-    MAX_THREADS,
-    NOT_IN_FILE,
-    OPTIONS,
-    check_option,
-    unknown_option,
-)
+from fabbuild.config.settings import MAX_BOARDS, MAX_THREADS, NOT_IN_FILE, OPTIONS, check_option, unknown_option
 from fabbuild.config.wording import nearest, quote, visible
 from fabbuild.config.yaml_lines import Item, describe, load_yaml
 from fabbuild.errors import ConfigError
@@ -89,8 +82,7 @@ class _File:
                 place = f"in {visible(where)}" if where else "at the top"
                 near = nearest(key.replace("-", "_"), known)
                 self.fail(
-                    below.key_line,
-                    f"unknown key {quote(key)} {place}{near}; known here are {', '.join(known)}",
+                    below.key_line, f"unknown key {quote(key)} {place}{near}; known here are {', '.join(known)}"
                 )
         return items
 
@@ -144,8 +136,7 @@ class _File:
         if ("host" in fields) == ("local" in fields):
             both = "both host and connection" if "host" in fields else "neither host nor connection"
             self.fail(
-                item.key_line,
-                f"{where} has {both}; it must have host: [user@]name[:port], or connection: local",
+                item.key_line, f"{where} has {both}; it must have host: [user@]name[:port], or connection: local"
             )
         merged = {**defaults, **fields}
         for key in ("toolchains", "env"):
@@ -305,8 +296,7 @@ class _File:
         for name, below in self.mapping(item, where).items():
             if not _VARIABLE.fullmatch(name):
                 self.fail(
-                    below.key_line,
-                    f"{where}: {quote(name)} cannot be a variable's name: letters, digits and _",
+                    below.key_line, f"{where}: {quote(name)} cannot be a variable's name: letters, digits and _"
                 )
             value = below.value
             # A number without quotes is what everybody writes; the variable gets it as it is written.

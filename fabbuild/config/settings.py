@@ -11,17 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fabbuild.config.kinds import (
-    ADJUSTMENTS,
-    FLAG,
-    LIST,
-    TEXT,
-    TOOLCHAINS,
-    adjustments,
-    choice,
-    seconds,
-    whole,
-)
+from fabbuild.config.kinds import ADJUSTMENTS, FLAG, LIST, TEXT, TOOLCHAINS, adjustments, choice, seconds, whole
 from fabbuild.config.option import BuildOption, option, setting
 from fabbuild.config.wording import describe_value, nearest, quote
 from fabbuild.errors import ConfigError, UsageError
@@ -51,11 +41,7 @@ class BuildSettings:
         completes="terms",
     )
     exclude: str = option(
-        LIST,
-        "Terms, separated by commas, of boards to leave out",
-        given="joined",
-        short="x",
-        completes="terms",
+        LIST, "Terms, separated by commas, of boards to leave out", given="joined", short="x", completes="terms"
     )
     only: str = option(LIST, "Exact names of boards, separated by commas", given="joined", completes="boards")
     source: str = option(TEXT, "Directory of the source (default: this one)", short="g", also="git")
@@ -101,9 +87,7 @@ class BuildSettings:
         default=30.0,
     )
     patience: float = option(
-        seconds(),
-        "Seconds to wait for a machine to come back when no other can build what is left",
-        default=600.0,
+        seconds(), "Seconds to wait for a machine to come back when no other can build what is left", default=600.0
     )
     restarts: int = option(
         whole(1000),

@@ -188,8 +188,7 @@ class _Reader:
         if not isinstance(value, str):
             kind = describe(Item(value, line, text=node.value))
             self.fail(
-                line,
-                f"{at(where)}the key {visible(str(node.value))} is {kind}; a key is text: write it in quotes",
+                line, f"{at(where)}the key {visible(str(node.value))} is {kind}; a key is text: write it in quotes"
             )
         return value
 

@@ -184,12 +184,7 @@ def test_wire_settings_have_the_wires_names():
         "no_lto": True,
         "quick": True,
         "fragments": ["a.config", "b.config"],
-        "adjust_cfg": [
-            "# CONFIG_BAR is not set",
-            "CONFIG_FOO=0x10",
-            'CONFIG_NAME="a,b"',
-            'CONFIG_OTHER="text"',
-        ],
+        "adjust_cfg": ["# CONFIG_BAR is not set", "CONFIG_FOO=0x10", 'CONFIG_NAME="a,b"', 'CONFIG_OTHER="text"'],
         "target": "u-boot.bin",
     }
 

@@ -11,11 +11,7 @@ from fabbuild.worker.build.artifact_sender import ALL_OUTPUTS
 
 #: Settings that only buildman's boss sends, with their defaults. They are about speed, which this worker sees to by
 #: itself, so any value is taken; but ``lines`` asks for something in the results, and is taken only when off.
-PEER_SETTINGS: Dict[str, Any] = {
-    "lines": False,
-    "shared_dtc": False,
-    "skip_unaffected": True,
-}
+PEER_SETTINGS: Dict[str, Any] = {"lines": False, "shared_dtc": False, "skip_unaffected": True}
 
 _UNSUPPORTED = ("lines",)
 
