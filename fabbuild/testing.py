@@ -35,7 +35,7 @@ from fabbuild.protocol.wire import FEATURES, PROTOCOL, LineSplitter, ProtocolErr
 from fabbuild.source.push import PushReport
 from fabbuild.source.repository import Source
 from fabbuild.worker.base.processes import WorkerStopped
-from fabbuild.worker.build.artifact_sender import File
+from fabbuild.worker.build.artifact_sender import ResultFile
 from fabbuild.worker.build.builder import Builder
 from fabbuild.worker.build.result import Built
 from fabbuild.worker.build.settings import Settings, SettingsError
@@ -396,7 +396,7 @@ class _FakeBuilder:
         sizes = {} if fields["return_code"] else {"sizes": SIZES}
         if "files" in self._worker.agreed:
             fields.pop("config", None)
-        files = [File(name, "", data) for name, data in fields.pop("files", {}).items()]
+        files = [ResultFile(name, "", data) for name, data in fields.pop("files", {}).items()]
         return Built(**{**sizes, **fields}, files=files)
 
 

@@ -82,7 +82,7 @@ class TreeEntry(NamedTuple):
 TreeListing = Mapping[str, TreeEntry]
 
 
-class Change(NamedTuple):
+class TreeChange(NamedTuple):
     """A path that differs between two trees; a side without this path has the mode `ABSENT`."""
 
     path: str
@@ -141,7 +141,7 @@ def parse_listing(data: bytes) -> Dict[str, TreeEntry]:
     }
 
 
-def parse_changes(data: bytes) -> List[Change]:
+def parse_changes(data: bytes) -> List[TreeChange]:
     """Parse the output of ``git diff-tree -r -z --raw --no-renames OLD NEW``, or of ``git diff`` with ``--raw -z``.
 
     Raises:
@@ -158,20 +158,20 @@ def parse_changes(data: bytes) -> List[Change]:
         if len(fields) != 5 or not fields[0].startswith(":") or not path or fields[4][:1] not in "ADMTUX":
             raise ValueError("not a line of git diff-tree: %r" % about[:200])
         old, new, was, becomes, _ = fields
-        found.append(Change(os.fsdecode(path), TreeEntry(old[1:], was), TreeEntry(new, becomes)))
+        found.append(TreeChange(os.fsdecode(path), TreeEntry(old[1:], was), TreeEntry(new, becomes)))
     return found
 
 
-def changes(old: TreeListing, new: TreeListing) -> Iterator[Change]:
+def changes(old: TreeListing, new: TreeListing) -> Iterator[TreeChange]:
     """Yield the differences between two trees, sorted by path."""
     nothing = TreeEntry(ABSENT, "")
     for path in sorted(old.keys() | new.keys()):
         before, after = old.get(path, nothing), new.get(path, nothing)
         if before != after:
-            yield Change(path, before, after)
+            yield TreeChange(path, before, after)
 
 
-def matters(changed: Iterable[Change], depends: Collection[str]) -> Optional[str]:
+def matters(changed: Iterable[TreeChange], depends: Collection[str]) -> Optional[str]:
     """Return a path whose change matters to a board with these dependencies; None if no change does.
 
     Args:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabbuild.protocol import relevance
-from fabbuild.protocol.relevance import ABSENT, Change, Relevance, TreeEntry, TreeView
+from fabbuild.protocol.relevance import ABSENT, Relevance, TreeChange, TreeEntry, TreeView
 from tests.worker.driver import Repo
 
 _PATHS = [
@@ -82,7 +82,7 @@ def test_links_and_submodules_always_matter_wherever_they_are(mode):
 
 
 def _of(path, old, new):
-    return [Change(path, old, new)]
+    return [TreeChange(path, old, new)]
 
 
 _ONE, _TWO, _GONE = TreeEntry("100644", "1"), TreeEntry("100644", "2"), TreeEntry(ABSENT, "")

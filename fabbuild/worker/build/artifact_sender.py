@@ -20,7 +20,7 @@ from fabbuild.protocol.wire import FILE_MOST, FILES_MANY, FILES_MOST, PIECE
 ALL_OUTPUTS = (*TREE.images, *("%s/%s-%s*" % (phase, TREE.program, phase) for phase in TREE.stages))
 
 
-class File(NamedTuple):
+class ResultFile(NamedTuple):
     """A file of a result.
 
     Attributes:
@@ -44,13 +44,13 @@ def name_of(place: str) -> str:
     return base if own or not directory else place.replace("/", "-")
 
 
-def kept(output: str, patterns: Sequence[str]) -> List[File]:
+def kept(output: str, patterns: Sequence[str]) -> List[ResultFile]:
     """Find the files of the output directory that match these patterns.
 
     No link is followed: Kbuild makes one to the source, which contains the output directory.
     """
     places = {os.path.relpath(path, output) for pattern in patterns for path in _find(output, pattern.split("/"))}
-    return [File(name_of(place), os.path.join(output, place)) for place in sorted(places)]
+    return [ResultFile(name_of(place), os.path.join(output, place)) for place in sorted(places)]
 
 
 def _find(directory: str, parts: Sequence[str]) -> Iterator[str]:
@@ -117,10 +117,10 @@ def _object_beside(path: str) -> str:
     return beside if ending not in {"", ".o"} and os.path.isfile(beside) else ""
 
 
-def configuration(output: str) -> List[File]:
+def configuration(output: str) -> List[ResultFile]:
     """Find the files of the generated configuration."""
     places = ((name, os.path.join(output, place)) for name, place in TREE.config_files)
-    return [File(name, path) for name, path in places if os.path.isfile(path)]
+    return [ResultFile(name, path) for name, path in places if os.path.isfile(path)]
 
 
 class Delivery:
@@ -138,7 +138,7 @@ class Delivery:
         self._fields = {"board": board, **echo}
         self._there: Dict[str, Tuple[bytes, int]] = {}
 
-    def deliver(self, upto: int, files: Iterable[File]) -> Dict[str, Any]:
+    def deliver(self, upto: int, files: Iterable[ResultFile]) -> Dict[str, Any]:
         """Send a commit's files that are new, and return the fields of its ``build_result`` for all its files.
 
         Args:
@@ -196,7 +196,7 @@ def _problem(name: str, size: int, room: int, count: int) -> str:
     return ""
 
 
-def _measure(file: File) -> Tuple[int, bytes]:
+def _measure(file: ResultFile) -> Tuple[int, bytes]:
     """Return a file's size in bytes and the digest of its content, which is not read if it is too long."""
     if file.data is not None:
         return len(file.data), hashlib.sha256(file.data).digest()
@@ -211,7 +211,7 @@ def _measure(file: File) -> Tuple[int, bytes]:
     return size, digest.digest()
 
 
-def _pieces(file: File, size: int) -> Iterable[bytes]:
+def _pieces(file: ResultFile, size: int) -> Iterable[bytes]:
     """Yield a file's content in pieces; an empty file is one empty piece."""
     if file.data is not None:
         for start in range(0, max(size, 1), PIECE):

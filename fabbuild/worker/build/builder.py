@@ -17,12 +17,12 @@ from fabbuild.worker.base.directories import clear_away
 from fabbuild.worker.base.processes import Processes, ProcessResult, TimeIsUp
 from fabbuild.worker.base.text import decode
 from fabbuild.worker.build import artifact_sender, artifacts, stale_generated
-from fabbuild.worker.build.artifact_sender import File
+from fabbuild.worker.build.artifact_sender import ResultFile
 from fabbuild.worker.build.carry_forward import Carrier
 from fabbuild.worker.build.make import MakeRunner
 from fabbuild.worker.build.make_command import MakeCommand
 from fabbuild.worker.build.output_dir import OutputDir
-from fabbuild.worker.build.plan import BuildPlan, Discard, Planner
+from fabbuild.worker.build.plan import BuildPlan, Planner, Removal
 from fabbuild.worker.build.result import Built, failed
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.build.tries import BoardHistory, Tries
@@ -184,13 +184,13 @@ class Builder:
 
     def _clear(self, plan: BuildPlan) -> None:
         """Remove what may not be built upon, and what no result may have from another commit."""
-        if plan.discard is Discard.EVERYTHING:
+        if plan.removal is Removal.EVERYTHING:
             self._output.renew()
             return
         for path in plan.products:
             os.unlink(path)
         artifacts.remove_programs(self._output.path)
-        if plan.discard is Discard.GENERATED:
+        if plan.removal is Removal.GENERATED:
             stale_generated.remove(self._output.path)
 
     def _conclude(self, commit: str, run: MakeRunner, outcome: ProcessResult, began: float) -> Built:
@@ -257,10 +257,10 @@ class Builder:
         command = run.command
         return artifacts.sizes(self._processes, self._worktree.output, command.compiler.prefix, command.env)
 
-    def _files_of(self, run: MakeRunner, *, built: bool) -> List[File]:
+    def _files_of(self, run: MakeRunner, *, built: bool) -> List[ResultFile]:
         output = self._worktree.output
         found = artifact_sender.configuration(output)
         if built and not self._settings["config_only"]:
             listed = artifacts.functions(self._processes, output, run.command.compiler.prefix, run.command.env)
-            found += [File(name, "", data) for name, data in listed.items()]
+            found += [ResultFile(name, "", data) for name, data in listed.items()]
         return [*found, *artifact_sender.kept(output, self._settings.kept())]

@@ -12,17 +12,17 @@ from typing import Any, Callable, Dict, FrozenSet, Iterable, NamedTuple, Optiona
 from fabbuild.protocol import relevance
 from fabbuild.protocol.settings import Shortcut
 from fabbuild.protocol.wire import DEPENDS
-from fabbuild.worker.build.artifact_sender import File
+from fabbuild.worker.build.artifact_sender import ResultFile
 from fabbuild.worker.build.result import Built
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.deps.dep_files import DepFileReader
 from fabbuild.worker.deps.fingerprint import Identities
-from fabbuild.worker.deps.implicit_deps import UnknownError
+from fabbuild.worker.deps.implicit_deps import UnknownDependenciesError
 from fabbuild.worker.source.worktree import Worktree
 from fabbuild.worker.tools.toolchains import Toolchain
 
 
-class _Last(NamedTuple):
+class _LastBuild(NamedTuple):
     """The board's last build, which succeeded.
 
     Attributes:
@@ -57,7 +57,7 @@ class Carrier:
         self._identities = identities
         self._debug = debug
         self._reader = DepFileReader(worktree.path)
-        self._last: Optional[_Last] = None
+        self._last: Optional[_LastBuild] = None
 
     def forget(self) -> None:
         """Forget the last build: another board follows, or a build begins."""
@@ -92,13 +92,13 @@ class Carrier:
             return built
         try:
             depends = self._reader.read(board, self._identities.outside(compiler, compilers))
-            listed = File(DEPENDS, "", relevance.format_depends(depends))
-        except (UnknownError, ValueError) as exc:
+            listed = ResultFile(DEPENDS, "", relevance.format_depends(depends))
+        except (UnknownDependenciesError, ValueError) as exc:
             if self._debug:
                 sys.stderr.write("W: dependencies of %s are not known: %s\n" % (board, exc))
             return built
         built = built._replace(files=[*built.files, listed])
-        self._last = _Last(commit, built, depends, command)
+        self._last = _LastBuild(commit, built, depends, command)
         return built
 
     def answer(self, commit: str) -> Optional[Callable[[float], Built]]:

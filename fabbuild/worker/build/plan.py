@@ -14,7 +14,7 @@ from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.source.worktree import Worktree
 
 
-class Discard(enum.Enum):
+class Removal(enum.Enum):
     """How much of an output directory cannot be built upon."""
 
     NOTHING = "nothing"
@@ -26,7 +26,7 @@ class BuildPlan(NamedTuple):
     """How the build of a commit begins.
 
     Attributes:
-        discard: how much of the output directory is removed first.
+        removal: how much of the output directory is removed first.
         products: files, absolute, that are removed first, so that no result has another commit's.
         configure: whether the board is configured before it is built; else make only does what is out of date.
         configured: whether the output directory has the configuration of an earlier commit of the board.
@@ -34,7 +34,7 @@ class BuildPlan(NamedTuple):
         leftovers: whether to look for generated source that no rule makes any more, after a success.
     """
 
-    discard: Discard
+    removal: Removal
     products: Tuple[str, ...]
     configure: bool
     configured: bool
@@ -70,7 +70,7 @@ class Planner:
         if by_products and leftovers:
             # Whether the objects that the by-products stand beside are still built is not known.
             return BuildPlan(
-                Discard.EVERYTHING,
+                Removal.EVERYTHING,
                 products,
                 configure=True,
                 configured=False,
@@ -79,7 +79,7 @@ class Planner:
             )
         alike = output.gcc == gcc and stale_generated.are_alike(self._worktree.path, board, output.board)
         return BuildPlan(
-            Discard.NOTHING if alike else Discard.GENERATED,
+            Removal.NOTHING if alike else Removal.GENERATED,
             products,
             configure,
             configured=bool(configured),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, NamedTuple, Sequence
 
-from fabbuild.worker.build.artifact_sender import File
+from fabbuild.worker.build.artifact_sender import ResultFile
 
 
 class Built(NamedTuple):
@@ -22,7 +22,7 @@ class Built(NamedTuple):
     config: Mapping[str, str] = {}
     details: Mapping[str, Any] = {}
     fault: str = ""
-    files: Sequence[File] = ()
+    files: Sequence[ResultFile] = ()
 
     def fields(self) -> Dict[str, Any]:
         """Return the fields of a ``build_result``; sizes and config only if there are some."""

@@ -16,7 +16,7 @@ import os
 import stat
 from typing import Callable, Collection, Iterable, Iterator, Set, Tuple
 
-from fabbuild.protocol.relevance import ABSENT, Change, Relevance, relevance_of
+from fabbuild.protocol.relevance import ABSENT, Relevance, TreeChange, relevance_of
 from fabbuild.protocol.source_kinds import SOURCE
 from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import MAX_TEXT
@@ -44,7 +44,7 @@ _ALIKE = 0.3
 _SHORT = 200
 
 
-def may_drop_rule(changed: Iterable[Change], defconfig: str) -> bool:
+def may_drop_rule(changed: Iterable[TreeChange], defconfig: str) -> bool:
     """Whether changes can drop a rule: any can but those of the content of source that dependency files name.
 
     Args:

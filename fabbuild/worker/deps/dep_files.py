@@ -2,8 +2,8 @@
 
 Compilers, dtc and fixdep leave files in the output directory that name what they read. Some are of earlier builds
 in the same directory: too many dependencies only cost some reuse, while a missing one would make reuse wrong. So
-where a file is not understood, or something was made in a way that leaves no dependency file, `UnknownError` says
-why the dependencies are not known.
+where a file is not understood, or something was made in a way that leaves no dependency file,
+`UnknownDependenciesError` says why the dependencies are not known.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.source_kinds import TRACKED
 from fabbuild.protocol.uboot import TREE
 from fabbuild.worker.deps.implicit_deps import LONGEST as _LONGEST
-from fabbuild.worker.deps.implicit_deps import ImplicitDeps, UnknownError
+from fabbuild.worker.deps.implicit_deps import ImplicitDeps, UnknownDependenciesError
 from fabbuild.worker.deps.reverse_deps import is_dependency_file
 
 #: The most dependency files.
@@ -81,19 +81,19 @@ class DepFileReader:
                 (`fabbuild.worker.deps.fingerprint`); what is read there is no dependency.
 
         Raises:
-            UnknownError: the dependencies cannot be determined.
+            UnknownDependenciesError: the dependencies cannot be determined.
         """
         self._outside = tuple(os.path.realpath(place).rstrip("/") + "/" for place in outside)
         try:
             return self._read(board)
         except (OSError, ValueError, RecursionError) as exc:
-            raise UnknownError(str(exc)) from exc
+            raise UnknownDependenciesError(str(exc)) from exc
 
     def _read(self, board: str) -> FrozenSet[str]:
         with open(os.path.join(self._output, ".config"), "rb") as file:
             configuration = file.read(_LONGEST)
             if _READS_ALL.search(configuration):
-                raise UnknownError("dtoc reads every source file")
+                raise UnknownDependenciesError("dtoc reads every source file")
         found = set(self._included(TREE.defconfig(board)))
         self._check_environment()
         needed: Set[str] = set()
@@ -109,7 +109,7 @@ class DepFileReader:
             possible |= said.possible
         self._known = known
         if not needed:
-            raise UnknownError("no dependency file names anything")
+            raise UnknownDependenciesError("no dependency file names anything")
         places = _RealPaths()
         for word in needed:
             path = places.real(os.path.join(self._output, word))
@@ -129,23 +129,24 @@ class DepFileReader:
         """Add an absolute path without links to the dependencies, if it is one.
 
         Raises:
-            UnknownError: the path is of git's own files, or outside of every directory whose content is known.
+            UnknownDependenciesError: the path is of git's own files, or outside of every directory whose content is
+                known.
         """
         if path.startswith(self._output + "/"):
             return
         if path.startswith(self._tree + "/"):
             relative = path[len(self._tree) + 1 :]
             if relative == ".git" or relative.startswith(".git/"):
-                raise UnknownError("%s is read" % relative)
+                raise UnknownDependenciesError("%s is read" % relative)
             found.add(relative)
         elif not path.startswith(self._outside):
-            raise UnknownError("%s is read, which is nowhere that is looked at" % path)
+            raise UnknownDependenciesError("%s is read, which is nowhere that is looked at" % path)
 
     def _files(self) -> Iterator[str]:
         """Yield the dependency files.
 
         Raises:
-            UnknownError: an object or program of a compiler has none, or there are too many.
+            UnknownDependenciesError: an object or program of a compiler has none, or there are too many.
         """
         count = 0
         for directory, folders, names in os.walk(self._output):
@@ -154,22 +155,22 @@ class DepFileReader:
             there = set(names)
             for name in names:
                 if name.endswith(_UNTRACKED):
-                    raise UnknownError("%s/%s was made without dependencies" % (inside, name))
+                    raise UnknownDependenciesError("%s/%s was made without dependencies" % (inside, name))
                 if name.endswith(".o") and not _tracked(name, there) and not _SETUPTOOLS.search(inside):
-                    raise UnknownError("%s/%s has no dependency file" % (inside, name))
+                    raise UnknownDependenciesError("%s/%s has no dependency file" % (inside, name))
                 if _may_be_program(inside, name, there) and _is_program(os.path.join(directory, name)):
-                    raise UnknownError("%s/%s is a program without a dependency file" % (inside, name))
+                    raise UnknownDependenciesError("%s/%s is a program without a dependency file" % (inside, name))
                 if is_dependency_file(name):
                     count += 1
                     if count > _MANY:
-                        raise UnknownError("there are more than %d dependency files" % _MANY)
+                        raise UnknownDependenciesError("there are more than %d dependency files" % _MANY)
                     yield os.path.join(directory, name)
 
     def _included(self, path: str) -> Iterator[str]:
         """Yield a defconfig of the tree and all files that it includes.
 
         Raises:
-            UnknownError: an included file is not found in the tree.
+            UnknownDependenciesError: an included file is not found in the tree.
         """
         seen: Set[str] = set()
         left = [path]
@@ -184,14 +185,14 @@ class DepFileReader:
                 places = [os.path.normpath(one) for one in (beside, name)]
                 inside = [one for one in places if os.path.isfile(os.path.join(self._tree, one))]
                 if name.startswith("/") or not inside or any(one.startswith("..") for one in inside):
-                    raise UnknownError("%s includes %s, which is not found" % (path, name))
+                    raise UnknownDependenciesError("%s includes %s, which is not found" % (path, name))
                 left += inside
 
     def _check_environment(self) -> None:
         """Check that the board's default environment, if there is one, includes no source but environments.
 
         Raises:
-            UnknownError: it includes another file.
+            UnknownDependenciesError: it includes another file.
         """
         left = [os.path.join(self._output, _ENVIRONMENT)]
         seen: Set[str] = set()
@@ -202,7 +203,7 @@ class DepFileReader:
             seen.add(path)
             for name in self._includes(path):
                 if not name.endswith(_ENVIRONMENT_SUFFIX):
-                    raise UnknownError("the environment includes %s" % name)
+                    raise UnknownDependenciesError("the environment includes %s" % name)
                 left += [os.path.join(self._tree, "include", name), os.path.join(self._tree, name)]
                 left.append(os.path.join(os.path.dirname(path), name))
 
@@ -213,7 +214,7 @@ class DepFileReader:
         for word, argument in _INCLUDE.findall(text):
             named = _NAMED.match(argument)
             if word != b"include" or not named:
-                raise UnknownError("%s includes %r" % (path, argument))
+                raise UnknownDependenciesError("%s includes %r" % (path, argument))
             names.append(os.fsdecode(named.group(1)))
         return names
 
@@ -259,11 +260,11 @@ def _parse(path: str) -> _Mentioned:
     with open(path, "rb") as file:
         data = file.read(_LONGEST + 1)
     if len(data) > _LONGEST:
-        raise UnknownError("%s is too long" % path)
+        raise UnknownDependenciesError("%s is too long" % path)
     try:
         return _parse_saved(data) if path.endswith(".cmd") else _Mentioned(_words(_rules(data)), frozenset())
     except ValueError as exc:
-        raise UnknownError("%s: %s" % (path, exc)) from exc
+        raise UnknownDependenciesError("%s: %s" % (path, exc)) from exc
 
 
 def _parse_saved(data: bytes) -> _Mentioned:

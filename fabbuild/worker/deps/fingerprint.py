@@ -188,7 +188,7 @@ _PYTHON = (
 )
 
 
-class _UnknownError(Exception):
+class _UnknownPartError(Exception):
     """A part of the identity cannot be determined."""
 
 
@@ -224,7 +224,7 @@ class Identities:
             if key not in self._found:
                 try:
                     self._found[key] = self._of(chain)
-                except (_UnknownError, OSError, ValueError, run_tool.ToolError):
+                except (_UnknownPartError, OSError, ValueError, run_tool.ToolError):
                     self._found[key] = ""
                 self._cache.save()
             return self._found[key]
@@ -246,7 +246,7 @@ class Identities:
                 their headers, and need not: what another compiler made is compiled again before it is used.
         """
         found = list(_HEADERS)
-        with self._lock, contextlib.suppress(_UnknownError, OSError, ValueError, run_tool.ToolError):
+        with self._lock, contextlib.suppress(_UnknownPartError, OSError, ValueError, run_tool.ToolError):
             path = chain.path(self._path)
             host = shutil.which("gcc", path=self._path)
             for gcc in dict.fromkeys((chain.gcc, *((host,) if host else ()), *others)):
@@ -417,7 +417,7 @@ def _is_wrapper(gcc: str) -> bool:
 def _said(argv: Sequence[str], environment: Mapping[str, str]) -> str:
     ran = run_tool.run_tool(argv, _TIMEOUT, env=dict(environment))
     if ran.status:
-        raise _UnknownError("%s: %s" % (" ".join(argv), ran.err))
+        raise _UnknownPartError("%s: %s" % (" ".join(argv), ran.err))
     return ran.out
 
 
@@ -425,7 +425,7 @@ def _listing(place: str, *, deep: bool = True) -> Iterator[str]:
     """Return the files below a directory by name, size and time, sorted.
 
     Raises:
-        _UnknownError: there are too many files.
+        _UnknownPartError: there are too many files.
     """
     lines: List[str] = []
     left = [place]
@@ -446,5 +446,5 @@ def _listing(place: str, *, deep: bool = True) -> Iterator[str]:
                 continue
             lines.append("%s %d %d" % (os.path.relpath(entry.path, place), about.st_size, int(about.st_mtime)))
         if len(lines) > _MANY:
-            raise _UnknownError("%s has too many files" % place)
+            raise _UnknownPartError("%s has too many files" % place)
     return iter(sorted(lines))

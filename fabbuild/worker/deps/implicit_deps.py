@@ -59,7 +59,7 @@ _GLUED = re.compile(r"^-\w+(?=\0)")
 _Signature = Tuple[int, int, int]
 
 
-class UnknownError(Exception):
+class UnknownDependenciesError(Exception):
     """The dependencies of a build cannot be determined; the text tells a developer why."""
 
 
@@ -94,7 +94,7 @@ class ImplicitDeps:
             paths relative to the tree.
 
         Raises:
-            UnknownError: a name cannot be told.
+            UnknownDependenciesError: a name cannot be told.
             OSError: the tree cannot be read.
         """
         sources, makefiles = self._files()
@@ -152,7 +152,7 @@ class ImplicitDeps:
                 written = parse(file.read(LONGEST))
         known[path] = signature, written
         if written.unknown:
-            raise UnknownError("%s: %s" % (path, written.unknown))
+            raise UnknownDependenciesError("%s: %s" % (path, written.unknown))
         return written.names
 
 

@@ -12,7 +12,7 @@ import os
 from typing import List, Optional, Sequence
 
 from fabbuild.protocol.build_output import BUILD_DIR, PathShortener
-from fabbuild.protocol.relevance import Change, parse_changes
+from fabbuild.protocol.relevance import TreeChange, parse_changes
 from fabbuild.protocol.wire import MAX_TEXT
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import clear_away, make_usable, remove_tree
@@ -210,7 +210,7 @@ class Worktree:
         gone = self._repository.run("ls-files", "--deleted", "-z", cwd=self.path, where=False)
         return gone.partition("\0")[0]
 
-    def changes(self, old: str, new: str) -> Optional[List[Change]]:
+    def changes(self, old: str, new: str) -> Optional[List[TreeChange]]:
         """Return the files in which two commits differ; None when that cannot be told."""
         listing = ("diff-tree", "-r", "-z", "--raw", "--full-index", "--no-ext-diff", "--no-renames")
         try:

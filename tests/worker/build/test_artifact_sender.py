@@ -10,7 +10,7 @@ import pytest
 from fabbuild.protocol.names import is_pattern
 from fabbuild.protocol.wire import FILE_MOST, PIECE
 from fabbuild.worker.build import artifact_sender
-from fabbuild.worker.build.artifact_sender import ALL_OUTPUTS, Delivery, File, kept, name_of, stale_products
+from fabbuild.worker.build.artifact_sender import ALL_OUTPUTS, Delivery, ResultFile, kept, name_of, stale_products
 from tests.worker.build.test_builder import build, commits_of
 from tests.worker.driver import MAKEFILE, Worker
 
@@ -95,7 +95,7 @@ def sent(delivery_of):
 def test_a_file_of_any_size_goes_in_pieces(tmp_path, size):
     content = os.urandom(size)
     (tmp_path / "x").write_bytes(content)
-    fields, whole, last = sent(lambda delivery: delivery.deliver(0, [File("x.bin", str(tmp_path / "x"))]))
+    fields, whole, last = sent(lambda delivery: delivery.deliver(0, [ResultFile("x.bin", str(tmp_path / "x"))]))
     assert fields == {"files": ["x.bin"], "unchanged": {}}
     assert whole == {"x.bin": content}
     assert last == [False] * (len(last) - 1) + [True]
@@ -107,12 +107,12 @@ def test_what_cannot_be_sent_is_left_out_and_told(tmp_path, monkeypatch):
     with big.open("wb") as file:
         file.truncate(FILE_MOST + 1)
     odd = [
-        File("big", str(big)),
-        File("gone", str(tmp_path / "gone")),
-        File("done", "", b"0"),
-        File("a b", "", b"0"),
+        ResultFile("big", str(big)),
+        ResultFile("gone", str(tmp_path / "gone")),
+        ResultFile("done", "", b"0"),
+        ResultFile("a b", "", b"0"),
     ]
-    fields, whole, _ = sent(lambda delivery: delivery.deliver(0, [*odd, File("fine", "", b"x")]))
+    fields, whole, _ = sent(lambda delivery: delivery.deliver(0, [*odd, ResultFile("fine", "", b"x")]))
     assert (fields["files"], whole) == (["fine"], {"fine": b"x"})
     assert set(fields["left_out"]) == {"big", "gone", "done", "a b"}
     assert "256 MiB" not in fields["left_out"]["gone"]

@@ -4,15 +4,15 @@ import os
 
 import pytest
 
-from fabbuild.protocol.relevance import ABSENT, Change, TreeEntry
+from fabbuild.protocol.relevance import ABSENT, TreeChange, TreeEntry
 from fabbuild.worker.build.output_dir import OutputDir
-from fabbuild.worker.build.plan import Discard, Planner
+from fabbuild.worker.build.plan import Planner, Removal
 from fabbuild.worker.build.settings import Settings
 
 GCC = "/usr/bin/gcc"
 LINES = "".join(f"CONFIG_{number}=y\n" for number in range(10))
-EDIT = Change("main.c", TreeEntry("100644", "1"), TreeEntry("100644", "2"))
-REMOVAL = Change("main.h", TreeEntry("100644", "1"), TreeEntry(ABSENT, ""))
+EDIT = TreeChange("main.c", TreeEntry("100644", "1"), TreeEntry("100644", "2"))
+REMOVAL = TreeChange("main.h", TreeEntry("100644", "1"), TreeEntry(ABSENT, ""))
 
 
 class Tree:
@@ -82,13 +82,13 @@ def test_when_it_is_configured(planned, how, configure):
 )
 def test_when_leftovers_are_looked_for(planned, how, leftovers):
     plan = planned(**how)
-    assert (plan.discard, plan.leftovers) == (Discard.NOTHING, leftovers)
+    assert (plan.removal, plan.leftovers) == (Removal.NOTHING, leftovers)
 
 
 @pytest.mark.parametrize("how", [{"board": "unlike"}, {"gcc": "/usr/bin/clang"}])
 def test_generated_source_of_an_unlike_board_or_another_compiler_is_removed(planned, how):
     plan = planned(configured="", **how)
-    assert (plan.discard, plan.leftovers) == (Discard.GENERATED, False)
+    assert (plan.removal, plan.leftovers) == (Removal.GENERATED, False)
 
 
 def test_kept_files_are_removed_first_and_by_products_that_may_be_stale_with_all_else(planned, tmp_path):
@@ -96,10 +96,10 @@ def test_kept_files_are_removed_first_and_by_products_that_may_be_stale_with_all
     plan = planned(keep=["*.bin", "*.su"])
     assert plan.products == (str(tmp_path / "build" / "u-boot.bin"),)
     (tmp_path / "build" / "main.su").touch()
-    assert planned(keep=["*.su"]).discard is Discard.NOTHING
+    assert planned(keep=["*.su"]).removal is Removal.NOTHING
     plan = planned(keep=["*.su"], changed=[REMOVAL])
-    assert (plan.discard, plan.configure, plan.configured, plan.from_scratch) == (
-        Discard.EVERYTHING,
+    assert (plan.removal, plan.configure, plan.configured, plan.from_scratch) == (
+        Removal.EVERYTHING,
         True,
         False,
         True,

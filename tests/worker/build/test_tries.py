@@ -5,7 +5,7 @@ import pytest
 from fabbuild.protocol.wire import TIMEOUT
 from fabbuild.worker.base.processes import ProcessResult
 from fabbuild.worker.build.output_dir import OutputDir
-from fabbuild.worker.build.plan import BuildPlan, Discard
+from fabbuild.worker.build.plan import BuildPlan, Removal
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.build.tries import BoardHistory, Tries
 
@@ -16,7 +16,7 @@ ODD = ProcessResult(2, "", "make: *** No rule to make target 'x.h'.  Stop.\n", "
 SKEW = ProcessResult(0, "", "make: warning:  Clock skew detected.  Your build may be incomplete.\n", "")
 NO_LINE = ProcessResult(2, "", "ld: main.o: in function `f':\n(.text.f+0x4): undefined reference to `g'\n", "")
 
-BUILT_UPON = BuildPlan(Discard.NOTHING, (), configure=False, configured=True, from_scratch=False, leftovers=False)
+BUILT_UPON = BuildPlan(Removal.NOTHING, (), configure=False, configured=True, from_scratch=False, leftovers=False)
 CONFIGURED = BUILT_UPON._replace(configure=True)
 FROM_SCRATCH = BUILT_UPON._replace(configure=True, configured=False, from_scratch=True)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fabbuild.worker.deps.dep_files import DepFileReader
-from fabbuild.worker.deps.implicit_deps import UnknownError
+from fabbuild.worker.deps.implicit_deps import UnknownDependenciesError
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_headers_elsewhere_are_allowed_only_where_they_are_looked_at(tree, tmp_p
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (tree / "build/b.d").write_text(f"b.o: {elsewhere}/b.h\n")
     assert read(tree, str(elsewhere)) == ALWAYS
-    with pytest.raises(UnknownError, match="nowhere that is looked at"):
+    with pytest.raises(UnknownDependenciesError, match="nowhere that is looked at"):
         read(tree)
 
 
@@ -105,12 +105,12 @@ def test_headers_elsewhere_are_allowed_only_where_they_are_looked_at(tree, tmp_p
 def test_what_is_not_understood_makes_all_of_it_unknown(tree, name, text, why):
     (tree / name).parent.mkdir(parents=True, exist_ok=True)
     (tree / name).write_text(text)
-    with pytest.raises(UnknownError, match=why):
+    with pytest.raises(UnknownDependenciesError, match=why):
         read(tree)
 
 
 def test_a_build_that_left_no_dependency_file_has_no_known_dependencies(tree):
     (tree / "build/.a.o.cmd").unlink()
     (tree / "build/a.o").unlink()
-    with pytest.raises(UnknownError, match="names anything"):
+    with pytest.raises(UnknownDependenciesError, match="names anything"):
         read(tree)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fabbuild.worker.deps.implicit_deps import ImplicitDeps, UnknownError
+from fabbuild.worker.deps.implicit_deps import ImplicitDeps, UnknownDependenciesError
 
 TREE = (
     "board/one/limits.h",
@@ -75,7 +75,7 @@ def test_of_a_kconfig_file_macros_count_and_text_does_not(tree):
 @pytest.mark.parametrize("line", ["$(shell $(CPP) -P x.in)", "$(shell \\\n gcc -P -E \\\n x.in)"])
 def test_what_make_has_preprocessed_without_a_word_makes_it_unknown(tree, line):
     (tree / "Makefile").write_text(f"X := {line}\n")
-    with pytest.raises(UnknownError, match="reads what it does not say"):
+    with pytest.raises(UnknownDependenciesError, match="reads what it does not say"):
         read(tree)
 
 
@@ -104,7 +104,7 @@ def test_what_is_included_in_turn_is_found(tree):
 @pytest.mark.parametrize("text", ['asm(".incbin \\"" FILE "\\"");\n', ".incbin FILE\n", '.include "\\name"\n'])
 def test_an_included_name_that_cannot_be_told_makes_it_unknown(tree, text):
     (tree / "src/main.S").write_text(text)
-    with pytest.raises(UnknownError, match="cannot be told"):
+    with pytest.raises(UnknownDependenciesError, match="cannot be told"):
         read(tree, "src/main.S")
 
 
