@@ -32,6 +32,7 @@ from typing import Any, cast
 from fabbuild.errors import MachineError, WireClosed
 from fabbuild.machines.transport.base import NO_STATUS, Completed, Counted
 from fabbuild.protocol.wire import FEATURES, PROTOCOL, LineSplitter, ProtocolError, decode_object, encode_response
+from fabbuild.source.git import Remote
 from fabbuild.source.push import PushReport
 from fabbuild.source.repository import Source
 from fabbuild.worker.base.processes import WorkerStopped
@@ -563,16 +564,15 @@ class FakeSource(Source):
         """Return the same source with gits of its own; the pushes of both are in one list."""
         return FakeSource(self.path, self.git_dir, pushed=self.pushed, on_push=self.on_push)
 
-    def push(self, *where: Any, machine: str = "", **_how: Any) -> PushReport:
-        """Note the push, and push nothing."""
-        tip = where[2]  # behind the URL and the environment
-        self.on_push(machine, tip)
-        self.pushed.append((machine, tip))
+    def push(self, remote: Remote, tip: str, timeout: float, *, one_pack: bool = True) -> PushReport:  # noqa: ARG002
+        """Push nothing, and remember the machine and the commit."""
+        self.on_push(remote.name, tip)
+        self.pushed.append((remote.name, tip))
         return PushReport(0, 0, 0.0)
 
-    def lend(self, _git_dir: str, _tip: str) -> str:
-        """Lend nothing."""
-        return "a fake source lends nothing"
+    def hardlink_objects(self, _git_dir: str, _tip: str) -> str:
+        """Link nothing."""
+        return "a fake source has no objects"
 
 
 def _arguments(command: str) -> list[str]:

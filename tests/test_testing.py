@@ -14,6 +14,7 @@ from fabbuild.machines.transport.local import LocalTransport
 from fabbuild.machines.worker_link import WorkerLink
 from fabbuild.machines.worker_zip import on_its_own_line, shell_memory, shell_place, shell_run, worker_program
 from fabbuild.protocol.wire import FEATURES, PREFIX, encode_command
+from fabbuild.source.git import Remote
 from fabbuild.testing import FakeSource, FakeTransport, FakeWorker, busy, die, ignore, later, refuse, write
 from tests.support.census import HANG_LIMIT
 from tests.worker.driver import push, toy
@@ -343,6 +344,6 @@ def test_the_source_is_brought_nowhere_and_remembers_what_was_asked_of_it():
     session.close()
     again = source.again()
     again.interrupt()  # ends its own gits for good, and not those of the first
-    again.push("", {}, "b" * 40, 1.0, machine="n")
+    again.push(Remote("", name="n"), "b" * 40, 1.0)
     assert source.pushed[1:] == [("n", "b" * 40)]
     assert (again._running.stopped, source._running.stopped) == (True, False)

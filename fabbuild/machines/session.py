@@ -55,7 +55,8 @@ from fabbuild.machines.worker_zip import on_its_own_line, shell_place, shell_run
 from fabbuild.model import Job
 from fabbuild.protocol.settings import SETTINGS, Effect
 from fabbuild.protocol.wire import FEATURES, encode_command
-from fabbuild.source.push import PushReport
+from fabbuild.source.git import Remote
+from fabbuild.source.push import NEAR, PushReport
 from fabbuild.source.repository import Source
 
 _LOG = logging.getLogger(__name__)
@@ -222,15 +223,12 @@ class Session(OneShot):
             arguments = ["serve", "--supervisor", str(held.supervisor), "--git-dir", held.git_dir, "--pack", pack]
             return wrap(shell_run(self.machine.work_dir, worker_program(), arguments))
 
-        there = git_there if held.supervisor else None
-        near = self.machine.local
-        if near:
-            why = source.lend(held.git_dir, tip)
-            _LOG.debug("%s: %s", self.name, why or "the source is lent to it")
-        report = source.push(
-            url, environment, tip,
-            machine=self.name, timeout=PUSH_TIMEOUT, there=there, near=near, one_pack=one_pack,
-        )  # fmt: skip
+        if self.machine.local:
+            why = source.hardlink_objects(held.git_dir, tip)
+            _LOG.debug("%s: %s", self.name, why or "its repository has hard links to the source's objects")
+        command, config = git_there if held.supervisor else None, NEAR if self.machine.local else ()
+        remote = Remote(url, environment, self.name, command, config)
+        report = source.push(remote, tip, PUSH_TIMEOUT, one_pack=one_pack)
         self.pushed += report.bytes
         self.brought = tip
         return report

@@ -1,8 +1,7 @@
-"""The git command line, typed: one small runner for every git that fabbuild starts on this machine.
+"""Run git on this machine, shielded from the user's hooks and settings and from the caller's environment.
 
-The caller's own surroundings must not change what git does: a hook's ``GIT_*`` variables are dropped, messages
-are in English, hooks, signing, colours and helpers that watch files are off. Names and output are bytes, because
-a path in a repository need not be UTF-8.
+``GIT_*`` variables that a hook may have set are dropped, messages are in English, and hooks, signing, colours and
+file system monitors are off. Names and output are bytes, because a path in a repository need not be UTF-8.
 """
 
 from __future__ import annotations
@@ -13,27 +12,28 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Union
+from types import MappingProxyType
+from typing import IO, NamedTuple
 
 from fabbuild.errors import SourceError
 from fabbuild.protocol import git_options
 
-Arg = Union[str, bytes]  # noqa: UP007 - an alias is evaluated, and Python 3.9 has no | for types
+Arg = str | bytes
 
-#: Seconds an ordinary git command may take; those that read a whole tree say their own.
+#: Time limit of a git command in seconds; commands that read a whole tree have their own.
 TIMEOUT = 60.0
 
-# What a user says on purpose about reaching and trusting repositories; any other GIT_* may come from a hook
-# (GIT_DIR, GIT_INDEX_FILE, GIT_QUARANTINE_PATH …) or spoil the output (GIT_TRACE …).
+# Variables that users set to reach and to trust repositories. Any other GIT_* may come from a hook (GIT_DIR,
+# GIT_INDEX_FILE, GIT_QUARANTINE_PATH …) or change the output (GIT_TRACE …).
 _KEPT = re.compile(
     r"GIT_(SSH\w*|SSL_\w+|ASKPASS|ALLOW_PROTOCOL|EXEC_PATH|CEILING_DIRECTORIES|DISCOVERY_ACROSS_FILESYSTEM"
     r"|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|PARAMETERS|COUNT|KEY_\d+|VALUE_\d+))",
 )
 
-# Beyond `fabbuild.protocol.git_options.HARDENED`.
+# Settings beyond `fabbuild.protocol.git_options.HARDENED`.
 _CONFIG = (
     "core.splitIndex=false",  # a temporary index must not leave shared parts in the repository
     "core.untrackedCache=false",
@@ -48,25 +48,33 @@ _CONFIG = (
     "i18n.logOutputEncoding=UTF-8",
 )
 
+#: Environment for ``git commit-tree``: a fixed author and date, so that the same tree is the same commit
+#: everywhere.
+FIXED_AUTHOR = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "fabbuild"), ("EMAIL", "fabbuild@localhost"), ("DATE", "946684800 +0000"))
+}
+
 
 class GitError(SourceError):
-    """A git command failed; the text is git's own words in one line.
+    """A git command failed; the message is git's own, in one line.
 
     Attributes:
-        status: git's exit status; None when it did not start or was ended for taking too long.
-        stderr: all that it wrote to stderr.
+        status: git's exit status; None when git did not start or reached its time limit.
+        stderr: git's whole stderr.
     """
 
     def __init__(self, message: str, status: int | None = None, stderr: str = "") -> None:
-        """Keep what git wrote for callers that look for a certain cause."""
+        """Keep status and stderr for callers that look for a certain cause."""
         super().__init__(message)
         self.status = status
         self.stderr = stderr
 
 
 @dataclass(frozen=True)
-class Output:
-    """How a git command ended."""
+class GitOutput:
+    """Exit status and output of a git command."""
 
     status: int
     stdout: bytes
@@ -74,12 +82,31 @@ class Output:
 
     @property
     def text(self) -> str:
-        """Stdout decoded with replacement, without the newline at its end."""
+        """Stdout, decoded with replacement characters, without trailing newlines."""
         return self.stdout.decode("utf-8", "replace").rstrip("\n")
 
 
-class Running:
-    """The git processes that run now, in whatever threads, so that one call can end them all."""
+class Remote(NamedTuple):
+    """The repository of a machine, as a push reaches it.
+
+    Attributes:
+        url: as `fabbuild.machines.transport.base.Transport.git_remote` returns it, like ``env``.
+        env: environment variables for git.
+        name: the machine's name, for messages.
+        command: returns shell words for git's ``receive-pack`` or ``upload-pack`` there, to which git adds the
+            path; None: git's own default.
+        config: ``name=value`` settings of git for what is sent.
+    """
+
+    url: str
+    env: Mapping[str, str] = MappingProxyType({})
+    name: str = ""
+    command: Callable[[str], str] | None = None
+    config: tuple[str, ...] = ()
+
+
+class GitProcesses:
+    """The running git processes of all threads, so that one call can end them all."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -87,7 +114,7 @@ class Running:
         self.stopped = False
 
     def end_all(self) -> None:
-        """Kill them with their children; one that is just being started is killed as well, and no other starts."""
+        """Kill all processes with their children, also one that is just being started; no other may start."""
         with self._lock:
             self.stopped = True
             for process in self._processes:
@@ -95,7 +122,7 @@ class Running:
 
     @contextlib.contextmanager
     def listed(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
-        """Have a process on the list while the block runs."""
+        """Register a process while the block runs."""
         with self._lock:
             self._processes.add(process)
             if self.stopped:
@@ -109,17 +136,17 @@ class Running:
 
 @dataclass(frozen=True)
 class Git:
-    """Runs git in one directory.
+    """The git command in one directory.
 
     Attributes:
-        cwd: where it runs.
+        cwd: the directory.
         env: variables for every command, on top of the cleaned environment.
-        running: where its processes are listed.
+        running: the register of its processes.
     """
 
     cwd: Path
     env: Mapping[str, str] | None = None
-    running: Running = field(default_factory=Running, compare=False, repr=False)
+    running: GitProcesses = field(default_factory=GitProcesses, compare=False, repr=False)
 
     def run(
         self,
@@ -129,19 +156,19 @@ class Git:
         timeout: float = TIMEOUT,
         ok: Sequence[int] = (0,),
         config: Sequence[str] = (),
-    ) -> Output:
+    ) -> GitOutput:
         """Run ``git ARGS`` to its end; its whole process group ends with it on every way out.
 
         Args:
-            args: what follows ``git``.
-            stdin: what it reads.
-            env: more variables.
-            timeout: seconds after which it is ended.
+            args: the arguments of git.
+            stdin: its standard input.
+            env: further environment variables.
+            timeout: seconds after which it is killed.
             ok: exit statuses that are no failure.
-            config: more ``name=value`` settings for this command.
+            config: further ``name=value`` settings of git.
 
         Raises:
-            GitError: git is not installed, took too long, or ended with a status that is not in ``ok``.
+            GitError: git is not installed, reached its time limit, or ended with a status that is not in ``ok``.
         """
         name = os.fsdecode(args[0]) if args else ""
         process = self.start(*args, env=env, config=config)
@@ -156,7 +183,7 @@ class Git:
         if process.returncode not in ok:
             words = last_words(stderr) or f"exit status {process.returncode}"
             raise GitError(f"git {name}: {words}", process.returncode, stderr)
-        return Output(process.returncode, out, stderr)
+        return GitOutput(process.returncode, out, stderr)
 
     def start(
         self,
@@ -165,16 +192,16 @@ class Git:
         config: Sequence[str] = (),
         stderr: int | IO[bytes] = subprocess.PIPE,
     ) -> subprocess.Popen[bytes]:
-        """Start ``git ARGS`` with pipes, leading a process group of its own; arguments are those of `run`.
+        """Start ``git ARGS`` with pipes and in a process group of its own; the arguments are those of `run`.
 
-        The caller sees to its end with `ended` and lists it in `running`.
+        The caller ends it with `ended` and registers it in `running`.
 
         Raises:
             GitError: git is not installed, cannot be started, or was interrupted.
         """
         command: list[Arg] = ["git", *git_options.options(*_CONFIG, *config), *args]
         if self.running.stopped:
-            # Not left to `listed`: a quick command could be through before it is ended.
+            # `listed` alone is not enough: a quick command could finish before it is killed.
             raise GitError(f"git {os.fsdecode(args[0]) if args else ''} was interrupted")
         try:
             return subprocess.Popen(
@@ -194,16 +221,15 @@ class Git:
             raise GitError(f"git cannot be started in {self.cwd}: {exc.strerror or exc}") from exc
 
     def text(self, *args: Arg, timeout: float = TIMEOUT) -> str:
-        """Run ``git ARGS`` and give its output as text; raises as `run` does."""
+        """Run ``git ARGS`` and return its output as text; raises what `run` raises."""
         return self.run(*args, timeout=timeout).text
 
 
 @contextlib.contextmanager
 def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """See to it that a process that leads its own group is gone, with its children, when the block is left.
+    """End a process that leads its own process group, with its children, when the block is left.
 
-    Works because ``start_new_session`` made the group's id the process's own: Ctrl-C does not reach it, so it
-    must be ended here.
+    Such a process was started with ``start_new_session``, so that Ctrl-C at the terminal does not reach it.
     """
     try:
         yield
@@ -217,34 +243,34 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process that leads its own group, with its children, unless it has ended; does not wait."""
+    """Kill a process that leads its own process group, with its children, without waiting for its end."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
 def clean_environment() -> dict[str, str]:
-    """Give the environment for git: the caller's own without what a hook or a tracing user set."""
+    """Return our environment without the ``GIT_*`` variables that a hook or a tracing user may have set."""
     return {
         **git_options.environment(os.environ, _KEPT),
         "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_NO_REPLACE_OBJECTS": "1",  # what is pushed is the real object, so it is what we must look at
+        "GIT_NO_REPLACE_OBJECTS": "1",  # a push sends the real objects, so these are what must be looked at
     }
 
 
 def last_words(stderr: str, limit: int = 300) -> str:
-    """Give in one line why git failed: the last lines that say ``fatal:``, ``error:`` or ``remote:``.
+    """Return the reason of git's failure in one line: the last ``fatal:``, ``error:`` and ``remote:`` lines.
 
-    Where there are none (a shell's or ssh's own message) the last lines that are not blank. Progress that was
-    drawn over itself and control characters are left out.
+    If there are none (a message of a shell or of ssh) it is the last two lines that are not blank. Progress
+    displays and control characters are left out.
     """
     lines = [_plain(line) for line in stderr.replace("\r", "\n").split("\n")]
     lines = [line for line in lines if line and not re.search(r": +\d+% \(", line)]
     marked = [line for line in lines if re.match(r"(fatal|error|remote): *\S|! ?\[", line)]
-    # That pushing failed is what the reader knows already.
+    # The reader knows already that the push failed.
     marked = [line for line in marked if "failed to push some refs" not in line] or marked
     if marked and all("Could not read from remote repository" in line for line in marked):
-        # Why is what ssh said just before; what it said earlier may name key files, which are nobody's business.
+        # ssh gave the reason just before; its earlier lines may name key files, which are nobody's business.
         marked = lines[: lines.index(marked[0])][-1:] + marked
     words = list(dict.fromkeys(marked[-3:] or lines[-2:]))
     text = "; ".join(words)

@@ -1,8 +1,8 @@
-"""Filling an empty repository on this very machine without a pack being made: its files are links to ours.
+"""Fill an empty repository on this machine with hard links to the objects of the source.
 
-git never changes an object or a pack that is written, so two repositories can share them as files, as ``git clone
---local`` has it. Whatever is in the way of that, another file system above all, leaves it to the push, which sends
-what is missing after this in any case.
+git never changes an object or a pack that is written, so that two repositories can share the files, as with ``git
+clone --local``. Where that is not possible, as across file systems, the objects are left to the push, which in any
+case sends those that are missing after this.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ from pathlib import Path
 from fabbuild.protocol.names import CURRENT
 from fabbuild.source.git import Git, GitError
 
-#: More loose objects than this are better brought in a pack: each worktree would open them all one by one. git
-#: itself packs them from about here on (``gc.auto``).
+#: More loose objects than this are left to a push, which makes a pack: git would open them one by one for each
+#: worktree. git itself packs them from about this number on (``gc.auto``).
 MOST_LOOSE = 6700
 
-#: How deep alternates may name others; git's own limit.
+#: How many alternates may follow one another; git's own limit.
 _DEEPEST = 5
 
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _LOOSE = re.compile(r"[0-9a-f]{38}")
 _PACK = re.compile(r"(pack-[0-9a-f]{40})\.pack")
 
-#: What belongs to a pack; git takes it for there once the index is, so that comes last.
+#: The files of a pack. The index comes last: with it the pack exists for git.
 _PARTS = (".pack", ".rev", ".idx")
 
 
-class _NotThisWay(Exception):  # noqa: N818 - the push does it
-    """Why objects cannot be shared."""
+class _NotSharedError(Exception):
+    """The reason why objects cannot be shared."""
 
 
-def lend(git: Git, far: str, tip: str, *, stopped: Callable[[], bool] = lambda: False) -> str:
-    """Make ``refs/fabbuild/current`` of a repository that has none ``tip``, by links to our objects.
+def hardlink_objects(git: Git, far: str, tip: str, *, stopped: Callable[[], bool] = lambda: False) -> str:
+    """Set ``refs/fabbuild/current`` of a repository without that ref to ``tip``, by links to the source's objects.
 
     Args:
         git: the local repository, which is only read.
-        far: the other's git directory, on this machine; the caller holds its lock.
-        tip: hash of a commit that is here.
-        stopped: whether to leave off.
+        far: the git directory of the other repository, on this machine; the caller holds its lock.
+        tip: hash of a commit of the local repository.
+        stopped: tells whether to give up.
 
     Returns:
-        Why it was left to a push; empty: all is there.
+        Why the objects are left to a push; empty: all are there.
     """
     try:
         _check(git, far, tip)
-        # In this order: what a garbage collection packs meanwhile is in a pack that is listed later.
+        # Loose objects first: those that a garbage collection packs meanwhile are in a pack that is listed later.
         places = list(_object_directories(Path(git.run("rev-parse", "--git-path", "objects").text), git.cwd))
         loose = [(place, name) for place in places for name in _loose(place)]
         packed = [(place, name) for place in places for name in _packed(place)]
@@ -60,7 +60,7 @@ def lend(git: Git, far: str, tip: str, *, stopped: Callable[[], bool] = lambda: 
         there = Git(Path(far), {"GIT_DIR": far}, git.running)
         there.run("rev-list", "--quiet", "--objects", "--no-walk", tip, "--")
         there.run("update-ref", CURRENT, tip, "0" * len(tip))
-    except (_NotThisWay, GitError, OSError) as exc:
+    except (_NotSharedError, GitError, OSError) as exc:
         return str(exc)
     return ""
 
@@ -68,35 +68,35 @@ def lend(git: Git, far: str, tip: str, *, stopped: Callable[[], bool] = lambda: 
 def _check(git: Git, far: str, tip: str) -> None:
     there = Git(Path(far), {"GIT_DIR": far}, git.running)
     if there.run("rev-parse", "--verify", "--quiet", CURRENT, ok=(0, 1, 128)).text:
-        raise _NotThisWay("it has what was brought before; a push sends less")
+        raise _NotSharedError("it has what was brought before; a push sends less")
     if git.text("rev-parse", "--is-shallow-repository") == "true":
-        raise _NotThisWay("the source is a shallow clone")
+        raise _NotSharedError("the source is a shallow clone")
     if len(tip) != len("0" * 40):
-        raise _NotThisWay("the source has another kind of hashes")
+        raise _NotSharedError("the source has another kind of hashes")
 
 
 def _check_few(loose: Sequence[object]) -> None:
     if len(loose) > MOST_LOOSE:
-        raise _NotThisWay(f"the source has {len(loose)} loose objects: `git gc` there packs them")
+        raise _NotSharedError(f"the source has {len(loose)} loose objects: `git gc` there packs them")
 
 
 def _check_not(stopped: Callable[[], bool]) -> None:
     if stopped():
-        raise _NotThisWay("interrupted")
+        raise _NotSharedError("interrupted")
 
 
 def _object_directories(first: Path, base: Path, depth: int = 0) -> Iterator[Path]:
-    """Give the directory of our objects and those that it borrows from."""
+    """Return the object directory of a repository and the alternates that it borrows from."""
     place = base / first
     if depth > _DEEPEST:
-        raise _NotThisWay("alternates of alternates without end")
+        raise _NotSharedError("alternates of alternates without end")
     yield place
     text = b""
     with contextlib.suppress(FileNotFoundError):
         text = (place / "info" / "alternates").read_bytes()
     for line in text.splitlines():
         if line.startswith(b'"'):
-            raise _NotThisWay("an alternate with an odd name")
+            raise _NotSharedError("an alternate with an odd name")
         if line and not line.startswith(b"#"):
             yield from _object_directories(Path(os.fsdecode(line)), place, depth + 1)
 
@@ -116,7 +116,7 @@ def _names(place: Path) -> set[str]:
 def _packed(place: Path) -> Iterator[str]:
     names = _names(place / "pack")
     if any(name.endswith(".promisor") for name in names):
-        raise _NotThisWay("the source is a partial clone")
+        raise _NotSharedError("the source is a partial clone")
     for name in sorted(names):
         found = _PACK.fullmatch(name)
         if found and found[1] + ".idx" in names:
@@ -129,7 +129,7 @@ def _link(ours: Path, theirs: Path) -> None:
     except FileExistsError:
         return
     except FileNotFoundError:
-        # Its folder is not there yet; or else ours has gone meanwhile, which is raised now.
+        # The folder does not exist yet; or else our file is gone, which raises again below.
         theirs.parent.mkdir(mode=0o700, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.link(ours, theirs)

@@ -1,7 +1,7 @@
-"""Packs of objects that several machines lack: each is made once, and sent while it is still being made.
+"""Share packs of git objects between machines that lack the same: each is made once, and sent while it grows.
 
-git packs for one push at a time: ten machines that lack the same would have the whole history compressed ten times
-here. A pack is a file without a name, so that nothing of it stays however this program ends.
+``git push`` makes a pack for one machine: for ten machines that lack the same, it would compress the whole history
+ten times. A pack is a file without a name, so that nothing of it stays however this program ends.
 """
 
 from __future__ import annotations
@@ -14,30 +14,24 @@ import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fabbuild.source.git import Git, GitError, end_group, ended, last_words
+from fabbuild.source.git import FIXED_AUTHOR, Git, GitError, end_group, ended, last_words
 
-#: How many gits pack objects at once.
+#: How many git processes pack objects at once.
 MAKERS = 4
 
-#: Seconds that a pack is kept when nobody reads it any more: the next machine may be about to ask.
+#: Seconds for which a pack is kept after its last reader: the next machine may be about to ask for it.
 LINGER = 30.0
 
-#: Bytes that are read or written at once.
+#: Bytes of one read or write.
 CHUNK = 1 << 18
-
-_NOBODY = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "fabbuild"), ("EMAIL", "fabbuild@localhost"), ("DATE", "946684800 +0000"))
-}
 
 
 class NotMadeError(Exception):
-    """A pack could not be made; the text says why."""
+    """A pack could not be made; the message gives the reason."""
 
 
-class What(NamedTuple):
-    """What is in a pack: all that ``want`` needs and none of ``have`` does, made with these settings of git."""
+class PackContent(NamedTuple):
+    """The objects that ``want`` needs and no commit of ``have`` needs, packed with these settings of git."""
 
     want: str
     have: frozenset[str]
@@ -45,16 +39,16 @@ class What(NamedTuple):
 
 
 class Pack:
-    """One pack on its way; any number of threads read it from its beginning, as far as it is there."""
+    """One pack, perhaps still growing, that any number of threads read from its beginning."""
 
-    def __init__(self, git: Git, what: What, making: threading.BoundedSemaphore) -> None:
-        """Begin to make it, in a thread of its own.
+    def __init__(self, git: Git, what: PackContent, making: threading.BoundedSemaphore) -> None:
+        """Begin to make the pack, in a thread of its own.
 
         Raises:
             OSError: there is no room for a file.
         """
         self._git = git
-        self._what = what
+        self._content = what
         self._making = making
         self._file = tempfile.TemporaryFile(prefix="fabbuild-pack-", buffering=0)  # noqa: SIM115 - see close()
         self._grown = threading.Condition()
@@ -67,19 +61,19 @@ class Pack:
 
     @property
     def whole(self) -> bool:
-        """Whether all of it is there."""
+        """Whether the pack is complete."""
         return self._why_not == ""
 
     @property
     def failed(self) -> bool:
-        """Whether it will never be whole."""
+        """Whether the pack will never be complete."""
         return bool(self._why_not)
 
     def read(self, offset: int, timeout: float) -> bytes | None:
-        """Give some of what begins at ``offset``: nothing at its end, None when no more came within the time.
+        """Return the bytes from ``offset`` on, at most `CHUNK`; none at the end, None when none came in time.
 
         Raises:
-            NotMadeError: it will not be whole.
+            NotMadeError: the pack will never be complete.
             OSError: the file cannot be read.
         """
         with self._grown:
@@ -91,7 +85,7 @@ class Pack:
         return os.pread(self._file.fileno(), CHUNK, offset)
 
     def close(self) -> None:
-        """End its making, if that goes on, and give its room back. Nobody reads it any more."""
+        """End the process that makes the pack, if it runs, and free the file; it must have no reader."""
         with self._grown:
             self._left = True
             if self._process is not None:
@@ -116,9 +110,9 @@ class Pack:
 
     def _run(self) -> None:
         arguments = ("pack-objects", "--revs", "--stdout", "--thin", "--delta-base-offset", "-q")
-        revisions = "".join(f"^{name}\n" for name in sorted(self._what.have)) + f"{self._what.want}\n"
+        revisions = "".join(f"^{name}\n" for name in sorted(self._content.have)) + f"{self._content.want}\n"
         with tempfile.TemporaryFile() as stderr:
-            process = self._git.start(*arguments, config=self._what.config, stderr=stderr)
+            process = self._git.start(*arguments, config=self._content.config, stderr=stderr)
             with ended(process), self._git.running.listed(process):
                 with self._grown:
                     self._process = process
@@ -148,23 +142,23 @@ class Pack:
                 self._grown.notify_all()
 
 
-class Packs:
+class PackCache:
     """The packs of one source that are read now, or were a moment ago."""
 
     def __init__(self) -> None:
-        #: Held by whoever has git pack objects, here or for a push of its own.
+        #: Held by each thread in which git packs objects, here or in ``git push``.
         self.making = threading.BoundedSemaphore(MAKERS)
-        self._packs: dict[What, Pack] = {}
+        self._packs: dict[PackContent, Pack] = {}
         self._lock = threading.Lock()
         self._ties: dict[tuple[str, str], str] = {}
         self._tying = threading.Lock()
 
     @contextlib.contextmanager
-    def of(self, git: Git, what: What) -> Iterator[Pack]:
-        """Have a pack while the block runs, from whoever made it first.
+    def of(self, git: Git, what: PackContent) -> Iterator[Pack]:
+        """Share a pack while the block runs; the first caller begins to make it.
 
         Raises:
-            OSError: there is no room for one.
+            OSError: there is no room for a pack.
         """
         with self._lock:
             pack = self._packs.get(what)
@@ -184,7 +178,7 @@ class Packs:
             elif idle:
                 self._drop(what, pack)
 
-    def _drop(self, what: What, pack: Pack) -> None:
+    def _drop(self, what: PackContent, pack: Pack) -> None:
         with self._lock:
             if pack.users or (pack.whole and self._packs.get(what) is not pack):
                 return
@@ -193,12 +187,12 @@ class Packs:
         pack.close()
 
     def tied(self, git: Git, old: str, tip: str) -> str:
-        """Give the commit to pack so that ``tip`` is told from ``old``, which the far side has: mostly ``tip``.
+        """Return the commit to pack for a far side that has ``old``: ``tip``, or a `carrier` for both.
 
         Raises:
             GitError: git cannot read or write objects.
         """
-        with self._tying:  # it is the same for all machines, and may have to read the whole history
+        with self._tying:  # the answer is the same for all machines, and may take a walk over the whole history
             key = (old, tip)
             if key not in self._ties:
                 self._ties[key] = carrier(git, old, tip) or tip
@@ -206,10 +200,10 @@ class Packs:
 
 
 def carrier(git: Git, old: str, tip: str) -> str:
-    """Make the commit that ties a tip to what is there already; empty where none is of use.
+    """Make a commit with the old and the new tip for its parents; return "" where that is of no use.
 
-    A snapshot has no parent, so git would not see that it is nearly the one before: it looks only at the trees of
-    parents. The carrier's parents are the old tip and the new one.
+    A snapshot has no parent, and git looks for similar objects in the trees of parents only: without the carrier it
+    would send the whole tree again.
 
     Raises:
         GitError: git cannot read or write objects.
@@ -219,4 +213,6 @@ def carrier(git: Git, old: str, tip: str) -> str:
     here = git.run("cat-file", "-e", f"{old}^{{commit}}", ok=(0, 1, 128), env={"GIT_NO_LAZY_FETCH": "1"})
     if here.status or git.run("merge-base", old, tip, ok=(0, 1)).text:
         return ""
-    return git.run("commit-tree", "-p", old, "-p", tip, f"{tip}^{{tree}}", stdin=b"carrier\n", env=_NOBODY).text
+    return git.run(
+        "commit-tree", "-p", old, "-p", tip, f"{tip}^{{tree}}", stdin=b"carrier\n", env=FIXED_AUTHOR
+    ).text

@@ -1,12 +1,11 @@
-"""Bringing a commit to a machine's repository, and no more than what it lacks.
+"""Push a commit to a machine's repository, sending only the objects that it lacks.
 
-On the far side ``refs/fabbuild/current`` names what was brought last; it is what the next push is told from.
-Machines that lack the same are given the same pack (`fabbuild.source.receive_pack`). Where that cannot be, for
-whatever
-reason, ``git push`` makes one of its own; what has arrived already it does not send again. A snapshot has no
-parent, so git would not see that it is nearly the one before: for those a *carrier* goes along
-(`fabbuild.source.pack_cache.carrier`), with ``git push`` under a ref of its own that is removed when it has
-arrived.
+On the far side ``refs/fabbuild/current`` names the commit of the last push, from which the next one is told.
+Machines that lack the same objects share one pack (`fabbuild.source.receive_pack`). Where that is not possible,
+``git push`` makes a pack for the one machine, without the objects that have arrived already. A snapshot of the
+current source has no parent, so git would not see how little differs from the one before: a *carrier* commit,
+which has both for its parents, tells it (`fabbuild.source.pack_cache.carrier`). ``git push`` sends it under a ref
+of its own, which is removed after the push.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fabbuild.errors import PushError
 from fabbuild.protocol.names import CURRENT, REFS
-from fabbuild.source.git import Git, GitError, Output, last_words
-from fabbuild.source.pack_cache import Packs, carrier
+from fabbuild.source.git import Git, GitError, GitOutput, Remote, last_words
+from fabbuild.source.pack_cache import PackCache, carrier
 from fabbuild.source.receive_pack import NotThisWayError, hand_over
 
 _LOG = logging.getLogger(__name__)
 
-#: For a machine that no network is in front of: to write a bigger pack takes a third of the time.
+#: Settings of git for a machine that is reached without a network: writing a bigger pack takes a third of the time.
 NEAR = ("pack.window=0", "pack.compression=1")
 
 _CARRIER = REFS + "carrier"
@@ -38,10 +37,10 @@ class PushReport:
     """What a push sent.
 
     Attributes:
-        objects: git objects that travelled.
-        bytes: size of the packs that held them (of ``git push`` as it tells it: to three digits from a KiB on).
-        seconds: how long all of it took.
-        pruned: old refs of ours that were removed there.
+        objects: the number of git objects.
+        bytes: the size of their packs; of ``git push`` as it prints it, rounded to three digits from a KiB on.
+        seconds: how long the push took.
+        pruned: the number of old refs of ours that were removed on the far side.
     """
 
     objects: int
@@ -51,72 +50,46 @@ class PushReport:
 
 
 def push(
-    git: Git,
-    url: str,
-    env: Mapping[str, str],
-    tip: str,
-    *,
-    timeout: float,
-    machine: str,
-    there: Callable[[str], str] | None = None,
-    config: Sequence[str] = (),
-    packs: Packs,
-    one_pack: bool = True,
+    git: Git, remote: Remote, tip: str, packs: PackCache, *, timeout: float, one_pack: bool = True
 ) -> PushReport:
-    """Make ``refs/fabbuild/current`` at ``url`` the commit ``tip``, and remove all other refs of ours there.
+    """Set ``refs/fabbuild/current`` of a remote to the commit ``tip``, and remove all other refs of ours there.
 
-    Until the new commit has arrived the old one keeps its ref. No hook runs here, nothing is signed, no tag and no
-    submodule goes along.
+    The old commit keeps its ref until the new one has arrived. No hook runs here, nothing is signed, and neither
+    tags nor submodules are sent.
 
     Args:
         git: the local repository.
-        url: the far one, as `Transport.git_remote` gives it.
-        env: variables for git, as `Transport.git_remote` gives them.
-        tip: hash of a commit that is here.
-        timeout: seconds for all of it.
-        machine: its name, for the error.
-        there: gives shell words for git's ``receive-pack`` or ``upload-pack`` there; git adds the path.
-        config: ``name=value`` settings of git for what is sent.
-        packs: those that machines share.
-        one_pack: whether they do; else ``git push`` makes one for each.
+        remote: the far repository.
+        tip: hash of a commit of the local repository.
+        packs: the packs that machines share.
+        timeout: time limit of the push in seconds.
+        one_pack: share packs; otherwise ``git push`` makes one for each machine.
 
     Raises:
-        PushError: with git's own words, in one line.
+        PushError: with git's own message, in one line.
     """
     started = time.monotonic()
     deadline = started + timeout
     if one_pack:
         try:
-            handed = hand_over(
-                git, packs, url, env, tip, ref=CURRENT, ours=REFS, deadline=deadline, there=there, config=config
-            )
+            handed = hand_over(git, packs, remote, tip, deadline)
         except NotThisWayError as exc:
             if time.monotonic() >= deadline:
-                raise PushError(machine, f"the push took more than {timeout:g} s and was ended") from exc
-            _LOG.debug("%s: a push of its own: %s", machine, exc)
+                raise PushError(remote.name, f"the push took more than {timeout:g} s and was ended") from exc
+            _LOG.debug("%s: a push of its own: %s", remote.name, exc)
         else:
             if handed.kept:
-                _LOG.warning("%s: old refs were not removed: %s", machine, "; ".join(handed.kept))
+                _LOG.warning("%s: old refs were not removed: %s", remote.name, "; ".join(handed.kept))
             return PushReport(handed.objects, handed.bytes, time.monotonic() - started, handed.pruned)
     left = _left(deadline)
     with packs.making:
-        return _push(git, url, env, tip, started, time.monotonic() + left, machine, there, config)
+        return _push_alone(git, remote, tip, started, time.monotonic() + left)
 
 
-def _push(
-    git: Git,
-    url: str,
-    env: Mapping[str, str],
-    tip: str,
-    started: float,
-    deadline: float,
-    machine: str,
-    there: Callable[[str], str] | None,
-    config: Sequence[str],
-) -> PushReport:
-    """Do it by ``git push`` alone."""
+def _push_alone(git: Git, remote: Remote, tip: str, started: float, deadline: float) -> PushReport:
+    """Push with ``git push``, without a shared pack."""
     try:
-        far = _refs(git, url, env, deadline, there)
+        far = _refs(git, remote, deadline)
         stale = [ref for ref in far if ref != CURRENT]
         old = far.get(CURRENT, "")
         objects = size = 0
@@ -126,52 +99,45 @@ def _push(
             if tie:
                 specs.append(f"+{tie}:{_CARRIER}")
                 stale = list(dict.fromkeys([*stale, _CARRIER]))
-            objects, size = _send(git, url, env, specs, deadline, there, config)
+            objects, size = _send(git, remote, specs, deadline)
     except GitError as exc:
-        raise PushError(machine, str(exc)) from exc
+        raise PushError(remote.name, str(exc)) from exc
     try:
         if stale:
             # git 2.39's receive-pack crashes when a shallow clone pushes nothing but deletions.
-            plain = {**env, "GIT_SHALLOW_FILE": ""}
-            _send(git, url, plain, [f":{ref}" for ref in stale], deadline, there)
+            plain = remote._replace(env={**remote.env, "GIT_SHALLOW_FILE": ""}, config=())
+            _send(git, plain, [f":{ref}" for ref in stale], deadline)
     except GitError as exc:
-        # What is to be built has arrived; the next push removes what this one could not.
-        _LOG.warning("%s: old refs were not removed: %s", machine, exc)
+        # The commit has arrived; the next push removes the refs that this one could not remove.
+        _LOG.warning("%s: old refs were not removed: %s", remote.name, exc)
         stale = []
     return PushReport(objects, size, time.monotonic() - started, len([ref for ref in stale if ref in far]))
 
 
-def _refs(
-    git: Git, url: str, env: Mapping[str, str], deadline: float, there: Callable[[str], str] | None
-) -> dict[str, str]:
-    options = [f"--upload-pack={there('upload-pack')}"] if there else []
-    out = git.run("ls-remote", "--refs", *options, "--", url, REFS + "*", env=env, timeout=_left(deadline)).text
+def _refs(git: Git, remote: Remote, deadline: float) -> Mapping[str, str]:
+    options = [f"--upload-pack={remote.command('upload-pack')}"] if remote.command else []
+    out = git.run(
+        "ls-remote", "--refs", *options, "--", remote.url, REFS + "*", env=remote.env, timeout=_left(deadline)
+    ).text
     pairs = (line.split("\t", 1) for line in out.splitlines() if "\t" in line)
     return {ref: name for name, ref in pairs if ref.startswith(REFS)}
 
 
-def _send(
-    git: Git,
-    url: str,
-    env: Mapping[str, str],
-    specs: Sequence[str],
-    deadline: float,
-    there: Callable[[str], str] | None,
-    config: Sequence[str] = (),
-) -> tuple[int, int]:
+def _send(git: Git, remote: Remote, specs: Sequence[str], deadline: float) -> tuple[int, int]:
+    """Run ``git push`` and return the number of objects that it sent and their bytes."""
     options = ["--porcelain", "--progress", "--no-verify", "--no-signed", "--no-follow-tags"]
-    if there:
-        options.append(f"--receive-pack={there('receive-pack')}")
+    if remote.command:
+        options.append(f"--receive-pack={remote.command('receive-pack')}")
     out = git.run(
-        "push", *options, "--recurse-submodules=no", "--", url, *specs,
-        env=env, timeout=_left(deadline), ok=range(-64, 256), config=config,
+        "push", *options, "--recurse-submodules=no", "--", remote.url, *specs,
+        env=remote.env, timeout=_left(deadline), ok=range(-64, 256), config=remote.config,
     )  # fmt: skip
     if out.status:
         raise GitError(f"git push: {_reason(out)}", out.status, out.stderr)
     return _sent(out.stderr)
 
 
-def _reason(out: Output) -> str:
+def _reason(out: GitOutput) -> str:
     refused = [line.split("\t") for line in out.stdout.decode("utf-8", "replace").splitlines()]
     summaries = [fields[2] for fields in refused if fields[0] == "!" and len(fields) > 2]
     words = list(dict.fromkeys(summaries[:1]))

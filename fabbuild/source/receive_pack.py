@@ -1,9 +1,9 @@
-"""Giving a shared pack to the ``git receive-pack`` of a machine, in the one connection that tells what it lacks.
+"""Send a shared pack to a machine's ``git receive-pack``, over the connection that tells what the machine lacks.
 
-This is what ``git push`` does, but that the pack may be another machine's too (`fabbuild.source.pack_cache`). The
-far side is
-git itself in either case: it checks each object, takes all or nothing, and keeps nothing of a pack that was cut
-off. Whatever is out of the ordinary is left to ``git push``.
+This is git's pack protocol, version 0, as ``git push`` speaks it (``gitprotocol-pack(5)``), except that the pack
+may be shared with other machines (`fabbuild.source.pack_cache`). The far side is git itself: it checks each
+object, takes all or nothing, and keeps nothing of a pack that was cut off. Anything unusual is left to ``git
+push``.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ import re
 import select
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from fabbuild.source.git import Git, GitError, clean_environment, ended, last_words
-from fabbuild.source.pack_cache import NotMadeError, Packs, What
+from fabbuild.protocol.names import CURRENT, REFS
+from fabbuild.source.git import Git, GitError, Remote, clean_environment, ended, last_words
+from fabbuild.source.pack_cache import NotMadeError, PackCache, PackContent
 
-#: The most that a machine may say, in bytes, and the refs it may have: ours has one or two.
+#: Limits of what a machine may send in bytes, and of its refs: a repository of ours has one or two.
 MOST_SAID = 1 << 20
 MOST_REFS = 64
 
-#: Seconds that git there has to end once all is said, or to clear away what came of a pack that was cut off.
+#: Seconds that git has there to end after its last message, or to remove what came of a pack that was cut off.
 _GRACE = 5.0
 
-#: Seconds after which a pack that does not grow is asked again, so that the far side is read meanwhile.
+#: Seconds of waiting for a growing pack, after which the far side is read.
 _TURN = 0.5
 
 _NEEDED = frozenset({"report-status", "side-band-64k", "ofs-delta", "delete-refs"})
@@ -39,17 +40,17 @@ _NONE = "0" * 40
 
 
 class NotThisWayError(Exception):
-    """Why it is left to ``git push``."""
+    """The reason why a push is left to ``git push``."""
 
 
 class Handed(NamedTuple):
     """What was sent.
 
     Attributes:
-        objects: git objects that travelled.
-        bytes: size of the pack that held them.
-        pruned: refs that were removed there.
-        kept: those that should have been, with git's words.
+        objects: the number of git objects.
+        bytes: the size of the pack.
+        pruned: the number of refs that were removed there.
+        kept: git's message for each ref that could not be removed.
     """
 
     objects: int
@@ -58,100 +59,83 @@ class Handed(NamedTuple):
     kept: Sequence[str] = ()
 
 
-class Far(NamedTuple):
-    """What a machine says of its repository: its refs, and all commits that it has, in its words."""
+class Advertised(NamedTuple):
+    """What ``git receive-pack`` advertises: the refs, and the hashes of all commits that it has."""
 
     refs: Mapping[str, str]
     has: Sequence[str]
 
 
-def hand_over(
-    git: Git,
-    packs: Packs,
-    url: str,
-    env: Mapping[str, str],
-    tip: str,
-    *,
-    ref: str,
-    ours: str,
-    deadline: float,
-    there: Callable[[str], str] | None = None,
-    config: Sequence[str] = (),
-) -> Handed:
-    """Make ``ref`` at ``url`` the commit ``tip``, and remove all other refs there that begin with ``ours``.
+def hand_over(git: Git, packs: PackCache, remote: Remote, tip: str, deadline: float) -> Handed:
+    """Set `CURRENT` of a remote to the commit ``tip``, and remove all other `REFS` there.
 
     Args:
         git: the local repository.
         packs: its packs.
-        url: the far one, as `Transport.git_remote` gives it.
-        env: variables for git, as `Transport.git_remote` gives them.
-        tip: hash of a commit that is here.
-        ref: what is to name it there.
-        ours: what all of our refs begin with.
-        deadline: when it must be over, by the monotonic clock.
-        there: gives shell words for git's ``receive-pack`` there; the path is added.
-        config: ``name=value`` settings of git for what is sent.
+        remote: the far repository.
+        tip: hash of a commit of the local repository.
+        deadline: time limit, by the monotonic clock.
 
     Raises:
-        NotThisWayError: it was not done; nothing of it is left there.
+        NotThisWayError: nothing was changed there.
     """
     if not _NAME.fullmatch(tip):
         raise NotThisWayError("the source has another kind of hashes")
     try:
         if git.text("rev-parse", "--is-shallow-repository") == "true":
             raise NotThisWayError("the source is a shallow clone")
-        with _process(_command(url, env, there), git, env) as process:
-            talk = _Talk(process, deadline)
+        with _process(_command(remote), git, remote.env) as process:
+            connection = _Connection(process, deadline)
             try:
-                return _give(talk, git, packs, tip, ref, ours, config)
+                return _give(connection, git, packs, tip, remote.config)
             finally:
-                talk.end()
-    except (NotMadeError, GitError, OSError, RuntimeError) as exc:  # of the last kind: no more threads
+                connection.end()
+    except (NotMadeError, GitError, OSError, RuntimeError) as exc:  # RuntimeError: no more threads
         raise NotThisWayError(str(exc) or type(exc).__name__) from exc
 
 
-def _give(talk: _Talk, git: Git, packs: Packs, tip: str, ref: str, ours: str, config: Sequence[str]) -> Handed:
-    far = _read_refs(talk)
-    stale = [name for name in far.refs if name.startswith(ours) and name != ref]
-    old = far.refs.get(ref, _NONE)
-    orders = [f"{old} {tip} {ref}"] if old != tip else []
-    orders += [f"{far.refs[name]} {_NONE} {name}" for name in stale]
-    if not orders:
-        talk.write(b"0000")
+def _give(connection: _Connection, git: Git, packs: PackCache, tip: str, config: Sequence[str]) -> Handed:
+    far = _read_refs(connection)
+    stale = [name for name in far.refs if name.startswith(REFS) and name != CURRENT]
+    old = far.refs.get(CURRENT, _NONE)
+    updates = [f"{old} {tip} {CURRENT}"] if old != tip else []
+    updates += [f"{far.refs[name]} {_NONE} {name}" for name in stale]
+    if not updates:
+        connection.write(b"0000")
         return Handed(0, 0, 0)
-    orders[0] += "\0 report-status side-band-64k quiet"
-    begin = b"".join(_line(f"{order}\n") for order in orders) + b"0000"
+    updates[0] += "\0 report-status side-band-64k quiet"
+    begin = b"".join(_line(f"{update}\n") for update in updates) + b"0000"
     objects = size = 0
     if old == tip:
-        talk.write(begin)
+        connection.write(begin)
     else:
         have = _known(git, far.has)
         want = packs.tied(git, old if old in have else "", tip)
-        with packs.of(git, What(want, frozenset(have), tuple(config))) as pack:
-            talk.write(begin)
+        with packs.of(git, PackContent(want, frozenset(have), tuple(config))) as pack:
+            connection.write(begin)
             while (data := pack.read(size, _TURN)) != b"":
-                talk.write(data or b"")
+                connection.write(data or b"")
                 if data and not size:
                     objects = int.from_bytes(data[8:12], "big")
                 size += len(data or b"")
-    kept = _judge(talk.answer(), ref if old != tip else "", stale)
+    kept = _check_report(connection.answer(), CURRENT if old != tip else "", stale)
     return Handed(objects, size, len(stale) - len(kept), kept)
 
 
-def _command(url: str, env: Mapping[str, str], there: Callable[[str], str] | None) -> list[str]:
-    """Give what git would start to reach the other git."""
-    program = there("receive-pack") if there else "git receive-pack"
-    found = re.fullmatch(r"ssh://(\[[^]/@]+\]|[^]/@:[-][^]/@:[]*)(/.*)", url, re.DOTALL)
-    if found and env.get("GIT_SSH_COMMAND"):
+def _command(remote: Remote) -> list[str]:
+    """Return the command with which git would start the other git."""
+    program = remote.command("receive-pack") if remote.command else "git receive-pack"
+    found = re.fullmatch(r"ssh://(\[[^]/@]+\]|[^]/@:[-][^]/@:[]*)(/.*)", remote.url, re.DOTALL)
+    if found and remote.env.get("GIT_SSH_COMMAND"):
         command = f"{program} {_quoted(unquote(found[2], errors='surrogateescape'))}"
-        return ["sh", "-c", f'{env["GIT_SSH_COMMAND"]} "$@"', "ssh", found[1].strip("[]"), command]
-    if url.startswith("/"):
-        return ["sh", "-c", f"{program} {_quoted(url)}"]
-    raise NotThisWayError(f"no way to {url}")
+        return ["sh", "-c", f'{remote.env["GIT_SSH_COMMAND"]} "$@"', "ssh", found[1].strip("[]"), command]
+    if remote.url.startswith("/"):
+        return ["sh", "-c", f"{program} {_quoted(remote.url)}"]
+    raise NotThisWayError(f"no way to {remote.url}")
 
 
 def _quoted(path: str) -> str:
-    """Quote for a shell of any kind, as git does."""
+    """Quote a path for any shell, as git does."""
     return "'" + re.sub(r"(['!])", r"'\\\1'", path) + "'"
 
 
@@ -160,11 +144,11 @@ def _line(text: str) -> bytes:
     return b"%04x" % (len(data) + 4) + data
 
 
-def _read_refs(talk: _Talk) -> Far:
+def _read_refs(connection: _Connection) -> Advertised:
     refs: dict[str, str] = {}
     has: list[str] = []
     features: frozenset[str] | None = None
-    while (line := talk.line()) is not None:
+    while (line := connection.line()) is not None:
         text, _, told = line.decode("utf-8", "surrogateescape").rstrip("\n").partition("\0")
         if features is None:
             features = frozenset(told.split())
@@ -182,11 +166,11 @@ def _read_refs(talk: _Talk) -> Far:
             refs[ref] = name
         if len(has) > MOST_REFS:
             raise NotThisWayError("it has very many refs")
-    return Far(refs, has)
+    return Advertised(refs, has)
 
 
 def _known(git: Git, names: Sequence[str]) -> list[str]:
-    """Give those that are commits here, each once."""
+    """Return those names that are commits of the local repository, each once."""
     once = list(dict.fromkeys(names))
     if not once:
         return []
@@ -197,11 +181,11 @@ def _known(git: Git, names: Sequence[str]) -> list[str]:
     return [line.split(" ")[1] for line in out.splitlines() if line.startswith("commit ")]
 
 
-def _judge(said: bytes, ref: str, stale: Sequence[str]) -> list[str]:
-    """Give what was said of refs that were to be removed and are still there.
+def _check_report(said: bytes, ref: str, stale: Sequence[str]) -> list[str]:
+    """Return the messages about stale refs that were not removed.
 
     Raises:
-        NotThisWayError: what was to be brought was not taken.
+        NotThisWayError: the pack or the new value of ``ref`` was refused.
     """
     lines: list[str] = []
     while said:
@@ -243,8 +227,8 @@ def _process(command: Sequence[str], git: Git, env: Mapping[str, str]) -> Iterat
 
 
 @dataclass
-class _Talk:
-    """The two sides of a git on another machine: what it says is read also while it is written to."""
+class _Connection:
+    """The pipes of a git on another machine; its output is read also while its input is written."""
 
     process: subprocess.Popen[bytes]
     deadline: float
@@ -258,10 +242,10 @@ class _Talk:
             os.set_blocking(pipe.fileno(), False)
 
     def write(self, data: bytes) -> None:
-        """Say it; also with nothing to say, what the other one said is read.
+        """Write data, which may be empty, and read the output that is there.
 
         Raises:
-            NotThisWayError: the other one ended, or takes too long.
+            NotThisWayError: the other git ended, or the time is up.
         """
         view = memoryview(data)
         while True:
@@ -272,12 +256,12 @@ class _Talk:
                 return
 
     def line(self) -> bytes | None:
-        """Read a packet line; None: the end of a list."""
+        """Read a packet line; return None for a flush packet, the end of a list."""
         size = _size(self._take(4))
         return self._take(size - 4) if size else None
 
     def answer(self) -> bytes:
-        """Read all that it says of how it went; what else it says is for people."""
+        """Read the status report of side band 1; side band 2 has messages for people."""
         found = bytearray()
         while (part := self.line()) is not None:
             if part[:1] == b"\1":
@@ -291,7 +275,7 @@ class _Talk:
         return bytes(found)
 
     def end(self) -> None:
-        """Let it end by itself, for which it has a moment; who is killed leaves things behind."""
+        """Let the other git end by itself within `_GRACE`: one that is killed leaves files behind."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.deadline = min(self.deadline, time.monotonic() + _GRACE)
@@ -313,7 +297,7 @@ class _Talk:
         return NotThisWayError(last_words(self._words.decode("utf-8", "replace")) or "it ended there")
 
     def _turn(self, out: memoryview, wait: float | None) -> int:
-        """Write and read what can be; give how much was written."""
+        """Write and read what is possible now; return the number of bytes that were written."""
         stdin, stdout, stderr = self.process.stdin, self.process.stdout, self.process.stderr
         assert stdin is not None
         assert stdout is not None
@@ -346,6 +330,6 @@ class _Talk:
                 except BlockingIOError:
                     continue
                 except BrokenPipeError:
-                    # What it said of why is still to be read.
+                    # The reason is in the output, which is still to be read.
                     self._silent = True
         return written

@@ -1,13 +1,13 @@
-"""The local git side: which commits are built, and the snapshot that stands for the source as it is.
+"""List the commits of a branch or range, and make a snapshot commit of the current source.
 
-The user's repository is read, never changed: new objects are all that it gains. Ranges, oldest commit first:
+The user's repository gains new objects, and is not changed otherwise. Ranges, with the oldest commit first:
 
 - a branch: the commits since its upstream (``git rev-list --reverse --topo-order UPSTREAM..BRANCH``), and before
   them, as number 1, the commit where the two meet;
 - a range ``A..B``: exactly these commits, without ``A``; a single commit: that one;
-- the top ``N`` commits of a branch or of HEAD, with the numbers that they have in the whole branch.
+- the top ``N`` commits of a branch or of HEAD, with their numbers in the whole branch.
 
-A merge is a commit like others: what it brought in comes before it, in topological order.
+A merge counts as one commit, and the commits that it merged come before it, in topological order.
 """
 
 from __future__ import annotations
@@ -19,33 +19,26 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fabbuild.errors import SourceError
 from fabbuild.model import Commit
 from fabbuild.protocol.uboot import TREE
-from fabbuild.source.git import Git, GitError, Running
-from fabbuild.source.hardlink_objects import lend
-from fabbuild.source.pack_cache import Packs
-from fabbuild.source.push import NEAR, PushReport, push
+from fabbuild.source.git import FIXED_AUTHOR, Git, GitError, GitProcesses, Remote
+from fabbuild.source.hardlink_objects import hardlink_objects
+from fabbuild.source.pack_cache import PackCache
+from fabbuild.source.push import PushReport, push
 
 #: The subject of the snapshot commit.
 CURRENT = "current source"
 
-#: Seconds for git to read a whole working tree, or to list a long history.
+#: Time limit in seconds for git to read a whole working tree, or to list a long history.
 TREE_TIMEOUT = 600.0
 
-# Fixed, so that the same tree is the same commit on every day and for every user.
-_NOBODY = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "fabbuild"), ("EMAIL", "fabbuild@localhost"), ("DATE", "946684800 +0000"))
-}
-
-# Our own directory beside results, and the files in it that tell it from another of that name:
-# `fabbuild.results.tree`.
+# fabbuild's directory beside results (`fabbuild.results.tree.OWN`), and the files that tell it from another
+# directory of that name.
 _OWN = b".fabbuild"
 _MARKS = (b"lock", b"range", b"commits.json", b"journal.ndjson")
 
@@ -63,8 +56,8 @@ class Source:
 
     path: Path
     git_dir: Path
-    _running: Running = field(default_factory=Running, compare=False, repr=False)
-    _packs: Packs = field(default_factory=Packs, compare=False, repr=False)
+    _running: GitProcesses = field(default_factory=GitProcesses, compare=False, repr=False)
+    _packs: PackCache = field(default_factory=PackCache, compare=False, repr=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Source:
@@ -104,27 +97,28 @@ class Source:
         return Git(self.path, running=self._running)
 
     def again(self) -> Source:
-        """Give the same source with gits of its own: `interrupt` of one leaves those of the other alone."""
+        """Return the same source with git processes of its own, which `interrupt` of this one does not end."""
         return Source(self.path, self.git_dir)
 
     def interrupt(self) -> None:
-        """End every git that runs for this source in any thread, a push above all, and let no other run.
+        """End all git processes of this source in any thread, such as pushes, and let no other start.
 
-        They have a process group of their own, so that Ctrl-C does not reach them; each of the calls that wait
-        for one raises its error.
+        They have process groups of their own, so that Ctrl-C does not reach them. A call that waits for one raises
+        `GitError`.
         """
         self._running.end_all()
 
     def current(self, exclude: Sequence[Path] = ()) -> Commit:
-        """Make a commit of the source as it is: tracked files, edits, and untracked files that are not ignored.
+        """Make a snapshot commit: tracked files with their edits, and untracked files that are not ignored.
 
-        It has no parent, and its author and dates are fixed: the same tree is always the same commit. It is made
-        in a temporary index; the user's index, branches, stash and files are not touched. What is in a submodule
-        is not part of it, nor are untracked directories of results, of whichever build.
+        The commit has no parent, and its author and dates are fixed, so that the same tree is always the same
+        commit. It is made with a temporary index; the user's index, branches, stash and files are not touched.
+        Submodules' files and untracked directories of results, of any build, are not part of it.
 
         Args:
-            exclude: files or directories to leave out (our own output, where that is inside the source);
-                those outside the source are ignored. What of them is tracked is taken as it is in the index.
+            exclude: files or directories to leave out, such as the output directory where that is inside the
+                source; those outside the source are ignored. Tracked files in them are taken as they are in the
+                index.
 
         Raises:
             SourceError: git cannot read a file or write an object, or ``exclude`` names the source itself.
@@ -136,13 +130,13 @@ class Source:
             self._seed(git, index)
             _add_all(git, [*filter(None, left_out), *_results_inside(git)])
             tree = git.text("write-tree", timeout=TREE_TIMEOUT)
-        made = self.git.run("commit-tree", tree, stdin=CURRENT.encode() + b"\n", env=_NOBODY)
+        made = self.git.run("commit-tree", tree, stdin=CURRENT.encode() + b"\n", env=FIXED_AUTHOR)
         return Commit(made.text, tree, CURRENT, 0)
 
     def branch(self, name: str) -> list[Commit]:
-        """List a branch's commits since its upstream, oldest first; before them the commit where the two meet.
+        """Return the merge base of a branch and its upstream, and the commits since, oldest first.
 
-        With an upstream that was merged into the branch, that is the upstream commit merged last.
+        If the upstream was merged into the branch, the merge base is the upstream commit that was merged last.
 
         Raises:
             SourceError: no such branch, no upstream, an upstream that shares no commit, or nothing since it.
@@ -176,10 +170,10 @@ class Source:
         return _numbered(self._log("--no-walk", "--end-of-options", base) + commits)
 
     def range(self, text: str) -> list[Commit]:
-        """List the commits of ``A..B`` (without ``A``; an end left out is HEAD), oldest first, or a single one.
+        """Return the commits of ``A..B``, oldest first, without ``A``, or a single one; a missing end is HEAD.
 
         Raises:
-            SourceError: it is neither, a commit in it does not exist, or it has no commit.
+            SourceError: the text is neither, it names a commit that does not exist, or the range is empty.
         """
         words = f"{text!r} is no range of commits"
         if not text.strip() or text != text.strip() or text.startswith("-") or not text.isprintable():
@@ -207,19 +201,19 @@ class Source:
         return _numbered(commits)
 
     def top(self, count: int, branch: str = "", stored: Collection[str] = ()) -> tuple[list[Commit], list[Commit]]:
-        """List the top ``count`` commits of a branch, or of HEAD, oldest first; fewer where history is shorter.
+        """Return the top ``count`` commits of a branch or of HEAD, oldest first; fewer where history is shorter.
 
-        Numbers name directories, so a commit is to have the same one whatever part of its branch is built. They
-        count the whole branch as `branch` lists it. Where its upstream is not known, or more commits are wanted or
-        have results already, they count from the oldest of these.
+        Commits' numbers name directories, so that a commit must have the same number whatever part of its branch
+        is built. Numbers count the whole branch as `branch` lists it. If the branch has no upstream, or commits
+        before it are asked for or have results already, numbers count from the oldest of these commits.
 
         Args:
-            count: how many.
-            branch: its name.
-            stored: hashes of commits that have results; those that are not below the tip do not matter.
+            count: how many commits.
+            branch: name of the branch; empty for HEAD.
+            stored: hashes of commits that have results; those that are no ancestors of the tip are ignored.
 
         Returns:
-            The range that the numbers count, and its commits that were asked for.
+            The range that the numbers count, and the commits of it that were asked for.
 
         Raises:
             SourceError: no such branch, no commit at all, or a count below 1.
@@ -246,7 +240,7 @@ class Source:
         return whole, [commit for commit in whole if commit.hash in chosen]
 
     def subjects(self, hashes: Sequence[str]) -> dict[str, str]:
-        """Give the first lines of commits by their full hashes; those that are not here are left out.
+        """Return the subjects of commits by their full hashes; unknown commits are left out.
 
         Raises:
             GitError: git cannot read the repository.
@@ -266,7 +260,7 @@ class Source:
 
     @staticmethod
     def thin(commits: Sequence[Commit], step: int) -> list[Commit]:
-        """Take every ``step``-th commit from the first on, or for 0 the first and the last; numbers are kept.
+        """Return every ``step``-th commit from the first on, or for 0 the first and the last; numbers are kept.
 
         Raises:
             SourceError: a step below 0.
@@ -279,10 +273,10 @@ class Source:
 
     @staticmethod
     def range_name(text: str) -> str:
-        """Give the name of the result directory of a branch or of a range's text: each ``/`` becomes ``_``.
+        """Return the name of the result directory of a branch or of a range's text: each ``/`` becomes ``_``.
 
-        Where that cannot be a directory's name, or would hide it or be too long for one, the odd part is
-        replaced, and a few digits tell it from others.
+        If that cannot be a directory's name, or would be a hidden or too long one, it is changed, and eight
+        hexadecimal digits of the text's checksum tell it from others.
         """
         name = "".join(c if c.isprintable() else "-" for c in text.replace("/", "_"))
         if name == text.replace("/", "_") and not name.startswith(".") and 0 < len(name.encode()) <= 200:
@@ -291,50 +285,25 @@ class Source:
         return f"{name.lstrip('.').encode()[:180].decode('utf-8', 'ignore')}-{digits}"
 
     def head_name(self) -> str:
-        """Give the name of the branch that is checked out, or ``HEAD`` where none is."""
+        """Return the name of the branch that is checked out, or ``HEAD`` where none is."""
         return self.git.run("symbolic-ref", "--quiet", "--short", "HEAD", ok=(0, 1, 128)).text or "HEAD"
 
     @property
     def shallow(self) -> bool:
-        """Whether the repository holds only the top of its history."""
+        """Whether the repository is a shallow clone, which has only the top of the history."""
         return self.git.text("rev-parse", "--is-shallow-repository") == "true"
 
-    def push(
-        self,
-        url: str,
-        env: Mapping[str, str],
-        tip: str,
-        timeout: float,
-        machine: str = "",
-        there: Callable[[str], str] | None = None,
-        *,
-        near: bool = False,
-        one_pack: bool = True,
-    ) -> PushReport:
-        """Bring commit ``tip`` to the repository at ``url``; see `fabbuild.source.push.push`.
-
-        Args:
-            url: the far repository.
-            env: variables for git.
-            tip: hash of a commit that is here.
-            timeout: seconds for all of it.
-            machine: its name, for the error.
-            there: gives shell words for git there.
-            near: it is on this machine.
-            one_pack: make one pack for all machines that lack the same.
+    def push(self, remote: Remote, tip: str, timeout: float, *, one_pack: bool = True) -> PushReport:
+        """Push commit ``tip`` to a remote within so many seconds; see `fabbuild.source.push.push`.
 
         Raises:
-            PushError: with ``machine`` and git's own words.
+            PushError: with the remote's name and git's own message.
         """
-        return push(
-            self.git, url, env, tip,
-            timeout=timeout, machine=machine or url, there=there, config=NEAR if near else (),
-            packs=self._packs, one_pack=one_pack,
-        )  # fmt: skip
+        return push(self.git, remote, tip, self._packs, timeout=timeout, one_pack=one_pack)
 
-    def lend(self, git_dir: str, tip: str) -> str:
-        """Fill an empty repository on this machine without a push, where possible; see `hardlink_objects.lend`."""
-        return lend(self.git, git_dir, tip, stopped=lambda: self._running.stopped)
+    def hardlink_objects(self, git_dir: str, tip: str) -> str:
+        """Fill an empty repository on this machine without a push; see `fabbuild.source.hardlink_objects`."""
+        return hardlink_objects(self.git, git_dir, tip, stopped=lambda: self._running.stopped)
 
     def _commit(self, name: str) -> str | None:
         out = self.git.run(
@@ -344,7 +313,7 @@ class Source:
         return out.text.splitlines()[-1] if out.status == 0 and out.text else None
 
     def _is_below(self, digest: str, tip: str) -> bool:
-        """Whether a commit is here and is ``tip`` or one that it builds upon."""
+        """Whether a commit exists and is ``tip`` or an ancestor of it."""
         ran = self.git.run("merge-base", "--is-ancestor", digest, tip, ok=(0, 1, 128))
         return ran.status == 0
 
@@ -377,7 +346,7 @@ class Source:
         return [Commit(words[i], words[i + 1], words[i + 2]) for i in range(0, len(words) - 2, 3)]
 
     def _inside(self, path: Path) -> bytes | None:
-        """Give a path's name inside the working tree, or None where it is elsewhere."""
+        """Return a path's name relative to the top of the working tree; None for a path elsewhere."""
         top = self.path.resolve()
         full = path.absolute()
         full = full.parent.resolve() / full.name
@@ -386,11 +355,11 @@ class Source:
         return os.fsencode(full.relative_to(top)) if top in full.parents else None
 
     def _seed(self, git: Git, index: Path) -> None:
-        """Begin with the user's index, so that files that did not change since are not read again."""
+        """Copy the user's index, so that git need not read files that did not change since."""
         theirs = self.path / os.fsdecode(_line(self.git.run("rev-parse", "--git-path", "index").stdout))
         try:
             shutil.copyfile(theirs, index)
-            # git reads again those files that are as new as the index; a newer copy would hide a late edit.
+            # git reads those files again that are as new as the index: a newer copy would hide a late edit.
             stat = theirs.stat()
             os.utime(index, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         except FileNotFoundError:
@@ -401,11 +370,11 @@ class Source:
 
 
 def _results_inside(git: Git) -> list[bytes]:
-    """Give the untracked directories that hold results of a range, by names from the top."""
+    """Return the untracked directories that hold results of a range, by names from the top."""
     specs = [b":(top,glob)**/%s/%s" % (_OWN, name) for name in _MARKS]
     out = git.run("ls-files", "-z", "--others", "--exclude-standard", "--", *specs, timeout=TREE_TIMEOUT).stdout
     found = {os.path.dirname(os.path.dirname(path)) for path in out.split(b"\0") if path}  # noqa: PTH120 - bytes
-    # Where the user tracks a file, edits of it are edits of the source.
+    # Where the user tracks a file in one, its edits are edits of the source.
     return [
         path for path in sorted(found)
         if path and not git.run("ls-files", "--cached", "-z", "--", b":(top,literal)" + path).stdout
@@ -415,12 +384,12 @@ def _results_inside(git: Git) -> list[bytes]:
 def _add_all(git: Git, exclude: Sequence[bytes]) -> None:
     left_out = list(exclude)
     while True:
-        # Pathspecs: all from the top, but not these names, taken literally.
+        # Pathspecs: everything from the top except these names, which are taken literally.
         specs = [b":/", *(b":(top,exclude,literal)" + path for path in left_out)]
         try:
             git.run("add", "--all", "--", *specs, timeout=TREE_TIMEOUT, config=["advice.addEmbeddedRepo=false"])
         except GitError as exc:
-            # A repository inside that has no commit yet: git cannot add it, and it is not part of the source.
+            # A nested repository without a commit: git cannot add it, and it is not part of the source.
             nested = [os.fsencode(name) for name in _NO_CHECKOUT.findall(exc.stderr)]
             new = [name for name in nested if name not in left_out]
             if not new:

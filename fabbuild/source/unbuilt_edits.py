@@ -1,4 +1,4 @@
-"""What whoever starts a build of committed source may have overlooked."""
+"""Warn of uncommitted edits, which a build of commits does not contain."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from fabbuild.source.git import GitError
 from fabbuild.source.repository import Source
 from fabbuild.text import count
 
-#: Seconds that git may take to look at a whole working tree.
+#: Time limit in seconds for git to look at a whole working tree.
 TIMEOUT = 60.0
 
 
 def uncommitted(source: Source) -> str:
-    """Say that there are edits which a build of commits leaves out; empty where there are none.
+    """Return a sentence that counts the files with uncommitted edits; empty where there are none.
 
-    Files that git does not know of are not counted: most of them are no source.
+    Untracked files are not counted: most of them are no source.
     """
     arguments = ("diff", "--name-only", "-z", "--no-ext-diff", "--ignore-submodules", "HEAD", "--")
     try:
-        # Without the lock git does not write down what it found out of the index: the user's git may be at work.
+        # Without optional locks git does not refresh the index file, which the user's own git may be using.
         changed = source.git.run(*arguments, env={"GIT_OPTIONAL_LOCKS": "0"}, timeout=TIMEOUT).stdout
     except GitError:
         return ""  # a build of commits needs no working tree that can be read

@@ -7,6 +7,8 @@ import subprocess
 import pytest
 
 from fabbuild.source import hardlink_objects as module
+from fabbuild.source.git import Remote
+from fabbuild.source.push import NEAR
 from fabbuild.source.repository import Source
 from tests.worker.driver import toy
 
@@ -36,7 +38,7 @@ def git(far, *arguments):
 def bring(path, far, tip):
     """Do as a session does with a machine that is this one."""
     source = Source.open(path)
-    return source.lend(str(far), tip), source.push(str(far), {}, tip, timeout=60)
+    return source.hardlink_objects(str(far), tip), source.push(Remote(str(far)), tip, timeout=60)
 
 
 def check_has(far, tip):
@@ -114,9 +116,9 @@ def test_many_loose_objects_are_better_brought_in_a_pack(repo, place, monkeypatc
     monkeypatch.setattr(module, "MOST_LOOSE", 2)
     tip = repo.git("rev-parse", "HEAD")
     source = Source.open(repo.path)
-    assert "3 loose objects" in source.lend(str(place), tip)
+    assert "3 loose objects" in source.hardlink_objects(str(place), tip)
     assert shared(place) == 0
-    assert source.push(str(place), {}, tip, timeout=60, near=True).objects > 9
+    assert source.push(Remote(str(place), config=NEAR), tip, timeout=60).objects > 9
     check_has(place, tip)
 
 
@@ -128,7 +130,7 @@ def test_an_interrupted_one_names_nothing_and_can_be_done_again(repo, place):
         asked.append(1)
         return len(asked) > 2
 
-    assert module.lend(Source.open(repo.path).git, str(place), tip, stopped=stopped) == "interrupted"
+    assert module.hardlink_objects(Source.open(repo.path).git, str(place), tip, stopped=stopped) == "interrupted"
     assert git(place, "for-each-ref") == ""
     assert bring(repo.path, place, tip)[0] == ""
     check_has(place, tip)
@@ -138,5 +140,5 @@ def test_a_source_that_lacks_something_is_not_taken_for_whole(repo, place):
     tip = repo.git("rev-parse", "HEAD")
     blob = repo.git("rev-parse", "HEAD:main.c")
     (repo.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
-    assert "rev-list" in module.lend(Source.open(repo.path).git, str(place), tip)
+    assert "rev-list" in module.hardlink_objects(Source.open(repo.path).git, str(place), tip)
     assert git(place, "for-each-ref") == ""

@@ -13,6 +13,7 @@ import pytest
 
 from fabbuild.errors import PushError
 from fabbuild.source import pack_cache, receive_pack
+from fabbuild.source.git import Remote
 from fabbuild.source.repository import Source
 from tests.support.census import ENDLESS, HANG_LIMIT, alive, wait_until
 from tests.support.trouble import tool
@@ -88,11 +89,11 @@ def test_all_that_lack_the_same_get_the_pack_that_is_made_once(repo, bare, packe
     source, tip = Source.open(repo.path), repo.git("rev-parse", "HEAD")
     fars = [bare(f"far{number}.git") for number in range(4)]
     with ThreadPoolExecutor() as pool:
-        pushes = [pool.submit(source.push, str(far), {}, tip, 30) for far in fars[:3]]
+        pushes = [pool.submit(source.push, Remote(str(far)), tip, 30) for far in fars[:3]]
         wait_until(lambda: sum(pack.users for pack in source._packs._packs.values()) == 3)
         (tmp_path / "go").touch()
         reports = [one.result() for one in pushes]
-    reports.append(source.push(str(fars[3]), {}, tip, 30))
+    reports.append(source.push(Remote(str(fars[3])), tip, 30))
     assert packed() == 1
     assert len({(report.objects, report.bytes) for report in reports}) == 1
     assert reports[0].objects == int(git(fars[0], "rev-list", "--objects", "--all", "--count"))
@@ -106,11 +107,11 @@ def test_each_gets_only_what_it_lacks(repo, bare, packed):
     last = repo.commit({"noise": noise})
     old, old_too, new = bare("old.git"), bare("old-too.git"), bare("new.git")
     for far in (old, old_too):
-        source.push(str(far), {}, first, 30)
+        source.push(Remote(str(far)), first, 30)
     assert packed() == 1
     tip = repo.commit({"noise": noise + b"!"})
-    source.push(str(new), {}, last, 30)
-    reports = [source.push(str(far), {}, tip, 30) for far in (old, old_too, new)]
+    source.push(Remote(str(new)), last, 30)
+    reports = [source.push(Remote(str(far)), tip, 30) for far in (old, old_too, new)]
     assert packed() == 4  # the first, `last` whole, and one for each of two states
     assert [report.objects for report in reports] == [6, 6, 3]
     assert reports[2].bytes < 1000 < 50_000 < reports[0].bytes  # of the file only how it differs
@@ -121,7 +122,7 @@ def test_each_gets_only_what_it_lacks(repo, bare, packed):
 def test_a_snapshot_is_told_from_the_one_before_and_old_refs_go_in_one_connection(repo, bare, packed, tmp_path):
     source, far = Source.open(repo.path), bare()
     (repo.path / "noise").write_bytes(os.urandom(50_000))
-    source.push(str(far), {}, source.current().hash, 30)
+    source.push(Remote(str(far)), source.current().hash, 30)
     git(far, "update-ref", "refs/fabbuild/carrier", "refs/fabbuild/current")
     (repo.path / "main.c").write_text("int edited;\n")
     tip = source.current().hash
@@ -129,11 +130,11 @@ def test_a_snapshot_is_told_from_the_one_before_and_old_refs_go_in_one_connectio
     def there(pack):
         return f"echo {pack} >> {tmp_path}/asked; git {pack}"
 
-    report = source.push(str(far), {}, tip, 30, there=there)
+    report = source.push(Remote(str(far), command=there), tip, 30)
     assert report.bytes < 2000
     assert report.pruned == 1
     check_has(far, tip)
-    assert source.push(str(far), {}, tip, 30, there=there).objects == 0
+    assert source.push(Remote(str(far), command=there), tip, 30).objects == 0
     assert (tmp_path / "asked").read_text().split() == ["receive-pack"] * 2
     assert packed() == 2
 
@@ -152,7 +153,7 @@ def test_when_the_pack_is_no_good_each_gets_a_push_of_its_own(repo, bare, packed
     source, tip = Source.open(repo.path), repo.git("rev-parse", "HEAD")
     fars = [bare(f"far{number}.git") for number in range(3)]
     with ThreadPoolExecutor() as pool:
-        assert all(pool.map(lambda far: source.push(str(far), {}, tip, 30).objects, fars))
+        assert all(pool.map(lambda far: source.push(Remote(str(far)), tip, 30).objects, fars))
     assert packed()
     for far in fars:
         check_has(far, tip)
@@ -173,7 +174,7 @@ def test_a_full_disk_here_leaves_it_to_a_push(repo, bare, packed, monkeypatch):
         pack_cache.tempfile, "TemporaryFile", lambda *a, **k: Full() if "prefix" in k else real(*a, **k)
     )
     source, tip, far = Source.open(repo.path), repo.git("rev-parse", "HEAD"), bare()
-    assert source.push(str(far), {}, tip, 30).objects
+    assert source.push(Remote(str(far)), tip, 30).objects
     check_has(far, tip)
 
 
@@ -191,7 +192,7 @@ def test_what_is_out_of_the_ordinary_arrives_too(repo, bare, packed, tmp_path, k
         how = {"shallow": "--depth=1", "partial": "--filter=blob:none"}[kind]
         subprocess.run(["git", "clone", "-q", how, f"file://{repo.path}", str(clone)], check=True)
     far, tip = bare("far.git", *options), git(clone, "rev-parse", "HEAD")
-    assert Source.open(clone).push(str(far), {}, tip, 30).objects
+    assert Source.open(clone).push(Remote(str(far)), tip, 30).objects
     check_has(far, tip)
     assert packed() == (kind == "partial")
 
@@ -246,7 +247,7 @@ def test_a_machine_that_talks_nonsense_is_asked_by_git_itself(repo, bare, packed
         return f"exec {talk}" if len(calls) == 1 else f"git {pack}"
 
     far, tip = bare(), repo.git("rev-parse", "HEAD")
-    assert Source.open(repo.path).push(str(far), {}, tip, 30, there=there).objects
+    assert Source.open(repo.path).push(Remote(str(far), command=there), tip, 30).objects
     assert calls == ["receive-pack", "upload-pack", "receive-pack"]
     check_has(far, tip)
 
@@ -254,20 +255,20 @@ def test_a_machine_that_talks_nonsense_is_asked_by_git_itself(repo, bare, packed
 def test_a_far_side_that_lost_objects_is_told_of_in_gits_words(repo, bare, packed):
     source, far = Source.open(repo.path), bare()
     noise = os.urandom(5000)
-    source.push(str(far), {}, repo.commit({"noise": noise}), 30)
+    source.push(Remote(str(far)), repo.commit({"noise": noise}), 30)
     blob = repo.git("rev-parse", "HEAD:noise")
     loose = far / "objects" / blob[:2] / blob[2:]
     assert loose.exists()
     loose.unlink()
     with pytest.raises(PushError, match=r"git push: .*unpack"):
-        source.push(str(far), {}, repo.commit({"noise": noise + b"!"}), 30)
+        source.push(Remote(str(far)), repo.commit({"noise": noise + b"!"}), 30)
 
 
 def test_an_interrupt_ends_the_making_and_all_pushes_that_wait_for_it(repo, bare, packed, tmp_path):
     packed.before(f"exec sleep {ENDLESS}")
     source, tip = Source.open(repo.path), repo.git("rev-parse", "HEAD")
     with ThreadPoolExecutor() as pool:
-        pushes = [pool.submit(source.push, str(bare(f"far{n}.git")), {}, tip, ENDLESS) for n in range(3)]
+        pushes = [pool.submit(source.push, Remote(str(bare(f"far{n}.git"))), tip, ENDLESS) for n in range(3)]
         wait_until(lambda: packed() == 1)
         (maker,) = packed.log.read_text().split()
         source.interrupt()
@@ -282,7 +283,7 @@ def test_a_pack_that_nobody_waits_for_any_more_is_not_made_on(repo, bare, packed
     packed.before(f"exec sleep {ENDLESS}")
     source, tip = Source.open(repo.path), repo.git("rev-parse", "HEAD")
     with pytest.raises(PushError, match=r"more than 3 s"):
-        source.push(str(bare()), {}, tip, 3)
+        source.push(Remote(str(bare())), tip, 3)
     (maker,) = packed.log.read_text().split()
     wait_until(lambda: not alive(int(maker)))
     wait_until(lambda: not open_packs())
@@ -290,13 +291,13 @@ def test_a_pack_that_nobody_waits_for_any_more_is_not_made_on(repo, bare, packed
 
 def test_a_pack_goes_when_it_was_not_read_for_a_while(repo, bare, packed, monkeypatch):
     source, tip = Source.open(repo.path), repo.git("rev-parse", "HEAD")
-    source.push(str(bare("one.git")), {}, tip, 30)
+    source.push(Remote(str(bare("one.git"))), tip, 30)
     assert open_packs()
     monkeypatch.setattr(pack_cache, "LINGER", 0.0)
-    source.push(str(bare("two.git")), {}, tip, 30)
+    source.push(Remote(str(bare("two.git"))), tip, 30)
     assert packed() == 1
     wait_until(lambda: not open_packs())
-    source.push(str(bare("three.git")), {}, tip, 30)
+    source.push(Remote(str(bare("three.git"))), tip, 30)
     assert packed() == 2
 
 
@@ -310,8 +311,8 @@ def test_one_that_reads_slowly_keeps_nobody(repo, bare, packed, tmp_path):
         return f'f() {{ until [ -e {tmp_path}/go ]; do sleep 0.02; done | cat; git {pack} "$1"; }}; f'
 
     with ThreadPoolExecutor() as pool:
-        late = pool.submit(source.push, str(slow), {}, tip, 60, there=there)
-        assert source.push(str(fast), {}, tip, 30).objects
+        late = pool.submit(source.push, Remote(str(slow), command=there), tip, 60)
+        assert source.push(Remote(str(fast)), tip, 30).objects
         assert not late.done()
         (tmp_path / "go").touch()
         assert late.result().objects
@@ -321,7 +322,7 @@ def test_one_that_reads_slowly_keeps_nobody(repo, bare, packed, tmp_path):
 
 def test_without_the_option_git_packs_for_each(repo, bare, packed):
     source, tip, far = Source.open(repo.path), repo.git("rev-parse", "HEAD"), bare()
-    assert source.push(str(far), {}, tip, 30, one_pack=False).objects
+    assert source.push(Remote(str(far)), tip, 30, one_pack=False).objects
     assert packed() == 0  # git starts its own by another way
     check_has(far, tip)
 
@@ -329,7 +330,7 @@ def test_without_the_option_git_packs_for_each(repo, bare, packed):
 @pytest.mark.parametrize("url", ["ssh://-oProxyCommand=touch%20x/x", "host:path", "relative", "ssh://h/x"])
 def test_what_is_no_way_to_a_machine_starts_nothing(repo, url):
     with pytest.raises(receive_pack.NotThisWayError, match="no way to"):
-        receive_pack._command(url, {"GIT_SSH_COMMAND": "ssh"} if url != "ssh://h/x" else {}, None)
+        receive_pack._command(Remote(url, {"GIT_SSH_COMMAND": "ssh"} if url != "ssh://h/x" else {}))
 
 
 def test_three_machines_over_ssh_get_one_pack_and_keep_one_ref(ssh_farm, packed):

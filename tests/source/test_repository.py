@@ -13,7 +13,7 @@ import pytest
 
 from fabbuild.errors import PushError, SourceError
 from fabbuild.model import Commit
-from fabbuild.source.git import Git, GitError, clean_environment, last_words
+from fabbuild.source.git import Git, GitError, Remote, clean_environment, last_words
 from fabbuild.source.repository import Source
 from tests.support.census import ENDLESS, HANG_LIMIT, alive, wait_until
 
@@ -203,7 +203,7 @@ def test_a_users_configuration_does_not_interfere(repo, home, tmp_path):
     )  # as on a machine: here the user's settings are the far side's too
     git(repo, "tag", "-a", "-m", "t", "v1")
     for tip in (plain[0][-1].hash, snapshot.hash):
-        assert source.push(str(far), {}, tip, 30).objects > 0
+        assert source.push(Remote(str(far)), tip, 30).objects > 0
         assert refs(far) == {"refs/fabbuild/current": tip}
     assert not (tmp_path / "ran").exists()
 
@@ -416,14 +416,14 @@ def test_a_shallow_clone(repo, tmp_path):
     with pytest.raises(SourceError, match="this clone is shallow"):
         source.branch("work")
     far = bare(tmp_path)
-    source.push(str(far), {}, source.top(1)[1][0].hash, 30)
+    source.push(Remote(str(far)), source.top(1)[1][0].hash, 30)
     assert git(far, "log", "--format=%s", "refs/fabbuild/current") == "change 3\nchange 2"
     (tmp_path / "shallow" / "one").write_text("edited")
     snapshot = source.current()
-    assert source.push(str(far), {}, snapshot.hash, 30).objects < 6
+    assert source.push(Remote(str(far)), snapshot.hash, 30).objects < 6
     assert git(far, "show", f"{snapshot.hash}:one") == "edited"
     git(far, "update-ref", "refs/fabbuild/stale", snapshot.hash)
-    assert source.push(str(far), {}, snapshot.hash, 30).pruned == 1
+    assert source.push(Remote(str(far)), snapshot.hash, 30).pruned == 1
     assert refs(far) == {"refs/fabbuild/current": snapshot.hash}
 
 
@@ -574,7 +574,7 @@ def test_a_directory_with_an_odd_name(repo, tmp_path):
     (place / "one").write_text("edited")
     assert source.current() != Source.open(repo).current()
     far = bare(tmp_path)
-    assert source.push(str(far), {}, source.top(1)[1][0].hash, 30).objects
+    assert source.push(Remote(str(far)), source.top(1)[1][0].hash, 30).objects
 
 
 def test_our_own_output_inside_the_source_is_left_out(repo):
@@ -621,7 +621,7 @@ def test_submodules_may_be_absent(repo, tmp_path):
     source = Source.open(tmp_path / "clone")
     snapshot = source.current()
     assert snapshot.tree == git(repo, "rev-parse", "HEAD^{tree}")
-    assert source.push(str(bare(tmp_path)), {}, snapshot.hash, 30).objects
+    assert source.push(Remote(str(bare(tmp_path))), snapshot.hash, 30).objects
     (repo / "sub" / "x").write_text("dirty")
     assert Source.open(repo).current().tree == snapshot.tree
 
@@ -667,7 +667,7 @@ def test_a_push_leaves_one_ref(repo, tmp_path):
         source.range("main")[0].hash,
         source.top(2)[1][0].hash,
     ):
-        report = source.push(str(far), {}, tip, 30, machine="m")
+        report = source.push(Remote(str(far), name="m"), tip, 30)
         assert refs(far) == {"refs/fabbuild/current": tip}
         assert report.seconds > 0
     git(far, "fsck", "--strict")
@@ -676,18 +676,18 @@ def test_a_push_leaves_one_ref(repo, tmp_path):
 def test_stale_refs_of_ours_go_and_others_stay(repo, tmp_path):
     far, source = bare(tmp_path), Source.open(repo)
     tip = source.top(1)[1][0].hash
-    source.push(str(far), {}, tip, 30)
+    source.push(Remote(str(far)), tip, 30)
     for name in ("refs/fabbuild/old", "refs/fabbuild/deep/er", "refs/heads/theirs", "refs/fabbuilder"):
         git(far, "update-ref", name, tip)
-    assert source.push(str(far), {}, tip, 30).pruned == 2
+    assert source.push(Remote(str(far)), tip, 30).pruned == 2
     assert set(refs(far)) == {"refs/fabbuild/current", "refs/heads/theirs", "refs/fabbuilder"}
 
 
 def test_a_push_of_what_is_there_sends_nothing(repo, tmp_path):
     far, source = bare(tmp_path), Source.open(repo)
     tip = source.current().hash
-    assert source.push(str(far), {}, tip, 30).objects > 0
-    again = source.push(str(far), {}, tip, 30)
+    assert source.push(Remote(str(far)), tip, 30).objects > 0
+    again = source.push(Remote(str(far)), tip, 30)
     assert (again.objects, again.bytes, again.pruned) == (0, 0, 0)
 
 
@@ -696,28 +696,28 @@ def test_only_the_delta_of_a_snapshot_travels(repo, tmp_path):
     for number in range(200):
         (repo / "configs" / f"b{number}_defconfig").write_bytes(os.urandom(500))
     far, source = bare(tmp_path), Source.open(repo)
-    first = source.push(str(far), {}, source.current().hash, 30)
+    first = source.push(Remote(str(far)), source.current().hash, 30)
     assert first.objects > 200
     assert first.bytes > 100_000
     (repo / "one").write_text("edited\n")
     tip = source.current().hash
-    report = source.push(str(far), {}, tip, 30)
+    report = source.push(Remote(str(far)), tip, 30)
     assert 0 < report.objects <= 5
     assert 0 < report.bytes < 10_000
     assert refs(far) == {"refs/fabbuild/current": tip}
     assert git(far, "show", f"{tip}:one") == "edited"
     git(far, "fsck", "--strict", "--connectivity-only", tip)
     commit(repo, "all of it", two="2")
-    assert source.push(str(far), {}, source.top(1)[1][0].hash, 30).objects < 25
+    assert source.push(Remote(str(far)), source.top(1)[1][0].hash, 30).objects < 25
 
 
 def test_a_far_side_with_commits_that_are_not_here(repo, tmp_path):
     far, source = bare(tmp_path), Source.open(repo)
     git(tmp_path, "clone", "-q", str(repo), "colleague")
     commit(tmp_path / "colleague", "theirs", two="theirs")
-    Source.open(tmp_path / "colleague").push(str(far), {}, git(tmp_path / "colleague", "rev-parse", "HEAD"), 30)
+    Source.open(tmp_path / "colleague").push(Remote(str(far)), git(tmp_path / "colleague", "rev-parse", "HEAD"), 30)
     tip = source.current().hash
-    source.push(str(far), {}, tip, 30)
+    source.push(Remote(str(far)), tip, 30)
     assert refs(far) == {"refs/fabbuild/current": tip}
 
 
@@ -725,18 +725,18 @@ def test_a_push_that_fails_quotes_git(repo, tmp_path):
     source = Source.open(repo)
     tip = source.current().hash
     with pytest.raises(PushError, match=r"does not appear to be a git repository") as caught:
-        source.push(str(tmp_path / "nowhere.git"), {}, tip, 30, machine="heron")
+        source.push(Remote(str(tmp_path / "nowhere.git"), name="heron"), tip, 30)
     assert caught.value.machine == "heron"
     assert "\n" not in str(caught.value)
     far = bare(tmp_path)
     (far / "hooks" / "pre-receive").write_text("#!/bin/sh\necho no more room here >&2\nexit 1\n")
     (far / "hooks" / "pre-receive").chmod(0o755)
     with pytest.raises(PushError, match=r"remote rejected.*pre-receive hook declined.*remote: no more room here"):
-        source.push(str(far), {}, tip, 30, machine="heron")
+        source.push(Remote(str(far), name="heron"), tip, 30)
     with pytest.raises(PushError, match="0123456789"):
-        source.push(str(bare(tmp_path, "other.git")), {}, "0123456789" * 4, 30, machine="heron")
+        source.push(Remote(str(bare(tmp_path, "other.git")), name="heron"), "0123456789" * 4, 30)
     with pytest.raises(PushError):
-        source.push("--receive-pack=touch /tmp/x", {}, tip, 30, machine="heron")
+        source.push(Remote("--receive-pack=touch /tmp/x", name="heron"), tip, 30)
 
 
 def test_a_push_over_ssh_that_fails_quotes_ssh(repo, tmp_path):
@@ -746,7 +746,7 @@ def test_a_push_over_ssh_that_fails_quotes_ssh(repo, tmp_path):
     env = {"GIT_SSH_COMMAND": str(ssh), "GIT_SSH_VARIANT": "ssh"}
     source = Source.open(repo)
     with pytest.raises(PushError, match=r"Could not read from remote repository|Connection refused"):
-        source.push("ssh://h/x", env, source.top(1)[1][0].hash, 30, machine="h")
+        source.push(Remote("ssh://h/x", env, name="h"), source.top(1)[1][0].hash, 30)
 
 
 def test_a_push_that_hangs_is_ended_with_all_its_processes(repo, tmp_path):
@@ -755,7 +755,7 @@ def test_a_push_that_hangs_is_ended_with_all_its_processes(repo, tmp_path):
     ssh.chmod(0o755)
     source = Source.open(repo)
     with pytest.raises(PushError, match=r"took more than .* s and was ended"):
-        source.push("ssh://h/x", {"GIT_SSH_COMMAND": str(ssh)}, source.top(1)[1][0].hash, 1.5, machine="h")
+        source.push(Remote("ssh://h/x", {"GIT_SSH_COMMAND": str(ssh)}, name="h"), source.top(1)[1][0].hash, 1.5)
     pid = int((tmp_path / "pid").read_text())
     wait_until(lambda: not alive(pid))
 
@@ -767,7 +767,7 @@ def test_a_push_in_another_thread_can_be_interrupted(repo, tmp_path):
     source = Source.open(repo)
     tip = source.top(1)[1][0].hash
     with ThreadPoolExecutor() as pool:
-        going = pool.submit(source.push, "ssh://h/x", {"GIT_SSH_COMMAND": str(ssh)}, tip, ENDLESS, machine="h")
+        going = pool.submit(source.push, Remote("ssh://h/x", {"GIT_SSH_COMMAND": str(ssh)}, "h"), tip, ENDLESS)
         wait_until((tmp_path / "begun").exists)
         source.interrupt()
         with pytest.raises(PushError, match="git ls-remote was interrupted"):

@@ -11,13 +11,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Union
 
 from fabbuild.errors import SelectionError
 from fabbuild.model import Board
 from fabbuild.protocol.uboot import DEFCONFIG, TREE
 
-Terms = Union[str, Sequence[str]]  # noqa: UP007 - an alias is evaluated, and Python 3.9 has no | for types
+Terms = str | Sequence[str]
 
 #: How alike a word and a name must be for the one to be meant by the other, at least; of 1.
 LIKE = 0.7
