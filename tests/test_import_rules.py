@@ -39,6 +39,7 @@ def test_all_imports_keep_the_rules():
         ("worker/base/lock.py", "import fabbuild.text", "The packages, from the tasks down"),
         ("worker/base/lock.py", "import fabbuild.worker.build.make", "The packages of the worker"),
         ("machines/session.py", "import fabbuild.worker.base.workdir", "The boss imports nothing of the worker"),
+        ("scheduler/timeouts.py", "import fabbuild.scheduler.scheduler", "No two modules or packages"),
         ("newroom/__init__.py", "", "The packages, from the tasks down"),
     ],
 )

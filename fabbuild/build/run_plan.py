@@ -47,7 +47,8 @@ from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.machines.messages import Facts
 from fabbuild.machines.probe import not_found, unfit_because
 from fabbuild.machines.session import Session, SessionOptions
-from fabbuild.machines.session_group import LEAVE, group_of
+from fabbuild.machines.session_group import LEAVE
+from fabbuild.machines.session_pool import group_of
 from fabbuild.model import Job, Takes, Verdict
 from fabbuild.results.incoming import Incoming
 from fabbuild.results.reuse.manager import Reuse

@@ -233,8 +233,7 @@ def machines_of(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, M
 
 def group_for(c: Any, machines: Machines, chosen: Sequence[Machine]) -> SessionGroup:
     """Return a group with a session for each machine, which earlier tasks of this process may have opened."""
-    from fabbuild.machines.session_group import group_of
-    from fabbuild.machines.session_pool import process_pool
+    from fabbuild.machines.session_pool import group_of, process_pool
     from fabbuild.machines.transport.base import Transport
     from fabbuild.machines.transport.local import LocalTransport
     from fabbuild.machines.transport.ssh import SshTransport

@@ -15,8 +15,7 @@ from fabbuild.config.settings import BuildSettings
 from fabbuild.demo.sample import BOARDS, Sample, make_sample
 from fabbuild.errors import SetupError
 from fabbuild.machines.session import Session
-from fabbuild.machines.session_group import group_of
-from fabbuild.machines.session_pool import SessionPool
+from fabbuild.machines.session_pool import SessionPool, group_of
 from fabbuild.machines.transport.local import LocalTransport
 from fabbuild.model import SANDBOX
 from fabbuild.reporting.summary import CommitChanges, Wanted, open_range, summarize

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from fabbuild import parallel
 from fabbuild.machines.session import Session
-from fabbuild.machines.transport.ssh import SshTransport
 
 R = TypeVar("R")
 
@@ -71,20 +70,7 @@ class SessionGroup:
 
     def without(self, names: Collection[str]) -> SessionGroup:
         """Return a group of the same machines but these."""
-        return group_of([session for session in self.sessions if session.name not in names])
-
-
-def group_of(sessions: Sequence[Session]) -> SessionGroup:
-    """Return a group of these sessions: a `MachineGroup` where there is a connection to be in it.
-
-    Loading Fabric takes a tenth of the time of a build that finds nothing to do, so that machines without a
-    connection do without.
-    """
-    if not any(isinstance(session.transport, SshTransport) for session in sessions):
-        return SessionGroup(sessions)
-    from fabbuild.machines.machine_group import MachineGroup
-
-    return MachineGroup(sessions)
+        return type(self)([session for session in self.sessions if session.name not in names])
 
 
 def leave_all(

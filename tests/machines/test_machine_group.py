@@ -14,7 +14,8 @@ from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import ConnectError
 from fabbuild.machines.machine_group import MachineGroup
 from fabbuild.machines.session import Session, SessionOptions
-from fabbuild.machines.session_group import group_of, leave_all
+from fabbuild.machines.session_group import leave_all
+from fabbuild.machines.session_pool import group_of
 from fabbuild.machines.transport.local import LocalTransport
 from fabbuild.machines.transport.ssh import SshTransport
 from fabbuild.machines.transport.ssh_connections import connection_for
@@ -61,7 +62,7 @@ def test_machines_without_a_connection_do_without_fabric():
         "import sys\n"
         "from fabbuild.config.machines import Machine, ToolchainSearch\n"
         "from fabbuild.machines.session import Session\n"
-        "from fabbuild.machines.session_group import group_of\n"
+        "from fabbuild.machines.session_pool import group_of\n"
         "from fabbuild.machines.transport.local import LocalTransport\n"
         "group_of([Session(Machine('m'), LocalTransport('m'), ToolchainSearch())])\n"
         "print('fabric' in sys.modules)"
@@ -163,7 +164,7 @@ import invoke
 from fabbuild import parallel
 from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.machines.session import Session
-from fabbuild.machines.session_group import group_of
+from fabbuild.machines.session_pool import group_of
 from fabbuild.machines.transport.ssh_connections import connection_for
 from fabbuild.machines.transport.ssh import SshTransport
 c = invoke.Context(invoke.Config(overrides={"fabbuild": {"ssh_config": sys.argv[1]}}))

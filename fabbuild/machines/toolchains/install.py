@@ -11,7 +11,8 @@ import platformdirs
 
 from fabbuild.errors import FabbuildError, FetchError
 from fabbuild.machines.session import Session
-from fabbuild.machines.session_group import SessionGroup, group_of
+from fabbuild.machines.session_group import SessionGroup
+from fabbuild.machines.session_pool import group_of
 from fabbuild.machines.toolchains import download
 from fabbuild.machines.toolchains.archives import Archive, ArchiveIndex, fetch
 

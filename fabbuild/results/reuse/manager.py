@@ -15,7 +15,7 @@ from fabbuild.config.settings import BuildSettings
 from fabbuild.event_types import Event, Note, Payload, ResultReused
 from fabbuild.machines.messages import BuildResult
 from fabbuild.machines.session import Session
-from fabbuild.machines.session_group import group_of
+from fabbuild.machines.session_pool import group_of
 from fabbuild.model import Board, Commit, Job, Result, Verdict
 from fabbuild.protocol.settings import Shortcut, ruled_out
 from fabbuild.protocol.wire import TIMED_OUT
