@@ -294,7 +294,7 @@ class QuestionLoop:
     PATIENCE = 200
 
     def __init__(self) -> None:
-        """Have counted nothing yet."""
+        """Begin with no question counted."""
         self._counts: Dict[bytes, int] = {}
         self._rest = b""
 

@@ -55,14 +55,14 @@ class BuildSession:
     def __init__(
         self, around: Surroundings, configuration: Configuration, work_dir: str, git_dir: str, *, temporary: bool
     ) -> None:
-        """Name the parts; `open` makes them.
+        """Keep the places; `open` makes the parts.
 
         Args:
-            around: what the worker has.
-            configuration: what the boss has configured.
+            around: what the worker has for all builds.
+            configuration: the settings of the boss.
             work_dir: where the worktrees are made.
-            git_dir: the repository they are of.
-            temporary: whether the work directory goes with the worker, and so is not worth a compiler cache.
+            git_dir: the repository that they are of.
+            temporary: whether the work directory is removed with the worker, and so not worth a compiler cache.
         """
         self._around = around
         self._configuration = configuration
@@ -76,14 +76,14 @@ class BuildSession:
         self._identities: Optional[Identities] = None
 
     def open(self, commits: Any, count: int, *, carry: bool) -> None:
-        """Make the worktrees, telling of each, and start the slots.
+        """Make the worktrees, with a response for each, and start the slots.
 
-        With the feature ``early`` one worktree is waited for; `follow` lets the others join.
+        With the feature ``early`` this waits for one worktree; `follow` lets the others join.
 
         Args:
-            commits: those of the command.
+            commits: the field of the command.
             count: how many slots.
-            carry: whether the answer of a commit may be another's, if the boss knows of that.
+            carry: whether results may be carried from commit to commit, if the boss has that feature.
 
         Raises:
             CommandError: the commits are wrong, or none is here.
@@ -133,7 +133,10 @@ class BuildSession:
         return exceptions
 
     def close(self) -> None:
-        """Make no further worktree; what is said of those being made is said when this returns. No make runs."""
+        """Make no further worktree, and close what the slots share; no make runs any more.
+
+        The responses about worktrees that were being made have been sent when this returns.
+        """
         if self._maker is not None:
             self._maker.stop()
         if self._follower is not None:
@@ -146,7 +149,7 @@ class BuildSession:
         return "early" in self._configuration.features
 
     def _all(self, maker: WorktreeMaker, count: int) -> Sequence[Worktree]:
-        """Wait for all worktrees, telling of each in the order of the slots, as the plain protocol has it."""
+        """Wait for all worktrees; respond for each in the order of the slots, as the plain protocol wants."""
         made: Dict[int, Worktree] = {}
         told = 0
         for slot, one in maker.arrivals():
@@ -181,7 +184,7 @@ class BuildSession:
             self.pool.stop()  # the boss is gone, or the worker ends
 
     def _join(self, slot: int, one: Worktree | Exception) -> None:
-        """Add a slot to a pool that may be at work; one that cannot be made is missing, and no board's trouble."""
+        """Add a slot to the pool, which may be at work; without a worktree the pool has one slot less."""
         if isinstance(one, WorkerStopped):
             raise one
         if isinstance(one, Worktree):
@@ -196,7 +199,7 @@ class BuildSession:
         self._around.send("worktree_failed", thread=slot, msg=str(one))
 
     def _share_jobs(self, makes: int) -> Optional[JobServer]:
-        """Return what the makes share their jobs by; None: there is nothing to share, or make is old."""
+        """Return a jobserver for all makes; None where there is nothing to share, or make is too old."""
         around = self._around
         if self._configuration.settings["jobserver"] and around.threads > 1:
             try:

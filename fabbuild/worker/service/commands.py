@@ -1,6 +1,7 @@
-"""Read the fields of the boss's commands, which may be of another version, or of another program.
+"""Read and check the fields of the boss's commands.
 
-The names of fields and the texts of errors are those of docs/reference/protocol.md.
+The boss may be of another version, or another program. The names of fields and the texts of errors are those of
+docs/reference/protocol.md.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class Service:
         debug: bool,
         alive: float = 0.0,
     ) -> None:
-        """Name the parts; `start` begins.
+        """Keep the parts; `start` begins.
 
         Args:
             processes: owns every child.
@@ -163,7 +163,7 @@ class Service:
         self._commands.put((None, message))
 
     def wait_for_quit(self, timeout: float) -> None:
-        """Let ``quit`` be answered, if it was the last command; waits so many seconds at most."""
+        """Wait until ``quit`` is answered, if it was the last command; at most ``timeout`` seconds."""
         if self._quitting:
             self._thread.join(timeout)
 
@@ -318,14 +318,14 @@ class Service:
         session.pool.add(commands.order_of(board, name, session.pool.commits, self._configuration.features))
 
     def _end_session(self) -> int:
-        """Wait until all boards are built, let the session go, and return how many results were exceptions."""
+        """Wait until all boards are built, close the session, and return how many results were exceptions."""
         exceptions = self._session.drain() if self._session is not None else 0
         self._session = None
         self._building = False
         return exceptions
 
     def _leave_session(self, name: str) -> None:
-        """Let a session go that has nothing to do; refuse a command in the middle of a build."""
+        """Close a session that has nothing to do; refuse a command in the middle of a build."""
         if self._session is not None and self._session.pool.busy:
             raise CommandError("%s: boards are being built (send build_done first)" % name)
         self._end_session()

@@ -1,4 +1,4 @@
-"""The worker's end of the wire: lines to the boss, lines from it, and every sign that it is time to end."""
+"""The worker's end of the wire: lines to and from the boss, and the signs that it is time to end."""
 
 from __future__ import annotations
 

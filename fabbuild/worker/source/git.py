@@ -60,7 +60,7 @@ class Repository:
     """
 
     def __init__(self, processes: Processes, git_dir: str, environment: Mapping[str, str]) -> None:
-        """Name the parts.
+        """Keep the parts; nothing is run yet.
 
         Args:
             processes: owns each git.

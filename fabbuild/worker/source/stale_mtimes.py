@@ -1,4 +1,4 @@
-"""Touch files whose change a git checkout hides from make's mtime comparison, also after a checkout was cut short.
+"""Touch files whose change a git checkout hides from make's mtime comparison.
 
 A new header may come before another one of its name in the search path; a link may point to another file. Files
 that make would take for unchanged then get a new time. If the worker ends between the checkout and that, nothing

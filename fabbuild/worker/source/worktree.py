@@ -37,7 +37,7 @@ class Worktree:
     """
 
     def __init__(self, repository: Repository, path: str, slot: int) -> None:
-        """Name it; `ensure` makes it."""
+        """Keep the path; `ensure` makes the worktree."""
         self.path = path
         self.slot = slot
         self.output = os.path.join(path, BUILD_DIR)

@@ -1,7 +1,7 @@
-"""Make the worktrees of all slots side by side, so that the first can build while others are still being made.
+"""Make the worktrees of all slots side by side.
 
-A checkout waits mostly for the disk and for one processor. Several gits are safe in one repository, but for what
-`Repository.adding` guards.
+So the first slot can build while others are still being made. A checkout waits mostly for the disk and for one
+processor. Several gits are safe in one repository, but for what `Repository.adding` guards.
 """
 
 from __future__ import annotations

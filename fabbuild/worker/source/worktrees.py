@@ -1,4 +1,4 @@
-"""The worktrees of a machine, ``WORK/slots/NN``: find their directory, make them, and remove what is left over."""
+"""The worktrees of a machine, ``WORK/slots/NN``: find their directory, and make them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SlotWorktrees:
     """The worktrees of a work directory."""
 
     def __init__(self, repository: Repository, work_dir: str) -> None:
-        """Name the parts; `prepare` makes the directory."""
+        """Keep the places; `prepare` makes the directory."""
         self._repository = repository
         self._work_dir = work_dir
 

@@ -1,4 +1,4 @@
-"""The supervisor's connection to the boss: read it, watch that the boss is alive, and pass bytes on to the worker.
+"""The supervisor's connection to the boss: it shows that the boss is alive, and feeds the worker.
 
 Everything that the boss sends is read here, also commands for the worker, so that the boss counts as heard even
 while the worker does not read. The boss's ``alive`` lines end here; all else is passed on, byte for byte.

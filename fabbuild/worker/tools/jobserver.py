@@ -1,4 +1,4 @@
-"""One GNU make jobserver for all builds of a machine, so that no processor idles while any board has work for it.
+"""One GNU make jobserver for all builds of a machine: no processor idles while a board has work.
 
 The pipe holds as many tokens as there are threads. A make runs one job without a token of the pipe, so a token is
 taken out when a make begins, and put back when it ends. A make that begins while there is none does not wait: the

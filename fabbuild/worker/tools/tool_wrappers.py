@@ -1,4 +1,4 @@
-"""Make a directory of faster tools for the front of a build's PATH; their output is that of the originals.
+"""Make a directory of faster tools, with the same output, for the front of a build's PATH.
 
 ``WORK/tools/DIGEST/bin`` holds, for one toolchain and the host's own tools,
 
@@ -99,7 +99,7 @@ class ToolDirs:
     def __init__(
         self, work_dir: str, slots: str, environment: Mapping[str, str], light: bool = True, ccache: bool = True
     ) -> None:
-        """Name the places.
+        """Keep the places; `path` makes the directories.
 
         Args:
             work_dir: absolute.

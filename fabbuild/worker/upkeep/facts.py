@@ -1,4 +1,4 @@
-"""Describe a machine and its tools, for `inv probe`: takes no lock and writes nothing to the work directory."""
+"""Describe a machine and its tools, for `inv probe`; takes no lock."""
 
 from __future__ import annotations
 
