@@ -1,4 +1,4 @@
-"""A recorded boss: sends what it sent, when it had the answers it waited for, and says what is wrong with an answer."""
+"""Replay a recorded boss to a worker, and say what is wrong with an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real worker process, driven over pipes, and small source trees to drive it with."""
+"""Drive a real worker over pipes, with small source trees to build."""
 
 from __future__ import annotations
 

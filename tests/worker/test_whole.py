@@ -16,7 +16,7 @@ from fabbuild.protocol.wire import PREFIX
 from fabbuild.worker.base import process_table
 from tests.support.census import HANG_LIMIT, alive, command_line, lock_holders, processes_holding, wait_until
 from tests.support.supervised import HARD_COUNT, HARD_WORKER, free, gone, kill, old_python
-from tests.worker.supervisor.test_silence import Pulse
+from tests.worker.supervisor.test_lifeline import Pulse
 
 pytestmark = pytest.mark.deep
 

@@ -1,5 +1,5 @@
 """Fixtures of the worker alone."""
 
-from tests.worker.fixtures import source, work
+from tests.worker.fixtures import processes, source, work
 
-__all__ = ["source", "work"]
+__all__ = ["processes", "source", "work"]

@@ -8,9 +8,7 @@ import pytest
 from fabbuild.worker.base.processes import Processes
 from fabbuild.worker.source.git import GitError
 from tests.worker.driver import push
-from tests.worker.source.test_worktree import make_slots, processes
-
-__all__ = ["processes"]
+from tests.worker.fixtures import make_slots
 
 #: Long before anything here is touched, in ns.
 OLD = 10**18
