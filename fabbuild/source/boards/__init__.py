@@ -1,1 +1,1 @@
-"""The boards of a tree: which there are, what Kconfig and MAINTAINERS say of them, and which a selection takes."""
+"""The boards of a tree: list them, evaluate their Kconfig, find their maintainers, and select some."""

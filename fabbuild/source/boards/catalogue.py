@@ -1,8 +1,9 @@
-"""The boards of a tree: each ``NAME_defconfig``, and what Kconfig and the maintainers files say of it.
+"""List the boards of a tree with their architecture, CPU, SoC, vendor and maintainers.
 
-Only what Kconfig reads is taken out of git, into a temporary directory: every ``Kconfig*``, what else they
-``source``, ``configs/``, and the scripts that ``$(shell …)`` may run. So the boards are those of the tree that is
-built, whatever is checked out, and the answer is kept by the ids of just these files.
+The files that Kconfig reads are written from git to a temporary directory: all ``Kconfig*`` files, other files that
+these ``source``, the directory of the boards' configurations, and the scripts that ``$(shell …)`` may run. So the
+boards are those of the tree that is built, whatever is checked out, and the list is cached by the ids of these
+files.
 """
 
 from __future__ import annotations
@@ -39,16 +40,16 @@ from fabbuild.source.boards.tree_files import TreeFiles
 from fabbuild.source.git import end_group, ended, last_words
 from fabbuild.source.repository import Source
 
-#: Raised when the meaning of what is kept changes.
+#: Version of the cache files.
 SCHEMA = 1
 
-#: How many trees' boards are kept.
+#: Number of trees whose boards are cached.
 KEPT = 50
 
-#: Seconds that Kconfig may take for all boards.
+#: Time limit in seconds for the evaluation of all boards.
 TIMEOUT = 300.0
 
-#: Starting a process costs a parse of all Kconfig files: about as much as this many boards.
+#: Boards for each process at least: parsing all Kconfig files takes as long as about this many boards.
 _SHARE = 1000
 
 #: The Kconfig symbols that tell what a board is.
@@ -57,12 +58,12 @@ _SYMBOLS = tuple(dict.fromkeys([*TREE.symbols, *TREE.arch_symbols]))
 # The answer of `kconfig_eval`: what is asked for → board → its answer.
 _Answer = dict[str, dict[str, Any]]
 
-# What is called so is one tree or commit forever, in any repository.
+# A full hash names the same tree or commit for ever, in any repository.
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 _LOG = logging.getLogger(__name__)
 
-# The child's own sys.path is ours, given as words, so that it finds the same kconfiglib.
+# The child gets our sys.path as arguments, so that it finds the same kconfiglib.
 _PROGRAM = "import sys, runpy; p = sys.argv[1]; sys.path[:] = sys.argv[2:]; runpy.run_path(p, run_name='__main__')"
 
 
@@ -70,16 +71,18 @@ _PROGRAM = "import sys, runpy; p = sys.argv[1]; sys.path[:] = sys.argv[2:]; runp
 class BoardList:
     """The boards of a tree, sorted by target.
 
-    ``problems`` has one line for each defconfig that could not be evaluated (its board is listed all the same,
-    without an arch) or cannot be a board (its name is nothing that make would take).
+    Attributes:
+        boards: the boards.
+        problems: a line for each defconfig that could not be evaluated, whose board is listed without an
+            architecture, or whose name make would not accept, so that it is no board.
     """
 
     boards: tuple[Board, ...]
     problems: tuple[str, ...] = ()
 
 
-class _Kept(msgspec.Struct):
-    """What the cache holds: ``others`` are names beyond the usual that Kconfig read, ``digest`` their ids."""
+class _CachedBoards(msgspec.Struct):
+    """A cache file: ``others`` are patterns of further files that Kconfig read, ``digest`` is that of their ids."""
 
     schema: int
     boards: list[Board]
@@ -89,15 +92,15 @@ class _Kept(msgspec.Struct):
 
 
 def load_boards(source: Source, tree: str, before: Callable[[], None] = lambda: None) -> list[Board]:
-    """Give the boards of a tree, sorted by target; problems with single defconfigs are logged as warnings.
+    """Return the boards of a tree, sorted by target; problems with single defconfigs are logged as warnings.
 
     Args:
         source: the repository.
-        tree: id of a git tree (or of a commit).
-        before: is called before what takes seconds, if anything does: they are not known of an earlier time.
+        tree: id of a git tree or of a commit.
+        before: called before an evaluation, which takes seconds; not called if the boards are in the cache.
 
     Raises:
-        SourceError: no such tree, no boards in it, or its Kconfig does not parse.
+        SourceError: the tree does not exist, it has no boards, or its Kconfig does not parse.
     """
     found = read_boards(source, tree, before)
     for problem in found.problems:
@@ -106,7 +109,7 @@ def load_boards(source: Source, tree: str, before: Callable[[], None] = lambda: 
 
 
 def read_boards(source: Source, tree: str, before: Callable[[], None] = lambda: None) -> BoardList:
-    """Give the boards of a tree with what was wrong with some; otherwise as `load_boards`."""
+    """Return the boards of a tree and the problems with some of them; otherwise as `load_boards`."""
     compiler = _compiler()
     named = _place(compiler, tree, "trees") if _ID.fullmatch(tree) else None
     kept = _read(named) if named else None
@@ -123,7 +126,7 @@ def read_boards(source: Source, tree: str, before: Callable[[], None] = lambda: 
     return BoardList(tuple(kept.boards), tuple(kept.problems))
 
 
-def _evaluate(files: TreeFiles, compiler: str) -> _Kept:
+def _evaluate(files: TreeFiles, compiler: str) -> _CachedBoards:
     names, problems = files.defconfigs()
     if not names:
         raise SourceError(f"tree {files.tree[:12]} has no {TREE.defconfig('*')}, so it has no boards")
@@ -145,16 +148,16 @@ def _evaluate(files: TreeFiles, compiler: str) -> _Kept:
         _, cpu, soc, vendor, board, config = (by_symbol[symbol] for symbol in TREE.symbols)
         status, people = maintainers.of(name)
         boards.append(Board(name, arch, cpu, soc, vendor, board, config, status, people))
-    return _Kept(SCHEMA, sorted(boards, key=lambda b: b.target), problems, others, files.digest(others))
+    return _CachedBoards(SCHEMA, sorted(boards, key=lambda b: b.target), problems, others, files.digest(others))
 
 
 def targets_of(files: TreeFiles, names: Sequence[str]) -> dict[str, list[str]]:
     """Return which of the ``TARGET_…`` options each board sets; a board that cannot be evaluated is left out.
 
-    Nothing of this is kept, so it takes seconds for a large tree.
+    This is not cached: it takes seconds for a large tree.
 
     Raises:
-        SourceError: its Kconfig does not parse.
+        SourceError: the tree's Kconfig does not parse.
     """
     with _scratch() as directory:
         files.write(directory)
@@ -164,9 +167,10 @@ def targets_of(files: TreeFiles, names: Sequence[str]) -> dict[str, list[str]]:
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[Path]:
-    """Give a directory for the files of a tree.
+    """Yield an empty directory for the files of a tree.
 
-    It is removed while we go on: a thousand directories may take a disk seconds. The process does not end before.
+    A thread removes it afterwards, because a thousand directories may take a disk seconds; the process does not end
+    before.
     """
     directory = tempfile.mkdtemp(prefix="fabbuild-kconfig-")
     try:
@@ -184,7 +188,7 @@ def _compiler() -> str:
 
 
 def _ask(directory: Path, names: Sequence[str], compiler: str, prefix: str = "") -> _Answer:
-    """Let a few processes evaluate the defconfigs that were written to a directory."""
+    """Evaluate the boards of a tree whose files are in a directory, with one process for each `_SHARE` boards."""
     count = max(1, min(len(os.sched_getaffinity(0)), len(names) // _SHARE))
     request = {"symbols": _SYMBOLS, "cpp": [compiler, "-E"] if compiler else [], "prefix": prefix}
     requests = [
@@ -195,10 +199,10 @@ def _ask(directory: Path, names: Sequence[str], compiler: str, prefix: str = "")
     with ThreadPoolExecutor(count) as pool:
         try:
             for _ in requests:
-                processes.append(_start(directory, compiler))  # noqa: PERF401 - those that did start must be known
+                processes.append(_start(directory, compiler))  # noqa: PERF401 - after an error the started ones are ended
             parts = list(pool.map(_finish, processes, requests))
         except BaseException:
-            for process in processes:  # Ctrl-C does not reach them, and the pool waits for them
+            for process in processes:  # Ctrl-C does not reach them, and the pool would wait for them
                 end_group(process)
             raise
     merged: _Answer = {"boards": {}, "options": {}, "problems": {}}
@@ -238,7 +242,7 @@ def _finish(process: subprocess.Popen[bytes], request: bytes) -> _Answer:
 
 
 def _environment(directory: Path, compiler: str) -> dict[str, str]:
-    """Give the environment for Kconfig: what the Makefile would set, and nothing of the user's."""
+    """Return the environment for Kconfig: the variables that the Makefile sets, and few of the user's."""
     kept = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")
     return {
         **{name: os.environ[name] for name in kept if name in os.environ},
@@ -264,39 +268,39 @@ def _place(compiler: str, key: str, *below: str) -> Path:
     return _cache_directory().joinpath(*below, f"{hashlib.sha256(chr(0).join(about).encode()).hexdigest()}.json")
 
 
-def _read(place: Path) -> _Kept | None:
-    """Read what is kept; None where there is nothing, or nothing that can be used."""
+def _read(place: Path) -> _CachedBoards | None:
+    """Read a cache file; return None where it does not exist or cannot be used."""
     try:
-        kept = msgspec.json.decode(place.read_bytes(), type=_Kept)
+        kept = msgspec.json.decode(place.read_bytes(), type=_CachedBoards)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if kept.schema != SCHEMA or not kept.boards:
         return None
     with contextlib.suppress(OSError):
-        os.utime(place)  # so that the ones in use are the last to go
+        os.utime(place)  # the files that are in use are the last to be removed
     return kept
 
 
-def _store(place: Path, kept: _Kept) -> None:
-    """Write a cache file, whole or not at all; that it cannot be written costs time later, and nothing else."""
+def _store(place: Path, kept: _CachedBoards) -> None:
+    """Write a cache file, whole or not at all; one that cannot be written costs time later, and nothing else."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(place) as file:
             file.write(msgspec.json.encode(kept))
         _make_room(place.parent)
     except OSError as exc:
-        _LOG.debug("the boards are not kept: %s", exc)
+        _LOG.debug("the boards are not cached: %s", exc)
 
 
 def _name(place: Path, named: Path) -> None:
-    """Let a file of the cache be found by the id of a tree alone, so that the tree need not be listed again."""
+    """Link a cache file to the name of a tree's id, so that the tree need not be listed again."""
     try:
         named.parent.mkdir(exist_ok=True)
         named.unlink(missing_ok=True)
         named.hardlink_to(place)
         _make_room(named.parent)
-    except OSError as exc:  # no link can be made there, or another process was faster
-        _LOG.debug("the boards of the tree are not kept: %s", exc)
+    except OSError as exc:  # the file system has no links, or another process was faster
+        _LOG.debug("the boards of the tree are not cached: %s", exc)
 
 
 def _make_room(directory: Path) -> None:

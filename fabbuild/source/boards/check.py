@@ -1,4 +1,4 @@
-"""What is wrong with a tree's list of boards: nobody looks after one, or its files say what is not so."""
+"""Find boards without a maintainer, and mistakes in maintainers files and defconfigs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ def check_boards(source: Source, tree: str, boards: Iterable[Board], *, full: bo
     Args:
         source: the repository.
         tree: id of a git tree.
-        boards: those of its boards that are asked about. What is wrong with an entry, and no board's, is told
-            only when they are all.
-        full: whether each board must also set exactly one ``TARGET_…`` option; takes seconds for a large tree.
+        boards: the boards to check. Mistakes that belong to no board are returned only for all boards of the tree.
+        full: also check that each board sets exactly one ``TARGET_…`` option; takes seconds for a large tree.
 
     Raises:
-        SourceError: no such tree, no boards in it, or its Kconfig does not parse.
+        SourceError: the tree does not exist, it has no boards, or its Kconfig does not parse.
     """
     files = TreeFiles.read(source.git, tree)
     known = read_boards(source, tree)

@@ -44,12 +44,12 @@ CPP_TIMEOUT = 30.0
 
 
 class Assigned(NamedTuple):
-    """What a defconfig says, as far as Kconfig takes notice.
+    """The assignments of a defconfig that Kconfig accepts.
 
     Attributes:
-        values: of symbols, as `Symbol.set_value` takes them.
-        modes: of choices, as a choice's ``set_value`` takes them.
-        selected: the symbol of a choice that was last set to y.
+        values: symbol → value, as kconfiglib's ``Symbol.set_value`` takes it.
+        modes: choice → mode, as ``Choice.set_value`` takes it.
+        selected: choice → its symbol that was set to y last.
     """
 
     values: dict[Any, str]
@@ -57,12 +57,12 @@ class Assigned(NamedTuple):
     selected: dict[Any, Any]
 
     def likeness(self, places: dict[Any, int]) -> list[tuple[int, str]]:
-        """Give what to sort by, so that boards that choose alike become neighbours."""
+        """Return a sort key by which boards that select the same symbols become neighbours."""
         return sorted((places[choice], symbol.name) for choice, symbol in self.selected.items())
 
 
 def assigned(conf: Any, text: str) -> Assigned:
-    """Read a defconfig by the rules of ``Kconfig.load_config``: lines that cannot be meant are passed over."""
+    """Read a defconfig by the rules of ``Kconfig.load_config``, which ignores lines that it does not accept."""
     import kconfiglib
 
     found = Assigned({}, {}, {})
@@ -99,7 +99,7 @@ def assigned(conf: Any, text: str) -> Assigned:
 
 
 def is_number(text: str, base: int) -> bool:
-    """Whether a symbol of type int, or of type hex where the base is 16, takes this for its value."""
+    """Whether a symbol of type int (base 10) or hex (base 16) accepts this value."""
     try:
         return int(text, base) >= 0 or base == 10
     except ValueError:
@@ -107,14 +107,14 @@ def is_number(text: str, base: int) -> bool:
 
 
 class Loaded:
-    """The user's values of a Kconfig: those of one defconfig after the other."""
+    """The user's values of a Kconfig, set from one defconfig after the other."""
 
     def __init__(self, conf: Any) -> None:
         self._conf = conf
         self._now = Assigned({}, {}, {})
 
     def load(self, new: Assigned) -> None:
-        """Make it as if only this defconfig had been loaded; what stays as it is costs nothing."""
+        """Set the values of this defconfig alone; values that stay the same cost nothing."""
         old, self._now = self._now, new
         for symbol in old.values:
             if symbol not in new.values:
@@ -129,21 +129,22 @@ class Loaded:
         for choice, symbol in new.selected.items():
             if choice.user_selection is not symbol:
                 symbol.set_value("y")
-                if new.values[symbol] != "y":  # it was said twice: then it is selected all the same
+                if new.values[symbol] != "y":  # assigned twice: it stays selected all the same
                     symbol.set_value(new.values[symbol])
 
     def forget(self) -> None:
-        """Begin anew, whatever state something left it in."""
+        """Unset all values, whatever state an error left."""
         self._now = Assigned({}, {}, {})
         self._conf.unset_values()
 
 
 class Values:
-    """The values of some symbols of a Kconfig, by what is loaded just then."""
+    """The values of some symbols of a Kconfig, for the defconfig that is loaded."""
 
     def __init__(self, conf: Any, symbols: Sequence[str]) -> None:
         self._conf = conf
-        #: By what must be selected for them to count (None: nothing), the defaults with their numbers.
+        #: symbol → the choice's symbol that must be selected (None: none) → number, value and condition of a
+        #: default.
         self._defaults: dict[str, dict[Any, list[tuple[int, Any, Any]]]] = {}
         for name in symbols:
             by_pick = self._defaults[name] = {}
@@ -175,16 +176,16 @@ class Values:
 
 
 def pick(expression: Any) -> Any:
-    """Give a symbol that its choice must have selected for an expression to hold; None where there is none.
+    """Return a choice's symbol that must be selected for an expression to hold; None if there is none.
 
-    Only of a choice that is plainly of bools: there any symbol but the selected one is n, whatever else holds.
+    Only choices of bools count: in these all symbols but the selected one are n.
     """
     import kconfiglib
 
     if isinstance(expression, tuple):
         if expression[0] is not kconfiglib.AND:
             return None
-        # What says most stands first: that it is this board, before that it is this architecture.
+        # The first operand rules out most: it names the board, the second one the architecture.
         return pick(expression[1]) or pick(expression[2])
     choice = getattr(expression, "choice", None)
     plain = choice and expression.orig_type == choice.orig_type == kconfiglib.BOOL
@@ -192,15 +193,15 @@ def pick(expression: Any) -> Any:
 
 
 def chosen(symbols: list[Any]) -> list[str]:
-    """Name those of some options that are set."""
+    """Return the names of those options that are set."""
     return [symbol.name for symbol in symbols if symbol.str_value == "y"]
 
 
 def expand(path: Path, cpp: list[str]) -> str:
-    """Read a defconfig, through the preprocessor if it includes others.
+    """Read a defconfig, with the C preprocessor if it includes other files.
 
     Raises:
-        ValueError: with the preprocessor's first line, or because there is none here.
+        ValueError: the preprocessor failed, with its first line, or does not exist.
     """
     text = path.read_text("utf-8")
     if not INCLUDE.search(text):
@@ -220,7 +221,7 @@ def expand(path: Path, cpp: list[str]) -> str:
 
 
 def first_line(text: str) -> str:
-    """Give the first line that says something, without the directory that the tree was unpacked in."""
+    """Return the first line that is not blank, with paths relative to the tree."""
     here = str(Path.cwd())
     for line in text.replace(here + "/", "").replace(f"'{here}'", "the tree").splitlines():
         if line.strip():
@@ -244,7 +245,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     for name, path in request["boards"].items():
         try:
             found[name] = assigned(conf, expand(Path(path), request["cpp"]))
-        except Exception as exc:  # noqa: BLE001 - whatever is wrong with one defconfig, others go on
+        except Exception as exc:  # noqa: BLE001 - an error in one defconfig must not stop the others
             problems[name] = first_line(str(exc)) or type(exc).__name__
     boards, options = {}, {}
     places = {choice: number for number, choice in enumerate(conf.unique_choices)}
@@ -253,7 +254,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         try:
             loaded.load(found[name])
             boards[name], options[name] = values.all(), chosen(choosing)
-        except Exception as exc:  # noqa: BLE001 - whatever one defconfig does to kconfiglib, others go on
+        except Exception as exc:  # noqa: BLE001 - an error in one defconfig must not stop the others
             problems[name] = first_line(str(exc)) or type(exc).__name__
             loaded.forget()
     return {"boards": boards, "options": options, "problems": problems}
@@ -261,8 +262,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Answer the one request on standard input."""
-    gc.disable()  # it makes much that stays to the end, and the end is near
-    # What a $(shell …) or kconfiglib prints must not mix with the answer.
+    gc.disable()  # nearly all objects live to the end of this short program
+    # The output of a $(shell …) or of kconfiglib must not mix with the answer.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)
         json.dump(answer(json.load(sys.stdin)), out)

@@ -1,4 +1,8 @@
-"""Who looks after a board, and whether anybody does: what the MAINTAINERS files say."""
+"""Read who maintains a board, and its status, from the tree's maintainers files.
+
+These have sections of lines ``TAG: value``: ``M`` a person, ``S`` the status, ``F`` a file or pattern, ``N`` a
+regular expression of file names.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ _LINE = re.compile(r"^([A-Z]):\s*(.*?)\s*$")
 
 @dataclass
 class _Section:
+    """A section; ``board``: it names files of a board's code; ``last``: the number of its last line."""
+
     people: list[str] = field(default_factory=list)
     status: str = ""
     files: list[str] = field(default_factory=list)
@@ -24,14 +30,14 @@ class _Section:
 
 @dataclass
 class Maintainers:
-    """The sections of all MAINTAINERS files; those that name one defconfig are found without looking at each."""
+    """The sections of all maintainers files, indexed by the defconfigs that they name."""
 
     _exact: dict[str, list[_Section]]
     _wild: list[_Section]
 
     @classmethod
     def parse(cls, texts: Mapping[str, str]) -> Maintainers:
-        """Read MAINTAINERS files, given by path; lines that are none of theirs only begin a new section."""
+        """Read maintainers files, given as path → text; a line of another form begins a new section."""
         exact: dict[str, list[_Section]] = {}
         wild: list[_Section] = []
         for path in sorted(texts):
@@ -45,10 +51,10 @@ class Maintainers:
         return cls(exact, wild)
 
     def of(self, board: str) -> tuple[str, tuple[str, ...]]:
-        """Give a board's status and maintainers.
+        """Return a board's status and its maintainers; both may be empty.
 
-        The status is ``Active`` where somebody maintains it, or as it stands there (``Orphan``…); both may be
-        empty. Sections that name the board's defconfig itself go before those whose pattern takes it in.
+        The status is ``Active`` for a board that is maintained or supported, else as the file has it (``Orphan``
+        …). Sections that name the board's defconfig go before those with a pattern that matches it.
         """
         path = TREE.defconfig(board)
         sections = self._exact.get(path, [])
@@ -65,10 +71,10 @@ class Maintainers:
 
 
 def wrong_entries(texts: Mapping[str, str], boards: Iterable[str]) -> list[str]:
-    """Name the entries below ``board/`` without a defconfig, and the defconfigs in entries that there are not.
+    """Return a line for each entry of a board's code without a defconfig, and for each defconfig that is missing.
 
     Args:
-        texts: the MAINTAINERS files by path.
+        texts: the maintainers files, path → text.
         boards: the names of all boards.
     """
     known = [TREE.defconfig(board) for board in boards]
@@ -86,10 +92,7 @@ def wrong_entries(texts: Mapping[str, str], boards: Iterable[str]) -> list[str]:
 
 
 def _sections(text: str) -> list[_Section]:
-    """Read one file.
-
-    ``last`` of a section is the number of its last line, ``board`` whether it names files below ``board/``.
-    """
+    """Return the sections of one maintainers file."""
     sections = [_Section()]
     for number, line in enumerate(text.splitlines(), 1):
         match = _LINE.match(line)

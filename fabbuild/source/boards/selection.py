@@ -1,9 +1,9 @@
-"""Which boards a selection takes.
+"""Select boards by terms, as buildman's users write them.
 
-Terms are separated by spaces or commas, and a board that any of them matches is taken; ``a & b`` (spaces around
-the ``&`` or not) is one term, which matches what both match. Each is a regular expression that is matched at the
-start of a board's target, arch, cpu, board, vendor, soc or config name: ``arm`` matches all of arch arm, and those
-of arch aarch64 too, by their cpu ``armv8``. Excluded boards are left out whatever else matched them.
+Terms are separated by spaces or commas, and a board that any of them matches is selected; ``a & b`` (with or
+without spaces) is one term, for the boards that both match. A term is a regular expression that is matched at the
+start of a board's target, arch, cpu, board, vendor, soc or config name: ``arm`` matches all boards of arch arm, and
+those of arch aarch64 too, by their cpu ``armv8``. Excluded boards are left out whatever else matches them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from fabbuild.protocol.uboot import DEFCONFIG, TREE
 
 Terms = str | Sequence[str]
 
-#: How alike a word and a name must be for the one to be meant by the other, at least; of 1.
+#: Least similarity, of 1, of a word and a name that is suggested for it (`difflib.get_close_matches`).
 LIKE = 0.7
 
-#: What goes behind the number of all boards, where none is taken: which they are, and what lists them.
+#: Text after the number of all boards where none is selected: which boards these are; the command that lists them.
 LISTED = "; `boards` lists them"
 
 _Term = tuple[re.Pattern[str], ...]
@@ -30,17 +30,17 @@ _Term = tuple[re.Pattern[str], ...]
 def select_boards(
     boards: Iterable[Board], terms: Terms = "", exclude: Terms = "", only: Terms = "", *, listed: str = LISTED
 ) -> list[Board]:
-    """Give the boards that are taken, sorted by target.
+    """Return the selected boards, sorted by target.
 
     Args:
-        boards: all there are.
-        terms: see the module; none at all takes every board.
-        exclude: terms of what is left out.
-        only: exact names, separated by spaces or commas, or those of defconfigs; other boards are left out.
-        listed: which boards these are and what lists them, for the error.
+        boards: the boards to select from.
+        terms: as described at the top of this module; no term selects every board.
+        exclude: terms of boards to leave out.
+        only: exact names of boards or of their defconfigs, by spaces or commas; other boards are left out.
+        listed: see `LISTED`.
 
     Raises:
-        SelectionError: a term is no regular expression, a name in ``only`` is no board, or nothing is left.
+        SelectionError: a term is no regular expression, a name in ``only`` is no board, or no board is selected.
     """
     known = sorted(boards, key=lambda board: board.target)
     wanted, unwanted = parse_terms(terms), parse_terms(exclude)
@@ -62,7 +62,7 @@ def select_boards(
 
 
 def unmatched_terms(boards: Iterable[Board], terms: Terms) -> list[str]:
-    """Name the terms that match no board at all: the others may have taken some, but the user may have mistyped.
+    """Return the terms that match no board, such as mistyped ones.
 
     Raises:
         SelectionError: a term is no regular expression.
@@ -76,13 +76,13 @@ def unmatched_terms(boards: Iterable[Board], terms: Terms) -> list[str]:
 
 
 def parse_terms(terms: Terms) -> list[_Term]:
-    """Read terms: a list of alternatives, each a tuple of expressions that must all match.
+    """Parse terms: a list of alternatives, each a tuple of expressions that must all match.
 
     Raises:
         SelectionError: an expression is not valid, or an ``&`` lacks one of its sides.
     """
     found: list[list[re.Pattern[str]]] = []
-    joined = True  # nothing stands before the first term, so an & there is as wrong as one after another
+    joined = True  # an & before the first term is as wrong as one after another &
     pending = False
     for word in re.findall(r"&|[^\s,&]+", _text(terms)):
         if word == "&":
@@ -118,13 +118,13 @@ def _words(names: Terms) -> list[str]:
 
 
 def _of_defconfig(name: str, targets: Iterable[str]) -> str:
-    """Give the board of a defconfig that was named as its file is; the name itself where there is no such board."""
+    """Return the board whose defconfig has this name or path; the name itself if there is no such board."""
     board = _plain(name)
     return board if board in targets else name
 
 
 def _plain(name: str) -> str:
-    """Return what stands for the board in the name or the path of its defconfig; any other text as it is."""
+    """Return the board's part of the name or path of a defconfig; any other text as it is."""
     return name.removeprefix(TREE.boards + "/").removesuffix(DEFCONFIG)
 
 
@@ -153,7 +153,7 @@ def _nothing(known: Sequence[Board], terms: str, exclude: str, only: str, listed
     for board in known:
         names.update((board.target, board.arch, board.cpu, board.board, board.vendor, board.soc, board.config))
     words = dict.fromkeys(_words(terms.replace("&", " ")))
-    # What takes boards by itself is right as it is, and only too much together with the rest.
+    # A word that matches boards by itself is no typing mistake.
     missing = [word for word in words if not any(re.match(word, name) for name in names)]
     near: list[str] = []
     for word in missing:

@@ -1,4 +1,4 @@
-"""The files of a git tree that say which boards it has, taken out of git without a checkout."""
+"""Read the files of a git tree that tell which boards it has, without a checkout."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fabbuild.protocol.uboot import DEFCONFIG, TREE
 from fabbuild.source.boards.kconfig_eval import INCLUDE
 from fabbuild.source.git import Git, GitError
 
-#: Names of boards that can be given to make and be a directory's name.
+#: Names of boards that make accepts and that can be the name of a directory.
 BOARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,+@~-]*")
 
-#: Seconds to list and to read the files.
+#: Time limit in seconds for git to list or to read the files.
 TIMEOUT = 120.0
 
 _BOARDS = os.fsencode(TREE.boards)
@@ -38,8 +38,9 @@ class TreeFiles:
     """The files of one tree.
 
     Attributes:
-        tree: what was asked for.
-        entries: mode and id of each file by its path.
+        git: the repository.
+        tree: id of the tree or commit, as the caller gave it.
+        entries: git's mode and blob id of each file by its path.
     """
 
     git: Git
@@ -52,7 +53,7 @@ class TreeFiles:
         """List a tree.
 
         Raises:
-            SourceError: there is no such tree.
+            SourceError: the tree does not exist.
         """
         try:
             out = git.run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", tree, timeout=TIMEOUT).stdout
@@ -62,19 +63,19 @@ class TreeFiles:
         return cls(git, tree, entries)
 
     def has(self, path: bytes) -> bool:
-        """Tell whether there is such a file."""
+        """Whether the tree has a file of this path."""
         return path in self.entries
 
     def usual_digest(self) -> str:
-        """Give a digest of all files that say which boards there are in any Kbuild tree."""
+        """Return a digest of those files that tell the boards in any Kbuild tree."""
         return self._digest(path for path in self.entries if self._is_usual(path))
 
     def digest(self, patterns: Iterable[str]) -> str:
-        """Give a digest of the files that match some patterns."""
+        """Return a digest of the files that match the patterns."""
         return self._digest(self._matching(patterns))
 
     def defconfigs(self) -> tuple[list[str], list[str]]:
-        """Give the boards' names, sorted, and a line for each defconfig whose name cannot be a board's."""
+        """Return the boards' names, sorted, and a line for each defconfig whose name cannot be a board's."""
         names, problems = [], []
         for path in sorted(self.entries):
             directory, _, base = path.rpartition(b"/")
@@ -89,7 +90,7 @@ class TreeFiles:
         return names, problems
 
     def maintainers(self) -> dict[str, str]:
-        """Give the text of all MAINTAINERS files by their path."""
+        """Return the text of each maintainers file by its path."""
         paths = [
             p for p, (mode, _) in self.entries.items() if p.rpartition(b"/")[2] == _MAINTAINERS and mode != _LINK
         ]
@@ -97,12 +98,12 @@ class TreeFiles:
         return {_text(path): _text(self._contents[path]) for path in sorted(paths)}
 
     def write(self, directory: Path) -> list[str]:
-        """Write what Kconfig needs to an empty directory.
+        """Write the files that Kconfig needs to an empty directory.
 
-        Links that lead out of the tree are left out, and nothing is ever written through a link.
+        Links that lead out of the tree are left out, and nothing is written through a link.
 
         Returns:
-            patterns of what else was read, beyond the usual names: see `digest`.
+            Patterns, for `digest`, of files that are needed besides those of `usual_digest`.
         """
         others: set[str] = set()
         wanted = {
@@ -135,7 +136,7 @@ class TreeFiles:
         return found
 
     def _is_usual(self, path: bytes) -> bool:
-        # Any link may stand for a directory that a Kconfig file is sourced from.
+        # Any link may be a directory that a Kconfig file is sourced from.
         return self._is_named(path) or self.entries.get(path, (b"",))[0] == _LINK
 
     @staticmethod
@@ -173,7 +174,7 @@ class TreeFiles:
             at = end + 1 + size + 1
 
     def _mentioned(self, path: bytes) -> Iterator[str]:
-        """Give patterns of files that a Kconfig file, a defconfig or a link leads to, but for the usual ones."""
+        """Yield patterns of files that a Kconfig file, a defconfig or a link refers to, without the usual ones."""
         content = self._contents[path]
         here = _text(posixpath.dirname(path))
         found: list[str] = []
@@ -196,7 +197,7 @@ class TreeFiles:
                 yield plain
 
     def _clean(self, path: bytes) -> bytes:
-        """Give a file's content; what Kconfig reads is made UTF-8, so that an odd byte does no harm."""
+        """Return a file's content; files that Kconfig reads are made valid UTF-8."""
         content = self._contents[path]
         return content if path.startswith(b"scripts/") else _text(content).encode()
 
