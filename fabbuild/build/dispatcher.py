@@ -296,7 +296,7 @@ class Dispatcher:
         threads = session.facts.threads if session.facts else session.slots
         self._emit(PhaseEntered("ready", session.slots, threads), session.name)
         # Called in the thread that reads from the worker.
-        session.feed(lambda *said: self.inbox.put(WorkerSaid(*said)))
+        session.feed(lambda *said: self.inbox.put(WorkerSaid(session, *said)))
         share = max((session.machine.threads or threads) // max(session.slots, 1), 1)
         trims = session.features >= {"trim", "commits", "attempt"}
         joined = Joined(session.name, message.archs, session.slots, message.capacity, share, trims, session.lacking)

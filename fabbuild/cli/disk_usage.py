@@ -31,15 +31,15 @@ _OF_A_BOARD = ("done", BUILT_FROM, "log", "err")
 
 
 @dataclass(frozen=True)
-class Usage:
-    """Something that takes room.
+class DiskUse:
+    """A directory or file that `clean` may remove.
 
     Attributes:
         what: its kind, in a word or two.
-        where: the machine, empty for here.
-        path: what it is.
-        bytes: what it takes.
-        age: seconds since it was used last.
+        where: the machine; empty for this one.
+        path: its path.
+        bytes: its size on disk.
+        age: seconds since its last use.
         goes: whether it is to be removed.
     """
 
@@ -79,7 +79,7 @@ def parse_size(text: str) -> int:
     return int(float(match.group(1)) * _SIZES[match.group(2).lower()])
 
 
-def result_trees(output: Path, name: str = "", *, older: float = 0.0) -> list[Usage]:
+def result_trees(output: Path, name: str = "", *, older: float = 0.0) -> list[DiskUse]:
     """Give the result trees of an output directory; changes nothing.
 
     Args:
@@ -94,7 +94,7 @@ def result_trees(output: Path, name: str = "", *, older: float = 0.0) -> list[Us
     try:
         entries = sorted(output.iterdir()) if output.is_dir() else []
         trees = [entry for entry in entries if _is_tree(entry) and name in ("", entry.name)]
-        found = [Usage("results", "", str(tree), _size(tree), max(now - _used(tree), 0.0)) for tree in trees]
+        found = [DiskUse("results", "", str(tree), _size(tree), max(now - _used(tree), 0.0)) for tree in trees]
     except OSError as exc:
         raise OutputError(f"{exc.filename or output}: {exc.strerror or exc}") from exc
     if name and not found:
@@ -134,12 +134,12 @@ def remove_tree(path: Path) -> float:
         tree.close()
 
 
-def on_machines(looked: Mapping[str, object]) -> list[Usage]:
+def on_machines(looked: Mapping[str, object]) -> list[DiskUse]:
     """Give what is on machines, of what they answered to `Session.usage`; whoever did not answer is left out.
 
     What fabbuild sent there for itself is a line a machine, and so are its worktrees.
     """
-    found: list[Usage] = []
+    found: list[DiskUse] = []
     for name, answer in looked.items():
         if not isinstance(answer, messages.WorkDirUsage):
             continue
@@ -152,11 +152,11 @@ def on_machines(looked: Mapping[str, object]) -> list[Usage]:
             what = count(len(parts), first.what) if first.what in ("worktree", "worker") else first.what
             size = sum(part.mb for part in parts) * 1024 * 1024
             path = first.path if len(parts) == 1 else f"{os.path.dirname(first.path)}/*"  # noqa: PTH120 - not here
-            found.append(Usage(what, name, path, size, min(part.age for part in parts), goes))
+            found.append(DiskUse(what, name, path, size, min(part.age for part in parts), goes))
     return found
 
 
-def archives(older: float = 0.0) -> list[Usage]:
+def archives(older: float = 0.0) -> list[DiskUse]:
     """Give the toolchain archives that are kept here; those got less than so many seconds ago stay."""
     now = time.time()
     found = []
@@ -164,11 +164,11 @@ def archives(older: float = 0.0) -> list[Usage]:
         for entry in sorted(cache_directory().iterdir()):
             if _is_file(entry):
                 age = max(now - entry.stat().st_mtime, 0.0)
-                found.append(Usage("archive", "", str(entry), _blocks(entry), age, age >= older))
+                found.append(DiskUse("archive", "", str(entry), _blocks(entry), age, age >= older))
     return found
 
 
-def remove_archive(usage: Usage) -> None:
+def remove_archive(usage: DiskUse) -> None:
     """Remove an archive that `archives` gave."""
     Path(usage.path).unlink(missing_ok=True)
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fabbuild.build.plan import Plan
-    from fabbuild.cli.disk_usage import Usage
+    from fabbuild.cli.disk_usage import DiskUse
     from fabbuild.config.machines import Machine, Machines
     from fabbuild.events.progress import RunSummary
     from fabbuild.machines.session import Session
@@ -386,7 +386,7 @@ def clean(c: Any, options: Mapping[str, Any]) -> None:
     _clean_machines(c, options, older)
 
 
-def _confirmed(c: Any, options: Mapping[str, Any], usages: Sequence[Usage]) -> bool:
+def _confirmed(c: Any, options: Mapping[str, Any], usages: Sequence[DiskUse]) -> bool:
     """Show what is there and what would be removed; return whether to go on.
 
     Raises:

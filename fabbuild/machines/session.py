@@ -50,7 +50,7 @@ from fabbuild.machines.one_shot import (
 )
 from fabbuild.machines.transport.base import Transport
 from fabbuild.machines.transport.ssh import wrap
-from fabbuild.machines.worker_link import WireObserver, WorkerLink
+from fabbuild.machines.worker_link import Sink, WireObserver, WorkerLink
 from fabbuild.machines.worker_zip import on_its_own_line, shell_place, shell_run, worker_program
 from fabbuild.model import Job
 from fabbuild.protocol.settings import SETTINGS, Effect
@@ -103,10 +103,6 @@ class StartOptions:
     debug: bool = False
     threads: int | None = None
     slots: int | None = None
-
-
-#: Takes what the worker of a session said, and a function to call when that has been handled.
-Sink = Callable[["Session", "Response | WireError", Callable[[], None]], None]
 
 
 class Session(OneShot):
@@ -372,7 +368,7 @@ class Session(OneShot):
     def feed(self, sink: Sink) -> None:
         """Pass everything the worker says from now on to ``sink``, in the reading thread."""
         if self._link is not None:
-            self._link.feed(lambda what, handled: sink(self, what, handled))
+            self._link.feed(sink)
 
     def build_board(self, job: Job, attempt: int, timeout: float = 0.0, most_jobs: int = 0) -> None:
         """Queue one board.

@@ -62,7 +62,7 @@ class Quiet:
         self.sink = sink
 
     def build_board(self, job, *_limits):
-        self.sink(self, self.answer(job.board.target), lambda: None)
+        self.sink(self.answer(job.board.target), lambda: None)
 
     def last_words(self):
         return ""

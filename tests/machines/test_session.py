@@ -92,17 +92,17 @@ def test_all_steps_from_the_lock_to_a_result(session):
     heard = []
     done = threading.Event()
 
-    def hear(who, what, handled):
+    def hear(what, handled):
         handled()
         if isinstance(what, BuildResult):
-            heard.append((who, what.board, what.commit_upto, what.attempt))
+            heard.append((what.board, what.commit_upto, what.attempt))
             if what.commit_upto == 1:
                 done.set()
 
     one.feed(hear)
     one.build_board(JOB, 3)
     assert done.wait(HANG_LIMIT)
-    assert heard == [(one, "wren", 0, 3), (one, "wren", 1, 3)]
+    assert heard == [("wren", 0, 3), ("wren", 1, 3)]
     assert [command["cmd"] for command in commands(one)] == [*STEPS, "build_board"]
     sent_bytes, received = one.traffic
     assert sent_bytes > len(worker_program().data)
@@ -458,7 +458,7 @@ def test_what_comes_after_it_was_asked_to_quit_goes_to_nobody(session):
     go = threading.Event()
     one = up(session(Stuck(on={"quit": later(go)})))
     heard = []
-    one.feed(lambda _who, what, handled: (heard.append(what), handled()))
+    one.feed(lambda what, handled: (heard.append(what), handled()))
     one.ask_to_quit()
     one.transport.workers[0].say("heartbeat", board="wren", thread=0)
     go.set()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from fabbuild.cli.disk_usage import Usage
+    from fabbuild.cli.disk_usage import DiskUse
     from fabbuild.machines.probe import ProbeRow
     from fabbuild.machines.toolchains.archives import Archive
     from fabbuild.results.reuse.store import Usage as CacheUsage
@@ -183,7 +183,7 @@ def print_archives(archives: Sequence[Archive], *, json: bool = False, stream: I
     _print(out, table)
 
 
-def print_usage(usages: Sequence[Usage], *, stream: IO[str] | None = None) -> None:
+def print_usage(usages: Sequence[DiskUse], *, stream: IO[str] | None = None) -> None:
     """Print what takes how much room, where, since when it was not used, and whether it goes; then the sum."""
     out = stdout(stream)
     if not usages:
