@@ -175,8 +175,8 @@ class Builder:
     def _check_out(self, commit: str, run: MakeRunner) -> None:
         """Open the output directory and bring the source to the commit."""
         compiler = run.command.compiler
-        identity = self._carrier.identity(compiler) if self._carrier else ""
-        usable = self._output.open(compiler, identity, not self._settings.unseen_debug_info())
+        identity, host = self._carrier.identity(compiler) if self._carrier else ("", "")
+        usable = self._output.open(compiler, identity, host, debug_info=not self._settings.unseen_debug_info())
         with run.stopwatch.on("checkout"):
             self._worktree.bring_to(commit, self._output.commit)
         if not usable or self._output.empty:

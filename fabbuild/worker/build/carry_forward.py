@@ -7,7 +7,7 @@ dependencies are known. The result is what a build would have given; the source 
 from __future__ import annotations
 
 import sys
-from typing import Any, Callable, Dict, FrozenSet, Iterable, NamedTuple, Optional
+from typing import Any, Callable, Dict, FrozenSet, Iterable, NamedTuple, Optional, Tuple
 
 from fabbuild.protocol import relevance
 from fabbuild.protocol.settings import Shortcut
@@ -63,9 +63,9 @@ class Carrier:
         """Forget the last build: another board follows, or a build begins."""
         self._last = None
 
-    def identity(self, compiler: Toolchain) -> str:
-        """Return a compiler's identity; empty if it is not known."""
-        return self._identities.of(compiler)
+    def identity(self, compiler: Toolchain) -> Tuple[str, str]:
+        """Return a compiler's identity, and the part of it that all compilers share; empty if not known."""
+        return self._identities.of(compiler), self._identities.of_host()
 
     def note(
         self,

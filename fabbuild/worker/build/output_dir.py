@@ -56,6 +56,7 @@ class OutputDir:
         self._state = os.path.join(self.path, STATE)
         self._compilers: Dict[str, str] = {}
         self._identities: Dict[str, str] = {}
+        self._host = ""
         self._warned: Set[str] = set()
         self._clock = 0.0
         self._bare = False
@@ -74,12 +75,13 @@ class OutputDir:
         """Whether it has no files, or does not exist."""
         return not os.path.isdir(self.path) or not os.listdir(self.path)
 
-    def open(self, compiler: Toolchain, identity: str = "", debug_info: bool = True) -> bool:
+    def open(self, compiler: Toolchain, identity: str, host: str, *, debug_info: bool) -> bool:
         """Begin a build in it: take its state, and empty it if it cannot be built upon.
 
         Args:
             compiler: the compiler of the build.
             identity: the compiler's identity (`fingerprint`); empty: not known.
+            host: the part of it that all compilers share: host tools, whichever compiler needed them, depend on it.
             debug_info: whether it can be seen if objects lack debug information.
 
         Returns:
@@ -97,6 +99,7 @@ class OutputDir:
             # An identity that is not known may have been another one, also that of another compiler's objects.
             trusted = trusted and all(identities.get(gcc) for gcc in compilers)
             trusted = trusted and identities.get(compiler.gcc, identity) == identity
+            trusted = trusted and state.get("host", host) == host
         trusted = trusted and not (debug_info and state.get("bare"))
         if not trusted:
             fresh = self.empty
@@ -107,6 +110,7 @@ class OutputDir:
         self._bare = not debug_info or bool(state.get("bare"))
         self._compilers = dict(compilers, **{compiler.gcc: compiler.version})
         self._identities = dict(identities, **{compiler.gcc: identity})
+        self._host = host
         self._warned = set(state.get("warned", []))
         self.board, self.commit, self.gcc = (state.get(name, "") for name in ("board", "commit", "gcc"))
         self.leftovers = bool(state) and state.get("unsure", True)
@@ -158,6 +162,7 @@ class OutputDir:
         state = {
             "compilers": self._compilers,
             "identities": self._identities,
+            "host": self._host,
             "bare": self._bare,
             "warned": sorted(self._warned)[:_MANY],
             "board": self.board,

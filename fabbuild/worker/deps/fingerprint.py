@@ -229,6 +229,11 @@ class Identities:
                 self._cache.save()
             return self._found[key]
 
+    def of_host(self) -> str:
+        """Return the part that the identities of all compilers have in common, in hex; empty if it is not known."""
+        with self._lock:
+            return self._common.hex() if self._common else ""
+
     def _of(self, chain: Toolchain) -> str:
         if self._common is None:
             self._common = self._of_host()

@@ -28,12 +28,13 @@ def objects(work, source):
     return source
 
 
-def build(work, source, *changes, arch="sandbox", features=FEATURES, audit=None, **settings):
+def build(work, source, *changes, arch="sandbox", toolchains=None, features=FEATURES, audit=None, **settings):
     """Build board one at the commit that is there and at one for each change; give the results."""
     commits = [source.git("rev-parse", "HEAD"), *(source.commit(change) for change in changes)]
     push(work, source.path)
     with Worker(work, "--threads", "1") as worker:
-        worker.start(commits, 1, features=features, settings={**ALIKE, **settings})
+        chosen = {**ALIKE, **settings}
+        worker.start(commits, 1, features=features, toolchains=toolchains or {}, settings=chosen)
         worker.send("build_board", board="one", arch=arch, **({} if audit is None else {"audit": audit}))
         worker.send("build_done")
         results = [one for one in worker.until("build_done") if one["resp"] == "build_result"]
@@ -180,6 +181,32 @@ def test_an_output_directory_of_another_machine_state_is_not_built_upon(work, ob
     assert "compile a" in again["stdout"]
     (once_more,) = build(work, objects)
     assert "compile a" not in once_more["stdout"]
+
+
+def test_host_tools_of_another_machine_state_are_not_used_by_another_compiler(work, objects, tmp_path):
+    for name in ("gcc", "size", "objdump", "nm", "objcopy", "ld", "ar"):
+        (tmp_path / f"odd-linux-{name}").write_text(f'#!/bin/sh\nexec {name} "$@"\n')
+        (tmp_path / f"odd-linux-{name}").chmod(0o755)
+    other = {"arch": "odd", "toolchains": {"odd": str(tmp_path / "odd-linux-gcc")}}
+    mark = work / "slots" / "00" / "build" / "mark"
+    build(work, objects)
+    mark.touch()
+    build(work, objects, **other)
+    assert mark.exists()
+    state = work / "slots" / "00" / "build" / ".fabbuild.json"
+    known = json.loads(state.read_text())
+    odd = next(gcc for gcc in known["identities"] if "odd" in gcc)
+    for part in ("compilers", "identities"):
+        del known[part][odd]
+    state.write_text(json.dumps({**known, "host": "another"}))
+    build(work, objects, **other)
+    assert not mark.exists()
+    state.write_text(
+        json.dumps({name: value for name, value in json.loads(state.read_text()).items() if name != "host"})
+    )
+    mark.touch()
+    build(work, objects, **other)
+    assert mark.exists(), "of an older version, which did not note it"
 
 
 @pytest.mark.parametrize("audit", ["0", [7], [True], {}])
