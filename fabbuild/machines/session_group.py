@@ -13,10 +13,10 @@ from fabbuild.machines.session import Session
 
 R = TypeVar("R")
 
-#: Seconds that a worker has to end by itself when somebody waits for the end at the terminal.
+#: Seconds that a worker has to end by itself when the user waits at the terminal.
 LEAVE = 2.0
 
-#: Seconds between two looks whether somebody is in a hurry.
+#: Seconds between two calls of `in_a_hurry` in `leave_all`.
 _LOOK = 0.2
 
 #: Seconds that the closing of all connections may take; it goes on in its threads after that.
@@ -44,7 +44,7 @@ class SessionGroup:
         return self.results(self.start(function), stop)
 
     def start(self, function: Callable[[Session], R]) -> dict[str, Future[R]]:
-        """Begin to run a function on all machines; whoever ends the sessions ends it, too."""
+        """Begin to run a function on all machines, and return a future for each; closing the sessions frees it."""
         return parallel.start({session.name: session for session in self.sessions}, function)
 
     def results(
