@@ -42,7 +42,7 @@ from fabbuild.event_types import (
 from fabbuild.events.durations import History, Learner
 from fabbuild.events.journal import Journal
 from fabbuild.events.progress import Listener, Progress, RunSummary
-from fabbuild.events.run_log import Run, add_run
+from fabbuild.events.run_log import RunRecord, add_run
 from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.machines.messages import Facts
 from fabbuild.machines.probe import not_found, unfit_because
@@ -290,7 +290,7 @@ class _Run:
     def _remember(self, summary: RunSummary, counts: Mapping[str, int], now: float) -> None:
         """Add the run to the log of runs; where that fails, the run says so and goes on."""
         plan = self.plan
-        run = Run(
+        run = RunRecord(
             began=now - summary.seconds,
             seconds=round(summary.seconds, 3),
             name=plan.name,

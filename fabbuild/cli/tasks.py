@@ -205,8 +205,8 @@ def _tells_more(plan: Plan, ended: RunSummary) -> str:
 def summary(c: Any, options: Mapping[str, Any]) -> None:
     """Tell what each commit changed, from the results that are there; also from those that buildman wrote."""
     from fabbuild.cli import ui
-    from fabbuild.reporting.summary import summarize
     from fabbuild.reporting.summary.find import archs_of, find
+    from fabbuild.reporting.summary.summarizer import summarize
 
     settings = settings_of(c, None, {name: options[name] for name in ("source", "output")})
     named = {name: options[name] or "" for name in ("branch", "commits")}
@@ -221,7 +221,7 @@ def summary(c: Any, options: Mapping[str, Any]) -> None:
 def _report_of(plan: Plan, page: Path | None, *, quiet: bool) -> None:
     """Write the report of a run, unless it has no result."""
     from fabbuild.reporting.html.report import write_report
-    from fabbuild.reporting.summary import Wanted
+    from fabbuild.reporting.summary.changes import Wanted
     from fabbuild.reporting.summary.find import Found
     from fabbuild.reporting.summary.reader import read_range
 

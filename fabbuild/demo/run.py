@@ -18,9 +18,11 @@ from fabbuild.machines.session import Session
 from fabbuild.machines.session_pool import SessionPool, group_of
 from fabbuild.machines.transport.local import LocalTransport
 from fabbuild.model import SANDBOX
-from fabbuild.reporting.summary import CommitChanges, Wanted, open_range, summarize
+from fabbuild.reporting.summary.changes import CommitChanges, Wanted
 from fabbuild.reporting.summary.facts import MAIN
 from fabbuild.reporting.summary.find import Found
+from fabbuild.reporting.summary.reader import open_range
+from fabbuild.reporting.summary.summarizer import summarize
 
 #: The two workers of the demonstration.
 WORKERS = ("left", "right")

@@ -52,7 +52,7 @@ def default_path() -> Path:
 
 
 @dataclass(frozen=True)
-class Took:
+class BuildTime:
     """How long one build took. ``first``: the board was configured for it, so that all of it was made."""
 
     board: str
@@ -71,7 +71,7 @@ class Learner:
         self._begun: set[tuple[str, str, int]] = set()
         #: What each slot built last.
         self._last: dict[tuple[str, int], str] = {}
-        self.took: list[Took] = []
+        self.took: list[BuildTime] = []
 
     def listener(self, event: Event) -> None:
         """Take an event of the run."""
@@ -90,7 +90,7 @@ class Learner:
         if again or result.verdict == Verdict.FAILED.value or result.carried:
             return
         if result.seconds is not None:
-            self.took.append(Took(event.board, self._archs[event.board], event.machine, first, result.seconds))
+            self.took.append(BuildTime(event.board, self._archs[event.board], event.machine, first, result.seconds))
 
 
 class History:
@@ -100,7 +100,7 @@ class History:
         """Name the file; it is made when something is first written."""
         self.path = path or default_path()
 
-    def learn(self, builds: Iterable[Took]) -> None:
+    def learn(self, builds: Iterable[BuildTime]) -> None:
         """Add what builds took."""
         now = time.time()
         rows = [(b.board, b.arch, b.machine, int(b.first), b.seconds, now) for b in builds]

@@ -8,33 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from fabbuild.event_types import (
-    BoardAssigned,
-    BoardFinished,
-    BoardRequeued,
-    BoardStarted,
-    CommitsTrimmed,
-    Event,
-    FaultFound,
-    MachineChecked,
-    MachineFailed,
-    MessageDropped,
-    Note,
-    PartFinished,
-    PhaseEntered,
-    ResultGivenUp,
-    ResultReceived,
-    ResultReused,
-    ReuseAudited,
-    RunEnded,
-    RunInterrupted,
-    RunStarted,
-    RunWaiting,
-    SlotsReduced,
-    StderrLine,
-    UnknownEvent,
-    WorktreeMade,
-)  # fmt: skip
+from fabbuild import event_types as kinds
+from fabbuild.event_types import Event
 from fabbuild.model import Verdict
 from fabbuild.text import commit_label, count, cut, duration, names, one_line, time_of_day, visible
 
@@ -83,53 +58,53 @@ def tell(event: Event) -> str:
     """Give the event in words, on one visible line without a time."""
     machine, board = visible(event.machine), visible(event.board)
     match event.payload:
-        case RunStarted() as run:
+        case kinds.RunStarted() as run:
             return _run_start(run)
-        case PhaseEntered(phase):
+        case kinds.PhaseEntered(phase):
             return f"{machine}: {visible(phase or event.text)}"
-        case MachineFailed() as failed:
+        case kinds.MachineFailed() as failed:
             return _machine_failed(event, failed)
-        case StderrLine():
+        case kinds.StderrLine():
             return f"[{machine}] {visible(event.text)}"
-        case WorktreeMade(done, slots):
+        case kinds.WorktreeMade(done, slots):
             return f"{machine}: worktree {done}/{slots}"
-        case BoardAssigned() as assigned:
+        case kinds.BoardAssigned() as assigned:
             return _assigned(event, assigned)
-        case BoardStarted():
+        case kinds.BoardStarted():
             return f"{place(event)} starts {board}"
-        case ResultReceived() as result:
+        case kinds.ResultReceived() as result:
             return _result(event, result)
-        case ResultReused() as reused:
+        case kinds.ResultReused() as reused:
             return _reused(event, reused)
-        case ReuseAudited():
+        case kinds.ReuseAudited():
             return f"{what_was(event)}: {one_line(event.text)}"
-        case BoardFinished():
+        case kinds.BoardFinished():
             return f"{board} is done on {place(event)}"
-        case PartFinished():
+        case kinds.PartFinished():
             return f"what was to be built of {board} on {place(event)} is in"
-        case CommitsTrimmed(commits):
+        case kinds.CommitsTrimmed(commits):
             return f"{machine} leaves {count(commits, 'commit')} of {board} to others"
-        case FaultFound() as fault:
+        case kinds.FaultFound() as fault:
             return _fault(event, fault)
-        case MachineChecked() as check:
+        case kinds.MachineChecked() as check:
             return _check(event, check)
-        case SlotsReduced(slots):
+        case kinds.SlotsReduced(slots):
             return f"{machine} builds {count(slots, 'board')} at once from now on{_after(event.text)}"
-        case RunWaiting(until, machines):
+        case kinds.RunWaiting(until, machines):
             return waiting_for(machines, until)
-        case BoardRequeued():
+        case kinds.BoardRequeued():
             return _requeued(event)
-        case ResultGivenUp():
+        case kinds.ResultGivenUp():
             return f"{what_was(event)} not built{_after(event.text)}"
-        case MessageDropped():
+        case kinds.MessageDropped():
             return f"{machine}: a message was not used{_after(event.text)}"
-        case Note():
+        case kinds.Note():
             return _note(event)
-        case RunInterrupted():
+        case kinds.RunInterrupted():
             return one_line(event.text) or "interrupted"
-        case RunEnded() as run:
+        case kinds.RunEnded() as run:
             return _run_end(run)
-        case UnknownEvent(what):
+        case kinds.UnknownEvent(what):
             return f"{visible(what)}: {one_line(event.text)}"
 
 
@@ -151,7 +126,7 @@ def what_was(event: Event) -> str:
     return visible(event.board) + (f" @ {label}" if label else "")
 
 
-def _run_start(run: RunStarted) -> str:
+def _run_start(run: kinds.RunStarted) -> str:
     at = f" at {run.commits} commits" if run.commits > 1 else ""
     text = f"{count(run.boards, 'board')}{at}: {count(run.results, 'result')} to build"
     if run.skipped:
@@ -161,7 +136,7 @@ def _run_start(run: RunStarted) -> str:
     return text + (f"; results in {visible(run.output)}" if run.output else "")
 
 
-def _result(event: Event, result: ResultReceived) -> str:
+def _result(event: Event, result: kinds.ResultReceived) -> str:
     text = f"{what_was(event)} {status_of(result.verdict)} on {place(event)}"
     if result.carried:
         text += f" (as at {commit_label(result.carried)})"
@@ -172,12 +147,12 @@ def _result(event: Event, result: ResultReceived) -> str:
     return text + spoiled(result.after) + _after(result.error or event.text)
 
 
-def _reused(event: Event, reused: ResultReused) -> str:
+def _reused(event: Event, reused: kinds.ResultReused) -> str:
     text = f"{what_was(event)} {status_of(reused.verdict)}: reused{_came_from(event, reused)}"
     return text + _after(reused.error or event.text)
 
 
-def _came_from(event: Event, reused: ResultReused) -> str:
+def _came_from(event: Event, reused: kinds.ResultReused) -> str:
     """Say where a result that is reused came from: `` of 1a2b3c4d5e on ruru``."""
     commit = reused.commit or ""
     of = f" of {commit_label(commit)}" if commit not in ("", event.commit) else ""
@@ -191,7 +166,7 @@ def spoiled(after: Iterable[str]) -> str:
     return f" (after {'; '.join(words[:3])}{more})" if words else ""
 
 
-def _machine_failed(event: Event, failed: MachineFailed) -> str:
+def _machine_failed(event: Event, failed: kinds.MachineFailed) -> str:
     again = failed.again_in
     if not isinstance(again, (int, float)) or not math.isfinite(again):
         return f"{visible(event.machine)} is out{_after(event.text)}"
@@ -202,12 +177,12 @@ def _machine_failed(event: Event, failed: MachineFailed) -> str:
     return f"{visible(event.machine)}: {one_line(event.text) or 'lost'}; {aside}tried again in {soon}{only}"
 
 
-def _fault(event: Event, fault: FaultFound) -> str:
+def _fault(event: Event, fault: kinds.FaultFound) -> str:
     words = one_line(event.text) or visible(fault.kind or "a fault")
     return f"{visible(event.machine)}: {words} ({what_was(event)}): not the board's result; it is built again"
 
 
-def _check(event: Event, check: MachineChecked) -> str:
+def _check(event: Event, check: kinds.MachineChecked) -> str:
     found = "it is well" if check.well else one_line(event.text) or "it is not well"
     return f"{visible(event.machine)} was checked: {found}"
 
@@ -220,7 +195,7 @@ def waiting_for(machines: Sequence[str], until: float | None) -> str:
     return f"waiting for {who} to come back{limit}; Ctrl-C ends the run"
 
 
-def _run_end(run: RunEnded) -> str:
+def _run_end(run: kinds.RunEnded) -> str:
     counts = ", ".join(
         f"{number} {name.replace('_', ' ')}" for name, number in msgspec.to_builtins(run.counts).items()
     )
@@ -232,7 +207,7 @@ def _after(text: str) -> str:
     return f": {line}" if line else ""
 
 
-def _assigned(event: Event, assigned: BoardAssigned) -> str:
+def _assigned(event: Event, assigned: kinds.BoardAssigned) -> str:
     extra = f" ({count(assigned.commits, 'commit')})" if assigned.commits != 1 else ""
     again = ", which is slow elsewhere" if assigned.backup else ""
     return f"{visible(event.machine)} is given {visible(event.board)}{extra}{again}"

@@ -72,7 +72,7 @@ def _text(value: Mapping[str, Any], key: str) -> str:
     return value[key] if isinstance(value.get(key), str) else ""
 
 
-class Tail:
+class JournalTail:
     """Reads a journal as it grows, from the beginning of its last run on."""
 
     def __init__(self, path: Path) -> None:
@@ -128,7 +128,7 @@ def every_event(path: Path, what: str = "") -> Iterator[Event]:
     """Read the events of all runs in a journal, or of one kind, one at a time; none where there is no journal."""
     named = f'"{what}"'.encode() if what else b""  # most lines are of other kinds, and reading JSON takes long
     with contextlib.suppress(OutputError), _opened(path) as (fd, _):
-        for line in Tail(path).lines(fd):
+        for line in JournalTail(path).lines(fd):
             event = read_event(line) if named in line else None
             if event is not None and what in ("", event.what):
                 yield event
@@ -190,7 +190,7 @@ def last_run(path: Path) -> list[Event]:
     Raises:
         OutputError: there is none.
     """
-    events, _ = Tail(path).poll()
+    events, _ = JournalTail(path).poll()
     last: list[Event] = []
     for run in runs(events):
         last = run
@@ -200,7 +200,7 @@ def last_run(path: Path) -> list[Event]:
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockHolder:
     """Who works, or worked, in a result directory, as its lock file says.
 
     ``alive``: whether that process is there; None where that cannot be known, for it is another computer's.
@@ -210,16 +210,16 @@ class Holder:
     alive: bool | None
 
 
-def holder(directory: Path) -> Holder | None:
+def holder(directory: Path) -> LockHolder | None:
     """Give who works in a branch's result directory; None when nobody does. Takes no lock."""
     try:
         text = (directory / OWN / "lock").read_text(encoding="utf-8", errors="replace")[:400].strip()
     except OSError:
         return None
-    return Holder(text, _alive(text)) if text else None
+    return LockHolder(text, _alive(text)) if text else None
 
 
-def works(who: Holder | None) -> bool:
+def works(who: LockHolder | None) -> bool:
     """Whether somebody works there; of another computer, that he does still is the better guess."""
     return who is not None and who.alive is not False
 

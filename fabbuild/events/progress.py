@@ -12,28 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
-from fabbuild.event_types import (
-    BoardAssigned,
-    BoardFinished,
-    BoardRequeued,
-    BoardStarted,
-    CommitsTrimmed,
-    Event,
-    Failure,
-    MachineFailed,
-    MachineShare,
-    PartFinished,
-    PhaseEntered,
-    Recovered,
-    ResultGivenUp,
-    ResultReceived,
-    ResultReused,
-    RunEnded,
-    RunInterrupted,
-    RunStarted,
-    RunWaiting,
-    WorktreeMade,
-)  # fmt: skip
+from fabbuild import event_types as kinds
+from fabbuild.event_types import Event, Failure, MachineShare, Recovered
 from fabbuild.model import Verdict
 from fabbuild.text import commit_label
 
@@ -62,7 +42,7 @@ class Unbuilt:
 
 
 @dataclass(frozen=True)
-class Counts:
+class ResultCounts:
     """How the boards of a run ended, each counted once per commit. ``built`` are those without warnings.
 
     ``carried`` and ``reused`` say of how many of these nothing was built.
@@ -96,7 +76,7 @@ class Counts:
 class RunSummary:
     """What the report at the end of a run is made of; ``seconds`` is its duration, ``output`` where results are."""
 
-    counts: Counts
+    counts: ResultCounts
     seconds: float
     output: str
     exit_status: int
@@ -259,10 +239,10 @@ class Progress:
         return self.total - self.done - self.not_built
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> ResultCounts:
         """All counts at this moment."""
         how = self.carried, self.reused
-        return Counts(self.total, self.built, self.warned, self.failed, self.not_built, self.skipped, *how)
+        return ResultCounts(self.total, self.built, self.warned, self.failed, self.not_built, self.skipped, *how)
 
     def elapsed(self, now: float) -> float:
         """Seconds since the run began, or its duration once it has ended; 0 before it."""
@@ -330,48 +310,48 @@ class Progress:
         if self._first is None:
             self._first = event.time
         match event.payload:
-            case RunStarted() as run:
+            case kinds.RunStarted() as run:
                 self._run_started(event, run)
-            case PhaseEntered() as entered:
+            case kinds.PhaseEntered() as entered:
                 self._phase(event, entered)
-            case MachineFailed(again_in):
+            case kinds.MachineFailed(again_in):
                 self._machine_failed(event, away=isinstance(again_in, (int, float)))
-            case WorktreeMade(done, slots):
+            case kinds.WorktreeMade(done, slots):
                 self._machine(event.machine).worktrees = done, slots
-            case BoardAssigned(commits):
+            case kinds.BoardAssigned(commits):
                 self._assigned(event, commits)
-            case BoardStarted():
+            case kinds.BoardStarted():
                 self._board_started(event)
-            case ResultReceived() as result:
+            case kinds.ResultReceived() as result:
                 self._result(event, result)
-            case ResultReused() as reused:
+            case kinds.ResultReused() as reused:
                 # No machine of the run built it, nor does it say how fast they are.
                 self.reused += 1
                 self._count(event, reused)
-            case BoardFinished():
+            case kinds.BoardFinished():
                 self.boards_done += event.board not in self._done
                 self._done.add(event.board)
                 self._part_done(event)
-            case PartFinished():
+            case kinds.PartFinished():
                 self._part_done(event)
-            case CommitsTrimmed(commits):
+            case kinds.CommitsTrimmed(commits):
                 self._machine(event.machine).forget(event.board, commits)
-            case BoardRequeued():
+            case kinds.BoardRequeued():
                 self._requeued(event)
-            case ResultGivenUp(number):
+            case kinds.ResultGivenUp(number):
                 self._given_up(event, number)
-            case RunWaiting(until, machines):
+            case kinds.RunWaiting(until, machines):
                 self.awaited = machines, until
-            case RunInterrupted():
+            case kinds.RunInterrupted():
                 self.interrupted = True
                 self.awaited = None
-            case RunEnded():
+            case kinds.RunEnded():
                 self._run_ended(event)
 
     def _machine(self, name: str) -> MachineProgress:
         return self.machines.setdefault(name, MachineProgress(name))
 
-    def _run_started(self, event: Event, run: RunStarted) -> None:
+    def _run_started(self, event: Event, run: kinds.RunStarted) -> None:
         self.started = event.time
         self.boards = run.boards
         self.commits = run.commits
@@ -381,7 +361,7 @@ class Progress:
         for name in run.machines:
             self._machine(name)
 
-    def _phase(self, event: Event, entered: PhaseEntered) -> None:
+    def _phase(self, event: Event, entered: kinds.PhaseEntered) -> None:
         machine = self._machine(event.machine)
         phase = entered.phase or event.text
         if machine.away and phase not in ("ready", "done"):
@@ -416,7 +396,7 @@ class Progress:
         if self._building_since is None:
             self._building_since = event.time
 
-    def _result(self, event: Event, result: ResultReceived) -> None:
+    def _result(self, event: Event, result: kinds.ResultReceived) -> None:
         self._begin_building(event)
         self.carried += bool(result.carried)
         verdict = self._count(event, result)
@@ -429,7 +409,7 @@ class Progress:
         machine.take(event.board)
         machine.load = result.load_avg
 
-    def _count(self, event: Event, result: ResultReceived | ResultReused) -> str:
+    def _count(self, event: Event, result: kinds.ResultReceived | kinds.ResultReused) -> str:
         """Count a result by its verdict, and give that."""
         verdict = result.verdict
         if verdict not in _RESULTS:

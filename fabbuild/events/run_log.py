@@ -41,7 +41,7 @@ _TOOK = "SELECT board, arch, machine, first, seconds, count, at FROM builds ORDE
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """A run that ended.
 
     Attributes:
@@ -86,7 +86,7 @@ class Duration:
     last: float
 
 
-def add_run(history: History, run: Run) -> None:
+def add_run(history: History, run: RunRecord) -> None:
     """Add a run; the oldest beyond `KEPT` go.
 
     Raises:
@@ -103,14 +103,14 @@ def add_run(history: History, run: Run) -> None:
         database.execute(_FORGET, (KEPT,))
 
 
-def last_runs(history: History, limit: int) -> list[Run]:
+def last_runs(history: History, limit: int) -> list[RunRecord]:
     """Give the last runs, the newest first.
 
     Raises:
         OutputError: the file cannot be read.
     """
     return [
-        Run(*about, counts=_numbers(counts), machines=_numbers(machines))  # type: ignore[misc]
+        RunRecord(*about, counts=_numbers(counts), machines=_numbers(machines))  # type: ignore[misc]
         for *about, counts, machines in _rows(history, _LAST, (limit,), table=_TABLE)
     ]
 
@@ -158,7 +158,7 @@ def _numbers(text: object) -> dict[str, int]:
     return {}
 
 
-def as_json(runs: Iterable[Run], took: Iterable[Duration], path: Path) -> dict[str, object]:
+def as_json(runs: Iterable[RunRecord], took: Iterable[Duration], path: Path) -> dict[str, object]:
     """Give runs and durations as plain values; their meaning is in docs/reference/json.md."""
     return {
         "schema": SCHEMA,

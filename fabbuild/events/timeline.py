@@ -13,27 +13,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fabbuild.event_types import (
-    BoardFinished,
-    BoardRequeued,
-    BoardStarted,
-    Event,
-    FaultFound,
-    MachineChecked,
-    MachineFailed,
-    MessageDropped,
-    Note,
-    PartFinished,
-    PhaseEntered,
-    ResultGivenUp,
-    ResultReceived,
-    ResultReused,
-    RunEnded,
-    RunInterrupted,
-    RunStarted,
-    RunWaiting,
-    SlotsReduced,
-)  # fmt: skip
+from fabbuild import event_types as kinds
+from fabbuild.event_types import Event
 from fabbuild.model import Verdict
 from fabbuild.protocol.wire import PHASES
 from fabbuild.text import commit_label
@@ -49,9 +30,18 @@ MAX_SLOTS = 4096
 
 # Events that are an instant of their own.
 _INSTANTS = (
-    FaultFound, MachineChecked, SlotsReduced, RunWaiting, BoardRequeued, ResultGivenUp, MessageDropped,
-    MachineFailed, RunInterrupted, ResultReused, Note,
-)  # fmt: skip
+    kinds.FaultFound,
+    kinds.MachineChecked,
+    kinds.SlotsReduced,
+    kinds.RunWaiting,
+    kinds.BoardRequeued,
+    kinds.ResultGivenUp,
+    kinds.MessageDropped,
+    kinds.MachineFailed,
+    kinds.RunInterrupted,
+    kinds.ResultReused,
+    kinds.Note,
+)
 
 
 @dataclass
@@ -89,7 +79,7 @@ class CommitSpan(Interval):
     label: str
     commit: str
     attempt: int
-    result: ResultReceived
+    result: kinds.ResultReceived
     steps: list[StepSpan] = field(default_factory=list)
 
 
@@ -282,39 +272,39 @@ class TimelineBuilder:
             slot = opened.slot if opened is not None and event.slot is None else event.slot
             run.instants.append(Instant(event, slot))
         match event.payload:
-            case RunStarted() as started:
+            case kinds.RunStarted() as started:
                 run.began, run.wanted, run.skipped = event.time, started.results, started.skipped
                 for name in started.machines:
                     self._machine(name)
-            case PhaseEntered() as entered if event.machine:
+            case kinds.PhaseEntered() as entered if event.machine:
                 self._phase(event, entered)
-            case MachineFailed() if event.machine:
+            case kinds.MachineFailed() if event.machine:
                 self._close_phase(event, "failed")
                 self._close_boards(event, "lost")
                 if event.machine not in self._absent:
                     self._absent[event.machine] = Absence(event.time, event.time, event.text)
                     self._machine(event.machine).absences.append(self._absent[event.machine])
-            case FaultFound() if event.machine:
+            case kinds.FaultFound() if event.machine:
                 self._machine(event.machine).faults.append(event)
-            case BoardStarted() if event.machine:
+            case kinds.BoardStarted() if event.machine:
                 self._started(event)
-            case ResultReceived() as result:
+            case kinds.ResultReceived() as result:
                 self._result(event, result)
-            case BoardFinished():
+            case kinds.BoardFinished():
                 self._close(event.machine, event.board, event.time, "done")
                 if event.machine and event.board not in self._finished:
                     self._finished.add(event.board)
                     self._machine(event.machine).finished += 1
-            case PartFinished():
+            case kinds.PartFinished():
                 self._close(event.machine, event.board, event.time, "done")
-            case BoardRequeued():
+            case kinds.BoardRequeued():
                 for name in [event.machine] if event.machine else list(run.machines):
                     self._close(name, event.board, event.time, "requeued", event.text)
-            case RunWaiting():
+            case kinds.RunWaiting():
                 if self._waits is None:
                     self._waits = Interval(event.time, event.time)
                     run.waiting.append(self._waits)
-            case RunEnded(exit_status=exit_status):
+            case kinds.RunEnded(exit_status=exit_status):
                 self._end(event.time, exit_status)
 
     def timeline(self, now: float | None = None) -> Timeline:
@@ -341,7 +331,7 @@ class TimelineBuilder:
     def _machine(self, name: str) -> MachineTimeline:
         return self._run.machines.setdefault(name, MachineTimeline(name))
 
-    def _phase(self, event: Event, entered: PhaseEntered) -> None:
+    def _phase(self, event: Event, entered: kinds.PhaseEntered) -> None:
         machine, name = self._machine(event.machine), entered.phase or event.text
         self._close_phase(event, "done")
         if name == "done":
@@ -370,7 +360,7 @@ class TimelineBuilder:
         self._open[event.machine, event.board] = span
         machine.boards.append(span)
 
-    def _result(self, event: Event, result: ResultReceived) -> None:
+    def _result(self, event: Event, result: kinds.ResultReceived) -> None:
         self._run.results.append((event.time, result.verdict))
         if not event.machine:
             return
@@ -454,7 +444,7 @@ def _give_lanes(boards: Iterable[BoardSpan], told: int) -> None:
         span.lane = told + lane
 
 
-def _steps(start: float, end: float, result: ResultReceived) -> list[StepSpan]:
+def _steps(start: float, end: float, result: kinds.ResultReceived) -> list[StepSpan]:
     """Divide a commit's span by what its worker told: one step after the other, none beyond the span."""
     seconds = _seconds(result.seconds)
     phases = phases_of(result.phases) or ({"build": seconds} if seconds else {})

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from fabbuild.reporting.summary.find import rebuild_command
-from fabbuild.reporting.summary.reader import CommitDir, Reader, Stored
+from fabbuild.reporting.summary.reader import CommitDir, Reader, StoredResult
 from fabbuild.reporting.summary.sizes import PARTS, parse_sizes
 from fabbuild.results.exported_files import exported_file
 from fabbuild.text import first_error, one_line, visible
@@ -38,7 +38,7 @@ NO_RESULT = "no result"
 
 
 @dataclass
-class Counts:
+class SuiteCounts:
     """What a suite's attributes say."""
 
     tests: int = 0
@@ -46,7 +46,7 @@ class Counts:
     skipped: int = 0
     seconds: float = 0.0
 
-    def add(self, other: Counts) -> None:
+    def add(self, other: SuiteCounts) -> None:
         """Add another suite's."""
         self.tests += other.tests
         self.failures += other.failures
@@ -72,7 +72,7 @@ def write_junit(path: Path, found: Found, plan: Plan | None = None) -> None:
         OutputError: it cannot be written.
     """
     with tempfile.TemporaryFile() as suites:
-        total = Counts()
+        total = SuiteCounts()
         for suite, counts in _suites(found, plan):
             total.add(counts)
             suites.write(ET.tostring(suite, encoding="utf-8", xml_declaration=False) + b"\n")
@@ -90,7 +90,7 @@ def _around(file: IO[bytes], root: ET.Element, suites: IO[bytes]) -> None:
     file.write(whole[end:] + b"\n")
 
 
-def _suites(found: Found, plan: Plan | None) -> Iterable[tuple[ET.Element, Counts]]:
+def _suites(found: Found, plan: Plan | None) -> Iterable[tuple[ET.Element, SuiteCounts]]:
     reader = Reader(found.range)
     commits = found.range.commits
     reasons = {(board, commit): text for board, commit, text in reader.reasons()}
@@ -130,10 +130,10 @@ class _Suite:
         self._commit = commit
         self._archs = archs
         self._reasons = reasons
-        self._counts = Counts()
+        self._counts = SuiteCounts()
         self._written = 0.0
 
-    def made(self, boards: Iterable[str]) -> tuple[ET.Element, Counts]:
+    def made(self, boards: Iterable[str]) -> tuple[ET.Element, SuiteCounts]:
         commit, made = self._commit, self._found.range
         name = f"{commit.number:02} {commit.subject}" if commit.number else commit.subject
         suite = ET.Element("testsuite", {"name": _text(name)})
@@ -192,7 +192,9 @@ class _Suite:
             return  # it went while we read: it has no time then
         self._written = max(self._written, written)
 
-    def _told(self, board: str, stored: Stored, built_from: Mapping[str, object], faults: Iterable[str]) -> str:
+    def _told(
+        self, board: str, stored: StoredResult, built_from: Mapping[str, object], faults: Iterable[str]
+    ) -> str:
         told = {
             "arch": self._archs.get(board) or built_from.get("arch"),
             "machine": built_from.get("machine"),

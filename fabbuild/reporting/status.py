@@ -24,7 +24,7 @@ from fabbuild.event_types import (
     RunWaiting,
     SlotsReduced,
 )  # fmt: skip
-from fabbuild.events.journal_reader import PROBED, Holder, Tail, holder, journal_of, no_journal, works
+from fabbuild.events.journal_reader import PROBED, JournalTail, LockHolder, holder, journal_of, no_journal, works
 from fabbuild.events.progress import Progress, RunSummary
 from fabbuild.events.timeline import TimelineBuilder
 from fabbuild.model import Verdict
@@ -77,7 +77,7 @@ class Status:
     building: Mapping[str, Sequence[Building]]
     problems: Sequence[Event]
     last: float
-    holder: Holder | None
+    holder: LockHolder | None
     end: RunEnded | None
     started: bool
 
@@ -88,7 +88,7 @@ class Watcher:
     def __init__(self, directory: Path) -> None:
         """Name the branch's result directory."""
         self.directory = directory
-        self._tail = Tail(journal_of(directory))
+        self._tail = JournalTail(journal_of(directory))
         self._begin()
 
     def look(self) -> list[Event]:

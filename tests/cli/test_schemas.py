@@ -12,7 +12,7 @@ from fabbuild.cli import ui
 from fabbuild.event_types import KINDS, SCHEMA
 from fabbuild.events import event_lines
 from fabbuild.machines.toolchains.archives import Archive
-from fabbuild.reporting.summary import as_json
+from fabbuild.reporting.summary.facts import as_json
 from fabbuild.results.reuse.store import Usage
 from tests.support.docs import page
 from tests.support.events import event_of

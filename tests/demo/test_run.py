@@ -7,7 +7,7 @@ import pytest
 
 from fabbuild.demo.run import differences
 from fabbuild.demo.sample import Sample
-from fabbuild.reporting.summary import BoardChanges, BoardSizes, CommitChanges, Counts
+from fabbuild.reporting.summary.changes import BoardChanges, BoardCounts, BoardSizes, CommitChanges
 from fabbuild.reporting.summary.sizes import Size
 from tests.support.farm import ROOT
 
@@ -54,7 +54,7 @@ def test_the_demo_refuses_a_directory_with_something_else_in_it(farm):
 
 
 def changes(number, **boards):
-    return CommitChanges(number, "", "", first=number == 1, counts=Counts(), boards=BoardChanges(**boards))
+    return CommitChanges(number, "", "", first=number == 1, counts=BoardCounts(), boards=BoardChanges(**boards))
 
 
 COMMITS = [

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fabbuild.events.durations import LATER, History, Learner, Took
+from fabbuild.events.durations import LATER, BuildTime, History, Learner
 from fabbuild.model import Board, Job, Takes
 from tests.support.events import event_of
 
@@ -29,20 +29,20 @@ def history(tmp_path):
 
 
 def test_what_took_long_is_expected_to_take_long(history):
-    history.learn([Took("slow", ARM, "m1", True, 100.0), Took("quick", ARM, "m1", True, 5.0)])
+    history.learn([BuildTime("slow", ARM, "m1", True, 100.0), BuildTime("quick", ARM, "m1", True, 5.0)])
     expected = history.expected([job("quick"), job("slow")])
     assert {board: one.first for board, one in expected.items()} == {"quick": 5.0, "slow": 100.0}
 
 
 def test_later_commits_take_what_later_commits_took(history):
-    history.learn([Took("a", ARM, "m1", True, 100.0), Took("a", ARM, "m1", False, 2.0)])
+    history.learn([BuildTime("a", ARM, "m1", True, 100.0), BuildTime("a", ARM, "m1", False, 2.0)])
     assert history.expected([job("a", commits=11)]) == {"a": Takes(100.0, 2.0)}
     assert history.expected([job("a", commits=11)])["a"].all(11) == 120.0
 
 
 def test_an_unknown_board_takes_what_is_usual_for_its_architecture(history):
-    history.learn([Took(name, ARM, "m1", True, 10.0) for name in ("a", "b")])
-    history.learn([Took("s", "sandbox", "m1", True, 90.0), Took("s", "sandbox", "m1", False, 1.0)])
+    history.learn([BuildTime(name, ARM, "m1", True, 10.0) for name in ("a", "b")])
+    history.learn([BuildTime("s", "sandbox", "m1", True, 90.0), BuildTime("s", "sandbox", "m1", False, 1.0)])
     expected = history.expected([job("new"), job("other", "sandbox"), job("strange", "xtensa")])
     assert expected["new"].first == 10.0
     assert expected["other"].first == 90.0
@@ -57,20 +57,20 @@ def test_without_any_knowledge_all_boards_are_expected_to_take_the_same(history)
 
 def test_a_board_that_only_a_slow_machine_built_is_not_taken_for_a_long_one(history):
     for name, slow in (("a", 30.0), ("b", 60.0)):
-        history.learn([Took(name, ARM, "slow", True, slow), Took(name, ARM, "fast", True, slow / 3)])
-    history.learn([Took("s", ARM, "slow", True, 30.0), Took("f", ARM, "fast", True, 10.0)])
+        history.learn([BuildTime(name, ARM, "slow", True, slow), BuildTime(name, ARM, "fast", True, slow / 3)])
+    history.learn([BuildTime("s", ARM, "slow", True, 30.0), BuildTime("f", ARM, "fast", True, 10.0)])
     expected = history.expected([job("s"), job("f")])
     assert expected["s"].first == pytest.approx(expected["f"].first)
 
 
 def test_newer_times_outweigh_older_ones(history):
     for seconds in (100.0, 10.0, 10.0, 10.0, 10.0):
-        history.learn([Took("a", ARM, "m1", True, seconds)])
+        history.learn([BuildTime("a", ARM, "m1", True, seconds)])
     assert 10.0 < history.expected([job("a")])["a"].first < 20.0
 
 
 def test_a_board_is_known_from_all_machines(history):
-    history.learn([Took("a", ARM, "fast", True, 10.0), Took("a", ARM, "slow", True, 30.0)])
+    history.learn([BuildTime("a", ARM, "fast", True, 10.0), BuildTime("a", ARM, "slow", True, 30.0)])
     assert history.expected([job("a")]) == {"a": Takes(20.0, 20.0 * LATER)}
 
 
@@ -103,7 +103,7 @@ def test_a_failure_teaches_nothing_of_how_long_it_takes():
 
 def test_two_that_learn_at_once_both_do(history):
     def learn(number):
-        History(history.path).learn([Took(f"b{number}", ARM, "m1", True, float(number))])
+        History(history.path).learn([BuildTime(f"b{number}", ARM, "m1", True, float(number))])
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(learn, range(1, 25)))
@@ -113,11 +113,11 @@ def test_two_that_learn_at_once_both_do(history):
 
 
 def test_a_file_of_another_layout_is_begun_anew(history):
-    history.learn([Took("a", ARM, "m1", True, 10.0)])
+    history.learn([BuildTime("a", ARM, "m1", True, 10.0)])
     with sqlite3.connect(history.path) as database:
         database.execute("PRAGMA user_version = 77")
     assert history.expected([job("a")]) == History(history.path.with_name("none")).expected([job("a")])
-    history.learn([Took("a", ARM, "m1", True, 3.0)])
+    history.learn([BuildTime("a", ARM, "m1", True, 3.0)])
     assert history.expected([job("a")])["a"].first == 3.0
 
 
@@ -144,7 +144,7 @@ def test_a_build_begins_with_what_took_longest_before(local_farm):
     path = kept(farm)
     assert farm.build("--only", "sandbox,sandbox_spl").status == 0
     assert set(History(path)._known()) == {("sandbox", True), ("sandbox_spl", True)}
-    History(path).learn([Took("sandbox_spl", "sandbox", "local", True, 5000.0)])
+    History(path).learn([BuildTime("sandbox_spl", "sandbox", "local", True, 5000.0)])
     assert farm.build("--only", "sandbox,sandbox_spl", "--force").status == 0
     assert begun(farm)[-2:] == ["sandbox_spl", "sandbox"]
     assert farm.build("--only", "sandbox,sandbox_spl", "--force", "--order", "given").status == 0

@@ -10,7 +10,7 @@ import pytest
 from fabbuild.errors import OutputError
 from fabbuild.events import journal_reader
 from fabbuild.events.event_lines import event_json
-from fabbuild.events.journal_reader import Tail, every_event, holder, journal_of, last_run, read_event, runs
+from fabbuild.events.journal_reader import JournalTail, every_event, holder, journal_of, last_run, read_event, runs
 from tests.support.events import event_of
 
 
@@ -75,13 +75,13 @@ def test_the_last_run_of_a_long_journal_is_found_from_its_end(journal, monkeypat
     monkeypatch.setattr(journal_reader, "BLOCK", 64)
     journal.write_text(run(10) + run(20) + run(30, end=False))
     assert times(last_run(journal)) == [30, 31, 32]
-    events, _ = Tail(journal).poll()
+    events, _ = JournalTail(journal).poll()
     assert times(events)[0] >= 20
 
 
 def test_a_line_that_is_being_written_is_read_when_it_is_whole(journal):
     text = run(10)
-    tail = Tail(journal)
+    tail = JournalTail(journal)
     journal.write_text(text[:-20])
     assert times(tail.poll()[0]) == [10, 11, 12]
     assert tail.poll() == ([], False)
@@ -96,7 +96,7 @@ def test_a_torn_line_in_the_middle_costs_no_other(journal):
 
 @pytest.mark.parametrize("way", ["another file", "cut short"])
 def test_a_journal_that_begins_anew_is_read_anew_and_it_is_said_so(journal, way):
-    tail = Tail(journal)
+    tail = JournalTail(journal)
     journal.write_text(run(10))
     assert tail.poll()[1] is True
     if way == "another file":

@@ -10,8 +10,8 @@ import pytest
 from fabbuild.cli import ui
 from fabbuild.errors import OutputError
 from fabbuild.events import run_log
-from fabbuild.events.durations import History, Took
-from fabbuild.events.run_log import Run, add_run, durations, last_runs
+from fabbuild.events.durations import BuildTime, History
+from fabbuild.events.run_log import RunRecord, add_run, durations, last_runs
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def history(tmp_path):
 
 def run(began, name="series", status=0, **counts):
     numbers = {"built": 3, "warned": 0, "failed": 0, "not_built": 0, "skipped": 0, **counts}
-    return Run(began, 61.5, name, "/src", "/out/series", status, 3, 1, numbers, {"m1": 2, "m2": 0})
+    return RunRecord(began, 61.5, name, "/src", "/out/series", status, 3, 1, numbers, {"m1": 2, "m2": 0})
 
 
 def test_the_last_runs_come_back_as_they_were_the_newest_first(history):
@@ -45,8 +45,8 @@ def test_of_very_many_runs_the_oldest_go(history, monkeypatch):
 
 
 def test_runs_and_durations_share_the_file_whichever_was_first(history):
-    history.learn([Took("tern", "arm", "m1", True, 40.0), Took("tern", "arm", "m1", False, 4.0)])
-    history.learn([Took("tern", "arm", "m2", False, 6.0)])
+    history.learn([BuildTime("tern", "arm", "m1", True, 40.0), BuildTime("tern", "arm", "m1", False, 4.0)])
+    history.learn([BuildTime("tern", "arm", "m2", False, 6.0)])
     add_run(history, run(1.0))
     one, other = durations(history)
     assert (one.machine, one.first, one.later, one.builds) == ("m1", 40.0, 4.0, 2)
@@ -62,7 +62,7 @@ def test_runs_and_durations_share_the_file_whichever_was_first(history):
 
 
 def test_a_directory_whose_name_is_no_text_is_kept_as_well_as_can_be(history):
-    add_run(history, Run(1.0, 1.0, "b", "/src/\udcff", "/out", 0, 1, 1, {}, {}))
+    add_run(history, RunRecord(1.0, 1.0, "b", "/src/\udcff", "/out", 0, 1, 1, {}, {}))
     assert last_runs(history, 1)[0].source == "/src/?"
 
 
@@ -91,7 +91,7 @@ def test_limit_0_is_all_and_a_term_that_takes_nothing_says_where_these_boards_ar
     kept = History(farm.directory / "data" / "fabbuild" / "history.sqlite3")
     for second in range(30):
         add_run(kept, run(float(second)))
-    kept.learn([Took("tern", "arm", "m1", first=True, seconds=1.0)])
+    kept.learn([BuildTime("tern", "arm", "m1", first=True, seconds=1.0)])
     for limit, lines in ((["--limit", "0"], 30), ([], 20), (["--limit", "3"], 3)):
         ended = farm.run("history", *limit)
         assert len(ended.out.splitlines()) == 1 + lines, ended

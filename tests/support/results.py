@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from fabbuild.reporting.summary import CommitChanges, Summary, Wanted, open_range, summarize
+from fabbuild.reporting.summary.changes import CommitChanges, Summary, Wanted
+from fabbuild.reporting.summary.reader import open_range
+from fabbuild.reporting.summary.summarizer import summarize
 
 #: What a board's result holds: file name → what is in it. ``done`` is 0 unless it is said; None leaves a file out.
 Files = Mapping[str, "str | bytes | None"]

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from fabbuild.events.durations import History, Took
+from fabbuild.events.durations import BuildTime, History
 
 pytestmark = pytest.mark.deep
 
@@ -15,7 +15,7 @@ def test_a_board_is_shared_by_two_machines_and_each_commit_is_built_once(farm):
     farm.write_machines({"machines": work, "fit": {"max_load_per_cpu": 1000}})
     # With such times it pays at any time before the end.
     History(farm.directory / "data" / "fabbuild" / "history.sqlite3").learn(
-        [Took("sandbox", "sandbox", "a", True, 10.0), Took("sandbox", "sandbox", "a", False, 3000.0)]
+        [BuildTime("sandbox", "sandbox", "a", True, 10.0), BuildTime("sandbox", "sandbox", "a", False, 3000.0)]
     )
     ended = farm.build("--only", "sandbox", "--branch", "series")
     assert ended.status in (0, 100, 101), ended

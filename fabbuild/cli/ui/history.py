@@ -8,11 +8,11 @@ from typing import IO
 
 from fabbuild.cli.ui.output import stdout, width_of
 from fabbuild.cli.ui.tables import _print, _table, _text
-from fabbuild.events.run_log import Duration, Run
+from fabbuild.events.run_log import Duration, RunRecord
 from fabbuild.text import clock, count, duration
 
 #: Columns of numbers, and what stands in them.
-_COLUMNS: Mapping[str, Callable[[Run], int]] = {
+_COLUMNS: Mapping[str, Callable[[RunRecord], int]] = {
     "BOARDS": lambda run: run.boards,
     "COMMITS": lambda run: run.commits,
     "BUILT": lambda run: run.counts.get("built", 0),
@@ -32,7 +32,7 @@ _WIDE = 120
 _STYLES = {0: "green", 101: "yellow", 130: "magenta"}
 
 
-def print_runs(runs: Sequence[Run], *, stream: IO[str] | None = None) -> None:
+def print_runs(runs: Sequence[RunRecord], *, stream: IO[str] | None = None) -> None:
     """Print a line a run, the newest first."""
     out = stdout(stream)
     if not runs:

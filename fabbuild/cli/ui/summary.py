@@ -12,11 +12,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 from fabbuild.cli.ui.output import Output, console, stdout, width_of
 from fabbuild.events.event_lines import json_line
-from fabbuild.reporting.summary import CommitChanges, Line, Summary, Trouble, Wanted, as_json, summarize
-from fabbuild.reporting.summary.configs import Change
-from fabbuild.reporting.summary.facts import MAIN
+from fabbuild.reporting.summary.changes import ChangedLine, CommitChanges, DiagnosticChange, Summary, Wanted
+from fabbuild.reporting.summary.configs import ValueChanges
+from fabbuild.reporting.summary.facts import MAIN, as_json
 from fabbuild.reporting.summary.reader import read_range
 from fabbuild.reporting.summary.sizes import PARTS
+from fabbuild.reporting.summary.summarizer import summarize
 from fabbuild.reporting.summary.wording import HEADLINE, headline, who, without
 from fabbuild.text import count, cut, names, one_line, visible, wrapped
 
@@ -265,10 +266,10 @@ class _Printer:
                 said.append((f"boards: {self.names(trouble.boards)}", ""))
         return said + self._rest(fresh, "new warning")
 
-    def _some(self, troubles: Sequence[Trouble]) -> Sequence[Trouble]:
+    def _some(self, troubles: Sequence[DiagnosticChange]) -> Sequence[DiagnosticChange]:
         return troubles if self.view.all_boards else troubles[:PROBLEMS]
 
-    def _rest(self, troubles: Sequence[Trouble], noun: str, plural: str = "") -> list[tuple[str, str]]:
+    def _rest(self, troubles: Sequence[DiagnosticChange], noun: str, plural: str = "") -> list[tuple[str, str]]:
         more = len(troubles) - len(self._some(troubles))
         what = count(more, f"more {noun}", f"more {plural or noun + 's'}")
         return [(f"… and {what}; --all-boards shows them", "")] if more else []
@@ -288,9 +289,9 @@ class _Printer:
         mark: str,
         error: str,
         warning: str,
-        errors: Sequence[Line],
-        warnings: Sequence[Line],
-        problems: Sequence[Trouble],
+        errors: Sequence[ChangedLine],
+        warnings: Sequence[ChangedLine],
+        problems: Sequence[DiagnosticChange],
     ) -> None:
         left = {line.text: (f"{mark} ", error, line) for line in errors}
         left |= {line.text: (f"w{mark}", warning, line) for line in warnings}
@@ -304,7 +305,7 @@ class _Printer:
         for marked, style, line in left.values():
             self._marked(marked, line, style)
 
-    def _marked(self, mark: str, line: Line, style: str) -> None:
+    def _marked(self, mark: str, line: ChangedLine, style: str) -> None:
         behind = f"({self.names(line.boards)}) " if self.view.list_boards else ""
         text = visible(line.text) if self.view.all_boards else cut(visible(line.text), 1000)
         self.line(f"{mark} {behind}{text}", 4, style)
@@ -420,7 +421,7 @@ def _deltas(programs: Mapping[str, Sequence[int]]) -> str:
     )
 
 
-def _values(change: Change) -> list[str]:
+def _values(change: ValueChanges) -> list[str]:
     said = [f"+ {name}={value}" for name, value in change.added.items()]
     said += [f"- {name}={value}" for name, value in change.removed.items()]
     said += [f"c {name}={old} -> {new}" for name, (old, new) in change.changed.items()]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fabbuild.reporting.summary.reader import MAX_SMALL, CommitDir, Range, Reader, Stored
+from fabbuild.reporting.summary.reader import MAX_SMALL, CommitDir, Range, Reader, StoredResult
 from fabbuild.reporting.summary.sizes import Size, parse_sizes
 from fabbuild.results.tree import BUILT_FROM
 from fabbuild.text import cut, first_error, visible
@@ -141,14 +141,14 @@ class Gatherer(Reader):
         self._attempts = attempts or {}
         self._settings: dict[str, Mapping[str, Any]] = {}
 
-    def read(self, commit: CommitDir, board: str, *, sizes: bool) -> Stored | None:
+    def read(self, commit: CommitDir, board: str, *, sizes: bool) -> StoredResult | None:
         """Read a result, as `Reader.read` does, and keep it."""
         stored = super().read(commit, board, sizes=sizes)
         if stored is not None:
             self.cells[commit.name, board] = self._cell(commit, board, stored)
         return stored
 
-    def _cell(self, commit: CommitDir, board: str, stored: Stored) -> Cell:
+    def _cell(self, commit: CommitDir, board: str, stored: StoredResult) -> Cell:
         place = os.path.join(self.range.path, commit.name, board)  # noqa: PTH118 - tens of thousands of them
         record = self._record(place)
         machine = record.get("machine")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fabbuild.reporting.summary import CommitChanges, NotBuilt, Summary, Trouble
+from fabbuild.reporting.summary.changes import CommitChanges, DiagnosticChange, NotBuilt, Summary
 from fabbuild.reporting.summary.facts import MAIN
 from fabbuild.reporting.summary.sizes import PARTS
 from fabbuild.reporting.summary.wording import HEADLINE, headline, many, without
@@ -216,7 +216,7 @@ def _breaks(commit: CommitChanges, failed: Collection[str]) -> str:
     return "Fails, no earlier result" if set(commit.boards.new).issuperset(failed) else "Breaks"
 
 
-def _group(sort: str, title: str, troubles: Sequence[Trouble]) -> Group:
+def _group(sort: str, title: str, troubles: Sequence[DiagnosticChange]) -> Group:
     return Group(sort, title, _boards(one.boards for one in troubles), tuple(map(_problem, troubles)))
 
 
@@ -228,7 +228,7 @@ def _boards(those: Iterable[Iterable[str]]) -> tuple[str, ...]:
     return tuple(sorted({board for boards in those for board in boards}))
 
 
-def _problem(trouble: Trouble) -> Problem:
+def _problem(trouble: DiagnosticChange) -> Problem:
     lines = tuple(cut(visible(line), 300) for line in trouble.lines[:FIRST_LINES])
     if len(trouble.lines) > FIRST_LINES:
         lines = (*lines, f"… ({len(trouble.lines) - FIRST_LINES} more)")

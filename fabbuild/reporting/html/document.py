@@ -17,7 +17,7 @@ from fabbuild.reporting.html.cells import Cell, Gatherer
 from fabbuild.reporting.html.commits import Group, groups, unbuilt
 from fabbuild.reporting.html.journal_facts import JournalFacts
 from fabbuild.reporting.html.pictures import ENDS, fault_words
-from fabbuild.reporting.summary import CommitChanges, NotBuilt, Summary
+from fabbuild.reporting.summary.changes import CommitChanges, NotBuilt, Summary
 from fabbuild.reporting.summary.find import how_built
 from fabbuild.reporting.summary.reader import CommitDir
 from fabbuild.text import cut, one_line, visible

@@ -29,7 +29,7 @@ from fabbuild.reporting.html.cells import Gatherer
 from fabbuild.reporting.html.commits import Group, Growth, Problem, growth, label, sentence
 from fabbuild.reporting.html.document import PROBLEMS, document, results_of, told_of
 from fabbuild.reporting.html.journal_facts import JournalFacts
-from fabbuild.reporting.summary import CommitChanges, Summary
+from fabbuild.reporting.summary.changes import CommitChanges, Summary
 from fabbuild.reporting.summary.find import Found, how_built, where, which_commit
 from fabbuild.reporting.summary.wording import many, who
 from fabbuild.text import clock, cut, duration, names, visible

@@ -13,7 +13,7 @@ from fabbuild.event_types import Event, ResultReused
 from fabbuild.events.timeline import BADNESS, BoardSpan, Interval, MachineTimeline, Timeline
 from fabbuild.reporting.html.cells import Cell
 from fabbuild.reporting.html.estimate import RunTail
-from fabbuild.reporting.summary import Summary
+from fabbuild.reporting.summary.changes import Summary
 from fabbuild.reporting.summary.facts import MAIN
 from fabbuild.text import clock, count, cut, duration, one_line, visible
 

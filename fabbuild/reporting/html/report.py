@@ -18,8 +18,9 @@ from fabbuild.events.journal_reader import every_event, holder, journal_of, work
 from fabbuild.reporting.html.cells import Gatherer
 from fabbuild.reporting.html.journal_facts import read_journal
 from fabbuild.reporting.html.page import base_of, render
-from fabbuild.reporting.summary import Wanted, summarize
+from fabbuild.reporting.summary.changes import Wanted
 from fabbuild.reporting.summary.find import Found, archs_of
+from fabbuild.reporting.summary.summarizer import summarize
 from fabbuild.results.exported_files import exported_file, remember
 from fabbuild.text import visible
 

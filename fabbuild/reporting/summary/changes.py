@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fabbuild.reporting.summary.configs import Change
-from fabbuild.reporting.summary.lines import Said
+from fabbuild.reporting.summary.configs import ValueChanges
+from fabbuild.reporting.summary.lines import ParsedStderr
 from fabbuild.reporting.summary.sizes import Bloat, Size
 
 
@@ -43,11 +43,11 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Seen:
+class BoardState:
     """One board at one commit, as far as it is compared."""
 
     failed: bool
-    said: Said = field(default_factory=Said)
+    said: ParsedStderr = field(default_factory=ParsedStderr)
     sizes: Mapping[str, Size] = field(default_factory=dict)
 
     @property
@@ -65,7 +65,7 @@ class NotBuilt:
 
 
 @dataclass(frozen=True)
-class Counts:
+class BoardCounts:
     """How the boards of one commit ended."""
 
     built: int = 0
@@ -102,7 +102,7 @@ class BoardChanges:
 
 
 @dataclass(frozen=True)
-class Line:
+class ChangedLine:
     """A line of stderr that no board had at the commit before, or that none has any longer; and whose it is."""
 
     text: str
@@ -110,11 +110,11 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class DiagnosticChange:
     """A problem that came to some boards, or went from them; lines that merely moved are none.
 
     Attributes:
-        kind: ``error``, ``warning``, ``other`` or ``make``, as `fabbuild.reporting.summary.lines.Problem` has it.
+        kind: ``error``, ``warning``, ``other`` or ``make``, as of `fabbuild.reporting.summary.lines.Diagnostic`.
         text: the headline.
         lines: all of it, the headline among them.
         boards: the boards to which it is new, or from which it is gone.
@@ -193,23 +193,23 @@ class CommitChanges:
     hash: str
     subject: str
     first: bool
-    counts: Counts
+    counts: BoardCounts
     boards: BoardChanges
-    new_errors: tuple[Line, ...] = ()
-    gone_errors: tuple[Line, ...] = ()
-    new_warnings: tuple[Line, ...] = ()
-    gone_warnings: tuple[Line, ...] = ()
-    new_blobs: tuple[Line, ...] = ()
-    gone_blobs: tuple[Line, ...] = ()
-    culprits: tuple[Trouble, ...] = ()
-    new_problems: tuple[Trouble, ...] = ()
-    gone_problems: tuple[Trouble, ...] = ()
+    new_errors: tuple[ChangedLine, ...] = ()
+    gone_errors: tuple[ChangedLine, ...] = ()
+    new_warnings: tuple[ChangedLine, ...] = ()
+    gone_warnings: tuple[ChangedLine, ...] = ()
+    new_blobs: tuple[ChangedLine, ...] = ()
+    gone_blobs: tuple[ChangedLine, ...] = ()
+    culprits: tuple[DiagnosticChange, ...] = ()
+    new_problems: tuple[DiagnosticChange, ...] = ()
+    gone_problems: tuple[DiagnosticChange, ...] = ()
     blobs: tuple[str, ...] = ()
     arch_sizes: Mapping[str, ArchSizes] | None = None
     board_sizes: Mapping[str, BoardSizes] | None = None
     functions: Mapping[str, Mapping[str, Bloat]] | None = None
     config: Mapping[str, Mapping[str, tuple[ConfigChanges, ...]]] | None = None
-    environment: Mapping[str, Change] | None = None
+    environment: Mapping[str, ValueChanges] | None = None
 
     @property
     def changed(self) -> bool:

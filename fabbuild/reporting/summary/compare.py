@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from fabbuild.reporting.summary.changes import (
     ArchSizes,
     BoardChanges,
+    BoardCounts,
     BoardSizes,
+    BoardState,
+    ChangedLine,
     CommitChanges,
     ConfigChanges,
-    Counts,
-    Line,
+    DiagnosticChange,
     NotBuilt,
-    Seen,
-    Trouble,
 )
-from fabbuild.reporting.summary.configs import Change
-from fabbuild.reporting.summary.lines import Problem, Said
+from fabbuild.reporting.summary.configs import ValueChanges
+from fabbuild.reporting.summary.lines import Diagnostic, ParsedStderr
 from fabbuild.reporting.summary.reader import CommitDir
 from fabbuild.reporting.summary.sizes import PARTS, compare_sizes
 
@@ -31,7 +31,7 @@ class Snapshot:
     """The results of one commit, by board."""
 
     commit: CommitDir
-    boards: Mapping[str, Seen]
+    boards: Mapping[str, BoardState]
 
 
 def compare(
@@ -40,7 +40,7 @@ def compare(
     *,
     not_built: Iterable[NotBuilt] = (),
     archs: Mapping[str, str] | None = None,
-    built: Mapping[str, Said] | None = None,
+    built: Mapping[str, ParsedStderr] | None = None,
 ) -> CommitChanges:
     """Compare a commit with the one before it.
 
@@ -83,9 +83,9 @@ def compare(
 
 
 def _board_changes(
-    old: Mapping[str, Seen], new: Mapping[str, Seen], missing: tuple[NotBuilt, ...], *, first: bool
+    old: Mapping[str, BoardState], new: Mapping[str, BoardState], missing: tuple[NotBuilt, ...], *, first: bool
 ) -> BoardChanges:
-    def those(rule: Callable[[Seen | None, Seen], bool]) -> tuple[str, ...]:
+    def those(rule: Callable[[BoardState | None, BoardState], bool]) -> tuple[str, ...]:
         return tuple(sorted(board for board, now in new.items() if rule(old.get(board), now)))
 
     return BoardChanges(
@@ -101,24 +101,26 @@ def _board_changes(
     )
 
 
-def _counts(boards: Mapping[str, Seen], not_built: int) -> Counts:
+def _counts(boards: Mapping[str, BoardState], not_built: int) -> BoardCounts:
     failed = sum(seen.failed for seen in boards.values())
     warned = sum(seen.warned for seen in boards.values())
-    return Counts(len(boards) - failed - warned, warned, failed, not_built)
+    return BoardCounts(len(boards) - failed - warned, warned, failed, not_built)
 
 
 def _lines(
-    old: Mapping[str, Seen], new: Mapping[str, Seen], pick: Callable[[Said], Sequence[str]]
-) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+    old: Mapping[str, BoardState], new: Mapping[str, BoardState], pick: Callable[[ParsedStderr], Sequence[str]]
+) -> tuple[tuple[ChangedLine, ...], tuple[ChangedLine, ...]]:
     """Give the lines that no board had before, and those that none has now, with the boards behind them."""
     before, now = _by_line(old, pick), _by_line(new, pick)
     return (
-        tuple(Line(text, tuple(sorted(boards))) for text, boards in now.items() if text not in before),
-        tuple(Line(text, tuple(sorted(boards))) for text, boards in before.items() if text not in now),
+        tuple(ChangedLine(text, tuple(sorted(boards))) for text, boards in now.items() if text not in before),
+        tuple(ChangedLine(text, tuple(sorted(boards))) for text, boards in before.items() if text not in now),
     )
 
 
-def _by_line(boards: Mapping[str, Seen], pick: Callable[[Said], Sequence[str]]) -> dict[str, list[str]]:
+def _by_line(
+    boards: Mapping[str, BoardState], pick: Callable[[ParsedStderr], Sequence[str]]
+) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for board in sorted(boards):
         for line in pick(boards[board].said):
@@ -126,16 +128,16 @@ def _by_line(boards: Mapping[str, Seen], pick: Callable[[Said], Sequence[str]]) 
     return found
 
 
-def _culprits(failing: Mapping[str, Seen]) -> tuple[Trouble, ...]:
-    unexplained = Problem("other", "", (), "")
+def _culprits(failing: Mapping[str, BoardState]) -> tuple[DiagnosticChange, ...]:
+    unexplained = Diagnostic("other", "", (), "")
     return _gathered((board, seen.said.culprit or unexplained) for board, seen in sorted(failing.items()))
 
 
 def _troubles(
-    old: Mapping[str, Seen], new: Mapping[str, Seen], built: Mapping[str, Said]
-) -> tuple[tuple[Trouble, ...], tuple[Trouble, ...]]:
-    came: list[tuple[str, Problem]] = []
-    went: list[tuple[str, Problem]] = []
+    old: Mapping[str, BoardState], new: Mapping[str, BoardState], built: Mapping[str, ParsedStderr]
+) -> tuple[tuple[DiagnosticChange, ...], tuple[DiagnosticChange, ...]]:
+    came: list[tuple[str, Diagnostic]] = []
+    went: list[tuple[str, Diagnostic]] = []
     for board in sorted(old.keys() | new.keys()):
         was = old[board].said if board in old else None
         now = new[board].said if board in new else None
@@ -153,14 +155,14 @@ def _troubles(
     return _gathered(came), _gathered(went)
 
 
-def _telling(said: Said | None) -> Sequence[Problem]:
+def _telling(said: ParsedStderr | None) -> Sequence[Diagnostic]:
     if said is None:
         return ()
     telling = [problem for problem in said.problems if problem.kind in _TELLING]
     return telling or said.problems
 
 
-def differing(old: Sequence[Problem], new: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
+def differing(old: Sequence[Diagnostic], new: Sequence[Diagnostic]) -> tuple[list[Diagnostic], list[Diagnostic]]:
     """Pair the problems of a board before and now; give those of now that are left, and those of before.
 
     What reads the same is a pair; of the rest what differs only in its line numbers. Each is paired once: a second
@@ -172,8 +174,8 @@ def differing(old: Sequence[Problem], new: Sequence[Problem]) -> tuple[list[Prob
 
 
 def _unpaired(
-    old: Sequence[Problem], new: Sequence[Problem], alike: Callable[[Problem], object]
-) -> tuple[list[Problem], list[Problem]]:
+    old: Sequence[Diagnostic], new: Sequence[Diagnostic], alike: Callable[[Diagnostic], object]
+) -> tuple[list[Diagnostic], list[Diagnostic]]:
     waiting: dict[object, list[int]] = {}
     for at, problem in enumerate(old):
         waiting.setdefault(alike(problem), []).append(at)
@@ -188,13 +190,13 @@ def _unpaired(
     return [problem for at, problem in enumerate(old) if at not in paired], left
 
 
-def _gathered(found: Iterable[tuple[str, Problem]]) -> tuple[Trouble, ...]:
+def _gathered(found: Iterable[tuple[str, Diagnostic]]) -> tuple[DiagnosticChange, ...]:
     """Put together what several boards say alike; what hits most boards comes first."""
-    alike: dict[tuple[str, str], tuple[Problem, dict[str, None]]] = {}
+    alike: dict[tuple[str, str], tuple[Diagnostic, dict[str, None]]] = {}
     for board, problem in found:
         alike.setdefault((problem.kind, problem.text), (problem, {}))[1][board] = None
     troubles = [
-        Trouble(problem.kind, problem.text, problem.lines, tuple(sorted(boards)))
+        DiagnosticChange(problem.kind, problem.text, problem.lines, tuple(sorted(boards)))
         for problem, boards in alike.values()
     ]
     # What breaks comes before what warns; within that the order is that of the first board's stderr.
@@ -202,7 +204,7 @@ def _gathered(found: Iterable[tuple[str, Problem]]) -> tuple[Trouble, ...]:
 
 
 def _sizes(
-    old: Mapping[str, Seen], new: Mapping[str, Seen], archs: Mapping[str, str]
+    old: Mapping[str, BoardState], new: Mapping[str, BoardState], archs: Mapping[str, str]
 ) -> tuple[dict[str, ArchSizes], dict[str, BoardSizes]]:
     boards: dict[str, BoardSizes] = {}
     of: dict[str, int] = {}
@@ -231,7 +233,7 @@ def _sizes(
 
 
 def gather_config(
-    boards: Mapping[str, Mapping[str, Change]], archs: Mapping[str, str]
+    boards: Mapping[str, Mapping[str, ValueChanges]], archs: Mapping[str, str]
 ) -> dict[str, dict[str, tuple[ConfigChanges, ...]]]:
     """Put together what changed alike, by architecture and file.
 

@@ -22,7 +22,7 @@ _ASSIGN = re.compile(r"\s*(CONFIG_[^\s=]+)\s*=(.*)$")
 
 
 @dataclass(frozen=True)
-class Change:
+class ValueChanges:
     """How one file's names and values changed."""
 
     added: Mapping[str, str] = field(default_factory=dict)
@@ -57,9 +57,9 @@ def parse_environment(text: str) -> dict[str, str]:
     return {name: value for name, equals, value in entries if equals}
 
 
-def compare_values(old: Mapping[str, str], new: Mapping[str, str]) -> Change:
+def compare_values(old: Mapping[str, str], new: Mapping[str, str]) -> ValueChanges:
     """Give what was added, removed and changed."""
-    return Change(
+    return ValueChanges(
         added={name: new[name] for name in sorted(new.keys() - old.keys())},
         removed={name: old[name] for name in sorted(old.keys() - new.keys())},
         changed={

@@ -9,13 +9,13 @@ from fabbuild.protocol.uboot import TREE
 from fabbuild.reporting.summary.changes import (
     ArchSizes,
     BoardSizes,
+    ChangedLine,
     CommitChanges,
     ConfigChanges,
-    Line,
+    DiagnosticChange,
     Summary,
-    Trouble,
 )
-from fabbuild.reporting.summary.configs import Change
+from fabbuild.reporting.summary.configs import ValueChanges
 from fabbuild.reporting.summary.sizes import PARTS, Bloat, Size
 
 #: Raised when the meaning of a key changes.
@@ -93,11 +93,11 @@ def _commit(commit: CommitChanges) -> dict[str, Any]:
     return facts
 
 
-def _lines(lines: Iterable[Line]) -> list[dict[str, Any]]:
+def _lines(lines: Iterable[ChangedLine]) -> list[dict[str, Any]]:
     return [{"text": line.text, "boards": list(line.boards)} for line in lines]
 
 
-def _trouble(trouble: Trouble) -> dict[str, Any]:
+def _trouble(trouble: DiagnosticChange) -> dict[str, Any]:
     return {
         "kind": trouble.kind,
         "text": trouble.text,
@@ -160,7 +160,7 @@ def _config(changes: Iterable[ConfigChanges]) -> dict[str, Any]:
     }
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _change(change: ValueChanges) -> dict[str, Any]:
     return {
         "added": dict(change.added),
         "removed": dict(change.removed),

@@ -1,12 +1,12 @@
-"""What the stderr of a build says: which lines are errors, warnings, notes of missing blobs; what belongs together.
+"""Parse a build's stderr: which lines are errors, warnings or notes of missing blobs, and which belong together.
 
-Line by line it is what users of buildman know (`Said.errors`, `Said.warnings`): a warning of the compiler
-(``FILE:LINE:COLUMN: warning: …``) or of the device-tree compiler (``FILE: Warning (…): …``) is a warning; an
-``In function`` line belongs to what the next line is; and every other line is an error line, the source that the
-compiler quotes below a warning too.
+Single lines are classified as buildman does (`ParsedStderr.errors`, `ParsedStderr.warnings`): a warning of the
+compiler (``FILE:LINE:COLUMN: warning: …``) or of the device-tree compiler (``FILE: Warning (…): …``) is a warning;
+an ``In function`` line belongs to the next line; every other line is an error line, also the source that the
+compiler quotes below a warning.
 
-For people the lines are gathered into problems (`Said.problems`): a headline with what stands above and below it.
-All here is pure.
+For people the lines are gathered into diagnostics (`ParsedStderr.problems`): a headline with the lines above and
+below it that belong to it. Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _PLACE = re.compile(r":\d+(?::\d+|\.\d+(?:-\d+(?:\.\d+)?)?)?(?=:|$)")
 
 
 @dataclass(frozen=True)
-class Problem:
+class Diagnostic:
     """One error or warning of a build.
 
     Attributes:
@@ -74,7 +74,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Said:
+class ParsedStderr:
     """What one stderr says. Each line is there once, in the order of the first.
 
     Attributes:
@@ -87,7 +87,7 @@ class Said:
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     blobs: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Diagnostic, ...] = ()
 
     @property
     def silent(self) -> bool:
@@ -95,7 +95,7 @@ class Said:
         return not (self.errors or self.warnings or self.blobs)
 
     @property
-    def culprit(self) -> Problem | None:
+    def culprit(self) -> Diagnostic | None:
         """The problem that tells most of a failure.
 
         It is the first error with its place, else the first error, else the first other line, else make's.
@@ -110,7 +110,7 @@ class Said:
         return None
 
 
-def parse(stderr: str, *, no_dtb_warnings: bool = False, no_migration_warnings: bool = False) -> Said:
+def parse(stderr: str, *, no_dtb_warnings: bool = False, no_migration_warnings: bool = False) -> ParsedStderr:
     """Read one stderr.
 
     Args:
@@ -144,7 +144,7 @@ def parse(stderr: str, *, no_dtb_warnings: bool = False, no_migration_warnings: 
             lines[function] = None
             function = ""
         lines[line] = None
-    return Said(tuple(errors), tuple(warnings), tuple(blobs), tuple(_problems(kept)))
+    return ParsedStderr(tuple(errors), tuple(warnings), tuple(blobs), tuple(_problems(kept)))
 
 
 def _without_migration(text: str) -> str:
@@ -157,7 +157,7 @@ def _without_migration(text: str) -> str:
     return "".join([*kept, text[at:]])
 
 
-def _problems(lines: Iterable[str]) -> Iterator[Problem]:
+def _problems(lines: Iterable[str]) -> Iterator[Diagnostic]:
     above: list[str] = []
     head: str = ""
     block: list[str] = []
@@ -188,8 +188,8 @@ def _problems(lines: Iterable[str]) -> Iterator[Problem]:
         yield _problem(line, [line])
 
 
-def _problem(head: str, block: list[str], kind: str = "") -> Problem:
-    return Problem(kind or _kind(head), head, tuple(block), _PLACE.sub("", head))
+def _problem(head: str, block: list[str], kind: str = "") -> Diagnostic:
+    return Diagnostic(kind or _kind(head), head, tuple(block), _PLACE.sub("", head))
 
 
 def _kind(head: str) -> str:

@@ -76,7 +76,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredResult:
     """What is read of one result at once: its return code, stderr and sizes as they are in the files."""
 
     return_code: int
@@ -221,7 +221,7 @@ class Reader:
         """Give the directory of a result."""
         return self.range.path / commit.name / board
 
-    def read(self, commit: CommitDir, board: str, *, sizes: bool) -> Stored | None:
+    def read(self, commit: CommitDir, board: str, *, sizes: bool) -> StoredResult | None:
         """Read a result; None where there is none, or its ``done`` is empty, torn or unreadable."""
         place = os.path.join(self.range.path, commit.name, board)  # noqa: PTH118 - tens of thousands of them
         done = self.text(place, "done", MAX_SMALL)
@@ -230,7 +230,9 @@ class Reader:
             return None
         stderr = self._stderr(place, MAX_ERR if self._room > 0 else SHORT_ERR)
         self._room -= len(stderr)
-        return Stored(int(match.group(1)), stderr, (self.text(place, "sizes", MAX_SIZES) or "") if sizes else "")
+        return StoredResult(
+            int(match.group(1)), stderr, (self.text(place, "sizes", MAX_SIZES) or "") if sizes else ""
+        )
 
     def text(self, place: str | Path, name: str, limit: int) -> str | None:
         """Read a file of a result, the first ``limit`` bytes of it, as UTF-8; None where it is not there."""

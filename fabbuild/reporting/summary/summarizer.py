@@ -9,18 +9,18 @@ from dataclasses import replace
 from fabbuild.errors import OutputError, SelectionError
 from fabbuild.model import Board
 from fabbuild.protocol.uboot import TREE
-from fabbuild.reporting.summary.changes import CommitChanges, NotBuilt, Seen, Summary, Wanted
+from fabbuild.reporting.summary.changes import BoardState, CommitChanges, NotBuilt, Summary, Wanted
 from fabbuild.reporting.summary.compare import Snapshot, compare, gather_config
 from fabbuild.reporting.summary.configs import (
     CONFIG_FILES,
     ENVIRONMENT,
     OTHER_FILES,
-    Change,
+    ValueChanges,
     compare_values,
     parse_config,
     parse_environment,
 )
-from fabbuild.reporting.summary.lines import Said, parse
+from fabbuild.reporting.summary.lines import ParsedStderr, parse
 from fabbuild.reporting.summary.reader import MAX_CONFIG, MAX_SYMBOLS, CommitDir, Range, Reader, find_commit
 from fabbuild.reporting.summary.sizes import Bloat, compare_symbols, parse_sizes, parse_symbols
 from fabbuild.source.boards.selection import parse_terms, select_boards, unmatched_terms
@@ -63,7 +63,7 @@ class _Series:
         self.more_archs = more_archs
         self.wanted = wanted
         self.reader = reader
-        self._said: dict[str, Said] = {}
+        self._said: dict[str, ParsedStderr] = {}
         self._room = _CACHE
 
     def summarize(self) -> Summary:
@@ -144,7 +144,7 @@ class _Series:
         archs: Mapping[str, str],
     ) -> Iterator[CommitChanges]:
         old: Snapshot | None = None
-        built: dict[str, Said] = {}
+        built: dict[str, ParsedStderr] = {}
         selected = set(taken)
         first = max(start - 1, 0)
         for at, commit in enumerate(self.made.commits[first:], first):
@@ -168,10 +168,10 @@ class _Series:
             stored = self.reader.read(commit, board, sizes=self.wanted.sizes)
             if stored is not None:
                 sizes = parse_sizes(stored.sizes) if stored.sizes else {}
-                found[board] = Seen(stored.return_code != 0, self._parse(stored.stderr), sizes)
+                found[board] = BoardState(stored.return_code != 0, self._parse(stored.stderr), sizes)
         return Snapshot(commit, found)
 
-    def _parse(self, stderr: str) -> Said:
+    def _parse(self, stderr: str) -> ParsedStderr:
         said = self._said.get(stderr)
         if said is None:
             said = parse(
@@ -195,8 +195,8 @@ class _Series:
         if not (wanted.functions or wanted.config or wanted.environment):
             return changes
         functions: dict[str, dict[str, Bloat]] = {}
-        configs: dict[str, dict[str, Change]] = {}
-        environments: dict[str, Change] = {}
+        configs: dict[str, dict[str, ValueChanges]] = {}
+        environments: dict[str, ValueChanges] = {}
         for board in sorted(new.boards):
             if old is None or board not in old.boards:
                 continue
@@ -234,7 +234,7 @@ class _Pair:
                     found[program] = bloat
         return found
 
-    def config(self, *, plain: bool) -> dict[str, Change]:
+    def config(self, *, plain: bool) -> dict[str, ValueChanges]:
         files = (*CONFIG_FILES, *OTHER_FILES) if plain else CONFIG_FILES
         read = {file: self._both(file, MAX_CONFIG) for file in files}
         # A result without any of them says nothing of the configuration: not all machines send it.
@@ -251,7 +251,7 @@ class _Pair:
                 found[file] = change
         return found
 
-    def environment(self) -> Change | None:
+    def environment(self) -> ValueChanges | None:
         old, new = self._both(ENVIRONMENT, MAX_CONFIG)
         if old == new or (not self._passed and (old is None or new is None)):
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from fabbuild.reporting.summary.changes import Trouble
+from fabbuild.reporting.summary.changes import DiagnosticChange
 from fabbuild.text import cut, one_line, visible
 
 #: Characters of a problem's first line, at most.
@@ -38,7 +38,7 @@ def headline(text: str) -> str:
     return cut(one_line(text), HEADLINE) or "no reason on stderr"
 
 
-def without(troubles: Iterable[Trouble], told: Collection[str]) -> list[Trouble]:
+def without(troubles: Iterable[DiagnosticChange], told: Collection[str]) -> list[DiagnosticChange]:
     """Leave out boards that are reported otherwise; the problem that most of the others have comes first."""
     left = [replace(one, boards=tuple(board for board in one.boards if board not in told)) for one in troubles]
     return sorted((one for one in left if one.boards), key=lambda one: -len(one.boards))

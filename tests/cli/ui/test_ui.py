@@ -27,8 +27,8 @@ from fabbuild.cli.ui.plain import PlainDisplay
 from fabbuild.errors import ConnectError, SourceError
 from fabbuild.event_types import KINDS, Event
 from fabbuild.events.event_lines import tell
-from fabbuild.events.progress import Counts, Failure, MachineShare, Progress, Recovered, RunSummary, Unbuilt
-from fabbuild.events.run_log import Run
+from fabbuild.events.progress import Failure, MachineShare, Progress, Recovered, ResultCounts, RunSummary, Unbuilt
+from fabbuild.events.run_log import RunRecord
 from fabbuild.machines.probe import ProbeRow
 from fabbuild.model import Board, Commit
 from fabbuild.reporting.summary.lines import parse
@@ -851,7 +851,7 @@ def test_toolchains_that_machines_share_stand_once_on_a_terminal() -> None:
 
 def test_past_runs_are_a_line_each_in_80_columns() -> None:
     counts = {"built": 12345, "warned": 1234, "failed": 1234, "not_built": 12345, "reused": 5}
-    run = Run(1.79e9, 12345.0, "series", "source", "out", 102, 1500, 20, counts, {"ruru": 3})
+    run = RunRecord(1.79e9, 12345.0, "series", "source", "out", 102, 1500, 20, counts, {"ruru": 3})
     heading, line = without_codes(printed(ui.print_runs, [run], terminal=True)).splitlines()
     assert heading.split() == ["BEGAN", "TOOK", "WHAT", "BUILT", "WARNED", "FAILED", "NOT", "BUILT", "STATUS"]
     assert line.split()[2:] == ["3:25:45", "series", "12345", "1234", "1234", "12345", "102"]
@@ -920,7 +920,7 @@ def test_the_plan_tells_boards_commits_machines_and_place() -> None:
 
 def ended(**changes: object) -> RunSummary:
     values: dict[str, object] = {
-        "counts": Counts(total=10, built=5, warned=1, failed=2, not_built=2, skipped=3),
+        "counts": ResultCounts(total=10, built=5, warned=1, failed=2, not_built=2, skipped=3),
         "seconds": 80.0,
         "output": "/out/main",
         "exit_status": 102,
@@ -1000,13 +1000,13 @@ def test_a_machine_that_somebody_holds_is_shown_as_busy_and_its_holder_once() ->
 
 
 def test_a_good_end_is_short() -> None:
-    summary = RunSummary(Counts(total=1, built=1), 3.0, "out", 0)
+    summary = RunSummary(ResultCounts(total=1, built=1), 3.0, "out", 0)
     assert printed(ui.print_end, summary).splitlines() == ["1 result in 3.0 s: 1 built", "results: out"]
 
 
 def test_an_interrupted_run_says_so() -> None:
     lines = printed(
-        ui.print_end, ended(interrupted=True, exit_status=130, counts=Counts(total=10, built=4))
+        ui.print_end, ended(interrupted=True, exit_status=130, counts=ResultCounts(total=10, built=4))
     ).splitlines()
     assert lines[0].startswith("interrupted after 1 min 20 s: 4 built, 6 unfinished")
     assert lines[-1] == "exit status 130: interrupted"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabbuild.reporting.summary.changes import NotBuilt, Seen
+from fabbuild.reporting.summary.changes import BoardState, NotBuilt
 from fabbuild.reporting.summary.compare import Snapshot, compare, differing
-from fabbuild.reporting.summary.configs import Change, compare_values, parse_config, parse_environment
+from fabbuild.reporting.summary.configs import ValueChanges, compare_values, parse_config, parse_environment
 from fabbuild.reporting.summary.lines import parse
 from fabbuild.reporting.summary.reader import CommitDir
 from fabbuild.reporting.summary.sizes import Size, compare_sizes, compare_symbols, parse_sizes, parse_symbols
@@ -200,7 +200,7 @@ def snapshot(boards):
 
 
 def seen(code, *lines, sizes=None):
-    return Seen(code != 0, parse("\n".join(lines)), sizes or {})
+    return BoardState(code != 0, parse("\n".join(lines)), sizes or {})
 
 
 def test_each_change_of_state_has_its_name():
@@ -381,7 +381,7 @@ def test_added_removed_and_changed_make_the_one_from_the_other(old, new):
     made |= change.added | {name: pair[1] for name, pair in change.changed.items()}
     assert made == new
     assert bool(change) == (old != new)
-    assert not change or change != Change()
+    assert not change or change != ValueChanges()
 
 
 @given(st.text(max_size=200), st.booleans(), st.booleans())

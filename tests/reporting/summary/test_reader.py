@@ -10,10 +10,11 @@ import pytest
 
 from fabbuild.errors import OutputError, SelectionError
 from fabbuild.events.event_lines import event_json
-from fabbuild.reporting.summary import as_json, open_range, ranges, summarize
 from fabbuild.reporting.summary.changes import NotBuilt
-from fabbuild.reporting.summary.reader import find_commit
+from fabbuild.reporting.summary.facts import as_json
+from fabbuild.reporting.summary.reader import find_commit, open_range, ranges
 from fabbuild.reporting.summary.sizes import Size
+from fabbuild.reporting.summary.summarizer import summarize
 from tests.support.events import event_of
 from tests.support.results import commit_hash, commit_name, commits, fails, size_line, told, warns, write_results
 

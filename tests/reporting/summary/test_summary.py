@@ -10,8 +10,10 @@ import shlex
 import pytest
 
 from fabbuild.cli.ui import SummaryView, print_summary
-from fabbuild.reporting.summary import Wanted, open_range, summarize
+from fabbuild.reporting.summary.changes import Wanted
 from fabbuild.reporting.summary.find import Found
+from fabbuild.reporting.summary.reader import open_range
+from fabbuild.reporting.summary.summarizer import summarize
 from tests.support.results import commit_hash, fails, size_line, warns, write_results
 
 UNDECLARED = "drivers/net/foo.c:120:7: error: 'FOO' undeclared"
