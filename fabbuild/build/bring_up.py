@@ -19,10 +19,14 @@ from fabbuild.machines.messages import Facts
 from fabbuild.machines.probe import unfit_because
 from fabbuild.machines.session import Session, SessionOptions, StartOptions
 from fabbuild.machines.session_group import leave_all
+from fabbuild.machines.session_pool import group_of
 from fabbuild.machines.tool_versions import ToolDifference, differences, of_machine
 from fabbuild.model import SANDBOX, Commit, LossKind
 from fabbuild.source.repository import Source
 from fabbuild.text import visible
+
+#: Seconds that a run waits for the other machines' probes once one has answered; those join later.
+LATE = 3.0
 
 #: How many pushes run at once, each with an ssh of its own here; `pack_cache.MAKERS` says how many pack objects.
 PUSHES = 32
@@ -71,6 +75,39 @@ class RunMachines:
     def machines(self) -> Sequence[str]:
         """See `dispatcher.MachineProvider`."""
         return tuple(self._sessions)
+
+    def probe(
+        self, begun: Mapping[str, Future[Facts]], *, identify: bool, all_at_once: bool
+    ) -> tuple[list[Session], list[BringUpFailed]]:
+        """Probe all machines at once; return the sessions to use, and the machines that cannot be used now.
+
+        A machine that takes long to answer is in neither: nothing waits for it, and it joins later.
+
+        Args:
+            begun: probes that were begun before, by machine.
+            identify: whether compilers are to be identified by their contents, for the store of results.
+            all_at_once: wait for all machines, so that none joins later.
+        """
+        group = group_of(list(self._sessions.values()))
+        probes = group.without(begun).start(lambda session: session.probe(identify=identify))
+        probes.update(begun)
+        answers = group.results(probes, patience=None if all_at_once else lambda took: max(LATE, 2 * took))
+        self.await_probes({name: probe for name, probe in probes.items() if name not in answers})
+        usable: list[Session] = []
+        failed: list[BringUpFailed] = []
+        for session in (session for name, session in self._sessions.items() if name in answers):
+            found = answers[session.name]
+            if isinstance(found, Facts):
+                why = unfit_because(found, session.machine.fit or self._fit, local=session.machine.local)
+                if not why:
+                    usable.append(session)
+                    self.use(session)
+                    continue
+                failed.append(BringUpFailed(session.name, "not fit: " + "; ".join(why)))
+            else:
+                failed.append(BringUpFailed(session.name, words_of(found), loss_by(found)))
+            session.close()
+        return usable, failed
 
     def use(self, session: Session) -> None:
         """Count a machine that was probed among those that the run begins with."""

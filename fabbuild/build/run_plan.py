@@ -15,21 +15,21 @@
 from __future__ import annotations
 
 import functools
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
-from fabbuild.build.bring_up import RunMachines, loss_by
+from fabbuild.build.bring_up import RunMachines
 from fabbuild.build.inbox import BringUpFailed
 from fabbuild.build.plan import Plan
-from fabbuild.errors import UsageError, words_of
+from fabbuild.build.run_history import RunHistory
+from fabbuild.build.stored_results import StoredResults
+from fabbuild.errors import UsageError
 from fabbuild.event_types import (
     SCHEMA,
     EndCounts,
     Event,
-    Failure,
     MachineFailed,
     Note,
     Payload,
@@ -39,31 +39,22 @@ from fabbuild.event_types import (
     RunStarted,
     StderrLine,
 )
-from fabbuild.events.durations import History, Learner
 from fabbuild.events.journal import Journal
 from fabbuild.events.progress import Listener, Progress, RunSummary
-from fabbuild.events.run_log import RunRecord, add_run
 from fabbuild.interrupt import Interrupts, interruptible
 from fabbuild.machines.messages import Facts
-from fabbuild.machines.probe import not_found, unfit_because
+from fabbuild.machines.probe import not_found
 from fabbuild.machines.session import Session, SessionOptions
 from fabbuild.machines.session_group import LEAVE
-from fabbuild.machines.session_pool import group_of
-from fabbuild.model import Job, Takes, Verdict
+from fabbuild.model import Job, Verdict
 from fabbuild.results.incoming import Incoming
 from fabbuild.results.reuse.manager import Reuse
 from fabbuild.results.tree import (
     CURRENT,
     ResultTree,
-    Stored,
-    made_by,
-    made_by_one_of,
 )
 from fabbuild.source.unbuilt_edits import uncommitted
-from fabbuild.text import commit_label, count, first_error, names
-
-#: Seconds that a run waits for the other machines' probes once one has answered; those join later.
-LATE = 3.0
+from fabbuild.text import count, names
 
 EXIT_OK = 0
 EXIT_USAGE = 1
@@ -97,15 +88,12 @@ class _Run:
         self._machines = RunMachines(self.sessions, plan.source.again(), plan.commits, plan.settings, plan.fit)
         self._wire_settings = plan.settings.wire_settings()
         self._reuse = Reuse(plan.source, plan.commits, plan.settings, self.tree, self.listen)
-        self._history = History()
-        self._learner = Learner({board.target: board.arch for board in plan.boards})
-        self._old_failures: list[Failure] = []
-        self._old: list[Verdict] = []
-        self._there: dict[tuple[str, int], Stored] = {}
+        self._history = RunHistory(plan, lambda text: self.emit(Note(), text=text))
+        self._stored: StoredResults | None = None
 
     def listen(self, event: Event) -> None:
         self.progress.update(event)
-        self._learner.listener(event)
+        self._history.listen(event)
         if self._journal:
             self._journal.listener(event)
         self._outer(event)
@@ -150,9 +138,9 @@ class _Run:
         Incoming(self.tree.own).clear()
         removed = self._remove_stale()
         self._describe()
-        self._look()
-        usable, failed = self._probe()
-        jobs = self._open_jobs(usable)
+        stored = self._stored = StoredResults(self.plan, self.tree)
+        usable, failed = self._probe(stored)
+        jobs = stored.open_jobs(usable)
         differs = self._machines.compare(job.board.arch for job in jobs)
         if differs and self.plan.settings.strict_toolchains:
             raise UsageError(
@@ -160,7 +148,7 @@ class _Run:
                 "Fetch one compiler for all with `inv toolchains --fetch ARCH --toolchain-version V`, name it "
                 "under toolchains in machines.yaml, or leave machines out with --machines"
             )
-        self._announce(jobs, usable)
+        self._announce(jobs, usable, len(stored.verdicts))
         if removed:
             shown = names([name[:15] for name in removed], 12)
             self.emit(
@@ -201,126 +189,23 @@ class _Run:
             kind=kind,
         )
 
-    def _look(self) -> None:
-        """Find the results that need not be built again, as far as that can be told without the machines."""
-        plan = self.plan
-        if not plan.settings.force:
-            for board in plan.boards:
-                for upto in range(len(plan.commits)):
-                    stored = self.tree.current_result(board, upto, self._wire_settings, frozenset())
-                    if stored is not None and (stored.verdict.ok or not plan.settings.force_failures):
-                        self._there[board.target, upto] = stored
-
-    def _probe(self) -> tuple[list[Session], list[BringUpFailed]]:
-        """Probe all machines at once; return the sessions to use, and the machines that cannot be used now.
-
-        A machine that takes long to answer is in neither: nothing waits for it, and it joins later.
-        """
+    def _probe(self, stored: StoredResults) -> tuple[list[Session], list[BringUpFailed]]:
         for session in self.sessions:
             self.emit(PhaseEntered("probe"), session.name)
-        usable: list[Session] = []
-        failed: list[BringUpFailed] = []
-        group = group_of(self.sessions)
-        identify = self.plan.settings.reuse and len(self._there) < len(self.plan.boards) * len(self.plan.commits)
-        probes = group.without(self._probes).start(lambda session: session.probe(identify=identify))
-        probes.update(self._probes)
-        patience = None if self._all_must_be_known() else lambda took: max(LATE, 2 * took)
-        answers = group.results(probes, patience=patience)
-        self._machines.await_probes({name: probe for name, probe in probes.items() if name not in answers})
-        for session in (session for session in self.sessions if session.name in answers):
-            found = answers[session.name]
-            if isinstance(found, Facts):
-                why = unfit_because(found, session.machine.fit or self.plan.fit, local=session.machine.local)
-                if not why:
-                    usable.append(session)
-                    continue
-                failed.append(BringUpFailed(session.name, "not fit: " + "; ".join(why)))
-            else:
-                failed.append(BringUpFailed(session.name, words_of(found), loss_by(found)))
-            session.close()
-        for session in usable:
-            self._machines.use(session)
-        return usable, failed
+        settings = self.plan.settings
+        # What is there already may be of a compiler that only a machine has that would join late.
+        all_at_once = settings.strict_toolchains or stored.any_of_range()
+        identify = settings.reuse and not stored.complete
+        return self._machines.probe(self._probes, identify=identify, all_at_once=all_at_once)
 
-    def _all_must_be_known(self) -> bool:
-        """Whether no machine may join late: results that are there may be of a compiler that only one has."""
-        depth = "*/done" if self.plan.name == CURRENT else "*/*/done"
-        return self.plan.settings.strict_toolchains or next(self.tree.root.glob(depth), None) is not None
-
-    def _open_jobs(self, usable: Sequence[Session]) -> list[Job]:
-        """Return the jobs of the plan, without what need not be built again."""
-        plan = self.plan
-        versions: dict[str, set[str]] = {}
-        for session in usable:
-            for arch, tool in (session.facts.toolchains if session.facts else {}).items():
-                versions.setdefault(arch, set()).add(made_by(tool.version, session.machine.env))
-        jobs = []
-        for board in plan.boards:
-            missing = []
-            for upto, commit in enumerate(plan.commits):
-                stored = self._there.get((board.target, upto))
-                if stored is None or not made_by_one_of(stored, versions.get(board.arch, ())):
-                    missing.append(upto)
-                    continue
-                self._old.append(stored.verdict)
-                if stored.verdict is Verdict.FAILED:
-                    error = first_error(self.tree.stderr(board.target, upto))
-                    label = commit_label(commit.hash, commit.number)
-                    self._old_failures.append(Failure(board.target, label, "", error))
-            if missing:
-                jobs.append(Job(board, tuple(missing)))
-        return jobs
-
-    def _takes(self, jobs: Sequence[Job]) -> Mapping[str, Takes]:
-        """Return how long each board is likely to take, by name; empty: the given order is kept."""
-        if self.plan.settings.order != "longest":
-            return {}
-        try:
-            return self._history.expected(jobs)
-        except (sqlite3.Error, OSError) as exc:
-            self._without_history(exc)
-            return {}
-
-    def _learn(self) -> None:
-        try:
-            self._history.learn(self._learner.took)
-        except (sqlite3.Error, OSError) as exc:
-            self._without_history(exc)
-
-    def _remember(self, summary: RunSummary, counts: Mapping[str, int], now: float) -> None:
-        """Add the run to the log of runs; where that fails, the run says so and goes on."""
-        plan = self.plan
-        run = RunRecord(
-            began=now - summary.seconds,
-            seconds=round(summary.seconds, 3),
-            name=plan.name,
-            source=str(plan.source.path),
-            output=str(self.tree.root),
-            exit_status=summary.exit_status,
-            boards=len(plan.boards),
-            commits=len(plan.commits),
-            counts=counts,
-            machines={share.name: share.done for share in summary.machines},
-        )
-        try:
-            add_run(self._history, run)
-        except (sqlite3.Error, OSError) as exc:
-            self._without_history(exc)
-
-    def _without_history(self, exc: Exception) -> None:
-        self.emit(
-            Note(),
-            text=f"how long builds took cannot be kept: {self._history.path}: {exc}; the build goes on without it",
-        )
-
-    def _announce(self, jobs: Sequence[Job], usable: Sequence[Session]) -> None:
+    def _announce(self, jobs: Sequence[Job], usable: Sequence[Session], skipped: int) -> None:
         self.emit(
             RunStarted(
                 schema=SCHEMA,
                 boards=len(self.plan.boards),
                 commits=len(self.plan.commits),
                 results=sum(len(job.commits) for job in jobs),
-                skipped=len(self._old),
+                skipped=skipped,
                 output=str(self.tree.root),
                 machines=tuple(session.name for session in usable),
             )
@@ -346,7 +231,7 @@ class _Run:
             self._machines.machines,
             batch=settings.batch,
             policy=policy,
-            takes=self._takes(jobs),
+            takes=self._history.expected(jobs),
         )
         boards = {job.board.target: job.board for job in jobs}
         recorder = Recorder(self.tree, boards, plan.commits, self._wire_settings, self._reuse)
@@ -369,15 +254,16 @@ class _Run:
     # --- the end ---
 
     def _end(self, interrupted: str) -> RunSummary:
-        self._learn()
+        self._history.learn()
         self._reuse.close(hurry=bool(interrupted))
         status = self._exit_status(interrupted)
         now = time.time()
         summary = self.progress.summary(now, status, output=str(self.tree.root), traffic=self._machines.traffic)
         # What failed before and was not built again is part of the answer.
-        summary = replace(summary, failing=(*self._old_failures, *summary.failing))
+        old_failures = self._stored.failures if self._stored else []
+        summary = replace(summary, failing=(*old_failures, *summary.failing))
         ended = self.progress.counts.by_end()
-        self._remember(summary, ended, now)
+        self._history.add(summary, ended, now)
         self.emit(
             RunEnded(
                 counts=EndCounts(**ended),
@@ -393,15 +279,16 @@ class _Run:
 
     def _exit_status(self, interrupted: str) -> int:
         counts = self.progress.counts
+        old = self._stored.verdicts if self._stored else []
         if interrupted:
             return EXIT_INTERRUPTED
         if self._reuse.differs:
             return EXIT_STALE
         if counts.not_built:
             return EXIT_NOT_BUILT
-        if counts.failed or Verdict.FAILED in self._old:
+        if counts.failed or Verdict.FAILED in old:
             return EXIT_FAILED
-        if (counts.warned or Verdict.WARNED in self._old) and not self.plan.settings.ignore_warnings:
+        if (counts.warned or Verdict.WARNED in old) and not self.plan.settings.ignore_warnings:
             return EXIT_WARNED
         return EXIT_OK
 

@@ -1,0 +1,76 @@
+"""Remember how long builds took and which runs there were; a history that cannot be kept ends no run."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+
+from fabbuild.build.plan import Plan
+from fabbuild.event_types import Event
+from fabbuild.events.durations import History, Learner
+from fabbuild.events.progress import RunSummary
+from fabbuild.events.run_log import RunRecord, add_run
+from fabbuild.model import Job, Takes
+
+
+class RunHistory:
+    """The history of all runs, as one run reads it and adds to it."""
+
+    def __init__(self, plan: Plan, note: Callable[[str], None]) -> None:
+        """Begin a run; ``note`` is called with a line when the history cannot be read or written."""
+        self._plan = plan
+        self._note = note
+        self._history = History()
+        self._learner = Learner({board.target: board.arch for board in plan.boards})
+
+    def listen(self, event: Event) -> None:
+        """Note how long each build took."""
+        self._learner.listener(event)
+
+    def expected(self, jobs: Sequence[Job]) -> Mapping[str, Takes]:
+        """Return how long each board is likely to take, by name; empty: the given order is to be kept."""
+        if self._plan.settings.order != "longest":
+            return {}
+        try:
+            return self._history.expected(jobs)
+        except (sqlite3.Error, OSError) as exc:
+            self._cannot(exc)
+            return {}
+
+    def learn(self) -> None:
+        """Add how long the builds of this run took."""
+        try:
+            self._history.learn(self._learner.took)
+        except (sqlite3.Error, OSError) as exc:
+            self._cannot(exc)
+
+    def add(self, summary: RunSummary, counts: Mapping[str, int], now: float) -> None:
+        """Add this run to the log of runs.
+
+        Args:
+            summary: its end.
+            counts: its results by how they ended.
+            now: the time of its end, in seconds since the epoch.
+        """
+        plan = self._plan
+        run = RunRecord(
+            began=now - summary.seconds,
+            seconds=round(summary.seconds, 3),
+            name=plan.name,
+            source=str(plan.source.path),
+            output=summary.output,
+            exit_status=summary.exit_status,
+            boards=len(plan.boards),
+            commits=len(plan.commits),
+            counts=counts,
+            machines={share.name: share.done for share in summary.machines},
+        )
+        try:
+            add_run(self._history, run)
+        except (sqlite3.Error, OSError) as exc:
+            self._cannot(exc)
+
+    def _cannot(self, exc: Exception) -> None:
+        self._note(
+            f"how long builds took cannot be kept: {self._history.path}: {exc}; the build goes on without it"
+        )
