@@ -1,7 +1,7 @@
 """Each result of a range as a report keeps it: what it said, how large it is, who built it and for how long.
 
-`Gatherer` is the reader that `fabbuild.reporting.summary.summarize` reads a range with; it keeps of each result
-what passes.
+`Gatherer` is the reader that `fabbuild.reporting.summary.summarizer.summarize` reads a range with; it keeps of each
+result what passes.
 Boards and commits say much the same, so each line and each text is kept once, visible, and there is an end to it
 (`LINES_ROOM`): what comes after that is cut to its most telling line.
 """
