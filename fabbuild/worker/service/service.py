@@ -20,12 +20,12 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 from fabbuild.protocol.environment import LOCK_FD, WATCH_FD, base_environment
 from fabbuild.protocol.wire import ALIVE_ENV, FEATURES, PROTOCOL, ProtocolError, decode_object
 from fabbuild.worker.base import workdir
+from fabbuild.worker.base.host import usable_threads
 from fabbuild.worker.base.processes import Processes, WorkerStopped
 from fabbuild.worker.build.settings import Settings, SettingsError
 from fabbuild.worker.service import commands
 from fabbuild.worker.service.build_session import BuildSession, Surroundings
 from fabbuild.worker.service.commands import LONGEST, CommandError, Configuration
-from fabbuild.worker.service.slot_pool import usable_threads
 from fabbuild.worker.service.stdio import (
     InputWatch,
     ResponseWriter,

@@ -9,7 +9,6 @@ wrong with a board ends as a result of that board.
 from __future__ import annotations
 
 import collections
-import os
 import sys
 import threading
 import traceback
@@ -30,6 +29,7 @@ from typing import (
 )
 
 from fabbuild.protocol.wire import TIMEOUT, WORKER
+from fabbuild.worker.base.host import load_average
 from fabbuild.worker.base.processes import WorkerStopped
 from fabbuild.worker.build.artifact_sender import Delivery
 from fabbuild.worker.build.builder import Builder, is_board
@@ -334,19 +334,3 @@ class SlotPool:
         if "details" in self._features:
             fields["details"] = dict(built.details)
         return fields
-
-
-def load_average() -> float:
-    """Return the load average over one minute; 0 where the system does not tell."""
-    try:
-        return round(os.getloadavg()[0], 2)
-    except OSError:
-        return 0.0
-
-
-def usable_threads() -> int:
-    """Return how many processors this process may use."""
-    try:
-        return max(1, len(os.sched_getaffinity(0)))
-    except OSError:
-        return max(1, os.cpu_count() or 1)

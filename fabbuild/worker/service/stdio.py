@@ -12,6 +12,7 @@ import time
 from typing import Any, Optional, Protocol
 
 from fabbuild.protocol.wire import MAX_LINE, LineSplitter, ProtocolError, encode_response
+from fabbuild.worker.base.host import END_SIGNALS
 
 #: Longest time to answer a ``quit`` after which the boss hung up, in seconds.
 _LAST_WORDS = 2.0
@@ -163,7 +164,7 @@ def stop_signals() -> int:
     os.set_blocking(write_end, False)
     # A handler runs in the main thread alone, which sleeps on when another thread took the signal.
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in END_SIGNALS:
         signal.signal(number, lambda _number, _frame: None)
     sys.stdout = sys.stderr
     return wake

@@ -20,6 +20,7 @@ import time
 from typing import Any, Optional
 
 from fabbuild.protocol import wire
+from fabbuild.worker.base.host import END_SIGNALS
 
 #: Bytes kept for a worker that does not read; and so the longest start command.
 BUFFER = 1024 * 1024
@@ -285,7 +286,7 @@ class _Signals:
         os.set_blocking(self.fd, False)
         os.set_blocking(self._write_end, False)
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in END_SIGNALS:
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
 

@@ -36,6 +36,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 
 from fabbuild.protocol import environment, wire
 from fabbuild.worker.base import lock, process_table, workdir
+from fabbuild.worker.base.host import END_SIGNALS
 from fabbuild.worker.source import bare_repo
 from fabbuild.worker.supervisor.lifeline import BUFFER, Lifeline, SupervisorStopped, TooLongError, say
 from fabbuild.worker.upkeep import garbage
@@ -310,7 +311,7 @@ class _ProcessFamily:
 
     def _guard(self) -> None:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in END_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         os.setsid()
         process_table.let_go_of_connection()

@@ -27,6 +27,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from fabbuild.protocol.names import TOOLCHAIN_NAME
 from fabbuild.worker.base import workdir
+from fabbuild.worker.base.host import END_SIGNALS
 
 #: Most members of an archive, and most bytes of them together: several times those of any compiler.
 MAX_MEMBERS = 300_000
@@ -328,12 +329,11 @@ def _lstat(path: str) -> Optional[os.stat_result]:
 
 def answer_signals() -> None:
     """Have the signals that end a process raise an exception, so that a half unpacked archive is removed."""
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def stop(number: int, _frame: object) -> None:
-        for other in numbers:  # a second signal would cut the removal short
+        for other in END_SIGNALS:  # a second signal would cut the removal short
             signal.signal(other, signal.SIG_IGN)
         raise _StoppedError("it was ended by signal %d" % number)
 
-    for number in numbers:
+    for number in END_SIGNALS:
         signal.signal(number, stop)

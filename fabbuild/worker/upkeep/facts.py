@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping
 
 from fabbuild.protocol import environment
 from fabbuild.worker.base import lock, workdir
+from fabbuild.worker.base.host import load_average, usable_threads
 from fabbuild.worker.tools import run_tool, toolchains, unpack_toolchain
 
 #: Longest time a tool may take to say its version, in seconds.
@@ -44,9 +45,9 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
     return {
         "hostname": os.uname().nodename,
         "arch": os.uname().machine,
-        "threads": len(os.sched_getaffinity(0)),
+        "threads": usable_threads(),
         "bogomips": _bogomips(),
-        "load_avg": _load(),
+        "load_avg": load_average(),
         "mem_mb": sizes.get("MemAvailable", sizes.get("MemFree", 0)),
         "mem_total_mb": sizes.get("MemTotal", 0),
         "disk_mb": _disk(existing),
@@ -113,13 +114,6 @@ def memory() -> Dict[str, int]:
         if match:
             found[match.group(1)] = int(match.group(2)) // 1024
     return found
-
-
-def _load() -> float:
-    try:
-        return round(os.getloadavg()[0], 2)
-    except OSError:
-        return 0.0
 
 
 def _disk(path: str) -> int:

@@ -21,6 +21,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, NoR
 from fabbuild.protocol import architectures, git_options
 from fabbuild.protocol.environment import ENV_NAMES, base_environment
 from fabbuild.worker.base import process_table, workdir
+from fabbuild.worker.base.host import END_SIGNALS
 from fabbuild.worker.source.git import is_hash
 from fabbuild.worker.source.worktrees import slots_elsewhere
 from fabbuild.worker.tools import run_tool, toolchains
@@ -37,8 +38,6 @@ _PROBE_SIZE = 4 * 1024 * 1024
 
 #: The longest text of a problem, in characters.
 _LONGEST = 400
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 #: Small sources: a loop for the optimizer, an include, a program.
 _SOURCES = {
@@ -327,7 +326,7 @@ def _fork(what: str, work: _Check) -> _Child:
 
 
 def _be_child(what: str, work: _Check, write_end: int) -> None:
-    for number in _SIGNALS:
+    for number in END_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     os.setsid()
     process_table.let_go_of_connection()
@@ -369,10 +368,10 @@ def _signals_raise() -> Iterator[None]:
     """Have the signals that end a process raise `SystemExit`, so that everything is removed on the way out."""
 
     def stop(number: int, _frame: Any) -> NoReturn:
-        for other in _SIGNALS:
+        for other in END_SIGNALS:
             signal.signal(other, signal.SIG_IGN)
         sys.exit(128 + number)
 
-    for number in _SIGNALS:
+    for number in END_SIGNALS:
         signal.signal(number, stop)
     yield
