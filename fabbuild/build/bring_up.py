@@ -169,11 +169,11 @@ class RunMachines:
 
     # --- one machine ---
 
-    def _session(self, machine: str, facts: Facts | None = None) -> Session:
-        """Return the machine's session, a new one when the last was closed; ``facts`` spare that one a probe."""
+    def _session(self, machine: str, anew: Facts | None = None) -> Session:
+        """Return the machine's session; a new one when the last is closed, or to begin ``anew`` without a probe."""
         session = self._sessions[machine]
-        if session.closed:
-            session = session.renewed(facts)  # waits for the old one's end, so it is done outside the lock
+        if session.closed or anew:
+            session = session.renewed(anew)  # waits for the old one's end, so it is done outside the lock
         with self._lock:
             self._check_not_over(machine)
             self._sessions[machine] = session
@@ -205,8 +205,7 @@ class RunMachines:
                 raise
             # Its worker may have found its repository damaged; then that is made anew, once.
             inbox.tell(Note(), name, f"begun anew: {exc}")
-            session.close()
-            session = self._session(name, facts)
+            session = self._session(name, anew=facts)
             try:
                 threads = self._open(session, inbox, archs, again=True)
             except SetupError as exc_again:
