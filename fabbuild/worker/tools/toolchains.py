@@ -29,12 +29,14 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from fabbuild.protocol.architectures import FAMILIES, SANDBOX
-from fabbuild.worker.tools import run_tool, unpack_toolchain
+from fabbuild.protocol.names import TOOLCHAIN_NAME
+from fabbuild.worker.tools import run_tool
 
 #: Longest time one question to a compiler may take, in seconds.
 TIMEOUT = 15.0
@@ -130,6 +132,16 @@ def scan(
             barred,
         )
     return ScanResult(dict(sorted(found.items())), tried)
+
+
+def fetched_names(base: str) -> List[str]:
+    """Return the names of the toolchains that were unpacked in a directory, the newest version first."""
+    try:
+        names = [name for name in os.listdir(base) if TOOLCHAIN_NAME.fullmatch(name)]
+    except OSError:
+        return []
+    there = [name for name in names if os.path.isdir(os.path.join(base, name))]
+    return sorted(sorted(there), key=_gcc_version, reverse=True)
 
 
 def serves(first: str) -> List[str]:
@@ -275,7 +287,7 @@ def _configured_directories(paths: Sequence[str]) -> List[str]:
 def _fetched_directories(base: str) -> List[List[str]]:
     """Return the ``bin`` directories of each fetched archive, which are up to two levels down."""
     every = []
-    for name in unpack_toolchain.fetched(base) if base else []:
+    for name in fetched_names(base) if base else []:
         place = glob.escape(os.path.join(base, name))
         every.append(
             [
@@ -285,6 +297,11 @@ def _fetched_directories(base: str) -> List[List[str]]:
             ]
         )
     return every
+
+
+def _gcc_version(name: str) -> Tuple[int, ...]:
+    match = re.search(r"gcc-(\d+(?:\.\d+)*)", name)
+    return tuple(int(part) for part in match.group(1).split(".")) if match else ()
 
 
 def _path_directories() -> List[str]:

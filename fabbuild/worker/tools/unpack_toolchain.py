@@ -18,12 +18,11 @@ import errno
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import signal
 import stat
 import tarfile
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional
 
 from fabbuild.protocol.names import TOOLCHAIN_NAME
 from fabbuild.worker.base import workdir
@@ -142,16 +141,6 @@ def locked(base: str, wait: bool = True) -> Iterator[bool]:
         os.makedirs(base, mode=0o700, exist_ok=True)
 
 
-def fetched(base: str) -> List[str]:
-    """Return the names of the toolchains that were unpacked in a directory, the newest version first."""
-    try:
-        names = [name for name in os.listdir(base) if TOOLCHAIN_NAME.fullmatch(name)]
-    except OSError:
-        return []
-    there = [name for name in names if os.path.isdir(os.path.join(base, name))]
-    return sorted(sorted(there), key=_version, reverse=True)
-
-
 def remove(path: str) -> None:
     """Remove a directory, even if it holds directories without write permission."""
     for folder, folders, _ in os.walk(path):
@@ -161,11 +150,6 @@ def remove(path: str) -> None:
                 with contextlib.suppress(OSError):
                     os.chmod(inner, stat.S_IRWXU)
     shutil.rmtree(path, ignore_errors=True)
-
-
-def _version(name: str) -> Tuple[int, ...]:
-    match = re.search(r"gcc-(\d+(?:\.\d+)*)", name)
-    return tuple(int(part) for part in match.group(1).split(".")) if match else ()
 
 
 def _decompression_errors() -> List[Any]:

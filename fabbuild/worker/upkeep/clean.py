@@ -14,6 +14,7 @@ from fabbuild.worker.base import lock, workdir
 from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.source.worktrees import slots_elsewhere
 from fabbuild.worker.tools import unpack_toolchain
+from fabbuild.worker.tools.toolchains import fetched_names
 from fabbuild.worker.upkeep import disk_usage, garbage
 
 
@@ -83,7 +84,7 @@ def clean(work_dir: str, older: float = 0.0, toolchains: bool = False) -> Dict[s
             # To clean is not to use it.
             os.utime(os.path.join(work_dir, workdir.LOCK), (last, last))
     elif os.path.isdir(work_dir) and not (
-        _has_programs(work_dir) or unpack_toolchain.fetched(os.path.join(work_dir, workdir.TOOLCHAINS))
+        _has_programs(work_dir) or fetched_names(os.path.join(work_dir, workdir.TOOLCHAINS))
     ):
         raise CleanError("%s: fabbuild has never worked here; nothing was removed" % work_dir)
     else:
@@ -124,7 +125,7 @@ def _remove_toolchains(work_dir: str, older: float) -> bool:
         for part in disk_usage.parts(work_dir):
             if part.what == "toolchain" and now - part.used >= older:
                 unpack_toolchain.remove(part.path)
-        if not unpack_toolchain.fetched(base):
+        if not fetched_names(base):
             for name in os.listdir(base):
                 if name == workdir.TOOLCHAINS_LOCK or name.startswith(workdir.TOOLCHAINS_NEW):
                     remove_tree(os.path.join(base, name))

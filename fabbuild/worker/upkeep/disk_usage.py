@@ -11,7 +11,7 @@ from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.names import PROGRAM
 from fabbuild.worker.base import workdir
 from fabbuild.worker.source.worktrees import slots_elsewhere
-from fabbuild.worker.tools import unpack_toolchain
+from fabbuild.worker.tools.toolchains import fetched_names
 
 _ANY = re.compile(r".*", re.DOTALL)
 
@@ -49,7 +49,7 @@ def parts(work_dir: str) -> List[Part]:
     if os.path.isdir(cache):
         found.append(Part("ccache", cache, size_of(cache), max(map(_mtime, _below(cache, _ANY)), default=0.0)))
     base = os.path.join(work_dir, workdir.TOOLCHAINS)
-    compilers = [os.path.join(base, name) for name in unpack_toolchain.fetched(base)]
+    compilers = [os.path.join(base, name) for name in fetched_names(base)]
     found += [Part("toolchain", path, size_of(path), _mtime(path)) for path in compilers]
     return found
 

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping
 from fabbuild.protocol import environment
 from fabbuild.worker.base import lock, workdir
 from fabbuild.worker.base.host import load_average, usable_threads
-from fabbuild.worker.tools import run_tool, toolchains, unpack_toolchain
+from fabbuild.worker.tools import run_tool, toolchains
 
 #: Longest time a tool may take to say its version, in seconds.
 TIMEOUT = 10.0
@@ -65,7 +65,7 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
             }
             for arch, chain in scanned.toolchains.items()
         },
-        "fetched": unpack_toolchain.fetched(fetched),
+        "fetched": toolchains.fetched_names(fetched),
         "tried": [note._asdict() for note in scanned.tried],
         "lock": lock.current_holder(work_dir),
     }
