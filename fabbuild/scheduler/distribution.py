@@ -17,11 +17,11 @@ class OnDemand:
     batch = False
 
     def member(self, joined: Joined, slots: int, number: int) -> Member:
-        """Return a machine that joined as this one of all, and has so many slots."""
+        """Return a machine that joined, as number ``number``, and is given ``slots`` slots."""
         return Member(joined, slots, number)
 
     def watchdog(self, slack: float) -> Watchdog:
-        """Return what tells which machine is stuck; ``slack`` is seconds beyond a timeout."""
+        """Return a watchdog; ``slack`` is how many seconds later than its timeout an order is stuck."""
         return Watchdog(slack)
 
     def assignments(self, state: State) -> Iterator[tuple[Member, Sequence[OpenBoard]]]:

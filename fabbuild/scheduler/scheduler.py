@@ -2,9 +2,9 @@
 
 A pure state machine: events in, actions out (`fabbuild.scheduler.events_actions`). It does no I/O, starts no
 thread and reads no clock, for the time is an argument. So it can be run with a thousand simulated machines in one
-thread, and every rule has a test without a mock. Its state is a `fabbuild.scheduler.state.State`, which changes
-in `Scheduler.handle` and nowhere else: the other modules of this package are functions that `handle` calls with
-it, and containers in it that know nothing of each other.
+thread, and every rule has a test without a mock. Its state, a `fabbuild.scheduler.state.State` and what it learned
+of durations, changes in `Scheduler.handle` and nowhere else: the other modules of this package are functions that
+`handle` calls with it, and containers in it that know nothing of each other.
 
 An *order* is a board assigned to a machine, an *attempt* the number of an order among those of its board, from 1.
 

@@ -1,4 +1,4 @@
-"""All that a scheduler knows of one run: a `State`, which `Scheduler.handle` alone changes."""
+"""The boards and machines of one run, in a `State` that `Scheduler.handle` alone changes."""
 
 from __future__ import annotations
 

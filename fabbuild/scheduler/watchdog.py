@@ -1,8 +1,8 @@
 """When a machine is stuck, because by then it should have been heard of.
 
 With a thousand machines it takes too long to ask each of them at each event when it is due. Nearly everything that
-happens makes that time later, so each machine has one alarm, and when its time comes it is looked whether the
-machine is still due then.
+happens makes that time later, so each machine has one alarm, and only when that goes off is its time worked out
+anew.
 """
 
 from __future__ import annotations
