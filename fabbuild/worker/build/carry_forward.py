@@ -7,6 +7,7 @@ dependencies are known. The result is what a build would have given; the source 
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any, Callable, Dict, FrozenSet, Iterable, NamedTuple, Optional, Tuple
 
 from fabbuild.protocol import relevance
@@ -101,13 +102,9 @@ class Carrier:
         self._last = _LastBuild(commit, built, depends, command)
         return built
 
-    def answer(self, commit: str) -> Optional[Callable[[float], Built]]:
-        """Find out whether a commit has the result of the last build.
-
-        Returns:
-            a function that returns the result, given the seconds that finding it took; None if the commit has
-            another result, or that is not certain.
-        """
+    def answer(self, commit: str) -> Optional[Built]:
+        """Return a commit's result if it is that of the last build; None if it is not, or that is not known."""
+        began = time.monotonic()
         last = self._last
         if last is None or self._settings.rules_out(Shortcut.CARRY):
             return None
@@ -123,17 +120,12 @@ class Carrier:
                 if self._debug:
                     sys.stderr.write("W: %s is built because of %s\n" % (commit, why))
                 return None
-
-        def give(seconds: float) -> Built:
-            if not last.built.details:
-                return last.built
-            details: Dict[str, Any] = dict(
-                last.built.details, seconds=round(seconds, 2), command=last.command(commit)
-            )
-            details.pop("phases", None)
-            if not reproducible:
-                # The commit is in the image.
-                details.pop("sha256", None)
-            return last.built._replace(details=details)
-
-        return give
+        if not last.built.details:
+            return last.built
+        details: Dict[str, Any] = dict(last.built.details, command=last.command(commit))
+        details.pop("phases", None)
+        if not reproducible:
+            # The commit is in the image.
+            details.pop("sha256", None)
+        details["seconds"] = round(time.monotonic() - began, 2)
+        return last.built._replace(details=details)
