@@ -188,8 +188,6 @@ class Progress:
         self.ended: float | None = None
         self.boards = 0
         self.commits = 0
-        self.boards_done = 0
-        self._done: set[str] = set()
         self.skipped = 0
         self.carried = 0
         self.reused = 0
@@ -329,8 +327,6 @@ class Progress:
                 self.reused += 1
                 self._count(event, reused)
             case kinds.BoardFinished():
-                self.boards_done += event.board not in self._done
-                self._done.add(event.board)
                 self._part_done(event)
             case kinds.PartFinished():
                 self._part_done(event)

@@ -12,8 +12,8 @@ header may be found before another one of the same name, and wildcards in Makefi
 lose removed ones. A file among a board's dependencies matters whatever its class.
 
 The rule answers two questions: `matters` tells whether the changes between two trees matter to a board, and
-`TreeView.digest` fingerprints a tree as a board sees it. Two trees have the same digest exactly when no change
-between them matters.
+`digest` of a tree's `common` and `part` fingerprints the tree as a board sees it. Two trees have the same digest
+exactly when no change between them matters.
 
 Paths are relative to the top of the tree, in bytes of the file system decoded by `os.fsdecode`. This module reads
 no files.
@@ -187,19 +187,6 @@ def matters(changed: Iterable[TreeChange], depends: Collection[str]) -> Optional
         if old.mode != new.mode and any(side is not Relevance.NEVER for side in sides):
             return path
     return None
-
-
-class TreeView:
-    """A tree prepared for `digest` of many boards: a millisecond each."""
-
-    def __init__(self, listing: TreeListing) -> None:
-        """Classify each file of the tree once."""
-        self._listing = listing
-        self._common = common(listing)
-
-    def digest(self, depends: Iterable[str]) -> str:
-        """Return the digest, in hex, of everything that matters to a board with these dependencies."""
-        return digest(self._common, part(self._listing, sorted(set(depends))))
 
 
 def common(listing: TreeListing) -> bytes:

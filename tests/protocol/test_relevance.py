@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabbuild.protocol import relevance
-from fabbuild.protocol.relevance import ABSENT, Relevance, TreeChange, TreeEntry, TreeView
+from fabbuild.protocol.relevance import ABSENT, Relevance, TreeChange, TreeEntry
+from tests.support.examples import seen
 from tests.worker.driver import Repo
 
 _PATHS = [
@@ -35,7 +36,7 @@ _depends = st.sets(st.sampled_from(_PATHS))
 
 @given(_listings, _listings, _depends)
 def test_two_trees_have_the_same_digest_exactly_when_nothing_between_them_matters(old, new, depends):
-    same = TreeView(old).digest(depends) == TreeView(new).digest(sorted(depends))
+    same = seen(old, depends) == seen(new, depends)
     assert same == (relevance.matters(relevance.changes(old, new), depends) is None)
 
 
@@ -44,7 +45,7 @@ def test_one_edit_changes_the_digest_exactly_when_it_matters(old, depends, path,
     new = {name: was for name, was in old.items() if name != path}
     if entry is not None:
         new[path] = entry
-    same = TreeView(old).digest(depends) == TreeView(new).digest(depends)
+    same = seen(old, depends) == seen(new, depends)
     assert same == (relevance.matters(relevance.changes(old, new), depends) is None)
 
 

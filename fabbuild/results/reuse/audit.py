@@ -42,7 +42,6 @@ class Audit:
         #: Where results of the store are written down to be compared.
         self.apart = ResultTree(tree.own, PLACE, commits)
         self.differs = 0
-        self.compared = 0
 
     def begin(self) -> None:
         """Remove what another run left.
@@ -101,7 +100,6 @@ class Audit:
         else:
             return None
         wrong = compare(other, built, reproducible=self._reproducible)
-        self.compared += 1
         self.differs += bool(wrong)
         if stored is not None and not wrong:
             shutil.rmtree(other, ignore_errors=True)

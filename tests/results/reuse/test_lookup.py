@@ -17,6 +17,7 @@ from fabbuild.results.reuse.store import Store
 from fabbuild.results.reuse.writer import Keeper
 from fabbuild.results.tree import BuiltFrom, ResultTree, decisive
 from fabbuild.source.repository import Source
+from tests.support.examples import seen
 
 BOARD = Board("wren", "riscv64")
 MAKER = Maker("gcc 12.2.0", "identity 1")
@@ -236,7 +237,7 @@ def test_views_are_the_same_however_they_are_found_out(place):
     together = place.views(commits).of(depends, range(len(commits)))
     for upto, commit in enumerate(commits):
         out = place.source.git.run("ls-tree", "-r", "-z", "--full-tree", commit.tree).stdout
-        assert together[upto] == relevance.TreeView(relevance.parse_listing(out)).digest(depends).encode(), upto
+        assert together[upto] == seen(relevance.parse_listing(out), depends).encode(), upto
 
 
 def test_kept_is_read_back_as_it_was_written():

@@ -17,9 +17,10 @@ import pytest
 
 from fabbuild.protocol import relevance
 from fabbuild.protocol.environment import base_environment
-from fabbuild.protocol.relevance import Relevance, TreeView
+from fabbuild.protocol.relevance import Relevance
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.tools.toolchains import from_path
+from tests.support.examples import seen
 from tests.worker.driver import Repo, Worker, push, work_dir
 
 #: As Kbuild does it: in the output directory, the source named by `..`; wildcards; files that are found by name.
@@ -196,7 +197,7 @@ def told(result):
 def check(world, commits, *boards):
     """Hold what was carried, and any two trees that have one digest, against clean builds; count both."""
     results = world.build(commits, *boards)
-    views = [TreeView(world.listing(commit)) for commit in commits]
+    listings = [world.listing(commit) for commit in commits]
     carried = same = 0
     for (board, upto), result in results.items():
         if "carried" in result:
@@ -207,7 +208,7 @@ def check(world, commits, *boards):
             continue
         depends = relevance.parse_depends(result["content"]["depends"])
         for other in range(len(commits)):
-            if other == upto or views[other].digest(depends) != views[upto].digest(depends):
+            if other == upto or seen(listings[other], depends) != seen(listings[upto], depends):
                 continue
             same += 1
             clean = world.oracle(commits[other], board, results[board, other]["details"]["command"])
@@ -362,8 +363,8 @@ def test_a_planted_trap_is_found_by_the_rules_and_by_the_oracle_without_them(wor
     assert [first["return_code"], second["return_code"]] == [0, 0]
     depends = relevance.parse_depends(first["content"]["depends"])
     old, new = (world.listing(commit) for commit in commits)
-    assert TreeView(old).digest(depends) != TreeView(new).digest(depends)
-    reduced = [TreeView(switched_off(listing, depends)).digest(depends) for listing in (old, new)]
+    assert seen(old, depends) != seen(new, depends)
+    reduced = [seen(switched_off(listing, depends), depends) for listing in (old, new)]
     assert reduced[0] == reduced[1], "the rule that finds it is another one"
     clean = world.oracle(commits[1], "one", second["details"]["command"])
     assert told(second) == clean != told(first), "without the rule the first result would have been a stale one"
