@@ -1,26 +1,26 @@
-"""What can go wrong, as a tree.
+"""The errors that fabbuild raises on purpose, as a tree.
 
 ::
 
     FabbuildError
-    ├── UsageError            what the user can mend: an option, a term, a file (exit status 1)
-    │   ├── ConfigError       machines.yaml or a configuration key
-    │   ├── SourceError       the source: no repository, no Kbuild tree, no such range
-    │   ├── SelectionError    the board terms take nothing, or name what does not exist
-    │   ├── OutputError       the result tree: not writable, in use by another boss
-    │   │   └── NothingYetError  no result in it yet, but a build goes on there
-    │   └── FetchError        a toolchain archive: none there, not what it should be, no answer
-    ├── MachineError          what a machine did; carries its name
+    ├── UsageError            an option, a term or a file that the user can correct (exit status 1)
+    │   ├── ConfigError       machines.yaml or a configuration key is wrong
+    │   ├── SourceError       the source is no repository or no Kbuild tree, or has no such range
+    │   ├── SelectionError    the board terms match no board, or name one that does not exist
+    │   ├── OutputError       the result tree is not writable, or another boss works in it
+    │   │   └── NothingYetError  a build that goes on there has no result yet
+    │   └── FetchError        a toolchain archive does not exist, is damaged, or its server does not answer
+    ├── MachineError          a machine failed; has its name
     │   ├── ConnectError      not reached: refused, timed out, no such name, login refused
     │   │   └── HostKeyError  its host key is not the one on record
     │   ├── SetupError        reached, but not usable: no python3, too old, no room, no permission
-    │   ├── BusyError         another boss holds it; says who and since when
-    │   ├── PushError         git could not bring the source there; quotes git
-    │   ├── RefusedError      it does not do what it is told, as often as it is told
-    │   └── LiedError         its worker said what no worker says
-    └── WireError             what the wire did: garbage, an oversized line, silence, the end
-        ├── WireClosed        the other end is gone
-        └── WireSilent        the other end gave no sign of life for too long
+    │   ├── BusyError         another boss holds its lock; says who and since when
+    │   ├── PushError         git could not push the source there; quotes git
+    │   ├── RefusedError      it refuses a command, and would refuse it again
+    │   └── LiedError         its worker broke the protocol
+    └── WireError             garbage or an oversized line on the wire
+        ├── WireClosed        the other end has closed it
+        └── WireSilent        the other end sent nothing for too long
 
 Every message is one line that says what happened, where, and what to do next.
 """
@@ -31,15 +31,15 @@ import errno
 
 
 class FabbuildError(Exception):
-    """The root of all errors that fabbuild raises on purpose; its text is for the user."""
+    """The root of the tree; the text of an error is for the user."""
 
 
 class UsageError(FabbuildError):
-    """Something the user can mend. Exit status 1."""
+    """An error that the user can correct. Exit status 1."""
 
 
 class ConfigError(UsageError):
-    """A mistake in machines.yaml or in a configuration key; names the file, the key path and what is allowed."""
+    """A mistake in machines.yaml or in a configuration key; names the file, the key and the allowed values."""
 
 
 class SourceError(UsageError):
@@ -47,7 +47,7 @@ class SourceError(UsageError):
 
 
 class SelectionError(UsageError):
-    """The board terms take no board, or name one that does not exist."""
+    """The board terms match no board, or name one that does not exist."""
 
 
 class OutputError(UsageError):
@@ -55,14 +55,14 @@ class OutputError(UsageError):
 
 
 class NothingYetError(OutputError):
-    """There is no result yet, but a build goes on there."""
+    """A build that goes on in the result tree has no result yet."""
 
 
 class FetchError(UsageError):
-    """A toolchain archive, or a list of them, cannot be got.
+    """A toolchain archive, or the list of archives, cannot be downloaded.
 
     Attributes:
-        status: the HTTP status that the server gave; 0: it was something else.
+        status: the server's HTTP status; 0: another reason.
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -72,7 +72,7 @@ class FetchError(UsageError):
 
 
 class MachineError(FabbuildError):
-    """Something a machine did.
+    """A machine failed.
 
     Attributes:
         machine: the machine's name in machines.yaml, or the host as it was typed.
@@ -85,7 +85,7 @@ class MachineError(FabbuildError):
 
 
 class ConnectError(MachineError):
-    """The machine was not reached, or it refused the login."""
+    """The machine was not reached, or refused the login."""
 
 
 class HostKeyError(ConnectError):
@@ -104,32 +104,32 @@ class BusyError(MachineError):
     """
 
     def __init__(self, machine: str, message: str, holder: dict[str, object] | None = None) -> None:
-        """Keep the holder's own words for callers that want to print them another way."""
+        """Keep the contents of the lock file for callers that print them in another way."""
         super().__init__(machine, message)
         self.holder = holder or {}
 
 
 class PushError(MachineError):
-    """git could not bring the source to the machine; the message holds git's own words."""
+    """git could not push the source to the machine; the message quotes git."""
 
 
 class RefusedError(MachineError):
-    """The machine does not do what it is told, and would not if it were told again: its settings, say."""
+    """The machine refuses a command, such as unknown settings, and would refuse it again."""
 
 
 class LiedError(MachineError):
-    """The machine's worker said what no worker says there: no message, or one in the place of another."""
+    """The machine's worker broke the protocol: what it sent is no message, or not the one that must come."""
 
 
 class WireError(FabbuildError):
-    """The wire between boss and worker carried something that is no message, or too much of it."""
+    """The wire between boss and worker carried something that is no message, or a too long one."""
 
 
 class WireClosed(WireError):  # noqa: N818 - the end of a wire is not always an error
-    """The other end is gone.
+    """The other end of the wire has closed it.
 
     Attributes:
-        status: the exit status that the far side told; None: it told none, as when the connection was lost.
+        status: exit status of the remote command; None: not known, as after a lost connection.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -139,16 +139,16 @@ class WireClosed(WireError):  # noqa: N818 - the end of a wire is not always an 
 
 
 class WireSilent(WireError):  # noqa: N818 - like the end of a wire
-    """The other end gave no sign of life for too long: frozen, or cut off."""
+    """The other end sent nothing for too long: it is frozen, or the network is cut."""
 
 
 def words_of(exc: BaseException) -> str:
-    """Give an exception as one line; one of ours says enough, any other is named."""
+    """Return an exception as one line, with its type unless it is a `FabbuildError`."""
     return str(exc) if isinstance(exc, FabbuildError) else f"{type(exc).__name__}: {exc}"
 
 
 def what_to_do(exc: OSError, instead: str) -> str:
-    """Say what helps where a file cannot be written: room only where that is what lacks, else ``instead``."""
+    """Return advice for a file that cannot be written: to make room if the disk is full, else ``instead``."""
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"make room or {instead}"
     if exc.errno in (errno.EACCES, errno.EPERM):

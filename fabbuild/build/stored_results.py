@@ -8,7 +8,7 @@ from fabbuild.build.plan import Plan
 from fabbuild.event_types import Failure
 from fabbuild.machines.session import Session
 from fabbuild.model import Job, Verdict
-from fabbuild.results.tree import CURRENT, ResultTree, Stored, made_by, made_by_one_of
+from fabbuild.results.tree import CURRENT, RecordedResult, ResultTree, made_by, made_by_one_of
 from fabbuild.text import commit_label, first_error
 
 
@@ -26,7 +26,7 @@ class StoredResults:
         self.failures: list[Failure] = []
         self._plan = plan
         self._tree = tree
-        self._there: dict[tuple[str, int], Stored] = {}
+        self._there: dict[tuple[str, int], RecordedResult] = {}
         if plan.settings.force:
             return
         wire_settings = plan.settings.wire_settings()

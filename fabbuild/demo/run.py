@@ -1,4 +1,4 @@
-"""The whole job in a few seconds: a sample tree, two local workers, and what each commit changed."""
+"""Run the demonstration: build the sample tree with two local workers, and print what each commit changed."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from fabbuild.reporting.summary.find import Found
 from fabbuild.reporting.summary.reader import open_range
 from fabbuild.reporting.summary.summarizer import summarize
 
-#: The two workers of the demonstration.
+#: Names of the two workers.
 WORKERS = ("left", "right")
 
 
 def run_demo(directory: Path) -> int:
     """Build the sample's series in ``directory`` and print what each commit changed.
 
-    Gives the exit status: 0 when everything went as the sample intends, for the boards that this machine has a
-    compiler for; 130 when it was interrupted; 1 otherwise.
+    Returns:
+        The exit status: 0 if all boards that this machine has a compiler for gave the known results; 130 after an
+        interrupt; 1 otherwise.
 
     Raises:
         UsageError: the directory cannot be used.
@@ -103,7 +104,7 @@ def _left_out(archs: set[str]) -> list[str]:
 
 
 def differences(sample: Sample, boards: Sequence[str], commits: Sequence[CommitChanges]) -> list[str]:
-    """Say where the series did not do what the sample is known to do; empty when it did."""
+    """Return a line for each commit that did not change the boards as is known of the sample."""
     wrong = []
 
     def check(number: int, what: str, expected: Mapping[int, Sequence[str]], seen: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
-"""A small Kbuild tree with a series of commits, of which it is known what each one breaks.
+"""Make the sample: a small Kbuild tree with a series of commits, of which the effects are known.
 
-The tree is laid out as U-Boot is, and its Makefile behaves alike, but a board takes a fraction of a second and
-needs nothing but make, a shell and the architecture's gcc. It serves as a demonstration and for tests.
+The tree has U-Boot's layout, and its Makefile behaves like U-Boot's, but a board takes a fraction of a second and
+needs only make, a shell and the architecture's gcc. The sample serves as a demonstration and for tests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from types import MappingProxyType
 from fabbuild.errors import SourceError
 from fabbuild.protocol import git_options
 
-#: Board → architecture, as fabbuild names architectures. No compiler for powerpc is usual, and meant so.
+#: Board → architecture. Few machines have a compiler for powerpc: it shows how boards without one are reported.
 BOARDS: Mapping[str, str] = MappingProxyType(
     {
         "dunlin": "arm",
@@ -52,11 +52,17 @@ _MARK = "fabbuild.sample"
 
 @dataclass(frozen=True)
 class Sample:
-    """The sample repository, and what is to be expected of it.
+    """The sample repository, and the known effects of its commits.
 
-    ``main`` is checked out, and builds without a warning. ``branch`` has ``base`` as its upstream. The mappings
-    go from the number of a commit (1 is the upstream commit) to the boards it concerns, sorted; any other board
-    builds there, without a warning. Only those of ``grows`` get a u-boot of another size there.
+    ``main`` is checked out, and builds without a warning. ``branch`` has ``base`` as its upstream. The mappings go
+    from the number of a commit (1 is the upstream commit) to sorted boards; all other boards build there, without a
+    warning.
+
+    Attributes:
+        fails: the boards that the commit breaks.
+        mends: the boards that build again.
+        grows: the boards whose main program has another size than before.
+        warns: the boards that get a warning.
     """
 
     path: Path
@@ -74,18 +80,18 @@ class Sample:
     )
 
     def arch(self, board: str) -> str:
-        """Give the architecture of a board, as fabbuild names architectures."""
+        """Return the architecture of a board."""
         return BOARDS[board]
 
 
 def make_sample(directory: Path) -> Sample:
-    """Make the sample repository in ``directory``, which is made or must be empty.
+    """Make the sample repository in ``directory``, which must be empty or not exist.
 
-    The commit ids are the same on every machine, whatever the user's git configuration says. A repository that
-    this function made there before is taken as it is, edits included.
+    The commit ids are the same on every machine, whatever the user's git configuration. A repository that this
+    function made there before is used as it is, with any edits.
 
     Raises:
-        SourceError: there is something else in ``directory``, it cannot be written, or git is missing or fails.
+        SourceError: ``directory`` has other content or cannot be written, or git is missing or fails.
     """
     directory = directory.absolute()
     try:
@@ -96,7 +102,7 @@ def make_sample(directory: Path) -> Sample:
             if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
                 raise SourceError(f"{directory}: is not empty; remove it, or name another directory for the sample")
             directory.parent.mkdir(parents=True, exist_ok=True)
-            # Made beside its place and then renamed, so that an interrupted run leaves no half of a repository.
+            # Made beside ``directory`` and then renamed, so that an interrupted run leaves no half repository.
             with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as temporary:
                 place = Path(temporary, "sample")
                 _make(data, place, mark)
@@ -107,7 +113,7 @@ def make_sample(directory: Path) -> Sample:
 
 
 def _make(data: Path, place: Path, mark: str) -> None:
-    # Modes are set, not copied: a wheel or an umask may have changed them.
+    # Modes are not copied, because a wheel or an umask may have changed them.
     for source in sorted(data.joinpath("tree").rglob("*")):
         target = place / source.relative_to(data / "tree")
         if source.is_dir():
@@ -130,7 +136,7 @@ def _make(data: Path, place: Path, mark: str) -> None:
 
 
 def _git(place: Path, *args: str) -> str:
-    # Nothing of the user's: no configuration, hooks, signing, templates, and no GIT_DIR of a hook we are run from.
+    # No configuration, hooks, signing or templates of the user, and no GIT_DIR of a hook that started us.
     env = git_options.environment(os.environ)
     env.update(GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1", HOME=str(place), TZ="UTC")
     env["XDG_CONFIG_HOME"] = str(place / ".git")

@@ -1,1 +1,1 @@
-"""The result tree, and the files of results on their way into it."""
+"""Results on this machine: the result tree, files that arrive for it, and the store of results of earlier runs."""

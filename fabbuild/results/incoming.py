@@ -1,10 +1,10 @@
-"""Files of results on their way in: kept apart until the result they belong to is written down.
+"""Receive files of results in pieces, and hold them until the result they belong to is recorded.
 
-A worker is not trusted with them: what a piece says is checked against what is being built by the caller, and here
-its name, and how many there are and how long they get, before and after they are inflated.
+A worker is not trusted: the caller checks that a piece belongs to a board that the machine builds, and this module
+checks its name, the number of files, and their sizes before and after they are inflated.
 
-What came of an order stays until it ends, because a later commit may name a file of an earlier one as its own.
-Results get hard links, so that nothing is stored twice.
+The files of an order stay until it ends, because a later commit may name a file of an earlier one as its own.
+Results get hard links to them.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import DEPENDS, FILE_MOST, FILES_MANY, FILES_MOST, PIECE
 from fabbuild.results.tree import not_writable
 
-#: The directory, among fabbuild's own beside the results.
+#: The directory of these files, below `fabbuild.results.tree.OWN`.
 PLACE = "incoming"
 
-#: Why a file is missing that the result names.
+#: The reason given for a file that the result names and that never arrived.
 _LOST = "it did not come"
 
 
 class BadFileError(Exception):
-    """A piece of a file that no honest worker sends; the text says why."""
+    """A piece of a file that no honest worker sends; the message gives the reason."""
 
 
 @dataclass
-class _Commit:
-    """What came for one commit: bytes by name, and which of them are whole.
+class _CommitFiles:
+    """The files that arrived for one commit: sizes by name, and the names of those that are complete.
 
-    The files of all commits of an order are in one directory, for making and removing one is what costs.
+    The files of all commits of an order share a directory, because making and removing directories is slow.
     """
 
     place: Path
@@ -47,51 +47,51 @@ class _Commit:
     whole: set[str] = field(default_factory=set)
 
     def path(self, name: str) -> Path:
-        """Give where a file of it is."""
+        """Return the path of one of the files."""
         return self.place / f"{self.upto}-{name}"
 
 
 @dataclass
-class _Order:
+class _OrderFiles:
     place: Path
-    #: Whether the directory is there.
+    #: Whether the directory was made.
     made: bool = False
-    commits: dict[int, _Commit] = field(default_factory=dict)
+    commits: dict[int, _CommitFiles] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Arrived:
-    """The files of one result: where they are, by name, and what is missing, by name, and why."""
+    """The files of one result: ``there`` has their paths, ``missing`` the reasons, both by name."""
 
     there: Mapping[str, Path] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
-        """Whether all came that could."""
+        """Whether no file was lost on the way."""
         return _LOST not in self.missing.values()
 
 
 class Incoming:
-    """The place, owned by one run."""
+    """The files of the results of one run that have arrived."""
 
     def __init__(self, own: Path, allowed: Callable[[str], bool] = is_file_name) -> None:
-        """Name the place; nothing is written before `clear`.
+        """Take the paths; nothing is written before `clear`.
 
         Args:
             own: fabbuild's own directory beside the results.
-            allowed: whether a file of this name may come, beyond what a name must be.
+            allowed: tells whether a file of this name is expected; `is_file_name` is checked in any case.
         """
         self._root = own / PLACE
         self._allowed = allowed
-        self._orders: dict[tuple[str, str], _Order] = {}
+        self._orders: dict[tuple[str, str], _OrderFiles] = {}
         self._numbers = itertools.count(1)
 
     def clear(self) -> None:
-        """Remove everything, also what another run left that did not come to its end.
+        """Remove all files, also those that a killed run left.
 
         Raises:
-            OutputError: it cannot be removed.
+            OutputError: they cannot be removed.
         """
         self._orders.clear()
         try:
@@ -103,21 +103,21 @@ class Incoming:
             raise not_writable(self._root, exc) from exc
 
     def take(self, machine: str, piece: BuildFile) -> None:
-        """Write a piece; the caller has checked that this machine builds this board at this commit.
+        """Append a piece to its file; the caller has checked that this machine builds this board at this commit.
 
         Raises:
             BadFileError: the worker that sent it is not to be trusted.
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         name = piece.name
         if not is_file_name(name) or not self._allowed(name):
             raise BadFileError(f"a file called {name[:80]!r}")
         order = self._orders.get((machine, piece.board))
         if order is None:
-            order = self._orders[machine, piece.board] = _Order(self._root / str(next(self._numbers)))
+            order = self._orders[machine, piece.board] = _OrderFiles(self._root / str(next(self._numbers)))
         commit = order.commits.get(piece.commit_upto)
         if commit is None:
-            commit = order.commits[piece.commit_upto] = _Commit(order.place, piece.commit_upto)
+            commit = order.commits[piece.commit_upto] = _CommitFiles(order.place, piece.commit_upto)
         if name in commit.whole:
             raise BadFileError(f"{name} twice")
         data = _inflated(piece)
@@ -140,7 +140,7 @@ class Incoming:
             commit.whole.add(name)
 
     def of(self, machine: str, result: BuildResult) -> Arrived:
-        """Give the files that belong to a result, as far as they came."""
+        """Return the files of a result, as far as they arrived."""
         order = self._orders.get((machine, result.board))
         commits = order.commits if order else {}
         named = [(name, result.commit_upto) for name in result.files]
@@ -149,7 +149,7 @@ class Incoming:
         missing = dict(itertools.islice(result.left_out.items(), FILES_MANY))
         for name, upto in named[: 2 * FILES_MANY]:
             commit = commits.get(upto)
-            # Only what was checked when it came is a name that can be part of a path.
+            # Only names that were checked when the file arrived may be part of a path.
             if commit and name in commit.whole:
                 there[name] = commit.path(name)
             else:
@@ -157,9 +157,9 @@ class Incoming:
         return Arrived(there, missing)
 
     def forget(self, machine: str, board: str | None = None) -> None:
-        """Throw away what came of a machine's order, or of all its orders; what results have of it stays.
+        """Remove the files of a machine's order, or of all its orders; results keep their links.
 
-        That it cannot be removed is no trouble for anybody: the next run does it.
+        Files that cannot be removed are left to the next run.
         """
         for key in [key for key in self._orders if key[0] == machine and board in (None, key[1])]:
             shutil.rmtree(self._orders.pop(key).place, ignore_errors=True)
@@ -169,7 +169,7 @@ class Incoming:
 
 
 def names_for(settings: Mapping[str, object]) -> Callable[[str], bool]:
-    """Give what tells whether a file may come of a build with these settings of the wire."""
+    """Return a function that tells whether a build with these settings sends a file of this name."""
     if settings.get("keep_outputs") or settings.get("keep"):
         return is_file_name
     ours = {name for name, _ in TREE.config_files} | set(map(TREE.function_sizes, TREE.programs))

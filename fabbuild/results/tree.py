@@ -1,10 +1,10 @@
-"""The result tree: confined, atomic, resumable, and read by ``buildman -s`` too.
+"""Write and read the result tree, so that a killed run leaves no half result; ``buildman -s`` can read it too.
 
 ``OUT/BRANCH/NN_gHASH_SUBJECT/BOARD/`` for a commit of a range, ``OUT/current/BOARD/`` for the current source. A
 board's directory holds ``done`` (the return code and a newline), ``err``, ``log``, ``sizes``, ``host``,
 ``toolchain``, ``out-env``, ``out-cmd``, the generated configuration files, the sizes of functions, and
-``built-from``: what it was built from, as JSON. A file that is the same as at the commit before is one file there
-and here. ``done`` is written last, by a rename, so that no ``done`` stands over half a result.
+``built-from``: what it was built from, as JSON. A file that is the same as at the commit before is a hard link to
+that one. ``done`` is written last, by a rename, so that a directory with ``done`` holds a complete result.
 
 fabbuild's own files are in ``OUT/BRANCH/.fabbuild/``: the lock, the journal, the logs.
 """
@@ -38,16 +38,16 @@ from fabbuild.protocol.settings import SETTINGS, Effect
 CURRENT = "current"
 OUTPUT = "fabbuild-out"
 
-#: Directory of our own files beside the results of a branch.
+#: The directory of fabbuild's own files beside the results of a branch.
 OWN = ".fabbuild"
 
-#: What a range is, in our own directory: see `ResultTree.describe`.
+#: The file in it that describes the range: see `ResultTree.describe`.
 COMMITS = "commits.json"
 
-#: What it was built from, beside each result.
+#: The file of a result that says what it was built from, as JSON.
 BUILT_FROM = "built-from"
 
-#: In `BuiltFrom.kept`: images, maps and device trees.
+#: Stands in `BuiltFrom.kept` for images, maps and device trees.
 ALL = "--keep-outputs"
 
 # A worker sends a handful of configuration files, and a few lines of sizes.
@@ -60,7 +60,7 @@ COMMIT_DIR = re.compile(r"\d{2,}_g([0-9a-f]{4,})_")
 
 @dataclass(frozen=True)
 class BuiltFrom:
-    """What names a result: the same values mean that it need not be built again.
+    """What a result was built from; a result with the same values need not be built again.
 
     ``tree`` is the git tree id; ``toolchain`` is from `made_by`; ``settings`` is from `decisive`; ``kept``
     is from `kept_by`.
@@ -74,8 +74,8 @@ class BuiltFrom:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A result that is in the tree."""
+class RecordedResult:
+    """A result in the tree; ``built_from`` is None if it is not known."""
 
     return_code: int
     verdict: Verdict
@@ -95,55 +95,55 @@ def decisive(settings: Mapping[str, object]) -> dict[str, object]:
 
 
 def kept_by(settings: Mapping[str, object]) -> tuple[str, ...]:
-    """Say what the wire's settings ask to be kept beside a result: each pattern, and `ALL` for all that matters."""
+    """Return which files of a build the settings ask to be kept: the patterns, and `ALL` for ``--keep-outputs``."""
     patterns = settings.get("keep")
     return (*((ALL,) if settings.get("keep_outputs") else ()), *(patterns if isinstance(patterns, list) else ()))
 
 
 def made_by(version: str, env: Mapping[str, str]) -> str:
-    """Name what made a result: the first line of ``gcc --version``, and the machine's own ``env``.
+    """Return a text for the compiler: the first line of ``gcc --version``, and the machine's own ``env``.
 
-    Variables that say where something is on a machine are left out.
+    Variables that only tell places on a machine are left out.
     """
     added = " ".join(f"{name}={env[name]}" for name in sorted(env) if name not in WITHOUT_EFFECT)
     return f"{version} with {added}" if added else version
 
 
-def made_by_one_of(stored: Stored, toolchains: Collection[str]) -> bool:
-    """Whether a result was made by one of these toolchains; where there are none, that is not compared."""
+def made_by_one_of(stored: RecordedResult, toolchains: Collection[str]) -> bool:
+    """Whether a result was made by one of these toolchains; without toolchains every result is accepted."""
     return not toolchains or (stored.built_from is not None and stored.built_from.toolchain in toolchains)
 
 
 def commit_dir(commit: Commit) -> str:
-    """Name the directory of a commit, as the peer does: ``NN_gHASH_SUBJECT``; empty for the current source."""
+    """Return the directory name of a commit, as in buildman: ``NN_gHASH_SUBJECT``; empty for the current source."""
     if not commit.number:
         return ""
     subject = re.sub(r"[/: ]", "-", commit.subject[:20])
-    # NUL and the like cannot be in a file name; the peer has no rule for them.
+    # NUL cannot be in a file name, and other control characters should not; buildman has no rule for them.
     subject = "".join(c if c.isprintable() else "-" for c in subject)
     return f"{commit.number:02d}_g{commit.hash}_{subject}"
 
 
 def stored_commits(root: Path) -> list[str]:
-    """Give the hashes of the commits that a range's directory has results of."""
+    """Return the hashes of the commits with results in a range's directory."""
     try:
         names = [entry.name for entry in root.iterdir()]
     except OSError:
-        return []  # there are none; that it cannot be written either is said when it is locked
+        return []  # a directory that cannot be read is reported when it is locked
     found = [match.group(1) for name in names if (match := COMMIT_DIR.match(name))]
     return [digest for digest in found if len(digest) in (40, 64)]
 
 
 def output_directory(text: str) -> Path:
-    """Give the output directory that a user named, absolute; a leading ``~`` is a home."""
+    """Return the absolute path of an output directory; a leading ``~`` is a home directory."""
     return Path(os.path.expanduser(text)).absolute()  # noqa: PTH111 - Path's raises for ~nobody
 
 
 def check_component(name: str, what: str) -> str:
-    """Refuse a name that would leave its directory.
+    """Check that a name can be a directory directly below another one, and return it.
 
     Raises:
-        OutputError: for an empty name, ``.``, ``..``, the name of our own directory, or one with ``/`` or NUL.
+        OutputError: the name is empty, ``.``, ``..`` or `OWN`, or contains ``/`` or NUL.
     """
     if name in ("", ".", "..", OWN) or "/" in name or "\0" in name:
         raise OutputError(f"{what} {name!r} cannot be the name of a directory; rename it")
@@ -151,15 +151,15 @@ def check_component(name: str, what: str) -> str:
 
 
 class ResultTree:
-    """The results of one branch, owned by this process while it is open (`lock`)."""
+    """The results of one branch; `lock` makes this process the only writer."""
 
     def __init__(self, output: Path, name: str, commits: Iterable[Commit]) -> None:
-        """Name the place; nothing is written before `lock`.
+        """Take the paths; nothing is written before `lock`.
 
         Args:
             output: the output directory.
-            name: the branch or range, ``/`` already made ``_``; ``current`` for the current source.
-            commits: what is built, in the order in which it was sent.
+            name: directory name of the branch or range (`Source.range_name`); ``current`` for the current source.
+            commits: the commits to build; a commit's index in them is its ``upto``.
         """
         self.root = output / check_component(name, "the branch")
         self.own = self.root / OWN
@@ -170,18 +170,19 @@ class ResultTree:
     # --- ownership ---
 
     def lock(self, what: str = "") -> None:
-        """Make the directories and become the only boss that works here.
+        """Make the directories and take the lock, which one process at a time can hold.
 
         Args:
-            what: the branch or range as the user calls it; remembered, because ``a/b`` and ``a_b`` share a name.
+            what: the branch or range as the user typed it; it is written down, because ``a/b`` and ``a_b`` have the
+                same directory.
 
         Raises:
-            OutputError: the place cannot be written, another boss works in it, or it holds the results of
-                another branch.
+            OutputError: the directory cannot be written, another process holds the lock, or the directory has the
+                results of another branch.
         """
         while True:
             fd = self._take_lock()
-            # `clean --results` may have removed the file between our open and our flock: a lock on nothing.
+            # `clean --results` may have removed the file after it was opened and before it was locked.
             with contextlib.suppress(FileNotFoundError):
                 if (self.own / "lock").stat().st_ino == os.fstat(fd).st_ino:
                     break
@@ -216,7 +217,7 @@ class ResultTree:
         return fd
 
     def _claim(self, what: str) -> None:
-        """See to it that the directory holds results of one branch only."""
+        """Write down the branch or range, or check that it is the one that was written down."""
         path = self.own / "range"
         try:
             before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
@@ -233,15 +234,15 @@ class ResultTree:
             raise not_writable(path, exc) from exc
 
     def describe(self, whole: Iterable[Commit], boards: Mapping[str, str], **origin: str) -> None:
-        """Write down what the names of directories do not tell, so that the tree can be read without the source.
+        """Write a description of the range, so that the tree can be read without the source.
 
         Args:
             whole: all commits of the range, with their full subjects.
-            boards: board → architecture of what is built; those of earlier runs are kept.
+            boards: board → architecture, for the boards to build; boards of earlier runs stay in the file.
             origin: ``source``, the range's ``text`` and its ``kind``.
 
         Raises:
-            OutputError: it could not be written.
+            OutputError: the file could not be written.
         """
         path = self.own / COMMITS
         try:
@@ -260,31 +261,31 @@ class ResultTree:
             raise not_writable(path, exc) from exc
 
     def close(self) -> None:
-        """Give the place up. May be called twice."""
+        """Release the lock. May be called twice."""
         if self._lock is not None:
             fd, self._lock = self._lock, None
-            with contextlib.suppress(OSError):  # the text is a courtesy; the lock goes with the descriptor
+            with contextlib.suppress(OSError):  # the text is only information; closing releases the lock
                 os.ftruncate(fd, 0)
             os.close(fd)
 
     # --- reading ---
 
     def place(self, board: str, upto: int) -> Path:
-        """Give the directory of one board at one commit."""
+        """Return the directory of one board at one commit."""
         return self._places[upto] / check_component(board, "board")
 
-    def read(self, board: str, upto: int) -> Stored | None:
-        """Give a result that is complete, or None: there is none, or its ``done`` is empty or unreadable."""
+    def read(self, board: str, upto: int) -> RecordedResult | None:
+        """Return a complete result; None if there is none, or its ``done`` is empty or unreadable."""
         place = self.place(board, upto)
         try:
             code = int((place / "done").read_bytes())
         except (OSError, ValueError):
             return None
         passed = Verdict.WARNED if (place / "err").exists() else Verdict.BUILT
-        return Stored(code, Verdict.FAILED if code else passed, _read_built_from(place))
+        return RecordedResult(code, Verdict.FAILED if code else passed, _read_built_from(place))
 
     def stderr(self, board: str, upto: int) -> str:
-        """Give the stderr of a result; empty when there is none."""
+        """Return the stderr of a result; empty if there is none."""
         try:
             return (self.place(board, upto) / "err").read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -292,13 +293,18 @@ class ResultTree:
 
     def current_result(
         self, board: Board, upto: int, settings: Mapping[str, object], toolchains: frozenset[str]
-    ) -> Stored | None:
-        """Give a result that need not be built again.
+    ) -> RecordedResult | None:
+        """Return a result that need not be built again; None if there is none.
 
-        It must be built from the same tree, with the same decisive settings, by a toolchain that a machine of
-        this run has for the board's architecture (``toolchains``: from `made_by`), and have beside it what the
-        settings ask to be kept. Where no machine of this run has a toolchain, that is not compared: it could not
-        be built anew anyhow.
+        Such a result was built from the same tree, with the same `decisive` settings, by a toolchain that a machine
+        of this run has for the board's architecture, and has the files that the settings ask to be kept.
+
+        Args:
+            board: the board.
+            upto: index of the commit.
+            settings: settings of the build, as they are sent to workers.
+            toolchains: the toolchains of this run's machines, from `made_by`. If there is none, any toolchain is
+                accepted: the result could not be built again anyhow.
         """
         stored = self.read(board.target, upto)
         if stored is None or stored.built_from is None:
@@ -321,24 +327,24 @@ class ResultTree:
         files: Mapping[str, Path] | None = None,
         origin: Mapping[str, object] | None = None,
     ) -> Path:
-        """Write one result, ``done`` last.
+        """Write one result, ``done`` last, and return its directory.
 
         Args:
-            result: what a machine made.
-            built_from: what names it.
-            toolchain: what is told of its toolchain.
-            files: what else is to be in it, by names that were checked; linked where that can be, as are those
-                that equal the board's file at the commit before.
-            origin: ``reused`` or ``carried``: where it comes from, when it was not built for this commit.
+            result: the result.
+            built_from: what it was built from.
+            toolchain: the contents of the file ``toolchain``, by key.
+            files: further files, by names that the caller has checked. They are hard links where possible, to the
+                board's file at the commit before if that is the same.
+            origin: ``reused`` or ``carried`` for ``built-from``, if the result was not built for this commit.
 
         Raises:
-            OutputError: it could not be written; no ``done`` is there then.
+            OutputError: the result could not be written; it has no ``done`` then.
         """
         place = self.place(result.board, result.upto)
         try:
             _empty(place)
             before = self.place(result.board, result.upto - 1) if result.upto else None
-            # Paths as text from here: this is done for each file of each result.
+            # Paths are text from here on, for speed: there are several files for each result.
             for name, path in (files or {}).items():
                 last = f"{before}/{name}" if before else ""
                 _link(last if last and _same(last, path) else path, f"{place}/{name}")
@@ -352,17 +358,17 @@ class ResultTree:
         return place
 
     def remove_outside(self, wanted: Iterable[Commit], *, keep: bool = False) -> list[str]:
-        """Remove the directories of commits that are no longer in the range, after a rebase; give their names.
+        """Remove the directories of commits that are no longer in the range, as after a rebase; return their names.
 
-        A commit that is still in it, but at another place, keeps its results under the new number; where it has
-        two directories, for another program counted otherwise, they become one.
+        A commit that is in the range with another number keeps its results under the new number; if it has two
+        directories, because buildman counted otherwise, they are merged.
 
         Args:
-            wanted: the whole range, also what ``--step`` and ``--count`` pass over.
-            keep: only give results their new numbers; for a part of a branch, whose rest is still wanted.
+            wanted: the whole range, with the commits that ``--step`` and ``--count`` leave out.
+            keep: only rename directories, and remove none; for a part of a branch.
 
         Raises:
-            OutputError: one could not be removed.
+            OutputError: a directory could not be removed.
         """
         names = {commit.hash: commit_dir(commit) for commit in wanted}
         removed = []
@@ -383,7 +389,7 @@ class ResultTree:
 
 
 def _move(old: Path, new: Path) -> None:
-    """Give a commit's directory another name; what is there by that name already is the newer."""
+    """Rename a commit's directory; results that exist under the new name already are newer, and stay."""
     if not new.exists():
         old.rename(new)
         return
@@ -394,7 +400,7 @@ def _move(old: Path, new: Path) -> None:
 
 
 def _empty(place: Path) -> None:
-    """Make the directory, or remove what an earlier result left in it, ``done`` first."""
+    """Make the directory, or remove the files of an earlier result from it, ``done`` first."""
     with contextlib.suppress(FileNotFoundError, FileExistsError):
         place.mkdir()
         return
@@ -445,7 +451,7 @@ def _files(
 
 
 def _link(source: str | Path, target: str | Path) -> None:
-    """Have the same file at both places; a copy where links cannot be."""
+    """Make a hard link, or a copy where links are not possible."""
     try:
         os.link(source, target)
     except OSError:
@@ -453,7 +459,7 @@ def _link(source: str | Path, target: str | Path) -> None:
 
 
 def _same(one: str, other: Path) -> bool:
-    """Whether both are files with the same bytes, and not one file."""
+    """Whether these are two different files with the same content."""
     try:
         here, there = os.lstat(one), other.stat()
         if not stat.S_ISREG(here.st_mode) or here.st_size != there.st_size or os.path.samestat(here, there):
@@ -464,12 +470,12 @@ def _same(one: str, other: Path) -> bool:
 
 
 def _plain(details: Mapping[str, object]) -> dict[str, Any]:
-    """Keep the short facts of a result: its checksum and how long it took."""
+    """Return the checksum and the build time from the details of a result."""
     return {key: details[key] for key in ("sha256", "seconds") if isinstance(details.get(key), (str, int, float))}
 
 
 def _sizes(raw: str) -> str:
-    """Keep the lines a reader of sizes can use: six fields at least, no header."""
+    """Return the lines that a reader of sizes can use: those with six fields or more, without the header."""
     lines = [line for line in raw[:_MAX_SIZES].splitlines() if len(line.split()) >= 6 and line.split()[0] != "text"]
     return "".join(f"{line}\n" for line in lines)
 
@@ -484,12 +490,12 @@ def _read_built_from(place: Path) -> BuiltFrom | None:
         kept = tuple(map(str, there)) if isinstance(there, list) else ()
         return BuiltFrom(str(value["tree"]), str(value["arch"]), str(value["toolchain"]), settings, kept)
     except (OSError, ValueError, KeyError, TypeError):
-        # Written by another program, or torn: not known what it was built from, so it is built again.
+        # Written by another program, or incomplete: the board is built again.
         return None
 
 
 def not_writable(path: Path, exc: OSError) -> OutputError:
-    """Say that results cannot be written, why, and that what is there is good."""
+    """Return the error for results that cannot be written: the reason, and what to do."""
     return OutputError(
         f"cannot write the results: {exc.strerror or exc}: {exc.filename or path}; what is there so far is valid; "
         f"{what_to_do(exc, 'choose another --output')}"

@@ -13,7 +13,7 @@ from fabbuild.event_types import KINDS, SCHEMA
 from fabbuild.events import event_lines
 from fabbuild.machines.toolchains.archives import Archive
 from fabbuild.reporting.summary.facts import as_json
-from fabbuild.results.reuse.store import Usage
+from fabbuild.results.reuse.store import StoreUsage
 from tests.support.docs import page
 from tests.support.events import event_of
 from tests.support.results import fails, told, warns, write_results
@@ -86,7 +86,7 @@ def test_archives_and_the_store():
         [Archive("x86_64", "13.2.0", "arm-linux", "a.tar.xz", "u", "l", "")], json=True, stream=stream
     )
     hold("archives-1", json.loads(stream.getvalue()))
-    for usage in (None, Usage("/p", 10, 1, 2, 1.0, 2.0, 1, 0)):
+    for usage in (None, StoreUsage("/p", 10, 1, 2, 1.0, 2.0, 1, 0)):
         stream = io.StringIO()
         ui.print_cache(usage, "/p", json=True, stream=stream)
         hold("cache-1", json.loads(stream.getvalue()))

@@ -149,7 +149,7 @@ def test_an_audit_finds_what_a_build_does_not_give_and_the_store_loses_it(local)
     well = again(local, *BOARD, "--audit-reuse", "1")
     assert well.status == 0, well
     assert [event["data"]["differs"] for event in local.journal("main") if event["what"] == "audit"] == [[]]
-    from fabbuild.results.reuse.store import Entry, Store
+    from fabbuild.results.reuse.store import Store, StoreEntry
 
     with Store.open(store_of(local)) as store:
         rows = store._db.execute("SELECT id FROM result").fetchall()
@@ -159,7 +159,7 @@ def test_an_audit_finds_what_a_build_does_not_give_and_the_store_loses_it(local)
             told["stderr"] = "warning: nobody said this\n"
             digests = [bytes.fromhex(digest) for digest in told["files"].values()]
             contents = {digest: store.content(digest) for digest in digests}
-            store.put([Entry(tuple(names), json.dumps(told).encode(), contents)])
+            store.put([StoreEntry(tuple(names), json.dumps(told).encode(), contents)])
     lied = again(local, *BOARD, "--audit-reuse", "2")
     assert lied.status == 103, lied
     assert "reused is not what a build gives: err differ" in lied.out

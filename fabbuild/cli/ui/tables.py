@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fabbuild.cli.disk_usage import DiskUse
     from fabbuild.machines.probe import ProbeRow
     from fabbuild.machines.toolchains.archives import Archive
-    from fabbuild.results.reuse.store import Usage as CacheUsage
+    from fabbuild.results.reuse.store import StoreUsage
 
 # Narrower than this, a machine's tools and toolchains go to a second table.
 _WIDE = 140
@@ -204,7 +204,7 @@ def print_usage(usages: Sequence[DiskUse], *, stream: IO[str] | None = None) -> 
     out.line(f"{size(sum(usage.bytes for usage in usages))} in all, of which {size(going)} go")
 
 
-def print_cache(usage: CacheUsage | None, path: str, *, json: bool = False, stream: IO[str] | None = None) -> None:
+def print_cache(usage: StoreUsage | None, path: str, *, json: bool = False, stream: IO[str] | None = None) -> None:
     """Print what the store of results holds; None where there is none. ``json`` gives an object."""
     from fabbuild.results.reuse.store import LATE, LIMIT
 

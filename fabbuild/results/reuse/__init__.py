@@ -1,1 +1,1 @@
-"""The store of results: what names a result, and how results are taken from and put into it."""
+"""The store of results of earlier runs: keys, lookup, writing, and the decision what is reused."""

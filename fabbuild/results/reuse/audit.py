@@ -1,8 +1,8 @@
-"""Builds a sample of what would have been reused, and compares.
+"""Build a sample of the results that would have been reused, and compare (``--audit-reuse``).
 
-Of a result from the store, what the store has is written down beside the results, in ``.fabbuild/audit/``, where it
-stays when the build gives something else. Of a result that a worker would have carried forward from another commit,
-that commit's result is what is compared.
+A result from the store is written to ``.fabbuild/audit/`` beside the results, where it stays if the build gives
+another one. A result that a worker would have carried forward from another commit is compared with that commit's
+result.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from fabbuild.protocol.wire import DEPENDS
 from fabbuild.results.tree import BUILT_FROM, ResultTree, not_writable
 from fabbuild.text import commit_label, names
 
-#: The directory, among fabbuild's own, where what the store had is written down.
+#: The directory for results from the store, below `fabbuild.results.tree.OWN`.
 PLACE = "audit"
 
-# What tells of one build and not of what came out, or is compared in another way.
+# Files that differ from build to build, or that are compared in another way.
 _NOT_COMPARED = frozenset(
     {"log", "host", "toolchain", "out-cmd", "out-env", "err", BUILT_FROM, DEPENDS, "done.new"}
 )
 
 
 class Audit:
-    """What is to be compared in one run. ``differs`` counts the results that were not what a build gives."""
+    """The comparisons of one run: ``compared`` counts them, ``differs`` those with a difference."""
 
     def __init__(self, tree: ResultTree, commits: Sequence[Commit], *, reproducible: bool) -> None:
-        """Name the results; with ``reproducible`` the images must be the same, too."""
+        """Take the results; with ``reproducible`` the images must be the same, too."""
         self._tree = tree
         self._commits = tuple(commits)
         self._place = {commit.hash: upto for upto, commit in enumerate(commits)}
         self._reproducible = reproducible
         self._stored: dict[tuple[str, int], tuple[Path, int, str]] = {}
         self._builds: dict[str, set[int]] = {}
-        #: Where results of the store are written down to be compared.
+        #: The tree for results from the store.
         self.apart = ResultTree(tree.own, PLACE, commits)
         self.differs = 0
 
     def begin(self) -> None:
-        """Remove what another run left.
+        """Remove the results from the store that another run left.
 
         Raises:
-            OutputError: it cannot be removed.
+            OutputError: they cannot be removed.
         """
         try:
             if self.apart.root.exists():
@@ -56,28 +56,28 @@ class Audit:
             raise not_writable(self.apart.root, exc) from exc
 
     def expect(self, board: str, upto: int, number: int, origin: str) -> None:
-        """Compare a build with what was written to `apart`: the store's result of this number, from ``origin``."""
+        """Expect a build that is compared with the store's result of this number, which is in `apart`."""
         self._stored[board, upto] = self.apart.place(board, upto), number, origin
         self.have_built(board, upto)
 
     def have_built(self, board: str, upto: int) -> None:
-        """Have this built also where it could be carried forward."""
+        """Have this built even if it could be carried forward."""
         self._builds.setdefault(board, set()).add(upto)
 
     @property
     def builds(self) -> dict[str, set[int]]:
-        """The indices of the commits that are to be built, by board."""
+        """The indices of the commits that must be built, by board."""
         return self._builds
 
     def check(self, event: Event) -> tuple[ReuseAudited, int | None] | None:
-        """Compare what came in, if it is of the sample.
+        """Compare a new result, if it belongs to the sample.
 
         Args:
-            event: any; the files of a ``result`` are there.
+            event: any event; the files of a ``result`` are in the result tree.
 
         Returns:
-            what is to be told of it, with what differs, and the number in the store of what is no good; None when
-            there is nothing to compare.
+            The outcome of the comparison, and the number of a differing result in the store; None if there is
+            nothing to compare.
         """
         result = event.payload
         upto = self._place.get(event.commit)
@@ -108,10 +108,10 @@ class Audit:
 
 
 def compare(one: Path, other: Path, *, reproducible: bool) -> list[str]:
-    """Name what differs between two results of the same board that should be the same; files, or ``sha256``.
+    """Return what differs between two results that should be the same: names of files, or ``sha256``.
 
-    Of failures only the outcome counts, and that they have an error in common: which others are met on the way to
-    the end is a matter of chance.
+    Failures must have one error in common: make runs several jobs at once, so that chance decides which other
+    errors occur before it ends.
     """
     codes = [_text(place / "done").strip() for place in (one, other)]
     said = [_lines(place) for place in (one, other)]
@@ -128,7 +128,7 @@ def compare(one: Path, other: Path, *, reproducible: bool) -> list[str]:
 
 
 def words(told: ReuseAudited) -> str:
-    """Say what differs, and where both sides are."""
+    """Return a sentence with the differences and the places of both results."""
     return (
         f"reused is not what a build gives: {names(told.differs or (), 6)} differ; built: {told.built}, "
         f"reused: {told.reused} ({told.origin}); `inv cache --clear` removes all that is kept, "
@@ -158,7 +158,7 @@ def _text(path: Path) -> str:
 
 
 def _lines(place: Path) -> frozenset[str]:
-    """Give what was said but for make's own words, in no order: jobs overlap as they like."""
+    """Return the lines of stderr as a set, without those of make: jobs that run at once mix their output."""
     lines = _text(place / "err").splitlines()
     return frozenset(line.rstrip() for line in lines if line.strip() and not line.startswith(("make:", "make[")))
 

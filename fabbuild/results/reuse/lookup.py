@@ -1,8 +1,7 @@
-"""What the store has for the boards of a run, and how it gets into a result tree.
+"""Look up results in the store for the boards of a run, and write them into a result tree.
 
-What the store (`fabbuild.results.reuse.store`) gives is not believed: its digests are checked there; here that it
-is of this
-board built this way, and what its files are called.
+The content of the store is not trusted: `fabbuild.results.reuse.store` checks digests, and this module checks that
+a result is of this board, built in this way, and that the names of its files are allowed.
 """
 
 from __future__ import annotations
@@ -24,37 +23,41 @@ from fabbuild.results.reuse.store import Store
 from fabbuild.results.tree import BuiltFrom, ResultTree, decisive, not_writable
 from fabbuild.source.git import GitError
 
-#: The directory, among what comes in, where files of results from the store lie while they are written down.
+#: The directory, below `fabbuild.results.incoming.PLACE`, for files from the store until results have links to
+#: them.
 _STAGE = "reused"
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A result that is in the store, by its number there; ``maker`` is whose it is."""
+    """A result in the store: the index of the commit it is for, its number in the store, and its toolchain."""
 
     upto: int
     number: int
     maker: Maker
 
 
-class Shelf:
-    """What the store has for the boards of one run, and how it gets into a result tree.
+class StoreLookup:
+    """The results in the store for the boards of one run.
 
-    Whatever is wrong with the store is a `StoreError`; whatever is wrong with one result only means that it is not
-    there.
+    An error of the store is a `StoreError`; a single result that is damaged counts as missing.
     """
 
     def __init__(
         self, store: Store, views: Views, commits: Sequence[Commit], settings: Mapping[str, object]
     ) -> None:
-        """Name the parts; ``settings`` are those of the wire."""
+        """Take the parts; ``settings`` are those that are sent to workers."""
         self._store = store
         self._views = views
         self._commits = tuple(commits)
         self._settings = settings
 
     def find(self, job: Job, by: Iterable[Maker]) -> list[Hit]:
-        """Give what there is of what a board lacks: by a commit's very tree, else by what the board sees of it.
+        """Find results for a board, by the commit's tree, or by the part of the tree that matters to the board.
+
+        Args:
+            job: the board, and the indices of its commits without a result.
+            by: the toolchains whose results may be reused.
 
         Raises:
             StoreError: the store cannot be read.
@@ -80,12 +83,12 @@ class Shelf:
 
     def _search(self, found: dict[int, Hit], names: Sequence[tuple[bytes, int, Maker]]) -> None:
         there = self._store.find({name for name, _, _ in names})
-        for name, upto, maker in names:  # several commits may be the same to a board, and so have one name
+        for name, upto, maker in names:  # several commits may have the same key
             if name in there:
                 found.setdefault(upto, Hit(upto, there[name], maker))
 
     def _seen(self, digest: bytes, uptos: Sequence[int]) -> dict[int, bytes]:
-        """Give what trees are to a board with this list of dependencies; nothing where that cannot be told."""
+        """Return the view of each tree with this list of dependencies; none if the list or git cannot be read."""
         content = self._store.content(digest)
         if content is None:
             return {}
@@ -102,13 +105,13 @@ class Shelf:
         *,
         failures: bool = True,
     ) -> Iterator[tuple[Hit, Result, Kept]]:
-        """Write a board's results, giving each that is there now; one that is no good is left out.
+        """Write a board's results into a result tree, and yield each of them; damaged ones are left out.
 
         Args:
             board: the board.
-            hits: of `find`, in the order of the commits.
-            tree: where they go.
-            failures: whether those of builds that failed are wanted.
+            hits: from `find`, in the order of the commits.
+            tree: the result tree.
+            failures: whether results of failed builds are wanted.
 
         Raises:
             StoreError: the store cannot be read.
@@ -139,7 +142,7 @@ class Shelf:
     def _write(self, board: Board, hit: Hit, kept: Kept, files: Mapping[str, Path], tree: ResultTree) -> Result:
         commit = self._commits[hit.upto]
         told = {"seconds": kept.seconds, "sha256": kept.sha256, "environment": kept.environment}
-        # The command begins by checking the commit out.
+        # The command begins with a checkout of the commit.
         told["command"] = kept.command.replace(kept.commit, commit.hash)
         result = Result(
             board=board.target,
@@ -157,7 +160,7 @@ class Shelf:
 
 
 class _Stage:
-    """Contents of the store as files, to be linked into results of one board."""
+    """Files from the store, to be linked into the results of one board."""
 
     def __init__(self, store: Store, place: Path) -> None:
         self._store = store
@@ -165,7 +168,7 @@ class _Stage:
         self._there: dict[str, Path] = {}
 
     def files(self, kept: Kept) -> dict[str, Path] | None:
-        """Give a result's files by name; None when one is missing, or cannot be one."""
+        """Return the paths of a result's files by name; None if one is missing or its name is not allowed."""
         if len(kept.files) > FILES_MANY:
             return None
         found = {}
@@ -195,4 +198,4 @@ class _Stage:
         return path
 
     def clear(self) -> None:
-        shutil.rmtree(self._place, ignore_errors=True)  # what stays is removed at the start of the next run
+        shutil.rmtree(self._place, ignore_errors=True)  # the next run removes what could not be removed

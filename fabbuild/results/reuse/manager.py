@@ -1,7 +1,11 @@
-"""What one run takes from the store of results instead of building it, and what it gives to it.
+"""Decide which results a run takes from the store instead of building them, and which it adds to the store.
 
-The store is a help and never needed: when it is broken, locked, full or of another version, that is said once, and
-the run goes on without it. A run that lacks no result does not open it at all.
+`Reuse.bring` takes results: the settings must allow it (`fabbuild.protocol.settings.Shortcut.STORE`), and the store
+must have a result under the same key (`fabbuild.results.reuse.keys` makes keys, `fabbuild.results.reuse.lookup`
+looks them up). `Reuse.keep` adds a result unless it depends on more than the key covers.
+
+The store is a help and never needed: if it is broken, locked, full or of another version, one note says so, and the
+run goes on without it. A run whose results all exist does not open it.
 """
 
 from __future__ import annotations
@@ -22,20 +26,20 @@ from fabbuild.protocol.wire import TIMED_OUT
 from fabbuild.results.incoming import Arrived, names_for
 from fabbuild.results.reuse import audit
 from fabbuild.results.reuse.keys import Kept, Maker, Views, makers
-from fabbuild.results.reuse.lookup import Hit, Shelf
+from fabbuild.results.reuse.lookup import Hit, StoreLookup
 from fabbuild.results.reuse.store import Store, StoreError, store_path
-from fabbuild.results.reuse.writer import Keeper
+from fabbuild.results.reuse.writer import StoreWriter
 from fabbuild.results.tree import BuiltFrom, ResultTree
 from fabbuild.source.repository import Source
 from fabbuild.text import commit_label, first_error
 
-#: Seconds that what is to be kept gets at the end of a run, and of one that somebody wants to be over.
+#: Seconds for writing the last results into the store at the end of a run, and after an interrupt.
 LEAVE = 15.0
 HURRY = 2.0
 
 
 class Reuse:
-    """One run's."""
+    """Reuse of results in one run."""
 
     def __init__(
         self,
@@ -45,7 +49,15 @@ class Reuse:
         tree: ResultTree,
         listener: Callable[[Event], None],
     ) -> None:
-        """Name the parts; nothing is opened before it is needed."""
+        """Prepare the parts; no file is opened before it is needed.
+
+        Args:
+            source: the repository, for listing trees.
+            commits: the commits to build.
+            settings: the settings of the run.
+            tree: the results of the run.
+            listener: is given events about reused results, comparisons and trouble.
+        """
         self._commits = tuple(commits)
         self._settings = settings
         self._wire = settings.wire_settings()
@@ -53,7 +65,7 @@ class Reuse:
         self._listener = listener
         git, trees = source.git, [commit.tree for commit in commits]
         self._views = Views(git, trees)
-        self._keeper = Keeper(Views(git, trees), commits, self._wire)
+        self._writer = StoreWriter(Views(git, trees), commits, self._wire)
         self._on = settings.reuse
         self._told = False
         self._is_ours = names_for({})
@@ -70,14 +82,14 @@ class Reuse:
     # --- out of the store ---
 
     def bring(self, jobs: Sequence[Job], usable: Sequence[Session]) -> list[Job]:
-        """Bring what there is, telling of each result; give what is left to build.
+        """Write results from the store into the result tree, and return what is left to build.
 
         Args:
-            jobs: what the result tree lacks.
-            usable: the machines that would build it; what others made is not for this run.
+            jobs: boards and commits without a result.
+            usable: the machines of the run; only results made with one of their toolchains are reused.
 
         Raises:
-            OutputError: the results cannot be written.
+            OutputError: the result tree cannot be written.
         """
         brought: dict[str, set[int]] = {}
         if jobs and self._on:
@@ -109,20 +121,20 @@ class Reuse:
         by: Mapping[str, Sequence[Maker]],
         brought: dict[str, set[int]],
     ) -> None:
-        shelf = Shelf(store, self._views, self._commits, self._wire)
-        hits = {job.board.target: shelf.find(job, by.get(job.board.arch, ())) for job in jobs}
-        self._sample_stored(shelf, jobs, hits)
+        lookup = StoreLookup(store, self._views, self._commits, self._wire)
+        hits = {job.board.target: lookup.find(job, by.get(job.board.arch, ())) for job in jobs}
+        self._sample_stored(lookup, jobs, hits)
         used = []
         for job in jobs:
             target = job.board.target
             wanted = [hit for hit in hits[target] if hit.upto not in self._audit.builds.get(target, ())]
             failures = not self._settings.force_failures
-            for hit, result, kept in shelf.bring(job.board, wanted, self._tree, failures=failures):
+            for hit, result, kept in lookup.bring(job.board, wanted, self._tree, failures=failures):
                 brought.setdefault(target, set()).add(hit.upto)
                 used.append(hit.number)
                 self._tell(result, kept)
         missed = sum(len(job.commits) for job in jobs) - len(used)
-        self._keeper.do(lambda store: store.used(used, brought=len(used), missed=missed))
+        self._writer.do(lambda store: store.used(used, brought=len(used), missed=missed))
 
     def _tell(self, result: Result, kept: Kept) -> None:
         commit = self._commits[result.upto]
@@ -144,8 +156,12 @@ class Reuse:
     def keep(
         self, session: Session, board: Board, message: BuildResult, result: Result, built: BuiltFrom, files: Arrived
     ) -> None:
-        """Keep a result that was written down, if it is one that a build from scratch would give, too."""
-        from fabbuild.scheduler.fault_patterns import fault_of  # it takes long to compile its patterns
+        """Add a recorded result to the store, if a build from scratch would give the same.
+
+        Results are left out that were carried forward, built in the quick way, or lack a file; those of a machine
+        whose tools are not known or whose worker is another program; and failures that may be the machine's fault.
+        """
+        from fabbuild.scheduler.fault_patterns import fault_of  # compiling its patterns takes long
 
         tool = session.facts.toolchains.get(board.arch) if session.facts else None
         known = tool is not None and tool.identity and not session.machine.worker_command
@@ -154,7 +170,7 @@ class Reuse:
         if message.carried is not None or self._wire.get("quick") or not files.complete:
             return
         if result.return_code and (message.fault or result.return_code == TIMED_OUT):
-            return  # it may be the machine's doing, however often
+            return  # perhaps the machine's fault, even after several tries
         if fault_of(message.return_code, message.stderr, message.stdout, message.fault):
             return
         names = [name for name in files.there if self._is_ours(name)]
@@ -162,26 +178,26 @@ class Reuse:
             return
         described = {"arch": board.arch, "gcc": tool.gcc, "prefix": tool.prefix, "version": tool.version}
         place = self._tree.place(result.board, result.upto)
-        self._keeper.keep(board, result, Maker(built.toolchain, tool.identity), described, place, names)
+        self._writer.keep(board, result, Maker(built.toolchain, tool.identity), described, place, names)
 
     # --- a sample is built and compared ---
 
-    def _sample_stored(self, shelf: Shelf, jobs: Sequence[Job], hits: Mapping[str, Sequence[Hit]]) -> None:
-        """Choose some of what would be brought, and write it down apart."""
+    def _sample_stored(self, lookup: StoreLookup, jobs: Sequence[Job], hits: Mapping[str, Sequence[Hit]]) -> None:
+        """Choose some results that would be reused, write them elsewhere, and have them built for a comparison."""
         every = [(job.board, hit) for job in jobs for hit in hits[job.board.target]]
         random.shuffle(every)
         wanted = self._settings.audit_reuse
         for board, hit in every:
             if wanted <= 0:
                 break
-            for one, _, kept in shelf.bring(board, [hit], self._audit.apart):
+            for one, _, kept in lookup.bring(board, [hit], self._audit.apart):
                 when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.when))
                 origin = f"of {commit_label(kept.commit)}, built on {kept.machine} at {when}"
                 self._audit.expect(board.target, one.upto, one.number, origin)
                 wanted -= 1
 
     def _sample_carried(self, left: Sequence[Job]) -> None:
-        """Choose some of what may be carried forward; the first of a board's commits never is."""
+        """Choose some results that may be carried forward, and have them built; first commits always are."""
         wanted = self._settings.audit_reuse - sum(map(len, self._audit.builds.values()))
         may = [
             (job.board.target, upto)
@@ -194,11 +210,11 @@ class Reuse:
 
     @property
     def audited(self) -> dict[str, list[int]]:
-        """The commits, by board, that are to be built though they might be carried forward; after `bring`."""
+        """The indices of commits, by board, that are built though they might be carried forward; after `bring`."""
         return {target: sorted(uptos) for target, uptos in self._audit.builds.items()}
 
     def listen(self, event: Event) -> None:
-        """Compare a result of the sample with what would have been reused."""
+        """Compare a new result with the one that would have been reused, if it belongs to the sample."""
         found = self._audit.check(event) if self._settings.audit_reuse else None
         if found is None:
             return
@@ -207,22 +223,22 @@ class Reuse:
         self._say(told, event.machine, event.board, event.commit, text)
         if number is not None:
             gone = number
-            self._keeper.do(lambda store: store.forget(gone))
+            self._writer.do(lambda store: store.forget(gone))
 
     @property
     def differs(self) -> int:
-        """Results that were not what a build gives."""
+        """The number of results that differed from those of a build."""
         return self._audit.differs
 
     # --- the end, and trouble ---
 
     def tick(self) -> None:
-        """Tell of trouble."""
-        self._trouble(self._keeper.trouble)
+        """Report trouble with the store."""
+        self._trouble(self._writer.trouble)
 
     def close(self, *, hurry: bool) -> None:
-        """Finish what is to be kept, in a time that is bounded."""
-        self._keeper.close(HURRY if hurry else LEAVE)
+        """Write the last results into the store, within `LEAVE` or `HURRY` seconds."""
+        self._writer.close(HURRY if hurry else LEAVE)
         self.tick()
 
     def _trouble(self, why: str) -> None:
@@ -242,9 +258,9 @@ class Reuse:
 
 
 def _identify(sessions: Sequence[Session]) -> None:
-    """Ask what machines are, where nobody asked yet: all results seemed to be there, and a compiler is another now.
+    """Ask machines for the identity of their tools, as far as that was not done when they were probed.
 
-    One that does not answer is one of which nothing is reused; that it is lost is noticed when it is brought up.
+    Nothing is reused for a machine that does not answer; bringing it up will report the loss.
     """
     unasked = group_of([session for session in sessions if not session.identified])
     unasked.on_all(lambda session: session.probe(identify=True))

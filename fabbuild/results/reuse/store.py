@@ -1,12 +1,12 @@
-"""Results of earlier runs, kept by what they were built from, so that the same is not built twice.
+"""The store: results of earlier runs by their keys, in an SQLite file in the user's cache directory.
 
-One SQLite file in the user's cache directory. A result is a document (what a machine told of it) and contents (its
-files), which are stored once, compressed, by their SHA-256. It is found by any of its names, which are digests;
-what goes into them is said by `fabbuild.results.reuse.keys`, and means nothing here.
+A result is a document (JSON with its output and facts) and contents (its files), which are compressed and stored
+once by their SHA-256. It is found by any of its names, which are the keys that `fabbuild.results.reuse.keys` makes.
 
-Nothing that is read is believed: a document or a content that does not have its digest, or is too long, is not
-there. Several processes may use the file at once. Whatever is wrong with it is a `StoreError`, after which a run
-goes on without it. The file has a bound: what was not used for the longest time goes first.
+Nothing that is read is trusted: a document or content that does not match its digest, or is too long, counts as
+missing. Several processes may use the file at once. Every error is a `StoreError`, after which a run goes on
+without the store. The size of the file is bounded: results that were not used for the longest time are removed
+first.
 """
 
 from __future__ import annotations
@@ -31,47 +31,47 @@ from fabbuild.text import visible
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: Bytes that the file may take, if nothing else is said; and to which part of that it is cut when it takes more.
+#: Default limit of the file's size in bytes, and the part of it to which a larger file is reduced.
 LIMIT = 2 * 10**9
 CUT_TO = 0.9
 
-#: Longest document and longest content, in bytes: a worker's texts are bounded at a fraction of these.
+#: Maximum sizes of a document and of a content in bytes: a worker's output is limited to a fraction of these.
 DOCUMENT_MOST = 32 * 1024**2
 CONTENT_MOST = 64 * 1024**2
 
-#: Lists of dependencies that are remembered for one board built one way.
+#: Number of lists of dependencies that are kept for a board built in one way.
 LISTS_MOST = 8
 
-#: Days that `Usage.brought` and `Usage.missed` are counted over.
+#: Days over which `StoreUsage.brought` and `StoreUsage.missed` are counted.
 LATE = 7
 
-#: Seconds to wait for another process that writes.
+#: Seconds of waiting for another process that writes.
 BUSY = 5.0
 
-#: Results that go in one transaction when room is made: nobody else can write meanwhile.
+#: Results and pages of one step when old results are removed: nobody else can write during a step.
 _BATCH = 200
 _PAGES = 2000
 
-# SQLite has a bound on the values in one statement; that of old versions is 999.
+# Values in one SQL statement; the limit of old versions of SQLite is 999.
 _AT_ONCE = 900
 
 _DAY = 86400
 
 
 class StoreError(FabbuildError):
-    """The store cannot be used; says which file, and why."""
+    """The store cannot be used; the message has the file and the reason."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A result to be kept.
+class StoreEntry:
+    """A result to be stored.
 
     Attributes:
-        names: digests that it is to be found by.
-        document: all that is told of it.
-        contents: its files' bytes, by their SHA-256.
-        family: what its list of dependencies is looked up by; empty when it has none.
-        list: the SHA-256 of that list, one of the contents.
+        names: the keys by which it is found.
+        document: the result without its files.
+        contents: the bytes of its files, by their SHA-256.
+        family: the key of its list of dependencies; empty if it has none.
+        list: the SHA-256 of that list, which is one of the contents.
     """
 
     names: tuple[bytes, ...]
@@ -82,16 +82,16 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes here."""
+        """The size in bytes before compression."""
         return len(self.document) + sum(map(len, self.contents.values()))
 
 
 @dataclass(frozen=True)
-class Usage:
-    """What the store holds. Times are seconds since the epoch; ``oldest`` is 0 when it holds nothing.
+class StoreUsage:
+    """The content of the store. Times are seconds since the epoch; ``oldest`` is 0 for an empty store.
 
-    ``bytes``: what the file takes; ``brought`` and ``missed``: results of the last `LATE` days that were found
-    here, and that were looked for in vain.
+    ``bytes`` is the size of the file; ``brought`` and ``missed`` are the numbers of results, in the last `LATE`
+    days, that were found and not found.
     """
 
     path: str
@@ -105,7 +105,7 @@ class Usage:
 
 
 def store_path() -> Path:
-    """Give where the store is: below the user's cache directory."""
+    """Return the path of the store, below the user's cache directory."""
     return platformdirs.user_cache_path("fabbuild", appauthor=False) / "store.sqlite3"
 
 
@@ -113,7 +113,7 @@ class Store:
     """One connection to the store, for one thread."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, *, writable: bool) -> None:
-        """Use an open file; see `open`."""
+        """Take an open connection; use `open`."""
         self.path = path
         self.writable = writable
         self._db = connection
@@ -124,22 +124,22 @@ class Store:
 
         Args:
             path: the file; None: the user's.
-            make: make it where there is none; otherwise that is an error.
+            make: make the file if it does not exist; otherwise its absence is an error.
 
         Raises:
-            StoreError: it is broken, of another version, or cannot be read.
+            StoreError: the file is broken, of another version, or cannot be read.
         """
         path = path or store_path()
         with _told(path):
             if make:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with contextlib.suppress(OSError):  # what that means is seen below
-                    # Readable for nobody else: it holds what the source says in its messages.
+                with contextlib.suppress(OSError):  # opening the database reports it
+                    # Readable for the user alone: compilers' messages quote the source.
                     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             elif not path.exists():
                 raise StoreError(f"{path}: there is no store of results yet")
             writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-            # Without write access to the directory there is no place for the files beside it.
+            # SQLite needs write access to the directory for its files beside the database.
             mode = "rw" if writable else "ro&immutable=1"
             connection = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY, isolation_level=None
@@ -155,25 +155,25 @@ class Store:
             return cls(path, connection, writable=writable)
 
     def close(self) -> None:
-        """Close it. May be called twice."""
+        """Close the connection. May be called twice."""
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
 
     def __enter__(self) -> Self:
-        """Give the store itself."""
+        """Return the store itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
+        """Close the connection."""
         self.close()
 
     # --- reading ---
 
     def find(self, names: Iterable[bytes]) -> dict[bytes, int]:
-        """Give which of these names there are, each with the number of its result.
+        """Return those of these names that exist, each with the number of its result.
 
         Raises:
-            StoreError: it cannot be read.
+            StoreError: the store cannot be read.
         """
         asked = list(names)
         found: dict[bytes, int] = {}
@@ -185,30 +185,30 @@ class Store:
         return found
 
     def document(self, result: int) -> bytes | None:
-        """Give a result's document; None when it is not there (any more), or not whole.
+        """Return a result's document; None if it does not exist (any more) or is damaged.
 
         Raises:
-            StoreError: it cannot be read.
+            StoreError: the store cannot be read.
         """
         with _told(self.path):
             row = self._db.execute("SELECT document, digest FROM result WHERE id=?", (result,)).fetchone()
         return _whole(row[0], row[1], DOCUMENT_MOST) if row else None
 
     def content(self, digest: bytes) -> bytes | None:
-        """Give a content; None when it is not there, or not whole.
+        """Return a content; None if it does not exist or is damaged.
 
         Raises:
-            StoreError: it cannot be read.
+            StoreError: the store cannot be read.
         """
         with _told(self.path):
             row = self._db.execute("SELECT data FROM content WHERE digest=?", (digest,)).fetchone()
         return _whole(row[0], digest, CONTENT_MOST) if row else None
 
     def lists(self, families: Sequence[bytes]) -> dict[bytes, list[bytes]]:
-        """Give the digests of the lists of dependencies that are known of each family, what was used last first.
+        """Return the digests of the lists of dependencies of each family, most recently used first.
 
         Raises:
-            StoreError: it cannot be read.
+            StoreError: the store cannot be read.
         """
         found: dict[bytes, list[bytes]] = {}
         with _told(self.path):
@@ -221,11 +221,11 @@ class Store:
                 found[family] = [digest for (digest,) in rows]
         return found
 
-    def usage(self) -> Usage:
-        """Say what it holds.
+    def usage(self) -> StoreUsage:
+        """Return the number, size and use of the results.
 
         Raises:
-            StoreError: it cannot be read.
+            StoreError: the store cannot be read.
         """
         with _told(self.path):
             results, oldest, last = self._db.execute("SELECT count(*), min(made), max(used) FROM result").fetchone()
@@ -233,7 +233,7 @@ class Store:
             brought, missed = self._db.execute(
                 "SELECT total(brought), total(missed) FROM asked WHERE day > ?", (since,)
             ).fetchone()
-            return Usage(
+            return StoreUsage(
                 str(self.path),
                 sum(one.stat().st_size for one in _files(self.path)),
                 results,
@@ -246,11 +246,11 @@ class Store:
 
     # --- writing ---
 
-    def put(self, entries: Iterable[Entry]) -> None:
-        """Keep results, all in one transaction; a name that is there already means the new result from now on.
+    def put(self, entries: Iterable[StoreEntry]) -> None:
+        """Store results in one transaction; a name that exists already now belongs to the new result.
 
         Raises:
-            StoreError: it cannot be written; nothing of them is there then.
+            StoreError: the store cannot be written; none of the results is in it then.
         """
         packed = [(entry, zlib.compress(entry.document, 1)) for entry in entries]
         known = self._known({digest for entry, _ in packed for digest in entry.contents})
@@ -264,7 +264,7 @@ class Store:
             for entry, document in packed:
                 self._put(entry, document, fresh)
 
-    def _put(self, entry: Entry, document: bytes, fresh: Mapping[bytes, bytes]) -> None:
+    def _put(self, entry: StoreEntry, document: bytes, fresh: Mapping[bytes, bytes]) -> None:
         db, now = self._db, time.time()
         if entry.size > CONTENT_MOST:
             return
@@ -272,7 +272,7 @@ class Store:
         for digest, data in entry.contents.items():
             row = db.execute("SELECT id FROM content WHERE digest=?", (digest,)).fetchone()
             if row is None:
-                # It may have been removed since we looked.
+                # Another process may have removed the content since `_known` looked.
                 packed = fresh.get(digest) or zlib.compress(data, 1)
                 row = (db.execute("INSERT INTO content(digest, data) VALUES(?, ?)", (digest, packed)).lastrowid,)
             contents[digest] = row[0]
@@ -298,10 +298,10 @@ class Store:
         self._delete(nameless)
 
     def used(self, results: Iterable[int], *, brought: int, missed: int) -> None:
-        """Note that these were used now, and how many were found and not found.
+        """Note the use of results now, and how many results were found and not found.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: the store cannot be written.
         """
         now = time.time()
         day = int(now // _DAY)
@@ -314,21 +314,21 @@ class Store:
             self._db.execute("DELETE FROM asked WHERE day < ?", (day - 10 * LATE,))
 
     def forget(self, result: int) -> None:
-        """Remove one result, by all its names.
+        """Remove one result with all its names.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: the store cannot be written.
         """
         with _told(self.path), writing(self._db):
             self._delete([result])
 
     def trim(self, limit: int = LIMIT) -> int:
-        """Remove what was not used for the longest time, until all takes ``limit`` bytes; give how many results.
+        """Remove the least recently used results until the store takes ``limit`` bytes; return their number.
 
-        It is done in steps, between which others can write, and the file gets shorter.
+        This is done in steps, between which others can write. The file becomes shorter.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: the store cannot be written.
         """
         removed = 0
         with _told(self.path):
@@ -344,10 +344,10 @@ class Store:
         return removed
 
     def trim_if_full(self, limit: int = LIMIT) -> int:
-        """Make room when there is more than ``limit``, and some more, so that it is not done again soon.
+        """Reduce a store larger than ``limit`` to `CUT_TO` of it, so that this is not needed again soon.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: the store cannot be written.
         """
         with _told(self.path):
             full = self._bytes() > limit
@@ -371,7 +371,7 @@ class Store:
         return {row[0] for row in rows if row}
 
     def _delete(self, results: Sequence[int]) -> None:
-        """Remove results, and the contents that nobody else has."""
+        """Remove results, and those of their contents that no other result has."""
         db = self._db
         for result in results:
             contents = db.execute("SELECT content FROM part WHERE result=?", (result,)).fetchall()
@@ -384,18 +384,18 @@ class Store:
                     db.execute("DELETE FROM content WHERE id=?", content)
 
     def _bytes(self) -> int:
-        """Give the bytes in use."""
+        """Return the bytes in use."""
         pages = (self._one("PRAGMA page_count") or 0) - (self._one("PRAGMA freelist_count") or 0)
         return pages * (self._one("PRAGMA page_size") or 0)
 
     def _give_back(self) -> None:
-        """Give free pages back to the file system, some at a time."""
+        """Return free pages to the file system, some at a time."""
         while self._one("PRAGMA freelist_count"):
             before = self._one("PRAGMA page_count")
             self._db.execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()
             if self._one("PRAGMA page_count") == before:
                 break
-        with contextlib.suppress(sqlite3.OperationalError):  # somebody reads: it is done by whoever comes next
+        with contextlib.suppress(sqlite3.OperationalError):  # while others read; the next process does it
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _one(self, statement: str) -> int | None:
@@ -404,10 +404,14 @@ class Store:
 
 
 def clear(path: Path | None = None, *, only_look: bool = False) -> int:
-    """Remove the store, whatever state it is in; give the bytes freed. Who has it open goes on with what it has.
+    """Remove the files of the store and return their bytes; a process that has it open keeps its content.
+
+    Args:
+        path: the file; None: the user's.
+        only_look: only return the bytes.
 
     Raises:
-        StoreError: it cannot be removed.
+        StoreError: the store cannot be removed.
     """
     path = path or store_path()
     freed = 0
@@ -425,7 +429,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _whole(packed: object, digest: object, most: int) -> bytes | None:
-    """Give what was packed, if it is what its digest says."""
+    """Return what was compressed; None if it does not match its digest or is too long."""
     if not isinstance(packed, bytes):
         return None
     inflater = zlib.decompressobj()
@@ -438,7 +442,7 @@ def _whole(packed: object, digest: object, most: int) -> bytes | None:
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Make one error of all that can go wrong with a file."""
+    """Raise errors of SQLite and of the system as `StoreError`."""
     try:
         yield
     except (sqlite3.Error, OSError) as exc:

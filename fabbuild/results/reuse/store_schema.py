@@ -1,4 +1,4 @@
-"""What the file of the store of results looks like, and what becomes of one that looks otherwise."""
+"""The tables of the store of results, and the treatment of files with another layout."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 
-#: What the file looks like; of another layout an older one is begun anew, and a newer one is not used. Also part of
-#: every name (`fabbuild.results.reuse.keys`), so nothing of an older one would be found.
+#: Version of the layout. A file with an older one is emptied, and one with a newer one is not used. It is also part
+#: of every key (`fabbuild.results.reuse.keys`), so that no result of an older version is found.
 LAYOUT = 2
 
 _APPLICATION = 0x66614273
 
-# A result's number is never given to another one: who has found it may come for it when it is gone.
+# The number of a removed result is never given to another one, because a reader may still ask for it.
 _TABLES = """
 CREATE TABLE result(
     id INTEGER PRIMARY KEY AUTOINCREMENT, document BLOB NOT NULL, digest BLOB NOT NULL,
@@ -31,15 +31,15 @@ CREATE TABLE asked(day INTEGER PRIMARY KEY, brought INTEGER NOT NULL, missed INT
 
 
 def prepare(db: sqlite3.Connection, *, writable: bool) -> str:
-    """Make the tables where they are not; give in words why the file cannot be used, empty when it can.
+    """Make missing tables, and return the reason why the file cannot be used; empty if it can.
 
     Raises:
-        sqlite3.Error: it is broken, locked, or cannot be written.
+        sqlite3.Error: the file is broken, locked, or cannot be written.
     """
     layout = _layout(db)
     if writable and (layout is None or 0 < layout < LAYOUT):
         if layout is None:
-            # Before the first table, or it has no effect.
+            # This has an effect only before the first table is made.
             db.execute("PRAGMA auto_vacuum=INCREMENTAL")
             db.execute("PRAGMA journal_mode=WAL")
         with writing(db):
@@ -54,17 +54,17 @@ def prepare(db: sqlite3.Connection, *, writable: bool) -> str:
         return f"the store of results is {shown}; `inv cache --clear` makes it anew"
     if writable:
         db.execute("PRAGMA journal_mode=WAL")
-        # A power cut may cost what came last; never the whole file.
+        # A power cut may cost the last transactions, but never the whole file.
         db.execute("PRAGMA synchronous=NORMAL")
     return ""
 
 
-#: Stands for the layout of another program's file.
+#: The layout of a file of another program.
 _FOREIGN = -1
 
 
 def _layout(db: sqlite3.Connection) -> int | None:
-    """Give the layout's number, None for an empty file."""
+    """Return the number of the layout; None for an empty file."""
     if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         return None
     if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
@@ -86,12 +86,12 @@ def _make(db: sqlite3.Connection) -> None:
 
 @contextlib.contextmanager
 def writing(db: sqlite3.Connection) -> Iterator[None]:
-    """Do what is done within as a whole, or not at all; nobody else can write meanwhile."""
+    """Run the block as one transaction, during which nobody else can write."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
     except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # on some errors it is rolled back already
+        with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back already after some errors
             db.execute("ROLLBACK")
         raise
     db.execute("COMMIT")

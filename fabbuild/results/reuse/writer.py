@@ -1,7 +1,7 @@
-"""Puts results of a run into the store, in a thread of its own, so that nobody waits for it.
+"""Write results of a run into the store, in a thread of its own, so that nothing waits for it.
 
-What cannot be kept costs a build later, and nothing else: so whatever goes wrong is remembered for somebody to tell
-it (`Keeper.trouble`), once, and nothing more is kept.
+A result that is not stored costs a build later, and nothing else: the first error ends the writing, and its text is
+in `StoreWriter.trouble` for the run to report.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from fabbuild.model import Board, Commit, Result
 from fabbuild.protocol import relevance
 from fabbuild.protocol.wire import DEPENDS
 from fabbuild.results.reuse.keys import Kept, Maker, Views, family, tree_name, view_name
-from fabbuild.results.reuse.store import CONTENT_MOST, LIMIT, Entry, Store, StoreError
+from fabbuild.results.reuse.store import CONTENT_MOST, LIMIT, Store, StoreEntry, StoreError
 from fabbuild.source.git import GitError
 
-#: Results that go in one transaction, and bytes of them, and seconds that the first of them waits.
+#: Limits of one transaction: results, their bytes, and the seconds for which the first of them waits.
 BATCH = 100
 BATCH_BYTES = 32 * 1024**2
 BATCH_SECONDS = 10.0
 
-#: Results that may wait for a slow disk, and characters of what they said; what comes on top is not kept.
+#: Results that may wait for a slow disk, and characters of their output; further results are not stored.
 WAITING = 5000
 WAITING_CHARS = 64 * 1024**2
 
 
 @dataclass(frozen=True)
-class _New:
+class _NewResult:
     board: Board
     result: Result
     maker: Maker
@@ -43,8 +43,8 @@ class _New:
     names: tuple[str, ...]
 
 
-class Keeper:
-    """The thread; it begins with the first that is to be done."""
+class StoreWriter:
+    """The thread that writes into the store; the first result starts it."""
 
     def __init__(
         self,
@@ -54,18 +54,26 @@ class Keeper:
         path: Path | None = None,
         limit: int = LIMIT,
     ) -> None:
-        """Name the parts; ``views`` are this thread's own, ``settings`` those of the wire."""
+        """Take the parts.
+
+        Args:
+            views: digests of trees; for this thread alone.
+            commits: the commits of the run.
+            settings: settings of the build, as they are sent to workers.
+            path: the file of the store; None: the user's.
+            limit: size of the store in bytes, above which old results are removed.
+        """
         self._views = views
         self._commits = tuple(commits)
         self._settings = settings
         self._path = path
         self._limit = limit
-        self._queue: queue.Queue[_New | Callable[[Store], None] | None] = queue.Queue(WAITING)
+        self._queue: queue.Queue[_NewResult | Callable[[Store], None] | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
         self._hurry = threading.Event()
         self._waiting = 0
         self._lock = threading.Lock()
-        #: What went wrong; empty for nothing.
+        #: The first error; empty if there was none.
         self.trouble = ""
 
     def keep(
@@ -77,27 +85,27 @@ class Keeper:
         place: Path,
         names: Sequence[str],
     ) -> None:
-        """Keep a result that was written down.
+        """Store a result that is in the result tree.
 
         Args:
             board: the board.
-            result: what became of it.
-            maker: whose it is.
-            toolchain: what is told of the compiler.
+            result: the result.
+            maker: the tools that made it.
+            toolchain: the contents of the result's file ``toolchain``.
             place: the result's directory.
-            names: of its files there that came with it.
+            names: the names of the files in it that the worker sent.
         """
         with self._lock:
             if self._waiting > WAITING_CHARS:
                 return
             self._waiting += _length(result)
-        self._put(_New(board, result, maker, toolchain, place, tuple(names)))
+        self._put(_NewResult(board, result, maker, toolchain, place, tuple(names)))
 
     def do(self, work: Callable[[Store], None]) -> None:
-        """Do something with the store, in its thread."""
+        """Call a function with the store, in the thread."""
         self._put(work)
 
-    def _put(self, item: _New | Callable[[Store], None]) -> None:
+    def _put(self, item: _NewResult | Callable[[Store], None]) -> None:
         if self.trouble:
             return
         if self._thread is None:
@@ -109,7 +117,7 @@ class Keeper:
             self.trouble = "the store of results is too slow: not all results of this run are kept"
 
     def close(self, seconds: float) -> None:
-        """Finish what there is, in so many seconds; what is not written then is not kept."""
+        """Write the waiting results within so many seconds, and end the thread."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -133,13 +141,13 @@ class Keeper:
                     store.trim_if_full(self._limit)
         except StoreError as exc:
             self.trouble = str(exc)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the build goes on
+        except Exception as exc:  # noqa: BLE001 - no error here may stop the build
             self.trouble = f"results cannot be kept for later runs: {type(exc).__name__}: {exc}"
         self._drain()
 
     def _batch(self, store: Store) -> bool:
-        """Take what comes until there is enough for a transaction; give whether there may be more."""
-        entries: list[Entry] = []
+        """Collect results until a limit of the transaction, and write them; return whether there may be more."""
+        entries: list[StoreEntry] = []
         work: list[Callable[[Store], None]] = []
         size, until, more = 0, float("inf"), True
         while more and len(entries) < BATCH and size < BATCH_BYTES and not self._hurry.is_set():
@@ -152,7 +160,7 @@ class Keeper:
                 until = time.monotonic() + BATCH_SECONDS
             if item is None:
                 more = False
-            elif isinstance(item, _New):
+            elif isinstance(item, _NewResult):
                 with self._lock:
                     self._waiting -= _length(item.result)
                 entry = self._entry(item)
@@ -167,7 +175,7 @@ class Keeper:
             one(store)
         return more and not self._hurry.is_set()
 
-    def _entry(self, new: _New) -> Entry | None:
+    def _entry(self, new: _NewResult) -> StoreEntry | None:
         contents, files = {}, {}
         try:
             if sum((new.place / name).stat().st_size for name in new.names) > CONTENT_MOST:
@@ -178,7 +186,7 @@ class Keeper:
                 contents[digest] = data
                 files[name] = digest.hex()
         except OSError:
-            return None  # it was removed, or built again
+            return None  # the result was removed, or is just built again
         commit, result = self._commits[new.result.upto], new.result
         of = family(new.board, self._settings, new.maker)
         kept = Kept(
@@ -201,26 +209,26 @@ class Keeper:
         if view:
             names.append(view_name(of, view))
         document = msgspec.json.encode(kept)
-        return Entry(tuple(names), document, contents, of if view else b"", depends if view else b"")
+        return StoreEntry(tuple(names), document, contents, of if view else b"", depends if view else b"")
 
     def _told(self, result: Result) -> dict[str, object]:
         told = {
             name: result.details[name] for name in ("seconds", "command", "environment") if name in result.details
         }
-        # Else the commit's hash is in the image.
+        # Otherwise the commit's hash is in the image, and so in its checksum.
         if self._settings.get("reproducible_builds") and "sha256" in result.details:
             told["sha256"] = result.details["sha256"]
         return told
 
     def _view(self, depends: bytes, upto: int) -> bytes:
-        """Give what the tree is to the board; empty where that cannot be told."""
+        """Return the view of the tree with these dependencies; empty if they or git cannot be read."""
         try:
             return self._views.of(relevance.parse_depends(depends), [upto])[upto]
         except (ValueError, GitError):
             return b""
 
     def _drain(self) -> None:
-        """Let nobody wait for what is no longer done."""
+        """Empty the queue, so that nothing waits for a thread that has ended."""
         while True:
             try:
                 self._queue.get_nowait()

@@ -12,9 +12,9 @@ from fabbuild.model import Board, Job, Result
 from fabbuild.protocol import relevance
 from fabbuild.results.reuse.audit import compare
 from fabbuild.results.reuse.keys import Kept, Maker, Views
-from fabbuild.results.reuse.lookup import Shelf
+from fabbuild.results.reuse.lookup import StoreLookup
 from fabbuild.results.reuse.store import Store
-from fabbuild.results.reuse.writer import Keeper
+from fabbuild.results.reuse.writer import StoreWriter
 from fabbuild.results.tree import BuiltFrom, ResultTree, decisive
 from fabbuild.source.repository import Source
 from tests.support.examples import seen
@@ -41,7 +41,7 @@ class Place:
         """Write results down as a run does, and have them kept."""
         tree = self.tree(name, commits)
         files = {"depends": relevance.format_depends(DEPENDS), **(files or {})}
-        keeper = Keeper(self.views(commits), commits, self.settings, self.store_path)
+        keeper = StoreWriter(self.views(commits), commits, self.settings, self.store_path)
         for result in results:
             staged = {}
             for name_, data in files.items():
@@ -61,7 +61,7 @@ class Place:
         """Bring what there is into another tree; give the indices of the commits, and the tree."""
         tree = self.tree(name, commits)
         with Store.open(self.store_path) as store:
-            shelf = Shelf(store, self.views(commits), commits, self.settings)
+            shelf = StoreLookup(store, self.views(commits), commits, self.settings)
             hits = shelf.find(Job(board, tuple(range(len(commits)))), makers)
             return [hit.upto for hit, _, _ in shelf.bring(board, hits, tree, failures=failures)], tree
 
@@ -222,9 +222,9 @@ def rewrite(place, change):
         contents = {
             bytes(digest): store.content(digest) for (digest,) in store._db.execute("SELECT digest FROM content")
         }
-        from fabbuild.results.reuse.store import Entry
+        from fabbuild.results.reuse.store import StoreEntry
 
-        store.put([Entry(tuple(names), msgspec.json.encode(kept), contents)])
+        store.put([StoreEntry(tuple(names), msgspec.json.encode(kept), contents)])
 
 
 def test_views_are_the_same_however_they_are_found_out(place):

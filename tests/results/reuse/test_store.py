@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from fabbuild.cli.ui.tables import print_cache
-from fabbuild.results.reuse.store import LISTS_MOST, Entry, Store, StoreError, clear
+from fabbuild.results.reuse.store import LISTS_MOST, Store, StoreEntry, StoreError, clear
 from tests.support.census import ENDLESS
 
 
@@ -16,10 +16,10 @@ def sha(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def entry(name: str, *files: bytes, document: bytes = b"", family: bytes = b"", depends: bytes = b"") -> Entry:
+def entry(name: str, *files: bytes, document: bytes = b"", family: bytes = b"", depends: bytes = b"") -> StoreEntry:
     every = [*files, *([depends] if depends else [])]
     contents = {sha(data): data for data in every}
-    return Entry(
+    return StoreEntry(
         (sha(name.encode()),), document or name.encode(), contents, family, sha(depends) if depends else b""
     )
 
@@ -35,7 +35,7 @@ def number(store, name):
 
 
 def test_what_is_put_in_is_found_by_each_of_its_names(store):
-    store.put([Entry((b"one", b"two"), b"told", {sha(b"x"): b"x"}), entry("other")])
+    store.put([StoreEntry((b"one", b"two"), b"told", {sha(b"x"): b"x"}), entry("other")])
     found = store.find([b"one", b"two", b"three"])
     assert found.keys() == {b"one", b"two"}
     assert len(set(found.values())) == 1
