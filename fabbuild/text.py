@@ -1,7 +1,7 @@
-"""Text for people: nothing from outside reaches a terminal or a log as it came.
+"""Format text for people, and make text from outside safe for terminals and logs.
 
-What machines, compilers and file names say is data; a control character in it is shown, never sent. All
-functions here are pure.
+Text of machines, compilers and file names is data: control characters in it are shown as escapes. All functions
+are pure.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Sequence
 #: Longest error line that is quoted, in characters.
 ERROR_WIDTH = 200
 
-# As much of a text is searched for it at its beginning and at its end, and of each line at its front.
+# Parts of a text, at its beginning and end, and of each line, at its beginning, that are searched for an error.
 _READ = 1 << 20
 _FRONT = 4096
 
-#: A compiler's own words with the place. A tool that was missed before may only have been asked for.
+#: A compiler's error with its source position.
 COMPILER_ERROR = re.compile(r"^[^\s:]+:\d+:(?:\d+:)? (?:fatal )?error:", re.MULTILINE)
 
-# What says why a build failed, the strongest first: the compiler's words, the linker's and others', then make's,
-# then a warning (a board that is built has nothing better).
+# Patterns of lines that explain a failure, the best first: errors of the compiler, the linker and others, of make,
+# then warnings (a board that is built has nothing else).
 _TELLING = (
     COMPILER_ERROR,
     re.compile(
@@ -38,7 +38,7 @@ _TELLING = (
 
 
 def visible(text: str, *, newlines: bool = False) -> str:
-    r"""Make every character that is not plainly printed visible: ``\x1b``, ``\u202e``, ``\udc80``.
+    r"""Replace every unprintable character by an escape: ``\x1b``, ``\u202e``, ``\udc80``.
 
     Control characters (C0, DEL, C1), format characters (bidirectional overrides, zero-width ones), line
     separators, lone surrogates and unassigned code points are written as escapes. Tabs are expanded.
@@ -66,21 +66,21 @@ def _escaped(char: str) -> str:
 
 
 def cells(text: str) -> int:
-    """Give the columns that a text takes on a terminal: two for a wide character, none for a combining one."""
+    """Return the columns of a text on a terminal: two for a wide character, none for a combining one."""
     if text.isascii():
         return len(text)
-    from rich.cells import cell_len  # the tables' own measure
+    from rich.cells import cell_len  # as rich's tables measure it
 
     return cell_len(text)
 
 
 def cut(text: str, width: int) -> str:
-    """Shorten to ``width`` columns, the last of them ``…`` when something is missing."""
+    """Shorten text to ``width`` columns, the last of them ``…`` when it was cut."""
     return text if _front(text, width) == text else _front(text, width - 1) + "…"
 
 
 def _front(text: str, width: int) -> str:
-    """Give as much of the beginning as ``width`` columns hold."""
+    """Return as much of the beginning as ``width`` columns hold."""
     width = max(width, 0)
     if text.isascii():
         return text[:width]
@@ -93,12 +93,12 @@ def _front(text: str, width: int) -> str:
 
 
 def one_line(text: str) -> str:
-    """Make one visible line of what may be several: the empty ones go, the others are joined by semicolons."""
+    """Join the lines of a text that are not empty by semicolons, and make the result visible."""
     return visible("; ".join(line.strip() for line in text.splitlines() if line.strip()))
 
 
 def first_error(stderr: str) -> str:
-    """Give the line that says why: the first error, else make's complaint, else a warning, else the first line.
+    """Return the line that explains a failure: the first error, else make's message, a warning, or the first line.
 
     The line is visible and at most `ERROR_WIDTH` characters; empty when there is nothing but blanks.
     """
@@ -110,7 +110,7 @@ def first_error(stderr: str) -> str:
             begin = stderr.rfind("\n", 0, match.start()) + 1
             end = stderr.find("\n", match.start())
             end = len(stderr) if end < 0 else end
-            # A line may be megabytes; what tells stands at its front.
+            # A line may be megabytes long; only its beginning is searched.
             if match.start() - begin < _FRONT:
                 return cut(visible(stderr[begin : min(end, begin + _FRONT)].strip()), ERROR_WIDTH)
             start = end
@@ -124,12 +124,12 @@ def names(items: Sequence[str], limit: int = 8) -> str:
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """Give ``1 board``, ``2 boards``."""
+    """Return a number with its noun: ``1 board``, ``2 boards``."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def duration(seconds: float) -> str:
-    """Give a length of time in words, two units at most: ``0.3 s``, ``3 min 50 s``, ``5 min``, ``2 h 5 min``."""
+    """Return a duration in words, in at most two units: ``0.3 s``, ``3 min 50 s``, ``5 min``, ``2 h 5 min``."""
     if 0 < seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = max(round(seconds), 0)
@@ -142,14 +142,14 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Give a length of time as on a stopwatch: ``0:12``, ``3:50``, ``2:05:00``."""
+    """Return a duration as on a stopwatch: ``0:12``, ``3:50``, ``2:05:00``."""
     whole = max(round(seconds), 0)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def time_of_day(seconds: float) -> str:
-    """Give hours and minutes of a time since the epoch, as the clock here shows them; ``?`` where it cannot."""
+    """Return hours and minutes in local time of seconds since the epoch; ``?`` where they are out of range."""
     try:
         return time.strftime("%H:%M", time.localtime(seconds))
     except (OverflowError, OSError, ValueError):
@@ -157,7 +157,7 @@ def time_of_day(seconds: float) -> str:
 
 
 def size(number: float) -> str:
-    """Give a number of bytes in decimal units: ``812 B``, ``3.4 kB``, ``120 GB``."""
+    """Return a number of bytes in decimal units: ``812 B``, ``3.4 kB``, ``120 GB``."""
     value = float(number)
     for unit in ("B", "kB", "MB", "GB"):
         if abs(value) < 999.5:
@@ -167,9 +167,9 @@ def size(number: float) -> str:
 
 
 def commit_label(commit: str, number: object = None) -> str:
-    """Give what a commit is called in a line: ``03 1a2b3c4d5e``; empty for the current source (number 0).
+    """Return the label of a commit: ``03 1a2b3c4d5e``; empty for the current source (number 0).
 
-    A full hash is shortened to ten digits; anything else stays, made visible.
+    A full hash is shortened to ten digits; anything else is kept, made visible.
     """
     label = commit[:10] if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit) else visible(commit)
     if not isinstance(number, int):
@@ -178,7 +178,7 @@ def commit_label(commit: str, number: object = None) -> str:
 
 
 def wrapped(text: str, width: int, indent: int = 0, hang: int = 0) -> list[str]:
-    """Break one line into lines of ``width`` columns; all but the first stand ``hang`` columns further in."""
+    """Break one line into lines of ``width`` columns; all but the first are indented by ``hang`` more."""
     if indent + cells(text) <= width:
         return [" " * indent + text]
     line, others = " " * indent, " " * (indent + hang)
@@ -190,7 +190,7 @@ def wrapped(text: str, width: int, indent: int = 0, hang: int = 0) -> list[str]:
             lines.append(line.rstrip())
             line = others + word
             continue
-        # One that no line has room for, as in scripts without spaces, begins where it stands.
+        # A word wider than a line, as in scripts without spaces, begins where the line is.
         line, rest = line + gap, word
         while cells(line + rest) > width:
             part = _front(rest, width - cells(line))

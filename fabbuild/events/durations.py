@@ -1,7 +1,7 @@
-"""What builds took, kept between runs on this machine, so that the next run knows what takes long.
+"""Keep build times of boards between runs on this machine, to build first what takes long.
 
-One SQLite file in the user's data directory. It is a help and never needed: when it cannot be read or written, the
-run goes on without it.
+They are in one SQLite file in the user's data directory. When that cannot be read or written, the run goes on
+without it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import platformdirs
 from fabbuild.event_types import Event, ResultReceived
 from fabbuild.model import Job, Takes, Verdict
 
-#: The layout of the file; one with another layout is begun anew.
+#: The layout of the file; a file with another layout is replaced.
 VERSION = 1
 
-#: Seconds to wait for another process that writes.
+#: Seconds to wait for another process that writes to it.
 _PATIENCE = 2.0
 
-#: Seconds a board's first commit takes when nothing at all is known, and what share of it a later one takes.
-#: Seven boards of U-Boot took 40 to 70 s of CPU, and 4 to 6.5 s a later commit.
+#: Seconds that a board's first commit takes when nothing is known, and the part of it that a later commit takes.
+#: Measured: seven boards of U-Boot took 40 to 70 s of CPU, and 4 to 6.5 s for a later commit.
 _ANY = 50.0
 LATER = 0.12
 
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS builds (
 ) WITHOUT ROWID
 """
 
-# The newer half of what is known counts as much as all before it: sources grow, and machines are replaced.
+# Each new value counts as much as all before it: sources grow, and machines are replaced.
 _LEARN = """
 INSERT INTO builds (board, arch, machine, first, seconds, count, at) VALUES (?, ?, ?, ?, ?, 1, ?)
 ON CONFLICT (board, machine, first) DO UPDATE
@@ -47,13 +47,13 @@ SET seconds = (seconds + excluded.seconds) / 2, count = count + 1, at = excluded
 
 
 def default_path() -> Path:
-    """Give the place of the user's own file."""
+    """Return the path of the user's file."""
     return platformdirs.user_data_path("fabbuild", appauthor=False) / "history.sqlite3"
 
 
 @dataclass(frozen=True)
 class BuildTime:
-    """How long one build took. ``first``: the board was configured for it, so that all of it was made."""
+    """The seconds of one build. ``first``: it was a build from scratch, after configuring the board."""
 
     board: str
     arch: str
@@ -63,18 +63,18 @@ class BuildTime:
 
 
 class Learner:
-    """Listens to a run and remembers how long its builds took."""
+    """Collects the build times of a run from its events."""
 
     def __init__(self, archs: Mapping[str, str]) -> None:
-        """Name the architecture of each board."""
+        """Take board → architecture."""
         self._archs = archs
         self._begun: set[tuple[str, str, int]] = set()
-        #: What each slot built last.
+        #: The board that each slot built last.
         self._last: dict[tuple[str, int], str] = {}
         self.took: list[BuildTime] = []
 
     def listener(self, event: Event) -> None:
-        """Take an event of the run."""
+        """Handle an event of the run."""
         result = event.payload
         if not isinstance(result, ResultReceived) or event.board not in self._archs:
             return
@@ -83,10 +83,10 @@ class Learner:
         self._begun.add(order)
         again = False
         if event.slot is not None:
-            # Where a part of the board was built before, little is made anew: neither a first nor a later commit.
+            # The slot has built another part of the board just before: neither a first nor a later commit.
             again = first and self._last.get((event.machine, event.slot)) == event.board
             self._last[event.machine, event.slot] = event.board
-        # What failed ended early, and says nothing of how long it takes; what was not built took nothing.
+        # A failure ends early, and a carried result is not built: neither tells how long a build takes.
         if again or result.verdict == Verdict.FAILED.value or result.carried:
             return
         if result.seconds is not None:
@@ -94,14 +94,14 @@ class Learner:
 
 
 class History:
-    """The file. Methods raise `sqlite3.Error` or `OSError`; callers say so and go on."""
+    """The file of build times. Methods raise `sqlite3.Error` or `OSError`; callers report that and go on."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Name the file; it is made when something is first written."""
+        """Use the file at ``path``, by default the user's; it is made at the first write."""
         self.path = path or default_path()
 
     def learn(self, builds: Iterable[BuildTime]) -> None:
-        """Add what builds took."""
+        """Add build times."""
         now = time.time()
         rows = [(b.board, b.arch, b.machine, int(b.first), b.seconds, now) for b in builds]
         if not rows:
@@ -111,9 +111,9 @@ class History:
             database.executemany(_LEARN, rows)
 
     def expected(self, jobs: Iterable[Job]) -> dict[str, Takes]:
-        """Give how long each board is likely to take, on a machine between those that are known.
+        """Return how long each board is likely to take on an average machine.
 
-        A board of which nothing is known takes what is usual for its architecture, or for any.
+        For an unknown board this is the median of its architecture, or of all.
         """
         known = self._known() if self.path.exists() else {}
         archs: dict[str, list[float]] = {}
@@ -132,18 +132,18 @@ class History:
 
     @contextlib.contextmanager
     def database(self) -> Iterator[sqlite3.Connection]:
-        """Open the file; what is done in this context is done whole or not at all."""
+        """Open the file; the context is one transaction."""
         with contextlib.closing(sqlite3.connect(self.path, timeout=_PATIENCE)) as database, database:
             if _version(database) != VERSION:
                 database.execute("BEGIN IMMEDIATE")
-                if _version(database) != VERSION:  # another process may have been faster, and have written
+                if _version(database) != VERSION:  # another process may have made it meanwhile
                     database.execute("DROP TABLE IF EXISTS builds")
                     database.execute(f"PRAGMA user_version = {VERSION}")
             database.execute(_TABLE)
             yield database
 
     def _known(self) -> dict[tuple[str, bool], tuple[str, float]]:
-        """Give by board and kind its architecture and the mean over machines, as if all were equally fast."""
+        """Return (board, first) → architecture and mean seconds, normalized to an average machine."""
         with self.database() as database:
             rows = database.execute("SELECT board, first, arch, machine, seconds FROM builds").fetchall()
         times: dict[tuple[str, bool], dict[str, float]] = {}
@@ -164,7 +164,7 @@ def _version(database: sqlite3.Connection) -> int:
 
 
 def _paces(times: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Give for machines that built what others built, too, how many times as long as their mean they took."""
+    """Return machine → its time relative to the mean, from boards that several machines have built."""
     ratios: dict[str, list[float]] = {}
     for there in times:
         mean = statistics.fmean(there.values())

@@ -1,4 +1,4 @@
-"""An event as one line: in words for a person, as JSON for a program."""
+"""Format an event as one line: in words for a person, as JSON for a program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fabbuild.text import commit_label, count, cut, duration, names, one_line, t
 
 
 def event_json(event: Event) -> str:
-    """Give the event as one line of JSON, ASCII only, whatever its texts and data hold.
+    """Return an event as one line of JSON, ASCII only.
 
     The keys are ``time``, ``what``, ``machine``, ``slot``, ``board``, ``commit``, ``attempt``, ``text``, ``data``.
     """
@@ -35,8 +35,8 @@ def event_json(event: Event) -> str:
 
 
 def json_line(value: object) -> str:
-    """Give any value as one line of valid ASCII JSON; what JSON has no form for is given as text or null."""
-    # DEL is the one control character that JSON leaves as it is.
+    """Return any value as one line of valid ASCII JSON; values that JSON does not have become text or null."""
+    # DEL is the only control character that json.dumps does not escape.
     return json.dumps(_plain(value), allow_nan=False).replace("\x7f", "\\u007f")
 
 
@@ -55,7 +55,7 @@ def _plain(value: object, depth: int = 0) -> object:
 
 
 def tell(event: Event) -> str:
-    """Give the event in words, on one visible line without a time."""
+    """Return an event in words, as one visible line without the time."""
     machine, board = visible(event.machine), visible(event.board)
     match event.payload:
         case kinds.RunStarted() as run:
@@ -109,19 +109,19 @@ def tell(event: Event) -> str:
 
 
 def status_of(verdict: object) -> str:
-    """Give the word for a verdict's value; what failed stands out."""
+    """Return the words for a verdict; FAILED stands out."""
     if verdict == Verdict.FAILED.value:
         return "FAILED"
     return "built with warnings" if verdict == Verdict.WARNED.value else "built"
 
 
 def place(event: Event) -> str:
-    """Give the machine, and the slot where one is known: ``ruru/2``."""
+    """Return the machine with the slot where that is known: ``ruru/2``."""
     return visible(event.machine) + ("" if event.slot is None else f"/{event.slot}")
 
 
 def what_was(event: Event) -> str:
-    """Give the board, and the commit where one is known: ``rpi_4 @ 03 1a2b3c4d5e``."""
+    """Return the board with the commit where that is known: ``rpi_4 @ 03 1a2b3c4d5e``."""
     label = commit_label(event.commit, getattr(event.payload, "number", None))
     return visible(event.board) + (f" @ {label}" if label else "")
 
@@ -153,14 +153,14 @@ def _reused(event: Event, reused: kinds.ResultReused) -> str:
 
 
 def _came_from(event: Event, reused: kinds.ResultReused) -> str:
-    """Say where a result that is reused came from: `` of 1a2b3c4d5e on ruru``."""
+    """Return the origin of a reused result: `` of 1a2b3c4d5e on ruru``."""
     commit = reused.commit or ""
     of = f" of {commit_label(commit)}" if commit not in ("", event.commit) else ""
     return of + (f" on {visible(event.machine)}" if event.machine else "")
 
 
 def spoiled(after: Iterable[str]) -> str:
-    """Say what machines did to earlier attempts: `` (after m1: no space left on device)``; empty for nothing."""
+    """Return the faults of earlier attempts: `` (after m1: no space left on device)``; empty without one."""
     words = list(dict.fromkeys(cut(one_line(text), 120) for text in after))
     more = f"; and {len(words) - 3} more" if len(words) > 3 else ""
     return f" (after {'; '.join(words[:3])}{more})" if words else ""
@@ -188,7 +188,7 @@ def _check(event: Event, check: kinds.MachineChecked) -> str:
 
 
 def waiting_for(machines: Sequence[str], until: float | None) -> str:
-    """Say whom the run waits for: ``waiting for m1 or m2 to come back, until 12:34; Ctrl-C ends the run``."""
+    """Return ``waiting for m1 or m2 to come back, until 12:34; Ctrl-C ends the run``."""
     shown = [visible(name) for name in machines[:6]] + (["others"] if len(machines) > 6 else [])
     who = f"{', '.join(shown[:-1])} or {shown[-1]}" if len(shown) > 1 else (shown or ["a machine"])[0]
     limit = f", until {time_of_day(until)}" if until is not None else ""

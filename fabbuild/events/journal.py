@@ -1,13 +1,12 @@
-"""What a run leaves behind in ``OUT/BRANCH/.fabbuild/``: the journal, the boss's story, and each wire.
+"""Write a run's log files in ``OUT/BRANCH/.fabbuild/``: the journal, the boss's log, and a log for each wire.
 
-- ``journal.ndjson``: one JSON object a line and event, appended to by every run;
-- ``boss.log``: the story in words, with a ``STATUS`` line each minute;
-- ``worker-NAME.log``: what went over the wire to and from that machine, as far as it is not too much: signs of life
-  are left out, and so is what is no message where it floods; and a run adds at most `WIRE_LOG` bytes.
+- ``journal.ndjson``: a line of JSON for each event, appended to by every run;
+- ``boss.log``: the events in words, with a ``STATUS`` line each minute;
+- ``worker-NAME.log``: the lines on the wire to and from that machine. ``alive`` messages are left out, and
+  lines that are no messages beyond a limit; a run adds at most `WIRE_LOG` bytes.
 
-None of them is needed to resume. When one cannot be written, the first such error is raised as `OutputError`
-from `Journal.listener` or `Journal.tick` (never in a session's thread); after that the files are written again
-as soon as there is room.
+None of them is needed to resume. When one cannot be written, the first such error is raised as `OutputError` from
+`Journal.listener` or `Journal.tick`, never in a session's thread; writing goes on as soon as there is room again.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ STATUS_EVERY = 60.0
 #: Longest part of a line on the wire that is logged, in bytes.
 WIRE_LINE = 2000
 
-#: Longest part of a piece of a file that is logged: which file it is of.
+#: Longest part of a message with a piece of a file that is logged, in bytes: it names the file.
 WIRE_PIECE = 200
 
-#: Lines that are no messages which are logged in one second, and in all; of more only their number.
+#: Lines that are no messages: how many are logged in one second, and in all; further ones are only counted.
 STRAY_RATE = 50
 STRAY_MOST = 20_000
 
@@ -53,23 +52,23 @@ WIRE_LOG = 256 * 1024 * 1024
 _ALIVE = re.compile(rb'(?:BM> )?\s*\{\s*"(?:cmd|resp)"\s*:\s*"alive"\s*\}\s*')
 _PIECE = re.compile(rb'BM> \{"resp": ?"build_file"')
 
-# Events whose place is not boss.log: stderr stands in the machine's own log, worktrees in the STATUS.
+# Events that are not in boss.log: stderr is in the machine's own log, worktrees in the STATUS line.
 _NOT_TOLD = StderrLine, WorktreeMade
 
 
 class _Log:
-    """A file that lines are appended to, each by one write, so that a crash can cut only the last one."""
+    """A file that lines are appended to, each by one write, so that a crash can cut off only the last one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._fd: int | None = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         end = os.fstat(self._fd).st_size
-        # An earlier run may have been killed, or the disk been full, in the middle of a line.
+        # An earlier run may have been killed, or the disk have been full, in the middle of a line.
         self._torn = bool(end) and os.pread(self._fd, 1, end - 1) != b"\n"
 
     def write(self, line: str) -> int:
-        """Append a line; give how many bytes that were, 0 after `close`."""
+        """Append a line; return its length in bytes, 0 after `close`."""
         data = line.encode("utf-8", "backslashreplace") + b"\n"
         with self._lock:
             if self._fd is None:
@@ -108,29 +107,29 @@ class WireLog:
         self._untold = 0
 
     def sent(self, line: bytes) -> None:
-        """Note a line that went to the worker: ``HH:MM:SS >> line``."""
+        """Log a line that was sent to the worker: ``HH:MM:SS >> line``."""
         if not _ALIVE.fullmatch(line):
             self._write(">>", *_shortened(line))
 
     def received(self, line: bytes) -> None:
-        """Note a line that came from the worker: ``HH:MM:SS << line``."""
+        """Log a line that came from the worker: ``HH:MM:SS << line``."""
         if _ALIVE.fullmatch(line) or (not line.startswith(PREFIX) and self._too_many()):
             return
         self._write("<<", *_shortened(line, WIRE_PIECE if _PIECE.match(line) else WIRE_LINE))
 
     def note(self, text: str) -> None:
-        """Note what happened to the wire: ``HH:MM:SS !! text``."""
+        """Log an event of the wire: ``HH:MM:SS !! text``."""
         self._write("!!", *_shortened(text.encode("utf-8", "backslashreplace")))
 
     def finish(self) -> None:
-        """Note what was left out and not told yet."""
+        """Log the number of lines that were left out."""
         with self._lock:
             untold, self._untold = self._untold, 0
         if untold:
             self.note(_left_out(untold))
 
     def _too_many(self) -> bool:
-        """Count a line that is no message; tell whether it is one too many."""
+        """Count a line that is no message; return whether the limit is exceeded."""
         now = int(self._clock())
         with self._lock:
             fresh = now != self._second
@@ -159,7 +158,7 @@ class WireLog:
 
 
 class Journal:
-    """The writer of all these files, for one run in one ``OUT/BRANCH``."""
+    """Writes all log files of one run in one ``OUT/BRANCH``."""
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
         """Open the files, making the directory if need be.
@@ -188,7 +187,7 @@ class Journal:
         """Append the event to the journal and, in words, to ``boss.log``.
 
         Raises:
-            OutputError: a file could not be written; once only, however long the trouble lasts.
+            OutputError: a file could not be written; raised once only.
         """
         self._progress.update(event)
         self._append(self._events, event_json(event))
@@ -213,7 +212,7 @@ class Journal:
         self._surface()
 
     def wire(self, machine: str) -> WireLog:
-        """Give the log of a machine's wire, the same one each time.
+        """Return the log of a machine's wire, the same one each time.
 
         Raises:
             OutputError: the file cannot be opened.
@@ -225,14 +224,14 @@ class Journal:
             return self._wires[machine]
 
     def close(self) -> None:
-        """Close all files; what is logged after that goes nowhere. May be called twice."""
+        """Close all files; later lines are dropped. May be called twice."""
         for wire in list(self._wires.values()):
             wire.finish()
         for log in self._logs:
             log.close()
 
     def __enter__(self) -> Self:
-        """Give the journal itself."""
+        """Return the journal itself."""
         return self
 
     def __exit__(
@@ -251,7 +250,7 @@ class Journal:
         return log
 
     def _file_name(self, machine: str) -> str:
-        """Give a name that is safe in a path and no other machine's; hosts may hold brackets and colons."""
+        """Return a name that is safe in a path and unique among machines; hosts may have brackets and colons."""
         plain = re.sub(r"[^A-Za-z0-9._@+-]", "_", machine)[:100].lstrip(".-") or "machine"
         name, number = plain, 1
         while name in self._names:
@@ -281,7 +280,7 @@ class Journal:
 
 
 def status_line(progress: Progress) -> str:
-    """Give ``STATUS name:done=R/S cpu=N% … TOTAL:done=R/S``: results in, of results asked for so far."""
+    """Return ``STATUS name:done=R/S cpu=N% … TOTAL:done=R/S``: R results of S assigned so far."""
     parts = ["STATUS"]
     for name, machine in progress.machines.items():
         parts.append(f"{visible(name)}:done={machine.done}/{machine.asked}")
@@ -301,7 +300,7 @@ def _left_out(number: int) -> str:
 
 
 def _shortened(line: bytes, most: int = WIRE_LINE) -> tuple[str, int]:
-    """Give the front of a line as text, and how many bytes of it are missing."""
+    """Return the beginning of a line as text, and the number of bytes cut off."""
     length = len(line) - line.endswith(b"\n")
     return line[: min(length, most)].decode("utf-8", "backslashreplace"), max(length - most, 0)
 

@@ -1,7 +1,7 @@
-"""The journal read again: what a run told, while it goes on and afterwards, from its file alone.
+"""Read the journal of runs, while one goes on and afterwards.
 
-Nothing is locked and nothing is written. A last line that is still being written is left for the next look, a line
-that is no event is passed over, and a journal that was removed or begun anew is read from its beginning.
+Nothing is locked and nothing is written. A last line that is still being written is left for the next poll, a line
+that is no event is skipped, and a journal that was removed or replaced is read from its beginning.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from fabbuild.event_types import Event, PhaseEntered, RunEnded, RunStarted, read
 from fabbuild.results.tree import OWN
 from fabbuild.text import visible
 
-#: Name of the journal below `results.OWN`.
+#: Name of the journal below `fabbuild.results.tree.OWN`.
 JOURNAL = "journal.ndjson"
 
-#: Longest line that is read as an event, in bytes; ``run-end`` names all that failed.
+#: Longest line that is read as an event, in bytes; ``run-end`` lists all failures.
 MAX_LINE = 64 << 20
 
 #: Bytes read at a time.
 BLOCK = 1 << 20
 
-#: Bytes before a ``run-start`` in which the looks at the machines stand that belong to its run.
+#: Bytes before a ``run-start`` that are searched for the probes of machines that belong to its run.
 BEFORE = 1 << 20
 
-#: What a look at a machine before ``run-start`` is told as.
+#: The payload of a probe of a machine, which may precede ``run-start``.
 PROBED = PhaseEntered("probe")
 
 # As `event_lines.event_json` writes it.
@@ -41,12 +41,12 @@ _START = b'"what": "run-start"'
 
 
 def journal_of(directory: Path) -> Path:
-    """Give the journal of a branch's result directory."""
+    """Return the journal of a branch's result directory."""
     return directory / OWN / JOURNAL
 
 
 def read_event(line: str | bytes) -> Event | None:
-    """Read one line of a journal; None for what is no event."""
+    """Parse one line of a journal; None where it is no event."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -73,17 +73,17 @@ def _text(value: Mapping[str, Any], key: str) -> str:
 
 
 class JournalTail:
-    """Reads a journal as it grows, from the beginning of its last run on."""
+    """Reads a journal as it grows, from the beginning of its last run."""
 
     def __init__(self, path: Path) -> None:
-        """Name the journal."""
+        """Read the journal at ``path``."""
         self._path = path
         self._file: tuple[int, int] | None = None
         self._offset = 0
         self._rest = b""
 
     def poll(self) -> tuple[list[Event], bool]:
-        """Give the events since the last look, and whether the journal began anew, so that what was is void.
+        """Return the events since the last call, and whether the journal was replaced: then earlier ones are void.
 
         Raises:
             OutputError: there is no journal, or it cannot be read.
@@ -97,18 +97,18 @@ class JournalTail:
             return [event for line in self.lines(fd) if (event := read_event(line))], anew
 
     def lines(self, fd: int) -> Iterator[bytes]:
-        """Read the lines from where the last look ended; ``fd`` is the open journal."""
+        """Yield the lines after the last poll; ``fd`` is the open journal."""
         while block := os.pread(fd, BLOCK, self._offset):
             self._offset += len(block)
             *lines, self._rest = (self._rest + block).split(b"\n")
             if len(self._rest) > MAX_LINE:
-                self._rest = b""  # what comes of it is no JSON
+                self._rest = b""  # the rest of it will be no JSON
             yield from lines
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
-    """Open a journal to read it; what fails meanwhile is that there is none."""
+    """Open a journal for reading; any `OSError` in the context is raised as `no_journal`."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
@@ -125,8 +125,8 @@ def _opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
 
 
 def every_event(path: Path, what: str = "") -> Iterator[Event]:
-    """Read the events of all runs in a journal, or of one kind, one at a time; none where there is no journal."""
-    named = f'"{what}"'.encode() if what else b""  # most lines are of other kinds, and reading JSON takes long
+    """Yield the events of all runs in a journal, or those of one kind; none where there is no journal."""
+    named = f'"{what}"'.encode() if what else b""  # saves parsing the many lines of other kinds
     with contextlib.suppress(OutputError), _opened(path) as (fd, _):
         for line in JournalTail(path).lines(fd):
             event = read_event(line) if named in line else None
@@ -135,9 +135,9 @@ def every_event(path: Path, what: str = "") -> Iterator[Event]:
 
 
 def _last_start(fd: int, size: int) -> int:
-    """Give an offset from which the last run is read whole, the looks at its machines before it included.
+    """Return an offset from which the last run is read whole, with the probes before its start.
 
-    That is the beginning of a line soon after the end of the run before.
+    The offset is the beginning of a line soon after the end of the run before.
     """
     end = size
     while end > 0:
@@ -149,14 +149,14 @@ def _last_start(fd: int, size: int) -> int:
             front = os.pread(fd, begin + found - before, before)
             run_end = front.rfind(b'"what": "run-end"')
             line = front.find(b"\n", max(run_end, 0))
-            # With no end there, an earlier run was killed, or its end is long: `runs` tells them apart.
+            # Without a run-end, an earlier run was killed or its end is long: `runs` tells them apart.
             return before if before == 0 and run_end < 0 else before + line + 1 if line >= 0 else begin
         end = begin
     return 0
 
 
 def no_journal(path: Path, why: str) -> OutputError:
-    """Say that there is no journal to read, and how one comes to be."""
+    """Return the error that there is no journal, with what to do."""
     return OutputError(
         f"no journal of a run: {why}: {visible(str(path))}; build first, or name the results with --output and "
         "--branch"
@@ -169,7 +169,7 @@ def runs(events: Iterable[Event]) -> Iterator[list[Event]]:
     started = False
     for event in events:
         if isinstance(event.payload, RunStarted) and started:
-            # The run before was killed; the looks at machines that stand before this start are of this run.
+            # The run before was killed; the probes before this start belong to this run.
             own: list[Event] = []
             while run and run[-1].payload == PROBED:
                 own.insert(0, run.pop())
@@ -201,9 +201,9 @@ def last_run(path: Path) -> list[Event]:
 
 @dataclass(frozen=True)
 class LockHolder:
-    """Who works, or worked, in a result directory, as its lock file says.
+    """The process that works, or worked, in a result directory, as its lock file says.
 
-    ``alive``: whether that process is there; None where that cannot be known, for it is another computer's.
+    ``alive``: whether that process exists; None for one on another computer.
     """
 
     text: str
@@ -211,7 +211,7 @@ class LockHolder:
 
 
 def holder(directory: Path) -> LockHolder | None:
-    """Give who works in a branch's result directory; None when nobody does. Takes no lock."""
+    """Return the holder of a result directory's lock; None when there is none. Takes no lock."""
     try:
         text = (directory / OWN / "lock").read_text(encoding="utf-8", errors="replace")[:400].strip()
     except OSError:
@@ -220,7 +220,7 @@ def holder(directory: Path) -> LockHolder | None:
 
 
 def works(who: LockHolder | None) -> bool:
-    """Whether somebody works there; of another computer, that he does still is the better guess."""
+    """Whether the holder still works there; one on another computer is assumed to."""
     return who is not None and who.alive is not False
 
 

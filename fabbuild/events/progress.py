@@ -1,8 +1,8 @@
-"""How far a run is, from its events. Pure accounting: no I/O, and the clock is an argument.
+"""Keep account of a run from its events: counts, machines, rate. Pure: no I/O, and the clock is an argument.
 
-`Progress.total` is the number of results, one per board and commit, that this run has to bring in (``results`` of
-``run-start``; what was skipped because it is there already is not among them). Each ends exactly once, so that at
-any time ``built + warned + failed + not_built + left == total``.
+`Progress.total` is the number of results, one per board and commit, that this run is to bring (``results`` of
+``run-start``, without those skipped because they exist already). Each ends exactly once: at any time
+``built + warned + failed + not_built + left == total``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fabbuild.event_types import Event, Failure, MachineShare, Recovered
 from fabbuild.model import Verdict
 from fabbuild.text import commit_label
 
-#: The rate is that of the last so many seconds.
+#: Seconds over which the rate is measured.
 WINDOW = 300.0
 
 
@@ -26,10 +26,10 @@ _RESULTS = frozenset({Verdict.BUILT.value, Verdict.WARNED.value, Verdict.FAILED.
 
 
 class Listener(Protocol):
-    """Whoever wants to hear of a run: the journal, the display, a test."""
+    """A receiver of a run's events: the journal, the display, a test."""
 
     def __call__(self, event: Event) -> None:
-        """Take note of one event; events of a run come one after the other."""
+        """Handle one event; calls do not overlap."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Unbuilt:
 class ResultCounts:
     """How the boards of a run ended, each counted once per commit. ``built`` are those without warnings.
 
-    ``carried`` and ``reused`` say of how many of these nothing was built.
+    ``carried`` and ``reused`` count those of the built, warned and failed for which nothing was built.
     """
 
     total: int = 0
@@ -59,11 +59,11 @@ class ResultCounts:
 
     @property
     def done(self) -> int:
-        """Results that are in, good or bad."""
+        """Results that are in: built, warned and failed."""
         return self.built + self.warned + self.failed
 
     def by_end(self) -> dict[str, int]:
-        """Give the counts by how results ended, as ``run-end`` and ``inv status --json`` tell them."""
+        """Return the counts by outcome, as in ``run-end`` and ``inv status --json``."""
         return {name: number for name, number in asdict(self).items() if name != "total"}
 
     @property
@@ -74,7 +74,7 @@ class ResultCounts:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What the report at the end of a run is made of; ``seconds`` is its duration, ``output`` where results are."""
+    """The outcome of a run; ``seconds`` is its duration, ``output`` the directory of its results."""
 
     counts: ResultCounts
     seconds: float
@@ -89,19 +89,19 @@ class RunSummary:
 
 @dataclass
 class MachineProgress:
-    """One machine of the run, as far as its events tell.
+    """The state of one machine in a run.
 
     Attributes:
         phase: the last phase it entered; empty before the first.
         reason: why it is out or away; empty while it is used.
         slots: the board each busy slot builds.
-        worktrees: how many worktrees are there, and how many there will be.
-        done: results in from it.
-        asked: results asked of it so far; what is requeued is no longer asked of it.
+        worktrees: worktrees that exist, and how many there will be.
+        done: results from it.
+        asked: results assigned to it so far, without those that were requeued.
         load: its last load average; None before the first result.
         threads: the threads it may use; 0 when not known.
-        out: whether it is not used now: for good, or `away`.
-        away: whether it is tried again; it is back when it is ready.
+        out: whether it is not used now, for good or (`away`) for a while.
+        away: whether it is tried again.
     """
 
     name: str
@@ -136,12 +136,12 @@ class MachineProgress:
         return None if self.load is None or not self.threads else round(100 * self.load / self.threads)
 
     def give(self, board: str, commits: int) -> None:
-        """Ask for a board's results."""
+        """Assign a board's results to it."""
         self._due[board] = self._due.get(board, 0) + commits
         self.asked += commits
 
     def take(self, board: str) -> None:
-        """Count one result; one that was not asked for (or no longer) is counted as asked as well."""
+        """Count one result; one that was not assigned (or no longer) counts as assigned, too."""
         self.done += 1
         due = self._due.get(board, 0)
         if due:
@@ -150,7 +150,7 @@ class MachineProgress:
             self.asked += 1
 
     def forget(self, board: str, most: int | None = None) -> bool:
-        """Ask no longer for (at most ``most`` of) a board's results; tell whether any were due."""
+        """Take back (at most ``most`` of) a board's results; return whether any were outstanding."""
         due = self._due.pop(board, 0)
         gone = due if most is None else min(due, most)
         if due > gone:
@@ -159,7 +159,7 @@ class MachineProgress:
         return bool(gone)
 
     def free(self, board: str, slot: int | None) -> None:
-        """The board is no longer built here, in that slot or in whichever slot has it."""
+        """Free the slot of a board; without ``slot`` whichever has it."""
         if slot is not None and self.slots.get(slot) == board:
             del self.slots[slot]
             return
@@ -167,7 +167,7 @@ class MachineProgress:
             del self.slots[number]
 
     def leave(self) -> None:
-        """Nothing is asked of the machine any longer, and nothing is built there."""
+        """Take everything back from the machine."""
         self.slots.clear()
         self._due.clear()
         self.asked = self.done
@@ -218,7 +218,7 @@ class Progress:
 
     @property
     def not_built(self) -> int:
-        """Results that will not come: the board ended at that commit without one."""
+        """Results that will not come."""
         return self._verdicts[Verdict.NOT_BUILT.value]
 
     @property
@@ -228,12 +228,12 @@ class Progress:
 
     @property
     def total(self) -> int:
-        """Results to bring in; more than ``run-start`` said if more came."""
+        """Results to bring; more than ``run-start`` said if more came."""
         return max(self._wanted, self.done + self.not_built)
 
     @property
     def left(self) -> int:
-        """Results that have neither come nor been given up."""
+        """Results still to come."""
         return self.total - self.done - self.not_built
 
     @property
@@ -249,7 +249,7 @@ class Progress:
         return max((now if self.ended is None else self.ended) - self.started, 0.0)
 
     def waited(self, now: float) -> float:
-        """Seconds since the first event, which is before the run began."""
+        """Seconds since the first event, which precedes the start of the run."""
         return 0.0 if self._first is None else max(now - self._first, 0.0)
 
     def rate(self, now: float) -> float:
@@ -261,17 +261,17 @@ class Progress:
         return 60.0 * recent / max(span, 1.0)
 
     def eta(self, now: float) -> float | None:
-        """Seconds until everything is in at this rate; None while that cannot be told."""
+        """Seconds until all results are in at the present rate; None while it is not known."""
         if not self.left:
             return 0.0
         rate = self.rate(now)
         if not rate and self.done and self._building_since is not None:
-            # Nothing within the window: long builds. The mean of the whole run is the better guess.
+            # Nothing within the window, as builds take long: use the mean of the whole run.
             rate = 60.0 * self.done / max(now - self._building_since, 1.0)
         return 60.0 * self.left / rate if rate else None
 
     def shares(self, traffic: Mapping[str, tuple[int, int]] | None = None) -> list[MachineShare]:
-        """What each machine contributed; ``traffic`` holds its bytes sent and received by name."""
+        """Return what each machine contributed; ``traffic``: name → bytes sent and received."""
         every = sum(machine.done for machine in self.machines.values()) or 1
         shares = []
         for name, machine in self.machines.items():
@@ -288,7 +288,7 @@ class Progress:
         output: str = "",
         traffic: Mapping[str, tuple[int, int]] | None = None,
     ) -> RunSummary:
-        """Put together what the report at the end needs, from the events alone."""
+        """Return the outcome of the run."""
         return RunSummary(
             counts=self.counts,
             seconds=self.elapsed(now),
@@ -323,7 +323,7 @@ class Progress:
             case kinds.ResultReceived() as result:
                 self._result(event, result)
             case kinds.ResultReused() as reused:
-                # No machine of the run built it, nor does it say how fast they are.
+                # No machine of this run built it: it counts for no rate.
                 self.reused += 1
                 self._count(event, reused)
             case kinds.BoardFinished():
@@ -361,7 +361,7 @@ class Progress:
         machine = self._machine(event.machine)
         phase = entered.phase or event.text
         if machine.away and phase not in ("ready", "done"):
-            return  # It is tried again, and is back when it is ready.
+            return  # It counts as away until it is ready.
         machine.phase = phase
         machine.threads = entered.threads or machine.threads
         if phase == "done":
@@ -406,7 +406,7 @@ class Progress:
         machine.load = result.load_avg
 
     def _count(self, event: Event, result: kinds.ResultReceived | kinds.ResultReused) -> str:
-        """Count a result by its verdict, and give that."""
+        """Count a result by its verdict, and return the verdict."""
         verdict = result.verdict
         if verdict not in _RESULTS:
             verdict = Verdict.FAILED.value if result.return_code else Verdict.BUILT.value

@@ -1,6 +1,6 @@
-"""The runs there were on this machine, and what boards took in them, from the file of `fabbuild.events.durations`.
+"""Keep and list the runs that were started on this machine, in the file of `fabbuild.events.durations`.
 
-A run is added when it ends, also when it was interrupted; one whose boss was killed is not there.
+A run is added when it ends, also when it was interrupted; one whose boss was killed is missing.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from fabbuild.events.durations import History
 from fabbuild.events.progress import as_int
 from fabbuild.text import visible
 
-#: The layout of `as_json`.
+#: The version of the layout of `as_json`.
 SCHEMA = 1
 
-#: Runs that are kept: the last ones.
+#: Last runs that are kept.
 KEPT = 10_000
 
 _TABLE = """
@@ -46,14 +46,14 @@ class RunRecord:
 
     Attributes:
         began: seconds since the epoch.
-        seconds: how long it took.
-        name: the branch or range, as its result directory is called.
+        seconds: its duration.
+        name: the name of its result directory: the branch or range.
         source: the directory of the source.
         output: the directory of its results.
-        exit_status: how it ended.
-        boards: how many it was to build.
-        commits: at how many commits.
-        counts: results by how they ended, as ``run-end`` tells them.
+        exit_status: its exit status.
+        boards: number of boards to build.
+        commits: number of commits.
+        counts: results by outcome, as in ``run-end``.
         machines: results by machine.
     """
 
@@ -71,10 +71,10 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Duration:
-    """What a board takes on a machine, the newer builds counting most.
+    """The build time of a board on a machine, in seconds; newer builds count most.
 
-    ``first`` is what all of it takes, ``later`` what a later commit of a series takes; None where it is not known.
-    ``builds`` is how many there were, ``last`` when the last one was, in seconds since the epoch.
+    ``first`` is that of a build from scratch, ``later`` that of a later commit of a series; None where not known.
+    ``builds`` is the number of builds, ``last`` the time of the last one, in seconds since the epoch.
     """
 
     board: str
@@ -87,24 +87,24 @@ class Duration:
 
 
 def add_run(history: History, run: RunRecord) -> None:
-    """Add a run; the oldest beyond `KEPT` go.
+    """Add a run; the oldest beyond `KEPT` are removed.
 
     Raises:
-        sqlite3.Error, OSError: it cannot be kept.
+        sqlite3.Error, OSError: it cannot be written.
     """
     history.path.parent.mkdir(parents=True, exist_ok=True)
     counts, machines = json.dumps(dict(run.counts)), json.dumps(dict(run.machines))
     with history.database() as database:
         database.execute(_TABLE)
         row = (run.began, run.seconds, run.name, run.source, run.output, run.exit_status, run.boards, run.commits)
-        # A directory's name may be no valid text.
+        # A directory's name may be invalid UTF-8.
         plain = [one.encode("utf-8", "replace").decode() if isinstance(one, str) else one for one in row]
         database.execute(_ADD, (*plain, counts, machines))
         database.execute(_FORGET, (KEPT,))
 
 
 def last_runs(history: History, limit: int) -> list[RunRecord]:
-    """Give the last runs, the newest first.
+    """Return the last runs, the newest first.
 
     Raises:
         OutputError: the file cannot be read.
@@ -116,7 +116,7 @@ def last_runs(history: History, limit: int) -> list[RunRecord]:
 
 
 def durations(history: History) -> list[Duration]:
-    """Give what each board takes on each machine, by name.
+    """Return the build time of each board on each machine, by name.
 
     Raises:
         OutputError: the file cannot be read.
@@ -159,7 +159,7 @@ def _numbers(text: object) -> dict[str, int]:
 
 
 def as_json(runs: Iterable[RunRecord], took: Iterable[Duration], path: Path) -> dict[str, object]:
-    """Give runs and durations as plain values; their meaning is in docs/reference/json.md."""
+    """Return runs and durations as plain values for JSON; docs/schemas/history-1.json describes them."""
     return {
         "schema": SCHEMA,
         "file": str(path),

@@ -433,7 +433,7 @@ def phases_of(value: object) -> dict[str, float]:
 
 
 def _give_lanes(boards: Iterable[BoardSpan], told: int) -> None:
-    """Give each board its slot as its lane; where none was told, the first beyond ``told`` that is free."""
+    """Assign each board its slot as its lane; where none was told, the first beyond ``told`` that is free."""
     free: list[float] = []
     for span in sorted(boards, key=lambda span: span.start):
         if span.slot is not None:

@@ -21,22 +21,22 @@ FORMATS = ("junit", "trace")
 
 
 def chosen(options: Mapping[str, object]) -> dict[str, Path]:
-    """Give the files that are asked for, by format, once it is seen that they can be written.
+    """Return the files that are asked for, by format, after checking that they can be written.
 
-    That is to be known at once, not after a night.
+    The check is made at the start, because a build may take hours.
 
     Raises:
-        UsageError: one is in no directory that could take it.
+        UsageError: one cannot be written where it is to be.
     """
     files = {name: target(f"--{name}", options[name]) for name in FORMATS}
     return {name: path for name, path in files.items() if path is not None}
 
 
 def target(option: str, value: object) -> Path | None:
-    """Give the file that an option names, a leading ``~`` being a home; None where it names none.
+    """Return the file that an option names, with ``~`` expanded; None where it names none.
 
     Raises:
-        UsageError: it is in no directory that could take it.
+        UsageError: it cannot be written there.
     """
     if not isinstance(value, str) or not value:
         return None
@@ -57,7 +57,7 @@ def target(option: str, value: object) -> Path | None:
 
 
 def planned(plan: Plan) -> Found:
-    """Give what a plan asks for as if it had been found, also where nothing of it was built."""
+    """Return the results of a plan as if they had been found, also where none was built."""
     from fabbuild.reporting.summary.find import Found
     from fabbuild.reporting.summary.reader import CommitDir, Range
     from fabbuild.results.tree import commit_dir
@@ -69,10 +69,10 @@ def planned(plan: Plan) -> Found:
 
 
 def write(files: Mapping[str, Path], found: Found, plan: Plan | None = None) -> list[Path]:
-    """Write the files of the results that were found, or of the boards of a plan alone; give what was written.
+    """Write the files for the results that were found, or only for the boards of a plan; return their paths.
 
     Raises:
-        OutputError: there is nothing to tell of, or a file cannot be written.
+        OutputError: there is no result, or a file cannot be written.
     """
     from fabbuild.events.journal_reader import journal_of, last_run
     from fabbuild.events.timeline import timeline

@@ -1,10 +1,10 @@
-"""Results as JUnit XML: a suite a commit, a test case a board, for CI systems that show such files.
+"""Write results as JUnit XML for CI systems: a test suite for each commit, a test case for each board.
 
 A board that fails is a ``failure`` with its first error; one without a result is ``skipped`` with the reason; one
-that was built only after a machine's fault passed, with a ``flakyFailure`` as Maven's Surefire writes it, which
-readers that do not know it pass over. What the compilers said is ``system-err``. A test case has no ``properties``
+that was built only after a machine's fault has passed, with a ``flakyFailure`` as Maven's Surefire writes it, which
+other readers ignore. The compilers' output is ``system-err``. A test case has no ``properties``
 in the schema, so the machine, the toolchain and the sizes are lines ``[[PROPERTY|name=value]]`` of ``system-out``,
-which several readers take for properties and all others show.
+which several readers treat as properties and all others show.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from fabbuild.build.plan import Plan
     from fabbuild.reporting.summary.find import Found
 
-#: Names of the kinds of what is no pass.
+#: Types of failures and skips.
 BUILD_FAILED = "BuildFailed"
 NOT_BUILT = "NotBuilt"
 MACHINE_FAULT = "MachineFault"
 
-#: Why there is no result where nothing tells it.
+#: Message for a missing result without a known reason.
 NO_RESULT = "no result"
 
 
 @dataclass
 class SuiteCounts:
-    """What a suite's attributes say."""
+    """Counts of a test suite, for its attributes."""
 
     tests: int = 0
     failures: int = 0
@@ -47,14 +47,14 @@ class SuiteCounts:
     seconds: float = 0.0
 
     def add(self, other: SuiteCounts) -> None:
-        """Add another suite's."""
+        """Add the counts of another suite."""
         self.tests += other.tests
         self.failures += other.failures
         self.skipped += other.skipped
         self.seconds += other.seconds
 
     def attributes(self) -> dict[str, str]:
-        """Give them as the format names them; a board is never an ``error``: it was built, failed, or skipped."""
+        """Return the attributes of the format; ``errors`` is always 0, as a board is built, failed, or skipped."""
         return {
             "tests": str(self.tests),
             "failures": str(self.failures),
@@ -64,9 +64,9 @@ class SuiteCounts:
 
 
 def write_junit(path: Path, found: Found, plan: Plan | None = None) -> None:
-    """Write the results that were found: all of them, or those of the boards of ``plan``.
+    """Write all results that were found, or only those of the boards of ``plan``.
 
-    A suite is written as soon as it is made, so that memory holds one commit's words at a time.
+    Each suite is written as soon as it is made, so that memory holds one commit at a time.
 
     Raises:
         OutputError: it cannot be written.
@@ -94,7 +94,7 @@ def _suites(found: Found, plan: Plan | None) -> Iterable[tuple[ET.Element, Suite
     reader = Reader(found.range)
     commits = found.range.commits
     reasons = {(board, commit): text for board, commit, text in reader.reasons()}
-    # The current source is another commit with each edit; what was said of it last counts.
+    # The current source is another commit with each edit; the last reason counts.
     reasons |= {(board, ""): text for (board, _), text in reasons.items()}
     archs = reader.listed_archs()
     present = {commit: set(reader.boards(commit)) for commit in commits}
@@ -110,7 +110,7 @@ def _suites(found: Found, plan: Plan | None) -> Iterable[tuple[ET.Element, Suite
 
 
 def _is_name(board: str) -> bool:
-    """A journal may be anything: what is no name of a directory was never a board."""
+    """Whether this is a valid name of a directory: a journal may hold anything."""
     return board not in ("", ".", "..") and "/" not in board
 
 
@@ -145,7 +145,7 @@ class _Suite:
         listed = ET.SubElement(suite, "properties")
         for key, value in properties.items():
             ET.SubElement(listed, "property", {"name": key, "value": _text(value)})
-        # Without the hash, so that the same commit after a rebase, and the same board, is the same test.
+        # Without the hash, so that a board at the same commit is the same test after a rebase.
         classname = f"{made.name}.{name.replace('.', '_')}" if commit.number else made.name
         for board in boards:
             self._case(suite, board, classname)
@@ -189,7 +189,7 @@ class _Suite:
         try:
             written = (self._reader.place(self._commit, board) / "done").lstat().st_mtime
         except OSError:
-            return  # it went while we read: it has no time then
+            return  # it was removed meanwhile
         self._written = max(self._written, written)
 
     def _told(
@@ -201,7 +201,7 @@ class _Suite:
             "toolchain": built_from.get("toolchain"),
             "return_code": stored.return_code,
             "sha256": built_from.get("sha256"),
-            # Nothing was built for it: the commit whose result it is.
+            # The commit whose result it is, where nothing was built.
             "carried": _commit_of(built_from.get("carried")),
             "reused": _commit_of(built_from.get("reused")),
         }
@@ -220,5 +220,5 @@ def _commit_of(origin: object) -> object:
 
 
 def _text(text: str) -> str:
-    """Make text valid in XML: what is not plainly printed is shown as an escape."""
+    """Return text that is valid in XML, with unprintable characters as escapes."""
     return visible(text, newlines=True)

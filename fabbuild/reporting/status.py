@@ -1,4 +1,4 @@
-"""How far a run is, for somebody else than its boss: from its journal and its lock file alone, without any lock."""
+"""Find out how far a run is from its journal and lock file, without taking a lock."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from fabbuild.reporting.summary.find import output_of
 from fabbuild.source.repository import Source
 from fabbuild.text import names, visible
 
-#: The layout of `as_json`.
+#: The version of the layout of `as_json`.
 SCHEMA = 1
 
-#: Problems that are kept in mind.
+#: Last problems that are kept.
 PROBLEMS = 200
 
-#: States of a run. ``gone``: it has not ended, and its boss is not there any more.
+#: States of a run. ``gone``: it has not ended, but its boss no longer runs.
 BUILDING, ENDED, GONE = "building", "ended", "gone"
 
 _PROBLEMS = (
@@ -62,13 +62,13 @@ class Status:
     Attributes:
         directory: the branch's result directory.
         state: `BUILDING`, `ENDED` or `GONE`.
-        progress: the sums, and the machines.
-        building: what is being built now, by machine, what began first in front.
-        problems: the events that tell of the last problems, oldest first.
-        last: when the journal last told something, in seconds since the epoch.
-        holder: who works there, as far as its lock file tells.
-        end: what ``run-end`` said; None before it.
-        started: whether the run got as far as saying what it builds.
+        progress: counts, and the state of each machine.
+        building: boards being built, by machine, the one begun first in front.
+        problems: the events of the last problems, oldest first.
+        last: time of the last event, in seconds since the epoch.
+        holder: the process that holds the lock, as its lock file says.
+        end: the payload of ``run-end``; None before it.
+        started: whether there was a ``run-start``.
     """
 
     directory: Path
@@ -86,13 +86,13 @@ class Watcher:
     """Follows the last run of a branch's result directory."""
 
     def __init__(self, directory: Path) -> None:
-        """Name the branch's result directory."""
+        """Watch a branch's result directory."""
         self.directory = directory
         self._tail = JournalTail(journal_of(directory))
         self._begin()
 
     def look(self) -> list[Event]:
-        """Read what is new, and give it.
+        """Read and return new events.
 
         Raises:
             OutputError: there is no journal.
@@ -105,10 +105,10 @@ class Watcher:
         return events
 
     def status(self) -> Status:
-        """Give how far the run is.
+        """Return the status of the run.
 
         Raises:
-            OutputError: the journal tells of no run.
+            OutputError: the journal has no run.
         """
         if not self._last:
             raise no_journal(journal_of(self.directory), "it is empty")
@@ -151,7 +151,7 @@ class Watcher:
         if self._end is not None:
             self._begin()
         elif isinstance(event.payload, RunStarted) and self._started:
-            # The run before was killed; the looks at machines just before this are of this, as in `replay.runs`.
+            # The run before was killed; probes just before this start belong to it, as in `journal_reader.runs`.
             looks: list[Event] = []
             while self._events and self._events[-1].payload == PROBED:
                 looks.insert(0, self._events.pop())
@@ -170,11 +170,11 @@ class Watcher:
 
 
 def find_run(*, output: str = "", source: str = "", branch: str = "", commits: str = "") -> Path:
-    """Find the result directory of a run, going on or over; with no name, of the one that told something last.
+    """Return the result directory of a run, going on or over; without a name, that of the latest event.
 
     Raises:
-        SourceError: ``source`` was given and is none.
-        OutputError: there is no such run; says which there are.
+        SourceError: ``source`` was given and is no repository.
+        OutputError: there is no such run; lists those there are.
     """
     directory = output_of(output, source)
     written = {}
@@ -203,7 +203,7 @@ def _directories(output: Path) -> list[Path]:
 
 
 def ended(status: Status) -> RunSummary:
-    """Give how a run ended, as its boss said it then."""
+    """Return how a run ended."""
     assert status.end is not None
     end, progress = status.end, status.progress
     return RunSummary(
@@ -226,7 +226,7 @@ def _with_traffic(share: MachineShare, told: MachineShare | None) -> MachineShar
 
 
 def as_json(status: Status, now: float) -> dict[str, object]:
-    """Give a status as plain values; their meaning is in docs/reference/json.md."""
+    """Return a status as plain values for JSON; docs/schemas/status-1.json describes them."""
     progress, counts = status.progress, status.progress.counts
     running = status.state == BUILDING
     return {

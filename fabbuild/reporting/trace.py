@@ -1,7 +1,7 @@
-"""A run's timeline as trace events, for Perfetto, ``chrome://tracing`` and other viewers of that format.
+"""Write a run's timeline as trace events, for Perfetto, ``chrome://tracing`` and other viewers of that format.
 
-A machine is a process, a slot a thread of it; "set-up" is what the machine went through before it built. Spans are
-complete events (``X``), faults and the like instants (``i``), the results so far and the boards being built
+A machine is a process, a slot a thread of it; a further thread "set-up" has the phases before building. Spans are
+complete events (``X``), faults and similar events instants (``i``), the numbers of results and of boards in slots
 counters (``C``). Times are in microseconds since the run began.
 """
 
@@ -18,7 +18,7 @@ from fabbuild.events.timeline import Interval, MachineTimeline, Timeline
 from fabbuild.model import Verdict
 from fabbuild.results.exported_files import exported_file
 
-#: The process of what is no machine's: the run itself.
+#: The process of the run itself, for everything that belongs to no machine.
 RUN = 1
 
 #: The thread of a machine's set-up; slot N is the thread N + `FIRST_SLOT`.

@@ -1,4 +1,4 @@
-"""The report after a run: how it ended."""
+"""Print how a run ended: counts, failures, machines, exit status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fabbuild.events.event_lines import spoiled
 from fabbuild.events.progress import RunSummary
 from fabbuild.text import count, cut, duration, names, one_line, size, visible, wrapped
 
-#: Errors of failing boards that are shown; the boards of others are only named.
+#: Errors that are shown with their failing boards; the boards of other errors are only listed.
 WITH_ERROR = 20
 
 #: Most boards that are named in one list.
@@ -24,7 +24,7 @@ WHY = 300
 # The word for a machine that is not there, by its state.
 _GONE = {"failed": "out", "away": "away"}
 
-#: What the exit statuses mean.
+#: Meanings of exit statuses.
 STATUS_WORDS = {
     1: "wrong use, or something that could not be set up",
     100: "boards failed to build",
@@ -36,9 +36,9 @@ STATUS_WORDS = {
 
 
 def print_end(summary: RunSummary, *, json: bool = False, more: str = "", stream: IO[str] | None = None) -> None:
-    """Print the report at the end of a run; nothing with ``json``, where the events tell it all.
+    """Print the outcome of a run; nothing with ``json``, where the events have it all.
 
-    ``more`` is the command that tells what each commit changed.
+    ``more`` is the command that shows what each commit changed.
     """
     if json:
         return
@@ -80,7 +80,7 @@ def print_end(summary: RunSummary, *, json: bool = False, more: str = "", stream
 
 
 def _line(out: Output, text: str, indent: int = 0) -> None:
-    """Print a line that may be long: broken with its next lines further in on a terminal, whole elsewhere."""
+    """Print a line that may be long: wrapped and indented on a terminal, whole elsewhere."""
     for part in wrapped(text, width_of(out), indent, 2):
         out.line(part)
 
@@ -102,7 +102,7 @@ def _shares(out: Output, machines: Sequence[MachineShare]) -> None:
 
 
 def _out(out: Output, summary: RunSummary) -> None:
-    """Tell which machines are gone and why, once for those of one reason; not where a board's reason told it."""
+    """Print which machines are out and why, once for each reason; not where a board's reason was the same."""
     told = "\n".join({cut(one_line(unbuilt.reason), WHY) for unbuilt in summary.not_built})
     gone: dict[tuple[str, str], list[str]] = {}
     for machine in summary.machines:
@@ -147,14 +147,14 @@ def _not_built(out: Output, summary: RunSummary) -> None:
     out.line(f"not built: {count(len({unbuilt.board for unbuilt in summary.not_built}), 'board')}")
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
     for reason, boards in ranked[:WITH_ERROR]:
-        # Who interrupted a run knows that the rest is not built; the journal has the names.
+        # After an interruption the rest is not built, as expected; the journal has the names.
         _line(out, f"{names(list(boards), 6 if summary.interrupted else NAMED)}: {cut(reason, WHY)}", 2)
     if len(ranked) > WITH_ERROR:
         out.line(f"  … and {count(len(ranked) - WITH_ERROR, 'reason')} more")
 
 
 def _recovered(out: Output, recovered: Sequence[Recovered]) -> None:
-    """Name the boards that a machine's fault would have failed, by what the machines did."""
+    """Print the boards that were built only after machines' faults, by fault."""
     if not recovered:
         return
     causes: dict[tuple[str, ...], dict[str, None]] = {}

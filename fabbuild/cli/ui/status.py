@@ -1,4 +1,4 @@
-"""How far a run is, as somebody else than its boss sees it: once, or as it goes on."""
+"""Print the status of a run, once or as it goes on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from fabbuild.events.event_lines import json_line, tell, waiting_for
 from fabbuild.reporting.status import BUILDING, GONE, Status, Watcher, as_json, ended
 from fabbuild.text import cells, clock, count, cut, duration, one_line, time_of_day, visible, wrapped
 
-#: Problems that are shown: the last ones.
+#: Last problems that are shown.
 SHOWN = 8
 
-#: Seconds between two looks at the journal of a run that is followed.
+#: Seconds between two reads of the journal of a run that is followed.
 PAUSE = 0.5
 
 
@@ -68,7 +68,7 @@ def _line(out: Output, status: Status, now: float) -> None:
 def _machines(out: Output, status: Status, now: float) -> None:
     table = _table("MACHINE", ">RESULTS", ">LOAD", "BUILDING, AND FOR HOW LONG")
     shown = {name: cut(visible(name), max(width_of(out) // 4, 16)) for name in status.progress.machines}
-    # What the other columns and the gaps between them take.
+    # The width of the other columns and the gaps between them.
     width = max(width_of(out) - max(map(cells, shown.values()), default=0) - 22, 20)
     for machine in status.progress.machines.values():
         boards = status.building.get(machine.name, ()) if status.state == BUILDING else ()
@@ -94,7 +94,7 @@ def _machines(out: Output, status: Status, now: float) -> None:
 
 
 def _fitted(words: Sequence[str], room: int) -> str:
-    """Give as many as fit, and how many there are more; what is in front is what has lasted longest."""
+    """Return as many boards as fit, the longest-running first, and the number of the others."""
     text = ""
     for number, word in enumerate(words):
         grown = f"{text}, {word}" if text else word
@@ -106,9 +106,9 @@ def _fitted(words: Sequence[str], room: int) -> str:
 
 
 def follow(watcher: Watcher, *, json: bool = False, stream: IO[str] | None = None, pause: float = PAUSE) -> bool:
-    """Show a run as it goes on, until it ends; give whether it ended as runs do.
+    """Show a run until it ends; return whether it ended with ``run-end``.
 
-    ``json`` prints its events, a line each, from its beginning.
+    ``json`` prints its events from its beginning, a line each.
 
     Raises:
         OutputError: the journal is gone.
@@ -141,7 +141,7 @@ def follow(watcher: Watcher, *, json: bool = False, stream: IO[str] | None = Non
 
 
 def print_problems(events: Sequence[Event], out: Output) -> None:
-    """Print the last problems, what comes in heaps as one."""
+    """Print the last problems, repeated ones as one."""
     lines: list[str] = []
 
     def say(line: str, when: float) -> None:

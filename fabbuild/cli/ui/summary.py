@@ -1,7 +1,7 @@
-"""What each commit changed, for people and as JSON.
+"""Print what each commit changed, for people or as JSON.
 
-A line a commit, what it broke in front; below it what else it did, and the command that makes one of the failures
-again. Options add the single lines of stderr, sizes, functions, configuration and environments.
+A line for each commit with its most serious change; below it the other changes, and the command that builds one of
+the failures again. Options add single lines of stderr, sizes, functions, configuration and environments.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ _BROKEN, _MENDED, _WARNED, _DIM = "bold red", "green", "yellow", "dim"
 
 @dataclass(frozen=True)
 class SummaryView:
-    """What is to be shown of a summary, and the facts that needs.
+    """What to show of a summary.
 
     Attributes:
-        wanted: the facts; those that are there are shown.
-        errors: show the lines of stderr that came and went.
-        list_boards: name the boards behind each of them.
+        wanted: what the summary compares.
+        errors: show the lines of stderr that are new or gone.
+        list_boards: list the boards of each of them.
         detail: show sizes board by board.
-        unbuilt: name the boards that were not built, commit by commit.
-        all_commits: show also commits that changed nothing.
-        all_boards: name all boards, and show all problems and functions.
-        commands: show the commands of make behind each failure.
-        json: print JSON, and nothing else.
+        unbuilt: list the boards that were not built, commit by commit.
+        all_commits: show commits that changed nothing, too.
+        all_boards: list all boards, and show all problems and functions.
+        commands: show the make commands of each failure.
+        json: print JSON and nothing else.
     """
 
     wanted: Wanted = field(default_factory=Wanted)
@@ -152,7 +152,7 @@ class _Printer:
         return who(boards, self.summary.archs)
 
     def named(self, boards: Sequence[str]) -> str:
-        """Give what `who` gives, and the names of several."""
+        """Return the boards as `who` does, with the names of several."""
         return self.who(boards) + (f": {self.names(boards)}" if len(boards) > 1 else "")
 
     # --- a commit ---
@@ -174,7 +174,7 @@ class _Printer:
         label = f"{commit.number}/{self.summary.total} {visible(commit.hash[:7])} " if commit.number else ""
         below = self._what(commit)
         if below:
-            # The gravest stands beside the commit: one line says it all, mostly.
+            # The most serious change is on the commit's line: often it is the only one.
             text, style = below[0]
             self.line(f"{label}{subject}: {text}", style=style)
         else:
@@ -194,7 +194,7 @@ class _Printer:
                 self.line(f"not built: {self.names(boards)}: {reason}", 4, _WARNED)
 
     def _what(self, commit: CommitChanges) -> list[tuple[str, str]]:
-        """Give what happened at a commit, the gravest first, each with its style."""
+        """Return the changes of a commit in words, the most serious first, each with its style."""
         boards = commit.boards
         said: list[tuple[str, str]] = self._broke(commit)
         failed = {*boards.broke, *boards.new} & {*boards.failing}
@@ -204,7 +204,7 @@ class _Printer:
         noted = sorted({board for line in commit.new_blobs for board in line.boards})
         if noted:
             said.append((f"missing blobs in {self.named(noted)}", _WARNED))
-        # Those that were mended or are clean have lost all that they said.
+        # All messages are gone from boards that are fixed or clean.
         better = {*boards.mended, *boards.clean}
         lost = without(commit.gone_problems, better)
         for trouble in self._some(lost):
@@ -253,7 +253,7 @@ class _Printer:
         return said
 
     def _problems(self, commit: CommitChanges, failed: set[str]) -> list[tuple[str, str]]:
-        """Give the new problems of boards that did not just break: those have been told with it."""
+        """Return the new problems of boards that did not break here."""
         fresh = without(commit.new_problems, failed)
         said = []
         for trouble in self._some(fresh):
@@ -385,13 +385,13 @@ class _Printer:
 
 
 def _lost(commit: CommitChanges) -> list[str]:
-    """Give the boards that had a result and have none, unless it is told why they were not built."""
+    """Return the boards that had a result and have none, except those with a known reason."""
     known = {one.board for one in commit.boards.not_built if one.reason}
     return [board for board in commit.boards.gone if board not in known]
 
 
 def _by_reason(commits: Iterable[CommitChanges]) -> list[tuple[str, tuple[int, ...], list[str]]]:
-    """Give which boards were not built, with the reason and the numbers of the commits, most boards first."""
+    """Return the boards that were not built, by reason and numbers of commits, most boards first."""
     at: dict[tuple[str, str], list[int]] = {}
     for commit in commits:
         for one in commit.boards.not_built:

@@ -1,9 +1,8 @@
-"""Each result of a range as a report keeps it: what it said, how large it is, who built it and for how long.
+"""Collect each result of a range for the report: its stderr, sizes, machine and build time.
 
-`Gatherer` is the reader that `fabbuild.reporting.summary.summarizer.summarize` reads a range with; it keeps of each
-result what passes.
-Boards and commits say much the same, so each line and each text is kept once, visible, and there is an end to it
-(`LINES_ROOM`): what comes after that is cut to its most telling line.
+`Gatherer` is the reader that `fabbuild.reporting.summary.summarizer.summarize` reads a range with; it keeps what
+the report needs of each result it reads. Boards and commits have much text in common, so each line and each text is
+kept once. Beyond `LINES_ROOM` bytes a text is cut to its most telling line.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from fabbuild.reporting.summary.sizes import Size, parse_sizes
 from fabbuild.results.tree import BUILT_FROM
 from fabbuild.text import cut, first_error, visible
 
-#: Lines of one text that are kept, and characters of a line.
+#: Lines of one text, and characters of a line, that are kept.
 TEXT_LINES = 60
 LINE_WIDTH = 300
 
-#: Lines of a failure's log that are kept: the last.
+#: Last lines of a failure's log that are kept.
 LOG_LINES = 15
 _LOG_READ = 64 << 10
 
-#: Bytes that all lines may take, as they are in the report; beyond it a text is its most telling line, for as many
-#: bytes again; and then only where to look.
+#: Bytes of all lines in the report. After that a text is cut to its most telling line, for as many bytes again;
+#: after that it only names the file to read.
 LINES_ROOM = 2_000_000
 
 
@@ -38,14 +37,14 @@ class Cell:
 
     Attributes:
         verdict: ``b`` built, ``w`` with warnings, ``f`` failed.
-        text: the number of its text in `Texts.texts`; 0: it said nothing.
-        log: likewise of the end of its log; failures only.
+        text: the index of its stderr in `Texts.texts`; 0: empty.
+        log: the index of the end of its log; failures only.
         return_code: of its build.
-        machine: who built it; empty where it is not known.
-        seconds: how long that took; None where it is not known.
-        notes: what else there is to know, a line each: attempts, where it comes from.
-        settings: what it was built with, as its ``built-from`` has it.
-        sizes: of its programs.
+        machine: the machine that built it; empty where not known.
+        seconds: the build time; None where not known.
+        notes: remarks, a line each: attempts, where it was carried forward or reused from.
+        settings: the settings in its ``built-from``.
+        sizes: sizes of its programs.
     """
 
     verdict: str
@@ -60,7 +59,7 @@ class Cell:
 
 
 class Texts:
-    """Lines and texts, each once; a text is a tuple of numbers of lines. Number 0 is the empty one of both."""
+    """Lines and texts, each kept once; a text is a tuple of indices of lines. Index 0 of both is empty."""
 
     def __init__(self, room: int = LINES_ROOM) -> None:
         """``room`` is in bytes."""
@@ -73,7 +72,7 @@ class Texts:
         self._last = room  # for most telling lines
 
     def line(self, text: str) -> int:
-        """Give the number of a line, which is made visible and cut."""
+        """Return the index of a line, which is made visible and cut."""
         text = cut(visible(text), LINE_WIDTH)
         number = self._lines.get(text)
         if number is None:
@@ -83,7 +82,7 @@ class Texts:
         return number
 
     def text(self, text: str, most: int = TEXT_LINES) -> int:
-        """Give the number of a text."""
+        """Return the index of a text."""
         if not text or text.isspace():
             return 0
         known = self._known.get(text)
@@ -96,7 +95,7 @@ class Texts:
     def _add(self, text: str, most: int) -> int:
         kept = list(_lines(text))
         if self._room > 0:
-            # The most is at the beginning, and why make ended is at the end.
+            # Most errors are at the beginning, and make's reason is at the end.
             front, back = most * 2 // 3, most - most * 2 // 3
             if len(kept) > most:
                 kept = [*kept[:front], f"… ({len(kept) - most} more lines: see err) …", *kept[-back:]]
@@ -114,14 +113,14 @@ class Texts:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Give the lines that are not empty; what else Python takes for the end of one is to be seen."""
+    """Return the lines that are not empty, split at newlines only: other line separators are made visible."""
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         if kept := line.rstrip():
             yield kept
 
 
 def cost(text: str) -> int:
-    """Give about how many bytes a text takes in the report."""
+    """Return about how many bytes a text takes in the report."""
     return len(text.encode("utf-8", "replace")) + 5 * text.count("<") + text.count("\\") + text.count('"') + 4
 
 
@@ -129,12 +128,12 @@ class Gatherer(Reader):
     """Reads a range for its summary, and keeps each result for the matrix.
 
     Attributes:
-        cells: (name of the commit's directory, board) → what is kept.
-        texts: what they said.
+        cells: (name of the commit's directory, board) → cell.
+        texts: their stderr and logs.
     """
 
     def __init__(self, made: Range, attempts: Mapping[tuple[str, str], int] | None = None) -> None:
-        """Name the range; ``attempts`` is as `fabbuild.reporting.html.journal_facts.JournalFacts` has it."""
+        """Read ``made``; ``attempts`` as in `fabbuild.reporting.html.journal_facts.JournalFacts`."""
         super().__init__(made)
         self.cells: dict[tuple[str, str], Cell] = {}
         self.texts = Texts()
@@ -173,7 +172,7 @@ class Gatherer(Reader):
         return cell
 
     def _record(self, place: str) -> Mapping[str, Any]:
-        """Read ``built-from``; empty where there is none, or it is none."""
+        """Read ``built-from``; empty where it is missing or invalid."""
         try:
             value = json.loads(self.text(place, BUILT_FROM, MAX_SMALL) or "{}")
         except (ValueError, RecursionError):

@@ -67,7 +67,7 @@ class Growth:
 
 
 def label(commit: CommitChanges) -> str:
-    """Give what a commit is called: ``03 1a2b3c4d5e``; ``the current source``."""
+    """Return what a commit is called: ``03 1a2b3c4d5e``; ``the current source``."""
     return commit_label(commit.hash, commit.number) if commit.number else "the current source"
 
 

@@ -1,7 +1,7 @@
-"""The facts of a report as what JSON is made of; docs/report.md says what each key means.
+"""Build the JSON data embedded in the report; docs/report.md describes each key.
 
-It is embedded in the page, whose script draws the matrix and the details from it. There is a bound to everything:
-what the results say is at most about `fabbuild.reporting.html.cells.LINES_ROOM` twice, lists of boards `SETS_ROOM`.
+The page's script draws the matrix and the details from it. Its size is bounded: texts take at most about twice
+`fabbuild.reporting.html.cells.LINES_ROOM` bytes, lists of boards `SETS_ROOM` entries.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from fabbuild.text import cut, one_line, visible
 #: Raised when the meaning of a key changes.
 SCHEMA = 1
 
-#: Boards that all lists of boards may have together; what is beyond it has the first few of each.
+#: Entries of all lists of boards together; further lists keep only their first few.
 SETS_ROOM = 200_000
 _SHORT_SET = 20
 
-#: Problems of one sort at one commit that are kept.
+#: Problems of one sort at one commit, at most.
 PROBLEMS = 200
 
-#: What happened to a board at a commit, the gravest first: sort of the group, letter.
+#: Sort of a group → letter of the change in the matrix, the most serious first.
 CHANGES = (
     ("broke", "B"),
     ("mended", "M"),
@@ -45,19 +45,19 @@ CHANGES = (
 
 
 class Numbers:
-    """Gives each value a number, in the order of coming."""
+    """Numbers values in the order of their first use."""
 
     def __init__(self, first: Iterable[Any] = ()) -> None:
-        """Begin with these."""
+        """Begin with these values."""
         self.values: list[Any] = list(first)
         self._known = {value: at for at, value in enumerate(self.values)}
 
     def __contains__(self, value: object) -> bool:
-        """Whether a value has come."""
+        """Whether a value has a number."""
         return value in self._known
 
     def of(self, value: Any) -> int:
-        """Give the number of a value."""
+        """Return the number of a value."""
         number = self._known.get(value)
         if number is None:
             number = self._known[value] = len(self.values)
@@ -66,7 +66,7 @@ class Numbers:
 
 
 class Sets:
-    """Lists of boards, each once."""
+    """Lists of boards, each kept once."""
 
     def __init__(self, boards: Mapping[str, int]) -> None:
         """``boards`` has their numbers."""
@@ -80,7 +80,7 @@ class Sets:
         return [list(one) for one in self._numbers.values]
 
     def of(self, boards: Sequence[str]) -> int:
-        """Give the number of a list, of which only the beginning may be kept."""
+        """Return the number of a list; of a long one only the beginning may be kept."""
         numbers = tuple(self._boards[board] for board in boards if board in self._boards)
         if self._room <= 0 and numbers not in self._numbers:
             numbers = numbers[:_SHORT_SET]
@@ -101,15 +101,15 @@ def document(
     made: float,
     where: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Put the facts together.
+    """Return the data of a report.
 
     Args:
         summary: of the range, with sizes.
-        gatherer: what read it.
-        journal: of the range.
+        gatherer: the reader of the range.
+        journal: facts from its journal.
         told: the groups of each commit, from `told_of`.
         sentence: the verdict.
-        made: when, in seconds since the epoch.
+        made: time of the report, in seconds since the epoch.
         where: from `fabbuild.reporting.summary.find.where`.
     """
     boards = list(summary.archs)
@@ -163,7 +163,7 @@ def document(
 
 
 def told_of(summary: Summary, *, going: bool) -> list[list[Group]]:
-    """Give the groups of each commit; what had no result at the first, and has none since, is told there alone."""
+    """Return the groups of each commit; boards without a result from the first commit on are listed only there."""
     told = []
     since: set[NotBuilt] | None = None
     for commit in summary.commits:
@@ -185,7 +185,7 @@ def _commit(commit: CommitChanges, place: CommitDir) -> dict[str, Any]:
 
 
 def _url(board: str) -> list[str]:
-    """Give what a board's directory is called in a link, where that is not its name."""
+    """Return a board's directory for links, where it differs from its name."""
     url = quote(board, safe="", errors="surrogateescape")
     return [] if url == board else [url]
 
@@ -193,12 +193,12 @@ def _url(board: str) -> list[str]:
 def _changes(
     commits: Sequence[CommitChanges], told: Sequence[Sequence[Group]], boards: Sequence[str]
 ) -> dict[str, str]:
-    """Give for each board a letter a commit of what happened to it there; ``.`` for nothing."""
+    """Return for each board a letter for each commit: the change there, ``.`` for none."""
     letters = dict(reversed(CHANGES))
     found = {board: ["."] * len(commits) for board in boards}
     for at, those in enumerate(told):
         if len(commits) > 1 and commits[at].first and commits[at].number:
-            continue  # What is there to begin with is no change.
+            continue  # The state at the first commit is no change.
         for sort, letter in letters.items():
             for group in those:
                 if group.sort == sort:
@@ -209,7 +209,7 @@ def _changes(
 
 
 def _resized(commits: Sequence[CommitChanges], boards: Sequence[str]) -> dict[str, list[int]]:
-    """Give for each board the indices of the commits that changed its sizes."""
+    """Return for each board the indices of the commits that changed its sizes."""
     found: dict[str, list[int]] = {board: [] for board in boards}
     for at, commit in enumerate(commits):
         for board in commit.board_sizes or {}:
@@ -259,14 +259,14 @@ def _row(
 
 
 def _seconds(seconds: float | None) -> float | int:
-    """Give seconds in few characters; -1 where they are not known."""
+    """Return seconds, rounded to save space; -1 where they are not known."""
     if seconds is None:
         return -1
     return round(seconds) if seconds >= 9.95 else round(seconds, 1)
 
 
 def _sizes(cells: Sequence[Cell | None], programs: Numbers) -> dict[str, list[list[int]]]:
-    """Give for each program where it changes: index of the commit, and the differences to what it was before."""
+    """Return for each program its changes: index of the commit, and the differences to the size before."""
     found: dict[str, list[list[int]]] = {}
     was: dict[str, tuple[int, ...]] = {}
     for at, cell in enumerate(cells):
@@ -281,7 +281,7 @@ def _sizes(cells: Sequence[Cell | None], programs: Numbers) -> dict[str, list[li
 
 
 def run_facts(journal: JournalFacts, boards: Mapping[str, int]) -> dict[str, Any] | None:
-    """Give what the machines did; None where no journal tells."""
+    """Return the data of the last run and its machines; None where there is no journal."""
     run = journal.run
     if run is None:
         return None

@@ -1,8 +1,8 @@
-"""What a run's times say: who did how much, how long its tail was, and what other machines would have done.
+"""Evaluate a run's times: shares of machines, its tail, and an estimate with one machine more or less.
 
-The estimate is list scheduling: each board that was built takes its slot for as long as it really did, in the order
-in which they were begun, and goes to the slot that is free first. It knows nothing of which machine is faster, so
-that differences are compared with what the same rule says of the machines there were. All here is pure.
+The estimate is list scheduling: each board takes as long as it did in the run, in the order in which boards were
+begun, in the slot that is free first. It ignores the speed of machines; differences are therefore relative to the
+same estimate for the run's own machines. Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from fabbuild.events.timeline import BoardSpan, MachineTimeline, Timeline
 
-#: Machines of which it is told what leaving one out, or having a second one like it, would do.
+#: Machines for which a run without it, or with a second one like it, is estimated.
 ASKED = 8
 
 
@@ -22,10 +22,10 @@ class RunTail:
     """The end of a run, when slots ran out of boards.
 
     Attributes:
-        start: when the first slot had nothing to do any more, for good; seconds since the epoch.
+        start: when the first slot had no board left, in seconds since the epoch.
         end: when the last board ended.
-        idle: slot-seconds that were idle in it.
-        slots: how many slots there were.
+        idle: idle time in it, in slot-seconds.
+        slots: number of slots.
     """
 
     start: float
@@ -41,13 +41,13 @@ class RunTail:
 
 @dataclass(frozen=True)
 class WhatIf:
-    """What one machine more or less would have done.
+    """The estimate with one machine more or less.
 
     Attributes:
-        machine: whose like is added, or who is left out.
-        more: whether it is added.
+        machine: the machine that is doubled or left out.
+        more: whether it is doubled.
         seconds: how long building would have taken.
-        difference: against the same estimate for the machines there were; below zero: shorter.
+        difference: to the same estimate for the run's own machines; below zero: shorter.
         only: architectures that no other machine has built.
     """
 
@@ -59,13 +59,13 @@ class WhatIf:
 
 
 def share(machine: MachineTimeline, run: Timeline) -> float:
-    """Give a machine's part of the results that machines brought, 0 to 1."""
+    """Return a machine's part of all results that machines brought, 0 to 1."""
     every = sum(one.results for one in run.machines.values())
     return machine.results / every if every else 0.0
 
 
 def slots_busy(machine: MachineTimeline, run: Timeline) -> float | None:
-    """Give the part of the time since it was ready in which its slots had a board, 0 to 1."""
+    """Return the part of the time since a machine was ready in which its slots had a board, 0 to 1."""
     if machine.ready is None or not machine.slots:
         return None
     there = (_last(run) - machine.ready) * machine.slots
@@ -74,12 +74,12 @@ def slots_busy(machine: MachineTimeline, run: Timeline) -> float | None:
 
 
 def boards_an_hour(boards: int, seconds: float) -> float | None:
-    """Give a rate; None where there was no time."""
+    """Return boards an hour; None where no time passed."""
     return 3600.0 * boards / seconds if seconds > 0 else None
 
 
 def tail(run: Timeline) -> RunTail | None:
-    """Give the tail of a run; None where fewer than two slots built something."""
+    """Return the tail of a run; None where fewer than two slots built something."""
     lasts: dict[tuple[str, int], float] = {}
     for span in run.boards:
         key = span.machine, span.lane
@@ -91,7 +91,7 @@ def tail(run: Timeline) -> RunTail | None:
 
 
 def makespan(jobs: Iterable[float], free: Iterable[float]) -> float:
-    """Give when the last job ends: each goes to the slot that is free first.
+    """Return when the last job ends, when each goes to the slot that is free first.
 
     Args:
         jobs: how long each takes, in the order in which they begin.
@@ -111,12 +111,12 @@ def what_if(run: Timeline, archs: Mapping[str, str]) -> tuple[float, list[WhatIf
     """Estimate the run with one machine more, and with one less.
 
     Args:
-        run: what happened.
+        run: the run.
         archs: board → architecture.
 
     Returns:
-        how long building takes by the estimate with the machines there were, and the others; an empty list where
-        there is nothing to tell.
+        the estimated time with the run's own machines, and the other estimates; 0 and an empty list where no board
+        was built.
     """
     jobs = [span for span in run.boards if span.outcome == "done"]
     ready = {m.name: _lanes(m, run) for m in run.machines.values() if m.ready is not None and m.slots}
@@ -152,5 +152,5 @@ def _only(name: str, jobs: Iterable[BoardSpan], archs: Mapping[str, str]) -> tup
 
 
 def _last(run: Timeline) -> float:
-    """When the last board ended; what comes after it is no time in which one could be built."""
+    """Return when the last board ended: no board could be built after that."""
     return max((span.end for span in run.boards), default=run.end)

@@ -49,7 +49,7 @@ def read_journal(events: Iterable[Event]) -> JournalFacts:
 
 
 def _note_attempt(attempts: dict[tuple[str, str], int], event: Event) -> None:
-    # The current source is another commit with each edit; what was said of it last counts.
+    # The current source is another commit with each edit; the last attempt counts.
     for known in ((event.board, event.commit), (event.board, "")):
         attempts.pop(known, None)
         if event.attempt > 1:

@@ -1,7 +1,7 @@
-"""The page: one HTML file with everything in it, drawn by the templates in ``templates/``.
+"""Render the report as one self-contained HTML file, with the templates in ``templates/``.
 
-It asks the network for nothing, and its Content-Security-Policy lets nothing run but its own script. Everything
-that comes from results is escaped by the templates, and its control characters were made visible before.
+The page loads nothing from the network, and its Content-Security-Policy allows only its own script. The templates
+escape all text from results, whose control characters were made visible before.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from fabbuild.reporting.summary.find import Found, how_built, where, which_commi
 from fabbuild.reporting.summary.wording import many, who
 from fabbuild.text import clock, cut, duration, names, visible
 
-#: Problems that all commits together show in words, of each sort; the script has more of them.
+#: Problems of each sort that are shown for all commits together; the script has more of them.
 _SHOWN = 240
 _MOST, _LEAST = 12, 3
 
 #: Boards that are named below a problem.
 _NAMED = 24
 
-#: Rows of the tables that stand in for the matrix and the timeline.
+#: Rows of the tables that replace the matrix and the timeline without a script.
 _ROWS = 400
 _SPANS = 400
 
-#: What a result is in the matrix where there is no script.
+#: Letters of results in the matrix without a script.
 MARKS = {"b": "·", "w": "w", "f": "F", "n": "-", ".": ""}
 
 
 @dataclass(frozen=True)
 class ShownProblem:
-    """A problem as the page shows it; ``number`` is its place in the document."""
+    """A problem as the page shows it; ``number`` is its index in the data."""
 
     problem: Problem
     number: int
@@ -81,7 +81,7 @@ class ShownCommit:
 
     @property
     def quiet(self) -> bool:
-        """Whether there is nothing to tell of it."""
+        """Whether it changed nothing."""
         return not self.groups and not self.growth
 
 
@@ -94,15 +94,15 @@ def render(
     base: str = "./",
     made: float = 0.0,
 ) -> str:
-    """Give the page.
+    """Return the page.
 
     Args:
         found: the results.
-        summary: of them, with sizes.
-        gatherer: what read them.
-        journal: of the range.
-        base: where the range's directory is, as seen from the page, in the words of a link; ends with ``/``.
-        made: when, in seconds since the epoch; 0: now.
+        summary: their summary, with sizes.
+        gatherer: the reader of the range.
+        journal: facts from its journal.
+        base: relative URL of the range's directory, as seen from the page; ends with ``/``.
+        made: time of the report, in seconds since the epoch; 0: now.
     """
     made = made or time.time()
     told = told_of(summary, going=journal.going)
@@ -147,13 +147,13 @@ def render(
 
 
 def script_json(value: object) -> str:
-    """Give JSON that can stand in a script element: nothing in it can end that."""
+    """Return JSON for a script element, without any text that could end the element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def policy(css: str, script: str) -> str:
-    """Give the Content-Security-Policy that lets these two parts do what they do, and nothing else anything."""
+    """Return the Content-Security-Policy that allows this style and script and nothing else."""
 
     def digest(text: str) -> str:
         return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
@@ -165,7 +165,7 @@ def policy(css: str, script: str) -> str:
 
 
 def base_of(range_path: Path, target: Path) -> str:
-    """Give the way from the page to the range's directory, as a link has it."""
+    """Return the relative URL from the page to the range's directory."""
     way = os.path.relpath(range_path, target.parent)
     return "./" if way == "." else f"./{quote(way, errors='surrogateescape')}/"
 
@@ -190,7 +190,7 @@ def _environment() -> jinja2.Environment:
 def _with_commands(
     found: Found, summary: Summary, gatherer: Gatherer, told: Sequence[Sequence[Group]]
 ) -> list[list[Group]]:
-    """Say of each problem that is there now how one of its boards is built again."""
+    """Add to each new problem the command that builds one of its boards again."""
     place = where(found)
     dirs = {(commit.number, commit.hash): commit.name for commit in gatherer.range.commits}
 
@@ -238,7 +238,7 @@ def _commits(summary: Summary, told: Sequence[Sequence[Group]]) -> list[ShownCom
 
 
 def _table(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what stands for the matrix where there is no script."""
+    """Return the table that replaces the matrix without a script."""
     rows = [
         (name[0], facts["archs"][name[1]], list(zip(row["v"], row["c"], strict=True)))
         for name, row in zip(facts["boards"], facts["cells"], strict=True)

@@ -1,6 +1,6 @@
-"""Geometry of the pictures: the timeline of slots, and lines of sizes. All here is pure; templates draw it.
+"""Lay out the report's pictures: the timeline of slots, and the charts of sizes. Pure; templates draw them.
 
-Places across are percent of the picture's width, so that it is as wide as the page; places down are pixels.
+In the timeline x is in percent of its width, so that it is as wide as the page, and y in pixels.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from fabbuild.reporting.summary.changes import Summary
 from fabbuild.reporting.summary.facts import MAIN
 from fabbuild.text import clock, count, cut, duration, one_line, visible
 
-#: Boards whose sizes are drawn: those that moved most.
+#: Boards whose sizes are drawn: those that changed most.
 MOVED = 12
 
-#: Lanes up to which they are high.
+#: Number of lanes up to which they are drawn high.
 _FEW = 40
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _MARKS = {"failed": "F", "warned": "w", "again": "?", "lost": "L", "carried": "→"}
 
-#: How a board ended in a slot, by `BoardSpan.outcome`, as classes of the page and its facts name it.
+#: `BoardSpan.outcome` → its name in the page's classes and data.
 ENDS = {"done": "done", "requeued": "again", "lost": "lost", "ended": "lost", "open": "now"}
 
-#: The words for a board that did not get done in a slot.
+#: `BoardSpan.outcome` → words, for boards that were not finished in a slot.
 UNFINISHED = {
     "requeued": "back to the pool",
     "lost": "machine lost",
@@ -36,13 +36,13 @@ UNFINISHED = {
     "open": "still building",
 }
 
-# The size of a chart, and the room at its edges.
+# The size of a chart, and its margin.
 WIDTH, HEIGHT = 240, 64
 _EDGE = 5
 
 
 class Bar(NamedTuple):
-    """A piece of a lane; ``board`` is its name where it is one board, ``kind`` is what it looks like."""
+    """A bar in a lane; ``board`` is set where it is one board, ``kind`` is its style."""
 
     x: float
     width: float
@@ -54,12 +54,12 @@ class Bar(NamedTuple):
 
     @property
     def mark(self) -> str:
-        """A letter for those who do not see the colour, where there is room for one."""
+        """The letter that stands for the colour, where there is room for one."""
         return _MARKS.get(self.kind, "") if self.width > 1.2 and self.height > 11 else ""
 
 
 class Tick(NamedTuple):
-    """A line of the axis; ``anchor`` keeps the words at the edges inside."""
+    """A tick of the axis; ``anchor`` keeps its label within the picture."""
 
     x: float
     words: str
@@ -71,12 +71,12 @@ class RunPicture:
     """The picture of a run.
 
     Attributes:
-        height: of all of it.
-        bars: what was built when, and when machines were not there.
+        height: its height.
+        bars: boards, set-ups and absences.
         names: (y, name) of each machine.
-        ticks: of the axis.
-        faults: (x, y, words) of each.
-        waiting: (x, width) of the times when no machine was there.
+        ticks: ticks of the axis.
+        faults: (x, y, words) of each fault.
+        waiting: (x, width) of the times without a machine.
         reused: x of the times when results came from the store.
         tail: (x, width) of the tail; None where there is none.
     """
@@ -96,11 +96,11 @@ class Chart:
     """A size over the commits.
 
     Attributes:
-        title: of what.
-        words: what it came to.
+        title: the board or architecture.
+        words: the total change.
         lines: points of each piece of the line.
-        dots: places where it changed.
-        zero: y of the place where it began.
+        dots: points where it changed.
+        zero: y of the first value.
         values: (commit, value in words) of each change.
     """
 
@@ -113,7 +113,7 @@ class Chart:
 
 
 def run_picture(run: Timeline, tail: RunTail | None) -> RunPicture:
-    """Lay out a run: a lane a slot, machine by machine."""
+    """Lay out a run, with a lane for each slot of each machine."""
     lanes = sum(machine.slots for machine in run.machines.values())
     step = 16.0 if lanes <= _FEW else 8.0 if lanes <= 4 * _FEW else 4.0
     scale = 100.0 / max(run.seconds, 0.001)
@@ -153,7 +153,7 @@ def run_picture(run: Timeline, tail: RunTail | None) -> RunPicture:
 
 
 def fault_words(event: Event) -> str:
-    """Return what a fault was, in one line."""
+    """Return the text of a fault in one line."""
     return cut(one_line(event.text), 200)
 
 
@@ -163,7 +163,7 @@ def _machine_words(machine: MachineTimeline) -> str:
 
 
 def _lane(spans: Sequence[BoardSpan], run: Timeline, scale: float, y: float, height: float) -> Iterable[Bar]:
-    """Draw the spans of one slot; what is too narrow to be seen is drawn together with its neighbours."""
+    """Draw the spans of one slot; spans too narrow to be seen are merged with their neighbours."""
     waiting: list[BoardSpan] = []
     for span in spans:
         if waiting and (span.end - waiting[0].start) * scale > 0.12:
@@ -182,7 +182,7 @@ def _bar(spans: Sequence[BoardSpan], run: Timeline, scale: float, y: float, heig
         worst = max((span.verdict for span in spans), key=BADNESS.__getitem__)
         return Bar(*place, worst or "again", f"{len(spans)} boards, {from_to}")
     (span,) = spans
-    # A board that is done without a result here had its results from another machine first.
+    # A board that is done without a result here had its results from another machine.
     kind = span.verdict or "again" if span.outcome == "done" else ENDS[span.outcome]
     if span.commits and span.carried == len(span.commits):
         kind = "carried"
@@ -204,7 +204,7 @@ def _ticks(seconds: float) -> list[Tick]:
 
 
 def arch_charts(summary: Summary) -> list[Chart]:
-    """Draw how u-boot grew on average, an architecture each, what moved most first."""
+    """Draw how u-boot grew on average, a chart for each architecture, the largest change first."""
     labels = [_label(commit.number) for commit in summary.commits]
     moved: dict[str, list[float]] = {}
     for at, commit in enumerate(summary.commits):
@@ -226,7 +226,7 @@ def arch_charts(summary: Summary) -> list[Chart]:
 
 
 def board_charts(summary: Summary, cells: Mapping[tuple[str, str], Cell], places: Sequence[str]) -> list[Chart]:
-    """Draw the size of u-boot of the boards that moved most; ``places`` names the directory of each commit."""
+    """Draw the size of u-boot for the boards that changed most; ``places`` are the directories of the commits."""
     labels = [_label(commit.number) for commit in summary.commits]
     series: dict[str, list[float | None]] = {}
     for board in {board for commit in summary.commits for board in commit.board_sizes or {}}:

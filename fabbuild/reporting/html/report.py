@@ -1,8 +1,7 @@
-"""A range and its run as one HTML page: what each commit did to which board, and what the machines did.
+"""Write the report: a range and its last run as one HTML page, also repeatedly while a run goes on.
 
-`write_report` reads the results and the journal, and writes the page by a rename; `watch` does so again while a run
-goes on. `run` has the model of a run, `estimate` what its times say, `cells` what is kept of each result, `commits`
-the words, `document` the facts as JSON, `pictures` the geometry, `page` the page.
+`cells` collects the results, `journal_facts` reads the journal, `commits` words the changes, `estimate` evaluates
+the run's times, `document` makes the JSON data, `pictures` the layout of pictures, and `page` the HTML.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from fabbuild.text import visible
 
 __all__ = ["NAME", "WATCH", "Written", "make_report", "watch", "watch_seconds", "write_report"]
 
-#: What the page is called, in the range's directory.
+#: Name of the page in the range's directory.
 NAME = "report.html"
 
 #: Seconds between two pages while a run goes on.
 WATCH = 10.0
 
-# The part of the time that is spent on pages while a run goes on, at most: the boss wants this machine, too.
+# Part of the time that is spent on pages while a run goes on, at most: the boss needs this machine, too.
 _PART = 0.2
 
 
 @dataclass(frozen=True)
 class Written:
-    """A page that was written: where, how many bytes, and whether a run goes on there."""
+    """A page that was written: its path and size, and whether a run goes on there."""
 
     path: Path
     bytes: int
@@ -46,15 +45,15 @@ class Written:
 
 
 def make_report(found: Found, target: Path, wanted: Wanted | None = None) -> tuple[str, bool]:
-    """Give the page, and whether a run goes on.
+    """Return the page, and whether a run goes on.
 
     Args:
         found: the results.
         target: where the page will be, for its links to results.
-        wanted: of which boards; sizes are told in any case.
+        wanted: the boards; sizes are always included.
 
     Raises:
-        SelectionError: ``wanted`` takes no board.
+        SelectionError: ``wanted`` selects no board.
     """
     journal = read_journal(every_event(journal_of(found.range.path)))
     journal.going = journal.going and works(holder(found.range.path))
@@ -66,11 +65,11 @@ def make_report(found: Found, target: Path, wanted: Wanted | None = None) -> tup
 
 
 def write_report(found: Found, target: Path | None = None, wanted: Wanted | None = None) -> Written:
-    """Write the page; whoever has the old one open keeps it whole.
+    """Write the page, replacing an older one by a rename.
 
     Args:
         found: the results.
-        target: where; None is `NAME` in the range's directory.
+        target: the file; None is `NAME` in the range's directory.
         wanted: as for `make_report`.
 
     Raises:
@@ -95,17 +94,17 @@ def watch(
     wait: Callable[[float], None] = time.sleep,
     waiting: Callable[[str], None] = lambda _why: None,
 ) -> None:
-    """Write the page, and write it anew as long as a run goes on; it ends with the run.
+    """Write the page again and again while a run goes on; return when the run ends.
 
-    Where one goes on that has no result yet, the first is waited for.
+    Of a run that has no result yet, the first one is waited for.
 
     Args:
-        find: finds the results; asked each time, for commits come while a run goes on.
+        find: finds the results; called each time, because commits appear while a run goes on.
         target: as for `write_report`.
-        seconds: how long to wait between two pages; longer where a page takes much of that to be made.
-        wrote: told of each page.
-        wait: waits so many seconds.
-        waiting: told once why it waits for a first result.
+        seconds: time between two pages; longer where making a page takes much of it.
+        wrote: called with each page.
+        wait: sleeps for a number of seconds.
+        waiting: called once with the reason, while there is no result yet.
     """
     said = False
     while True:
@@ -125,10 +124,10 @@ def watch(
 
 
 def watch_seconds(value: object) -> float:
-    """Read what ``--watch`` was given: a number of seconds, or True for `WATCH`.
+    """Parse the value of ``--watch``: a number of seconds, or True for `WATCH`.
 
     Raises:
-        UsageError: it is none, or not within a second and a day.
+        UsageError: it is not a number from 1 to 86400.
     """
     if value is True:
         return WATCH

@@ -1,4 +1,4 @@
-"""What comes out of a summary: plain, frozen data."""
+"""Data classes of a summary: what each commit of a range changed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from fabbuild.reporting.summary.sizes import Bloat, Size
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be found out, and of which boards; errors, warnings and boards always are.
+    """What a summary compares, and for which boards; errors, warnings and states of boards always are.
 
     Attributes:
-        sizes: how programs changed.
-        functions: how their functions and variables changed.
-        config: how the configuration changed.
-        all_config_files: compare ``.config`` and the autoconf files as well, values as they stand.
-        environment: how the default environment changed.
+        sizes: compare sizes of programs.
+        functions: compare sizes of functions and variables.
+        config: compare configurations.
+        all_config_files: compare ``.config`` and the autoconf files as well, with their values as they are.
+        environment: compare default environments.
         boards: terms, as `fabbuild.source.boards.selection` reads them; empty takes all.
         only: exact names; empty takes all.
-        archs: expressions matched at the start of an architecture, by spaces or commas; empty takes all.
-        since: leave out what came up to this commit: a number, the beginning of a hash or of a subject.
+        archs: regular expressions, separated by spaces or commas, matched at the start of an architecture; empty
+            takes all.
+        since: leave out commits up to this one: a number, or the beginning of a hash or a subject.
         no_dtb_warnings: leave out the warnings of the device-tree compiler.
         no_migration_warnings: leave out notes of outdated configuration.
     """
@@ -44,7 +45,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class BoardState:
-    """One board at one commit, as far as it is compared."""
+    """The state of one board at one commit."""
 
     failed: bool
     said: ParsedStderr = field(default_factory=ParsedStderr)
@@ -52,13 +53,13 @@ class BoardState:
 
     @property
     def warned(self) -> bool:
-        """Whether it was built and something was said."""
+        """Whether it was built, with something on stderr."""
         return not self.failed and not self.said.silent
 
 
 @dataclass(frozen=True)
 class NotBuilt:
-    """A board without a result at a commit; ``reason`` is empty where nobody told."""
+    """A board without a result at a commit; ``reason`` is empty where the journal has none."""
 
     board: str
     reason: str = ""
@@ -103,7 +104,7 @@ class BoardChanges:
 
 @dataclass(frozen=True)
 class ChangedLine:
-    """A line of stderr that no board had at the commit before, or that none has any longer; and whose it is."""
+    """A line of stderr that no board had at the commit before, or that none has any more, with its boards."""
 
     text: str
     boards: tuple[str, ...]
@@ -111,13 +112,13 @@ class ChangedLine:
 
 @dataclass(frozen=True)
 class DiagnosticChange:
-    """A problem that came to some boards, or went from them; lines that merely moved are none.
+    """A diagnostic that is new on some boards, or gone from them; one that only moved to another line is neither.
 
     Attributes:
         kind: ``error``, ``warning``, ``other`` or ``make``, as of `fabbuild.reporting.summary.lines.Diagnostic`.
         text: the headline.
-        lines: all of it, the headline among them.
-        boards: the boards to which it is new, or from which it is gone.
+        lines: all its lines, including the headline.
+        boards: the boards on which it is new, or from which it is gone.
     """
 
     kind: str
@@ -131,7 +132,7 @@ class ArchSizes:
     """How the boards of an architecture changed.
 
     ``of`` counts the boards with sizes at this commit, ``changed`` those that changed; ``average`` has the average
-    difference over ``of`` by program and part, only what is not zero.
+    difference over ``of`` by program and part, without zeros.
     """
 
     changed: int
@@ -149,7 +150,7 @@ class BoardSizes:
 
 @dataclass(frozen=True)
 class ConfigChanges:
-    """How a configuration file changed in boards of one architecture, by name; each value with its boards.
+    """A change of one name in a configuration file, with the boards of one architecture that have it.
 
     ``old`` is None for what was added, ``new`` for what was removed.
     """
@@ -162,24 +163,24 @@ class ConfigChanges:
 
 @dataclass(frozen=True)
 class CommitChanges:
-    """What one commit changed against the one before it.
+    """What one commit changed, compared with the one before it.
 
     Attributes:
         number: its place in the range, from 1; 0 for the current source.
-        hash: as far as the tree knows it.
-        subject: its first line, or the beginning of it.
-        first: whether there is nothing before it to compare with: all that fails and warns there is told as new.
+        hash: its hash, abbreviated where the tree has only that.
+        subject: its first line, or the beginning of that.
+        first: whether there is no commit before it to compare with: then all failures and warnings count as new.
         counts: how its boards ended.
         boards: those whose state changed.
-        new_errors: error lines, as buildman counts them: all that are no warnings and tell of no blobs.
+        new_errors: error lines, as buildman counts them: all but warnings and notes of blobs.
         gone_errors: likewise.
         new_warnings: warning lines.
         gone_warnings: likewise.
-        new_blobs: lines that tell of missing blobs.
+        new_blobs: notes of missing blobs.
         gone_blobs: likewise.
-        culprits: for the boards that broke, and those that are new and fail: the line that says why, most boards
+        culprits: for the boards that broke, and new ones that fail, the diagnostic that explains it, most boards
             first.
-        new_problems: errors and warnings with what belongs to them, board by board.
+        new_problems: errors and warnings that are new on a board, with the lines that belong to them.
         gone_problems: likewise.
         blobs: boards whose images lack blobs.
         arch_sizes: by architecture; None where sizes were not asked for.
@@ -213,7 +214,7 @@ class CommitChanges:
 
     @property
     def changed(self) -> bool:
-        """Whether anything is told of it beyond its state; what merely lies missing is no change."""
+        """Whether there is any change; a board that was not built is none."""
         boards = self.boards
         return any(
             (
@@ -248,8 +249,8 @@ class Summary:
         name: the range's directory below it.
         total: how many commits the range has, shown or not: the highest number.
         commits: those that were asked for, oldest first.
-        archs: board → architecture, empty where it is not known, of all boards that were looked at.
-        complaints: what was not read, a line each.
+        archs: board → architecture of all boards considered; empty where it is not known.
+        complaints: files that were not read, a line each.
     """
 
     output: Path

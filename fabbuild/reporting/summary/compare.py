@@ -1,4 +1,4 @@
-"""The rules of what changed between two commits. All here is pure; the order of boards makes no difference."""
+"""Compare the results of two commits: the rules of what counts as a change. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fabbuild.reporting.summary.lines import Diagnostic, ParsedStderr
 from fabbuild.reporting.summary.reader import CommitDir
 from fabbuild.reporting.summary.sizes import PARTS, compare_sizes
 
-#: What counts for an error or a warning of a board; make's own report of a failure does where nothing else tells.
+#: Kinds that count as a board's diagnostics; make's own report of a failure does only where there is no other.
 _TELLING = frozenset({"error", "warning", "other"})
 
 
@@ -45,11 +45,11 @@ def compare(
     """Compare a commit with the one before it.
 
     Args:
-        old: the commit before; None when there is none, and then everything of ``new`` is new.
+        old: the commit before; None when there is none: then everything of ``new`` is new.
         new: the commit.
         not_built: boards that have no result there.
         archs: board → architecture; given when sizes are to be compared.
-        built: what boards that failed before said when they last were built: that is not new when they are again.
+        built: stderr of boards from their last successful build: warnings in it are not new once a board is fixed.
     """
     before = old.boards if old else {}
     missing = tuple(sorted(not_built, key=lambda one: one.board))
@@ -110,7 +110,7 @@ def _counts(boards: Mapping[str, BoardState], not_built: int) -> BoardCounts:
 def _lines(
     old: Mapping[str, BoardState], new: Mapping[str, BoardState], pick: Callable[[ParsedStderr], Sequence[str]]
 ) -> tuple[tuple[ChangedLine, ...], tuple[ChangedLine, ...]]:
-    """Give the lines that no board had before, and those that none has now, with the boards behind them."""
+    """Return the lines that no board had before, and those that none has now, with their boards."""
     before, now = _by_line(old, pick), _by_line(new, pick)
     return (
         tuple(ChangedLine(text, tuple(sorted(boards))) for text, boards in now.items() if text not in before),
@@ -149,7 +149,7 @@ def _troubles(
         if failed and not fails:
             plus = differing(_telling(built.get(board)), plus)[0]
         came += ((board, problem) for problem in plus)
-        # Of a board without a result, or one that was not built to its end, nobody knows what it has lost.
+        # Nothing is gone from a board that has no result or newly fails: its build did not get that far.
         if now is not None and (failed or not fails):
             went += ((board, problem) for problem in minus)
     return _gathered(came), _gathered(went)
@@ -163,10 +163,10 @@ def _telling(said: ParsedStderr | None) -> Sequence[Diagnostic]:
 
 
 def differing(old: Sequence[Diagnostic], new: Sequence[Diagnostic]) -> tuple[list[Diagnostic], list[Diagnostic]]:
-    """Pair the problems of a board before and now; give those of now that are left, and those of before.
+    """Return the diagnostics of a board that are new, and those that are gone.
 
-    What reads the same is a pair; of the rest what differs only in its line numbers. Each is paired once: a second
-    warning of the same words is new.
+    Diagnostics with the same text are paired first, then those that differ only in line numbers. Each is paired
+    once: a second warning with the same text is new.
     """
     for alike in (lambda one: (one.kind, one.text), lambda one: (one.kind, one.key)):
         old, new = _unpaired(old, new, alike)
@@ -191,7 +191,7 @@ def _unpaired(
 
 
 def _gathered(found: Iterable[tuple[str, Diagnostic]]) -> tuple[DiagnosticChange, ...]:
-    """Put together what several boards say alike; what hits most boards comes first."""
+    """Merge equal diagnostics of several boards; those of most boards come first."""
     alike: dict[tuple[str, str], tuple[Diagnostic, dict[str, None]]] = {}
     for board, problem in found:
         alike.setdefault((problem.kind, problem.text), (problem, {}))[1][board] = None
@@ -199,7 +199,7 @@ def _gathered(found: Iterable[tuple[str, Diagnostic]]) -> tuple[DiagnosticChange
         DiagnosticChange(problem.kind, problem.text, problem.lines, tuple(sorted(boards)))
         for problem, boards in alike.values()
     ]
-    # What breaks comes before what warns; within that the order is that of the first board's stderr.
+    # Errors come before warnings; otherwise in the order of the first board's stderr.
     return tuple(sorted(troubles, key=lambda one: (one.kind == "warning", one.kind == "other", -len(one.boards))))
 
 
@@ -235,10 +235,10 @@ def _sizes(
 def gather_config(
     boards: Mapping[str, Mapping[str, ValueChanges]], archs: Mapping[str, str]
 ) -> dict[str, dict[str, tuple[ConfigChanges, ...]]]:
-    """Put together what changed alike, by architecture and file.
+    """Merge equal changes of several boards, by architecture and file.
 
     Args:
-        boards: board → file → what changed there.
+        boards: board → file → changes.
         archs: board → architecture.
     """
     found: dict[str, dict[str, dict[tuple[str, str | None, str | None], list[str]]]] = {}

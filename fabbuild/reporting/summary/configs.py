@@ -1,4 +1,4 @@
-"""Configuration files and environments as names with values, and how they differ. All here is pure."""
+"""Parse and compare configuration files and default environments as names with values. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from fabbuild.protocol.uboot import TREE
 
-#: Files that are compared: what a build was really made with, one a phase.
+#: Files that are compared: the final configuration, one file for each build phase.
 CONFIG_FILES = TREE.final_configs
 
-#: Files that are compared as well when all are asked for.
+#: Files that are compared as well with `Wanted.all_config_files`.
 OTHER_FILES = tuple(name for name, _ in TREE.config_files if name not in CONFIG_FILES)
 
 #: The default environment of a board, beside its other results.
@@ -35,12 +35,12 @@ class ValueChanges:
 
 
 def parse_config(text: str, *, plain: bool = False) -> dict[str, str]:
-    """Read a configuration file of any of the kinds there are: ``CONFIG_X=v`` or ``#define CONFIG_X v``.
+    """Parse a configuration file with lines ``CONFIG_X=v`` or ``#define CONFIG_X v``.
 
     Args:
         text: the file.
-        plain: keep values as they stand; otherwise ``y`` and nothing are ``1``, as one file has the one and
-            another the other.
+        plain: keep values as they are; otherwise ``y`` and empty values become ``1``, because headers and
+            ``.config`` differ in that.
     """
     found: dict[str, str] = {}
     for line in text.splitlines():
@@ -52,13 +52,13 @@ def parse_config(text: str, *, plain: bool = False) -> dict[str, str]:
 
 
 def parse_environment(text: str) -> dict[str, str]:
-    """Read an environment as the firmware keeps it: ``name=value`` each, ended by NUL."""
+    """Parse an environment as the firmware stores it: ``name=value``, each ended by NUL."""
     entries = (entry.partition("=") for entry in text.split("\0"))
     return {name: value for name, equals, value in entries if equals}
 
 
 def compare_values(old: Mapping[str, str], new: Mapping[str, str]) -> ValueChanges:
-    """Give what was added, removed and changed."""
+    """Return the names that were added, removed and changed, with their values."""
     return ValueChanges(
         added={name: new[name] for name in sorted(new.keys() - old.keys())},
         removed={name: old[name] for name in sorted(old.keys() - new.keys())},

@@ -1,4 +1,4 @@
-"""A summary as what JSON is made of; docs/reference/summary-json.md says what each key means."""
+"""Convert a summary to plain values for JSON; docs/reference/summary-json.md describes each key."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAIN = TREE.program
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
-    """Give the facts of a summary; parts that were not asked for are absent."""
+    """Return a summary as plain values; parts that were not asked for are absent."""
     return {
         "schema": SCHEMA,
         "name": summary.name,

@@ -1,4 +1,4 @@
-"""Which results the user means, and the commands that make one of them again."""
+"""Find the results that the user means, and give the commands that build one of them again."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from fabbuild.text import names, visible
 
 @dataclass(frozen=True)
 class Found:
-    """The results that were meant.
+    """The results that the user means.
 
     Attributes:
-        range: what is read.
-        source: the repository beside it, where there is one.
-        note: which range it is, where the user named none and there are several; else empty.
+        range: the results.
+        source: the repository they are of; None where it is not at hand.
+        note: a line that names the range, where the user named none and there are several; else empty.
     """
 
     range: Range
@@ -56,7 +56,7 @@ def find(*, output: str = "", source: str = "", branch: str = "", commits: str =
         commits: a range that was built, as it was given to ``build``.
 
     Raises:
-        SourceError: ``source`` was given and is none.
+        SourceError: ``source`` was given and is no repository.
         OutputError: there are no results there, or none of this name.
     """
     if branch and commits:
@@ -71,7 +71,7 @@ def find(*, output: str = "", source: str = "", branch: str = "", commits: str =
         there = ranges(directory)
         if not there:
             raise no_results(directory)
-        # What one command built again to look into it is not what the user works at.
+        # A single commit, built again to look into a failure, is not what the user works on.
         series = [one for one in there if not _single(one)]
         made = (series or there)[0]
         if len(there) > 1:
@@ -87,29 +87,29 @@ def find(*, output: str = "", source: str = "", branch: str = "", commits: str =
 
 
 def archs_of(found: Found) -> dict[str, str]:
-    """Give the architectures of the boards of the source, as it is at the last commit; empty without one."""
+    """Return board → architecture as of the last commit of the source; empty without a source."""
     last = found.range.commits[-1]
     if found.source is None or not last.hash:
         return {}
     try:
         return {board.target: board.arch for board in load_boards(found.source, last.hash)}
     except (SourceError, GitError):
-        return {}  # another repository, or one that lacks the commit: then it is not known
+        return {}  # another repository, or one that lacks the commit
 
 
 def rebuild_command(found: Found, commit: CommitChanges | CommitDir, board: str) -> str:
-    """Give the command that builds one result again, to be run in this directory."""
+    """Return the command that builds one result again, to be run in this directory."""
     settings = Reader(found.range).built_from(_directory(found.range, commit), board).get("settings")
     return shlex.join(["inv", "build", "--only", board, *which_commit(commit), *how_built(settings), *where(found)])
 
 
 def which_commit(commit: CommitChanges | CommitDir) -> list[str]:
-    """Give the words of `rebuild_command` that name a commit, and have it built whatever is kept of it."""
+    """Return the options of `rebuild_command` that name a commit and build it even where a result is kept."""
     return ["--commits", commit.hash[:12], "--force"] if commit.number else ["--force"]
 
 
 def how_built(settings: object) -> list[str]:
-    """Give the words that repeat the settings of a result, as its ``built-from`` has them."""
+    """Return the options that repeat the settings of a result, as its ``built-from`` has them."""
     words = []
     if isinstance(settings, Mapping):
         for name, row in SETTINGS.items():
@@ -119,7 +119,7 @@ def how_built(settings: object) -> list[str]:
 
 
 def where(found: Found) -> list[str]:
-    """Give the words that say where the source and the results are, as seen from this directory."""
+    """Return the options that name the source and the results, as seen from this directory."""
     words = []
     source = _source_of(found)
     if source is not None and source != _here():
@@ -130,7 +130,7 @@ def where(found: Found) -> list[str]:
 
 
 def _option(option: str, value: object) -> list[str]:
-    """Return the words that give an option this value, which is not its default."""
+    """Return an option with a value that is not its default."""
     if isinstance(value, bool):
         return [f"--{option}" if value else f"--no-{option}"]
     items = value if isinstance(value, (list, tuple)) else [value] if isinstance(value, str) else []
@@ -138,7 +138,7 @@ def _option(option: str, value: object) -> list[str]:
 
 
 def _asked(item: str) -> str:
-    """Give a line of ``.config`` as ``--adjust-cfg`` takes it; anything else as it is."""
+    """Return a line of ``.config`` in the syntax of ``--adjust-cfg``; anything else as it is."""
     try:
         return "=".join(dotconfig.parse(item))
     except ValueError:
@@ -146,7 +146,7 @@ def _asked(item: str) -> str:
 
 
 def make_command(found: Found, commit: CommitChanges, board: str) -> str:
-    """Give the commands of make that made one result, as it says itself; empty where it does not."""
+    """Return the make commands recorded with one result; empty where there are none."""
     made = found.range
     return Reader(made).command(_directory(made, commit), board).rstrip()
 
@@ -156,7 +156,7 @@ def _directory(made: Range, commit: CommitChanges | CommitDir) -> CommitDir:
 
 
 def _source_of(found: Found) -> Path | None:
-    """Give where the source is: the one at hand, else the one that our record names, if it is still there."""
+    """Return the directory of the source: the one at hand, else the recorded one if it still exists."""
     if found.source is not None:
         return found.source.path
     recorded = origin(found.range).get("source")
@@ -183,15 +183,15 @@ def _source(source: str, *, named: bool = True) -> Source | None:
 
 
 def output_of(output: str = "", source: str = "") -> Path:
-    """Give the output directory that is meant, whether anything is in it or not.
+    """Return the output directory that the user means, whether anything is in it or not.
 
     Args:
         output: as for `find`.
         source: as for `find`.
 
     Raises:
-        SourceError: ``source`` was given and is none.
-        OutputError: it cannot be known, or is the directory of one range.
+        SourceError: ``source`` was given and is no repository.
+        OutputError: no directory is named and none can be derived, or it is the directory of one range.
     """
     return _output(output, _source(source))
 
@@ -219,11 +219,11 @@ def _single(made: Range) -> bool:
 
 
 def _described(made: Range, source: Source | None) -> Range:
-    """Take the full subjects from git, where it has the commits: directories have the beginning only."""
+    """Take the full subjects from git, where it has the commits: names of directories have only their beginning."""
     hashes = [commit.hash for commit in made.commits if len(commit.hash) in (40, 64)]
     if source is None or not hashes or made.name == CURRENT:
         return made
     try:
         return with_subjects(made, source.subjects(hashes))
     except GitError:
-        return made  # what the tree itself says of them will do
+        return made  # the subjects in the names of directories will do

@@ -26,15 +26,15 @@ _BLOBS = re.compile(TREE.missing_files)
 _MIGRATION = re.compile(rf"^{TREE.notice_first}\n", re.MULTILINE)
 _MIGRATION_END = re.compile(rf"^{TREE.notice_last}\n", re.MULTILINE)
 
-# Such a note in a list of lines; one that goes on for longer is none.
+# The first and last line of such a note; one of more than `_NOTE_LINES` lines is none.
 _NOTE = re.compile(TREE.notice_first)
 _NOTE_END = re.compile(TREE.notice_last)
 _NOTE_LINES = 20
 
-# Says nothing but that other jobs were running: it comes and goes by chance.
+# A message of make that depends on which jobs happen to run at the same time.
 _OVERLAP = re.compile(r"\*\*\* Waiting for unfinished jobs\.\.\.\.$")
 
-# A headline, the most telling first. A problem is of the first kind that its line is of.
+# Words of errors.
 _ERROR = re.compile(
     r"\berror:|\bfatal\b|syntax error|undefined reference|multiple definition|region \S{1,200} overflowed|"
     r"\bcan(?:no|')t find\b|command not found|no such file or directory|no rule to make target|"
@@ -45,12 +45,12 @@ _MAKE = re.compile(
     r"\S*make(?:\[\d+\])?: (?:\*\*\*|Target|Failed|Leaving|Entering)|ninja: |collect2: error: ld returned"
 )
 _ANY_WARNING = re.compile(r"\bwarning\b", re.IGNORECASE)
-# What says where the next line is: it stands above its headline.
+# Lines that give the context of the next line: they stand above its headline.
 _ABOVE = re.compile(
     r"In file included from |\s+from .*[,:]$|.*: (?:In (?:\w+ )?(?:function|constructor)\b.*|At top level):?$|"
     r"\S*ld(?:\.\w+)?: .*: in function "
 )
-# What belongs to the headline above it: quoted source, and notes.
+# Lines that belong to the headline above them: quoted source, and notes.
 _BELOW = re.compile(r"\s+\S|.*: note: ")
 _PLACE = re.compile(r":\d+(?::\d+|\.\d+(?:-\d+(?:\.\d+)?)?)?(?=:|$)")
 
@@ -63,8 +63,8 @@ class Diagnostic:
         kind: ``error``, ``warning``, ``other`` (a line that is neither, and stderr is no place for chatter), or
             ``make`` (make's own report of what went wrong above).
         text: its headline.
-        lines: all of it, the headline among them.
-        key: the headline without line numbers: what stays the same when the lines above it move.
+        lines: all its lines, including the headline.
+        key: the headline without line numbers, which stays the same when code above it moves.
     """
 
     kind: str
@@ -75,13 +75,13 @@ class Diagnostic:
 
 @dataclass(frozen=True)
 class ParsedStderr:
-    """What one stderr says. Each line is there once, in the order of the first.
+    """The stderr of one build, parsed. Each line is in it once, in the order of its first occurrence.
 
     Attributes:
-        errors: every line that is none of the others.
+        errors: all lines that are neither warnings nor notes of missing blobs.
         warnings: warnings of compilers, with the ``In function`` lines above them.
-        blobs: lines that tell of missing blobs.
-        problems: the errors and warnings as people see them; alike ones as often as they are said.
+        blobs: notes of missing blobs.
+        problems: the diagnostics; equal ones as often as they occur.
     """
 
     errors: tuple[str, ...] = ()
@@ -91,14 +91,14 @@ class ParsedStderr:
 
     @property
     def silent(self) -> bool:
-        """Whether it says nothing at all."""
+        """Whether stderr is empty."""
         return not (self.errors or self.warnings or self.blobs)
 
     @property
     def culprit(self) -> Diagnostic | None:
-        """The problem that tells most of a failure.
+        """The diagnostic that best explains a failure; None where stderr has none.
 
-        It is the first error with its place, else the first error, else the first other line, else make's.
+        The first error with a source position, else the first error, else another line, else make's message.
         """
         for problem in self.problems:
             if problem.kind == "error" and COMPILER_ERROR.match(problem.text):
@@ -111,7 +111,7 @@ class ParsedStderr:
 
 
 def parse(stderr: str, *, no_dtb_warnings: bool = False, no_migration_warnings: bool = False) -> ParsedStderr:
-    """Read one stderr.
+    """Parse one stderr.
 
     Args:
         stderr: its text; lines end in any of LF, CRLF and CR.
@@ -128,7 +128,7 @@ def parse(stderr: str, *, no_dtb_warnings: bool = False, no_migration_warnings: 
     kept: list[str] = []
     function = ""
     for raw in text.split("\n"):
-        # Boards and commits say much the same: each line is kept once.
+        # Boards and commits have many lines in common: each is in memory once.
         line = sys.intern(raw.rstrip())
         if not line or _OVERLAP.search(line) or (no_dtb_warnings and _DTB_WARNING.match(raw)):
             continue
@@ -183,7 +183,7 @@ def _problems(lines: Iterable[str]) -> Iterator[Diagnostic]:
         yield _problem(head, block)
     for line in note:
         yield _problem(line, [line])
-    # What stands above nothing is still something that was said.
+    # Context lines without a headline are diagnostics of their own.
     for line in above:
         yield _problem(line, [line])
 

@@ -1,8 +1,8 @@
-"""A result tree as it lies there, ours or another program's, read without trusting it.
+"""Read a result tree, fabbuild's own or another program's, without trusting it.
 
 Nothing outside the tree is read: no link is followed below the range's directory, only plain files are opened, and
-of each only as much as a result can have. What cannot be read is as if it were not there, and is kept in mind
-(`Reader.complaints`).
+of each only as much as a result can have. A file that cannot be read counts as absent and is listed in
+`Reader.complaints`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fabbuild.protocol.uboot import TREE
 from fabbuild.results.tree import BUILT_FROM, COMMITS, OWN
 from fabbuild.text import count, cut, names, visible
 
-#: Most that is read of one file, in bytes, by what it is.
+#: Bytes that are read of one file, at most, by kind of file.
 MAX_ERR = 1 << 20
 MAX_SIZES = 256 << 10
 MAX_SYMBOLS = 64 << 20
@@ -31,7 +31,7 @@ MAX_SMALL = 64 << 10
 MAX_BOARDS_CFG = 16 << 20
 MAX_COMMITS = 64 << 20
 
-#: Bytes of stderr that are read of all boards of a commit; of those that come after it only `SHORT_ERR` each.
+#: Bytes of stderr that are read of all boards of a commit; of the boards after that only `SHORT_ERR` each.
 ERR_ROOM = 32 << 20
 SHORT_ERR = 16 << 10
 
@@ -53,14 +53,14 @@ class CommitDir:
 
 @dataclass(frozen=True)
 class Range:
-    """A branch, a range, or the current source, as there are results of.
+    """A branch, a range of commits, or the current source that there are results of.
 
     Attributes:
         output: the output directory.
         name: its directory below it.
         commits: oldest first.
-        passed_over: what looked like a commit's results but is not read, each with the reason.
-        written: when something was last written there, in seconds since the epoch.
+        passed_over: directories that look like a commit's results but are not read, each with the reason.
+        written: time of the last change there, in seconds since the epoch.
     """
 
     output: Path
@@ -77,7 +77,7 @@ class Range:
 
 @dataclass(frozen=True)
 class StoredResult:
-    """What is read of one result at once: its return code, stderr and sizes as they are in the files."""
+    """One result as its files have it: the return code, stderr and sizes."""
 
     return_code: int
     stderr: str
@@ -85,7 +85,7 @@ class StoredResult:
 
 
 def ranges(output: Path) -> list[Range]:
-    """List what there are results of in an output directory, what was written last first.
+    """List the ranges in an output directory, the one written last first.
 
     Raises:
         OutputError: the directory is not there or cannot be read.
@@ -106,7 +106,7 @@ def ranges(output: Path) -> list[Range]:
 
 
 def no_results(output: Path) -> OutputError:
-    """Say that an output directory holds no results, or none yet."""
+    """Return the error that an output directory holds no results, or none yet."""
     for directory in sorted(path for path in output.iterdir() if not _is_own(path.name)):
         if going := _going(directory):
             return going
@@ -114,7 +114,7 @@ def no_results(output: Path) -> OutputError:
 
 
 def _going(directory: Path) -> NothingYetError | None:
-    """Say of a range without results that a build of it goes on, where one does."""
+    """Return the error that a range has no results yet, where a build of it goes on."""
     who = holder(directory)
     if who is None or not works(who):
         return None
@@ -125,10 +125,10 @@ def _going(directory: Path) -> NothingYetError | None:
 
 
 def open_range(output: Path, name: str) -> Range:
-    """Read one range's directory; an empty ``name`` takes what was written last.
+    """Read one range's directory; an empty ``name`` takes the one written last.
 
     Raises:
-        OutputError: there is no such directory, or nothing in it is a result; says what there is.
+        OutputError: there is no such directory, or no result in it; lists the ranges there are.
     """
     there = ranges(output)
     for one in there:
@@ -177,7 +177,7 @@ def read_range(output: Path, name: str) -> Range | None:
     chosen = []
     for number in sorted(commits):
         several = sorted(commits[number], key=lambda item: item[0])
-        # After a rebase another program may leave both; the record, else the later one, says which is the range's.
+        # After a rebase another program may leave both; the recorded one, else the later one, is the range's.
         several.sort(key=lambda item: item[1].hash in known)
         chosen.append(_described(several[-1][1], known))
         passed_over += [f"{visible(cut(old.name, 20))}: another commit has its number" for _, old in several[:-1]]
@@ -185,12 +185,12 @@ def read_range(output: Path, name: str) -> Range | None:
 
 
 def with_subjects(made: Range, subjects: Mapping[str, str]) -> Range:
-    """Give the range with the full subjects of the commits that ``subjects`` (by hash) knows."""
+    """Return the range with full subjects, as far as ``subjects`` (hash → subject) has them."""
     return replace(made, commits=tuple(_described(commit, subjects) for commit in made.commits))
 
 
 class Reader:
-    """Reads the results of one range; remembers what it could not read."""
+    """Reads the results of one range, and lists the files it could not read."""
 
     def __init__(self, made: Range) -> None:
         """Name the range."""
@@ -199,11 +199,11 @@ class Reader:
         self._room = ERR_ROOM
 
     def begin(self) -> None:
-        """Begin a commit: there is room for its boards' stderr."""
+        """Begin a commit, with `ERR_ROOM` for its boards' stderr."""
         self._room = ERR_ROOM
 
     def boards(self, commit: CommitDir) -> list[str]:
-        """Name the boards that have a directory at a commit, sorted."""
+        """Return the boards that have a directory at a commit, sorted."""
         try:
             with os.scandir(self.range.path / commit.name) as entries:
                 return sorted(
@@ -218,7 +218,7 @@ class Reader:
             return []
 
     def place(self, commit: CommitDir, board: str) -> Path:
-        """Give the directory of a result."""
+        """Return the directory of a result."""
         return self.range.path / commit.name / board
 
     def read(self, commit: CommitDir, board: str, *, sizes: bool) -> StoredResult | None:
@@ -250,7 +250,7 @@ class Reader:
             return None
 
     def _stderr(self, place: str, limit: int) -> str:
-        """Read ``err``; of one that is too long whole lines from its beginning and its end."""
+        """Read ``err``; of a long one whole lines from its beginning and its end."""
         data = self.data(place, "err", limit + 1) or b""
         if len(data) <= limit:
             return data.decode("utf-8", "replace")
@@ -265,14 +265,14 @@ class Reader:
         return (front + end).decode("utf-8", "replace")
 
     def same(self, one: str | Path, other: str | Path, name: str) -> bool:
-        """Whether a file of two results is one and the same file on the disk, so that it need not be read."""
+        """Whether a file of two results is the same file on the disk (a hard link), so that it need not be read."""
         try:
             return os.path.samestat(os.lstat(Path(one, name)), os.lstat(Path(other, name)))
         except OSError:
             return False
 
     def arch(self, commit: CommitDir, board: str) -> str:
-        """Find out the architecture of a board from one of its results; empty where nothing tells."""
+        """Return the architecture of a board as one of its results has it; empty where none does."""
         place = self.place(commit, board)
         for line in (self.text(place, "toolchain", MAX_SMALL) or "").splitlines():
             key, _, value = line.partition(" ")
@@ -283,13 +283,13 @@ class Reader:
             return str(built_from["arch"])
         for name in (".config", TREE.final_configs[0]):
             found = _ARCH.findall(self.text(place, name, MAX_CONFIG) or "")
-            # A header has 1 for what .config calls y.
+            # A header has 1 where .config has y.
             if arch := TREE.arch({symbol: "y" if value == "1" else value for symbol, value in found}):
                 return arch
         return ""
 
     def listed_archs(self) -> dict[str, str]:
-        """Give the architectures of boards that the tree has a list of: our record, or the other program's."""
+        """Return the board → architecture list in the tree: fabbuild's record, or another program's."""
         archs: dict[str, str] = {}
         for line in (self.text(self.range.path, "boards.cfg", MAX_BOARDS_CFG) or "").splitlines():
             fields = line.split()
@@ -301,16 +301,16 @@ class Reader:
         return archs
 
     def built_from(self, commit: CommitDir, board: str) -> Mapping[str, object]:
-        """Give what our record of a result says it was built from; empty where there is none."""
+        """Return a result's ``built-from``; empty where there is none."""
         value = _json(self.text(self.place(commit, board), BUILT_FROM, MAX_SMALL))
         return value if isinstance(value, dict) else {}
 
     def command(self, commit: CommitDir, board: str) -> str:
-        """Give ``out-cmd``, the commands of make; empty where there is none."""
+        """Return ``out-cmd``, the commands of make; empty where there is none."""
         return self.text(self.place(commit, board), "out-cmd", MAX_SMALL) or ""
 
     def reasons(self) -> Iterator[tuple[str, str, str]]:
-        """Give what the journal says of results that are not there: (board, commit hash, reason), oldest first."""
+        """Yield from the journal why results are missing: (board, commit hash, reason), oldest first."""
         for event in every_event(journal_of(self.range.path), "not-built"):
             yield event.board, event.commit, event.text
 
@@ -318,13 +318,13 @@ class Reader:
         self.unreadable.append(f"{visible(what)}: {_why(exc)}")
 
     def complaints(self) -> list[str]:
-        """Say what was not read, a line each, at most a handful."""
+        """Return what was not read, a line each, a few at most."""
         lines = [*self.range.passed_over, *self.unreadable]
         return lines if len(lines) <= 5 else [*lines[:4], f"and {count(len(lines) - 4, 'more', 'more')}"]
 
 
 def origin(made: Range) -> dict[str, object]:
-    """Give what our record says of where a range came from: ``source``, ``text``, ``kind``; empty where none is."""
+    """Return ``source``, ``text`` and ``kind`` of a range as recorded; empty where there is no record."""
     record = _record(made.path)
     return {key: record[key] for key in ("source", "text", "kind") if isinstance(record.get(key), str)}
 
@@ -334,7 +334,7 @@ def _described(commit: CommitDir, known: Mapping[str, str]) -> CommitDir:
 
 
 def _recorded(path: Path) -> dict[str, str]:
-    """Give hash → subject as our own runs recorded it."""
+    """Return hash → subject as fabbuild's own runs recorded it."""
     listed = _record(path).get("commits")
     if not isinstance(listed, list):
         return {}
@@ -362,7 +362,7 @@ def _json(text: str | None) -> object:
 
 
 def _open(path: str | Path) -> int:
-    """Open a plain file, and nothing else: no link, and no pipe that would keep us waiting."""
+    """Open a plain file and nothing else: no link, and no pipe, which would block."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)

@@ -1,4 +1,4 @@
-"""Sizes of programs and of what is in them, and how they differ. All here is pure."""
+"""Parse and compare sizes of programs and of their symbols. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 #: The parts of a size, in the order of `Size`.
 PARTS = ("all", "text", "data", "bss", "rodata")
 
-#: The types of ``nm`` that are functions, variables and constants with room of their own.
+#: Symbol types of ``nm`` that take up space: functions, variables and constants.
 _COUNTED = frozenset("tTdDbBr")
 
 _DECIMAL = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -27,7 +27,7 @@ class Size(NamedTuple):
     rodata: int
 
     def minus(self, old: Size) -> Size:
-        """Give the difference, part by part."""
+        """Return the difference, part by part."""
         return Size(*(now - before for now, before in zip(self, old, strict=True)))
 
 
@@ -49,13 +49,13 @@ class Bloat:
     """How the functions and variables of one program changed.
 
     Attributes:
-        symbols: those that changed, what grew most first.
+        symbols: those that changed, the largest growth first.
         added: how many are new.
         removed: how many are gone.
         grown: how many are larger.
         shrunk: how many are smaller.
-        up: bytes of all that is new or larger.
-        down: bytes of all that is gone or smaller, as a number below zero.
+        up: bytes added by new and larger symbols.
+        down: bytes removed by gone and smaller symbols, as a number below zero.
     """
 
     symbols: tuple[Symbol, ...]
@@ -68,10 +68,10 @@ class Bloat:
 
 
 def parse_sizes(text: str) -> dict[str, Size]:
-    """Read a ``sizes`` file: a line a program, as ``size`` prints it, the size of .rodata in hex behind it.
+    """Parse a ``sizes`` file: a line of ``size`` for each program, followed by the size of .rodata in hex.
 
-    What is no such line is passed over: a header, a blank line, a number that is none. Of a program that is there
-    twice the last line counts.
+    Other lines are skipped: a header, a blank line, one with an invalid number. If a program occurs twice, the last
+    line counts.
     """
     found: dict[str, Size] = {}
     for line in text.splitlines():
@@ -85,10 +85,10 @@ def parse_sizes(text: str) -> dict[str, Size]:
 
 
 def parse_symbols(text: str) -> dict[str, int]:
-    """Read what ``nm --size-sort`` printed: name to bytes, of functions and variables.
+    """Parse the output of ``nm --size-sort``: name → bytes of functions and variables.
 
-    The numbers that compilers append to local names are left out, for they change from build to build:
-    ``next.0`` is ``static.next``; the sizes of all of one name are summed.
+    Numbers that compilers append to local names change from build to build and are dropped: ``next.0`` becomes
+    ``static.next``; sizes of equal names are added up.
     """
     found: dict[str, int] = {}
     for line in text.splitlines():
@@ -103,7 +103,7 @@ def parse_symbols(text: str) -> dict[str, int]:
 
 
 def compare_sizes(old: Mapping[str, Size], new: Mapping[str, Size]) -> dict[str, Size]:
-    """Give the differences of the programs that are in both and changed."""
+    """Return the differences of the programs that are in both and changed."""
     changed = {}
     for program in sorted(old.keys() & new.keys()):
         if any(delta := new[program].minus(old[program])):
@@ -112,7 +112,7 @@ def compare_sizes(old: Mapping[str, Size], new: Mapping[str, Size]) -> dict[str,
 
 
 def compare_symbols(old: Mapping[str, int], new: Mapping[str, int]) -> Bloat | None:
-    """Give what changed between two programs; None when nothing did."""
+    """Return what changed between two programs; None when nothing did."""
     symbols = [
         Symbol(name, old.get(name), new.get(name))
         for name in old.keys() | new.keys()

@@ -1,4 +1,4 @@
-"""From a range's directory to a `Summary`: reads commit by commit, and keeps no more than two of them."""
+"""Summarize a range's directory, commit by commit, with at most two commits in memory."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from fabbuild.reporting.summary.sizes import Bloat, compare_symbols, parse_sizes
 from fabbuild.source.boards.selection import parse_terms, select_boards, unmatched_terms
 from fabbuild.text import names
 
-#: Files of symbols, and the program each is of.
+#: Files of symbols → the program each is of.
 SYMBOLS = {TREE.function_sizes(program): program for program in TREE.programs}
 
-# Characters of stderr whose meaning is kept: boards and commits say much the same.
+# Characters of stderr that are cached with their parsed form: boards and commits have much the same stderr.
 _CACHE = 16 << 20
 
 
@@ -40,17 +40,17 @@ def summarize(
     archs: Callable[[], Mapping[str, str]] = dict,
     reader: Reader | None = None,
 ) -> Summary:
-    """Say what each commit of a range changed.
+    """Return what each commit of a range changed.
 
     Args:
         made: the range.
-        wanted: what is to be found out.
-        archs: gives board → architecture; asked only when the tree itself does not tell of each.
-        reader: what is to read the range, where somebody wants to see each result as it is read.
+        wanted: the parts and boards to compare.
+        archs: returns board → architecture; called only when the tree itself does not tell of each board.
+        reader: a reader of the range that also keeps what it reads; None: a plain one.
 
     Raises:
         OutputError: ``wanted.since`` names no commit, or there is none after it.
-        SelectionError: ``wanted.boards`` or ``wanted.archs`` take no board.
+        SelectionError: ``wanted.boards`` or ``wanted.archs`` select no board.
     """
     return _Series(made, wanted, archs, reader or Reader(made)).summarize()
 
@@ -85,7 +85,7 @@ class _Series:
         )
 
     def _start(self) -> int:
-        """Give the index of the first commit to tell of."""
+        """Return the index of the first commit to report."""
         if not self.wanted.since:
             return 0
         start = find_commit(self.made.commits, self.wanted.since) + 1
@@ -97,9 +97,9 @@ class _Series:
         reasons = {}
         for board, digest, text in self.reader.reasons():
             reasons[board, digest] = text
-            # The current source is another commit with each edit; what was said of it last counts.
+            # The current source is another commit with each edit; the last reason counts.
             reasons[board, ""] = text
-        # A journal may be anything: what is no name of a directory was never a board.
+        # A journal may hold anything: a board is a name of a directory.
         return {key: text for key, text in reasons.items() if key[0] not in ("", ".", "..") and "/" not in key[0]}
 
     def _archs(
@@ -114,7 +114,7 @@ class _Series:
         return {board: archs.get(board) or more.get(board, "") for board in sorted(known)}
 
     def _take(self, archs: Mapping[str, str], built: Collection[str]) -> list[str]:
-        """Choose boards; those that are not ``built`` have no result, and are not named where none is taken."""
+        """Select boards; ``built`` are those with a result, which the error lists when none is selected."""
         boards = [Board(board, arch) for board, arch in archs.items()]
         if self.wanted.archs:
             try:
@@ -186,7 +186,7 @@ class _Series:
             self._said[stderr] = said
         return said
 
-    # --- what is read only when asked for: of boards that have a result at both commits ---
+    # --- read only on request, of boards that have a result at both commits ---
 
     def _more(
         self, old: Snapshot | None, new: Snapshot, changes: CommitChanges, archs: Mapping[str, str]
@@ -237,7 +237,7 @@ class _Pair:
     def config(self, *, plain: bool) -> dict[str, ValueChanges]:
         files = (*CONFIG_FILES, *OTHER_FILES) if plain else CONFIG_FILES
         read = {file: self._both(file, MAX_CONFIG) for file in files}
-        # A result without any of them says nothing of the configuration: not all machines send it.
+        # Not all machines send the configuration: a result without any of these files does not tell.
         if any(all(pair[side] is None for pair in read.values()) for side in (0, 1)):
             return {}
         found = {}
@@ -261,7 +261,7 @@ class _Pair:
 
     def _both(self, file: str, limit: int) -> tuple[bytes | None, bytes | None]:
         if self._reader.same(self._was, self._is, file):
-            return b"", b""  # what is one file on the disk has not changed, and need not be read
+            return b"", b""  # a hard link to the same file has not changed
         return self._reader.data(self._was, file, limit), self._reader.data(self._is, file, limit)
 
 
