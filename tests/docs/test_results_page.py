@@ -51,7 +51,16 @@ def test_every_exit_status_is_in_it():
 
 
 @pytest.mark.parametrize(
-    "name", [workdir.LOCK, workdir.REPO, workdir.BIN, workdir.SLOTS, workdir.SCRATCH, workdir.TOOLCHAINS]
+    "name",
+    [
+        workdir.LOCK,
+        workdir.REPO,
+        workdir.BIN,
+        workdir.SLOTS,
+        workdir.SCRATCH,
+        workdir.TOOLCHAINS,
+        f"{workdir.BIN}/{workdir.DIGESTS}",
+    ],
 )
 def test_what_lies_on_a_machine_is_in_it(name):
     assert f"`{name}" in section(NAME, "On a machine")

@@ -7,7 +7,7 @@ docs/reference/protocol.md.
 from __future__ import annotations
 
 import math
-from typing import AbstractSet, Any, Dict, FrozenSet, List, Mapping, NamedTuple, Sequence
+from typing import AbstractSet, Any, Dict, FrozenSet, List, Mapping, NamedTuple, Sequence, Tuple
 
 from fabbuild.protocol.wire import FEATURES
 from fabbuild.worker.build.settings import Settings
@@ -38,14 +38,6 @@ class Configuration(NamedTuple):
     settings: Settings
     features: FrozenSet[str]
     toolchains: Dict[str, Toolchain]
-
-
-class Trim(NamedTuple):
-    """The commits that stay of an order, told by its board and attempt."""
-
-    board: str
-    attempt: int
-    stay: Sequence[int]
 
 
 def configuration_of(command: Mapping[str, Any], known: Mapping[str, Toolchain]) -> Configuration:
@@ -137,8 +129,8 @@ def order_of(
     return BoardOrder(board, arch, wanted, echo, timeout, jobs, audit)
 
 
-def trim_of(command: Mapping[str, Any]) -> Trim:
-    """Read a ``trim_board``.
+def trim_of(command: Mapping[str, Any]) -> Tuple[str, int, Sequence[int]]:
+    """Read a ``trim_board``: board and attempt of an order, and the commits of it that stay.
 
     Raises:
         CommandError: a field is missing, or of the wrong kind.
@@ -146,7 +138,7 @@ def trim_of(command: Mapping[str, Any]) -> Trim:
     board, attempt, stay = text(command, "board", "trim_board"), command.get("attempt"), command.get("commits")
     if not isinstance(attempt, int) or not isinstance(stay, list):
         raise CommandError("trim_board: attempt must be a number, and commits a list")
-    return Trim(board, attempt, stay)
+    return board, attempt, stay
 
 
 def text(command: Mapping[str, Any], field: str, name: str) -> str:
