@@ -1,5 +1,7 @@
 """Which try follows which: `fabbuild.worker.build.tries`, with makes that end as a test says."""
 
+import os
+
 import pytest
 
 from fabbuild.protocol.wire import TIMEOUT
@@ -28,6 +30,7 @@ class Run:
         self.results = list(results)
         self.bare, self.fault, self.may_retry = bare, "", True
         self.asked = []
+        self.generates = None
         self._output, self._out_of_time = output, out_of_time
 
     def _next(self, what):
@@ -38,6 +41,8 @@ class Run:
         return self.results.pop(0)
 
     def make(self):
+        if self.generates:
+            self.generates.write_text("another\n")
         return self._next("make")
 
     def configure_and_make(self, *, mrproper=False):
@@ -59,16 +64,22 @@ class Tree:
 def tried(tmp_path):
     (tmp_path / "main.c").touch()
 
-    def run(plan, *results, history=None, late=True, bare=False, out_of_time=False, **settings):
+    def run(plan, *results, history=None, late=True, bare=False, out_of_time=False, leftover=False, **settings):
         """Give what was asked of make, and the last result."""
         output = tmp_path / "build"
         output.mkdir(exist_ok=True)
         (output / "old.o").touch()
         parts = Run(output, *results, bare=bare, out_of_time=out_of_time)
         history = history or BoardHistory()
-        tries = Tries(parts, Tree(tmp_path, late), OutputDir(str(tmp_path)), Settings(settings), history)
-        result = tries.result(plan)
+        directory = OutputDir(str(tmp_path))
+        if leftover:
+            directory.leftovers = True
+            parts.generates = output / "generated.h"
+            parts.generates.write_text("left\n")
+            os.utime(parts.generates, (1, 1))
+        result = Tries(parts, Tree(tmp_path, late), directory, Settings(settings), history).result(plan)
         assert not parts.results, "a try that did not happen"
+        assert directory.leftovers == (leftover and bool(settings.get("quick") or out_of_time or result.code))
         return parts.asked, result
 
     return run
@@ -109,6 +120,18 @@ def test_settings_that_say_which_tries_there_are(tried, settings, results, asked
 @pytest.mark.parametrize("result", [ODD, BROKEN, SKEW, NO_LINE])
 def test_nothing_follows_once_the_time_is_up(tried, result):
     assert tried(BUILT_UPON, result, bare=True, out_of_time=True, fallback_mrproper=True) == (["make"], result)
+
+
+@pytest.mark.parametrize(
+    ("how", "results", "asked"),
+    [
+        ({}, [FINE, FINE, FINE], ["configure", "make", "configure from scratch"]),
+        ({}, [BROKEN], ["configure"]),
+        ({"quick": True}, [FINE], ["configure"]),
+    ],
+)
+def test_generated_source_that_make_makes_otherwise_has_all_built_from_scratch(tried, how, results, asked):
+    assert tried(CONFIGURED, *results, leftover=True, **how) == (asked, results[-1])
 
 
 def test_clock_skew_of_a_tree_without_such_files_is_left_alone(tried):
