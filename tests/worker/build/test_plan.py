@@ -38,9 +38,19 @@ def planned(tmp_path):
     build.mkdir()
     (build / "main.o").touch()
 
-    def plan(board="one", commit="new", configured="old", changed=(), differs=False, gcc=GCC, **settings):
+    def plan(
+        board="one",
+        commit="new",
+        configured="old",
+        changed=(),
+        differs=False,
+        gcc=GCC,
+        built="old",
+        before=False,
+        **settings,
+    ):
         output = OutputDir(str(tmp_path))
-        output.note_build("one", "old", GCC, leftovers=False)
+        output.note_build("one", built, GCC, leftovers=before)
         before = sorted(os.walk(tmp_path))
         found = Planner(Tree(tmp_path, changed, differs), Settings(settings), output).plan(
             board, commit, gcc, configured
@@ -78,6 +88,9 @@ def test_when_it_is_configured(planned, how, configure):
         ({"changed": [REMOVAL], "commit": "old"}, False),
         ({"differs": True}, True),
         ({"board": "like", "configured": ""}, True),
+        ({"configured": ""}, False),
+        ({"before": True}, True),
+        ({"built": ""}, True),
     ],
 )
 def test_when_leftovers_are_looked_for(planned, how, leftovers):
