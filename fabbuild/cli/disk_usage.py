@@ -1,8 +1,8 @@
-"""Result trees that are no longer wanted: which there are, how large and how old, and their removal.
+"""Measure and remove result trees and toolchain archives here, and measure the files of fabbuild on machines.
 
-Only what fabbuild, or buildman, has written there is touched: directories directly below the output directory that
-hold ``.fabbuild`` or directories of commits (``NN_gHASH_…``), and in these nothing but that and the boards of the
-current source. No symbolic link is followed or removed. A tree in which another fabbuild works stays.
+In the output directory only files of fabbuild and of buildman are removed: of its subdirectories those that hold
+``.fabbuild`` or directories of commits (``NN_gHASH_…``), and in these nothing else but the boards of the current
+source. No symbolic link is followed or removed. A tree in which another fabbuild works stays.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fabbuild.text import count
 _SIZES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
-#: Files of a board's directory, of which it has one at least.
+#: Files by which a board's directory is recognized: it has one of them at least.
 _OF_A_BOARD = ("done", BUILT_FROM, "log", "err")
 
 
@@ -52,10 +52,10 @@ class DiskUse:
 
 
 def parse_age(text: str) -> float:
-    """Give the seconds of ``3d``, ``12h``, ``2w``, ``90m``.
+    """Return the seconds of an age such as ``3d``, ``12h``, ``2w`` or ``90m``.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: the text is no age.
     """
     match = re.fullmatch(r"\s*(\d{1,6})\s*([mhdw])\s*", text, re.ASCII)
     if not match:
@@ -66,10 +66,10 @@ def parse_age(text: str) -> float:
 
 
 def parse_size(text: str) -> int:
-    """Give the bytes of ``500M``, ``1.5GB``, ``0``.
+    """Return the bytes of a size such as ``500M``, ``1.5GB`` or ``0``.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: the text is no size.
     """
     match = re.fullmatch(r"\s*(\d{1,6}(?:\.\d{1,3})?)\s*([kmgt]?)b?\s*", text, re.ASCII | re.IGNORECASE)
     if not match:
@@ -80,15 +80,15 @@ def parse_size(text: str) -> int:
 
 
 def result_trees(output: Path, name: str = "", *, older: float = 0.0) -> list[DiskUse]:
-    """Give the result trees of an output directory; changes nothing.
+    """Return the result trees of an output directory.
 
     Args:
         output: the output directory.
-        name: only this one, by the name of its directory.
-        older: only those not used for so many seconds are to go.
+        name: the directory of a single tree; empty for all trees.
+        older: trees that were used in the last so many seconds are marked to stay.
 
     Raises:
-        OutputError: there is no such tree, or the directory cannot be read.
+        OutputError: the named tree does not exist, or the directory cannot be read.
     """
     now = time.time()
     try:
@@ -105,10 +105,10 @@ def result_trees(output: Path, name: str = "", *, older: float = 0.0) -> list[Di
 
 
 def remove_tree(path: Path) -> float:
-    """Remove a result tree; give the bytes freed. What is not ours in it stays, and then so does the directory.
+    """Remove a result tree and return the bytes freed; other files in it stay, and then the directory does, too.
 
     Raises:
-        OutputError: another fabbuild works in it, or it cannot be removed.
+        OutputError: another fabbuild works in the tree, or it cannot be removed.
     """
     if not _is_tree(path):
         raise OutputError(f"{path}: is no directory of results any more; nothing of it was removed")
@@ -122,7 +122,8 @@ def remove_tree(path: Path) -> float:
         for entry in own.iterdir():
             if entry.name != "lock":
                 _remove(entry)
-        # The lock goes last, while it is held; who opened it before sees that it is no longer there.
+        # The lock file is removed last, while it is locked: a process that opened it before notices that it is
+        # gone.
         (own / "lock").unlink(missing_ok=True)
         for folder in (own, path):
             with contextlib.suppress(OSError):
@@ -135,9 +136,12 @@ def remove_tree(path: Path) -> float:
 
 
 def on_machines(looked: Mapping[str, object]) -> list[DiskUse]:
-    """Give what is on machines, of what they answered to `Session.usage`; whoever did not answer is left out.
+    """Return the files of fabbuild on machines.
 
-    What fabbuild sent there for itself is a line a machine, and so are its worktrees.
+    Worker programs are one entry for each machine, and so are worktrees.
+
+    Args:
+        looked: the answers of `Session.usage` by machine; anything else, such as an error, is left out.
     """
     found: list[DiskUse] = []
     for name, answer in looked.items():
@@ -157,7 +161,7 @@ def on_machines(looked: Mapping[str, object]) -> list[DiskUse]:
 
 
 def archives(older: float = 0.0) -> list[DiskUse]:
-    """Give the toolchain archives that are kept here; those got less than so many seconds ago stay."""
+    """Return the toolchain archives in the cache; those downloaded in the last so many seconds stay."""
     now = time.time()
     found = []
     with contextlib.suppress(FileNotFoundError):
@@ -169,7 +173,7 @@ def archives(older: float = 0.0) -> list[DiskUse]:
 
 
 def remove_archive(usage: DiskUse) -> None:
-    """Remove an archive that `archives` gave."""
+    """Remove an archive that `archives` returned."""
     Path(usage.path).unlink(missing_ok=True)
 
 
@@ -182,7 +186,7 @@ def _is_tree(path: Path) -> bool:
 
 
 def _ours(path: Path) -> Iterator[Path]:
-    """Give what is ours in a tree, but `OWN`: directories of commits, and of boards where no commit has one."""
+    """Yield the directories of commits in a tree, or those of boards in the tree of the current source."""
     for entry in path.iterdir():
         if entry.name != OWN and _is_directory(entry):
             current = path.name == "current" and any(_is_file(entry / name) for name in _OF_A_BOARD)
@@ -203,18 +207,18 @@ def _is_file(path: Path) -> bool:
 
 
 def _used(tree: Path) -> float:
-    """Give when something was written in a tree last, without reading all of it."""
+    """Return the time of the last change in a tree, without reading all of it."""
     times = [tree.lstat().st_mtime]
     for folder in (tree / OWN, *_ours(tree)):
         if _is_directory(folder):
-            # The lock's time changes with every look that takes it.
+            # The time of the lock file does not count: it changes whenever the lock is taken.
             entries = [entry for entry in folder.iterdir() if not (folder.name == OWN and entry.name == "lock")]
             times += [entry.lstat().st_mtime for entry in entries]
     return max(times)
 
 
 def _size(path: Path) -> float:
-    """Give the bytes that a directory takes; what is linked twice counts once."""
+    """Return the bytes that a directory takes on disk; hard links to one file count once."""
     seen = set()
     total = 0
     for folder, folders, names in os.walk(path):

@@ -1,6 +1,6 @@
-"""The tasks that touch no machine: those that look at runs, going on or over, the shell's completion, the version.
+"""Tasks that use no machine: export, status, report and history of runs, shell completion, version.
 
-They are Invoke tasks as those of `fabbuild.cli.tasks`, whose collection has them.
+They are in the collection of `fabbuild.cli.tasks`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from fabbuild.reporting.html.report import Written
 
 
-#: Which boards `history` knows something of, and what lists them.
+#: For `select_boards`: the boards that `history` knows, and the command that lists them.
 LISTED = " that were built here; `inv history --boards .` lists them"
 
 
 def _named(c: Any, options: Mapping[str, Any]) -> dict[str, str]:
-    """Give where results are and what they are of, by the options, or else by the configuration."""
+    """Return output, source, branch and commits from the options, or else from the configuration."""
     settings = settings_of(c, None, {name: options[name] for name in ("source", "output")})
     named = {name: options[name] or "" for name in ("branch", "commits")}
     if not any(named.values()):
@@ -87,7 +87,7 @@ def report(c: Any, options: Mapping[str, Any]) -> None:
 
 
 def say_report(written: Written) -> None:
-    """Say where a report was written."""
+    """Print where a report was written."""
     from fabbuild.cli import ui
     from fabbuild.text import size, visible
 
@@ -156,7 +156,7 @@ def version(c: Any, options: Mapping[str, Any]) -> None:
         try:
             told = metadata.version(name)
         except metadata.PackageNotFoundError:
-            told = "of a version that is not known"  # it is taken from a directory, and was not installed
+            told = "of a version that is not known"  # imported from a directory, and not installed
         if name == "fabbuild":
             ui.say(f"fabbuild {told} ({Path(__file__).parents[1]})")
             ui.say(f"Python {platform.python_version()}")
@@ -164,5 +164,5 @@ def version(c: Any, options: Mapping[str, Any]) -> None:
             ui.say(f"{name} {told}")
 
 
-#: All of them.
+#: The tasks of this module.
 TASKS = (completion, export, history, report, status, version)

@@ -1,11 +1,11 @@
-"""What the user sees. The only part of fabbuild that prints.
+"""Print for the user; no other package prints.
 
-While a run goes on a `Display` (from `make_display`) is told its events; before and after it the ``print_…``
-functions show machines, boards, plans and reports. None of them raises when the terminal or the pipe is gone:
-a build goes on without its display, and ``inv boards | head`` ends quietly.
+During a run a `Display` (from `make_display`) gets the events; the ``print_…`` functions show machines, boards,
+plans and results. None of them raises when the terminal or the pipe is closed: a build goes on without its
+display, and ``inv boards | head`` ends quietly.
 
-rich is imported only when something is drawn with it, so that completion stays quick. What shows past runs and
-results is imported when it is first asked for: a build that has nothing to do is over before that would be read.
+rich is imported only when something is drawn with it, and the modules for past runs and results when they are first
+used, so that completion and short builds start quickly.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ __all__ = [
 first_error = text.first_error
 visible = text.visible
 
-# Which module has what is imported when it is first asked for.
+# Name → the module that is imported when the name is first used.
 _LATER = {
     "print_durations": "history",
     "print_runs": "history",
@@ -89,7 +89,7 @@ _LATER = {
     "print_summary_of": "summary",
 }
 
-if not TYPE_CHECKING:  # mypy is to see which names there are
+if not TYPE_CHECKING:  # so that mypy reports names that do not exist
 
     def __getattr__(name: str) -> object:
         if name not in _LATER:

@@ -1,4 +1,4 @@
-"""Which display a run gets."""
+"""Choose the display of a run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def make_display(
     *, quiet: bool = False, json: bool = False, stream: IO[str] | None = None, err: IO[str] | None = None
 ) -> Display:
-    """Choose the display: JSON lines if asked for, the live view on a terminal, plain lines elsewhere.
+    """Return the display: JSON lines if asked for, the live view on a terminal, plain lines elsewhere.
 
     Args:
-        quiet: only problems are shown (and the report at the end, which is not the display's).
-        json: one line of JSON an event, nothing else.
-        stream: where to show it; standard output by default.
-        err: where to say that nothing can be shown any longer; standard error by default.
+        quiet: show problems only.
+        json: print one line of JSON for each event, and nothing else.
+        stream: the output; standard output by default.
+        err: for the message that the output is broken; standard error by default.
     """
     out, errors = stdout(stream), stderr(err)
     if json:
@@ -37,7 +37,7 @@ def make_display(
 
 
 def ide_display(tree: ResultTree, boards: Sequence[str]) -> Display:
-    """Make the display for editors, of the results of these boards at all commits of a tree."""
+    """Return the display for editors: the messages of these boards at all commits of a tree."""
     from fabbuild.cli.ui.ide import IdeDisplay
 
     upto = {commit.hash: number for number, commit in enumerate(tree.commits)}

@@ -1,4 +1,4 @@
-"""The display of a run: which one is right for where the output goes, and what all of them share."""
+"""The base class of the displays of a run, and the display that prints events as JSON."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class Display:
-    """Shows a run. A context manager; `finish` (or leaving the context) ends it.
+    """A display of a run, and a context manager; `finish`, or leaving the context, ends it.
 
-    A display never raises and never stops a run: when drawing fails, or the stream is gone, it says so once on
-    standard error and shows nothing more. Its methods may be called from any thread.
+    A display never raises and never stops a run: if drawing fails or the stream is closed, it prints one message on
+    standard error and then nothing more. Its methods may be called from any thread.
     """
 
     def __init__(self, out: Output, err: Output, clock: Callable[[], float] = time.time) -> None:
-        """Show on ``out``, complain on ``err``."""
+        """Show on ``out``; report a failure to do so on ``err``."""
         self._out = out
         self._err = err
         self._clock = clock
@@ -36,22 +36,22 @@ class Display:
         self.progress = Progress()
 
     def listener(self, event: Event) -> None:
-        """Take note of one event."""
+        """Show one event."""
         with self._lock:
             self._guarded(lambda: self._event(event))
 
     def tick(self, now: float) -> None:
-        """Let time pass: to be called at least once a second; ``now`` is seconds since the epoch."""
+        """Update what depends on the time; call it once a second at least, with seconds since the epoch."""
         with self._lock:
             self._guarded(lambda: self._tick(now))
 
     def resume(self, events: Sequence[Event]) -> None:
-        """Take note of what happened before, without showing it event by event."""
+        """Count earlier events without showing each of them."""
         with self._lock:
             self._guarded(lambda: self._resume(events))
 
     def finish(self) -> None:
-        """Show what is still held back and give the terminal back. May be called twice."""
+        """Show events that are held back, and restore the terminal. May be called twice."""
         with self._lock:
             if self._open:
                 self._guarded(self._finish)
@@ -59,16 +59,16 @@ class Display:
                 self._release()
 
     def __enter__(self) -> Self:
-        """Give the display itself."""
+        """Return the display itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Finish, whatever happened."""
+        """Call `finish`."""
         self.finish()
 
-    # What a kind of display fills in
+    # For subclasses
 
     def _event(self, event: Event) -> None:
         with self._counting:
@@ -86,14 +86,14 @@ class Display:
         pass
 
     def _release(self) -> None:
-        """Give back what was taken from the terminal, also after a failure; must not raise."""
+        """Restore the terminal, also after a failure; must not raise."""
 
     def _guarded(self, action: Callable[[], None]) -> None:
         if self._disabled or not self._open:
             return
         try:
             action()
-        except Exception as exc:  # noqa: BLE001 - whatever is wrong with the picture, the build goes on
+        except Exception as exc:  # noqa: BLE001 - no error of a display may stop a build
             self._disable(f"{type(exc).__name__}: {exc}")
         else:
             if self._out.broken:
@@ -106,7 +106,7 @@ class Display:
 
 
 class JsonDisplay(Display):
-    """One JSON line an event on standard output, and nothing else there."""
+    """A line of JSON for each event on standard output, and nothing else there."""
 
     def _event(self, event: Event) -> None:
         super()._event(event)

@@ -1,4 +1,4 @@
-"""Past runs, and what boards took in them."""
+"""Print past runs, and how long boards took in them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fabbuild.cli.ui.tables import _print, _table, _text
 from fabbuild.events.run_log import Duration, RunRecord
 from fabbuild.text import clock, count, duration
 
-#: Columns of numbers, and what stands in them.
+#: Columns of numbers, and their values.
 _COLUMNS: Mapping[str, Callable[[RunRecord], int]] = {
     "BOARDS": lambda run: run.boards,
     "COMMITS": lambda run: run.commits,
@@ -19,13 +19,13 @@ _COLUMNS: Mapping[str, Callable[[RunRecord], int]] = {
     "WARNED": lambda run: run.counts.get("warned", 0),
     "FAILED": lambda run: run.counts.get("failed", 0),
     "NOT BUILT": lambda run: run.counts.get("not_built", 0),
-    # For how many of these nothing was built; and how many were there already.
+    # Results of these that were not built; and results that existed before the run.
     "REUSED": lambda run: run.counts.get("carried", 0) + run.counts.get("reused", 0),
     "THERE": lambda run: run.counts.get("skipped", 0),
     "MACHINES": lambda run: sum(1 for done in run.machines.values() if done),
 }
 
-#: The columns of a terminal that is narrower than this.
+#: The columns on a terminal narrower than `_WIDE`.
 _NARROW = ("BUILT", "WARNED", "FAILED", "NOT BUILT")
 _WIDE = 120
 
@@ -33,7 +33,7 @@ _STYLES = {0: "green", 101: "yellow", 130: "magenta"}
 
 
 def print_runs(runs: Sequence[RunRecord], *, stream: IO[str] | None = None) -> None:
-    """Print a line a run, the newest first."""
+    """Print a line for each run, the newest first."""
     out = stdout(stream)
     if not runs:
         out.line("no run has ended yet")
@@ -54,7 +54,7 @@ def print_runs(runs: Sequence[RunRecord], *, stream: IO[str] | None = None) -> N
 
 
 def print_durations(took: Sequence[Duration], *, stream: IO[str] | None = None) -> None:
-    """Print what each board takes on each machine."""
+    """Print how long each board takes on each machine."""
     out = stdout(stream)
     if not took:
         out.line("nothing is known of these boards")

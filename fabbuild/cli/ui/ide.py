@@ -1,4 +1,4 @@
-"""What an editor reads: the words of make and the compilers as they are, and nothing around them."""
+"""Print the messages of make and the compilers as they are, for editors to parse."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Callable, Iterable
 
 from fabbuild.cli.ui.display import Display
 from fabbuild.cli.ui.output import Output
-from fabbuild.cli.ui.plain import Together
+from fabbuild.cli.ui.plain import EventGrouper
 from fabbuild.event_types import Event
 from fabbuild.events.event_lines import tell
 from fabbuild.text import visible
 
-# What an editor cannot make anything of, but whoever sits in front of it has to know.
+# Events that no editor understands, but that its user has to see.
 _TOLD = frozenset({"machine-failed", "interrupted"})
 
 
 class IdeDisplay(Display):
-    """Writes the stderr of each result to standard error as it comes in; at the end that of what was there.
+    """A display that writes the stderr of each new result to standard error, and at the end that of the others.
 
-    Paths in it are relative to the top of the source. Standard output stays empty; what has no result, and why, is
-    told on a line that begins with ``fabbuild:``, one for all boards of a reason.
+    Paths in it are relative to the top of the source. Standard output stays empty. Results that could not be built
+    are reported on lines that begin with ``fabbuild:``, one for all boards with the same reason.
     """
 
     def __init__(
@@ -28,35 +28,35 @@ class IdeDisplay(Display):
         """Show on ``err``.
 
         Args:
-            out: where nothing is shown.
-            err: where all is.
+            out: standard output, which stays empty.
+            err: standard error.
             results: board and commit of each result that was asked for.
-            words: gives the stderr of one.
+            words: returns the stderr of a result.
         """
         super().__init__(out, err)
         self._left = dict.fromkeys(results)
         self._words = words
-        self._together = Together(lambda line, _when: self._err.line(f"fabbuild: {line}"))
+        self._groups = EventGrouper(lambda line, _when: self._err.line(f"fabbuild: {line}"))
 
     def _event(self, event: Event) -> None:
         super()._event(event)
         if event.what == "not-built":
             self._left.pop((event.board, event.commit), None)
-            self._together.add(event)
+            self._groups.add(event)
             return
-        self._together.flush()
+        self._groups.flush()
         if event.what == "result":
             self._show(event.board, event.commit)
         elif event.what in _TOLD:
             self._err.line(f"fabbuild: {tell(event)}")
         if event.what == "interrupted":
-            self._left.clear()  # what there is may be of another source
+            self._left.clear()  # the results that exist may be of another source
 
     def _tick(self, now: float) -> None:
-        self._together.tick(now)
+        self._groups.tick(now)
 
     def _finish(self) -> None:
-        self._together.flush()
+        self._groups.flush()
         for board, commit in list(self._left):
             self._show(board, commit)
 

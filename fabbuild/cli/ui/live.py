@@ -1,4 +1,4 @@
-"""The live view on a terminal: counts, rate and a line per machine at the bottom, problems scrolling past above."""
+"""The live display on a terminal: problems scroll past above counts, rate and a line for each machine."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from rich.text import Text
 
 from fabbuild.cli.ui.display import Display
 from fabbuild.cli.ui.output import Output, console
-from fabbuild.cli.ui.plain import Together, problem, said
+from fabbuild.cli.ui.plain import EventGrouper, problem, said
 from fabbuild.event_types import Event
 from fabbuild.events.event_lines import tell, waiting_for, what_was
 from fabbuild.events.progress import MachineProgress, Progress
 from fabbuild.model import Verdict
 from fabbuild.text import cells, clock, count, cut, visible, wrapped
 
-#: Pictures a second.
+#: Refreshes per second.
 REFRESH = 4.0
 
-#: Errors and warnings of which it is remembered with which board they were told.
+#: Number of errors and warnings that are remembered, to refer to them when they occur again.
 REMEMBERED = 10_000
 
 _PROBLEM_STYLES = {Verdict.FAILED.value: "red", Verdict.WARNED.value: "yellow"}
 
-# Machines that do something are shown first; the others only while there is room.
+# States in the order in which machines are shown, as far as there is room.
 _ORDER = ("building", "setup", "ready", "waiting", "away", "failed", "done")
 
 _STATE_WORDS = {
@@ -46,7 +46,7 @@ _STATE_STYLES = {"failed": "red", "away": "yellow", "done": "dim", "waiting": "d
 
 
 class LiveDisplay(Display):
-    """The bottom of the terminal is the state of the run; it takes at most two thirds of the height."""
+    """A display with the state of the run at the bottom, in at most two thirds of the terminal's height."""
 
     def __init__(
         self, out: Output, err: Output, *, clock: Callable[[], float] = time.time, auto_refresh: bool = True
@@ -57,14 +57,14 @@ class LiveDisplay(Display):
         self._auto = auto_refresh
         self._trouble: Exception | None = None
         self._told: dict[str, str] = {}
-        self._together = Together(lambda line, when: self._say(line, when, "yellow"))
+        self._groups = EventGrouper(lambda line, when: self._say(line, when, "yellow"))
         self._live = Live(
             console=self._console,
             get_renderable=self._picture,
             refresh_per_second=REFRESH,
             auto_refresh=auto_refresh,
             transient=True,
-            # What others print (a warning of a library) goes above the view, not through it.
+            # Other output, such as a warning of a library, goes above the view.
             redirect_stdout=True,
             redirect_stderr=True,
         )
@@ -73,10 +73,10 @@ class LiveDisplay(Display):
         super()._event(event)
         if not self._live.is_started and self.progress.ended is None:
             self._live.start()
-        if event.what in Together.KINDS:
-            self._together.add(event)
+        if event.what in EventGrouper.KINDS:
+            self._groups.add(event)
             return
-        self._together.flush()
+        self._groups.flush()
         if event.what in ("result", "reused"):
             verdict = event.data.get("verdict")
             if verdict in _PROBLEM_STYLES:
@@ -96,7 +96,7 @@ class LiveDisplay(Display):
             self._live.stop()
 
     def _told_with(self, event: Event) -> str:
-        """Give the result with which the same words were told already; empty for words that are new."""
+        """Return the earlier result that was shown with the same error line; empty if there is none."""
         if len(self._told) >= REMEMBERED:
             self._told.clear()
         words, what = said(event), what_was(event)
@@ -110,7 +110,7 @@ class LiveDisplay(Display):
 
     def _say(self, line: str, when: float, style: str) -> None:
         stamp = time.strftime("%H:%M:%S ", time.localtime(when))
-        # What and where stands out; the words of a compiler after it are plain.
+        # The result is coloured up to the colon; the compiler's message after it is not.
         head = len(stamp) + (line.find(": ") if ": " in line else len(line))
         words = Text("\n".join(wrapped(stamp + line, self._console.width, hang=len(stamp))))
         words.stylize("dim", 0, len(stamp))
@@ -120,30 +120,31 @@ class LiveDisplay(Display):
     def _tick(self, now: float) -> None:
         if self._trouble is not None:
             raise self._trouble
-        self._together.tick(now)
+        self._groups.tick(now)
         if not self._auto and self._live.is_started:
             self._live.refresh()
 
     def _finish(self) -> None:
-        self._together.flush()
+        self._groups.flush()
 
     def _release(self) -> None:
-        with contextlib.suppress(Exception):  # The terminal may be as good as gone.
+        with contextlib.suppress(Exception):  # the terminal may be closed
             self._live.stop()
 
     def _picture(self) -> RenderableType:
-        # Called in rich's thread, which holds its lock: ours, under which we print, must not be waited for here.
+        # rich's thread calls this with its lock held: waiting here for our lock, which printing holds, could
+        # deadlock.
         size = self._console.size
         try:
             with self._counting:
                 return picture(self.progress, self._clock(), size.width, size.height)
-        except Exception as exc:  # noqa: BLE001 - a thread's traceback is nothing for the user
+        except Exception as exc:  # noqa: BLE001 - the user must not see a traceback of this thread
             self._trouble = exc
             return Text()
 
 
 def picture(progress: Progress, now: float, width: int, height: int) -> RenderableType:
-    """Draw the state of a run into at most two thirds of a terminal of this size."""
+    """Draw the state of a run in at most two thirds of the height of a terminal."""
     parts: list[RenderableType] = [headline(progress, now, width)]
     if progress.awaited is not None:
         words = waiting_for(*progress.awaited)
@@ -151,7 +152,7 @@ def picture(progress: Progress, now: float, width: int, height: int) -> Renderab
     if height >= 10 and progress.started is not None:
         total = max(progress.total, 1)
         ended = progress.done + progress.not_built
-        bar = Table.grid()  # A bar alone does not end its line.
+        bar = Table.grid()  # a bar alone does not end its line
         bar.add_row(ProgressBar(total=total, completed=ended, width=min(width, 100)))
         parts.append(bar)
     rows = max(height * 2 // 3 - len(parts), 3 - len(parts), 1)
@@ -160,12 +161,12 @@ def picture(progress: Progress, now: float, width: int, height: int) -> Renderab
 
 
 def headline(progress: Progress, now: float, width: int) -> Text:
-    """Give the counts in one line; what matters least is left out when it is too long."""
+    """Return the counts in one line; if it is too long, the least important ones are left out."""
     if progress.started is None and not progress.total:
         asked = f"asking {count(len(progress.machines), 'machine')} what they have  {clock(progress.waited(now))}"
         return Text(asked, style="bold", no_wrap=True, overflow="ellipsis")
     rate, eta = progress.rate(now), progress.eta(now)
-    # Each part with its rank: the highest rank goes first when there is no room.
+    # Each part with its rank; parts with the highest rank are left out first.
     parts: list[tuple[int, str, str]] = [(0, f"{progress.done} of {progress.total} done", "bold")]
     parts.append((0, f"{progress.failed} failed", "bold red" if progress.failed else "dim"))
     parts.append((1, f"{progress.warned} warned", "yellow" if progress.warned else "dim"))
@@ -192,10 +193,10 @@ def headline(progress: Progress, now: float, width: int) -> Text:
 
 
 def _machines(machines: Sequence[MachineProgress], rows: int, width: int) -> RenderableType:
-    """Give a row per machine, and one that counts those for which there is no room."""
+    """Return a row for each machine, and one that counts the machines for which there is no room."""
     shown, hidden = list(machines), []
     if len(shown) > rows:
-        # sorted() keeps the order among machines of one state, so that rows stay where they are.
+        # sorted() is stable, so that the rows of machines in one state keep their order.
         ranked = sorted(shown, key=lambda machine: _ORDER.index(machine.state))
         chosen = {machine.name for machine in ranked[: rows - 1]}
         hidden = [machine for machine in shown if machine.name not in chosen]
@@ -228,7 +229,7 @@ def _machines(machines: Sequence[MachineProgress], rows: int, width: int) -> Ren
 
 
 def _doing(machine: MachineProgress, room: int) -> str:
-    """Say what a machine does, in ``room`` characters."""
+    """Return what a machine does, in at most ``room`` characters."""
     if machine.state == "building":
         return _fitted([visible(machine.slots[slot]) for slot in sorted(machine.slots)], room)
     if machine.out:
@@ -241,7 +242,7 @@ def _doing(machine: MachineProgress, room: int) -> str:
 
 
 def _fitted(boards: Sequence[str], room: int) -> str:
-    """Name as many boards as fit, and count the others: ``rpi_4 Bananapi +62``."""
+    """Return the names of as many boards as fit, and the number of the others: ``rpi_4 Bananapi +62``."""
     text = ""
     for number, board in enumerate(boards):
         left = len(boards) - number

@@ -1,7 +1,7 @@
-"""Streams that may go away, and consoles on them.
+"""Output streams that never raise, and rich consoles on them.
 
-Everything fabbuild prints goes through `Output`: a character that the terminal's encoding lacks is replaced, and a
-pipe that was closed, a terminal that is gone or a full disk ends the output, never the program.
+Everything that fabbuild prints goes through `Output`: characters that the encoding lacks are replaced, and a closed
+pipe, a closed terminal or a full disk ends the output, but never the program.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from fabbuild.text import one_line, visible, wrapped
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: Width for what does not go to a terminal: a line is a line, for grep and for logs.
+#: Width of output that does not go to a terminal: lines are not broken, for grep and for logs.
 UNLIMITED = 10_000
 
-# What fabbuild itself writes beyond ASCII, and what stands in for it, of the same width.
+# The characters beyond ASCII that fabbuild itself writes, and replacements of the same width.
 _PLAIN = {"…": "~"}
 
 
-# Why standard output was lost. It is the process's, as the descriptor itself is.
+# Why standard output was lost; global, because the descriptor belongs to the process.
 _lost: list[str] = []
 
 
 class Output:
-    """A text stream that never raises. Once it is `broken`, what is written to it is dropped."""
+    """A text stream that never raises; ``broken`` is the error after which all output is dropped, or empty."""
 
     def __init__(self, stream: IO[str] | None) -> None:
-        """Wrap ``stream``; None (a program started with its output closed) is broken from the beginning."""
+        """Wrap a stream; None, for a program that was started with its output closed, is broken at once."""
         self._stream = stream
         self.broken = "" if stream is not None else "closed"
         self._terminal = False
@@ -44,15 +44,15 @@ class Output:
 
     @property
     def encoding(self) -> str:
-        """The stream's encoding; UTF-8 where it has none."""
+        """The stream's encoding; UTF-8 if it has none."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
-        """Whether this is a terminal."""
+        """Whether the stream is a terminal."""
         return self._terminal
 
     def write(self, text: str) -> int:
-        """Write, replacing what the encoding lacks; keep the reason in `broken` when that is not possible."""
+        """Write text, with replacements for characters that the encoding lacks; an error is kept in ``broken``."""
         if self._stream is not None and not self.broken:
             try:
                 try:
@@ -60,13 +60,13 @@ class Output:
                 except UnicodeEncodeError:
                     self._stream.write(self._encodable(text))
             except BlockingIOError:
-                pass  # Another program made the terminal non-blocking, and it is slow: this text is lost, no more.
+                pass  # another program made a slow terminal non-blocking: only this text is lost
             except (OSError, ValueError) as exc:
                 self._lose(exc)
         return len(text)
 
     def flush(self) -> None:
-        """Flush; as `write`."""
+        """Flush the stream; an error is kept in ``broken``."""
         if self._stream is not None and not self.broken:
             try:
                 self._stream.flush()
@@ -87,7 +87,7 @@ class Output:
         try:
             char.encode(self.encoding)
         except UnicodeEncodeError:
-            # On a terminal a line must not grow: the live view counts its cells.
+            # On a terminal the width must not change, because the live display counts cells.
             return _PLAIN.get(char) or (
                 "?" if self._terminal else char.encode("ascii", "backslashreplace").decode()
             )
@@ -95,10 +95,10 @@ class Output:
 
     def _lose(self, exc: Exception) -> None:
         self.broken = (isinstance(exc, OSError) and exc.strerror) or str(exc) or type(exc).__name__
-        # What is still buffered would be tried again when the interpreter ends, with a complaint and status 120.
+        # At its end the interpreter would try to write what is buffered, and exit with status 120.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             number = cast("IO[str]", self._stream).fileno()
-            # A reader that went away has seen enough, and at a terminal that is gone nobody reads.
+            # A reader that closed the pipe has seen enough, and nobody reads a closed terminal.
             if number == 1 and not self._terminal and getattr(exc, "errno", None) != errno.EPIPE:
                 _lost.append(self.broken)
             if number in (1, 2):
@@ -108,24 +108,24 @@ class Output:
 
 
 def take_lost() -> str:
-    """Give, once, why standard output took no more, such as a full disk; empty: it took all that anybody wanted."""
+    """Return, once, the error that ended standard output, such as a full disk; empty if there was none."""
     why = "; ".join(_lost)
     _lost.clear()
     return why
 
 
 def stdout(stream: IO[str] | None = None) -> Output:
-    """Give standard output as it is now (tests and Invoke exchange it), or the stream that is given."""
+    """Return the given stream, or the present standard output, which tests and Invoke replace."""
     return Output(stream if stream is not None else sys.stdout)
 
 
 def stderr(stream: IO[str] | None = None) -> Output:
-    """As `stdout`, for standard error."""
+    """Return the given stream, or the present standard error."""
     return Output(stream if stream is not None else sys.stderr)
 
 
 def console(output: Output, width: int | None = None) -> Console:
-    """Make a console that takes text as it is: no markup, no highlighting, codes on terminals only."""
+    """Return a console without markup and highlighting, which writes escape codes to terminals only."""
     from rich.console import Console
 
     if width is None and not output.isatty():
@@ -143,12 +143,12 @@ def console(output: Output, width: int | None = None) -> Console:
 
 
 def width_of(output: Output) -> int:
-    """Give the terminal's width in cells; `UNLIMITED` elsewhere."""
+    """Return the terminal's width in cells; `UNLIMITED` for other outputs."""
     return shutil.get_terminal_size().columns if output.isatty() else UNLIMITED
 
 
 def error(exc: BaseException | str, *, stream: IO[str] | None = None) -> None:
-    """Say on standard error what went wrong: ``fabbuild: [machine:] message``; one line, broken on a terminal."""
+    """Print an error on standard error: ``fabbuild: [machine:] message``; one line, which a terminal may wrap."""
     where = f"{visible(exc.machine)}: " if isinstance(exc, MachineError) and exc.machine else ""
     words = one_line(str(exc)) or (type(exc).__name__ if isinstance(exc, BaseException) else "")
     out = stderr(stream)

@@ -1,4 +1,4 @@
-"""Plain lines, for logs, pipes and dumb terminals: at most one a board, and a status line a minute."""
+"""The display for logs, pipes and dumb terminals: lines for boards with problems, and a status line each minute."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from fabbuild.text import count, cut, duration, names, one_line, time_of_day, vi
 #: Seconds between two status lines.
 STATUS_EVERY = 60.0
 
-#: Seconds for which events that come in heaps are held back at most.
+#: Seconds for which similar events are held back at most.
 HELD_BACK = 1.0
 
-# Told in every mode: what a person has to know about the run as a whole or about a machine.
+# Events that are shown in every mode, about the run as a whole or about a machine.
 _ALWAYS = frozenset({"machine-failed", "machine-stderr", "slots", "waiting", "note", "interrupted"})
 
 
-class Together:
-    """Holds back events that come in heaps, to tell each heap in one line.
+class EventGrouper:
+    """Holds back similar events, to show each group of them in one line.
 
-    A lost machine sends all its boards back at once, a full disk spoils what all slots build, and an architecture
-    without a toolchain leaves hundreds of boards unbuilt for one reason; such boards are told together.
+    A lost machine returns all its boards at once, a full disk spoils the builds of all slots, and an architecture
+    without a toolchain leaves hundreds of boards unbuilt for one reason.
     """
 
-    #: The events that come in heaps.
+    #: The kinds of events that are grouped.
     KINDS = ("requeued", "not-built", "fault")
 
     def __init__(self, say: Callable[[str, float], None]) -> None:
-        """Tell each heap through ``say(line, time of its first event)``."""
+        """Show each group with ``say(line, time of its first event)``."""
         self._say = say
-        self._heap: dict[str, Event] = {}
+        self._group: dict[str, Event] = {}
         self._key: tuple[str, str, str] | None = None
 
     def add(self, event: Event) -> None:
-        """Hold back an event of one of the `KINDS`, telling first what is of another heap."""
+        """Hold back an event of one of the `KINDS`, after showing a group that it does not belong to."""
         why = str(event.data.get("kind")) if event.what == "fault" else event.text
         key = (event.what, event.machine, why)
         if key != self._key:
             self.flush()
             self._key = key
-        self._heap.setdefault(event.board, event)
+        self._group.setdefault(event.board, event)
 
     def tick(self, now: float) -> None:
-        """Tell what has been held back long enough."""
-        first = next(iter(self._heap.values()), None)
+        """Show a group that has been held back for `HELD_BACK` seconds."""
+        first = next(iter(self._group.values()), None)
         if first is not None and now - first.time >= HELD_BACK:
             self.flush()
 
     def flush(self) -> None:
-        """Tell what is held back."""
-        events, self._heap, self._key = list(self._heap.values()), {}, None
+        """Show the group that is held back."""
+        events, self._group, self._key = list(self._group.values()), {}, None
         if len(events) == 1:
             self._say(tell(events[0]), events[0].time)
         elif events:
@@ -77,8 +77,8 @@ class Together:
 
 
 @dataclass
-class _Told:
-    """What came in for one board so far."""
+class _BoardResults:
+    """The results of one board so far."""
 
     verdicts: dict[str, int] = field(default_factory=dict)
     after: list[str] = field(default_factory=list)
@@ -87,7 +87,7 @@ class _Told:
 
 
 class PlainDisplay(Display):
-    """Lines that begin with the time; with ``quiet`` only those that tell of problems."""
+    """A display of lines that begin with the time; with ``quiet`` only of those about problems."""
 
     def __init__(
         self, out: Output, err: Output, *, quiet: bool = False, clock: Callable[[], float] = time.time
@@ -95,9 +95,9 @@ class PlainDisplay(Display):
         """Show on ``out``."""
         super().__init__(out, err, clock)
         self._quiet = quiet
-        self._boards: dict[str, _Told] = {}
-        self._reused: dict[str, _Told] = {}
-        self._together = Together(self._say)
+        self._boards: dict[str, _BoardResults] = {}
+        self._reused: dict[str, _BoardResults] = {}
+        self._groups = EventGrouper(self._say)
         self._next_status: float | None = None
 
     def _resume(self, events: Sequence[Event]) -> None:
@@ -109,10 +109,10 @@ class PlainDisplay(Display):
 
     def _event(self, event: Event) -> None:
         super()._event(event)
-        if event.what in Together.KINDS:
-            self._together.add(event)
+        if event.what in EventGrouper.KINDS:
+            self._groups.add(event)
             return
-        self._together.flush()
+        self._groups.flush()
         if event.what == "reused":
             _note(self._reused, event)
             return
@@ -129,28 +129,28 @@ class PlainDisplay(Display):
             if event.data.get("differs") or not self._quiet:
                 self._say(tell(event), event.time)
         elif self._quiet and event.data.get("differs"):
-            pass  # it is no problem yet, and of every build on these machines
+            pass  # no problem yet, and shown by each build on these machines
         elif event.what in _ALWAYS or (
             not self._quiet and event.what == "phase" and event.data.get("phase") == "ready"
         ):
             self._say(tell(event), event.time)
 
     def _tick(self, now: float) -> None:
-        self._together.tick(now)
+        self._groups.tick(now)
         if self._quiet or self._next_status is None or now < self._next_status or self.progress.ended is not None:
             return
         self._next_status = now + STATUS_EVERY
         self._say(status(self.progress, now), now)
 
     def _finish(self) -> None:
-        self._together.flush()
+        self._groups.flush()
         self._tell_reused()
-        # Boards that were under way when the run ended: what is known of them is told.
+        # Boards that were not complete when the run ended.
         for board in list(self._boards):
             self._board_done(board, None)
 
     def _tell_reused(self) -> None:
-        """Tell of what was reused: a line for each board that has a problem, and one for all."""
+        """Show the reused results: a line for each board with a problem, and one for all boards."""
         boards, self._reused = self._reused, {}
         if not boards:
             return
@@ -177,8 +177,8 @@ class PlainDisplay(Display):
         self._say(_problem(told), (event or told.last).time)
 
 
-def _note(boards: dict[str, _Told], event: Event) -> None:
-    told = boards.setdefault(event.board, _Told())
+def _note(boards: dict[str, _BoardResults], event: Event) -> None:
+    told = boards.setdefault(event.board, _BoardResults())
     verdict = str(event.data.get("verdict"))
     told.verdicts[verdict] = told.verdicts.get(verdict, 0) + 1
     told.after += tuple(event.data.get("after") or ())
@@ -191,8 +191,8 @@ def _badness(event: Event) -> int:
     return {Verdict.FAILED.value: 2, Verdict.WARNED.value: 1}.get(str(event.data.get("verdict")), 0)
 
 
-def _problem(told: _Told) -> str:
-    """Tell a board with failures or warnings in one line: its worst result, and at how many commits."""
+def _problem(told: _BoardResults) -> str:
+    """Return a line for a board with failures or warnings: its worst result, and the number of commits."""
     worst = told.worst
     assert worst is not None
     results = sum(told.verdicts.values())
@@ -205,15 +205,16 @@ def _problem(told: _Told) -> str:
 
 
 def problem(event: Event, same: str = "") -> str:
-    """Tell a result with errors or warnings: ``FAILED board @ commit on machine: first error line (after …)``.
+    """Return a line for a result with errors or warnings.
 
-    Where ``same`` names a result that was told with the same words, it stands for them.
+    Its form is ``FAILED board @ commit on machine: first error line (after …)``. If ``same`` names a result with
+    the same first error line, ``the same as …`` stands in its place.
     """
     return _problem_of(event, same) + spoiled(tuple(event.data.get("after") or ()))
 
 
 def said(event: Event) -> str:
-    """Give the first error line of a result, or its first warning where it has no error."""
+    """Return the first error line of a result, or its first warning if it has no error."""
     return one_line(str(event.data.get("error") or event.text))
 
 
@@ -225,7 +226,7 @@ def _problem_of(event: Event, same: str = "") -> str:
 
 
 def status(progress: Progress, now: float) -> str:
-    """Tell the state of a run in one line."""
+    """Return the state of a run in one line."""
     parts = [f"{progress.done} of {progress.total} done"]
     if progress.failed:
         parts.append(f"{progress.failed} failed")

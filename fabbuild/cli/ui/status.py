@@ -8,7 +8,7 @@ from typing import IO
 
 from fabbuild.cli.ui.choose import make_display
 from fabbuild.cli.ui.output import Output, console, stdout, width_of
-from fabbuild.cli.ui.plain import Together, problem
+from fabbuild.cli.ui.plain import EventGrouper, problem
 from fabbuild.cli.ui.report import print_end
 from fabbuild.cli.ui.tables import _print, _table, _text
 from fabbuild.event_types import Event
@@ -147,14 +147,14 @@ def print_problems(events: Sequence[Event], out: Output) -> None:
     def say(line: str, when: float) -> None:
         lines.append(f"{time.strftime('%H:%M:%S', time.localtime(when))} {line}")
 
-    together = Together(say)
+    groups = EventGrouper(say)
     for event in events:
-        if event.what in Together.KINDS:
-            together.add(event)
+        if event.what in EventGrouper.KINDS:
+            groups.add(event)
             continue
-        together.flush()
+        groups.flush()
         say(problem(event) if event.what == "result" else tell(event), event.time)
-    together.flush()
+    groups.flush()
     if not lines:
         return
     more = f"; before them {count(len(lines) - SHOWN, 'more', 'more')}" if len(lines) > SHOWN else ""

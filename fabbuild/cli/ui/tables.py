@@ -1,4 +1,4 @@
-"""Lists and tables: machines, toolchains, boards, the plan of a run; a line each, as far as there is room."""
+"""Print lists and tables of machines, toolchains, boards, disk usage and the plan of a run."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from fabbuild.machines.toolchains.archives import Archive
     from fabbuild.results.reuse.store import StoreUsage
 
-# Narrower than this, a machine's tools and toolchains go to a second table.
+# On a narrower terminal the machines' tools and toolchains are printed below the table.
 _WIDE = 140
 
 
 @dataclass(frozen=True)
 class MachineOutcome:
-    """How a task went on one machine, in one line of text."""
+    """The outcome of a task on one machine, with one line of text."""
 
     machine: str
     ok: bool
@@ -39,7 +39,7 @@ class MachineOutcome:
 
 
 def print_outcomes(rows: Sequence[MachineOutcome], *, stream: IO[str] | None = None) -> None:
-    """Print one line a machine: ``name  text``; a failure says so."""
+    """Print a line for each machine: its name, ``ok`` or ``FAILED``, and a text."""
     out = stdout(stream)
     table = _table("", "", "")
     for row in rows:
@@ -52,7 +52,7 @@ def print_outcomes(rows: Sequence[MachineOutcome], *, stream: IO[str] | None = N
 
 
 def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str] | None = None) -> None:
-    """Print what each machine is and has, and whether it is fit; ``json`` gives an array of objects."""
+    """Print the properties of each machine, and whether it is fit; with ``json`` an array of objects."""
     out = stdout(stream)
     if json:
         _print_json(
@@ -94,13 +94,13 @@ def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str]
 
 
 def _lines(out: Output, text: str, indent: int = 0) -> None:
-    """Print one line of what stands below a table, broken on a terminal."""
+    """Print a line below a table; a terminal's width may break it."""
     for part in wrapped(text, width_of(out), indent, 2):
         out.line(part)
 
 
 def _print_differs(out: Output, rows: Sequence[ProbeRow]) -> None:
-    """Say below a table in what the machines differ."""
+    """Print below a table in what the machines differ."""
     lines = list(dict.fromkeys(line for row in rows for line in row.differs))
     if lines:
         out.line("")
@@ -111,7 +111,7 @@ def _print_differs(out: Output, rows: Sequence[ProbeRow]) -> None:
 def print_toolchains(
     rows: Sequence[ProbeRow], *, tried: bool = False, json: bool = False, stream: IO[str] | None = None
 ) -> None:
-    """Print each machine's toolchains by architecture, and with ``tried`` every candidate that was looked at."""
+    """Print each machine's toolchains by architecture, and with ``tried`` every candidate that was tested."""
     out = stdout(stream)
     if json:
         keys = ("toolchains", "tried") if tried else ("toolchains",)
@@ -172,7 +172,7 @@ def print_toolchains(
 
 
 def print_archives(archives: Sequence[Archive], *, json: bool = False, stream: IO[str] | None = None) -> None:
-    """Print which toolchains could be fetched: a line an architecture and kind of machine."""
+    """Print the toolchains that can be downloaded: a line for each architecture and kind of machine."""
     out = stdout(stream)
     if json:
         _print_json(out, ({**asdict(archive), "arch": archive.arch} for archive in archives))
@@ -184,7 +184,7 @@ def print_archives(archives: Sequence[Archive], *, json: bool = False, stream: I
 
 
 def print_usage(usages: Sequence[DiskUse], *, stream: IO[str] | None = None) -> None:
-    """Print what takes how much room, where, since when it was not used, and whether it goes; then the sum."""
+    """Print the kind, place, size and age of each item, and whether it is removed; then the sum."""
     out = stdout(stream)
     if not usages:
         out.line("there is nothing to remove")
@@ -205,7 +205,7 @@ def print_usage(usages: Sequence[DiskUse], *, stream: IO[str] | None = None) -> 
 
 
 def print_cache(usage: StoreUsage | None, path: str, *, json: bool = False, stream: IO[str] | None = None) -> None:
-    """Print what the store of results holds; None where there is none. ``json`` gives an object."""
+    """Print the content of the store of results, which is None if there is no store; with ``json`` an object."""
     from fabbuild.results.reuse.store import LATE, LIMIT
 
     out = stdout(stream)
@@ -230,7 +230,7 @@ def print_cache(usage: StoreUsage | None, path: str, *, json: bool = False, stre
 
 
 def print_boards(boards: Sequence[Board], *, json: bool = False, stream: IO[str] | None = None) -> None:
-    """Print a line a board; heading and count on a terminal only, so that other programs can read it."""
+    """Print a line for each board; heading and count on a terminal only, so that other programs can read it."""
     out = stdout(stream)
     if json:
         _print_json(out, (asdict(board) for board in boards))
@@ -246,10 +246,10 @@ def print_boards(boards: Sequence[Board], *, json: bool = False, stream: IO[str]
 
 
 def print_fields(boards: Sequence[Board], fields: str, *, stream: IO[str] | None = None) -> None:
-    """Print a line a board with these of its fields, tabs between them; ``-`` for one that is empty.
+    """Print a line for each board with these fields, separated by tabs; ``-`` for an empty one.
 
     Raises:
-        SelectionError: a board has no such field.
+        SelectionError: a board has no field of this name.
     """
     known = [field.name for field in dataclass_fields(Board)]
     wanted = [name.strip() for name in fields.split(",")]
@@ -264,7 +264,7 @@ def print_fields(boards: Sequence[Board], fields: str, *, stream: IO[str] | None
 
 
 def print_wrong(wrong: Sequence[str], nothing: str, *, json: bool = False, stream: IO[str] | None = None) -> None:
-    """Print a line for each thing that is wrong, or ``nothing``; ``json`` gives an array of texts."""
+    """Print a line for each mistake, or ``nothing``; with ``json`` an array of texts."""
     out = stdout(stream)
     if json:
         _print_json(out, wrong)
@@ -283,7 +283,7 @@ def print_plan(
     notes: Sequence[str] = (),
     stream: IO[str] | None = None,
 ) -> None:
-    """Print what a run would do: boards by architecture, commits, machines, where results go; then the notes."""
+    """Print the plan of a run: boards by architecture, commits, machines, the place of results; then the notes."""
     out = stdout(stream)
     by_arch: dict[str, list[str]] = {}
     for board in boards:
@@ -312,14 +312,14 @@ def print_plan(
 
 
 def _some(commits: Sequence[Commit], most: int) -> Iterable[Commit | None]:
-    """Give all commits, or the first and last ones with None for what is between."""
+    """Return all commits, or the first and the last ones with None for those between them."""
     if len(commits) <= most:
         return list(commits)
     return [*commits[: most - 3], None, *commits[-3:]]
 
 
 def _details(row: ProbeRow) -> list[str]:
-    """Say in a few phrases why a machine is not fit, and which tools and toolchains it has."""
+    """Return in a few phrases why a machine is not fit, and which tools and toolchains it has."""
     facts = row.facts
     found = [one_line(row.why)] if row.why else []
     if facts:
@@ -337,14 +337,14 @@ def _details(row: ProbeRow) -> list[str]:
 
 
 def _fit(row: ProbeRow) -> RenderableType:
-    """Say whether a machine is fit; one that somebody holds is, but nobody else gets it now."""
+    """Return whether a machine is fit; one that another boss uses is fit, but busy."""
     if row.fit and _mapping(row.facts.get("lock")):
         return _text("busy", "yellow")
     return _text("yes" if row.fit else "NO", "green" if row.fit else "red")
 
 
 def _version(found: Mapping[str, object]) -> str:
-    """Find the number in ``arm-linux-gnueabihf-gcc (Debian 12.2.0-14) 12.2.0``."""
+    """Return the number in a text like ``arm-linux-gnueabihf-gcc (Debian 12.2.0-14) 12.2.0``."""
     numbers = re.findall(r"\d+\.\d+(?:\.\d+)?", _string(found, "version"))
     return numbers[-1] if numbers else _string(found, "version")[:20]
 
@@ -376,7 +376,7 @@ def _megabytes(facts: Mapping[str, object], key: str) -> str:
 
 
 def _table(*headings: str) -> Table:
-    """Make a table without lines; a heading that begins with ``>`` is of a column of numbers, which stay whole."""
+    """Return a table without lines; ``>`` begins the heading of a right-aligned column that is not wrapped."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_header=any(headings), padding=(0, 2, 0, 0), header_style="dim")

@@ -1,4 +1,4 @@
-"""Files on their way: bars on a terminal, a line each when they set out elsewhere."""
+"""Show the progress of downloads and uploads: bars on a terminal, a line for each file elsewhere."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from fabbuild.text import cut, visible
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-#: Seconds between two pictures.
+#: Seconds between two updates of a bar.
 _EVERY = 0.1
 
 
 class Transfers:
-    """Shows them on standard error, while it is entered; may be told from any thread."""
+    """A context manager that shows transfers on standard error; its methods may be called from any thread."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
-        """Show them on this stream, by default on standard error."""
+        """Show transfers on this stream; by default on standard error."""
         self._out = stderr(stream)
         self._bars: Progress | None = None
 
-    def __enter__(self) -> Transfers:  # noqa: PYI034 - nobody makes a subclass of it
-        """Begin to draw, on a terminal."""
+    def __enter__(self) -> Transfers:  # noqa: PYI034 - it has no subclass
+        """Start the bars on a terminal."""
         if self._out.isatty():
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -38,20 +38,28 @@ class Transfers:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         if self._bars:
             self._bars.stop()
             self._bars = None
 
     def say(self, text: str) -> None:
-        """Take a line of text."""
+        """Print a line of text."""
         if self._bars:
             self._bars.console.print(visible(text))
         else:
             self._out.line(visible(text))
 
     def begin(self, what: str, size: int = 0) -> Callable[[int, int], None]:
-        """Something sets out; give what to tell how many bytes are there, and how many there will be (0: ?)."""
+        """Show the start of a transfer.
+
+        Args:
+            what: its name.
+            size: its bytes; 0: not known.
+
+        Returns:
+            A function to call with the bytes that were transferred and those of the whole transfer (0: not known).
+        """
         bars = self._bars
         if bars is None:
             self._out.line(visible(what))

@@ -1,4 +1,4 @@
-"""Single lines, and a question."""
+"""Print single lines and warnings, and ask for confirmation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fabbuild.text import visible
 
 
 def say(text: str) -> None:
-    """Say something on standard output."""
+    """Print text on standard output."""
     stdout().line(visible(text, newlines=True))
 
 
@@ -21,12 +21,12 @@ def print_json(value: object) -> None:
 
 
 def stderr_line(machine: str, line: str) -> None:
-    """Show a line that a worker wrote to stderr: ``[name] line``, on standard error."""
+    """Print a line of a worker's stderr on standard error: ``[name] line``."""
     stderr().line(f"[{visible(machine)}] {visible(line)}")
 
 
 def confirm(question: str) -> bool:
-    """Ask a question that is answered by y or n; where nobody can answer, the answer is no."""
+    """Ask a question that is answered with y or n; without a terminal the answer is no."""
     if not sys.stdin or not sys.stdin.isatty():
         return False
     try:
@@ -36,15 +36,15 @@ def confirm(question: str) -> bool:
 
 
 class _Warnings(logging.Handler):
-    """Shows what the library warns of as what else it says: one visible line on standard error."""
+    """A log handler that prints the library's warnings as one line on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show one warning."""
+        """Print one warning."""
         error(record.getMessage())
 
 
 def show_warnings() -> None:
-    """Show the library's warnings to the user; may be called more than once."""
+    """Print the library's warnings from now on; may be called more than once."""
     logger = logging.getLogger("fabbuild")
     if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
         logger.addHandler(_Warnings(logging.WARNING))
