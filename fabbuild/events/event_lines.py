@@ -81,7 +81,7 @@ def tell(event: Event) -> str:
         case kinds.BoardFinished():
             return f"{board} is done on {place(event)}"
         case kinds.PartFinished():
-            return f"what was to be built of {board} on {place(event)} is in"
+            return f"{place(event)} has built its part of {board}"
         case kinds.CommitsTrimmed(commits):
             return f"{machine} leaves {count(commits, 'commit')} of {board} to others"
         case kinds.FaultFound() as fault:
@@ -97,7 +97,7 @@ def tell(event: Event) -> str:
         case kinds.ResultGivenUp():
             return f"{what_was(event)} not built{_after(event.text)}"
         case kinds.MessageDropped():
-            return f"{machine}: a message was not used{_after(event.text)}"
+            return f"{machine}: ignored a message{_after(event.text)}"
         case kinds.Note():
             return _note(event)
         case kinds.RunInterrupted():

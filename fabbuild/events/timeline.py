@@ -153,7 +153,7 @@ class MachineTimeline:
         ready: when it was ready for the first time; None: never.
         phases: of its set-ups, in their order.
         absences: when it was not used.
-        boards: what its slots built, by lane and start.
+        boards: what its slots built, in the order of beginning.
         faults: the events of faults that cost a board an attempt.
         finished: how many boards it ended. A board that several machines had counts for the first that ended it.
     """
@@ -318,7 +318,7 @@ class TimelineBuilder:
         for machine in run.machines.values():
             told = max((span.slot + 1 for span in machine.boards if span.slot is not None), default=0)
             _give_lanes(machine.boards, told)
-            machine.boards.sort(key=lambda span: (span.lane, span.start))
+            machine.boards.sort(key=lambda span: span.start)
             machine.slots = max([machine.slots, *(span.lane + 1 for span in machine.boards)])
         return run
 

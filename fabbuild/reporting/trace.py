@@ -98,7 +98,7 @@ def _spans(timeline: Timeline, machine: MachineTimeline, process: int) -> Iterat
 
     for phase in machine.phases:
         yield span("set-up", phase.name, MACHINE, phase, outcome=phase.outcome, text=phase.text)
-    for board in machine.boards:
+    for board in sorted(machine.boards, key=lambda span: span.lane):
         thread = board.lane + FIRST_SLOT
         of_board: dict[str, object] = {"board": board.board, "attempt": board.attempt}
         yield span("board", board.board, thread, board, **of_board, outcome=board.outcome, text=board.text)

@@ -120,7 +120,7 @@ def test_a_boss_that_is_gone_without_a_word_is_said_to_be(series):
     write(journal_of(series), START)
     (series / ".fabbuild" / "lock").write_text(f"pid 4194399 on {socket.gethostname()} since long ago")
     assert status(series).state == GONE
-    assert "the run ended without a word: its boss is gone (pid 4194399" in printed(series)
+    assert "the run broke off: its boss is gone (pid 4194399" in printed(series)
     (series / ".fabbuild" / "lock").write_text("pid 4194399 on another since long ago")
     assert status(series).state == BUILDING
 

@@ -207,8 +207,8 @@ class _Printer:
         # All messages are gone from boards that are fixed or clean.
         better = {*boards.mended, *boards.clean}
         lost = without(commit.gone_problems, better)
-        for trouble in self._some(lost):
-            said.append((f"gone from {self.who(trouble.boards)}: {headline(trouble.text)}", _MENDED))
+        for diagnostic in self._some(lost):
+            said.append((f"gone from {self.who(diagnostic.boards)}: {headline(diagnostic.text)}", _MENDED))
         said += self._rest(lost, "message gone", "messages gone")
         if boards.clean:
             said.append((f"no more warnings on {self.named(boards.clean)}", _MENDED))
@@ -256,21 +256,21 @@ class _Printer:
         """Return the new problems of boards that did not break here."""
         fresh = without(commit.new_problems, failed)
         said = []
-        for trouble in self._some(fresh):
-            word = "warning" if trouble.kind == "warning" else "message"
+        for diagnostic in self._some(fresh):
+            word = "warning" if diagnostic.kind == "warning" else "message"
             word = f"new {word}" if not commit.first else f"existing {word}" if commit.number else word
-            if trouble.kind != "warning" and set(commit.boards.failing).issuperset(trouble.boards):
+            if diagnostic.kind != "warning" and set(commit.boards.failing).issuperset(diagnostic.boards):
                 word = "different error"
-            said.append((f"{word} on {self.who(trouble.boards)}: {headline(trouble.text)}", _WARNED))
-            if self.view.list_boards and len(trouble.boards) > 1:
-                said.append((f"boards: {self.names(trouble.boards)}", ""))
+            said.append((f"{word} on {self.who(diagnostic.boards)}: {headline(diagnostic.text)}", _WARNED))
+            if self.view.list_boards and len(diagnostic.boards) > 1:
+                said.append((f"boards: {self.names(diagnostic.boards)}", ""))
         return said + self._rest(fresh, "new warning")
 
-    def _some(self, troubles: Sequence[DiagnosticChange]) -> Sequence[DiagnosticChange]:
-        return troubles if self.view.all_boards else troubles[:PROBLEMS]
+    def _some(self, diagnostics: Sequence[DiagnosticChange]) -> Sequence[DiagnosticChange]:
+        return diagnostics if self.view.all_boards else diagnostics[:PROBLEMS]
 
-    def _rest(self, troubles: Sequence[DiagnosticChange], noun: str, plural: str = "") -> list[tuple[str, str]]:
-        more = len(troubles) - len(self._some(troubles))
+    def _rest(self, diagnostics: Sequence[DiagnosticChange], noun: str, plural: str = "") -> list[tuple[str, str]]:
+        more = len(diagnostics) - len(self._some(diagnostics))
         what = count(more, f"more {noun}", f"more {plural or noun + 's'}")
         return [(f"… and {what}; --all-boards shows them", "")] if more else []
 

@@ -216,8 +216,8 @@ def _breaks(commit: CommitChanges, failed: Collection[str]) -> str:
     return "Fails, no earlier result" if set(commit.boards.new).issuperset(failed) else "Breaks"
 
 
-def _group(sort: str, title: str, troubles: Sequence[DiagnosticChange]) -> Group:
-    return Group(sort, title, _boards(one.boards for one in troubles), tuple(map(_problem, troubles)))
+def _group(sort: str, title: str, diagnostics: Sequence[DiagnosticChange]) -> Group:
+    return Group(sort, title, _boards(one.boards for one in diagnostics), tuple(map(_problem, diagnostics)))
 
 
 def _plain(sort: str, title: str, boards: tuple[str, ...]) -> Group:
@@ -228,8 +228,8 @@ def _boards(those: Iterable[Iterable[str]]) -> tuple[str, ...]:
     return tuple(sorted({board for boards in those for board in boards}))
 
 
-def _problem(trouble: DiagnosticChange) -> Problem:
-    lines = tuple(cut(visible(line), 300) for line in trouble.lines[:FIRST_LINES])
-    if len(trouble.lines) > FIRST_LINES:
-        lines = (*lines, f"… ({len(trouble.lines) - FIRST_LINES} more)")
-    return Problem(trouble.kind, headline(trouble.text), lines, trouble.boards)
+def _problem(diagnostic: DiagnosticChange) -> Problem:
+    lines = tuple(cut(visible(line), 300) for line in diagnostic.lines[:FIRST_LINES])
+    if len(diagnostic.lines) > FIRST_LINES:
+        lines = (*lines, f"… ({len(diagnostic.lines) - FIRST_LINES} more)")
+    return Problem(diagnostic.kind, headline(diagnostic.text), lines, diagnostic.boards)

@@ -59,7 +59,7 @@ def compare(
     blobs = _lines(before, new.boards, lambda said: said.blobs)
     sizes = None if archs is None else _sizes(before, new.boards, archs)
     failing = {*boards.broke, *(board for board in boards.new if new.boards[board].failed)}
-    troubles = _troubles(before, new.boards, built or {})
+    diagnostics = _diagnostics(before, new.boards, built or {})
     return CommitChanges(
         number=new.commit.number,
         hash=new.commit.hash,
@@ -74,8 +74,8 @@ def compare(
         new_blobs=blobs[0],
         gone_blobs=blobs[1],
         culprits=_culprits({board: new.boards[board] for board in failing}),
-        new_problems=troubles[0],
-        gone_problems=troubles[1],
+        new_problems=diagnostics[0],
+        gone_problems=diagnostics[1],
         blobs=tuple(sorted(board for board, seen in new.boards.items() if seen.said.blobs)),
         arch_sizes=sizes[0] if sizes else None,
         board_sizes=sizes[1] if sizes else None,
@@ -133,7 +133,7 @@ def _culprits(failing: Mapping[str, BoardState]) -> tuple[DiagnosticChange, ...]
     return _gathered((board, seen.said.culprit or unexplained) for board, seen in sorted(failing.items()))
 
 
-def _troubles(
+def _diagnostics(
     old: Mapping[str, BoardState], new: Mapping[str, BoardState], built: Mapping[str, ParsedStderr]
 ) -> tuple[tuple[DiagnosticChange, ...], tuple[DiagnosticChange, ...]]:
     came: list[tuple[str, Diagnostic]] = []
@@ -195,12 +195,14 @@ def _gathered(found: Iterable[tuple[str, Diagnostic]]) -> tuple[DiagnosticChange
     alike: dict[tuple[str, str], tuple[Diagnostic, dict[str, None]]] = {}
     for board, problem in found:
         alike.setdefault((problem.kind, problem.text), (problem, {}))[1][board] = None
-    troubles = [
+    diagnostics = [
         DiagnosticChange(problem.kind, problem.text, problem.lines, tuple(sorted(boards)))
         for problem, boards in alike.values()
     ]
-    # Errors come before warnings; otherwise in the order of the first board's stderr.
-    return tuple(sorted(troubles, key=lambda one: (one.kind == "warning", one.kind == "other", -len(one.boards))))
+    # Errors come first, then other messages, then warnings; of each kind those of most boards come first.
+    return tuple(
+        sorted(diagnostics, key=lambda one: (one.kind == "warning", one.kind == "other", -len(one.boards)))
+    )
 
 
 def _sizes(

@@ -63,10 +63,10 @@ def _commit(commit: CommitChanges) -> dict[str, Any]:
             "warning": list(boards.warning),
             "not_built": [{"board": one.board, "reason": one.reason} for one in boards.not_built],
         },
-        "culprits": [_trouble(trouble) for trouble in commit.culprits],
+        "culprits": [_diagnostic(diagnostic) for diagnostic in commit.culprits],
         "problems": {
-            "new": [_trouble(trouble) for trouble in commit.new_problems],
-            "gone": [_trouble(trouble) for trouble in commit.gone_problems],
+            "new": [_diagnostic(diagnostic) for diagnostic in commit.new_problems],
+            "gone": [_diagnostic(diagnostic) for diagnostic in commit.gone_problems],
         },
         "errors": {"new": _lines(commit.new_errors), "gone": _lines(commit.gone_errors)},
         "warnings": {"new": _lines(commit.new_warnings), "gone": _lines(commit.gone_warnings)},
@@ -97,12 +97,12 @@ def _lines(lines: Iterable[ChangedLine]) -> list[dict[str, Any]]:
     return [{"text": line.text, "boards": list(line.boards)} for line in lines]
 
 
-def _trouble(trouble: DiagnosticChange) -> dict[str, Any]:
+def _diagnostic(diagnostic: DiagnosticChange) -> dict[str, Any]:
     return {
-        "kind": trouble.kind,
-        "text": trouble.text,
-        "lines": list(trouble.lines),
-        "boards": list(trouble.boards),
+        "kind": diagnostic.kind,
+        "text": diagnostic.text,
+        "lines": list(diagnostic.lines),
+        "boards": list(diagnostic.boards),
     }
 
 

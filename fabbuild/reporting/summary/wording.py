@@ -38,7 +38,7 @@ def headline(text: str) -> str:
     return cut(one_line(text), HEADLINE) or "no reason on stderr"
 
 
-def without(troubles: Iterable[DiagnosticChange], told: Collection[str]) -> list[DiagnosticChange]:
+def without(diagnostics: Iterable[DiagnosticChange], told: Collection[str]) -> list[DiagnosticChange]:
     """Leave out boards that are reported otherwise; the problem that most of the others have comes first."""
-    left = [replace(one, boards=tuple(board for board in one.boards if board not in told)) for one in troubles]
+    left = [replace(one, boards=tuple(board for board in one.boards if board not in told)) for one in diagnostics]
     return sorted((one for one in left if one.boards), key=lambda one: -len(one.boards))

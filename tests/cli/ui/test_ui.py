@@ -276,7 +276,7 @@ def test_a_result_tells_what_was_done_to_it_before() -> None:
 
 def test_every_event_has_words() -> None:
     assert tell(event_of(0, "worktree", "ruru", data={"done": 3, "slots": 64})) == "ruru: worktree 3/64"
-    assert tell(event_of(0, "dropped", "ruru", text="a duplicate")) == "ruru: a message was not used: a duplicate"
+    assert tell(event_of(0, "dropped", "ruru", text="a duplicate")) == "ruru: ignored a message: a duplicate"
     assert tell(event_of(0, "something-new", text="x\ny")) == "something-new: x; y"
 
 
