@@ -221,6 +221,8 @@ def test_the_architecture_is_found_wherever_the_tree_tells_it(tmp_path):
                 "peer": {"toolchain": "gcc /usr/bin/arm-gcc\narch arm\n"},
                 "ours": {"built-from": '{"arch": "riscv64"}'},
                 "plain": {".config": 'CONFIG_SYS_ARCH="arm"\nCONFIG_SYS_CPU="armv8"\n'},
+                "narrow": {"u-boot.cfg": '#define CONFIG_SYS_ARCH "riscv"\n#define CONFIG_ARCH_RV32I 1\n'},
+                "wide": {".config": '# CONFIG_ARCH_RV32I is not set\nCONFIG_SYS_ARCH="riscv"\n'},
                 "listed": {"toolchain": "arch wrong\n"},
                 "odd": {"built-from": "[1]", ".config": "\0"},
             }
@@ -229,10 +231,12 @@ def test_the_architecture_is_found_wherever_the_tree_tells_it(tmp_path):
     (root / "boards.cfg").write_text("# comment\nActive  powerpc  mpc85xx  -  v  b  listed  c  Somebody\nshort\n")
     assert told(tmp_path).archs == {
         "listed": "powerpc",
+        "narrow": "riscv32",
         "odd": "",
         "ours": "riscv64",
         "peer": "arm",
         "plain": "aarch64",
+        "wide": "riscv64",
     }
     more = summarize(open_range(tmp_path, ""), archs=lambda: {"odd": "mips", "peer": "never"})
     assert (more.archs["odd"], more.archs["peer"]) == ("mips", "arm")
