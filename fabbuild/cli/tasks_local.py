@@ -32,7 +32,7 @@ def _named(c: Any, options: Mapping[str, Any]) -> dict[str, str]:
 def export(c: Any, options: Mapping[str, Any]) -> None:
     """Write results or the last run for other programs: JUnit XML, trace events.
 
-    Results are all that are there, whichever run built them; a trace is of the last run.
+    JUnit has all results that exist, whichever run built them; a trace is of the last run.
     """
     from fabbuild.cli import ui
     from fabbuild.errors import UsageError
@@ -49,10 +49,10 @@ def export(c: Any, options: Mapping[str, Any]) -> None:
 
 @make_task({**RESULTS, **FOLLOW, **JSON})
 def status(c: Any, options: Mapping[str, Any]) -> None:
-    """Tell how far a build is that goes on elsewhere, in another terminal or on another machine; or how it ended.
+    """Show the progress of a build that runs in another terminal or on another machine, or how it ended.
 
-    It reads the run's journal in the output directory, and disturbs nobody. Without --branch or --commits it is the
-    run that told something last. With --follow the exit status is 1 when its boss is gone before the end.
+    The run's journal in the output directory is read, and the run is not disturbed. Without --branch or --commits
+    it is the run with the latest event. With --follow the exit status is 1 if the boss ends before the run does.
     """
     from fabbuild.cli import ui
     from fabbuild.reporting.status import Watcher, find_run
@@ -67,10 +67,9 @@ def status(c: Any, options: Mapping[str, Any]) -> None:
 
 @make_task(REPORT)
 def report(c: Any, options: Mapping[str, Any]) -> None:
-    """Write what each commit did to which board, and what the machines did, as one HTML page to be looked at.
+    """Write an HTML page with what each commit changed for each board, and with what the machines did.
 
-    It is drawn from the results and the journal that are there, also while a build runs: --watch keeps it up to
-    date.
+    It is made from the results and the journal, also while a build runs: --watch keeps it up to date.
     """
     from fabbuild.cli import ui
     from fabbuild.reporting.export import target as target_of
@@ -97,9 +96,9 @@ def say_report(written: Written) -> None:
 
 @make_task({**HISTORY, **JSON})
 def history(c: Any, options: Mapping[str, Any]) -> None:
-    """Tell of the runs there were on this machine: when, what, how long, how they ended; or what boards take where.
+    """List the runs on this machine with date, duration and outcome, or how long boards take on each machine.
 
-    A run is added when it ends, also when it was interrupted.
+    A run is added when it ends, also after an interrupt.
     """
     from fabbuild.cli import ui
     from fabbuild.config.settings import read_count
@@ -131,9 +130,9 @@ def history(c: Any, options: Mapping[str, Any]) -> None:
 
 @make_task(COMPLETION)
 def completion(c: Any, options: Mapping[str, Any]) -> None:
-    """Print the script that has a shell complete tasks and options, and machines, boards and branches as values.
+    """Print the script with which a shell completes tasks, options, and machines, boards and branches as values.
 
-    It completes `inv`, `invoke` and `fab`, for tasks of others as Invoke's own script does.
+    It completes `inv`, `invoke` and `fab`, and tasks of other collections as Invoke's own script does.
     """
     from fabbuild.cli import ui
     from fabbuild.cli.completion_scripts import script
@@ -144,7 +143,7 @@ def completion(c: Any, options: Mapping[str, Any]) -> None:
 
 @make_task({})
 def version(c: Any, options: Mapping[str, Any]) -> None:
-    """Print the versions of fabbuild, of Python and of what it stands on, and where fabbuild lies."""
+    """Print the versions of fabbuild, Python, Invoke, Fabric and Paramiko, and the directory of fabbuild."""
     import platform
     from importlib import metadata
     from pathlib import Path
