@@ -4,8 +4,7 @@ A result is reused only where the same code would make it again, so an edit of t
 An edit of a comment or a docstring must not: the fingerprint is made of each module's syntax tree, without
 docstrings and line numbers.
 
-The dump of a syntax tree differs between releases of Python. That costs nothing: the machine's Python is part of
-its identity anyway (`fabbuild.worker.deps.fingerprint`).
+Releases of Python differ in how they present a syntax tree; the fingerprint is the same with all of them.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import ast
 import hashlib
 import os
 import zipfile
-from typing import Dict
+from typing import Any, Dict
 
 #: What decides a build's result: whole packages, and the program's entry, which sets the umask. The other packages
 #: look at a machine, clean it, or keep the worker running.
@@ -51,18 +50,25 @@ def code_digest(modules: Dict[str, bytes]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(modules):
-        tree = ast.parse(modules[name], name)
-        _drop_docstrings(tree)
-        digest.update(b"%s\0%s\0" % (name.encode(), ast.dump(tree).encode()))
+        digest.update(b"%s\0%s\0" % (name.encode(), _meaning(ast.parse(modules[name], name)).encode()))
     return digest.hexdigest()
 
 
-def _drop_docstrings(tree: ast.AST) -> None:
-    for node in ast.walk(tree):
-        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            continue
-        if ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
+def _meaning(node: Any) -> str:
+    """Return a syntax tree as text, without docstrings and without the fields that some releases lack."""
+    if isinstance(node, list):
+        return "[%s]" % ",".join(map(_meaning, node))
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    if type(node).__name__ == "Index":  # what Python 3.8 puts around the index of a subscript
+        return _meaning(node.value)  # type: ignore[attr-defined]
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and (
+        ast.get_docstring(node, clean=False) is not None
+    ):
+        fields["body"] = fields["body"][1:]
+    told = ["%s=%s" % (name, _meaning(value)) for name, value in fields.items() if value not in (None, [])]
+    return "%s(%s)" % (type(node).__name__, ",".join(told))
 
 
 def _decides(name: str) -> bool:

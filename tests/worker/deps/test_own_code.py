@@ -11,6 +11,7 @@ import pytest
 import fabbuild
 from fabbuild.machines.worker_zip import worker_program
 from fabbuild.worker.deps.own_code import DECIDING, code_digest, deciding_modules
+from tests.support.supervised import old_python
 
 MODULES = deciding_modules()
 TOP = Path(fabbuild.__file__).parents[1]
@@ -72,6 +73,15 @@ def test_each_change_of_the_meaning_of_a_deciding_module_counts(name):
         assert code_digest({name: ast.unparse(mutate.visit(tree)).encode()}) != before
     else:
         assert name.endswith("/__init__.py"), "a module with a constant that can be changed"
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.12", "3.13", "3.14"])
+def test_releases_of_python_give_one_fingerprint(version):
+    ask = (
+        "from fabbuild.worker.deps.own_code import code_digest, deciding_modules as own; print(code_digest(own()))"
+    )
+    said = subprocess.run([old_python(version), "-c", ask], cwd=TOP, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == code_digest(MODULES)
 
 
 def test_modules_of_one_name_in_two_packages_both_count():
