@@ -1,4 +1,4 @@
-"""`fabbuild.machines.session_pool` by its old name."""
+"""`fabbuild.machines.session_pool.SessionPool` by its published name."""
 
 from __future__ import annotations
 

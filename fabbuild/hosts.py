@@ -1,4 +1,4 @@
-"""`fabbuild.machines.transport.ssh_connections` by its old name."""
+"""`fabbuild.machines.transport.ssh_connections.connection_for` by its published name."""
 
 from __future__ import annotations
 

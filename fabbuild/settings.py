@@ -1,4 +1,4 @@
-"""`fabbuild.config.settings` by its old name."""
+"""`fabbuild.config.settings.BuildSettings` by its published name."""
 
 from __future__ import annotations
 

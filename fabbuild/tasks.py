@@ -1,4 +1,4 @@
-"""The Invoke tasks by their published name: call them from tasks of your own."""
+"""The Invoke tasks by their published names: call them from tasks of your own."""
 
 from __future__ import annotations
 

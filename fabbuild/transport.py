@@ -1,4 +1,4 @@
-"""The ways to a machine by their old names."""
+"""The transports by their published names."""
 
 from __future__ import annotations
 
