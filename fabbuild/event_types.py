@@ -292,6 +292,9 @@ KINDS: Mapping[str, type[_Payload]] = {
     str(kind.__struct_config__.tag): kind for kind in get_args(Payload) if issubclass(kind, _Payload)
 }
 
+# What msgspec raises for a value of another type, and for a key that is no valid text.
+_UNREADABLE = (msgspec.ValidationError, UnicodeEncodeError)
+
 # What stands for a value that a journal lacks or that is of another type; the first that the field can take.
 _ABSENT: tuple[object, ...] = (None, "", 0, False, (), {})
 
@@ -354,7 +357,7 @@ def read_payload(what: str, data: Mapping[str, object]) -> Payload:
         return UnknownEvent(what, data)
     try:
         return msgspec.convert(data, kind)  # type: ignore[no-any-return]
-    except msgspec.ValidationError:
+    except _UNREADABLE:
         return kind(**_each_field(kind, data))  # type: ignore[no-any-return]
 
 
@@ -368,6 +371,6 @@ def _each_field(kind: type[msgspec.Struct], data: Mapping[str, object]) -> dict[
             try:
                 read[one.name] = msgspec.convert(value, types[one.name])
                 break
-            except msgspec.ValidationError:
+            except _UNREADABLE:
                 continue
     return read

@@ -42,8 +42,15 @@ def test_an_unknown_kind_is_kept_as_it_is():
     assert (Event(1.0, read).what, Event(1.0, read).data) == ("tea-time", {"cups": 2})
 
 
-def test_an_unknown_key_is_passed_over():
-    assert read_payload("check", {"well": True, "cups": 2}) == read_payload("check", {"well": True})
+@pytest.mark.parametrize("key", ["cups", "\ud800"])
+def test_an_unknown_key_is_passed_over(key):
+    assert read_payload("check", {"well": True, key: 2}) == read_payload("check", {"well": True})
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\0", "\U0001f426"])
+def test_any_text_is_read_and_told_again(text):
+    data = {"differs": text, "versions": {text: [text]}}
+    assert Event(1.0, read_payload("note", data)).data == data
 
 
 @pytest.mark.parametrize(

@@ -445,15 +445,3 @@ class Progress:
 
 def _label(event: Event, number: object) -> str:
     return commit_label(event.commit, number)
-
-
-def texts(value: object) -> tuple[str, ...]:
-    """Read a list of texts from an event's data; empty for anything else."""
-    return tuple(str(item) for item in value) if isinstance(value, (list, tuple, set, frozenset)) else ()
-
-
-def as_int(value: object) -> int:
-    """Read a count from an event's data: a number, or the length of what is listed; 0 for anything else."""
-    if isinstance(value, (int, float)):
-        return int(value) if 0 < value < 1e18 else 0
-    return len(value) if isinstance(value, (list, tuple, Mapping, set, frozenset)) else 0

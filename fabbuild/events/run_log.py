@@ -15,7 +15,6 @@ from typing import Any
 
 from fabbuild.errors import OutputError
 from fabbuild.events.durations import History
-from fabbuild.events.progress import as_int
 from fabbuild.text import visible
 
 #: The version of the layout of `as_json`.
@@ -154,7 +153,7 @@ def _numbers(text: object) -> dict[str, int]:
     with contextlib.suppress(ValueError):
         value = json.loads(str(text))
         if isinstance(value, dict):
-            return {str(name): as_int(number) for name, number in value.items()}
+            return {str(name): number for name, number in value.items() if isinstance(number, int)}
     return {}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import junitparser
@@ -237,21 +236,6 @@ def test_machine_toolchain_and_sizes_are_properties_of_the_output(junit):
         lines
     )
     assert "[[PROPERTY|arch=arm]]" in lines
-
-
-def test_a_file_takes_its_place_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "trace.json"
-    path.write_text("before")
-
-    def half():
-        with exported_file(path) as file:
-            file.write(b"half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        half()
-    assert path.read_text() == "before"
-    assert os.listdir(tmp_path) == ["trace.json"]
 
 
 def test_a_file_that_cannot_be_written_is_said_before_anything_is_built(tmp_path):

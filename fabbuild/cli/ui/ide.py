@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from fabbuild.cli.ui.display import Display
 from fabbuild.cli.ui.output import Output
 from fabbuild.cli.ui.plain import EventGrouper
-from fabbuild.event_types import Event
+from fabbuild.event_types import Event, MachineFailed, ResultGivenUp, ResultReceived, RunInterrupted
 from fabbuild.events.event_lines import tell
 from fabbuild.text import visible
 
 # Events that no editor understands, but that its user has to see.
-_TOLD = frozenset({"machine-failed", "interrupted"})
+_TOLD = (MachineFailed, RunInterrupted)
 
 
 class IdeDisplay(Display):
@@ -40,16 +40,16 @@ class IdeDisplay(Display):
 
     def _event(self, event: Event) -> None:
         super()._event(event)
-        if event.what == "not-built":
+        if isinstance(event.payload, ResultGivenUp):
             self._left.pop((event.board, event.commit), None)
             self._groups.add(event)
             return
         self._groups.flush()
-        if event.what == "result":
+        if isinstance(event.payload, ResultReceived):
             self._show(event.board, event.commit)
-        elif event.what in _TOLD:
+        elif isinstance(event.payload, _TOLD):
             self._err.line(f"fabbuild: {tell(event)}")
-        if event.what == "interrupted":
+        if isinstance(event.payload, RunInterrupted):
             self._left.clear()  # the results that exist may be of another source
 
     def _tick(self, now: float) -> None:

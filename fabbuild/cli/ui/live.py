@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fabbuild import event_types as kinds
 from fabbuild.cli.ui.display import Display
 from fabbuild.cli.ui.output import Output, console
 from fabbuild.cli.ui.plain import EventGrouper, problem, said
@@ -73,27 +74,28 @@ class LiveDisplay(Display):
         super()._event(event)
         if not self._live.is_started and self.progress.ended is None:
             self._live.start()
-        if event.what in EventGrouper.KINDS:
+        if isinstance(event.payload, EventGrouper.KINDS):
             self._groups.add(event)
             return
         self._groups.flush()
-        if event.what in ("result", "reused"):
-            verdict = event.data.get("verdict")
-            if verdict in _PROBLEM_STYLES:
+        match event.payload:
+            case kinds.ResultReceived(verdict) | kinds.ResultReused(verdict) if verdict in _PROBLEM_STYLES:
                 self._say(problem(event, self._told_with(event)), event.time, _PROBLEM_STYLES[verdict])
-        elif event.what in ("machine-failed", "interrupted"):
-            away = event.what == "machine-failed" and self.progress.machines[event.machine].away
-            self._say(tell(event), event.time, "yellow" if away else "bold red")
-        elif event.what in ("slots", "waiting"):
-            self._say(tell(event), event.time, "yellow")
-        elif event.what == "audit" and event.data.get("differs"):
-            self._say(tell(event), event.time, "bold red")
-        elif event.what in ("note", "run-start"):
-            self._say(tell(event), event.time, "")
-        elif event.what == "machine-stderr":
-            self._say(tell(event), event.time, "dim")
-        elif event.what == "run-end":
-            self._live.stop()
+            case kinds.MachineFailed():
+                away = self.progress.machines[event.machine].away
+                self._say(tell(event), event.time, "yellow" if away else "bold red")
+            case kinds.RunInterrupted():
+                self._say(tell(event), event.time, "bold red")
+            case kinds.SlotsReduced() | kinds.RunWaiting():
+                self._say(tell(event), event.time, "yellow")
+            case kinds.ReuseAudited(differs) if differs:
+                self._say(tell(event), event.time, "bold red")
+            case kinds.Note() | kinds.RunStarted():
+                self._say(tell(event), event.time, "")
+            case kinds.StderrLine():
+                self._say(tell(event), event.time, "dim")
+            case kinds.RunEnded():
+                self._live.stop()
 
     def _told_with(self, event: Event) -> str:
         """Return the earlier result that was shown with the same error line; empty if there is none."""

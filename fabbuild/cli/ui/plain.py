@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from fabbuild import event_types as kinds
 from fabbuild.cli.ui.display import Display
 from fabbuild.cli.ui.output import Output
 from fabbuild.event_types import Event
@@ -21,7 +22,14 @@ STATUS_EVERY = 60.0
 HELD_BACK = 1.0
 
 # Events that are shown in every mode, about the run as a whole or about a machine.
-_ALWAYS = frozenset({"machine-failed", "machine-stderr", "slots", "waiting", "note", "interrupted"})
+_ALWAYS = (
+    kinds.MachineFailed,
+    kinds.StderrLine,
+    kinds.SlotsReduced,
+    kinds.RunWaiting,
+    kinds.Note,
+    kinds.RunInterrupted,
+)
 
 
 class EventGrouper:
@@ -32,7 +40,7 @@ class EventGrouper:
     """
 
     #: The kinds of events that are grouped.
-    KINDS = ("requeued", "not-built", "fault")
+    KINDS = (kinds.BoardRequeued, kinds.ResultGivenUp, kinds.FaultFound)
 
     def __init__(self, say: Callable[[str, float], None]) -> None:
         """Show each group with ``say(line, time of its first event)``."""
@@ -42,7 +50,7 @@ class EventGrouper:
 
     def add(self, event: Event) -> None:
         """Hold back an event of one of the `KINDS`, after showing a group that it does not belong to."""
-        why = str(event.data.get("kind")) if event.what == "fault" else event.text
+        why = event.payload.kind if isinstance(event.payload, kinds.FaultFound) else event.text
         key = (event.what, event.machine, why)
         if key != self._key:
             self.flush()
@@ -65,14 +73,15 @@ class EventGrouper:
             boards = names([event.board for event in events], 6)
             number = count(len(events), "board")
             reason = one_line(first.text)
-            if first.what == "not-built":
-                line = f"{number} not built: {reason}: {boards}"
-            elif first.what == "fault":
-                told = f"{number}: {boards}"
-                line = f"{visible(first.machine)}: {reason} ({told}): not the boards' results; they are built again"
-            else:
-                source = f" from {visible(first.machine)}" if first.machine else ""
-                line = f"{number} go back to the pool{source}: {reason}: {boards}"
+            match first.payload:
+                case kinds.ResultGivenUp():
+                    line = f"{number} not built: {reason}: {boards}"
+                case kinds.FaultFound():
+                    cost = f"{reason} ({number}: {boards})"
+                    line = f"{visible(first.machine)}: {cost}: not the boards' results; they are built again"
+                case _:
+                    source = f" from {visible(first.machine)}" if first.machine else ""
+                    line = f"{number} go back to the pool{source}: {reason}: {boards}"
             self._say(line, first.time)
 
 
@@ -109,31 +118,35 @@ class PlainDisplay(Display):
 
     def _event(self, event: Event) -> None:
         super()._event(event)
-        if event.what in EventGrouper.KINDS:
+        if isinstance(event.payload, EventGrouper.KINDS):
             self._groups.add(event)
             return
         self._groups.flush()
-        if event.what == "reused":
+        if isinstance(event.payload, kinds.ResultReused):
             _note(self._reused, event)
             return
         self._tell_reused()
-        if event.what == "result":
-            _note(self._boards, event)
-        elif event.what == "board-done":
-            self._board_done(event.board, event)
-        elif event.what == "run-start":
-            self._next_status = event.time + STATUS_EVERY
-            if not self._quiet:
-                self._say(tell(event), event.time)
-        elif event.what == "audit":
-            if event.data.get("differs") or not self._quiet:
-                self._say(tell(event), event.time)
-        elif self._quiet and event.data.get("differs"):
-            pass  # no problem yet, and shown by each build on these machines
-        elif event.what in _ALWAYS or (
-            not self._quiet and event.what == "phase" and event.data.get("phase") == "ready"
-        ):
+        match event.payload:
+            case kinds.ResultReceived():
+                _note(self._boards, event)
+            case kinds.BoardFinished():
+                self._board_done(event.board, event)
+            case kinds.RunStarted():
+                self._next_status = event.time + STATUS_EVERY
+        if self._is_shown(event):
             self._say(tell(event), event.time)
+
+    def _is_shown(self, event: Event) -> bool:
+        """Whether the event has a line of its own."""
+        match event.payload:
+            case kinds.Note(differs) if differs:
+                return not self._quiet  # no problem yet, and shown by each build on these machines
+            case kinds.ReuseAudited(differs) if differs:
+                return True
+            case kinds.ReuseAudited() | kinds.RunStarted() | kinds.PhaseEntered("ready"):
+                return not self._quiet
+            case payload:
+                return isinstance(payload, _ALWAYS)
 
     def _tick(self, now: float) -> None:
         self._groups.tick(now)
@@ -179,16 +192,21 @@ class PlainDisplay(Display):
 
 def _note(boards: dict[str, _BoardResults], event: Event) -> None:
     told = boards.setdefault(event.board, _BoardResults())
-    verdict = str(event.data.get("verdict"))
-    told.verdicts[verdict] = told.verdicts.get(verdict, 0) + 1
-    told.after += tuple(event.data.get("after") or ())
+    result = _result(event)
+    told.verdicts[result.verdict] = told.verdicts.get(result.verdict, 0) + 1
+    told.after += result.after or ()
     told.last = event
     if _badness(event) > (_badness(told.worst) if told.worst else 0):
         told.worst = event
 
 
+def _result(event: Event) -> kinds.ResultReceived | kinds.ResultReused:
+    assert isinstance(event.payload, (kinds.ResultReceived, kinds.ResultReused))
+    return event.payload
+
+
 def _badness(event: Event) -> int:
-    return {Verdict.FAILED.value: 2, Verdict.WARNED.value: 1}.get(str(event.data.get("verdict")), 0)
+    return {Verdict.FAILED.value: 2, Verdict.WARNED.value: 1}.get(_result(event).verdict, 0)
 
 
 def _problem(told: _BoardResults) -> str:
@@ -210,18 +228,18 @@ def problem(event: Event, same: str = "") -> str:
     Its form is ``FAILED board @ commit on machine: first error line (after …)``. If ``same`` names a result with
     the same first error line, ``the same as …`` stands in its place.
     """
-    return _problem_of(event, same) + spoiled(tuple(event.data.get("after") or ()))
+    return _problem_of(event, same) + spoiled(_result(event).after or ())
 
 
 def said(event: Event) -> str:
     """Return the first error line of a result, or its first warning if it has no error."""
-    return one_line(str(event.data.get("error") or event.text))
+    return one_line(_result(event).error or event.text)
 
 
 def _problem_of(event: Event, same: str = "") -> str:
-    word = "FAILED" if event.data.get("verdict") == Verdict.FAILED.value else "warned"
+    word = "FAILED" if _result(event).verdict == Verdict.FAILED.value else "warned"
     line = f"the same as {same}" if same else cut(said(event), 200)
-    how = ", reused" if event.what == "reused" else ""
+    how = ", reused" if isinstance(event.payload, kinds.ResultReused) else ""
     return f"{word} {what_was(event)} on {visible(event.machine)}{how}" + (f": {line}" if line else "")
 
 
@@ -248,7 +266,7 @@ def status(progress: Progress, now: float) -> str:
     away = [machine.name for machine in machines if machine.state == "away"]
     if away:
         parts.append(f"away: {names(away, 4)}")
-    if progress.awaited and progress.awaited[1] is not None:
+    if progress.awaited:
         parts.append(f"waiting until {time_of_day(progress.awaited[1])}")
     return ", ".join(parts)
 

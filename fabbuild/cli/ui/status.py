@@ -11,7 +11,7 @@ from fabbuild.cli.ui.output import Output, console, stdout, width_of
 from fabbuild.cli.ui.plain import EventGrouper, problem
 from fabbuild.cli.ui.report import print_end
 from fabbuild.cli.ui.tables import _print, _table, _text
-from fabbuild.event_types import Event
+from fabbuild.event_types import Event, ResultReceived, RunEnded
 from fabbuild.events.event_lines import json_line, tell, waiting_for
 from fabbuild.reporting.status import BUILDING, GONE, Status, Watcher, as_json, ended
 from fabbuild.text import cells, clock, count, cut, duration, one_line, time_of_day, visible, wrapped
@@ -130,7 +130,7 @@ def follow(watcher: Watcher, *, json: bool = False, stream: IO[str] | None = Non
             time.sleep(pause)
             for event in watcher.look():
                 display.listener(event)
-                over = over or event.what == "run-end"
+                over = over or isinstance(event.payload, RunEnded)
             display.tick(time.time())
             status = watcher.status()
     if not json:
@@ -147,11 +147,11 @@ def print_problems(events: Sequence[Event], out: Output) -> None:
 
     groups = EventGrouper(say)
     for event in events:
-        if event.what in EventGrouper.KINDS:
+        if isinstance(event.payload, EventGrouper.KINDS):
             groups.add(event)
             continue
         groups.flush()
-        say(problem(event) if event.what == "result" else tell(event), event.time)
+        say(problem(event) if isinstance(event.payload, ResultReceived) else tell(event), event.time)
     groups.flush()
     if not lines:
         return
