@@ -8,7 +8,7 @@ from fabbuild.config.settings import BuildSettings
 from fabbuild.errors import SelectionError, SourceError, UsageError
 from fabbuild.results.tree import CURRENT
 from fabbuild.source.repository import Source
-from tests.source.test_repository import commit, git
+from tests.support.repositories import commit, git
 
 
 @pytest.fixture

@@ -4,7 +4,12 @@ import pytest
 
 from fabbuild.results.exported_files import remember, written
 from fabbuild.source.repository import Source
-from tests.source.test_repository import commit, git, repo, tree_files  # noqa: F401 - repo is a fixture
+from tests.support.repositories import commit, git, kbuild_tree, tree_files
+
+
+@pytest.fixture
+def repo(tmp_path):
+    return kbuild_tree(tmp_path / "tree")
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ def test_results_of_other_builds_inside_the_source_are_no_part_of_it(inside):
     assert there(build(inside))
 
 
-def test_only_untracked_results_are_left_out_and_what_lies_beside_them_is_not(repo):  # noqa: F811
+def test_only_untracked_results_are_left_out_and_what_lies_beside_them_is_not(repo):
     clean = tree_files(repo, Source.open(repo).current().hash)
     for place in ("o [1]*/series/.fabbuild", "new/deep/current/.fabbuild", "configs/x/.fabbuild"):
         (repo / place).mkdir(parents=True)
@@ -69,7 +74,7 @@ def test_only_untracked_results_are_left_out_and_what_lies_beside_them_is_not(re
     assert clean.keys() <= seen.keys()
 
 
-def test_edits_of_tracked_files_beside_results_are_part_of_the_source(repo):  # noqa: F811
+def test_edits_of_tracked_files_beside_results_are_part_of_the_source(repo):
     (repo / "lib/current/.fabbuild").mkdir(parents=True)
     commit(repo, "a file where results go", **{"lib/current/kept": "1\n"})
     (repo / "lib/current/.fabbuild/lock").write_text("")

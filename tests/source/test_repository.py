@@ -1,4 +1,4 @@
-"""The local git side, on real repositories: ranges, the snapshot, the push."""
+"""The source on real repositories: ranges and the snapshot."""
 
 import hashlib
 import os
@@ -6,78 +6,19 @@ import re
 import shutil
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from fabbuild.errors import PushError, SourceError
+from fabbuild.errors import SourceError
 from fabbuild.model import Commit
-from fabbuild.source.git import Git, GitError, Remote, clean_environment, last_words
+from fabbuild.source.git import Remote
 from fabbuild.source.repository import Source
-from tests.support.census import ENDLESS, HANG_LIMIT, alive, wait_until
-
-ENV = {
-    "PATH": os.environ["PATH"],
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "LC_ALL": "C",
-    **{f"GIT_{who}_NAME": "A" for who in ("AUTHOR", "COMMITTER")},
-    **{f"GIT_{who}_EMAIL": "a@b.example" for who in ("AUTHOR", "COMMITTER")},
-}
-
-
-def git(where, *args, **kwargs) -> str:
-    done = subprocess.run(
-        ["git", *args], cwd=where, env={**ENV, "HOME": str(where)}, capture_output=True, check=True, **kwargs
-    )
-    return done.stdout.decode("utf-8", "replace").strip()
-
-
-def commit(where, subject, **files) -> str:
-    for name, text in files.items():
-        (where / name).write_text(text)
-    git(where, "add", "-A")
-    git(where, "commit", "-q", "--allow-empty", "-m", subject)
-    return git(where, "rev-parse", "HEAD")
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """Nobody's own settings of git take part."""
-    place = tmp_path / "home"
-    place.mkdir()
-    monkeypatch.setenv("HOME", str(place))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    return place
-
-
-@pytest.fixture
-def repo(tmp_path):
-    """A Kbuild tree with ``main`` (one commit) and, checked out, ``work`` (three more), whose upstream it is."""
-    place = tmp_path / "tree"
-    (place / "configs").mkdir(parents=True)
-    (place / "configs" / "snow_defconfig").write_text("CONFIG_SNOW=y\n")
-    (place / "Kconfig").write_text("config SNOW\n\tbool\n")
-    (place / ".gitignore").write_text("*.o\n/build/\n")
-    git(place, "init", "-q", "-b", "main")
-    commit(place, "base", Makefile="all:\n", one="1\n")
-    git(place, "checkout", "-q", "-b", "work", "--track", "main")
-    for number in (1, 2, 3):
-        commit(place, f"change {number}", one=f"{number} {number}\n")
-    return place
+from tests.support.repositories import bare, commit, git, refs, tree_files
 
 
 def subjects(commits: list[Commit]) -> list[str]:
     return [f"{c.number} {c.subject}" for c in commits]
-
-
-def tree_files(where, commit_id) -> dict[str, str]:
-    out = git(where, "ls-tree", "-r", "-z", commit_id)
-    return {line.split("\t")[1]: line.split("\t")[0].split(" ")[0] for line in out.split("\0") if line}
-
-
-# Opening
 
 
 def test_opens_from_a_subdirectory(repo):
@@ -206,9 +147,6 @@ def test_a_users_configuration_does_not_interfere(repo, home, tmp_path):
         assert source.push(Remote(str(far)), tip, 30).objects > 0
         assert refs(far) == {"refs/fabbuild/current": tip}
     assert not (tmp_path / "ran").exists()
-
-
-# Ranges
 
 
 def test_a_branch_is_its_upstream_commit_and_what_came_since(repo):
@@ -427,9 +365,6 @@ def test_a_shallow_clone(repo, tmp_path):
     assert refs(far) == {"refs/fabbuild/current": snapshot.hash}
 
 
-# The snapshot
-
-
 def fingerprint(repo: Path) -> dict[str, str]:
     """All of a working tree and of its repository, but for objects and for times."""
     found = {}
@@ -643,163 +578,3 @@ def test_a_file_that_looks_unchanged_is_not_read_again(repo):
     (repo / "one").write_text("4 4\n")
     os.utime(repo / "one", ns=(old, old))
     assert git(repo, "show", f"{Source.open(repo).current().hash}:one") == "3 3"
-
-
-# The push
-
-
-def bare(where: Path, name: str = "far.git") -> Path:
-    git(where, "init", "-q", "--bare", name)
-    git(where / name, "config", "receive.shallowUpdate", "true")
-    return where / name
-
-
-def refs(far: Path) -> dict[str, str]:
-    lines = git(far, "for-each-ref", "--format=%(refname) %(objectname)").splitlines()
-    return dict(line.split(" ") for line in lines)
-
-
-def test_a_push_leaves_one_ref(repo, tmp_path):
-    far, source = bare(tmp_path), Source.open(repo)
-    for tip in (
-        source.top(1)[1][0].hash,
-        source.current().hash,
-        source.range("main")[0].hash,
-        source.top(2)[1][0].hash,
-    ):
-        report = source.push(Remote(str(far), name="m"), tip, 30)
-        assert refs(far) == {"refs/fabbuild/current": tip}
-        assert report.seconds > 0
-    git(far, "fsck", "--strict")
-
-
-def test_stale_refs_of_ours_go_and_others_stay(repo, tmp_path):
-    far, source = bare(tmp_path), Source.open(repo)
-    tip = source.top(1)[1][0].hash
-    source.push(Remote(str(far)), tip, 30)
-    for name in ("refs/fabbuild/old", "refs/fabbuild/deep/er", "refs/heads/theirs", "refs/fabbuilder"):
-        git(far, "update-ref", name, tip)
-    assert source.push(Remote(str(far)), tip, 30).pruned == 2
-    assert set(refs(far)) == {"refs/fabbuild/current", "refs/heads/theirs", "refs/fabbuilder"}
-
-
-def test_a_push_of_what_is_there_sends_nothing(repo, tmp_path):
-    far, source = bare(tmp_path), Source.open(repo)
-    tip = source.current().hash
-    assert source.push(Remote(str(far)), tip, 30).objects > 0
-    again = source.push(Remote(str(far)), tip, 30)
-    assert (again.objects, again.bytes, again.pruned) == (0, 0, 0)
-
-
-def test_only_the_delta_of_a_snapshot_travels(repo, tmp_path):
-    """A snapshot has no parent, and git looks for what the far side has at parents only."""
-    for number in range(200):
-        (repo / "configs" / f"b{number}_defconfig").write_bytes(os.urandom(500))
-    far, source = bare(tmp_path), Source.open(repo)
-    first = source.push(Remote(str(far)), source.current().hash, 30)
-    assert first.objects > 200
-    assert first.bytes > 100_000
-    (repo / "one").write_text("edited\n")
-    tip = source.current().hash
-    report = source.push(Remote(str(far)), tip, 30)
-    assert 0 < report.objects <= 5
-    assert 0 < report.bytes < 10_000
-    assert refs(far) == {"refs/fabbuild/current": tip}
-    assert git(far, "show", f"{tip}:one") == "edited"
-    git(far, "fsck", "--strict", "--connectivity-only", tip)
-    commit(repo, "all of it", two="2")
-    assert source.push(Remote(str(far)), source.top(1)[1][0].hash, 30).objects < 25
-
-
-def test_a_far_side_with_commits_that_are_not_here(repo, tmp_path):
-    far, source = bare(tmp_path), Source.open(repo)
-    git(tmp_path, "clone", "-q", str(repo), "colleague")
-    commit(tmp_path / "colleague", "theirs", two="theirs")
-    Source.open(tmp_path / "colleague").push(Remote(str(far)), git(tmp_path / "colleague", "rev-parse", "HEAD"), 30)
-    tip = source.current().hash
-    source.push(Remote(str(far)), tip, 30)
-    assert refs(far) == {"refs/fabbuild/current": tip}
-
-
-def test_a_push_that_fails_quotes_git(repo, tmp_path):
-    source = Source.open(repo)
-    tip = source.current().hash
-    with pytest.raises(PushError, match=r"does not appear to be a git repository") as caught:
-        source.push(Remote(str(tmp_path / "nowhere.git"), name="heron"), tip, 30)
-    assert caught.value.machine == "heron"
-    assert "\n" not in str(caught.value)
-    far = bare(tmp_path)
-    (far / "hooks" / "pre-receive").write_text("#!/bin/sh\necho no more room here >&2\nexit 1\n")
-    (far / "hooks" / "pre-receive").chmod(0o755)
-    with pytest.raises(PushError, match=r"remote rejected.*pre-receive hook declined.*remote: no more room here"):
-        source.push(Remote(str(far), name="heron"), tip, 30)
-    with pytest.raises(PushError, match="0123456789"):
-        source.push(Remote(str(bare(tmp_path, "other.git")), name="heron"), "0123456789" * 4, 30)
-    with pytest.raises(PushError):
-        source.push(Remote("--receive-pack=touch /tmp/x", name="heron"), tip, 30)
-
-
-def test_a_push_over_ssh_that_fails_quotes_ssh(repo, tmp_path):
-    ssh = tmp_path / "ssh"
-    ssh.write_text("#!/bin/sh\necho 'ssh: connect to host h port 22: Connection refused' >&2\nexit 255\n")
-    ssh.chmod(0o755)
-    env = {"GIT_SSH_COMMAND": str(ssh), "GIT_SSH_VARIANT": "ssh"}
-    source = Source.open(repo)
-    with pytest.raises(PushError, match=r"Could not read from remote repository|Connection refused"):
-        source.push(Remote("ssh://h/x", env, name="h"), source.top(1)[1][0].hash, 30)
-
-
-def test_a_push_that_hangs_is_ended_with_all_its_processes(repo, tmp_path):
-    ssh = tmp_path / "ssh"
-    ssh.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nsleep {ENDLESS}\n")
-    ssh.chmod(0o755)
-    source = Source.open(repo)
-    with pytest.raises(PushError, match=r"took more than .* s and was ended"):
-        source.push(Remote("ssh://h/x", {"GIT_SSH_COMMAND": str(ssh)}, name="h"), source.top(1)[1][0].hash, 1.5)
-    pid = int((tmp_path / "pid").read_text())
-    wait_until(lambda: not alive(pid))
-
-
-def test_a_push_in_another_thread_can_be_interrupted(repo, tmp_path):
-    ssh = tmp_path / "ssh"
-    ssh.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nsleep {ENDLESS}\n")
-    ssh.chmod(0o755)
-    source = Source.open(repo)
-    tip = source.top(1)[1][0].hash
-    with ThreadPoolExecutor() as pool:
-        going = pool.submit(source.push, Remote("ssh://h/x", {"GIT_SSH_COMMAND": str(ssh)}, "h"), tip, ENDLESS)
-        wait_until((tmp_path / "begun").exists)
-        source.interrupt()
-        with pytest.raises(PushError, match="git ls-remote was interrupted"):
-            going.result(HANG_LIMIT)
-    with pytest.raises(SourceError, match="interrupted"):
-        source.top(1)
-
-
-# The runner
-
-
-def test_git_is_quoted_in_one_line():
-    text = "remote: Counting objects:  50% (1/2)\rhint: x\nerror: one\nerror: one\nfatal: two\x1b[0m\n"
-    assert last_words(text) == "error: one; fatal: two [0m"
-    assert last_words("ssh: no such host\nbye\n") == "ssh: no such host; bye"
-    assert last_words("") == ""
-    assert len(last_words("fatal: " + "x" * 5000)) == 300
-
-
-def test_a_git_that_is_not_there(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(GitError, match="git is not installed"):
-        Git(tmp_path).run("version")
-    with pytest.raises(GitError, match="no such directory"):
-        Git(tmp_path / "missing").run("version")
-
-
-def test_the_environment_keeps_what_a_user_says_on_purpose(monkeypatch):
-    monkeypatch.setenv("GIT_SSH_COMMAND", "ssh -v")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/x")
-    monkeypatch.setenv("GIT_DIR", "/y")
-    env = clean_environment()
-    assert env["GIT_SSH_COMMAND"] == "ssh -v"
-    assert env["GIT_CONFIG_GLOBAL"] == "/x"
-    assert "GIT_DIR" not in env

@@ -14,8 +14,8 @@ from fabbuild.model import Result
 from fabbuild.reporting.summary.reader import Range, read_range
 from fabbuild.results.tree import BuiltFrom, ResultTree
 from fabbuild.source.repository import Source
-from tests.source.test_repository import commit, git
 from tests.support.examples import at_most
+from tests.support.repositories import commit, git
 
 BUILT = Result(board="snow", upto=0, return_code=0, stdout="", stderr="", sizes="", machine="m1", details={})
 

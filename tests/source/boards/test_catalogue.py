@@ -14,7 +14,6 @@ from fabbuild.errors import SourceError
 from fabbuild.model import Board
 from fabbuild.source.boards import catalogue as module
 from fabbuild.source.boards.catalogue import load_boards, read_boards
-from fabbuild.source.boards.maintainers import Maintainers
 from fabbuild.source.repository import Source
 from tests.support.census import ENDLESS, alive, wait_until
 
@@ -477,24 +476,3 @@ def test_a_tree_is_listed_again_where_no_file_can_have_two_names(tree, cache):
     cache.mkdir(parents=True)
     (cache / "trees").write_text("in the way")
     assert tree.read() == tree.read()
-
-
-# MAINTAINERS
-
-
-def test_maintainers():
-    known = Maintainers.parse(
-        {
-            "MAINTAINERS": "Title\nM:\tGeneral <g@x.example>\nS:\tSupported\nN:\tmeson\nN:\t(\nF:\tdrivers/\n",
-            "board/a/MAINTAINERS": (
-                "ONE\nM:\tA <a@x.example>\nM:\tB <b@x.example>\nS:\tMaintained\nF:\tboard/a/\nF:\tconfigs/one_defconfig\n"
-                "\nWILD\nM:     C <c@x.example>\nS:\tOrphan (Since 2020)\nF:\tconfigs/o*_defconfig\n"
-                "\nNOBODY\nM:\t-\nS:\tOrphan\nF:\tconfigs/none_defconfig\n"
-            ),
-        }
-    )
-    assert known.of("one") == ("Active", ("A <a@x.example>", "B <b@x.example>"))
-    assert known.of("other") == ("Orphan (Since 2020)", ("C <c@x.example>",))
-    assert known.of("none") == ("Orphan", ())
-    assert known.of("my_meson_board") == ("Active", ("General <g@x.example>",))
-    assert known.of("unknown") == ("", ())
