@@ -90,6 +90,46 @@ class _Slot:
         self.turn = 0
 
 
+class _OrderBuild:
+    """Builds the commits of one order, one after the other.
+
+    Attributes:
+        begun: whether the builder works for this board.
+    """
+
+    def __init__(
+        self, builder: Builder, order: BoardOrder, commits: Sequence[str], compiler: Optional[Toolchain]
+    ) -> None:
+        self.begun = False
+        self._builder = builder
+        self._order = order
+        self._commits = commits
+        self._compiler = compiler
+        self._last = -1
+
+    def result(
+        self, upto: int, jobs: Callable[[], int], tokens: Optional[JobServer]
+    ) -> Tuple[Built, Dict[str, int]]:
+        """Build or carry one commit; return its result, and the further fields of its response."""
+        builder, order, commit = self._builder, self._order, self._commits[upto]
+        if not is_board(order.board):
+            return failed("%r cannot be the name of a board" % order.board), {}
+        if self._compiler is None:
+            return failed("no toolchain for architecture %r on this machine" % order.arch), {}
+        if not self.begun:
+            builder.begin(order.board)
+            self.begun = True
+        carried = builder.carried(commit)
+        if carried and upto not in order.audit:
+            return carried, {"carried": self._last}
+        said = {"could_carry": self._last} if carried else {}
+        if upto in order.audit:
+            builder.begin_from_nothing()
+        built = builder.build(commit, self._compiler, jobs, order.timeout, tokens)
+        self._last = upto
+        return built, said
+
+
 class SlotPool:
     """Slots that take boards until they are drained or stopped."""
 
@@ -262,45 +302,21 @@ class SlotPool:
                 self._changed.notify_all()
 
     def _build(self, slot: _Slot, order: BoardOrder) -> None:
-        builder = slot.builder
-        self._send("heartbeat", board=order.board, thread=builder.slot, **order.echo)
-        compiler = self._compiler(order.arch)
-        problem = ""
-        if not is_board(order.board):
-            problem = "%r cannot be the name of a board" % order.board
-        elif compiler is None:
-            problem = "no toolchain for architecture %r on this machine" % order.arch
+        self._send("heartbeat", board=order.board, thread=slot.builder.slot, **order.echo)
+        build = _OrderBuild(slot.builder, order, self.commits, self._compiler(order.arch))
+        delivery = Delivery(self._send, order.board, order.echo)
 
         def jobs() -> int:
             return min(self.jobs(), order.jobs or self._share.threads)
 
-        tokens = None if order.jobs else self._share.tokens
-        ready = False
-        last = -1
-        delivery = Delivery(self._send, order.board, order.echo)
         for upto in self._each(order):
-            said: Dict[str, int] = {}
             try:
-                if problem or compiler is None:
-                    built = failed(problem)
-                else:
-                    if not ready:
-                        builder.begin(order.board)
-                        ready = True
-                    carried = builder.carried(self.commits[upto])
-                    if carried and upto not in order.audit:
-                        said, built = {"carried": last}, carried
-                    else:
-                        said = {"could_carry": last} if carried else {}
-                        if upto in order.audit:
-                            builder.begin_from_nothing()
-                        built = builder.build(self.commits[upto], compiler, jobs, order.timeout, tokens)
-                        last = upto
+                built, said = build.result(upto, jobs, None if order.jobs else self._share.tokens)
             except WorkerStopped:
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever it is, the board needs its result
-                built = self._exception(exc)
-                said, ready = {}, False
+                build.begun = False
+                built, said = self._exception(exc), {}
             fields = {**self._fields(order, upto, built), **said}
             if "files" in self._features:
                 fields.update(delivery.deliver(upto, built.files))
