@@ -23,16 +23,11 @@ from fabbuild.worker.deps.reverse_deps import is_dependency_file
 #: The most dependency files.
 _MANY = 100_000
 
-#: Lines of a ``.config`` that turn on dtoc, which reads every source file of the tree and names none.
-_READS_ALL = re.compile(rb"^CONFIG_\w*OF_PLATDATA\w*=y$", re.MULTILINE)
+#: Lines of a ``.config`` that turn on a program that reads every source file of the tree and names none.
+_READS_ALL = re.compile(rb"^CONFIG_(?:%s)=y$" % TREE.reads_all.encode(), re.MULTILINE)
 
 #: Suffix of preprocessed source of the ACPI compiler, for which no dependency file is written.
 _UNTRACKED = ".asl.tmp"
-
-#: The board's default environment, which is preprocessed without a dependency file, and the suffix of files that it
-#: may include: a change of one of these matters to every board.
-_ENVIRONMENT = "include/generated/env.txt"
-_ENVIRONMENT_SUFFIX = ".env"
 
 _INCLUDE = re.compile(rb"^[ \t]*#[ \t]*(include\w*|import)\b[ \t]*([^\r\n]*)", re.MULTILINE)
 _NAMED = re.compile(rb"[<\"]([^<>\"]+)[>\"]")
@@ -194,7 +189,7 @@ class DepFileReader:
         Raises:
             UnknownDependenciesError: it includes another file.
         """
-        left = [os.path.join(self._output, _ENVIRONMENT)]
+        left = [os.path.join(self._output, TREE.environment_text)]
         seen: Set[str] = set()
         while left:
             path = left.pop()
@@ -202,7 +197,7 @@ class DepFileReader:
                 continue
             seen.add(path)
             for name in self._includes(path):
-                if not name.endswith(_ENVIRONMENT_SUFFIX):
+                if not name.endswith(TREE.environment_suffix):
                     raise UnknownDependenciesError("the environment includes %s" % name)
                 left += [os.path.join(self._tree, "include", name), os.path.join(self._tree, name)]
                 left.append(os.path.join(os.path.dirname(path), name))
