@@ -195,7 +195,7 @@ def _clean(options: argparse.Namespace) -> int:
             _answer("usage", **clean.look(work_dir, options.older, options.toolchains))
         else:
             _answer("cleaned", **clean.clean(work_dir, options.older, options.toolchains))
-    except clean.BusyError as exc:
+    except clean.HeldError as exc:
         _answer("busy", holder=exc.holder)
         return supervisor.BUSY_STATUS
     except clean.CleanError as exc:

@@ -22,11 +22,11 @@ class CleanError(Exception):
     """Nothing can be removed, or not all of it; the text says why."""
 
 
-class BusyError(Exception):
-    """Somebody works there.
+class HeldError(Exception):
+    """A boss works on the machine.
 
     Attributes:
-        holder: what the lock file says of them.
+        holder: what the lock file says of it.
     """
 
     def __init__(self, holder: Dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ def clean(work_dir: str, older: float = 0.0, toolchains: bool = False) -> Dict[s
     The lock, if there is one, is held from then on until this process ends.
 
     Raises:
-        BusyError: a boss has the machine.
+        HeldError: a boss has the machine.
         CleanError: this is no work directory, or a toolchain is being unpacked.
         OSError: something cannot be removed.
     """
@@ -74,7 +74,7 @@ def clean(work_dir: str, older: float = 0.0, toolchains: bool = False) -> Dict[s
     if workdir.is_ours(work_dir):
         held = lock.take(work_dir)
         if held is None:
-            raise BusyError(lock.holder_when_busy(work_dir))
+            raise HeldError(lock.holder_when_busy(work_dir))
         with contextlib.suppress(OSError):  # a full disk is a reason to clean
             held.write({"who": "clean", "host": os.uname().nodename, "pid": os.getpid()})
         if time.time() - last >= older:
