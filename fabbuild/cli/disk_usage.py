@@ -20,7 +20,8 @@ from pathlib import Path
 from fabbuild.errors import OutputError, UsageError
 from fabbuild.machines import messages
 from fabbuild.machines.toolchains.install import cache_directory
-from fabbuild.results.tree import BUILT_FROM, COMMIT_DIR, OWN, ResultTree
+from fabbuild.protocol.names import LOCK, OWN
+from fabbuild.results.tree import BUILT_FROM, COMMIT_DIR, ResultTree
 from fabbuild.text import count
 
 _SIZES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
@@ -120,11 +121,11 @@ def remove_tree(path: Path) -> float:
             _remove(entry)
         own = path / OWN
         for entry in own.iterdir():
-            if entry.name != "lock":
+            if entry.name != LOCK:
                 _remove(entry)
         # The lock file is removed last, while it is locked: a process that opened it before notices that it is
         # gone.
-        (own / "lock").unlink(missing_ok=True)
+        (own / LOCK).unlink(missing_ok=True)
         for folder in (own, path):
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -212,7 +213,7 @@ def _used(tree: Path) -> float:
     for folder in (tree / OWN, *_ours(tree)):
         if _is_directory(folder):
             # The time of the lock file does not count: it changes whenever the lock is taken.
-            entries = [entry for entry in folder.iterdir() if not (folder.name == OWN and entry.name == "lock")]
+            entries = [entry for entry in folder.iterdir() if not (folder.name == OWN and entry.name == LOCK)]
             times += [entry.lstat().st_mtime for entry in entries]
     return max(times)
 

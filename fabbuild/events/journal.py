@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 from fabbuild.errors import OutputError, what_to_do
 from fabbuild.event_types import Event, RunEnded, RunStarted, StderrLine, WorktreeMade
 from fabbuild.events.event_lines import event_json, tell
-from fabbuild.events.journal_reader import JOURNAL
 from fabbuild.events.progress import Listener, Progress
+from fabbuild.protocol.names import JOURNAL
 from fabbuild.protocol.wire import PREFIX
 from fabbuild.text import count, visible
 

@@ -18,11 +18,8 @@ from typing import Any
 
 from fabbuild.errors import OutputError
 from fabbuild.event_types import Event, PhaseEntered, RunEnded, RunStarted, read_payload
-from fabbuild.results.tree import OWN
+from fabbuild.protocol.names import JOURNAL, LOCK, OWN
 from fabbuild.text import visible
-
-#: Name of the journal below `fabbuild.results.tree.OWN`.
-JOURNAL = "journal.ndjson"
 
 #: Longest line that is read as an event, in bytes; ``run-end`` lists all failures.
 MAX_LINE = 64 << 20
@@ -213,7 +210,7 @@ class LockHolder:
 def holder(directory: Path) -> LockHolder | None:
     """Return the holder of a result directory's lock; None when there is none. Takes no lock."""
     try:
-        text = (directory / OWN / "lock").read_text(encoding="utf-8", errors="replace")[:400].strip()
+        text = (directory / OWN / LOCK).read_text(encoding="utf-8", errors="replace")[:400].strip()
     except OSError:
         return None
     return LockHolder(text, _alive(text)) if text else None

@@ -18,6 +18,13 @@ PROGRAM = re.compile(r"worker-[0-9a-f]{64}\.pyz(\.\d+)?")
 REFS = "refs/fabbuild/"
 CURRENT = REFS + "current"
 
+#: The directory of fabbuild's own files beside the results of a branch.
+OWN = ".fabbuild"
+
+#: Files in it, by which it is told from another directory of that name: the lock, the name of the branch or range,
+#: the description of the range, and the journal of the last run.
+LOCK, RANGE, COMMITS, JOURNAL = MARKS = ("lock", "range", "commits.json", "journal.ndjson")
+
 #: Names of files in a result's directory that the boss writes itself.
 RESERVED = frozenset(
     {"done", "done.new", "err", "log", "sizes", "host", "toolchain", "out-env", "out-cmd", "built-from"}

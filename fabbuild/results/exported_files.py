@@ -16,7 +16,7 @@ from typing import IO
 
 from fabbuild.errors import OutputError, what_to_do
 from fabbuild.files import whole_file
-from fabbuild.results.tree import OWN
+from fabbuild.protocol.names import OWN
 from fabbuild.text import visible
 
 #: The list of the files, in the tree's own directory: path → SHA-256.

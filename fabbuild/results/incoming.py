@@ -23,7 +23,7 @@ from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import DEPENDS, FILE_MOST, FILES_MANY, FILES_MOST, PIECE
 from fabbuild.results.tree import not_writable
 
-#: The directory of these files, below `fabbuild.results.tree.OWN`.
+#: The directory of these files, below `fabbuild.protocol.names.OWN`.
 PLACE = "incoming"
 
 #: The reason given for a file that the result names and that never arrived.

@@ -31,18 +31,12 @@ from fabbuild.errors import OutputError, what_to_do
 from fabbuild.files import whole_file
 from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.protocol.environment import WITHOUT_EFFECT
-from fabbuild.protocol.names import is_file_name
+from fabbuild.protocol.names import COMMITS, LOCK, OWN, RANGE, is_file_name
 from fabbuild.protocol.settings import SETTINGS, Effect
 
 #: Name of the result directory of the current source, and of the output directory beside the source.
 CURRENT = "current"
 OUTPUT = "fabbuild-out"
-
-#: The directory of fabbuild's own files beside the results of a branch.
-OWN = ".fabbuild"
-
-#: The file in it that describes the range: see `ResultTree.describe`.
-COMMITS = "commits.json"
 
 #: The file of a result that says what it was built from, as JSON.
 BUILT_FROM = "built-from"
@@ -184,7 +178,7 @@ class ResultTree:
             fd = self._take_lock()
             # `clean --results` may have removed the file after it was opened and before it was locked.
             with contextlib.suppress(FileNotFoundError):
-                if (self.own / "lock").stat().st_ino == os.fstat(fd).st_ino:
+                if (self.own / LOCK).stat().st_ino == os.fstat(fd).st_ino:
                     break
             os.close(fd)
         who = f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
@@ -193,14 +187,14 @@ class ResultTree:
             os.pwrite(fd, who.encode(), 0)
         except OSError as exc:
             os.close(fd)
-            raise not_writable(self.own / "lock", exc) from exc
+            raise not_writable(self.own / LOCK, exc) from exc
         self._lock = fd
         self._claim(what)
 
     def _take_lock(self) -> int:
         try:
             self.own.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.own / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = os.open(self.own / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as exc:
             raise not_writable(self.own, exc) from exc
         try:
@@ -209,7 +203,7 @@ class ResultTree:
             holder = os.read(fd, 4096).decode("utf-8", "replace").strip()
             os.close(fd)
             if not isinstance(exc, BlockingIOError):
-                raise not_writable(self.own / "lock", exc) from exc
+                raise not_writable(self.own / LOCK, exc) from exc
             raise OutputError(
                 f"another fabbuild works in {self.root} ({holder or 'it has just begun'}); wait for it, "
                 "end it, or choose another --output"
@@ -218,7 +212,7 @@ class ResultTree:
 
     def _claim(self, what: str) -> None:
         """Write down the branch or range, or check that it is the one that was written down."""
-        path = self.own / "range"
+        path = self.own / RANGE
         try:
             before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
             if what and before and before != what:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from fabbuild.errors import SourceError
 from fabbuild.model import Commit
+from fabbuild.protocol.names import MARKS, OWN
 from fabbuild.protocol.uboot import TREE
 from fabbuild.source.git import FIXED_AUTHOR, Git, GitError, GitProcesses, Remote
 from fabbuild.source.hardlink_objects import hardlink_objects
@@ -36,11 +37,6 @@ CURRENT = "current source"
 
 #: Time limit in seconds for git to read a whole working tree, or to list a long history.
 TREE_TIMEOUT = 600.0
-
-# fabbuild's directory beside results (`fabbuild.results.tree.OWN`), and the files that tell it from another
-# directory of that name.
-_OWN = b".fabbuild"
-_MARKS = (b"lock", b"range", b"commits.json", b"journal.ndjson")
 
 _NO_CHECKOUT = re.compile(r"^error: '(.+)/' does not have a commit checked out$", re.MULTILINE)
 
@@ -371,7 +367,7 @@ class Source:
 
 def _results_inside(git: Git) -> list[bytes]:
     """Return the untracked directories that hold results of a range, by names from the top."""
-    specs = [b":(top,glob)**/%s/%s" % (_OWN, name) for name in _MARKS]
+    specs = [f":(top,glob)**/{OWN}/{name}" for name in MARKS]
     out = git.run("ls-files", "-z", "--others", "--exclude-standard", "--", *specs, timeout=TREE_TIMEOUT).stdout
     found = {os.path.dirname(os.path.dirname(path)) for path in out.split(b"\0") if path}  # noqa: PTH120 - bytes
     # Where the user tracks a file in one, its edits are edits of the source.

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from fabbuild.errors import NothingYetError, OutputError
 from fabbuild.events.journal_reader import every_event, holder, journal_of, works
+from fabbuild.protocol.names import COMMITS, OWN
 from fabbuild.protocol.uboot import TREE
-from fabbuild.results.tree import BUILT_FROM, COMMITS, OWN
+from fabbuild.results.tree import BUILT_FROM
 from fabbuild.text import count, cut, names, visible
 
 #: Bytes that are read of one file, at most, by kind of file.

@@ -19,7 +19,7 @@ from fabbuild.protocol.wire import DEPENDS
 from fabbuild.results.tree import BUILT_FROM, ResultTree, not_writable
 from fabbuild.text import commit_label, names
 
-#: The directory for results from the store, below `fabbuild.results.tree.OWN`.
+#: The directory for results from the store, below `fabbuild.protocol.names.OWN`.
 PLACE = "audit"
 
 # Files that differ from build to build, or that are compared in another way.
