@@ -9,7 +9,7 @@ import pytest
 
 from fabbuild.errors import OutputError
 from fabbuild.reporting.status import Watcher, find_run
-from tests.reporting.test_export import XSD, cases
+from tests.reporting.test_junit import XSD, cases
 from tests.support.census import HANG_LIMIT, wait_until
 from tests.support.schemas import hold
 from tests.support.trouble import slow_make

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fabbuild.reporting.html.report import make_report
 from fabbuild.reporting.summary.find import find
+from tests.support.results import commit_hash, fails, size_line, warns, write_results
 
 
 def page_of(output: Path, name: str = "series") -> str:
@@ -42,3 +43,36 @@ class Words(html.parser.HTMLParser):
     def handle_data(self, data):
         if not self._quiet:
             self.said.append(data)
+
+
+BROKEN = (
+    "drivers/x.c: In function 'probe':",
+    "drivers/x.c:3:4: error: 'y' undeclared",
+    "    3 |  y;",
+    "make: *** [x.o] Error 1",
+)
+
+
+WARNING = "lib/z.c:9:1: warning: unused variable 'q' [-Wunused-variable]"
+
+
+def series(tmp_path, **more):
+    """Write a range whose third commit breaks two boards, and whose fourth mends one and warns in another."""
+    sizes = {"sizes": size_line(1000)}
+    quiet = {"arch_1": sizes, "arch_2": sizes, "other": {}}
+    write_results(
+        tmp_path,
+        {
+            1: quiet,
+            2: quiet,
+            3: {"arch_1": fails(*BROKEN), "arch_2": {"sizes": size_line(1400), **more}, "other": fails(*BROKEN)},
+            4: {"arch_1": fails(*BROKEN), "arch_2": {"sizes": size_line(1400), **warns(WARNING)}, "other": {}},
+        },
+    )
+    own = tmp_path / "series" / ".fabbuild"
+    own.mkdir()
+    archs = {"arch_1": "arm", "arch_2": "arm", "other": "riscv64"}
+    subjects = ["Begin", "Go on", "Break it", "Mend some"]
+    listed = [{"number": n, "hash": commit_hash(n), "subject": text} for n, text in enumerate(subjects, 1)]
+    own.joinpath("commits.json").write_text(json.dumps({"boards": archs, "commits": listed}))
+    return own
