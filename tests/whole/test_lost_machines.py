@@ -207,7 +207,10 @@ def test_a_hanging_make_is_ended_and_the_board_built_elsewhere(ssh_farm, tmp_pat
     once = tmp_path / "once"
     hang = tool(
         tmp_path / "hang", "make",
-        f'case "$*" in *robin_defconfig*) mkdir {once} 2>/dev/null && sleep 1000;; esac\nexec {{real}} "$@"',
+        # A second attempt, which an idle machine may make, is not to end before the one that hangs was ended.
+        f'case "$*" in *robin_defconfig*) mkdir {once} 2>/dev/null && echo $$ >{once}/pid && exec sleep 1000\n'
+        f'until [ -s {once}/pid ] && ! kill -0 $(cat {once}/pid) 2>/dev/null; do sleep 0.1; done;; esac\n'
+        'exec {real} "$@"',
     )  # fmt: skip
     ssh_farm.machines(*ssh_farm.servers[:2], max_boards=2, env=hang)
     process = begin(ssh_farm, "--only", "robin,wren,sandbox,tern,heron", "--timeout", "12")
