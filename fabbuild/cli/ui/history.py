@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
+from fabbuild.cli.ui.drawing import cell, new_table, print_table
 from fabbuild.cli.ui.output import stdout, width_of
-from fabbuild.cli.ui.tables import _print, _table, _text
 from fabbuild.events.run_log import Duration, RunRecord
 from fabbuild.text import clock, count, duration
 
@@ -39,18 +39,18 @@ def print_runs(runs: Sequence[RunRecord], *, stream: IO[str] | None = None) -> N
         out.line("no run has ended yet")
         return
     shown = [name for name in _COLUMNS if name in _NARROW or width_of(out) >= _WIDE]
-    table = _table("BEGAN", ">TOOK", "WHAT", *(f">{name}" for name in shown), ">STATUS")
+    table = new_table("BEGAN", ">TOOK", "WHAT", *(f">{name}" for name in shown), ">STATUS")
     table.columns[0].no_wrap = True
     for run in runs:
         numbers = [_COLUMNS[name](run) for name in shown]
         table.add_row(
-            _text(_when(run.began)),
-            _text(clock(run.seconds)),
-            _text(run.name, "bold"),
-            *(_text(str(number) if number else "-") for number in numbers),
-            _text(str(run.exit_status), _STYLES.get(run.exit_status, "red")),
+            cell(_when(run.began)),
+            cell(clock(run.seconds)),
+            cell(run.name, "bold"),
+            *(cell(str(number) if number else "-") for number in numbers),
+            cell(str(run.exit_status), _STYLES.get(run.exit_status, "red")),
         )
-    _print(out, table)
+    print_table(out, table)
 
 
 def print_durations(took: Sequence[Duration], *, stream: IO[str] | None = None) -> None:
@@ -59,19 +59,19 @@ def print_durations(took: Sequence[Duration], *, stream: IO[str] | None = None) 
     if not took:
         out.line("nothing is known of these boards")
         return
-    table = _table("BOARD", "ARCH", "MACHINE", ">TAKES", ">LATER", ">BUILDS", "LAST")
+    table = new_table("BOARD", "ARCH", "MACHINE", ">TAKES", ">LATER", ">BUILDS", "LAST")
     table.columns[-1].no_wrap = True
     for one in took:
         table.add_row(
-            _text(one.board, "bold"),
-            _text(one.arch),
-            _text(one.machine),
-            _text("-" if one.first is None else duration(one.first)),
-            _text("-" if one.later is None else duration(one.later)),
-            _text(str(one.builds)),
-            _text(_when(one.last)),
+            cell(one.board, "bold"),
+            cell(one.arch),
+            cell(one.machine),
+            cell("-" if one.first is None else duration(one.first)),
+            cell("-" if one.later is None else duration(one.later)),
+            cell(str(one.builds)),
+            cell(_when(one.last)),
         )
-    _print(out, table)
+    print_table(out, table)
     if out.isatty():
         boards, machines = ({getattr(one, name) for one in took} for name in ("board", "machine"))
         out.line(f"{count(len(boards), 'board')}, {count(len(machines), 'machine')}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import IO
 
+from fabbuild.cli.ui.drawing import cell, new_table, print_table
 from fabbuild.cli.ui.output import Output, stdout, width_of
-from fabbuild.cli.ui.tables import _print, _table, _text
 from fabbuild.event_types import Failure, MachineShare, Recovered
 from fabbuild.events.event_lines import spoiled
 from fabbuild.events.progress import RunSummary
@@ -88,17 +88,17 @@ def _line(out: Output, text: str, indent: int = 0) -> None:
 def _shares(out: Output, machines: Sequence[MachineShare]) -> None:
     if not any(machine.done or machine.state in _GONE for machine in machines):
         return  # There was nothing to do; what draws tables takes longer to load than that to be found out.
-    table = _table("MACHINE", ">RESULTS", ">SHARE", ">SENT", ">RECEIVED", "")
+    table = new_table("MACHINE", ">RESULTS", ">SHARE", ">SENT", ">RECEIVED", "")
     for machine in machines:
         table.add_row(
-            _text(cut(visible(machine.name), 40), "bold"),
-            _text(str(machine.done)),
-            _text(f"{100 * machine.share:.0f}%"),
-            _text("-" if machine.bytes_sent is None else size(machine.bytes_sent)),
-            _text("-" if machine.bytes_received is None else size(machine.bytes_received)),
-            _text(_GONE.get(machine.state, ""), "red" if machine.state == "failed" else "yellow"),
+            cell(cut(visible(machine.name), 40), "bold"),
+            cell(str(machine.done)),
+            cell(f"{100 * machine.share:.0f}%"),
+            cell("-" if machine.bytes_sent is None else size(machine.bytes_sent)),
+            cell("-" if machine.bytes_received is None else size(machine.bytes_received)),
+            cell(_GONE.get(machine.state, ""), "red" if machine.state == "failed" else "yellow"),
         )
-    _print(out, table)
+    print_table(out, table)
 
 
 def _out(out: Output, summary: RunSummary) -> None:

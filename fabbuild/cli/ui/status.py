@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import IO
 
 from fabbuild.cli.ui.choose import make_display
+from fabbuild.cli.ui.drawing import cell, new_table, print_table
 from fabbuild.cli.ui.output import Output, console, stdout, width_of
 from fabbuild.cli.ui.plain import EventGrouper, problem
 from fabbuild.cli.ui.report import print_end
-from fabbuild.cli.ui.tables import _print, _table, _text
 from fabbuild.event_types import Event, ResultReceived, RunEnded
 from fabbuild.events.event_lines import json_line, tell, waiting_for
 from fabbuild.reporting.status import BUILDING, GONE, Status, Watcher, as_json, ended
@@ -64,7 +64,7 @@ def _line(out: Output, status: Status, now: float) -> None:
 
 
 def _machines(out: Output, status: Status, now: float) -> None:
-    table = _table("MACHINE", ">RESULTS", ">LOAD", "BUILDING, AND FOR HOW LONG")
+    table = new_table("MACHINE", ">RESULTS", ">LOAD", "BUILDING, AND FOR HOW LONG")
     shown = {name: cut(visible(name), max(width_of(out) // 4, 16)) for name in status.progress.machines}
     # The width of the other columns and the gaps between them.
     width = max(width_of(out) - max(map(cells, shown.values()), default=0) - 22, 20)
@@ -76,12 +76,12 @@ def _machines(out: Output, status: Status, now: float) -> None:
             phase = machine.phase if machine.state == "setup" else machine.state
             words = "out" if phase == "failed" else visible(phase)
         table.add_row(
-            _text(shown[machine.name], "bold"),
-            _text(str(machine.done)),
-            _text("-" if machine.cpu is None or machine.out else f"{machine.cpu}%"),
-            _text(words),
+            cell(shown[machine.name], "bold"),
+            cell(str(machine.done)),
+            cell("-" if machine.cpu is None or machine.out else f"{machine.cpu}%"),
+            cell(words),
         )
-    _print(out, table)
+    print_table(out, table)
     for machine in status.progress.machines.values():
         if machine.out and machine.reason:
             word = "away" if machine.away else "out"

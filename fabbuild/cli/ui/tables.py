@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from typing import IO, TYPE_CHECKING
 
-from fabbuild.cli.ui.output import Output, console, stdout, width_of
+from fabbuild.cli.ui.drawing import cell, new_table, print_table
+from fabbuild.cli.ui.output import Output, stdout, width_of
 from fabbuild.errors import SelectionError
 from fabbuild.events.event_lines import json_line
 from fabbuild.machines.tool_versions import NOT_THE_SAME
@@ -18,7 +19,6 @@ from fabbuild.text import commit_label, count, cut, duration, names, one_line, s
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
     from fabbuild.cli.disk_usage import DiskUse
     from fabbuild.machines.probe import ProbeRow
@@ -41,14 +41,14 @@ class MachineOutcome:
 def print_outcomes(rows: Sequence[MachineOutcome], *, stream: IO[str] | None = None) -> None:
     """Print a line for each machine: its name, ``ok`` or ``FAILED``, and a text."""
     out = stdout(stream)
-    table = _table("", "", "")
+    table = new_table("", "", "")
     for row in rows:
         table.add_row(
-            _text(row.machine, "bold"),
-            _text("ok" if row.ok else "FAILED", "green" if row.ok else "red"),
-            _text(one_line(row.text)),
+            cell(row.machine, "bold"),
+            cell("ok" if row.ok else "FAILED", "green" if row.ok else "red"),
+            cell(one_line(row.text)),
         )
-    _print(out, table)
+    print_table(out, table)
 
 
 def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str] | None = None) -> None:
@@ -65,22 +65,22 @@ def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str]
         return
     wide = width_of(out) >= _WIDE
     headings = ["MACHINE", "FIT", "ARCH", ">CPUS", ">BOGOMIPS", ">LOAD", ">MEMORY", ">DISK"]
-    table = _table(*headings, *(["TOOLS AND TOOLCHAINS"] if wide else []))
+    table = new_table(*headings, *(["TOOLS AND TOOLCHAINS"] if wide else []))
     for row in rows:
         facts = row.facts
         cells = [
-            _text(row.machine, "bold"),
+            cell(row.machine, "bold"),
             _fit(row),
-            _text(_string(facts, "arch")),
-            _text(_number(facts, "threads")),
-            _text(_number(facts, "bogomips")),
-            _text(_number(facts, "load_avg", 2)),
-            _text(_megabytes(facts, "mem_mb")),
-            _text(_megabytes(facts, "disk_mb")),
+            cell(_string(facts, "arch")),
+            cell(_number(facts, "threads")),
+            cell(_number(facts, "bogomips")),
+            cell(_number(facts, "load_avg", 2)),
+            cell(_megabytes(facts, "mem_mb")),
+            cell(_megabytes(facts, "disk_mb")),
         ]
         details = _details(row)
-        table.add_row(*cells, *([_text("; ".join(details))] if wide else []))
-    _print(out, table)
+        table.add_row(*cells, *([cell("; ".join(details))] if wide else []))
+    print_table(out, table)
     if not wide:
         out.line("")
         alike: dict[tuple[str, ...], list[str]] = {}
@@ -128,7 +128,7 @@ def print_toolchains(
             ),
         )
         return
-    table = _table("MACHINE", "ARCH", "COMPILER", "VERSION")
+    table = new_table("MACHINE", "ARCH", "COMPILER", "VERSION")
     alike: dict[str, list[ProbeRow]] = {}
     for row in rows:
         # Where a program reads it each machine has its lines.
@@ -138,22 +138,22 @@ def print_toolchains(
         toolchains = _mapping(row.facts.get("toolchains"))
         if not toolchains:
             table.add_row(
-                _text(row.machine, "bold"),
-                _text("-"),
-                _text("-"),
-                _text(row.why or "no toolchain found", "red"),
+                cell(row.machine, "bold"),
+                cell("-"),
+                cell("-"),
+                cell(row.why or "no toolchain found", "red"),
             )
         for arch in sorted(toolchains):
             found = _mapping(toolchains[arch])
             gcc = _string(found, "gcc") or _string(found, "prefix") + "gcc"
-            table.add_row(_text(row.machine, "bold"), _text(arch), _text(gcc), _text(_string(found, "version")))
-    _print(out, table)
+            table.add_row(cell(row.machine, "bold"), cell(arch), cell(gcc), cell(_string(found, "version")))
+    print_table(out, table)
     for first, *others in alike.values():
         if others:
             like = names([row.machine for row in others], len(others))
             _lines(out, f"the same as {visible(first.machine)}: {like}")
     if tried:
-        looked = _table("MACHINE", "TRIED", "ARCH", "RESULT")
+        looked = new_table("MACHINE", "TRIED", "ARCH", "RESULT")
         for row in rows:
             candidates = row.facts.get("tried")
             for item in candidates if isinstance(candidates, (list, tuple)) else ():
@@ -161,13 +161,13 @@ def print_toolchains(
                 ok = bool(candidate.get("ok"))
                 why = "ok" if ok else one_line(_string(candidate, "why")) or "does not work"
                 looked.add_row(
-                    _text(row.machine, "bold"),
-                    _text(_string(candidate, "path")),
-                    _text(_string(candidate, "arch")),
-                    _text(why, "" if ok else "dim"),
+                    cell(row.machine, "bold"),
+                    cell(_string(candidate, "path")),
+                    cell(_string(candidate, "arch")),
+                    cell(why, "" if ok else "dim"),
                 )
         out.line("")
-        _print(out, looked)
+        print_table(out, looked)
     _print_differs(out, rows)
 
 
@@ -177,10 +177,10 @@ def print_archives(archives: Sequence[Archive], *, json: bool = False, stream: I
     if json:
         _print_json(out, ({**asdict(archive), "arch": archive.arch} for archive in archives))
         return
-    table = _table("ARCH", "RUNS ON", "GCC", "ARCHIVE")
+    table = new_table("ARCH", "RUNS ON", "GCC", "ARCHIVE")
     for archive in archives:
-        table.add_row(_text(archive.arch, "bold"), _text(archive.host), _text(archive.version), _text(archive.name))
-    _print(out, table)
+        table.add_row(cell(archive.arch, "bold"), cell(archive.host), cell(archive.version), cell(archive.name))
+    print_table(out, table)
 
 
 def print_usage(usages: Sequence[DiskUse], *, stream: IO[str] | None = None) -> None:
@@ -189,17 +189,17 @@ def print_usage(usages: Sequence[DiskUse], *, stream: IO[str] | None = None) -> 
     if not usages:
         out.line("there is nothing to remove")
         return
-    table = _table("WHAT", "WHERE", ">SIZE", ">UNUSED FOR", "", "PATH")
+    table = new_table("WHAT", "WHERE", ">SIZE", ">UNUSED FOR", "", "PATH")
     for usage in usages:
         table.add_row(
-            _text(usage.what, "bold"),
-            _text(usage.where or "here"),
-            _text(size(usage.bytes)),
-            _text(duration(usage.age)),
-            _text("goes" if usage.goes else "stays", "red" if usage.goes else "green"),
-            _text(usage.path),
+            cell(usage.what, "bold"),
+            cell(usage.where or "here"),
+            cell(size(usage.bytes)),
+            cell(duration(usage.age)),
+            cell("goes" if usage.goes else "stays", "red" if usage.goes else "green"),
+            cell(usage.path),
         )
-    _print(out, table)
+    print_table(out, table)
     going = sum(usage.bytes for usage in usages if usage.goes)
     out.line(f"{size(sum(usage.bytes for usage in usages))} in all, of which {size(going)} go")
 
@@ -236,11 +236,11 @@ def print_boards(boards: Sequence[Board], *, json: bool = False, stream: IO[str]
         _print_json(out, (asdict(board) for board in boards))
         return
     headings = ("BOARD", "ARCH", "CPU", "SOC", "VENDOR") if out.isatty() else ("",) * 5
-    table = _table(*headings)
+    table = new_table(*headings)
     for board in boards:
         cells = (board.target, board.arch, board.cpu, board.soc, board.vendor)
-        table.add_row(*(_text(cell or "-", "bold" if not number else "") for number, cell in enumerate(cells)))
-    _print(out, table)
+        table.add_row(*(cell(value or "-", "bold" if not number else "") for number, value in enumerate(cells)))
+    print_table(out, table)
     if out.isatty():
         out.line(count(len(boards), "board"))
 
@@ -293,10 +293,10 @@ def print_plan(
         f"{count(len(boards), 'board')} at {count(len(commits), 'commit')}: {count(pairs, 'result')}"
         + (f", {skipped} there already" if skipped else "")
     )
-    table = _table("ARCH", ">BOARDS", "")
+    table = new_table("ARCH", ">BOARDS", "")
     for arch in sorted(by_arch):
-        table.add_row(_text(arch, "bold"), _text(str(len(by_arch[arch]))), _text(names(by_arch[arch], 12)))
-    _print(out, table)
+        table.add_row(cell(arch, "bold"), cell(str(len(by_arch[arch]))), cell(names(by_arch[arch], 12)))
+    print_table(out, table)
     out.line("")
     for commit in _some(commits, 20):
         if commit is None:
@@ -339,8 +339,8 @@ def _details(row: ProbeRow) -> list[str]:
 def _fit(row: ProbeRow) -> RenderableType:
     """Return whether a machine is fit; one that another boss uses is fit, but busy."""
     if row.fit and _mapping(row.facts.get("lock")):
-        return _text("busy", "yellow")
-    return _text("yes" if row.fit else "NO", "green" if row.fit else "red")
+        return cell("busy", "yellow")
+    return cell("yes" if row.fit else "NO", "green" if row.fit else "red")
 
 
 def _version(found: Mapping[str, object]) -> str:
@@ -370,37 +370,6 @@ def _megabytes(facts: Mapping[str, object], key: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return "-"
     return size(value * 1e6)
-
-
-# Drawing
-
-
-def _table(*headings: str) -> Table:
-    """Return a table without lines; ``>`` begins the heading of a right-aligned column that is not wrapped."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, show_header=any(headings), padding=(0, 2, 0, 0), header_style="dim")
-    for heading in headings:
-        number = heading.startswith(">")
-        table.add_column(
-            heading.lstrip(">"), justify="right" if number else "left", overflow="fold", no_wrap=number
-        )
-    return table
-
-
-def _text(words: str, style: str = "") -> RenderableType:
-    from rich.text import Text
-
-    return Text(visible(words), style=style)
-
-
-def _print(out: Output, table: RenderableType) -> None:
-    canvas = console(out)
-    with canvas.capture() as captured:
-        canvas.print(table)
-    lines = captured.get()
-    out.write(lines if out.isatty() else re.sub(r" +$", "", lines, flags=re.MULTILINE))
-    out.flush()
 
 
 def _print_json(out: Output, rows: Iterable[object]) -> None:
