@@ -28,7 +28,7 @@ _Verdict = Annotated[
 _Number = Annotated[_Count, Meta(description="the commit's number in the range; 0: the current source")]
 _After = Annotated[
     tuple[str, ...],
-    Meta(description="what machines did wrong to earlier attempts at this board and commit"),
+    Meta(description="machines' faults in earlier attempts at this board and commit"),
 ]
 
 
@@ -268,7 +268,9 @@ class RunEnded(_Payload, frozen=True, tag="run-end"):
     exit_status: Annotated[int, Meta(description="of the command")]
     output: Annotated[str, Meta(description="the directory of the results")]
     failing: Annotated[tuple[Failure, ...], Meta(description="all that fail, also those that were there already")]
-    recovered: Annotated[tuple[Recovered, ...], Meta(description="what would have failed through machines' faults")]
+    recovered: Annotated[
+        tuple[Recovered, ...], Meta(description="boards that were built only after machines' faults")
+    ]
     machines: Annotated[Mapping[str, MachineShare], Meta(description="the machines by name")]
 
 
