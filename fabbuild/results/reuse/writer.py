@@ -158,17 +158,18 @@ class StoreWriter:
                 break
             if until == float("inf"):
                 until = time.monotonic() + BATCH_SECONDS
-            if item is None:
-                more = False
-            elif isinstance(item, _NewResult):
-                with self._lock:
-                    self._waiting -= _length(item.result)
-                entry = self._entry(item)
-                if entry is not None:
-                    entries.append(entry)
-                    size += entry.size
-            else:
-                work.append(item)
+            match item:
+                case None:
+                    more = False
+                case _NewResult():
+                    with self._lock:
+                        self._waiting -= _length(item.result)
+                    entry = self._entry(item)
+                    if entry is not None:
+                        entries.append(entry)
+                        size += entry.size
+                case _:
+                    work.append(item)
         if entries:
             store.put(entries)
         for one in work:
