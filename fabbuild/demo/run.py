@@ -100,7 +100,10 @@ def _left_out(archs: set[str]) -> list[str]:
     for board, arch in BOARDS.items():
         if arch not in archs:
             missing.setdefault(arch, []).append(board)
-    return [f"left out for want of a compiler for {arch}: {', '.join(boards)}" for arch, boards in missing.items()]
+    return [
+        f"left out, because there is no compiler for {arch}: {', '.join(boards)}"
+        for arch, boards in missing.items()
+    ]
 
 
 def differences(sample: Sample, boards: Sequence[str], commits: Sequence[CommitChanges]) -> list[str]:
@@ -111,8 +114,8 @@ def differences(sample: Sample, boards: Sequence[str], commits: Sequence[CommitC
         wanted = sorted(set(expected.get(number, ())) & set(boards))
         if sorted(seen) != wanted:
             wrong.append(
-                f"commit {number} was to {what} {', '.join(wanted) or 'nothing'}, but it did so to "
-                f"{', '.join(sorted(seen)) or 'nothing'}"
+                f"commit {number} should {what} {', '.join(wanted) or 'no board'}, but does so with "
+                f"{', '.join(sorted(seen)) or 'no board'}"
             )
 
     for commit in commits:
