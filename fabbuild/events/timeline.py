@@ -29,18 +29,20 @@ BADNESS = {"": 0, Verdict.BUILT.value: 1, Verdict.WARNED.value: 2, Verdict.FAILE
 MAX_SLOTS = 4096
 
 # Events that are an instant of their own.
-_INSTANTS = (
-    kinds.FaultFound,
-    kinds.MachineChecked,
-    kinds.SlotsReduced,
-    kinds.RunWaiting,
-    kinds.BoardRequeued,
-    kinds.ResultGivenUp,
-    kinds.MessageDropped,
-    kinds.MachineFailed,
-    kinds.RunInterrupted,
-    kinds.ResultReused,
-    kinds.Note,
+_INSTANTS = frozenset(
+    {
+        kinds.FaultFound,
+        kinds.MachineChecked,
+        kinds.SlotsReduced,
+        kinds.RunWaiting,
+        kinds.BoardRequeued,
+        kinds.ResultGivenUp,
+        kinds.MessageDropped,
+        kinds.MachineFailed,
+        kinds.RunInterrupted,
+        kinds.ResultReused,
+        kinds.Note,
+    }
 )
 
 
@@ -267,11 +269,15 @@ class TimelineBuilder:
         """Take one event; unknown ones, and those that are no part of a timeline, are passed over."""
         run = self._run
         run.start, run.end = min(run.start, event.time), max(run.end, event.time)
-        if isinstance(event.payload, _INSTANTS):
+        if type(event.payload) in _INSTANTS:
             opened = self._open.get((event.machine, event.board))
             slot = opened.slot if opened is not None and event.slot is None else event.slot
             run.instants.append(Instant(event, slot))
         match event.payload:
+            case kinds.BoardStarted() if event.machine:
+                self._started(event)
+            case kinds.ResultReceived() as result:
+                self._result(event, result)
             case kinds.RunStarted() as started:
                 run.began, run.wanted, run.skipped = event.time, started.results, started.skipped
                 for name in started.machines:
@@ -286,10 +292,6 @@ class TimelineBuilder:
                     self._machine(event.machine).absences.append(self._absent[event.machine])
             case kinds.FaultFound() if event.machine:
                 self._machine(event.machine).faults.append(event)
-            case kinds.BoardStarted() if event.machine:
-                self._started(event)
-            case kinds.ResultReceived() as result:
-                self._result(event, result)
             case kinds.BoardFinished():
                 self._close(event.machine, event.board, event.time, "done")
                 if event.machine and event.board not in self._finished:

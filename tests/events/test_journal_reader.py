@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from fabbuild.errors import OutputError
+from fabbuild.event_types import KINDS
 from fabbuild.events import journal_reader
 from fabbuild.events.event_lines import event_json
 from fabbuild.events.journal_reader import JournalTail, every_event, holder, journal_of, last_run, read_event, runs
@@ -134,3 +137,11 @@ def test_who_works_there_is_told_by_the_lock_file_without_the_lock(journal, tmp_
     assert holder(tmp_path).alive is False
     lock.write_text("pid 1 on elsewhere since now")
     assert holder(tmp_path).alive is None
+
+
+def test_a_journal_of_version_1_is_read_and_told_again_as_it_is():
+    lines = (Path(__file__).parent / "data" / "journal-1.ndjson").read_text().splitlines()
+    events = [read_event(line) for line in lines]
+    assert {event.what for event in events} == KINDS.keys()
+    for line, event in zip(lines, events, strict=True):
+        assert json.loads(event_json(event)) == json.loads(line)
