@@ -73,8 +73,8 @@ COMMITS = [
         (3, changes(3), "commit 3 should break sandbox_spl, but does so with no board"),
         (4, changes(4), "commit 4 should mend sandbox_spl"),
         (5, changes(5), "commit 5 should resize sandbox"),
-        (6, changes(6, warns=("x",)), "commit 6 was to give a warning to sandbox, sandbox_spl"),
-        (2, changes(2, broke=("sandbox",)), "commit 2 should break no board, but it did so to sandbox"),
+        (6, changes(6, warns=("x",)), "commit 6 should give a warning to sandbox, sandbox_spl"),
+        (2, changes(2, broke=("sandbox",)), "commit 2 should break no board, but does so with sandbox"),
     ],
 )
 def test_any_difference_from_the_sample_is_told(tmp_path, number, change, words):
