@@ -17,7 +17,7 @@
     │   ├── BusyError         another boss holds its lock; says who and since when
     │   ├── PushError         git could not push the source there; quotes git
     │   ├── RefusedError      it refuses a command, and would refuse it again
-    │   └── LiedError         its worker broke the protocol
+    │   └── ProtocolViolationError  its worker broke the protocol
     └── WireError             garbage or an oversized line on the wire
         ├── WireClosed        the other end has closed it
         └── WireSilent        the other end sent nothing for too long
@@ -117,7 +117,7 @@ class RefusedError(MachineError):
     """The machine refuses a command, such as unknown settings, and would refuse it again."""
 
 
-class LiedError(MachineError):
+class ProtocolViolationError(MachineError):
     """The machine's worker broke the protocol: what it sent is no message, or not the one that must come."""
 
 
@@ -142,12 +142,12 @@ class WireSilent(WireError):  # noqa: N818 - like the end of a wire
     """The other end sent nothing for too long: it is frozen, or the network is cut."""
 
 
-def words_of(exc: BaseException) -> str:
+def describe_error(exc: BaseException) -> str:
     """Return an exception as one line, with its type unless it is a `FabbuildError`."""
     return str(exc) if isinstance(exc, FabbuildError) else f"{type(exc).__name__}: {exc}"
 
 
-def what_to_do(exc: OSError, instead: str) -> str:
+def advice_for(exc: OSError, instead: str) -> str:
     """Return advice for a file that cannot be written: to make room if the disk is full, else ``instead``."""
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"make room or {instead}"

@@ -121,7 +121,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Takes:
+class ExpectedDuration:
     """How long a board is likely to take in a slot of an average machine, in seconds.
 
     ``first``: its first commit, for which everything is made; ``later``: each commit after it.

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fabbuild.model import Board, Job, Takes
+from fabbuild.model import Board, ExpectedDuration, Job
 from fabbuild.scheduler.board_order import family_of
 
 #: CPU seconds of a board's first commit after an unlike board in the same slot, and of each later commit.
@@ -53,14 +53,14 @@ class Fleet:
     speed: Mapping[str, float]
     jobs: tuple[Job, ...]
     cost: Mapping[str, Cost]
-    takes: Mapping[str, Takes]
+    expected: Mapping[str, ExpectedDuration]
 
 
 def draw(machines: int, boards: int, commits: int, seed: int) -> Fleet:
     """Draw a fleet; the same seed gives the same."""
     chance = random.Random(f"{seed}")
     speed = {f"m{n}": SPEEDS[0] * (SPEEDS[1] / SPEEDS[0]) ** chance.random() for n in range(machines)}
-    jobs, cost, takes = [], {}, {}
+    jobs, cost, expected = [], {}, {}
     families = [(chance.choice(ARCHS), f"soc{n}") for n in range(max(boards // 10, 3))]
     # A few are large, as with real boards, most are small.
     shares = [1 / (n + 2) for n in range(len(families))]
@@ -70,5 +70,5 @@ def draw(machines: int, boards: int, commits: int, seed: int) -> Fleet:
         jobs.append(Job(board, tuple(range(commits))))
         one = cost[board.target] = Cost(chance.uniform(*FIRST), chance.uniform(*LATER))
         wrong = 1 + chance.uniform(-MEMORY, MEMORY)
-        takes[board.target] = Takes(one.first * 0.85 * wrong, one.later * wrong)
-    return Fleet(speed, tuple(jobs), cost, takes)
+        expected[board.target] = ExpectedDuration(one.first * 0.85 * wrong, one.later * wrong)
+    return Fleet(speed, tuple(jobs), cost, expected)

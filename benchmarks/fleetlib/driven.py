@@ -83,8 +83,8 @@ class Driven:
         self._journal: Journal
         self.machines = tuple(fleet.speed)
         self._tree.lock()
-        takes = fleet.takes if known else None
-        self._scheduler = Scheduler(fleet.jobs, len(commits), self.machines, policy=policy, takes=takes)
+        expected = fleet.expected if known else None
+        self._scheduler = Scheduler(fleet.jobs, len(commits), self.machines, policy=policy, expected=expected)
         self._dispatcher = _Dispatcher(
             self._scheduler,
             self,

@@ -35,7 +35,7 @@ class Rules:
         self._archs = frozenset(job.board.arch for job in fleet.jobs)
         commits = max(len(job.commits) for job in fleet.jobs)
         self.scheduler = Scheduler(
-            fleet.jobs, commits, fleet.speed, takes=fleet.takes if known else None, policy=policy
+            fleet.jobs, commits, fleet.speed, expected=fleet.expected if known else None, policy=policy
         )
         self.events = 0
         self.cpu = 0.0

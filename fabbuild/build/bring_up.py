@@ -13,7 +13,14 @@ from concurrent.futures import Future
 from fabbuild.build.inbox import BringUpFailed, BroughtUp, Inbox
 from fabbuild.config.machines import Fit, Machine
 from fabbuild.config.settings import BuildSettings
-from fabbuild.errors import HostKeyError, LiedError, MachineError, RefusedError, SetupError, words_of
+from fabbuild.errors import (
+    HostKeyError,
+    MachineError,
+    ProtocolViolationError,
+    RefusedError,
+    SetupError,
+    describe_error,
+)
 from fabbuild.event_types import Note, PhaseEntered, WorktreeMade
 from fabbuild.machines.messages import Facts
 from fabbuild.machines.probe import unfit_because
@@ -105,7 +112,7 @@ class RunMachines:
                     continue
                 failed.append(BringUpFailed(session.name, "not fit: " + "; ".join(why)))
             else:
-                failed.append(BringUpFailed(session.name, words_of(found), loss_by(found)))
+                failed.append(BringUpFailed(session.name, describe_error(found), loss_by(found)))
             session.close()
         return usable, failed
 
@@ -148,7 +155,7 @@ class RunMachines:
         try:
             message = self._bring_up(self._session(machine), inbox)
         except Exception as exc:  # noqa: BLE001 - one machine must not stop the others, whatever it is
-            message = BringUpFailed(machine, words_of(exc), loss_by(exc))
+            message = BringUpFailed(machine, describe_error(exc), loss_by(exc))
         if isinstance(message, BringUpFailed):
             self._sessions[machine].close()
         inbox.put(message)
@@ -292,7 +299,7 @@ def loss_by(exc: BaseException) -> LossKind:
     """Return the kind of loss by the error that ended a bring-up: it says whether the machine may come back."""
     if isinstance(exc, (HostKeyError, RefusedError)):
         return LossKind.REFUSED
-    return LossKind.LIED if isinstance(exc, LiedError) else LossKind.FAILED
+    return LossKind.LIED if isinstance(exc, ProtocolViolationError) else LossKind.FAILED
 
 
 def start_options(machine: Machine, settings: BuildSettings) -> StartOptions:

@@ -25,7 +25,7 @@ from msgspec import UNSET
 
 from fabbuild.build.inbox import BringUpFailed, BroughtUp, Inbox, Interrupt, Message, SelfChecked, Tell, WorkerSaid
 from fabbuild.build.recorder import Recorder
-from fabbuild.errors import OutputError, WireClosed, WireError, WireSilent, words_of
+from fabbuild.errors import OutputError, WireClosed, WireError, WireSilent, describe_error
 from fabbuild.event_types import (
     BoardAssigned,
     BoardFinished,
@@ -326,7 +326,7 @@ class Dispatcher:
             try:
                 well, problems = self._machines.check(session, archs)
             except Exception as exc:  # noqa: BLE001 - whatever it is, the machine is not known to be well
-                well, problems = False, f"its check failed: {words_of(exc)}"
+                well, problems = False, f"its check failed: {describe_error(exc)}"
             self.inbox.put(SelfChecked(session, well, problems))
 
         self._in_background(f"check {machine}", ask)

@@ -10,7 +10,7 @@ from fabbuild.event_types import Event
 from fabbuild.events.durations import History, Learner
 from fabbuild.events.progress import RunSummary
 from fabbuild.events.run_log import RunRecord, add_run
-from fabbuild.model import Job, Takes
+from fabbuild.model import ExpectedDuration, Job
 
 
 class RunHistory:
@@ -27,7 +27,7 @@ class RunHistory:
         """Note how long each build took."""
         self._learner.listener(event)
 
-    def expected(self, jobs: Sequence[Job]) -> Mapping[str, Takes]:
+    def expected(self, jobs: Sequence[Job]) -> Mapping[str, ExpectedDuration]:
         """Return how long each board is likely to take, by name; empty: the given order is to be kept."""
         if self._plan.settings.order != "longest":
             return {}

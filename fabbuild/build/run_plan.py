@@ -7,7 +7,7 @@
     plan = make_plan(settings, machines, select(machines, "", ""))
     fleet = Fleet()
     try:
-        summary = run(plan, fleet.sessions(plan.chosen, machines.toolchains, way_to), lambda event: None)
+        summary = run(plan, fleet.sessions(plan.chosen, machines.toolchains, transport_for), lambda event: None)
     finally:
         fleet.close()
 """
@@ -231,7 +231,7 @@ class _Run:
             self._machines.machines,
             batch=settings.batch,
             policy=policy,
-            takes=self._history.expected(jobs),
+            expected=self._history.expected(jobs),
         )
         boards = {job.board.target: job.board for job in jobs}
         recorder = Recorder(self.tree, boards, plan.commits, self._wire_settings, self._reuse)

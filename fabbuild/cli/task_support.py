@@ -239,13 +239,13 @@ def group_for(c: Any, machines: Machines, chosen: Sequence[Machine]) -> SessionG
     from fabbuild.machines.transport.ssh import SshTransport
     from fabbuild.machines.transport.ssh_connections import connection_for
 
-    def way_to(machine: Machine) -> Transport:
+    def transport_for(machine: Machine) -> Transport:
         if machine.local:
             return LocalTransport(machine.name)
         host = None if is_connection(c) else machine.host
         return SshTransport(machine.name, connection_for(c, host, name=machine.name))
 
-    return group_of(process_pool().sessions(chosen, machines.toolchains, way_to))
+    return group_of(process_pool().sessions(chosen, machines.toolchains, transport_for))
 
 
 def plan_of(

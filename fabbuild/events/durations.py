@@ -17,7 +17,7 @@ from pathlib import Path
 import platformdirs
 
 from fabbuild.event_types import Event, ResultReceived
-from fabbuild.model import Job, Takes, Verdict
+from fabbuild.model import ExpectedDuration, Job, Verdict
 
 #: The layout of the file; a file with another layout is replaced.
 VERSION = 1
@@ -110,7 +110,7 @@ class History:
         with self.database() as database:
             database.executemany(_LEARN, rows)
 
-    def expected(self, jobs: Iterable[Job]) -> dict[str, Takes]:
+    def expected(self, jobs: Iterable[Job]) -> dict[str, ExpectedDuration]:
         """Return how long each board is likely to take on an average machine.
 
         For an unknown board this is the median of its architecture, or of all.
@@ -127,7 +127,7 @@ class History:
             default = usual.get(board.arch, any_arch)
             _, begin = known.get((board.target, True), ("", default))
             _, step = known.get((board.target, False), ("", begin * LATER))
-            result[board.target] = Takes(begin, step)
+            result[board.target] = ExpectedDuration(begin, step)
         return result
 
     @contextlib.contextmanager

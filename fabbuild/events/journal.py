@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from fabbuild.errors import OutputError, what_to_do
+from fabbuild.errors import OutputError, advice_for
 from fabbuild.event_types import Event, RunEnded, RunStarted, StderrLine, WorktreeMade
 from fabbuild.events.event_lines import event_json, tell
 from fabbuild.events.progress import Listener, Progress
@@ -311,4 +311,4 @@ def _hms(seconds: float) -> str:
 
 def _output_error(path: Path, exc: OSError) -> OutputError:
     why = exc.strerror or str(exc)
-    return OutputError(f"cannot write {visible(str(path))}: {why}; {what_to_do(exc, 'choose another --output')}")
+    return OutputError(f"cannot write {visible(str(path))}: {why}; {advice_for(exc, 'choose another --output')}")

@@ -137,7 +137,7 @@ class OneShot:
     def kill(self) -> Killed:
         """End the process groups that fabbuild started there, and nothing else."""
         self.transport.open()
-        return self._ask(["kill", "--work-dir", self.machine.work_dir, *who_we_are()], Killed)
+        return self._ask(["kill", "--work-dir", self.machine.work_dir, *boss_options()], Killed)
 
     def usage(self, *, older: float = 0.0, toolchains: bool = False) -> WorkDirUsage:
         """Measure the work directory there, and what of it `clean` with these arguments would remove."""
@@ -206,17 +206,17 @@ class OneShot:
             if isinstance(answer, kind):
                 return answer
             if isinstance(answer, Busy):
-                raise BusyError(self.name, f"BUSY: {holder_words(answer.holder)}", answer.holder)
+                raise BusyError(self.name, f"BUSY: {describe_holder(answer.holder)}", answer.holder)
             if isinstance(answer, Error):
                 raise SetupError(self.name, answer.msg)
-        raise SetupError(self.name, what_failed(doing, done))
+        raise SetupError(self.name, describe_failure(doing, done))
 
 
 def _what_goes(older: float, toolchains: bool) -> list[str]:
     return ["--older", str(older), *(["--toolchains"] if toolchains else [])]
 
 
-def who_we_are() -> list[str]:
+def boss_options() -> list[str]:
     """Return the options that tell a machine who this boss is."""
     try:
         user = getpass.getuser()
@@ -226,7 +226,7 @@ def who_we_are() -> list[str]:
     return [*boss, "--run", _RUN]
 
 
-def holder_words(holder: Mapping[str, Any]) -> str:
+def describe_holder(holder: Mapping[str, Any]) -> str:
     """Say who holds a lock, by its file, which may hold anything."""
     if not holder:
         return "held by a process that did not say who it is"
@@ -239,7 +239,7 @@ def holder_words(holder: Mapping[str, Any]) -> str:
     return f"held by {who} from {host}, pid {pid}, since {when}"
 
 
-def what_failed(doing: str, done: Completed) -> str:
+def describe_failure(doing: str, done: Completed) -> str:
     """Say that a command failed there, with its last lines of stderr and a hint for its exit status."""
     if not done.status:
         said = next((line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.strip()), "")

@@ -11,7 +11,7 @@ import msgspec
 from fabbuild.config.machines import Fit
 from fabbuild.errors import FabbuildError, MachineError
 from fabbuild.machines.messages import Facts
-from fabbuild.machines.one_shot import holder_words
+from fabbuild.machines.one_shot import describe_holder
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_group import SessionGroup
 from fabbuild.machines.tool_versions import differences, of_machine
@@ -101,7 +101,7 @@ def probe_rows(machines: SessionGroup, fit: Fit) -> list[ProbeRow]:
                 why = unfit_because(facts, session.machine.fit or fit, local=session.machine.local)
                 told = msgspec.to_builtins(facts)
                 del told["resp"]  # the message's tag
-                known = [holder_words(facts.lock)] if facts.lock else []
+                known = [describe_holder(facts.lock)] if facts.lock else []
                 why_text = "; ".join(why + known + not_found(session))
                 lines = tuple(of_machine(differs, session.name))
                 rows.append(ProbeRow(session.name, not why, why_text, told, lines))

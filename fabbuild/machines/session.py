@@ -17,8 +17,8 @@ from typing import Any
 from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import (
     BusyError,
-    LiedError,
     MachineError,
+    ProtocolViolationError,
     RefusedError,
     SetupError,
     WireClosed,
@@ -44,9 +44,9 @@ from fabbuild.machines.one_shot import (
     STATUS_HINT,
     Expected,
     OneShot,
-    holder_words,
-    what_failed,
-    who_we_are,
+    boss_options,
+    describe_failure,
+    describe_holder,
 )
 from fabbuild.machines.transport.base import Transport
 from fabbuild.machines.transport.ssh import wrap
@@ -168,7 +168,7 @@ class Session(OneShot):
         silence = self._options.silence
         self.transport.open()
         self._send_worker()
-        arguments = ["supervise", "--work-dir", self.machine.work_dir, *who_we_are()]
+        arguments = ["supervise", "--work-dir", self.machine.work_dir, *boss_options()]
         if wait > 0:
             arguments += ["--wait", str(wait)]
         if silence:
@@ -187,18 +187,20 @@ class Session(OneShot):
             answer = self._receive(deadline - time.monotonic(), "taking the lock")
             match answer:
                 case Waiting(holder=holder):
-                    on_wait(holder_words(holder))
+                    on_wait(describe_holder(holder))
                 case Busy(holder=holder):
                     # The same text for all machines that one boss holds, so that it is shown once for them.
                     hint = "; --wait SECONDS waits for it, `inv kill --machines NAME` ends it"
-                    raise BusyError(self.name, f"BUSY: {holder_words(holder)}{hint}", holder)
+                    raise BusyError(self.name, f"BUSY: {describe_holder(holder)}{hint}", holder)
                 case Held():
                     self.held = answer
                     return answer
                 case Error(msg=why, final=final):
                     raise (RefusedError if final else SetupError)(self.name, why)
                 case _:
-                    raise LiedError(self.name, f"unexpected answer to taking the lock: {type(answer).__name__}")
+                    raise ProtocolViolationError(
+                        self.name, f"unexpected answer to taking the lock: {type(answer).__name__}"
+                    )
 
     def push(self, source: Source, tip: str, *, one_pack: bool = True) -> PushReport:
         """Push a commit and all that it needs to the machine; takes the lock first.
@@ -317,7 +319,7 @@ class Session(OneShot):
 
         Raises:
             SetupError: the worker could not make them.
-            LiedError: it made more than it was asked for.
+            ProtocolViolationError: it made more than it was asked for.
         """
         self._check_open()
         self._send(encode_command("build_prepare", commits=list(commits), max_boards=slots))
@@ -326,7 +328,7 @@ class Session(OneShot):
         # A worker that announces no protocol is buildman's, which makes one for each of its threads in any case.
         most = max(slots, self.ready.nthreads) if self.ready and not self.ready.protocol else slots
         if started.num_threads > most:
-            raise LiedError(self.name, f"{started.num_threads} slots where {slots} were asked for")
+            raise ProtocolViolationError(self.name, f"{started.num_threads} slots where {slots} were asked for")
         self.slots = min(slots, max(started.num_threads, 1))
         self._asked, self._opened = started.num_threads, 0
         kinds = (WorktreeCreated, WorktreeFailed, BuildPrepareDone)
@@ -358,11 +360,11 @@ class Session(OneShot):
             How many slots did so far.
 
         Raises:
-            LiedError: they are more than the worker announced.
+            ProtocolViolationError: they are more than the worker announced.
         """
         self._opened += 1
         if self._opened > self._asked:
-            raise LiedError(self.name, f"more worktrees than the {self._asked} it said")
+            raise ProtocolViolationError(self.name, f"more worktrees than the {self._asked} it said")
         return self._opened
 
     def feed(self, sink: Sink) -> None:
@@ -464,7 +466,7 @@ class Session(OneShot):
             shell_place(self.machine.work_dir, program), stdin=program.data, timeout=ANSWER_TIMEOUT
         )
         if done.status:
-            raise SetupError(self.name, what_failed("sending the worker", done))
+            raise SetupError(self.name, describe_failure("sending the worker", done))
 
     def _send(self, line: bytes) -> None:
         if self._link is not None:
@@ -485,7 +487,7 @@ class Session(OneShot):
                 # A machine that is frozen or cut off gives no exit status soon.
                 raise self._ended(str(answer), link.exit_status(0.0)) from answer
             case WireError():
-                raise LiedError(self.name, f"{answer} (in place of an answer to {doing})")
+                raise ProtocolViolationError(self.name, f"{answer} (in place of an answer to {doing})")
             case _:
                 return answer
 
@@ -509,7 +511,7 @@ class Session(OneShot):
         if isinstance(answer, Error):
             raise refusal(self.name, f"{doing} was refused: {answer.msg}")
         if not isinstance(answer, kinds):
-            raise LiedError(self.name, f"unexpected answer to {doing}: {type(answer).__name__}")
+            raise ProtocolViolationError(self.name, f"unexpected answer to {doing}: {type(answer).__name__}")
         return answer
 
     def last_words(self) -> str:

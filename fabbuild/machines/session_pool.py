@@ -28,14 +28,14 @@ class SessionPool:
         self._sessions: dict[str, Session] = {}
 
     def sessions(
-        self, machines: Iterable[Machine], search: ToolchainSearch, way_to: Callable[[Machine], Transport]
+        self, machines: Iterable[Machine], search: ToolchainSearch, transport_for: Callable[[Machine], Transport]
     ) -> list[Session]:
         """Return a session for each machine: the open one, or a new one.
 
         Args:
             machines: entries of machines.yaml; one that changed since its session was made gets a new one.
             search: where to look for toolchains.
-            way_to: makes the transport of a machine that needs a new session; must not connect.
+            transport_for: makes the transport of a machine that needs a new session; must not connect.
         """
         given = []
         for machine in machines:
@@ -43,7 +43,7 @@ class SessionPool:
             if session is None or session.closed or session.machine != machine:
                 if session is not None:
                     session.leave(GRACE)
-                session = Session(machine, way_to(machine), search)
+                session = Session(machine, transport_for(machine), search)
                 self._sessions[machine.name] = session
             given.append(session)
         return given

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from fabbuild.errors import OutputError, what_to_do
+from fabbuild.errors import OutputError, advice_for
 from fabbuild.files import whole_file
 from fabbuild.protocol.names import OWN
 from fabbuild.text import visible
@@ -35,7 +35,7 @@ def exported_file(path: Path) -> Iterator[IO[bytes]]:
             yield file
     except OSError as exc:
         raise OutputError(
-            f"cannot write {visible(str(path))}: {exc.strerror or exc}; {what_to_do(exc, 'name another file')}"
+            f"cannot write {visible(str(path))}: {exc.strerror or exc}; {advice_for(exc, 'name another file')}"
         ) from exc
 
 

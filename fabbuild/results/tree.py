@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fabbuild.errors import OutputError, what_to_do
+from fabbuild.errors import OutputError, advice_for
 from fabbuild.files import whole_file
 from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.protocol.environment import WITHOUT_EFFECT
@@ -492,5 +492,5 @@ def not_writable(path: Path, exc: OSError) -> OutputError:
     """Return the error for results that cannot be written: the reason, and what to do."""
     return OutputError(
         f"cannot write the results: {exc.strerror or exc}: {exc.filename or path}; what is there so far is valid; "
-        f"{what_to_do(exc, 'choose another --output')}"
+        f"{advice_for(exc, 'choose another --output')}"
     )

@@ -97,7 +97,7 @@ def close(state: State, order: Order, why: str) -> list[Action]:
     """End an order: the commits that are missing and that no other order is to bring go back to the queue."""
     board = order.board
     board.orders.remove(order)
-    unpromise(order)
+    release_promised_slots(order)
     member = state.members.get(order.machine)
     if member is not None:
         del member.orders[board.target]
@@ -124,7 +124,7 @@ def trim(order: Order) -> Trim:
     return Trim(order.machine, order.board.target, order.attempt, tuple(sorted(order.awaited - order.leaving)))
 
 
-def unpromise(order: Order) -> None:
+def release_promised_slots(order: Order) -> None:
     """Release the slot that was promised to the commits that an order leaves off."""
     if order.helper is not None:
         order.helper.promised -= 1

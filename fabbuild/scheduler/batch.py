@@ -30,10 +30,10 @@ class BatchMember(Member):
         super().assigned(now)
         self.has_list = True
 
-    def dues(self, slack: float) -> Iterator[tuple[float, Order | None]]:
-        """See `Member.dues`; without an order, it does not say that it is through with its list."""
+    def deadlines(self, slack: float) -> Iterator[tuple[float, Order | None]]:
+        """See `Member.deadlines`; without an order, it does not say that it is through with its list."""
         if not self.has_list:
-            yield from super().dues(slack)
+            yield from super().deadlines(slack)
             return
         waiting = [order for order in self.orders.values() if order.awaited]
         # Those that are queued wait for those that were started; without any, the first is to start now.
@@ -53,8 +53,8 @@ class _BatchWatchdog(Watchdog):
 
     def first(self, members: Members) -> tuple[float, Member] | None:
         """See `Watchdog.first`."""
-        dues = ((member.due(self._slack), member) for member in members)
-        return min(dues, key=lambda due: (due[0], due[1].number), default=None)
+        deadlines = ((member.due(self._slack), member) for member in members)
+        return min(deadlines, key=lambda due: (due[0], due[1].number), default=None)
 
 
 class Batch(OnDemand):

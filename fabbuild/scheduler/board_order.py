@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from fabbuild.model import Board, Takes
+from fabbuild.model import Board, ExpectedDuration
 from fabbuild.scheduler.orders import OpenBoard
 
 #: The share of a board's first commit that a like board before it spares: 40 to 44 s of CPU are left of 50 to 70.
@@ -79,19 +79,21 @@ class _Arch:
 class UnstartedBoards:
     """The boards that no machine was given yet."""
 
-    def __init__(self, boards: Iterable[OpenBoard], takes: Mapping[str, Takes]) -> None:
+    def __init__(self, boards: Iterable[OpenBoard], expected: Mapping[str, ExpectedDuration]) -> None:
         """Begin with all boards.
 
         Args:
             boards: in the given order.
-            takes: how long each is likely to take, by name; empty: the given order is kept.
+            expected: how long each is likely to take, by name; empty: the given order is kept.
         """
-        self._takes = takes
+        self._expected = expected
         groups: dict[str, list[OpenBoard]] = {}
         for board in boards:
             groups.setdefault(board.arch, []).append(board)
         self._archs = {
-            arch: _Arch(group, {b.target: takes[b.target].all(len(b.missing)) for b in group if b.target in takes})
+            arch: _Arch(
+                group, {b.target: expected[b.target].all(len(b.missing)) for b in group if b.target in expected}
+            )
             for arch, group in groups.items()
         }
         #: How many slots were given a board of each family last.
@@ -122,7 +124,7 @@ class UnstartedBoards:
             slots: how many slots there are for boards of these architectures.
         """
         groups = [self._archs[arch] for arch in archs]
-        board = self._next(groups, last, slots) if self._takes else min((g.first for g in groups), key=_place)
+        board = self._next(groups, last, slots) if self._expected else min((g.first for g in groups), key=_place)
         self._archs[board.arch].take(board)
         if not self._archs[board.arch].left:
             del self._archs[board.arch]
@@ -132,7 +134,7 @@ class UnstartedBoards:
         group = max(groups, key=lambda g: (g.seconds(g.longest), -g.longest.place))
         longest, like = group.longest, self._like(groups, last)
         if group.seconds(longest) * slots >= sum(g.work for g in groups):
-            spared = self._takes[like.target].first * LIKE_SPARES if _alike(last, like.job.board) else 0.0
+            spared = self._expected[like.target].first * LIKE_SPARES if _alike(last, like.job.board) else 0.0
             if group.seconds(longest) > self._archs[like.arch].seconds(like) + spared:
                 like = longest
         self._move(last, like.job.board)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from fabbuild.model import Takes
+from fabbuild.model import ExpectedDuration
 from fabbuild.scheduler.board_order import UnstartedBoards
 from fabbuild.scheduler.orders import Member, Members, OpenBoard, SlotContents
 
@@ -12,15 +12,15 @@ from fabbuild.scheduler.orders import Member, Members, OpenBoard, SlotContents
 class BoardQueue:
     """Boards that came back in front, in the order they came, then those that no machine was given yet."""
 
-    def __init__(self, boards: Iterable[OpenBoard], takes: Mapping[str, Takes] | None = None) -> None:
+    def __init__(self, boards: Iterable[OpenBoard], expected: Mapping[str, ExpectedDuration] | None = None) -> None:
         """Begin with all boards.
 
         Args:
             boards: in the given order.
-            takes: how long each board is likely to take, by name; without it the given order is kept.
+            expected: how long each board is likely to take, by name; without it the given order is kept.
         """
         self._back: list[OpenBoard] = []
-        self._fresh = UnstartedBoards(boards, takes or {})
+        self._fresh = UnstartedBoards(boards, expected or {})
 
     def __bool__(self) -> bool:
         return bool(self._back or self._fresh)

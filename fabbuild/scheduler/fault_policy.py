@@ -20,7 +20,7 @@ TIMEOUTS = 2
 WORKER_FAILURES = 3
 
 
-def judge(state: State, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
+def decide(state: State, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
     """Decide on a result that an order awaited; ``fault``: the machine's fault that it looks like."""
     if fault is None:
         member.worker_failures = 0
@@ -42,7 +42,7 @@ def judge(state: State, member: Member, order: Order, upto: int, fault: Fault | 
     return _keep(state, member, order, upto, fault) + check
 
 
-def settle(state: State, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
+def decide_held(state: State, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
     """Decide on a result that was on hold until its machine was found to be well."""
     if fault is None or not fault.told:
         return accounting.record(state, order, upto)

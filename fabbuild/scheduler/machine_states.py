@@ -134,18 +134,18 @@ class MachineStates:
         """Whether a machine is coming for the first time."""
         return any(machine.first for machine in self._machines.values())
 
-    def dues(self) -> list[float]:
+    def deadlines(self) -> list[float]:
         """Return the times at which machines are to be tried again."""
         return list(self._due.values())
 
-    def hope(self, arch: str) -> float:
+    def wait_until(self, arch: str) -> float:
         """Return the time until which boards of an architecture wait for a machine that is not in.
 
         Infinity: one is coming; minus infinity: none can come.
         """
-        return max((self._hope(machine, arch) for machine in self._machines.values()), default=-math.inf)
+        return max((self._wait_until(machine, arch) for machine in self._machines.values()), default=-math.inf)
 
-    def _hope(self, machine: _Machine, arch: str) -> float:
+    def _wait_until(self, machine: _Machine, arch: str) -> float:
         if machine.first:
             return math.inf
         if machine.joined is None or not machine.joined.can(arch):

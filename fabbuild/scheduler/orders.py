@@ -222,10 +222,10 @@ class Member:
         self.worked, self.heard = True, now
 
     def due(self, slack: float) -> float:
-        """Return the first of its `dues`; infinity: none."""
-        return min((due for due, _ in self.dues(slack)), default=math.inf)
+        """Return the first of its `deadlines`; infinity: none."""
+        return min((due for due, _ in self.deadlines(slack)), default=math.inf)
 
-    def dues(self, slack: float) -> Iterator[tuple[float, Order | None]]:
+    def deadlines(self, slack: float) -> Iterator[tuple[float, Order | None]]:
         """Give the times at which it is stuck if it is not heard of before, each with the order that does not end.
 
         None for an order: it is stuck though it holds none.

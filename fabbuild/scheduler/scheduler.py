@@ -83,7 +83,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from fabbuild.model import Job, LossKind, Takes
+from fabbuild.model import ExpectedDuration, Job, LossKind
 from fabbuild.scheduler import accounting, fault_policy, work_stealing
 from fabbuild.scheduler.batch import Batch
 from fabbuild.scheduler.board_queue import BoardQueue
@@ -139,7 +139,7 @@ class Scheduler:
         *,
         batch: bool = False,
         policy: Policy | None = None,
-        takes: Mapping[str, Takes] | None = None,
+        expected: Mapping[str, ExpectedDuration] | None = None,
     ) -> None:
         """Begin with every job in the queue and every machine coming.
 
@@ -149,19 +149,19 @@ class Scheduler:
             machines: the names of all machines that are being brought up.
             batch: split the boards beforehand instead of feeding them one by one.
             policy: how patient the run is.
-            takes: how long each board is likely to take, by name; without it boards go in the given order.
+            expected: how long each board is likely to take, by name; without it boards go in the given order.
 
         Raises:
             ValueError: a board is asked for twice.
         """
         policy = policy or Policy()
         boards = open_boards(jobs)
-        self._state = State(policy, boards, BoardQueue(boards.values(), takes), MachineStates(machines, policy))
+        self._state = State(policy, boards, BoardQueue(boards.values(), expected), MachineStates(machines, policy))
         self._commits = commits
         self._distribution = Batch() if batch else OnDemand()
         self._watchdog = self._distribution.watchdog(policy.slack)
         self._timeouts = Timeouts(policy)
-        self._pace = Pace(takes or {})
+        self._pace = Pace(expected or {})
         #: When it was looked last whether somebody can be helped, when to look next, and the pause between.
         self._looked, self._look, self._pause = -math.inf, math.inf, _LOOK_LEAST
         self._joins = 0
@@ -194,8 +194,8 @@ class Scheduler:
         """Return the time from which on a `TimePassed` does something; None: only another event does."""
         if self.finished:
             return None
-        hopes = [self._hope(arch) for arch in self._state.queue.archs()]
-        due = min((*self._state.machines.dues(), self._watchdog.due(self._state.members), self._look, *hopes))
+        hopes = [self._wait_until(arch) for arch in self._state.queue.archs()]
+        due = min((*self._state.machines.deadlines(), self._watchdog.due(self._state.members), self._look, *hopes))
         return due if due < math.inf else None
 
     def awaited(self) -> tuple[float, list[str]] | None:
@@ -313,7 +313,7 @@ class Scheduler:
         actions: list[Action] = []
         while (found := self._watchdog.first(state.members)) and found[0] <= now:
             member = found[1]
-            stuck = [order for due, order in member.dues(state.policy.slack) if due <= now]
+            stuck = [order for due, order in member.deadlines(state.policy.slack) if due <= now]
             actions += self._stuck(member, [order for order in stuck if order], now)
         actions += [BringUp(name) for name in state.machines.call(now)]
         # The time alone frees nothing: it is looked who can be helped when that is due.
@@ -369,7 +369,7 @@ class Scheduler:
         if event.upto not in order.board.missing:
             return self._too_late(event, order, now)
         suspect = bool(order.board.losses)
-        actions = fault_policy.judge(self._state, member, order, event.upto, event.fault)
+        actions = fault_policy.decide(self._state, member, order, event.upto, event.fault)
         if member.worker_failures >= fault_policy.WORKER_FAILURES:
             actions = [action for action in actions if not isinstance(action, Check)]
             why = f"its worker failed {fault_policy.WORKER_FAILURES} times in a row: {order.why}"
@@ -441,7 +441,7 @@ class Scheduler:
             for order in list(member.orders.values()):
                 held, order.held = order.held, {}
                 for upto, fault in held.items():
-                    actions += fault_policy.settle(self._state, member, order, upto, fault)
+                    actions += fault_policy.decide_held(self._state, member, order, upto, fault)
                 actions += accounting.close_if_through(self._state, order)
         else:
             actions += self._give_up(member, event.words or "its check says that it is not well", now)
@@ -459,15 +459,15 @@ class Scheduler:
             self._hand(member, boards, now) for member, boards in self._distribution.assignments(state)
         ]
         for arch in state.queue.archs():
-            if self._hope(arch) <= now:
+            if self._wait_until(arch) <= now:
                 for board in state.queue.remove(arch):
                     actions += accounting.end_board(state, board, self._why_nobody(arch))
         return actions
 
-    def _hope(self, arch: str) -> float:
+    def _wait_until(self, arch: str) -> float:
         """Return the time until which boards of an architecture wait in the queue for a machine."""
         able = any(member.can(arch) for member in self._state.members)
-        return math.inf if able else self._state.machines.hope(arch)
+        return math.inf if able else self._state.machines.wait_until(arch)
 
     def _hand(
         self, member: Member, boards: Sequence[OpenBoard], now: float, commits: set[int] | None = None
@@ -551,7 +551,7 @@ class Scheduler:
             return []
         _, order = found
         helper, board, state = order.helper, order.board, self._state
-        accounting.unpromise(order)
+        accounting.release_promised_slots(order)
         left = order.leaving & set(event.left_off) & order.awaited
         order.leaving -= left
         order.awaited -= left

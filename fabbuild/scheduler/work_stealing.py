@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from fabbuild.model import Board, LossKind, Takes
+from fabbuild.model import Board, ExpectedDuration, LossKind
 from fabbuild.scheduler.orders import Member, OpenBoard, Order, SlotContents
 
 #: The least gain for which help pays: a share of the time that is left, and seconds. An eighth in place of an
@@ -41,7 +41,7 @@ _AT_RISK = 2
 _LATE = 1.2
 
 #: Expected seconds of a board of which nothing is known; only the ratio matters, the rest is learned.
-_UNKNOWN = Takes(50.0, 6.0)
+_UNKNOWN = ExpectedDuration(50.0, 6.0)
 
 #: Least seconds of a commit, so that nothing is divided by zero.
 _TINY = 1e-3
@@ -75,9 +75,9 @@ _BEGINS = {
 class Pace:
     """How long boards take on each machine, learned while it builds."""
 
-    def __init__(self, takes: Mapping[str, Takes]) -> None:
+    def __init__(self, expected: Mapping[str, ExpectedDuration]) -> None:
         """Begin with how long each board is likely to take on an average machine, by name."""
-        self._takes = takes
+        self._expected = expected
         #: Seconds taken for each expected second, by machine.
         self._ratio: dict[tuple[str, BuildKind], float] = {}
         #: The same on average, times the power of the machine.
@@ -91,7 +91,7 @@ class Pace:
         self._ratio[key] = _learned(self._ratio.get(key), ratio)
         self._level[kind] = _learned(self._level.get(kind), ratio * member.power)
 
-    def expected(self, board: Board, member: Member, found: SlotContents, average: float) -> Takes:
+    def expected(self, board: Board, member: Member, found: SlotContents, average: float) -> ExpectedDuration:
         """Return how long a board is likely to take on a machine.
 
         Args:
@@ -101,14 +101,14 @@ class Pace:
             average: the power of an average machine.
         """
         begin, later = _BEGINS[found], BuildKind.LATER
-        return Takes(
+        return ExpectedDuration(
             self._usual(board, begin) * self._of(member, begin, average),
             self._usual(board, later) * self._of(member, later, average),
         )
 
     def _usual(self, board: Board, kind: BuildKind) -> float:
-        takes = self._takes.get(board.target, _UNKNOWN)
-        return max(takes.first if kind in (BuildKind.COLD, BuildKind.FIRST) else takes.later, _TINY)
+        expected = self._expected.get(board.target, _UNKNOWN)
+        return max(expected.first if kind in (BuildKind.COLD, BuildKind.FIRST) else expected.later, _TINY)
 
     def _of(self, member: Member, kind: BuildKind, average: float) -> float:
         known = self._ratio.get((member.name, kind))
@@ -255,11 +255,11 @@ def _rest(order: Order, member: Member, pace: Pace, average: float, now: float) 
         return None
     if board.timeouts or board.met or not _may_spread(board):
         return None  # it may do the same to the next machine
-    takes = pace.expected(board.job.board, member, order.found, average)
+    duration = pace.expected(board.job.board, member, order.found, average)
     took = now - order.heard
-    expected = takes.later if order.answers else takes.first
+    expected = duration.later if order.answers else duration.first
     current = max(expected - took, 0.0) if took <= expected * _LATE else took / 2
-    return _Rest(order, current, takes.later, awaited, current + takes.later * (len(awaited) - 1))
+    return _Rest(order, current, duration.later, awaited, current + duration.later * (len(awaited) - 1))
 
 
 def _shared_out(rests: Sequence[_Rest]) -> Iterable[_Rest]:
@@ -298,7 +298,7 @@ def _elsewhere(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Re
 
 
 def _help(
-    rest: _Rest, helper: Member, there: Takes, share: float, least: float, copies: int
+    rest: _Rest, helper: Member, there: ExpectedDuration, share: float, least: float, copies: int
 ) -> tuple[float, Reassignment] | None:
     """Choose between sharing the rest and a backup of all of it, whichever ends first; return when, and which.
 

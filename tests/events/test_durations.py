@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fabbuild.events.durations import LATER, BuildTime, History, Learner
-from fabbuild.model import Board, Job, Takes
+from fabbuild.model import Board, ExpectedDuration, Job
 from tests.support.events import event_of
 
 ARM = "arm"
@@ -36,7 +36,7 @@ def test_what_took_long_is_expected_to_take_long(history):
 
 def test_later_commits_take_what_later_commits_took(history):
     history.learn([BuildTime("a", ARM, "m1", True, 100.0), BuildTime("a", ARM, "m1", False, 2.0)])
-    assert history.expected([job("a", commits=11)]) == {"a": Takes(100.0, 2.0)}
+    assert history.expected([job("a", commits=11)]) == {"a": ExpectedDuration(100.0, 2.0)}
     assert history.expected([job("a", commits=11)])["a"].all(11) == 120.0
 
 
@@ -71,7 +71,7 @@ def test_newer_times_outweigh_older_ones(history):
 
 def test_a_board_is_known_from_all_machines(history):
     history.learn([BuildTime("a", ARM, "fast", True, 10.0), BuildTime("a", ARM, "slow", True, 30.0)])
-    assert history.expected([job("a")]) == {"a": Takes(20.0, 20.0 * LATER)}
+    assert history.expected([job("a")]) == {"a": ExpectedDuration(20.0, 20.0 * LATER)}
 
 
 def test_it_learns_which_build_of_an_order_was_the_first():

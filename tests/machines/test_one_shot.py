@@ -6,7 +6,7 @@ import pytest
 
 from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import BusyError, SetupError
-from fabbuild.machines.one_shot import OneShot, holder_words
+from fabbuild.machines.one_shot import OneShot, describe_holder
 from fabbuild.machines.transport.base import Completed
 from fabbuild.protocol.wire import encode_response
 from fabbuild.testing import FakeTransport
@@ -91,4 +91,4 @@ def test_what_is_no_answer_is_told_by_what_it_is(done, kind, words):
     ],
 )
 def test_the_holder_of_a_lock_is_named_as_far_as_its_file_says(holder, words):
-    assert holder_words(holder) == words
+    assert describe_holder(holder) == words

@@ -8,8 +8,8 @@ from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import (
     BusyError,
     ConnectError,
-    LiedError,
     MachineError,
+    ProtocolViolationError,
     PushError,
     RefusedError,
     SetupError,
@@ -219,7 +219,7 @@ def test_one_that_says_what_no_worker_says_has_lied(session, command, said, word
     doing, step = STEPS[command]
     one = session(FakeWorker(on={command: write(said)}))
     take_until(one, command)
-    with pytest.raises(LiedError) as caught:
+    with pytest.raises(ProtocolViolationError) as caught:
         step(one)
     assert words.format(doing=doing) in str(caught.value)
 
@@ -364,7 +364,7 @@ def test_worktrees_are_told_one_by_one_and_later_ones_are_counted(session):
     assert one.prepare(COMMITS, 3, lambda *made: told.append(made)) == 3
     assert told == [(1, 3)]  # early: the others come while boards are fed
     assert [one.opened(), one.opened()] == [2, 3]
-    with pytest.raises(LiedError, match="more worktrees than the 3 it said"):
+    with pytest.raises(ProtocolViolationError, match="more worktrees than the 3 it said"):
         one.opened()
 
 
@@ -401,7 +401,7 @@ def test_more_slots_than_were_asked_for_are_a_lie_but_for_a_worker_that_takes_it
     if ok:
         assert one.prepare(COMMITS, 2, lambda _made, _slots: None) == 2
         return
-    with pytest.raises(LiedError, match=f"{threads} slots where 2 were asked for"):
+    with pytest.raises(ProtocolViolationError, match=f"{threads} slots where 2 were asked for"):
         one.prepare(COMMITS, 2, lambda _made, _slots: None)
 
 
@@ -414,7 +414,7 @@ def test_worktrees_without_end_are_a_lie(session):
     one = session(FakeWorker(on={"build_prepare": prepare}))
     one.start(StartOptions())
     one.configure({}, {})
-    with pytest.raises(LiedError, match="more worktrees than the 1 it said"):
+    with pytest.raises(ProtocolViolationError, match="more worktrees than the 1 it said"):
         one.prepare(COMMITS, 1, lambda _made, _slots: None)
 
 

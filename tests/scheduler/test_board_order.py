@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabbuild.model import Board, Job, Takes
+from fabbuild.model import Board, ExpectedDuration, Job
 from fabbuild.scheduler.board_order import UnstartedBoards, family_of, nearness
 from fabbuild.scheduler.orders import OpenBoard
 
@@ -18,12 +18,12 @@ def board(name, kind):
 
 def waiting(seconds, **kinds):
     """Boards named like their family with a number, and how long each takes."""
-    boards, takes = [], {}
+    boards, expected = [], {}
     for place, (name, first) in enumerate(seconds.items()):
         job = Job(board(name, kinds[name.rstrip("0123456789")]), (0,))
         boards.append(OpenBoard(job, place, {0}))
-        takes[name] = Takes(first, 1.0)
-    return UnstartedBoards(boards, takes)
+        expected[name] = ExpectedDuration(first, 1.0)
+    return UnstartedBoards(boards, expected)
 
 
 def drained(line, slots=1, last=None):

@@ -31,11 +31,11 @@ def test_a_lost_machine_is_called_when_its_time_has_come_and_once():
     states = MachineStates(["m"], POLICY)
     states.joined(joined("m", "arm"))
     assert lose(states, now=10) == Away("m", "cut", 2)
-    assert states.dues() == [12]
+    assert states.deadlines() == [12]
     assert states.call(11.9) == []
     assert states.call(12) == ["m"]
     assert states.call(13) == []
-    assert states.dues() == []
+    assert states.deadlines() == []
 
 
 def test_the_wait_doubles_with_each_loss_in_a_row_up_to_its_limit():
@@ -106,8 +106,8 @@ def test_a_machine_that_comes_back_in_vain_too_often_is_gone_for_good():
         now = back(states, lose(states, now=now, worked=True), now)
     away = lose(states, now=now, worked=True)
     assert away == Away("m", "cut (it joined 4 times without bringing a result)", None)
-    assert states.dues() == []
-    assert states.hope("arm") == -math.inf
+    assert states.deadlines() == []
+    assert states.wait_until("arm") == -math.inf
 
 
 def test_a_result_or_no_work_is_not_in_vain():
@@ -141,39 +141,39 @@ def test_a_loss_that_is_told_twice_counts_once():
     states.joined(joined("m", "arm"))
     lose(states, now=5)
     assert lose(states, now=6) is None
-    assert states.dues() == [7]
+    assert states.deadlines() == [7]
 
 
 def test_one_that_is_away_and_turns_out_to_have_lied_is_gone():
     states = MachineStates(["m"], POLICY)
     lose(states)
     assert lose(states, how=LossKind.LIED).again_in is None
-    assert states.dues() == []
+    assert states.deadlines() == []
 
 
 def test_everything_may_hope_for_a_machine_that_comes_for_the_first_time():
     states = MachineStates(["m"], POLICY)
     assert states.first
-    assert states.hope("riscv64") == math.inf
+    assert states.wait_until("riscv64") == math.inf
     lose(states)
     assert not states.first
-    assert states.hope("riscv64") == -math.inf
+    assert states.wait_until("riscv64") == -math.inf
 
 
 def test_a_machine_that_never_joined_is_tried_again_and_nobody_waits_for_it():
     states = MachineStates(["m"], POLICY)
     assert lose(states, how=LossKind.FAILED) == Away("m", "cut", 2, awaited=False)
-    assert states.hope("sandbox") == -math.inf
+    assert states.wait_until("sandbox") == -math.inf
     assert states.call(2) == ["m"]
-    assert states.hope("sandbox") == -math.inf
+    assert states.wait_until("sandbox") == -math.inf
 
 
 def test_a_board_hopes_for_one_that_could_build_it_until_its_patience_ends():
     states = MachineStates(["m"], POLICY)
     states.joined(joined("m", "arm"))
     lose(states, now=10)
-    assert states.hope("arm") == states.hope("sandbox") == 610
-    assert states.hope("riscv64") == -math.inf
+    assert states.wait_until("arm") == states.wait_until("sandbox") == 610
+    assert states.wait_until("riscv64") == -math.inf
 
 
 def test_a_failed_return_does_not_begin_the_patience_anew():
@@ -181,9 +181,9 @@ def test_a_failed_return_does_not_begin_the_patience_anew():
     states.joined(joined("m", "arm"))
     lose(states, now=10)
     states.call(100)
-    assert states.hope("arm") == math.inf  # it is on its way
+    assert states.wait_until("arm") == math.inf  # it is on its way
     lose(states, now=200, how=LossKind.FAILED)
-    assert states.hope("arm") == 610
+    assert states.wait_until("arm") == 610
 
 
 def test_what_a_machine_had_when_it_joined_last_counts():
@@ -193,8 +193,8 @@ def test_what_a_machine_had_when_it_joined_last_counts():
     states.call(2)
     states.joined(joined("m", "riscv64"))
     lose(states, now=3)
-    assert states.hope("arm") == -math.inf
-    assert states.hope("riscv64") == 603
+    assert states.wait_until("arm") == -math.inf
+    assert states.wait_until("riscv64") == 603
 
 
 def test_it_is_known_who_is_awaited_and_until_when():
@@ -214,5 +214,5 @@ def test_it_is_known_who_is_awaited_and_until_when():
 def test_a_machine_that_is_in_is_nothing_to_hope_for():
     states = MachineStates(["m"], POLICY)
     states.joined(joined("m", "arm"))
-    assert states.hope("arm") == -math.inf
+    assert states.wait_until("arm") == -math.inf
     assert states.out() == {}

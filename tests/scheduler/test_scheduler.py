@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fabbuild.model import Board, Job, Takes
+from fabbuild.model import Board, ExpectedDuration, Job
 from fabbuild.scheduler.events_actions import (
     Assign,
     Away,
@@ -850,8 +850,8 @@ def test_a_slot_that_is_lost_does_not_count_when_the_longest_board_is_due():
     """One slot builds the rest one after the other, and has no reason to begin a long board before a like one."""
     kinds = {"a0": 20.0, "a1": 20.0, "b2": 20.0, "b3": 10.0}
     wanted = [Job(Board(name, "arm", cpu=name[0]), (0,)) for name in kinds]
-    takes = {name: Takes(first, 1.0) for name, first in kinds.items()}
-    schedule = Scheduler(wanted, 1, ["m"], takes=takes)
+    expected = {name: ExpectedDuration(first, 1.0) for name, first in kinds.items()}
+    schedule = Scheduler(wanted, 1, ["m"], expected=expected)
     assert assigned(schedule.handle(joined("m", slots=2), 0.0)) == [("m", "a0"), ("m", "b2")]
     schedule.handle(SlotLost("m", "no room"), 0.0)
     schedule.handle(ResultIn("m", "a0", 0), 1.0)

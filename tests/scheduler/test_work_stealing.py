@@ -2,7 +2,7 @@
 
 import pytest
 
-from fabbuild.model import Board, Job, Takes
+from fabbuild.model import Board, ExpectedDuration, Job
 from fabbuild.scheduler.events_actions import (
     Assign,
     BoardDone,
@@ -24,17 +24,17 @@ from fabbuild.scheduler.fault_patterns import Fault, FaultKind
 from fabbuild.scheduler.scheduler import Scheduler
 
 #: A board takes 50 s, and 10 s for each later commit, on a machine of power 1.
-TAKES = Takes(50.0, 10.0)
+TAKES = ExpectedDuration(50.0, 10.0)
 
 
 class Run:
     """Machines of one slot each, joined in order; board `a` is with the first."""
 
-    def __init__(self, commits, *machines, boards=("a",), trims=True, takes=TAKES, **policy):
+    def __init__(self, commits, *machines, boards=("a",), trims=True, expected=TAKES, **policy):
         jobs = [Job(Board(name, "arm"), tuple(range(commits))) for name in boards]
-        takes = dict.fromkeys(boards, takes)
+        expected = dict.fromkeys(boards, expected)
         self.schedule = Scheduler(
-            jobs, commits, [name for name, _ in machines], policy=Policy(**policy), takes=takes
+            jobs, commits, [name for name, _ in machines], policy=Policy(**policy), expected=expected
         )
         self.now = 0.0
         self.actions = []
@@ -126,7 +126,7 @@ def test_a_helper_that_is_gone_before_the_answer_gets_nothing():
 
 
 def test_a_few_commits_are_not_worth_a_first_build():
-    run = Run(2, ("m1", 1.0), ("m2", 1.0), takes=Takes(50.0, 4.0))
+    run = Run(2, ("m1", 1.0), ("m2", 1.0), expected=ExpectedDuration(50.0, 4.0))
     assert run.actions == run.at(6.0) == []
 
 

@@ -8,7 +8,7 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from fabbuild.model import Board, Job, Takes
+from fabbuild.model import Board, ExpectedDuration, Job
 from fabbuild.scheduler.events_actions import (
     Assign,
     Away,
@@ -116,8 +116,8 @@ class World:
         self.wanted = {(board, upto) for board in self.arch for upto in range(commits)}
         jobs = [Job(Board(b, a), tuple(range(commits))) for b, a in self.arch.items()]
         # A later commit takes so long that it often pays to split.
-        takes = dict.fromkeys(self.arch, Takes(20.0, 30.0))
-        self.schedule = Scheduler(jobs, commits, machines, batch=batch, policy=policy, takes=takes)
+        expected = dict.fromkeys(self.arch, ExpectedDuration(20.0, 30.0))
+        self.schedule = Scheduler(jobs, commits, machines, batch=batch, policy=policy, expected=expected)
         self.trims = []  # (machine, order, what stays) that a machine has not answered
         self.machines = {name: Machine() for name in machines}
         self.now = 1000.0
