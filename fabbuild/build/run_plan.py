@@ -162,7 +162,7 @@ class _Run:
         for session in usable:
             for text in not_found(session):
                 self.emit(Note(), session.name, text=text)
-        jobs = self._reuse.bring(jobs, usable)
+        jobs = self._reuse.restore(jobs, usable)
         if not jobs:
             for one_failed in failed:
                 self.emit(MachineFailed(), one_failed.machine, text=one_failed.reason)

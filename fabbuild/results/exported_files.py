@@ -1,8 +1,8 @@
-"""Files that were exported of results: those that lie inside the source are no part of it.
+"""Record the reports and JUnit files that fabbuild exports, so that they do not count as edits of the source.
 
-A report or a JUnit file beside the source's own files would otherwise be an edit of the current source, and each
-build would build everything anew. Each file that is written is remembered with its checksum beside the results, so
-that a file of the user's that takes its place is part of the source.
+A report that lies inside the source would otherwise be an edit of the current source, and each build would build
+everything again. Each exported file is recorded with its checksum beside the results: if the user replaces the file
+by another one, that is part of the source.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from fabbuild.files import whole_file
 from fabbuild.protocol.names import OWN
 from fabbuild.text import visible
 
-#: The list of the files, in the tree's own directory: path → SHA-256.
+#: The record of exported files, in fabbuild's own directory beside the results: path → SHA-256.
 FILES = "files.json"
 
 
 @contextlib.contextmanager
 def exported_file(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file that the user named, so that whoever reads it finds all of it or none.
+    """Write a file that the user named; readers find the whole file or none.
 
     Raises:
-        OutputError: it cannot be written; what was there before is there still.
+        OutputError: the file cannot be written; an older one is unchanged.
     """
     try:
         with whole_file(path) as file:
@@ -40,7 +40,7 @@ def exported_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def remember(root: Path, path: Path) -> None:
-    """Remember that a file was exported of the results in ``root``, where that is a result tree.
+    """Record that a file was exported from the results in ``root``, if that is a result tree.
 
     Failing to do so is no error: the file is then part of the source, like any other.
     """
@@ -55,7 +55,7 @@ def remember(root: Path, path: Path) -> None:
 
 
 def written(output: Path) -> list[Path]:
-    """Return the files that were exported of any results in an output directory and are unchanged since."""
+    """Return the files that were exported from results in an output directory and have not changed since."""
     found: set[tuple[str, str]] = set()
     with contextlib.suppress(OSError):
         for own in output.glob(f"*/{OWN}"):

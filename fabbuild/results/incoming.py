@@ -31,7 +31,7 @@ _LOST = "it did not come"
 
 
 class BadFileError(Exception):
-    """A piece of a file that no honest worker sends; the message gives the reason."""
+    """A piece of a file breaks the protocol; the message gives the reason."""
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Incoming:
         """Append a piece to its file; the caller has checked that this machine builds this board at this commit.
 
         Raises:
-            BadFileError: the worker that sent it is not to be trusted.
+            BadFileError: the piece breaks the protocol, so the worker is not to be trusted.
             OutputError: the file cannot be written.
         """
         name = piece.name

@@ -54,7 +54,7 @@ COMMIT_DIR = re.compile(r"\d{2,}_g([0-9a-f]{4,})_")
 
 @dataclass(frozen=True)
 class BuiltFrom:
-    """What a result was built from; a result with the same values need not be built again.
+    """The inputs of a result; a result with the same values need not be built again.
 
     ``tree`` is the git tree id; ``toolchain`` is from `made_by`; ``settings`` is from `decisive`; ``kept``
     is from `kept_by`.
@@ -77,9 +77,9 @@ class RecordedResult:
 
 
 def decisive(settings: Mapping[str, object]) -> dict[str, object]:
-    """Return those of a build's settings that are part of what names its result, and are not at their default.
+    """Return the settings of a build that can change its result and are not at their default.
 
-    A flag that is on by default is there when it is off. A setting that is not there had its default.
+    A flag that is on by default is included when it is off. A setting that is missing had its default.
     """
     return {
         name: settings[name]
@@ -89,15 +89,15 @@ def decisive(settings: Mapping[str, object]) -> dict[str, object]:
 
 
 def kept_by(settings: Mapping[str, object]) -> tuple[str, ...]:
-    """Return which files of a build the settings ask to be kept: the patterns, and `ALL` for ``--keep-outputs``."""
+    """Return the patterns of the files to keep with a result, and `ALL` for ``--keep-outputs``."""
     patterns = settings.get("keep")
     return (*((ALL,) if settings.get("keep_outputs") else ()), *(patterns if isinstance(patterns, list) else ()))
 
 
 def made_by(version: str, env: Mapping[str, str]) -> str:
-    """Return a text for the compiler: the first line of ``gcc --version``, and the machine's own ``env``.
+    """Return a text that identifies a compiler: the first line of ``gcc --version``, and the machine's ``env``.
 
-    Variables that only tell places on a machine are left out.
+    Variables that only name places on a machine are left out.
     """
     added = " ".join(f"{name}={env[name]}" for name in sorted(env) if name not in WITHOUT_EFFECT)
     return f"{version} with {added}" if added else version
@@ -167,7 +167,7 @@ class ResultTree:
         """Make the directories and take the lock, which one process at a time can hold.
 
         Args:
-            what: the branch or range as the user typed it; it is written down, because ``a/b`` and ``a_b`` have the
+            what: the branch or range as the user typed it; it is recorded, because ``a/b`` and ``a_b`` have the
                 same directory.
 
         Raises:
@@ -211,7 +211,7 @@ class ResultTree:
         return fd
 
     def _claim(self, what: str) -> None:
-        """Write down the branch or range, or check that it is the one that was written down."""
+        """Record the branch or range, or check that it is the recorded one."""
         path = self.own / RANGE
         try:
             before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
@@ -269,7 +269,7 @@ class ResultTree:
         return self._places[upto] / check_component(board, "board")
 
     def read(self, board: str, upto: int) -> RecordedResult | None:
-        """Return a complete result; None if there is none, or its ``done`` is empty or unreadable."""
+        """Return a complete result; None if it does not exist, or its ``done`` is empty or unreadable."""
         place = self.place(board, upto)
         try:
             code = int((place / "done").read_bytes())
@@ -489,7 +489,7 @@ def _read_built_from(place: Path) -> BuiltFrom | None:
 
 
 def not_writable(path: Path, exc: OSError) -> OutputError:
-    """Return the error for results that cannot be written: the reason, and what to do."""
+    """Return the error for results that cannot be written, with the reason and advice."""
     return OutputError(
         f"cannot write the results: {exc.strerror or exc}: {exc.filename or path}; what is there so far is valid; "
         f"{advice_for(exc, 'choose another --output')}"

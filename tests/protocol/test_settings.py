@@ -12,12 +12,12 @@ from fabbuild.model import Board, Commit, Result
 from fabbuild.protocol.settings import SETTINGS, Effect, Setting, Shortcut, ruled_out
 from fabbuild.protocol.wire import FEATURES
 from fabbuild.reporting.summary.find import how_built
-from fabbuild.results.reuse.keys import Maker, family
+from fabbuild.results.reuse.keys import BuildTools, family
 from fabbuild.results.tree import BuiltFrom, ResultTree, decisive, kept_by
 from fabbuild.worker.build.settings import Settings, SettingsError
 
 BOARD = Board("tern", "arm")
-MAKER = Maker("gcc 13", "id")
+TOOLS = BuildTools("gcc 13", "id")
 
 #: Options, what `built-from` has of them, what is kept, whether the store serves, and the beginning of the family's
 #: digest: all as fabbuild wrote them to disks before there was a table. Other values would build all results again.
@@ -82,7 +82,7 @@ def test_what_names_a_result_is_what_is_on_disks(options, built_from, kept, stor
     assert json.dumps(decisive(wire)) == built_from
     assert kept_by(wire) == kept
     assert ruled_out(Shortcut.STORE, wire) is not stored
-    assert family(BOARD, wire, MAKER).hex().startswith(digest)
+    assert family(BOARD, wire, TOOLS).hex().startswith(digest)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_off_is_told_from_not_given_where_on_is_the_default(added, tmp_path):
     on, off = (added(unwind_tables=value).wire_settings() for value in (True, False))
     assert decisive(not_given) == decisive(on) == decisive({"unwind": None}) == {}
     assert decisive(off) == {"unwind": False}
-    assert family(BOARD, not_given, MAKER) == family(BOARD, on, MAKER) != family(BOARD, off, MAKER)
+    assert family(BOARD, not_given, TOOLS) == family(BOARD, on, TOOLS) != family(BOARD, off, TOOLS)
     # The same through a result tree: of each result, which of the three need not be built again.
     for number, (built, serves) in enumerate(
         [(not_given, [True, True, False]), (on, [True, True, False]), (off, [False, False, True])]

@@ -29,7 +29,7 @@ _NOT_COMPARED = frozenset(
 
 
 class Audit:
-    """The comparisons of one run: ``compared`` counts them, ``differs`` those with a difference."""
+    """Compare reused results with new builds; ``compared`` counts comparisons, ``differs`` those that differ."""
 
     def __init__(self, tree: ResultTree, commits: Sequence[Commit], *, reproducible: bool) -> None:
         """Take the results; with ``reproducible`` the images must be the same, too."""
@@ -56,12 +56,12 @@ class Audit:
             raise not_writable(self.apart.root, exc) from exc
 
     def expect(self, board: str, upto: int, number: int, origin: str) -> None:
-        """Expect a build that is compared with the store's result of this number, which is in `apart`."""
+        """Expect a build to compare with the store's result of this number, which is in `apart`."""
         self._stored[board, upto] = self.apart.place(board, upto), number, origin
         self.have_built(board, upto)
 
     def have_built(self, board: str, upto: int) -> None:
-        """Have this built even if it could be carried forward."""
+        """Have a board built at a commit even if its result could be carried forward."""
         self._builds.setdefault(board, set()).add(upto)
 
     @property
@@ -103,15 +103,15 @@ class Audit:
         self.differs += bool(wrong)
         if stored is not None and not wrong:
             shutil.rmtree(other, ignore_errors=True)
-        told = ReuseAudited(tuple(wrong), origin, str(built), str(other), self._commits[upto].number)
-        return told, number if wrong else None
+        audited = ReuseAudited(tuple(wrong), origin, str(built), str(other), self._commits[upto].number)
+        return audited, number if wrong else None
 
 
 def compare(one: Path, other: Path, *, reproducible: bool) -> list[str]:
-    """Return what differs between two results that should be the same: names of files, or ``sha256``.
+    """Return the differences between two results that should be the same: names of files, or ``sha256``.
 
-    Failures must have one error in common: make runs several jobs at once, so that chance decides which other
-    errors occur before it ends.
+    Failures need only one error in common: make runs several jobs at once, so which other errors occur before it
+    ends varies from run to run.
     """
     codes = [_text(place / "done").strip() for place in (one, other)]
     said = [_lines(place) for place in (one, other)]
@@ -127,11 +127,11 @@ def compare(one: Path, other: Path, *, reproducible: bool) -> list[str]:
     return found
 
 
-def words(told: ReuseAudited) -> str:
+def words(audited: ReuseAudited) -> str:
     """Return a sentence with the differences and the places of both results."""
     return (
-        f"reused is not what a build gives: {names(told.differs or (), 6)} differ; built: {told.built}, "
-        f"reused: {told.reused} ({told.origin}); `inv cache --clear` removes all that is kept, "
+        f"reused is not what a build gives: {names(audited.differs or (), 6)} differ; built: {audited.built}, "
+        f"reused: {audited.reused} ({audited.origin}); `inv cache --clear` removes all that is kept, "
         "--no-reuse builds without it"
     )
 

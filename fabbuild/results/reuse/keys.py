@@ -1,9 +1,9 @@
-"""Compute the keys of results in the store from everything that a board's build can see.
+"""Compute the keys of results in the store from everything that can affect a board's build.
 
-That is the board, its architecture, the settings that change what is built, the version of the compiler, all other
-tools of the machine by its ``identity``, and the source. The source is part of two keys: as the git tree, for any
-result; and, where the dependencies of the build are known, as the part of the tree that can matter to the board
-(`fabbuild.protocol.relevance`), so that a commit that cannot matter to it has the same key.
+A key covers the board, its architecture, the settings that change what is built, the version of the compiler, all
+other tools of the machine by its ``identity``, and the source. A result has up to two keys: one with the git tree,
+and, where the dependencies of the build are known, one with the part of the tree that can matter to the board
+(`fabbuild.protocol.relevance`), so that a commit that cannot matter to the board has the same key.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fabbuild.source.git import Git
 TIMEOUT = 120.0
 
 
-class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
+class StoredDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """A result in the store, without the content of its files.
 
     ``family`` is the key without the source, in hex; ``when`` is in seconds since the epoch; ``output`` is the
@@ -55,44 +55,44 @@ class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @dataclass(frozen=True)
-class Maker:
-    """The tools with which a machine builds an architecture; ``toolchain`` is from `made_by`."""
+class BuildTools:
+    """A machine's tools for one architecture: the compiler, from `made_by`, and the identity of all tools."""
 
     toolchain: str
     identity: str
 
 
-def family(board: Board, settings: Mapping[str, object], maker: Maker) -> bytes:
-    """Return the digest of all that makes a result but the source; ``settings`` are those of ``configure``."""
-    told = [LAYOUT, board.target, board.arch, sorted(decisive(settings).items()), maker.toolchain, maker.identity]
-    return hashlib.sha256(msgspec.json.encode(told)).digest()
+def family(board: Board, settings: Mapping[str, object], tools: BuildTools) -> bytes:
+    """Return the digest of everything in a key but the source; ``settings`` are those of ``configure``."""
+    parts = [LAYOUT, board.target, board.arch, sorted(decisive(settings).items()), tools.toolchain, tools.identity]
+    return hashlib.sha256(msgspec.json.encode(parts)).digest()
 
 
 def tree_name(of: bytes, tree: str) -> bytes:
-    """Return the key of a result of a family by the git tree."""
+    """Return the key of a result with the family ``of``, built from the git tree ``tree``."""
     return hashlib.sha256(b"tree\0%b\0%b" % (of, tree.encode())).digest()
 
 
 def view_name(of: bytes, view: bytes) -> bytes:
-    """Return the key of a result of a family by the part of the tree that matters; ``view`` is from `Views`."""
+    """Return the key of a result with the family ``of``, built from a tree with this digest, from `Views`."""
     return hashlib.sha256(b"view\0%b\0%b" % (of, view)).digest()
 
 
-def makers(sessions: Iterable[Session]) -> dict[str, list[Maker]]:
+def build_tools(sessions: Iterable[Session]) -> dict[str, list[BuildTools]]:
     """Return, by architecture, the tools of these machines; a machine without an identity is left out."""
-    found: dict[str, list[Maker]] = {}
+    found: dict[str, list[BuildTools]] = {}
     for session in sessions:
         for arch, tool in (session.facts.toolchains if session.facts else {}).items():
-            maker = Maker(made_by(tool.version, session.machine.env), tool.identity)
-            if maker.identity and maker not in found.setdefault(arch, []):
-                found[arch].append(maker)
+            tools = BuildTools(made_by(tool.version, session.machine.env), tool.identity)
+            if tools.identity and tools not in found.setdefault(arch, []):
+                found[arch].append(tools)
     return found
 
 
 class Views:
-    """The digests of those parts of a run's trees that can matter to a board.
+    """Compute the digest of the part of each of a run's git trees that can matter to a board.
 
-    The first tree is listed in full, each other one as its differences from the first, when it is first needed.
+    The first tree is listed in full, and each other tree as its differences from the first, on first use.
     Not thread-safe.
     """
 
@@ -135,8 +135,8 @@ class Views:
         changed = relevance.parse_changes(self._git.run(*arguments, timeout=TIMEOUT).stdout)
         base = self._listings[0]
         before = self._listings[-1]
-        over = before.over if isinstance(before, _Over) else {}
-        listing = _Over(base, {**over, **{one.path: one.new for one in changed}})
+        over = before.over if isinstance(before, _ChangedListing) else {}
+        listing = _ChangedListing(base, {**over, **{one.path: one.new for one in changed}})
         same = relevance.matters(changed, ()) is None
         common = self._common[-1] if same else relevance.common(listing.flat())
         self._add(listing, common, frozenset(one.path for one in changed))
@@ -147,8 +147,8 @@ class Views:
         self._changed.append(changed)
 
 
-class _Over(Mapping[str, relevance.TreeEntry]):
-    """A listing of a tree, kept as its differences from another listing."""
+class _ChangedListing(Mapping[str, relevance.TreeEntry]):
+    """A listing of a git tree, stored as its differences from another listing."""
 
     def __init__(self, base: Mapping[str, relevance.TreeEntry], over: Mapping[str, relevance.TreeEntry]) -> None:
         self._base = base

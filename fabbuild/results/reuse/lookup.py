@@ -18,7 +18,7 @@ from fabbuild.protocol import relevance
 from fabbuild.protocol.names import is_file_name
 from fabbuild.protocol.wire import FILES_MANY
 from fabbuild.results.incoming import PLACE
-from fabbuild.results.reuse.keys import Kept, Maker, Views, family, tree_name, view_name
+from fabbuild.results.reuse.keys import BuildTools, StoredDocument, Views, family, tree_name, view_name
 from fabbuild.results.reuse.store import Store
 from fabbuild.results.tree import BuiltFrom, ResultTree, decisive, not_writable
 from fabbuild.source.git import GitError
@@ -34,7 +34,7 @@ class Hit:
 
     upto: int
     number: int
-    maker: Maker
+    tools: BuildTools
 
 
 class StoreLookup:
@@ -52,7 +52,7 @@ class StoreLookup:
         self._commits = tuple(commits)
         self._settings = settings
 
-    def find(self, job: Job, by: Iterable[Maker]) -> list[Hit]:
+    def find(self, job: Job, by: Iterable[BuildTools]) -> list[Hit]:
         """Find results for a board, by the commit's tree, or by the part of the tree that matters to the board.
 
         Args:
@@ -62,32 +62,32 @@ class StoreLookup:
         Raises:
             StoreError: the store cannot be read.
         """
-        families = {maker: family(job.board, self._settings, maker) for maker in by}
+        families = {tools: family(job.board, self._settings, tools) for tools in by}
         found: dict[int, Hit] = {}
         self._search(
             found,
             [
-                (tree_name(of, self._commits[upto].tree), upto, maker)
+                (tree_name(of, self._commits[upto].tree), upto, tools)
                 for upto in job.commits
-                for maker, of in families.items()
+                for tools, of in families.items()
             ],
         )
-        for maker, of in families.items():
+        for tools, of in families.items():
             for digest in self._store.lists([of])[of]:
                 lacking = [upto for upto in job.commits if upto not in found]
                 if not lacking:
                     break
-                seen = self._seen(digest, lacking)
-                self._search(found, [(view_name(of, view), upto, maker) for upto, view in seen.items()])
+                seen = self._views_of(digest, lacking)
+                self._search(found, [(view_name(of, view), upto, tools) for upto, view in seen.items()])
         return [found[upto] for upto in sorted(found)]
 
-    def _search(self, found: dict[int, Hit], names: Sequence[tuple[bytes, int, Maker]]) -> None:
+    def _search(self, found: dict[int, Hit], names: Sequence[tuple[bytes, int, BuildTools]]) -> None:
         there = self._store.find({name for name, _, _ in names})
-        for name, upto, maker in names:  # several commits may have the same key
+        for name, upto, tools in names:  # several commits may have the same key
             if name in there:
-                found.setdefault(upto, Hit(upto, there[name], maker))
+                found.setdefault(upto, Hit(upto, there[name], tools))
 
-    def _seen(self, digest: bytes, uptos: Sequence[int]) -> dict[int, bytes]:
+    def _views_of(self, digest: bytes, uptos: Sequence[int]) -> dict[int, bytes]:
         """Return the view of each tree with this list of dependencies; none if the list or git cannot be read."""
         content = self._store.content(digest)
         if content is None:
@@ -97,14 +97,14 @@ class StoreLookup:
         except (ValueError, GitError):
             return {}
 
-    def bring(
+    def restore(
         self,
         board: Board,
         hits: Sequence[Hit],
         tree: ResultTree,
         *,
         failures: bool = True,
-    ) -> Iterator[tuple[Hit, Result, Kept]]:
+    ) -> Iterator[tuple[Hit, Result, StoredDocument]]:
         """Write a board's results into a result tree, and yield each of them; damaged ones are left out.
 
         Args:
@@ -120,42 +120,46 @@ class StoreLookup:
         stage = _Stage(self._store, tree.own / PLACE / _STAGE)
         try:
             for hit in hits:
-                kept = self._document(board, hit)
-                if kept is None or (kept.return_code and not failures):
+                document = self._document(board, hit)
+                if document is None or (document.return_code and not failures):
                     continue
-                files = stage.files(kept)
+                files = stage.files(document)
                 if files is not None:
-                    yield hit, self._write(board, hit, kept, files, tree), kept
+                    yield hit, self._write(board, hit, document, files, tree), document
         finally:
             stage.clear()
 
-    def _document(self, board: Board, hit: Hit) -> Kept | None:
+    def _document(self, board: Board, hit: Hit) -> StoredDocument | None:
         data = self._store.document(hit.number)
         if data is None:
             return None
         try:
-            kept = msgspec.json.decode(data, type=Kept)
+            document = msgspec.json.decode(data, type=StoredDocument)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        return kept if kept.family == family(board, self._settings, hit.maker).hex() else None
+        return document if document.family == family(board, self._settings, hit.tools).hex() else None
 
-    def _write(self, board: Board, hit: Hit, kept: Kept, files: Mapping[str, Path], tree: ResultTree) -> Result:
+    def _write(
+        self, board: Board, hit: Hit, document: StoredDocument, files: Mapping[str, Path], tree: ResultTree
+    ) -> Result:
         commit = self._commits[hit.upto]
-        told = {"seconds": kept.seconds, "sha256": kept.sha256, "environment": kept.environment}
+        details = {"seconds": document.seconds, "sha256": document.sha256, "environment": document.environment}
         # The command begins with a checkout of the commit.
-        told["command"] = kept.command.replace(kept.commit, commit.hash)
+        details["command"] = document.command.replace(document.commit, commit.hash)
         result = Result(
             board=board.target,
             upto=hit.upto,
-            return_code=kept.return_code,
-            stdout=kept.stdout,
-            stderr=kept.stderr,
-            sizes=kept.sizes,
-            machine=kept.machine,
-            details={name: value for name, value in told.items() if value},
+            return_code=document.return_code,
+            stdout=document.stdout,
+            stderr=document.stderr,
+            sizes=document.sizes,
+            machine=document.machine,
+            details={name: value for name, value in details.items() if value},
         )
-        built_from = BuiltFrom(commit.tree, board.arch, hit.maker.toolchain, decisive(self._settings))
-        tree.record(result, built_from, toolchain=kept.toolchain, files=files, origin={"reused": kept.origin})
+        built_from = BuiltFrom(commit.tree, board.arch, hit.tools.toolchain, decisive(self._settings))
+        tree.record(
+            result, built_from, toolchain=document.toolchain, files=files, origin={"reused": document.origin}
+        )
         return result
 
 
@@ -167,12 +171,12 @@ class _Stage:
         self._place = place
         self._there: dict[str, Path] = {}
 
-    def files(self, kept: Kept) -> dict[str, Path] | None:
+    def files(self, document: StoredDocument) -> dict[str, Path] | None:
         """Return the paths of a result's files by name; None if one is missing or its name is not allowed."""
-        if len(kept.files) > FILES_MANY:
+        if len(document.files) > FILES_MANY:
             return None
         found = {}
-        for name, digest in kept.files.items():
+        for name, digest in document.files.items():
             path = self._file(digest) if is_file_name(name) else None
             if path is None:
                 return None

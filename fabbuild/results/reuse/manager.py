@@ -1,11 +1,12 @@
 """Decide which results a run takes from the store instead of building them, and which it adds to the store.
 
-`Reuse.bring` takes results: the settings must allow it (`fabbuild.protocol.settings.Shortcut.STORE`), and the store
-must have a result under the same key (`fabbuild.results.reuse.keys` makes keys, `fabbuild.results.reuse.lookup`
-looks them up). `Reuse.keep` adds a result unless it depends on more than the key covers.
+`Reuse.restore` takes results from the store: the settings must allow it
+(`fabbuild.protocol.settings.Shortcut.STORE`), and the store must have a result under the same key
+(`fabbuild.results.reuse.keys` makes keys, `fabbuild.results.reuse.lookup` looks them up). `Reuse.keep` adds a
+result unless it depends on more than the key covers.
 
-The store is a help and never needed: if it is broken, locked, full or of another version, one note says so, and the
-run goes on without it. A run whose results all exist does not open it.
+The store is optional: if it is broken, locked, full or of another version, one note says so, and the run goes on
+without it. A run whose results all exist does not open it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from fabbuild.protocol.settings import Shortcut, ruled_out
 from fabbuild.protocol.wire import TIMED_OUT
 from fabbuild.results.incoming import Arrived, names_for
 from fabbuild.results.reuse import audit
-from fabbuild.results.reuse.keys import Kept, Maker, Views, makers
+from fabbuild.results.reuse.keys import BuildTools, StoredDocument, Views, build_tools
 from fabbuild.results.reuse.lookup import Hit, StoreLookup
 from fabbuild.results.reuse.store import Store, StoreError, store_path
 from fabbuild.results.reuse.writer import StoreWriter
@@ -67,7 +68,7 @@ class Reuse:
         self._views = Views(git, trees)
         self._writer = StoreWriter(Views(git, trees), commits, self._wire)
         self._on = settings.reuse
-        self._told = False
+        self._reported = False
         self._is_ours = names_for({})
         self._audit = audit.Audit(tree, commits, reproducible=settings.reproducible)
 
@@ -81,7 +82,7 @@ class Reuse:
 
     # --- out of the store ---
 
-    def bring(self, jobs: Sequence[Job], usable: Sequence[Session]) -> list[Job]:
+    def restore(self, jobs: Sequence[Job], usable: Sequence[Session]) -> list[Job]:
         """Write results from the store into the result tree, and return what is left to build.
 
         Args:
@@ -96,10 +97,10 @@ class Reuse:
             _identify(usable)
         if self._settings.audit_reuse:
             self._audit.begin()
-        if jobs and self._may_bring() and store_path().exists():
+        if jobs and self._may_restore() and store_path().exists():
             try:
                 with Store.open(make=False) as store:
-                    self._bring(store, jobs, makers(usable), brought)
+                    self._restore(store, jobs, build_tools(usable), brought)
             except StoreError as exc:
                 self._on = False
                 self._trouble(str(exc))
@@ -111,14 +112,14 @@ class Reuse:
         self._sample_carried(left)
         return left
 
-    def _may_bring(self) -> bool:
+    def _may_restore(self) -> bool:
         return self._on and not ruled_out(Shortcut.STORE, self._wire)
 
-    def _bring(
+    def _restore(
         self,
         store: Store,
         jobs: Sequence[Job],
-        by: Mapping[str, Sequence[Maker]],
+        by: Mapping[str, Sequence[BuildTools]],
         brought: dict[str, set[int]],
     ) -> None:
         lookup = StoreLookup(store, self._views, self._commits, self._wire)
@@ -129,14 +130,14 @@ class Reuse:
             target = job.board.target
             wanted = [hit for hit in hits[target] if hit.upto not in self._audit.builds.get(target, ())]
             failures = not self._settings.force_failures
-            for hit, result, kept in lookup.bring(job.board, wanted, self._tree, failures=failures):
+            for hit, result, document in lookup.restore(job.board, wanted, self._tree, failures=failures):
                 brought.setdefault(target, set()).add(hit.upto)
                 used.append(hit.number)
-                self._tell(result, kept)
+                self._tell(result, document)
         missed = sum(len(job.commits) for job in jobs) - len(used)
         self._writer.do(lambda store: store.used(used, brought=len(used), missed=missed))
 
-    def _tell(self, result: Result, kept: Kept) -> None:
+    def _tell(self, result: Result, document: StoredDocument) -> None:
         commit = self._commits[result.upto]
         verdict = result.verdict
         reused = ResultReused(
@@ -144,12 +145,12 @@ class Reuse:
             return_code=result.return_code,
             number=commit.number,
             error=first_error(result.stderr) if verdict is not Verdict.BUILT else "",
-            commit=kept.commit,
-            when=kept.when,
-            machine=kept.machine,
-            output=kept.output,
+            commit=document.commit,
+            when=document.when,
+            machine=document.machine,
+            output=document.output,
         )
-        self._say(reused, kept.machine, result.board, commit.hash)
+        self._say(reused, document.machine, result.board, commit.hash)
 
     # --- into the store ---
 
@@ -178,7 +179,7 @@ class Reuse:
             return
         described = {"arch": board.arch, "gcc": tool.gcc, "prefix": tool.prefix, "version": tool.version}
         place = self._tree.place(result.board, result.upto)
-        self._writer.keep(board, result, Maker(built.toolchain, tool.identity), described, place, names)
+        self._writer.keep(board, result, BuildTools(built.toolchain, tool.identity), described, place, names)
 
     # --- a sample is built and compared ---
 
@@ -190,9 +191,9 @@ class Reuse:
         for board, hit in every:
             if wanted <= 0:
                 break
-            for one, _, kept in lookup.bring(board, [hit], self._audit.apart):
-                when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.when))
-                origin = f"of {commit_label(kept.commit)}, built on {kept.machine} at {when}"
+            for one, _, document in lookup.restore(board, [hit], self._audit.apart):
+                when = time.strftime("%Y-%m-%d %H:%M", time.localtime(document.when))
+                origin = f"of {commit_label(document.commit)}, built on {document.machine} at {when}"
                 self._audit.expect(board.target, one.upto, one.number, origin)
                 wanted -= 1
 
@@ -210,7 +211,7 @@ class Reuse:
 
     @property
     def audited(self) -> dict[str, list[int]]:
-        """The indices of commits, by board, that are built though they might be carried forward; after `bring`."""
+        """Return, by board, the commits to build though they might be carried forward; call after `restore`."""
         return {target: sorted(uptos) for target, uptos in self._audit.builds.items()}
 
     def listen(self, event: Event) -> None:
@@ -218,9 +219,9 @@ class Reuse:
         found = self._audit.check(event) if self._settings.audit_reuse else None
         if found is None:
             return
-        told, number = found
-        text = audit.words(told) if told.differs else f"as a build gives it ({told.origin})"
-        self._say(told, event.machine, event.board, event.commit, text)
+        audited, number = found
+        text = audit.words(audited) if audited.differs else f"as a build gives it ({audited.origin})"
+        self._say(audited, event.machine, event.board, event.commit, text)
         if number is not None:
             gone = number
             self._writer.do(lambda store: store.forget(gone))
@@ -242,8 +243,8 @@ class Reuse:
         self.tick()
 
     def _trouble(self, why: str) -> None:
-        if why and not self._told:
-            self._told = True
+        if why and not self._reported:
+            self._reported = True
             self._say(Note(), text=f"{why}; the run goes on without it")
 
     def _say(

@@ -90,8 +90,8 @@ class StoreEntry:
 class StoreUsage:
     """The content of the store. Times are seconds since the epoch; ``oldest`` is 0 for an empty store.
 
-    ``bytes`` is the size of the file; ``brought`` and ``missed`` are the numbers of results, in the last `LATE`
-    days, that were found and not found.
+    ``bytes`` is the size of the file; ``brought`` and ``missed`` count the results that were looked up and found,
+    and looked up and not found, in the last `LATE` days.
     """
 
     path: str
@@ -113,7 +113,7 @@ class Store:
     """One connection to the store, for one thread."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, *, writable: bool) -> None:
-        """Take an open connection; use `open`."""
+        """Use an open connection; callers use `open`."""
         self.path = path
         self.writable = writable
         self._db = connection
@@ -130,7 +130,7 @@ class Store:
             StoreError: the file is broken, of another version, or cannot be read.
         """
         path = path or store_path()
-        with _told(path):
+        with _store_errors(path):
             if make:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with contextlib.suppress(OSError):  # opening the database reports it
@@ -177,7 +177,7 @@ class Store:
         """
         asked = list(names)
         found: dict[bytes, int] = {}
-        with _told(self.path):
+        with _store_errors(self.path):
             for start in range(0, len(asked), _AT_ONCE):
                 part = asked[start : start + _AT_ONCE]
                 marks = ",".join("?" * len(part))
@@ -190,7 +190,7 @@ class Store:
         Raises:
             StoreError: the store cannot be read.
         """
-        with _told(self.path):
+        with _store_errors(self.path):
             row = self._db.execute("SELECT document, digest FROM result WHERE id=?", (result,)).fetchone()
         return _whole(row[0], row[1], DOCUMENT_MOST) if row else None
 
@@ -200,7 +200,7 @@ class Store:
         Raises:
             StoreError: the store cannot be read.
         """
-        with _told(self.path):
+        with _store_errors(self.path):
             row = self._db.execute("SELECT data FROM content WHERE digest=?", (digest,)).fetchone()
         return _whole(row[0], digest, CONTENT_MOST) if row else None
 
@@ -211,7 +211,7 @@ class Store:
             StoreError: the store cannot be read.
         """
         found: dict[bytes, list[bytes]] = {}
-        with _told(self.path):
+        with _store_errors(self.path):
             for family in families:
                 rows = self._db.execute(
                     "SELECT digest FROM list JOIN content ON content.id = list.content WHERE family=?"
@@ -227,7 +227,7 @@ class Store:
         Raises:
             StoreError: the store cannot be read.
         """
-        with _told(self.path):
+        with _store_errors(self.path):
             results, oldest, last = self._db.execute("SELECT count(*), min(made), max(used) FROM result").fetchone()
             since = int(time.time() // _DAY) - LATE
             brought, missed = self._db.execute(
@@ -260,7 +260,7 @@ class Store:
             for digest, data in entry.contents.items()
             if digest not in known
         }
-        with _told(self.path), writing(self._db):
+        with _store_errors(self.path), writing(self._db):
             for entry, document in packed:
                 self._put(entry, document, fresh)
 
@@ -305,7 +305,7 @@ class Store:
         """
         now = time.time()
         day = int(now // _DAY)
-        with _told(self.path), writing(self._db):
+        with _store_errors(self.path), writing(self._db):
             self._db.executemany("UPDATE result SET used=? WHERE id=?", [(now, result) for result in results])
             self._db.execute("INSERT OR IGNORE INTO asked VALUES(?, 0, 0)", (day,))
             self._db.execute(
@@ -319,7 +319,7 @@ class Store:
         Raises:
             StoreError: the store cannot be written.
         """
-        with _told(self.path), writing(self._db):
+        with _store_errors(self.path), writing(self._db):
             self._delete([result])
 
     def trim(self, limit: int = LIMIT) -> int:
@@ -331,7 +331,7 @@ class Store:
             StoreError: the store cannot be written.
         """
         removed = 0
-        with _told(self.path):
+        with _store_errors(self.path):
             while self._bytes() > limit:
                 with writing(self._db):
                     oldest = self._db.execute("SELECT id FROM result ORDER BY used, id LIMIT ?", (_BATCH,))
@@ -344,12 +344,12 @@ class Store:
         return removed
 
     def trim_if_full(self, limit: int = LIMIT) -> int:
-        """Reduce a store larger than ``limit`` to `CUT_TO` of it, so that this is not needed again soon.
+        """Reduce a store larger than ``limit`` to `CUT_TO` of the limit, so that it is not full again soon.
 
         Raises:
             StoreError: the store cannot be written.
         """
-        with _told(self.path):
+        with _store_errors(self.path):
             full = self._bytes() > limit
         return self.trim(int(limit * CUT_TO)) if full else 0
 
@@ -358,7 +358,7 @@ class Store:
     def _known(self, digests: set[bytes]) -> set[bytes]:
         found: set[bytes] = set()
         asked = list(digests)
-        with _told(self.path):
+        with _store_errors(self.path):
             for start in range(0, len(asked), _AT_ONCE):
                 part = asked[start : start + _AT_ONCE]
                 marks = ",".join("?" * len(part))
@@ -415,7 +415,7 @@ def clear(path: Path | None = None, *, only_look: bool = False) -> int:
     """
     path = path or store_path()
     freed = 0
-    with _told(path):
+    with _store_errors(path):
         for one in _files(path):
             freed += one.stat().st_size
             if not only_look:
@@ -429,7 +429,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _whole(packed: object, digest: object, most: int) -> bytes | None:
-    """Return what was compressed; None if it does not match its digest or is too long."""
+    """Return the decompressed content; None if it does not match its digest or is too long."""
     if not isinstance(packed, bytes):
         return None
     inflater = zlib.decompressobj()
@@ -441,8 +441,8 @@ def _whole(packed: object, digest: object, most: int) -> bytes | None:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Raise errors of SQLite and of the system as `StoreError`."""
+def _store_errors(path: Path) -> Iterator[None]:
+    """Turn errors of SQLite and of the system into `StoreError`."""
     try:
         yield
     except (sqlite3.Error, OSError) as exc:

@@ -1,7 +1,7 @@
-"""Write results of a run into the store, in a thread of its own, so that nothing waits for it.
+"""Write results of a run into the store, in a thread of its own, so that the run does not wait for the disk.
 
-A result that is not stored costs a build later, and nothing else: the first error ends the writing, and its text is
-in `StoreWriter.trouble` for the run to report.
+A result that could not be stored only has to be built again: the first error ends the writing, and its text is in
+`StoreWriter.trouble` for the run to report.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 from fabbuild.model import Board, Commit, Result
 from fabbuild.protocol import relevance
 from fabbuild.protocol.wire import DEPENDS
-from fabbuild.results.reuse.keys import Kept, Maker, Views, family, tree_name, view_name
+from fabbuild.results.reuse.keys import BuildTools, StoredDocument, Views, family, tree_name, view_name
 from fabbuild.results.reuse.store import CONTENT_MOST, LIMIT, Store, StoreEntry, StoreError
 from fabbuild.source.git import GitError
 
@@ -37,7 +37,7 @@ WAITING_CHARS = 64 * 1024**2
 class _NewResult:
     board: Board
     result: Result
-    maker: Maker
+    tools: BuildTools
     toolchain: Mapping[str, str]
     place: Path
     names: tuple[str, ...]
@@ -80,7 +80,7 @@ class StoreWriter:
         self,
         board: Board,
         result: Result,
-        maker: Maker,
+        tools: BuildTools,
         toolchain: Mapping[str, str],
         place: Path,
         names: Sequence[str],
@@ -90,7 +90,7 @@ class StoreWriter:
         Args:
             board: the board.
             result: the result.
-            maker: the tools that made it.
+            tools: the tools that the board was built with.
             toolchain: the contents of the result's file ``toolchain``.
             place: the result's directory.
             names: the names of the files in it that the worker sent.
@@ -99,7 +99,7 @@ class StoreWriter:
             if self._waiting > WAITING_CHARS:
                 return
             self._waiting += _length(result)
-        self._put(_NewResult(board, result, maker, toolchain, place, tuple(names)))
+        self._put(_NewResult(board, result, tools, toolchain, place, tuple(names)))
 
     def do(self, work: Callable[[Store], None]) -> None:
         """Call a function with the store, in the thread."""
@@ -189,8 +189,8 @@ class StoreWriter:
         except OSError:
             return None  # the result was removed, or is just built again
         commit, result = self._commits[new.result.upto], new.result
-        of = family(new.board, self._settings, new.maker)
-        kept = Kept(
+        of = family(new.board, self._settings, new.tools)
+        document = StoredDocument(
             family=of.hex(),
             machine=result.machine,
             commit=commit.hash,
@@ -203,23 +203,23 @@ class StoreWriter:
             toolchain=dict(new.toolchain),
             files=files,
         )
-        kept = msgspec.convert({**msgspec.structs.asdict(kept), **self._told(result)}, Kept)
+        document = msgspec.convert({**msgspec.structs.asdict(document), **self._details(result)}, StoredDocument)
         names = [tree_name(of, commit.tree)]
         depends = bytes.fromhex(files.get(DEPENDS, ""))
         view = self._view(contents[depends], result.upto) if depends and not result.return_code else b""
         if view:
             names.append(view_name(of, view))
-        document = msgspec.json.encode(kept)
-        return StoreEntry(tuple(names), document, contents, of if view else b"", depends if view else b"")
+        encoded = msgspec.json.encode(document)
+        return StoreEntry(tuple(names), encoded, contents, of if view else b"", depends if view else b"")
 
-    def _told(self, result: Result) -> dict[str, object]:
-        told = {
+    def _details(self, result: Result) -> dict[str, object]:
+        details = {
             name: result.details[name] for name in ("seconds", "command", "environment") if name in result.details
         }
         # Otherwise the commit's hash is in the image, and so in its checksum.
         if self._settings.get("reproducible_builds") and "sha256" in result.details:
-            told["sha256"] = result.details["sha256"]
-        return told
+            details["sha256"] = result.details["sha256"]
+        return details
 
     def _view(self, depends: bytes, upto: int) -> bytes:
         """Return the view of the tree with these dependencies; empty if they or git cannot be read."""
@@ -229,7 +229,7 @@ class StoreWriter:
             return b""
 
     def _drain(self) -> None:
-        """Empty the queue, so that nothing waits for a thread that has ended."""
+        """Empty the queue, so that no caller waits for the thread after its end."""
         while True:
             try:
                 self._queue.get_nowait()

@@ -11,7 +11,7 @@ import pytest
 from fabbuild.model import Board, Job, Result
 from fabbuild.protocol import relevance
 from fabbuild.results.reuse.audit import compare
-from fabbuild.results.reuse.keys import Kept, Maker, Views
+from fabbuild.results.reuse.keys import BuildTools, StoredDocument, Views
 from fabbuild.results.reuse.lookup import StoreLookup
 from fabbuild.results.reuse.store import Store
 from fabbuild.results.reuse.writer import StoreWriter
@@ -20,7 +20,7 @@ from fabbuild.source.repository import Source
 from tests.support.examples import seen
 
 BOARD = Board("wren", "riscv64")
-MAKER = Maker("gcc 12.2.0", "identity 1")
+TOOLS = BuildTools("gcc 12.2.0", "identity 1")
 DEPENDS = ["arch/riscv/cpu/generic/cpu.c", "common/main.c", "configs/wren_defconfig", "include/common.h"]
 
 
@@ -37,7 +37,7 @@ class Place:
     def tree(self, name, commits):
         return ResultTree(self.path / "out", name, commits)
 
-    def keep(self, commits, results, *, maker=MAKER, files=None, name="first"):
+    def keep(self, commits, results, *, tools=TOOLS, files=None, name="first"):
         """Write results down as a run does, and have them kept."""
         tree = self.tree(name, commits)
         files = {"depends": relevance.format_depends(DEPENDS), **(files or {})}
@@ -47,9 +47,9 @@ class Place:
             for name_, data in files.items():
                 staged[name_] = self.path / f"staged-{name_}"
                 staged[name_].write_bytes(data)
-            built = BuiltFrom(commits[result.upto].tree, BOARD.arch, maker.toolchain, decisive(self.settings))
+            built = BuiltFrom(commits[result.upto].tree, BOARD.arch, tools.toolchain, decisive(self.settings))
             place = tree.record(result, built, toolchain={"arch": BOARD.arch}, files=staged)
-            keeper.keep(BOARD, result, maker, {"arch": BOARD.arch}, place, list(files))
+            keeper.keep(BOARD, result, tools, {"arch": BOARD.arch}, place, list(files))
         keeper.close(20)
         assert not keeper.trouble
         return tree
@@ -57,13 +57,13 @@ class Place:
     def views(self, commits):
         return Views(self.source.git, [commit.tree for commit in commits])
 
-    def bring(self, commits, *, makers=(MAKER,), board=BOARD, failures=True, name="second"):
+    def restore(self, commits, *, build_tools=(TOOLS,), board=BOARD, failures=True, name="second"):
         """Bring what there is into another tree; give the indices of the commits, and the tree."""
         tree = self.tree(name, commits)
         with Store.open(self.store_path) as store:
-            shelf = StoreLookup(store, self.views(commits), commits, self.settings)
-            hits = shelf.find(Job(board, tuple(range(len(commits)))), makers)
-            return [hit.upto for hit, _, _ in shelf.bring(board, hits, tree, failures=failures)], tree
+            lookup = StoreLookup(store, self.views(commits), commits, self.settings)
+            hits = lookup.find(Job(board, tuple(range(len(commits)))), build_tools)
+            return [hit.upto for hit, _, _ in lookup.restore(board, hits, tree, failures=failures)], tree
 
     def change(self, message, **files):
         """Make a commit upon the tip with these contents; "__" in a name is "/", and "_dot_" a dot."""
@@ -101,7 +101,7 @@ def test_a_result_comes_back_as_it_was_but_for_what_tells_where_it_came_from(pla
     first = place.keep(
         commits, [commanded(commits, 1, stdout="said", stderr="warned: x\n")], files={".config": b"A=y\n"}
     )
-    brought, second = place.bring(commits)
+    brought, second = place.restore(commits)
     assert 1 in brought
     one, other = first.place("wren", 1), second.place("wren", 1)
     names = {path.name for path in one.iterdir()}
@@ -122,7 +122,7 @@ def test_commits_that_are_the_same_to_the_board_get_one_result_each_with_its_own
     """Several commits had one name, and only the last of them was found."""
     commits = place.source.branch("series")
     place.keep(commits, [commanded(commits, 0)], files={".config": b"A=y\n"})
-    brought, tree = place.bring(commits)
+    brought, tree = place.restore(commits)
     assert brought == [0, 1, 2, 3, 4, 5], "nothing that this list names changes in the series"
     for upto in brought:
         assert commits[upto].hash in (tree.place("wren", upto) / "out-cmd").read_text()
@@ -149,36 +149,36 @@ def test_another_tree_is_the_same_to_the_board_when_nothing_that_matters_differs
     commits = place.source.range("HEAD")
     place.keep(commits, [commanded(commits)])
     after = place.change("change it", **changed)
-    assert place.bring(after)[0] == ([0] if same else [])
+    assert place.restore(after)[0] == ([0] if same else [])
 
 
 def test_a_failure_is_brought_for_the_very_tree_only_and_not_where_failures_are_to_be_built(place):
     commits = place.source.range("HEAD")
     place.keep(commits, [commanded(commits, return_code=2, stderr="x.c:1: error: no\n")])
-    assert place.bring(commits)[0] == [0]
-    assert place.bring(commits, failures=False)[0] == []
-    assert place.bring(place.change("words", README="other\n"))[0] == []
+    assert place.restore(commits)[0] == [0]
+    assert place.restore(commits, failures=False)[0] == []
+    assert place.restore(place.change("words", README="other\n"))[0] == []
 
 
 def test_another_compiler_identity_setting_or_board_is_another_result(place):
     commits = place.source.range("HEAD")
     place.keep(commits, [commanded(commits)])
-    for makers in ([Maker("gcc 13", MAKER.identity)], [Maker(MAKER.toolchain, "identity 2")], []):
-        assert place.bring(commits, makers=makers)[0] == []
-    assert place.bring(commits, makers=[Maker("gcc 13", "x"), MAKER])[0] == [0], "any machine's will do"
+    for build_tools in ([BuildTools("gcc 13", TOOLS.identity)], [BuildTools(TOOLS.toolchain, "identity 2")], []):
+        assert place.restore(commits, build_tools=build_tools)[0] == []
+    assert place.restore(commits, build_tools=[BuildTools("gcc 13", "x"), TOOLS])[0] == [0], "any machine's will do"
     for other in (Board("wren", "riscv32"), Board("robin", "riscv64")):
-        assert place.bring(commits, board=other)[0] == []
+        assert place.restore(commits, board=other)[0] == []
     place.settings = {"reproducible_builds": True, "no_lto": True}
-    assert place.bring(commits)[0] == []
+    assert place.restore(commits)[0] == []
     place.settings = {}
-    assert place.bring(commits)[0] == []
+    assert place.restore(commits)[0] == []
 
 
 def test_without_reproducible_builds_there_is_no_checksum(place):
     place.settings = {}
     commits = place.source.range("HEAD")
     place.keep(commits, [commanded(commits)])
-    brought, tree = place.bring(commits)
+    brought, tree = place.restore(commits)
     assert brought == [0]
     assert "sha256" not in json.loads((tree.place("wren", 0) / "built-from").read_text())
 
@@ -187,8 +187,8 @@ def test_without_reproducible_builds_there_is_no_checksum(place):
 def test_what_the_store_calls_a_file_is_no_path(place, name):
     commits = place.source.range("HEAD")
     place.keep(commits, [commanded(commits)], files={"u-boot.cfg": b"x"})
-    rewrite(place, lambda kept: {**kept, "files": {name: kept["files"]["u-boot.cfg"]}})
-    brought, _ = place.bring(commits)
+    rewrite(place, lambda document: {**document, "files": {name: document["files"]["u-boot.cfg"]}})
+    brought, _ = place.restore(commits)
     assert brought == []
     assert not (place.path / "out" / "escaped").exists()
 
@@ -199,8 +199,8 @@ def test_what_the_store_calls_a_file_is_no_path(place, name):
 def test_a_document_that_is_none_of_this_board_is_not_brought(place, wrong):
     commits = place.source.range("HEAD")
     place.keep(commits, [commanded(commits)])
-    rewrite(place, lambda kept: {**kept, **wrong})
-    assert place.bring(commits)[0] == []
+    rewrite(place, lambda document: {**document, **wrong})
+    assert place.restore(commits)[0] == []
 
 
 def test_a_result_that_lacks_a_content_is_not_brought(place):
@@ -208,7 +208,7 @@ def test_a_result_that_lacks_a_content_is_not_brought(place):
     place.keep(commits, [commanded(commits)], files={"u-boot.cfg": b"x"})
     with Store.open(place.store_path) as store:
         store._db.execute("UPDATE content SET data = x'00' WHERE id = 1")
-    brought, tree = place.bring(commits)
+    brought, tree = place.restore(commits)
     assert brought == []
     assert not (tree.place("wren", 0) / "done").exists()
 
@@ -217,14 +217,14 @@ def rewrite(place, change):
     """Have the store say something else of its one result, with a digest that is right."""
     with Store.open(place.store_path) as store:
         ((number,),) = store._db.execute("SELECT id FROM result").fetchall()
-        kept = change(msgspec.json.decode(store.document(number)))
+        document = change(msgspec.json.decode(store.document(number)))
         names = [name for (name,) in store._db.execute("SELECT key FROM name")]
         contents = {
             bytes(digest): store.content(digest) for (digest,) in store._db.execute("SELECT digest FROM content")
         }
         from fabbuild.results.reuse.store import StoreEntry
 
-        store.put([StoreEntry(tuple(names), msgspec.json.encode(kept), contents)])
+        store.put([StoreEntry(tuple(names), msgspec.json.encode(document), contents)])
 
 
 def test_views_are_the_same_however_they_are_found_out(place):
@@ -241,5 +241,5 @@ def test_views_are_the_same_however_they_are_found_out(place):
 
 
 def test_kept_is_read_back_as_it_was_written():
-    kept = Kept("f", "m", "c", 1.0, "o", 0, environment={"a": "b"}, files={"x": "00"})
-    assert msgspec.json.decode(msgspec.json.encode(kept), type=Kept) == kept
+    document = StoredDocument("f", "m", "c", 1.0, "o", 0, environment={"a": "b"}, files={"x": "00"})
+    assert msgspec.json.decode(msgspec.json.encode(document), type=StoredDocument) == document
