@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from fabbuild import ns
-from fabbuild.cli.task_support import told
+from fabbuild.cli.task_support import errors_reported
 
 #: How many tests run at once.
 SIDE_BY_SIDE = 4
@@ -58,7 +58,7 @@ def demo(c: Any, directory: str = "fabbuild-demo") -> None:
     """
     from fabbuild.demo.run import run_demo
 
-    with told(c):
+    with errors_reported(c):
         status = run_demo(Path(directory).absolute())
     if status:
         raise Exit(code=status)

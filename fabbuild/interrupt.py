@@ -1,8 +1,8 @@
 """Handle Ctrl-C, SIGTERM and SIGHUP (a closed terminal) in one way.
 
 The first of these signals ends the run, in one of two ways. By default KeyboardInterrupt is raised in the main
-thread; while `Interrupts.deliver_to` has a receiver, that is called instead, so that work which must not be split
-(a result that is written and counted) is finished first. Later signals are ignored while the run cleans up, except
+thread. While `Interrupts.deliver_to` has a receiver, the receiver is called instead, so that work which must not be
+split (writing and counting a result) is finished first. Later signals are ignored while the run cleans up, except
 that a second Ctrl-C ends the process at once: the machines clean up by themselves when their connection is cut.
 """
 
@@ -26,12 +26,12 @@ class Interrupts:
     """The signal handler, and the receiver of the first interrupt.
 
     Attributes:
-        told: whether there was an interrupt.
+        interrupted: whether one of the signals has come.
     """
 
     def __init__(self) -> None:
         """Begin without a receiver: KeyboardInterrupt is raised."""
-        self.told = False
+        self.interrupted = False
         self._receiver: Callable[[str], None] | None = None
 
     @contextlib.contextmanager
@@ -45,29 +45,29 @@ class Interrupts:
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""
-        if self.told:
+        if self.interrupted:
             if number == signal.SIGINT:
                 if sys.stdout.isatty():
                     os.write(1, _LEAVE.encode())
                 os._exit(130)
             return
-        self.told = True
+        self.interrupted = True
         reason = f"interrupted by {signal.Signals(number).name}"
         if self._receiver is None:
             raise KeyboardInterrupt(reason)
         self._receiver(reason)
 
 
-#: The interrupts in force: one at most.
+#: The handler in force: one at most.
 _in_force: list[Interrupts] = []
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interrupts]:
-    """Handle the three signals as the module says while the block runs in the main thread.
+    """Handle the three signals, as described in the module, while the block runs in the main thread.
 
     A signal that is ignored (``nohup``, a background job) stays ignored. A nested block shares the interrupts of
-    the outer one, so that a second Ctrl-C is the second wherever the first one came.
+    the outer one, so that a second Ctrl-C counts as the second even if the first came in the outer block.
     """
     if _in_force:
         yield _in_force[-1]

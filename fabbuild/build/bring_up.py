@@ -292,7 +292,7 @@ class RunMachines:
             )
         for one in found:
             if str(one) in lines:
-                inbox.tell(Note(one.thing, one.versions), session.name, one.told)
+                inbox.tell(Note(one.thing, one.versions), session.name, one.sentence)
 
 
 def loss_by(exc: BaseException) -> LossKind:

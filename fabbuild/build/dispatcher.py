@@ -5,7 +5,7 @@ closed in other threads, and workers are read in others again; what these have t
 (`fabbuild.build.inbox`), which are handled one by one in `Dispatcher._handle`.
 
 How a machine is lost. Whoever notices, the one way is `Dispatcher._lose`: the wire to its worker ended, the worker
-told of its end or lied (all seen in `_worker_said`), or it did not come up (`BringUpFailed`). `_lose` closes the
+told of its end or lied (all seen in `_worker_message`), or it did not come up (`BringUpFailed`). `_lose` closes the
 session, so that nothing of it is heard any more, and tells the scheduler `Lost`. The scheduler answers what becomes
 of its boards (`Requeue`, or `EndUnbuilt` for those that end with it) and when it is tried again (`Away`; then
 `BringUp`, which makes a new session). Where the scheduler gives a machine up by itself, it asks for the session to
@@ -23,7 +23,16 @@ from typing import Protocol
 
 from msgspec import UNSET
 
-from fabbuild.build.inbox import BringUpFailed, BroughtUp, Inbox, Interrupt, Message, SelfChecked, Tell, WorkerSaid
+from fabbuild.build.inbox import (
+    BringUpFailed,
+    BroughtUp,
+    Inbox,
+    Interrupt,
+    Message,
+    SelfChecked,
+    Tell,
+    WorkerMessage,
+)
 from fabbuild.build.recorder import Recorder
 from fabbuild.errors import OutputError, WireClosed, WireError, WireSilent, describe_error
 from fabbuild.event_types import (
@@ -238,8 +247,8 @@ class Dispatcher:
                 self._lose(_lost(message))
             case SelfChecked():
                 self._self_checked(message)
-            case WorkerSaid():
-                self._worker_said(message)
+            case WorkerMessage():
+                self._worker_message(message)
             case Tell(event):
                 self._listener(event)
             case Interrupt(reason):
@@ -296,7 +305,7 @@ class Dispatcher:
         threads = session.facts.threads if session.facts else session.slots
         self._emit(PhaseEntered("ready", session.slots, threads), session.name)
         # Called in the thread that reads from the worker.
-        session.feed(lambda *said: self.inbox.put(WorkerSaid(session, *said)))
+        session.feed(lambda *said: self.inbox.put(WorkerMessage(session, *said)))
         share = max((session.machine.threads or threads) // max(session.slots, 1), 1)
         trims = session.features >= {"trim", "commits", "attempt"}
         joined = Joined(session.name, message.archs, session.slots, message.capacity, share, trims, session.lacking)
@@ -339,7 +348,7 @@ class Dispatcher:
 
     # --- what workers say ---
 
-    def _worker_said(self, message: WorkerSaid) -> None:
+    def _worker_message(self, message: WorkerMessage) -> None:
         """Take what a worker said; whatever goes wrong with that is its machine's fault alone."""
         session, what = message.session, message.what
         try:

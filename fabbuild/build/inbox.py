@@ -50,7 +50,7 @@ class SelfChecked:
 
 
 @dataclass(frozen=True)
-class WorkerSaid:
+class WorkerMessage:
     """A worker sent a message, or the wire to it ended. ``handled`` is to be called once that is dealt with."""
 
     session: Session
@@ -72,7 +72,7 @@ class Interrupt:
     reason: str
 
 
-Message = BroughtUp | BringUpFailed | SelfChecked | WorkerSaid | Tell | Interrupt
+Message = BroughtUp | BringUpFailed | SelfChecked | WorkerMessage | Tell | Interrupt
 
 
 class Inbox:

@@ -158,7 +158,7 @@ class _Run:
         if self.plan.name != CURRENT and (text := uncommitted(self.plan.source)):
             self.emit(Note(), text=text)
         for one in differs:
-            self.emit(Note(one.thing, one.versions), text=one.told)
+            self.emit(Note(one.thing, one.versions), text=one.sentence)
         for session in usable:
             for text in not_found(session):
                 self.emit(Note(), session.name, text=text)

@@ -45,7 +45,7 @@ def is_connection(c: Any) -> bool:
 
 
 @contextlib.contextmanager
-def told(c: Any) -> Iterator[None]:
+def errors_reported(c: Any) -> Iterator[None]:
     """Turn errors into one line and an exit status.
 
     Under ``fab -H`` an error of a machine is only printed, so that the task goes on with the next host; wrong use
@@ -54,7 +54,7 @@ def told(c: Any) -> Iterator[None]:
     from fabbuild.interrupt import interruptible
 
     # Around the clean-up, too, so that a second Ctrl-C counts as the second.
-    with interruptible(), _all_shown(c), _told(c):
+    with interruptible(), _all_shown(c), _as_exit(c):
         yield
 
 
@@ -73,7 +73,7 @@ def _all_shown(c: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told(c: Any) -> Iterator[None]:
+def _as_exit(c: Any) -> Iterator[None]:
     from fabbuild.cli import ui
     from fabbuild.errors import FabbuildError, UsageError
 
@@ -116,7 +116,7 @@ class _Task(Task[Any]):
 
 
 def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Callable[[Callable[..., None]], Any]:
-    """Make an Invoke task with these options, whose errors are reported by `told`.
+    """Make an Invoke task with these options, whose errors are reported by `errors_reported`.
 
     The decorated function gets ``c`` and a mapping of all options. Invoke and callers from Python see a function
     with a keyword argument for each option.
@@ -127,7 +127,7 @@ def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Cal
             unknown = given.keys() - options.keys()
             if unknown:
                 raise TypeError(f"{function.__name__}() has no option {', '.join(sorted(unknown))}")
-            with told(c):
+            with errors_reported(c):
                 function(
                     c, {name: option.taken(given.get(name, option.default)) for name, option in options.items()}
                 )
@@ -139,7 +139,7 @@ def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Cal
         body.__doc__ = function.__doc__
         body.__module__ = function.__module__
         made = task(
-            help={name.replace("_", "-"): option.told for name, option in options.items()},
+            help={name.replace("_", "-"): option.help_text for name, option in options.items()},
             iterable=[name for name, option in options.items() if option.given in ("joined", "repeated")],
             optional=[name for name, option in options.items() if option.given == "bare"],
             aliases=list(aliases),

@@ -1,4 +1,4 @@
-"""An option of a task: its help and its names; and the functions that declare one of ``build``."""
+"""Describe an option of a task by its names and help, and declare the options of ``build``."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class Option:
     completes: str = ""
 
     @property
-    def told(self) -> str:
-        """The help, and whether the option may be given more than once."""
+    def help_text(self) -> str:
+        """The help, with a note if the option may be given more than once."""
         return f"{self.help}; may be given more than once" if self.given == "joined" else self.help
 
     def words(self, name: str) -> list[str]:
-        """Return the ways to write the option, which has this name, on the command line."""
+        """Return the ways to write the option with this name on the command line."""
         words = [f"--{name.replace('_', '-')}"]
         return words + [f"-{self.short}"] * bool(self.short) + [f"--{self.also}"] * bool(self.also)
 
     def taken(self, value: object) -> object:
-        """Return a value as the task gets it: Invoke gives a list where an option may be given more than once."""
+        """Return an option's value for the task; Invoke gives a list if an option may be given more than once."""
         if self.given == "joined" and isinstance(value, (list, tuple)):
             return ",".join(filter(None, value)) or self.default
         return value
@@ -49,9 +49,9 @@ class Option:
 
 @dataclass(frozen=True)
 class BuildOption:
-    """The row of an option of ``build``.
+    """An option of ``build``.
 
-    ``shown`` is the option on the command line; ``setting`` names the setting of a build that it gives, if any.
+    ``shown`` is the option on the command line; ``setting`` names the build setting that the option sets, if any.
     """
 
     shown: Option
@@ -66,7 +66,7 @@ def option(kind: ValueKind, text: str, *, default: object = None, setting: str =
         kind: the kind of the value.
         text: the help. A default that is a number or a word is added to it.
         default: the value where none is given; None for ``kind.empty``.
-        setting: the name of the setting of a build that the option gives.
+        setting: the name of the build setting that the option sets.
         shown: other fields of `Option`.
     """
     default = kind.empty if default is None else default
@@ -80,7 +80,7 @@ def option(kind: ValueKind, text: str, *, default: object = None, setting: str =
 
 
 def setting(name: str, text: str, *, kind: ValueKind | None = None, **shown: Any) -> Any:
-    """Declare the option that gives a setting of a build, with the default and kind of its row in `SETTINGS`."""
+    """Declare the option that sets a build setting, with the default and kind of its row in `SETTINGS`."""
     row = SETTINGS[name]
     return option(
         kind or kind_of(row),

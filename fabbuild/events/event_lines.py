@@ -54,7 +54,7 @@ def _plain(value: object, depth: int = 0) -> object:
     return str(value)
 
 
-def tell(event: Event) -> str:
+def describe(event: Event) -> str:
     """Return an event in words, as one visible line without the time."""
     machine, board = visible(event.machine), visible(event.board)
     match event.payload:
@@ -77,7 +77,7 @@ def tell(event: Event) -> str:
         case kinds.ResultReused() as reused:
             return _reused(event, reused)
         case kinds.ReuseAudited():
-            return f"{what_was(event)}: {one_line(event.text)}"
+            return f"{board_at_commit(event)}: {one_line(event.text)}"
         case kinds.BoardFinished():
             return f"{board} is done on {place(event)}"
         case kinds.PartFinished():
@@ -95,7 +95,7 @@ def tell(event: Event) -> str:
         case kinds.BoardRequeued():
             return _requeued(event)
         case kinds.ResultGivenUp():
-            return f"{what_was(event)} not built{_after(event.text)}"
+            return f"{board_at_commit(event)} not built{_after(event.text)}"
         case kinds.MessageDropped():
             return f"{machine}: ignored a message{_after(event.text)}"
         case kinds.Note():
@@ -116,12 +116,12 @@ def status_of(verdict: object) -> str:
 
 
 def place(event: Event) -> str:
-    """Return the machine with the slot where that is known: ``ruru/2``."""
+    """Return the machine of an event, with the slot if known: ``ruru/2``."""
     return visible(event.machine) + ("" if event.slot is None else f"/{event.slot}")
 
 
-def what_was(event: Event) -> str:
-    """Return the board with the commit where that is known: ``rpi_4 @ 03 1a2b3c4d5e``."""
+def board_at_commit(event: Event) -> str:
+    """Return the board of an event, with the commit if known: ``rpi_4 @ 03 1a2b3c4d5e``."""
     label = commit_label(event.commit, getattr(event.payload, "number", None))
     return visible(event.board) + (f" @ {label}" if label else "")
 
@@ -137,18 +137,18 @@ def _run_start(run: kinds.RunStarted) -> str:
 
 
 def _result(event: Event, result: kinds.ResultReceived) -> str:
-    text = f"{what_was(event)} {status_of(result.verdict)} on {place(event)}"
+    text = f"{board_at_commit(event)} {status_of(result.verdict)} on {place(event)}"
     if result.carried:
         text += f" (as at {commit_label(result.carried)})"
     elif result.seconds:
         text += f" in {duration(result.seconds)}"
     if event.attempt > 1:
         text += f" (attempt {event.attempt})"
-    return text + spoiled(result.after) + _after(result.error or event.text)
+    return text + after_faults(result.after) + _after(result.error or event.text)
 
 
 def _reused(event: Event, reused: kinds.ResultReused) -> str:
-    text = f"{what_was(event)} {status_of(reused.verdict)}: reused{_came_from(event, reused)}"
+    text = f"{board_at_commit(event)} {status_of(reused.verdict)}: reused{_came_from(event, reused)}"
     return text + _after(reused.error or event.text)
 
 
@@ -159,8 +159,8 @@ def _came_from(event: Event, reused: kinds.ResultReused) -> str:
     return of + (f" on {visible(event.machine)}" if event.machine else "")
 
 
-def spoiled(after: Iterable[str]) -> str:
-    """Return the faults of earlier attempts: `` (after m1: no space left on device)``; empty without one."""
+def after_faults(after: Iterable[str]) -> str:
+    """Return the faults that earlier attempts met: `` (after m1: no space left on device)``; empty for none."""
     words = list(dict.fromkeys(cut(one_line(text), 120) for text in after))
     more = f"; and {len(words) - 3} more" if len(words) > 3 else ""
     return f" (after {'; '.join(words[:3])}{more})" if words else ""
@@ -172,14 +172,16 @@ def _machine_failed(event: Event, failed: kinds.MachineFailed) -> str:
         return f"{visible(event.machine)} is out{_after(event.text)}"
     soon = duration(again) if again >= 60 else f"{max(round(again), 1)} s"
     aside = "set aside, " if failed.aside else ""
-    # No board waits for a machine that was never in use.
+    # Boards wait only for machines that were in use before.
     only = " while others build" if failed.awaited is False else ""
     return f"{visible(event.machine)}: {one_line(event.text) or 'lost'}; {aside}tried again in {soon}{only}"
 
 
 def _fault(event: Event, fault: kinds.FaultFound) -> str:
     words = one_line(event.text) or visible(fault.kind or "a fault")
-    return f"{visible(event.machine)}: {words} ({what_was(event)}): not the board's result; it is built again"
+    return (
+        f"{visible(event.machine)}: {words} ({board_at_commit(event)}): not the board's result; it is built again"
+    )
 
 
 def _check(event: Event, check: kinds.MachineChecked) -> str:
@@ -215,7 +217,7 @@ def _assigned(event: Event, assigned: kinds.BoardAssigned) -> str:
 
 def _requeued(event: Event) -> str:
     source = f" from {visible(event.machine)}" if event.machine else ""
-    return f"{what_was(event)} goes back to the pool{source}{_after(event.text)}"
+    return f"{board_at_commit(event)} goes back to the pool{source}{_after(event.text)}"
 
 
 def _note(event: Event) -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from fabbuild.errors import OutputError, advice_for
 from fabbuild.event_types import Event, RunEnded, RunStarted, StderrLine, WorktreeMade
-from fabbuild.events.event_lines import event_json, tell
+from fabbuild.events.event_lines import describe, event_json
 from fabbuild.events.progress import Listener, Progress
 from fabbuild.protocol.names import JOURNAL
 from fabbuild.protocol.wire import PREFIX
@@ -175,7 +175,7 @@ class Journal:
         self._logs: list[_Log] = []
         self._names: set[str] = set()
         self._trouble: OutputError | None = None
-        self._told = False
+        self._raised = False
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
@@ -192,7 +192,7 @@ class Journal:
         self._progress.update(event)
         self._append(self._events, event_json(event))
         if not isinstance(event.payload, _NOT_TOLD):
-            self._append(self._story, f"{_hms(event.time)} {tell(event)}")
+            self._append(self._story, f"{_hms(event.time)} {describe(event)}")
         if isinstance(event.payload, RunStarted):
             self._next_status = event.time + STATUS_EVERY
         elif isinstance(event.payload, RunEnded):
@@ -272,9 +272,9 @@ class Journal:
 
     def _surface(self) -> None:
         with self._lock:
-            if self._trouble is None or self._told:
+            if self._trouble is None or self._raised:
                 return
-            self._told = True
+            self._raised = True
             trouble = self._trouble
         raise trouble
 

@@ -163,7 +163,7 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
         sizes: sizes of the programs.
         config: generated configuration files, by name.
         attempt: number of the order that this answers; 0: the worker does not tell.
-        told: what fabbuild's own worker adds.
+        raw_details: what fabbuild's own worker adds.
         fault: ``timeout``, ``checkout``, ``start`` or ``worker`` where the worker knows that a failure is not the
             board's; mostly empty.
         files: names of the files that came as `BuildFile`.
@@ -183,7 +183,7 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
     sizes: Sizes = Sizes()
     config: dict[str, str] = {}
     attempt: Whole = 0
-    told: Details = msgspec.field(default=Details(), name="details")
+    raw_details: Details = msgspec.field(default=Details(), name="details")
     fault: str = ""
     files: tuple[Name, ...] = ()
     unchanged: dict[Name, Whole] = {}
@@ -193,8 +193,8 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
 
     @property
     def details(self) -> Mapping[str, object]:
-        """Return ``told`` as a mapping, as in `fabbuild.model.Result.details`."""
-        details: dict[str, object] = msgspec.to_builtins(self.told)
+        """Return ``raw_details`` as a mapping, as in `fabbuild.model.Result.details`."""
+        details: dict[str, object] = msgspec.to_builtins(self.raw_details)
         return details
 
 

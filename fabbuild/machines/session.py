@@ -307,7 +307,7 @@ class Session(OneShot):
         commits: Sequence[str],
         slots: int,
         progress: Callable[[int, int], None],
-        lack: Callable[[str], None] = lambda _why: None,
+        on_failure: Callable[[str], None] = lambda _why: None,
     ) -> int:
         """Have the worktrees made; return the number of slots, some of which may be ready later (`opened`).
 
@@ -315,7 +315,7 @@ class Session(OneShot):
             commits: the hashes, in order.
             slots: how many boards are built at once.
             progress: is called with the worktrees made so far and the number of slots.
-            lack: is called with the reason when one could not be made and others were.
+            on_failure: is called with the reason when one could not be made and others were.
 
         Raises:
             SetupError: the worker could not make them.
@@ -339,7 +339,7 @@ class Session(OneShot):
                 case WorktreeFailed(msg=why):
                     self.opened()
                     self.slots = max(self.slots - 1, 1)
-                    lack(why)
+                    on_failure(why)
                 case WorktreeCreated():
                     self.opened()
                     made += 1

@@ -1,4 +1,4 @@
-"""Find where machines differ in the tools that boards are built with, and so may build different output."""
+"""Find differences between machines in the tools that boards are built with, as these may change the output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NONE = "none"
 
 @dataclass(frozen=True)
 class ToolDifference:
-    """One tool that is not the same on all machines.
+    """A tool that is not the same on all machines.
 
     Attributes:
         thing: the tool, or the architecture of a compiler.
@@ -38,8 +38,8 @@ class ToolDifference:
         return f"{visible(self.thing)}: {'gcc ' if self.compiler else ''}{'; '.join(parts)}"
 
     @property
-    def told(self) -> str:
-        """Return the line with an introduction, for places without a heading."""
+    def sentence(self) -> str:
+        """The line with an introduction, for places without a heading."""
         return f"{NOT_THE_SAME}: {self}"
 
 
@@ -57,7 +57,9 @@ def differences(facts: Mapping[str, Facts], archs: Iterable[str] | None = None) 
     for arch in sorted({arch for one in facts.values() for arch in one.toolchains}):
         if wanted is None or arch in wanted:
             compilers = {name: one.toolchains[arch] for name, one in facts.items() if arch in one.toolchains}
-            found.append(_difference(arch, {name: _said(one) for name, one in compilers.items()}, _number, True))
+            found.append(
+                _difference(arch, {name: _bare_version(one) for name, one in compilers.items()}, _number, True)
+            )
     for tool in TOOLS:
         versions = {name: str(getattr(one, tool)) or _NONE for name, one in facts.items()}
         found.append(_difference(tool, versions, lambda text: text, False))
@@ -84,8 +86,8 @@ def _difference(
     return ToolDifference(thing, {cut(visible(shown[text]), 80): tuple(groups[text]) for text in ordered}, compiler)
 
 
-def _said(compiler: ToolchainFacts) -> str:
-    """Return a compiler's version line without the name in front, which only tells what the file is called."""
+def _bare_version(compiler: ToolchainFacts) -> str:
+    """Return a compiler's version line without the name in front, which is only the name of its file."""
     return compiler.version.partition(" ")[2].strip() or compiler.version
 
 

@@ -181,7 +181,7 @@ class _Suite:
             for fault in faults:
                 flaky = ET.SubElement(case, "flakyFailure", {"type": MACHINE_FAULT, "message": _text(fault)})
                 ET.SubElement(flaky, "stackTrace").text = _text(fault)
-        ET.SubElement(case, "system-out").text = self._told(board, stored, built_from, faults)
+        ET.SubElement(case, "system-out").text = self._system_out(board, stored, built_from, faults)
         if stored.stderr and not stored.stderr.isspace():
             ET.SubElement(case, "system-err").text = _text(stored.stderr)
 
@@ -192,7 +192,7 @@ class _Suite:
             return  # it was removed meanwhile
         self._written = max(self._written, written)
 
-    def _told(
+    def _system_out(
         self, board: str, stored: StoredResult, built_from: Mapping[str, object], faults: Iterable[str]
     ) -> str:
         told = {

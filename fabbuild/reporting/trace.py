@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fabbuild.event_types import BoardRequeued, FaultFound, MachineFailed, ResultGivenUp
-from fabbuild.events.event_lines import tell
+from fabbuild.events.event_lines import describe
 from fabbuild.events.timeline import Interval, MachineTimeline, Timeline
 from fabbuild.model import Verdict
 from fabbuild.results.exported_files import exported_file
@@ -73,7 +73,7 @@ def trace_events(timeline: Timeline) -> Iterator[dict[str, Any]]:
             "tid": (instant.slot or 0) + FIRST_SLOT if slotted else MACHINE,
             "ts": _microseconds(timeline, event.time),
             "s": "t" if slotted else "g" if process == RUN else "p",
-            "args": {"text": tell(event), **({"board": event.board} if event.board else {})},
+            "args": {"text": describe(event), **({"board": event.board} if event.board else {})},
         }
     yield from _counters(timeline)
 

@@ -55,38 +55,38 @@ class FaultKind(enum.Enum):
 class Fault:
     """A failure that may not be the board's own.
 
-    ``words`` is the line that says so, control characters made visible, at most `WORDS` characters. ``told``: the
-    worker itself says that it could not build, so that nothing was tried which could be the board's failure.
+    ``words`` is the line that shows the fault, control characters made visible, at most `WORDS` characters.
+    ``reported``: the worker itself says that it could not build, so this cannot be the board's own failure.
     """
 
     kind: FaultKind
     words: str
-    told: bool = False
+    reported: bool = False
 
 
-def fault_of(return_code: int, stderr: str, stdout: str, told: str) -> Fault | None:
+def fault_of(return_code: int, stderr: str, stdout: str, reported: str) -> Fault | None:
     """Return the machine's fault that a result looks like; None for a board's own failure, and nearly any success.
 
-    The kind that the worker told is preferred to the texts, unless these are more precise: a full disk is why a
-    commit could not be checked out. A timeout that the worker told is always one.
+    The kind that the worker reported is preferred to the texts, unless these are more precise: a full disk is why a
+    commit could not be checked out. A timeout that the worker reported is always one.
 
     Args:
         return_code: of the build.
         stderr: its standard error.
         stdout: its standard output.
-        told: the kind of failure that the worker told: ``timeout``, ``checkout``, ``start``, ``worker`` or empty;
+        reported: the failure that the worker reported: ``timeout``, ``checkout``, ``start``, ``worker`` or empty;
             anything else counts as empty.
     """
     if not return_code:
         return _skewed(stderr)
-    if told == FaultKind.TIMEOUT.value:
+    if reported == FaultKind.TIMEOUT.value:
         return _fault(FaultKind.TIMEOUT, _line_with(stderr, _ENDED) or first_error(stderr) or "it took too long")
     found = _named(stderr) or _named(stdout)
-    knows = _TOLD.get(told) or _told_by(stderr)
+    knows = _TOLD.get(reported) or _reported_by(stderr)
     if knows and (found is None or found.kind not in _PRECISE):
         found = _fault(knows, first_error(stderr) or _TOLD_WORDS[knows])
     if found:
-        return replace(found, told=knows is not None)
+        return replace(found, reported=knows is not None)
     if _line_with(stderr, _ENDED):
         # The worker ended it because of what it did, which is the board's own failure.
         return None
@@ -331,7 +331,7 @@ def _skewed(stderr: str) -> Fault | None:
     return _fault(FaultKind.CLOCK, said) if said else None
 
 
-def _told_by(stderr: str) -> FaultKind | None:
+def _reported_by(stderr: str) -> FaultKind | None:
     for kind, words in _SAID.items():
         if stderr.startswith(words):
             return kind

@@ -44,7 +44,7 @@ def decide(state: State, member: Member, order: Order, upto: int, fault: Fault |
 
 def decide_held(state: State, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
     """Decide on a result that was on hold until its machine was found to be well."""
-    if fault is None or not fault.told:
+    if fault is None or not fault.reported:
         return accounting.record(state, order, upto)
     # Nothing was built, so there is no result that could be the board's.
     discard = Discard(member.name, order.board.target, upto, fault.words)
@@ -53,7 +53,7 @@ def decide_held(state: State, member: Member, order: Order, upto: int, fault: Fa
 
 def _count_row(member: Member, order: Order, fault: Fault) -> None:
     """Count failures of a worker in a row; a board that failed so before tells nothing about the next worker."""
-    if not fault.told or fault.kind is FaultKind.MEMORY:
+    if not fault.reported or fault.kind is FaultKind.MEMORY:
         return
     order.board.worker_failed_at = order.board.worker_failed_at or order.attempt
     if order.board.worker_failed_at == order.attempt:

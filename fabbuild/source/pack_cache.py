@@ -186,7 +186,7 @@ class PackCache:
                 del self._packs[what]
         pack.close()
 
-    def tied(self, git: Git, old: str, tip: str) -> str:
+    def with_carrier(self, git: Git, old: str, tip: str) -> str:
         """Return the commit to pack for a far side that has ``old``: ``tip``, or a `carrier` for both.
 
         Raises:

@@ -20,7 +20,7 @@ from fabbuild.errors import PushError
 from fabbuild.protocol.names import CURRENT, REFS
 from fabbuild.source.git import Git, GitError, GitOutput, Remote, last_words
 from fabbuild.source.pack_cache import PackCache, carrier
-from fabbuild.source.receive_pack import NotThisWayError, hand_over
+from fabbuild.source.receive_pack import NotThisWayError, send_pack
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,15 +72,15 @@ def push(
     deadline = started + timeout
     if one_pack:
         try:
-            handed = hand_over(git, packs, remote, tip, deadline)
+            sent_pack = send_pack(git, packs, remote, tip, deadline)
         except NotThisWayError as exc:
             if time.monotonic() >= deadline:
                 raise PushError(remote.name, f"the push took more than {timeout:g} s and was ended") from exc
             _LOG.debug("%s: a push of its own: %s", remote.name, exc)
         else:
-            if handed.kept:
-                _LOG.warning("%s: old refs were not removed: %s", remote.name, "; ".join(handed.kept))
-            return PushReport(handed.objects, handed.bytes, time.monotonic() - started, handed.pruned)
+            if sent_pack.kept:
+                _LOG.warning("%s: old refs were not removed: %s", remote.name, "; ".join(sent_pack.kept))
+            return PushReport(sent_pack.objects, sent_pack.bytes, time.monotonic() - started, sent_pack.pruned)
     left = _left(deadline)
     with packs.making:
         return _push_alone(git, remote, tip, started, time.monotonic() + left)

@@ -43,7 +43,7 @@ class NotThisWayError(Exception):
     """The reason why a push is left to ``git push``."""
 
 
-class Handed(NamedTuple):
+class SentPack(NamedTuple):
     """What was sent.
 
     Attributes:
@@ -66,7 +66,7 @@ class Advertised(NamedTuple):
     has: Sequence[str]
 
 
-def hand_over(git: Git, packs: PackCache, remote: Remote, tip: str, deadline: float) -> Handed:
+def send_pack(git: Git, packs: PackCache, remote: Remote, tip: str, deadline: float) -> SentPack:
     """Set `CURRENT` of a remote to the commit ``tip``, and remove all other `REFS` there.
 
     Args:
@@ -94,7 +94,7 @@ def hand_over(git: Git, packs: PackCache, remote: Remote, tip: str, deadline: fl
         raise NotThisWayError(str(exc) or type(exc).__name__) from exc
 
 
-def _give(connection: _Connection, git: Git, packs: PackCache, tip: str, config: Sequence[str]) -> Handed:
+def _give(connection: _Connection, git: Git, packs: PackCache, tip: str, config: Sequence[str]) -> SentPack:
     far = _read_refs(connection)
     stale = [name for name in far.refs if name.startswith(REFS) and name != CURRENT]
     old = far.refs.get(CURRENT, _NONE)
@@ -102,7 +102,7 @@ def _give(connection: _Connection, git: Git, packs: PackCache, tip: str, config:
     updates += [f"{far.refs[name]} {_NONE} {name}" for name in stale]
     if not updates:
         connection.write(b"0000")
-        return Handed(0, 0, 0)
+        return SentPack(0, 0, 0)
     updates[0] += "\0 report-status side-band-64k quiet"
     begin = b"".join(_line(f"{update}\n") for update in updates) + b"0000"
     objects = size = 0
@@ -110,7 +110,7 @@ def _give(connection: _Connection, git: Git, packs: PackCache, tip: str, config:
         connection.write(begin)
     else:
         have = _known(git, far.has)
-        want = packs.tied(git, old if old in have else "", tip)
+        want = packs.with_carrier(git, old if old in have else "", tip)
         with packs.of(git, PackContent(want, frozenset(have), tuple(config))) as pack:
             connection.write(begin)
             while (data := pack.read(size, _TURN)) != b"":
@@ -119,7 +119,7 @@ def _give(connection: _Connection, git: Git, packs: PackCache, tip: str, config:
                     objects = int.from_bytes(data[8:12], "big")
                 size += len(data or b"")
     kept = _check_report(connection.answer(), CURRENT if old != tip else "", stale)
-    return Handed(objects, size, len(stale) - len(kept), kept)
+    return SentPack(objects, size, len(stale) - len(kept), kept)
 
 
 def _command(remote: Remote) -> list[str]:
@@ -181,19 +181,19 @@ def _known(git: Git, names: Sequence[str]) -> list[str]:
     return [line.split(" ")[1] for line in out.splitlines() if line.startswith("commit ")]
 
 
-def _check_report(said: bytes, ref: str, stale: Sequence[str]) -> list[str]:
+def _check_report(report: bytes, ref: str, stale: Sequence[str]) -> list[str]:
     """Return the messages about stale refs that were not removed.
 
     Raises:
         NotThisWayError: the pack or the new value of ``ref`` was refused.
     """
     lines: list[str] = []
-    while said:
-        size = _size(said[:4])
+    while report:
+        size = _size(report[:4])
         if size == 0:
             break
-        lines.append(said[4:size].decode("utf-8", "replace").rstrip("\n"))
-        said = said[size:]
+        lines.append(report[4:size].decode("utf-8", "replace").rstrip("\n"))
+        report = report[size:]
     if not lines or lines[0] != "unpack ok":
         raise NotThisWayError((lines or ["no answer"])[0])
     if ref and f"ok {ref}" not in lines:
@@ -232,7 +232,7 @@ class _Connection:
 
     process: subprocess.Popen[bytes]
     deadline: float
-    _said: bytearray = field(default_factory=bytearray)
+    _received: bytearray = field(default_factory=bytearray)
     _words: bytearray = field(default_factory=bytearray)
     _silent: bool = False
 
@@ -281,16 +281,16 @@ class _Connection:
         self.deadline = min(self.deadline, time.monotonic() + _GRACE)
         with contextlib.suppress(NotThisWayError):
             while not self._silent:
-                self._said.clear()
+                self._received.clear()
                 self._turn(memoryview(b""), None)
 
     def _take(self, size: int) -> bytes:
-        while len(self._said) < size:
+        while len(self._received) < size:
             if self._silent:
                 raise self._gone()
             self._turn(memoryview(b""), None)
-        data = bytes(self._said[:size])
-        del self._said[:size]
+        data = bytes(self._received[:size])
+        del self._received[:size]
         return data
 
     def _gone(self) -> NotThisWayError:
@@ -316,8 +316,8 @@ class _Connection:
             if number == stdout.fileno():
                 data = os.read(number, 1 << 16)
                 self._silent = not data
-                self._said += data
-                if len(self._said) > MOST_SAID:
+                self._received += data
+                if len(self._received) > MOST_SAID:
                     raise NotThisWayError("it says too much")
             elif not stderr.closed and number == stderr.fileno():
                 data = os.read(number, 1 << 16)

@@ -95,7 +95,7 @@ def test_all_that_a_worker_tells_is_written_beside_it(tree, session):
     )
     message = said(
         commit_upto=1, return_code=2, stderr="x: error: y", stdout="CC a.o\n", sizes=Sizes(SIZES), load_avg=2.5,
-        config={".config": "CONFIG_A=y\n"}, told=details, attempt=3,
+        config={".config": "CONFIG_A=y\n"}, raw_details=details, attempt=3,
     )  # fmt: skip
     _, told = record(tree, session(), message, attempt=3, after=("m2: no room",))
     place = tree.place("wren", 1)
@@ -117,7 +117,7 @@ def test_all_that_a_worker_tells_is_written_beside_it(tree, session):
 
 @pytest.mark.parametrize("seconds", [None, -1.0, float("inf")])
 def test_a_duration_that_is_none_is_not_told(tree, session, seconds):
-    assert record(tree, session(), said(told=Details(seconds=seconds)))[1].seconds is None
+    assert record(tree, session(), said(raw_details=Details(seconds=seconds)))[1].seconds is None
 
 
 def test_what_a_machines_clock_is_like_is_no_warning(tree, session):

@@ -7,13 +7,13 @@ import time
 import pytest
 
 from fabbuild.event_types import KINDS
-from fabbuild.events.event_lines import tell
+from fabbuild.events.event_lines import describe
 from tests.support.events import event_of
 
 
 def test_every_kind_of_event_has_words_of_its_own() -> None:
     for what in KINDS:
-        assert not tell(event_of(0, what, "ruru", board="b", text="why")).startswith(f"{what}:"), what
+        assert not describe(event_of(0, what, "ruru", board="b", text="why")).startswith(f"{what}:"), what
 
 
 @pytest.mark.parametrize(
@@ -31,26 +31,26 @@ def test_every_kind_of_event_has_words_of_its_own() -> None:
     ],
 )
 def test_a_lost_machine_is_said_to_come_back_or_not(data: dict[str, object], words: str) -> None:
-    assert tell(event_of(0, "machine-failed", "ruru", text="connection ended", data=data)) == words
+    assert describe(event_of(0, "machine-failed", "ruru", text="connection ended", data=data)) == words
 
 
 def test_a_run_that_waits_says_for_whom_and_how_long() -> None:
     until = time.mktime((2026, 3, 4, 12, 34, 0, 0, 0, -1))
     waiting = event_of(0, "waiting", data={"until": until, "machines": ["m1"]})
-    assert tell(waiting) == "waiting for m1 to come back, until 12:34; Ctrl-C ends the run"
+    assert describe(waiting) == "waiting for m1 to come back, until 12:34; Ctrl-C ends the run"
     several = event_of(0, "waiting", data={"until": until, "machines": [f"m{n}" for n in range(20)]})
-    assert tell(several).startswith("waiting for m0, m1, m2, m3, m4, m5 or others to come back, until 12:34;")
+    assert describe(several).startswith("waiting for m0, m1, m2, m3, m4, m5 or others to come back, until 12:34;")
     for odd in ({}, {"until": float("nan"), "machines": 3}, {"until": 1e30, "machines": [None]}):
-        assert tell(event_of(0, "waiting", data=odd)).startswith("waiting for ")
+        assert describe(event_of(0, "waiting", data=odd)).startswith("waiting for ")
 
 
 def test_a_result_tells_what_was_done_to_it_before() -> None:
     after = ["m1: no space", "m1: no space", "m2: Killed"]
     event = event_of(1.0, "result", "m3", 0, "tern", data={"verdict": "built", "after": after})
-    assert tell(event) == "tern built on m3/0 (after m1: no space; m2: Killed)"
+    assert describe(event) == "tern built on m3/0 (after m1: no space; m2: Killed)"
 
 
 def test_every_event_has_words() -> None:
-    assert tell(event_of(0, "worktree", "ruru", data={"done": 3, "slots": 64})) == "ruru: worktree 3/64"
-    assert tell(event_of(0, "dropped", "ruru", text="a duplicate")) == "ruru: ignored a message: a duplicate"
-    assert tell(event_of(0, "something-new", text="x\ny")) == "something-new: x; y"
+    assert describe(event_of(0, "worktree", "ruru", data={"done": 3, "slots": 64})) == "ruru: worktree 3/64"
+    assert describe(event_of(0, "dropped", "ruru", text="a duplicate")) == "ruru: ignored a message: a duplicate"
+    assert describe(event_of(0, "something-new", text="x\ny")) == "something-new: x; y"

@@ -356,15 +356,15 @@ def test_what_the_worker_told_wins_but_for_the_more_precise() -> None:
 
 def test_what_the_worker_could_not_do_itself_is_marked_also_where_a_text_says_why() -> None:
     full = "the worker failed: OSError: [Errno 28] No space left on device: 'x'\n"
-    assert fault_of(1, full, "", "worker") == Fault(FaultKind.DISK, full.strip(), told=True)
+    assert fault_of(1, full, "", "worker") == Fault(FaultKind.DISK, full.strip(), reported=True)
     for told in ("checkout", "start", "worker"):
-        assert fault_of(1, "x\n", "", told) == Fault(FaultKind(told), "x", told=True)
+        assert fault_of(1, "x\n", "", told) == Fault(FaultKind(told), "x", reported=True)
     plain = "cannot check out abc: fatal: reference is not a tree: abc\n"
-    assert fault_of(1, plain, "", "") == Fault(FaultKind.CHECKOUT, plain.strip(), told=True)
+    assert fault_of(1, plain, "", "") == Fault(FaultKind.CHECKOUT, plain.strip(), reported=True)
     for words, told in ((DISK[0], ""), (DISK[0], "timeout"), ("", "")):
         found = fault_of(1, words, "", told)
         assert found is not None
-        assert not found.told
+        assert not found.reported
 
 
 def test_a_worker_that_tells_no_kinds_says_it_in_words() -> None:

@@ -19,8 +19,8 @@ DISK = Fault(FaultKind.DISK, "no space left on device")
 MEMORY = Fault(FaultKind.MEMORY, "out of memory")
 TIMEOUT = Fault(FaultKind.TIMEOUT, "it took more than 900 s")
 UNEXPLAINED = Fault(FaultKind.UNEXPLAINED, "no reason is given")
-CHECKOUT = Fault(FaultKind.CHECKOUT, "cannot check out 1f0: unable to read tree", told=True)
-FULL = Fault(FaultKind.DISK, "the worker failed: no space left on device", told=True)
+CHECKOUT = Fault(FaultKind.CHECKOUT, "cannot check out 1f0: unable to read tree", reported=True)
+FULL = Fault(FaultKind.DISK, "the worker failed: no space left on device", reported=True)
 
 
 def job(name, arch="arm", commits=(0,)):

@@ -50,7 +50,7 @@ DISK = Fault(FaultKind.DISK, "no space left")
 MEMORY = Fault(FaultKind.MEMORY, "out of memory")
 TIMEOUT = Fault(FaultKind.TIMEOUT, "it took too long")
 UNEXPLAINED = Fault(FaultKind.UNEXPLAINED, "make failed")
-CHECKOUT = Fault(FaultKind.CHECKOUT, "cannot check out", told=True)
+CHECKOUT = Fault(FaultKind.CHECKOUT, "cannot check out", reported=True)
 
 #: How a run may go on once the choices are used up: what every machine does from then on.
 ENDINGS = (

@@ -8,7 +8,7 @@ from fabbuild.cli.ui.display import Display
 from fabbuild.cli.ui.output import Output
 from fabbuild.cli.ui.plain import EventGrouper
 from fabbuild.event_types import Event, MachineFailed, ResultGivenUp, ResultReceived, RunInterrupted
-from fabbuild.events.event_lines import tell
+from fabbuild.events.event_lines import describe
 from fabbuild.text import visible
 
 # Events that no editor understands, but that its user has to see.
@@ -48,7 +48,7 @@ class IdeDisplay(Display):
         if isinstance(event.payload, ResultReceived):
             self._show(event.board, event.commit)
         elif isinstance(event.payload, _TOLD):
-            self._err.line(f"fabbuild: {tell(event)}")
+            self._err.line(f"fabbuild: {describe(event)}")
         if isinstance(event.payload, RunInterrupted):
             self._left.clear()  # the results that exist may be of another source
 

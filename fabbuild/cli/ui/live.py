@@ -15,9 +15,9 @@ from rich.text import Text
 from fabbuild import event_types as kinds
 from fabbuild.cli.ui.display import Display
 from fabbuild.cli.ui.output import Output, console
-from fabbuild.cli.ui.plain import EventGrouper, problem, said
+from fabbuild.cli.ui.plain import EventGrouper, first_line, problem
 from fabbuild.event_types import Event
-from fabbuild.events.event_lines import tell, waiting_for, what_was
+from fabbuild.events.event_lines import board_at_commit, describe, waiting_for
 from fabbuild.events.progress import MachineProgress, Progress
 from fabbuild.model import Verdict
 from fabbuild.text import cells, clock, count, cut, visible, wrapped
@@ -57,7 +57,7 @@ class LiveDisplay(Display):
         self._console = console(out)
         self._auto = auto_refresh
         self._trouble: Exception | None = None
-        self._told: dict[str, str] = {}
+        self._earlier: dict[str, str] = {}
         self._groups = EventGrouper(lambda line, when: self._say(line, when, "yellow"))
         self._live = Live(
             console=self._console,
@@ -80,29 +80,29 @@ class LiveDisplay(Display):
         self._groups.flush()
         match event.payload:
             case kinds.ResultReceived(verdict) | kinds.ResultReused(verdict) if verdict in _PROBLEM_STYLES:
-                self._say(problem(event, self._told_with(event)), event.time, _PROBLEM_STYLES[verdict])
+                self._say(problem(event, self._shown_with(event)), event.time, _PROBLEM_STYLES[verdict])
             case kinds.MachineFailed():
                 away = self.progress.machines[event.machine].away
-                self._say(tell(event), event.time, "yellow" if away else "bold red")
+                self._say(describe(event), event.time, "yellow" if away else "bold red")
             case kinds.RunInterrupted():
-                self._say(tell(event), event.time, "bold red")
+                self._say(describe(event), event.time, "bold red")
             case kinds.SlotsReduced() | kinds.RunWaiting():
-                self._say(tell(event), event.time, "yellow")
+                self._say(describe(event), event.time, "yellow")
             case kinds.ReuseAudited(differs) if differs:
-                self._say(tell(event), event.time, "bold red")
+                self._say(describe(event), event.time, "bold red")
             case kinds.Note() | kinds.RunStarted():
-                self._say(tell(event), event.time, "")
+                self._say(describe(event), event.time, "")
             case kinds.StderrLine():
-                self._say(tell(event), event.time, "dim")
+                self._say(describe(event), event.time, "dim")
             case kinds.RunEnded():
                 self._live.stop()
 
-    def _told_with(self, event: Event) -> str:
+    def _shown_with(self, event: Event) -> str:
         """Return the earlier result that was shown with the same error line; empty if there is none."""
-        if len(self._told) >= REMEMBERED:
-            self._told.clear()
-        words, what = said(event), what_was(event)
-        first = self._told.setdefault(words, what) if words else what
+        if len(self._earlier) >= REMEMBERED:
+            self._earlier.clear()
+        words, what = first_line(event), board_at_commit(event)
+        first = self._earlier.setdefault(words, what) if words else what
         return "" if first == what else first
 
     def _resume(self, events: Sequence[Event]) -> None:

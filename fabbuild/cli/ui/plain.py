@@ -10,7 +10,7 @@ from fabbuild import event_types as kinds
 from fabbuild.cli.ui.display import Display
 from fabbuild.cli.ui.output import Output
 from fabbuild.event_types import Event
-from fabbuild.events.event_lines import place, spoiled, tell, what_was
+from fabbuild.events.event_lines import after_faults, board_at_commit, describe, place
 from fabbuild.events.progress import MachineProgress, Progress
 from fabbuild.model import Verdict
 from fabbuild.text import count, cut, duration, names, one_line, time_of_day, visible
@@ -67,7 +67,7 @@ class EventGrouper:
         """Show the group that is held back."""
         events, self._group, self._key = list(self._group.values()), {}, None
         if len(events) == 1:
-            self._say(tell(events[0]), events[0].time)
+            self._say(describe(events[0]), events[0].time)
         elif events:
             first = events[0]
             boards = names([event.board for event in events], 6)
@@ -134,7 +134,7 @@ class PlainDisplay(Display):
             case kinds.RunStarted():
                 self._next_status = event.time + STATUS_EVERY
         if self._is_shown(event):
-            self._say(tell(event), event.time)
+            self._say(describe(event), event.time)
 
     def _is_shown(self, event: Event) -> bool:
         """Whether the event has a line of its own."""
@@ -183,7 +183,7 @@ class PlainDisplay(Display):
                 number = sum(told.verdicts.values())
                 commits = f" at {number} commits" if number > 1 else ""
                 self._say(
-                    f"built {visible(board)}{commits} on {place(event or told.last)}{spoiled(told.after)}",
+                    f"built {visible(board)}{commits} on {place(event or told.last)}{after_faults(told.after)}",
                     (event or told.last).time,
                 )
             return
@@ -219,7 +219,7 @@ def _problem(told: _BoardResults) -> str:
     failed, warned = told.verdicts.get(Verdict.FAILED.value, 0), told.verdicts.get(Verdict.WARNED.value, 0)
     parts = [f"{failed} failed"] if failed else []
     parts += [f"{warned} with warnings"] if warned else []
-    return f"{_problem_of(worst)} (of {results} commits: {', '.join(parts)}){spoiled(told.after)}"
+    return f"{_problem_of(worst)} (of {results} commits: {', '.join(parts)}){after_faults(told.after)}"
 
 
 def problem(event: Event, same: str = "") -> str:
@@ -228,19 +228,19 @@ def problem(event: Event, same: str = "") -> str:
     Its form is ``FAILED board @ commit on machine: first error line (after …)``. If ``same`` names a result with
     the same first error line, ``the same as …`` stands in its place.
     """
-    return _problem_of(event, same) + spoiled(_result(event).after or ())
+    return _problem_of(event, same) + after_faults(_result(event).after or ())
 
 
-def said(event: Event) -> str:
+def first_line(event: Event) -> str:
     """Return the first error line of a result, or its first warning if it has no error."""
     return one_line(_result(event).error or event.text)
 
 
 def _problem_of(event: Event, same: str = "") -> str:
     word = "FAILED" if _result(event).verdict == Verdict.FAILED.value else "warned"
-    line = f"the same as {same}" if same else cut(said(event), 200)
+    line = f"the same as {same}" if same else cut(first_line(event), 200)
     how = ", reused" if isinstance(event.payload, kinds.ResultReused) else ""
-    return f"{word} {what_was(event)} on {visible(event.machine)}{how}" + (f": {line}" if line else "")
+    return f"{word} {board_at_commit(event)} on {visible(event.machine)}{how}" + (f": {line}" if line else "")
 
 
 def status(progress: Progress, now: float) -> str:

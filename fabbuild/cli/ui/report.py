@@ -8,7 +8,7 @@ from typing import IO
 from fabbuild.cli.ui.drawing import cell, new_table, print_table
 from fabbuild.cli.ui.output import Output, stdout, width_of
 from fabbuild.event_types import Failure, MachineShare, Recovered
-from fabbuild.events.event_lines import spoiled
+from fabbuild.events.event_lines import after_faults
 from fabbuild.events.progress import RunSummary
 from fabbuild.text import count, cut, duration, names, one_line, size, visible, wrapped
 
@@ -130,7 +130,7 @@ def _failing(out: Output, failing: Sequence[Failure]) -> None:
         more = f" and {count(len(failures) - 1, 'commit')} more" if len(failures) > 1 else ""
         where = f" on {visible(first.machine)}" if first.machine else ""
         why = f": {cut(one_line(first.error), 200)}" if first.error else ""
-        _line(out, f"{visible(board)}{at}{more}{where}{why}{spoiled(first.after)}", 2)
+        _line(out, f"{visible(board)}{at}{more}{where}{why}{after_faults(first.after)}", 2)
         if others:
             _line(out, f"the same with {names(others, NAMED)}", 4)
     rest = [board for group in list(alike.values())[WITH_ERROR:] for board in group]
@@ -164,6 +164,6 @@ def _recovered(out: Output, recovered: Sequence[Recovered]) -> None:
     out.line(f"built only after a machine's fault: {number}")
     ranked = sorted(causes.items(), key=lambda item: -len(item[1]))
     for after, boards in ranked[:WITH_ERROR]:
-        _line(out, f"{names(list(boards), NAMED)}{spoiled(after)}", 2)
+        _line(out, f"{names(list(boards), NAMED)}{after_faults(after)}", 2)
     if len(ranked) > WITH_ERROR:
         out.line(f"  … and {count(len(ranked) - WITH_ERROR, 'reason')} more")

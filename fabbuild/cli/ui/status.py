@@ -12,7 +12,7 @@ from fabbuild.cli.ui.output import Output, console, stdout, width_of
 from fabbuild.cli.ui.plain import EventGrouper, problem
 from fabbuild.cli.ui.report import print_end
 from fabbuild.event_types import Event, ResultReceived, RunEnded
-from fabbuild.events.event_lines import json_line, tell, waiting_for
+from fabbuild.events.event_lines import describe, json_line, waiting_for
 from fabbuild.reporting.status import BUILDING, GONE, Status, Watcher, as_json, ended
 from fabbuild.text import cells, clock, count, cut, duration, one_line, time_of_day, visible, wrapped
 
@@ -151,7 +151,7 @@ def print_problems(events: Sequence[Event], out: Output) -> None:
             groups.add(event)
             continue
         groups.flush()
-        say(problem(event) if isinstance(event.payload, ResultReceived) else tell(event), event.time)
+        say(problem(event) if isinstance(event.payload, ResultReceived) else describe(event), event.time)
     groups.flush()
     if not lines:
         return

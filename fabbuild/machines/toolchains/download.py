@@ -88,7 +88,7 @@ def page(url: str, silence: float = SILENCE) -> str:
     """
     deadline = time.monotonic() + PAGE_TIME
     data = bytearray()
-    with _told(url), _get(url, {}, silence) as answer:
+    with _fetch_errors(url), _get(url, {}, silence) as answer:
         while piece := answer.read1(_CHUNK):
             data += piece
             if len(data) > MAX_PAGE:
@@ -121,7 +121,7 @@ def file(
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    with _told(url), _owned(part, waiting) as output:
+    with _fetch_errors(url), _owned(part, waiting) as output:
         if sha256 and target.is_file() and digest_of(target) == sha256:
             part.unlink()
             return False
@@ -275,7 +275,7 @@ def _reason(exc: BaseException, silence: float) -> str:
 
 
 @contextlib.contextmanager
-def _told(url: str) -> Iterator[None]:
+def _fetch_errors(url: str) -> Iterator[None]:
     """Turn errors of the download into a `FetchError` of one line."""
     try:
         yield

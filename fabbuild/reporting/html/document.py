@@ -95,7 +95,7 @@ def document(
     summary: Summary,
     gatherer: Gatherer,
     journal: JournalFacts,
-    told: Sequence[Sequence[Group]],
+    by_commit: Sequence[Sequence[Group]],
     *,
     sentence: str,
     made: float,
@@ -107,7 +107,7 @@ def document(
         summary: of the range, with sizes.
         gatherer: the reader of the range.
         journal: facts from its journal.
-        told: the groups of each commit, from `told_of`.
+        by_commit: the groups of each commit, from `groups_by_commit`.
         sentence: the verdict.
         made: time of the report, in seconds since the epoch.
         where: from `fabbuild.reporting.summary.find.where`.
@@ -120,13 +120,13 @@ def document(
     problems = [
         [at, group.sort, problem.kind, gatherer.texts.line(problem.headline),
          [gatherer.texts.line(line) for line in problem.lines], sets.of(problem.boards), len(problem.boards)]
-        for at, those in enumerate(told)
+        for at, those in enumerate(by_commit)
         for group in those
         for problem in group.problems[:PROBLEMS]
     ]  # fmt: skip
     dirs = {(commit.number, commit.hash): commit for commit in gatherer.range.commits}
     places = [dirs[commit.number, commit.hash] for commit in summary.commits]
-    changed = _changes(summary.commits, told, boards)
+    changed = _changes(summary.commits, by_commit, boards)
     resized = _resized(summary.commits, boards)
     reasons = [{one.board: one.reason for one in commit.boards.not_built} for commit in summary.commits]
     rows = []
@@ -162,15 +162,15 @@ def document(
     }
 
 
-def told_of(summary: Summary, *, going: bool) -> list[list[Group]]:
+def groups_by_commit(summary: Summary, *, going: bool) -> list[list[Group]]:
     """Return the groups of each commit; boards without a result from the first commit on are listed only there."""
-    told = []
+    by_commit = []
     since: set[NotBuilt] | None = None
     for commit in summary.commits:
         lacking = set(commit.boards.not_built)
-        told.append([*groups(commit), *unbuilt(commit, since or set(), going=going)])
+        by_commit.append([*groups(commit), *unbuilt(commit, since or set(), going=going)])
         since = lacking if since is None else since & lacking
-    return told
+    return by_commit
 
 
 def _commit(commit: CommitChanges, place: CommitDir) -> dict[str, Any]:
@@ -191,12 +191,12 @@ def _url(board: str) -> list[str]:
 
 
 def _changes(
-    commits: Sequence[CommitChanges], told: Sequence[Sequence[Group]], boards: Sequence[str]
+    commits: Sequence[CommitChanges], by_commit: Sequence[Sequence[Group]], boards: Sequence[str]
 ) -> dict[str, str]:
     """Return for each board a letter for each commit: the change there, ``.`` for none."""
     letters = dict(reversed(CHANGES))
     found = {board: ["."] * len(commits) for board in boards}
-    for at, those in enumerate(told):
+    for at, those in enumerate(by_commit):
         if len(commits) > 1 and commits[at].first and commits[at].number:
             continue  # The state at the first commit is no change.
         for sort, letter in letters.items():

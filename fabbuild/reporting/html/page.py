@@ -27,7 +27,7 @@ from fabbuild.events.timeline import Timeline
 from fabbuild.reporting.html import estimate, pictures
 from fabbuild.reporting.html.cells import Gatherer
 from fabbuild.reporting.html.commits import Group, Growth, Problem, growth, label, sentence
-from fabbuild.reporting.html.document import PROBLEMS, document, results_of, told_of
+from fabbuild.reporting.html.document import PROBLEMS, document, groups_by_commit, results_of
 from fabbuild.reporting.html.journal_facts import JournalFacts
 from fabbuild.reporting.summary.changes import CommitChanges, Summary
 from fabbuild.reporting.summary.find import Found, how_built, where, which_commit
@@ -105,8 +105,8 @@ def render(
         made: time of the report, in seconds since the epoch; 0: now.
     """
     made = made or time.time()
-    told = told_of(summary, going=journal.going)
-    told = _with_commands(found, summary, gatherer, told)
+    by_commit = groups_by_commit(summary, going=journal.going)
+    by_commit = _with_commands(found, summary, gatherer, by_commit)
     dirs = {(commit.number, commit.hash): commit.name for commit in gatherer.range.commits}
     places = [dirs[commit.number, commit.hash] for commit in summary.commits]
     verdicts = {
@@ -115,7 +115,7 @@ def render(
     }
     wanted = journal.run.wanted if journal.run else 0
     verdict = sentence(summary, verdicts, going=journal.going, wanted=wanted)
-    facts = document(summary, gatherer, journal, told, sentence=verdict, made=made, where=where(found))
+    facts = document(summary, gatherer, journal, by_commit, sentence=verdict, made=made, where=where(found))
     facts["base"] = base
     text = script_json(facts)
     environment = _environment()
@@ -132,7 +132,7 @@ def render(
         made=time.strftime("%Y-%m-%d %H:%M", time.localtime(made)),
         going=journal.going,
         complaints=[visible(one) for one in summary.complaints],
-        commits=_commits(summary, told),
+        commits=_commits(summary, by_commit),
         archs=facts["archs"],
         table=_table(facts),
         marks=MARKS,
@@ -188,7 +188,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _with_commands(
-    found: Found, summary: Summary, gatherer: Gatherer, told: Sequence[Sequence[Group]]
+    found: Found, summary: Summary, gatherer: Gatherer, by_commit: Sequence[Sequence[Group]]
 ) -> list[list[Group]]:
     """Add to each new problem the command that builds one of its boards again."""
     place = where(found)
@@ -211,15 +211,15 @@ def _with_commands(
             else group
             for group in those
         ]
-        for commit, those in zip(summary.commits, told, strict=True)
+        for commit, those in zip(summary.commits, by_commit, strict=True)
     ]
 
 
-def _commits(summary: Summary, told: Sequence[Sequence[Group]]) -> list[ShownCommit]:
+def _commits(summary: Summary, by_commit: Sequence[Sequence[Group]]) -> list[ShownCommit]:
     most = min(max(_SHOWN // len(summary.commits), _LEAST), _MOST)
     number = 0
     shown = []
-    for commit, those in zip(summary.commits, told, strict=True):
+    for commit, those in zip(summary.commits, by_commit, strict=True):
         listed = []
         for group in those:
             problems = tuple(

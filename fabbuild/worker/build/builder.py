@@ -18,7 +18,7 @@ from fabbuild.worker.base.processes import Processes, ProcessResult, TimeIsUp
 from fabbuild.worker.base.text import decode
 from fabbuild.worker.build import artifact_sender, artifacts, stale_generated
 from fabbuild.worker.build.artifact_sender import ResultFile
-from fabbuild.worker.build.carry_forward import Carrier
+from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.make import MakeRunner
 from fabbuild.worker.build.make_command import MakeCommand
 from fabbuild.worker.build.output_dir import OutputDir
@@ -50,7 +50,7 @@ class Builder:
         settings: Settings,
         environment: Mapping[str, str],
         features: AbstractSet[str],
-        carrier: Optional[Carrier] = None,
+        carrier: Optional[CarryForward] = None,
         tools: Optional[ToolDirs] = None,
     ) -> None:
         """Name the parts.
@@ -243,7 +243,7 @@ class Builder:
                 "command": run.shell_lines(commit),
                 "environment": run.command.shown_environment(),
                 "slot": self.slot,
-                "phases": run.stopwatch.told(),
+                "phases": run.stopwatch.seconds(),
             }
             digest = None if outcome.code else artifacts.checksum(output)
             if digest:

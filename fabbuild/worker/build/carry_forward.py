@@ -39,7 +39,7 @@ class _LastBuild(NamedTuple):
     command: Callable[[str], str]
 
 
-class Carrier:
+class CarryForward:
     """Remembers a slot's last build, and finds the commits that have the same result."""
 
     def __init__(

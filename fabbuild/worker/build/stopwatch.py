@@ -22,6 +22,6 @@ class Stopwatch:
         finally:
             self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - began
 
-    def told(self) -> Dict[str, float]:
+    def seconds(self) -> Dict[str, float]:
         """Return the seconds of each phase that there was, to the millisecond."""
         return {phase: round(seconds, 3) for phase, seconds in self._seconds.items()}

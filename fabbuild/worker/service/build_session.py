@@ -9,7 +9,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.processes import Processes, WorkerStopped
 from fabbuild.worker.build.builder import Builder
-from fabbuild.worker.build.carry_forward import Carrier
+from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.service.commands import Configuration, commit_hashes, first_here
 from fabbuild.worker.service.slot_pool import JobShare, Send, SlotPool
@@ -195,7 +195,7 @@ class BuildSession:
             else:
                 self._around.send("worktree_created", thread=slot)
                 return
-        self.pool.lack()
+        self.pool.lose_slot()
         self._around.send("worktree_failed", thread=slot, msg=str(one))
 
     def _share_jobs(self, makes: int) -> Optional[JobServer]:
@@ -214,7 +214,7 @@ class BuildSession:
     def _builder(self, worktree: Worktree) -> Builder:
         settings, features, _ = self._configuration
         around, known = self._around, self._identities
-        carrier = Carrier(worktree, settings, known, debug=around.debug) if known else None
+        carrier = CarryForward(worktree, settings, known, debug=around.debug) if known else None
         if self._tools is None:
             slots = os.path.dirname(worktree.path)
             caching = settings["ccache"] and not self._temporary

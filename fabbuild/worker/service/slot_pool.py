@@ -191,7 +191,7 @@ class SlotPool:
             # Here and not in its thread: which slot gets the first board must not depend on which thread is quick.
             self._free(slot)
 
-    def lack(self) -> None:
+    def lose_slot(self) -> None:
         """Count one slot less, because it cannot be made."""
         with self._lock:
             self._slots = max(1, self._slots - 1)

@@ -10,7 +10,7 @@ import pytest
 
 from fabbuild.cli import ui
 from fabbuild.event_types import Event
-from fabbuild.events.event_lines import tell
+from fabbuild.events.event_lines import describe
 from tests.support.events import event_of
 from tests.support.screens import (
     NASTY,
@@ -33,14 +33,14 @@ def plain(*events: Event, quiet: bool = False, ticks: Iterable[float] = ()) -> l
 
 
 def test_what_a_machine_spoiled_is_not_the_boards_result() -> None:
-    assert tell(fault("rpi_4")) == (
+    assert describe(fault("rpi_4")) == (
         "m1: rpi_4.o: No space left on device (rpi_4 @ 03 cccccccccc): not the board's result; it is built again"
     )
-    assert tell(event_of(0, "check", "m1", data={"well": True})) == "m1 was checked: it is well"
-    assert tell(event_of(0, "check", "m1", text="no room", data={"well": False})) == "m1 was checked: no room"
+    assert describe(event_of(0, "check", "m1", data={"well": True})) == "m1 was checked: it is well"
+    assert describe(event_of(0, "check", "m1", text="no room", data={"well": False})) == "m1 was checked: no room"
     text = "Killed"
     assert (
-        tell(event_of(0, "slots", "m1", text=text, data={"slots": 1}))
+        describe(event_of(0, "slots", "m1", text=text, data={"slots": 1}))
         == "m1 builds 1 board at once from now on: Killed"
     )
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fabbuild.reporting.html.commits import groups, sentence
-from fabbuild.reporting.html.document import told_of
+from fabbuild.reporting.html.document import groups_by_commit
 from tests.support.events import start, write_journal
 from tests.support.reports import BROKEN, WARNING, series
 from tests.support.results import commit_hash, commit_name, commits, fails, told, write_results
@@ -79,6 +79,6 @@ def test_a_board_that_has_no_result_from_the_first_commit_on_is_told_once(tmp_pa
     write_journal(own, start(0, "m1"), *none, *late)
     told_there = [
         sorted(board for group in those if group.sort == "unbuilt" for board in group.boards)
-        for those in told_of(told(tmp_path), going=False)
+        for those in groups_by_commit(told(tmp_path), going=False)
     ]
     assert told_there == [["wader"], [], ["eider"], ["eider"]]
