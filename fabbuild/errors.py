@@ -5,21 +5,21 @@
     FabbuildError
     ├── UsageError            an option, a term or a file that the user can correct (exit status 1)
     │   ├── ConfigError       machines.yaml or a configuration key is wrong
-    │   ├── SourceError       the source is no repository or no Kbuild tree, or has no such range
+    │   ├── SourceError       the source is not a git repository or not a Kbuild tree, or lacks the range
     │   ├── SelectionError    the board terms match no board, or name one that does not exist
     │   ├── OutputError       the result tree is not writable, or another boss works in it
-    │   │   └── NothingYetError  a build that goes on there has no result yet
+    │   │   └── NothingYetError  a build is running there and has no result yet
     │   └── FetchError        a toolchain archive does not exist, is damaged, or its server does not answer
-    ├── MachineError          a machine failed; has its name
+    ├── MachineError          a machine failed; names the machine
     │   ├── ConnectError      not reached: refused, timed out, no such name, login refused
-    │   │   └── HostKeyError  its host key is not the one on record
+    │   │   └── HostKeyError  the host key is not the one on record
     │   ├── SetupError        reached, but not usable: no python3, too old, no room, no permission
-    │   ├── BusyError         another boss holds its lock; says who and since when
+    │   ├── BusyError         another boss holds the machine's lock; says who and since when
     │   ├── PushError         git could not push the source there; quotes git
-    │   ├── RefusedError      it refuses a command, and would refuse it again
-    │   └── ProtocolViolationError  its worker broke the protocol
+    │   ├── RefusedError      the machine refuses a command, and would refuse it again
+    │   └── ProtocolViolationError  the machine's worker broke the protocol
     └── WireError             garbage or an oversized line on the wire
-        ├── WireClosed        the other end has closed it
+        ├── WireClosed        the other end has closed the wire
         └── WireSilent        the other end sent nothing for too long
 
 Every message is one line that says what happened, where, and what to do next.
@@ -55,14 +55,14 @@ class OutputError(UsageError):
 
 
 class NothingYetError(OutputError):
-    """A build that goes on in the result tree has no result yet."""
+    """A build is running in the result tree and has no result yet."""
 
 
 class FetchError(UsageError):
     """A toolchain archive, or the list of archives, cannot be downloaded.
 
     Attributes:
-        status: the server's HTTP status; 0: another reason.
+        status: the server's HTTP status; 0 if the failure has another reason.
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -100,7 +100,7 @@ class BusyError(MachineError):
     """Another boss holds the machine's lock.
 
     Attributes:
-        holder: who holds it, as the lock file says (keys ``who``, ``host``, ``pid``, ``since``); may be empty.
+        holder: the contents of the lock file (keys ``who``, ``host``, ``pid``, ``since``); may be empty.
     """
 
     def __init__(self, machine: str, message: str, holder: dict[str, object] | None = None) -> None:
@@ -118,18 +118,18 @@ class RefusedError(MachineError):
 
 
 class ProtocolViolationError(MachineError):
-    """The machine's worker broke the protocol: what it sent is no message, or not the one that must come."""
+    """The machine's worker broke the protocol: it sent something that is no message, or an unexpected message."""
 
 
 class WireError(FabbuildError):
-    """The wire between boss and worker carried something that is no message, or a too long one."""
+    """The wire between boss and worker carried something that is not a message, or a message that is too long."""
 
 
 class WireClosed(WireError):  # noqa: N818 - the end of a wire is not always an error
-    """The other end of the wire has closed it.
+    """The other end has closed the wire.
 
     Attributes:
-        status: exit status of the remote command; None: not known, as after a lost connection.
+        status: exit status of the remote command; None if not known, as after a lost connection.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -139,7 +139,7 @@ class WireClosed(WireError):  # noqa: N818 - the end of a wire is not always an 
 
 
 class WireSilent(WireError):  # noqa: N818 - like the end of a wire
-    """The other end sent nothing for too long: it is frozen, or the network is cut."""
+    """The other end of the wire sent nothing for too long: the machine is frozen, or the network is cut."""
 
 
 def describe_error(exc: BaseException) -> str:
@@ -148,9 +148,9 @@ def describe_error(exc: BaseException) -> str:
 
 
 def advice_for(exc: OSError, instead: str) -> str:
-    """Return advice for a file that cannot be written: to make room if the disk is full, else ``instead``."""
+    """Return advice for a file that cannot be written: make room, check the permissions, or do ``instead``."""
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"make room or {instead}"
     if exc.errno in (errno.EACCES, errno.EPERM):
-        return f"see to it that you may write there, or {instead}"
+        return f"check that you may write there, or {instead}"
     return instead

@@ -1,9 +1,9 @@
 """The events of a run: one type for each kind, read from and written to the journal.
 
-An `Event` says when and where something happened; its payload, one of `Payload`, says what. A payload's tag is the
+An `Event` has the time and place of an event, and a payload, one of `Payload`, its kind. A payload's tag is the
 event's ``what`` and its fields are the event's ``data``. Fields that default to UNSET are left out of ``data`` when
-they are not set; all others are always written. The published schema is made from these types
-(`fabbuild.events.schema`), so a docstring or a description here is what docs/schemas/event-1.json says.
+they are not set; all others are always written. The published schema, docs/schemas/event-1.json, is generated from
+these types (`fabbuild.events.schema`), with the docstrings and descriptions here.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ class Failure(msgspec.Struct, frozen=True):
     """A board that failed at a commit."""
 
     board: Annotated[str, Meta(description="its name")]
-    commit: Annotated[str, Meta(description="what the commit is called; empty for the current source")]
-    machine: Annotated[str, Meta(description="the machine that built it; empty where the result was there already")]
+    commit: Annotated[str, Meta(description="the commit's label; empty for the current source")]
+    machine: Annotated[str, Meta(description="the machine that built it; empty for a result that existed already")]
     error: Annotated[str, Meta(description="the first error")]
     after: _After = ()
 
 
 class Recovered(msgspec.Struct, frozen=True):
-    """A board that was built at a commit only after machines' faults had spoiled earlier attempts."""
+    """A board that was built at a commit after earlier attempts had met machines' faults."""
 
     board: Annotated[str, Meta(description="its name")]
-    commit: Annotated[str, Meta(description="what the commit is called; empty for the current source")]
+    commit: Annotated[str, Meta(description="the commit's label; empty for the current source")]
     after: _After
 
 
@@ -54,26 +54,28 @@ class MachineShare(msgspec.Struct, frozen=True):
     """What one machine contributed to a run."""
 
     name: Annotated[str, Meta(description="its name")]
-    done: Annotated[_Count, Meta(description="results from it")]
-    share: Annotated[float, Meta(description="its part of all results, 0 to 1")]
-    bytes_sent: Annotated[_Count | None, Meta(description="sent to it; null: nothing travelled")] = None
-    bytes_received: Annotated[_Count | None, Meta(description="received from it; null: nothing travelled")] = None
+    done: Annotated[_Count, Meta(description="results that it brought")]
+    share: Annotated[float, Meta(description="its share of all results, 0 to 1")]
+    bytes_sent: Annotated[_Count | None, Meta(description="bytes sent to it; null: it was not connected")] = None
+    bytes_received: Annotated[
+        _Count | None, Meta(description="bytes received from it; null: it was not connected")
+    ] = None
     state: Annotated[str, Meta(description="its last state, as in `inv status --json`")] = "done"
-    reason: Annotated[str, Meta(description="why it is out or away")] = ""
+    reason: Annotated[str, Meta(description="why it is not used")] = ""
 
 
 class EndCounts(msgspec.Struct, frozen=True):
     """Results by how they ended."""
 
     built: Annotated[_Count, Meta(description="without warnings")] = 0
-    warned: Annotated[_Count, Meta(description="with an image and warnings")] = 0
-    failed: Annotated[_Count, Meta(description="without an image")] = 0
+    warned: Annotated[_Count, Meta(description="built with warnings")] = 0
+    failed: Annotated[_Count, Meta(description="failed: without an image")] = 0
     not_built: Annotated[_Count, Meta(description="ended without a result")] = 0
-    skipped: Annotated[_Count, Meta(description="were there already")] = 0
+    skipped: Annotated[_Count, Meta(description="existed before the run")] = 0
     carried: Annotated[
         _Count | UnsetType, Meta(description="of the built, warned and failed: taken from an earlier commit")
     ] = UNSET
-    reused: Annotated[_Count | UnsetType, Meta(description="of these: taken from the store of results")] = UNSET
+    reused: Annotated[_Count | UnsetType, Meta(description="of the same: taken from the store of results")] = UNSET
 
 
 class _Payload(msgspec.Struct, frozen=True, tag_field="what"):
@@ -83,12 +85,12 @@ class _Payload(msgspec.Struct, frozen=True, tag_field="what"):
 class RunStarted(_Payload, frozen=True, tag="run-start"):
     """A run begins."""
 
-    boards: Annotated[_Count, Meta(description="how many boards")]
-    commits: Annotated[_Count, Meta(description="how many commits")]
-    results: Annotated[_Count, Meta(description="how many results are to be built")]
-    skipped: Annotated[_Count, Meta(description="how many are there already")]
+    boards: Annotated[_Count, Meta(description="number of boards")]
+    commits: Annotated[_Count, Meta(description="number of commits")]
+    results: Annotated[_Count, Meta(description="number of results to build")]
+    skipped: Annotated[_Count, Meta(description="number of results that exist already")]
     output: Annotated[str, Meta(description="the directory of the results")]
-    machines: Annotated[tuple[str, ...], Meta(description="names of the machines that the run begins with")]
+    machines: Annotated[tuple[str, ...], Meta(description="names of the machines that the run starts with")]
     schema: Annotated[
         int | UnsetType,
         Meta(description="the version of the events of this run", extra_json_schema={"const": SCHEMA}),
@@ -110,14 +112,14 @@ class PhaseEntered(_Payload, frozen=True, tag="phase"):
 
 
 class MachineFailed(_Payload, frozen=True, tag="machine-failed"):
-    """A machine is not used, or no longer; text says why."""
+    """A machine is not used, or no longer used; text has the reason."""
 
     again_in: Annotated[
-        float | UnsetType | None, Meta(description="seconds until it is tried again; null: never")
+        float | UnsetType | None, Meta(description="seconds until the machine is tried again; null: never")
     ] = UNSET
-    aside: Annotated[bool | UnsetType, Meta(description="whether it is left alone for longer than usual")] = UNSET
+    aside: Annotated[bool | UnsetType, Meta(description="whether the wait is longer than usual")] = UNSET
     awaited: Annotated[
-        bool | UnsetType, Meta(description="whether boards that nobody else can build wait for it")
+        bool | UnsetType, Meta(description="whether boards that no other machine can build wait for it")
     ] = UNSET
 
 
@@ -126,17 +128,19 @@ class StderrLine(_Payload, frozen=True, tag="machine-stderr"):
 
 
 class WorktreeMade(_Payload, frozen=True, tag="worktree"):
-    """The worktree of a machine's slot is there."""
+    """The worktree of a machine's slot is ready."""
 
-    done: Annotated[_Count, Meta(description="how many are there")]
-    slots: Annotated[_Count, Meta(description="of how many")]
+    done: Annotated[_Count, Meta(description="worktrees that are ready")]
+    slots: Annotated[_Count, Meta(description="worktrees that are being made, the ready ones included")]
 
 
 class BoardAssigned(_Payload, frozen=True, tag="assigned"):
     """A board was given to a machine."""
 
-    commits: Annotated[_Count, Meta(description="at how many commits")]
-    backup: Annotated[bool | UnsetType, Meta(description="whether another machine builds the same")] = UNSET
+    commits: Annotated[_Count, Meta(description="number of commits")]
+    backup: Annotated[
+        bool | UnsetType, Meta(description="whether another machine builds the same board and commits")
+    ] = UNSET
 
 
 class BoardStarted(_Payload, frozen=True, tag="started"):
@@ -144,94 +148,99 @@ class BoardStarted(_Payload, frozen=True, tag="started"):
 
 
 class ResultReceived(_Payload, frozen=True, tag="result"):
-    """One board at one commit is in."""
+    """The result of one board at one commit was received."""
 
     verdict: _Verdict
-    return_code: Annotated[int, Meta(description="of the build")]
+    return_code: Annotated[int, Meta(description="the return code of the build")]
     number: _Number
-    seconds: Annotated[float | None, Meta(description="how long it took, as the worker says; null: it does not")]
-    error: Annotated[str, Meta(description="the first error or warning; empty where there is none")]
+    seconds: Annotated[
+        float | None, Meta(description="seconds that the build took, as the worker reports; null: not reported")
+    ]
+    error: Annotated[str, Meta(description="the first error or warning; empty if there is none")]
     load_avg: Annotated[float, Meta(description="the machine's load")]
     after: _After
     phases: Annotated[
         Mapping[str, Annotated[float, Meta(gt=0)]],
-        Meta(description="the seconds by what they went into: checkout, configure, build, collect"),
+        Meta(description="the seconds by phase: checkout, configure, build, collect"),
     ]
     carried: Annotated[
-        str | UnsetType | None, Meta(description="the commit whose result it is, where nothing was built")
+        str | UnsetType | None,
+        Meta(description="the commit whose result was carried forward, if nothing was built"),
     ] = UNSET
     could_carry: Annotated[
-        str | UnsetType | None, Meta(description="the commit whose result it might have been")
+        str | UnsetType | None, Meta(description="the commit whose result could have been carried forward")
     ] = UNSET
 
 
 class ResultReused(_Payload, frozen=True, tag="reused"):
-    """One board at one commit is in, from the store of results; machine is the one that built it."""
+    """The result of one board at one commit was taken from the store; machine is the one that built it."""
 
     verdict: _Verdict
-    return_code: Annotated[int | UnsetType, Meta(description="of the build")] = UNSET
+    return_code: Annotated[int | UnsetType, Meta(description="the return code of the build")] = UNSET
     number: Annotated[_Count | UnsetType, Meta(description="the commit's number in the range")] = UNSET
     error: Annotated[str | UnsetType, Meta(description="the first error or warning")] = UNSET
     commit: Annotated[str | UnsetType, Meta(description="the commit it was built for")] = UNSET
     when: Annotated[float | UnsetType, Meta(description="when it was built, in seconds since the epoch")] = UNSET
     machine: Annotated[str | UnsetType, Meta(description="the machine that built it")] = UNSET
-    output: Annotated[str | UnsetType, Meta(description="where it lay")] = UNSET
-    seconds: Annotated[float | UnsetType | None, Meta(description="how long the build took")] = UNSET
+    output: Annotated[str | UnsetType, Meta(description="the output directory that it was first written to")] = (
+        UNSET
+    )
+    seconds: Annotated[float | UnsetType | None, Meta(description="seconds that the build took")] = UNSET
     after: _After | UnsetType = UNSET
 
 
 class ReuseAudited(_Payload, frozen=True, tag="audit"):
-    """A result that would have been reused was built and compared; text says what came of it."""
+    """A result that would have been reused was built and compared; text has the outcome."""
 
     differs: Annotated[tuple[str, ...] | UnsetType, Meta(description="what differs: files, or sha256")] = UNSET
-    origin: Annotated[str | UnsetType, Meta(description="where the other result is from, in words")] = UNSET
-    built: Annotated[str | UnsetType, Meta(description="where the built one is")] = UNSET
-    reused: Annotated[str | UnsetType, Meta(description="where the other one is")] = UNSET
+    origin: Annotated[str | UnsetType, Meta(description="the origin of the other result, in words")] = UNSET
+    built: Annotated[str | UnsetType, Meta(description="the path of the built result")] = UNSET
+    reused: Annotated[str | UnsetType, Meta(description="the path of the other result")] = UNSET
     number: Annotated[_Count | UnsetType, Meta(description="the commit's number")] = UNSET
 
 
 class BoardFinished(_Payload, frozen=True, tag="board-done"):
-    """All commits of a board are in; the slot is free."""
+    """All results of a board were received; the slot is free."""
 
 
 class PartFinished(_Payload, frozen=True, tag="part-done"):
-    """The part of a board that a machine was to build is in, the rest is with others; the slot is free."""
+    """A machine has built its part of a board, other machines build the rest; the slot is free."""
 
 
 class CommitsTrimmed(_Payload, frozen=True, tag="trimmed"):
-    """A machine leaves off commits of a board that another builds or has built."""
+    """A machine skips commits of a board that another machine builds or has built."""
 
     commits: Annotated[_Count, Meta(description="how many")]
 
 
 class FaultFound(_Payload, frozen=True, tag="fault"):
-    """A machine's fault cost a board an attempt, which is no result; text says what."""
+    """An attempt at a board failed through a machine's fault and is not a result; text has the fault."""
 
-    kind: Annotated[str, Meta(description="what the machine seems to lack")]
+    kind: Annotated[str, Meta(description="the kind of fault")]
     number: _Number
 
 
 class MachineChecked(_Payload, frozen=True, tag="check"):
-    """A machine has checked itself; text is what it found."""
+    """A machine has checked itself; text has its findings."""
 
-    well: Annotated[bool, Meta(description="whether it is to be used")]
+    well: Annotated[bool, Meta(description="whether the machine is to be used")]
 
 
 class SlotsReduced(_Payload, frozen=True, tag="slots"):
-    """A machine builds fewer boards at once from now on; text says why."""
+    """A machine builds fewer boards at once from now on; text has the reason."""
 
     slots: Annotated[_Count, Meta(description="how many")]
 
 
 class RunWaiting(_Payload, frozen=True, tag="waiting"):
-    """No machine is there, and the run waits for one to come back."""
+    """No machine is in use, and the run waits for one to come back."""
 
     until: Annotated[float, Meta(description="until when, in seconds since the epoch")]
-    machines: Annotated[tuple[str, ...], Meta(description="which may come back")]
+    machines: Annotated[tuple[str, ...], Meta(description="machines that may come back")]
 
 
 class BoardRequeued(_Payload, frozen=True, tag="requeued"):
-    """A board goes back to the pool; text says why."""
+    """A board goes back to the pool; text has the reason."""
 
 
 class ResultGivenUp(_Payload, frozen=True, tag="not-built"):
@@ -241,11 +250,11 @@ class ResultGivenUp(_Payload, frozen=True, tag="not-built"):
 
 
 class MessageDropped(_Payload, frozen=True, tag="dropped"):
-    """A message of a worker was not used: a duplicate, or not asked for; text says why."""
+    """A worker's message was ignored: a duplicate, or not asked for; text has the reason."""
 
 
 class Note(_Payload, frozen=True, tag="note"):
-    """Anything else to read."""
+    """Any other note for the user."""
 
     differs: Annotated[
         str | UnsetType, Meta(description="an architecture or a tool that differs between machines")
@@ -264,10 +273,12 @@ class RunEnded(_Payload, frozen=True, tag="run-end"):
     """The run ends."""
 
     counts: EndCounts
-    seconds: Annotated[float, Meta(description="how long it took")]
-    exit_status: Annotated[int, Meta(description="of the command")]
+    seconds: Annotated[float, Meta(description="seconds that the run took")]
+    exit_status: Annotated[int, Meta(description="the exit status of the command")]
     output: Annotated[str, Meta(description="the directory of the results")]
-    failing: Annotated[tuple[Failure, ...], Meta(description="all that fail, also those that were there already")]
+    failing: Annotated[
+        tuple[Failure, ...], Meta(description="all failures, also those that existed before the run")
+    ]
     recovered: Annotated[
         tuple[Recovered, ...], Meta(description="boards that were built only after machines' faults")
     ]
@@ -276,7 +287,7 @@ class RunEnded(_Payload, frozen=True, tag="run-end"):
 
 @dataclass(frozen=True)
 class UnknownEvent:
-    """An event of a kind that this version does not know, as a later version may write it."""
+    """An event of an unknown kind, as a later version may write it."""
 
     what: str
     data: Mapping[str, object] = field(default_factory=dict)
@@ -294,25 +305,25 @@ KINDS: Mapping[str, type[_Payload]] = {
     str(kind.__struct_config__.tag): kind for kind in get_args(Payload) if issubclass(kind, _Payload)
 }
 
-# What msgspec raises for a value of another type, and for a key that is no valid text.
+# The errors that msgspec raises for a value of another type, and for a key that is not valid text.
 _UNREADABLE = (msgspec.ValidationError, UnicodeEncodeError)
 
-# What stands for a value that a journal lacks or that is of another type; the first that the field can take.
+# Substitutes for a value that a journal lacks or that is of another type; the first that the field can take.
 _ABSENT: tuple[object, ...] = (None, "", 0, False, (), {})
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened in a run: one line of the journal, and what the display is drawn from.
+    """An event of a run: one line of the journal, and the input of the displays.
 
     Attributes:
-        time: when, in seconds since the epoch.
-        payload: what happened.
-        machine: where; empty: nowhere in particular.
-        slot: in which slot of the machine; None: in none.
-        board: which board it is about; empty: none.
-        commit: which commit, by its hash; empty: none, or the current source.
-        attempt: how often the board was given out, this time included; 0: does not apply.
+        time: the time, in seconds since the epoch.
+        payload: the kind of event, and its data.
+        machine: the machine; empty if the event belongs to none.
+        slot: the slot of the machine; None if the event belongs to none.
+        board: the board; empty if the event belongs to none.
+        commit: the hash of the commit; empty for none, or for the current source.
+        attempt: how often the board was assigned, this time included; 0: does not apply.
         text: one line for a person.
     """
 
@@ -349,7 +360,7 @@ def _with_lists(value: Any) -> Any:
 
 
 def read_payload(what: str, data: Mapping[str, object]) -> Payload:
-    """Return the payload that an event's ``what`` and ``data`` say.
+    """Return the payload of an event with this ``what`` and ``data``.
 
     A journal may be of another version, or damaged: an unknown kind is an `UnknownEvent`, and a value that is
     missing or of another type is as if it were empty.
@@ -364,7 +375,7 @@ def read_payload(what: str, data: Mapping[str, object]) -> Payload:
 
 
 def _each_field(kind: type[msgspec.Struct], data: Mapping[str, object]) -> dict[str, Any]:
-    """Read each field by itself, where they cannot be read together."""
+    """Read each field by itself, because together they cannot be read."""
     read = {}
     types = get_type_hints(kind, include_extras=True)
     for one in msgspec.structs.fields(kind):

@@ -1,4 +1,4 @@
-"""Write a file so that readers find all of it or none."""
+"""Write a file so that readers find the whole file or none."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import IO
 
 @contextlib.contextmanager
 def whole_file(path: Path, unfinished: str = "") -> Iterator[IO[bytes]]:
-    """Write a file under another name in its directory, and rename it when all of it is written.
+    """Write a file under a temporary name in the same directory, and rename the file when it is complete.
 
-    Its mode is what the umask leaves of ``rw-rw-rw-``.
+    The file's mode is ``rw-rw-rw-`` less the umask.
 
     Args:
-        path: the file; one that is there is replaced.
-        unfinished: the other name, for a caller that lets nobody else write there; by default one of its own.
+        path: the file; an existing one is replaced.
+        unfinished: the temporary name, if no other process writes there; by default a unique name.
 
     Raises:
-        OSError: it cannot be written; what was there before is there still, and nothing else is left.
+        OSError: the file cannot be written; an older file is unchanged, and no temporary file is left.
     """
     part = path.with_name(unfinished or f".{path.name}.{secrets.token_hex(4)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if unfinished else os.O_EXCL)

@@ -1,8 +1,8 @@
 """The nouns of a build, frozen and without I/O.
 
-A *job* is one board with the commits of it that are wanted; an *attempt* is a job given to a machine; a *result* is
-what the machine made of one board at one commit. A machine's fault is never a result: a board and commit that no
-machine can build ends as not built (`fabbuild.scheduler.events_actions.EndUnbuilt`), another type on purpose.
+A *job* is a board and the commits to build it at; an *attempt* is a job given to a machine; a *result* is the
+outcome of a build of one board at one commit. A machine's fault is never a result: a board and commit that no
+machine can build ends as not built (`fabbuild.scheduler.events_actions.EndUnbuilt`), which is a type of its own.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ class Commit:
 
 
 class LossKind(enum.Enum):
-    """How a machine was lost: whether what it was building is suspect, and whether it may come back."""
+    """How a machine was lost: whether the boards in build are suspect, and whether the machine may come back."""
 
-    #: Its worker died, which its supervisor told: what it was building is suspect; it may come back.
+    #: Its supervisor reported that the worker died: the boards in build are suspect; the machine may come back.
     DIED = "died"
-    #: Its connection was lost or it fell silent, so that nobody knows whether its worker died: what it was
-    #: building is suspect too, but ends later; it may come back.
+    #: Its connection was lost or it fell silent, so whether its worker died is not known: the boards in build are
+    #: suspect too, but end only after more losses; the machine may come back.
     VANISHED = "vanished"
-    #: It could not be brought up now, or its check at the return says that it is not well; it may come back.
+    #: It could not be brought up now, or failed its check on return; it may come back.
     FAILED = "failed"
     #: Its worker sent messages that nobody asked for: never again.
     LIED = "lied"
-    #: It refuses the login or cannot be used as it is set up: never again.
+    #: It refuses the login, or its set-up makes it unusable: never again.
     REFUSED = "refused"
     #: It has no toolchain that is needed: never again, and there is no reason to tell.
     UNNEEDED = "unneeded"
@@ -131,5 +131,5 @@ class ExpectedDuration:
     later: float
 
     def all(self, commits: int) -> float:
-        """Return the seconds of this many commits, one after the other in one slot."""
+        """Return the seconds for this many commits, one after the other in one slot."""
         return self.first + self.later * (commits - 1) if commits else 0.0

@@ -1,4 +1,4 @@
-"""Call one function for many items at once, in threads that an interrupt does not wait for."""
+"""Call one function for many items at once, in threads that do not delay an interrupt."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def gather(
 
     Args:
         futures: the calls.
-        cut: is called on the way out by an interrupt (Ctrl-C, or any other exception that is no `Exception`, here
-            or in a call); it must free the calls that wait. Those that have not begun are dropped.
-        patience: is given the seconds that the first success took, and returns how many seconds more the others
-            have; those that take longer are missing from the result and go on. None: all are waited for.
+        cut: called after an interrupt (Ctrl-C, or any other exception that is not an `Exception`, here or in a
+            call); it must make waiting calls return. Calls that have not begun are dropped.
+        patience: takes the seconds until the first success, and returns how many more seconds the other calls
+            have; calls that take longer are missing from the result and continue. None: wait for all calls.
     """
     try:
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Fakes for tests that need no machine: a transport without a network, a worker that builds nothing, a source.
+"""Fakes for tests without machines: a transport without a network, a worker that builds nothing, a source.
 
 Everything above the transport is real: sessions, bring-up, dispatcher, results::
 
@@ -8,8 +8,8 @@ Everything above the transport is real: sessions, bring-up, dispatcher, results:
 
     session = Session(Machine("m1"), FakeTransport("m1", FakeWorker(build)), ToolchainSearch())
 
-A fake worker answers as the real one does. To have it misbehave, give it a reaction to a command: one of `busy`,
-`die`, `ignore`, `later`, `refuse` and `write`, or any function of the worker and the command::
+A fake worker answers as the real one does. To make a fake worker misbehave, give it a reaction to a command: one of
+`busy`, `die`, `ignore`, `later`, `refuse` and `write`, or any function of the worker and the command::
 
     FakeWorker(on={"supervise": busy, "build_prepare": refuse("no room"), "build_board": die(1, "Killed")})
 
@@ -128,7 +128,7 @@ class FakeChannel:
         self._hung_up()
 
     def write(self, data: bytes, *, stderr: bool = False) -> None:
-        """Have the boss receive these bytes, unless the command has ended."""
+        """Send bytes to the boss, unless the command has ended."""
         with self._lock:
             if data and not self._over.is_set():
                 (self._stderr if stderr else self._stdout).put(data)
@@ -145,7 +145,7 @@ class FakeChannel:
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """A board at a commit that a fake worker is to build; ``commit`` is the hash, ``upto`` its index."""
+    """A board and commit for a fake worker to build; ``commit`` is the hash, ``upto`` the commit's index."""
 
     worker: FakeWorker
     board: str
@@ -167,9 +167,9 @@ class FakeWorker:
     """A supervisor and its worker, for one connection: answers on the wire, with results that a function returns.
 
     Attributes:
-        commands: the commands that came, without signs of life; the first is ``supervise`` with its ``arguments``.
+        commands: the commands received, without signs of life; the first is ``supervise`` with its ``arguments``.
         on: reactions by command; may be changed at any time.
-        silent: whether its messages, signs of life included, do not arrive any more.
+        silent: whether its messages, signs of life included, are lost.
         agreed: the extensions that both sides named.
     """
 
@@ -405,13 +405,13 @@ class _FakeBuilder:
 
 
 def busy(worker: FakeWorker, _command: Mapping[str, Any]) -> None:
-    """Answer that another boss holds the machine's lock, and end; for ``supervise``."""
+    """Answer that another boss holds the machine's lock, and end; a reaction to ``supervise``."""
     worker.say("busy", holder={"who": "ada", "host": "desk", "pid": 4711})
     worker.die(BUSY_STATUS)
 
 
 def ignore(_worker: FakeWorker, _command: Mapping[str, Any]) -> None:
-    """Give no answer, and go on."""
+    """Give no answer, and continue."""
 
 
 def refuse(words: str, *, final: bool = False) -> Reaction:
@@ -436,12 +436,12 @@ def die(status: int = NO_STATUS, words: str = "") -> Reaction:
 
 
 def write(data: bytes) -> Reaction:
-    """Return a reaction that answers with any bytes."""
+    """Return a reaction that answers with these bytes."""
     return lambda worker, _command: worker.write(data)
 
 
 def later(event: threading.Event) -> Reaction:
-    """Return a reaction that gives the ordinary answer once the event is set; others are answered meanwhile."""
+    """Return a reaction that answers as usual once the event is set; other commands are answered meanwhile."""
 
     def react(worker: FakeWorker, command: Mapping[str, Any]) -> None:
         def wait() -> None:
@@ -546,13 +546,13 @@ class FakeTransport(Counted):
 
 @dataclass(frozen=True)
 class FakeSource(Source):
-    """A source that is pushed to no machine; without a path, one that does not exist.
+    """A source that is never pushed; by default it has no directory either.
 
     With the path and git directory of a real source everything but the push is real.
 
     Attributes:
         pushed: (machine, hash) of each push, in order.
-        on_push: is called with the same before each push; it may wait, or raise `PushError`.
+        on_push: called with (machine, hash) before each push; it may wait, or raise `PushError`.
     """
 
     path: Path = Path("/nonexistent/source")
@@ -561,17 +561,17 @@ class FakeSource(Source):
     on_push: Callable[[str, str], object] = field(default=lambda _machine, _tip: None, compare=False)
 
     def again(self) -> FakeSource:
-        """Return the same source with gits of its own; the pushes of both are in one list."""
+        """Return the same source with git processes of its own; both record pushes in the same list."""
         return FakeSource(self.path, self.git_dir, pushed=self.pushed, on_push=self.on_push)
 
     def push(self, remote: Remote, tip: str, timeout: float, *, one_pack: bool = True) -> PushReport:  # noqa: ARG002
-        """Push nothing, and remember the machine and the commit."""
+        """Record the machine and the commit in `pushed`, and push nothing."""
         self.on_push(remote.name, tip)
         self.pushed.append((remote.name, tip))
         return PushReport(0, 0, 0.0)
 
     def hardlink_objects(self, _git_dir: str, _tip: str) -> str:
-        """Link nothing."""
+        """Return the reason why no objects are linked, so that they are left to `push`."""
         return "a fake source has no objects"
 
 

@@ -1,4 +1,4 @@
-"""Format text for people, and make text from outside safe for terminals and logs.
+"""Format text for people, and make text of machines and compilers safe for terminals and logs.
 
 Text of machines, compilers and file names is data: control characters in it are shown as escapes. All functions
 are pure.

@@ -17,7 +17,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def check_options(settings: BuildSettings, options: Mapping[str, Any], *, dry: bool) -> None:
-    """Check that no option of ``build`` leaves another one without effect.
+    """Check that no option of ``build`` contradicts another one or leaves it without effect.
 
     Args:
         settings: the options of all layers, merged.
@@ -43,10 +43,10 @@ def check_options(settings: BuildSettings, options: Mapping[str, Any], *, dry: b
 
 
 def check_archs(options: Mapping[str, Any], machines: Iterable[Machine], archs: Collection[str]) -> None:
-    """Check that there are boards of the architectures that toolchains are given for.
+    """Check that the toolchains of files and options are for architectures that a board has.
 
-    One on the command line that no board has is an error. A file may serve several sources: there only a name that
-    is no architecture of any source is a mistake, and logged as a warning.
+    For a toolchain on the command line it is an error if no board has the architecture. A file may serve several
+    sources, so there only a name that is no architecture of any source is a mistake, which is logged as a warning.
 
     Args:
         options: the options of the command line.
@@ -74,6 +74,6 @@ def check_archs(options: Mapping[str, Any], machines: Iterable[Machine], archs: 
 
 
 def _serves_one(arch: str, archs: Collection[str]) -> bool:
-    """Return whether a compiler for an architecture builds for one of these: it builds for its whole family."""
+    """Return whether a compiler for an architecture builds for one of these; a compiler serves its whole family."""
     family = set(FAMILIES.get(arch, (arch,)))
     return any(arch == other or family & set(FAMILIES.get(other, ())) for other in archs)

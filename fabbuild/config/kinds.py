@@ -1,4 +1,4 @@
-"""The kinds of values that options take: how each is read, checked and sent."""
+"""The kinds of option values: how a value of each kind is read, checked and sent."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ class ValueKind:
     """A kind of value.
 
     Attributes:
-        read: a function of the value that was given and of whether a number or a flag may be given as text. It
-            returns the value in its type, or raises ValueError, whose text goes after the option's name:
-            ``is …; it must be …``.
+        read: a function of the given value and of whether a number or a flag may be given as text. It returns the
+            value in its type, or raises ValueError, whose text follows the option's name: ``is …; it must be …``.
         empty: the value of an option that is not given.
-        to_wire: a function that makes the value of a setting in ``configure`` of it.
+        to_wire: a function that converts the value to that of a setting in ``configure``.
         repeated: whether the value is a tuple, to which each layer of options adds.
     """
 
@@ -73,7 +72,7 @@ LIST = ValueKind(lambda value, _: _text(value, lists=True))
 
 
 def kind_of(row: Setting) -> ValueKind:
-    """Return the kind of an option that gives a setting of a build."""
+    """Return the kind of an option that sets a build setting."""
     if isinstance(row.default, bool):
         return FLAG
     several = isinstance(row.default, list)
@@ -91,7 +90,7 @@ def kind_of(row: Setting) -> ValueKind:
 
 
 def choice(*words: str) -> ValueKind:
-    """Return the kind of a text that is one of these."""
+    """Return the kind of a text that must be one of the allowed texts."""
 
     def read(value: object, _texts: bool) -> object:
         if value in words:
@@ -116,7 +115,7 @@ def whole(most: int = 1_000_000) -> ValueKind:
 
 
 def seconds(least: float = 0, most: float = MAX_WAIT) -> ValueKind:
-    """Return the kind of a number of seconds in these bounds."""
+    """Return the kind of a number of seconds from ``least`` to ``most``."""
 
     def read(value: object, texts: bool) -> float:
         number = value
@@ -168,7 +167,7 @@ def check_toolchain(arch: object, value: object) -> str:
     """Return the prefix or path of a toolchain for an architecture; that of ``sandbox`` may be empty.
 
     Raises:
-        ValueError: it cannot be one; the text begins with ``is``.
+        ValueError: the value cannot be a toolchain; the text begins with ``is``.
     """
     if not isinstance(arch, str) or not _ARCH.fullmatch(arch):
         raise ValueError(f"is for {quote(str(arch))}; an architecture is like arm, aarch64 or x86_64")

@@ -1,4 +1,4 @@
-"""The machines that build, as machines.yaml and ``--hosts`` describe them, and what a host may look like."""
+"""The machines that build, as machines.yaml and ``--hosts`` describe them, and the syntax of a host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST = 255
 
 @dataclass(frozen=True)
 class Fit:
-    """What a machine must have to be used: a load for each core at most, free memory and disk at least."""
+    """The minimum for a machine to be used: highest load for each core, least free memory, least free disk."""
 
     max_load_per_cpu: float = 0.8
     min_mem_mb: int = 512
@@ -45,7 +45,7 @@ class Machine:
         env: variables that are added to the worker's environment.
         groups: names that select this machine together with others.
         enabled: whether the machine is used at all.
-        fit: what the machine must have to be used; None for what all machines must have.
+        fit: the minimum for the machine to be used; None for the minimum of all machines.
         worker_command: a shell command that speaks the wire protocol, in place of fabbuild's own worker.
         line: the line of machines.yaml that names it; 0 for a host in no file.
     """
@@ -67,9 +67,9 @@ class Machine:
 
 @dataclass(frozen=True)
 class ToolchainSearch:
-    """Where every machine looks for toolchains: prefixes by architecture, then directories.
+    """The places in which every machine looks for toolchains: prefixes by architecture, then directories.
 
-    ``url`` is where ``toolchains --fetch`` gets them from; empty for kernel.org.
+    ``url`` is the address from which ``toolchains --fetch`` gets archives; empty for kernel.org.
     """
 
     prefixes: Mapping[str, str] = field(default_factory=dict)
@@ -87,10 +87,10 @@ class Machines:
     Attributes:
         machines: the machines by name, in the file's order, disabled ones included.
         toolchains: where all machines look for toolchains.
-        fit: what all machines must have.
+        fit: the minimum for all machines.
         build: the options of ``build`` that the file gives, checked; a layer for `BuildSettings.merge`.
         path: the file; None when there is none.
-        template: a machine with the values of ``defaults``, which hold for hosts in no file, too.
+        template: a machine with the values of ``defaults``, which also hold for hosts that are in no file.
     """
 
     machines: Mapping[str, Machine] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Machines:
 
     @classmethod
     def empty(cls) -> Machines:
-        """Return the machines of no file: none."""
+        """Return an object without a machine, for use without a file."""
         return cls()
 
 
@@ -116,20 +116,20 @@ class HostText:
 
 
 def is_host_name(text: str) -> bool:
-    """Return whether a text can be the name or the address of a host, and no option of ssh."""
+    """Return whether a text can be the name or address of a host, and cannot be an option of ssh."""
     return (_IPV6 if ":" in text else _HOST).fullmatch(text) is not None
 
 
 def is_user_name(text: str) -> bool:
-    """Return whether a text can be the name of a user to log in as, and no option of ssh."""
+    """Return whether a text can be the name of a user to log in as, and cannot be an option of ssh."""
     return _USER.fullmatch(text) is not None
 
 
 def split_host(text: str) -> HostText:
-    """Take ``[user@]name[:port]`` apart; an IPv6 address with a port stands in brackets.
+    """Split ``[user@]name[:port]``; an IPv6 address with a port is in brackets.
 
     Raises:
-        ConfigError: it is no host, such as ``-oProxyCommand=…``, which ssh would take for an option.
+        ConfigError: the text is not a host, such as ``-oProxyCommand=…``, which ssh would take for an option.
     """
     user, at, rest = text.rpartition("@")
     bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", rest)
@@ -154,10 +154,10 @@ def split_host(text: str) -> HostText:
 
 
 def address(host: str) -> tuple[str, str, int]:
-    """Return user, name and port of ``[user@]name[:port]``, the same for all ways of writing one address.
+    """Return user, name and port of ``[user@]name[:port]``, the same for all spellings of one address.
 
     Raises:
-        ConfigError: it is no host.
+        ConfigError: the text is not a host.
     """
     where = split_host(host)
     return where.user or "", where.host.lower().rstrip("."), where.port or 22
@@ -167,11 +167,11 @@ def machine_of_host(host: str, template: Machine = _PLAIN) -> Machine:
     """Return the machine for a host that is in no file.
 
     Args:
-        host: ``[user@]name[:port]``, which is the machine's name, too.
-        template: the machine whose other values it gets, from the file's ``defaults``.
+        host: ``[user@]name[:port]``, which is also the machine's name.
+        template: the machine to copy the other values from: the file's ``defaults``.
 
     Raises:
-        ConfigError: it is no host.
+        ConfigError: the text is not a host.
     """
     split_host(host)
     return replace(template, name=host, host=host, local=False, enabled=True, groups=(), line=0)

@@ -1,4 +1,4 @@
-"""Read and check machines.yaml: the machines, and what holds for all of them.
+"""Read and check machines.yaml: the machines, and the settings of all machines.
 
 ::
 
@@ -19,7 +19,7 @@
     fit: {max_load_per_cpu: 0.8, min_mem_mb: 512, min_disk_mb: 1000}
     build: {…}                          # options of build
 
-Every mistake is a `ConfigError` that names the file, the line, the key, its value and what the value may be.
+Every mistake is a `ConfigError` that names the file, the line, the key, its value and the allowed values.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def load_machines(path: Path) -> Machines:
 
 
 class _File:
-    """The schema. Each method checks one value and returns it typed; ``where`` is the key path for messages."""
+    """The schema: each method checks one value and returns it typed; ``where`` is the key path for messages."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -200,7 +200,7 @@ class _File:
         )
 
     def fit(self, item: Item, where: str) -> Fit:
-        """Check what a machine must have; a value that is not given is that of all machines."""
+        """Check the minimum for a machine to be used; a missing value is that of all machines."""
         items = self.keys(item, where, ["max_load_per_cpu", "min_mem_mb", "min_disk_mb"])
         fields: dict[str, Any] = {}
         for key, below in items.items():
@@ -299,7 +299,7 @@ class _File:
                     below.key_line, f"{where}: {quote(name)} cannot be a variable's name: letters, digits and _"
                 )
             value = below.value
-            # A number without quotes is what everybody writes; the variable gets it as it is written.
+            # Everybody writes numbers without quotes; the variable gets the number as it is written.
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 value = below.text
             if not isinstance(value, str) or "\0" in value:

@@ -22,7 +22,7 @@ def find_machines_file(option: str | None, cwd: Path) -> Path:
     """Return the path of machines.yaml: that of the option, or in ``cwd``, or in the user's configuration.
 
     Raises:
-        ConfigError: there is none; names the places and how to begin a file.
+        ConfigError: there is no such file; names the places and how to begin one.
     """
     import platformdirs
 
@@ -44,7 +44,7 @@ def find_machines_file(option: str | None, cwd: Path) -> Path:
 
 
 def open_machines(option: str | None, cwd: Path, *, hosts: str = "") -> Machines:
-    """Find and read machines.yaml; with ``--hosts`` there need be none.
+    """Find and read machines.yaml, which may be missing if ``--hosts`` is given.
 
     Raises:
         ConfigError: as `find_machines_file` and `load_machines` do.
@@ -65,12 +65,12 @@ def select(machines: Machines, names: str, hosts: str, *, no_local: bool = False
         machines: from `load_machines`.
         names: names of machines and groups, separated by commas or spaces; ``all`` is every enabled machine, and so
             is an empty text when no hosts are given.
-        hosts: hosts in no file, separated by commas or spaces.
+        hosts: hosts that are in no file, separated by commas or spaces.
         no_local: whether to leave out machines with ``connection: local``.
 
     Raises:
-        ConfigError: an unknown name, a machine that is asked for by name but disabled, a host that is none or that
-            a machine of the file has, or no machine is left.
+        ConfigError: a name is unknown, a machine that was named is disabled, a host is not valid or is that of a
+            machine of the file, or no machine is left.
     """
     file = f"{machines.path}: " if machines.path else ""
     groups = {group for machine in machines.machines.values() for group in machine.groups}

@@ -17,7 +17,7 @@ from fabbuild.config.wording import describe_value, nearest, quote
 from fabbuild.errors import ConfigError, UsageError
 from fabbuild.protocol.settings import SETTINGS
 
-#: Most threads and most boards at once of a machine; far above any machine, far below what would break one.
+#: Most threads and most boards at once of a machine: more than any machine has, and few enough to break none.
 MAX_THREADS = 4096
 MAX_BOARDS = 1024
 
@@ -27,7 +27,7 @@ NOT_IN_FILE = frozenset({"machines_file"})
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSettings:
-    """All options of ``build``: each field is a row with its kind, its help and its default.
+    """The options of ``build``; each field declares an option's kind, help and default.
 
     The defaults mean: every board, the current source, every enabled machine. An empty text means "not given", as 0
     does for ``count``, ``threads``, ``max_boards`` and ``timeout``. A list is a text with commas.
@@ -208,7 +208,7 @@ class BuildSettings:
                 "the command line".
 
         Raises:
-            ConfigError: an option is unknown or its value cannot be; names origin and option.
+            ConfigError: an option is unknown or its value is not allowed; names origin and option.
         """
         values: dict[str, Any] = {}
         for origin, layer in layers:
@@ -239,7 +239,7 @@ class BuildSettings:
         return {name: given.get(name, row.default) for name, row in SETTINGS.items()}
 
 
-#: The row of each option by its name, which is also its configuration key.
+#: The declaration of each option by its name, which is also its configuration key.
 OPTIONS: Mapping[str, BuildOption] = {
     field.name: field.metadata["option"] for field in dataclasses.fields(BuildSettings)
 }
@@ -248,15 +248,15 @@ merge = BuildSettings.merge
 
 
 def option_of(setting: str) -> str:
-    """Return the name of the option that gives a setting of a build; the setting's own where none does."""
+    """Return the name of the option that sets a build setting; the setting's own name if no option does."""
     return next((name for name, row in OPTIONS.items() if row.setting == setting), setting)
 
 
 def read_count(name: str, value: object, default: int) -> int:
-    """Return the number that was given for an option of a task other than ``build``; ``default`` if none was.
+    """Return the number given for an option of a task other than ``build``, by default ``default``.
 
     Raises:
-        UsageError: it is no number; names the option.
+        UsageError: the value is not a number; names the option.
     """
     if value is None or value == "":
         return default
@@ -267,7 +267,7 @@ def read_count(name: str, value: object, default: int) -> int:
 
 
 def unknown_option(name: object, among: Iterable[str] = OPTIONS) -> str:
-    """Return the words for an unknown option: that there is none, and the nearest ones, or all."""
+    """Return the message for an unknown option, with the most similar options, or all of them."""
     text = str(name)
     near = nearest(text.replace("-", "_"), among)
     return f"there is no option {quote(text)}{near or '; there are: ' + ', '.join(sorted(among))}"
@@ -282,7 +282,7 @@ def check_option(name: str, value: object, *, texts: bool) -> Any:
         texts: whether a number or a flag may be given as text.
 
     Raises:
-        ValueError: the value cannot be; the text goes after the option's name: ``is …; it must be …``.
+        ValueError: the value is not allowed; the text follows the option's name: ``is …; it must be …``.
     """
     if value is None or value == "" or (isinstance(value, (list, tuple, dict)) and not value):
         return None

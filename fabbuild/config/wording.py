@@ -1,4 +1,4 @@
-"""Quote and describe, in messages, what a user wrote, and name what may have been meant."""
+"""Quote and describe a user's input in messages, and suggest similar words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def quote(text: str) -> str:
 
 
 def describe_value(value: object) -> str:
-    """Return what a value is, in words for the person who wrote it."""
+    """Describe a value for the person who wrote it."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
@@ -41,6 +41,6 @@ def describe_value(value: object) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean …?`` with the known words that look like this one; empty if none does."""
+    """Return ``; did you mean …?`` with similar known words; empty if no known word is similar."""
     found = difflib.get_close_matches(word[:100].lower(), list(known), n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(found)}?" if found else ""

@@ -1,6 +1,6 @@
 """Read YAML as `yaml.safe_load` does, but with line numbers, and strictly.
 
-A key that stands twice is a mistake here (PyYAML takes the last), keys are text, and aliases cannot blow up.
+A key that occurs twice is an error here (PyYAML takes the last), keys are text, and the size of aliases is limited.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _DEFAULT = "tag:yaml.org,2002:value"
 
 @dataclass(frozen=True)
 class Item:
-    """A value and its place.
+    """A value and its place in the file.
 
-    ``value`` is a dict of str to `Item`, a list of `Item`, or what YAML makes of a scalar. ``text`` is a scalar as
-    it is written. ``line`` counts from 1; ``key_line`` is that of the key it belongs to.
+    ``value`` is a dict of str to `Item`, a list of `Item`, or the Python value of a scalar. ``text`` is a scalar as
+    written. ``line`` counts from 1; ``key_line`` is the line of the value's key.
     """
 
     value: Any
@@ -43,7 +43,7 @@ class Item:
     key_line: int = 0
 
     def plain(self) -> Any:
-        """Return the value with values in place of all items in it."""
+        """Return the value with each item in it replaced by its value."""
         if isinstance(self.value, dict):
             return {key: item.plain() for key, item in self.value.items()}
         if isinstance(self.value, list):
@@ -199,7 +199,7 @@ def at(where: str) -> str:
 
 
 def describe(item: Item) -> str:
-    """Return what an item is, in words for the person who wrote it."""
+    """Describe an item for the person who wrote it."""
     value = item.value
     if isinstance(value, bool) and item.text.lower() != str(value).lower():
         return f"{describe_value(value)} (written {visible(item.text)})"

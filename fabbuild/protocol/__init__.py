@@ -1,1 +1,1 @@
-"""What boss and worker share: the wire, and rules that both must apply alike. Standard library, Python 3.8."""
+"""Code that boss and worker share: the wire, and rules that both apply. Standard library only, Python 3.8."""

@@ -1,4 +1,4 @@
-"""Architectures, and the beginnings of the names of their compilers."""
+"""Architectures, and the prefixes of their compilers' names."""
 
 from __future__ import annotations
 

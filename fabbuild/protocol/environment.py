@@ -1,9 +1,9 @@
-"""The environment variables that matter: what a build sees, what identifies a machine, what tells a result.
+"""Choose the environment variables that a build gets, and those that are part of a result's key.
 
-The lists differ on purpose. A variable that names a place (`PLACES`) reaches a build, but says nothing about its
-output: the compilers and tools found there do, and are fingerprinted themselves
-(`fabbuild.worker.deps.fingerprint`). A variable that machines.yaml sets for a machine tells one result from
-another, unless it is in `WITHOUT_EFFECT`.
+The lists differ on purpose. A variable that names a place (`PLACES`) is passed to a build, but does not determine
+its output: the compilers and tools found there do, and are fingerprinted themselves
+(`fabbuild.worker.deps.fingerprint`). A variable that machines.yaml sets for a machine is part of the key of the
+machine's results, unless it is in `WITHOUT_EFFECT`.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ WITHOUT_EFFECT = frozenset(
 
 
 def is_place(name: str) -> bool:
-    """Whether a variable says where things are, and so nothing about the output of a build."""
+    """Whether a variable only names places, so that it does not determine the output of a build."""
     return name in PLACES or name.startswith(PLACES_PREFIX)
 
 
 def base_environment(environ: Mapping[str, str]) -> Dict[str, str]:
-    """Return what a build sees of the worker's own environment: the same on every machine, nothing by accident."""
+    """Return the part of the worker's environment that a build gets; it has the same variables on every machine."""
     named = [name.strip() for name in environ.get(ENV_NAMES, "").split(",")]
     picked = {
         name: value for name, value in environ.items() if is_place(name) or name in PASSED_ON or name in named

@@ -1,4 +1,4 @@
-"""Settings and environment that keep hooks, configuration and prompts of a user out of our git commands."""
+"""Settings and environment that keep a user's hooks, configuration and prompts out of fabbuild's git commands."""
 
 from __future__ import annotations
 

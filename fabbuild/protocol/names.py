@@ -1,7 +1,7 @@
-"""Names that both ends use, and names that are allowed.
+"""Names that both ends of the wire use, and checks of names that come from elsewhere.
 
-Used by both: the program and the refs on a machine. Allowed: names of result files, patterns of files to keep, make
-goals, configuration fragments, toolchain archives.
+Both ends use the names of the program and of the refs on a machine. Checked are names of result files, patterns of
+files to keep, make goals, configuration fragments and toolchain archives.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ def is_file_name(name: str) -> bool:
 
 
 def is_pattern(text: str) -> bool:
-    """Whether this is a pattern of files below the output directory."""
+    """Whether a text is a pattern of files below the output directory."""
     parts = text.split("/")
     return _PATTERN.fullmatch(text) is not None and ".." not in parts and "" not in parts
 
 
 def is_goal(text: str) -> bool:
-    """Whether this is a goal of make: no option, no assignment, and nothing outside of the output directory."""
+    """Whether a text is a goal of make: no option, no assignment, and no path outside of the output directory."""
     parts = text.split("/")
     return not text.startswith("-") and _GOAL.fullmatch(text) is not None and ".." not in parts and "" not in parts
 
 
 def is_fragment(text: str) -> bool:
-    """Whether this is the name of a configuration fragment: a goal that ends with ``.config``."""
+    """Whether a text is the name of a configuration fragment: a goal that ends with ``.config``."""
     return is_goal(text) and text.endswith(".config") and text != ".config"

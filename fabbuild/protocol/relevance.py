@@ -3,8 +3,8 @@
 `relevance_of` puts each file of a tree into one of three classes (`Relevance`):
 
 * `NEVER`: by convention no build reads the file: documentation, files for people and for programs other than make.
-* `IF_READ`: source whose readers name it in dependency files. Its content matters to a board only if the file is
-  among the board's dependencies.
+* `IF_READ`: source that is named in the dependency files of the programs that read it. The content matters to a
+  board only if the file is among the board's dependencies.
 * `ALWAYS`: every other file: Makefiles, Kconfig files, scripts, linker scripts, links.
 
 The class decides about a file's content. Its name and mode matter in any case, unless the file is `NEVER`: a new

@@ -1,7 +1,7 @@
-"""The table of a build's settings: a row for each, from which all that both ends of the wire do with it follows.
+"""The table of build settings: a row for each setting, from which both ends of the wire handle it.
 
-A setting is a field of ``configure.settings``. To add one, add its row here; if users are to give it, add an option
-that names it in `fabbuild.config.settings`.
+A setting is a field of ``configure.settings``. To add a setting, add its row here; if users may give it, add an
+option that names it in `fabbuild.config.settings`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fabbuild.protocol.uboot import TREE
 
 
 class Effect(enum.Enum):
-    """What another value of a setting changes.
+    """What changes with the value of a setting.
 
     OUTPUT: the outcome of a build. The setting is part of the key of a result, so another value builds again.
     METHOD: how a build is done or reported, and not its outcome.
@@ -28,12 +28,12 @@ class Effect(enum.Enum):
 
 
 class Shortcut(enum.Enum):
-    """A way to save a build, which a setting can rule out while it is not at its default.
+    """A way to avoid a build, which a setting can rule out while it is not at its default.
 
     STORE: take a result from the store of results.
-    CARRY: give the result of one commit for another one that cannot differ.
+    CARRY: use the result of one commit for another commit whose build cannot differ.
     CARRY_VARYING: the same, unless builds are reproducible, since kept files can name the commit.
-    DEPENDS: list what of the source a build depended on, without which nothing is carried.
+    DEPENDS: list the source files that a build depended on, without which no result is carried.
     """
 
     STORE = "store"
@@ -61,7 +61,7 @@ class Setting(NamedTuple):
             Its type is that of the setting: bool, str, or list for a list of texts. The default of a new setting
             must be what builds did before there was one.
         effect: what another value changes.
-        rules_out: the ways to save a build that must not be taken while the value is not the default.
+        rules_out: the ways to avoid a build that must not be used while the value is not the default.
         make: the words that make is given while a flag is on.
         check: the test of a text, or of each item of a list; an empty text is not tested.
         plain: whether the setting belongs to the plain protocol. Any other one is also a feature of that name, and
@@ -136,5 +136,5 @@ SETTINGS: Dict[str, Setting] = {row.name: row for row in _ROWS}
 
 
 def ruled_out(shortcut: Shortcut, settings: Mapping[str, object]) -> bool:
-    """Return whether one of these settings rules out this way to save a build."""
+    """Return whether one of these settings rules out a way to avoid a build."""
     return any(shortcut in row.rules_out and row.is_set(settings) for row in SETTINGS.values())

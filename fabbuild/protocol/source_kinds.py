@@ -1,4 +1,4 @@
-"""The table of source suffixes: who reads such a file, and what has to follow from a change of it."""
+"""The table of source suffixes: which programs read such a file, and what its change requires."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SOURCE_KINDS = (
     SourceKind(".y"),
 )
 
-#: The suffixes of all of them, and of those with one of the properties, as `str.endswith` takes them.
+#: The suffixes of all kinds, and of the kinds with one of the properties, as `str.endswith` takes them.
 SOURCE = tuple(kind.suffix for kind in SOURCE_KINDS)
 TRACKED = tuple(kind.suffix for kind in SOURCE_KINDS if kind.tracked)
 RECOMPILED = tuple(kind.suffix for kind in SOURCE_KINDS if kind.recompiled)

@@ -1,8 +1,9 @@
-"""What is peculiar to U-Boot among Kbuild trees: where its boards are, and what its builds leave behind.
+"""The conventions of U-Boot among Kbuild trees: where its boards are, and which files its builds make.
 
-`FirmwareTree` names what may differ from tree to tree, `UBOOT` has U-Boot's values, and `TREE` is the tree that all
-other modules use. Another tree, such as barebox, is another `FirmwareTree` in that place. What Kbuild trees have in
-common (``Kconfig`` files, ``.config``, ``make O=DIR NAME_defconfig``) is not in here.
+`FirmwareTree` has a field for everything that may differ from tree to tree, `UBOOT` has U-Boot's values, and `TREE`
+is the tree that all other modules use. To build another tree, such as barebox, add its `FirmwareTree` and assign it
+to `TREE`. What Kbuild trees have in common (``Kconfig`` files, ``.config``, ``make O=DIR NAME_defconfig``) is not
+in this module.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ DEFCONFIG = "_defconfig"
 
 
 class ArchRule(NamedTuple):
-    """A value of the architecture's symbol that fabbuild has another name for, which is that of the compilers.
+    """A value of the architecture's symbol for which fabbuild uses another name: that of the compilers.
 
     Attributes:
         value: the value.
@@ -37,15 +38,15 @@ class FirmwareTree(NamedTuple):
         symbols: the Kconfig symbols of a board's architecture, CPU, SoC, vendor, board directory and configuration
             name, in this order.
         arch_rules: in which cases an architecture has another name; the first that holds counts.
-        target_prefix: how the names of the Kconfig options begin of which each board sets one.
+        target_prefix: the prefix of the Kconfig options of which each board sets one.
         version_variables: environment variables that Kconfig files may read the version from.
         maintainers: the name of the files, in any directory, that say who maintains what.
         board_code: the directory whose maintainers files must name a board's configuration in each entry.
         documents: directories with documentation.
         host_programs: directories with programs that run in a build and read any file of the source.
         host_tests: a regular expression of the paths of tests that run after a build.
-        programs: the programs that are linked and whose sizes are told, the main one first.
-        image: the image whose checksum tells one build from another.
+        programs: the programs that are linked and whose sizes are reported, the main one first.
+        image: the image whose checksum is reported.
         stages: the stages that run before the main program; each is built in a directory of its name, and its files
             are called ``PROGRAM-STAGE…``.
         images: patterns of the files that a build leaves at the top of the output directory, and that must not be
@@ -59,9 +60,9 @@ class FirmwareTree(NamedTuple):
         environment_suffix: the suffix of the files that it may include; a change of one matters to every board.
         reads_all: a regular expression of Kconfig symbols that turn on a program of the build that reads every
             source file and names none in a dependency file.
-        make_variables: what make is given for a setting, by the setting's name.
-        images_invalid: words of a build that failed only because images lack files the source does not have.
-        missing_files: a regular expression of lines that tell of such images or files.
+        make_variables: the word on make's command line for a setting, by the setting's name.
+        images_invalid: the message of a build that failed only because images lack files the source does not have.
+        missing_files: a regular expression of lines about such images or files.
         notice_first, notice_last: regular expressions of the whole first and last line of a notice that a board's
             configuration is out of date.
         fetched_tools: the directory in the user's home where the build finds tools that it downloaded earlier.

@@ -6,8 +6,8 @@ The names and fields are those of the distributed buildman 0.2.0, so that either
 Extensions are extra fields, used only when both sides named them: a worker in ``ready.features``, then the boss
 in ``configure.features``.
 
-``{"cmd": "alive"}`` and ``{"resp": "alive"}`` say that somebody is there, and nothing else. The boss's go to the
-supervisor, which keeps them from the worker; a worker says them when `ALIVE_ENV` asks for it.
+``{"cmd": "alive"}`` and ``{"resp": "alive"}`` are signs of life and mean nothing else. Those of the boss go to the
+supervisor, which does not pass them on to the worker; a worker sends them when `ALIVE_ENV` asks for it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ FEATURES = (
     *(setting.name for setting in SETTINGS.values() if not setting.plain),
 )
 
-#: The file of a result that lists what of the source the board depended on.
+#: The file of a result that lists the source files the board depended on.
 DEPENDS = "depends"
 
 #: ``fault`` of a build that was ended because it took too long.
@@ -75,8 +75,8 @@ START = "start"
 #: ``fault`` of a build in which the worker itself failed.
 WORKER = "worker"
 
-#: What the time of a result goes into, in this order: the commit's files put in place; make's configuration of the
-#: board; make's build, each with all tries; what came out read (sizes, functions, files to keep).
+#: The phases of a build, in order: check out the commit; configure the board; build it, both with all tries;
+#: collect the output (sizes, functions, files to keep).
 PHASES = ("checkout", "configure", "build", "collect")
 
 #: The return code of a build that took too long; timeout(1) has the same.
@@ -101,16 +101,16 @@ FILES_MANY = 500
 
 
 class ProtocolError(ValueError):
-    """A line that is no message: not JSON, no object, or longer than `MAX_LINE`."""
+    """A line is not a message: it is not JSON, not an object, or longer than `MAX_LINE`."""
 
 
 def encode_command(cmd: str, **fields: Any) -> bytes:
-    """Give the line the boss sends for a command."""
+    """Return the line that the boss sends for a command."""
     return json.dumps({"cmd": cmd, **fields}).encode() + b"\n"
 
 
 def encode_response(resp: str, **fields: Any) -> bytes:
-    """Give the line the worker sends for a response, prefix included."""
+    """Return the line that the worker sends for a response, prefix included."""
     return PREFIX + json.dumps({"resp": resp, **fields}).encode() + b"\n"
 
 
@@ -118,7 +118,7 @@ def decode_object(line: bytes) -> Dict[str, Any]:
     """Read one JSON object.
 
     Raises:
-        ProtocolError: with the words the peer uses, ``invalid JSON: …``.
+        ProtocolError: the line is not a JSON object; the text begins with ``invalid JSON: ``, as buildman's does.
     """
     try:
         value = json.loads(line.decode("utf-8", "replace"))
@@ -130,7 +130,7 @@ def decode_object(line: bytes) -> Dict[str, Any]:
 
 
 class LineSplitter:
-    """Cuts a stream of bytes into lines, holding at most ``limit`` bytes of an unfinished one."""
+    """Split a stream of bytes into lines, with at most ``limit`` bytes of an unfinished line in memory."""
 
     def __init__(self, limit: int = MAX_LINE) -> None:
         self._limit = limit
@@ -141,7 +141,7 @@ class LineSplitter:
         """Yield each line that ``data`` completes, without its newline.
 
         Raises:
-            ProtocolError: when a line grows past the limit; the splitter is of no use after that.
+            ProtocolError: a line is longer than the limit; the splitter cannot be used after that.
         """
         start = 0
         while True:
@@ -161,7 +161,7 @@ class LineSplitter:
             self._check(self._size)
 
     def rest(self) -> Optional[bytes]:
-        """Give what came after the last newline, or None: a message cut short by the end of the stream."""
+        """Return the bytes after the last newline, a message cut short by the end of the stream; None if none."""
         return b"".join(self._pending) if self._size else None
 
     def _check(self, size: int) -> None:

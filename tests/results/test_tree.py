@@ -316,7 +316,7 @@ def test_room_is_spoken_of_only_where_it_is_what_lacks(tmp_path):
     for code, words in (
         (errno.ENOSPC, "make room or choose another --output"),
         (errno.EDQUOT, "make room or choose another --output"),
-        (errno.EACCES, "see to it that you may write there, or choose another --output"),
+        (errno.EACCES, "check that you may write there, or choose another --output"),
         (errno.EROFS, "choose another --output"),
     ):
         assert str(not_writable(tmp_path, OSError(code, os.strerror(code)))).split("is valid; ")[1] == words

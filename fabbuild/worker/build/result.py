@@ -11,7 +11,7 @@ class Built(NamedTuple):
     """The result of building one board at one commit; `fields` has the names of the wire.
 
     Attributes:
-        fault: why the result is no fault of the board's (see `fabbuild.protocol.wire.FEATURES`); empty: it may be.
+        fault: why the failure is not the board's (see `fabbuild.protocol.wire.FEATURES`); empty if it may be.
         files: the files to send with it.
     """
 
