@@ -1,1 +1,1 @@
-"""The boss's side of a build machine: its session, the messages of its worker, and what a probe finds there."""
+"""The boss's side of a build machine: its session, the messages of its worker, and its probe."""

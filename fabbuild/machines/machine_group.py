@@ -1,4 +1,4 @@
-"""A group of machines as a Fabric group: its members are the connections below the sessions."""
+"""A group of machines as a Fabric group, whose members are the connections of the sessions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class MachineGroup(SessionGroup, ThreadingGroup):  # type: ignore[misc] # Fabric
     """Machines of which some are reached over SSH.
 
     `on_all` runs on every machine and keys its results by name, so that two names for one host stay two. As a list,
-    and for Fabric's own `run`, `sudo`, `put` and `get`, it is the connections, which a local machine lacks; those
-    return and raise as Fabric says, but end at an interrupt, where Fabric's would wait for the far side.
+    and for Fabric's own `run`, `sudo`, `put` and `get`, the group has the connections only, without local machines;
+    these methods return and raise as Fabric documents, but end at an interrupt, where Fabric waits for the machine.
     """
 
     def __init__(self, sessions: Sequence[Session] = ()) -> None:

@@ -62,10 +62,10 @@ class Ready(_Response, frozen=True, tag="ready"):
 
     Attributes:
         nthreads: threads of the machine.
-        slots: boards that it builds at once, unless it is told otherwise.
+        slots: boards that the worker builds at once, unless `build_prepare` says otherwise.
         protocol: version of the protocol; 0: buildman's, without extensions.
-        features: the extensions that it knows.
-        alive: seconds between its signs of life; 0: it sends none.
+        features: the extensions that the worker knows.
+        alive: seconds between its signs of life; 0: the worker sends none.
     """
 
     nthreads: Number
@@ -162,16 +162,15 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
         load_avg: load of the machine over one minute.
         sizes: sizes of the programs.
         config: generated configuration files, by name.
-        attempt: number of the order that this answers; 0: the worker does not tell.
-        raw_details: what fabbuild's own worker adds.
+        attempt: number of the order that this answers; 0: not reported.
+        raw_details: the fields that fabbuild's own worker adds.
         fault: ``timeout``, ``checkout``, ``start`` or ``worker`` where the worker knows that a failure is not the
             board's; mostly empty.
         files: names of the files that came as `BuildFile`.
         unchanged: files that are those of the same order's result at another commit, by name: its index.
         left_out: files that did not come, by name: the reason.
-        carried: index of the commit whose result this is, because nothing changed that matters to the board; None:
-            it was built.
-        could_carry: the same for a result that was built nevertheless, to compare the two.
+        carried: index of the commit whose result was carried forward; None: this result was built.
+        could_carry: index of the commit whose result could have been carried forward, but was built to compare.
     """
 
     board: Name
@@ -199,7 +198,7 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
 
 
 class Trimmed(_Response, frozen=True, tag="trimmed"):
-    """The worker leaves off these commits of an order, which it had not begun (extension ``trim``)."""
+    """The worker skips these commits of an order, which it had not begun (extension ``trim``)."""
 
     board: Name
     attempt: Whole = 0
@@ -207,7 +206,7 @@ class Trimmed(_Response, frozen=True, tag="trimmed"):
 
 
 class BuildDone(_Response, frozen=True, tag="build_done"):
-    """All queued boards have ended; ``exceptions`` results were errors of the worker itself."""
+    """All queued boards have ended; ``exceptions`` counts results that were errors of the worker itself."""
 
     exceptions: Whole = 0
 
@@ -217,7 +216,7 @@ class QuitAck(_Response, frozen=True, tag="quit_ack"):
 
 
 class Error(_Response, frozen=True, tag="error"):
-    """The command, or the build, failed; ``final``: another try by this boss would fail, too."""
+    """The command, or the build, failed; ``final``: another try by this boss would fail as well."""
 
     msg: str
     final: bool = False
@@ -228,7 +227,7 @@ class Error(_Response, frozen=True, tag="error"):
 
 
 class Held(_Response, frozen=True, tag="held"):
-    """The supervisor holds the lock, and the repository exists. ``supervisor`` is its pid; 0: not told."""
+    """The supervisor holds the lock, and the repository exists. ``supervisor`` is its pid; 0: not reported."""
 
     work_dir: Place
     git_dir: Place
@@ -266,7 +265,7 @@ class ToolchainFacts(msgspec.Struct, frozen=True):
 
 
 class Facts(_Response, frozen=True, tag="facts"):
-    """The answer to a probe: what a machine is and has. Memory and disk in MiB; ``load_avg`` over one minute."""
+    """The answer to a probe: a machine's properties. Memory and disk in MiB; ``load_avg`` over one minute."""
 
     hostname: Name
     arch: Name
@@ -290,7 +289,7 @@ class Facts(_Response, frozen=True, tag="facts"):
 
     @property
     def capacity(self) -> float:
-        """Return threads times bogomips; a machine that does not tell its bogomips counts as a slow one."""
+        """Return threads times bogomips; a machine that does not report its bogomips counts as a slow one."""
         return max(self.threads, 1) * (self.bogomips if self.bogomips >= 1 else 1000.0)
 
 
@@ -316,7 +315,7 @@ class Checked(_Response, frozen=True, tag="checked"):
 
 
 class Cleaned(_Response, frozen=True, tag="cleaned"):
-    """The answer to ``clean``: what was freed and what is left in the work directory, in MiB."""
+    """The answer to ``clean``: the space freed in the work directory, and that still used, in MiB."""
 
     work_dir: Place
     freed_mb: float = 0
@@ -334,7 +333,7 @@ class UsedPart(msgspec.Struct, frozen=True):
 
 
 class WorkDirUsage(_Response, frozen=True, tag="usage"):
-    """What a work directory holds, and which boss works in it."""
+    """The parts of a work directory, and the boss that works in it."""
 
     work_dir: Place
     parts: tuple[UsedPart, ...] = ()
@@ -426,7 +425,7 @@ def _check_make_up(data: bytes) -> None:
     """Refuse a line that would be decoded to more objects than any message has.
 
     Raises:
-        ValueError: it would; says why.
+        ValueError: the line has too many objects; the text says which.
     """
     texts, outside = _make_up(data)
     if texts > MAX_STRINGS:
@@ -441,7 +440,7 @@ def _check_make_up(data: bytes) -> None:
 
 
 def _make_up(data: bytes) -> tuple[int, list[bytes]]:
-    """Return the number of strings in a line of JSON and the pieces outside of them; no pieces of too many."""
+    """Return the number of strings in a line of JSON and the pieces outside of them; no pieces if too many."""
     # Without escapes in strings, every quote begins or ends a string; a backslash outside of strings is not JSON,
     # and the decoder refuses it.
     plain = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data

@@ -1,7 +1,7 @@
-"""The commands that a machine runs without its lock: probe, check, kill, usage, clean, unpack.
+"""Run the short commands that need no lock on a machine: probe, check, kill, usage, clean, unpack.
 
-For each of them the worker program is sent and run from memory, so that it leaves no file there, and gives one
-answer.
+For each command the worker program is sent and run from memory, so that no file is left on the machine, and gives
+one answer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fabbuild.machines.transport.base import Completed, Transport, pour
 from fabbuild.machines.worker_zip import on_its_own_line, shell_memory, worker_program
 from fabbuild.text import cut, visible
 
-#: Seconds that an answer may take for which a machine has no long work to do.
+#: Seconds that an answer may take if the machine has no long work to do.
 ANSWER_TIMEOUT = 60.0
 
 #: Seconds that a probe may take: it runs ``--version`` of every compiler it finds.
@@ -49,7 +49,7 @@ CLEAN_TIMEOUT = 3600.0
 #: Seconds in which a machine that is sent a toolchain must take some bytes, or unpack them after the last.
 UNPACK_PATIENCE = 600.0
 
-#: Identifies this process among all bosses that there ever were.
+#: Identifies this process among all bosses, past ones included.
 _RUN = uuid.uuid4().hex
 
 #: Hints for exit statuses of the far side.
@@ -65,19 +65,19 @@ class OneShot:
     """The short commands that can be run on a machine without its lock.
 
     Attributes:
-        machine: its entry in machines.yaml.
-        name: the machine's.
-        transport: the way to it.
-        facts: what the last `probe` found; None before.
-        identified: whether that probe also found out what can change the output of each compiler.
+        machine: the machine's entry in machines.yaml.
+        name: the machine's name.
+        transport: the transport to the machine.
+        facts: the answer to the last `probe`; None before.
+        identified: whether that probe also fingerprinted the compilers.
     """
 
     def __init__(self, machine: Machine, transport: Transport, search: ToolchainSearch) -> None:
         """Name the parts; nothing is contacted yet.
 
         Args:
-            machine: its entry in machines.yaml.
-            transport: the way to it.
+            machine: the machine's entry in machines.yaml.
+            transport: the transport to the machine.
             search: where to look for toolchains, besides the machine's own entry.
         """
         self.machine = machine
@@ -89,20 +89,20 @@ class OneShot:
 
     @property
     def lacking(self) -> dict[str, str]:
-        """Return the compilers that were named for this machine and are not there, by architecture."""
+        """Return the compilers that were named for this machine and do not exist there, by architecture."""
         if self.facts is None:
             return {}
         named = self.machine.toolchains.items()
         return {arch: compiler for arch, compiler in named if arch not in self.facts.toolchains}
 
     def probe(self, *, identify: bool = False) -> Facts:
-        """Find out what the machine is and has, and keep it as `facts`.
+        """Query the machine's properties and tools, and store them in `facts`.
 
         Args:
-            identify: also fingerprint each compiler and all that can change its output, which takes longer.
+            identify: also fingerprint each compiler and everything that can change its output; this takes longer.
 
         Raises:
-            MachineError: it cannot be reached, or has no python3 that the worker can run on.
+            MachineError: the machine cannot be reached, or has no python3 that the worker can run on.
         """
         self.transport.open()
         request = json.dumps(self._facts_request(identify=identify))
@@ -111,13 +111,13 @@ class OneShot:
         return self.facts
 
     def check(self, archs: Iterable[str], commit: str, *, min_disk_mb: int, min_mem_mb: int) -> Checked:
-        """Have the machine check itself: room, memory, a canary compile with each toolchain, a canary checkout.
+        """Have the machine check itself: disk, memory, a small compilation with each toolchain, a small checkout.
 
         Args:
             archs: the architectures whose toolchains to check, as far as `facts` names them.
             commit: the hash of a commit that was pushed; empty: no checkout.
-            min_disk_mb: room that there must be in the work directory, in MiB.
-            min_mem_mb: memory that must be free, in MiB.
+            min_disk_mb: least free space in the work directory, in MiB.
+            min_mem_mb: least free memory, in MiB.
 
         Raises:
             MachineError: the machine cannot run the check.
@@ -135,41 +135,41 @@ class OneShot:
         return self._ask(["check", "--json", json.dumps(request)], Checked, timeout=CHECK_TIMEOUT)
 
     def kill(self) -> Killed:
-        """End the process groups that fabbuild started there, and nothing else."""
+        """End the process groups that fabbuild started on the machine, and no others."""
         self.transport.open()
         return self._ask(["kill", "--work-dir", self.machine.work_dir, *boss_options()], Killed)
 
     def usage(self, *, older: float = 0.0, toolchains: bool = False) -> WorkDirUsage:
-        """Measure the work directory there, and what of it `clean` with these arguments would remove."""
+        """Measure the machine's work directory, and mark the parts that `clean` with these arguments removes."""
         self.transport.open()
         arguments = ["clean", "--look", "--work-dir", self.machine.work_dir, *_what_goes(older, toolchains)]
         return self._ask(arguments, WorkDirUsage, timeout=CLEAN_TIMEOUT)
 
     def clean(self, *, older: float = 0.0, toolchains: bool = False) -> Cleaned:
-        """Remove the work directory there, or the parts of it that are old.
+        """Remove the machine's work directory, or the old parts of it.
 
         Args:
-            older: remove the parts that were not used for so many seconds; 0: all of them.
+            older: remove only parts that were not used for this many seconds; 0: all parts.
             toolchains: remove fetched toolchains, too.
 
         Raises:
-            BusyError: another boss works in it.
+            BusyError: another boss works in the directory.
         """
         self.transport.open()
         arguments = ["clean", "--work-dir", self.machine.work_dir, *_what_goes(older, toolchains)]
         return self._ask(arguments, Cleaned, timeout=CLEAN_TIMEOUT)
 
     def unpack(self, archive: Path, name: str, sha256: str, sent: Callable[[int], None]) -> Unpacked:
-        """Send a toolchain archive, to be unpacked below the work directory.
+        """Send a toolchain archive and unpack it below the machine's work directory.
 
         Args:
-            archive: the file here.
-            name: the name of its directory there; where that exists, nothing is changed.
+            archive: the local file.
+            name: the name of the directory on the machine; an existing directory is left unchanged.
             sha256: the digest of the file.
-            sent: is called with the bytes sent so far.
+            sent: called with the number of bytes sent so far.
 
         Raises:
-            MachineError: it cannot be unpacked there; says why.
+            MachineError: the archive cannot be unpacked there; the text has the reason.
         """
         self.transport.open()
         size = archive.stat().st_size
@@ -190,7 +190,7 @@ class OneShot:
         }
 
     def _path_only(self) -> dict[str, str]:
-        """Return the variables of the machine's ``env`` that decide which programs are found; a build gets all."""
+        """Return the variables of the machine's ``env`` that decide which programs are found."""
         return {name: value for name, value in self.machine.env.items() if name == "PATH"}
 
     def _ask(self, arguments: Sequence[str], kind: type[Expected], *, timeout: float = ANSWER_TIMEOUT) -> Expected:
@@ -200,7 +200,7 @@ class OneShot:
         return self._answer(arguments[0], done, kind)
 
     def _answer(self, doing: str, done: Completed, kind: type[Expected]) -> Expected:
-        """Find the answer of a subcommand in its output, among what the login may have printed."""
+        """Find the answer of a subcommand in its output, which may begin with lines that the login printed."""
         for line in done.stdout.split(b"\n"):
             answer = decode_response(line)
             if isinstance(answer, kind):
@@ -217,7 +217,7 @@ def _what_goes(older: float, toolchains: bool) -> list[str]:
 
 
 def boss_options() -> list[str]:
-    """Return the options that tell a machine who this boss is."""
+    """Return the options that identify this boss to a machine."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):
@@ -227,7 +227,7 @@ def boss_options() -> list[str]:
 
 
 def describe_holder(holder: Mapping[str, Any]) -> str:
-    """Say who holds a lock, by its file, which may hold anything."""
+    """Describe the holder of a lock by its lock file, whose content is not trusted."""
     if not holder:
         return "held by a process that did not say who it is"
     since = holder.get("since")
@@ -240,7 +240,7 @@ def describe_holder(holder: Mapping[str, Any]) -> str:
 
 
 def describe_failure(doing: str, done: Completed) -> str:
-    """Say that a command failed there, with its last lines of stderr and a hint for its exit status."""
+    """Describe a command's failure, with its last lines of stderr and a hint for its exit status."""
     if not done.status:
         said = next((line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.strip()), "")
         printed = f"; it printed {cut(visible(said.strip()), 200)}" if said else ""

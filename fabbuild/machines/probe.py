@@ -1,4 +1,4 @@
-"""Judge by its facts whether a machine is fit to build, and with which compilers."""
+"""Decide from a machine's facts whether it is fit to build, and with which compilers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def unfit_because(facts: Facts, fit: Fit, *, local: bool = False) -> list[str]:
 
 def not_found(session: Session) -> list[str]:
     """Return a line for each toolchain that machines.yaml or an option names and the machine does not have."""
-    # No other toolchain is used in its place: to build with that would be worse than not to build.
+    # No other toolchain takes its place: the wrong compiler would be worse than no build.
     return [
         f"the toolchain named for {arch}, {named}, was not found there: it builds nothing for {arch}"
         for arch, named in session.lacking.items()
@@ -78,9 +78,9 @@ class ProbeRow:
     Attributes:
         machine: its name.
         fit: whether it is fit to build.
-        why: why it is not fit, or remarks on one that is.
-        facts: the fields of the worker's `Facts`; empty when it was not reached.
-        differs: a line for each tool in which it and others differ.
+        why: why it is not fit, or remarks on a fit machine.
+        facts: the fields of the worker's `Facts`; empty when the machine was not reached.
+        differs: a line for each tool in which this machine and others differ.
     """
 
     machine: str

@@ -1,7 +1,7 @@
-"""The session with one machine: take its lock, push the source, start the worker, feed it boards, end it.
+"""The session with one machine: take its lock, push the source, start the worker, send boards, end the worker.
 
-Each step first does the steps before it that have not been done, so that every task works alone and in a chain. The
-commands that need no lock are in `fabbuild.machines.one_shot`, which a session has, too.
+Each step first does the earlier steps that are missing, so that every task works alone and in a chain. A session
+also has the commands that need no lock (`fabbuild.machines.one_shot`).
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ from fabbuild.source.repository import Source
 
 _LOG = logging.getLogger(__name__)
 
-#: Seconds that a worker has to make one worktree; it gives git 60 s a command.
+#: Seconds that a worker has to make one worktree; each git command there has 60 s.
 WORKTREE_TIMEOUT = 240.0
 
-#: Seconds that a push has; the first time the whole history travels.
+#: Seconds that a push has; the first push sends the whole history.
 PUSH_TIMEOUT = 3600.0
 
 #: Default of `SessionOptions.silence`, in seconds.
@@ -77,9 +77,9 @@ class SessionOptions:
 
     Attributes:
         silence: seconds without a sign of life after which the machine and its boss give each other up; 0: never.
-        stderr: is called with each line the worker writes to stderr, from another thread.
-        observer: is told of every line that goes over the wire.
-        declined: extensions of the protocol that the worker is not asked for.
+        stderr: called with each line that the worker writes to stderr, from another thread.
+        observer: called with every line on the wire.
+        declined: extensions of the protocol that are not requested from the worker.
         audit: by board, the indices of the commits that are to be built though a result could be carried forward.
     """
 
@@ -95,9 +95,9 @@ class StartOptions:
     """The command line of a worker.
 
     Attributes:
-        debug: whether it tells on stderr what it does.
-        threads: threads that it counts with; None: those of the machine.
-        slots: most boards that it builds at once; None: its own default.
+        debug: whether the worker logs its actions on stderr.
+        threads: threads to use; None: those of the machine.
+        slots: most boards to build at once; None: the worker's default.
     """
 
     debug: bool = False
@@ -106,15 +106,15 @@ class StartOptions:
 
 
 class Session(OneShot):
-    """Everything that the boss does with one machine, from probing it to leaving it clean.
+    """The boss's session with one machine, from its probe to the end of its worker.
 
     Attributes:
-        closed: whether it was closed; no further step is possible then.
+        closed: whether the session was closed; no further step is possible then.
         held: the supervisor's answer to the lock; None: the lock is not held.
-        ready: the worker's first message; None: it is not started.
+        ready: the worker's first message; None: the worker is not started.
         slots: how many boards the worker builds at once.
         pushed: bytes of source that were sent, also by sessions that this one renews.
-        brought: hash of the commit that was pushed last; empty: none was.
+        brought: hash of the commit that was pushed last; empty for none.
     """
 
     def __init__(self, machine: Machine, transport: Transport, search: ToolchainSearch) -> None:
@@ -132,7 +132,7 @@ class Session(OneShot):
         self._closing = threading.Lock()
 
     def renewed(self, facts: Facts | None = None) -> Session:
-        """Close this session and return a new one of the same machine; ``facts`` spare it another probe."""
+        """Close this session and return a new one with the same machine; with ``facts`` it need not be probed."""
         self.close()
         again = Session(self.machine, self.transport, self._search)
         again.facts, again.pushed = facts, self.pushed
@@ -151,10 +151,10 @@ class Session(OneShot):
         """Take the machine's lock and make or reuse the repository there.
 
         Args:
-            options: how the worker is treated from now on; None: as before. Where the lock is held already the
-                ``silence`` stays that of the first call, because the machine was told it then.
+            options: options of the worker from now on; None: as before. If the lock is held already, ``silence``
+                stays that of the first call, which was sent to the machine.
             wait: seconds to wait for a lock that another boss holds.
-            on_wait: is called with the words for who holds it, when there is something to wait for.
+            on_wait: called with a description of the lock's holder before waiting.
 
         Raises:
             BusyError: another boss holds the lock.
@@ -203,15 +203,15 @@ class Session(OneShot):
                     )
 
     def push(self, source: Source, tip: str, *, one_pack: bool = True) -> PushReport:
-        """Push a commit and all that it needs to the machine; takes the lock first.
+        """Push a commit and all objects that it needs to the machine; takes the lock first.
 
         Args:
             source: the source here.
             tip: the commit's hash.
-            one_pack: send machines that lack the same objects the same pack.
+            one_pack: send the same pack to machines that lack the same objects.
 
         Raises:
-            PushError: git failed; the message holds its words.
+            PushError: git failed; the message quotes git.
         """
         held = self.init()
         url, environment = self.transport.git_remote(held.git_dir)
@@ -240,7 +240,7 @@ class Session(OneShot):
         """Start the worker and wait for its ``ready``; takes the lock first.
 
         Raises:
-            SetupError: it does not run; the message holds its last lines of stderr.
+            SetupError: the worker does not run; the message has its last lines of stderr.
         """
         self._check_open()
         if self.ready is not None:
@@ -273,7 +273,7 @@ class Session(OneShot):
             toolchains: the path of a compiler for each architecture.
 
         Raises:
-            RefusedError: the worker refuses them, or does not know one that changes the output; do not use it.
+            RefusedError: the worker refuses the settings, or does not know one that changes the output.
         """
         own = {name: row for name, row in SETTINGS.items() if not row.plain}
         ours = {
@@ -309,17 +309,17 @@ class Session(OneShot):
         progress: Callable[[int, int], None],
         on_failure: Callable[[str], None] = lambda _why: None,
     ) -> int:
-        """Have the worktrees made; return the number of slots, some of which may be ready later (`opened`).
+        """Have the worker make its worktrees; return the number of slots, of which some may open later (`opened`).
 
         Args:
             commits: the hashes, in order.
             slots: how many boards are built at once.
-            progress: is called with the worktrees made so far and the number of slots.
-            on_failure: is called with the reason when one could not be made and others were.
+            progress: called with the number of worktrees made so far and the number of slots.
+            on_failure: called with the reason when a worktree could not be made and others were.
 
         Raises:
-            SetupError: the worker could not make them.
-            ProtocolViolationError: it made more than it was asked for.
+            SetupError: the worker could not make the worktrees.
+            ProtocolViolationError: the worker made more than it was asked for.
         """
         self._check_open()
         self._send(encode_command("build_prepare", commits=list(commits), max_boards=slots))
@@ -346,21 +346,21 @@ class Session(OneShot):
                     progress(made, started.num_threads)
 
     def prepare_batch(self, threads: int) -> int:
-        """Return the number of slots where all boards are given at once, by `build_boards`; nothing is sent.
+        """Return the number of slots for `build_boards`, which sends all boards at once; sends nothing.
 
-        fabbuild's own worker was told its slots when it was started; another one takes as many as it has threads.
+        fabbuild's own worker got its number of slots at its start; other workers use one for each thread.
         """
         self.slots = (self.machine.max_boards if self.features else None) or max(threads, 1)
         return self.slots
 
     def opened(self) -> int:
-        """Count a slot that became ready or failed, with the extension ``early`` also while boards are fed.
+        """Count a slot that became ready or failed; with the extension ``early`` even while boards are built.
 
         Returns:
-            How many slots did so far.
+            The number of such slots so far.
 
         Raises:
-            ProtocolViolationError: they are more than the worker announced.
+            ProtocolViolationError: there are more than the worker announced.
         """
         self._opened += 1
         if self._opened > self._asked:
@@ -368,7 +368,7 @@ class Session(OneShot):
         return self._opened
 
     def feed(self, sink: Sink) -> None:
-        """Pass everything the worker says from now on to ``sink``, in the reading thread."""
+        """Pass every message of the worker to ``sink`` from now on, in the reading thread."""
         if self._link is not None:
             self._link.feed(sink)
 
@@ -378,8 +378,8 @@ class Session(OneShot):
         Args:
             job: the board and its commits.
             attempt: how often the board was assigned, this time included.
-            timeout: seconds that one of its commits may take; 0: any time.
-            most_jobs: most jobs that its make may run; 0: the worker decides.
+            timeout: seconds that each commit may take; 0: no limit.
+            most_jobs: most jobs that make may run; 0: the worker decides.
         """
         fields = self._order(job, timeout)
         if "attempt" in self.features:
@@ -389,7 +389,7 @@ class Session(OneShot):
         self._send(encode_command("build_board", **fields))
 
     def trim_board(self, board: str, attempt: int, commits: Sequence[int]) -> None:
-        """Have the worker leave off the commits of an order but these, if not begun; it answers `Trimmed`."""
+        """Have the worker skip the commits of an order that it has not begun but these; it answers `Trimmed`."""
         self._send(encode_command("trim_board", board=board, attempt=attempt, commits=list(commits)))
 
     def build_boards(self, jobs: Sequence[Job], commits: Sequence[str], timeout: float = 0.0) -> None:
@@ -398,7 +398,7 @@ class Session(OneShot):
         self._send(encode_command("build_boards", boards=boards, commits=list(commits)))
 
     def _order(self, job: Job, timeout: float) -> dict[str, Any]:
-        """Return the fields of an order, as many of them as the worker understands."""
+        """Return the fields of an order that the worker understands."""
         fields: dict[str, Any] = {"board": job.board.target, "arch": job.board.arch}
         if "commits" in self.features:
             fields["commits"] = list(job.commits)
@@ -410,11 +410,11 @@ class Session(OneShot):
         return fields
 
     def build_done(self) -> None:
-        """Tell the worker that no more boards come."""
+        """Tell the worker that no more boards follow."""
         self._send(encode_command("build_done"))
 
     def ask_to_quit(self) -> None:
-        """Ask the worker to end; where there is none yet, release the lock. Never waits or raises."""
+        """Ask the worker to end, or, if none was started, release the lock. Never waits or raises."""
         if self._link is None or self.closed:
             return
         self._link.feed(None)
@@ -423,7 +423,7 @@ class Session(OneShot):
         self._link.end_input()
 
     def wait_ended(self, timeout: float) -> bool:
-        """Wait until the far side has ended and so released the lock; return whether it did. Never raises."""
+        """Wait until the supervisor has ended and so released the lock; return whether it did. Never raises."""
         link = self._link
         if link is None or self.closed:
             return True
@@ -435,16 +435,16 @@ class Session(OneShot):
         return False
 
     def leave(self, grace: float) -> bool:
-        """Give the far side ``grace`` seconds to end, then cut the connection; return whether it ended in time."""
+        """Let the supervisor end within ``grace`` seconds, then cut the connection; return whether it ended."""
         self.ask_to_quit()
         ended = self.wait_ended(grace)
         self.close()
         return ended
 
     def close(self) -> None:
-        """Cut the connection, from any thread; the far side then ends what it still does by itself.
+        """Cut the connection, from any thread; the supervisor then ends all processes of fabbuild there.
 
-        A second call waits for the first, because after it another session may use the transport.
+        A second call waits for the first, because another session may use the transport afterwards.
         """
         with self._closing:
             if self.closed:
@@ -515,7 +515,7 @@ class Session(OneShot):
         return answer
 
     def last_words(self) -> str:
-        """Return the last lines the worker wrote to stderr, joined into one; empty when there are none."""
+        """Return the last lines that the worker wrote to stderr, joined into one; empty for none."""
         return self._link.last_words() if self._link else ""
 
     def _quoted(self) -> str:

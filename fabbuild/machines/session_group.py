@@ -1,4 +1,4 @@
-"""Sessions of several machines, worked on all at once; a `MachineGroup` where SSH leads to some of them."""
+"""A group of sessions, on all of which a function can be run at once; `MachineGroup` if some use SSH."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SessionGroup:
     ) -> Mapping[str, R | Exception]:
         """Run a function on all machines at once; return results, or the exceptions raised, by machine, in order.
 
-        An interrupt ends it soon, whatever the machines do, as `results` says.
+        An interrupt ends the call soon, whatever the machines do; see `results`.
         """
         return self.results(self.start(function), stop)
 
@@ -57,8 +57,8 @@ class SessionGroup:
 
         Args:
             futures: from `start`.
-            stop: is called on the way out by an interrupt, before all sessions are closed; ends what the function
-                does besides.
+            stop: called after an interrupt, before all sessions are closed; it must end anything else that the
+                function waits for.
             patience: see `fabbuild.parallel.gather`; a machine that takes longer is missing from the result.
         """
 
@@ -69,7 +69,7 @@ class SessionGroup:
         return parallel.gather(futures, cut, patience)
 
     def without(self, names: Collection[str]) -> SessionGroup:
-        """Return a group of the same machines but these."""
+        """Return a group of the same machines without these."""
         return type(self)([session for session in self.sessions if session.name not in names])
 
 
@@ -79,12 +79,12 @@ def leave_all(
     """End the workers of these sessions, all in the same ``grace`` seconds, then cut the connections.
 
     Args:
-        sessions: whatever they are doing; a thread that waits in one of them is freed.
-        grace: seconds.
-        in_a_hurry: is asked several times a second; once it says so, `LEAVE` seconds are left at most.
+        sessions: the sessions, in any state; threads that wait in one of them return.
+        grace: seconds for all workers together to end.
+        in_a_hurry: called several times a second; once it returns True, at most `LEAVE` seconds are left.
 
     Returns:
-        The names of those that did not end in time; what they still do ends by itself on the far side.
+        The names of machines whose workers did not end in time; their supervisors end these workers.
     """
     deadline = time.monotonic() + grace
     for session in sessions:

@@ -16,7 +16,7 @@ from fabbuild.machines.session_group import SessionGroup, leave_all
 from fabbuild.machines.transport.base import Transport
 from fabbuild.machines.transport.ssh import SshTransport
 
-#: Seconds that all workers together have to end by themselves, before their connections are cut.
+#: Seconds that all workers together have to end by themselves before their connections are cut.
 GRACE = 10.0
 
 
@@ -35,7 +35,7 @@ class SessionPool:
         Args:
             machines: entries of machines.yaml; one that changed since its session was made gets a new one.
             search: where to look for toolchains.
-            transport_for: makes the transport of a machine that needs a new session; must not connect.
+            transport_for: returns the transport of a machine that needs a new session; must not connect.
         """
         given = []
         for machine in machines:
@@ -58,10 +58,9 @@ class SessionPool:
 
 
 def group_of(sessions: Sequence[Session]) -> SessionGroup:
-    """Return a group of these sessions: a `MachineGroup` where there is a connection to be in it.
+    """Return a group of these sessions: a `MachineGroup` if any has a Fabric connection.
 
-    Loading Fabric takes a tenth of the time of a build that finds nothing to do, so that machines without a
-    connection do without.
+    Loading Fabric takes a tenth of the time of a build with nothing to do, so it is loaded only if needed.
     """
     if not any(isinstance(session.transport, SshTransport) for session in sessions):
         return SessionGroup(sessions)

@@ -1,14 +1,14 @@
-"""The long-lived connection to a worker: lines out, messages in, stderr drained, signs of life both ways.
+"""The long-lived connection to a worker: sends lines, receives messages, reads stderr, exchanges signs of life.
 
 Four threads serve a link: one reads the worker's stdout, one its stderr, one writes, so that neither a silent
-machine nor one that does not read can hold up the boss; the fourth sends and awaits signs of life. What the worker
-says arrives as `Response` objects, and its end as a `WireError`: in a queue or, after `feed`, in a sink.
+machine nor a machine that does not read can block the boss; the fourth sends and awaits signs of life. The worker's
+messages arrive as `Response` objects, and its end as a `WireError`: in a queue or, after `feed`, in a sink.
 
-Signs of life: the boss sends `BEATS` of them in the time that a silence may last, because the far side ends all it
-does when it hears nothing. A far side that has sent one must go on sending; when nothing at all comes from it for
-that long, the machine is given up (`WireSilent`).
+Signs of life: the boss sends `BEATS` of them in the time that a silence may last, because the supervisor ends
+everything there when it receives nothing. A machine that has sent one must go on sending; when nothing at all comes
+from the machine for that long, it is given up (`WireSilent`).
 
-Memory: of messages that were read and are not handled yet there are at most `UNREAD` bytes and one message; then
+Memory: messages that were read and are not handled yet take at most `UNREAD` bytes, and one more message; then
 reading stops until some are handled.
 """
 
@@ -30,7 +30,7 @@ from fabbuild.protocol.wire import LineSplitter, ProtocolError, encode_command, 
 #: Lines of stderr that are quoted when a worker dies.
 LAST_LINES = 5
 
-#: Most lines of stderr that are passed on in one second, and in all; of further ones only the number is told.
+#: Most lines of stderr that are passed on in one second, and in all; further lines are only counted.
 STDERR_RATE = 50
 STDERR_MOST = 20_000
 
@@ -54,7 +54,7 @@ _EACH = 4096
 _ALIVE = encode_command("alive")
 _THEIRS = encode_response("alive").rstrip(b"\n")
 
-#: Longest line of stderr that is shown, in bytes; of a longer one nothing is.
+#: Longest line of stderr that is shown, in bytes; longer lines are left out.
 STDERR_LINE = 1 << 20
 
 
@@ -71,7 +71,7 @@ class WireObserver(Protocol):
         """Take a line of text about the wire, such as a line of stderr."""
 
 
-#: Takes what the worker said, and a function to call when that has been handled.
+#: Called with a message of the worker, and a function to call when the message has been handled.
 Sink = Callable[["Response | WireError", Callable[[], None]], None]
 
 
@@ -86,7 +86,7 @@ class _ReadAhead:
         self.full = False
 
     def enter(self, size: int) -> None:
-        """Wait until so many bytes may be read; a single message is always let in."""
+        """Wait until ``size`` more bytes may be read; a single message is always let in."""
         with self._changed:
             self.full = True
             self._changed.wait_for(lambda: not self._open or not self._taken or self._taken + size <= UNREAD)
@@ -94,13 +94,13 @@ class _ReadAhead:
             self._taken += size
 
     def leave(self, size: int) -> None:
-        """Count so many bytes as handled."""
+        """Count ``size`` bytes as handled."""
         with self._changed:
             self._taken -= size
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wait no more from now on, because nothing is handled any more."""
+        """Let all calls of `enter` return from now on, because no messages are handled any more."""
         with self._changed:
             self._open = False
             self._changed.notify_all()
@@ -121,10 +121,10 @@ class WorkerLink:
         """Start the threads, which begin to read at once.
 
         Args:
-            channel: to the worker or its supervisor.
-            name: the machine's, for the threads' names.
-            observer: returns the observer of the lines at the time of the call; None: there is none.
-            stderr: is called with each line of stderr, from its thread.
+            channel: the channel to the worker or its supervisor.
+            name: the machine's name, for the names of the threads.
+            observer: returns the present observer of lines; None for none.
+            stderr: called with each line of stderr, from the thread that reads it.
             silence: seconds without a sign of life after which either side gives the other up; 0: never.
         """
         self._channel = channel
@@ -152,7 +152,7 @@ class WorkerLink:
             threading.Thread(target=work, name=f"{work.__name__} {name}", daemon=True).start()
 
     def send(self, line: bytes) -> None:
-        """Queue a line to be sent; never waits or raises, since a closed wire is reported by the reading thread."""
+        """Queue a line to send; never waits or raises, since the reading thread reports a closed wire."""
         observer = self._observer()
         if observer:
             observer.sent(line.rstrip(b"\n"))
@@ -163,7 +163,7 @@ class WorkerLink:
         self._outbox.put(None)
 
     def receive(self, timeout: float) -> Response | WireError:
-        """Return what the worker said next; once it has ended, its end, however often this is called.
+        """Return the worker's next message; once the worker has ended, return its end at each call.
 
         Raises:
             TimeoutError: nothing came within ``timeout`` seconds.
@@ -179,23 +179,23 @@ class WorkerLink:
         return what
 
     def feed(self, sink: Sink | None) -> None:
-        """Pass everything the worker says to ``sink`` from now on, in the reading thread; None: to `receive`."""
+        """Pass each message to ``sink`` from now on, in the reading thread; None: to `receive`."""
         with self._sink_lock:
             while sink is not None and not self._inbox.empty():
                 sink(*self._inbox.get())
             self._sink = sink
 
     def expect_silence(self) -> None:
-        """Expect no signs of life until a `Ready` says that the worker, which is being started, sends them."""
+        """Expect no signs of life until the `Ready` of the worker, which is being started, announces them."""
         self._asleep = True
         self._expected = False
 
     def last_words(self) -> str:
-        """Return the last lines the worker wrote to stderr, joined into one; empty when there are none."""
+        """Return the last lines that the worker wrote to stderr, joined into one; empty for none."""
         return " | ".join(self._last_stderr)
 
     def exit_status(self, timeout: float) -> int | None:
-        """Return the far side's exit status once it has ended; None when it has not within ``timeout`` seconds."""
+        """Return the exit status once the command has ended; None if it runs after ``timeout`` seconds."""
         return self._channel.exit_status(max(timeout, 0.0))
 
     def close(self) -> None:
@@ -232,7 +232,7 @@ class WorkerLink:
         self._deliver(self._end())
 
     def _end(self) -> WireClosed:
-        """Say how the far side ended: by itself, which gives an exit status at once, or by a lost connection."""
+        """Report how the command ended: by itself, with an exit status at once, or by a lost connection."""
         status = self._channel.exit_status(LAST_STATUS)
         self._stderr_ended.wait(LAST_STDERR)
         if status is None or status < 0:
@@ -260,7 +260,7 @@ class WorkerLink:
             raise WireError(f"it writes without end what is no message of the protocol: {line[:80]!r}")
 
     def _tend(self) -> None:
-        """Send signs of life, and report a far side that gives none."""
+        """Send signs of life, and report a machine that sends none."""
         every = self._silence / BEATS
         before = time.monotonic()
         while not self._over.wait(every):

@@ -1,4 +1,4 @@
-"""The worker program as a zipapp, and the shell commands that place and run it on a machine.
+"""Make the worker program, a zipapp, and the shell commands that install and run it on a machine.
 
 The program is `fabbuild.worker` and `fabbuild.protocol` in one file, named by its SHA-256, so that each version is
 sent once. The commands are POSIX sh without newlines and, unless a work directory's name holds one, without
@@ -117,9 +117,9 @@ def _modules(package: Traversable, place: str) -> Iterator[tuple[str, bytes]]:
 def shell_place(work_dir: str, program: WorkerProgram) -> str:
     """Return the command that puts the program into ``bin`` of the work directory.
 
-    It prints ``have`` when the whole program is there; else ``send``, and then reads the program from stdin up to
-    its end. A program cut short on its way is not put in place; one that a crash of the machine left with the right
-    length and wrong bytes is sent again.
+    The command prints ``have`` if the whole program exists; else it prints ``send``, and then reads the program
+    from stdin up to its end. A truncated program is not put in place, and a damaged one of the right length, as
+    after a crash of the machine, is sent again.
 
     Raises:
         ValueError: the work directory's name cannot be used in a shell line.

@@ -1,1 +1,1 @@
-"""The rules of a run, pure: events in, actions out, and the time is an argument."""
+"""The rules of a run as a pure state machine: events in, actions out, and the time is an argument."""

@@ -1,6 +1,6 @@
-"""The ends of boards, commits and orders: each commit of a board that was asked for ends here, exactly once.
+"""End boards, commits and orders: each requested commit of a board ends here, exactly once.
 
-Whatever ends a commit of a board ends it for all orders that were to bring it.
+The end of a commit of a board ends it for all orders that were to build it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def end_board(state: State, board: OpenBoard, reason: str) -> list[Action]:
 
 
 def fault(state: State, member: Member, order: Order, upto: int, met: Fault, *, last: bool = False) -> list[Action]:
-    """Blame a result on the machine; the commit stays missing, unless the fault is the ``last`` or one too many."""
+    """Blame a failure on the machine; the commit stays missing, unless the fault is ``last`` or one too many."""
     # Each time it runs out of memory it goes where fewer are built, until it is alone; not in a batch.
     counts = met.kind is not FaultKind.MEMORY or order.slots <= 1 or not member.on_demand
     ended = note_fault(state, order.board, upto, MetFault(member.name, met, counts), last=last)
@@ -89,12 +89,12 @@ def _commit_ended(state: State, board: OpenBoard, upto: int, why: str, by: Order
 
 
 def close_if_through(state: State, order: Order) -> list[Action]:
-    """End an order if nothing more comes of it."""
+    """End an order if no more results are expected from it."""
     return close(state, order, order.why) if order.through else []
 
 
 def close(state: State, order: Order, why: str) -> list[Action]:
-    """End an order: the commits that are missing and that no other order is to bring go back to the queue."""
+    """End an order: missing commits that no other order is to build go back to the queue."""
     board = order.board
     board.orders.remove(order)
     release_promised_slots(order)
@@ -120,17 +120,17 @@ def discard_held(order: Order, why: str) -> list[Action]:
 
 
 def trim(order: Order) -> Trim:
-    """Tell a machine which commits of an order are left to it."""
+    """Tell a machine which commits of an order it still has to build."""
     return Trim(order.machine, order.board.target, order.attempt, tuple(sorted(order.awaited - order.leaving)))
 
 
 def release_promised_slots(order: Order) -> None:
-    """Release the slot that was promised to the commits that an order leaves off."""
+    """Release the slots reserved for the commits that a machine was told to skip."""
     if order.helper is not None:
         order.helper.promised -= 1
         order.helper = None
 
 
 def too_late(machine: str, board: str, upto: int) -> Drop:
-    """Drop a result that another machine brought before; nobody is to blame."""
+    """Drop a result that another machine brought first; this is no machine's fault."""
     return Drop(machine, board, upto, _QUICKER, asked=True)

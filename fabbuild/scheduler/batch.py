@@ -1,4 +1,4 @@
-"""Split the boards beforehand: one list a machine (``--batch``, rule 12 of `fabbuild.scheduler.scheduler`)."""
+"""Divide the boards among the machines beforehand (``--batch``, rule 12 of `fabbuild.scheduler.scheduler`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fabbuild.scheduler.watchdog import Watchdog
 
 @dataclass(eq=False)
 class BatchMember(Member):
-    """A machine that builds a list of boards, as many at once as it likes."""
+    """A machine that builds a list of boards, and itself decides how many at once."""
 
     on_demand: ClassVar[bool] = False
 
@@ -46,7 +46,7 @@ class BatchMember(Member):
 
 
 class _BatchWatchdog(Watchdog):
-    """Asks each machine each time: what is queued may become due earlier with anything that happens."""
+    """A watchdog that asks every machine each time: any event may make a queued order due earlier."""
 
     def set(self, member: Member) -> None:
         """Do nothing."""
@@ -58,7 +58,7 @@ class _BatchWatchdog(Watchdog):
 
 
 class Batch(OnDemand):
-    """Split the queue among the idle machines by capacity, once none is coming for the first time any more."""
+    """Divide the queue among the idle machines by capacity, once no machine is coming for the first time."""
 
     batch = True
 
@@ -95,9 +95,9 @@ class Batch(OnDemand):
 
 
 def _deal(state: State, idle: Sequence[Member]) -> list[tuple[Member, list[OpenBoard]]]:
-    """Deal all boards of the queue out to these machines by capacity, as far as they can take them.
+    """Distribute all boards of the queue among machines by capacity, as far as they can build them.
 
-    Boards that few can build are dealt first, so that the others can level the load.
+    Boards that few machines can build are assigned first, so that the others can balance the load.
     """
     queue = state.queue
     rarity = {arch: sum(member.can(arch) for member in idle) for arch in queue.archs()}

@@ -1,11 +1,11 @@
-"""The order of the boards that no machine was given yet: like boards after each other, long ones not last.
+"""Choose the order of the boards that no machine was given yet: similar boards in a row, long boards not last.
 
-While nothing is known of how long they take, the given order is kept. Otherwise two aims are weighed. A board is
-cheaper after one that is like it, for its slot then has most of the objects: a slot keeps to a *family* (boards of
-one architecture, CPU, SoC and vendor) while a board of it is left, the longest first; then it takes the family that
-is nearest, and of those as near the one with the most boards for each slot that builds it. And no long board may be
-left over for the end, when all others are through: as soon as the longest board takes as long as all waiting boards
-would keep the slots busy, it is next, unless it is longer by less than a like board spares.
+While no durations are known, the given order is kept. Otherwise two aims are weighed. A board is cheaper after a
+similar board, because the slot then has most of the objects: a slot stays with a *family* (boards of one
+architecture, CPU, SoC and vendor) while boards of the family are left, the longest first. Then it changes to the
+nearest family; of equally near families, to that with the most boards for each slot that builds it. And no long
+board may be left for the end, when all others are done: as soon as the longest board takes as long as all waiting
+boards would keep the slots busy, it is next, unless it is longer by less than a similar board before it saves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fabbuild.scheduler.orders import OpenBoard
 #: The share of a board's first commit that a like board before it spares: 40 to 44 s of CPU are left of 50 to 70.
 LIKE_SPARES = 0.25
 
-#: What boards of a family have in common, the most general first.
+#: The properties that boards of a family have in common, the most general first.
 Family = tuple[str, str, str, str]
 
 
@@ -83,8 +83,8 @@ class UnstartedBoards:
         """Begin with all boards.
 
         Args:
-            boards: in the given order.
-            expected: how long each is likely to take, by name; empty: the given order is kept.
+            boards: the boards, in the given order.
+            expected: the expected duration of each board, by name; if empty, the given order is kept.
         """
         self._expected = expected
         groups: dict[str, list[OpenBoard]] = {}
@@ -116,10 +116,10 @@ class UnstartedBoards:
         return list(gone.left.values()) if gone else []
 
     def take(self, archs: Collection[str], last: Board | None, slots: int) -> OpenBoard:
-        """Take out the board that is next for a slot.
+        """Remove and return the next board for a slot.
 
         Args:
-            archs: its possible architectures; each has a board here.
+            archs: the architectures that the slot can build; each has a board here.
             last: the board that the slot built last, if any.
             slots: how many slots there are for boards of these architectures.
         """
@@ -141,7 +141,7 @@ class UnstartedBoards:
         return like
 
     def _like(self, groups: Sequence[_Arch], last: Board | None) -> OpenBoard:
-        """Return the board that is cheapest after the last one."""
+        """Return the board that is cheapest to build after the slot's last one."""
         before = family_of(last) if last else None
 
         def merit(pair: tuple[_Arch, Family]) -> tuple[int, float]:

@@ -1,4 +1,4 @@
-"""The boards that no machine holds, and which of them a machine is given next."""
+"""The queue of boards that no machine holds, and the choice of the next board for a machine."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class BoardQueue:
         return gone
 
     def take_home(self, room: Iterable[Member], members: Members) -> tuple[Member, OpenBoard] | None:
-        """Take out a board that came back, with a machine of ``room`` of which a free slot built a part of it."""
+        """Remove a board that came back, for a free slot of ``room`` that built a part of it; return both."""
         if not self._back:
             return None
         for member in room:
@@ -63,10 +63,10 @@ class BoardQueue:
         return None
 
     def take(self, member: Member, members: Members) -> OpenBoard | None:
-        """Take out the board that a machine is to be given next, if there is one.
+        """Remove and return the next board for a machine, if there is one.
 
-        A board that came back goes first, for it has waited longest; then one that few machines can build; among
-        those `UnstartedBoards` chooses.
+        A board that came back is first, because it has waited longest; then a board that few machines can build;
+        among the others `UnstartedBoards` chooses.
         """
         for index, board in enumerate(self._back):
             if _may_have(member, board, members):
@@ -86,7 +86,7 @@ def _may_have(member: Member, board: OpenBoard, members: Members) -> bool:
 
 
 def suits(member: Member, board: OpenBoard, members: Members) -> bool:
-    """Whether a machine can take the board, and is a better one than it had, or there is no better one."""
+    """Whether a machine can take a board, and is better than those the board had, or no other is better."""
     if not _is_possible(member, board):
         return False
     return _is_better(member, board) or not any(_is_better(m, board) and _is_possible(m, board) for m in members)
@@ -98,5 +98,5 @@ def _is_possible(member: Member, board: OpenBoard) -> bool:
 
 
 def _is_better(member: Member, board: OpenBoard) -> bool:
-    """Whether no order of the board ended early there, nor did it run out of memory on as few slots."""
+    """Whether the board had no order there that ended early, and did not run out of memory on as few slots."""
     return member.name not in board.avoid and not 0 < board.memory_short_at <= member.slots

@@ -1,4 +1,4 @@
-"""How boards are handed to machines: on demand, one whenever a slot is free."""
+"""Hand boards to machines on demand, one whenever a slot is free."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class OnDemand:
     batch = False
 
     def member(self, joined: Joined, slots: int, number: int) -> Member:
-        """Return a machine that joined, as number ``number``, and is given ``slots`` slots."""
+        """Return the state of a machine that joined as number ``number`` and gets ``slots`` slots."""
         return Member(joined, slots, number)
 
     def watchdog(self, slack: float) -> Watchdog:
-        """Return a watchdog; ``slack`` is how many seconds later than its timeout an order is stuck."""
+        """Return a watchdog for which an order is stuck ``slack`` seconds after its timeout."""
         return Watchdog(slack)
 
     def assignments(self, state: State) -> Iterator[tuple[Member, Sequence[OpenBoard]]]:
-        """Take boards out of the queue, and give each time the machine that is to get them.
+        """Remove boards from the queue, and yield each time the machine to assign them to.
 
-        The caller hands them out before it asks for the next.
+        The caller assigns them before it asks for the next.
         """
         while state.queue:
             room = sorted(state.members.with_room(), key=lambda m: (-m.unused, m.number))
@@ -37,12 +37,12 @@ class OnDemand:
             yield found[0], [found[1]]
 
     def list_ended(self, _state: State, _member: Member) -> list[Action] | None:
-        """Take it that a machine is through with its list; None: it had none."""
+        """Handle a machine's report that its list is done; return None, because on demand there are no lists."""
         return None
 
 
 def _first_taken(state: State, room: Sequence[Member]) -> tuple[Member, OpenBoard] | None:
-    """Take out the board of the first machine that can be given one."""
+    """Remove the next board of the first machine that can take one, and return both."""
     for member in room:
         board = state.queue.take(member, state.members)
         if board is not None:

@@ -1,6 +1,6 @@
-"""The scheduler's events, which it is told, and its actions, which it answers with.
+"""The events that the scheduler handles, and the actions that it returns.
 
-Times are seconds. An ``upto`` is the index of a commit. An ``attempt`` counts the orders of one board from 1.
+Times are in seconds. An ``upto`` is the index of a commit. An ``attempt`` counts the orders of one board from 1.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from fabbuild.scheduler.fault_patterns import Fault
 
 @dataclass(frozen=True)
 class Policy:
-    """How patient a run is. Durations are seconds."""
+    """The limits and waiting times of a run. Durations are in seconds."""
 
-    #: The timeout of a board at one commit; 0: it is learned, see `fabbuild.scheduler.timeouts`.
+    #: The timeout of a board at one commit; 0: learned, see `fabbuild.scheduler.timeouts`.
     timeout: float = 0.0
-    #: A learned timeout is at least ``floor``, and ``factor`` times what the board or its like took before.
+    #: A learned timeout is at least ``floor``, and ``factor`` times an earlier build of the board or a similar one.
     floor: float = 900.0
     factor: float = 10.0
-    #: How much later than its timeout a machine is given up whose worker did not end an order.
+    #: The time after an order's timeout at which a machine is given up if its worker did not end the order.
     slack: float = 120.0
     #: A machine that is lost more often than this within the window is set aside.
     restarts: int = 5
@@ -33,11 +33,11 @@ class Policy:
     aside: float = 300.0
     #: How long a board that no other machine can build waits for one that was in.
     patience: float = 600.0
-    #: After so many joins in a row that brought no result a machine is gone for good.
+    #: After this many joins in a row that brought no result a machine is gone for good.
     fruitless: int = 5
-    #: After so many faults of machines a board at a commit is given up.
+    #: After this many faults of machines a board at a commit is given up.
     most_faults: int = 4
-    #: Whether, in the end, orders are split and slow ones get a backup.
+    #: Whether, at the end of the run, orders are split and slow ones get a backup.
     backup: bool = True
 
 
@@ -48,10 +48,10 @@ class Policy:
 class Joined:
     """A machine is ready to build.
 
-    ``capacity`` is threads times bogomips, or any other measure common to all machines. ``share`` is how many
-    jobs a make gets there while all slots are busy; 0: not known. ``trims``: it can be given some commits of a
-    board, and told to leave some off. ``lacking``: the compilers named for it that it does not have, by
-    architecture.
+    ``capacity`` is threads times bogomips, or any other measure common to all machines. ``share`` is the number of
+    jobs of a make there while all slots are busy; 0: not known. ``trims``: the worker can build some commits of a
+    board, and skip commits of an order on request. ``lacking``: the compilers named for the machine that it does
+    not have, by architecture.
     """
 
     machine: str
@@ -69,7 +69,7 @@ class Joined:
 
 @dataclass(frozen=True)
 class Started:
-    """A machine began to build this board. ``attempt`` is 0 when its worker does not tell it."""
+    """A machine began to build this board. ``attempt`` is 0 if its worker does not report it."""
 
     machine: str
     board: str
@@ -80,9 +80,8 @@ class Started:
 class ResultIn:
     """A machine has the result of a board at a commit.
 
-    ``attempt`` is 0 when its worker does not tell it. ``fault`` is the machine's fault that it looks like.
-    ``carried``: it is the result of an earlier commit, as nothing that matters to the board had changed, so its
-    time tells nothing about a build.
+    ``attempt`` is 0 if the worker does not report it. ``fault`` is the machine's fault that the result looks like.
+    ``carried``: the result was carried forward from an earlier commit, so its time is not that of a build.
     """
 
     machine: str
@@ -105,7 +104,7 @@ class FileIn:
 
 @dataclass(frozen=True)
 class CommitsLeftOff:
-    """A machine answered `Trim` with the commits of the order that it leaves off; it had not begun them."""
+    """A machine answered `Trim` with the commits of the order that it skips, because it had not begun them."""
 
     machine: str
     board: str
@@ -115,7 +114,7 @@ class CommitsLeftOff:
 
 @dataclass(frozen=True)
 class CheckDone:
-    """A machine has checked itself, as asked by `Check`. ``words`` are its problems, empty when there are none."""
+    """A machine has checked itself, as asked by `Check`. ``words`` are its problems; empty for none."""
 
     machine: str
     well: bool
@@ -124,14 +123,14 @@ class CheckDone:
 
 @dataclass(frozen=True)
 class BatchEnded:
-    """A machine has no more work: it is through with its list, or gave up on parts of it."""
+    """A machine has no more work: it has finished its list, or gave up on parts of the list."""
 
     machine: str
 
 
 @dataclass(frozen=True)
 class SlotLost:
-    """A machine that is in has a slot less than it joined with."""
+    """A machine that is in has one slot less than it joined with."""
 
     machine: str
     why: str
@@ -139,9 +138,9 @@ class SlotLost:
 
 @dataclass(frozen=True)
 class Lost:
-    """A machine is not in any more, did not come up, or is not to be used any more.
+    """A machine was lost, could not be brought up, or is not to be used any more.
 
-    ``lacking``: as of `Joined`, where it is not used because of what it lacks.
+    ``lacking``: as for `Joined`, if the machine is not used because it lacks these compilers.
     """
 
     machine: str
@@ -157,7 +156,7 @@ class TimePassed:
 
 @dataclass(frozen=True)
 class RunStopped:
-    """The run is to end now; everything that is open ends as not built."""
+    """The run is to end now; all unfinished boards and commits end as not built."""
 
     reason: str
 
@@ -184,9 +183,9 @@ Event = (
 class Assign:
     """Give boards to a machine: one, or in batch mode a list.
 
-    ``timeout`` is seconds of a board at one commit, all makes together; it and ``attempt`` are in batch mode the
-    highest of the list. ``jobs_limit`` is the limit of jobs of a make; 0: none. ``backup``: another machine builds
-    the same.
+    ``timeout`` is the limit in seconds for a board at one commit, all makes together; in batch mode ``timeout`` and
+    ``attempt`` are the highest of the list. ``jobs_limit`` is the most jobs of a make; 0: no limit. ``backup``:
+    another machine builds the same commits.
     """
 
     machine: str
@@ -199,7 +198,7 @@ class Assign:
 
 @dataclass(frozen=True)
 class Trim:
-    """Have a machine leave off the commits of an order that it has not begun, but ``commits``.
+    """Have a machine skip the commits of an order that it has not begun, except ``commits``.
 
     `CommitsLeftOff` follows.
     """
@@ -212,7 +211,7 @@ class Trim:
 
 @dataclass(frozen=True)
 class Record:
-    """Write down the result that came now, or that is on hold; said once for each board and commit.
+    """Record the result that came now, or that is on hold; emitted once for each board and commit.
 
     ``after``: the faults of machines that this board met at this commit before, in order.
     """
@@ -226,7 +225,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Hold:
-    """Put the result that came now on hold; `Record` or `Discard` of it follows."""
+    """Put the result that came now on hold; its `Record` or `Discard` follows."""
 
     machine: str
     board: str
@@ -235,7 +234,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Discard:
-    """Throw a result on hold away."""
+    """Discard a result that is on hold."""
 
     machine: str
     board: str
@@ -253,7 +252,7 @@ class Check:
 
 @dataclass(frozen=True)
 class CloseSession:
-    """Close a machine's session; the scheduler has given the machine up already and wants no `Lost` for it."""
+    """Close a machine's session; the scheduler has given the machine up already and expects no `Lost` for it."""
 
     machine: str
     why: str
@@ -268,10 +267,10 @@ class BringUp:
 
 @dataclass(frozen=True)
 class Away:
-    """Tell that a machine is out of use: it is tried again in ``again_in`` seconds, or never (None).
+    """Report that a machine is out of use: it is tried again in ``again_in`` seconds, or never (None).
 
-    ``aside``: it is out for longer, because it was lost too often. ``awaited``: it was in, so boards that no other
-    machine can build wait for it.
+    ``aside``: the wait is longer, because the machine was lost too often. ``awaited``: the machine was in, so
+    boards that no other machine can build wait for it.
     """
 
     machine: str
@@ -283,7 +282,7 @@ class Away:
 
 @dataclass(frozen=True)
 class LowerSlots:
-    """Tell that a machine gets fewer boards at a time from now on."""
+    """Report that a machine gets fewer boards at a time from now on."""
 
     machine: str
     slots: int
@@ -303,7 +302,7 @@ class BoardDone:
 
 @dataclass(frozen=True)
 class PartDone:
-    """An order ended; the commits that its board lacks are with other machines."""
+    """An order ended; other machines have the commits that its board lacks."""
 
     machine: str
     board: str
@@ -311,10 +310,10 @@ class PartDone:
 
 @dataclass(frozen=True)
 class Drop:
-    """Throw a result away that came now.
+    """Discard the result that came now.
 
-    ``suspect``: nobody asked the machine for it, so the machine is not to be trusted. ``asked``: it was asked for,
-    and another machine was quicker.
+    ``suspect``: the result was not asked for, so the machine is not to be trusted. ``asked``: the result was asked
+    for, and another machine was quicker.
     """
 
     machine: str
@@ -327,7 +326,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class Faulted:
-    """Throw a result away that is blamed on the machine; the board's commit stays missing."""
+    """Discard a failure that is blamed on the machine; the board's commit stays missing."""
 
     machine: str
     board: str

@@ -1,7 +1,7 @@
 """Decide whether a failure is recorded for the board, or blamed on the machine and tried again.
 
-`fabbuild.scheduler.fault_patterns` says whether a failure looks like the machine's fault; rules 8 and 9 of
-`fabbuild.scheduler.scheduler` say what becomes of it then, and are carried out here.
+`fabbuild.scheduler.fault_patterns` recognizes failures that look like a machine's fault. This module implements
+rules 8 and 9 of `fabbuild.scheduler.scheduler` for them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fabbuild.scheduler.fault_patterns import Fault, FaultKind
 from fabbuild.scheduler.orders import Member, Order
 from fabbuild.scheduler.state import State
 
-#: How often a board takes too long, at whatever commits, until that is its result.
+#: How often a board may exceed its timeout, at any commits, until the timeout is its result.
 TIMEOUTS = 2
 
 #: How often in a row a worker may say that it could not build, of boards that met that for the first time, until
@@ -21,7 +21,7 @@ WORKER_FAILURES = 3
 
 
 def decide(state: State, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
-    """Decide on a result that an order awaited; ``fault``: the machine's fault that it looks like."""
+    """Decide on a result that an order awaited; ``fault`` is the machine's fault that it looks like, if any."""
     if fault is None:
         member.worker_failures = 0
         return _keep(state, member, order, upto, fault)
@@ -43,7 +43,7 @@ def decide(state: State, member: Member, order: Order, upto: int, fault: Fault |
 
 
 def decide_held(state: State, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
-    """Decide on a result that was on hold until its machine was found to be well."""
+    """Decide on a result that was on hold, now that its machine has passed its check."""
     if fault is None or not fault.reported:
         return accounting.record(state, order, upto)
     # Nothing was built, so there is no result that could be the board's.
@@ -52,7 +52,7 @@ def decide_held(state: State, member: Member, order: Order, upto: int, fault: Fa
 
 
 def _count_row(member: Member, order: Order, fault: Fault) -> None:
-    """Count failures of a worker in a row; a board that failed so before tells nothing about the next worker."""
+    """Count consecutive failures of a worker; those of a board that failed so before do not count."""
     if not fault.reported or fault.kind is FaultKind.MEMORY:
         return
     order.board.worker_failed_at = order.board.worker_failed_at or order.attempt
@@ -61,7 +61,7 @@ def _count_row(member: Member, order: Order, fault: Fault) -> None:
 
 
 def _is_machines(state: State, member: Member, order: Order, upto: int, fault: Fault) -> bool:
-    """Whether a failure is blamed on the machine, whatever its check says."""
+    """Whether a failure is blamed on the machine, whatever the outcome of its check."""
     if fault.kind is FaultKind.MEMORY and order.slots > 1:
         return True
     before = order.board.faults(upto)
@@ -69,7 +69,7 @@ def _is_machines(state: State, member: Member, order: Order, upto: int, fault: F
 
 
 def _check(state: State, member: Member, fault: Fault) -> list[Action]:
-    """Let the machine check itself, unless it does so already; short of memory, it gets half the slots."""
+    """Have the machine check itself, unless it does so already; if memory was short, halve its slots."""
     if member.checking:
         return []
     member.checking = True

@@ -1,4 +1,4 @@
-"""Which machines are coming, in, away or gone, and when one that is away is tried again.
+"""Keep the state of each machine (coming, in, away, gone) and the time at which an away machine is tried again.
 
 A machine is *coming* while it is brought up, *in* once it joined, *away* until it is tried again, or *gone* for
 good. See rules 10 and 11 of `fabbuild.scheduler.scheduler`.
@@ -59,7 +59,7 @@ class MachineStates:
     # --- what happens to a machine ---
 
     def joined(self, event: Joined) -> bool:
-        """Take a machine in; return False if it is not coming."""
+        """Note that a machine joined; return False if it was not coming."""
         machine = self._machines.setdefault(event.machine, _Machine())
         if machine.state is not _State.COMING:
             return False
@@ -73,7 +73,7 @@ class MachineStates:
         machine.brought, machine.losses_in_a_row, machine.fruitless = True, 0, 0
 
     def lost(self, name: str, reason: str, how: LossKind, now: float, *, worked: bool) -> Away | None:
-        """Take a machine out; return when it is tried again, None if there is nothing to tell.
+        """Note that a machine was lost; return when it is tried again, None if nothing is to be reported.
 
         Args:
             name: the machine.
@@ -141,7 +141,7 @@ class MachineStates:
     def wait_until(self, arch: str) -> float:
         """Return the time until which boards of an architecture wait for a machine that is not in.
 
-        Infinity: one is coming; minus infinity: none can come.
+        Infinity: a machine is coming; minus infinity: no machine can come.
         """
         return max((self._wait_until(machine, arch) for machine in self._machines.values()), default=-math.inf)
 
@@ -155,7 +155,7 @@ class MachineStates:
         return machine.lost + self._policy.patience if machine.state is _State.AWAY else -math.inf
 
     def awaited(self) -> tuple[float, list[str]] | None:
-        """Return until when the run waits for machines that had been in, and their names; None: there are none."""
+        """Return until when the run waits for machines that were in before, and their names; None for none."""
         hopeful = {n: m for n, m in self._machines.items() if m.joined and m.state in (_State.AWAY, _State.COMING)}
         if not hopeful:
             return None

@@ -1,4 +1,4 @@
-"""The nouns of the scheduler: boards that are not finished, orders for them, and the machines that are in."""
+"""The scheduler's data classes: unfinished boards, orders for them, and machines that are in."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MetFault:
 
 
 class SlotContents(Enum):
-    """What an order finds in the slot that builds it, which decides how much of its first commit is to be made."""
+    """The contents of the slot that builds an order, which decide how much of its first commit is to be built."""
 
     NOTHING = "nothing was built there yet"
     OTHER = "what another board left"
@@ -126,7 +126,7 @@ class Order:
         return not self.awaited and not self.held
 
     def due(self, slack: float) -> float:
-        """Return the time at which it is stuck: a commit may take its timeout, and then its files take time."""
+        """Return the time from which the order is stuck: a commit's timeout, and time to send its files."""
         return max(self.heard + self.timeout, self.file_came) + slack
 
 
@@ -195,7 +195,7 @@ class Member:
         return self.joined.can(arch)
 
     def finds(self, board: Board) -> SlotContents:
-        """Return what the board would find in the slot that builds it.
+        """Return the contents of the slot that would build a board.
 
         The worker chooses the slot (`fabbuild.worker.service.slot_pool`): the one that built this board last, else
         the one that built something last, else one that built nothing.
@@ -205,7 +205,7 @@ class Member:
         return SlotContents.OTHER if self.built_last else SlotContents.NOTHING
 
     def occupy(self, board: Board) -> SlotContents:
-        """Take the free slot that builds the board; return what it finds there."""
+        """Occupy the free slot that builds a board; return the slot's contents."""
         found = self.finds(board)
         if found is SlotContents.SAME:
             self.built_last.remove(next(one for one in self.built_last if one.target == board.target))
@@ -226,9 +226,9 @@ class Member:
         return min((due for due, _ in self.deadlines(slack)), default=math.inf)
 
     def deadlines(self, slack: float) -> Iterator[tuple[float, Order | None]]:
-        """Give the times at which it is stuck if it is not heard of before, each with the order that does not end.
+        """Yield the times from which the machine is stuck without news, each with the order that does not end.
 
-        None for an order: it is stuck though it holds none.
+        None for an order: the machine is stuck though it holds no order.
         """
         return ((order.due(slack), order) for order in self.orders.values() if order.awaited)
 

@@ -1,10 +1,10 @@
-"""The scheduler: which board goes to which machine, what is tried again, and what is final.
+"""The scheduler decides which board goes to which machine, which failures are tried again, and which are final.
 
-A pure state machine: events in, actions out (`fabbuild.scheduler.events_actions`). It does no I/O, starts no
-thread and reads no clock, for the time is an argument. So it can be run with a thousand simulated machines in one
-thread, and every rule has a test without a mock. Its state, a `fabbuild.scheduler.state.State` and what it learned
-of durations, changes in `Scheduler.handle` and nowhere else: the other modules of this package are functions that
-`handle` calls with it, and containers in it that know nothing of each other.
+The scheduler is a pure state machine: events in, actions out (`fabbuild.scheduler.events_actions`). It does no I/O,
+starts no thread and reads no clock; the time is an argument. So it can be run with a thousand simulated machines in
+one thread, and every rule has a test without a mock. Its state, a `fabbuild.scheduler.state.State` and the learned
+durations, changes in `Scheduler.handle` and nowhere else: the other modules of this package are functions that
+`handle` calls with the state, and containers in the state that do not know each other.
 
 An *order* is a board assigned to a machine, an *attempt* the number of an order among those of its board, from 1.
 
@@ -148,7 +148,7 @@ class Scheduler:
             commits: how many commits were sent; a result's index must be below it.
             machines: the names of all machines that are being brought up.
             batch: split the boards beforehand instead of feeding them one by one.
-            policy: how patient the run is.
+            policy: the limits and waiting times of the run.
             expected: how long each board is likely to take, by name; without it boards go in the given order.
 
         Raises:
@@ -191,7 +191,7 @@ class Scheduler:
         return tuple(member.orders) if member else ()
 
     def next_due(self) -> float | None:
-        """Return the time from which on a `TimePassed` does something; None: only another event does."""
+        """Return the time at which a `TimePassed` is due; None if only another event can change anything."""
         if self.finished:
             return None
         hopes = [self._wait_until(arch) for arch in self._state.queue.archs()]
@@ -199,13 +199,13 @@ class Scheduler:
         return due if due < math.inf else None
 
     def awaited(self) -> tuple[float, list[str]] | None:
-        """Return until when the run waits for machines to come back, and for which; None: it does not wait."""
+        """Return until when the run waits for machines to come back, and their names; None if it does not wait."""
         if self._state.members or self.finished or self._state.machines.first:
             return None
         return self._state.machines.awaited()
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Take one event and return what is to be done because of it, in order.
+        """Handle one event and return the resulting actions, in order.
 
         Args:
             event: what happened.
@@ -261,7 +261,7 @@ class Scheduler:
         return [LowerSlots(event.machine, member.slots, event.why)]
 
     def _lost(self, event: Lost, now: float) -> list[Action]:
-        """Take a machine out that the dispatcher lost; boards that it was building may end with it."""
+        """Remove a machine that the dispatcher lost; boards that it was building may end with it."""
         if event.lacking:
             self._state.lacking[event.machine] = event.lacking
         member = self._state.members.get(event.machine)
@@ -295,7 +295,7 @@ class Scheduler:
         return actions + self._take_out(member.name, why, LossKind.FAILED, now, {})
 
     def _take_out(self, name: str, reason: str, how: LossKind, now: float, ends: Mapping[str, str]) -> list[Action]:
-        """Take a machine out, and its boards back; those named in ``ends`` end, with that reason."""
+        """Remove a machine and take its boards back; the boards in ``ends`` end, with the reason given there."""
         state = self._state
         member = state.members.pop(name)
         away = state.machines.lost(name, reason, how, now, worked=member is not None and member.worked)
@@ -347,7 +347,7 @@ class Scheduler:
         return []
 
     def _order_of(self, event: Started | ResultIn | FileIn | CommitsLeftOff) -> tuple[Member, Order] | None:
-        """Return the machine that an event is about, and the order, if it has it."""
+        """Return the machine of an event, and the order, if the machine has it."""
         member = self._state.members.get(event.machine)
         order = member.orders.get(event.board) if member else None
         return (member, order) if member and order and event.attempt in (0, order.attempt) else None
@@ -380,7 +380,7 @@ class Scheduler:
         return actions + self._give_out(now) if order.through or cleared else actions
 
     def _too_late(self, event: ResultIn, order: Order, now: float) -> list[Action]:
-        """Drop a result that another machine brought before; whatever it says, it is nobody's fault (rule 15)."""
+        """Drop a result that another machine brought first; even a failure is no machine's fault then (rule 15)."""
         if event.fault and event.fault.kind is FaultKind.TIMEOUT:
             order.why = event.fault.words
             order.awaited.clear()  # its worker drops the rest of the order
@@ -390,7 +390,7 @@ class Scheduler:
         return [drop, *accounting.close_if_through(self._state, order), *self._give_out(now)]
 
     def _drop(self, event: ResultIn | FileIn) -> Drop:
-        """Drop what belongs to no order, and say why."""
+        """Drop a result or file that belongs to no order, with the reason."""
 
         def drop(why: str, *, suspect: bool = False) -> Drop:
             return Drop(event.machine, event.board, event.upto, why, suspect=suspect)
@@ -450,7 +450,7 @@ class Scheduler:
     # --- giving out (rules 2 to 4, 11, 12) ---
 
     def _give_out(self, now: float) -> list[Action]:
-        """Hand out what can be built, and let machines with nothing to do help others."""
+        """Assign the boards that can be built, and let idle machines help others."""
         return self._distribute(now) + self._help(now)
 
     def _distribute(self, now: float) -> list[Action]:
@@ -472,7 +472,7 @@ class Scheduler:
     def _hand(
         self, member: Member, boards: Sequence[OpenBoard], now: float, commits: set[int] | None = None
     ) -> Assign:
-        """Assign boards to a machine; ``commits``: these of a board, in place of all that no order is to bring."""
+        """Assign boards to a machine; by default all commits that no order is to build, else ``commits``."""
         member.assigned(now)
         orders = []
         for board in boards:
@@ -498,7 +498,7 @@ class Scheduler:
         )
 
     def _why_nobody(self, arch: str) -> str:
-        """Say why no machine builds boards of an architecture."""
+        """Return the reason why no machine builds boards of an architecture."""
         if not arch:
             return "its defconfig cannot be evaluated, so it has no architecture"
         reasons: dict[str, list[str]] = {}
@@ -517,7 +517,7 @@ class Scheduler:
     # --- the end of the run (rules 14, 15) ---
 
     def _help(self, now: float) -> list[Action]:
-        """Let machines with nothing to do help others, if it pays."""
+        """Let idle machines help others, if that pays."""
         members = self._state.members
         if not self._state.policy.backup or self.finished:
             self._look = math.inf
@@ -545,7 +545,7 @@ class Scheduler:
         return actions
 
     def _left_off(self, event: CommitsLeftOff, now: float) -> list[Action]:
-        """Give the commits that a machine left off to the one they were meant for."""
+        """Assign the commits that a machine skipped to the machine that they were meant for."""
         found = self._order_of(event)
         if found is None:
             return []

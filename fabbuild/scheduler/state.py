@@ -1,4 +1,4 @@
-"""The boards and machines of one run, in a `State` that `Scheduler.handle` alone changes."""
+"""The state of one run: its boards and machines. Only `Scheduler.handle` changes it."""
 
 from __future__ import annotations
 

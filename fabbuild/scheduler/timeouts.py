@@ -1,9 +1,8 @@
-"""How long a board may take at one commit before its build is ended.
+"""Learn how long a board may take at one commit before its build is ended.
 
-A timeout that is given (`Policy.timeout`) holds. Otherwise it is learned: `Policy.factor` times the longest that
-this board took so far, or, while nothing is known of it, the longest that any board of its architecture took; at
-least `Policy.floor`. It is generous, for a first build takes many times as long as a later one, and machines
-differ.
+A given timeout (`Policy.timeout`) is used as it is. Otherwise the timeout is `Policy.factor` times the longest
+build of this board so far, or, while there is none, of any board of its architecture; at least `Policy.floor`. The
+factor is generous, because a first build takes many times as long as a later one, and machines differ.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ class Timeouts:
         self._archs: dict[str, float] = {}
 
     def took(self, board: Board, seconds: float) -> None:
-        """Note how many seconds a build took that came to an end by itself."""
+        """Note the duration of a build that was not interrupted, in seconds."""
         self._boards[board.target] = max(seconds, self._boards.get(board.target, 0.0))
         self._archs[board.arch] = max(seconds, self._archs.get(board.arch, 0.0))
 

@@ -1,8 +1,7 @@
-"""When a machine is stuck, because by then it should have been heard of.
+"""Find the machines that are stuck: that sent nothing until the time when a message was due.
 
-With a thousand machines it takes too long to ask each of them at each event when it is due. Nearly everything that
-happens makes that time later, so each machine has one alarm, and only when that goes off is its time worked out
-anew.
+With a thousand machines it takes too long to compute each machine's due time at each event. Nearly every event
+makes that time later, so each machine has one alarm, and its due time is computed again when the alarm goes off.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from fabbuild.scheduler.orders import Member, Members
 
 
 class Watchdog:
-    """The times at which machines that are in are stuck, unless they are heard of before."""
+    """The alarms of the machines that are in: the times from which they are stuck without news."""
 
     def __init__(self, slack: float) -> None:
-        """Begin without any; ``slack`` is how many seconds later than its timeout an order is stuck."""
+        """Begin without an alarm; an order is stuck ``slack`` seconds after its timeout."""
         self._slack = slack
         #: An entry that is not its `Member.alarm` any more is void.
         self._heap: list[tuple[float, int, Member]] = []
@@ -30,7 +29,7 @@ class Watchdog:
             heapq.heappush(self._heap, (due, member.number, member))
 
     def first(self, members: Members) -> tuple[float, Member] | None:
-        """Return the machine that is stuck first, and when; None: none ever is."""
+        """Return the machine that is stuck first without news, with the time; None if none can be."""
         while self._heap:
             due, number, member = self._heap[0]
             if due != member.alarm or members.get(member.name) is not member:
@@ -43,6 +42,6 @@ class Watchdog:
         return None
 
     def due(self, members: Members) -> float:
-        """Return the time of `first`; infinity when there is none."""
+        """Return the time of `first`; infinity for none."""
         found = self.first(members)
         return found[0] if found else math.inf

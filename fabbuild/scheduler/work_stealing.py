@@ -1,17 +1,17 @@
-"""Which orders free slots help with at the end of a run, when no board waits and others are still being built.
+"""Choose the orders that free slots help with at the end of a run, when no board waits.
 
 There are two ways to help. An order is *split*: the later part of its commits, none of which was begun, goes to a
-machine with a free slot, when both are then through clearly earlier than the one would have been alone; the moved
-part costs a first build there. Or the rest of an order gets a *backup*, a second attempt on another machine, when
-that one is likely to be through clearly earlier, and earlier than by a split: where the commit that is being built
-lasts long, on a slow machine, or where something hangs; the first result counts. The order that ends last is helped
-first, and the fastest machine helps first.
+machine with a free slot, if both then end clearly earlier than the one machine would alone; the moved part costs a
+first build there. Or the rest of an order gets a *backup*, a second attempt on another machine, if that is likely
+to end clearly earlier, and earlier than a split: when the commit in build takes long, on a slow machine, or when
+something hangs; the first result counts. The order that ends last is helped first, and the fastest machine helps
+first.
 
-A slot that built a part of the board last has its objects, so that its help costs little more than the
-commits themselves: it is asked before all others, and for a smaller gain. So machines that share a board end
+A slot that built a part of the board last has its objects, so its help costs little more than the commits
+themselves: such slots are tried before all others, and for a smaller gain. So machines that share a board end
 together, even if the first estimate of their shares was wrong.
 
-The expected time is that of the board on an average machine, times the ratio that this machine was seen to take.
+The expected time is that of the board on an average machine, times the ratio measured for this machine.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _NEWEST = 0.2
 
 
 class BuildKind(Enum):
-    """How much is to be made at a commit."""
+    """How much has to be built at a commit."""
 
     COLD = "all, in a slot that built nothing yet: host tools, too"
     FIRST = "all, after another board"
@@ -73,7 +73,7 @@ _BEGINS = {
 
 
 class Pace:
-    """How long boards take on each machine, learned while it builds."""
+    """The durations of boards on each machine, learned during the run."""
 
     def __init__(self, expected: Mapping[str, ExpectedDuration]) -> None:
         """Begin with how long each board is likely to take on an average machine, by name."""
@@ -84,7 +84,7 @@ class Pace:
         self._level: dict[BuildKind, float] = {}
 
     def took(self, order: Order, member: Member, seconds: float) -> None:
-        """Note how many seconds the commit took that an order was at."""
+        """Note the duration of the commit that an order was at, in seconds."""
         kind = BuildKind.LATER if order.answers else _BEGINS[order.found]
         ratio = max(seconds, _TINY) / self._usual(order.board.job.board, kind)
         key = member.name, kind
@@ -92,7 +92,7 @@ class Pace:
         self._level[kind] = _learned(self._level.get(kind), ratio * member.power)
 
     def expected(self, board: Board, member: Member, found: SlotContents, average: float) -> ExpectedDuration:
-        """Return how long a board is likely to take on a machine.
+        """Return the expected duration of a board on a machine.
 
         Args:
             board: the board.
@@ -115,7 +115,7 @@ class Pace:
         return known if known is not None else self._level_of(kind, average) / member.power
 
     def _level_of(self, kind: BuildKind, average: float) -> float:
-        """Return the level of a kind; while none was seen, it is derived from a similar kind."""
+        """Return the measured ratio of a kind of build; while there is none, derive it from a similar kind."""
         if kind in self._level:
             return self._level[kind]
         if kind is BuildKind.COLD:
@@ -135,7 +135,7 @@ def _learned(old: float | None, new: float) -> float:
 class Reassignment:
     """Commits of an order that a helper is to build.
 
-    ``backup``: the machine that has them goes on with them, too.
+    ``backup``: the machine that has the commits continues to build them, too.
     """
 
     order: Order
@@ -146,7 +146,7 @@ class Reassignment:
 
 @dataclass(frozen=True)
 class _Rest:
-    """The rest of an order: seconds until its current commit is there, for each later one, and for all."""
+    """The rest of an order: seconds until its current commit ends, for each later commit, and for all."""
 
     order: Order
     current: float
@@ -172,11 +172,11 @@ class _Helpers:
         return bool(self._fastest)
 
     def best(self, board: OpenBoard) -> Member | None:
-        """Return the fastest machine that could help with a board."""
+        """Return the fastest machine that can help with a board."""
         return next((member for member in self._fastest if self._can(member, board)), None)
 
     def home(self, board: OpenBoard) -> list[Member]:
-        """Return the machines of which a free slot built a part of the board last."""
+        """Return the machines with a free slot that built a part of the board last."""
         return [member for member in self._home.get(board.target, ()) if self._can(member, board)]
 
     def take(self, member: Member, board: OpenBoard) -> None:
@@ -204,7 +204,7 @@ def may_help(helper: Member, board: OpenBoard, order: Order) -> bool:
 
 
 def _may_spread(board: OpenBoard, but: Order | None = None) -> bool:
-    """Whether one machine more may build a board: a machine that vanished with it may have done so by chance."""
+    """Whether one more machine may build a board; a board that a machine vanished with is limited to few."""
     if not board.losses:
         return True
     by_chance = len(board.losses) == 1 and board.losses[0].how is LossKind.VANISHED
@@ -263,7 +263,7 @@ def _rest(order: Order, member: Member, pace: Pace, average: float, now: float) 
 
 
 def _shared_out(rests: Sequence[_Rest]) -> Iterable[_Rest]:
-    """Leave to each order of a board the commits that it is expected to bring before the others do."""
+    """Leave to each order of a board the commits that it is expected to build before the others do."""
     first: dict[int, tuple[float, _Rest]] = {}
     for rest in rests:
         for index, upto in enumerate(rest.awaited):
@@ -277,7 +277,7 @@ def _shared_out(rests: Sequence[_Rest]) -> Iterable[_Rest]:
 
 
 def _at_home(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Reassignment | None:
-    """Choose the machine that built a part of the board last and with which it ends first, if that pays."""
+    """Choose, of the machines that built a part of the board last, the one that ends first, if that pays."""
     ways = []
     for helper in helpers.home(rest.order.board):
         there = pace.expected(rest.order.board.job.board, helper, SlotContents.SAME, average)
@@ -300,7 +300,7 @@ def _elsewhere(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Re
 def _help(
     rest: _Rest, helper: Member, there: ExpectedDuration, share: float, least: float, copies: int
 ) -> tuple[float, Reassignment] | None:
-    """Choose between sharing the rest and a backup of all of it, whichever ends first; return when, and which.
+    """Choose between a split and a backup of the rest of an order; return the time of its end, and the choice.
 
     None: neither pays.
     """

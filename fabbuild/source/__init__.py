@@ -1,1 +1,1 @@
-"""The user's git tree: its commits, a snapshot of the current source, its boards, and pushes to machines."""
+"""The user's git tree: its commits, snapshots of the current source, its boards, and pushes to machines."""

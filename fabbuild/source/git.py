@@ -93,9 +93,9 @@ class Remote(NamedTuple):
         url: as `fabbuild.machines.transport.base.Transport.git_remote` returns it, like ``env``.
         env: environment variables for git.
         name: the machine's name, for messages.
-        command: returns shell words for git's ``receive-pack`` or ``upload-pack`` there, to which git adds the
-            path; None: git's own default.
-        config: ``name=value`` settings of git for what is sent.
+        command: returns the shell words of git's ``receive-pack`` or ``upload-pack`` on the machine, to which git
+            adds the path; None: git's own default.
+        config: ``name=value`` settings of git for packing the objects to send.
     """
 
     url: str
@@ -164,7 +164,7 @@ class Git:
             stdin: its standard input.
             env: further environment variables.
             timeout: seconds after which it is killed.
-            ok: exit statuses that are no failure.
+            ok: exit statuses that are not a failure.
             config: further ``name=value`` settings of git.
 
         Raises:
@@ -250,7 +250,7 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return our environment without the ``GIT_*`` variables that a hook or a tracing user may have set."""
+    """Return this process's environment without the ``GIT_*`` variables that a hook or a user may have set."""
     return {
         **git_options.environment(os.environ, _KEPT),
         "GIT_OPTIONAL_LOCKS": "0",

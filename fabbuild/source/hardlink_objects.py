@@ -1,8 +1,8 @@
 """Fill an empty repository on this machine with hard links to the objects of the source.
 
-git never changes an object or a pack that is written, so that two repositories can share the files, as with ``git
-clone --local``. Where that is not possible, as across file systems, the objects are left to the push, which in any
-case sends those that are missing after this.
+git never changes an object or a pack that is written, so two repositories can share the files, as with ``git clone
+--local``. Where that is not possible, as across file systems, the objects are left to the push, which sends any
+objects that are still missing.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def hardlink_objects(git: Git, far: str, tip: str, *, stopped: Callable[[], bool
         git: the local repository, which is only read.
         far: the git directory of the other repository, on this machine; the caller holds its lock.
         tip: hash of a commit of the local repository.
-        stopped: tells whether to give up.
+        stopped: returns whether to give up.
 
     Returns:
-        Why the objects are left to a push; empty: all are there.
+        The reason why the objects are left to a push; empty if all were linked.
     """
     try:
         _check(git, far, tip)
@@ -86,7 +86,7 @@ def _check_not(stopped: Callable[[], bool]) -> None:
 
 
 def _object_directories(first: Path, base: Path, depth: int = 0) -> Iterator[Path]:
-    """Return the object directory of a repository and the alternates that it borrows from."""
+    """Return the object directories of a repository: its own, and its alternates."""
     place = base / first
     if depth > _DEEPEST:
         raise _NotSharedError("alternates of alternates without end")

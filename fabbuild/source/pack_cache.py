@@ -1,7 +1,8 @@
-"""Share packs of git objects between machines that lack the same: each is made once, and sent while it grows.
+"""Share packs of git objects between machines that lack the same objects.
 
-``git push`` makes a pack for one machine: for ten machines that lack the same, it would compress the whole history
-ten times. A pack is a file without a name, so that nothing of it stays however this program ends.
+``git push`` makes a pack for one machine: for ten machines that lack the same objects, it would compress the whole
+history ten times. Here each pack is made once, and sent while it grows. A pack is a file without a name, so that no
+part of it is left however this program ends.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class NotMadeError(Exception):
 
 
 class PackContent(NamedTuple):
-    """The objects that ``want`` needs and no commit of ``have`` needs, packed with these settings of git."""
+    """The content of a pack: the objects that ``want`` needs and ``have`` does not, packed with git settings."""
 
     want: str
     have: frozenset[str]
@@ -70,7 +71,7 @@ class Pack:
         return bool(self._why_not)
 
     def read(self, offset: int, timeout: float) -> bytes | None:
-        """Return the bytes from ``offset`` on, at most `CHUNK`; none at the end, None when none came in time.
+        """Return the bytes from ``offset`` on, at most `CHUNK`; empty at the end, None if none came in time.
 
         Raises:
             NotMadeError: the pack will never be complete.
@@ -85,7 +86,7 @@ class Pack:
         return os.pread(self._file.fileno(), CHUNK, offset)
 
     def close(self) -> None:
-        """End the process that makes the pack, if it runs, and free the file; it must have no reader."""
+        """End the process that makes the pack, if it runs, and free the file; the pack must have no reader."""
         with self._grown:
             self._left = True
             if self._process is not None:
@@ -143,7 +144,7 @@ class Pack:
 
 
 class PackCache:
-    """The packs of one source that are read now, or were a moment ago."""
+    """The packs of one source that are being read, or were read a moment ago."""
 
     def __init__(self) -> None:
         #: Held by each thread in which git packs objects, here or in ``git push``.
@@ -187,7 +188,7 @@ class PackCache:
         pack.close()
 
     def with_carrier(self, git: Git, old: str, tip: str) -> str:
-        """Return the commit to pack for a far side that has ``old``: ``tip``, or a `carrier` for both.
+        """Return the commit to pack for a machine that has ``old``: ``tip``, or a `carrier` for both.
 
         Raises:
             GitError: git cannot read or write objects.
@@ -200,7 +201,7 @@ class PackCache:
 
 
 def carrier(git: Git, old: str, tip: str) -> str:
-    """Make a commit with the old and the new tip for its parents; return "" where that is of no use.
+    """Make a commit whose parents are the old and the new tip; return "" if that would save nothing.
 
     A snapshot has no parent, and git looks for similar objects in the trees of parents only: without the carrier it
     would send the whole tree again.

@@ -1,11 +1,11 @@
 """Push a commit to a machine's repository, sending only the objects that it lacks.
 
-On the far side ``refs/fabbuild/current`` names the commit of the last push, from which the next one is told.
-Machines that lack the same objects share one pack (`fabbuild.source.receive_pack`). Where that is not possible,
-``git push`` makes a pack for the one machine, without the objects that have arrived already. A snapshot of the
-current source has no parent, so git would not see how little differs from the one before: a *carrier* commit,
-which has both for its parents, tells it (`fabbuild.source.pack_cache.carrier`). ``git push`` sends it under a ref
-of its own, which is removed after the push.
+On the machine ``refs/fabbuild/current`` names the commit of the last push, so that the next push can leave out its
+objects. Machines that lack the same objects share one pack (`fabbuild.source.receive_pack`). Where that is not
+possible, ``git push`` makes a pack for the one machine, without the objects that have arrived already. A snapshot
+of the current source has no parent, so git would not see how little differs from the snapshot before: a *carrier*
+commit, which has both as its parents, connects them (`fabbuild.source.pack_cache.carrier`). ``git push`` sends the
+carrier under a ref of its own, which is removed after the push.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _UNITS = {"bytes": 1, "byte": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 @dataclass(frozen=True)
 class PushReport:
-    """What a push sent.
+    """The objects and bytes that a push sent.
 
     Attributes:
         objects: the number of git objects.
-        bytes: the size of their packs; of ``git push`` as it prints it, rounded to three digits from a KiB on.
-        seconds: how long the push took.
-        pruned: the number of old refs of ours that were removed on the far side.
+        bytes: the size of their packs; with ``git push`` the size that it prints, rounded to three digits.
+        seconds: the duration of the push.
+        pruned: the number of fabbuild's old refs that were removed on the machine.
     """
 
     objects: int
@@ -52,7 +52,7 @@ class PushReport:
 def push(
     git: Git, remote: Remote, tip: str, packs: PackCache, *, timeout: float, one_pack: bool = True
 ) -> PushReport:
-    """Set ``refs/fabbuild/current`` of a remote to the commit ``tip``, and remove all other refs of ours there.
+    """Set ``refs/fabbuild/current`` of a remote to the commit ``tip``, and remove fabbuild's other refs there.
 
     The old commit keeps its ref until the new one has arrived. No hook runs here, nothing is signed, and neither
     tags nor submodules are sent.
@@ -66,7 +66,7 @@ def push(
         one_pack: share packs; otherwise ``git push`` makes one for each machine.
 
     Raises:
-        PushError: with git's own message, in one line.
+        PushError: the push failed; the message is git's own, in one line.
     """
     started = time.monotonic()
     deadline = started + timeout

@@ -1,9 +1,9 @@
-"""Send a shared pack to a machine's ``git receive-pack``, over the connection that tells what the machine lacks.
+"""Send a shared pack of git objects to a machine's ``git receive-pack``.
 
-This is git's pack protocol, version 0, as ``git push`` speaks it (``gitprotocol-pack(5)``), except that the pack
-may be shared with other machines (`fabbuild.source.pack_cache`). The far side is git itself: it checks each
-object, takes all or nothing, and keeps nothing of a pack that was cut off. Anything unusual is left to ``git
-push``.
+The protocol is git's pack protocol, version 0, as ``git push`` speaks it (``gitprotocol-pack(5)``), except that the
+pack may be shared with other machines (`fabbuild.source.pack_cache`). The other end is git itself: it reports the
+commits that it has, checks each object, takes all or nothing, and keeps no part of a truncated pack. Anything
+unusual is left to ``git push``.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class NotThisWayError(Exception):
 
 
 class SentPack(NamedTuple):
-    """What was sent.
+    """The pack that was sent.
 
     Attributes:
         objects: the number of git objects.
         bytes: the size of the pack.
-        pruned: the number of refs that were removed there.
+        pruned: the number of refs that were removed on the machine.
         kept: git's message for each ref that could not be removed.
     """
 
@@ -60,7 +60,7 @@ class SentPack(NamedTuple):
 
 
 class Advertised(NamedTuple):
-    """What ``git receive-pack`` advertises: the refs, and the hashes of all commits that it has."""
+    """The advertisement of ``git receive-pack``: the refs, and the hashes of all commits that it has."""
 
     refs: Mapping[str, str]
     has: Sequence[str]
@@ -77,7 +77,7 @@ def send_pack(git: Git, packs: PackCache, remote: Remote, tip: str, deadline: fl
         deadline: time limit, by the monotonic clock.
 
     Raises:
-        NotThisWayError: nothing was changed there.
+        NotThisWayError: the push is left to ``git push``; nothing was changed on the machine.
     """
     if not _NAME.fullmatch(tip):
         raise NotThisWayError("the source has another kind of hashes")
@@ -170,7 +170,7 @@ def _read_refs(connection: _Connection) -> Advertised:
 
 
 def _known(git: Git, names: Sequence[str]) -> list[str]:
-    """Return those names that are commits of the local repository, each once."""
+    """Return the hashes that are commits of the local repository, each once."""
     once = list(dict.fromkeys(names))
     if not once:
         return []
@@ -242,7 +242,7 @@ class _Connection:
             os.set_blocking(pipe.fileno(), False)
 
     def write(self, data: bytes) -> None:
-        """Write data, which may be empty, and read the output that is there.
+        """Write data, which may be empty, and read the available output.
 
         Raises:
             NotThisWayError: the other git ended, or the time is up.
@@ -275,7 +275,7 @@ class _Connection:
         return bytes(found)
 
     def end(self) -> None:
-        """Let the other git end by itself within `_GRACE`: one that is killed leaves files behind."""
+        """Let the other git end by itself within `_GRACE`: a git that is killed leaves files behind."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.deadline = min(self.deadline, time.monotonic() + _GRACE)
@@ -297,7 +297,7 @@ class _Connection:
         return NotThisWayError(last_words(self._words.decode("utf-8", "replace")) or "it ended there")
 
     def _turn(self, out: memoryview, wait: float | None) -> int:
-        """Write and read what is possible now; return the number of bytes that were written."""
+        """Write and read as much as is possible now; return the number of bytes written."""
         stdin, stdout, stderr = self.process.stdin, self.process.stdout, self.process.stderr
         assert stdin is not None
         assert stdout is not None

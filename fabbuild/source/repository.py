@@ -1,6 +1,6 @@
 """List the commits of a branch or range, and make a snapshot commit of the current source.
 
-The user's repository gains new objects, and is not changed otherwise. Ranges, with the oldest commit first:
+Only new objects are added to the user's repository. Ranges, with the oldest commit first:
 
 - a branch: the commits since its upstream (``git rev-list --reverse --topo-order UPSTREAM..BRANCH``), and before
   them, as number 1, the commit where the two meet;
@@ -93,11 +93,11 @@ class Source:
         return Git(self.path, running=self._running)
 
     def again(self) -> Source:
-        """Return the same source with git processes of its own, which `interrupt` of this one does not end."""
+        """Return the same source with its own git processes, which `interrupt` of this source does not end."""
         return Source(self.path, self.git_dir)
 
     def interrupt(self) -> None:
-        """End all git processes of this source in any thread, such as pushes, and let no other start.
+        """End all git processes of this source in any thread, such as pushes, and start no others.
 
         They have process groups of their own, so that Ctrl-C does not reach them. A call that waits for one raises
         `GitError`.
@@ -169,7 +169,7 @@ class Source:
         """Return the commits of ``A..B``, oldest first, without ``A``, or a single one; a missing end is HEAD.
 
         Raises:
-            SourceError: the text is neither, it names a commit that does not exist, or the range is empty.
+            SourceError: the text is not a range or commit, a commit does not exist, or the range is empty.
         """
         words = f"{text!r} is no range of commits"
         if not text.strip() or text != text.strip() or text.startswith("-") or not text.isprintable():
@@ -199,9 +199,9 @@ class Source:
     def top(self, count: int, branch: str = "", stored: Collection[str] = ()) -> tuple[list[Commit], list[Commit]]:
         """Return the top ``count`` commits of a branch or of HEAD, oldest first; fewer where history is shorter.
 
-        Commits' numbers name directories, so that a commit must have the same number whatever part of its branch
+        Directories are named by commits' numbers, so a commit must have the same number whatever part of its branch
         is built. Numbers count the whole branch as `branch` lists it. If the branch has no upstream, or commits
-        before it are asked for or have results already, numbers count from the oldest of these commits.
+        before the branch are requested or have results already, numbers count from the oldest of these commits.
 
         Args:
             count: how many commits.
@@ -209,7 +209,7 @@ class Source:
             stored: hashes of commits that have results; those that are no ancestors of the tip are ignored.
 
         Returns:
-            The range that the numbers count, and the commits of it that were asked for.
+            The range that the numbers count, and the requested commits of it.
 
         Raises:
             SourceError: no such branch, no commit at all, or a count below 1.
@@ -271,8 +271,8 @@ class Source:
     def range_name(text: str) -> str:
         """Return the name of the result directory of a branch or of a range's text: each ``/`` becomes ``_``.
 
-        If that cannot be a directory's name, or would be a hidden or too long one, it is changed, and eight
-        hexadecimal digits of the text's checksum tell it from others.
+        A name that is not valid, hidden or too long is changed, and made unique by eight hexadecimal digits of the
+        text's checksum.
         """
         name = "".join(c if c.isprintable() else "-" for c in text.replace("/", "_"))
         if name == text.replace("/", "_") and not name.startswith(".") and 0 < len(name.encode()) <= 200:
@@ -290,7 +290,7 @@ class Source:
         return self.git.text("rev-parse", "--is-shallow-repository") == "true"
 
     def push(self, remote: Remote, tip: str, timeout: float, *, one_pack: bool = True) -> PushReport:
-        """Push commit ``tip`` to a remote within so many seconds; see `fabbuild.source.push.push`.
+        """Push commit ``tip`` to a remote within ``timeout`` seconds; see `fabbuild.source.push.push`.
 
         Raises:
             PushError: with the remote's name and git's own message.
@@ -298,7 +298,7 @@ class Source:
         return push(self.git, remote, tip, self._packs, timeout=timeout, one_pack=one_pack)
 
     def hardlink_objects(self, git_dir: str, tip: str) -> str:
-        """Fill an empty repository on this machine without a push; see `fabbuild.source.hardlink_objects`."""
+        """Fill an empty repository on this machine by hard links; see `fabbuild.source.hardlink_objects`."""
         return hardlink_objects(self.git, git_dir, tip, stopped=lambda: self._running.stopped)
 
     def _commit(self, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Find toolchain archives on a server: which there are, in which version, and which of them suit a machine.
+"""List the toolchain archives on a server, and choose those that suit a machine.
 
 The server is laid out as the cross toolchains of kernel.org are::
 
@@ -29,7 +29,7 @@ from fabbuild.text import names
 #: The default address of archives.
 DEFAULT_URL = "https://mirrors.edge.kernel.org/pub/tools/crosstool/files"
 
-#: In place of architectures: fetch all; only show which there are.
+#: Words in place of architectures: fetch all; only list the archives.
 EVERY = "all"
 SHOW = "list"
 
@@ -89,10 +89,10 @@ class ArchiveIndex:
     """The archives at one address; each listing is downloaded once."""
 
     def __init__(self, base: str, *, silence: float = download.SILENCE) -> None:
-        """Take the address; nothing is contacted yet.
+        """Store the address; nothing is contacted yet.
 
         Raises:
-            FetchError: it cannot be fetched from.
+            FetchError: the address is not one of HTTP.
         """
         self.base = download.check_url(base)
         self._silence = silence
@@ -104,11 +104,11 @@ class ArchiveIndex:
 
         Args:
             machine_arch: the output of ``uname -m`` there.
-            wanted: architectures; ``all`` stands for every one.
-            version: take this version of gcc; ``13`` is the newest 13; empty: any.
+            wanted: architectures; ``all`` stands for every architecture.
+            version: the version of gcc; ``13`` is the newest 13; empty: any.
 
         Raises:
-            FetchError: there is no such architecture or version (says which there are), or no answer.
+            FetchError: the architecture or version does not exist (lists those that do), or there was no answer.
         """
         host = self._host(machine_arch)
         found: dict[str, Archive] = {}
@@ -144,7 +144,7 @@ class ArchiveIndex:
         return self.choose(machine_arch, [EVERY], version)
 
     def checksum(self, archive: Archive) -> str:
-        """Return the SHA-256 that an archive must have, in hexadecimal; empty when no list names it.
+        """Return an archive's SHA-256 from the server's list, in hexadecimal; empty if the list lacks it.
 
         Raises:
             FetchError: the list cannot be downloaded.
@@ -234,16 +234,16 @@ def fetch(
         index: where the archive is from.
         archive: from `ArchiveIndex.choose`.
         cache: the directory to put it in.
-        unchecked: accept it also if no list of checksums names it.
+        unchecked: accept an archive that no list of checksums names.
         progress: see `download.file`.
         waiting: see `download.file`.
         silence: see `download.file`.
 
     Returns:
-        Its file, its SHA-256, and whether it was downloaded now.
+        The archive's file, its SHA-256, and whether it was downloaded now.
 
     Raises:
-        FetchError: there is no checksum, it is wrong, or the archive cannot be downloaded.
+        FetchError: the checksum is missing or wrong, or the archive cannot be downloaded.
     """
     sha256 = index.checksum(archive)
     if not sha256 and not unchecked:
@@ -261,7 +261,7 @@ def split_archs(text: str) -> list[str]:
     """Split a list of architectures such as ``arm,riscv64``.
 
     Raises:
-        FetchError: it is empty, or a name in it cannot be an architecture's.
+        FetchError: the list is empty, or an item cannot be the name of an architecture.
     """
     words = [word for word in re.split(r"[,\s]+", text.strip()) if word]
     wrong = [word for word in words if not re.fullmatch(r"[A-Za-z0-9_]{1,40}", word)]
@@ -274,7 +274,7 @@ def split_archs(text: str) -> list[str]:
 
 
 def _best(arch: str, there: Iterable[str]) -> str:
-    """Return the first part of the triplet that suits an architecture best; empty when none does."""
+    """Return the first part of the triplet that suits an architecture best; empty if none does."""
     known = set(there)
     if arch in known:
         return arch

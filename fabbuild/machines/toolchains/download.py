@@ -39,7 +39,7 @@ TRIES = 4
 _CHUNK = 256 * 1024
 _AGENT = "fabbuild"
 
-#: Takes the bytes downloaded so far and the size of the file (0: unknown).
+#: Called with the bytes downloaded so far and the size of the file (0: unknown).
 Progress = Callable[[int, int], None]
 
 
@@ -69,10 +69,10 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def check_url(url: str) -> str:
-    """Return an address of http or https without its trailing slashes.
+    """Return an address of HTTP or HTTPS without its trailing slashes.
 
     Raises:
-        FetchError: it is something else.
+        FetchError: the text is not such an address.
     """
     parts = urllib.parse.urlsplit(url) if url.isprintable() and " " not in url else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
@@ -84,7 +84,7 @@ def page(url: str, silence: float = SILENCE) -> str:
     """Download a short text.
 
     Raises:
-        FetchError: it does not exist, is too long, or the server does not answer in time.
+        FetchError: the text does not exist, is too long, or the server does not answer in time.
     """
     deadline = time.monotonic() + PAGE_TIME
     data = bytearray()
@@ -106,18 +106,18 @@ def file(
     waiting: Callable[[], None] = lambda: None,
     silence: float = SILENCE,
 ) -> bool:
-    """Download a file, unless it is there with the right checksum; return whether it was downloaded now.
+    """Download a file, unless it exists with the right checksum; return whether it was downloaded now.
 
     Args:
-        url: its address.
+        url: the address.
         target: the file to write; its directory is made.
-        sha256: its SHA-256 in hexadecimal; empty: it is always downloaded, and any checksum is accepted.
-        progress: is called after every piece.
-        waiting: is called once if another fabbuild is downloading it.
+        sha256: the expected SHA-256 in hexadecimal; if empty, always download, and accept any checksum.
+        progress: called after every piece.
+        waiting: called once if another fabbuild is downloading the file.
         silence: seconds in which the server must send something.
 
     Raises:
-        FetchError: it could not be downloaded, or has another checksum; nothing is left of it.
+        FetchError: the file could not be downloaded, or has another checksum; no part of it is kept.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
@@ -276,7 +276,7 @@ def _reason(exc: BaseException, silence: float) -> str:
 
 @contextlib.contextmanager
 def _fetch_errors(url: str) -> Iterator[None]:
-    """Turn errors of the download into a `FetchError` of one line."""
+    """Turn errors of a download into a `FetchError` of one line."""
     try:
         yield
     except urllib.error.HTTPError as exc:

@@ -1,4 +1,4 @@
-"""Fetch toolchains: each archive is downloaded once, here, and sent to every machine that lacks it."""
+"""Fetch toolchains: download each archive once, and send it to every machine that lacks it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fabbuild.machines.toolchains.archives import Archive, ArchiveIndex, fetch
 
 
 class TransferDisplay(Protocol):
-    """Shows how far the files on their way are."""
+    """Shows the progress of file transfers."""
 
     def say(self, text: str) -> None:
         """Show a line of text."""
@@ -29,7 +29,7 @@ class TransferDisplay(Protocol):
 
 @dataclass(frozen=True)
 class ToolchainRequest:
-    """Which toolchains to fetch, and from where.
+    """The toolchains to fetch, and the address to fetch them from.
 
     Attributes:
         archs: architectures, or ``all``.
@@ -50,10 +50,10 @@ def cache_directory() -> Path:
 
 
 def listed(machines: SessionGroup, wanted: ToolchainRequest) -> list[Archive]:
-    """Return what could be fetched for these machines, every architecture in its newest version.
+    """Return the toolchains available for these machines, every architecture in its newest version.
 
     Raises:
-        FabbuildError: a machine was not reached, or there is nothing for one of them.
+        FabbuildError: a machine was not reached, or the server has no toolchain for it.
     """
     index = ArchiveIndex(wanted.url, silence=download.SILENCE)
     archs: dict[str, None] = {}
@@ -67,10 +67,9 @@ def listed(machines: SessionGroup, wanted: ToolchainRequest) -> list[Archive]:
 def fetch_for(
     machines: SessionGroup, wanted: ToolchainRequest, display: TransferDisplay, cache: Path | None = None
 ) -> Mapping[str, str | FabbuildError]:
-    """Fetch toolchains and unpack them on all machines; return what was done on each, or why it was not.
+    """Fetch toolchains and unpack them on all machines; return the outcome for each machine.
 
-    An archive that a machine has is not sent there again, and one that is whole in the cache is not downloaded
-    again.
+    Archives that a machine has are not sent again, and complete archives in the cache are not downloaded again.
 
     Raises:
         FetchError: the address cannot be fetched from.
@@ -103,7 +102,7 @@ class _Installation:
         return outcomes
 
     def _plan(self) -> Mapping[Archive, list[Session]]:
-        """Return which archive is to go to which machines."""
+        """Return the archives to install, each with the machines that lack it."""
         plan: dict[Archive, list[Session]] = {}
         chosen: dict[str, list[Archive] | FetchError] = {}
         found = self._machines.on_all(Session.probe)
@@ -170,5 +169,5 @@ def _ours(exc: Exception) -> FabbuildError:
 
 
 def _with(exc: FabbuildError, done: str) -> FabbuildError:
-    """Add to an error what was done on the same machine."""
+    """Return an error that also reports what was done on the same machine."""
     return FetchError(f"{exc}; but {done}") if done else exc

@@ -1,7 +1,7 @@
 """The interface of a transport: channels of bytes to a machine, and short commands run through them.
 
-Reads block until bytes or the end come, `Channel.close` may be called from any thread and frees the threads that
-block, and nothing waits longer than its timeout.
+Reads block until there are bytes or the end. `Channel.close` may be called from any thread and makes blocked calls
+return. No call takes longer than its timeout.
 """
 
 from __future__ import annotations
@@ -42,33 +42,33 @@ class Channel(Protocol):
     """The three streams of a command that runs on a machine."""
 
     def send(self, data: bytes) -> None:
-        """Write all of ``data`` to its stdin; raise `WireClosed` when nothing will read it."""
+        """Write all of ``data`` to the command's stdin; raise `WireClosed` if the command no longer reads."""
 
     def recv(self) -> bytes:
         """Wait for bytes of stdout; return ``b""`` at the end, also after `close`."""
 
     def recv_stderr(self) -> bytes:
-        """Wait for bytes of stderr; return ``b""`` at the end. Unless it is always read, stdout stops too."""
+        """Wait for bytes of stderr; return ``b""`` at the end. If stderr is not read, stdout stops as well."""
 
     def close_stdin(self) -> None:
         """Close the command's stdin."""
 
     def exit_status(self, timeout: float) -> int | None:
-        """Wait at most ``timeout`` seconds for the end; return None if it still runs, `NO_STATUS` for none."""
+        """Wait at most ``timeout`` seconds for the end; return None if the command runs, or `NO_STATUS`."""
 
     def close(self) -> None:
-        """Close the channel and free threads that block in it. May be called from any thread, and again."""
+        """Close the channel and make blocked calls return. May be called from any thread, and again."""
 
 
 class Transport(Protocol):
-    """The way to one machine. ``bytes_sent`` and ``bytes_received`` count what its channels carried."""
+    """The transport to one machine. ``bytes_sent`` and ``bytes_received`` count the bytes of all its channels."""
 
     name: str
     bytes_sent: int
     bytes_received: int
 
     def open(self) -> None:
-        """Connect now; raise `ConnectError` or `HostKeyError`, each with one line and the next step."""
+        """Connect now; raise `ConnectError` or `HostKeyError`, each with one line that says what to do next."""
 
     def run(self, command: str, *, stdin: bytes = b"", timeout: float) -> Completed:
         """Run a short POSIX sh command; raise `MachineError` if it has not ended after ``timeout`` seconds."""
@@ -77,10 +77,10 @@ class Transport(Protocol):
         """Start a long-lived POSIX sh command; raise `MachineError` if it cannot be started."""
 
     def git_remote(self, path: str) -> tuple[str, dict[str, str]]:
-        """Return the URL of the repository at ``path`` there, and the environment that `git push` needs for it."""
+        """Return the URL of the machine's repository at ``path``, and the environment for `git push` to it."""
 
     def close(self) -> None:
-        """Close all channels and free threads that block in them. May be called from any thread, and again."""
+        """Close all channels and make blocked calls return. May be called from any thread, and again."""
 
 
 class Counted:
@@ -123,11 +123,11 @@ def pour(
         channel: the command; closed at the end.
         head: the bytes to send first.
         file: the file to send after them.
-        sent: is called with the bytes of the file that were sent so far.
-        patience: seconds in which the command must take some bytes, or end after the last.
+        sent: called with the number of bytes of the file that were sent so far.
+        patience: seconds in which the command must read some bytes, or end after the last.
 
     Raises:
-        MachineError: it did neither.
+        MachineError: the command did neither.
         OSError: the file cannot be read.
     """
     out, err = bytearray(), bytearray()

@@ -26,9 +26,9 @@ _WITHOUT_GREETING = (
 
 
 def url(connection: Connection, path: str) -> str:
-    """Return the URL of the repository at the absolute ``path`` there, percent-encoded.
+    """Return the URL of the machine's repository at the absolute ``path``, percent-encoded.
 
-    Its host is the name as it was typed, so that ssh finds an alias in its configuration.
+    The host is the name as it was typed, so that ssh finds an alias in its configuration.
     """
     host = connection.original_host
     if ":" in host:
@@ -41,8 +41,8 @@ def url(connection: Connection, path: str) -> str:
 def environment(connection: Connection, settings: ssh_connections.ConnectSettings) -> dict[str, str]:
     """Return the environment that makes git log in by OpenSSH as `ssh_login.open_connection` does.
 
-    That ssh never prompts, gives up a silent machine, leaves no master process behind and adds no further keys to
-    known_hosts.
+    With these settings ssh never prompts, gives up a silent machine, leaves no master process behind and adds no
+    keys to known_hosts.
     """
     ssh = shlex.join(["ssh", *_arguments(connection, settings)])
     return {
@@ -95,8 +95,8 @@ def _arguments(connection: Connection, settings: ssh_connections.ConnectSettings
 def _proxy_command(connection: Connection, settings: ssh_connections.ConnectSettings) -> str:
     """Return the value of ProxyCommand that leads through the gateway.
 
-    Not ssh's own ``-J``: the ssh that it starts for the gateway gets none of the options above, and would prompt
-    for an unknown host key.
+    ssh's own ``-J`` is not used: the ssh that it starts for the gateway gets none of the options above, and would
+    prompt for an unknown host key.
     """
     gateway = connection.gateway
     if not gateway:

@@ -153,14 +153,14 @@ class HostKeyPolicy:
     that is known by its RSA key only must show that one, or it would look changed.
 
     Attributes:
-        options: what the ssh configuration says of host keys.
+        options: the host-key options of the ssh configuration.
         where: the host and port, as shown.
         name: the host's name in known_hosts.
         accepted: the key of the connection that is open now; None: none was accepted.
     """
 
     def __init__(self, machine: str, host: str, port: int, options: HostKeyOptions) -> None:
-        """Take the machine's name, for errors, and the host and port that are dialled."""
+        """Store the machine's name, for errors, and the host and port to connect to."""
         self.machine = machine
         self.options = options
         self.where = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
@@ -219,7 +219,7 @@ class HostKeyPolicy:
         return found
 
     def _known(self, kind: str, blob: bytes) -> bool:
-        """Return whether the key is on record; raise `HostKeyError` if another one is, or if it is revoked."""
+        """Return whether the key is on record; raise `HostKeyError` if it is revoked or another one is."""
         entries = self._entries(self.name)
         bare = self._entries(self._bare) if self.name != self._bare else []
         for entry in (*entries, *bare):

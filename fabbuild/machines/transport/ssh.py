@@ -124,7 +124,7 @@ class SshChannel:
 
 
 class SshTransport(Counted):
-    """The transport of a Fabric Connection, which `ssh_connections.prepare` is applied to.
+    """The transport over a Fabric Connection, which is prepared by `ssh_connections.prepare`.
 
     A lost connection is not opened again implicitly: `run` and `spawn` raise `MachineError`, and `open` connects
     again.

@@ -1,9 +1,9 @@
-"""Fabric Connections to machines, made to follow one policy.
+"""Make Fabric Connections to machines, all with the same policy.
 
 A Connection is made from an Invoke Context (``inv``, or ``fab`` without ``-H``) or is the one that ``fab -H`` gives
 to a task. Either way `prepare` makes it follow one policy: OpenSSH's accept-new for host keys, a time limit for
 every wait, no agent forwarding, nothing shared with the next host. fabric and paramiko are imported inside the
-functions, because a build on this machine alone does without them.
+functions, because a build on this machine alone does not need them.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class ConnectSettings:
     """Time limits of a connection, in seconds.
 
     Attributes:
-        connect_timeout: for TCP, and again for the handshake; ConnectTimeout in the ssh configuration overrides it.
-        banner_timeout: for the server's first line.
-        auth_timeout: for each answer in the login.
-        channel_timeout: for a session to open.
+        connect_timeout: limit for TCP, and again for the handshake; ConnectTimeout in the ssh configuration wins.
+        banner_timeout: limit for the server's first line.
+        auth_timeout: limit for each answer in the login.
+        channel_timeout: limit for opening a session.
     """
 
     connect_timeout: int = 10
@@ -61,7 +61,7 @@ def connection_for(
         name: the machine's name in errors; by default the host as it was typed.
 
     Raises:
-        ConfigError: the host is no host name, or the ssh configuration cannot be used.
+        ConfigError: the host is not a host name, or the ssh configuration cannot be used.
     """
     from fabric import Connection
 
@@ -125,7 +125,7 @@ def _clone(base: Config) -> Config:
 
 
 def runtime_ssh_config(config: Config) -> str:
-    """Return the absolute path of the ssh configuration file that was named for this run; empty: none was."""
+    """Return the absolute path of the ssh configuration file that was named for this run; empty for none."""
     runtime = config._runtime_ssh_path  # noqa: SLF001 - Fabric keeps it nowhere else
     return str(Path(runtime).expanduser().absolute()) if runtime else ""
 
@@ -293,13 +293,13 @@ def _files(connection: Connection, value: str) -> list[str]:
 
 
 def address(connection: Connection) -> str:
-    """Return ``host:port`` as it is dialled."""
+    """Return the ``host:port`` that a Connection connects to."""
     host = f"[{connection.host}]" if ":" in connection.host else connection.host
     return f"{host}:{connection.port}"
 
 
 def shell_command(connection: Connection) -> str:
-    """Return the command that logs in to the same place, without the options that the ssh configuration gives."""
+    """Return the ssh command for the same login, without the options of the ssh configuration."""
     from fabric.util import get_local_user
 
     options = connection.ssh_config
@@ -320,7 +320,7 @@ def shell_command(connection: Connection) -> str:
 
 
 def _hops(gateway: Connection) -> list[str]:
-    """Return a gateway as ``-J`` names it, after those on the way to it."""
+    """Return a gateway as ``-J`` takes it, with the gateways before it in front."""
     before = _hops(gateway.gateway) if is_connection(gateway.gateway) else []
     return [*before, f"{gateway.user}@{address(gateway)}"]
 

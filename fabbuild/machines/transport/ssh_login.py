@@ -32,7 +32,7 @@ DEAD_AFTER = 30
 
 
 def deadline_of(connection: Connection, settings: ConnectSettings) -> float:
-    """Return the seconds after which a login that has not ended is given up; each gateway adds its share."""
+    """Return the time limit of a login in seconds; each gateway adds to it."""
     total = 2.0
     hop: Any = connection
     while is_connection(hop):
@@ -42,11 +42,11 @@ def deadline_of(connection: Connection, settings: ConnectSettings) -> float:
 
 
 def open_connection(connection: Connection, name: str) -> None:
-    """Open a prepared Connection, its gateways first; of one that is open only check the host key.
+    """Open a prepared Connection, its gateways first; if it is open already, only check the host key.
 
     Raises:
         HostKeyError: the host key, or a gateway's, is not the one on record.
-        ConnectError: the machine could not be reached or logged in to.
+        ConnectError: the machine could not be reached, or the login failed.
     """
     if is_connection(connection.gateway):
         open_connection(connection.gateway, name)

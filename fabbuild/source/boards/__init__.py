@@ -1,1 +1,1 @@
-"""The boards of a tree: list them, evaluate their Kconfig, find their maintainers, and select some."""
+"""The boards of a tree: list boards, evaluate their Kconfig, find their maintainers, and select boards."""

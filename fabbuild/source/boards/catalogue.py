@@ -2,8 +2,7 @@
 
 The files that Kconfig reads are written from git to a temporary directory: all ``Kconfig*`` files, other files that
 these ``source``, the directory of the boards' configurations, and the scripts that ``$(shell …)`` may run. So the
-boards are those of the tree that is built, whatever is checked out, and the list is cached by the ids of these
-files.
+list has the boards of the tree that is built, whatever is checked out, and is cached by the ids of these files.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ _SHARE = 1000
 #: The Kconfig symbols that tell what a board is.
 _SYMBOLS = tuple(dict.fromkeys([*TREE.symbols, *TREE.arch_symbols]))
 
-# The answer of `kconfig_eval`: what is asked for → board → its answer.
+# The answer of `kconfig_eval`: the name of the request → board → the board's answer.
 _Answer = dict[str, dict[str, Any]]
 
 # A full hash names the same tree or commit for ever, in any repository.
@@ -82,7 +81,7 @@ class BoardList:
 
 
 class _CachedBoards(msgspec.Struct):
-    """A cache file: ``others`` are patterns of further files that Kconfig read, ``digest`` is that of their ids."""
+    """A cache file: ``others`` are patterns of further files that Kconfig read, ``digest`` covers their ids."""
 
     schema: int
     boards: list[Board]
@@ -109,7 +108,7 @@ def load_boards(source: Source, tree: str, before: Callable[[], None] = lambda: 
 
 
 def read_boards(source: Source, tree: str, before: Callable[[], None] = lambda: None) -> BoardList:
-    """Return the boards of a tree and the problems with some of them; otherwise as `load_boards`."""
+    """Return the boards of a tree, and the problems with single defconfigs; otherwise like `load_boards`."""
     compiler = _compiler()
     named = _place(compiler, tree, "trees") if _ID.fullmatch(tree) else None
     kept = _read(named) if named else None
@@ -152,7 +151,7 @@ def _evaluate(files: TreeFiles, compiler: str) -> _CachedBoards:
 
 
 def targets_of(files: TreeFiles, names: Sequence[str]) -> dict[str, list[str]]:
-    """Return which of the ``TARGET_…`` options each board sets; a board that cannot be evaluated is left out.
+    """Return the ``TARGET_…`` options that each board sets; boards that cannot be evaluated are left out.
 
     This is not cached: it takes seconds for a large tree.
 
@@ -282,7 +281,7 @@ def _read(place: Path) -> _CachedBoards | None:
 
 
 def _store(place: Path, kept: _CachedBoards) -> None:
-    """Write a cache file, whole or not at all; one that cannot be written costs time later, and nothing else."""
+    """Write a cache file, whole or not at all; a failure only means that boards are evaluated again."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(place) as file:

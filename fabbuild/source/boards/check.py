@@ -13,7 +13,7 @@ from fabbuild.source.repository import Source
 
 
 def check_boards(source: Source, tree: str, boards: Iterable[Board], *, full: bool = False) -> list[str]:
-    """Check what maintainers files and defconfigs say; return a line for each mistake.
+    """Check maintainers files and defconfigs; return a line for each mistake.
 
     Args:
         source: the repository.

@@ -176,7 +176,7 @@ class Values:
 
 
 def pick(expression: Any) -> Any:
-    """Return a choice's symbol that must be selected for an expression to hold; None if there is none.
+    """Return the symbol of a choice that must be selected for an expression to hold; None if there is none.
 
     Only choices of bools count: in these all symbols but the selected one are n.
     """
@@ -193,7 +193,7 @@ def pick(expression: Any) -> Any:
 
 
 def chosen(symbols: list[Any]) -> list[str]:
-    """Return the names of those options that are set."""
+    """Return the names of the options that are set."""
     return [symbol.name for symbol in symbols if symbol.str_value == "y"]
 
 
@@ -230,7 +230,7 @@ def first_line(text: str) -> str:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Evaluate what was asked for; request and answer are described at the top of this module."""
+    """Evaluate a request; request and answer are described at the top of this module."""
     import kconfiglib
 
     try:

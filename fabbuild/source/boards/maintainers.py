@@ -53,8 +53,8 @@ class Maintainers:
     def of(self, board: str) -> tuple[str, tuple[str, ...]]:
         """Return a board's status and its maintainers; both may be empty.
 
-        The status is ``Active`` for a board that is maintained or supported, else as the file has it (``Orphan``
-        …). Sections that name the board's defconfig go before those with a pattern that matches it.
+        The status is ``Active`` for a board that is maintained or supported, else that of the file (``Orphan`` …).
+        Sections that name the board's defconfig take precedence over sections with a pattern that matches it.
         """
         path = TREE.defconfig(board)
         sections = self._exact.get(path, [])

@@ -21,7 +21,7 @@ Terms = str | Sequence[str]
 #: Least similarity, of 1, of a word and a name that is suggested for it (`difflib.get_close_matches`).
 LIKE = 0.7
 
-#: Text after the number of all boards where none is selected: which boards these are; the command that lists them.
+#: Texts after the number of all boards if none is selected: which boards these are; the command that lists them.
 LISTED = "; `boards` lists them"
 
 _Term = tuple[re.Pattern[str], ...]
@@ -118,13 +118,13 @@ def _words(names: Terms) -> list[str]:
 
 
 def _of_defconfig(name: str, targets: Iterable[str]) -> str:
-    """Return the board whose defconfig has this name or path; the name itself if there is no such board."""
+    """Return the board with this name or path of a defconfig; the name itself if there is no such board."""
     board = _plain(name)
     return board if board in targets else name
 
 
 def _plain(name: str) -> str:
-    """Return the board's part of the name or path of a defconfig; any other text as it is."""
+    """Return the board's name from the name or path of a defconfig; any other text unchanged."""
     return name.removeprefix(TREE.boards + "/").removesuffix(DEFCONFIG)
 
 

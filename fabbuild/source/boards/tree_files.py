@@ -1,4 +1,4 @@
-"""Read the files of a git tree that tell which boards it has, without a checkout."""
+"""Read the files of a git tree that define its boards, without a checkout."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TreeFiles:
         return path in self.entries
 
     def usual_digest(self) -> str:
-        """Return a digest of those files that tell the boards in any Kbuild tree."""
+        """Return a digest of the files that define the boards in any Kbuild tree."""
         return self._digest(path for path in self.entries if self._is_usual(path))
 
     def digest(self, patterns: Iterable[str]) -> str:
