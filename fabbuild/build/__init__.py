@@ -1,4 +1,4 @@
-"""A build from its plan to its end: what is built where, the dispatcher that drives the rules, and the recorder."""
+"""A build from its plan to its end: the plan, the dispatcher that drives the scheduler, and the recorder."""
 
 from __future__ import annotations
 

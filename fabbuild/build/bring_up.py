@@ -1,6 +1,6 @@
-"""Bring the machines of one run up, again if need be, have them check themselves, and let them go.
+"""Bring the machines of one run up, also after a loss, have them check themselves, and release them.
 
-The dispatcher says when. Each of these takes long and runs in a thread of its own.
+The dispatcher decides when. Each of these steps takes long and runs in a thread of its own.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class RunMachines:
         """Prepare; nothing is contacted yet.
 
         Args:
-            sessions: one a machine, probed or not.
-            source: the source to push; `leave` ends its gits (`Source.interrupt`).
+            sessions: a session for each machine, probed or not.
+            source: the source to push; `leave` ends its git processes (`Source.interrupt`).
             commits: the commits to build, in order.
             settings: all options of the build.
-            fit: the resources that a machine must have to be used.
+            fit: the minimum for a machine to be used.
         """
         self._sessions = {session.name: session for session in sessions}
         self._source = source
@@ -88,11 +88,11 @@ class RunMachines:
     ) -> tuple[list[Session], list[BringUpFailed]]:
         """Probe all machines at once; return the sessions to use, and the machines that cannot be used now.
 
-        A machine that takes long to answer is in neither: nothing waits for it, and it joins later.
+        A machine that takes long to answer is in neither list: the run does not wait for it, and it joins later.
 
         Args:
-            begun: probes that were begun before, by machine.
-            identify: whether compilers are to be identified by their contents, for the store of results.
+            begun: probes that were started before, by machine.
+            identify: whether to fingerprint compilers by their contents, for the store of results.
             all_at_once: wait for all machines, so that none joins later.
         """
         group = group_of(list(self._sessions.values()))
@@ -117,29 +117,29 @@ class RunMachines:
         return usable, failed
 
     def use(self, session: Session) -> None:
-        """Count a machine that was probed among those that the run begins with."""
+        """Add a machine that was probed to those that the run starts with."""
         if session.facts is not None:
             self._used[session.name] = session.facts
 
     def open_with(self, options: Mapping[str, SessionOptions]) -> None:
-        """Take the options that sessions are opened with, by machine; before the first is brought up."""
+        """Set the options for opening sessions, by machine; call this before the first bring-up."""
         self._session_options = options
 
     def await_probes(self, late: Mapping[str, Future[Facts]]) -> None:
-        """Take over probes that are still under way; each machine is used once its probe is through."""
+        """Take over probes that have not ended; the bring-up of each machine waits for its probe."""
         self._late = dict(late)
 
     def need(self, wanted: Iterable[str]) -> list[str]:
-        """Set the architectures to build, one entry a board; return the machines that have none of them.
+        """Set the architectures to build, one entry for each board; return the machines that can build none.
 
-        Those are not started, and the others get no more slots than there are boards for them.
+        These machines are not started, and the others get no more slots than there are boards for them.
         """
         self._boards = Counter(wanted)
         self._wanted = frozenset(self._boards)
         return [name for name, facts in self._used.items() if not _archs(facts) & self._wanted]
 
     def compare(self, wanted: Iterable[str]) -> list[ToolDifference]:
-        """Return how the tools of the machines differ that build these architectures, one entry a board."""
+        """Return the tools that differ between the machines that build these architectures."""
         self.need(wanted)
         found = differences(self._used, self._wanted)
         self._differs = set(map(str, found))
@@ -147,11 +147,11 @@ class RunMachines:
 
     @property
     def traffic(self) -> Mapping[str, tuple[int, int]]:
-        """Bytes sent and received, by machine."""
+        """Return the bytes sent and received, by machine."""
         return {name: session.traffic for name, session in self._sessions.items()}
 
     def bring_up(self, machine: str, inbox: Inbox) -> None:
-        """See `dispatcher.MachineProvider`; whatever goes wrong is that machine's alone."""
+        """See `dispatcher.MachineProvider`; any error is reported as that machine's."""
         try:
             message = self._bring_up(self._session(machine), inbox)
         except Exception as exc:  # noqa: BLE001 - one machine must not stop the others, whatever it is
@@ -167,7 +167,7 @@ class RunMachines:
         return found.well, "; ".join(found.problems)
 
     def leave(self, grace: float) -> None:
-        """Let every machine go; connections that are still in use after ``grace`` seconds are cut."""
+        """Release every machine; connections that are still in use after ``grace`` seconds are cut."""
         with self._lock:
             self._over = True
             sessions = list(self._sessions.values())
@@ -177,7 +177,7 @@ class RunMachines:
     # --- one machine ---
 
     def _session(self, machine: str, anew: Facts | None = None) -> Session:
-        """Return the machine's session; a new one when the last is closed, or to begin ``anew`` without a probe."""
+        """Return the machine's session; a new one if the last is closed, or, with ``anew``, without a probe."""
         session = self._sessions[machine]
         if session.closed or anew:
             session = session.renewed(anew)  # waits for the old one's end, so it is done outside the lock
@@ -191,7 +191,7 @@ class RunMachines:
             raise MachineError(machine, "the run ended before it was ready")
 
     def _bring_up(self, session: Session, inbox: Inbox) -> BroughtUp | BringUpFailed:
-        """Take a machine from its probe to its worktrees."""
+        """Bring a machine up, from its probe to its worktrees."""
         name = session.name
         late = session.facts is None or name in self._late
         if late:
@@ -226,7 +226,7 @@ class RunMachines:
         inbox.tell(PhaseEntered(phase), machine)
 
     def _open(self, session: Session, inbox: Inbox, archs: Iterable[str], *, again: bool = False) -> int:
-        """Take a machine that was probed from its lock to its worktrees; return how many threads it uses."""
+        """Bring up a machine that was probed, from its lock to its worktrees; return the threads that it uses."""
         name, settings, facts = session.name, self._settings, session.facts
         assert facts is not None
         self._phase(name, "init", inbox)
@@ -264,7 +264,7 @@ class RunMachines:
         return max(sum(self._boards[arch] for arch in archs), 1)
 
     def _look_again(self, session: Session) -> None:
-        """Probe a machine that was not in; one that was in before also has to check itself."""
+        """Probe a machine again; a machine that was in before also has to check itself."""
         late = self._late.pop(session.name, None)
         facts = late.result() if late is not None else session.probe(identify=self._settings.reuse)
         known = session.name in self._came_up
@@ -277,7 +277,7 @@ class RunMachines:
             raise MachineError(session.name, "not fit: " + "; ".join(why))
 
     def _compare_again(self, session: Session, inbox: Inbox) -> None:
-        """Compare the tools of a machine that comes late, or again, with those of the others."""
+        """Compare the tools of a machine that joins late, or again, with those of the others."""
         assert session.facts is not None
         with self._lock:
             others = {name: facts for name, facts in self._used.items() if name != session.name}
@@ -296,7 +296,7 @@ class RunMachines:
 
 
 def loss_by(exc: BaseException) -> LossKind:
-    """Return the kind of loss by the error that ended a bring-up: it says whether the machine may come back."""
+    """Return the kind of loss for an error that ended a bring-up; it decides whether the machine may come back."""
     if isinstance(exc, (HostKeyError, RefusedError)):
         return LossKind.REFUSED
     return LossKind.LIED if isinstance(exc, ProtocolViolationError) else LossKind.FAILED

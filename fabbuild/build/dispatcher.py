@@ -1,15 +1,15 @@
-"""The dispatcher: hands boards to machines as the scheduler says, and tells the scheduler what comes of it.
+"""The dispatcher carries out the scheduler's actions on the machines, and passes their messages to the scheduler.
 
 One thread, the caller's, owns the scheduler, the result tree and the listener. Machines are brought up, checked and
-closed in other threads, and workers are read in others again; what these have to say are messages in one queue
-(`fabbuild.build.inbox`), which are handled one by one in `Dispatcher._handle`.
+closed in other threads, and workers' messages are read in further threads; all these threads put messages into one
+queue (`fabbuild.build.inbox`), which are handled one by one in `Dispatcher._handle`.
 
-How a machine is lost. Whoever notices, the one way is `Dispatcher._lose`: the wire to its worker ended, the worker
-told of its end or lied (all seen in `_worker_message`), or it did not come up (`BringUpFailed`). `_lose` closes the
-session, so that nothing of it is heard any more, and tells the scheduler `Lost`. The scheduler answers what becomes
-of its boards (`Requeue`, or `EndUnbuilt` for those that end with it) and when it is tried again (`Away`; then
-`BringUp`, which makes a new session). Where the scheduler gives a machine up by itself, it asks for the session to
-be closed (`CloseSession`), with the same answers.
+How a machine is lost: in every case `Dispatcher._lose` is called, whether the wire to the worker ended, the worker
+reported its end or broke the protocol (all in `_worker_message`), or the machine did not come up (`BringUpFailed`).
+`_lose` closes the session, so that no more of its messages are handled, and passes `Lost` to the scheduler. The
+scheduler's actions say what becomes of the machine's boards (`Requeue`, or `EndUnbuilt` for those that end with it)
+and when the machine is tried again (`Away`; then `BringUp`, which makes a new session). If the scheduler itself
+gives a machine up, its action is to close the session (`CloseSession`), followed by the same actions.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ USELESS = 1000
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended. ``counts`` has a key per `Verdict`; their sum is ``asked``, the results asked for."""
+    """The outcome of a run. ``counts`` has a key per `Verdict`; their sum is ``asked``, the requested results."""
 
     counts: Mapping[Verdict, int]
     asked: int
@@ -142,14 +142,14 @@ class MachineProvider(Protocol):
         """The names of all machines that are to be used."""
 
     def bring_up(self, machine: str, inbox: Inbox) -> None:
-        """Take a machine from whatever state to its worktrees; puts `BroughtUp` or `BringUpFailed`, and no more."""
+        """Bring a machine up from any state; put exactly one `BroughtUp` or `BringUpFailed` into the inbox."""
 
     def check(self, session: Session, archs: Iterable[str]) -> tuple[bool, str]:
         """Have a machine check itself, with these toolchains; return whether it is well, and its problems."""
 
 
 class Dispatcher:
-    """Feeds the boards of one run to its machines."""
+    """Builds the boards of one run on its machines."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class Dispatcher:
     # --- the run ---
 
     def run(self, lost: Collection[BringUpFailed] = ()) -> RunOutcome:
-        """Work until everything that was asked for has ended; then let the workers go.
+        """Run until every requested result has ended; then let the workers end.
 
         `Inbox.interrupt` ends what is open as not built and is part of the outcome.
 
@@ -226,7 +226,7 @@ class Dispatcher:
         return RunOutcome(dict(self._counts), self._scheduler.asked, self._interrupted)
 
     def _next(self) -> Message | None:
-        """Return the next message; None when there is none, and it is time for the scheduler to look at the clock.
+        """Return the next message; None if there is none and the scheduler is due to handle the time.
 
         What was said before is heard before: a boss that was stopped for a while must not find everybody late.
         """
@@ -257,11 +257,11 @@ class Dispatcher:
                 self._schedule(RunStopped(reason))
 
     def _schedule(self, event: events_actions.Event) -> None:
-        """Tell the scheduler of an event, and do what it says."""
+        """Pass an event to the scheduler, and carry out the resulting actions."""
         self._do(self._scheduler.handle(event, self._clock.steady()))
 
     def _dismiss(self) -> None:
-        """Let every worker end in its own time; one that does not is cut off."""
+        """Let every worker end by itself; cut the connections of workers that do not end in time."""
         sessions = list(self._sessions.values())
         for session in sessions:
             session.build_done()
@@ -280,7 +280,7 @@ class Dispatcher:
             raise AssertionError(f"{self._scheduler.asked} results were asked for and {ended} ended")
 
     def _tell_waiting(self) -> None:
-        """Say once that no machine is in and the run waits for one to come back."""
+        """Report once that no machine is in and the run waits for one to come back."""
         awaited = self._scheduler.awaited()
         if awaited is not None and not self._waiting:
             until, machines = awaited
@@ -320,7 +320,7 @@ class Dispatcher:
         self._lose(Lost(machine, reason, LossKind.LIED))
 
     def _close_session(self, machine: str) -> None:
-        """Hear no more of a machine's session, and close it in a thread: that may wait for the other end."""
+        """Ignore a machine's session from now on, and close it in a thread, because closing may take long."""
         self._useless.pop(machine, None)
         session = self._sessions.pop(machine, None)
         if session is not None:
@@ -349,7 +349,7 @@ class Dispatcher:
     # --- what workers say ---
 
     def _worker_message(self, message: WorkerMessage) -> None:
-        """Take what a worker said; whatever goes wrong with that is its machine's fault alone."""
+        """Handle a worker's message; any error in this is blamed on its machine alone."""
         session, what = message.session, message.what
         try:
             self._take(session, what)
@@ -394,7 +394,7 @@ class Dispatcher:
                 self._of_no_use(session)
 
     def _slot(self, session: Session, what: WorktreeCreated | WorktreeFailed) -> None:
-        """Count a slot that is ready, or will never be, of a machine that builds in the others already."""
+        """Count a slot that is ready, or failed, on a machine that builds in its other slots already."""
         done = session.opened()
         if isinstance(what, WorktreeCreated):
             self._emit(WorktreeMade(done, session.slots), session.name)
@@ -402,7 +402,7 @@ class Dispatcher:
             self._schedule(SlotLost(session.name, f"a worktree cannot be made: {visible(what.msg)}"))
 
     def _of_no_use(self, session: Session) -> None:
-        """Count a message that changed nothing, and give up the machine whose worker sends too many."""
+        """Count a message without effect, and give up a machine whose worker sends too many of them."""
         self._useless[session.name] += 1
         if self._useless[session.name] > USELESS:
             self._lied(session.name, f"it sent more than {USELESS} messages that are of no use")
@@ -443,7 +443,7 @@ class Dispatcher:
         self._do(actions)
 
     def _file(self, session: Session, piece: BuildFile) -> None:
-        """Take a piece of a file, if it is one of a result that is awaited."""
+        """Store a piece of a file, if the file belongs to a result that is awaited."""
         if "files" not in session.features:
             self._lied(session.name, "it sent a file, which nobody asked it for")
             return
@@ -534,7 +534,7 @@ class Dispatcher:
                 session.build_board(job, action.attempt, action.timeout, action.jobs_limit)
 
     def _order_ended(self, action: BoardDone | PartDone | Requeue) -> int | None:
-        """Forget what belongs to an order; return its slot, if it was told."""
+        """Forget the files and slot of an order; return the slot, if it was reported."""
         self._incoming.forget(action.machine, action.board)
         return self._slot_of.pop((action.machine, action.board), None)
 

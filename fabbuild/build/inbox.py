@@ -1,4 +1,4 @@
-"""Messages to the dispatcher, and the queue they wait in: all that other threads have to tell it."""
+"""Messages of other threads to the dispatcher, and their queue."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from fabbuild.model import LossKind
 class BroughtUp:
     """A machine is ready to build: its worker runs and has worktrees.
 
-    ``archs`` are the architectures it has toolchains for. ``capacity`` is threads times bogomips, of the threads
-    that may be used.
+    ``archs`` are the architectures that the machine has toolchains for. ``capacity`` is the number of threads that
+    may be used, times bogomips.
     """
 
     session: Session
@@ -31,7 +31,7 @@ class BroughtUp:
 class BringUpFailed:
     """A machine did not come up, or is not needed; its session is closed.
 
-    ``lacking``: the compilers named for it in machines.yaml that it does not have, by architecture.
+    ``lacking``: the compilers named for the machine in machines.yaml that it does not have, by architecture.
     """
 
     machine: str
@@ -42,7 +42,7 @@ class BringUpFailed:
 
 @dataclass(frozen=True)
 class SelfChecked:
-    """A machine has checked itself, or could not; ``problems`` is one line, empty when there are none."""
+    """A machine has checked itself, or could not; ``problems`` is one line, empty for none."""
 
     session: Session
     well: bool
@@ -51,7 +51,7 @@ class SelfChecked:
 
 @dataclass(frozen=True)
 class WorkerMessage:
-    """A worker sent a message, or the wire to it ended. ``handled`` is to be called once that is dealt with."""
+    """A worker sent a message, or the wire to it ended. ``handled`` must be called once it has been handled."""
 
     session: Session
     what: Response | WireError
@@ -76,7 +76,7 @@ Message = BroughtUp | BringUpFailed | SelfChecked | WorkerMessage | Tell | Inter
 
 
 class Inbox:
-    """The queue of one dispatcher; everything but `get` may be called from any thread.
+    """The queue of one dispatcher; all methods but `get` may be called from any thread.
 
     Attributes:
         interrupted: the reason of an `Interrupt`, from the moment it is put; empty before.

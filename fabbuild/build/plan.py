@@ -46,13 +46,13 @@ class Plan:
 def choose_commits(
     source: Source, settings: BuildSettings, output: Path, files: Iterable[Path] = ()
 ) -> tuple[str, list[Commit], list[Commit]]:
-    """Return the name of the result directory, all commits of the range, and those of them that ``--count`` leaves.
+    """Return the name of the result directory, all commits of the range, and the commits to build.
 
     Args:
         source: the source.
         settings: the options, of which some name the range.
         output: the output directory.
-        files: other files that this run writes; inside the source, they are no part of it.
+        files: other files that this run writes, which are not part of the source even if they lie inside it.
 
     Raises:
         SourceError: no such branch or range, or two of them.
@@ -79,7 +79,7 @@ def choose_commits(
 
 
 def snapshot(source: Source, output: Path, files: Iterable[Path] = ()) -> Commit:
-    """Return a commit of the source as it is, without results and the files that were or will be made of them."""
+    """Return a snapshot commit of the source, without results and files that are exported from results."""
     return source.current(exclude=[output, *files, *written(output)])
 
 
@@ -117,7 +117,7 @@ def make_plan(
         settings: all options of the build.
         machines: machines.yaml.
         chosen: the machines to use, of these.
-        before: is called if planning will take seconds, which it does when there are new Kconfig files.
+        before: called if planning will take seconds, as it does when Kconfig files are new.
         files: other files that the run will write, as for `choose_commits`.
 
     Raises:
@@ -147,7 +147,7 @@ def make_plan(
 
 
 def with_options(machine: Machine, settings: BuildSettings) -> Machine:
-    """Return a machine with the threads, slots and toolchains that the options give, where they do."""
+    """Return a machine with the threads, slots and toolchains of the options in place of its own."""
     return replace(
         machine,
         threads=settings.threads or machine.threads,

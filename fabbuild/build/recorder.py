@@ -1,4 +1,4 @@
-"""Record the results of workers: write them into the result tree, and tell of them."""
+"""Write the results of workers into the result tree, and make the events that report them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Recorder:
         after: tuple[str, ...],
         files: Arrived,
     ) -> tuple[Verdict, ResultReceived]:
-        """Write one result; return its verdict, and the event that tells of it.
+        """Write one result; return its verdict, and the event that reports it.
 
         Args:
             session: the session of the machine that sent it.
@@ -68,7 +68,7 @@ class Recorder:
             files: the files that came with it.
 
         Raises:
-            OutputError: it could not be written.
+            OutputError: the result could not be written.
         """
         # That a machine's clock is wrong is no warning of the board's.
         stderr = without_clock_skew(message.stderr)
@@ -116,10 +116,10 @@ class Recorder:
         )
 
     def _carried(self, session: Session, upto: int | None) -> str:
-        """Return the hash of the commit that a worker carried a result forward from; empty: it did not.
+        """Return the hash of the commit that a worker carried a result forward from; empty if it built the result.
 
         Raises:
-            ValueError: there is no such commit, or nobody asked for that.
+            ValueError: there is no such commit, or the worker was not asked to carry results forward.
         """
         if upto is None:
             return ""
@@ -129,5 +129,5 @@ class Recorder:
 
 
 def _seconds(value: object) -> float | None:
-    """Return a duration in seconds that a worker told, if it is one."""
+    """Return a worker's value as a duration in seconds; None if it is not one."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) and value >= 0 else None

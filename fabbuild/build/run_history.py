@@ -1,4 +1,4 @@
-"""Remember how long builds took and which runs there were; a history that cannot be kept ends no run."""
+"""Record the durations of builds and the log of runs; an error of the history does not end a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fabbuild.model import ExpectedDuration, Job
 
 
 class RunHistory:
-    """The history of all runs, as one run reads it and adds to it."""
+    """The history of all runs, which one run reads and extends."""
 
     def __init__(self, plan: Plan, note: Callable[[str], None]) -> None:
         """Begin a run; ``note`` is called with a line when the history cannot be read or written."""
@@ -24,11 +24,11 @@ class RunHistory:
         self._learner = Learner({board.target: board.arch for board in plan.boards})
 
     def listen(self, event: Event) -> None:
-        """Note how long each build took."""
+        """Collect the durations of builds from the events."""
         self._learner.listener(event)
 
     def expected(self, jobs: Sequence[Job]) -> Mapping[str, ExpectedDuration]:
-        """Return how long each board is likely to take, by name; empty: the given order is to be kept."""
+        """Return the expected duration of each board, by name; empty to keep the given order."""
         if self._plan.settings.order != "longest":
             return {}
         try:
@@ -38,7 +38,7 @@ class RunHistory:
             return {}
 
     def learn(self) -> None:
-        """Add how long the builds of this run took."""
+        """Add the durations of this run's builds to the history."""
         try:
             self._history.learn(self._learner.took)
         except (sqlite3.Error, OSError) as exc:
@@ -48,9 +48,9 @@ class RunHistory:
         """Add this run to the log of runs.
 
         Args:
-            summary: its end.
-            counts: its results by how they ended.
-            now: the time of its end, in seconds since the epoch.
+            summary: the summary of the run.
+            counts: the run's results by how they ended.
+            now: the time of the run's end, in seconds since the epoch.
         """
         plan = self._plan
         run = RunRecord(

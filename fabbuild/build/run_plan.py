@@ -1,4 +1,4 @@
-"""Run a plan: probe the machines, build what is missing, write the results, give the exit status.
+"""Run a plan: probe the machines, build the missing results, write them, and return the exit status.
 
 `fabbuild.build.plan.make_plan` makes the plan, `run` carries it out. Both can be used without Invoke::
 
@@ -134,7 +134,7 @@ class _Run:
             return self._end(interrupted)
 
     def _build_missing(self, interrupts: Interrupts) -> str:
-        """Build what the plan says and is not there yet; return why that was interrupted, empty if it was not."""
+        """Build the plan's missing results; return the reason of an interrupt, empty if there was none."""
         Incoming(self.tree.own).clear()
         removed = self._remove_stale()
         self._describe()
@@ -300,14 +300,14 @@ def run(
     tick: Callable[[float], None] = lambda _now: None,
     probes: Mapping[str, Future[Facts]] | None = None,
 ) -> RunSummary:
-    """Build what the plan says, and let the machines go.
+    """Build the results of a plan, and release the machines.
 
     Args:
         plan: from `make_plan`.
         sessions: one for each machine of the plan; closed at the end.
-        listener: is called with every event, in this thread.
-        tick: is called about twice a second with the time, in seconds since the epoch, in this thread.
-        probes: probes of these machines that were begun before, from `SessionGroup.start`.
+        listener: called with every event, in this thread.
+        tick: called about twice a second with the time, in seconds since the epoch, in this thread.
+        probes: probes of these machines that were started before, from `SessionGroup.start`.
 
     Raises:
         OutputError: the results cannot be written, or another boss works there.

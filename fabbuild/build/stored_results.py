@@ -1,4 +1,4 @@
-"""Find the results of a plan that are in the result tree already and need not be built again."""
+"""Find the results of a plan that exist in the result tree and need not be built again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StoredResults:
     """
 
     def __init__(self, plan: Plan, tree: ResultTree) -> None:
-        """Find the results that need not be built again, as far as that can be told without the machines."""
+        """Find the results that need not be built again, as far as that is known without the machines."""
         self.verdicts: list[Verdict] = []
         self.failures: list[Failure] = []
         self._plan = plan
@@ -38,19 +38,19 @@ class StoredResults:
 
     @property
     def complete(self) -> bool:
-        """Whether all results of the plan are there."""
+        """Whether all results of the plan exist."""
         return len(self._there) == len(self._plan.boards) * len(self._plan.commits)
 
     def any_of_range(self) -> bool:
-        """Whether there is any result of the range, of whatever board, settings or compiler."""
+        """Whether any result of the range exists, of any board, settings or compiler."""
         depth = "*/done" if self._plan.name == CURRENT else "*/*/done"
         return next(self._tree.root.glob(depth), None) is not None
 
     def open_jobs(self, usable: Sequence[Session]) -> list[Job]:
-        """Return the jobs of the plan, without the results that stay.
+        """Return the jobs of the plan, without the results that stay valid.
 
         Args:
-            usable: the machines; a result of a compiler that none of them has is built again.
+            usable: the machines to use; a result of a compiler that none of them has is built again.
         """
         versions: dict[str, set[str]] = {}
         for session in usable:

@@ -1,1 +1,1 @@
-"""What happens in a run: events as lines, as a journal on disk, as progress and as a timeline."""
+"""The events of a run: as lines of text, as a journal on disk, as progress and as a timeline."""

@@ -1,7 +1,7 @@
-"""Keep build times of boards between runs on this machine, to build first what takes long.
+"""Keep build times of boards between runs on this machine, so that long boards can be built first.
 
-They are in one SQLite file in the user's data directory. When that cannot be read or written, the run goes on
-without it.
+The times are in one SQLite file in the user's data directory. If the file cannot be read or written, the run goes
+on without it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def default_path() -> Path:
 
 @dataclass(frozen=True)
 class BuildTime:
-    """The seconds of one build. ``first``: it was a build from scratch, after configuring the board."""
+    """The duration of one build in seconds. ``first``: a build from scratch, after configuring the board."""
 
     board: str
     arch: str
@@ -94,10 +94,10 @@ class Learner:
 
 
 class History:
-    """The file of build times. Methods raise `sqlite3.Error` or `OSError`; callers report that and go on."""
+    """The file of build times. Methods raise `sqlite3.Error` or `OSError`; callers report these and continue."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Use the file at ``path``, by default the user's; it is made at the first write."""
+        """Use the file at ``path``, by default the user's; the file is made at the first write."""
         self.path = path or default_path()
 
     def learn(self, builds: Iterable[BuildTime]) -> None:
@@ -111,9 +111,9 @@ class History:
             database.executemany(_LEARN, rows)
 
     def expected(self, jobs: Iterable[Job]) -> dict[str, ExpectedDuration]:
-        """Return how long each board is likely to take on an average machine.
+        """Return the expected duration of each board on an average machine.
 
-        For an unknown board this is the median of its architecture, or of all.
+        For an unknown board this is the median of its architecture, or of all boards.
         """
         known = self._known() if self.path.exists() else {}
         archs: dict[str, list[float]] = {}
@@ -164,7 +164,7 @@ def _version(database: sqlite3.Connection) -> int:
 
 
 def _paces(times: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Return machine → its time relative to the mean, from boards that several machines have built."""
+    """Return each machine's time relative to the mean, from boards that several machines have built."""
     ratios: dict[str, list[float]] = {}
     for there in times:
         mean = statistics.fmean(there.values())

@@ -55,7 +55,7 @@ def _plain(value: object, depth: int = 0) -> object:
 
 
 def describe(event: Event) -> str:
-    """Return an event in words, as one visible line without the time."""
+    """Describe an event in one visible line, without the time."""
     machine, board = visible(event.machine), visible(event.board)
     match event.payload:
         case kinds.RunStarted() as run:

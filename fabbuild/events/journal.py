@@ -1,12 +1,13 @@
 """Write a run's log files in ``OUT/BRANCH/.fabbuild/``: the journal, the boss's log, and a log for each wire.
 
-- ``journal.ndjson``: a line of JSON for each event, appended to by every run;
+- ``journal.ndjson``: a line of JSON for each event; every run appends to the file;
 - ``boss.log``: the events in words, with a ``STATUS`` line each minute;
-- ``worker-NAME.log``: the lines on the wire to and from that machine. ``alive`` messages are left out, and
-  lines that are no messages beyond a limit; a run adds at most `WIRE_LOG` bytes.
+- ``worker-NAME.log``: the lines on the wire to and from that machine, without ``alive`` messages, and with a
+  limited number of lines that are not messages; a run adds at most `WIRE_LOG` bytes.
 
-None of them is needed to resume. When one cannot be written, the first such error is raised as `OutputError` from
-`Journal.listener` or `Journal.tick`, never in a session's thread; writing goes on as soon as there is room again.
+These files are not needed to resume a run. If one cannot be written, the first such error is raised as
+`OutputError` from `Journal.listener` or `Journal.tick`, never in a session's thread; writing continues when there
+is room again.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ WIRE_LINE = 2000
 #: Longest part of a message with a piece of a file that is logged, in bytes: it names the file.
 WIRE_PIECE = 200
 
-#: Lines that are no messages: how many are logged in one second, and in all; further ones are only counted.
+#: Lines that are not messages: how many are logged in one second, and in all; further lines are only counted.
 STRAY_RATE = 50
 STRAY_MOST = 20_000
 
@@ -129,7 +130,7 @@ class WireLog:
             self.note(_left_out(untold))
 
     def _too_many(self) -> bool:
-        """Count a line that is no message; return whether the limit is exceeded."""
+        """Count a line that is not a message; return whether the limit is exceeded."""
         now = int(self._clock())
         with self._lock:
             fresh = now != self._second
@@ -187,7 +188,7 @@ class Journal:
         """Append the event to the journal and, in words, to ``boss.log``.
 
         Raises:
-            OutputError: a file could not be written; raised once only.
+            OutputError: a file could not be written; raised only once.
         """
         self._progress.update(event)
         self._append(self._events, event_json(event))

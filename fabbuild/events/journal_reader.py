@@ -1,7 +1,7 @@
-"""Read the journal of runs, while one goes on and afterwards.
+"""Read the journal of runs, during a run and afterwards.
 
-Nothing is locked and nothing is written. A last line that is still being written is left for the next poll, a line
-that is no event is skipped, and a journal that was removed or replaced is read from its beginning.
+The reader takes no lock and writes nothing. A last line that is still being written is left for the next poll, a
+line that is not an event is skipped, and a journal that was removed or replaced is read from its beginning.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def journal_of(directory: Path) -> Path:
 
 
 def read_event(line: str | bytes) -> Event | None:
-    """Parse one line of a journal; None where it is no event."""
+    """Parse one line of a journal; return None if the line is not an event."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -80,7 +80,7 @@ class JournalTail:
         self._rest = b""
 
     def poll(self) -> tuple[list[Event], bool]:
-        """Return the events since the last call, and whether the journal was replaced: then earlier ones are void.
+        """Return the events since the last call, and whether the journal was replaced, which voids earlier events.
 
         Raises:
             OutputError: there is no journal, or it cannot be read.
@@ -122,7 +122,7 @@ def _opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
 
 
 def every_event(path: Path, what: str = "") -> Iterator[Event]:
-    """Yield the events of all runs in a journal, or those of one kind; none where there is no journal."""
+    """Yield the events of all runs in a journal, or those of one kind; none if there is no journal."""
     named = f'"{what}"'.encode() if what else b""  # saves parsing the many lines of other kinds
     with contextlib.suppress(OutputError), _opened(path) as (fd, _):
         for line in JournalTail(path).lines(fd):
@@ -132,7 +132,7 @@ def every_event(path: Path, what: str = "") -> Iterator[Event]:
 
 
 def _last_start(fd: int, size: int) -> int:
-    """Return an offset from which the last run is read whole, with the probes before its start.
+    """Return an offset from which the whole last run can be read, with the probes before its start.
 
     The offset is the beginning of a line soon after the end of the run before.
     """
@@ -153,7 +153,7 @@ def _last_start(fd: int, size: int) -> int:
 
 
 def no_journal(path: Path, why: str) -> OutputError:
-    """Return the error that there is no journal, with what to do."""
+    """Return the error that there is no journal, with advice."""
     return OutputError(
         f"no journal of a run: {why}: {visible(str(path))}; build first, or name the results with --output and "
         "--branch"
@@ -161,7 +161,7 @@ def no_journal(path: Path, why: str) -> OutputError:
 
 
 def runs(events: Iterable[Event]) -> Iterator[list[Event]]:
-    """Divide a journal's events into runs, oldest first; one that was killed has no ``run-end``."""
+    """Divide a journal's events into runs, oldest first; a run that was killed has no ``run-end``."""
     run: list[Event] = []
     started = False
     for event in events:
@@ -200,7 +200,7 @@ def last_run(path: Path) -> list[Event]:
 class LockHolder:
     """The process that works, or worked, in a result directory, as its lock file says.
 
-    ``alive``: whether that process exists; None for one on another computer.
+    ``alive``: whether the process exists; None if it is on another computer.
     """
 
     text: str
@@ -208,7 +208,7 @@ class LockHolder:
 
 
 def holder(directory: Path) -> LockHolder | None:
-    """Return the holder of a result directory's lock; None when there is none. Takes no lock."""
+    """Return the holder of a result directory's lock; None if nobody holds it. Takes no lock."""
     try:
         text = (directory / OWN / LOCK).read_text(encoding="utf-8", errors="replace")[:400].strip()
     except OSError:
@@ -217,7 +217,7 @@ def holder(directory: Path) -> LockHolder | None:
 
 
 def works(who: LockHolder | None) -> bool:
-    """Whether the holder still works there; one on another computer is assumed to."""
+    """Whether the holder still works there; a holder on another computer is assumed to."""
     return who is not None and who.alive is not False
 
 

@@ -1,7 +1,7 @@
-"""Keep account of a run from its events: counts, machines, rate. Pure: no I/O, and the clock is an argument.
+"""Compute the progress of a run from its events: counts, machines, rate. Does no I/O; the time is an argument.
 
-`Progress.total` is the number of results, one per board and commit, that this run is to bring (``results`` of
-``run-start``, without those skipped because they exist already). Each ends exactly once: at any time
+`Progress.total` is the number of results, one per board and commit, that this run is to produce (``results`` of
+``run-start``, without results skipped because they exist already). Each result ends exactly once: at any time
 ``built + warned + failed + not_built + left == total``.
 """
 
@@ -34,7 +34,7 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Unbuilt:
-    """A board that ended without a result at a commit, and why."""
+    """A board that ended without a result at a commit, and the reason."""
 
     board: str
     commit: str
@@ -59,7 +59,7 @@ class ResultCounts:
 
     @property
     def done(self) -> int:
-        """Results that are in: built, warned and failed."""
+        """Results received: built, warned and failed."""
         return self.built + self.warned + self.failed
 
     def by_end(self) -> dict[str, int]:
@@ -93,15 +93,15 @@ class MachineProgress:
 
     Attributes:
         phase: the last phase it entered; empty before the first.
-        reason: why it is out or away; empty while it is used.
+        reason: why the machine is not used; empty while it is used.
         slots: the board each busy slot builds.
-        worktrees: worktrees that exist, and how many there will be.
-        done: results from it.
-        asked: results assigned to it so far, without those that were requeued.
+        worktrees: worktrees that exist, and worktrees in total.
+        done: results from the machine.
+        asked: results assigned to the machine so far, without those that were requeued.
         load: its last load average; None before the first result.
-        threads: the threads it may use; 0 when not known.
-        out: whether it is not used now, for good or (`away`) for a while.
-        away: whether it is tried again.
+        threads: the threads that it may use; 0 if not known.
+        out: whether the machine is not used now, for good or (`away`) for a while.
+        away: whether the machine is tried again.
     """
 
     name: str
@@ -141,7 +141,7 @@ class MachineProgress:
         self.asked += commits
 
     def take(self, board: str) -> None:
-        """Count one result; one that was not assigned (or no longer) counts as assigned, too."""
+        """Count one result; a result that was not assigned, or no longer, counts as assigned as well."""
         self.done += 1
         due = self._due.get(board, 0)
         if due:
@@ -159,7 +159,7 @@ class MachineProgress:
         return bool(gone)
 
     def free(self, board: str, slot: int | None) -> None:
-        """Free the slot of a board; without ``slot`` whichever has it."""
+        """Free a board's slot; by default the slot that builds the board."""
         if slot is not None and self.slots.get(slot) == board:
             del self.slots[slot]
             return
@@ -218,7 +218,7 @@ class Progress:
 
     @property
     def not_built(self) -> int:
-        """Results that will not come."""
+        """Results that ended as not built."""
         return self._verdicts[Verdict.NOT_BUILT.value]
 
     @property
@@ -228,7 +228,7 @@ class Progress:
 
     @property
     def total(self) -> int:
-        """Results to bring; more than ``run-start`` said if more came."""
+        """Results in total; more than ``run-start`` announced if more were received."""
         return max(self._wanted, self.done + self.not_built)
 
     @property
@@ -271,7 +271,7 @@ class Progress:
         return 60.0 * self.left / rate if rate else None
 
     def shares(self, traffic: Mapping[str, tuple[int, int]] | None = None) -> list[MachineShare]:
-        """Return what each machine contributed; ``traffic``: name → bytes sent and received."""
+        """Return each machine's contribution; ``traffic``: name → bytes sent and received."""
         every = sum(machine.done for machine in self.machines.values()) or 1
         shares = []
         for name, machine in self.machines.items():
@@ -304,7 +304,7 @@ class Progress:
     # What happens
 
     def update(self, event: Event) -> None:
-        """Count one event; unknown ones, and those that count nothing, are passed over."""
+        """Update the state by one event; unknown events, and those without effect, are ignored."""
         if self._first is None:
             self._first = event.time
         match event.payload:

@@ -86,10 +86,10 @@ class Duration:
 
 
 def add_run(history: History, run: RunRecord) -> None:
-    """Add a run; the oldest beyond `KEPT` are removed.
+    """Add a run to the log, and remove the oldest runs beyond `KEPT`.
 
     Raises:
-        sqlite3.Error, OSError: it cannot be written.
+        sqlite3.Error, OSError: the log cannot be written.
     """
     history.path.parent.mkdir(parents=True, exist_ok=True)
     counts, machines = json.dumps(dict(run.counts)), json.dumps(dict(run.machines))

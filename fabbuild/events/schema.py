@@ -1,4 +1,4 @@
-"""Make docs/schemas/event-1.json, the published schema of events, from the types of their payloads."""
+"""Generate docs/schemas/event-1.json, the published schema of events, from the types of their payloads."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _PARTS: tuple[type[msgspec.Struct], ...] = (EndCounts, Failure, MachineShare, Re
 def event_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a line of the journal.
 
-    A kind of event has its ``data`` under ``$defs`` by the event's ``what``. A key is required where its type does
-    not take UNSET, for then it is always written.
+    The ``data`` of each kind of event is under ``$defs``, by the event's ``what``. A key is required if its type
+    does not accept UNSET, because it is always written then.
     """
     types: list[type[msgspec.Struct]] = [*KINDS.values(), *_PARTS]
     _, components = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
@@ -65,7 +65,7 @@ _ENVELOPE: Mapping[str, dict[str, Any]] = {
 
 
 def _complete(schema: dict[str, Any], kind: type[msgspec.Struct]) -> None:
-    """Say which keys are always there; msgspec says which are needed to read one."""
+    """List the keys that are always written as required; msgspec lists the keys that it needs to read an event."""
     types = get_type_hints(kind)
     schema["required"] = [name for name in kind.__struct_fields__ if UnsetType not in get_args(types[name])]
     schema["properties"].pop("what", None)  # it stands beside ``data``, not in it
@@ -73,7 +73,7 @@ def _complete(schema: dict[str, Any], kind: type[msgspec.Struct]) -> None:
 
 
 def _tidied(schema: Any) -> Any:
-    """Leave out defaults and upper bounds, which are those of the types, and write plain types as one ``type``."""
+    """Remove defaults and upper bounds, which are those of the types, and write plain types as one ``type``."""
     if isinstance(schema, list):
         return [_tidied(item) for item in schema]
     if not isinstance(schema, dict):

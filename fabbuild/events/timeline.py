@@ -1,10 +1,10 @@
-"""Fold a run's events to what each slot of each machine did when: the one model of a run over time.
+"""Compute the timeline of a run from its events: when each slot of each machine did what.
 
-Pure: no I/O, and the clock is an argument. A `Timeline` has a `MachineTimeline` for each machine, with the phases
-of its set-up (probe, init, push, start, configure, prepare), its absences, and its boards. The spans of one slot
-lie in each other like boxes: a board, from the heartbeat that begins it until it is done or taken away, holds a
-commit for each result of it, and that holds steps (checkout, configure, build, collect as the worker tells their
-seconds, and transfer: the rest of the time until the result was here).
+Does no I/O; the time is an argument. A `Timeline` has a `MachineTimeline` for each machine, with the phases of its
+set-up (probe, init, push, start, configure, prepare), its absences, and its boards. The spans of one slot are
+nested: a board, from the heartbeat that begins it until it is done or taken away, contains a commit for each of its
+results, and a commit contains steps (checkout, configure, build and collect, with the worker's seconds, and
+transfer: the rest of the time until the result arrived).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fabbuild.model import Verdict
 from fabbuild.protocol.wire import PHASES
 from fabbuild.text import commit_label
 
-#: The step that no worker tells: from the end of the work until the result was here.
+#: The step that no worker reports: from the end of the build until the result arrived.
 TRANSFER = "transfer"
 
 #: How bad a verdict is; empty: there is no result.
@@ -55,13 +55,13 @@ class Interval:
 
     @property
     def seconds(self) -> float:
-        """How long it lasted."""
+        """The duration in seconds."""
         return max(self.end - self.start, 0.0)
 
 
 @dataclass
 class StepSpan(Interval):
-    """A step of a build, as its worker tells it, or `TRANSFER`."""
+    """A step of a build, as reported by its worker, or `TRANSFER`."""
 
     name: str
 
@@ -71,11 +71,11 @@ class CommitSpan(Interval):
     """One result: a board at one commit, from the result before it.
 
     Attributes:
-        label: what the commit is called; ``current source`` where it has no number.
+        label: the commit's label; ``current source`` if it has no number.
         commit: its hash.
-        attempt: how often the board was given out, this time included; 0 when not known.
-        result: what came in.
-        steps: what it was made of.
+        attempt: how often the board was assigned, this time included; 0 if not known.
+        result: the payload of the result's event.
+        steps: the steps of the build.
     """
 
     label: str
@@ -90,15 +90,15 @@ class BoardSpan(Interval):
     """A board in a slot.
 
     Attributes:
-        machine: where.
-        slot: in which slot; None: its worker did not tell.
-        board: which.
-        attempt: how often it was given out, this time included; 0 when not known.
+        machine: the machine.
+        slot: the slot; None if the worker did not report it.
+        board: the board.
+        attempt: how often the board was assigned, this time included; 0 if not known.
         outcome: ``done``, ``requeued``, ``lost`` (with its machine), ``ended`` (with the run) or ``open``.
         text: why it was requeued or lost.
         commits: its results.
-        until: when its slot went on to another board, while its last result waited for its machine's check.
-        lane: its slot; where that was not told, a number beyond all that were.
+        until: when its slot went on to another board, while its last result waited for the machine's check.
+        lane: its slot; if that was not reported, a number above all reported slots.
     """
 
     machine: str
@@ -113,17 +113,17 @@ class BoardSpan(Interval):
 
     @property
     def verdict(self) -> str:
-        """The worst verdict of its results; empty where there is none."""
+        """The worst verdict of its results; empty if there is none."""
         verdicts = {one.result.verdict for one in self.commits}
         return max(verdicts & BADNESS.keys(), key=BADNESS.__getitem__, default="")
 
     @property
     def carried(self) -> int:
-        """How many of its results were carried forward from an earlier commit, not built."""
+        """The number of its results that were carried forward from an earlier commit, not built."""
         return sum(bool(one.result.carried) for one in self.commits)
 
     def finish(self, now: float, outcome: str, text: str = "") -> None:
-        """End it."""
+        """End the span."""
         last = self.commits[-1].end if self.commits else self.start
         self.end, self.outcome, self.text = max(min(now, self.until), last), outcome, text
 
@@ -139,25 +139,25 @@ class PhaseSpan(Interval):
 
 @dataclass
 class Absence(Interval):
-    """A time in which a machine was not used, and why."""
+    """A time in which a machine was not used, and the reason."""
 
     why: str
 
 
 @dataclass
 class MachineTimeline:
-    """What one machine did.
+    """The timeline of one machine.
 
     Attributes:
-        name: its name.
-        slots: boards it builds at once, at most; 0 when not known.
-        threads: threads it may use; 0 when not known.
+        name: the machine's name.
+        slots: most boards that it builds at once; 0 if not known.
+        threads: threads that it may use; 0 if not known.
         ready: when it was ready for the first time; None: never.
-        phases: of its set-ups, in their order.
-        absences: when it was not used.
-        boards: what its slots built, in the order of beginning.
+        phases: the phases of its set-ups, in order.
+        absences: the times in which it was not used.
+        boards: the boards of its slots, in the order of their start.
         faults: the events of faults that cost a board an attempt.
-        finished: how many boards it ended. A board that several machines had counts for the first that ended it.
+        finished: the number of boards that it ended; a board of several machines counts for the first to end it.
     """
 
     name: str
@@ -172,17 +172,17 @@ class MachineTimeline:
 
     @property
     def results(self) -> int:
-        """How many results it brought."""
+        """The number of its results."""
         return sum(len(span.commits) for span in self.boards)
 
     @property
     def carried(self) -> int:
-        """How many of its results were carried forward."""
+        """The number of its results that were carried forward."""
         return sum(span.carried for span in self.boards)
 
     @property
     def set_ups(self) -> list[Interval]:
-        """When it was brought up: phases that follow each other are one set-up."""
+        """The times of its set-ups; phases that follow each other are one set-up."""
         found: list[Interval] = []
         for phase in self.phases:
             if found and found[-1].end == phase.start:
@@ -193,7 +193,7 @@ class MachineTimeline:
 
     @property
     def busy(self) -> float | None:
-        """How busy its threads were, 0 to 1, by the load that came with each result; None: not known."""
+        """The load of its threads, 0 to 1, by the load average in each result; None if not known."""
         loads = [one.result.load_avg for span in self.boards for one in span.commits]
         known = [load for load in loads if 0 < load < 1e6]
         if not self.threads or not known:
@@ -211,20 +211,20 @@ class Instant:
 
 @dataclass
 class Timeline:
-    """A run, or as much of it as there is.
+    """The timeline of a run, complete or so far.
 
     Attributes:
-        start: when it began, in seconds since the epoch: its first event, which may be a look at a machine.
-        began: when it said what it builds; `start` where it did not.
-        end: its end, or its last event.
+        start: the time of its first event, which may be the probe of a machine, in seconds since the epoch.
+        began: the time of its ``run-start``; `start` if it has none.
+        end: the time of its end, or of its last event.
         ended: whether it has ended.
-        exit_status: how it ended; None while it goes on.
-        wanted: results that it was to bring.
-        skipped: results that were there already.
-        machines: by name, in the order in which they were named.
-        instants: what happened at one moment.
-        results: when each result of a machine came, and its verdict.
-        waiting: when no machine was there.
+        exit_status: its exit status; None until it ends.
+        wanted: number of results to build.
+        skipped: number of results that existed already.
+        machines: the machines' timelines by name, in the order of their first events.
+        instants: the events without a duration.
+        results: the time and verdict of each result of a machine.
+        waiting: the times in which no machine was in use.
     """
 
     start: float = math.inf
@@ -241,12 +241,12 @@ class Timeline:
 
     @property
     def seconds(self) -> float:
-        """How long it took since it `began`, or has taken so far."""
+        """The seconds since the run `began`, until its end or now."""
         return max(self.end - self.began, 0.0)
 
     @property
     def boards(self) -> list[BoardSpan]:
-        """What all machines built, in the order of beginning."""
+        """The boards of all machines, in the order of their start."""
         return sorted((span for one in self.machines.values() for span in one.boards), key=lambda span: span.start)
 
     def of(self, payload: type) -> list[Event]:
@@ -255,7 +255,7 @@ class Timeline:
 
 
 class TimelineBuilder:
-    """Makes the timeline event by event; `timeline` returns it as of any moment."""
+    """Builds a timeline event by event; `timeline` returns its state at any moment."""
 
     def __init__(self) -> None:
         """Begin with nothing known."""
@@ -266,7 +266,7 @@ class TimelineBuilder:
         self._waits: Interval | None = None
 
     def update(self, event: Event) -> None:
-        """Take one event; unknown ones, and those that are no part of a timeline, are passed over."""
+        """Update the timeline by one event; unknown events, and those without effect on it, are ignored."""
         run = self._run
         run.start, run.end = min(run.start, event.time), max(run.end, event.time)
         if type(event.payload) in _INSTANTS:
@@ -310,7 +310,7 @@ class TimelineBuilder:
                 self._end(event.time, exit_status)
 
     def timeline(self, now: float | None = None) -> Timeline:
-        """Return what is known; what goes on lasts until ``now``, by default until the last event."""
+        """Return the timeline; open spans end at ``now``, by default at the last event."""
         run = self._run
         if now is not None and not run.ended:
             run.end = max(now, run.end)
@@ -318,14 +318,14 @@ class TimelineBuilder:
         run.start = min(run.start, run.end)
         run.began = run.start if run.began == math.inf else run.began
         for machine in run.machines.values():
-            told = max((span.slot + 1 for span in machine.boards if span.slot is not None), default=0)
-            _give_lanes(machine.boards, told)
+            slots = max((span.slot + 1 for span in machine.boards if span.slot is not None), default=0)
+            _give_lanes(machine.boards, slots)
             machine.boards.sort(key=lambda span: span.start)
             machine.slots = max([machine.slots, *(span.lane + 1 for span in machine.boards)])
         return run
 
     def building(self) -> dict[tuple[str, int | None], tuple[str, float]]:
-        """Return what is building now: (machine, slot) → board, and since when."""
+        """Return the boards in build: (machine, slot) → board, and the time of its start."""
         return {(span.machine, span.slot): (span.board, span.start) for span in self._open.values()}
 
     # --- events ---
@@ -390,7 +390,7 @@ class TimelineBuilder:
     # --- spans ---
 
     def _end_open(self, now: float, outcome: str) -> None:
-        """End what is open; with ``open`` only for the time being."""
+        """End all open spans; with the outcome ``open`` only for the time being."""
         for span in self._open.values():
             span.finish(now, outcome)
         for interval in (*self._absent.values(), *([self._waits] if self._waits else [])):
@@ -429,13 +429,13 @@ def timeline(events: Iterable[Event], now: float | None = None) -> Timeline:
 
 
 def phases_of(value: object) -> dict[str, float]:
-    """Read the seconds a phase that a worker told: those that we know, in their order."""
-    told = value if isinstance(value, Mapping) else {}
-    return {name: seconds for name in PHASES if (seconds := _seconds(told.get(name)))}
+    """Return the seconds of each known phase from a worker's report, in the order of the phases."""
+    reported = value if isinstance(value, Mapping) else {}
+    return {name: seconds for name in PHASES if (seconds := _seconds(reported.get(name)))}
 
 
-def _give_lanes(boards: Iterable[BoardSpan], told: int) -> None:
-    """Assign each board its slot as its lane; where none was told, the first beyond ``told`` that is free."""
+def _give_lanes(boards: Iterable[BoardSpan], slots: int) -> None:
+    """Assign each board its slot as its lane; without a reported slot, the first free lane from ``slots`` on."""
     free: list[float] = []
     for span in sorted(boards, key=lambda span: span.start):
         if span.slot is not None:
@@ -443,11 +443,11 @@ def _give_lanes(boards: Iterable[BoardSpan], told: int) -> None:
             continue
         lane = next((number for number, until in enumerate(free) if until <= span.start), len(free))
         free[lane : lane + 1] = [span.end]
-        span.lane = told + lane
+        span.lane = slots + lane
 
 
 def _steps(start: float, end: float, result: kinds.ResultReceived) -> list[StepSpan]:
-    """Divide a commit's span by what its worker told: one step after the other, none beyond the span."""
+    """Divide a commit's span into the steps that its worker reported, one after the other, within the span."""
     seconds = _seconds(result.seconds)
     phases = phases_of(result.phases) or ({"build": seconds} if seconds else {})
     steps = []
@@ -461,7 +461,7 @@ def _steps(start: float, end: float, result: kinds.ResultReceived) -> list[StepS
 
 
 def _seconds(value: object) -> float:
-    """Read a duration; 0 for what is none."""
+    """Return a value as a duration; 0 if it is not one."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return 0.0
     return float(value) if math.isfinite(value) and value > 0 else 0.0

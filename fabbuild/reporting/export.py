@@ -1,4 +1,4 @@
-"""Export results and runs to files for other programs: check where they go, and write them."""
+"""Export results and runs to files for other programs: check the files' paths, and write the files."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ FORMATS = ("junit", "trace")
 
 
 def chosen(options: Mapping[str, object]) -> dict[str, Path]:
-    """Return the files that are asked for, by format, after checking that they can be written.
+    """Return the requested files, by format, after checking that they can be written.
 
     The check is made at the start, because a build may take hours.
 
     Raises:
-        UsageError: one cannot be written where it is to be.
+        UsageError: a file cannot be written at its path.
     """
     files = {name: target(f"--{name}", options[name]) for name in FORMATS}
     return {name: path for name, path in files.items() if path is not None}
 
 
 def target(option: str, value: object) -> Path | None:
-    """Return the file that an option names, with ``~`` expanded; None where it names none.
+    """Return the file that an option names, with ``~`` expanded; None if it names none.
 
     Raises:
-        UsageError: it cannot be written there.
+        UsageError: the file cannot be written at its path.
     """
     if not isinstance(value, str) or not value:
         return None
@@ -57,7 +57,7 @@ def target(option: str, value: object) -> Path | None:
 
 
 def planned(plan: Plan) -> Found:
-    """Return the results of a plan as if they had been found, also where none was built."""
+    """Return the results of a plan as `Found`, even if none was built."""
     from fabbuild.reporting.summary.find import Found
     from fabbuild.reporting.summary.reader import CommitDir, Range
     from fabbuild.results.tree import commit_dir
@@ -72,7 +72,7 @@ def write(files: Mapping[str, Path], found: Found, plan: Plan | None = None) -> 
     """Write the files for the results that were found, or only for the boards of a plan; return their paths.
 
     Raises:
-        OutputError: there is no result, or a file cannot be written.
+        OutputError: there are no results, or a file cannot be written.
     """
     from fabbuild.events.journal_reader import journal_of, last_run
     from fabbuild.events.timeline import timeline

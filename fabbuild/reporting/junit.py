@@ -1,10 +1,10 @@
 """Write results as JUnit XML for CI systems: a test suite for each commit, a test case for each board.
 
-A board that fails is a ``failure`` with its first error; one without a result is ``skipped`` with the reason; one
-that was built only after a machine's fault has passed, with a ``flakyFailure`` as Maven's Surefire writes it, which
-other readers ignore. The compilers' output is ``system-err``. A test case has no ``properties``
-in the schema, so the machine, the toolchain and the sizes are lines ``[[PROPERTY|name=value]]`` of ``system-out``,
-which several readers treat as properties and all others show.
+A board that fails is a ``failure`` with its first error. A board without a result is ``skipped`` with the reason.
+A board that was built after a machine's fault has passed, with a ``flakyFailure`` as Maven's Surefire writes it,
+which other readers ignore. The compilers' output is ``system-err``. A test case has no ``properties`` in the
+schema, so the machine, the toolchain and the sizes are lines ``[[PROPERTY|name=value]]`` of ``system-out``, which
+several readers treat as properties and all others show.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class SuiteCounts:
 def write_junit(path: Path, found: Found, plan: Plan | None = None) -> None:
     """Write all results that were found, or only those of the boards of ``plan``.
 
-    Each suite is written as soon as it is made, so that memory holds one commit at a time.
+    Each suite is written as soon as it is complete, so that memory holds one commit at a time.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     with tempfile.TemporaryFile() as suites:
         total = SuiteCounts()
@@ -110,7 +110,7 @@ def _suites(found: Found, plan: Plan | None) -> Iterable[tuple[ET.Element, Suite
 
 
 def _is_name(board: str) -> bool:
-    """Whether this is a valid name of a directory: a journal may hold anything."""
+    """Whether a name from a journal, which is not trusted, is valid as the name of a directory."""
     return board not in ("", ".", "..") and "/" not in board
 
 

@@ -1,4 +1,4 @@
-"""Find out how far a run is from its journal and lock file, without taking a lock."""
+"""Determine the progress of a run from its journal and lock file, without taking a lock."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SCHEMA = 1
 #: Last problems that are kept.
 PROBLEMS = 200
 
-#: States of a run. ``gone``: it has not ended, but its boss no longer runs.
+#: States of a run. ``gone``: the run has not ended, but its boss no longer runs.
 BUILDING, ENDED, GONE = "building", "ended", "gone"
 
 _PROBLEMS = (
@@ -48,7 +48,7 @@ _PROBLEMS = (
 
 @dataclass(frozen=True)
 class Building:
-    """A board that is being built: where, and since when (seconds since the epoch)."""
+    """A board that is being built, with its machine, slot and start (seconds since the epoch)."""
 
     slot: int | None
     board: str
@@ -63,7 +63,7 @@ class Status:
         directory: the branch's result directory.
         state: `BUILDING`, `ENDED` or `GONE`.
         progress: counts, and the state of each machine.
-        building: boards being built, by machine, the one begun first in front.
+        building: boards being built, by machine, the earliest first.
         problems: the events of the last problems, oldest first.
         last: time of the last event, in seconds since the epoch.
         holder: the process that holds the lock, as its lock file says.
@@ -170,11 +170,11 @@ class Watcher:
 
 
 def find_run(*, output: str = "", source: str = "", branch: str = "", commits: str = "") -> Path:
-    """Return the result directory of a run, going on or over; without a name, that of the latest event.
+    """Return the result directory of a run, active or ended; without a name, the one with the latest event.
 
     Raises:
-        SourceError: ``source`` was given and is no repository.
-        OutputError: there is no such run; lists those there are.
+        SourceError: ``source`` was given and is not a repository.
+        OutputError: there is no such run; lists the existing runs.
     """
     directory = output_of(output, source)
     written = {}
@@ -203,7 +203,7 @@ def _directories(output: Path) -> list[Path]:
 
 
 def ended(status: Status) -> RunSummary:
-    """Return how a run ended."""
+    """Return the summary of a run that ended."""
     assert status.end is not None
     end, progress = status.end, status.progress
     return RunSummary(

@@ -18,14 +18,14 @@ from fabbuild.events.timeline import Interval, MachineTimeline, Timeline
 from fabbuild.model import Verdict
 from fabbuild.results.exported_files import exported_file
 
-#: The process of the run itself, for everything that belongs to no machine.
+#: The process of the run itself, for events that belong to no machine.
 RUN = 1
 
 #: The thread of a machine's set-up; slot N is the thread N + `FIRST_SLOT`.
 MACHINE = 1
 FIRST_SLOT = 2
 
-# Instants that tell of trouble.
+# Instants that report trouble.
 _FAULTS = (FaultFound, MachineFailed, BoardRequeued, ResultGivenUp)
 
 # Names of colours that the viewers know.
@@ -36,7 +36,7 @@ def write_trace(path: Path, timeline: Timeline, name: str) -> None:
     """Write the trace of a run, called ``name``.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the trace cannot be written.
     """
     about = {"name": name, "start": timeline.start, "end": timeline.end, "ended": timeline.ended}
     with exported_file(path) as file:
@@ -124,7 +124,7 @@ def _name(what: str, process: int, thread: int | None, name: str, order: int) ->
 
 
 def _counters(timeline: Timeline) -> Iterator[dict[str, Any]]:
-    """Yield how many results there were, and how many boards were being built, whenever that changed."""
+    """Yield counters of results and of boards in build, at each change."""
     so_far = {Verdict.BUILT.value: 0, Verdict.WARNED.value: 0, Verdict.FAILED.value: 0}
 
     def counter(name: str, when: float, values: dict[str, int]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The report: one HTML page of a range and its run."""
+"""The report: one HTML page about a range and its last run."""

@@ -1,8 +1,8 @@
 """Collect each result of a range for the report: its stderr, sizes, machine and build time.
 
-`Gatherer` is the reader that `fabbuild.reporting.summary.summarizer.summarize` reads a range with; it keeps what
-the report needs of each result it reads. Boards and commits have much text in common, so each line and each text is
-kept once. Beyond `LINES_ROOM` bytes a text is cut to its most telling line.
+`Gatherer` is the reader with which `fabbuild.reporting.summary.summarizer.summarize` reads a range; it stores the
+part of each result that the report needs. Boards and commits have much text in common, so each line and each text
+is stored once. Beyond `LINES_ROOM` bytes a text is cut to its most important line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LINE_WIDTH = 300
 LOG_LINES = 15
 _LOG_READ = 64 << 10
 
-#: Bytes of all lines in the report. After that a text is cut to its most telling line, for as many bytes again;
+#: Bytes of all lines in the report. After that a text is cut to its most important line, for as many bytes again;
 #: after that it only names the file to read.
 LINES_ROOM = 2_000_000
 
@@ -40,9 +40,9 @@ class Cell:
         text: the index of its stderr in `Texts.texts`; 0: empty.
         log: the index of the end of its log; failures only.
         return_code: of its build.
-        machine: the machine that built it; empty where not known.
-        seconds: the build time; None where not known.
-        notes: remarks, a line each: attempts, where it was carried forward or reused from.
+        machine: the machine that built it; empty if not known.
+        seconds: the build time; None if not known.
+        notes: remarks, a line each: attempts, and the result that was carried forward or reused.
         settings: the settings in its ``built-from``.
         sizes: sizes of its programs.
     """
@@ -59,10 +59,10 @@ class Cell:
 
 
 class Texts:
-    """Lines and texts, each kept once; a text is a tuple of indices of lines. Index 0 of both is empty."""
+    """Lines and texts, each stored once; a text is a tuple of indices of lines. Index 0 of both is empty."""
 
     def __init__(self, room: int = LINES_ROOM) -> None:
-        """``room`` is in bytes."""
+        """Begin with the empty line and text; ``room`` is the limit in bytes."""
         self.lines: list[str] = [""]
         self.texts: list[tuple[int, ...]] = [()]
         self._lines: dict[str, int] = {"": 0}
@@ -120,12 +120,12 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def cost(text: str) -> int:
-    """Return about how many bytes a text takes in the report."""
+    """Return the approximate number of bytes that a text takes in the report."""
     return len(text.encode("utf-8", "replace")) + 5 * text.count("<") + text.count("\\") + text.count('"') + 4
 
 
 class Gatherer(Reader):
-    """Reads a range for its summary, and keeps each result for the matrix.
+    """Reads a range for its summary, and stores each result for the matrix.
 
     Attributes:
         cells: (name of the commit's directory, board) → cell.
@@ -141,7 +141,7 @@ class Gatherer(Reader):
         self._settings: dict[str, Mapping[str, Any]] = {}
 
     def read(self, commit: CommitDir, board: str, *, sizes: bool) -> StoredResult | None:
-        """Read a result, as `Reader.read` does, and keep it."""
+        """Read a result, as `Reader.read` does, and store it."""
         stored = super().read(commit, board, sizes=sizes)
         if stored is not None:
             self.cells[commit.name, board] = self._cell(commit, board, stored)
@@ -199,5 +199,5 @@ class Gatherer(Reader):
             yield f"reused: built on {who} from {cut(visible(str(reused.get('commit') or '?')), 12)}"
 
     def _shared(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Keep equal settings once."""
+        """Return the first of equal settings, so that each is stored once."""
         return self._settings.setdefault(json.dumps(settings, sort_keys=True), settings)

@@ -1,6 +1,7 @@
-"""Put what each commit did into the words of the report: the verdict on the range, and groups of problems.
+"""Describe the effects of each commit for the report: the verdict on the range, and groups of problems.
 
-Pure: no I/O. All texts are made visible. Lists of boards are complete; the page shows as many as it has room for.
+Does no I/O. Control characters in all texts are escaped. Lists of boards are complete; the page shows as many as it
+has room for.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ FIRST_LINES = 10
 
 @dataclass(frozen=True)
 class Problem:
-    """An error or a warning that came to boards, or went from them.
+    """An error or a warning that is new on boards, or gone from them.
 
     Attributes:
         kind: ``error``, ``warning``, ``other``, ``make``; empty for boards without a problem of their own.
-        headline: what it says.
-        lines: the first lines of it.
-        boards: whose it is.
-        command: builds one of them again; empty where there is nothing to look into.
+        headline: the problem's main line.
+        lines: the first lines of the problem.
+        boards: the boards that have it.
+        command: the command that builds one of the boards again; empty if there is nothing to look into.
     """
 
     kind: str
@@ -39,14 +40,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Group:
-    """What a commit did of one sort.
+    """The changes of one sort at a commit.
 
     Attributes:
         sort: ``broke``, ``mended``, ``warned``, ``errors``, ``blobs``, ``lost``, ``clean``, ``new``, ``gone``,
             ``unbuilt``.
-        title: the same in words.
-        boards: all that are in it.
-        problems: by error; what hits most boards first.
+        title: the sort in words.
+        boards: all boards of the group.
+        problems: the problems, those of most boards first.
     """
 
     sort: str
@@ -57,7 +58,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Growth:
-    """How an architecture's programs grew at a commit, on average, in words; ``all`` is that of u-boot in bytes."""
+    """The average growth of an architecture's programs at a commit, in words; ``all`` is u-boot's in bytes."""
 
     arch: str
     changed: int
@@ -67,12 +68,12 @@ class Growth:
 
 
 def label(commit: CommitChanges) -> str:
-    """Return what a commit is called: ``03 1a2b3c4d5e``; ``the current source``."""
+    """Return the label of a commit: ``03 1a2b3c4d5e``, or ``the current source``."""
     return commit_label(commit.hash, commit.number) if commit.number else "the current source"
 
 
 def groups(commit: CommitChanges) -> list[Group]:
-    """Say what a commit did, the gravest first; commands are not there yet."""
+    """Return the changes of a commit, the most serious first; their commands are added later."""
     boards = commit.boards
     first = commit.first
     failed = {*boards.broke, *boards.new} & {*boards.failing}
@@ -103,9 +104,9 @@ def groups(commit: CommitChanges) -> list[Group]:
 
 
 def unbuilt(commit: CommitChanges, known: Collection[NotBuilt] = (), *, going: bool = False) -> list[Group]:
-    """Say which boards have no result at a commit, but for those that are known to have none.
+    """Return the boards without a result at a commit, except those already known to have none.
 
-    While a run goes on, only those that never will.
+    During a run, only boards that will never have a result are returned.
     """
     reasons: dict[str, list[str]] = {}
     for one in commit.boards.not_built:
@@ -119,7 +120,7 @@ def unbuilt(commit: CommitChanges, known: Collection[NotBuilt] = (), *, going: b
 
 
 def growth(commit: CommitChanges) -> list[Growth]:
-    """Say how a commit changed sizes, by architecture."""
+    """Return the changes of sizes at a commit, by architecture."""
     found = []
     for arch, sizes in (commit.arch_sizes or {}).items():
         words = " ".join(
@@ -135,14 +136,14 @@ def growth(commit: CommitChanges) -> list[Growth]:
 
 
 def sentence(summary: Summary, verdicts: Mapping[str, str], *, going: bool = False, wanted: int = 0) -> str:
-    """Return the verdict on a range: what it does to the boards from its first commit to its last, and its end.
+    """Return the verdict on a range: its effect on the boards from the first commit to the last, and the end state.
 
     Args:
-        summary: of the range.
-        verdicts: board → a letter for each commit: ``b``, ``w``, ``f``, as
-            `fabbuild.reporting.html.cells.Cell` has it; anything else where there is no result.
-        going: whether results are still to come.
-        wanted: how many results the run that goes on is to bring; 0: not known.
+        summary: the summary of the range.
+        verdicts: board → a letter for each commit: ``b``, ``w``, ``f``, as in
+            `fabbuild.reporting.html.cells.Cell`; any other letter if there is no result.
+        going: whether the run is still going on.
+        wanted: number of results that the run is to build; 0: not known.
     """
     known = {board: "".join(c for c in said if c in "bwf") for board, said in verdicts.items()}
     known = {board: said for board, said in known.items() if said}
@@ -158,7 +159,7 @@ def sentence(summary: Summary, verdicts: Mapping[str, str], *, going: bool = Fal
 
 
 def _effects(commits: Sequence[CommitChanges], verdicts: Mapping[str, str]) -> list[str]:
-    """Say what a series does; ``verdicts`` as for `sentence`, without the commits that have no result."""
+    """Describe the effects of a series; ``verdicts`` as for `sentence`, without commits that have no result."""
     broken = [board for board, said in verdicts.items() if said[-1] == "f" and said[0] != "f"]
     between = [board for board, said in verdicts.items() if "f" in said and said[0] != "f" and said[-1] != "f"]
     fixed = [board for board, said in verdicts.items() if said[0] == "f" and said[-1] != "f"]
@@ -182,7 +183,7 @@ def _effects(commits: Sequence[CommitChanges], verdicts: Mapping[str, str]) -> l
 
 
 def _where(commits: Sequence[CommitChanges], what: str, boards: Collection[str]) -> str:
-    """Say which commit did it, or which was the first: `` at 02 1a2b3c4d5e``; empty where none is known."""
+    """Return the commit of an effect, or the first of several: `` at 02 1a2b3c4d5e``; empty if none is known."""
     hits = [one for one in commits if not one.first and set(boards) & {*getattr(one.boards, what)}]
     if not hits:
         return ""
@@ -190,7 +191,7 @@ def _where(commits: Sequence[CommitChanges], what: str, boards: Collection[str])
 
 
 def _state(ends: Sequence[str], without_result: int, *, series: bool) -> str:
-    """Say how boards are at the last commit."""
+    """Describe the state of the boards at the last commit."""
     boards = len(ends) + without_result
     counted = [
         (ends.count("f"), "fails", "fail"),

@@ -22,7 +22,7 @@ from fabbuild.reporting.summary.find import how_built
 from fabbuild.reporting.summary.reader import CommitDir
 from fabbuild.text import cut, one_line, visible
 
-#: Raised when the meaning of a key changes.
+#: The version of the data, raised when the meaning of a key changes.
 SCHEMA = 1
 
 #: Entries of all lists of boards together; further lists keep only their first few.
@@ -45,7 +45,7 @@ CHANGES = (
 
 
 class Numbers:
-    """Numbers values in the order of their first use."""
+    """Assigns numbers to values in the order of their first use."""
 
     def __init__(self, first: Iterable[Any] = ()) -> None:
         """Begin with these values."""
@@ -66,21 +66,21 @@ class Numbers:
 
 
 class Sets:
-    """Lists of boards, each kept once."""
+    """Lists of boards, each stored once."""
 
     def __init__(self, boards: Mapping[str, int]) -> None:
-        """``boards`` has their numbers."""
+        """Begin without a list; ``boards`` has the boards' numbers."""
         self._boards = boards
         self._numbers = Numbers()
         self._room = SETS_ROOM
 
     @property
     def lists(self) -> list[list[int]]:
-        """All of them."""
+        """Return all lists."""
         return [list(one) for one in self._numbers.values]
 
     def of(self, boards: Sequence[str]) -> int:
-        """Return the number of a list; of a long one only the beginning may be kept."""
+        """Return the number of a list; of a long list only the beginning may be stored."""
         numbers = tuple(self._boards[board] for board in boards if board in self._boards)
         if self._room <= 0 and numbers not in self._numbers:
             numbers = numbers[:_SHORT_SET]
@@ -104,13 +104,13 @@ def document(
     """Return the data of a report.
 
     Args:
-        summary: of the range, with sizes.
+        summary: the summary of the range, with sizes.
         gatherer: the reader of the range.
-        journal: facts from its journal.
+        journal: facts from the range's journal.
         by_commit: the groups of each commit, from `groups_by_commit`.
-        sentence: the verdict.
+        sentence: the verdict on the range.
         made: time of the report, in seconds since the epoch.
-        where: from `fabbuild.reporting.summary.find.where`.
+        where: the options from `fabbuild.reporting.summary.find.where`.
     """
     boards = list(summary.archs)
     numbers = {board: at for at, board in enumerate(boards)}
@@ -163,7 +163,7 @@ def document(
 
 
 def groups_by_commit(summary: Summary, *, going: bool) -> list[list[Group]]:
-    """Return the groups of each commit; boards without a result from the first commit on are listed only there."""
+    """Return the groups of each commit; boards that never had a result are listed at the first commit only."""
     by_commit = []
     since: set[NotBuilt] | None = None
     for commit in summary.commits:
@@ -193,7 +193,7 @@ def _url(board: str) -> list[str]:
 def _changes(
     commits: Sequence[CommitChanges], by_commit: Sequence[Sequence[Group]], boards: Sequence[str]
 ) -> dict[str, str]:
-    """Return for each board a letter for each commit: the change there, ``.`` for none."""
+    """Return, for each board, a letter for the change at each commit; ``.`` for none."""
     letters = dict(reversed(CHANGES))
     found = {board: ["."] * len(commits) for board in boards}
     for at, those in enumerate(by_commit):
@@ -209,7 +209,7 @@ def _changes(
 
 
 def _resized(commits: Sequence[CommitChanges], boards: Sequence[str]) -> dict[str, list[int]]:
-    """Return for each board the indices of the commits that changed its sizes."""
+    """Return, for each board, the indices of the commits that changed its sizes."""
     found: dict[str, list[int]] = {board: [] for board in boards}
     for at, commit in enumerate(commits):
         for board in commit.board_sizes or {}:
@@ -259,14 +259,14 @@ def _row(
 
 
 def _seconds(seconds: float | None) -> float | int:
-    """Return seconds, rounded to save space; -1 where they are not known."""
+    """Return seconds, rounded to save space; -1 if not known."""
     if seconds is None:
         return -1
     return round(seconds) if seconds >= 9.95 else round(seconds, 1)
 
 
 def _sizes(cells: Sequence[Cell | None], programs: Numbers) -> dict[str, list[list[int]]]:
-    """Return for each program its changes: index of the commit, and the differences to the size before."""
+    """Return, for each program, its changes: index of the commit, and the differences to the size before."""
     found: dict[str, list[list[int]]] = {}
     was: dict[str, tuple[int, ...]] = {}
     for at, cell in enumerate(cells):
@@ -281,7 +281,7 @@ def _sizes(cells: Sequence[Cell | None], programs: Numbers) -> dict[str, list[li
 
 
 def run_facts(journal: JournalFacts, boards: Mapping[str, int]) -> dict[str, Any] | None:
-    """Return the data of the last run and its machines; None where there is no journal."""
+    """Return the data of the last run and its machines; None if there is no journal."""
     run = journal.run
     if run is None:
         return None
@@ -324,7 +324,7 @@ def run_facts(journal: JournalFacts, boards: Mapping[str, int]) -> dict[str, Any
 
 
 def results_of(run: Timeline) -> dict[str, int]:
-    """Count a run's results: all of them, of these those carried forward and reused, and those that never came."""
+    """Count a run's results: all, those carried forward, those reused, and those that were never received."""
     reused = len(run.of(ResultReused))
     return {
         "results": len(run.results) + reused,

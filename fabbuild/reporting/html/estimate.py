@@ -1,8 +1,8 @@
 """Evaluate a run's times: shares of machines, its tail, and an estimate with one machine more or less.
 
-The estimate is list scheduling: each board takes as long as it did in the run, in the order in which boards were
-begun, in the slot that is free first. It ignores the speed of machines; differences are therefore relative to the
-same estimate for the run's own machines. Pure: no I/O.
+The estimate uses list scheduling: each board takes as long as in the run, in the order of the boards' starts, in
+the slot that is free first. The estimate ignores the speed of machines, so differences are relative to the same
+estimate for the run's own machines. Does no I/O.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RunTail:
 
     @property
     def seconds(self) -> float:
-        """How long it was."""
+        """The duration in seconds."""
         return max(self.end - self.start, 0.0)
 
 
@@ -48,7 +48,7 @@ class WhatIf:
         more: whether it is doubled.
         seconds: how long building would have taken.
         difference: to the same estimate for the run's own machines; below zero: shorter.
-        only: architectures that no other machine has built.
+        only: architectures that no other machine built.
     """
 
     machine: str
@@ -65,7 +65,7 @@ def share(machine: MachineTimeline, run: Timeline) -> float:
 
 
 def slots_busy(machine: MachineTimeline, run: Timeline) -> float | None:
-    """Return the part of the time since a machine was ready in which its slots had a board, 0 to 1."""
+    """Return the share of the time since a machine was ready in which its slots had a board, 0 to 1."""
     if machine.ready is None or not machine.slots:
         return None
     there = (_last(run) - machine.ready) * machine.slots
@@ -74,12 +74,12 @@ def slots_busy(machine: MachineTimeline, run: Timeline) -> float | None:
 
 
 def boards_an_hour(boards: int, seconds: float) -> float | None:
-    """Return boards an hour; None where no time passed."""
+    """Return boards an hour; None if no time passed."""
     return 3600.0 * boards / seconds if seconds > 0 else None
 
 
 def tail(run: Timeline) -> RunTail | None:
-    """Return the tail of a run; None where fewer than two slots built something."""
+    """Return the tail of a run; None if fewer than two slots built something."""
     lasts: dict[tuple[str, int], float] = {}
     for span in run.boards:
         key = span.machine, span.lane
@@ -91,11 +91,11 @@ def tail(run: Timeline) -> RunTail | None:
 
 
 def makespan(jobs: Iterable[float], free: Iterable[float]) -> float:
-    """Return when the last job ends, when each goes to the slot that is free first.
+    """Return the time of the last job's end if each job goes to the slot that is free first.
 
     Args:
-        jobs: how long each takes, in the order in which they begin.
-        free: when each slot is free, at least one.
+        jobs: the durations of the jobs, in the order of their starts.
+        free: the time from which each slot is free; at least one slot.
     """
     slots = list(free)
     heapq.heapify(slots)
@@ -115,8 +115,8 @@ def what_if(run: Timeline, archs: Mapping[str, str]) -> tuple[float, list[WhatIf
         archs: board → architecture.
 
     Returns:
-        the estimated time with the run's own machines, and the other estimates; 0 and an empty list where no board
-        was built.
+        The estimated time with the run's own machines, and the other estimates; 0 and an empty list if no board was
+        built.
     """
     jobs = [span for span in run.boards if span.outcome == "done"]
     ready = {m.name: _lanes(m, run) for m in run.machines.values() if m.ready is not None and m.slots}
@@ -152,5 +152,5 @@ def _only(name: str, jobs: Iterable[BoardSpan], archs: Mapping[str, str]) -> tup
 
 
 def _last(run: Timeline) -> float:
-    """Return when the last board ended: no board could be built after that."""
+    """Return the end of the last board, after which no board could be built."""
     return max((span.end for span in run.boards), default=run.end)

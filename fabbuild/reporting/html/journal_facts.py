@@ -1,4 +1,4 @@
-"""Find in a range's journal, which has every run of it, what the page tells: the last run and the attempts."""
+"""Extract facts for the report from the journal of a range: the last run, and the attempts at each result."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fabbuild.events.timeline import Timeline, TimelineBuilder
 
 @dataclass
 class JournalFacts:
-    """What a journal tells.
+    """The facts of a journal.
 
     Attributes:
-        run: the last run that brought a result, or that goes on; else the last; None where there is none.
-        runs: how many runs there were.
-        attempts: (board, commit) → which attempt brought the result; only where it was not the first.
-        going: whether the last run has not said that it ended.
+        run: the last run with a result, or the one going on; else the last; None if there is none.
+        runs: number of runs.
+        attempts: (board, commit) → the attempt that brought the result, if it was not the first.
+        going: whether the last run has no ``run-end``.
     """
 
     run: Timeline | None = None
@@ -27,7 +27,7 @@ class JournalFacts:
 
 
 def read_journal(events: Iterable[Event]) -> JournalFacts:
-    """Put together what a journal's events tell."""
+    """Return the facts of a journal's events."""
     facts = JournalFacts()
     reading: TimelineBuilder | None = None
     for event in events:

@@ -81,7 +81,7 @@ class ShownCommit:
 
     @property
     def quiet(self) -> bool:
-        """Whether it changed nothing."""
+        """Whether the commit changed nothing."""
         return not self.groups and not self.growth
 
 
@@ -98,10 +98,10 @@ def render(
 
     Args:
         found: the results.
-        summary: their summary, with sizes.
+        summary: the summary of the results, with sizes.
         gatherer: the reader of the range.
-        journal: facts from its journal.
-        base: relative URL of the range's directory, as seen from the page; ends with ``/``.
+        journal: facts from the range's journal.
+        base: relative URL from the page to the range's directory; ends with ``/``.
         made: time of the report, in seconds since the epoch; 0: now.
     """
     made = made or time.time()
@@ -147,7 +147,7 @@ def render(
 
 
 def script_json(value: object) -> str:
-    """Return JSON for a script element, without any text that could end the element."""
+    """Return JSON for a script element, without text that could end the element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 

@@ -1,6 +1,6 @@
-"""Lay out the report's pictures: the timeline of slots, and the charts of sizes. Pure; templates draw them.
+"""Lay out the report's pictures: the timeline of slots, and the charts of sizes. The templates draw them.
 
-In the timeline x is in percent of its width, so that it is as wide as the page, and y in pixels.
+In the timeline, x is in percent, so that the picture is as wide as the page, and y is in pixels.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _EDGE = 5
 
 
 class Bar(NamedTuple):
-    """A bar in a lane; ``board`` is set where it is one board, ``kind`` is its style."""
+    """A bar in a lane; ``board`` is set if the bar is a single board, ``kind`` is its style."""
 
     x: float
     width: float
@@ -54,12 +54,12 @@ class Bar(NamedTuple):
 
     @property
     def mark(self) -> str:
-        """The letter that stands for the colour, where there is room for one."""
+        """The letter for the bar's colour, if there is room for one."""
         return _MARKS.get(self.kind, "") if self.width > 1.2 and self.height > 11 else ""
 
 
 class Tick(NamedTuple):
-    """A tick of the axis; ``anchor`` keeps its label within the picture."""
+    """A tick of the axis; ``anchor`` aligns its label so that it stays within the picture."""
 
     x: float
     words: str
@@ -77,8 +77,8 @@ class RunPicture:
         ticks: ticks of the axis.
         faults: (x, y, words) of each fault.
         waiting: (x, width) of the times without a machine.
-        reused: x of the times when results came from the store.
-        tail: (x, width) of the tail; None where there is none.
+        reused: x of the times when results were taken from the store.
+        tail: (x, width) of the tail; None if there is none.
     """
 
     height: float
@@ -99,7 +99,7 @@ class Chart:
         title: the board or architecture.
         words: the total change.
         lines: points of each piece of the line.
-        dots: points where it changed.
+        dots: points at which the size changed.
         zero: y of the first value.
         values: (commit, value in words) of each change.
     """
@@ -204,7 +204,7 @@ def _ticks(seconds: float) -> list[Tick]:
 
 
 def arch_charts(summary: Summary) -> list[Chart]:
-    """Draw how u-boot grew on average, a chart for each architecture, the largest change first."""
+    """Draw the average size of u-boot, a chart for each architecture, the largest change first."""
     labels = [_label(commit.number) for commit in summary.commits]
     moved: dict[str, list[float]] = {}
     for at, commit in enumerate(summary.commits):

@@ -1,4 +1,4 @@
-"""Write the report: a range and its last run as one HTML page, also repeatedly while a run goes on.
+"""Write the report: a range and its last run as one HTML page, once or repeatedly during a run.
 
 `cells` collects the results, `journal_facts` reads the journal, `commits` words the changes, `estimate` evaluates
 the run's times, `document` makes the JSON data, `pictures` the layout of pictures, and `page` the HTML.
@@ -28,16 +28,16 @@ __all__ = ["NAME", "WATCH", "Written", "make_report", "watch", "watch_seconds", 
 #: Name of the page in the range's directory.
 NAME = "report.html"
 
-#: Seconds between two pages while a run goes on.
+#: Seconds between two pages during a run.
 WATCH = 10.0
 
-# Part of the time that is spent on pages while a run goes on, at most: the boss needs this machine, too.
+# The largest share of the time to spend on pages during a run: the boss needs this machine, too.
 _PART = 0.2
 
 
 @dataclass(frozen=True)
 class Written:
-    """A page that was written: its path and size, and whether a run goes on there."""
+    """A page that was written: its path and size, and whether the run is still going on."""
 
     path: Path
     bytes: int
@@ -45,11 +45,11 @@ class Written:
 
 
 def make_report(found: Found, target: Path, wanted: Wanted | None = None) -> tuple[str, bool]:
-    """Return the page, and whether a run goes on.
+    """Return the page, and whether the run is still going on.
 
     Args:
         found: the results.
-        target: where the page will be, for its links to results.
+        target: the path of the page, for its links to results.
         wanted: the boards; sizes are always included.
 
     Raises:
@@ -73,7 +73,7 @@ def write_report(found: Found, target: Path | None = None, wanted: Wanted | None
         wanted: as for `make_report`.
 
     Raises:
-        OutputError: it could not be written.
+        OutputError: the page could not be written.
     """
     target = (target or found.range.path / NAME).absolute()
     if target.is_dir():
@@ -94,14 +94,14 @@ def watch(
     wait: Callable[[float], None] = time.sleep,
     waiting: Callable[[str], None] = lambda _why: None,
 ) -> None:
-    """Write the page again and again while a run goes on; return when the run ends.
+    """Write the page repeatedly during a run; return when the run ends.
 
-    Of a run that has no result yet, the first one is waited for.
+    If the run has no result yet, wait for the first.
 
     Args:
-        find: finds the results; called each time, because commits appear while a run goes on.
+        find: finds the results; called each time, because commits are added during a run.
         target: as for `write_report`.
-        seconds: time between two pages; longer where making a page takes much of it.
+        seconds: time between two pages; longer if making a page takes much of it.
         wrote: called with each page.
         wait: sleeps for a number of seconds.
         waiting: called once with the reason, while there is no result yet.
@@ -127,7 +127,7 @@ def watch_seconds(value: object) -> float:
     """Parse the value of ``--watch``: a number of seconds, or True for `WATCH`.
 
     Raises:
-        UsageError: it is not a number from 1 to 86400.
+        UsageError: the value is not a number from 1 to 86400.
     """
     if value is True:
         return WATCH

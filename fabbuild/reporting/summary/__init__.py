@@ -1,1 +1,1 @@
-"""What each commit of a range changed, from a result tree: fabbuild's own, or one that buildman wrote."""
+"""Find what each commit of a range changed, in a result tree of fabbuild or buildman."""

@@ -1,4 +1,4 @@
-"""Data classes of a summary: what each commit of a range changed."""
+"""Data classes of a summary: the changes of each commit of a range."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from fabbuild.reporting.summary.sizes import Bloat, Size
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a summary compares, and for which boards; errors, warnings and states of boards always are.
+    """The scope of a summary: what to compare besides errors, warnings and states, and for which boards.
 
     Attributes:
         sizes: compare sizes of programs.
         functions: compare sizes of functions and variables.
         config: compare configurations.
-        all_config_files: compare ``.config`` and the autoconf files as well, with their values as they are.
+        all_config_files: compare ``.config`` and the autoconf files as well, with their values unchanged.
         environment: compare default environments.
-        boards: terms, as `fabbuild.source.boards.selection` reads them; empty takes all.
-        only: exact names; empty takes all.
+        boards: terms, as for `fabbuild.source.boards.selection`; empty selects all.
+        only: exact names; empty selects all.
         archs: regular expressions, separated by spaces or commas, matched at the start of an architecture; empty
-            takes all.
+            selects all.
         since: leave out commits up to this one: a number, or the beginning of a hash or a subject.
         no_dtb_warnings: leave out the warnings of the device-tree compiler.
         no_migration_warnings: leave out notes of outdated configuration.
@@ -53,13 +53,13 @@ class BoardState:
 
     @property
     def warned(self) -> bool:
-        """Whether it was built, with something on stderr."""
+        """Whether the board was built, with output on stderr."""
         return not self.failed and not self.said.silent
 
 
 @dataclass(frozen=True)
 class NotBuilt:
-    """A board without a result at a commit; ``reason`` is empty where the journal has none."""
+    """A board without a result at a commit; ``reason`` is empty if the journal has none."""
 
     board: str
     reason: str = ""
@@ -80,15 +80,15 @@ class BoardChanges:
     """Boards whose state changed at a commit, names sorted.
 
     Attributes:
-        broke: built before, fails now; at the first commit: fails.
-        mended: failed before, is built now.
-        warns: gives warnings now and did not (it may have failed); at the first commit: gives warnings.
-        clean: gave warnings before, is built without any now.
-        new: has a result now and had none; not at the first commit.
-        gone: had a result and has none.
-        failing: fails now.
-        warning: is built and gives warnings now.
-        not_built: has no result here, and has one elsewhere in the range or was asked for.
+        broke: built before, and fail now; at the first commit: fail.
+        mended: failed before, and are built now.
+        warns: have warnings now and had none before (or failed); at the first commit: have warnings.
+        clean: had warnings before, and are built without warnings now.
+        new: have a result now and had none; not at the first commit.
+        gone: had a result and have none now.
+        failing: fail now.
+        warning: are built and have warnings now.
+        not_built: have no result here, but have one elsewhere in the range or were requested.
     """
 
     broke: tuple[str, ...] = ()
@@ -104,7 +104,7 @@ class BoardChanges:
 
 @dataclass(frozen=True)
 class ChangedLine:
-    """A line of stderr that no board had at the commit before, or that none has any more, with its boards."""
+    """A line of stderr that no board had at the commit before, or that no board has now, with its boards."""
 
     text: str
     boards: tuple[str, ...]
@@ -112,7 +112,7 @@ class ChangedLine:
 
 @dataclass(frozen=True)
 class DiagnosticChange:
-    """A diagnostic that is new on some boards, or gone from them; one that only moved to another line is neither.
+    """A diagnostic that is new on some boards or gone from them, which does not count a changed line number.
 
     Attributes:
         kind: ``error``, ``warning``, ``other`` or ``make``, as of `fabbuild.reporting.summary.lines.Diagnostic`.
@@ -129,10 +129,10 @@ class DiagnosticChange:
 
 @dataclass(frozen=True)
 class ArchSizes:
-    """How the boards of an architecture changed.
+    """The changes of sizes of an architecture's boards.
 
-    ``of`` counts the boards with sizes at this commit, ``changed`` those that changed; ``average`` has the average
-    difference over ``of`` by program and part, without zeros.
+    ``of`` counts the boards with sizes at this commit, ``changed`` the boards that changed; ``average`` has the
+    average difference over ``of`` by program and part, without zeros.
     """
 
     changed: int
@@ -142,7 +142,7 @@ class ArchSizes:
 
 @dataclass(frozen=True)
 class BoardSizes:
-    """How the programs of a board changed, in bytes."""
+    """The changes of sizes of a board's programs, in bytes."""
 
     arch: str
     programs: Mapping[str, Size]
@@ -152,7 +152,7 @@ class BoardSizes:
 class ConfigChanges:
     """A change of one name in a configuration file, with the boards of one architecture that have it.
 
-    ``old`` is None for what was added, ``new`` for what was removed.
+    ``old`` is None for an added name, ``new`` is None for a removed one.
     """
 
     name: str
@@ -163,31 +163,30 @@ class ConfigChanges:
 
 @dataclass(frozen=True)
 class CommitChanges:
-    """What one commit changed, compared with the one before it.
+    """The changes of one commit, compared with the commit before it.
 
     Attributes:
         number: its place in the range, from 1; 0 for the current source.
-        hash: its hash, abbreviated where the tree has only that.
+        hash: its hash, abbreviated if the tree has no full hash.
         subject: its first line, or the beginning of that.
         first: whether there is no commit before it to compare with: then all failures and warnings count as new.
-        counts: how its boards ended.
-        boards: those whose state changed.
+        counts: the boards by state.
+        boards: the boards whose state changed.
         new_errors: error lines, as buildman counts them: all but warnings and notes of blobs.
         gone_errors: likewise.
         new_warnings: warning lines.
         gone_warnings: likewise.
         new_blobs: notes of missing blobs.
         gone_blobs: likewise.
-        culprits: for the boards that broke, and new ones that fail, the diagnostic that explains it, most boards
-            first.
-        new_problems: errors and warnings that are new on a board, with the lines that belong to them.
+        culprits: the diagnostics that explain why boards broke, or why new boards fail, most boards first.
+        new_problems: errors and warnings that are new on a board, with their further lines.
         gone_problems: likewise.
         blobs: boards whose images lack blobs.
-        arch_sizes: by architecture; None where sizes were not asked for.
+        arch_sizes: by architecture; None if sizes were not requested.
         board_sizes: by board; None likewise.
-        functions: by board and program; None where functions were not asked for.
-        config: by architecture and file; None where the configuration was not asked for.
-        environment: by board; None where it was not asked for.
+        functions: by board and program; None if functions were not requested.
+        config: by architecture and file; None if the configuration was not requested.
+        environment: by board; None if it was not requested.
     """
 
     number: int
@@ -214,7 +213,7 @@ class CommitChanges:
 
     @property
     def changed(self) -> bool:
-        """Whether there is any change; a board that was not built is none."""
+        """Whether there is any change; a board that was not built does not count as one."""
         boards = self.boards
         return any(
             (
@@ -242,14 +241,14 @@ class CommitChanges:
 
 @dataclass(frozen=True)
 class Summary:
-    """A range, commit by commit.
+    """The summary of a range, commit by commit.
 
     Attributes:
         output: the output directory.
         name: the range's directory below it.
-        total: how many commits the range has, shown or not: the highest number.
-        commits: those that were asked for, oldest first.
-        archs: board → architecture of all boards considered; empty where it is not known.
+        total: the number of commits in the range, shown or not: the highest number.
+        commits: the requested commits, oldest first.
+        archs: board → architecture of all boards considered; empty if not known.
         complaints: files that were not read, a line each.
     """
 

@@ -1,4 +1,4 @@
-"""Compare the results of two commits: the rules of what counts as a change. Pure: no I/O."""
+"""Compare the results of two commits, by the rules of what counts as a change. Does no I/O."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def compare(
     """Compare a commit with the one before it.
 
     Args:
-        old: the commit before; None when there is none: then everything of ``new`` is new.
+        old: the commit before; if None, everything of ``new`` is new.
         new: the commit.
-        not_built: boards that have no result there.
-        archs: board → architecture; given when sizes are to be compared.
+        not_built: boards that have no result at the commit.
+        archs: board → architecture; given if sizes are to be compared.
         built: stderr of boards from their last successful build: warnings in it are not new once a board is fixed.
     """
     before = old.boards if old else {}
@@ -110,7 +110,7 @@ def _counts(boards: Mapping[str, BoardState], not_built: int) -> BoardCounts:
 def _lines(
     old: Mapping[str, BoardState], new: Mapping[str, BoardState], pick: Callable[[ParsedStderr], Sequence[str]]
 ) -> tuple[tuple[ChangedLine, ...], tuple[ChangedLine, ...]]:
-    """Return the lines that no board had before, and those that none has now, with their boards."""
+    """Return the lines that no board had before, and the lines that no board has now, with their boards."""
     before, now = _by_line(old, pick), _by_line(new, pick)
     return (
         tuple(ChangedLine(text, tuple(sorted(boards))) for text, boards in now.items() if text not in before),
@@ -163,7 +163,7 @@ def _telling(said: ParsedStderr | None) -> Sequence[Diagnostic]:
 
 
 def differing(old: Sequence[Diagnostic], new: Sequence[Diagnostic]) -> tuple[list[Diagnostic], list[Diagnostic]]:
-    """Return the diagnostics of a board that are new, and those that are gone.
+    """Return a board's new diagnostics, and those that are gone.
 
     Diagnostics with the same text are paired first, then those that differ only in line numbers. Each is paired
     once: a second warning with the same text is new.

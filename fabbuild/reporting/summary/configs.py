@@ -1,4 +1,4 @@
-"""Parse and compare configuration files and default environments as names with values. Pure: no I/O."""
+"""Parse and compare configuration files and default environments as names with values. Does no I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fabbuild.protocol.uboot import TREE
 #: Files that are compared: the final configuration, one file for each build phase.
 CONFIG_FILES = TREE.final_configs
 
-#: Files that are compared as well with `Wanted.all_config_files`.
+#: Further files that are compared with `Wanted.all_config_files`.
 OTHER_FILES = tuple(name for name, _ in TREE.config_files if name not in CONFIG_FILES)
 
 #: The default environment of a board, beside its other results.
@@ -23,14 +23,14 @@ _ASSIGN = re.compile(r"\s*(CONFIG_[^\s=]+)\s*=(.*)$")
 
 @dataclass(frozen=True)
 class ValueChanges:
-    """How one file's names and values changed."""
+    """The changes of names and values in one file."""
 
     added: Mapping[str, str] = field(default_factory=dict)
     removed: Mapping[str, str] = field(default_factory=dict)
     changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Whether anything changed."""
+        """Return whether anything changed."""
         return bool(self.added or self.removed or self.changed)
 
 
@@ -39,7 +39,7 @@ def parse_config(text: str, *, plain: bool = False) -> dict[str, str]:
 
     Args:
         text: the file.
-        plain: keep values as they are; otherwise ``y`` and empty values become ``1``, because headers and
+        plain: leave values unchanged; otherwise ``y`` and empty values become ``1``, because headers and
             ``.config`` differ in that.
     """
     found: dict[str, str] = {}

@@ -18,7 +18,7 @@ from fabbuild.reporting.summary.changes import (
 from fabbuild.reporting.summary.configs import ValueChanges
 from fabbuild.reporting.summary.sizes import PARTS, Bloat, Size
 
-#: Raised when the meaning of a key changes.
+#: The version of the JSON, raised when the meaning of a key changes.
 SCHEMA = 1
 
 #: The program whose sizes stand for those of a board.
@@ -26,7 +26,7 @@ MAIN = TREE.program
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
-    """Return a summary as plain values; parts that were not asked for are absent."""
+    """Return a summary as plain values; parts that were not requested are absent."""
     return {
         "schema": SCHEMA,
         "name": summary.name,

@@ -1,4 +1,4 @@
-"""Find the results that the user means, and give the commands that build one of them again."""
+"""Find the results that the options select, and make the commands that build one of them again."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from fabbuild.text import names, visible
 
 @dataclass(frozen=True)
 class Found:
-    """The results that the user means.
+    """The results that the options select.
 
     Attributes:
         range: the results.
-        source: the repository they are of; None where it is not at hand.
-        note: a line that names the range, where the user named none and there are several; else empty.
+        source: the repository of the source; None if it is not available.
+        note: a line that names the range, if the user named none and there are several; else empty.
     """
 
     range: Range
@@ -47,16 +47,16 @@ class Found:
 
 
 def find(*, output: str = "", source: str = "", branch: str = "", commits: str = "") -> Found:
-    """Find the results of a branch or range, or else those that were written last.
+    """Find the results of a branch or range, by default those that were written last.
 
     Args:
-        output: the output directory; empty is ``fabbuild-out`` beside the source, or in this directory.
-        source: the repository; empty is this directory, if it is one.
+        output: the output directory; empty for ``fabbuild-out`` beside the source, or in this directory.
+        source: the repository; empty for this directory, if it is one.
         branch: a branch that was built.
         commits: a range that was built, as it was given to ``build``.
 
     Raises:
-        SourceError: ``source`` was given and is no repository.
+        SourceError: ``source`` was given and is not a repository.
         OutputError: there are no results there, or none of this name.
     """
     if branch and commits:
@@ -87,7 +87,7 @@ def find(*, output: str = "", source: str = "", branch: str = "", commits: str =
 
 
 def archs_of(found: Found) -> dict[str, str]:
-    """Return board → architecture as of the last commit of the source; empty without a source."""
+    """Return board → architecture at the last commit of the source; empty without a source."""
     last = found.range.commits[-1]
     if found.source is None or not last.hash:
         return {}
@@ -98,18 +98,18 @@ def archs_of(found: Found) -> dict[str, str]:
 
 
 def rebuild_command(found: Found, commit: CommitChanges | CommitDir, board: str) -> str:
-    """Return the command that builds one result again, to be run in this directory."""
+    """Return the command that builds one result again, for use in this directory."""
     settings = Reader(found.range).built_from(_directory(found.range, commit), board).get("settings")
     return shlex.join(["inv", "build", "--only", board, *which_commit(commit), *how_built(settings), *where(found)])
 
 
 def which_commit(commit: CommitChanges | CommitDir) -> list[str]:
-    """Return the options of `rebuild_command` that name a commit and build it even where a result is kept."""
+    """Return the options of `rebuild_command` that name a commit and force its build."""
     return ["--commits", commit.hash[:12], "--force"] if commit.number else ["--force"]
 
 
 def how_built(settings: object) -> list[str]:
-    """Return the options that repeat the settings of a result, as its ``built-from`` has them."""
+    """Return the options that repeat the settings of a result, from its ``built-from``."""
     words = []
     if isinstance(settings, Mapping):
         for name, row in SETTINGS.items():
@@ -138,7 +138,7 @@ def _option(option: str, value: object) -> list[str]:
 
 
 def _asked(item: str) -> str:
-    """Return a line of ``.config`` in the syntax of ``--adjust-cfg``; anything else as it is."""
+    """Return a line of ``.config`` in the syntax of ``--adjust-cfg``; anything else unchanged."""
     try:
         return "=".join(dotconfig.parse(item))
     except ValueError:
@@ -146,7 +146,7 @@ def _asked(item: str) -> str:
 
 
 def make_command(found: Found, commit: CommitChanges, board: str) -> str:
-    """Return the make commands recorded with one result; empty where there are none."""
+    """Return the make commands recorded with one result; empty if there are none."""
     made = found.range
     return Reader(made).command(_directory(made, commit), board).rstrip()
 
@@ -156,7 +156,7 @@ def _directory(made: Range, commit: CommitChanges | CommitDir) -> CommitDir:
 
 
 def _source_of(found: Found) -> Path | None:
-    """Return the directory of the source: the one at hand, else the recorded one if it still exists."""
+    """Return the directory of the source: that of ``found``, else the recorded one if it still exists."""
     if found.source is not None:
         return found.source.path
     recorded = origin(found.range).get("source")
@@ -183,15 +183,15 @@ def _source(source: str, *, named: bool = True) -> Source | None:
 
 
 def output_of(output: str = "", source: str = "") -> Path:
-    """Return the output directory that the user means, whether anything is in it or not.
+    """Return the output directory that the options select, whether it has results or not.
 
     Args:
         output: as for `find`.
         source: as for `find`.
 
     Raises:
-        SourceError: ``source`` was given and is no repository.
-        OutputError: no directory is named and none can be derived, or it is the directory of one range.
+        SourceError: ``source`` was given and is not a repository.
+        OutputError: no directory is named and none can be derived, or the directory is that of one range.
     """
     return _output(output, _source(source))
 
@@ -219,7 +219,7 @@ def _single(made: Range) -> bool:
 
 
 def _described(made: Range, source: Source | None) -> Range:
-    """Take the full subjects from git, where it has the commits: names of directories have only their beginning."""
+    """Add full subjects from git for the commits that it has; names of directories have only their beginning."""
     hashes = [commit.hash for commit in made.commits if len(commit.hash) in (40, 64)]
     if source is None or not hashes or made.name == CURRENT:
         return made

@@ -1,12 +1,12 @@
-"""Parse a build's stderr: which lines are errors, warnings or notes of missing blobs, and which belong together.
+"""Parse a build's stderr: classify lines as errors, warnings or notes of missing blobs, and group related lines.
 
 Single lines are classified as buildman does (`ParsedStderr.errors`, `ParsedStderr.warnings`): a warning of the
 compiler (``FILE:LINE:COLUMN: warning: …``) or of the device-tree compiler (``FILE: Warning (…): …``) is a warning;
 an ``In function`` line belongs to the next line; every other line is an error line, also the source that the
 compiler quotes below a warning.
 
-For people the lines are gathered into diagnostics (`ParsedStderr.problems`): a headline with the lines above and
-below it that belong to it. Pure: no I/O.
+For people the lines are grouped into diagnostics (`ParsedStderr.problems`): a headline with the related lines above
+and below it. Does no I/O.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ class Diagnostic:
     """One error or warning of a build.
 
     Attributes:
-        kind: ``error``, ``warning``, ``other`` (a line that is neither, and stderr is no place for chatter), or
-            ``make`` (make's own report of what went wrong above).
-        text: its headline.
-        lines: all its lines, including the headline.
+        kind: ``error``, ``warning``, ``other`` (a line that is neither), or ``make`` (make's own report of an error
+            above).
+        text: the headline.
+        lines: all lines, including the headline.
         key: the headline without line numbers, which stays the same when code above it moves.
     """
 
@@ -75,7 +75,7 @@ class Diagnostic:
 
 @dataclass(frozen=True)
 class ParsedStderr:
-    """The stderr of one build, parsed. Each line is in it once, in the order of its first occurrence.
+    """The parsed stderr of one build; each line occurs once, in the order of its first occurrence.
 
     Attributes:
         errors: all lines that are neither warnings nor notes of missing blobs.
@@ -96,7 +96,7 @@ class ParsedStderr:
 
     @property
     def culprit(self) -> Diagnostic | None:
-        """The diagnostic that best explains a failure; None where stderr has none.
+        """The diagnostic that best explains a failure; None if stderr has none.
 
         The first error with a source position, else the first error, else another line, else make's message.
         """
@@ -111,10 +111,10 @@ class ParsedStderr:
 
 
 def parse(stderr: str, *, no_dtb_warnings: bool = False, no_migration_warnings: bool = False) -> ParsedStderr:
-    """Parse one stderr.
+    """Parse the stderr of one build.
 
     Args:
-        stderr: its text; lines end in any of LF, CRLF and CR.
+        stderr: the text; lines end in any of LF, CRLF and CR.
         no_dtb_warnings: leave out the warnings of the device-tree compiler.
         no_migration_warnings: leave out the tree's notes of a board's outdated configuration, from their first line
             of equals signs to their last.

@@ -1,8 +1,8 @@
-"""Read a result tree, fabbuild's own or another program's, without trusting it.
+"""Read a result tree of fabbuild or of another program, without trusting it.
 
-Nothing outside the tree is read: no link is followed below the range's directory, only plain files are opened, and
-of each only as much as a result can have. A file that cannot be read counts as absent and is listed in
-`Reader.complaints`.
+Nothing outside the tree is read: links below the range's directory are not followed, only plain files are opened,
+and each is read only up to the size that a result can have. A file that cannot be read counts as absent and is
+listed in `Reader.complaints`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NO_BOARDS = frozenset({OWN, ".bm-work"})
 
 @dataclass(frozen=True)
 class CommitDir:
-    """A commit of a tree: its number in the range from 1, 0 for the current source, and where its results are."""
+    """A commit of a tree: its number in the range (from 1; 0 for the current source), and its directory."""
 
     number: int
     hash: str
@@ -54,12 +54,12 @@ class CommitDir:
 
 @dataclass(frozen=True)
 class Range:
-    """A branch, a range of commits, or the current source that there are results of.
+    """A branch, a range of commits, or the current source, with results.
 
     Attributes:
         output: the output directory.
-        name: its directory below it.
-        commits: oldest first.
+        name: the name of the range's directory below it.
+        commits: the commits, oldest first.
         passed_over: directories that look like a commit's results but are not read, each with the reason.
         written: time of the last change there, in seconds since the epoch.
     """
@@ -72,13 +72,13 @@ class Range:
 
     @property
     def path(self) -> Path:
-        """Its directory."""
+        """The range's directory."""
         return self.output / self.name
 
 
 @dataclass(frozen=True)
 class StoredResult:
-    """One result as its files have it: the return code, stderr and sizes."""
+    """One result as read from its files: the return code, stderr and sizes."""
 
     return_code: int
     stderr: str
@@ -89,7 +89,7 @@ def ranges(output: Path) -> list[Range]:
     """List the ranges in an output directory, the one written last first.
 
     Raises:
-        OutputError: the directory is not there or cannot be read.
+        OutputError: the directory does not exist or cannot be read.
     """
     try:
         with os.scandir(output) as entries:
@@ -115,7 +115,7 @@ def no_results(output: Path) -> OutputError:
 
 
 def _going(directory: Path) -> NothingYetError | None:
-    """Return the error that a range has no results yet, where a build of it goes on."""
+    """Return the error that a range has no results yet, if a build of it is running."""
     who = holder(directory)
     if who is None or not works(who):
         return None
@@ -126,10 +126,10 @@ def _going(directory: Path) -> NothingYetError | None:
 
 
 def open_range(output: Path, name: str) -> Range:
-    """Read one range's directory; an empty ``name`` takes the one written last.
+    """Read one range's directory; an empty ``name`` selects the one written last.
 
     Raises:
-        OutputError: there is no such directory, or no result in it; lists the ranges there are.
+        OutputError: there is no such directory, or no result in it; lists the existing ranges.
     """
     there = ranges(output)
     for one in there:
@@ -146,7 +146,7 @@ def open_range(output: Path, name: str) -> Range:
 
 
 def read_range(output: Path, name: str) -> Range | None:
-    """Read the commits of a range's directory; None when it holds no results."""
+    """Read the commits of a range's directory; return None if it has no results."""
     path = output / name
     commits: dict[int, list[tuple[float, CommitDir]]] = {}
     passed_over = []
@@ -194,13 +194,13 @@ class Reader:
     """Reads the results of one range, and lists the files it could not read."""
 
     def __init__(self, made: Range) -> None:
-        """Name the range."""
+        """Prepare to read a range; nothing is read yet."""
         self.range = made
         self.unreadable: list[str] = []
         self._room = ERR_ROOM
 
     def begin(self) -> None:
-        """Begin a commit, with `ERR_ROOM` for its boards' stderr."""
+        """Begin a commit, with `ERR_ROOM` bytes for its boards' stderr."""
         self._room = ERR_ROOM
 
     def boards(self, commit: CommitDir) -> list[str]:
@@ -223,7 +223,7 @@ class Reader:
         return self.range.path / commit.name / board
 
     def read(self, commit: CommitDir, board: str, *, sizes: bool) -> StoredResult | None:
-        """Read a result; None where there is none, or its ``done`` is empty, torn or unreadable."""
+        """Read a result; return None if it does not exist, or its ``done`` is empty, incomplete or unreadable."""
         place = os.path.join(self.range.path, commit.name, board)  # noqa: PTH118 - tens of thousands of them
         done = self.text(place, "done", MAX_SMALL)
         match = _DONE.fullmatch(done) if done else None
@@ -236,12 +236,12 @@ class Reader:
         )
 
     def text(self, place: str | Path, name: str, limit: int) -> str | None:
-        """Read a file of a result, the first ``limit`` bytes of it, as UTF-8; None where it is not there."""
+        """Read the first ``limit`` bytes of a result's file as UTF-8; return None if the file does not exist."""
         data = self.data(place, name, limit)
         return None if data is None else data.decode("utf-8", "replace")
 
     def data(self, place: str | Path, name: str, limit: int) -> bytes | None:
-        """As `text`, as bytes."""
+        """Read a file like `text`, but return bytes."""
         try:
             return _read(os.path.join(place, name), limit)  # noqa: PTH118
         except FileNotFoundError:
@@ -251,7 +251,7 @@ class Reader:
             return None
 
     def _stderr(self, place: str, limit: int) -> str:
-        """Read ``err``; of a long one whole lines from its beginning and its end."""
+        """Read ``err``; of a long file, whole lines from its beginning and its end."""
         data = self.data(place, "err", limit + 1) or b""
         if len(data) <= limit:
             return data.decode("utf-8", "replace")
@@ -266,14 +266,14 @@ class Reader:
         return (front + end).decode("utf-8", "replace")
 
     def same(self, one: str | Path, other: str | Path, name: str) -> bool:
-        """Whether a file of two results is the same file on the disk (a hard link), so that it need not be read."""
+        """Return whether two results share a file on the disk (a hard link), so that it need not be read."""
         try:
             return os.path.samestat(os.lstat(Path(one, name)), os.lstat(Path(other, name)))
         except OSError:
             return False
 
     def arch(self, commit: CommitDir, board: str) -> str:
-        """Return the architecture of a board as one of its results has it; empty where none does."""
+        """Return the architecture of a board from one of its results; empty if none has it."""
         place = self.place(commit, board)
         for line in (self.text(place, "toolchain", MAX_SMALL) or "").splitlines():
             key, _, value = line.partition(" ")
@@ -302,16 +302,16 @@ class Reader:
         return archs
 
     def built_from(self, commit: CommitDir, board: str) -> Mapping[str, object]:
-        """Return a result's ``built-from``; empty where there is none."""
+        """Return a result's ``built-from``; empty if there is none."""
         value = _json(self.text(self.place(commit, board), BUILT_FROM, MAX_SMALL))
         return value if isinstance(value, dict) else {}
 
     def command(self, commit: CommitDir, board: str) -> str:
-        """Return ``out-cmd``, the commands of make; empty where there is none."""
+        """Return ``out-cmd``, the commands of make; empty if there is none."""
         return self.text(self.place(commit, board), "out-cmd", MAX_SMALL) or ""
 
     def reasons(self) -> Iterator[tuple[str, str, str]]:
-        """Yield from the journal why results are missing: (board, commit hash, reason), oldest first."""
+        """Yield the reasons of missing results from the journal: (board, commit hash, reason), oldest first."""
         for event in every_event(journal_of(self.range.path), "not-built"):
             yield event.board, event.commit, event.text
 
@@ -319,13 +319,13 @@ class Reader:
         self.unreadable.append(f"{visible(what)}: {_why(exc)}")
 
     def complaints(self) -> list[str]:
-        """Return what was not read, a line each, a few at most."""
+        """Return a line for each file that was not read, a few at most."""
         lines = [*self.range.passed_over, *self.unreadable]
         return lines if len(lines) <= 5 else [*lines[:4], f"and {count(len(lines) - 4, 'more', 'more')}"]
 
 
 def origin(made: Range) -> dict[str, object]:
-    """Return ``source``, ``text`` and ``kind`` of a range as recorded; empty where there is no record."""
+    """Return the recorded ``source``, ``text`` and ``kind`` of a range; empty if there is no record."""
     record = _record(made.path)
     return {key: record[key] for key in ("source", "text", "kind") if isinstance(record.get(key), str)}
 
@@ -363,7 +363,7 @@ def _json(text: str | None) -> object:
 
 
 def _open(path: str | Path) -> int:
-    """Open a plain file and nothing else: no link, and no pipe, which would block."""
+    """Open a file if it is a plain file; not a link, and not a pipe, which would block."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -419,10 +419,10 @@ def _why(exc: OSError) -> str:
 
 
 def find_commit(commits: Sequence[CommitDir], text: str) -> int:
-    """Find a commit by its number, the beginning of its hash, or of its subject; give its index.
+    """Return the index of the commit with a number, or with this beginning of its hash or subject.
 
     Raises:
-        OutputError: none, or more than one.
+        OutputError: no commit matches, or more than one.
     """
     if re.fullmatch(r"\d{1,4}", text, re.ASCII):
         found = [at for at, commit in enumerate(commits) if commit.number == int(text)]

@@ -1,4 +1,4 @@
-"""Parse and compare sizes of programs and of their symbols. Pure: no I/O."""
+"""Parse and compare sizes of programs and of their symbols. Does no I/O."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Size(NamedTuple):
 
 
 class Symbol(NamedTuple):
-    """A function or variable whose size changed; None where it is not there."""
+    """A function or variable whose size changed; a size is None if it does not exist."""
 
     name: str
     old: int | None
@@ -46,16 +46,16 @@ class Symbol(NamedTuple):
 
 @dataclass(frozen=True)
 class Bloat:
-    """How the functions and variables of one program changed.
+    """The changes of the functions and variables of one program.
 
     Attributes:
-        symbols: those that changed, the largest growth first.
-        added: how many are new.
-        removed: how many are gone.
-        grown: how many are larger.
-        shrunk: how many are smaller.
+        symbols: the symbols that changed, the largest growth first.
+        added: number of new symbols.
+        removed: number of removed symbols.
+        grown: number of larger symbols.
+        shrunk: number of smaller symbols.
         up: bytes added by new and larger symbols.
-        down: bytes removed by gone and smaller symbols, as a number below zero.
+        down: bytes removed by removed and smaller symbols, as a number below zero.
     """
 
     symbols: tuple[Symbol, ...]
@@ -103,7 +103,7 @@ def parse_symbols(text: str) -> dict[str, int]:
 
 
 def compare_sizes(old: Mapping[str, Size], new: Mapping[str, Size]) -> dict[str, Size]:
-    """Return the differences of the programs that are in both and changed."""
+    """Return the differences of the programs that exist in both and changed."""
     changed = {}
     for program in sorted(old.keys() & new.keys()):
         if any(delta := new[program].minus(old[program])):
@@ -112,7 +112,7 @@ def compare_sizes(old: Mapping[str, Size], new: Mapping[str, Size]) -> dict[str,
 
 
 def compare_symbols(old: Mapping[str, int], new: Mapping[str, int]) -> Bloat | None:
-    """Return what changed between two programs; None when nothing did."""
+    """Return the changes of symbols between two programs; None if there is none."""
     symbols = [
         Symbol(name, old.get(name), new.get(name))
         for name in old.keys() | new.keys()

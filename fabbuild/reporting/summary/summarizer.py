@@ -40,16 +40,16 @@ def summarize(
     archs: Callable[[], Mapping[str, str]] = dict,
     reader: Reader | None = None,
 ) -> Summary:
-    """Return what each commit of a range changed.
+    """Return the changes of each commit of a range.
 
     Args:
         made: the range.
         wanted: the parts and boards to compare.
-        archs: returns board → architecture; called only when the tree itself does not tell of each board.
-        reader: a reader of the range that also keeps what it reads; None: a plain one.
+        archs: returns board → architecture; called only if the tree does not have each board's architecture.
+        reader: the reader of the range, which may also store the results; by default a plain one.
 
     Raises:
-        OutputError: ``wanted.since`` names no commit, or there is none after it.
+        OutputError: ``wanted.since`` names no commit, or the last one.
         SelectionError: ``wanted.boards`` or ``wanted.archs`` select no board.
     """
     return _Series(made, wanted, archs, reader or Reader(made)).summarize()
@@ -114,7 +114,7 @@ class _Series:
         return {board: archs.get(board) or more.get(board, "") for board in sorted(known)}
 
     def _take(self, archs: Mapping[str, str], built: Collection[str]) -> list[str]:
-        """Select boards; ``built`` are those with a result, which the error lists when none is selected."""
+        """Select boards; ``built`` are those with a result, which the error lists if none is selected."""
         boards = [Board(board, arch) for board, arch in archs.items()]
         if self.wanted.archs:
             try:

@@ -1,4 +1,4 @@
-"""Words for boards and problems that the summary in a terminal and the report share."""
+"""Describe boards and problems, for the summary in a terminal and the report."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def who(boards: Sequence[str], archs: Mapping[str, str]) -> str:
 
 
 def headline(text: str) -> str:
-    """Return a problem's first line as it is shown."""
+    """Return a problem's first line for display."""
     return cut(one_line(text), HEADLINE) or "no reason on stderr"
 
 
 def without(diagnostics: Iterable[DiagnosticChange], told: Collection[str]) -> list[DiagnosticChange]:
-    """Leave out boards that are reported otherwise; the problem that most of the others have comes first."""
+    """Remove boards that are reported elsewhere; the problem of most of the remaining boards comes first."""
     left = [replace(one, boards=tuple(board for board in one.boards if board not in told)) for one in diagnostics]
     return sorted((one for one in left if one.boards), key=lambda one: -len(one.boards))
