@@ -66,15 +66,15 @@ def test_an_interrupt_while_a_result_is_written_counts_it(farm):
     """The signal comes between the file and the count: the moment at which a sum could be wrong."""
     farm.machines(local=True)
     code = (
-        "import os, signal, sys\nfrom fabbuild import results\nfrom invoke.main import program\n"
-        "record = results.ResultTree.record\n"
+        "import os, signal, sys\nfrom fabbuild.results import tree\nfrom invoke.main import program\n"
+        "record = tree.ResultTree.record\n"
         "def interrupted(self, *args, **kwargs):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n    return record(self, *args, **kwargs)\n"
-        "results.ResultTree.record = interrupted\n"
+        "tree.ResultTree.record = interrupted\n"
         "program.run(['inv', 'build'] + sys.argv[1:])\n"
     )
     # A second Ctrl-C would end it at once; this is one, at the first result.
-    code = code.replace("    os.kill", "    results.ResultTree.record = record\n    os.kill")
+    code = code.replace("    os.kill", "    tree.ResultTree.record = record\n    os.kill")
     ended = subprocess.run(
         [sys.executable, "-c", code, "--source", farm.source, "--output", farm.output, "--branch", "series",
          "--boards", "sandbox", "--max-boards", "1"],
