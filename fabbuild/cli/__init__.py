@@ -1,1 +1,1 @@
-"""The Invoke tasks, their options, the completion of shells, and `ui`, the only package that prints."""
+"""The Invoke tasks, their options, shell completion, and `ui`, the only package that prints."""

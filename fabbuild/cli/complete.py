@@ -1,8 +1,8 @@
-"""Shell completion of the values of options, which Invoke's own completion leaves out.
+"""Complete the values of options in a shell, which Invoke's own completion does not.
 
 The scripts of `fabbuild.cli.completion_scripts` run ``python -m fabbuild.complete SHELL WORD… CURRENT`` at each
-TAB. So that it is quick, it loads the table of options and no more, reads files that are there, asks git for
-branches, and contacts no machine. It prints a candidate a line; exit status 1 means that Invoke is to be asked.
+TAB. To be quick, the program loads only the table of options, reads existing files, asks git for branches, and
+contacts no machine. It prints one candidate a line; exit status 1 means that Invoke is to be asked.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-#: The tasks whose options are completed here, by their names without that of a collection.
+#: The tasks whose options are completed here, by their names without the collection.
 TASKS = frozenset({
     "boards", "build", "cache", "clean", "completion", "export", "history", "init", "kill", "kill-workers", "probe",
     "push", "report", "start", "status", "summary", "toolchains", "version",
 })  # fmt: skip
 
-#: Most seconds that git may take to list branches; a slower one gives none.
+#: Most seconds that git may take to list branches; after that there are no candidates.
 PATIENCE = 0.5
 
 #: Most bytes that are read of a file.
@@ -34,7 +34,7 @@ _BETWEEN = re.compile(r"[,\s&|]")
 
 
 class Place:
-    """The surroundings of a command line: the directory, the environment, and the options before the cursor."""
+    """The context of a command line: the directory, the environment, and the options before the cursor."""
 
     def __init__(self, words: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> None:
         """Take the words before the cursor, the current directory and the shell's environment."""
@@ -63,7 +63,7 @@ class Place:
                     yield name[: -len(DEFCONFIG)]
 
     def terms(self) -> Iterator[str]:
-        """Yield what selects boards: their names, and the architectures, CPUs, SoCs and vendors in the cache."""
+        """Yield terms for boards: their names, and the architectures, CPUs, SoCs and vendors in the cache."""
         names = set(self.boards())
         for board in self._kept(names):
             names.add(str(board.get("target")))
@@ -76,7 +76,7 @@ class Place:
             yield str(board.get("arch") or "")
 
     def _kept(self, there: set[str]) -> Sequence[Mapping[str, Any]]:
-        """Return the boards in the newest file of the cache that has one of these boards."""
+        """Return the boards of the newest cache file that has one of these boards."""
         import platformdirs
 
         directory = platformdirs.user_cache_path("fabbuild", appauthor=False) / "boards"
@@ -113,7 +113,7 @@ class Place:
         yield from self._refs("refs/heads")
 
     def ranges(self) -> Iterator[str]:
-        """Yield the branches and tags of the source, of which ranges are made."""
+        """Yield the branches and tags of the source, for ranges."""
         yield from self._refs("refs/heads", "refs/tags", "refs/remotes")
 
     def _refs(self, *kinds: str) -> Sequence[str]:
@@ -157,11 +157,11 @@ def _written(path: Path) -> float:
 
 
 def candidates(shell: str, words: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> list[str] | None:
-    """Return what could stand at the cursor, sorted; None where Invoke is to be asked.
+    """Return the candidates at the cursor, sorted; None if Invoke is to be asked.
 
     Args:
-        shell: ``bash``, which takes ``--option=value`` for three words, ``zsh`` or ``fish``.
-        words: the command line after the program's name; the last word is the one at the cursor, perhaps empty.
+        shell: ``bash``, which splits ``--option=value`` into three words, ``zsh`` or ``fish``.
+        words: the command line after the program's name; the last word is the one at the cursor, and may be empty.
         cwd: the current directory of the shell.
         environment: the environment of the shell.
     """
@@ -203,7 +203,7 @@ def _shells(_place: Place) -> Iterable[str]:
     return SCRIPTS
 
 
-#: The kinds of values, by `Option.completes`: what yields them, and whether an option may have several.
+#: The kinds of values, by `Option.completes`: their generator, and whether an option may have several.
 KINDS: Mapping[str, tuple[Callable[[Place], Iterable[str]], bool]] = {
     "terms": (Place.terms, True),
     "boards": (Place.boards, True),
@@ -217,7 +217,7 @@ KINDS: Mapping[str, tuple[Callable[[Place], Iterable[str]], bool]] = {
 
 
 def _completes(word: str) -> str:
-    """Return the kind of values of an option, as it is written on the command line; empty for none."""
+    """Return the kind of values of an option as written on the command line; empty for none."""
     from fabbuild.cli.options import BUILD, COMPLETION, SUMMARY, TOOLCHAINS
 
     for task in (BUILD, SUMMARY, TOOLCHAINS, COMPLETION):

@@ -1,8 +1,8 @@
 """Measure and remove result trees and toolchain archives here, and measure the files of fabbuild on machines.
 
-In the output directory only files of fabbuild and of buildman are removed: of its subdirectories those that hold
-``.fabbuild`` or directories of commits (``NN_gHASH_…``), and in these nothing else but the boards of the current
-source. No symbolic link is followed or removed. A tree in which another fabbuild works stays.
+In the output directory only files of fabbuild and of buildman are removed: from its subdirectories with
+``.fabbuild`` or directories of commits (``NN_gHASH_…``), only these and the boards of the current source. No
+symbolic link is followed or removed. A tree in which another fabbuild works stays.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DiskUse:
 
     Attributes:
         what: its kind, in a word or two.
-        where: the machine; empty for this one.
+        where: the machine; empty for the local one.
         path: its path.
         bytes: its size on disk.
         age: seconds since its last use.
@@ -86,7 +86,7 @@ def result_trees(output: Path, name: str = "", *, older: float = 0.0) -> list[Di
     Args:
         output: the output directory.
         name: the directory of a single tree; empty for all trees.
-        older: trees that were used in the last so many seconds are marked to stay.
+        older: trees that were used in this many last seconds are marked to stay.
 
     Raises:
         OutputError: the named tree does not exist, or the directory cannot be read.
@@ -106,10 +106,10 @@ def result_trees(output: Path, name: str = "", *, older: float = 0.0) -> list[Di
 
 
 def remove_tree(path: Path) -> float:
-    """Remove a result tree and return the bytes freed; other files in it stay, and then the directory does, too.
+    """Remove a result tree and return the bytes freed; other files in it stay, and so does their directory.
 
     Raises:
-        OutputError: another fabbuild works in the tree, or it cannot be removed.
+        OutputError: another fabbuild works in the tree, or the tree cannot be removed.
     """
     if not _is_tree(path):
         raise OutputError(f"{path}: is no directory of results any more; nothing of it was removed")
@@ -162,7 +162,7 @@ def on_machines(looked: Mapping[str, object]) -> list[DiskUse]:
 
 
 def archives(older: float = 0.0) -> list[DiskUse]:
-    """Return the toolchain archives in the cache; those downloaded in the last so many seconds stay."""
+    """Return the toolchain archives in the cache; those downloaded in the last ``older`` seconds stay."""
     now = time.time()
     found = []
     with contextlib.suppress(FileNotFoundError):

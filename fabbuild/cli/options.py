@@ -1,8 +1,9 @@
-"""The options of every task, each with its default, which also tells its type, and its help.
+"""The options of every task, each with its help and its default, whose type is that of the option.
 
-An option that is at its default was not given: then the configuration, machines.yaml or `BuildSettings` decide.
-Those of ``build`` that may also stand there are declared in `fabbuild.config.settings`; here are the others, and
-which tasks share which. Numbers are taken as text and read by `settings.merge`, whose errors say what is allowed.
+An option at its default was not given: then the configuration, machines.yaml or `BuildSettings` decide. The options
+of ``build`` that may also be in these files are declared in `fabbuild.config.settings`; this module declares the
+others, and the options that tasks share. Numbers are taken as text and read by `settings.merge`, whose errors list
+the allowed values.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from fabbuild.config.settings import OPTIONS
 
 
 def _of_build(*names: str) -> Mapping[str, Option]:
-    """Return options of ``build`` that another task takes, too."""
+    """Return options of ``build`` that another task also takes."""
     return {name: OPTIONS[name].shown for name in names}
 
 
-#: What all tasks that work on machines take.
+#: The options of all tasks that work on machines.
 MACHINES = _of_build("machines", "hosts", "machines_file", "verbose_worker")
 
-#: Which boards are meant.
+#: The options that select boards.
 SELECTION = _of_build("boards", "exclude", "only")
 
 WAIT = _of_build("wait")
@@ -31,44 +32,44 @@ OUTPUT = _of_build("output")
 COMMITS = _of_build("branch", "commits", "count")
 CAPACITY = _of_build("threads", "max_boards", "toolchain")
 
-#: What tasks that show something take.
+#: The options of tasks that show something.
 JSON: Mapping[str, Option] = {"json": Option(default=False, help="Print JSON in place of text")}
 
-#: What ``build`` takes: what may be a setting, and what is of its command line alone.
+#: The options of ``build``: those that may be in files, and those of the command line alone.
 BUILD: Mapping[str, Option] = {
     **_of_build(*OPTIONS),
     "dry_run": Option(default=False, help="Only say what would be built, as Invoke's own --dry does", short="n"),
     "ide": Option(
-        default=False, help="Print nothing but what the compilers say, on stderr, for an editor to read", short="I"
+        default=False, help="Print only the compilers' messages, on stderr, for an editor to parse", short="I"
     ),
-    "summary": Option(default=False, help="Print at the end what each commit changed", short="z"),
-    "junit": Option(None, "Write at the end the results to this file as JUnit XML"),
-    "trace": Option(None, "Write at the end what each slot did when to this file, as trace events for Perfetto"),
+    "summary": Option(default=False, help="At the end, print what each commit changed", short="z"),
+    "junit": Option(None, "At the end, write the results to this file as JUnit XML"),
+    "trace": Option(None, "At the end, write the run's timeline to this file, as trace events for Perfetto"),
     "report": Option(
         None,
-        "Write at the end what each commit and each machine did, as one HTML page, to this file (without one: "
+        "At the end, write what each commit and each machine did to this file, as one HTML page (without a file: "
         "report.html beside the results)",
         given="bare",
     ),
 }
 
-#: What `boards` may show in place of its list.
+#: The options for what `boards` shows in place of its list.
 BOARDS: Mapping[str, Option] = {
     "fields": Option(
         None,
-        "Print only these of target, arch, cpu, soc, vendor, board, config, status, maintainers, separated by "
-        "commas here and by tabs there",
+        "Print only these fields, separated by tabs; some of target, arch, cpu, soc, vendor, board, config, "
+        "status, maintainers, separated by commas",
     ),
     "check": Option(
         default=False,
-        help="Look for boards that nobody maintains, and MAINTAINERS entries that name no defconfig there is",
+        help="Look for boards that nobody maintains, and MAINTAINERS entries that name no existing defconfig",
     ),
     "full_check": Option(
         default=False, help="As --check, and for boards that set no TARGET_ option or several (takes seconds)"
     ),
 }
 
-#: Files that other programs read.
+#: The options for files that other programs read.
 EXPORT: Mapping[str, Option] = {
     "junit": Option(None, "Write the results to this file as JUnit XML: a suite a commit, a test case a board"),
     "trace": Option(
@@ -78,7 +79,7 @@ EXPORT: Mapping[str, Option] = {
     ),
 }
 
-#: Which results are meant, for tasks that look at them.
+#: The options that select results, for tasks that show them.
 RESULTS: Mapping[str, Option] = {
     **SOURCE,
     "output": Option(None, "Where the results are (default: fabbuild-out beside the source)", short="o"),
@@ -102,7 +103,7 @@ HISTORY: Mapping[str, Option] = {
 COMPLETION: Mapping[str, Option] = {"shell": Option(None, "For which shell: bash, fish or zsh", completes="shells")}
 
 FOLLOW: Mapping[str, Option] = {
-    "follow": Option(default=False, help="Keep showing it until it ends, as the build itself does")
+    "follow": Option(default=False, help="Follow the run until it ends, as the build itself shows it")
 }
 
 TOOLCHAINS: Mapping[str, Option] = {
@@ -130,7 +131,7 @@ TOOLCHAINS: Mapping[str, Option] = {
         "machines.yaml, else kernel.org's)",
     ),
     "unchecked": Option(
-        default=False, help="With --fetch: take an archive even if there is no SHA-256 to check it by"
+        default=False, help="With --fetch: accept an archive even if there is no SHA-256 to check it with"
     ),
     **JSON,
 }
@@ -155,7 +156,7 @@ SUMMARY: Mapping[str, Option] = {
     ),
     "errors": Option(
         default=False,
-        help="Show the lines of errors and warnings that came and went",
+        help="Show the lines of errors and warnings that are new or gone",
         short="e",
         also="show-errors",
     ),
@@ -184,21 +185,21 @@ SUMMARY: Mapping[str, Option] = {
     "all_commits": Option(default=False, help="Show also commits that changed nothing"),
     "all_boards": Option(default=False, help="Name all boards, however many there are"),
     "commands": Option(default=False, help="Show also the commands of make behind each failure"),
-    "json": Option(default=False, help="Print all of it as one JSON object"),
+    "json": Option(default=False, help="Print the summary as one JSON object"),
 }
 
 CACHE: Mapping[str, Option] = {
     "trim": Option(
         None,
-        "Remove what was not used for the longest time until the rest takes at most this much, such as 500M or 1G",
+        "Remove the least recently used results until the rest takes at most this much, such as 500M or 1G",
     ),
-    "clear": Option(default=False, help="Remove all of it, in whatever state it is"),
+    "clear": Option(default=False, help="Remove the whole store, even if it is damaged"),
     **JSON,
 }
 
 REPORT: Mapping[str, Option] = {
     **RESULTS,
-    "output_file": Option(None, "Where the page goes (default: report.html beside the results of the branch)"),
+    "output_file": Option(None, "Where to write the page (default: report.html beside the results of the branch)"),
     "watch": Option(
         None,
         "Write the page again every so many seconds (without a number: 10) while a build runs, and end with it",

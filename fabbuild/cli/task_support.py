@@ -1,4 +1,4 @@
-"""Shared parts of the tasks: options to settings, settings to machines, errors to a line and an exit status."""
+"""Shared code of the tasks: merge options, choose machines, and report errors by a line and an exit status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fabbuild.machines.session import Session
     from fabbuild.machines.session_group import SessionGroup
 
-#: The key of Invoke's configuration that all keys of fabbuild are under.
+#: The key of Invoke's configuration under which all keys of fabbuild are.
 KEY = "fabbuild"
 
 #: The keys under it that are no options of ``build``.
@@ -35,7 +35,7 @@ NO_BUILD_OPTIONS = ("ssh_config", "toolchain_url")
 
 _LOG = logging.getLogger(__name__)
 
-# Environment variables that were warned of, so that each is once in a chain of tasks.
+# Environment variables that were warned of, so that each warning occurs once in a chain of tasks.
 _warned: set[str] = set()
 
 
@@ -46,10 +46,10 @@ def is_connection(c: Any) -> bool:
 
 @contextlib.contextmanager
 def errors_reported(c: Any) -> Iterator[None]:
-    """Turn errors into one line and an exit status.
+    """Report errors in the block by one line and an exit status.
 
-    Under ``fab -H`` an error of a machine is only printed, so that the task goes on with the next host; wrong use
-    concerns all hosts and ends it.
+    Under ``fab -H`` an error of a machine is only printed, so that the task continues with the next host; a usage
+    error concerns all hosts and ends the task.
     """
     from fabbuild.interrupt import interruptible
 
@@ -60,7 +60,7 @@ def errors_reported(c: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _all_shown(c: Any) -> Iterator[None]:
-    """Report what could not be written to standard output, so that half a list is not taken for all of it."""
+    """Report errors of standard output, so that an incomplete list is not taken for a complete one."""
     from fabbuild.cli import ui
 
     try:
@@ -68,7 +68,7 @@ def _all_shown(c: Any) -> Iterator[None]:
     finally:
         why = ui.take_lost()
         if why:
-            ui.error(f"standard output: {why}; not all that there was to say is there")
+            ui.error(f"standard output: {why}; the output is incomplete")
     exit_unless(c, not why)
 
 
@@ -116,7 +116,7 @@ class _Task(Task[Any]):
 
 
 def make_task(options: Mapping[str, Option], aliases: Sequence[str] = ()) -> Callable[[Callable[..., None]], Any]:
-    """Make an Invoke task with these options, whose errors are reported by `errors_reported`.
+    """Return a decorator that makes an Invoke task with these options, and reports its errors.
 
     The decorated function gets ``c`` and a mapping of all options. Invoke and callers from Python see a function
     with a keyword argument for each option.
@@ -164,12 +164,12 @@ def _given(values: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _variables_begin(c: Any) -> str:
-    """Return the prefix of fabbuild's environment variables, which ``fab`` and ``inv`` have different ones of."""
+    """Return the prefix of fabbuild's environment variables, which differs between ``fab`` and ``inv``."""
     return f"{c.config.env_prefix or c.config.prefix}_{KEY}_".upper()
 
 
 def _configured(c: Any) -> list[tuple[str, Mapping[str, object]]]:
-    """Return the configured values, each with where it is configured, which Invoke does not tell."""
+    """Return the configured values, each with its origin, which Invoke does not record."""
     values = {key: value for key, value in dict(c.config.get(KEY) or {}).items() if value not in ("", None)}
     files: dict[str, object] = {}
     variables: list[tuple[str, Mapping[str, object]]] = []
@@ -184,7 +184,7 @@ def _configured(c: Any) -> list[tuple[str, Mapping[str, object]]]:
 
 
 def _warn_of_variables(c: Any) -> None:
-    """Warn of variables with fabbuild's prefix that no key has, which Invoke ignores."""
+    """Warn of environment variables with fabbuild's prefix and an unknown key, which Invoke ignores."""
     begin = _variables_begin(c)
     known = sorted(key.upper() for key in dict(c.config.get(KEY) or {}))
     for name in sorted(os.environ) if known else ():
@@ -195,7 +195,7 @@ def _warn_of_variables(c: Any) -> None:
             _warned.add(name)
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
             hint = f"; did you mean {begin}{near[0]}?" if near else ""
-            _LOG.warning("the variable %s is none of ours and does nothing%s", name, hint)
+            _LOG.warning("the variable %s is not one of fabbuild's and has no effect%s", name, hint)
 
 
 def settings_of(c: Any, machines: Machines | None, options: Mapping[str, object]) -> BuildSettings:
@@ -217,7 +217,7 @@ def settings_of(c: Any, machines: Machines | None, options: Mapping[str, object]
 
 
 def machines_of(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, Machines, list[Machine]]:
-    """Return a task's settings, the machines that there are, and those that it is to work on."""
+    """Return a task's settings, all machines, and the machines that the task is to work on."""
     from fabbuild.config.machines import Machine, Machines
     from fabbuild.config.select_machines import open_machines, select
 
@@ -232,7 +232,7 @@ def machines_of(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, M
 
 
 def group_for(c: Any, machines: Machines, chosen: Sequence[Machine]) -> SessionGroup:
-    """Return a group with a session for each machine, which earlier tasks of this process may have opened."""
+    """Return a group with a session for each machine; earlier tasks of this process may have opened some."""
     from fabbuild.machines.session_pool import group_of, process_pool
     from fabbuild.machines.transport.base import Transport
     from fabbuild.machines.transport.local import LocalTransport
@@ -257,13 +257,13 @@ def plan_of(
     contact: bool,
     files: Sequence[Path] = (),
 ) -> tuple[Plan, dict[str, Future[Facts]]]:
-    """Make a plan; if that takes seconds, and if ``contact``, probe the machines meanwhile.
+    """Make a plan; if that takes seconds, probe the machines meanwhile, if ``contact`` allows it.
 
     Args:
         c: the task's Context.
         settings: the settings of the build.
-        found: the machines that there are.
-        chosen: those to use.
+        found: all machines.
+        chosen: the machines to use.
         contact: whether machines may be contacted.
         files: see `make_plan`.
 
@@ -292,15 +292,15 @@ def on_each(
     do: Callable[[Session], str],
     stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Do something on all machines at once and print a line for each; exit with 1 if it failed on one.
+    """Call a function for all machines at once and print a line for each; exit with 1 if any failed.
 
     Under Invoke's ``--dry`` only print what would be done.
 
     Args:
         c: the task's Context or Connection.
         machines: the machines.
-        what: the words for it, after "would".
-        do: does it on one machine; returns the words for how it went.
+        what: a description of the action, after "would".
+        do: the function; returns a text about the outcome on one machine.
         stop: see `SessionGroup.on_all`.
     """
     from fabbuild.cli import ui
@@ -320,6 +320,6 @@ def on_each(
 
 
 def exit_unless(c: Any, good: bool) -> None:
-    """Exit with status 1 unless all went well, but never under ``fab -H``, which then skips the other hosts."""
+    """Exit with status 1 unless ``good``, but never under ``fab -H``, which would then skip the other hosts."""
     if not good and not is_connection(c):
         raise Exit(code=1)

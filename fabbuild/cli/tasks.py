@@ -1,8 +1,8 @@
 """The Invoke tasks: each reads its options, calls the library, shows the outcome and sets the exit status.
 
-They work under ``inv``, under ``fab`` and in other collections. ``c`` is a Context, or, under ``fab -H``, a
-Connection, and then a task works on that host alone. Fabric stops at the first exception, so that an error of a
-machine is only printed there, and the exit status is 0.
+The tasks work under ``inv``, under ``fab`` and in other collections. ``c`` is a Context, or, under ``fab -H``, a
+Connection, and then a task works on that host alone. Fabric stops at the first exception, so an error of a machine
+is only printed there, and the exit status is 0.
 
 Fabric and the rest of fabbuild are imported inside functions: shell completion loads this module at each TAB.
 """
@@ -72,7 +72,7 @@ def default_configuration() -> dict[str, str]:
 
 @make_task({**MACHINES, **JSON})
 def probe(c: Any, options: Mapping[str, Any]) -> None:
-    """Show what each machine is and has, and whether it is fit to build."""
+    """Show each machine's properties and tools, and whether it is fit to build."""
     from fabbuild.cli import ui
     from fabbuild.machines.probe import probe_rows
 
@@ -96,7 +96,7 @@ def init(c: Any, options: Mapping[str, Any]) -> None:
 
 @make_task({**SOURCE, **COMMITS, **OUTPUT, **MACHINES, **WAIT, **PACK})
 def push(c: Any, options: Mapping[str, Any]) -> None:
-    """Bring exactly what is to be built to each machine: the commits of a range, or the current source as it is."""
+    """Push the source to build to each machine: the commits of a range, or the current source as it is."""
     from fabbuild.build.plan import choose_commits, output_of
     from fabbuild.source.repository import Source
     from fabbuild.text import commit_label, duration, size
@@ -137,11 +137,11 @@ def start(c: Any, options: Mapping[str, Any]) -> None:
 
 @make_task(BUILD)
 def build(c: Any, options: Mapping[str, Any]) -> None:
-    """Build boards at commits on all machines, and tell what failed.
+    """Build boards at commits on all machines, and report failures.
 
-    Exit status: 0 all fine; 100 a board failed; 101 warnings only; 102 not every board got a result; 130
-    interrupted; 1 wrong use or set-up. With Invoke's --dry it prints what it would do. Those who come from buildman
-    find its options in docs/moving-from-buildman.md.
+    Exit status: 0 success; 100 a board failed; 101 warnings only; 102 not every board got a result; 130
+    interrupted; 1 wrong usage or set-up. With Invoke's --dry it prints what it would do. For users of buildman,
+    docs/moving-from-buildman.md lists the options of both.
     """
     from fabbuild.build.run_plan import run
     from fabbuild.cli import ui
@@ -185,7 +185,7 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
 
 
 def _tells_more(plan: Plan, ended: RunSummary) -> str:
-    """Return the command that tells more of a failed run of several commits; empty for any other run."""
+    """Return the command that shows more about a failed run of several commits; empty for any other run."""
     import shlex
 
     from fabbuild.build.run_plan import EXIT_FAILED, EXIT_NOT_BUILT, EXIT_WARNED
@@ -203,7 +203,7 @@ def _tells_more(plan: Plan, ended: RunSummary) -> str:
 
 @make_task(SUMMARY)
 def summary(c: Any, options: Mapping[str, Any]) -> None:
-    """Tell what each commit changed, from the results that are there; also from those that buildman wrote."""
+    """Show what each commit changed, from the existing results of fabbuild or buildman."""
     from fabbuild.cli import ui
     from fabbuild.reporting.summary.find import archs_of, find
     from fabbuild.reporting.summary.summarizer import summarize
@@ -236,7 +236,7 @@ def _report_of(plan: Plan, page: Path | None, *, quiet: bool) -> None:
 
 @make_task(MACHINES, aliases=["kill-workers"])
 def kill(c: Any, options: Mapping[str, Any]) -> None:
-    """End what fabbuild started on the machines, whole process groups, and nothing else."""
+    """End the processes that fabbuild started on the machines, whole process groups, and no others."""
     _, found, chosen = machines_of(c, options)
 
     def do(session: Session) -> str:
@@ -257,9 +257,9 @@ def kill(c: Any, options: Mapping[str, Any]) -> None:
 
 @make_task({**SELECTION, **SOURCE, **OUTPUT, **BOARDS, **JSON})
 def boards(c: Any, options: Mapping[str, Any]) -> None:
-    """List the boards that a selection takes, with arch, cpu, soc and vendor.
+    """List the selected boards with arch, cpu, soc and vendor.
 
-    With --check or --full-check it lists what is wrong with them, and exits with 1 when something is.
+    With --check or --full-check list mistakes in their files, and exit with 1 if there are any.
     """
     from fabbuild.build.plan import output_of, snapshot
     from fabbuild.cli import ui
@@ -338,7 +338,7 @@ def _fetch(c: Any, options: Mapping[str, Any], found: Machines, chosen: Sequence
 
 @make_task(CACHE)
 def cache(c: Any, options: Mapping[str, Any]) -> None:
-    """Show what is kept of earlier builds for reuse, or remove it; with Invoke's --dry it only shows it."""
+    """Show the store of earlier results, or remove it or a part; with Invoke's --dry only show it."""
     from fabbuild.cli import ui
     from fabbuild.cli.disk_usage import parse_size
     from fabbuild.errors import UsageError
@@ -347,7 +347,7 @@ def cache(c: Any, options: Mapping[str, Any]) -> None:
 
     limit = parse_size(options["trim"]) if options["trim"] else None
     if limit is not None and options["clear"]:
-        raise UsageError("--clear removes all of it; leave --trim out")
+        raise UsageError("--clear removes the whole store; leave --trim out")
     path = store_path()
     dry = c.config.run.dry
     if options["clear"]:
@@ -368,9 +368,9 @@ def cache(c: Any, options: Mapping[str, Any]) -> None:
 
 @make_task(CLEAN)
 def clean(c: Any, options: Mapping[str, Any]) -> None:
-    """Remove the work directories on the machines, or results here, or what of them is old; shows sizes first.
+    """Remove the work directories on the machines, or results here, or old parts of these; show sizes first.
 
-    Fetched toolchains stay unless --toolchains is given. With Invoke's --dry it only shows what would go.
+    Fetched toolchains stay unless --toolchains is given. With Invoke's --dry only show what would be removed.
     """
     from fabbuild.cli.disk_usage import parse_age
     from fabbuild.errors import UsageError
@@ -387,7 +387,7 @@ def clean(c: Any, options: Mapping[str, Any]) -> None:
 
 
 def _confirmed(c: Any, options: Mapping[str, Any], usages: Sequence[DiskUse]) -> bool:
-    """Show what is there and what would be removed; return whether to go on.
+    """Show what exists and what would be removed; return whether to continue.
 
     Raises:
         UsageError: the user said no, or could not be asked.

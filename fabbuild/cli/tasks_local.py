@@ -1,6 +1,6 @@
-"""Tasks that use no machine: export, status, report and history of runs, shell completion, version.
+"""The tasks that use no machine: export, status, report and history of runs, shell completion, version.
 
-They are in the collection of `fabbuild.cli.tasks`.
+`fabbuild.cli.tasks` adds them to the collection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LISTED = " that were built here; `inv history --boards .` lists them"
 
 
 def _named(c: Any, options: Mapping[str, Any]) -> dict[str, str]:
-    """Return output, source, branch and commits from the options, or else from the configuration."""
+    """Return output, source, branch and commits from the options, by default from the configuration."""
     settings = settings_of(c, None, {name: options[name] for name in ("source", "output")})
     named = {name: options[name] or "" for name in ("branch", "commits")}
     if not any(named.values()):
@@ -51,8 +51,8 @@ def export(c: Any, options: Mapping[str, Any]) -> None:
 def status(c: Any, options: Mapping[str, Any]) -> None:
     """Show the progress of a build that runs in another terminal or on another machine, or how it ended.
 
-    The run's journal in the output directory is read, and the run is not disturbed. Without --branch or --commits
-    it is the run with the latest event. With --follow the exit status is 1 if the boss ends before the run does.
+    The progress is read from the run's journal in the output directory, without disturbing the run. The default is
+    the run with the latest event. With --follow the exit status is 1 if the boss ends before the run does.
     """
     from fabbuild.cli import ui
     from fabbuild.reporting.status import Watcher, find_run

@@ -39,7 +39,7 @@ def check_options(settings: BuildSettings, options: Mapping[str, Any], *, dry: b
             "give --branch, --commits or --count too"
         )
     if dry and settings.json:
-        raise UsageError("--json tells of a build as it goes on, and a dry run has none; leave one of them out")
+        raise UsageError("--json prints the events of a build, and a dry run has none; leave one of them out")
 
 
 def check_archs(options: Mapping[str, Any], machines: Iterable[Machine], archs: Collection[str]) -> None:

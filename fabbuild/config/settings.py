@@ -64,16 +64,20 @@ class BuildSettings:
         also="use-machines",
         completes="machines",
     )
-    hosts: str = option(LIST, "Hosts that are in no file, [user@]name[:port], separated by commas", given="joined")
+    hosts: str = option(
+        LIST,
+        "Hosts that machines.yaml does not name, [user@]name[:port], separated by commas",
+        given="joined",
+    )
     machines_file: str = option(
         TEXT, "Where the machines are described (default: ./machines.yaml, then the user's own)"
     )
-    verbose_worker: bool = option(FLAG, "Let the workers log on stderr what they do")
+    verbose_worker: bool = option(FLAG, "Have the workers log their actions on stderr")
     no_local: bool = option(FLAG, "Leave out machines with `connection: local`")
     wait: float = option(seconds(), "Seconds to wait for a machine that another boss holds")
     one_pack: bool = option(
         FLAG,
-        "Pack what is pushed once for all machines that lack the same of it, and not once for each machine",
+        "Pack the pushed objects once for all machines that lack the same ones, not once for each machine",
         default=True,
     )
     timeout: float = option(
@@ -123,12 +127,12 @@ class BuildSettings:
     force_failures: bool = option(FLAG, "Build again what failed", short="F", also="force-build-failures")
     reuse: bool = option(
         FLAG,
-        "Take results of earlier runs, of any branch, that were built from the same, and do not build what a "
-        "commit cannot have changed",
+        "Reuse results of earlier runs, of any branch, that were built from the same input, and carry a result "
+        "forward to commits that cannot change it",
         default=True,
     )
     audit_reuse: int = option(
-        whole(), "Build so many of the results that would be reused or carried forward, and compare (exit 103)"
+        whole(), "Build this many of the results that would be reused or carried forward, and compare (exit 103)"
     )
     ignore_warnings: bool = option(FLAG, "Exit with 0, not 101, when there are warnings only", short="W")
     no_lto: bool = setting("no_lto", "Build without link-time optimisation (NO_LTO=1)", short="L")
@@ -155,7 +159,7 @@ class BuildSettings:
     force_reconfig: bool = setting("force_reconfig", "Configure again at each commit", short="C")
     quick: bool = setting(
         "quick",
-        "Build roughly: do not try a failure again, and report a warning only where its file is compiled",
+        "Build quickly: do not try a failure again, and report a warning only where its file is compiled",
         short="Q",
     )
     fragments: str = setting(

@@ -120,7 +120,7 @@ def test_a_boss_that_is_gone_without_a_word_is_said_to_be(series):
     write(journal_of(series), START)
     (series / ".fabbuild" / "lock").write_text(f"pid 4194399 on {socket.gethostname()} since long ago")
     assert status(series).state == GONE
-    assert "the run broke off: its boss is gone (pid 4194399" in printed(series)
+    assert "the run was cut short: its boss no longer runs (pid 4194399" in printed(series)
     (series / ".fabbuild" / "lock").write_text("pid 4194399 on another since long ago")
     assert status(series).state == BUILDING
 
@@ -202,7 +202,7 @@ def test_following_ends_when_the_boss_goes_without_a_word(series):
     watcher.look()
     stream = Shown(lambda: (series / ".fabbuild" / "lock").write_text(""))
     assert ui.follow(watcher, stream=stream, pause=0.05) is False
-    assert "its boss is gone" in stream.getvalue()
+    assert "its boss no longer runs" in stream.getvalue()
 
 
 def test_the_run_that_told_something_last_is_meant_unless_one_is_named(series):

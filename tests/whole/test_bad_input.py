@@ -249,7 +249,7 @@ def test_a_variable_that_is_misspelt_is_named(local_farm):
         "history", INVOKE_FABBUILD_SORCE="/x", INVOKE_FABBUILD_SOURCE="/y", INVOKE_FABBUILD_Z="1"
     )
     assert ended.status == 0
-    begin, does_nothing = "fabbuild: the variable INVOKE_FABBUILD_", " is none of ours and does nothing"
+    begin, does_nothing = "fabbuild: the variable INVOKE_FABBUILD_", " is not one of fabbuild's and has no effect"
     assert ended.err.splitlines() == [
         f"{begin}SORCE{does_nothing}; did you mean INVOKE_FABBUILD_SOURCE?",
         f"{begin}Z{does_nothing}",

@@ -27,7 +27,7 @@ def refused(farm, *arguments, words):
         (["--audit-reuse", "3", "--force"], "--audit-reuse compares what would be reused, and with --force nothing is"),
         (["--audit-reuse", "3", "--no-reuse"], "with --no-reuse nothing is; leave one of them out"),
         (["--step", "2"], "--step 2 takes some commits of a range, and none was named; give --branch"),
-        (["--json", "--dry-run"], "--json tells of a build as it goes on, and a dry run has none"),
+        (["--json", "--dry-run"], "--json prints the events of a build, and a dry run has none"),
     ],
 )  # fmt: skip
 def test_it_is_refused_in_one_line(local_farm, arguments, words):

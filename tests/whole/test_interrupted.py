@@ -239,7 +239,7 @@ def test_an_interrupted_build_tells_the_workers_gives_out_nothing_and_sums_up(ss
     assert done >= 3
     assert end["counts"]["built"] + end["counts"]["warned"] + end["counts"]["failed"] == done
     assert end["counts"]["not_built"] == 60 - done
-    assert f"{60 - done} not built; the same command goes on from here" in out
+    assert f"{60 - done} not built; the same command continues from here" in out
     stuck.thaw()
     census.check()
     stuck.plain()
@@ -370,7 +370,7 @@ def test_ctrl_c_typed_in_a_terminal_leaves_a_summary_and_the_cursor(ssh_farm, bu
     terminal.read()
     assert terminal.process.returncode == 130
     assert b"Traceback" not in terminal.shown
-    assert b"the same command goes on from here" in b" ".join(terminal.shown.split())
+    assert b"the same command continues from here" in b" ".join(terminal.shown.split())
     assert terminal.shown.rfind(b"\x1b[?25h") > terminal.shown.rfind(b"\x1b[?25l") >= 0
     census.check()
     nothing_left(ssh_farm)

@@ -162,7 +162,7 @@ def test_an_audit_finds_what_a_build_does_not_give_and_the_store_loses_it(local)
             store.put([StoreEntry(tuple(names), json.dumps(told).encode(), contents)])
     lied = again(local, *BOARD, "--audit-reuse", "2")
     assert lied.status == 103, lied
-    assert "reused is not what a build gives: err differ" in lied.out
+    assert "a reused result differs from a new build: err differ" in lied.out
     (kept, *_) = (local.output / "main" / ".fabbuild" / "audit").glob("*/wren/err")
     assert kept.read_text() == "warning: nobody said this\n"
     honest = again(local, *BOARD)

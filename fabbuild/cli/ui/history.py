@@ -57,7 +57,7 @@ def print_durations(took: Sequence[Duration], *, stream: IO[str] | None = None) 
     """Print how long each board takes on each machine."""
     out = stdout(stream)
     if not took:
-        out.line("nothing is known of these boards")
+        out.line("no build times of these boards are known")
         return
     table = new_table("BOARD", "ARCH", "MACHINE", ">TAKES", ">LATER", ">BUILDS", "LAST")
     table.columns[-1].no_wrap = True

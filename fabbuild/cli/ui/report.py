@@ -26,11 +26,11 @@ _GONE = {"failed": "out", "away": "away"}
 
 #: Meanings of exit statuses.
 STATUS_WORDS = {
-    1: "wrong use, or something that could not be set up",
+    1: "wrong usage, or the set-up failed",
     100: "boards failed to build",
     101: "boards were built with warnings",
     102: "not every board that was asked for got a result",
-    103: "what would have been reused is not what a build gives",
+    103: "a reused result differs from a new build",
     130: "interrupted",
 }
 
@@ -57,7 +57,7 @@ def print_end(summary: RunSummary, *, json: bool = False, more: str = "", stream
     )
     took = duration(summary.seconds)
     if summary.interrupted:
-        _line(out, f"interrupted after {took}: {', '.join(parts)}{there}; the same command goes on from here")
+        _line(out, f"interrupted after {took}: {', '.join(parts)}{there}; the same command continues from here")
     else:
         _line(out, f"{count(counts.total, 'result')} in {took}: {', '.join(parts)}{there}")
     if counts.carried or counts.reused:

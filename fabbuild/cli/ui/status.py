@@ -38,7 +38,7 @@ def print_status(status: Status, *, json: bool = False, stream: IO[str] | None =
         print_end(ended(status), stream=stream)
         return
     if status.state == GONE:
-        out.line(f"{name}: the run broke off: its boss is gone{who}; the same command continues it")
+        out.line(f"{name}: the run was cut short: its boss no longer runs{who}; the same command continues it")
     elif not status.started:
         out.line(f"{name}: a run begins{who}")
     else:

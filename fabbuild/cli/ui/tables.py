@@ -187,7 +187,7 @@ def print_usage(usages: Sequence[DiskUse], *, stream: IO[str] | None = None) -> 
     """Print the kind, place, size and age of each item, and whether it is removed; then the sum."""
     out = stdout(stream)
     if not usages:
-        out.line("there is nothing to remove")
+        out.line("nothing to remove")
         return
     table = new_table("WHAT", "WHERE", ">SIZE", ">UNUSED FOR", "", "PATH")
     for usage in usages:
@@ -214,11 +214,11 @@ def print_cache(usage: StoreUsage | None, path: str, *, json: bool = False, stre
         out.line(json_line({**told, "limit": LIMIT}))
         return
     if usage is None:
-        out.line(f"{visible(path)}: nothing is kept yet")
+        out.line(f"{visible(path)}: no results are stored yet")
         return
     out.line(f"{visible(path)}: {size(usage.bytes)} of at most {size(LIMIT)}")
     if not usage.results:
-        out.line("no results are kept")
+        out.line("the store has no results")
         return
     oldest, last = (time.strftime("%Y-%m-%d", time.localtime(when)) for when in (usage.oldest, usage.last_used))
     out.line(f"{count(usage.results, 'result')} since {oldest}, last used {last}; {count(usage.contents, 'file')}")

@@ -78,9 +78,10 @@ def find(*, output: str = "", source: str = "", branch: str = "", commits: str =
             others = names([one.name for one in there if one is not made], 6)
             last = there[0]
             which = (
-                f"what was built last is {visible(made.name)}"
+                f"these are the latest results, of {visible(made.name)}"
                 if made is last
-                else f"this is of {visible(made.name)}, for built last was one commit alone, {visible(last.name)}"
+                else f"these are the results of {visible(made.name)}; "
+                f"later a single commit was built, {visible(last.name)}"
             )
             note = f"{which}; --branch names others: {others}"
     return Found(_described(made, opened), opened, note)

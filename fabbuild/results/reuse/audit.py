@@ -130,8 +130,9 @@ def compare(one: Path, other: Path, *, reproducible: bool) -> list[str]:
 def words(audited: ReuseAudited) -> str:
     """Return a sentence with the differences and the places of both results."""
     return (
-        f"reused is not what a build gives: {names(audited.differs or (), 6)} differ; built: {audited.built}, "
-        f"reused: {audited.reused} ({audited.origin}); `inv cache --clear` removes all that is kept, "
+        f"a reused result differs from a new build: {names(audited.differs or (), 6)} differ; "
+        f"built: {audited.built}, reused: {audited.reused} ({audited.origin}); "
+        "`inv cache --clear` removes all stored results, "
         "--no-reuse builds without it"
     )
 

@@ -220,7 +220,7 @@ class Reuse:
         if found is None:
             return
         audited, number = found
-        text = audit.words(audited) if audited.differs else f"as a build gives it ({audited.origin})"
+        text = audit.words(audited) if audited.differs else f"the same as a new build ({audited.origin})"
         self._say(audited, event.machine, event.board, event.commit, text)
         if number is not None:
             gone = number

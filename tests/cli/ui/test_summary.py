@@ -295,7 +295,7 @@ def test_a_real_run_is_summed_up_and_each_failure_can_be_built_again_as_it_says(
     # What was built again to look into it is not taken for the series, nor was its result touched.
     note = farm.run("summary", "--output", str(farm.output)).out
     assert (
-        f"this is of series, for built last was one commit alone, {words[5]}; --branch names others: {words[5]}"
+        f"these are the results of series; later a single commit was built, {words[5]}; --branch names others: {words[5]}"
         in note
     )
     assert (
