@@ -1,4 +1,4 @@
-"""The zipapp's commands, chosen by the first argument.
+"""The worker program: run the command that its first argument names.
 
 ::
 
@@ -33,7 +33,7 @@ from fabbuild.worker.base import workdir
 
 
 def main(argv: Sequence[str]) -> int:
-    """Carry out the command that the arguments name; return the exit status."""
+    """Run the command that the arguments name; return the exit status."""
     # The source, and what is built of it, is readable by its owner only: see `fabbuild.worker.base.workdir`.
     os.umask(0o077)
     # The parent may ignore SIGCHLD, and then every program seems to end with 0; or it may have blocked signals.
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def own_command() -> List[str]:
-    """Return the command that runs this very program again; empty when it was run from memory."""
+    """Return the command line that runs this program again; empty if it was run from memory."""
     path = os.path.abspath(sys.argv[0])
     if path.startswith("/proc/") or not os.path.isfile(path):
         return []

@@ -1,1 +1,1 @@
-"""The work directory, its lock, processes, text: used by all other packages of the worker."""
+"""The work directory, its lock, processes and text: modules that all other packages of the worker use."""

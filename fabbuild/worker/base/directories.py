@@ -1,7 +1,7 @@
-"""Make a directory that a build worked in usable again, remove it, or put it aside.
+"""Make a directory usable again after a build, remove it, or put it aside.
 
-A build may leave anything where it ran: a link in place of a directory, permissions that lock the worker out, files
-that nobody may remove. None of that may become the next board's failure.
+A build may leave anything in its directory: a link in place of a directory, permissions that lock the worker out,
+files that nobody may remove. None of these may make the next board fail.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _OURS = 0o700
 
 
 def make_usable(path: str, aside: str) -> None:
-    """Leave at ``path`` a directory with the permissions to work in it, or nothing.
+    """Give the directory at ``path`` the permissions to work in it, or remove it.
 
-    What cannot be mended is removed or put aside; see `clear_away`.
+    Anything that cannot be mended is removed or put aside; see `clear_away`.
 
     Raises:
-        OSError: it can neither be mended, removed nor put aside.
+        OSError: the directory can neither be mended, removed nor put aside.
     """
     try:
         mode = os.lstat(path).st_mode
@@ -39,7 +39,7 @@ def make_usable(path: str, aside: str) -> None:
 
 
 def clear_away(path: str, aside: str) -> None:
-    """Remove whatever is at ``path``, or else rename it into the directory ``aside``, on the same disk.
+    """Remove anything at ``path``, or else rename it into the directory ``aside``, on the same disk.
 
     Raises:
         OSError: neither is possible.
@@ -54,7 +54,7 @@ def clear_away(path: str, aside: str) -> None:
 
 
 def remove_aside(directory: str) -> None:
-    """Remove what `clear_away` put aside in a directory; what still cannot be removed stays."""
+    """Remove everything that `clear_away` put aside in a directory, as far as that is possible now."""
     for name in os.listdir(directory):
         if name.startswith(workdir.ASIDE):
             with contextlib.suppress(OSError):
@@ -62,10 +62,10 @@ def remove_aside(directory: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove whatever is at ``path``: a file, a link, or a directory with its content.
+    """Remove the file, link, or directory with its content at ``path``.
 
     Raises:
-        OSError: something of it cannot be removed.
+        OSError: something cannot be removed.
     """
     if os.path.isdir(path) and not os.path.islink(path):
         try:

@@ -18,7 +18,7 @@ def usable_threads() -> int:
 
 
 def load_average() -> float:
-    """Return the load average over one minute; 0 where the system does not tell."""
+    """Return the load average over one minute; 0 if the system does not report it."""
     try:
         return round(os.getloadavg()[0], 2)
     except OSError:

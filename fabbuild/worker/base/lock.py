@@ -32,17 +32,17 @@ _TEXT_LIMIT = 65536
 
 
 class Lock:
-    """A lock that is held. The descriptor is not inheritable; pass it on with ``pass_fds=[lock.fd]``."""
+    """A held lock. The descriptor is not inheritable; pass it on with ``pass_fds=[lock.fd]``."""
 
     def __init__(self, fd: int, path: str) -> None:
         self.fd = fd
         self.path = path
 
     def write(self, holder: Dict[str, Any]) -> None:
-        """Write into the file who holds the lock, since now and by this process.
+        """Record in the file that ``holder`` holds the lock, since now and by this process.
 
         Raises:
-            OSError: the disk is full, or the like.
+            OSError: the file cannot be written, as on a full disk.
         """
         text = json.dumps(dict(holder, since=int(time.time()), supervisor=os.getpid())).encode() + b"\n"
         # In place and the new line first: a reader takes the first line, and a full disk needs no new block.
@@ -60,7 +60,7 @@ class Lock:
 
 
 def take(work_dir: str) -> Optional[Lock]:
-    """Take the lock of a work directory, which must exist; return None when somebody else has it.
+    """Take the lock of a work directory, which must exist; return None if another process has it.
 
     Raises:
         OSError: the file cannot be opened, or the file system has no locks.
@@ -82,7 +82,7 @@ def take(work_dir: str) -> Optional[Lock]:
 
 
 def read_holder(work_dir: str) -> Dict[str, Any]:
-    """Return what the lock file says of its holder; empty when it cannot be read or understood."""
+    """Return the holder recorded in the lock file; empty if the file cannot be read or understood."""
     try:
         fd = os.open(os.path.join(work_dir, workdir.LOCK), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
@@ -98,7 +98,7 @@ def read_holder(work_dir: str) -> Dict[str, Any]:
 
 
 def holder_when_busy(work_dir: str, patience: float = 0.3) -> Dict[str, Any]:
-    """Return what the lock file says of the holder of a lock that was just found taken.
+    """Return the recorded holder of a lock that was just found taken.
 
     A holder that took it a moment ago may not have written its name yet: while the text names a supervisor that
     does not exist, it is read again, for ``patience`` seconds.
@@ -115,7 +115,7 @@ def holder_when_busy(work_dir: str, patience: float = 0.3) -> Dict[str, Any]:
 
 
 def current_holder(work_dir: str) -> Optional[Dict[str, Any]]:
-    """Return what the lock file says if somebody has the lock now, else None; takes no lock itself."""
+    """Return the recorded holder if any process has the lock now, else None; takes no lock itself."""
     path = os.path.join(work_dir, workdir.LOCK)
     if holders(path, process_table.table()) or foreign_holder(path):
         return read_holder(work_dir)
@@ -169,15 +169,15 @@ def foreign_holder(path: str) -> int:
 def kill(work_dir: str, by: Dict[str, Any]) -> Tuple[process_table.Ended, Optional[Dict[str, Any]]]:
     """End every process that holds the lock of a work directory, with its descendants, sessions and groups.
 
-    The file then tells whose they were, so that their boss, to which the machine looks lost, does not simply come
-    back (`was_killed`).
+    The file then records whose processes these were, so that their boss, which sees a lost machine, does not simply
+    come back (`was_killed`).
 
     Args:
         work_dir: where the lock is.
-        by: the boss that asks for it: ``who``, ``host``, ``pid``, ``run``. A lock of its own run it may take again.
+        by: the boss that asks for this: ``who``, ``host``, ``pid``, ``run``. It may retake a lock of its own run.
 
     Returns:
-        the processes that were ended or could not be, and what the lock file said if the lock was held.
+        The processes that were ended or could not be, and the recorded holder if the lock was held.
     """
     path = os.path.join(work_dir, workdir.LOCK)
     holder = current_holder(work_dir)
@@ -194,7 +194,7 @@ def kill(work_dir: str, by: Dict[str, Any]) -> Tuple[process_table.Ended, Option
 
 
 def was_killed(work_dir: str, boss: Dict[str, Any]) -> str:
-    """Return who ended this boss's processes by `kill`, as the file says; empty for nobody. Needs the lock."""
+    """Return who ended this boss's processes by `kill`, as recorded; empty for nobody. Needs the lock."""
     said = read_holder(work_dir)
     killed = said.get("killed")
     if not isinstance(killed, dict) or not boss.get("run") or killed.get("run") != boss["run"]:

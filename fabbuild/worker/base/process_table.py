@@ -46,7 +46,7 @@ Table = Dict[int, Proc]
 
 
 def read_proc(pid: int) -> Optional[Proc]:
-    """Read one process; return None when it is not there, or hidden from this user."""
+    """Read one process; return None if it does not exist, or is hidden from this user."""
     try:
         with open("/proc/%d/stat" % pid, "rb") as file:
             text = file.read()
@@ -142,7 +142,7 @@ def end_family(
     because a process that was about to be ended may have forked.
 
     Args:
-        seeds: returns the processes to begin with, out of the table that it is given; called each round.
+        seeds: returns the processes to begin with, from a table; called each round.
         leaders: sessions and process groups known to belong to the family, though their leader may be gone.
         patience: how long to wait, in seconds.
     """
@@ -182,7 +182,7 @@ def _own(processes: Table) -> Set[int]:
 
 
 def _kill(proc: Proc) -> str:
-    """Send SIGKILL to exactly this process; return the system's words when that is refused."""
+    """Send SIGKILL to exactly this process; return the system's message if that is refused."""
     if read_again(proc) is None:
         return ""
     try:

@@ -36,14 +36,14 @@ _MARK = b"(NEW)"
 
 
 class WorkerStopped(Exception):  # noqa: N818 - it says that the worker ends, not that something went wrong
-    """The worker ends; the program that ran was killed, and there is no result."""
+    """The worker ends; the running program was killed, and there is no result."""
 
 
 class TimeIsUp(Exception):  # noqa: N818 - it says that a build ends, not that something went wrong
-    """The time of `Processes.within` is over.
+    """The time limit of `Processes.within` was reached.
 
     Attributes:
-        outcome: how the program ended that was killed for it; without output if none had been started.
+        outcome: how the program ended that was killed at the limit; without output if none had been started.
     """
 
     def __init__(self, limit: float, outcome: Optional[ProcessResult] = None) -> None:
@@ -127,7 +127,7 @@ class Processes:
 
     @contextlib.contextmanager
     def within(self, limit: float) -> Iterator[None]:
-        """Limit the seconds that all programs take together that this thread runs in the block; 0: no limit."""
+        """Limit the total time of the programs that this thread runs in the block, in seconds; 0: no limit."""
         self._time.limit, self._time.end = limit, time.monotonic() + limit if limit else None
         try:
             yield
@@ -152,7 +152,7 @@ class Processes:
             env: its whole environment.
             timeout: seconds after which its group is killed.
             limit: bytes to keep of stdout and of stderr.
-            watch: sees each piece of output and may end the program.
+            watch: called with each piece of output; it may end the program.
             pass_fds: descriptors that it inherits besides those of all children.
 
         Raises:
@@ -199,7 +199,7 @@ class Processes:
 
 
 class _Time(threading.local):
-    """How long the programs of one thread may still take."""
+    """The time that is left for the programs of one thread."""
 
     limit = 0.0
     end: Optional[float] = None
@@ -288,7 +288,7 @@ def _too_far(data: bytes, total: int, watch: Optional[OutputWatch]) -> Optional[
 
 
 class QuestionLoop:
-    """An `OutputWatch` that ends a Kconfig which repeats the same question, because nobody answers it."""
+    """An `OutputWatch` that ends a Kconfig program which repeats the same question, because nobody answers."""
 
     #: How often the same question may come: Kconfig asks a choice at most once for each of its symbols.
     PATIENCE = 200

@@ -1,4 +1,4 @@
-"""A machine's work directory: what fabbuild keeps there, under which names, and who may read it.
+"""A machine's work directory: its layout, names and permissions.
 
 ::
 
@@ -119,10 +119,10 @@ def resolve(text: str) -> str:
 
 
 def make(work_dir: str) -> None:
-    """Make the work directory, readable by its owner only; one that exists stays as its owner made it.
+    """Make the work directory, readable by its owner only; an existing directory keeps its mode.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the directory cannot be made.
     """
     os.makedirs(work_dir, mode=0o700, exist_ok=True)
 
@@ -133,7 +133,7 @@ def is_ours(work_dir: str) -> bool:
 
 
 def nearest_existing(path: str) -> str:
-    """Return the path itself or its nearest parent that exists: the place and the disk where it would be made."""
+    """Return the path or its nearest existing parent: the place and the disk where the path would be made."""
     while not os.path.exists(path):
         parent = os.path.dirname(path)
         if parent == path:

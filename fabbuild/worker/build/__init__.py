@@ -1,1 +1,1 @@
-"""Build one board at one commit: configure, make, collect what came out."""
+"""Build one board at one commit: configure, make, collect the output."""

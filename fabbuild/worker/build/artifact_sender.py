@@ -1,6 +1,6 @@
 """Find the files of a build that belong to its result, and send them to the boss.
 
-Within an order a file is sent once: at a later commit, a file with the same content is only named.
+Within an order a file is sent once: at a later commit, a file with the same content is only referred to by name.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ def _find(directory: str, parts: Sequence[str]) -> Iterator[str]:
 
 
 def stale_products(output: str, patterns: Sequence[str]) -> Tuple[Tuple[str, ...], bool]:
-    """Find the files of these patterns that have to go before a build, lest a result has another commit's.
+    """Find the files of these patterns to remove before a build, so that no result has another commit's files.
 
-    Files of the configuration are not among them: configuring makes those anew. By-products of an object that stays
-    are not, either: make would not write them again, for it only knows of the object. See `remove_unmade`.
+    Files of the configuration are not among them: configuring makes these again. Nor are by-products of an object
+    that stays: make would not write them again, because it only knows the object. See `remove_unmade`.
 
     Returns:
-        the files' absolute paths, and whether there are such by-products.
+        The files' absolute paths, and whether there are such by-products.
     """
     found = {file.path for file in kept(output, patterns)}
     stale = []
@@ -99,7 +99,7 @@ def stale_products(output: str, patterns: Sequence[str]) -> Tuple[Tuple[str, ...
 
 
 def remove_unmade(output: str, patterns: Sequence[str], began: int) -> None:
-    """Remove by-products of objects that were compiled since a time, in ns, if these were not written with them.
+    """Remove by-products of objects that were compiled since ``began`` (in ns) without writing the by-products.
 
     Raises:
         OSError: a file cannot be removed.
@@ -111,7 +111,7 @@ def remove_unmade(output: str, patterns: Sequence[str], began: int) -> None:
 
 
 def _object_beside(path: str) -> str:
-    """Return the object of which a file may be a by-product, as only their suffixes differ; empty: none."""
+    """Return the object of which a file may be a by-product, by their names without suffix; empty for none."""
     root, ending = os.path.splitext(path)
     beside = root + ".o"
     return beside if ending not in {"", ".o"} and os.path.isfile(beside) else ""
@@ -127,7 +127,7 @@ class Delivery:
     """Sends the files of one order."""
 
     def __init__(self, send: Callable[..., None], board: str, echo: Mapping[str, Any]) -> None:
-        """Send nothing yet.
+        """Prepare to send; nothing is sent yet.
 
         Args:
             send: sends a response to the boss; exceptions are passed on.
@@ -139,11 +139,11 @@ class Delivery:
         self._there: Dict[str, Tuple[bytes, int]] = {}
 
     def deliver(self, upto: int, files: Iterable[ResultFile]) -> Dict[str, Any]:
-        """Send a commit's files that are new, and return the fields of its ``build_result`` for all its files.
+        """Send a commit's new files, and return the fields of its ``build_result`` for all its files.
 
         Args:
             upto: the commit's index.
-            files: of the commit's result.
+            files: the files of the commit's result.
         """
         sent: List[str] = []
         unchanged: Dict[str, int] = {}
@@ -197,7 +197,7 @@ def _problem(name: str, size: int, room: int, count: int) -> str:
 
 
 def _measure(file: ResultFile) -> Tuple[int, bytes]:
-    """Return a file's size in bytes and the digest of its content, which is not read if it is too long."""
+    """Return a file's size in bytes and the digest of its content, which is not read if the file is too long."""
     if file.data is not None:
         return len(file.data), hashlib.sha256(file.data).digest()
     try:

@@ -1,4 +1,4 @@
-"""Read and remove what a build leaves in its output directory: images, sizes, generated configuration."""
+"""Read and remove a build's files in its output directory: images, programs, generated configuration."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _STALE_BELOW = (TREE.program + "*", "*.bin", "*.dtb", "*.map")
 
 
 def remove_stale(output: str) -> None:
-    """Remove the images and the configuration of the board before, so that no result has another board's.
+    """Remove the images and the configuration of the previous board, so that no result has another board's.
 
-    Objects and generated headers stay: they make the next board's build quicker.
+    Objects and generated headers stay, because they make the next board's build faster.
 
     Raises:
         OSError: a file cannot be removed.
@@ -37,7 +37,7 @@ def remove_stale(output: str) -> None:
 def remove_configuration(output: str) -> None:
     """Remove the generated configuration, so that no failure has that of another board or commit.
 
-    Kbuild makes all of it again when ``.config`` is new.
+    Kbuild generates it again when ``.config`` is new.
 
     Raises:
         OSError: a file cannot be removed.
@@ -46,9 +46,9 @@ def remove_configuration(output: str) -> None:
 
 
 def remove_programs(output: str) -> None:
-    """Remove the programs and the image, lest a result describes one that its commit does not build.
+    """Remove the programs and the image, so that no result describes one that its commit does not build.
 
-    make links them anew.
+    make links them again.
 
     Raises:
         OSError: a file cannot be removed.
@@ -84,10 +84,10 @@ def sizes(processes: Processes, output: str, prefix: str, env: Mapping[str, str]
     cannot be measured are left out: a missing size is no failure of the board.
 
     Args:
-        processes: runs the tools.
+        processes: the owner of the tools' processes.
         output: the output directory.
-        prefix: of the compiler's tools.
-        env: their environment.
+        prefix: the prefix of the compiler's tools.
+        env: the tools' environment.
     """
     lines: List[str] = []
     for program in TREE.programs:

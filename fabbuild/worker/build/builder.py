@@ -36,7 +36,7 @@ _BOARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 def is_board(name: str) -> bool:
-    """Whether this can be a board's name, what a defconfig's has before ``_defconfig``: no path and no option."""
+    """Whether a text can be a board's name, the part of a defconfig's before ``_defconfig``: no path, no option."""
     return _BOARD.fullmatch(name) is not None
 
 
@@ -56,14 +56,14 @@ class Builder:
         """Name the parts.
 
         Args:
-            processes: owns each make.
+            processes: the owner of each make.
             worktree: the slot's source and output directory.
-            settings: of all builds.
-            environment: the variables that `base_environment` picked.
+            settings: the settings of all builds.
+            environment: the variables from `base_environment`.
             features: extensions of the protocol that both ends have. With ``details`` results carry
                 `Built.details`, with ``files`` they carry `Built.files` in place of `Built.config`.
-            carrier: finds commits that the last build answers, too; None: each commit is built.
-            tools: the directories that PATH begins with; None: there are none.
+            carrier: finds commits with the same result as the last build; None: each commit is built.
+            tools: the directories at the front of PATH; None for none.
         """
         self._processes = processes
         self._worktree = worktree
@@ -84,10 +84,10 @@ class Builder:
         return self._worktree.slot
 
     def begin(self, board: str) -> None:
-        """Turn to another board: nothing of the one before may be taken for its own.
+        """Begin another board: remove everything of the previous board that could get into its results.
 
         Raises:
-            OSError: what the board before left can neither be mended, removed nor put aside.
+            OSError: something of the previous board can neither be mended, removed nor put aside.
         """
         self._board = board
         self._history = BoardHistory()
@@ -106,16 +106,16 @@ class Builder:
             os.makedirs(output)
 
     def begin_from_nothing(self) -> None:
-        """Have the board's next commit built in an empty directory: an audit compares other results with it.
+        """Have the board's next commit built in an empty directory, because an audit compares its result.
 
         Raises:
-            OSError: what was built can neither be removed nor put aside.
+            OSError: the output directory can neither be removed nor put aside.
         """
         self._scratch = True
         self.begin(self._board)
 
     def carried(self, commit: str) -> Optional[Built]:
-        """Return the result of a commit if it is that of the commit built last; None when it must be built."""
+        """Return the result of a commit if it equals that of the commit built last; None if it must be built."""
         return self._carrier.answer(commit) if self._carrier else None
 
     def build(
@@ -130,14 +130,14 @@ class Builder:
 
         Args:
             commit: its hash.
-            compiler: what to build with.
-            jobs: returns how many jobs make may run; called before each make.
-            limit: seconds for all of it, the checkout and each make; 0: any.
-            tokens: the jobserver by which makes share their jobs; None: each make runs as many as ``jobs`` says.
+            compiler: the compiler to build with.
+            jobs: returns the most jobs of make; called before each make.
+            limit: seconds for the whole build, with the checkout and each make; 0: no limit.
+            tokens: the jobserver that makes share; None: each make runs the jobs that ``jobs`` returns.
 
         Raises:
             WorkerStopped: the worker ends.
-            OSError: the disk is full, or the like.
+            OSError: a file cannot be written, as on a full disk.
         """
         began = time.monotonic()
         if self._carrier:
@@ -150,7 +150,7 @@ class Builder:
             with self._processes.within(limit):
                 outcome = self._build(commit, run)
         except GitError as exc:
-            # Which files the tree has now is not known, so nothing is taken for configured.
+            # The files of the tree are not known now, so the board does not count as configured.
             self._history.configured = ""
             return failed("cannot check out %s: %s" % (commit, exc), CHECKOUT)
         except TimeIsUp as exc:
@@ -181,7 +181,7 @@ class Builder:
             self._history.configured = ""
 
     def _clear(self, plan: BuildPlan) -> None:
-        """Remove what may not be built upon, and what no result may have from another commit."""
+        """Remove files that the build must not reuse, and files that could get into another commit's result."""
         if plan.removal is Removal.EVERYTHING:
             self._output.renew()
             return
@@ -192,7 +192,7 @@ class Builder:
             stale_generated.remove(self._output.path)
 
     def _conclude(self, commit: str, run: MakeRunner, outcome: ProcessResult, began: float) -> Built:
-        """Remember what the next commit can be built upon, and make the result."""
+        """Record the state for the next commit's build, and make the result."""
         # Warnings of the configuration have to be given at the next commit, too.
         doubtful = outcome.code or run.configuration_said
         if self._settings["quick"]:
@@ -210,7 +210,7 @@ class Builder:
         return result
 
     def _source_gone(self) -> str:
-        """Say which file of the source is gone after a build that failed; empty: none is."""
+        """Return the name of a source file that is gone after a failed build; empty for none."""
         try:
             name = self._worktree.lacks()
         except GitError as exc:

@@ -1,7 +1,7 @@
-"""Give a commit the result of the commit built before, if no file that matters to the board differs.
+"""Carry the result of one commit forward to the next, if no file that matters to the board differs.
 
-That is done within one order and one slot: the commit before was built here, with the same settings, and its
-dependencies are known. The result is what a build would have given; the source is not checked out.
+This is done within one order and one slot: the commit before was built here, with the same settings, and its
+dependencies are known. The result is the same as that of a build; the source is not checked out.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class CarryForward:
             board: the board.
             commit: its hash.
             built: the result.
-            compiler: what it was built with.
+            compiler: the compiler of the build.
             compilers: the gcc of each compiler that built in this output directory: dependency files name their
                 headers.
             command: returns the shell lines that build a commit in the same way.
@@ -103,7 +103,7 @@ class CarryForward:
         return built
 
     def answer(self, commit: str) -> Optional[Built]:
-        """Return a commit's result if it is that of the last build; None if it is not, or that is not known."""
+        """Return a commit's result if it equals that of the last build; None if it does not, or is not known to."""
         began = time.monotonic()
         last = self._last
         if last is None or self._settings.rules_out(Shortcut.CARRY):

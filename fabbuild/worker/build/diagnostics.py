@@ -1,8 +1,8 @@
-"""Find the files that a compiler's diagnostics are about, of whatever severity: ``x.c:3:9: note: …``.
+"""Find the files that a compiler's diagnostics of any severity are about: ``x.c:3:9: note: …``.
 
 These files are compiled again at the next commit, so that a diagnostic is repeated as long as it holds
-(`output_dir`). Messages of a script or a tool about no file are not repeated: make does not run that command again,
-and to have it do so would cost a build from scratch at each commit.
+(`output_dir`). Messages of scripts and tools that name no file are not repeated: make does not run their command
+again, and to force that would cost a build from scratch at each commit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _REACH = 4096
 
 
 def files(line: str, tree: str, output: str) -> Iterator[str]:
-    """Yield the files that a line is about and that can be made again, relative to the tree or to the output."""
+    """Yield the files in a diagnostic that can be made again, relative to the tree or to the output directory."""
     places = set(_PLACE.findall(line[:_REACH]))
     for word in _WORD.findall(line[:_REACH]):
         name = os.path.normpath(word.strip(".") if "/" not in word else word)

@@ -26,16 +26,16 @@ KILLED = 128
 
 
 class MakeRunner:
-    """Runs the makes of one board at one commit, and keeps what they tell about each other.
+    """Runs the makes of one board at one commit, and keeps their common state.
 
     Attributes:
         command: the command lines and the environment.
         configured: whether the last ``make NAME_defconfig`` succeeded, now or at an earlier commit.
-        configuration_said: whether it wrote to stderr, now.
+        configuration_said: whether that make wrote to stderr, at this commit.
         stopwatch: the time by phase.
         bare: whether to compile without debug information.
         cut_short: whether a make was killed, and so may have left incomplete files.
-        fault: what kept the last make from its end and is no fault of the board's; empty: nothing.
+        fault: the fault for which the last make did not end by itself (`TIMEOUT`, `START`); empty for none.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class MakeRunner:
         jobs: Callable[[], int],
         tokens: Optional[JobServer] = None,
     ) -> None:
-        """Run nothing yet.
+        """Prepare the makes; nothing is run yet.
 
         Args:
-            processes: owns each make.
+            processes: the owner of each make.
             tree: the source, in which make runs.
             command: the command lines.
-            jobs: returns how many jobs make may run; called before each make.
-            tokens: the jobserver by which makes share their jobs; None: each make runs as many as ``jobs`` says.
+            jobs: returns the most jobs of make; called before each make.
+            tokens: the jobserver that makes share; None: each make runs the jobs that ``jobs`` returns.
         """
         self.command = command
         self.configured = False
@@ -71,7 +71,7 @@ class MakeRunner:
 
     @property
     def may_retry(self) -> bool:
-        """Whether a failure is worth another try: not when the board's time is up."""
+        """Return whether another try may follow a failure: not when the board's time is up."""
         return self.fault != TIMEOUT
 
     def time_is_up(self, exc: TimeIsUp) -> ProcessResult:
@@ -81,7 +81,7 @@ class MakeRunner:
         return exc.outcome._replace(code=TIMED_OUT)
 
     def configure_and_make(self, *, mrproper: bool = False) -> ProcessResult:
-        """Configure the board anew, after ``make mrproper`` if asked to, then build it."""
+        """Configure the board again, after ``make mrproper`` if requested, then build it."""
         done = ProcessResult(0, "", "", "")
         artifacts.remove_configuration(os.path.join(self._tree, BUILD_DIR))
         if mrproper:
@@ -98,7 +98,7 @@ class MakeRunner:
         return done
 
     def _adjust(self) -> ProcessResult:
-        """Change ``.config``, and have Kconfig settle what depends on symbols that were asked for."""
+        """Set the requested symbols in ``.config``, and have Kconfig update the symbols that depend on them."""
         asked = bool(self.command.adjustments)
         try:
             dotconfig.write(self._config, self.command.written)
@@ -109,7 +109,7 @@ class MakeRunner:
         return self._one(SETTLE) if asked else ProcessResult(0, "", "", "")
 
     def check_configuration(self, result: ProcessResult) -> ProcessResult:
-        """Fail a build whose ``.config`` lacks a setting that was asked for, and add those settings to stderr."""
+        """Fail a build whose ``.config`` lacks a requested setting, and list such settings on stderr."""
         if not self.configured or self.cut_short:
             return result
         wrong = dotconfig.did_not_stick(self._config, self.command.adjustments)
@@ -119,14 +119,14 @@ class MakeRunner:
         return result._replace(code=result.code or NOT_AS_ASKED, stderr=result.stderr + said)
 
     def make(self) -> ProcessResult:
-        """Build what is out of date."""
+        """Run make to build everything that is out of date."""
         result = self._one(*self.command.goals)
         if result.code == MAKE_FAILED and not result.stopped and TREE.images_invalid in result.stderr:
             return result._replace(code=0)
         return result
 
     def shell_lines(self, commit: str) -> str:
-        """Return the shell lines that build a commit like the last make did."""
+        """Return the shell lines that build a commit as the last make did."""
         return self.command.shell_lines(commit, self._jobs_words())
 
     def _one(self, *goals: str) -> ProcessResult:
@@ -155,7 +155,7 @@ class MakeRunner:
         return self._processes.run(argv, self._tree, env, limit=MAX_TEXT, watch=QuestionLoop(), pass_fds=fds)
 
     def _shared(self, argv: List[str]) -> ProcessResult:
-        """Run a make that shares its jobs with all others; ``-j`` on its command line would keep it from that."""
+        """Run a make that shares its jobs with all others; ``-j`` on its command line would prevent this."""
         assert self._tokens is not None
         argv = [word for word in argv if not word.startswith("-j")]
         grant = self._tokens.begin()

@@ -34,12 +34,13 @@ class MakeCommand:
     """The command lines and the environment by which one compiler builds one board.
 
     Attributes:
-        compiler: what the board is built with.
+        compiler: the compiler that the board is built with.
         env: the environment of each make.
-        goals: what is made once the board is configured; none: everything.
-        config_goals: what configures the board, a make each: a fragment goes on top of the defconfig's result.
-        adjustments: symbols and values that ``.config`` is asked to have.
-        written: the lines that are put into ``.config``: `adjustments`, and what makes builds reproducible.
+        goals: the goals after the configuration; none means everything.
+        config_goals: the goals that configure the board, each with its own make, because a fragment extends the
+            configuration of the defconfig.
+        adjustments: the requested symbols of ``.config``, with values.
+        written: the lines to write into ``.config``: `adjustments`, and those that make builds reproducible.
     """
 
     def __init__(
@@ -77,23 +78,23 @@ class MakeCommand:
         self.written = reproducible + self.adjustments
 
     def argv(self, goals: Sequence[str], jobs: Sequence[str]) -> List[str]:
-        """Return the command line that makes some goals.
+        """Return the command line of make for some goals.
 
         Args:
-            goals: what to make; none: everything.
-            jobs: the words that say how many jobs run.
+            goals: the goals; none means everything.
+            jobs: make's options for the number of jobs.
         """
         silent = [] if self._settings["verbose_build"] else ["-s"]
         flags = [*self._compilers, *self._settings.make_flags()]
         return ["make", "O=" + BUILD_DIR, *silent, *jobs, *flags, *goals]
 
     def without_debug_info(self) -> str:
-        """Return the word that has make compile everything without debug information; the code is the same."""
+        """Return the variable that has make compile without debug information; the code is the same."""
         flags = "-Werror" if self._settings["warnings_as_errors"] else self.env.get("KCFLAGS", "")
         return "KCFLAGS=%s" % (flags and flags + " ") + _NO_DEBUG_INFO
 
     def shown_environment(self) -> Dict[str, str]:
-        """Return the part of the environment that others need: no variables that only name the machine's user."""
+        """Return the environment for the shell lines, without variables that only name the machine's user."""
         return {
             name: value
             for name, value in sorted({**self.env, "PATH": self._shown_path}.items())

@@ -1,18 +1,18 @@
-"""Keep the state of a slot's output directory, which decides whether make may build upon what is in it.
+"""Keep the state of a slot's output directory, which decides whether make may reuse the directory's contents.
 
-make only compares modification times. What it does not build again must be what a build from scratch would make,
-warnings included. Where times do not tell that, the state does:
+make only compares modification times. Files that make does not build again must be those that a build from scratch
+would make, warnings included. Where modification times do not show that, the state does:
 
 * A killed make leaves incomplete files that are newer than their sources. A clock that was set back leaves files
   that are newer than sources which change later. A compiler that was replaced by another of the same name left its
-  objects. make itself warns of files that are newer than its clock. In these cases everything is built anew. The
+  objects. make itself warns of files that are newer than its clock. In these cases everything is built again. The
   state is a file in the directory, `STATE`, which is removed before a build and only written after all its makes
   ended by themselves.
-* Objects without debug information may not be used where it can be seen: everything is built anew, too.
-* The state names the board, commit and compiler of the last build, and whether generated source may be there that
-  no rule makes any more (`fabbuild.worker.build.stale_generated`).
-* It names files with compiler diagnostics. These are compiled again at each commit, so that the diagnostics are
-  repeated until somebody mends their cause.
+* Objects without debug information may not be used where it can be seen: everything is built again as well.
+* The state has the board, commit and compiler of the last build, and whether the directory may have generated
+  source without a rule (`fabbuild.worker.build.stale_generated`).
+* The state lists files with compiler diagnostics. These are compiled again at each commit, so that the diagnostics
+  are repeated until their cause is fixed.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class OutputDir:
     """The output directory of a source tree.
 
     Attributes:
-        board: the board that was built in it last; empty: none.
+        board: the board that was built in the directory last; empty for none.
         commit: the commit of that build.
         gcc: the compiler of that build, as in `Toolchain.gcc`.
-        leftovers: whether generated source may be in it that no rule makes any more.
+        leftovers: whether the directory may have generated source that no rule makes any more.
     """
 
     def __init__(self, tree: str) -> None:
@@ -67,25 +67,25 @@ class OutputDir:
 
     @property
     def compilers(self) -> Collection[str]:
-        """The gcc of each compiler that made something in it."""
+        """Return the gcc of each compiler that built in the directory."""
         return tuple(self._compilers)
 
     @property
     def empty(self) -> bool:
-        """Whether it has no files, or does not exist."""
+        """Whether the directory has no files, or does not exist."""
         return not os.path.isdir(self.path) or not os.listdir(self.path)
 
     def open(self, compiler: Toolchain, identity: str, host: str, *, debug_info: bool) -> bool:
-        """Begin a build in it: take its state, and empty it if it cannot be built upon.
+        """Begin a build in the directory: read its state, and empty it if its contents cannot be reused.
 
         Args:
             compiler: the compiler of the build.
-            identity: the compiler's identity (`fingerprint`); empty: not known.
-            host: the part of it that all compilers share: host tools, whichever compiler needed them, depend on it.
-            debug_info: whether it can be seen if objects lack debug information.
+            identity: the compiler's identity (`fingerprint`); empty if not known.
+            host: the part of the identity that all compilers share; host tools depend on it.
+            debug_info: whether objects need debug information.
 
         Returns:
-            whether its content can be built upon.
+            Whether the contents can be reused.
 
         Raises:
             OSError: a file cannot be removed.
@@ -117,11 +117,11 @@ class OutputDir:
         return trusted
 
     def note_build(self, board: str, commit: str, gcc: str, *, leftovers: bool) -> None:
-        """Say what is built in it from now on."""
+        """Note the board, commit and compiler of the build that begins."""
         self.board, self.commit, self.gcc, self.leftovers = board, commit, gcc, leftovers
 
     def renew(self) -> None:
-        """Empty it during a build.
+        """Empty the directory during a build.
 
         Raises:
             OSError: a file cannot be removed.
@@ -131,7 +131,7 @@ class OutputDir:
         self.leftovers = False
 
     def repeat_warnings(self) -> None:
-        """Have make compile the files with diagnostics again; to be called once the tree is at its commit."""
+        """Have make compile the files with diagnostics again; call this once the tree is at its commit."""
         for name in self._warned:
             inside = os.path.join(self.path, name)
             with contextlib.suppress(OSError):
@@ -147,15 +147,15 @@ class OutputDir:
         """Remember the files that the diagnostics of a make are about.
 
         Args:
-            stderr: of make, with paths relative to the tree.
+            stderr: the stderr of make, with paths relative to the tree.
         """
         self._warned.update(self._files_with_diagnostics(stderr))
 
     def close(self) -> None:
-        """End a build whose makes all ended by themselves: write the state, so that it can be built upon.
+        """End a build whose makes all ended by themselves: write the state, so that the contents can be reused.
 
         Raises:
-            OSError: the disk is full, or the like.
+            OSError: the state cannot be written, as on a full disk.
         """
         if _clock() < self._clock - _CLOCK_SLACK:
             return
@@ -174,7 +174,7 @@ class OutputDir:
             json.dump(state, file)
 
     def _take_state(self) -> Dict[str, Any]:
-        """Read the state and remove its file; empty if there is none, or its time is in the future."""
+        """Read the state and remove its file; return an empty state for no file, or one with a future time."""
         try:
             with open(self._state, encoding="utf-8") as file:
                 state = json.load(file)
@@ -206,5 +206,5 @@ class OutputDir:
 
 
 def _clock() -> float:
-    """Return a number of seconds that only changes when the clock is set."""
+    """Return a number of seconds that changes only when the clock is set."""
     return time.time() - time.monotonic()

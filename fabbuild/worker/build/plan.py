@@ -1,4 +1,4 @@
-"""Plan how a commit is built upon what the output directory holds."""
+"""Plan the build of a commit: which contents of the output directory to reuse, and whether to configure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fabbuild.worker.source.worktree import Worktree
 
 
 class Removal(enum.Enum):
-    """How much of an output directory cannot be built upon."""
+    """How much of an output directory cannot be reused."""
 
     NOTHING = "nothing"
     GENERATED = "generated source"
@@ -27,11 +27,11 @@ class BuildPlan(NamedTuple):
 
     Attributes:
         removal: how much of the output directory is removed first.
-        products: files, absolute, that are removed first, so that no result has another commit's.
-        configure: whether the board is configured before it is built; else make only does what is out of date.
+        products: absolute paths of files to remove first, so that no result has another commit's files.
+        configure: whether the board is configured before it is built; else make only builds what is out of date.
         configured: whether the output directory has the configuration of an earlier commit of the board.
         from_scratch: whether the first make finds an empty output directory.
-        leftovers: whether to look for generated source that no rule makes any more, after a success.
+        leftovers: whether to look, after a success, for generated source that no rule makes any more.
     """
 
     removal: Removal
@@ -57,8 +57,8 @@ class Planner:
         Args:
             board: the board.
             commit: its hash.
-            gcc: what it is built with, as `Toolchain.gcc` has it.
-            configured: the commit whose configuration the output directory has; empty: none.
+            gcc: the compiler, as in `Toolchain.gcc`.
+            configured: the commit whose configuration the output directory has; empty for none.
 
         Raises:
             GitError: git cannot compare the commits.
@@ -88,7 +88,7 @@ class Planner:
         )
 
     def _may_have_leftovers(self, board: str, commit: str, *, reconfigured: bool) -> bool:
-        """Whether generated source may be there that no rule makes any more."""
+        """Return whether the output directory may have generated source that no rule makes any more."""
         output = self._output
         if output.leftovers or output.board != board or not output.commit or reconfigured:
             return True

@@ -1,10 +1,10 @@
 """Decide whether a failed build is tried again in an empty output directory.
 
-What an earlier build left can make a good commit fail: a dependency file names a header that is gone, without an
-empty rule for it, or contains a name that make cannot parse; or a directory stands where a file is to be. To build
-each failure again from scratch would cost that for every board that a commit breaks. So it is not done where a
-compiler reports an error in a file of the source, nor where the board failed from scratch with the same words at
-the commit before.
+Files of an earlier build can make a good commit fail: a dependency file names a header that is gone, without an
+empty rule for it, or contains a name that make cannot parse; or a directory has the name of a file to be made.
+Building every failure again from scratch would be expensive when a commit breaks many boards. So there is no other
+try if a compiler reports an error in a source file, or if the board failed from scratch with the same errors at the
+commit before.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _NUMBER = re.compile(r"\d+")
 
 
 def may_be_of_output(stderr: str, tree: str, output: str) -> bool:
-    """Whether what the output directory held may be why a build failed.
+    """Return whether files of an earlier build in the output directory may be why a build failed.
 
     Args:
-        stderr: of the build, with paths relative to the tree.
+        stderr: the stderr of the build, with paths relative to the tree.
         tree: the source, absolute.
         output: the output directory, in it.
     """
@@ -42,7 +42,7 @@ def may_be_of_output(stderr: str, tree: str, output: str) -> bool:
 
 
 def words(stderr: str) -> FrozenSet[str]:
-    """Return the lines that tell errors, without numbers, by which failures are compared."""
+    """Return the lines with errors, without numbers, for comparing failures."""
     return frozenset(
         _NUMBER.sub("", line) for line in stderr.splitlines() if "error" in line.lower() or "***" in line
     )

@@ -24,10 +24,10 @@ class Settings:
     """The settings of a ``configure``, which hold for all builds after it."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
-        """Check the settings that are given; the others have their defaults.
+        """Check the given settings; all others have their defaults.
 
         Raises:
-            SettingsError: one is unknown or of the wrong kind.
+            SettingsError: a setting is unknown or of the wrong kind.
         """
         rows = {**SETTINGS, **{name: Setting(name, default) for name, default in PEER_SETTINGS.items()}}
         values = {name: row.default for name, row in rows.items()}
@@ -55,7 +55,7 @@ class Settings:
         return [word for name, row in SETTINGS.items() if self[name] for word in row.make]
 
     def rules_out(self, shortcut: Shortcut) -> bool:
-        """Return whether one of the settings rules out this way to save a build."""
+        """Return whether one of the settings rules out this way to avoid a build."""
         return ruled_out(shortcut, self._values)
 
     def goals(self) -> List[str]:
@@ -69,7 +69,7 @@ class Settings:
         return [*(ALL_OUTPUTS if self["keep_outputs"] else ()), *self["keep"]]
 
     def unseen_debug_info(self) -> bool:
-        """Return whether debug information is neither asked for nor seen: no file is kept, no command is shown."""
+        """Return whether debug information has no effect: it was not requested, and no file or command is kept."""
         return not (self["debug_info"] or self["target"] or self["verbose_build"] or self.kept())
 
     def adjustments(self) -> List[Tuple[str, str]]:

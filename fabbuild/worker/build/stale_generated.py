@@ -1,11 +1,11 @@
 """Find generated source in an output directory that no rule makes any more.
 
 make removes nothing. A header whose rule was dropped from a Makefile, or that only another board's build generates,
-stays in the output directory, and a file that includes it still compiles there, but not from scratch. Only make
-knows which files have a rule. So after a successful build that follows a change which can have dropped a rule, the
-generated files that this build did not write are moved aside and make is run once more: a file that it makes again,
-with the same content, has a rule. Meanwhile all other files are dated ahead, so that nothing that reads the moved
-files is compiled again.
+stays in the output directory, and a file that includes the header still compiles there, but not from scratch. Only
+make knows which files have a rule. So after a change that can have dropped a rule, and a successful build, the
+generated files that this build did not write are moved aside and make is run once more: a file that make makes
+again with the same content has a rule. Meanwhile all other files get a time in the future, so that files that read
+the moved ones are not compiled again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SHORT = 200
 
 
 def may_drop_rule(changed: Iterable[TreeChange], defconfig: str) -> bool:
-    """Whether changes can drop a rule: any can but those of the content of source that dependency files name.
+    """Return whether changes can drop a rule: all can, except in source whose readers write dependency files.
 
     Args:
         changed: the differences from the commit built before.
@@ -61,12 +61,12 @@ def may_drop_rule(changed: Iterable[TreeChange], defconfig: str) -> bool:
 
 
 def are_alike(tree: str, board: str, before: str) -> bool:
-    """Whether two boards' defconfigs share so many lines that one may be built with the other's generated source.
+    """Return whether two boards' defconfigs are similar, so that one may reuse the other's generated source.
 
     Args:
         tree: the source.
         board: the board.
-        before: the board built before; empty: none.
+        before: the board built before; empty for none.
     """
     if board == before:
         return True
@@ -75,7 +75,7 @@ def are_alike(tree: str, board: str, before: str) -> bool:
 
 
 def remove(output: str) -> None:
-    """Remove all generated source. make makes what has a rule again, and compiles everything that reads it.
+    """Remove all generated source. make makes files with a rule again, and compiles everything that reads them.
 
     Raises:
         OSError: a file cannot be removed.
@@ -100,9 +100,9 @@ def begin(output: str) -> int:
 
 
 def used_leftovers(tree: str, output: str, began: int, make: Callable[[], bool]) -> bool:
-    """Whether a successful build used generated source that make does not make, or makes with another content.
+    """Return whether a successful build used generated source that make does not make, or makes differently.
 
-    If it did not, the output directory is as it was before.
+    If not, the output directory is unchanged afterwards.
 
     Args:
         tree: the source.
@@ -131,7 +131,7 @@ def used_leftovers(tree: str, output: str, began: int, make: Callable[[], bool])
 
 
 def _matters(tree: str, output: str, aside: _Aside, times: Collection[str], make: Callable[[], bool]) -> bool:
-    """Whether files that were not made again were used for anything that make makes."""
+    """Return whether files that were not made again were used for anything that make makes."""
     gone = aside.missed()
     # A tool's intermediate file, such as the C that swig generates, has no rule of its own.
     made = reverse_deps.products_of(tree, output, times, gone) if gone else set()

@@ -8,7 +8,7 @@ from typing import Dict, Iterator
 
 
 class Stopwatch:
-    """Adds up seconds by phase, for one board at one commit."""
+    """Adds up the seconds of each phase, for one board at one commit."""
 
     def __init__(self) -> None:
         self._seconds: Dict[str, float] = {}
@@ -23,5 +23,5 @@ class Stopwatch:
             self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - began
 
     def seconds(self) -> Dict[str, float]:
-        """Return the seconds of each phase that there was, to the millisecond."""
+        """Return the seconds of each phase that occurred, to the millisecond."""
         return {phase: round(seconds, 3) for phase, seconds in self._seconds.items()}

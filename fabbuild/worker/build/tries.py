@@ -1,19 +1,20 @@
-"""Build a commit by one try after another, until its result can be believed.
+"""Build a commit by one or more tries, until the result is reliable.
 
-The first try does as little as it may: in an output directory that holds another commit's objects, make only does
-what is out of date. Such a build can fail, or succeed, for reasons that are not the commit's. So further tries
-follow where that is possible, each for one reason, in this order:
+The first try does as little as possible: in an output directory with another commit's objects, make only builds
+what is out of date. Such a build can fail, or succeed, for reasons that are not the commit's. In these cases
+further tries follow, each for one reason, in this order:
 
-* first: what the plan says, configure and make, or make only.
-* after clock skew, from scratch: make said that files are newer than its clock and it may have left something out.
+* first: configure and make, or make only, according to the plan.
+* after clock skew, from scratch: make warned that files are newer than its clock and its build may be incomplete.
 * reconfigured: the first try failed, and did not configure.
-* after mrproper: the try before failed, and the setting ``fallback_mrproper`` asks for it.
-* from scratch: the try before failed, and what the output directory held may be why (`retry_policy`).
+* after mrproper: the try before failed, and the setting ``fallback_mrproper`` is on.
+* from scratch: the try before failed, perhaps because of files in the output directory (`retry_policy`).
 * without leftovers, from scratch: the try before succeeded with generated source that no rule makes any more
   (`stale_generated`).
 * with debug info: the linker named places in the code that only debug information translates to lines.
 
-With the setting ``quick`` neither a failure nor a success is doubted. Once the board's time is up no try follows.
+The setting ``quick`` leaves out the tries "reconfigured", "from scratch" and "without leftovers". Once the board's
+time is up, no further try is made.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ _PLACE = re.compile(r"\([^\s()]+\+0x[0-9a-f]+\)|^>>> (?:referenced|defined) ", r
 
 
 class BoardHistory:
-    """What a slot knows of its board from the commits before.
+    """A slot's knowledge about its board from earlier commits.
 
     Attributes:
-        configured: the commit whose configuration the output directory has; empty: none that can be kept.
-        failure: words of the board's failure from scratch at the commit before, see `retry_policy`; empty: none.
-        lines_matter: whether it is built with debug information because a linker named places without lines.
+        configured: the commit whose configuration the output directory has; empty if none can be reused.
+        failure: the errors of the board's failure from scratch at the commit before, see `retry_policy`, or empty.
+        lines_matter: whether the board is built with debug information because a linker named places without lines.
     """
 
     def __init__(self) -> None:
@@ -148,7 +149,7 @@ class Tries:
         return self._run.configure_and_make(mrproper=self._settings["mrproper"])
 
     def _try(self, make: Callable[[], ProcessResult]) -> None:
-        """Make once, and have every file compiled again that gave a warning before: each try repeats them all."""
+        """Run one try, which compiles files with earlier warnings again, so that it repeats all warnings."""
         if not self._quick:
             self._output.repeat_warnings()
         self._result = make()

@@ -1,1 +1,1 @@
-"""What a build depends on: source files, tools, and the machine itself."""
+"""The dependencies of a build: source files, tools, and the machine itself."""

@@ -1,8 +1,8 @@
-"""Read which source files a board's build depended on from the dependency files in its output directory.
+"""Read the source files that a board's build depended on from the dependency files in its output directory.
 
-Compilers, dtc and fixdep leave files in the output directory that name what they read. Some are of earlier builds
-in the same directory: too many dependencies only cost some reuse, while a missing one would make reuse wrong. So
-where a file is not understood, or something was made in a way that leaves no dependency file,
+Compilers, dtc and fixdep write files in the output directory that name the files they read. Some are of earlier
+builds in the same directory: too many dependencies only cost some reuse, while a missing one would make reuse
+wrong. So if a file is not understood, or something was made in a way that leaves no dependency file,
 `UnknownDependenciesError` says why the dependencies are not known.
 """
 
@@ -73,7 +73,7 @@ class DepFileReader:
         Args:
             board: the board.
             outside: directories outside the tree whose content the machine's identity covers
-                (`fabbuild.worker.deps.fingerprint`); what is read there is no dependency.
+                (`fabbuild.worker.deps.fingerprint`); files read there are not dependencies.
 
         Raises:
             UnknownDependenciesError: the dependencies cannot be determined.
@@ -124,8 +124,8 @@ class DepFileReader:
         """Add an absolute path without links to the dependencies, if it is one.
 
         Raises:
-            UnknownDependenciesError: the path is of git's own files, or outside of every directory whose content is
-                known.
+            UnknownDependenciesError: the path is one of git's own files, or outside of every directory whose
+                content is known.
         """
         if path.startswith(self._output + "/"):
             return

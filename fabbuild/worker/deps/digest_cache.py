@@ -1,4 +1,4 @@
-"""Remember digests of files and answers of programs in one file, as long as the files stay the same."""
+"""Cache digests of files and answers of programs in one file, as long as the files stay the same."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SETTLED = 2.0
 
 
 class DigestCache:
-    """Digests of files and answers of programs. A file is the same while its inode, size and times are."""
+    """A cache of digests of files and answers of programs; a file is identified by its inode, size and times."""
 
     def __init__(self, path: str, asked_in: str) -> None:
         """Read the file, if it is there.
 
         Args:
             path: the file.
-            asked_in: identifies the environment that programs are run in; their answers hold for it alone.
+            asked_in: identifies the environment in which programs are run; their answers are valid only there.
         """
         self._path = path
         self._asked_in = asked_in
@@ -67,10 +67,10 @@ class DigestCache:
         Args:
             question: identifies the program and its arguments.
             paths: the files that the answer depends on.
-            ask: called for the answer when none is known, or one of the files changed.
+            ask: called for the answer if none is cached, or one of the files changed.
 
         Raises:
-            OSError: one of the files is not there.
+            OSError: one of the files does not exist.
         """
         about = [os.stat(path) for path in paths]
         now = [_signature(one) for one in about]

@@ -3,8 +3,8 @@
 The fingerprint for one compiler is called its identity. Two machines with the same identity, or one machine at two
 times, get the same output from the same source and settings. An identity covers
 
-* the compiler: the content of gcc (or of a wrapper or script in its place), its answers about itself, the programs
-  that it calls, its headers and libraries;
+* the compiler: the content of gcc (or of a wrapper or script in its place), its properties, the programs that it
+  calls, its headers and libraries;
 * the same of the host's own compiler, and the headers and libraries that host tools are compiled with;
 * other programs that builds call, by their content and that of the libraries they are linked to: those that are
   known to be called, and all programs in directories of PATH that are not the distribution's, or where the source's
@@ -118,7 +118,7 @@ class Identities:
         Args:
             directory: where digests are remembered; if it does not exist or cannot be written, they are not.
             environment: of builds, see `fabbuild.protocol.environment.base_environment`.
-            own_code: used in place of the fingerprint of the worker's code; empty: that fingerprint.
+            own_code: a text in place of the fingerprint of the worker's code; empty for that fingerprint.
         """
         self._environment = dict(environment)
         self._own_code = own_code
@@ -147,7 +147,7 @@ class Identities:
             return self._found[key]
 
     def of_host(self) -> str:
-        """Return the part that the identities of all compilers have in common, in hex; empty if it is not known."""
+        """Return the common part of the identities of all compilers, in hex; empty if not known."""
         with self._lock:
             return self._common.hex() if self._common else ""
 
@@ -164,8 +164,8 @@ class Identities:
 
         Args:
             chain: the compiler that builds.
-            others: the gcc of other compilers that built in the same output directory. The identity does not cover
-                their headers, and need not: what another compiler made is compiled again before it is used.
+            others: the gcc of other compilers that built in the same output directory. The identity need not cover
+                their headers: output of another compiler is compiled again before it is used.
         """
         found = list(_HEADERS)
         with self._lock, contextlib.suppress(_UnknownPartError, OSError, ValueError, run_tool.ToolError):

@@ -1,12 +1,12 @@
 """Find source files that a build may read without naming them in a dependency file.
 
 A rule may compile a program in one step, a ``$(shell ...)`` may read a header, and the assembler includes files
-that the preprocessor does not see. None of them writes a dependency file, but the name of the file that is read
-stands in a Makefile, a Kconfig file or an assembler directive. So every source file that has a name found there
-counts as a dependency of every board; if a name cannot be told, the dependencies are unknown.
+that the preprocessor does not see. None of them writes a dependency file, but the name of the file is in a
+Makefile, a Kconfig file or an assembler directive. So every source file with a name found there counts as a
+dependency of every board; if a name cannot be determined, the dependencies are unknown.
 
-make's search for files is not repeated: every path that ends in the name found may be meant. That finds more files
-than are read, which only costs some reuse.
+make's search for files is not repeated: every path that ends in the name counts. That finds more files than are
+read, which only costs some reuse.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ _Signature = Tuple[int, int, int]
 
 
 class UnknownDependenciesError(Exception):
-    """The dependencies of a build cannot be determined; the text tells a developer why."""
+    """The dependencies of a build cannot be determined; the text gives the reason."""
 
 
 class _FileNames(NamedTuple):
     """The file names that one file contains.
 
     Attributes:
-        names: each as it is written, with `_ANY` for parts that are not known.
-        unknown: why not all of them can be told; empty: all can.
+        names: the names as written, with `_ANY` for parts that are not known.
+        unknown: why some names cannot be determined; empty if all can.
     """
 
     names: FrozenSet[bytes]
@@ -94,7 +94,7 @@ class ImplicitDeps:
             paths relative to the tree.
 
         Raises:
-            UnknownDependenciesError: a name cannot be told.
+            UnknownDependenciesError: a name cannot be determined.
             OSError: the tree cannot be read.
         """
         sources, makefiles = self._files()
@@ -207,7 +207,7 @@ class _PathIndex:
             self._by_base.setdefault(_base(path), []).append(path)
 
     def find(self, names: Iterable[bytes], config: Mapping[bytes, bytes]) -> Iterator[str]:
-        """Yield each file that one of the names may mean.
+        """Yield each file that one of the names may refer to.
 
         Args:
             names: as in `_FileNames`.
@@ -228,10 +228,10 @@ class _PathIndex:
 
 
 def _is_meant(name: str) -> bool:
-    """Whether a name with unknown parts may be of a file that is read without a dependency file.
+    """Whether a name with unknown parts may be that of a file that is read without a dependency file.
 
-    Where the base name is unknown, it is mostly that of a file that is compiled, and the compiler names what it
-    read. That does not hold for headers, if any part of their directory is known.
+    If the base name is unknown, the file is mostly one that is compiled, and the compiler writes a dependency file.
+    That does not hold for headers, if any part of their directory is known.
     """
     folder, _, base = name.rpartition("/")
     if not _WILD.search(base):

@@ -1,10 +1,10 @@
-"""Fingerprint those modules of the worker that decide what a build gives.
+"""Fingerprint the modules of the worker that determine the output of a build.
 
-A result is reused only where the same code would make it again, so an edit of that code must void stored results.
-An edit of a comment or a docstring must not: the fingerprint is made of each module's syntax tree, without
+A result is reused only if the same code would make it again, so an edit of that code must void stored results. An
+edit of a comment or a docstring must not, so the fingerprint is made of each module's syntax tree, without
 docstrings and line numbers.
 
-Releases of Python differ in how they present a syntax tree; the fingerprint is the same with all of them.
+Releases of Python differ in their syntax trees; the fingerprint is the same with all of them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import os
 import zipfile
 from typing import Any, Dict
 
-#: What decides a build's result: whole packages, and the program's entry, which sets the umask. The other packages
-#: look at a machine, clean it, or keep the worker running.
+#: The code that determines a build's result: whole packages, and the program's entry, which sets the umask. The
+#: other packages inspect a machine, clean it, or keep the worker running.
 DECIDING = (
     "fabbuild/protocol/",
     "fabbuild/worker/base/",
@@ -30,7 +30,7 @@ DECIDING = (
 
 
 def deciding_modules() -> Dict[str, bytes]:
-    """Return the source of each deciding module by its path, from the zipapp or directory that this program is.
+    """Return the source of each deciding module by its path, from the zipapp or directory of this program.
 
     Raises:
         OSError: the modules cannot be read.

@@ -24,8 +24,8 @@ def is_dependency_file(name: str) -> bool:
 def products_of(tree: str, output: str, files: Iterable[str], sources: Iterable[str]) -> Optional[Set[str]]:
     """Return everything that was made from some files, directly or from each other's products.
 
-    That includes products that only an earlier build made, and those of files that cannot be told from one of
-    these.
+    This includes products that only an earlier build made, and those of files that cannot be distinguished from
+    one of these.
 
     Args:
         tree: the source.
@@ -34,7 +34,7 @@ def products_of(tree: str, output: str, files: Iterable[str], sources: Iterable[
         sources: the files whose products are looked for.
 
     Returns:
-        the products; None if a dependency file does not tell what it is of.
+        The products; None if a dependency file does not name its product.
 
     Raises:
         OSError: a dependency file cannot be read.
@@ -94,7 +94,7 @@ class _Mentions:
 
 
 def _products(output: str, place: str) -> Set[str]:
-    """Return the products that a dependency file describes; empty if that cannot be told."""
+    """Return the products that a dependency file describes; empty if they cannot be determined."""
     folder, name = os.path.split(place)
     if name.endswith(_STORED):
         return {os.path.join(folder, name[1 : -len(_STORED)])}

@@ -26,13 +26,13 @@ _ASK = 10.0
 
 
 class Surroundings(NamedTuple):
-    """What a worker has for all of its builds.
+    """The parts of a worker that all its builds share.
 
     Attributes:
-        processes: owns each child.
+        processes: the owner of each child process.
         send: sends a response to the boss.
-        environment: what builds see.
-        threads: how many jobs all makes together may run.
+        environment: the environment of builds.
+        threads: the most jobs of all makes together.
         debug: whether debug lines are written.
     """
 
@@ -44,7 +44,7 @@ class Surroundings(NamedTuple):
 
 
 class BuildSession:
-    """The slots of one build, and all that they share.
+    """The slots of one build, and the objects that they share.
 
     Attributes:
         pool: gives boards to the slots; set by `open`.
@@ -55,13 +55,13 @@ class BuildSession:
     def __init__(
         self, around: Surroundings, configuration: Configuration, work_dir: str, git_dir: str, *, temporary: bool
     ) -> None:
-        """Keep the places; `open` makes the parts.
+        """Store the arguments; `open` makes the worktrees and slots.
 
         Args:
-            around: what the worker has for all builds.
+            around: the parts of the worker that all builds share.
             configuration: the settings of the boss.
-            work_dir: where the worktrees are made.
-            git_dir: the repository that they are of.
+            work_dir: the directory of the worktrees.
+            git_dir: the repository of the worktrees.
             temporary: whether the work directory is removed with the worker, and so not worth a compiler cache.
         """
         self._around = around
@@ -86,7 +86,7 @@ class BuildSession:
             carry: whether results may be carried from commit to commit, if the boss has that feature.
 
         Raises:
-            CommandError: the commits are wrong, or none is here.
+            CommandError: the commits are not valid, or none is in the repository.
             GitError: no worktree can be made.
             WorkerStopped: the worker ends.
         """
@@ -117,13 +117,13 @@ class BuildSession:
             raise
 
     def follow(self) -> None:
-        """Let the slots whose worktrees are still being made join the pool, each when it is ready."""
+        """Add the remaining slots to the pool, each when its worktree is ready."""
         if self._maker is not None and self._early:
             self._follower = threading.Thread(target=self._follow, args=(self._maker,), name="follow", daemon=True)
             self._follower.start()
 
     def drain(self) -> int:
-        """Wait until all boards are built, close, and return how many results were exceptions.
+        """Wait until all boards are built, close, and return the number of results that were exceptions.
 
         Raises:
             WorkerStopped: the worker ends.
@@ -133,9 +133,9 @@ class BuildSession:
         return exceptions
 
     def close(self) -> None:
-        """Make no further worktree, and close what the slots share; no make runs any more.
+        """Stop making worktrees, and close the objects that the slots share; no make runs any more.
 
-        The responses about worktrees that were being made have been sent when this returns.
+        When this returns, the responses about worktrees that were being made have been sent.
         """
         if self._maker is not None:
             self._maker.stop()
@@ -184,7 +184,7 @@ class BuildSession:
             self.pool.stop()  # the boss is gone, or the worker ends
 
     def _join(self, slot: int, one: Worktree | Exception) -> None:
-        """Add a slot to the pool, which may be at work; without a worktree the pool has one slot less."""
+        """Add a slot to the running pool; without a worktree the pool has one slot less."""
         if isinstance(one, WorkerStopped):
             raise one
         if isinstance(one, Worktree):
@@ -199,7 +199,7 @@ class BuildSession:
         self._around.send("worktree_failed", thread=slot, msg=str(one))
 
     def _share_jobs(self, makes: int) -> Optional[JobServer]:
-        """Return a jobserver for all makes; None where there is nothing to share, or make is too old."""
+        """Return a jobserver for all makes; None if there is nothing to share, or make is too old."""
         around = self._around
         if self._configuration.settings["jobserver"] and around.threads > 1:
             try:

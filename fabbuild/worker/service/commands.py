@@ -15,7 +15,7 @@ from fabbuild.worker.service.slot_pool import BoardOrder
 from fabbuild.worker.source.git import GitError, Repository, is_hash
 from fabbuild.worker.tools.toolchains import Toolchain, ToolchainError, from_path
 
-#: The longest time that is waited for anything, in seconds: the system counts it in milliseconds.
+#: The longest time limit, in seconds: the system counts in milliseconds.
 LONGEST = 1e6
 
 #: More slots than any machine can use.
@@ -23,14 +23,14 @@ _MOST_SLOTS = 1024
 
 
 class CommandError(Exception):
-    """A command that cannot be carried out; the text is that of the ``error`` for the boss."""
+    """A command cannot be carried out; the text is that of the ``error`` for the boss."""
 
 
 class Configuration(NamedTuple):
-    """The settings of builds from now on.
+    """The settings of all following builds.
 
     Attributes:
-        settings: those of the boss.
+        settings: the settings of the boss.
         features: the extensions of the protocol that both ends have.
         toolchains: the compilers, by architecture.
     """
@@ -41,11 +41,11 @@ class Configuration(NamedTuple):
 
 
 def configuration_of(command: Mapping[str, Any], known: Mapping[str, Toolchain]) -> Configuration:
-    """Read a ``configure``.
+    """Read a ``configure`` command.
 
     Args:
         command: its fields.
-        known: the compilers so far; those that the command names are added.
+        known: the compilers so far, to which those of the command are added.
 
     Raises:
         CommandError: a field is of the wrong kind, or a compiler does not work.
@@ -66,10 +66,10 @@ def configuration_of(command: Mapping[str, Any], known: Mapping[str, Toolchain])
 
 
 def slots_of(command: Mapping[str, Any], default: int) -> int:
-    """Read how many boards a ``build_prepare`` wants built at once; ``default`` where it does not say.
+    """Read the number of slots from a ``build_prepare``, by default ``default``.
 
     Raises:
-        CommandError: it is no number, or more than any machine can use.
+        CommandError: the field is not a number, or more than any machine can use.
     """
     slots = command.get("max_boards") or default
     if not isinstance(slots, int) or isinstance(slots, bool) or slots < 0:
@@ -104,8 +104,8 @@ def order_of(
     Args:
         command: its fields.
         name: the command, for the error.
-        commits: those that were announced.
-        features: those that both ends have; a field of another one is not looked at.
+        commits: the hashes from ``build_prepare``.
+        features: the features that both ends have; fields of other features are ignored.
 
     Raises:
         CommandError: a field is missing, or of the wrong kind.
@@ -130,7 +130,7 @@ def order_of(
 
 
 def trim_of(command: Mapping[str, Any]) -> Tuple[str, int, Sequence[int]]:
-    """Read a ``trim_board``: board and attempt of an order, and the commits of it that stay.
+    """Read a ``trim_board``: board and attempt of an order, and the commits to keep.
 
     Raises:
         CommandError: a field is missing, or of the wrong kind.
@@ -142,10 +142,10 @@ def trim_of(command: Mapping[str, Any]) -> Tuple[str, int, Sequence[int]]:
 
 
 def text(command: Mapping[str, Any], field: str, name: str) -> str:
-    """Read a field that is text.
+    """Read a text field.
 
     Raises:
-        CommandError: it is missing, or something else.
+        CommandError: the field is missing, or not a text.
     """
     value = command.get(field)
     if not isinstance(value, str):
@@ -161,7 +161,7 @@ def commit_hashes(repository: Repository, commits: Any) -> List[str]:
     """Check the commits of a command; null, alone or in the list, is the repository's HEAD: the pushed source.
 
     Raises:
-        CommandError: they are no hashes, or null is asked for and nothing was pushed.
+        CommandError: the commits are not hashes, or include null and nothing was pushed.
     """
     if commits is None:
         commits = [None]
@@ -177,10 +177,10 @@ def commit_hashes(repository: Repository, commits: Any) -> List[str]:
 
 
 def first_here(repository: Repository, hashes: Sequence[str]) -> str:
-    """Return the first commit that is in the repository; one that is not fails later, as the boards' own result.
+    """Return the first commit that is in the repository; builds of missing commits fail later.
 
     Raises:
-        CommandError: none is.
+        CommandError: no commit is in the repository.
     """
     trouble = ""
     for commit in hashes:
@@ -205,7 +205,7 @@ def _is_index(value: Any, commits: Sequence[str]) -> bool:
 
 
 def _limit(command: Mapping[str, Any], field: str, name: str, whole: bool = False) -> float:
-    """Read a limit: a number above 0, or 0 where there is none."""
+    """Read a limit: a number above 0; return 0 if there is no limit."""
     value = command.get(field) or 0
     if (
         not isinstance(value, int if whole else (int, float))

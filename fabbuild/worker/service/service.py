@@ -1,8 +1,8 @@
-"""The worker's command loop: commands on stdin, responses on what was stdout.
+"""The worker's command loop: read commands from stdin, and write responses to the original stdout.
 
-Two threads. The main one only watches: stdin, signals, and the pipe that tells whether the supervisor lives. It
-hands lines on, and it ends everything, at once and whatever the other one does. The other carries the commands
-out, one after another.
+There are two threads. The main thread only watches: stdin, signals, and the pipe that shows whether the supervisor
+lives. It passes lines on, and can end everything at once, whatever the other thread does. The other thread carries
+out the commands, one after another.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ _CLEAN_UP = 5.0
 
 
 def serve(debug: bool, threads: Optional[int], max_boards: Optional[int]) -> int:
-    """Be the worker until the boss is done with it; then end the whole process group, this process included.
+    """Run the worker until the boss ends it; then end the whole process group, this process included.
 
     Args:
         debug: whether to write debug lines, ``W: …``, to stderr.
-        threads: how many processors to use; None: all this process may use.
-        max_boards: how many boards at once when the boss does not say; None: as many as threads.
+        threads: how many processors to use; None: all that this process may use.
+        max_boards: default for the number of boards at once; None: as many as threads.
 
     Returns:
-        1 when the service cannot begin; else the process ends with the group and nothing is returned.
+        1 if the service cannot start; otherwise the process ends with the group and nothing is returned.
     """
     # First thing: what anybody prints from here on goes to stderr, never between the responses.
     out = os.dup(1)
@@ -80,7 +80,7 @@ class Service:
     """Carries the commands out; see `fabbuild.worker.service.stdio.CommandReceiver`.
 
     Attributes:
-        finished: a descriptor that is at its end when all is done.
+        finished: a descriptor that is at its end when all commands are done.
     """
 
     def __init__(
@@ -92,13 +92,13 @@ class Service:
         debug: bool,
         alive: float = 0.0,
     ) -> None:
-        """Keep the parts; `start` begins.
+        """Store the parts; `start` begins.
 
         Args:
-            processes: owns every child.
-            responses: the way to the boss.
+            processes: the owner of every child process.
+            responses: writes responses to the boss.
             threads: how many processors to use.
-            slots: how many boards at once, if the boss does not say.
+            slots: default for the number of boards at once.
             debug: whether to write debug lines.
             alive: seconds between two signs of life; 0: none is given.
         """
@@ -139,7 +139,7 @@ class Service:
         self._thread.start()
 
     def take(self, line: bytes) -> None:
-        """Queue one line; ``quit`` makes what runs now end at once."""
+        """Queue one line; ``quit`` ends the running command at once."""
         if not line.strip():
             return
         try:
@@ -159,11 +159,11 @@ class Service:
         self._commands.put((command, ""))
 
     def refuse(self, message: str) -> None:
-        """Queue an ``error``, so that it comes in its turn."""
+        """Queue an ``error``, so that it is answered in order."""
         self._commands.put((None, message))
 
     def wait_for_quit(self, timeout: float) -> None:
-        """Wait until ``quit`` is answered, if it was the last command; at most ``timeout`` seconds."""
+        """Wait until ``quit`` was answered, if it was the last command; at most ``timeout`` seconds."""
         if self._quitting:
             self._thread.join(timeout)
 
@@ -173,7 +173,7 @@ class Service:
             write_debug(text)
 
     def end(self) -> None:
-        """End every child, remove what is temporary, and end this process with its group. Does not return."""
+        """End every child, remove temporary files, and end this process with its group. Does not return."""
         self._processes.kill_all()
         if self._temporary:
             self._processes.wait_idle(_CLEAN_UP)
@@ -318,21 +318,21 @@ class Service:
         session.pool.add(commands.order_of(board, name, session.pool.commits, self._configuration.features))
 
     def _end_session(self) -> int:
-        """Wait until all boards are built, close the session, and return how many results were exceptions."""
+        """Wait until all boards are built, close the session, and return the number of exceptions."""
         exceptions = self._session.drain() if self._session is not None else 0
         self._session = None
         self._building = False
         return exceptions
 
     def _leave_session(self, name: str) -> None:
-        """Close a session that has nothing to do; refuse a command in the middle of a build."""
+        """Close a session that is idle; raise `CommandError` during a build."""
         if self._session is not None and self._session.pool.busy:
             raise CommandError("%s: boards are being built (send build_done first)" % name)
         self._end_session()
 
 
 def _seconds(text: Optional[str]) -> float:
-    """Read a number of seconds; 0 when that is none."""
+    """Return a text as a number of seconds; 0 if it is not one."""
     try:
         value = float(text or "")
     except ValueError:

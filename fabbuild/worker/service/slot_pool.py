@@ -1,9 +1,9 @@
 """The slots at work: a thread each, boards from one queue, one result for each board and commit.
 
-A board stays in one slot for all commits of an order. When several slots have nothing to do, an order goes to the
-one that built its board last, where little is to be built again; else to the one that ended an order last; slots
-that built nothing yet come last. The boss counts on that (`fabbuild.scheduler.orders.Member.finds`). Whatever goes
-wrong with a board ends as a result of that board.
+A board stays in one slot for all commits of an order. If several slots are idle, an order goes to the slot that
+built its board last, where little has to be built again; else to the slot that ended an order last; slots that
+built nothing yet come last. The boss relies on this order (`fabbuild.scheduler.orders.Member.finds`). Any error
+with a board ends as a result of that board.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ Send = Callable[..., None]
 
 
 class JobShare(NamedTuple):
-    """How many jobs the makes of a pool may run.
+    """The limit of jobs for the makes of a pool.
 
     Attributes:
-        threads: of all makes together.
-        tokens: the makes share their jobs by it, but for those of an order that limits them; None: `SlotPool.jobs`.
+        threads: the most jobs of all makes together.
+        tokens: the jobserver that makes share, except those of orders with their own limit; None: `SlotPool.jobs`.
     """
 
     threads: int
@@ -61,7 +61,7 @@ class BoardOrder(NamedTuple):
         echo: fields that are sent back with the heartbeat and each result.
         timeout: seconds that one commit may take; 0: no limit.
         jobs: the most jobs of a make; 0: no limit.
-        audit: those of `commits` that are built even if another commit's result could be carried to them.
+        audit: the `commits` to build even if another commit's result could be carried forward.
     """
 
     board: str
@@ -77,10 +77,10 @@ class _Slot:
     """A slot.
 
     Attributes:
-        builder: what builds there.
-        order: the order that it was given, until it begins.
-        board: the board that it built last.
-        turn: a count that tells when that ended; 0: it built nothing yet.
+        builder: the slot's builder.
+        order: the order that the slot was given, until it begins.
+        board: the board that the slot built last.
+        turn: a counter value of the end of that build; 0: the slot built nothing yet.
     """
 
     def __init__(self, builder: Builder) -> None:
@@ -94,7 +94,7 @@ class _OrderBuild:
     """Builds the commits of one order, one after the other.
 
     Attributes:
-        begun: whether the builder works for this board.
+        begun: whether the builder has begun this board.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class _OrderBuild:
     def result(
         self, upto: int, jobs: Callable[[], int], tokens: Optional[JobServer]
     ) -> Tuple[Built, Dict[str, int]]:
-        """Build or carry one commit; return its result, and the further fields of its response."""
+        """Build one commit, or carry a result forward; return the result, and further fields of its response."""
         builder, order, commit = self._builder, self._order, self._commits[upto]
         if not is_board(order.board):
             return failed("%r cannot be the name of a board" % order.board), {}
@@ -146,13 +146,13 @@ class SlotPool:
         """Start a thread for each builder.
 
         Args:
-            builders: one per slot; more may come by `join`.
-            commits: their hashes, in order.
-            compiler: returns what builds an architecture, or None.
+            builders: one per slot; `join` adds more.
+            commits: the hashes of the commits, in order.
+            compiler: returns the compiler of an architecture, or None.
             send: sends a response to the boss.
-            share: how many jobs the makes may run.
+            share: the limit of jobs for the makes.
             features: the extensions of the protocol that both ends have.
-            slots: how many there will be; 0: as many as builders.
+            slots: the final number of slots; 0: as many as builders.
         """
         self.commits = list(commits)
         self._compiler = compiler
@@ -178,10 +178,10 @@ class SlotPool:
             self.join(builder)
 
     def join(self, builder: Builder) -> None:
-        """Let one more slot take boards, from now on.
+        """Add a slot, which takes boards from now on.
 
         Raises:
-            RuntimeError: its thread cannot be started.
+            RuntimeError: the slot's thread cannot be started.
         """
         slot = _Slot(builder)
         worker = threading.Thread(target=self._work, args=(slot,), name="slot %d" % builder.slot, daemon=True)
@@ -192,7 +192,7 @@ class SlotPool:
             self._free(slot)
 
     def lose_slot(self) -> None:
-        """Count one slot less, because it cannot be made."""
+        """Reduce the number of slots by one that cannot be made."""
         with self._lock:
             self._slots = max(1, self._slots - 1)
 
@@ -237,7 +237,7 @@ class SlotPool:
             yield upto
 
     def drain(self) -> int:
-        """Wait until all queued boards are built, end the threads, and return how many results were exceptions.
+        """Wait until all queued boards are built, end the threads, and return the number of exceptions.
 
         Raises:
             WorkerStopped: `stop` was called meanwhile.
@@ -260,13 +260,13 @@ class SlotPool:
             self._changed.notify_all()
 
     def jobs(self) -> int:
-        """Return how many jobs a make may run now: the threads, shared by the boards being built and queued."""
+        """Return the most jobs of a make now: the threads divided by the boards being built and queued."""
         with self._lock:
             boards = min(self._open, self._slots)
         return max(1, self._share.threads // max(1, boards))
 
     def _next(self, slot: _Slot) -> Optional[BoardOrder]:
-        """Wait for an order; None when there is none for this slot any more."""
+        """Wait for an order; return None if the slot gets no more."""
         with self._changed:
             self._free(slot)
             self._changed.wait_for(lambda: slot.order or self._draining or self._stopped)
@@ -276,7 +276,7 @@ class SlotPool:
             return None if self._stopped else order
 
     def _free(self, slot: _Slot, board: str = "") -> None:
-        """Give a slot the order that waits longest, or let the slot wait; the caller has the lock."""
+        """Give a slot the order that has waited longest, or let the slot wait; the caller holds the lock."""
         if board:
             self._turn += 1
             slot.board, slot.turn = board, self._turn
@@ -328,7 +328,7 @@ class SlotPool:
                 break
 
     def _answered(self, slot: _Slot, order: BoardOrder, *, through: bool) -> None:
-        """Free the slot before the boss hears of the last result of an order: what it sends then finds it free."""
+        """Free the slot before the last result of an order is sent, so that the boss's next order finds it free."""
         with self._lock:
             if through or not any(left for one, left in self._left if one is order):
                 self._free(slot, order.board)

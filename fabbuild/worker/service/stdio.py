@@ -1,4 +1,4 @@
-"""The worker's end of the wire: lines to and from the boss, and the signs that it is time to end."""
+"""The worker's end of the wire: read and write lines, and detect when the worker must end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Optional, Protocol
 from fabbuild.protocol.wire import MAX_LINE, LineSplitter, ProtocolError, encode_response
 from fabbuild.worker.base.host import END_SIGNALS
 
-#: Longest time to answer a ``quit`` after which the boss hung up, in seconds.
+#: Longest time to answer a ``quit`` after which the boss closed the connection, in seconds.
 _LAST_WORDS = 2.0
 
 _CHUNK = 64 * 1024
@@ -45,7 +45,7 @@ class ResponseWriter:
 
 
 def keep_saying_alive(line: ResponseWriter, every: float) -> None:
-    """Send ``alive`` now, and then every so many seconds, whatever the rest of the worker does."""
+    """Send ``alive`` now, and then every ``every`` seconds, whatever the rest of the worker does."""
 
     def work() -> None:
         with contextlib.suppress(OSError):  # the boss is gone, which `InputWatch` notices
@@ -65,7 +65,7 @@ def write_debug(text: str) -> None:
 
 
 class CommandReceiver(Protocol):
-    """What `InputWatch` hands its input to; none of these may wait for anything long, but `wait_for_quit`."""
+    """The receiver of `InputWatch`'s input; only `wait_for_quit` may take long."""
 
     #: Readable, or at its end, when all is done.
     finished: int
@@ -74,20 +74,20 @@ class CommandReceiver(Protocol):
         """Begin."""
 
     def take(self, line: bytes) -> None:
-        """Take a line."""
+        """Handle a line."""
 
     def refuse(self, message: str) -> None:
-        """Answer that something came that is no line."""
+        """Answer input that is not a valid line with an error."""
 
     def wait_for_quit(self, timeout: float) -> None:
-        """Answer a ``quit`` that was the last command; the boss has hung up."""
+        """Wait until a ``quit`` that was the last command is answered; the boss has closed the connection."""
 
     def debug(self, text: str) -> None:
         """Write a debug line."""
 
 
 class InputWatch:
-    """The main thread's loop: hands lines on, and returns when it is time to end."""
+    """The main thread's loop: passes lines on, and returns when the worker must end."""
 
     def __init__(self, service: CommandReceiver, wake: int, watch_fd: Optional[int]) -> None:
         self._service = service
@@ -149,7 +149,7 @@ def _read(fd: int) -> bytes:
 
 
 def inherited(name: str) -> Optional[int]:
-    """Return an inherited descriptor whose number is in an environment variable; None when there is none."""
+    """Return an inherited descriptor whose number is in an environment variable; None if there is none."""
     try:
         fd = int(os.environ.get(name, ""))
         os.fstat(fd)

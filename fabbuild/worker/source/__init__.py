@@ -1,1 +1,1 @@
-"""The machine's git repository, and the worktrees that boards are built in."""
+"""The machine's git repository, and the worktrees in which boards are built."""

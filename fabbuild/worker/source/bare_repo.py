@@ -1,8 +1,8 @@
-"""Make and mend the bare repository that the source is pushed to.
+"""Make and repair the bare repository that the source is pushed to.
 
 Its settings are in a file of their own, which is written at each start and included by the repository's ``config``.
-So a repository of an older version gets today's settings, and one whose making was cut short is mended. A
-repository that lost objects is made anew: git believes its refs, so a push would never bring the objects again.
+So a repository of an older version gets the present settings, and an incomplete one is repaired. A repository that
+lost objects is made again: git trusts the repository's refs, so a push would never send the objects again.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class RepoError(Exception):
 
 
 def make_repo(work_dir: str, pass_fds: Sequence[int] = ()) -> str:
-    """Make the bare repository, or mend an existing one; return its path.
+    """Make the bare repository, or repair an existing one; return its path.
 
     The caller holds the machine's lock.
 
@@ -104,7 +104,7 @@ def _put_in_order(path: str, pass_fds: Sequence[int]) -> None:
 
 
 def _is_damaged(path: str, pass_fds: Sequence[int]) -> bool:
-    """Whether objects of the last push are certainly gone, or a worker noted that some are."""
+    """Return whether objects of the last push are missing, or a worker noted that some are."""
     if os.path.exists(os.path.join(path, workdir.DAMAGED)):
         return True
     # Whether the commit's trees and files exist; their content is not read.
@@ -159,9 +159,9 @@ def _remove_stale_locks(path: str) -> None:
 
 
 def _remove_half_made(path: str) -> None:
-    """Remove from git's list the worktrees whose making was cut short before they had a commit.
+    """Remove from git's list the worktrees whose creation was interrupted before they had a commit.
 
-    Their HEAD names forty zeros, which git takes for a missing object, and then refuses every push.
+    The HEAD of such a worktree is forty zeros, which git takes for a missing object, and then refuses every push.
     """
     base = os.path.join(path, "worktrees")
     names: List[str] = []
@@ -178,7 +178,7 @@ def _remove_half_made(path: str) -> None:
 
 
 def in_use(path: str) -> bool:
-    """Whether some process has its working directory in this repository, given by its real path."""
+    """Return whether any process has its working directory in the repository with this real path."""
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue

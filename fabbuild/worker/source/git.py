@@ -1,7 +1,7 @@
 """Run git in the repository that the source was pushed to.
 
-Settings and hooks of the machine's owner play no part. When git finds an object broken, a note of it is left, and
-the repository is made anew at the next start.
+Settings and hooks of the machine's owner are not used. If git finds a damaged object, this is noted, and the
+repository is made again at the next start.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ class Repository:
 
     Attributes:
         git_dir: its path, absolute.
-        adding: held while the list of worktrees changes: git would prune a worktree that is being added.
+        adding: a lock to hold while the list of worktrees changes: git would prune a worktree that is being added.
     """
 
     def __init__(self, processes: Processes, git_dir: str, environment: Mapping[str, str]) -> None:
-        """Keep the parts; nothing is run yet.
+        """Store the parts; nothing is run yet.
 
         Args:
-            processes: owns each git.
-            git_dir: the path of the repository, absolute.
-            environment: that of git; `LC_ALL` and the like are added.
+            processes: the owner of each git process.
+            git_dir: the absolute path of the repository.
+            environment: the environment of git, to which `LC_ALL` and git's own variables are added.
         """
         self.git_dir = git_dir
         self.adding = threading.Lock()
@@ -75,7 +75,7 @@ class Repository:
 
     @classmethod
     def make(cls, processes: Processes, work_dir: str, environment: Mapping[str, str]) -> Repository:
-        """Make a directory with an empty repository in it, or take the one that is there.
+        """Make a directory with an empty repository in it, or use an existing one.
 
         Raises:
             GitError: ``git init failed: …``.
@@ -98,7 +98,7 @@ class Repository:
             limit: bytes to keep of its output.
 
         Raises:
-            GitError: it cannot be started, or takes longer than `GIT_TIMEOUT`.
+            GitError: git cannot be started, or takes longer than `GIT_TIMEOUT`.
         """
         argv = ["git", *git_options.options(*git_options.CHECKOUT)]
         if where:
@@ -118,7 +118,7 @@ class Repository:
         """Run git and return its stdout without the last newline.
 
         Raises:
-            GitError: it failed; the text quotes its stderr.
+            GitError: git failed; the text quotes its stderr.
         """
         outcome = self.call(*arguments, cwd=cwd, where=where)
         if outcome.code:
@@ -138,7 +138,7 @@ class Repository:
         """Return the full hash of a commit in the repository.
 
         Raises:
-            GitError: it is not there, or is no commit.
+            GitError: the commit does not exist, or the name is not that of a commit.
         """
         return self.run(
             "rev-parse",

@@ -1,9 +1,8 @@
 """Touch files whose change a git checkout hides from make's mtime comparison.
 
-A new header may come before another one of its name in the search path; a link may point to another file. Files
-that make would take for unchanged then get a new time. If the worker ends between the checkout and that, nothing
-would show that the times are still to be set: so a file in the output directory, `workdir.LEFT`, names the commit
-that the tree was at before.
+A new header may precede another one of its name in the search path; a link may point to another file. Files that
+make would take for unchanged then get a new time. If the worker ends between the checkout and this step, the times
+would never be set: so a file in the output directory, `workdir.LEFT`, names the commit before the checkout.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ _LINK = "120000"
 
 
 def mark(output: str, commit: str) -> None:
-    """Note that the tree leaves a commit; where nothing was built yet, nothing can be stale.
+    """Record the tree's commit before a checkout, unless nothing was built yet.
 
     Raises:
-        OSError: the disk is full, or the like.
+        OSError: the record cannot be written, as on a full disk.
     """
     if os.path.isdir(output):
         with open(os.path.join(output, workdir.LEFT), "w", encoding="ascii") as file:
@@ -40,7 +39,7 @@ def mark(output: str, commit: str) -> None:
 
 
 def left(output: str) -> str:
-    """Return the commit that the tree was at before a checkout that was cut short; empty when there was none."""
+    """Return the commit before a checkout that was interrupted; empty if there was none."""
     try:
         with open(os.path.join(output, workdir.LEFT), encoding="ascii", errors="replace") as file:
             return file.read(256) or "?"
@@ -49,20 +48,20 @@ def left(output: str) -> str:
 
 
 def unmark(output: str) -> None:
-    """Note that all files that make would miss have new times."""
+    """Remove the record, after all files that make would miss have new times."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(output, workdir.LEFT))
 
 
 def find(ask: Callable[..., ProcessResult], old: str, new: str) -> Optional[List[str]]:
-    """Return the changed paths of the new tree that make would take for unchanged; None when git cannot tell.
+    """Return the changed paths of the new tree that make would take for unchanged; None if git fails.
 
     Links, and directories behind them, are among these.
 
     Args:
         ask: runs git in the tree.
         old: the commit that was built.
-        new: the commit that the tree is at.
+        new: the commit that is checked out.
     """
     diff = ("diff", "--raw", "-z", "--no-ext-diff", "--no-renames", "--diff-filter=AMT")
     listing = ask(*diff, old, new, "--")

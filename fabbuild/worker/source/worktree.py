@@ -1,7 +1,7 @@
 """A worktree: the source of one slot, checked out at one commit after the other.
 
-It is kept from run to run. Our boss holds the machine's lock, so a lock file in one of our worktrees is that of a
-dead git.
+Worktrees are kept from run to run. The boss holds the machine's lock, so a lock file in one of its worktrees is
+that of a dead git.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ class Worktree:
         """Make the directories of the tree and its output usable again after a build, so that `bring_to` can work.
 
         Raises:
-            OSError: one can neither be mended, removed nor put aside.
+            OSError: a directory can neither be repaired, removed nor put aside.
         """
         place = os.path.dirname(self.path)
         make_usable(self.path, place)
         make_usable(self.output, place)
 
     def ensure(self, commit: str) -> None:
-        """Make the worktree, or mend the one that is there.
+        """Make the worktree, or repair the existing one.
 
         Raises:
-            GitError: it cannot be made.
+            GitError: the worktree cannot be made.
         """
         with contextlib.suppress(OSError):
             self.make_usable()
@@ -82,7 +82,7 @@ class Worktree:
             raise
 
     def _fill(self, commit: str) -> None:
-        """Add a worktree, then write its files, which takes long and may happen in several slots at once."""
+        """Add a worktree, then write its files, which takes long and can be done in several slots at once."""
         add = ("worktree", "add", "--force", "--detach", "--no-checkout", self.path, commit)
         with self._repository.adding:
             self._repository.run(*add, cwd=os.path.dirname(self.path))
@@ -95,10 +95,10 @@ class Worktree:
 
         Args:
             commit: its hash.
-            built: the commit of the last build; empty: the one that the tree is at.
+            built: the commit of the last build; empty for the commit that is checked out.
 
         Raises:
-            GitError: the commit is not there, the disk is full, or the like.
+            GitError: the commit does not exist, or files cannot be written, as on a full disk.
         """
         self._remove_locks()
         git = self._repository.run
@@ -118,10 +118,10 @@ class Worktree:
         stale_mtimes.unmark(self.output)
 
     def bring_to(self, commit: str, built: str = "") -> None:
-        """Check a commit out as `checkout` does; a broken worktree is made anew.
+        """Check a commit out like `checkout`, but make a broken worktree again.
 
         Raises:
-            GitError: as `checkout`.
+            GitError: as for `checkout`.
         """
         try:
             self.checkout(commit, built)
@@ -133,7 +133,7 @@ class Worktree:
             self.ensure(commit)
 
     def _touch_unseen(self, old: str, new: str) -> None:
-        """Give new times to changed files that make would miss; where they cannot be found, empty the output."""
+        """Give new times to changed files that make would miss; if these cannot be found, empty the output."""
         ask = functools.partial(self._repository.call, cwd=self.path, where=False, limit=stale_mtimes.LISTED)
         try:
             names = stale_mtimes.find(ask, old, new)
@@ -145,7 +145,7 @@ class Worktree:
             stale_mtimes.touch(self.path, names)
 
     def empty_output(self) -> None:
-        """Empty the output directory, so that all is built anew.
+        """Empty the output directory, so that everything is built again.
 
         Raises:
             GitError: the content cannot be removed.
@@ -168,7 +168,7 @@ class Worktree:
         "Now" is by the clock of the file system, which may be another machine's.
 
         Raises:
-            OSError: the disk is full, or the like.
+            OSError: a file cannot be written, as on a full disk.
         """
         probe = os.path.join(self.path, workdir.NOW)
         with open(probe, "wb"):
@@ -189,7 +189,7 @@ class Worktree:
         return found
 
     def differs(self, old: str, new: str, patterns: Sequence[str]) -> bool:
-        """Whether two commits differ in files that match one of the git pathspecs."""
+        """Return whether two commits differ in files that match one of the git pathspecs."""
         outcome = self._repository.call(
             "diff",
             "--quiet",
@@ -206,12 +206,12 @@ class Worktree:
         return outcome.code != 0
 
     def lacks(self) -> str:
-        """Return a file of the commit that was removed from the tree; empty when none was."""
+        """Return a file of the commit that was removed from the tree; empty if none was."""
         gone = self._repository.run("ls-files", "--deleted", "-z", cwd=self.path, where=False)
         return gone.partition("\0")[0]
 
     def changes(self, old: str, new: str) -> Optional[List[TreeChange]]:
-        """Return the files in which two commits differ; None when that cannot be told."""
+        """Return the files in which two commits differ; None if they cannot be determined."""
         listing = ("diff-tree", "-r", "-z", "--raw", "--full-index", "--no-ext-diff", "--no-renames")
         try:
             outcome = self._repository.call(*listing, old, new, "--", cwd=self.path, where=False)
@@ -223,7 +223,7 @@ class Worktree:
             return None
 
     def _is_ours(self) -> bool:
-        """Whether the directory is a worktree of this very repository, and git agrees."""
+        """Return whether the directory is a worktree of this repository, and git lists it."""
         try:
             with open(os.path.join(self.path, ".git"), encoding="utf-8", errors="surrogateescape") as link:
                 text = link.read(8192)
@@ -252,7 +252,7 @@ class Worktree:
                 os.unlink(os.path.join(self._admin, name))
 
     def _remove(self) -> None:
-        """Remove whatever is at the worktree's path, and git's own record of the worktree."""
+        """Remove everything at the worktree's path, and git's own record of the worktree."""
         try:
             clear_away(self.path, os.path.dirname(self.path))
         except OSError as exc:

@@ -1,7 +1,7 @@
-"""Make the worktrees of all slots side by side.
+"""Make the worktrees of all slots in parallel.
 
-So the first slot can build while others are still being made. A checkout waits mostly for the disk and for one
-processor. Several gits are safe in one repository, but for what `Repository.adding` guards.
+So the first slot can build while others are still being made. A checkout mostly waits for the disk and for one
+processor. Several git processes are safe in one repository, except for the list guarded by `Repository.adding`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ Made = Tuple[int, Union[Worktree, Exception]]
 
 
 class WorktreeMaker:
-    """Makes worktrees in threads of its own; `arrivals` yields each as it is ready."""
+    """Makes worktrees in threads of its own; `arrivals` yields each worktree when it is ready."""
 
     def __init__(self, make: Callable[[int], Worktree], slots: int, at_once: int) -> None:
         """Begin at once.
 
         Args:
-            make: makes or mends the worktree of a slot.
-            slots: how many; they are numbered from 0.
-            at_once: the most that are made at the same time.
+            make: makes or repairs the worktree of a slot.
+            slots: the number of slots, which are numbered from 0.
+            at_once: the most worktrees to make at the same time.
 
         Raises:
             RuntimeError: no thread can be started.
@@ -48,9 +48,9 @@ class WorktreeMaker:
             self._threads.append(thread)
 
     def arrivals(self) -> Iterator[Made]:
-        """Yield each slot once, as it is ready or has failed; slots that were not begun before `stop` do not come.
+        """Yield each slot once, when it is ready or has failed; slots not begun before `stop` are left out.
 
-        A second call yields those that the first did not. One thread at a time may iterate.
+        A second call yields the slots that the first did not. One thread at a time may iterate.
         """
         while self._left:
             made = self._made.get()

@@ -1,4 +1,4 @@
-"""The worktrees of a machine, ``WORK/slots/NN``: find their directory, and make them."""
+"""Find the directory of a machine's worktrees, ``WORK/slots``, and make the worktrees."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SlotWorktrees:
     """The worktrees of a work directory."""
 
     def __init__(self, repository: Repository, work_dir: str) -> None:
-        """Keep the places; `prepare` makes the directory."""
+        """Store the paths; `prepare` makes the directory."""
         self._repository = repository
         self._work_dir = work_dir
 
@@ -31,7 +31,7 @@ class SlotWorktrees:
         """Make the directory of the worktrees and remove the lock files that killed gits left in the repository.
 
         Raises:
-            GitError: it cannot be made, or git finds the repository broken.
+            GitError: the directory cannot be made, or git finds the repository broken.
         """
         try:
             self._directory = slots_directory(self._work_dir)
@@ -49,17 +49,17 @@ class SlotWorktrees:
         self._repository.run("worktree", "prune", "--expire=now", cwd=self._directory)
 
     def worktree(self, slot: int, commit: str) -> Worktree:
-        """Make or mend one slot's worktree.
+        """Make or repair one slot's worktree.
 
         Raises:
-            GitError: it cannot be made.
+            GitError: the worktree cannot be made.
         """
         worktree = Worktree(self._repository, os.path.join(self._directory, workdir.slot_name(slot)), slot)
         worktree.ensure(commit)
         return worktree
 
     def _stale_locks(self) -> List[str]:
-        """Return the ``locked`` files of our worktrees; ``git worktree add`` leaves one when it is killed."""
+        """Return the ``locked`` files of fabbuild's worktrees; a killed ``git worktree add`` leaves one."""
         found = []
         base = os.path.join(self._repository.git_dir, "worktrees")
         names: List[str] = []
@@ -83,7 +83,7 @@ def slots_directory(work_dir: str) -> str:
     a private directory under ``TMPDIR`` or else ``/var/tmp``, to which ``WORK/slots`` is a link.
 
     Raises:
-        OSError: it cannot be made, or is another user's.
+        OSError: the directory cannot be made, or is another user's.
     """
     direct = os.path.join(work_dir, workdir.SLOTS)
     if _PLAIN_PATH.fullmatch(os.path.realpath(work_dir)):
@@ -110,7 +110,7 @@ def slots_directory(work_dir: str) -> str:
 
 
 def _sweep(base: str) -> None:
-    """Remove private directories of ours whose work directory no longer exists: it was removed by other means."""
+    """Remove fabbuild's private directories whose work directory no longer exists."""
     prefix = "fabbuild-%d-" % os.getuid()
     for name in os.listdir(base):
         path = os.path.join(base, name)
@@ -124,7 +124,7 @@ def _sweep(base: str) -> None:
 
 
 def slots_elsewhere(work_dir: str) -> Optional[str]:
-    """Return the private directory that ``WORK/slots`` is a link to; None when it is no link, or not to ours."""
+    """Return the private directory that ``WORK/slots`` is a link to; None if it is no link to such a directory."""
     link = os.path.join(work_dir, workdir.SLOTS)
     target = os.path.realpath(link)
     try:

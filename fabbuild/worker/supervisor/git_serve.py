@@ -1,7 +1,7 @@
 """Run git's side of a push so that it ends with the supervisor.
 
-git comes over a connection of its own. When the network goes silent, git on this side does not notice; the
-supervisor does, and ends, and its end is watched here.
+git uses a connection of its own. If the network goes silent, git on this machine does not notice; the supervisor
+does, and ends, and this module watches for that end.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ def serve(supervisor: int, command: List[str]) -> int:
     """Execute a command in place of this process, and fork one that ends its group when the supervisor ends.
 
     Args:
-        supervisor: its pid.
-        command: such as ``git receive-pack``.
+        supervisor: the supervisor's pid.
+        command: a command such as ``git receive-pack``.
 
     Returns:
-        1 when there is no such process; else this does not return.
+        1 if there is no such process; otherwise the function does not return.
 
     Raises:
         OSError: the command cannot be started.

@@ -1,7 +1,7 @@
-"""The supervisor's connection to the boss: it shows that the boss is alive, and feeds the worker.
+"""The supervisor's connection to the boss: watch for signs of life, and pass commands on to the worker.
 
-Everything that the boss sends is read here, also commands for the worker, so that the boss counts as heard even
-while the worker does not read. The boss's ``alive`` lines end here; all else is passed on, byte for byte.
+The supervisor reads everything that the boss sends, also commands for the worker, so that it sees signs of life
+even while the worker does not read. The boss's ``alive`` lines are dropped; all other bytes are passed on.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def say(resp: str, **fields: Any) -> None:
 
 
 class Sieve:
-    """Drops the ``alive`` lines of a stream of bytes and leaves everything else as it is."""
+    """Drops the ``alive`` lines of a stream of bytes and leaves everything else unchanged."""
 
     def __init__(self) -> None:
         """Expect the start of a line."""
@@ -102,8 +102,8 @@ class Lifeline:
     """The connection, and the supervisor's signs of life; `turn` is one round of the supervisor's loop.
 
     Attributes:
-        beat: seconds between two signs of life; 0 when none are wanted, and the boss may be silent.
-        cut: whether the boss hung up. Bytes that it sent before may still be on their way to the worker.
+        beat: seconds between two signs of life; 0 if none are wanted, and the boss may be silent.
+        cut: whether the boss closed the connection. Earlier bytes may still be on their way to the worker.
     """
 
     def __init__(self, silence: float) -> None:
@@ -158,7 +158,7 @@ class Lifeline:
         """Return the boss's next line that is not blank; the bytes after it stay for the worker.
 
         Raises:
-            SupervisorStopped: as `turn`; or the boss hung up before the line was whole.
+            SupervisorStopped: as for `turn`; or the boss closed the connection before the line was complete.
             TooLongError: the line is longer than `BUFFER`.
         """
         while True:
@@ -176,9 +176,9 @@ class Lifeline:
                 self.turn()
 
     def connect(self) -> int:
-        """Make the pipe through which the worker gets all further bytes; return the end that it reads.
+        """Make the pipe through which the worker gets all further bytes; return its read end.
 
-        Stdout is the worker's from now on: the supervisor writes nothing more.
+        From now on stdout belongs to the worker: the supervisor writes nothing more.
         """
         read_end, self._worker = os.pipe()
         os.set_blocking(self._worker, False)
@@ -190,7 +190,7 @@ class Lifeline:
         self._signals.wake()
 
     def overdue(self) -> bool:
-        """Whether the supervisor should have ended everything `MARGIN` seconds ago; called in the guardian."""
+        """Return whether the supervisor should have ended everything `MARGIN` seconds ago; for the guardian."""
         (heard,) = struct.unpack("d", self._note[:8])
         return bool(self._silence) and time.monotonic() - heard > self._silence + MARGIN
 
@@ -259,7 +259,7 @@ class Lifeline:
         self._write_note()
 
     def _more_is_there(self) -> bool:
-        """Whether more bytes came that cannot be read yet, for lack of room."""
+        """Return whether bytes are waiting that cannot be read yet, for lack of room."""
         count = array.array("i", [0])
         with contextlib.suppress(OSError):
             fcntl.ioctl(0, termios.FIONREAD, count)

@@ -1,8 +1,8 @@
 """Hold the machine's lock for one boss, and end all of its processes on the machine, whatever happens.
 
-The supervisor's life hangs on the connection: when the other end of its stdin is gone, it ends the worker and all
-that the worker started. A connection can also be lost without any sign; so the boss may promise to send something
-every so often (``silence``). Three processes watch each other once a worker runs::
+The supervisor lives as long as the connection: when the other end of its stdin is closed, it ends the worker and
+all processes that the worker started. A connection can also be lost without any sign; so the boss may promise to
+send something at least every ``silence`` seconds. Three processes watch each other once a worker runs::
 
     supervisor ── starts ──> worker ── starts ──> make, cc1, …      all of them share the lock
         └────── forks ──> guardian
@@ -68,13 +68,13 @@ def supervise(
 
     Args:
         work_dir: absolute.
-        holder: the text about the boss for the lock file: ``who``, ``host``, ``pid``, ``run``.
+        holder: the fields about the boss for the lock file: ``who``, ``host``, ``pid``, ``run``.
         wait: how long to wait for a lock that is taken, in seconds.
-        own_command: the command that starts this program's own worker.
+        own_command: the command line that starts this program's own worker.
         silence: seconds without a byte from the boss after which everything ends; 0: no limit.
 
     Returns:
-        the worker's exit status; 0 when the connection ended first; `BUSY_STATUS`; 1 after an ``error`` line.
+        The worker's exit status; 0 if the connection ended first; `BUSY_STATUS`; 1 after an ``error`` line.
     """
     if os.getpgrp() != os.getpid():
         os.setsid()  # a signal to our group must not reach a script that started us
@@ -139,7 +139,7 @@ def _take(work_dir: str, wait: float, line: Lifeline) -> Optional[lock.Lock]:
 
 
 def _make_repo(work_dir: str, held: lock.Lock, line: Lifeline) -> str:
-    """Make the repository in a thread: git may take long, and the signs of life must go on."""
+    """Make the repository in a thread: git may take long, and signs of life must be sent meanwhile."""
     made: List[str] = []
     failed: List[BaseException] = []
 
@@ -182,8 +182,8 @@ def _strings(command: Dict[str, Any], field: str) -> List[str]:
 def worker_argv(command: Dict[str, Any], own_command: Sequence[str]) -> List[str]:
     """Return the command line for a start command.
 
-    To ``command``, a shell string, ``args`` are ``"$@"``; to ``argv``, or to our own worker if both are absent,
-    they are appended.
+    In ``command``, a shell string, ``args`` are ``"$@"``; they are appended to ``argv``, or, if both are absent, to
+    the command line of fabbuild's own worker.
     """
     args = _strings(command, "args")
     shell = command.get("command")
@@ -206,7 +206,7 @@ def _environment(command: Dict[str, Any]) -> Dict[str, str]:
 
 
 class _ProcessFamily:
-    """The processes that share the lock with the supervisor: the guardian, the worker, and all that it started."""
+    """The processes that share the lock with the supervisor: the guardian, the worker, and its children."""
 
     def __init__(self, held: lock.Lock, line: Lifeline) -> None:
         self._held = held
@@ -267,7 +267,7 @@ class _ProcessFamily:
             self._line.turn(left)
 
     def _ended(self, worker: int) -> bool:
-        """Whether the worker has ended; reaps adopted orphans, replaces a guardian that was killed."""
+        """Return whether the worker has ended; reap adopted orphans, and replace a guardian that was killed."""
         while True:
             try:
                 info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -282,7 +282,7 @@ class _ProcessFamily:
                 self.fork_guardian()
 
     def end_all(self, leaders: Sequence[int] = ()) -> None:
-        """End all others; ``leaders`` lead sessions of them, and may be dead."""
+        """End all other processes; ``leaders`` are leaders of their sessions, and may be dead."""
         process_table.end_family(self._others, leaders=leaders)
 
     def _others(self, processes: process_table.Table) -> Set[int]:
@@ -292,7 +292,7 @@ class _ProcessFamily:
         return found - {self._supervisor, os.getpid()}
 
     def fork_guardian(self) -> None:
-        """Fork the process that ends everything when this one cannot; it shares the lock, so it is ended, too."""
+        """Fork the guardian, which ends everything if this process cannot; it shares the lock."""
         sys.stdout.flush()
         sys.stderr.flush()
         read_end, write_end = os.pipe()
@@ -330,7 +330,7 @@ class _ProcessFamily:
         )
 
     def _supervisor_is_late(self) -> bool:
-        """Wait until the supervisor is gone or late; return whether it is late."""
+        """Wait until the supervisor has ended or is late; return whether it is late."""
         poller = select.poll()
         poller.register(self._watch_fd, select.POLLIN)
         late = 0

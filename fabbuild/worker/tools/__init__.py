@@ -1,1 +1,1 @@
-"""Programs of the machine that a build uses: toolchains, wrappers of tools, the jobserver."""
+"""The machine's programs that builds use: toolchains, wrappers of tools, the jobserver."""

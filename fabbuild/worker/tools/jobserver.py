@@ -1,14 +1,14 @@
-"""One GNU make jobserver for all builds of a machine: no processor idles while a board has work.
+"""One GNU make jobserver for all builds of a machine, so that no processor is idle while a board has work.
 
 The pipe holds as many tokens as there are threads. A make runs one job without a token of the pipe, so a token is
-taken out when a make begins, and put back when it ends. A make that begins while there is none does not wait: the
-next token that comes is taken for it, and until then one job more than threads may run. So no board waits for
-another's.
+taken out when a make begins, and put back when it ends. A make that begins while the pipe is empty does not wait:
+the next token that is put back is taken for it, and until then one job more than threads may run. So no board waits
+for another board's make.
 
-Every program of a build has the pipe's ends. One that keeps tokens slows the others down to the one job that each
-make has in any case; tokens that one adds are taken out within `LOOK` seconds. Whenever no make runs, the number of
-tokens is set right. A make that was killed takes an unknown number of tokens with it; makes that begin after that
-have a new pipe.
+Every program of a build has the pipe's ends. A program that keeps tokens slows the others down to the one job that
+each make always has; tokens that a program adds are taken out within `LOOK` seconds. Whenever no make runs, the
+number of tokens is corrected. A make that was killed takes an unknown number of tokens with it; makes that begin
+after that use a new pipe.
 
 The protocol is that of the GNU make manual, "Sharing Job Slots with GNU make", with a pipe.
 """
@@ -53,7 +53,7 @@ def _ready(wait: Optional[float], read: Sequence[int], write: Sequence[int]) -> 
 
 
 def _own(fd: int, how: int) -> int:
-    """Open one end of a pipe once more, non-blocking and not inherited; return ``fd`` itself if that fails."""
+    """Open one end of a pipe again, non-blocking and not inherited; return ``fd`` itself if that fails."""
     try:
         return os.open("/proc/self/fd/%d" % fd, how | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -84,7 +84,7 @@ class _Pipe:
         return size[0]
 
     def take(self, most: int) -> int:
-        """Take out so many tokens, or as many as there are; return how many."""
+        """Take out at most ``most`` tokens; return the number taken."""
         taken = 0
         while taken < most:
             if self._ours_in == self.read:
@@ -150,7 +150,7 @@ class JobServer:
         self._keeper: Optional[threading.Thread] = None
 
     def begin(self) -> Grant:
-        """Let a make begin: take out a token for its first job, or owe it."""
+        """Grant a make access: take out a token for its first job, or record that one is owed."""
         with self._lock:
             self._makes += 1
             pipe = self._pipe
@@ -165,8 +165,8 @@ class JobServer:
         """Take back the token of a make that has ended.
 
         Args:
-            grant: what `begin` gave for it.
-            whole: whether it ended by itself, and so put back all other tokens.
+            grant: the make's grant, from `begin`.
+            whole: whether the make ended by itself, and so put back all other tokens.
         """
         with self._lock:
             self._makes -= 1
@@ -204,7 +204,7 @@ class JobServer:
     # --- with the lock held ---
 
     def _due(self) -> int:
-        """Return how many tokens the pipe holds when no make has more than its first job."""
+        """Return the number of tokens in the pipe when no make has more than its first job."""
         return max(self.tokens - self._makes + self._owed, 0)
 
     def _renew(self) -> None:

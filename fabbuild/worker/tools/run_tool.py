@@ -19,7 +19,7 @@ class ToolResult(NamedTuple):
     """How a program ended.
 
     Attributes:
-        status: its exit status; minus the number of the signal that ended it.
+        status: its exit status, or the negative number of the signal that ended it.
         out: its stdout.
         err: the last line of `errors` that is not blank.
         errors: its stderr.
@@ -44,10 +44,10 @@ def run_tool(
         argv: the program and its arguments.
         timeout: in seconds.
         env: its environment, to which LC_ALL=C is added; by default this process's own.
-        pass_fds: descriptors that it inherits; by default the machine's lock, if this process has it.
+        pass_fds: descriptors that the program inherits; by default the machine's lock, if this process has it.
 
     Raises:
-        ToolError: it was not found, is not executable, or took longer.
+        ToolError: the program was not found, is not executable, or took longer than ``timeout``.
     """
     environment = dict(os.environ if env is None else env, LC_ALL="C")
     try:

@@ -1,4 +1,4 @@
-"""Make a directory of faster tools, with the same output, for the front of a build's PATH.
+"""Make a directory of faster tools with the same output, for the front of a build's PATH.
 
 ``WORK/tools/DIGEST/bin`` holds, for one toolchain and the host's own tools,
 
@@ -10,9 +10,9 @@ program
 and
   linking go straight to the compiler. Wrappers are made only where ccache is installed.
 
-The digest is of everything that the directory is made of, so that workers of different versions, or with another
-PATH, do not disturb each other, and another compiler has another directory. If anything goes wrong, a build does
-without.
+The digest covers everything that the directory is made of, so that workers of different versions, or with another
+PATH, do not disturb each other, and another compiler has another directory. After any error, builds run without
+these tools.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class _Recipe(NamedTuple):
     wraps: Tuple[_Wrap, ...]
 
     def text(self) -> str:
-        """Return everything that tells one directory from another; raises OSError when a program is gone."""
+        """Return a text of everything that the directory is made of; raise OSError if a program is gone."""
         copies = [(*one[:2], list(one.plugins), _stamp(one.source)) for one in self.copies]
         return json.dumps([copies, [tuple(one) for one in self.wraps]], indent=1)
 
@@ -99,12 +99,12 @@ class ToolDirs:
     def __init__(
         self, work_dir: str, slots: str, environment: Mapping[str, str], light: bool = True, ccache: bool = True
     ) -> None:
-        """Keep the places; `path` makes the directories.
+        """Store the paths; `path` makes the directories.
 
         Args:
             work_dir: absolute.
-            slots: the directory that holds all worktrees; each has the same sources.
-            environment: what a build sees.
+            slots: the directory of all worktrees; each has the same sources.
+            environment: the environment of builds.
             light: whether to copy binutils without the slow plugin.
             ccache: whether to wrap the compilers.
         """
@@ -120,9 +120,9 @@ class ToolDirs:
         self._said: List[str] = []
 
     def path(self, compiler: Toolchain) -> str:
-        """Return the directory for the front of a build's PATH; empty when there is nothing to gain, or on failure.
+        """Return the directory for the front of a build's PATH; empty if nothing would be gained, or on failure.
 
-        Never raises. A failure is told on stderr, once.
+        Never raises. A failure is reported on stderr, once.
         """
         ccache = self._ccache and self._has_room()
         if not self._light and not ccache:
@@ -158,7 +158,7 @@ class ToolDirs:
         return os.path.join(place, _BIN)
 
     def _replace(self, place: str, recipe: _Recipe, text: str) -> None:
-        """Make the directory beside its place and rename it, so that it is never there half made."""
+        """Make the directory under another name and rename it, so that it is never incomplete."""
         os.makedirs(self._base, exist_ok=True)
         if os.path.lexists(place):
             broken = tempfile.mkdtemp(prefix=workdir.TOOLS_BROKEN, dir=self._base)
@@ -222,7 +222,7 @@ class ToolDirs:
                 raise run_tool.ToolError("%s does not work in %s: %s" % (name, place, ours.err or ours.status))
 
     def _has_room(self) -> bool:
-        """Whether the compiler cache can be used now: where it cannot be, ccache would fail the compilation."""
+        """Return whether the compiler cache can be used now; otherwise ccache would fail the compilation."""
         try:
             os.makedirs(self._cache, mode=0o700, exist_ok=True)
             room = os.statvfs(self._cache)
@@ -275,7 +275,7 @@ def _fill(place: str, recipe: _Recipe, text: str) -> None:
 
 
 def _is_whole(place: str, recipe: _Recipe, text: str) -> bool:
-    """Whether the directory is as it was made; a damaged program would fail every board."""
+    """Return whether the directory is unchanged; a damaged program would fail every board."""
     try:
         with open(os.path.join(place, _RECIPE), encoding="utf-8") as file:
             if file.read() != text:

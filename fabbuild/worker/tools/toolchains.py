@@ -50,7 +50,7 @@ _FOREIGN = ("mingw", "cygwin", "msys", "darwin", "djgpp")
 
 
 class ToolchainError(Exception):
-    """A compiler that was named does not work; the text names it and says why."""
+    """A compiler that was named does not work; the text names the compiler and the reason."""
 
 
 class Toolchain(NamedTuple):
@@ -85,7 +85,7 @@ class Toolchain(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """A compiler that was looked at: for which architecture, whether it counts, and its version or why not."""
+    """A compiler that was tried: its architecture, whether it is usable, and its version or why it is not."""
 
     path: str
     arch: str
@@ -94,7 +94,7 @@ class Tried(NamedTuple):
 
 
 class ScanResult(NamedTuple):
-    """The compiler of each architecture, and all that were looked at."""
+    """The compiler of each architecture, and all compilers that were tried."""
 
     toolchains: Dict[str, Toolchain]
     tried: List[Tried]
@@ -106,10 +106,10 @@ def scan(
     """Find the compilers of this machine by the rules above. Never raises; failures are in ``tried``.
 
     Args:
-        toolchains: the machine's own, by architecture: a prefix or the path of a gcc.
-        prefixes: those configured for all machines, by architecture.
+        toolchains: the machine's own toolchains, by architecture: a prefix or the path of a gcc.
+        prefixes: the prefixes configured for all machines, by architecture.
         paths: directories to look in.
-        fetched: the directory of fetched archives; empty: there are none.
+        fetched: the directory of fetched archives; empty for none.
     """
     found: Dict[str, Toolchain] = {}
     tried: List[Tried] = []
@@ -145,7 +145,7 @@ def fetched_names(base: str) -> List[str]:
 
 
 def serves(first: str) -> List[str]:
-    """Return the architectures that a compiler whose name begins so serves; the name itself if none is known."""
+    """Return the architectures of a compiler by the first part of its name; that part itself if not known."""
     return [arch for arch, names in FAMILIES.items() if first in names] or [first]
 
 
@@ -156,7 +156,7 @@ def from_path(arch: str, value: str) -> Toolchain:
     ``gcc``.
 
     Raises:
-        ToolchainError: no such file, or it does not work.
+        ToolchainError: the file does not exist, or the compiler does not work.
     """
     return _probe(arch, locate(arch, value))
 
@@ -201,7 +201,7 @@ def _named(
 
 
 def _spread(found: Dict[str, Toolchain]) -> None:
-    """Let a compiler named for one architecture serve those of its family that were not named."""
+    """Use a compiler named for one architecture for those of its family that were not named."""
     for arch, chain in sorted(found.items()):
         if arch != SANDBOX:
             names = set(FAMILIES.get(arch, (arch,)))
@@ -219,7 +219,7 @@ def _merge(found: Dict[str, Toolchain], more: Dict[str, Toolchain], barred: Iter
 def _in_directories(
     pool: ThreadPoolExecutor, directories: Sequence[str], tried: List[Tried]
 ) -> Dict[str, Toolchain]:
-    """Look at each candidate in some directories and choose one for each architecture."""
+    """Try each candidate in some directories and choose one for each architecture."""
 
     def attempt(gcc: str) -> Tuple[str, Optional[Toolchain], str]:
         first = _first(os.path.basename(gcc))

@@ -46,7 +46,7 @@ class _StoppedError(UnpackError):
 
 
 class _Input:
-    """The archive on stdin: counted, hashed, and read no further than its announced size."""
+    """The archive on stdin: counts, hashes, and reads no further than the announced size."""
 
     def __init__(self, fd: int, size: int) -> None:
         self._fd = fd
@@ -56,7 +56,7 @@ class _Input:
         self.head = self.read(_HEAD)
 
     def read(self, size: int = -1) -> bytes:
-        """Return so many bytes, or all that are left; fewer at the end."""
+        """Return at most ``size`` bytes, or all remaining ones; fewer at the end."""
         if size < 0:
             size = self.left + len(self.head)
         data, self.head = self.head[:size], self.head[size:]
@@ -73,20 +73,20 @@ class _Input:
 
 
 def unpack(work_dir: str, name: str, size: int, sha256: str, fd: int = 0) -> Dict[str, Any]:
-    """Unpack an archive of this size and checksum, unless its directory is there already.
+    """Unpack an archive of this size and checksum, unless its directory exists already.
 
     Args:
-        work_dir: absolute; it need not exist.
+        work_dir: the absolute path of the work directory, which need not exist.
         name: the directory's name.
-        size: bytes of the archive.
-        sha256: of these bytes, in hexadecimal.
-        fd: the descriptor that they are read from.
+        size: the size of the archive in bytes.
+        sha256: the SHA-256 of the archive, in hexadecimal.
+        fd: the descriptor to read the archive from.
 
     Returns:
-        the fields of an ``unpacked`` response: ``place``, ``mb``, and ``already``: whether it was there before.
+        The fields of an ``unpacked`` response: ``place``, ``mb``, and ``already``: whether the directory existed.
 
     Raises:
-        UnpackError: the archive is wrong, or there is no room; nothing of it is left then.
+        UnpackError: the archive is not valid, or there is no room; no file of the archive is left.
         OSError: the directory cannot be used.
     """
     if not TOOLCHAIN_NAME.fullmatch(name):
@@ -120,7 +120,7 @@ def unpack(work_dir: str, name: str, size: int, sha256: str, fd: int = 0) -> Dic
 
 @contextlib.contextmanager
 def locked(base: str, wait: bool = True) -> Iterator[bool]:
-    """Lock the toolchains directory; yields False when another process has the lock and ``wait`` is false."""
+    """Lock the toolchains directory; yield False if another process has the lock and ``wait`` is false."""
     path = os.path.join(base, workdir.TOOLCHAINS_LOCK)
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -203,7 +203,7 @@ def _take(root: str, source: _Input, sha256: str) -> int:
 
 
 def _unpacked(source: _Input) -> Any:
-    """Return the archive without its compression; reading one that was cut short raises EOFError.
+    """Return the decompressed archive; reading a truncated archive raises EOFError.
 
     Raises:
         ImportError: this Python cannot do it.
@@ -261,7 +261,7 @@ def _put(root: str, archive: tarfile.TarFile, member: tarfile.TarInfo, links: Li
 
 
 def _parts(name: str, shown: str, up: bool = False) -> List[str]:
-    """Split a path; one that leaves the archive is refused (``up``: ``..`` is allowed if it does not)."""
+    """Split a path, and refuse one that leaves the archive (with ``up``, other uses of ``..`` are allowed)."""
     if name.startswith("/") or "\0" in name:
         raise UnpackError("%r would leave the archive's directory" % shown)
     parts: List[str] = []
@@ -276,7 +276,7 @@ def _parts(name: str, shown: str, up: bool = False) -> List[str]:
 
 
 def _folder(root: str, parts: List[str], make: bool = True) -> str:
-    """Return the path of a directory below the root, made if need be; no part of it may be a link."""
+    """Return the path of a directory below the root, and make it if needed; no part of it may be a link."""
     path = root
     for part in parts:
         path = os.path.join(path, part)

@@ -1,1 +1,1 @@
-"""Look at a machine, check it, and clean its work directory."""
+"""Describe a machine, check it, and clean its work directory."""

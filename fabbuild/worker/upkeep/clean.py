@@ -1,4 +1,4 @@
-"""Remove what fabbuild has put on a machine, and nothing else."""
+"""Remove fabbuild's files from a machine, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from fabbuild.worker.upkeep import disk_usage, garbage
 
 
 class CleanError(Exception):
-    """Nothing can be removed, or not all of it; the text says why."""
+    """Files cannot be removed, or not all; the text has the reason."""
 
 
 class HeldError(Exception):
     """A boss works on the machine.
 
     Attributes:
-        holder: what the lock file says of it.
+        holder: the boss, as recorded in the lock file.
     """
 
     def __init__(self, holder: Dict[str, Any]) -> None:
@@ -35,12 +35,12 @@ class HeldError(Exception):
 
 
 def look(work_dir: str, older: float = 0.0, toolchains: bool = False) -> Dict[str, Any]:
-    """Return the fields of a ``usage`` response: how large each part is, when it was used, and whether it would go.
+    """Return the fields of a ``usage`` response: size and last use of each part, and whether it would be removed.
 
     Args:
-        work_dir: absolute.
-        older: only parts that were not used for so many seconds go.
-        toolchains: whether fetched toolchains go.
+        work_dir: the absolute path of the work directory.
+        older: remove only parts that were not used for this many seconds.
+        toolchains: whether to remove fetched toolchains.
     """
     now = time.time()
     all_goes = now - disk_usage.last_used(work_dir) >= older
@@ -60,13 +60,13 @@ def look(work_dir: str, older: float = 0.0, toolchains: bool = False) -> Dict[st
 
 
 def clean(work_dir: str, older: float = 0.0, toolchains: bool = False) -> Dict[str, Any]:
-    """Remove what `look` says would go; return the fields of a ``cleaned`` response.
+    """Remove the parts that `look` marks for removal; return the fields of a ``cleaned`` response.
 
     The lock, if there is one, is held from then on until this process ends.
 
     Raises:
         HeldError: a boss has the machine.
-        CleanError: this is no work directory, or a toolchain is being unpacked.
+        CleanError: the directory is not a work directory, or a toolchain is being unpacked.
         OSError: something cannot be removed.
     """
     before = disk_usage.total(work_dir)
@@ -100,7 +100,7 @@ def _mb(size: int) -> float:
 
 
 def _remove_old(work_dir: str, older: float, pass_fds: Sequence[int]) -> None:
-    """Remove worktrees, programs and caches not used for so many seconds, and pushed objects that nothing needs.
+    """Remove worktrees, programs and caches not used for ``older`` seconds, and pushed objects that are not needed.
 
     The caller holds the lock.
     """
@@ -114,7 +114,7 @@ def _remove_old(work_dir: str, older: float, pass_fds: Sequence[int]) -> None:
 
 
 def _remove_toolchains(work_dir: str, older: float) -> bool:
-    """Remove the toolchains that were fetched so many seconds ago; False while some are being unpacked."""
+    """Remove toolchains fetched at least ``older`` seconds ago; return False while one is being unpacked."""
     base = os.path.join(work_dir, workdir.TOOLCHAINS)
     if not os.path.isdir(base) or os.path.islink(base):
         return True
@@ -135,12 +135,12 @@ def _remove_toolchains(work_dir: str, older: float) -> bool:
 
 
 def _remove(work_dir: str) -> None:
-    """Remove our files from a work directory whose lock the caller holds, and the directory if it is empty then.
+    """Remove fabbuild's files from a work directory, and the directory if it is empty then; needs the lock.
 
     A user may have named a directory with files of his own as work directory: these stay. So do fetched toolchains.
 
     Raises:
-        OSError: the first thing that could not be removed; the rest is gone.
+        OSError: the first file that could not be removed; all others are removed.
     """
     ours = [os.path.join(work_dir, name) for name in (workdir.SLOTS, workdir.REPO, workdir.TOOLS, workdir.CCACHE)]
     elsewhere = slots_elsewhere(work_dir)

@@ -1,4 +1,4 @@
-"""Measure the parts of a machine's work directory: how large each is, and when it was used last."""
+"""Measure the parts of a machine's work directory: the size and the last use of each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Part(NamedTuple):
 
 
 def parts(work_dir: str) -> List[Part]:
-    """Return the parts of a work directory; changes nothing."""
+    """Return the parts of a work directory."""
     found = [
         Part("worktree", path, size_of(path), max(_mtime(path), _mtime(os.path.join(path, BUILD_DIR))))
         for path in _below(_slots(work_dir), workdir.SLOT)
@@ -60,9 +60,9 @@ def total(work_dir: str) -> int:
 
 
 def last_used(work_dir: str) -> float:
-    """Return when a boss worked there last, in seconds since the epoch; 0 when none did.
+    """Return when a boss last worked in the directory, in seconds since the epoch; 0 if none did.
 
-    Taking the lock counts as use: ask before.
+    Taking the lock counts as use, so call this before.
     """
     return _mtime(os.path.join(work_dir, workdir.LOCK))
 
@@ -83,7 +83,7 @@ def size_of(path: str) -> int:
 
 
 def _slots(work_dir: str) -> str:
-    """Return the directory of the worktrees, wherever it is; empty when ``slots`` is a link that is not ours."""
+    """Return the directory of the worktrees; empty if ``slots`` is a link to another directory than fabbuild's."""
     direct = os.path.join(work_dir, workdir.SLOTS)
     return (slots_elsewhere(work_dir) or "") if os.path.islink(direct) else direct
 

@@ -28,7 +28,7 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
             ``env``, if the compilers' identities are wanted); each may be absent.
 
     Returns:
-        sizes in MiB; ``bogomips`` of one CPU, 0 when unknown; the version of a tool that is not there is empty.
+        Sizes in MiB; ``bogomips`` of one CPU, 0 if unknown; the version of a missing tool is empty.
     """
     # Builds will see the machine's own PATH, so tools must be looked for there.
     os.environ.update(request.get("env") or {})
@@ -107,7 +107,7 @@ def _bogomips() -> float:
 
 
 def memory() -> Dict[str, int]:
-    """Read /proc/meminfo, in MiB; empty where there is none."""
+    """Read /proc/meminfo, in MiB; return an empty result if there is none."""
     found = {}
     for line in _lines("/proc/meminfo"):
         match = re.match(r"(\w+):\s+(\d+) kB", line)

@@ -1,9 +1,9 @@
-"""Collect the garbage of the repository: objects that earlier pushes brought and nothing needs any more.
+"""Collect the garbage of the repository: objects of earlier pushes that are no longer needed.
 
-Each push leaves the objects of the push before it, reachable from nothing. git does not collect them by itself here
-(``gc.auto=0``), for it would do so in the middle of a build. So they are collected by whoever holds the machine's
-lock: `fabbuild.worker.upkeep.clean`, and the supervisor when there are many, at most once a day and for a limited
-time.
+After each push the objects of the push before it are unreachable. git does not collect them by itself here
+(``gc.auto=0``), because it would do so in the middle of a build. So a process that holds the machine's lock
+collects them: `fabbuild.worker.upkeep.clean`, and the supervisor when there are many, at most once a day and for a
+limited time.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ REST = 24 * 3600.0
 
 
 def collect_when_due(repo: str, pass_fds: Sequence[int] = ()) -> None:
-    """Collect garbage if there is much, and it was not tried a short time ago."""
+    """Collect garbage if there is much, and the last attempt was not a short time ago."""
     if due(repo):
         collect(repo, SHORT, pass_fds)
 
 
 def due(repo: str) -> bool:
-    """Whether garbage should be collected; costs a look at two directories."""
+    """Return whether garbage should be collected, by a look at two directories."""
     last = _last(repo)
     if 0 <= time.time() - last.get("time", 0) < REST:
         return False
@@ -56,10 +56,10 @@ def due(repo: str) -> bool:
 
 
 def collect(repo: str, timeout: float, pass_fds: Sequence[int] = ()) -> bool:
-    """Remove all objects that no ref of ours and no worktree needs; return whether git finished in time.
+    """Remove all objects that fabbuild's refs and worktrees do not need; return whether git finished in time.
 
-    The caller holds the machine's lock. Nothing is done where a git of somebody else works in the repository. A git
-    that is ended in the middle leaves the repository whole.
+    The caller holds the machine's lock. Nothing is done if another git works in the repository. A git that is ended
+    in the middle leaves the repository intact.
     """
     if in_use(os.path.realpath(repo)):
         return False
@@ -80,14 +80,14 @@ def collect(repo: str, timeout: float, pass_fds: Sequence[int] = ()) -> bool:
 
 
 def _note(repo: str, done: bool) -> None:
-    """Write down when it was begun, or done, and how large the repository is since."""
+    """Record the time of the start or end of a collection, and the size of the repository then."""
     size = _pack_bytes(repo, _packs(repo)) if done else _last(repo).get("bytes", 0)
     with contextlib.suppress(OSError), open(os.path.join(repo, workdir.COLLECTED), "w", encoding="utf-8") as file:
         json.dump({"time": time.time(), "bytes": size}, file)
 
 
 def _last(repo: str) -> Dict[str, float]:
-    """Read what `_note` wrote; empty when nothing can be read."""
+    """Read the record of `_note`; return an empty one if it cannot be read."""
     try:
         with open(os.path.join(repo, workdir.COLLECTED), encoding="utf-8") as file:
             value = json.load(file)

@@ -1,8 +1,8 @@
-"""Check whether a machine is well: memory, disks, compilers, a checkout.
+"""Check a machine's memory, disks, compilers, and a checkout.
 
-Each check runs in a forked process of its own, all at once. A check that does not end in time is ended and is a
-problem: so a dead disk or file server delays nobody. No check takes the machine's lock, so a worker may be at work
-meanwhile. Files are written to a scratch directory below the work directory, which is removed again.
+Each check runs in a forked process of its own, all at once. A check that does not end in time is ended and counts
+as a problem, so a dead disk or file server delays nothing. No check takes the machine's lock, so a worker may run
+meanwhile. Files are written to a scratch directory below the work directory, which is removed afterwards.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def check(request: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 class _Scratch:
-    """The directory for files of the checks. Only the forked processes touch a disk, and so call its methods."""
+    """The directory for files of the checks; only the forked processes may touch a disk and call its methods."""
 
     def __init__(self, work_dir: str) -> None:
         self.work_dir = work_dir
@@ -126,7 +126,7 @@ class _Scratch:
         return path
 
     def remove(self) -> None:
-        """Remove it, wherever it was made, and the scratch directories of checks that were killed."""
+        """Remove the directory, wherever it was made, and the scratch directories of checks that were killed."""
         places = [self.work_dir]
         while os.path.dirname(places[-1]) != places[-1]:
             places.append(os.path.dirname(places[-1]))  # the work directory may have been made meanwhile
@@ -236,7 +236,7 @@ class _Compiler:
 
 
 def _words(ran: run_tool.ToolResult) -> str:
-    """Return why a program failed: its message, and how it ended."""
+    """Describe the failure of a program: its message, and how it ended."""
     how = "exit status %d" % ran.status
     if ran.status < 0:
         how = "ended by signal %d" % -ran.status
@@ -247,7 +247,7 @@ def _words(ran: run_tool.ToolResult) -> str:
 
 
 def _checkout(scratch: _Scratch, commit: str) -> None:
-    """Check one file of the commit out, with an index and a tree of its own."""
+    """Check out one file of the commit, with its own index and tree."""
     git_dir = os.path.join(scratch.work_dir, workdir.REPO)
     if not os.path.isdir(git_dir):
         raise _Problem("checkout: the source that was brought is gone: there is no %s" % git_dir)
@@ -345,7 +345,7 @@ def _be_child(what: str, work: _Check, write_end: int) -> None:
 
 
 def _answer(child: _Child, deadline: float, limit: float) -> Dict[str, Any]:
-    """Wait for a check's answer; when there is none, or none in time, that is its problem."""
+    """Wait for a check's answer; if there is none in time, report that as the problem."""
     data = b""
     problem = "%s: no answer in %g s" % (child.what, limit)
     poller = select.poll()
