@@ -1,4 +1,4 @@
-"""Build many boards of a Kbuild firmware tree at many commits, and tell which commit broke what.
+"""Build many boards of a Kbuild firmware tree at many commits, and report which commit broke which boards.
 
 ``from fabbuild import ns`` gives the Invoke collection; ``ns.add_collection(fabbuild)`` adds the module itself.
 The library below the tasks (`fabbuild.build` above all) can be used without Invoke.

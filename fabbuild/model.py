@@ -61,7 +61,7 @@ class LossKind(enum.Enum):
     LIED = "lied"
     #: It refuses the login, or its set-up makes it unusable: never again.
     REFUSED = "refused"
-    #: It has no toolchain that is needed: never again, and there is no reason to tell.
+    #: It has no toolchain that is needed: never again, and its loss is not reported.
     UNNEEDED = "unneeded"
 
 

@@ -16,7 +16,7 @@ R = TypeVar("R")
 #: Most threads that one `start` uses.
 LIMIT = 32
 
-#: Seconds that calls have to return after an interrupt, once what they wait for was cut off.
+#: Seconds that calls have to return after an interrupt, once their connections were cut.
 CUT_GRACE = 5.0
 
 

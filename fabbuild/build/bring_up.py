@@ -202,7 +202,7 @@ class RunMachines:
         assert facts is not None
         archs = _archs(facts)
         if not archs & self._wanted:
-            if late:  # of those that the run begins with it is told for all at once
+            if late:  # for the machines at the start of the run this is reported together
                 inbox.tell(Note(), name, f"not needed: it has no toolchain for {', '.join(sorted(self._wanted))}")
             return BringUpFailed(name, "not needed", LossKind.UNNEEDED, session.lacking)
         try:

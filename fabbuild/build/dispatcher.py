@@ -180,16 +180,16 @@ class Dispatcher:
         self._listener = listener
         self._tick = tick
         self._clock = clock or Clock()
-        #: Where all other threads put what they have to say.
+        #: The queue into which all other threads put their messages.
         self.inbox = Inbox(self._clock.wall)
         #: The sessions of the machines that are in, by name.
         self._sessions: dict[str, Session] = {}
-        #: The slot that builds a board, by machine and board, once its worker told.
+        #: The slot that builds a board, by machine and board, once its worker reported it.
         self._slot_of: dict[tuple[str, str], int] = {}
         #: Results on hold, and the one that is decided on now, by machine, board and index of the commit.
         self._held: dict[tuple[str, str, int], tuple[Session, BuildResult]] = {}
         self._useless: Counter[str] = Counter()
-        #: What was told last of each machine that is out of use.
+        #: The last report about each machine that is out of use.
         self._told_away: dict[str, tuple[str, bool]] = {}
         self._counts: Counter[Verdict] = Counter()
         self._interrupted = ""
@@ -525,7 +525,7 @@ class Dispatcher:
                 attempt=action.attempt,
             )
         if "commits" not in session.features:
-            # It builds them all, and gives also those that are there.
+            # The worker builds all commits, and also sends results that exist already.
             self._useless[action.machine] -= len(self._commits) * len(action.jobs)
         if self._scheduler.batch:
             session.build_boards(action.jobs, [commit.hash for commit in self._commits], action.timeout)

@@ -193,7 +193,7 @@ class _Run:
         for session in self.sessions:
             self.emit(PhaseEntered("probe"), session.name)
         settings = self.plan.settings
-        # What is there already may be of a compiler that only a machine has that would join late.
+        # Existing results may be of a compiler that only a machine has which would join late.
         all_at_once = settings.strict_toolchains or stored.any_of_range()
         identify = settings.reuse and not stored.complete
         return self._machines.probe(self._probes, identify=identify, all_at_once=all_at_once)

@@ -223,7 +223,7 @@ def machines_of(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, M
 
     settings = settings_of(c, None, options)
     if is_connection(c):
-        # Two ports of one host have one name; the address tells their sessions apart.
+        # Two ports of one host have one name; the address distinguishes their sessions.
         address = f"{c.user}@{c.host}:{c.port}"
         return settings, Machines(), [Machine(c.original_host, host=address)]
     machines = open_machines(settings.machines_file or None, Path.cwd(), hosts=settings.hosts)

@@ -86,7 +86,7 @@ class Learner:
             # The slot has built another part of the board just before: neither a first nor a later commit.
             again = first and self._last.get((event.machine, event.slot)) == event.board
             self._last[event.machine, event.slot] = event.board
-        # A failure ends early, and a carried result is not built: neither tells how long a build takes.
+        # A failure ends early, and a carried result is not built: neither is the duration of a build.
         if again or result.verdict == Verdict.FAILED.value or result.carried:
             return
         if result.seconds is not None:

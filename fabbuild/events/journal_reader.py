@@ -146,7 +146,7 @@ def _last_start(fd: int, size: int) -> int:
             front = os.pread(fd, begin + found - before, before)
             run_end = front.rfind(b'"what": "run-end"')
             line = front.find(b"\n", max(run_end, 0))
-            # Without a run-end, an earlier run was killed or its end is long: `runs` tells them apart.
+            # Without a run-end, an earlier run was killed or its end is long: `runs` separates them.
             return before if before == 0 and run_end < 0 else before + line + 1 if line >= 0 else begin
         end = begin
     return 0

@@ -266,7 +266,8 @@ class WorkerLink:
         while not self._over.wait(every):
             now = time.monotonic()
             if now - before > self._silence / 2 or self._read_ahead.full:
-                self._heard = now  # the boss itself was stopped or is slow, and has not read what came meanwhile
+                # the boss itself was stopped or is slow, and has not read the messages that came meanwhile
+                self._heard = now
             before = now
             if self._outbox.empty():
                 self._outbox.put(_ALIVE)

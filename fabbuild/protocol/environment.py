@@ -46,9 +46,9 @@ PLACES_PREFIX = "CCACHE_"
 #: What a build sees besides places and the variables of `ENV_NAMES`. It may change the output.
 PASSED_ON = ("LANG", "TZ")
 
-#: Variables of a machine's own ``env`` that do not tell one result from another. Not
+#: Variables of a machine's own ``env`` that are not part of a result's key. Not
 #: `PLACES`: a machine's own LD_LIBRARY_PATH means other libraries, and messages are English whatever LANG says.
-#: Results on disks were told apart by this list: with another one they would be built again.
+#: Keys of results on disks were made by this list: after a change of it they would be built again.
 WITHOUT_EFFECT = frozenset(
     {"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "LANG", "LANGUAGE", "LC_ALL", "USER", "LOGNAME"}
 )

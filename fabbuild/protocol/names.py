@@ -21,7 +21,7 @@ CURRENT = REFS + "current"
 #: The directory of fabbuild's own files beside the results of a branch.
 OWN = ".fabbuild"
 
-#: Files in it, by which it is told from another directory of that name: the lock, the name of the branch or range,
+#: Files in it, which distinguish it from another directory of that name: the lock, the name of the branch or range,
 #: the description of the range, and the journal of the last run.
 LOCK, RANGE, COMMITS, JOURNAL = MARKS = ("lock", "range", "commits.json", "journal.ndjson")
 

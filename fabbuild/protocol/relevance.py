@@ -11,7 +11,7 @@ The class decides about a file's content. Its name and mode matter in any case, 
 header may be found before another one of the same name, and wildcards in Makefiles and Kconfig find new files and
 lose removed ones. A file among a board's dependencies matters whatever its class.
 
-The rule answers two questions: `matters` tells whether the changes between two trees matter to a board, and
+The rule answers two questions: `matters` returns whether the changes between two trees matter to a board, and
 `digest` of a tree's `common` and `part` fingerprints the tree as a board sees it. Two trees have the same digest
 exactly when no change between them matters.
 

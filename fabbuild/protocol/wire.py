@@ -82,7 +82,8 @@ PHASES = ("checkout", "configure", "build", "collect")
 #: The return code of a build that took too long; timeout(1) has the same.
 TIMED_OUT = 124
 
-#: The environment variable that tells a worker to say ``alive``, at once and each so many seconds.
+#: The environment variable with the number of seconds between a worker's ``alive`` messages; the first is sent at
+#: once.
 ALIVE_ENV = "FABBUILD_ALIVE"
 
 #: Longest line either side accepts, in bytes. A worker cuts its results far below it (`MAX_TEXT`).

@@ -80,7 +80,7 @@ class Incoming:
 
         Args:
             own: fabbuild's own directory beside the results.
-            allowed: tells whether a file of this name is expected; `is_file_name` is checked in any case.
+            allowed: returns whether a file of this name is expected; `is_file_name` is checked in any case.
         """
         self._root = own / PLACE
         self._allowed = allowed
@@ -169,7 +169,7 @@ class Incoming:
 
 
 def names_for(settings: Mapping[str, object]) -> Callable[[str], bool]:
-    """Return a function that tells whether a build with these settings sends a file of this name."""
+    """Return a function that returns whether a build with these settings sends a file of this name."""
     if settings.get("keep_outputs") or settings.get("keep"):
         return is_file_name
     ours = {name for name, _ in TREE.config_files} | set(map(TREE.function_sizes, TREE.programs))

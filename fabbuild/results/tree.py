@@ -38,7 +38,7 @@ from fabbuild.protocol.settings import SETTINGS, Effect
 CURRENT = "current"
 OUTPUT = "fabbuild-out"
 
-#: The file of a result that says what it was built from, as JSON.
+#: The file of a result with its inputs, as JSON.
 BUILT_FROM = "built-from"
 
 #: Stands in `BuiltFrom.kept` for images, maps and device trees.

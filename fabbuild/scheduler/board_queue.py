@@ -26,12 +26,12 @@ class BoardQueue:
         return bool(self._back or self._fresh)
 
     def put_back(self, board: OpenBoard) -> None:
-        """Add a board that came back, unless it is there."""
+        """Add a board that came back, unless it is in the queue already."""
         if board not in self._back:
             self._back.append(board)
 
     def drop(self, board: OpenBoard) -> None:
-        """Take out a board that came back and has ended, if it is there."""
+        """Remove a board that came back and has ended, if it is in the queue."""
         if board in self._back:
             self._back.remove(board)
 

@@ -88,7 +88,7 @@ def fault_of(return_code: int, stderr: str, stdout: str, reported: str) -> Fault
     if found:
         return replace(found, reported=knows is not None)
     if _line_with(stderr, _ENDED):
-        # The worker ended it because of what it did, which is the board's own failure.
+        # The worker ended the build because of its behaviour, which is the board's own failure.
         return None
     if return_code in _KILLED:
         return _fault(FaultKind.MEMORY, f"make was killed (exit status {return_code})")
@@ -114,7 +114,7 @@ _TOLD_WORDS = {
 }
 _PRECISE = frozenset({FaultKind.DISK, FaultKind.MEMORY, FaultKind.PROCESSES, FaultKind.IO})
 
-# How the stderr begins of a worker that does not tell kinds.
+# The beginnings of stderr of a worker that does not report kinds.
 _SAID = {FaultKind.CHECKOUT: "cannot check out ", FaultKind.START: "make failed to start: "}
 
 _ENDED = re.compile(r"make was ended: ")
@@ -148,7 +148,7 @@ _ENDS_WITH = {
 }
 
 
-# Words of a tool that could not write and does not tell why; also at a place, where its file stands in front.
+# Words of a tool that could not write and does not say why; also at a place, with its file in front.
 _WRITES = (
     r"(?:(?:cannot|can't|could not|couldn't|unable to|failed to) write\b|error writing\b"
     r"|(?:write|writing) (?:error|failed)|short write\b)"
@@ -251,7 +251,7 @@ _NO_HEADER = re.compile(
 )
 _INCLUDED_FROM = re.compile(r"(In file included)? +from ([^\s:]+):\d+(?::\d+)?[:,]$")
 _OWN_HEADER = re.compile(r'\s+(?:\d+ \| *)?# *include *"')
-# How many lines before a diagnostic may tell which file includes which.
+# How many lines before a diagnostic may list the chain of includes.
 _DEEP = 50
 
 # A missing library, which no tree has.

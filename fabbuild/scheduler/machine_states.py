@@ -30,7 +30,7 @@ class _Machine:
     state: _State = _State.COMING
     #: Whether it is coming for the first time: then every board waits for it.
     first: bool = True
-    #: Why it was lost last; empty when there is nothing to tell.
+    #: Why it was lost last; empty if that is not reported.
     reason: str = ""
     #: How it joined last; None: it never did.
     joined: Joined | None = None

@@ -114,7 +114,7 @@ class Order:
     why: str = ""
     #: How many answers there were.
     answers: int = 0
-    #: Commits that the machine was told to leave off for another, and has not answered; and that other machine.
+    #: Commits that the machine was told to skip for another machine, and has not answered; and that machine.
     leaving: frozenset[int] = frozenset()
     helper: Member | None = None
     #: The commits it brings by the time it is through; those it left off are not among them.
@@ -139,7 +139,7 @@ class Member:
     on_demand: ClassVar[bool] = True
 
     joined: Joined
-    #: How many boards it may hold: what it joined with, or less.
+    #: How many boards it may hold: the slots it joined with, or fewer.
     slots: int
     #: Its place in the order in which machines joined.
     number: int = 0
@@ -182,7 +182,7 @@ class Member:
 
     @property
     def trims(self) -> bool:
-        """Whether it can be told to leave commits of an order off."""
+        """Whether its worker can skip commits of an order on request."""
         return self.on_demand and self.joined.trims
 
     @property

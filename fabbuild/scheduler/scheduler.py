@@ -22,8 +22,8 @@ Who gets what
     built a part of it last.
  4. A board that was lost, met a fault or took too long on a machine goes to another that can build it, if one is
     in.
- 5. An order awaits one answer a commit. It is through when all are there and no result is on hold; its board goes
-    back to the front of the queue with the commits that still lack a result.
+ 5. An order awaits one answer for each commit. The order ends when all answers are there and no result is on hold;
+    its board goes back to the front of the queue with the commits that still lack a result.
  6. A result, and a file of it, is taken only for the order it belongs to: the machine holds the board, the attempt
     is the order's, the commit is awaited. Others are dropped. A result for a board that the machine was never
     given, or for a commit that does not exist, shows that the machine is not to be trusted; one that comes twice
@@ -65,14 +65,14 @@ Coming back
 
 The end of the run
 14. A machine with a free slot, for which no board waits, is given the later part of an order of another machine,
-    when that pays (`fabbuild.scheduler.work_stealing`). The other is told to leave that part off first, and only
+    when that pays (`fabbuild.scheduler.work_stealing`). The other machine is first told to skip that part, and only
     the commits that it says it has left off are given on: so no commit is built twice. An order whose board met a
     fault, a timeout or the death of a worker is not split; a board that a machine vanished with is on two
     machines at a time until a result clears it. Splitting pays soonest where a free slot built a part of the
     board last, for little is to be made anew there.
 15. Where the commit that is being built lasts longest, the rest of an order gets a backup, when that pays: a
     second order, of another attempt, on another machine. The first result that rules 5 to 9 let in is recorded; the
-    other machines are told to leave that commit off, and a result that still comes of it is dropped, whatever it
+    other machines are told to skip that commit, and a result of it that still comes is dropped, whatever it
     says. An order is through when it awaits nothing more; the commits it lacks go back only when no other order is
     to bring them. An order with a backup may be split, too: each keeps what it is expected to bring first.
 """
@@ -356,7 +356,7 @@ class Scheduler:
         found = self._order_of(event)
         if found is None or event.upto not in found[1].awaited:
             if found is not None:
-                found[1].heard = now  # a worker that cannot be told which commits are wanted builds them all
+                found[1].heard = now  # a worker without the feature `commits` builds all of them
             return [self._drop(event)]
         member, order = found
         if event.fault is None and order.started and not event.carried:

@@ -131,7 +131,7 @@ class Pack:
     def _copy(self, process: subprocess.Popen[bytes], revisions: bytes) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # its status tells why
+        with contextlib.suppress(BrokenPipeError):  # its exit status shows the failure
             process.stdin.write(revisions)
             process.stdin.close()
         while data := os.read(process.stdout.fileno(), CHUNK):

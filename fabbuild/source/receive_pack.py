@@ -27,7 +27,7 @@ from fabbuild.source.pack_cache import NotMadeError, PackCache, PackContent
 MOST_SAID = 1 << 20
 MOST_REFS = 64
 
-#: Seconds that git has there to end after its last message, or to remove what came of a pack that was cut off.
+#: Seconds that the other git has to end after its last message, or to remove the received part of a truncated pack.
 _GRACE = 5.0
 
 #: Seconds of waiting for a growing pack, after which the far side is read.

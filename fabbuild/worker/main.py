@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         status: int = options.run(options)
     except BrokenPipeError:
-        return 1  # nobody is left to be told
+        return 1  # nobody is left to read the answer
     return status
 
 
@@ -115,7 +115,7 @@ def _refuse_for(exc: OSError, work_dir: str) -> int:
     return _refuse("%s: %s" % (exc.filename or work_dir, exc.strerror or exc))
 
 
-# Each imports what it needs itself: a command is over sooner that does not import the others' modules.
+# Each command imports its modules itself, because it ends sooner without those of the other commands.
 
 
 def _work(options: argparse.Namespace) -> int:

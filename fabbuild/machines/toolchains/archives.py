@@ -228,7 +228,7 @@ def fetch(
     waiting: Callable[[], None] = lambda: None,
     silence: float = download.SILENCE,
 ) -> tuple[Path, str, bool]:
-    """Download an archive into the cache, unless it is there.
+    """Download an archive into the cache, unless it is there already.
 
     Args:
         index: where the archive is from.

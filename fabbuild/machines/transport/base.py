@@ -108,7 +108,7 @@ def _drain(read: Callable[[], bytes], kept: bytearray) -> None:
 
 
 def _feed(channel: Channel, stdin: bytes) -> None:
-    with contextlib.suppress(WireClosed):  # a command need not read its stdin; its status tells the rest
+    with contextlib.suppress(WireClosed):  # a command need not read its stdin; its exit status shows failures
         channel.send(stdin)
         channel.close_stdin()
 
@@ -136,7 +136,7 @@ def pour(
     trouble: list[OSError] = []
 
     def write() -> None:
-        with contextlib.suppress(WireClosed):  # a command need not read its stdin; its status tells the rest
+        with contextlib.suppress(WireClosed):  # a command need not read its stdin; its exit status shows failures
             channel.send(head)
             total = 0
             try:

@@ -74,7 +74,7 @@ def _notice_death(connection: Connection) -> None:
 
 
 def close_connection(connection: Connection) -> None:
-    """Close a Connection and its gateways, whatever state they are in."""
+    """Close a Connection and its gateways, in any state."""
     hop: Any = connection
     while is_connection(hop):
         with contextlib.suppress(Exception):

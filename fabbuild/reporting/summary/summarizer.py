@@ -237,7 +237,7 @@ class _Pair:
     def config(self, *, plain: bool) -> dict[str, ValueChanges]:
         files = (*CONFIG_FILES, *OTHER_FILES) if plain else CONFIG_FILES
         read = {file: self._both(file, MAX_CONFIG) for file in files}
-        # Not all machines send the configuration: a result without any of these files does not tell.
+        # Not all machines send the configuration: a result without any of these files shows nothing.
         if any(all(pair[side] is None for pair in read.values()) for side in (0, 1)):
             return {}
         found = {}

@@ -51,7 +51,7 @@ TIMEOUT = 300.0
 #: Boards for each process at least: parsing all Kconfig files takes as long as about this many boards.
 _SHARE = 1000
 
-#: The Kconfig symbols that tell what a board is.
+#: The Kconfig symbols of a board's properties.
 _SYMBOLS = tuple(dict.fromkeys([*TREE.symbols, *TREE.arch_symbols]))
 
 # The answer of `kconfig_eval`: the name of the request → board → the board's answer.

@@ -18,7 +18,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 class Proc(NamedTuple):
-    """One process; ``start`` (clock ticks since boot) tells a pid from its later reuse."""
+    """One process; ``start`` (clock ticks since boot) distinguishes a pid from its later reuse."""
 
     pid: int
     ppid: int

@@ -89,7 +89,7 @@ def begin(output: str) -> int:
     """Return the present time by the clock of the output's file system, in ns; make the directory if it is missing.
 
     Raises:
-        OSError: the disk is full, or the like.
+        OSError: a file cannot be written, as on a full disk.
     """
     os.makedirs(output, exist_ok=True)
     place = os.path.join(output, workdir.NOW)

@@ -71,7 +71,7 @@ class Tries:
 
         Raises:
             GitError: git failed.
-            OSError: the disk is full, or the like.
+            OSError: a file cannot be written, as on a full disk.
             TimeIsUp: the board's time is over, and git was running.
             WorkerStopped: the worker ends.
         """

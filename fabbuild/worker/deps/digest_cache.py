@@ -22,7 +22,7 @@ class DigestCache:
     """A cache of digests of files and answers of programs; a file is identified by its inode, size and times."""
 
     def __init__(self, path: str, asked_in: str) -> None:
-        """Read the file, if it is there.
+        """Read the file, if it exists.
 
         Args:
             path: the file.

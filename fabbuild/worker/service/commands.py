@@ -188,7 +188,7 @@ def first_here(repository: Repository, hashes: Sequence[str]) -> str:
             return repository.resolve(commit)
         except GitError as exc:
             trouble = trouble or str(exc)
-    # The boss was told that its push had arrived.
+    # The boss takes its push as successful.
     repository.note_damage()
     raise CommandError("none of the commits is here (push them first): %s" % trouble)
 

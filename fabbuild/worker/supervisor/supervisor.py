@@ -334,7 +334,7 @@ class _ProcessFamily:
         poller = select.poll()
         poller.register(self._watch_fd, select.POLLIN)
         late = 0
-        # Twice: after a standstill of the whole machine it needs time to read what came meanwhile.
+        # Twice: after a standstill of the whole machine it needs time to read the input that came meanwhile.
         while late < 2:
             if poller.poll(_GUARD_POLL if self._line.beat else None):
                 return False

@@ -8,7 +8,7 @@
 
 The archive is not trusted: its checksum is known only at its end. No member may be absolute, leave the directory,
 or be anything but a file, a directory or a link; nothing is written through a link; and at the end no link may lead
-out. The directory gets its name by a rename once the checksum is right, so that NAME is there whole or not at all.
+out. The directory gets its name by a rename once the checksum is right, so that NAME is complete or does not exist.
 """
 
 from __future__ import annotations

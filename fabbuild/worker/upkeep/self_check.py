@@ -49,7 +49,7 @@ _SOURCES = {
 _PROGRAM_STATUS = 42
 _ELF = b"\x7fELF"
 
-#: Lines that tell more than a compiler's last one, which may be about where to report its errors.
+#: Lines that are more useful than a compiler's last one, which may be about where to report its errors.
 _TELLING = re.compile(r"error|fatal|cannot|killed|no space|fault", re.IGNORECASE)
 
 
@@ -78,7 +78,7 @@ def check(request: Mapping[str, Any]) -> Dict[str, Any]:
             ``limit`` (seconds for each check; by default `LIMIT`); each may be absent.
 
     Returns:
-        ``well``, ``problems``, and ``disk_mb`` and ``mem_mb``: MiB that are free now, -1 when that cannot be told.
+        ``well``, ``problems``, and ``disk_mb`` and ``mem_mb``: free space and memory in MiB, -1 if not known.
     """
     os.environ.update(request.get("env") or {})
     os.environ[ENV_NAMES] = ",".join(request.get("env") or {})
@@ -112,7 +112,7 @@ class _Scratch:
 
     def __init__(self, work_dir: str) -> None:
         self.work_dir = work_dir
-        # Known beforehand, so that the directory can be removed whatever became of the process that made it.
+        # Known beforehand, so that the directory can be removed whatever happened to the process that made it.
         self._name = "%s%d.%s" % (workdir.SCRATCH, os.getpid(), os.urandom(4).hex())
 
     def base(self) -> str:
