@@ -221,7 +221,7 @@ def summary(c: Any, options: Mapping[str, Any]) -> None:
 def _report_of(plan: Plan, page: Path | None, *, quiet: bool) -> None:
     """Write the report of a run, unless it has no result."""
     from fabbuild.reporting.html.report import write_report
-    from fabbuild.reporting.summary.changes import Wanted
+    from fabbuild.reporting.summary.changes import SummaryScope
     from fabbuild.reporting.summary.find import Found
     from fabbuild.reporting.summary.reader import read_range
 
@@ -229,7 +229,7 @@ def _report_of(plan: Plan, page: Path | None, *, quiet: bool) -> None:
     if made is None:
         return
     only = tuple(board.target for board in plan.boards)
-    written = write_report(Found(made, plan.source), page, Wanted(only=only))
+    written = write_report(Found(made, plan.source), page, SummaryScope(only=only))
     if not quiet:
         tasks_local.say_report(written)
 

@@ -18,7 +18,7 @@ from fabbuild.machines.session import Session
 from fabbuild.machines.session_pool import SessionPool, group_of
 from fabbuild.machines.transport.local import LocalTransport
 from fabbuild.model import SANDBOX
-from fabbuild.reporting.summary.changes import CommitChanges, Wanted
+from fabbuild.reporting.summary.changes import CommitChanges, SummaryScope
 from fabbuild.reporting.summary.facts import MAIN
 from fabbuild.reporting.summary.find import Found
 from fabbuild.reporting.summary.reader import open_range
@@ -72,7 +72,7 @@ def run_demo(directory: Path) -> int:
     if summary.interrupted:
         ui.print_end(summary)
         return summary.exit_status
-    view = ui.SummaryView(Wanted(sizes=True, only=tuple(boards)), detail=True)
+    view = ui.SummaryView(SummaryScope(sizes=True, only=tuple(boards)), detail=True)
     found = Found(open_range(plan.output, plan.name), plan.source)
     told = summarize(found.range, view.wanted)
     ui.print_end(replace(summary, exit_status=0))

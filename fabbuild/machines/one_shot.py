@@ -142,7 +142,7 @@ class OneShot:
     def usage(self, *, older: float = 0.0, toolchains: bool = False) -> WorkDirUsage:
         """Measure the machine's work directory, and mark the parts that `clean` with these arguments removes."""
         self.transport.open()
-        arguments = ["clean", "--look", "--work-dir", self.machine.work_dir, *_what_goes(older, toolchains)]
+        arguments = ["clean", "--look", "--work-dir", self.machine.work_dir, *_clean_options(older, toolchains)]
         return self._ask(arguments, WorkDirUsage, timeout=CLEAN_TIMEOUT)
 
     def clean(self, *, older: float = 0.0, toolchains: bool = False) -> Cleaned:
@@ -156,7 +156,7 @@ class OneShot:
             BusyError: another boss works in the directory.
         """
         self.transport.open()
-        arguments = ["clean", "--work-dir", self.machine.work_dir, *_what_goes(older, toolchains)]
+        arguments = ["clean", "--work-dir", self.machine.work_dir, *_clean_options(older, toolchains)]
         return self._ask(arguments, Cleaned, timeout=CLEAN_TIMEOUT)
 
     def unpack(self, archive: Path, name: str, sha256: str, sent: Callable[[int], None]) -> Unpacked:
@@ -212,7 +212,7 @@ class OneShot:
         raise SetupError(self.name, describe_failure(doing, done))
 
 
-def _what_goes(older: float, toolchains: bool) -> list[str]:
+def _clean_options(older: float, toolchains: bool) -> list[str]:
     return ["--older", str(older), *(["--toolchains"] if toolchains else [])]
 
 

@@ -11,7 +11,7 @@ from factslib import ours, peer, trees
 from factslib.facts import KINDS, Fact
 from summary_facts import FULL, KNOWN, Tree, compare, compare_drawn, compare_spoilt, look_at
 
-from fabbuild.reporting.summary.changes import Wanted
+from fabbuild.reporting.summary.changes import SummaryScope
 from fabbuild.reporting.summary.facts import as_json
 from fabbuild.reporting.summary.reader import open_range
 from fabbuild.reporting.summary.summarizer import summarize
@@ -19,7 +19,7 @@ from tests.support.peer import BUILDMAN
 
 with_peer = pytest.mark.skipif(not BUILDMAN.exists(), reason="buildman is not installed in this environment")
 
-EVERYTHING = Wanted(sizes=True, functions=True, config=True)
+EVERYTHING = SummaryScope(sizes=True, functions=True, config=True)
 
 
 @pytest.fixture

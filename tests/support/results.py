@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from fabbuild.reporting.summary.changes import CommitChanges, Summary, Wanted
+from fabbuild.reporting.summary.changes import CommitChanges, Summary, SummaryScope
 from fabbuild.reporting.summary.reader import open_range
 from fabbuild.reporting.summary.summarizer import summarize
 
@@ -52,7 +52,7 @@ def warns(*lines: str) -> Files:
 
 def told(output: Path, **wanted: object) -> Summary:
     """Give the summary of what was written last."""
-    return summarize(open_range(output, ""), Wanted(**wanted))
+    return summarize(open_range(output, ""), SummaryScope(**wanted))
 
 
 def commits(output: Path, **wanted: object) -> dict[int, CommitChanges]:

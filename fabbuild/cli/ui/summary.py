@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from fabbuild.cli.ui.output import Output, console, stdout, width_of
 from fabbuild.events.event_lines import json_line
-from fabbuild.reporting.summary.changes import ChangedLine, CommitChanges, DiagnosticChange, Summary, Wanted
+from fabbuild.reporting.summary.changes import ChangedLine, CommitChanges, DiagnosticChange, Summary, SummaryScope
 from fabbuild.reporting.summary.configs import ValueChanges
 from fabbuild.reporting.summary.facts import MAIN, as_json
 from fabbuild.reporting.summary.reader import read_range
@@ -55,7 +55,7 @@ class SummaryView:
         json: print JSON and nothing else.
     """
 
-    wanted: Wanted = field(default_factory=Wanted)
+    wanted: SummaryScope = field(default_factory=SummaryScope)
     errors: bool = False
     list_boards: bool = False
     detail: bool = False
@@ -68,7 +68,7 @@ class SummaryView:
     @classmethod
     def chosen(cls, options: Mapping[str, Any]) -> SummaryView:
         """Read the options of the task ``summary``."""
-        wanted = Wanted(
+        wanted = SummaryScope(
             sizes=bool(options["sizes"] or options["detail"]),
             functions=bool(options["bloat"]),
             config=bool(options["config"] or options["all_config_files"]),
@@ -100,7 +100,7 @@ def print_summary_of(plan: Plan, *, json: bool = False, stream: IO[str] | None =
     made = read_range(plan.output, plan.name)
     if made is None:
         return
-    wanted = Wanted(only=tuple(board.target for board in plan.boards))
+    wanted = SummaryScope(only=tuple(board.target for board in plan.boards))
     found = Found(made, plan.source)
     print_summary(summarize(made, wanted), found, SummaryView(wanted, json=json), stream=stream)
 

@@ -17,7 +17,7 @@ from fabbuild.events.journal_reader import every_event, holder, journal_of, work
 from fabbuild.reporting.html.cells import Gatherer
 from fabbuild.reporting.html.journal_facts import read_journal
 from fabbuild.reporting.html.page import base_of, render
-from fabbuild.reporting.summary.changes import Wanted
+from fabbuild.reporting.summary.changes import SummaryScope
 from fabbuild.reporting.summary.find import Found, archs_of
 from fabbuild.reporting.summary.summarizer import summarize
 from fabbuild.results.exported_files import exported_file, remember
@@ -44,7 +44,7 @@ class Written:
     going: bool
 
 
-def make_report(found: Found, target: Path, wanted: Wanted | None = None) -> tuple[str, bool]:
+def make_report(found: Found, target: Path, wanted: SummaryScope | None = None) -> tuple[str, bool]:
     """Return the page, and whether the run is still going on.
 
     Args:
@@ -58,13 +58,13 @@ def make_report(found: Found, target: Path, wanted: Wanted | None = None) -> tup
     journal = read_journal(every_event(journal_of(found.range.path)))
     journal.going = journal.going and works(holder(found.range.path))
     gatherer = Gatherer(found.range, journal.attempts)
-    wanted = replace(wanted or Wanted(), sizes=True)
+    wanted = replace(wanted or SummaryScope(), sizes=True)
     summary = summarize(found.range, wanted, archs=lambda: archs_of(found), reader=gatherer)
     page = render(found, summary, gatherer, journal, base=base_of(found.range.path, target))
     return page, journal.going
 
 
-def write_report(found: Found, target: Path | None = None, wanted: Wanted | None = None) -> Written:
+def write_report(found: Found, target: Path | None = None, wanted: SummaryScope | None = None) -> Written:
     """Write the page, replacing an older one by a rename.
 
     Args:

@@ -12,7 +12,7 @@ from fabbuild.reporting.summary.sizes import Bloat, Size
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SummaryScope:
     """The scope of a summary: what to compare besides errors, warnings and states, and for which boards.
 
     Attributes:

@@ -11,7 +11,7 @@ from fabbuild.protocol.uboot import TREE
 #: Files that are compared: the final configuration, one file for each build phase.
 CONFIG_FILES = TREE.final_configs
 
-#: Further files that are compared with `Wanted.all_config_files`.
+#: Further files that are compared with `SummaryScope.all_config_files`.
 OTHER_FILES = tuple(name for name, _ in TREE.config_files if name not in CONFIG_FILES)
 
 #: The default environment of a board, beside its other results.

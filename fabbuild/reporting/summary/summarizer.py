@@ -9,7 +9,7 @@ from dataclasses import replace
 from fabbuild.errors import OutputError, SelectionError
 from fabbuild.model import Board
 from fabbuild.protocol.uboot import TREE
-from fabbuild.reporting.summary.changes import BoardState, CommitChanges, NotBuilt, Summary, Wanted
+from fabbuild.reporting.summary.changes import BoardState, CommitChanges, NotBuilt, Summary, SummaryScope
 from fabbuild.reporting.summary.compare import Snapshot, compare, gather_config
 from fabbuild.reporting.summary.configs import (
     CONFIG_FILES,
@@ -35,7 +35,7 @@ _CACHE = 16 << 20
 
 def summarize(
     made: Range,
-    wanted: Wanted = Wanted(),  # noqa: B008 - it is frozen
+    wanted: SummaryScope = SummaryScope(),  # noqa: B008 - it is frozen
     *,
     archs: Callable[[], Mapping[str, str]] = dict,
     reader: Reader | None = None,
@@ -57,7 +57,7 @@ def summarize(
 
 class _Series:
     def __init__(
-        self, made: Range, wanted: Wanted, more_archs: Callable[[], Mapping[str, str]], reader: Reader
+        self, made: Range, wanted: SummaryScope, more_archs: Callable[[], Mapping[str, str]], reader: Reader
     ) -> None:
         self.made = made
         self.more_archs = more_archs

@@ -187,7 +187,7 @@ def kill(work_dir: str, by: Dict[str, Any]) -> Tuple[process_table.Ended, Option
         why = (
             "it belongs to another user" if os.path.exists("/proc/%d" % stranger) else "it is in another container"
         )
-        ended.left.append(process_table.Left(stranger, "holds the lock, and %s" % why))
+        ended.left.append(process_table.Survivor(stranger, "holds the lock, and %s" % why))
     elif holder and holder.get("run") and holder["run"] != by.get("run"):
         _mark_killed(work_dir, holder, by)
     return ended, holder

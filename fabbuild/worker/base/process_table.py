@@ -28,7 +28,7 @@ class Proc(NamedTuple):
     start: int
 
 
-class Left(NamedTuple):
+class Survivor(NamedTuple):
     """A process that could not be ended, and why."""
 
     pid: int
@@ -39,7 +39,7 @@ class Ended(NamedTuple):
     """The processes that `end_family` ended, and those that are left."""
 
     pids: List[int]
-    left: List[Left]
+    left: List[Survivor]
 
 
 Table = Dict[int, Proc]
@@ -172,7 +172,7 @@ def end_family(
     left = {pid: why for pid, why in refused.items() if pid in processes}
     for pid in targets:
         left[pid] = "still there %g s after SIGKILL (state %s)" % (patience, processes[pid].state)
-    return Ended(sorted(ended - set(left)), [Left(pid, why) for pid, why in sorted(left.items())])
+    return Ended(sorted(ended - set(left)), [Survivor(pid, why) for pid, why in sorted(left.items())])
 
 
 def _own(processes: Table) -> Set[int]:

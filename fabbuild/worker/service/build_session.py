@@ -25,7 +25,7 @@ from fabbuild.worker.tools.tool_wrappers import ToolDirs
 _ASK = 10.0
 
 
-class Surroundings(NamedTuple):
+class WorkerContext(NamedTuple):
     """The parts of a worker that all its builds share.
 
     Attributes:
@@ -53,7 +53,7 @@ class BuildSession:
     pool: SlotPool
 
     def __init__(
-        self, around: Surroundings, configuration: Configuration, work_dir: str, git_dir: str, *, temporary: bool
+        self, around: WorkerContext, configuration: Configuration, work_dir: str, git_dir: str, *, temporary: bool
     ) -> None:
         """Store the arguments; `open` makes the worktrees and slots.
 

@@ -24,7 +24,7 @@ from fabbuild.worker.base.host import usable_threads
 from fabbuild.worker.base.processes import Processes, WorkerStopped
 from fabbuild.worker.build.settings import Settings, SettingsError
 from fabbuild.worker.service import commands
-from fabbuild.worker.service.build_session import BuildSession, Surroundings
+from fabbuild.worker.service.build_session import BuildSession, WorkerContext
 from fabbuild.worker.service.commands import LONGEST, CommandError, Configuration
 from fabbuild.worker.service.stdio import (
     InputWatch,
@@ -108,7 +108,7 @@ class Service:
         self._slot_count = slots
         self._debug = debug
         self._alive = alive
-        self._around = Surroundings(processes, self._send, base_environment(os.environ), threads, debug)
+        self._around = WorkerContext(processes, self._send, base_environment(os.environ), threads, debug)
         self._configuration = Configuration(Settings({}), frozenset(), {})
         self._work_dir = os.getcwd()
         self._git_dir = find_git_dir(self._work_dir)

@@ -60,7 +60,7 @@ def say(resp: str, **fields: Any) -> None:
         raise SupervisorStopped from exc
 
 
-class Sieve:
+class AliveFilter:
     """Drops the ``alive`` lines of a stream of bytes and leaves everything else unchanged."""
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class Lifeline:
         self._speaks = self._silence > 0
         # Memory shared with the guardian, which is forked later: when the boss was heard last.
         self._note = mmap.mmap(-1, 8)
-        self._sieve = Sieve()
+        self._sieve = AliveFilter()
         self._pending = bytearray()
         self._unread = 0
         self._ended = False

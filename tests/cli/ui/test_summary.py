@@ -10,7 +10,7 @@ import shlex
 import pytest
 
 from fabbuild.cli.ui import SummaryView, print_summary
-from fabbuild.reporting.summary.changes import Wanted
+from fabbuild.reporting.summary.changes import SummaryScope
 from fabbuild.reporting.summary.find import Found
 from fabbuild.reporting.summary.reader import open_range
 from fabbuild.reporting.summary.summarizer import summarize
@@ -22,7 +22,7 @@ UNUSED = "drivers/led.c:12:6: warning: unused variable 'x' [-Wunused-variable]"
 
 def shown(output, *, width=None, **view):
     """Give the lines that are printed: as in a pipe, or with ``width`` as on a terminal of so many columns."""
-    wanted = Wanted(**{name: view.pop(name) for name in list(view) if hasattr(Wanted(), name)})
+    wanted = SummaryScope(**{name: view.pop(name) for name in list(view) if hasattr(SummaryScope(), name)})
     made = open_range(output, "")
     stream = io.StringIO()
     if width:

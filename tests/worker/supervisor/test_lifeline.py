@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabbuild.worker.supervisor import lifeline
-from fabbuild.worker.supervisor.lifeline import BUFFER, Sieve
+from fabbuild.worker.supervisor.lifeline import BUFFER, AliveFilter
 from tests.support.census import ENDLESS, alive, lock_holders, wait_until
 from tests.support.supervised import free, gone, guardians, kill, old_python, started, worker_of
 
@@ -367,7 +367,7 @@ LINES = st.lists(
 @given(LINES, st.lists(st.integers(1, 50), max_size=40))
 def test_the_sieve_takes_out_what_is_said_of_life_however_it_is_cut(lines, cuts):
     data = b"".join(lines)
-    sieve, got, at = Sieve(), b"", 0
+    sieve, got, at = AliveFilter(), b"", 0
     for cut in cuts:
         got += sieve.feed(data[at : at + cut])
         at += cut
