@@ -51,7 +51,7 @@ class Recovered(msgspec.Struct, frozen=True):
 
 
 class MachineShare(msgspec.Struct, frozen=True):
-    """What one machine contributed to a run."""
+    """The contribution of one machine to a run."""
 
     name: Annotated[str, Meta(description="its name")]
     done: Annotated[_Count, Meta(description="results that it brought")]
@@ -79,7 +79,7 @@ class EndCounts(msgspec.Struct, frozen=True):
 
 
 class _Payload(msgspec.Struct, frozen=True, tag_field="what"):
-    """What happened."""
+    """The base of all payloads."""
 
 
 class RunStarted(_Payload, frozen=True, tag="run-start"):

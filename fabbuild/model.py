@@ -48,7 +48,7 @@ class Commit:
 
 
 class LossKind(enum.Enum):
-    """How a machine was lost: whether the boards in build are suspect, and whether the machine may come back."""
+    """The kind of a machine's loss: whether the boards in build are suspect, and whether it may come back."""
 
     #: Its supervisor reported that the worker died: the boards in build are suspect; the machine may come back.
     DIED = "died"
@@ -66,7 +66,7 @@ class LossKind(enum.Enum):
 
 
 class Verdict(enum.Enum):
-    """How one board at one commit ended."""
+    """The verdict on one board at one commit."""
 
     BUILT = "built"
     WARNED = "warned"
@@ -122,7 +122,7 @@ class Job:
 
 @dataclass(frozen=True)
 class ExpectedDuration:
-    """How long a board is likely to take in a slot of an average machine, in seconds.
+    """The expected duration of a board in a slot of an average machine, in seconds.
 
     ``first``: its first commit, for which everything is made; ``later``: each commit after it.
     """

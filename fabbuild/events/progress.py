@@ -43,7 +43,7 @@ class Unbuilt:
 
 @dataclass(frozen=True)
 class ResultCounts:
-    """How the boards of a run ended, each counted once per commit. ``built`` are those without warnings.
+    """The results of a run by outcome, one per board and commit. ``built`` are those without warnings.
 
     ``carried`` and ``reused`` count those of the built, warned and failed for which nothing was built.
     """

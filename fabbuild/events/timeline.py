@@ -22,7 +22,7 @@ from fabbuild.text import commit_label
 #: The step that no worker reports: from the end of the build until the result arrived.
 TRANSFER = "transfer"
 
-#: How bad a verdict is; empty: there is no result.
+#: The severity of each verdict; empty stands for no result.
 BADNESS = {"": 0, Verdict.BUILT.value: 1, Verdict.WARNED.value: 2, Verdict.FAILED.value: 3}
 
 #: Slots of a machine, at most: a journal may say anything.

@@ -128,7 +128,7 @@ class Sizes(msgspec.Struct, frozen=True):
 
 
 class Details(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What fabbuild's own worker adds to a result; see `fabbuild.model.Result.details`."""
+    """The fields that fabbuild's own worker adds to a result; see `fabbuild.model.Result.details`."""
 
     sha256: str = ""
     seconds: float | None = None

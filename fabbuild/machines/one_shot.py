@@ -73,7 +73,7 @@ class OneShot:
     """
 
     def __init__(self, machine: Machine, transport: Transport, search: ToolchainSearch) -> None:
-        """Name the parts; nothing is contacted yet.
+        """Store the parts; nothing is contacted yet.
 
         Args:
             machine: the machine's entry in machines.yaml.

@@ -73,7 +73,7 @@ SILENCE = 30.0
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """How a session treats its worker, from `Session.init` on.
+    """The options of a session and its worker, from `Session.init` on.
 
     Attributes:
         silence: seconds without a sign of life after which the machine and its boss give each other up; 0: never.
@@ -118,7 +118,7 @@ class Session(OneShot):
     """
 
     def __init__(self, machine: Machine, transport: Transport, search: ToolchainSearch) -> None:
-        """Name the parts, as those of `OneShot`; nothing is contacted yet."""
+        """Store the parts, as for `OneShot`; nothing is contacted yet."""
         super().__init__(machine, transport, search)
         self.closed = False
         self.ready: Ready | None = None

@@ -12,7 +12,7 @@ from fabbuild.text import cut, visible
 #: Tools of a machine, besides the compilers, whose version can change the output.
 TOOLS = ("dtc", "swig", "python")
 
-#: How a difference is introduced.
+#: The introduction of a difference.
 NOT_THE_SAME = "not the same everywhere"
 
 _NONE = "none"

@@ -23,10 +23,10 @@ WATCH_FD = "FABBUILD_WATCH_FD"
 #: Another directory for the remembered digests of files: one for many work directories on a machine.
 DIGESTS_DIR = "FABBUILD_DIGESTS"
 
-#: What compilers and ldd find their parts by.
+#: Variables by which compilers and ldd find their parts.
 SEARCHED = ("PATH", "LD_LIBRARY_PATH")
 
-#: What a build sees of its machine that says where things are.
+#: The machine's variables that a build gets and that name places.
 PLACES = (
     *SEARCHED,
     "HOME",
@@ -43,7 +43,7 @@ PLACES = (
 #: Begins the names of further ones, which say where a cache is.
 PLACES_PREFIX = "CCACHE_"
 
-#: What a build sees besides places and the variables of `ENV_NAMES`. It may change the output.
+#: Further variables that a build gets, besides those of `ENV_NAMES`. They may change the output.
 PASSED_ON = ("LANG", "TZ")
 
 #: Variables of a machine's own ``env`` that are not part of a result's key. Not

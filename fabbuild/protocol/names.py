@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 
-#: Where the worker's program lies, below a machine's work directory.
+#: The directory of the worker's program, below a machine's work directory.
 BIN = "bin"
 
 #: The name of a program there; one that is just being written has a number at its end.
 PROGRAM = re.compile(r"worker-[0-9a-f]{64}\.pyz(\.\d+)?")
 
-#: Where our refs are in a machine's repository, and the one that stays: what was pushed last.
+#: The prefix of fabbuild's refs in a machine's repository, and the ref that stays: the last pushed commit.
 REFS = "refs/fabbuild/"
 CURRENT = REFS + "current"
 

@@ -64,7 +64,7 @@ _FORMAT = b"fabbuild tree 1\0"
 
 
 class Relevance(enum.Enum):
-    """When a file's content can change a board's build."""
+    """The conditions under which a file's content can change a board's build."""
 
     NEVER = "never"
     IF_READ = "if read"

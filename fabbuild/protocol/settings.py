@@ -15,7 +15,7 @@ from fabbuild.protocol.uboot import TREE
 
 
 class Effect(enum.Enum):
-    """What changes with the value of a setting.
+    """The effect of a setting's value.
 
     OUTPUT: the outcome of a build. The setting is part of the key of a result, so another value builds again.
     METHOD: how a build is done or reported, and not its outcome.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Mapping, NamedTuple, Tuple
 
-#: How the name of a board's configuration ends, in any Kbuild tree.
+#: The suffix of the name of a board's configuration, in any Kbuild tree.
 DEFCONFIG = "_defconfig"
 
 

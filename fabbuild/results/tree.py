@@ -48,7 +48,7 @@ ALL = "--keep-outputs"
 _MAX_FILES = 100
 _MAX_SIZES = 64 * 1024
 
-#: How the name of a commit's directory begins.
+#: The beginning of the name of a commit's directory.
 COMMIT_DIR = re.compile(r"\d{2,}_g([0-9a-f]{4,})_")
 
 

@@ -1,4 +1,4 @@
-"""Which failures look like the machine's fault, not the board's, by the words of make, compilers and other tools.
+"""Recognize failures that look like the machine's fault by the messages of make, compilers and other tools.
 
 A fault is a reason to look at the machine and to build elsewhere; `fabbuild.scheduler.fault_policy` decides what
 becomes of the result. A failure is one of three:
@@ -35,7 +35,7 @@ _LINE = 4096
 
 
 class FaultKind(enum.Enum):
-    """What a machine seems to lack, or how it failed; of several the first is the cause of the others."""
+    """The kinds of machine faults: missing resources or failures; an earlier kind may cause later ones."""
 
     TIMEOUT = "timeout"
     DISK = "disk"
@@ -304,7 +304,7 @@ def _fault(kind: FaultKind, line: str) -> Fault:
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """Give the lines with a word of `_HINT`, each with the one after it."""
+    """Yield the lines with a word of `_HINT`, each with the line after it."""
     lines = _ends(text)
     for number, line in enumerate(lines):
         if len(line) > 3 and _HINT.search(line):

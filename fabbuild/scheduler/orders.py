@@ -45,7 +45,7 @@ class OpenBoard:
     place: int
     #: The commits that have not ended.
     missing: set[int]
-    #: How many orders there were.
+    #: The number of its orders so far.
     attempt: int = 0
     #: Machines on which an order for it ended without all results: it goes elsewhere if it can.
     avoid: set[str] = field(default_factory=set)
@@ -97,13 +97,13 @@ class Order:
     attempt: int
     #: Seconds for one commit.
     timeout: float
-    #: When it was last heard of: assigned, started or answered.
+    #: The time of its last message: assigned, started or answered.
     heard: float
-    #: How many boards the machine may build at the same time.
+    #: The number of boards that the machine may build at the same time.
     slots: int
-    #: What is in its slot when it begins.
+    #: The contents of its slot when it begins.
     found: SlotContents = SlotContents.OTHER
-    #: When a piece of a file of it came last.
+    #: The time of the last piece of a file for it.
     file_came: float = -math.inf
     started: bool = False
     #: Whether memory was short while others were built beside it.
@@ -112,17 +112,17 @@ class Order:
     held: dict[int, Fault | None] = field(default_factory=dict)
     #: The last fault it met, in words.
     why: str = ""
-    #: How many answers there were.
+    #: The number of answers so far.
     answers: int = 0
     #: Commits that the machine was told to skip for another machine, and has not answered; and that machine.
     leaving: frozenset[int] = frozenset()
     helper: Member | None = None
-    #: The commits it brings by the time it is through; those it left off are not among them.
+    #: The commits that it is to build, without those that it skips.
     commits: set[int] = field(default_factory=set)
 
     @property
     def through(self) -> bool:
-        """Whether nothing more comes of it."""
+        """Whether no more results are expected from it."""
         return not self.awaited and not self.held
 
     def due(self, slack: float) -> float:
@@ -143,21 +143,21 @@ class Member:
     slots: int
     #: Its place in the order in which machines joined.
     number: int = 0
-    #: What it holds, by board.
+    #: Its orders, by board.
     orders: dict[str, Order] = field(default_factory=dict)
     #: Whether it checks itself now.
     checking: bool = False
     #: How often in a row its worker said that it could not build, of boards that met that for the first time.
     worker_failures: int = 0
-    #: When its worker was last heard of: an order started, or a result came; or it was given work.
+    #: The time of its worker's last message (an order started, a result came), or of its last assignment.
     heard: float = 0.0
     #: Whether it was given anything since it joined.
     worked: bool = False
     #: The time at which the watchdog looks whether it is stuck: never later than `due`.
     alarm: float = math.inf
-    #: How many slots are promised to commits that others are still to leave off.
+    #: The number of slots reserved for commits that other machines have yet to skip.
     promised: int = 0
-    #: What its free slots built last, the latest at the end; fewer than these when some have built nothing yet.
+    #: The last board of each free slot, the latest at the end; slots that have built nothing yet are not in it.
     built_last: list[Board] = field(default_factory=list)
 
     @property
@@ -167,7 +167,7 @@ class Member:
 
     @property
     def free(self) -> int:
-        """How many more boards it may hold; negative when it holds more than it now should."""
+        """The number of further boards that it may hold; negative if it holds more than it now should."""
         return self.slots - len(self.orders)
 
     @property
@@ -235,7 +235,7 @@ class Member:
 
 @dataclass(frozen=True)
 class ArchCapacity:
-    """How many machines that are in can build an architecture, and how many slots they have."""
+    """The number of machines (of those that are in) that can build an architecture, and of their slots."""
 
     machines: int
     slots: int

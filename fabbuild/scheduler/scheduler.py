@@ -162,22 +162,22 @@ class Scheduler:
         self._watchdog = self._distribution.watchdog(policy.slack)
         self._timeouts = Timeouts(policy)
         self._pace = Pace(expected or {})
-        #: When it was looked last whether somebody can be helped, when to look next, and the pause between.
+        #: The times of the last and the next search for orders to help with, and the pause between them.
         self._looked, self._look, self._pause = -math.inf, math.inf, _LOOK_LEAST
         self._joins = 0
-        #: How many results were asked for.
+        #: The number of requested results.
         self.asked = sum(len(board.missing) for board in boards.values())
         #: Whether boards are split beforehand (rule 12).
         self.batch = self._distribution.batch
 
     @property
     def recorded(self) -> int:
-        """How many results were recorded."""
+        """The number of recorded results."""
         return self._state.recorded
 
     @property
     def not_built(self) -> int:
-        """How many results ended as not built."""
+        """The number of results that ended as not built."""
         return self._state.not_built
 
     @property

@@ -21,7 +21,7 @@ class State:
     open: dict[str, OpenBoard]
     #: Those of them that no machine holds.
     queue: BoardQueue
-    #: Which machines are coming, in, away or gone.
+    #: The state of each machine: coming, in, away or gone.
     machines: MachineStates
     #: The machines that are in.
     members: Members = field(default_factory=Members)
@@ -31,7 +31,7 @@ class State:
     given: dict[str, set[str]] = field(default_factory=dict)
     #: The compilers named for a machine that it does not have, by machine and architecture.
     lacking: dict[str, Mapping[str, str]] = field(default_factory=dict)
-    #: How many results were recorded, and how many commits of boards ended without one.
+    #: The numbers of recorded results, and of results that ended as not built.
     recorded: int = 0
     not_built: int = 0
 

@@ -237,7 +237,7 @@ def plan(members: Iterable[Member], room: Iterable[Member], pace: Pace, now: flo
 
 
 def _rests(members: Sequence[Member], pace: Pace, average: float, now: float) -> Iterable[_Rest]:
-    """Give the rest of each order that may be helped."""
+    """Yield the rest of each order that may be helped."""
     boards: dict[str, list[_Rest]] = {}
     for member in members:
         for order in member.orders.values():

@@ -41,7 +41,7 @@ _BROKEN, _MENDED, _WARNED, _DIM = "bold red", "green", "yellow", "dim"
 
 @dataclass(frozen=True)
 class SummaryView:
-    """What to show of a summary.
+    """The parts of a summary to show.
 
     Attributes:
         wanted: what the summary compares.

@@ -67,7 +67,7 @@ class NotBuilt:
 
 @dataclass(frozen=True)
 class BoardCounts:
-    """How the boards of one commit ended."""
+    """The number of boards of one commit, by outcome."""
 
     built: int = 0
     warned: int = 0

@@ -52,7 +52,7 @@ class TimeIsUp(Exception):  # noqa: N818 - it says that a build ends, not that s
 
 
 class ProcessResult(NamedTuple):
-    """How a program ended.
+    """The outcome of a program that ended.
 
     Attributes:
         code: its exit status, or 128 plus the number of the signal that ended it, as in a shell.

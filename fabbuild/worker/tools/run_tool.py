@@ -16,7 +16,7 @@ class ToolError(Exception):
 
 
 class ToolResult(NamedTuple):
-    """How a program ended.
+    """The outcome of a program that ended.
 
     Attributes:
         status: its exit status, or the negative number of the signal that ended it.
