@@ -35,7 +35,7 @@ _LINE = 4096
 
 
 class FaultKind(enum.Enum):
-    """The kinds of machine faults: missing resources or failures; an earlier kind may cause later ones."""
+    """The kinds of machine faults: of several found together, the first here counts as the cause."""
 
     TIMEOUT = "timeout"
     DISK = "disk"

@@ -9,72 +9,71 @@ durations, changes in `Scheduler.handle` and nowhere else: the other modules of 
 An *order* is a board assigned to a machine, an *attempt* the number of an order among those of its board, from 1.
 
 Ends
- 1. Every board and commit that was asked for ends exactly once: recorded, or not built with a reason.
+ 1. Every requested board and commit ends exactly once: recorded, or not built with a reason.
 
-Who gets what
+Assignment
  2. A machine holds at most as many boards as it has slots. It gets its first boards when it joins, and one more
-    each time one of its orders is through.
+    each time one of its orders ends.
  3. A machine gets only boards that it has a toolchain for; ``sandbox`` can be built anywhere. The machine with the
-    most unused capacity goes first. It gets boards that came back before others, then those that few machines can
-    build. Among these, where it is known how long they are likely to take, a slot goes on with a board like its
-    last one, until the longest takes as long as all waiting boards together, divided by the slots: then that one is
-    next. Where nothing is known the given order holds. A board that came back goes first of all to a free slot that
-    built a part of it last.
- 4. A board that was lost, met a fault or took too long on a machine goes to another that can build it, if one is
-    in.
+    most unused capacity goes first. It gets boards that came back before others, then boards that few machines can
+    build. Among these, if their durations are known, a slot continues with a board like its last one, until the
+    longest board takes as long as all waiting boards together, divided by the slots: then that board is next. If no
+    durations are known, the given order is kept. A board that came back goes first of all to a free slot that built
+    a part of it last.
+ 4. A board that was lost, met a fault or took too long on a machine goes to another machine that can build it, if
+    one is in.
  5. An order awaits one answer for each commit. The order ends when all answers are there and no result is on hold;
     its board goes back to the front of the queue with the commits that still lack a result.
- 6. A result, and a file of it, is taken only for the order it belongs to: the machine holds the board, the attempt
-    is the order's, the commit is awaited. Others are dropped. A result for a board that the machine was never
-    given, or for a commit that does not exist, shows that the machine is not to be trusted; one that comes twice
-    or late does not.
+ 6. A result, or a file of one, is accepted only for its own order: the machine holds the board, the attempt is the
+    order's, the commit is awaited. Others are dropped. A result for a board that the machine was never given, or
+    for a commit that does not exist, shows that the machine is not to be trusted; a duplicate or late one does not.
 
-What goes wrong
- 7. A machine whose worker died, or that vanished, so that nobody knows, may have died of a board that it was
-    building: these boards are suspect, not those it had not begun or was through with. A machine builds one suspect
-    at a time, so that a board that kills workers takes no other along; a recorded result clears it. A board that
-    workers died of twice ends as not built. Machines also vanish by chance, so with them it ends at the third loss,
-    deaths counted. Both need two machines, unless no other machine is in that could build the board.
- 8. A board that takes longer than its timeout at one commit is ended by the worker, which drops the rest of that
-    order. The first time it is built again, elsewhere if possible. From the second time on, whatever the commit,
-    the timeout is its result, and its other commits go on. When a worker does not end it, the machine is given
-    up; a board that this happens to as its second timeout ends as not built.
+Failures
+ 7. If a worker dies, or a machine vanishes (then it is not known whether its worker died), one of the boards that
+    it was building may be the cause: these boards are suspect, but not boards that it had not begun or had
+    finished. A machine builds one suspect at a time, so that a board that kills workers takes no other board with
+    it; a recorded result clears a suspect. A board ends as not built when two workers have died of it. Machines
+    also vanish by chance, so otherwise a board ends at the third loss, deaths counted. Both rules need two
+    machines, unless no other machine that could build the board is in.
+ 8. The worker ends a board that takes longer than its timeout at one commit, and drops the rest of that order. The
+    first time, the board is built again, elsewhere if possible. From the second time on, at any commit, the timeout
+    is its result, and its other commits continue. If the worker does not end the board, the machine is given up; if
+    this is the board's second timeout, it ends as not built.
  9. After a result that looks like the machine's fault, or a failure without explanation, the machine checks itself.
     Meanwhile it gets no boards and all its results are on hold. The first time, for a board at a commit, the
     result is not used, even if the machine is well: the check comes too late for a compiler that was broken for a
-    moment. The result is the board's own when it comes again, from another machine or where no other can build
-    the board, and the machine that it comes from is well. Short memory is never the board's fault while the
-    machine builds others beside it; the machine then gets half the slots, and the board goes where fewer are
-    built at a time, if there is such a machine. A machine that is not well is given up, and no result on hold is
-    used. A board that met too many faults at a commit ends there as not built. When the worker itself could not
-    build, as when it cannot check the commit out or start make, that is never the board's result, for nothing was
-    built: when it comes again as above, the board ends there as not built. A machine whose worker says so time and
-    again, of boards that met it for the first time and with nothing in between that was built, is given up whatever
-    its check says.
+    moment. The result is the board's own if it comes again from a machine that is well: another one, or, if no
+    other machine can build the board, the same. Lack of memory is never the board's fault while the machine builds
+    others beside it; the machine then gets half the slots, and the board goes to a machine that builds fewer boards
+    at a time, if there is one. A machine that is not well is given up, and no result on hold is used. A board that
+    met too many faults at a commit ends there as not built. If the worker itself could not build, as when it cannot
+    check the commit out or start make, that is never the board's result, because nothing was built: if this comes
+    again as above, the board ends there as not built. A machine whose worker reports this repeatedly, for boards
+    that met it for the first time and without a build in between, is given up whatever its check says.
 
-Coming back
-10. A machine that is lost is tried again, after a wait that doubles, and after a long one when it is lost too
-    often. One that comes back in vain too often, that lied or that refuses is gone for good.
-11. A board that no machine can build waits for machines that are coming for the first time, however long, and for
-    one that could build it when it was in, until that has been away for too long. Then it is not built, with the
-    reason.
-12. In batch mode rule 2 reads: when no machine is coming for the first time any more, the boards are split among
-    the idle machines by capacity, one list a machine; boards that come back are split the same way
-    (`fabbuild.scheduler.batch`).
-13. When the run is stopped, everything that is open ends as not built.
+Return:
+10. A machine that is lost is tried again, after a wait that doubles, and after a long wait if it is lost too often.
+    A machine that comes back too often without a result, breaks the protocol or refuses is gone for good.
+11. A board that no machine can build waits for machines that are coming for the first time, however long, and for a
+    machine that could build it when it was in, until that has been away for too long. Then it is not built, with
+    the reason.
+12. In batch mode, in place of rule 2: when no machine is coming for the first time any more, the boards are divided
+    among the idle machines by capacity, one list for each machine; boards that come back are divided in the same
+    way (`fabbuild.scheduler.batch`).
+13. When the run is stopped, all unfinished boards and commits end as not built.
 
 The end of the run
-14. A machine with a free slot, for which no board waits, is given the later part of an order of another machine,
-    when that pays (`fabbuild.scheduler.work_stealing`). The other machine is first told to skip that part, and only
-    the commits that it says it has left off are given on: so no commit is built twice. An order whose board met a
-    fault, a timeout or the death of a worker is not split; a board that a machine vanished with is on two
-    machines at a time until a result clears it. Splitting pays soonest where a free slot built a part of the
-    board last, for little is to be made anew there.
-15. Where the commit that is being built lasts longest, the rest of an order gets a backup, when that pays: a
-    second order, of another attempt, on another machine. The first result that rules 5 to 9 let in is recorded; the
-    other machines are told to skip that commit, and a result of it that still comes is dropped, whatever it
-    says. An order is through when it awaits nothing more; the commits it lacks go back only when no other order is
-    to bring them. An order with a backup may be split, too: each keeps what it is expected to bring first.
+14. A machine with a free slot for which no board waits gets the later part of another machine's order, if that pays
+    (`fabbuild.scheduler.work_stealing`). The other machine is first told to skip that part, and only the commits
+    that it reports as skipped are assigned: so no commit is built twice. An order whose board met a fault, a
+    timeout or the death of a worker is not split; a board that a machine vanished with is on at most two machines
+    at a time until a result clears it. Splitting pays soonest for a free slot that built a part of the board last,
+    because little has to be built again there.
+15. If the commit in build takes long, the rest of an order gets a backup, if that pays: a second order, of another
+    attempt, on another machine. The first result that rules 5 to 9 accept is recorded; the other machines are told
+    to skip that commit, and any later result of it is dropped. An order ends when it awaits nothing more; the
+    commits it lacks go back only if no other order is to build them. An order with a backup may be split as well:
+    each order keeps the commits that it is expected to finish first.
 """
 
 from __future__ import annotations
