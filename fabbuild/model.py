@@ -58,7 +58,7 @@ class LossKind(enum.Enum):
     #: It could not be brought up now, or failed its check on return; it may come back.
     FAILED = "failed"
     #: Its worker sent messages that nobody asked for: never again.
-    LIED = "lied"
+    UNTRUSTED = "untrusted"
     #: It refuses the login, or its set-up makes it unusable: never again.
     REFUSED = "refused"
     #: It has no toolchain that is needed: never again, and its loss is not reported.

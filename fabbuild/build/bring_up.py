@@ -299,7 +299,7 @@ def loss_by(exc: BaseException) -> LossKind:
     """Return the kind of loss for an error that ended a bring-up; it decides whether the machine may come back."""
     if isinstance(exc, (HostKeyError, RefusedError)):
         return LossKind.REFUSED
-    return LossKind.LIED if isinstance(exc, ProtocolViolationError) else LossKind.FAILED
+    return LossKind.UNTRUSTED if isinstance(exc, ProtocolViolationError) else LossKind.FAILED
 
 
 def start_options(machine: Machine, settings: BuildSettings) -> StartOptions:

@@ -316,8 +316,8 @@ class Dispatcher:
         self._close_session(lost.machine)
         self._schedule(lost)
 
-    def _lied(self, machine: str, reason: str) -> None:
-        self._lose(Lost(machine, reason, LossKind.LIED))
+    def _distrust(self, machine: str, reason: str) -> None:
+        self._lose(Lost(machine, reason, LossKind.UNTRUSTED))
 
     def _close_session(self, machine: str) -> None:
         """Ignore a machine's session from now on, and close it in a thread, because closing may take long."""
@@ -356,7 +356,7 @@ class Dispatcher:
         except OutputError:
             raise
         except Exception as exc:  # noqa: BLE001 - a worker may say anything
-            self._lied(session.name, f"what it said cannot be used: {type(exc).__name__}: {exc}")
+            self._distrust(session.name, f"its message cannot be used: {type(exc).__name__}: {exc}")
         finally:
             message.handled()
 
@@ -381,7 +381,7 @@ class Dispatcher:
                 self._build_done(session, what)
             case WorktreeCreated() if self._scheduler.batch:
                 self._emit(WorktreeMade(what.thread + 1, session.slots), name)
-                self._of_no_use(session)
+                self._count_useless(session)
             case WorktreeCreated() | WorktreeFailed() if "early" in session.features and not self._scheduler.batch:
                 self._slot(session, what)
             case Error():
@@ -391,7 +391,7 @@ class Dispatcher:
                 reason = f"{what}" + (f"; its last words: {words}" if words else "")
                 self._lose(Lost(name, reason, _how_lost(what)))
             case _:
-                self._of_no_use(session)
+                self._count_useless(session)
 
     def _slot(self, session: Session, what: WorktreeCreated | WorktreeFailed) -> None:
         """Count a slot that is ready, or failed, on a machine that builds in its other slots already."""
@@ -401,16 +401,16 @@ class Dispatcher:
         else:
             self._schedule(SlotLost(session.name, f"a worktree cannot be made: {visible(what.msg)}"))
 
-    def _of_no_use(self, session: Session) -> None:
+    def _count_useless(self, session: Session) -> None:
         """Count a message without effect, and give up a machine whose worker sends too many of them."""
         self._useless[session.name] += 1
         if self._useless[session.name] > USELESS:
-            self._lied(session.name, f"it sent more than {USELESS} messages that are of no use")
+            self._distrust(session.name, f"it sent more than {USELESS} useless messages")
 
     def _heartbeat(self, session: Session, beat: Heartbeat) -> None:
         key = session.name, beat.board
         if beat.board not in self._scheduler.holds(session.name) or key in self._slot_of:
-            self._of_no_use(session)
+            self._count_useless(session)
             return
         self._slot_of[key] = beat.thread
         self._emit(BoardStarted(), session.name, slot=beat.thread, board=beat.board, attempt=beat.attempt)
@@ -418,7 +418,7 @@ class Dispatcher:
 
     def _trimmed(self, session: Session, what: Trimmed) -> None:
         if what.board not in self._scheduler.holds(session.name):
-            self._of_no_use(session)  # it was through a moment ago
+            self._count_useless(session)  # it was through a moment ago
             return
         if what.commits:
             self._emit(CommitsTrimmed(len(what.commits)), session.name, board=what.board)
@@ -428,7 +428,7 @@ class Dispatcher:
         if done.exceptions:
             self._emit(Note(), session.name, text=f"its worker reports {done.exceptions} exceptions")
         self._schedule(BatchEnded(session.name))
-        self._of_no_use(session)
+        self._count_useless(session)
 
     def _result(self, session: Session, message: BuildResult) -> None:
         fault = fault_of(message.return_code, message.stderr, message.stdout, message.fault)
@@ -445,7 +445,7 @@ class Dispatcher:
     def _file(self, session: Session, piece: BuildFile) -> None:
         """Store a piece of a file, if the file belongs to a result that is awaited."""
         if "files" not in session.features:
-            self._lied(session.name, "it sent a file, which nobody asked it for")
+            self._distrust(session.name, "it sent a file that was not asked for")
             return
         event = FileIn(session.name, piece.board, piece.commit_upto, piece.attempt)
         if drops := self._scheduler.handle(event, self._clock.steady()):
@@ -454,7 +454,7 @@ class Dispatcher:
         try:
             self._incoming.take(session.name, piece)
         except BadFileError as exc:
-            self._lied(session.name, f"of {piece.board} it sent {exc}")
+            self._distrust(session.name, f"of {piece.board} it sent {exc}")
 
     # --- what the scheduler says ---
 
@@ -475,7 +475,7 @@ class Dispatcher:
                 self._not_built(EndUnbuilt(action.board, action.upto, f"its result cannot be recorded: {words}"))
         if trouble is not None:
             machine, why = trouble
-            self._lied(machine, f"what it said cannot be used: {why}")
+            self._distrust(machine, f"its message cannot be used: {why}")
 
     def _do_one(self, action: Action) -> None:
         match action:
@@ -575,9 +575,9 @@ class Dispatcher:
         self._emit(MessageDropped(), action.machine, board=action.board[:200], text=action.why)
         session = self._sessions.get(action.machine)
         if action.suspect:
-            self._lied(action.machine, f"it sent a result nobody asked it for ({action.board[:80]!r})")
+            self._distrust(action.machine, f"it sent a result that was not asked for ({action.board[:80]!r})")
         elif session is not None and not action.asked:
-            self._of_no_use(session)
+            self._count_useless(session)
 
     def _away(self, action: Away) -> None:
         # Where nothing is left to be done, nobody tries it again.
@@ -617,4 +617,4 @@ def _lost(message: BringUpFailed) -> Lost:
 def _how_lost(end: WireError) -> LossKind:
     if isinstance(end, WireClosed):
         return LossKind.VANISHED if end.status is None else LossKind.DIED
-    return LossKind.VANISHED if isinstance(end, WireSilent) else LossKind.LIED
+    return LossKind.VANISHED if isinstance(end, WireSilent) else LossKind.UNTRUSTED

@@ -82,7 +82,7 @@ def fault_of(return_code: int, stderr: str, stdout: str, reported: str) -> Fault
     if reported == FaultKind.TIMEOUT.value:
         return _fault(FaultKind.TIMEOUT, _line_with(stderr, _ENDED) or first_error(stderr) or "it took too long")
     found = _named(stderr) or _named(stdout)
-    knows = _TOLD.get(reported) or _reported_by(stderr)
+    knows = _REPORTED.get(reported) or _reported_by(stderr)
     if knows and (found is None or found.kind not in _PRECISE):
         found = _fault(knows, first_error(stderr) or _TOLD_WORDS[knows])
     if found:
@@ -106,7 +106,7 @@ def fault_of(return_code: int, stderr: str, stdout: str, reported: str) -> Fault
 # SIGKILL, as shells and as Python write it.
 _KILLED = frozenset({137, -9})
 
-_TOLD = {kind.value: kind for kind in (FaultKind.CHECKOUT, FaultKind.START, FaultKind.WORKER)}
+_REPORTED = {kind.value: kind for kind in (FaultKind.CHECKOUT, FaultKind.START, FaultKind.WORKER)}
 _TOLD_WORDS = {
     FaultKind.CHECKOUT: "the commit cannot be checked out",
     FaultKind.START: "make failed to start",

@@ -15,7 +15,7 @@ from fabbuild.model import LossKind
 from fabbuild.scheduler.events_actions import Away, Joined, Policy
 
 #: Losses after which nothing is tried again.
-_FOR_GOOD = (LossKind.LIED, LossKind.REFUSED, LossKind.UNNEEDED)
+_FOR_GOOD = (LossKind.UNTRUSTED, LossKind.REFUSED, LossKind.UNNEEDED)
 
 
 class _State(enum.Enum):

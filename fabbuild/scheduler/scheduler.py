@@ -51,7 +51,7 @@ Failures
     again as above, the board ends there as not built. A machine whose worker reports this repeatedly, for boards
     that met it for the first time and without a build in between, is given up whatever its check says.
 
-Return:
+Recovery
 10. A machine that is lost is tried again, after a wait that doubles, and after a long wait if it is lost too often.
     A machine that comes back too often without a result, breaks the protocol or refuses is gone for good.
 11. A board that no machine can build waits for machines that are coming for the first time, however long, and for a
@@ -398,7 +398,7 @@ class Scheduler:
         if member is None:
             return drop("it came after its machine was given up")
         if event.board not in self._state.given.get(event.machine, ()) or not 0 <= event.upto < self._commits:
-            return drop("nobody asked this machine for it", suspect=True)
+            return drop("it was not asked for", suspect=True)
         board = self._state.open.get(event.board)
         order = member.orders.get(event.board)
         if board and event.upto in board.missing and not (order and event.upto in order.held):

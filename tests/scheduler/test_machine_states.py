@@ -120,7 +120,7 @@ def test_a_result_or_no_work_is_not_in_vain():
         now = back(states, lose(states, now=now, worked=bool(turn % 2)), now)
 
 
-@pytest.mark.parametrize("how", [LossKind.LIED, LossKind.REFUSED])
+@pytest.mark.parametrize("how", [LossKind.UNTRUSTED, LossKind.REFUSED])
 def test_one_that_lied_or_refuses_is_gone_for_good(how):
     states = MachineStates(["m"], POLICY)
     assert lose(states, how=how) == Away("m", "cut", None)
@@ -147,7 +147,7 @@ def test_a_loss_that_is_told_twice_counts_once():
 def test_one_that_is_away_and_turns_out_to_have_lied_is_gone():
     states = MachineStates(["m"], POLICY)
     lose(states)
-    assert lose(states, how=LossKind.LIED).again_in is None
+    assert lose(states, how=LossKind.UNTRUSTED).again_in is None
     assert states.deadlines() == []
 
 

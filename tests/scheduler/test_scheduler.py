@@ -382,7 +382,7 @@ def test_a_board_whose_results_are_all_on_hold_is_no_suspect(how):
     assert "a" in run.schedule.holds("m")
 
 
-@pytest.mark.parametrize("how", [LossKind.FAILED, LossKind.LIED, LossKind.REFUSED])
+@pytest.mark.parametrize("how", [LossKind.FAILED, LossKind.UNTRUSTED, LossKind.REFUSED])
 def test_a_machine_that_did_not_die_tells_nothing_about_its_boards(how):
     run = Run(jobs("a"), "m1", "m2", "m3", "m4")
     run.join("m1")
@@ -936,7 +936,7 @@ def test_a_lost_machine_is_brought_up_again_when_its_time_has_come():
 def test_a_machine_that_lied_is_not_brought_up_again():
     run = Run(jobs("a", "b"), "m1", "m2")
     run.join("m1", "m2")
-    assert of(Away, run.lose("m1", "it lied", LossKind.LIED)) == [Away("m1", "it lied", None)]
+    assert of(Away, run.lose("m1", "it lied", LossKind.UNTRUSTED)) == [Away("m1", "it lied", None)]
     assert of(BringUp, run.at(1e5)) == []
     assert run.join("m1") == [CloseSession("m1", "it was given up")]
 
@@ -1050,7 +1050,7 @@ def test_nobody_waits_for_a_machine_that_could_not_build_it():
     actions = run.lose("m2", "cut")
     assert of(EndUnbuilt, actions) == []
     assert of(Requeue, actions) == [Requeue("m2", "r", "cut")]
-    assert of(EndUnbuilt, run.lose("m1", "broken", LossKind.LIED)) == [
+    assert of(EndUnbuilt, run.lose("m1", "broken", LossKind.UNTRUSTED)) == [
         EndUnbuilt("a", 0, "no machine left: m1: broken; m2: cut")
     ]
 

@@ -231,7 +231,7 @@ class World:
             self._nothing_stuck()
         for action in actions:
             if isinstance(action, Drop) and action.suspect and self.machines[action.machine].state == "in":
-                self.lose(action.machine, LossKind.LIED)
+                self.lose(action.machine, LossKind.UNTRUSTED)
         return actions
 
     def _foresee(self, event):
@@ -493,7 +493,7 @@ class World:
     def _on_away(self, action, event):
         m = self.machines[action.machine]
         assert m.state == "away"
-        final = isinstance(event, Lost) and event.how in (LossKind.LIED, LossKind.REFUSED, LossKind.UNNEEDED)
+        final = isinstance(event, Lost) and event.how in (LossKind.UNTRUSTED, LossKind.REFUSED, LossKind.UNNEEDED)
         vain = m.vain >= self.policy.fruitless
         assert (action.again_in is None) == (final or vain)
         if action.again_in is None:
@@ -657,7 +657,7 @@ class World:
 
     def drop_out(self, choose):
         if self.members():
-            self.lose(choose(list(self.members())), choose([LossKind.FAILED, LossKind.LIED, LossKind.REFUSED]))
+            self.lose(choose(list(self.members())), choose([LossKind.FAILED, LossKind.UNTRUSTED, LossKind.REFUSED]))
 
     def lose(self, name, how):
         self.do(Lost(name, f"lost ({how.value})", how))
