@@ -61,7 +61,7 @@ def parse_age(text: str) -> float:
     match = re.fullmatch(r"\s*(\d{1,6})\s*([mhdw])\s*", text, re.ASCII)
     if not match:
         raise UsageError(
-            f"--older-than: {text!r} is no age; it must be a whole number with m, h, d or w behind it, such as 3d"
+            f"--older-than: {text!r} is not an age; it must be a whole number with m, h, d or w, such as 3d"
         )
     return float(int(match.group(1)) * _UNITS[match.group(2)])
 
@@ -75,7 +75,7 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"\s*(\d{1,6}(?:\.\d{1,3})?)\s*([kmgt]?)b?\s*", text, re.ASCII | re.IGNORECASE)
     if not match:
         raise UsageError(
-            f"--trim: {text!r} is no size; it must be a number, with k, M, G or T behind it, such as 500M"
+            f"--trim: {text!r} is not a size; it must be a number, with k, M, G or T behind it, such as 500M"
         )
     return int(float(match.group(1)) * _SIZES[match.group(2).lower()])
 
@@ -100,7 +100,7 @@ def result_trees(output: Path, name: str = "", *, older: float = 0.0) -> list[Di
         raise OutputError(f"{exc.filename or output}: {exc.strerror or exc}") from exc
     if name and not found:
         raise OutputError(
-            f"{output / name}: is no directory of results; give the --output that they were built with"
+            f"{output / name}: is not a directory of results; give the --output that they were built with"
         )
     return [replace(usage, goes=usage.age >= older) for usage in found]
 
@@ -112,7 +112,7 @@ def remove_tree(path: Path) -> float:
         OutputError: another fabbuild works in the tree, or the tree cannot be removed.
     """
     if not _is_tree(path):
-        raise OutputError(f"{path}: is no directory of results any more; nothing of it was removed")
+        raise OutputError(f"{path}: is no longer a directory of results; nothing was removed")
     tree = ResultTree(path.parent, path.name, ())
     tree.lock()
     try:

@@ -46,7 +46,7 @@ def check_archs(options: Mapping[str, Any], machines: Iterable[Machine], archs: 
     """Check that the toolchains of files and options are for architectures that a board has.
 
     For a toolchain on the command line it is an error if no board has the architecture. A file may serve several
-    sources, so there only a name that is no architecture of any source is a mistake, which is logged as a warning.
+    sources, so there only a name that is not an architecture of any source is a mistake, logged as a warning.
 
     Args:
         options: the options of the command line.

@@ -143,12 +143,16 @@ class _Reader:
             return node.value
         if node.tag != self.loader.DEFAULT_SCALAR_TAG and len(node.value) > MAX_NUMBER:
             # A number that long could take minutes to make.
-            self.fail(node.start_mark.line + 1, f"{at(where)}{quote(node.value)} is no value; write it in quotes")
+            self.fail(
+                node.start_mark.line + 1, f"{at(where)}{quote(node.value)} is not a value; write it in quotes"
+            )
         try:
             return self.loader.construct_object(node)
         except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError):
             # A text that looks like a number or a date to PyYAML, and is none.
-            self.fail(node.start_mark.line + 1, f"{at(where)}{quote(node.value)} is no value; write it in quotes")
+            self.fail(
+                node.start_mark.line + 1, f"{at(where)}{quote(node.value)} is not a value; write it in quotes"
+            )
 
     def mapping(self, node: yaml.MappingNode, where: str, depth: int) -> dict[str, Item]:
         items: dict[str, Item] = {}

@@ -113,7 +113,7 @@ def _opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
     try:
         about = os.fstat(fd)
         if not stat.S_ISREG(about.st_mode):
-            raise no_journal(path, "it is no plain file")
+            raise no_journal(path, "it is not a plain file")
         yield fd, about
     except OSError as exc:
         raise no_journal(path, exc.strerror or str(exc)) from exc

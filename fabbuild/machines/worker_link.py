@@ -257,7 +257,7 @@ class WorkerLink:
         self._strange_lines += 1
         self._strange_bytes += len(line)
         if self._strange_lines > MOST_LINES or self._strange_bytes > MOST_BYTES:
-            raise WireError(f"it writes without end what is no message of the protocol: {line[:80]!r}")
+            raise WireError(f"it writes endless output that is not a message of the protocol: {line[:80]!r}")
 
     def _tend(self) -> None:
         """Send signs of life, and report a machine that sends none."""

@@ -82,7 +82,7 @@ class Source:
         ]
         if missing:
             raise SourceError(
-                f"{top} is no Kbuild tree: its top has no {', no '.join(missing)}; "
+                f"{top} is not a Kbuild tree: its top has no {', no '.join(missing)}; "
                 "name a firmware tree with --source",
             )
         return cls(top, git_dir)
@@ -171,7 +171,7 @@ class Source:
         Raises:
             SourceError: the text is not a range or commit, a commit does not exist, or the range is empty.
         """
-        words = f"{text!r} is no range of commits"
+        words = f"{text!r} is not a range of commits"
         if not text.strip() or text != text.strip() or text.startswith("-") or not text.isprintable():
             raise SourceError(f"{words}; write A..B, or one commit")
         if "..." in text:
@@ -324,7 +324,7 @@ class Source:
         if short and self.git.run("show-ref", "--verify", "--quiet", ref, ok=(0, 1, 128)).status == 0:
             return short, ref
         if not name.isprintable() or not name.strip():
-            raise SourceError(f"{name!r} is no branch name")
+            raise SourceError(f"{name!r} is not a branch name")
         if ".." in name:
             raise SourceError(f"{name} is a range, not a branch; use --commits {name}")
         if self._commit(name) is not None:

@@ -40,7 +40,7 @@ def found(output, name="", **more):
 def test_the_trees_are_those_that_fabbuild_or_its_peer_wrote(output):
     assert found(output) == {"series": True, "theirs": True, "current": True}
     assert found(output, "series") == {"series": True}
-    with pytest.raises(OutputError, match="is no directory of results"):
+    with pytest.raises(OutputError, match="is not a directory of results"):
         found(output, "thesis")
     assert found(output / "nowhere") == {}
 
@@ -103,7 +103,7 @@ def test_ages(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "3", "d", "-1d", "3 days", "1.5d", "9999999d", "3D"])
 def test_what_is_no_age_is_refused(text):
-    with pytest.raises(UsageError, match="is no age"):
+    with pytest.raises(UsageError, match="is not an age"):
         parse_age(text)
 
 
@@ -139,7 +139,7 @@ def test_results_and_what_is_on_the_machines_are_shown_and_removed(ssh_farm, cen
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--older-than", "soon"], "is no age"),
+        (["--older-than", "soon"], "is not an age"),
         (["--branch", "series"], "goes with --results"),
         (["--results", "--toolchains"], "removes nothing on machines"),
     ],

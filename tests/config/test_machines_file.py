@@ -242,7 +242,7 @@ def test_local_machines_with_a_work_dir_each(load):
         (
             local("threads: " + "9" * 5000),
             4,
-            "is no value" if sys.version_info >= (3, 10, 7) else "is the number 999",
+            "is not a value" if sys.version_info >= (3, 10, 7) else "is the number 999",
         ),
         (
             local("max_boards: -1"),

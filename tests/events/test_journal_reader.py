@@ -118,7 +118,7 @@ def test_no_journal_is_said_with_what_to_do(journal, tmp_path):
         last_run(journal)
     journal.unlink()
     os.mkfifo(journal)
-    with pytest.raises(OutputError, match="no plain file"):
+    with pytest.raises(OutputError, match="not a plain file"):
         last_run(journal)
     journal.unlink()
     journal.symlink_to(tmp_path / "elsewhere")

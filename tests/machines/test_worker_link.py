@@ -143,7 +143,7 @@ def test_a_flood_of_what_is_no_message_ends_it(linked, monkeypatch, flood):
     link = linked(f"while True:\n    {flood}")
     ended = link.receive(HANG_LIMIT)
     assert isinstance(ended, WireError)
-    assert "no message" in str(ended)
+    assert "not a message" in str(ended)
 
 
 def test_all_who_wait_hear_of_the_end(linked):

@@ -47,7 +47,7 @@ def test_no_directory_no_repository_no_tree(repo, tmp_path):
         Source.open(tmp_path / "bare.git")
     git(tmp_path, "init", "-q", "empty")
     (tmp_path / "empty" / "Makefile").write_text("")
-    with pytest.raises(SourceError, match="is no Kbuild tree: its top has no Kconfig, no configs/"):
+    with pytest.raises(SourceError, match="is not a Kbuild tree: its top has no Kconfig, no configs/"):
         Source.open(tmp_path / "empty")
 
 
@@ -212,8 +212,8 @@ def test_a_merge_comes_after_all_that_it_brought_in(repo):
         ("work~1", r"a commit but no branch"),
         ("-x", r"no branch -x"),
         ("--upload-pack=x", r"no branch --up"),
-        ("", r"no branch name"),
-        ("a\nb", r"no branch name"),
+        ("", r"not a branch name"),
+        ("a\nb", r"not a branch name"),
     ],
 )
 def test_no_such_branch(repo, name, words):
@@ -267,14 +267,14 @@ def test_a_range_is_just_its_commits(repo):
         ("mian", r"did you mean main\?"),
         ("nosuch..work", "there is no commit 'nosuch'"),
         ("main..nosuch", "there is no commit 'nosuch'"),
-        ("--all", "is no range"),
-        ("-1", "is no range"),
+        ("--all", "is not a range"),
+        ("-1", "is not a range"),
         ("main work", "no commit"),
         ("main..--all", "no commit '--all'"),
-        ("", "is no range"),
-        (" main..work", "is no range"),
-        ("a\nb", "is no range"),
-        ("a\0b", "is no range"),
+        ("", "is not a range"),
+        (" main..work", "is not a range"),
+        ("a\nb", "is not a range"),
+        ("a\0b", "is not a range"),
         ("main:Kconfig", "no commit"),
     ],
 )

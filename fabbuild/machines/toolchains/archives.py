@@ -249,8 +249,8 @@ def fetch(
     if not sha256 and not unchecked:
         where = archive.sums or f"{archive.listing} (it has no sha256sums.asc)"
         raise FetchError(
-            f"{archive.url}: no checksum of it is in {where}, so nobody can tell whether it is what it should be; "
-            "--unchecked takes it all the same"
+            f"{archive.url}: no checksum of it is in {where}, so it cannot be verified; "
+            "--unchecked accepts it anyway"
         )
     path = cache / archive.name
     got = download.file(archive.url, path, sha256, progress=progress, waiting=waiting, silence=silence)
@@ -266,7 +266,7 @@ def split_archs(text: str) -> list[str]:
     words = [word for word in re.split(r"[,\s]+", text.strip()) if word]
     wrong = [word for word in words if not re.fullmatch(r"[A-Za-z0-9_]{1,40}", word)]
     if not words or wrong:
-        what = f"{wrong[0]!r} is no architecture" if wrong else "names no architecture"
+        what = f"{wrong[0]!r} is not an architecture" if wrong else "names no architecture"
         raise FetchError(f"--fetch: {what}; it takes names such as arm,aarch64, or {EVERY}, or {SHOW}")
     if SHOW in words and len(words) > 1:
         raise FetchError(f"--fetch: {SHOW} stands alone; name architectures, or {EVERY}, to fetch some")

@@ -76,7 +76,7 @@ def check_url(url: str) -> str:
     """
     parts = urllib.parse.urlsplit(url) if url.isprintable() and " " not in url else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
-        raise FetchError(f"{url!r} is no address to fetch from; it must begin with https:// or http://")
+        raise FetchError(f"{url!r} is not an address to fetch from; it must begin with https:// or http://")
     return url.rstrip("/")
 
 

@@ -133,5 +133,5 @@ def watch_seconds(value: object) -> float:
         return WATCH
     text = str(value)
     if not re.fullmatch(r"\d{1,5}(\.\d{1,3})?", text, re.ASCII) or not 1 <= float(text) <= 86400:
-        raise UsageError(f"--watch {text!r} is no number of seconds from 1 to 86400; leave it out for {WATCH:g}")
+        raise UsageError(f"--watch {text!r} is not a number of seconds from 1 to 86400; leave it out for {WATCH:g}")
     return float(text)

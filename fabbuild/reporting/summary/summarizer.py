@@ -120,7 +120,7 @@ class _Series:
             try:
                 patterns = [re.compile(term) for term in re.findall(r"[^\s,]+", self.wanted.archs)]
             except (re.error, RecursionError, OverflowError) as exc:
-                raise SelectionError(f"--arch {self.wanted.archs!r} is no regular expression: {exc}") from exc
+                raise SelectionError(f"--arch {self.wanted.archs!r} is not a regular expression: {exc}") from exc
             boards = [board for board in boards if any(pattern.match(board.arch) for pattern in patterns)]
             if not boards:
                 there = names(sorted({archs[board] or "(not known)" for board in built}), 20) or "none"

@@ -48,7 +48,7 @@ def prepare(db: sqlite3.Connection, *, writable: bool) -> str:
                 _make(db)
                 layout = LAYOUT
     if layout == _FOREIGN:
-        return "is no store of results; move it away, or `inv cache --clear`"
+        return "is not a store of results; move it away, or `inv cache --clear`"
     if layout != LAYOUT:
         shown = "empty" if layout is None else f"of another version (layout {layout}, not {LAYOUT})"
         return f"the store of results is {shown}; `inv cache --clear` makes it anew"

@@ -130,7 +130,7 @@ def _evaluate(files: TreeFiles, compiler: str) -> _CachedBoards:
     if not names:
         raise SourceError(f"tree {files.tree[:12]} has no {TREE.defconfig('*')}, so it has no boards")
     if not files.has(b"Kconfig"):
-        raise SourceError(f"tree {files.tree[:12]} has no Kconfig at its top: it is no Kbuild tree")
+        raise SourceError(f"tree {files.tree[:12]} has no Kconfig at its top: it is not a Kbuild tree")
     with _scratch() as directory:
         others = files.write(directory)
         answers = _ask(directory, names, compiler)

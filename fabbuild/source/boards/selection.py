@@ -40,7 +40,7 @@ def select_boards(
         listed: see `LISTED`.
 
     Raises:
-        SelectionError: a term is no regular expression, a name in ``only`` is no board, or no board is selected.
+        SelectionError: a term is not a regular expression, a name in ``only`` is no board, or no board is selected.
     """
     known = sorted(boards, key=lambda board: board.target)
     wanted, unwanted = parse_terms(terms), parse_terms(exclude)
@@ -65,7 +65,7 @@ def unmatched_terms(boards: Iterable[Board], terms: Terms) -> list[str]:
     """Return the terms that match no board, such as mistyped ones.
 
     Raises:
-        SelectionError: a term is no regular expression.
+        SelectionError: a term is not a regular expression.
     """
     known = list(boards)
     return [
@@ -93,7 +93,7 @@ def parse_terms(terms: Terms) -> list[_Term]:
         try:
             pattern = re.compile(word)
         except (re.error, RecursionError, OverflowError) as exc:
-            raise SelectionError(f"board term {word!r} is no regular expression: {exc}") from exc
+            raise SelectionError(f"board term {word!r} is not a regular expression: {exc}") from exc
         if pending:
             found[-1].append(pattern)
         else:

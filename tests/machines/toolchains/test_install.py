@@ -92,7 +92,7 @@ def test_links_of_a_listing_that_lead_elsewhere_are_no_archives(mirror):
 
 @pytest.mark.parametrize("url", ["file:///etc", "ftp://a/b", "/etc", "https://", "http://a b/"])
 def test_an_address_that_is_none_is_refused(url):
-    with pytest.raises(FetchError, match="is no address to fetch from"):
+    with pytest.raises(FetchError, match="is not an address to fetch from"):
         ArchiveIndex(url)
 
 

@@ -67,7 +67,7 @@ def test_a_run_whose_boss_is_gone_does_not_go_on(tmp_path):
 
 @pytest.mark.parametrize("value", ["x", "0", "-1", "1e9", "999999", "nan", "٣"])
 def test_the_time_between_two_pages_is_a_number_of_seconds(value):
-    with pytest.raises(UsageError, match="is no number of seconds from 1 to 86400"):
+    with pytest.raises(UsageError, match="is not a number of seconds from 1 to 86400"):
         watch_seconds(value)
 
 

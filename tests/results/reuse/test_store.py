@@ -170,7 +170,7 @@ def test_a_file_of_another_version_or_program_is_left_alone(tmp_path):
     path.unlink()
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE mine(a)")
-    with pytest.raises(StoreError, match="no store of results"):
+    with pytest.raises(StoreError, match="not a store of results"):
         Store.open(path)
 
 

@@ -103,7 +103,7 @@ def test_a_bad_expression_is_named(bad):
     with pytest.raises(SelectionError) as caught:
         names(bad)
     assert repr(word) in str(caught.value)
-    with pytest.raises(SelectionError, match="no regular expression"):
+    with pytest.raises(SelectionError, match="not a regular expression"):
         names("snow", exclude=bad)
 
 
