@@ -34,6 +34,7 @@ from fabbuild.protocol.uboot import TREE
 from fabbuild.worker.base import workdir
 from fabbuild.worker.deps.digest_cache import DigestCache
 from fabbuild.worker.deps.own_code import code_digest, deciding_modules
+from fabbuild.worker.deps.same_output import known_as
 from fabbuild.worker.tools import run_tool
 from fabbuild.worker.tools.toolchains import Toolchain
 
@@ -205,7 +206,8 @@ class Identities:
         source = hashlib.sha256()
         for name in sorted(modules):
             source.update(b"%s\0%s\0" % (name.encode(), modules[name]))
-        return self._cache.answer(["own code", sys.version, source.hexdigest()], [], lambda: code_digest(modules))
+        question = ["own code", sys.version, source.hexdigest()]
+        return known_as(self._cache.answer(question, [], lambda: code_digest(modules)))
 
     def _users_programs(self) -> Iterator[str]:
         """Yield programs in PATH that are not the distribution's, and tools that the source's build downloaded."""
