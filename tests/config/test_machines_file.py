@@ -171,7 +171,7 @@ def test_local_machines_with_a_work_dir_each(load):
             "is not YAML: could not determine a constructor",
         ),
         ("machines: !!set {a}\n", 1, "machines: the tag"),
-        ("machines:\n  a: {host: a, threads: 2024-13-45}\n", 2, 'machines.a.threads: "2024-13-45" is no value'),
+        ("machines:\n  a: {host: a, threads: 2024-13-45}\n", 2, 'machines.a.threads: "2024-13-45" is not a value'),
         (
             "machine:\n  a: {host: a}\n",
             1,
