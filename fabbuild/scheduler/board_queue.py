@@ -35,9 +35,9 @@ class BoardQueue:
         if board in self._back:
             self._back.remove(board)
 
-    def archs(self) -> set[str]:
-        """Return the architectures of the boards that wait."""
-        return {board.arch for board in self._back}.union(self._fresh.archs)
+    def archs(self) -> list[str]:
+        """Return the architectures of the waiting boards, sorted, so that boards end in one order each time."""
+        return sorted({board.arch for board in self._back}.union(self._fresh.archs))
 
     def clear(self) -> list[OpenBoard]:
         """Take all boards out, in order."""

@@ -193,8 +193,8 @@ class Scheduler:
         """Return the time at which a `TimePassed` is due; None if only another event can change anything."""
         if self.finished:
             return None
-        hopes = [self._wait_until(arch) for arch in self._state.queue.archs()]
-        due = min((*self._state.machines.deadlines(), self._watchdog.due(self._state.members), self._look, *hopes))
+        waits = [self._wait_until(arch) for arch in self._state.queue.archs()]
+        due = min((*self._state.machines.deadlines(), self._watchdog.due(self._state.members), self._look, *waits))
         return due if due < math.inf else None
 
     def awaited(self) -> tuple[float, list[str]] | None:

@@ -16,6 +16,15 @@ def test_every_kind_of_event_has_words_of_its_own() -> None:
         assert not describe(event_of(0, what, "ruru", board="b", text="why")).startswith(f"{what}:"), what
 
 
+def test_a_run_that_begins_says_how_many_machines_it_has() -> None:
+    numbers = {"boards": 2, "commits": 1, "results": 2, "skipped": 0, "output": "out"}
+    started = [
+        describe(event_of(0, "run-start", data={**numbers, "machines": list(names)})) for names in ("", "ab")
+    ]
+    assert started[0] == "2 boards: 2 results to build; 0 machines; results in out"
+    assert started[1] == "2 boards: 2 results to build; 2 machines: a b; results in out"
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [

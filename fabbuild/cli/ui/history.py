@@ -41,6 +41,7 @@ def print_runs(runs: Sequence[RunRecord], *, stream: IO[str] | None = None) -> N
     shown = [name for name in _COLUMNS if name in _NARROW or width_of(out) >= _WIDE]
     table = new_table("BEGAN", ">TOOK", "WHAT", *(f">{name}" for name in shown), ">STATUS")
     table.columns[0].no_wrap = True
+    table.columns[0].min_width = len("2026-11-30 16:35")
     for run in runs:
         numbers = [_COLUMNS[name](run) for name in shown]
         table.add_row(

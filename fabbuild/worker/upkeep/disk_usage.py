@@ -47,7 +47,7 @@ def parts(work_dir: str) -> List[Part]:
     found += [Part("tools", path, size_of(path), _mtime(path)) for path in _below(base, workdir.TOOLS_PART)]
     cache = os.path.join(work_dir, workdir.CCACHE)
     if os.path.isdir(cache):
-        found.append(Part("ccache", cache, size_of(cache), max(map(_mtime, _below(cache, _ANY)), default=0.0)))
+        found.append(Part("ccache", cache, size_of(cache), max(map(_mtime, [cache, *_below(cache, _ANY)]))))
     base = os.path.join(work_dir, workdir.TOOLCHAINS)
     compilers = [os.path.join(base, name) for name in fetched_names(base)]
     found += [Part("toolchain", path, size_of(path), _mtime(path)) for path in compilers]

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from fabbuild.cli import ui
 from fabbuild.events.run_log import RunRecord
 from tests.support.screens import (
     printed,
     without_codes,
 )
+
+
+def test_the_time_of_a_run_is_whole_on_a_narrow_terminal(monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    run = RunRecord(1.79e9, 5.0, "a-long-name-of-a-branch", "source", "out", 0, 3, 1, {"built": 3}, {"ruru": 3})
+    _, line, *_ = without_codes(printed(ui.print_runs, [run], terminal=True)).splitlines()
+    assert re.match(r"2026-09-\d\d \d\d:\d\d ", line)
 
 
 def test_past_runs_are_a_line_each_in_80_columns() -> None:
