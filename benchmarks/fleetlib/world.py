@@ -106,7 +106,6 @@ class World:
         self.died: dict[str, float] = {}
         self.waiting = len(fleet.jobs)
         #: When the last board that waited was given out.
-        self.empty_at = 0.0
         self.boss: Boss
 
     def run(self, boss: Boss) -> None:
@@ -141,7 +140,6 @@ class World:
         if self.waiting > 0:
             self.offered += self._there * (now - self.now)
             self.idle += (self._there - self._busy) * (now - self.now)
-            self.empty_at = now
         self.now = now
 
     # --- what the boss wants ---

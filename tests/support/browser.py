@@ -123,10 +123,6 @@ class Browser:
         """Have pages that are opened from now on run no script."""
         self.do("goog/cdp/execute", cmd="Emulation.setScriptExecutionDisabled", params={"value": off})
 
-    def shoot(self, path: Path) -> None:
-        """Keep a picture of what is seen."""
-        path.write_bytes(base64.b64decode(self._ask("GET", f"{self._session}/screenshot")))
-
     def print(self) -> bytes:
         """Give the page as a PDF."""
         return base64.b64decode(self.do("print"))

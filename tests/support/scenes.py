@@ -43,14 +43,6 @@ def last_run(told: list[dict]) -> list[dict]:
     return told[starts[-1] :] if starts else told
 
 
-def in_phase(farm: Farm, machine: str, phase: str, name: str = "series") -> bool:
-    """Whether a machine has come to a phase."""
-    return any(
-        event["what"] == "phase" and event["machine"] == machine and event["data"]["phase"] == phase
-        for event in farm.journal(name)
-    )
-
-
 def nothing_left(farm: Farm) -> None:
     """Check with `inv kill` itself that nothing of ours is on the machines of machines.yaml."""
     ended = farm.run("kill")

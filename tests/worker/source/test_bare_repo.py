@@ -164,25 +164,14 @@ def test_one_that_nothing_was_brought_to_yet_is_not_made_anew(tmp_path, two_comm
     assert git("-C", path, "rev-parse", "refs/other/one") == git("-C", two_commits, "rev-parse", "HEAD")
 
 
-def test_one_that_is_damaged_stays_while_a_git_works_there(tmp_path, census):
+@pytest.mark.parametrize("mark", ["fabbuild.damaged", "packed-refs.lock"])
+def test_one_that_is_damaged_and_locks_stay_while_a_git_works_there(tmp_path, census, mark):
     path = tmp_path / "repo.git"
     bare_repo.make_repo(str(tmp_path))
-    (path / "fabbuild.damaged").touch()
+    (path / mark).touch()
     push = subprocess.Popen(["git", "receive-pack", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     push.stdout.read(1)
     bare_repo.make_repo(str(tmp_path))
-    assert (path / "fabbuild.damaged").exists()
-    push.kill()
-    push.communicate()
-
-
-def test_locks_of_a_git_that_works_there_stay(tmp_path, census):
-    path = tmp_path / "repo.git"
-    bare_repo.make_repo(str(tmp_path))
-    (path / "packed-refs.lock").touch()
-    push = subprocess.Popen(["git", "receive-pack", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    push.stdout.read(1)
-    bare_repo.make_repo(str(tmp_path))
-    assert (path / "packed-refs.lock").exists()
+    assert (path / mark).exists()
     push.kill()
     push.communicate()
