@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_plan", "run"]
 
-# Published names of this package, when it was a module, and where each is now: loaded when first asked for.
+# The published names, and the module that defines each: loaded when first asked for.
 _WHERE = {
     "make_plan": "plan",
     "run": "run_plan",
