@@ -190,4 +190,5 @@ def test_what_a_command_leaves_behind_and_what_serves_it_counts_to_the_end(tmp_p
         servers=[measure.Server([sys.executable, "-c", burn + listen], "127.0.0.1", port)],
     )
     assert found.status == 0
-    assert found.cpu >= 0.6
+    # Each of the two takes 0.3 s; the system counts in hundredths, rounded down.
+    assert found.cpu > 0.5
