@@ -23,7 +23,7 @@ TASKS = frozenset({
     "push", "report", "start", "status", "summary", "toolchains", "version",
 })  # fmt: skip
 
-#: Most seconds that git may take to list branches; after that there are no candidates.
+#: Most seconds that git may take to list branches or files; after that there are no candidates.
 PATIENCE = 0.5
 
 #: Most bytes that are read of a file.
@@ -116,14 +116,21 @@ class Place:
         """Yield the branches and tags of the source, for ranges."""
         yield from self._refs("refs/heads", "refs/tags", "refs/remotes")
 
+    def files(self) -> Iterator[str]:
+        """Yield the files of the source that git tracks."""
+        yield from self._git("ls-files", "-z").split("\0")
+
     def _refs(self, *kinds: str) -> Sequence[str]:
-        command = ["git", "-C", str(self.source), "for-each-ref", "--format=%(refname:short)", *kinds]
+        return self._git("for-each-ref", "--format=%(refname:short)", *kinds).splitlines()
+
+    def _git(self, *arguments: str) -> str:
+        command = ["git", "-C", str(self.source), *arguments]
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False
             )
-            return done.stdout.decode("utf-8", "replace").splitlines()
-        return []
+            return done.stdout.decode("utf-8", "replace")
+        return ""
 
 
 def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -212,15 +219,16 @@ KINDS: Mapping[str, tuple[Callable[[Place], Iterable[str]], bool]] = {
     "branches": (Place.branches, False),
     "ranges": (Place.ranges, False),
     "archs": (Place.archs, True),
+    "files": (Place.files, False),
     "shells": (_shells, False),
 }
 
 
 def _completes(word: str) -> str:
     """Return the kind of values of an option as written on the command line; empty for none."""
-    from fabbuild.cli.options import BUILD, COMPLETION, SUMMARY, TOOLCHAINS
+    from fabbuild.cli.options import BOARDS, BUILD, COMPLETION, SUMMARY, TOOLCHAINS
 
-    for task in (BUILD, SUMMARY, TOOLCHAINS, COMPLETION):
+    for task in (BUILD, SUMMARY, TOOLCHAINS, COMPLETION, BOARDS):
         for name, option in task.items():
             if option.completes and word in option.words(name):
                 return option.completes

@@ -53,8 +53,14 @@ BUILD: Mapping[str, Option] = {
     ),
 }
 
-#: The options for what `boards` shows in place of its list.
+#: The options for what `boards` shows: a part of the selected boards, or something in place of their list.
 BOARDS: Mapping[str, Option] = {
+    "reading": Option(
+        None,
+        "Only boards whose build read this file, by their last stored result: a path from the top of the source or "
+        "from the current directory in it; also a directory, or a pattern such as 'drivers/net/*.c'",
+        completes="files",
+    ),
     "fields": Option(
         None,
         "Print only these fields, separated by tabs; some of target, arch, cpu, soc, vendor, board, config, "

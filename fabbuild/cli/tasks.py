@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from fabbuild.config.machines import Machine, Machines
     from fabbuild.events.progress import RunSummary
     from fabbuild.machines.session import Session
+    from fabbuild.model import Board
+    from fabbuild.source.repository import Source
 
 
 def default_configuration() -> dict[str, str]:
@@ -257,7 +259,7 @@ def kill(c: Any, options: Mapping[str, Any]) -> None:
 
 @make_task({**SELECTION, **SOURCE, **OUTPUT, **BOARDS, **JSON})
 def boards(c: Any, options: Mapping[str, Any]) -> None:
-    """List the selected boards with arch, cpu, soc and vendor.
+    """List the selected boards with arch, cpu, soc and vendor; with --reading those that read a file.
 
     With --check or --full-check list mistakes in their files, and exit with 1 if there are any.
     """
@@ -272,6 +274,8 @@ def boards(c: Any, options: Mapping[str, Any]) -> None:
 
     if options["json"] and options["fields"]:
         raise UsageError("--json gives all fields of a board; leave --fields out, or --json")
+    if options["reading"] and (options["check"] or options["full_check"]):
+        raise UsageError("--reading lists boards, --check their mistakes; leave one of them out")
     settings = settings_of(c, None, options)
     source = Source.open(settings.source or ".")
     tree = snapshot(source, output_of(source, settings)).tree
@@ -281,10 +285,34 @@ def boards(c: Any, options: Mapping[str, Any]) -> None:
         wrong = check_boards(source, tree, taken, full=options["full_check"])
         ui.print_wrong(wrong, f"{count(len(taken), 'board')}, nothing wrong", json=options["json"])
         exit_unless(c, not wrong)
-    elif options["fields"]:
+        return
+    if options["reading"]:
+        taken = _reading(source, tree, taken, options["reading"])
+    if options["fields"]:
         ui.print_fields(taken, options["fields"])
     else:
         ui.print_boards(taken, json=options["json"])
+
+
+def _reading(source: Source, tree: str, boards: Sequence[Board], name: str) -> list[Board]:
+    """Return the boards that read what the name stands for; say if there is none, or if some are not known."""
+    from pathlib import Path
+
+    from fabbuild.cli import ui
+    from fabbuild.results.reuse.readers import readers
+    from fabbuild.source.boards.tree_files import TreeFiles
+    from fabbuild.source.named_files import named_files
+    from fabbuild.text import count
+
+    files = named_files(TreeFiles.read(source.git, tree).entries, name, source.path, Path.cwd())
+    found = readers(files, {board.target for board in boards})
+    if found.known and not found.boards:
+        known = " whose reads are known" if len(found.known) < len(boards) else ""
+        ui.note(f"none of {count(len(found.known), 'board')}{known} reads {name}")
+    unknown = len(boards) - len(found.known)
+    if unknown:
+        ui.note(f"of {count(unknown, 'board')} nothing is known: build {'them' if unknown > 1 else 'it'} first")
+    return [board for board in boards if board.target in found.boards]
 
 
 @make_task(TOOLCHAINS)

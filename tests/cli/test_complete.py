@@ -42,7 +42,8 @@ def here(tmp_path, monkeypatch) -> Path:
     git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
     for words in (
         ["init", "-q", "-b", "main"],
-        ["commit", "-q", "--allow-empty", "-m", "x"],
+        ["add", "configs"],
+        ["commit", "-q", "-m", "x"],
         ["branch", "series/led"],
         ["tag", "v1"],
     ):
@@ -68,6 +69,8 @@ def here(tmp_path, monkeypatch) -> Path:
         (["build", "--commits", "v"], ["v1"]),
         (["build", "--commits", "v1..s"], ["v1..series/led"]),
         (["summary", "--arch", ""], ["arm"]),
+        (["boards", "--reading", "configs/t"], ["configs/teal_defconfig", "configs/tern_defconfig"]),
+        (["boards", "--reading=configs/s"], ["--reading=configs/sandbox_defconfig"]),
         (["completion", "--shell", ""], ["bash", "fish", "zsh"]),
         (["build", "--source", "nowhere", "--branch", ""], []),
         (["build", "--machines-file", "nowhere", "--machines", ""], []),

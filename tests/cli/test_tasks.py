@@ -1,11 +1,13 @@
 """The tasks as programs: `inv` and `fab`, alone, in a chain, and from another collection."""
 
+import hashlib
 import json
 import subprocess
 import sys
 
 import pytest
 
+from fabbuild.results.reuse.store import Store, StoreEntry
 from tests.support.farm import BIN, dedent
 
 
@@ -163,6 +165,39 @@ def test_boards_lists_a_selection(farm):
     ended = farm.run("boards", "--source", str(farm.source), "--boards", "arm & acme", "--json")
     assert ended.status == 0, ended
     assert [board["target"] for board in json.loads(ended.out)] == ["egret", "heron", "plover", "tern"]
+
+
+def test_boards_lists_those_that_read_a_file_and_says_of_how_many_nothing_is_known(farm):
+    boards = ["boards", "--source", str(farm.source), "--boards", "arm & acme"]
+    ended = farm.run(*boards, "--reading", "common/main.c", "--json")
+    assert (ended.status, ended.out) == (0, "[]\n"), ended
+    assert ended.err == "fabbuild: of 4 boards nothing is known: build them first\n"
+    depends = b"common/main.c\nlib/string.c\n"
+    with Store.open(farm.directory / "cache" / "fabbuild" / "store.sqlite3") as store:
+        digest = hashlib.sha256(depends).digest()
+        for board in ("tern", "heron", "wren"):
+            store.put([StoreEntry((board.encode(),), b"", {digest: depends}, b"", digest, board)])
+    ended = farm.run(*boards, "--reading", "lib/*.c", "--fields", "target")
+    assert ended.out == "heron\ntern\n"
+    assert ended.err == "fabbuild: of 2 boards nothing is known: build them first\n"
+    ended = farm.run(*boards, "--reading", "drivers/led.c")
+    assert (ended.status, ended.out) == (0, "")
+    assert ended.err.splitlines() == [
+        "fabbuild: none of 2 boards whose reads are known reads drivers/led.c",
+        "fabbuild: of 2 boards nothing is known: build them first",
+    ]
+    ended = farm.run(*boards, "--only", "tern", "--reading", "drivers/led.c")
+    assert (ended.status, ended.out, ended.err) == (0, "", "fabbuild: none of 1 board reads drivers/led.c\n")
+
+
+def test_boards_reading_needs_a_file_of_the_source_and_lists_no_mistakes(farm):
+    boards = ["boards", "--source", str(farm.source)]
+    ended = farm.run(*boards, "--reading", "commn/main.c")
+    assert (ended.status, ended.out) == (1, "")
+    assert "the source has no file 'commn/main.c'; did you mean common/main.c?" in ended.err
+    ended = farm.run(*boards, "--reading", "common/main.c", "--check")
+    assert ended.status == 1
+    assert "leave one of them out" in ended.err
 
 
 def test_toolchains_shows_what_was_tried(ssh_farm):

@@ -32,7 +32,7 @@ from fabbuild.cli.ui.tables import (
     print_wrong,
 )
 from fabbuild.cli.ui.transfers import Transfers
-from fabbuild.cli.ui.words import confirm, print_json, say, show_warnings, stderr_line
+from fabbuild.cli.ui.words import confirm, note, print_json, say, show_warnings, stderr_line
 
 if TYPE_CHECKING:
     from fabbuild.cli.ui.history import print_durations, print_runs
@@ -50,6 +50,7 @@ __all__ = [
     "follow",
     "ide_display",
     "make_display",
+    "note",
     "print_archives",
     "print_boards",
     "print_cache",

@@ -15,6 +15,11 @@ def say(text: str) -> None:
     stdout().line(visible(text, newlines=True))
 
 
+def note(text: str) -> None:
+    """Print a remark on standard error, apart from what a task lists for other programs."""
+    error(text)
+
+
 def print_json(value: object) -> None:
     """Print a value as one line of JSON."""
     stdout().line(json_line(value))

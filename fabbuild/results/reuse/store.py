@@ -70,8 +70,9 @@ class StoreEntry:
         names: the keys by which it is found.
         document: the result without its files.
         contents: the bytes of its files, by their SHA-256.
-        family: the key of its list of dependencies; empty if it has none.
-        list: the SHA-256 of that list, which is one of the contents.
+        family: the key under which its list of dependencies is found; empty if it is not to be found.
+        list: the SHA-256 of that list, which is one of the contents; empty if it has none.
+        board: the board.
     """
 
     names: tuple[bytes, ...]
@@ -79,6 +80,7 @@ class StoreEntry:
     contents: Mapping[bytes, bytes] = field(default_factory=dict)
     family: bytes = b""
     list: bytes = b""
+    board: str = ""
 
     @property
     def size(self) -> int:
@@ -221,6 +223,23 @@ class Store:
                 found[family] = [digest for (digest,) in rows]
         return found
 
+    def last_lists(self) -> dict[bytes, list[str]]:
+        """Return the boards by the list of dependencies of their last result that has one, by its digest.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        found: dict[bytes, list[str]] = {}
+        with _store_errors(self.path):
+            rows = self._db.execute(
+                # Beside max(), SQLite takes the other columns of the same row.
+                "SELECT board, digest FROM (SELECT board, depends, max(id) FROM result"
+                " WHERE depends IS NOT NULL GROUP BY board) JOIN content ON content.id = depends"
+            )
+            for board, digest in rows:
+                found.setdefault(digest, []).append(board)
+        return found
+
     def usage(self) -> StoreUsage:
         """Return the number, size and use of the results.
 
@@ -277,8 +296,8 @@ class Store:
                 row = (db.execute("INSERT INTO content(digest, data) VALUES(?, ?)", (digest, packed)).lastrowid,)
             contents[digest] = row[0]
         made = db.execute(
-            "INSERT INTO result(document, digest, made, used) VALUES(?, ?, ?, ?)",
-            (document, hashlib.sha256(entry.document).digest(), now, now),
+            "INSERT INTO result(document, digest, made, used, board, depends) VALUES(?, ?, ?, ?, ?, ?)",
+            (document, hashlib.sha256(entry.document).digest(), now, now, entry.board, contents.get(entry.list)),
         ).lastrowid
         before = self._of_names(entry.names)
         db.executemany("REPLACE INTO name VALUES(?, ?)", [(name, made) for name in entry.names])

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Iterator
 
 #: Version of the layout. A file with an older one is emptied, and one with a newer one is not used. It is also part
 #: of every key (`fabbuild.results.reuse.keys`), so that no result of an older version is found.
-LAYOUT = 2
+LAYOUT = 3
 
 _APPLICATION = 0x66614273
 
-# The number of a removed result is never given to another one, because a reader may still ask for it.
+_LOG = logging.getLogger(__name__)
+
+# The number of a removed result is never given to another one, because a reader may still ask for it. A result's
+# ``depends`` is the content that lists the files that its build read; with the board it is in an index, because a
+# document is long.
 _TABLES = """
 CREATE TABLE result(
     id INTEGER PRIMARY KEY AUTOINCREMENT, document BLOB NOT NULL, digest BLOB NOT NULL,
-    made REAL NOT NULL, used REAL NOT NULL);
+    made REAL NOT NULL, used REAL NOT NULL, board TEXT NOT NULL, depends INTEGER);
 CREATE INDEX result_used ON result(used);
+CREATE INDEX result_board ON result(board, depends);
 CREATE TABLE name(key BLOB PRIMARY KEY, result INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX name_result ON name(result);
 CREATE TABLE content(id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, data BLOB NOT NULL);
@@ -46,6 +52,8 @@ def prepare(db: sqlite3.Connection, *, writable: bool) -> str:
             layout = _layout(db)
             if layout is None or 0 < layout < LAYOUT:  # another process may have been faster
                 _make(db)
+                if layout is not None:
+                    _LOG.warning("the store of results was of an older version, and is begun anew")
                 layout = LAYOUT
     if layout == _FOREIGN:
         return "is not a store of results; move it away, or `inv cache --clear`"

@@ -210,7 +210,7 @@ class StoreWriter:
         if view:
             names.append(view_name(of, view))
         encoded = msgspec.json.encode(document)
-        return StoreEntry(tuple(names), encoded, contents, of if view else b"", depends if view else b"")
+        return StoreEntry(tuple(names), encoded, contents, of if view else b"", depends, new.board.target)
 
     def _details(self, result: Result) -> dict[str, object]:
         details = {

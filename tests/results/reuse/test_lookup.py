@@ -13,6 +13,7 @@ from fabbuild.protocol import relevance
 from fabbuild.results.reuse.audit import compare
 from fabbuild.results.reuse.keys import BuildTools, StoredDocument, Views
 from fabbuild.results.reuse.lookup import StoreLookup
+from fabbuild.results.reuse.readers import Readers, readers
 from fabbuild.results.reuse.store import Store
 from fabbuild.results.reuse.writer import StoreWriter
 from fabbuild.results.tree import BuiltFrom, ResultTree, decisive
@@ -181,6 +182,16 @@ def test_without_reproducible_builds_there_is_no_checksum(place):
     brought, tree = place.restore(commits)
     assert brought == [0]
     assert "sha256" not in json.loads((tree.place("wren", 0) / "built-from").read_text())
+
+
+@pytest.mark.parametrize("return_code", [0, 2])
+def test_a_stored_result_tells_which_board_read_what_also_where_it_failed(place, return_code):
+    commits = place.source.range("HEAD")
+    place.keep(commits, [commanded(commits, return_code=return_code)])
+    found = [
+        readers(frozenset({file}), {BOARD.target, "tern"}, place.store_path) for file in (b"common/main.c", b"x")
+    ]
+    assert found == [Readers(frozenset({"wren"}), frozenset({"wren"})), Readers(frozenset(), frozenset({"wren"}))]
 
 
 @pytest.mark.parametrize("name", ["../../escaped", "done", ".", "a/b", "err"])

@@ -185,17 +185,22 @@ def test_who_found_a_result_that_is_gone_meanwhile_gets_no_other_one(tmp_path):
         assert reader.document(number(reader, "tree 2")) == b"tree 2"
 
 
-def test_a_file_of_an_older_version_is_begun_anew(tmp_path):
+def test_a_file_of_an_older_version_is_begun_anew_which_is_said_once(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("fabbuild.results.reuse.store_schema._LOG.warning", said.append)
     path = tmp_path / "store.sqlite3"
     with Store.open(path) as store:
         store.put([entry("a", b"content")])
+    assert not said
     with sqlite3.connect(path) as other:
         other.execute("PRAGMA user_version=1")
     with Store.open(path, make=False) as store:
+        assert said.pop() == "the store of results was of an older version, and is begun anew"
         assert store.usage().results == store.usage().contents == 0
         store.put([entry("b")])
     with Store.open(path) as store:
         assert number(store, "b")
+    assert not said
 
 
 def test_where_it_cannot_be_made_that_is_said(tmp_path):
