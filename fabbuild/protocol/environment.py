@@ -43,6 +43,14 @@ PLACES = (
 #: Begins the names of further ones, which say where a cache is.
 PLACES_PREFIX = "CCACHE_"
 
+#: Says on, in a machine's variables, the mode of ccache that `WITHOUT_DIRECT_MODE` switches off.
+DIRECT_MODE = "CCACHE_DIRECT"
+
+#: Set for each build, whatever the machine's variables and ccache's configuration say: in its direct mode ccache
+#: compares the files that were read when an object was made, and so misses a new header that is found before one of
+#: them.
+WITHOUT_DIRECT_MODE = {"CCACHE_NODIRECT": "true"}
+
 #: Further variables that a build gets, besides those of `ENV_NAMES`. They may change the output.
 PASSED_ON = ("LANG", "TZ")
 
@@ -69,4 +77,7 @@ def base_environment(environ: Mapping[str, str]) -> Dict[str, str]:
     path = [entry for entry in picked.get("PATH", "").split(os.pathsep) if entry.startswith("/")]
     picked["PATH"] = os.pathsep.join(path) or os.defpath
     picked["LC_ALL"] = "C"
+    # Of the two names of one setting, ccache obeys the one that comes last.
+    picked.pop(DIRECT_MODE, None)
+    picked.update(WITHOUT_DIRECT_MODE)
     return picked

@@ -54,12 +54,11 @@ CACHE_SIZE = "5G"
 #: The cache is not used while less than this is free on its disk, in bytes: builds need the space.
 CACHE_ROOM = 1 << 30
 
-#: Settings of ccache; those in the user's environment come first. No direct mode: it misses a new header that now
-#: comes before another of its name. The original source is compiled, not the preprocessed one (CPP2), because some
-#: warnings differ. No sloppiness. Paths below the slots' directory are hashed as relative ones, and the working
-#: directory is not hashed: only debug information shows it. So all slots share the cache.
+#: Settings of ccache besides `fabbuild.protocol.environment.WITHOUT_DIRECT_MODE`; those in the user's environment
+#: come first. The original source is compiled, not the preprocessed one (CPP2), because some warnings differ. No
+#: sloppiness. Paths below the slots' directory are hashed as relative ones, and the working directory is not
+#: hashed: only debug information shows it. So all slots share the cache.
 _CCACHE = (
-    ("CCACHE_NODIRECT", "true"),
     ("CCACHE_CPP2", "true"),
     ("CCACHE_SLOPPINESS", ""),
     ("CCACHE_NOHASHDIR", "true"),

@@ -224,6 +224,37 @@ def test_a_new_header_that_comes_before_another_is_compiled(work, source):
     assert seen == ["two", "two", "one"]
 
 
+@needs_ccache
+@pytest.mark.parametrize("asked", [{}, {"CCACHE_DIRECT": "true"}, {"CCACHE_CONFIGPATH": "ccache.conf"}])
+def test_links_of_ccache_in_a_machines_path_compile_a_new_header_that_comes_first(work, source, tmp_path, asked):
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "gcc").symlink_to(shutil.which("ccache"))
+    (tmp_path / "ccache.conf").write_text("direct_mode = true\n")
+    env = {
+        "PATH": f"{links}:{os.environ['PATH']}",
+        "CCACHE_DIR": str(tmp_path / "cache"),
+        # Headers as new as these are else left to the preprocessor in any mode.
+        "CCACHE_SLOPPINESS": "include_file_mtime,include_file_ctime",
+        "CCACHE_STATSLOG": str(tmp_path / "stats"),
+        **{name: str(tmp_path / value) if name == "CCACHE_CONFIGPATH" else value for name, value in asked.items()},
+    }
+    main = '#include <x.h>\nconst char *text = "says " X;\n'
+    commits = commits_of(
+        source,
+        work,
+        {"Makefile": COMPILES, "main.c": main, "second/x.h": '#define X "two"\n'},
+        {"first/x.h": '#define X "one"\n'},
+    )
+    seen = []
+    for commit in (commits[1], commits[1], commits[2]):
+        seen.append(says(build(work, [commit], env=env)["one", 0]))
+        shutil.rmtree(work / "slots")
+    assert seen == ["two", "two", "one"]
+    told = (tmp_path / "stats").read_text().splitlines()
+    assert (told.count("cache_miss"), told.count("preprocessed_cache_hit")) == (2, 1)
+
+
 # --- no debug information ---
 
 
