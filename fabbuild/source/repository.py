@@ -38,6 +38,9 @@ CURRENT = "current source"
 #: Time limit in seconds for git to read a whole working tree, or to list a long history.
 TREE_TIMEOUT = 600.0
 
+#: git's exit status for an option that it does not know.
+_USAGE = 129
+
 _NO_CHECKOUT = re.compile(r"^error: '(.+)/' does not have a commit checked out$", re.MULTILINE)
 
 
@@ -379,12 +382,18 @@ def _results_inside(git: Git) -> list[bytes]:
 
 def _add_all(git: Git, exclude: Sequence[bytes]) -> None:
     left_out = list(exclude)
+    # Files outside a sparse checkout that are there all the same are part of what git status shows.
+    options = ["--all", "--sparse"]
     while True:
         # Pathspecs: everything from the top except these names, which are taken literally.
         specs = [b":/", *(b":(top,exclude,literal)" + path for path in left_out)]
         try:
-            git.run("add", "--all", "--", *specs, timeout=TREE_TIMEOUT, config=["advice.addEmbeddedRepo=false"])
+            git.run("add", *options, "--", *specs, timeout=TREE_TIMEOUT, config=["advice.addEmbeddedRepo=false"])
         except GitError as exc:
+            if exc.status == _USAGE and "--sparse" in options:
+                # git before 2.34, whose add and status pay no heed to the sparse patterns.
+                options.remove("--sparse")
+                continue
             # A nested repository without a commit: git cannot add it, and it is not part of the source.
             nested = [os.fsencode(name) for name in _NO_CHECKOUT.findall(exc.stderr)]
             new = [name for name in nested if name not in left_out]

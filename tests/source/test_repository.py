@@ -529,6 +529,69 @@ def test_our_own_output_inside_the_source_is_left_out(repo):
     assert clean == tree_files(repo, source.current([repo.parent / "alias" / output.name, repo.parent]).hash)
 
 
+def shown_by_status(where) -> dict[str, str]:
+    """The files of HEAD with all that git status shows of the working tree, each with the content it has there."""
+    there = {name: git(where, "show", f"HEAD:{name}") for name in tree_files(where, "HEAD")}
+    for line in filter(None, git(where, "status", "--porcelain", "--untracked-files=all", "-z").split("\0")):
+        name = line.lstrip().partition(" ")[2]
+        there[name] = (where / name).read_text().strip()
+    return there
+
+
+@pytest.mark.parametrize("cone", ["--cone", "--no-cone", "--sparse-index"])
+def test_the_snapshot_of_a_sparse_checkout_is_what_git_status_shows(repo, cone):
+    for name in ("lib/crc32.c", "lib/poly.c", "lib/zlib/zlib.c", "boot/boot.c"):
+        (repo / name).parent.mkdir(parents=True, exist_ok=True)
+        (repo / name).write_text(f"{name}\n")
+    commit(repo, "more")
+    git(
+        repo,
+        "sparse-checkout",
+        "set",
+        *(["--cone", cone] if cone == "--sparse-index" else [cone]),
+        "configs",
+        "boot",
+    )
+    if cone == "--no-cone":
+        git(repo, "sparse-checkout", "add", "/*", "!/*/", "/configs/", "/boot/")
+    assert not (repo / "lib").exists()
+    (repo / "lib/new").mkdir(parents=True)
+    (repo / "lib/crc32.c").write_text("edited\n")
+    (repo / "lib/newfile.c").write_text("untracked\n")
+    (repo / "lib/new/file.c").write_text("untracked\n")
+    (repo / "boot/boot.c").write_text("edited\n")
+    (repo / "boot/new.c").write_text("untracked\n")
+    shown = shown_by_status(repo)
+    assert (shown["lib/crc32.c"], shown["lib/newfile.c"]) == ("edited", "untracked")
+    before = fingerprint(repo)
+    snapshot = Source.open(repo).current()
+    assert {name: git(repo, "show", f"{snapshot.hash}:{name}") for name in tree_files(repo, snapshot.hash)} == shown
+    assert fingerprint(repo) == before
+
+
+@pytest.mark.parametrize("flag", ["--skip-worktree", "--assume-unchanged"])
+def test_a_file_that_git_status_was_told_to_overlook_is_as_git_has_it(repo, flag):
+    git(repo, "update-index", flag, "one")
+    (repo / "one").write_text("for myself\n")
+    assert shown_by_status(repo)["one"] == "3 3"
+    assert git(repo, "show", f"{Source.open(repo).current().hash}:one") == "3 3"
+
+
+def test_a_git_without_sparse_adds_makes_the_same_snapshot(repo, tmp_path, monkeypatch):
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "git").write_text(
+        '#!/bin/sh\ncase " $* " in *" add "*" --sparse "*) echo "error: unknown option" >&2; exit 129 ;; esac\n'
+        f'exec {shutil.which("git")} "$@"\n'
+    )
+    (old / "git").chmod(0o755)
+    (repo / "one").write_text("edited\n")
+    (repo / "new").write_text("new\n")
+    expected = Source.open(repo).current()
+    monkeypatch.setenv("PATH", f"{old}:{os.environ['PATH']}")
+    assert Source.open(repo).current() == expected
+
+
 def test_a_repository_inside_that_has_no_commit_is_left_out(repo):
     git(repo, "init", "-q", "nested")
     (repo / "nested" / "x").write_text("x")
