@@ -1,19 +1,20 @@
 """Decide which changes of a source tree can change a board's build, and compare trees by that rule.
 
-`relevance_of` puts each file of a tree into one of three classes (`Relevance`):
+A worker observes which files a build reads (`fabbuild.worker.deps.read_watch`). So a change of a file's content
+matters to a board exactly if the board's build read the file. What is not observed is decided by the file's path
+and mode. `relevance_of` puts each file of a tree into one of three classes (`Relevance`):
 
-* `NEVER`: by convention no build reads the file: documentation, files for people and for programs other than make.
-* `IF_READ`: source that is named in the dependency files of the programs that read it. The content matters to a
-  board only if the file is among the board's dependencies.
-* `ALWAYS`: every other file: Makefiles, Kconfig files, scripts, linker scripts, links.
+* `NEVER`: by convention no build looks for a file of this name, so it may come and go: documentation, files for
+  people and for programs other than make, other boards' configurations. Its content matters if it was read.
+* `IF_READ`: its content matters only if it was read. Its existence and mode always matter: a new header may come
+  before another one of the same name, a wildcard finds new files and loses removed ones, a script asks for a file.
+* `ALWAYS`: its content matters, too, because no program opens it: the target of a link, a submodule's commit, git's
+  attributes, by which other files are checked out. Also what lies where make's output goes.
 
-The class decides about a file's content. Its name and mode matter in any case, unless the file is `NEVER`: a new
-header may be found before another one of the same name, and wildcards in Makefiles and Kconfig find new files and
-lose removed ones. A file among a board's dependencies matters whatever its class.
-
-The rule answers two questions: `matters` returns whether the changes between two trees matter to a board, and
-`digest` of a tree's `common` and `part` fingerprints the tree as a board sees it. Two trees have the same digest
-exactly when no change between them matters.
+The rule answers three questions. `matters` returns whether the changes between two trees matter to a board.
+`needed` returns whether the board must be built for them, or only configured. `digest` of a tree's `common` and
+`part` fingerprints the tree as a board sees it: two trees have the same digest exactly when no change between them
+matters.
 
 Paths are relative to the top of the tree, in bytes of the file system decoded by `os.fsdecode`. This module reads
 no files.
@@ -27,7 +28,6 @@ import os
 import re
 from typing import Collection, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from fabbuild.protocol.source_kinds import TRACKED
 from fabbuild.protocol.uboot import DEFCONFIG, TREE
 
 #: git's modes of regular files; any other mode is a link or a submodule.
@@ -36,8 +36,11 @@ _REGULAR = ("100644", "100755", "100664")
 #: git's mode for the side of a change on which the path does not exist.
 ABSENT = "000000"
 
-#: The output directory; make would take a source file below it for a product of the build.
+#: The output directory; make would take a source file below it for a product of the build, and it is not observed.
 _OUTPUT = "build/"
+
+#: git's attributes of files, in any directory.
+ATTRIBUTES = ".gitattributes"
 
 _DEFCONFIG = re.compile(r"%s/[^/]+%s" % (re.escape(TREE.boards), DEFCONFIG))
 
@@ -60,15 +63,23 @@ _OTHERS = frozenset(
 
 _TESTS = re.compile(TREE.host_tests)
 
-_FORMAT = b"fabbuild tree 1\0"
+_FORMAT = b"fabbuild tree 2\0"
 
 
 class Relevance(enum.Enum):
-    """The conditions under which a file's content can change a board's build."""
+    """The conditions under which a file can change a board's build."""
 
     NEVER = "never"
     IF_READ = "if read"
     ALWAYS = "always"
+
+
+class Needed(enum.Enum):
+    """What has to be done at a commit, so that its result is known."""
+
+    NOTHING = "nothing"
+    CONFIGURING = "configuring"
+    BUILDING = "building"
 
 
 class TreeEntry(NamedTuple):
@@ -92,19 +103,15 @@ class TreeChange(NamedTuple):
 
 def relevance_of(path: str, mode: str) -> Relevance:
     """Classify a file by its path and git mode."""
-    if mode not in _REGULAR or path.startswith(_OUTPUT):
-        return Relevance.ALWAYS
     name = path.rpartition("/")[2]
-    if not path.startswith(TREE.host_programs) and _is_never(path, name):
-        return Relevance.NEVER
-    if path.startswith(TREE.host_programs):
+    if mode not in _REGULAR or path.startswith(_OUTPUT) or name == ATTRIBUTES:
         return Relevance.ALWAYS
-    if name.endswith(TRACKED) or _DEFCONFIG.fullmatch(path):
-        return Relevance.IF_READ
-    return Relevance.ALWAYS
+    return Relevance.NEVER if _DEFCONFIG.fullmatch(path) or is_for_people(path) else Relevance.IF_READ
 
 
-def _is_never(path: str, name: str) -> bool:
+def is_for_people(path: str) -> bool:
+    """Return whether by convention a file is documentation, or for programs that do not build boards."""
+    name = path.rpartition("/")[2]
     if path.startswith(TREE.documents):
         return name.endswith(_PROSE)
     if name in {TREE.maintainers, "README"} or name.startswith("README."):
@@ -171,26 +178,48 @@ def changes(old: TreeListing, new: TreeListing) -> Iterator[TreeChange]:
             yield TreeChange(path, before, after)
 
 
-def matters(changed: Iterable[TreeChange], depends: Collection[str]) -> Optional[str]:
-    """Return a path whose change matters to a board with these dependencies; None if no change does.
+def matters(changed: Iterable[TreeChange], reads: Optional[Collection[str]]) -> Optional[str]:
+    """Return a path whose change matters to a board that read these files; None if no change does.
 
     Args:
         changed: the differences, from `parse_changes` or `changes`.
-        depends: the paths that the board's build depended on; a set is quickest.
+        reads: the paths that the board's build read; a set is quickest. None if they are not known: then the
+            content of every file matters that is not `NEVER`.
     """
     for path, old, new in changed:
-        if path in depends:
+        if reads is not None and path in reads:
             return path
         sides = [relevance_of(path, side.mode) for side in (old, new) if side.mode != ABSENT]
         if any(side is Relevance.ALWAYS for side in sides):
             return path
-        if old.mode != new.mode and any(side is not Relevance.NEVER for side in sides):
+        if (reads is None or old.mode != new.mode) and any(side is not Relevance.NEVER for side in sides):
             return path
     return None
 
 
+def needed(
+    changed: Collection[TreeChange], configure: Optional[Collection[str]], build: Optional[Collection[str]]
+) -> Tuple[Needed, str]:
+    """Return what changes make necessary after a build, and a path that is the reason.
+
+    Args:
+        changed: the differences from the tree that was built.
+        configure: the paths that configuring read; None if they are not known.
+        build: the paths that building read; None if they are not known.
+    """
+    why = matters(changed, build)
+    if why is not None:
+        return Needed.BUILDING, why
+    why = matters(changed, configure)
+    if why is None:
+        return Needed.NOTHING, ""
+    # Such a program may have been compiled by configuring, and run by building.
+    programs = [one.path for one in changed if one.path.startswith(TREE.host_programs)]
+    return (Needed.BUILDING, programs[0]) if programs else (Needed.CONFIGURING, why)
+
+
 def common(listing: TreeListing) -> bytes:
-    """Return the digest of everything that matters to every board, whatever its dependencies."""
+    """Return the digest of everything that matters to every board, whatever it reads."""
     known = hashlib.sha256(_FORMAT)
     for path in sorted(listing):
         mode, content = listing[path]
@@ -201,7 +230,7 @@ def common(listing: TreeListing) -> bytes:
 
 
 def part(listing: TreeListing, depends: Iterable[str]) -> bytes:
-    """Return the digest of a board's dependencies, given as sorted paths."""
+    """Return the digest of the files that a board read, given as sorted paths."""
     known = hashlib.sha256()
     for path in depends:
         entry = listing.get(path)
@@ -238,12 +267,12 @@ def parse_depends(data: bytes) -> List[str]:
 
 
 def format_depends(paths: Iterable[str]) -> bytes:
-    """Return the content of the file ``depends`` for these paths.
+    """Return the content of the file ``depends``, which lists all files that a board's build read.
 
     Raises:
         ValueError: there is no path, or one contains a newline.
     """
     ordered = sorted(set(paths))
     if not ordered or any("\n" in path for path in ordered):
-        raise ValueError("these dependencies cannot be written down")
+        raise ValueError("these paths cannot be written down")
     return b"".join(os.fsencode(path) + b"\n" for path in ordered)

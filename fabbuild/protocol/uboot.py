@@ -43,7 +43,7 @@ class FirmwareTree(NamedTuple):
         maintainers: the name of the files, in any directory, that say who maintains what.
         board_code: the directory whose maintainers files must name a board's configuration in each entry.
         documents: directories with documentation.
-        host_programs: directories with programs that run in a build and read any file of the source.
+        host_programs: directories with programs that run in a build, and may generate any source.
         host_tests: a regular expression of the paths of tests that run after a build.
         programs: the programs that are linked and whose sizes are reported, the main one first.
         image: the image whose checksum is reported.
@@ -56,10 +56,6 @@ class FirmwareTree(NamedTuple):
             The names are buildman's.
         final_configs: those names of ``config_files`` that hold the configuration a program was really built with.
         environment_file: the name, in a result, of the board's default environment.
-        environment_text: the text of that environment, which is preprocessed without a dependency file.
-        environment_suffix: the suffix of the files that it may include; a change of one matters to every board.
-        reads_all: a regular expression of Kconfig symbols that turn on a program of the build that reads every
-            source file and names none in a dependency file.
         make_variables: the word on make's command line for a setting, by the setting's name.
         images_invalid: the message of a build that failed only because images lack files the source does not have.
         missing_files: a regular expression of lines about such images or files.
@@ -86,9 +82,6 @@ class FirmwareTree(NamedTuple):
     config_files: Tuple[Tuple[str, str], ...]
     final_configs: Tuple[str, ...]
     environment_file: str
-    environment_text: str
-    environment_suffix: str
-    reads_all: str
     make_variables: Mapping[str, str]
     images_invalid: str
     missing_files: str
@@ -177,9 +170,6 @@ UBOOT = FirmwareTree(
     ),
     final_configs=("u-boot.cfg", "u-boot-spl.cfg", "u-boot-tpl.cfg"),
     environment_file="uboot.env",
-    environment_text="include/generated/env.txt",
-    environment_suffix=".env",
-    reads_all=r"\w*OF_PLATDATA\w*",
     make_variables={"allow_missing": "BINMAN_ALLOW_MISSING=1", "no_lto": "NO_LTO=1"},
     images_invalid="Some images are invalid",
     missing_files="missing external blobs|faked external blobs|Some images are invalid",

@@ -45,6 +45,43 @@ def remove_configuration(output: str) -> None:
     _unlink(output, (place for _, place in TREE.config_files))
 
 
+def configuration_digest(output: str) -> str:
+    """Return a digest of everything that configuring makes in an output directory and building reads."""
+    known = hashlib.sha256()
+    places = [os.path.join(output, ".config")]
+    for folder, folders, names in os.walk(os.path.join(output, "include")):
+        folders.sort()
+        # Such a file lists the Kconfig files.
+        places += [os.path.join(folder, name) for name in sorted(names) if not name.endswith(".cmd")]
+    for place in places:
+        with contextlib.suppress(FileNotFoundError), open(place, "rb") as file:
+            known.update(b"%s\0%s\0" % (os.fsencode(place), hashlib.sha256(file.read()).digest()))
+    return known.hexdigest()
+
+
+def saved_configuration(output: str) -> Dict[str, Tuple[bytes, int]]:
+    """Return the content and time, in ns, of each file that `remove_configuration` removes, by its place."""
+    found = {}
+    for _, place in TREE.config_files:
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(output, place), "rb") as file:
+            found[place] = file.read(), os.fstat(file.fileno()).st_mtime_ns
+    return found
+
+
+def put_back(output: str, saved: Mapping[str, Tuple[bytes, int]]) -> None:
+    """Write the files again that are missing, with their times.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    for place, (data, time) in saved.items():
+        path = os.path.join(output, place)
+        if not os.path.exists(path):
+            with open(path, "wb") as file:
+                file.write(data)
+            os.utime(path, ns=(time, time))
+
+
 def remove_programs(output: str) -> None:
     """Remove the programs and the image, so that no result describes one that its commit does not build.
 

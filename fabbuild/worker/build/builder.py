@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import AbstractSet, Any, Callable, Dict, List, Mapping, Optional
+from typing import AbstractSet, Any, Callable, ContextManager, Dict, List, Mapping, Optional
 
 from fabbuild.protocol.build_output import clock_skew
+from fabbuild.protocol.relevance import Needed
 from fabbuild.protocol.wire import CHECKOUT, MAX_TEXT, WORKER
 from fabbuild.worker.base.directories import clear_away
 from fabbuild.worker.base.processes import Processes, ProcessResult, TimeIsUp
@@ -26,6 +27,7 @@ from fabbuild.worker.build.plan import BuildPlan, Planner, Removal
 from fabbuild.worker.build.result import Built, failed
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.build.tries import BoardHistory, Tries
+from fabbuild.worker.deps.read_watch import ReadWatch
 from fabbuild.worker.source.git import GitError
 from fabbuild.worker.source.worktree import Worktree
 from fabbuild.worker.tools.jobserver import JobServer
@@ -73,6 +75,7 @@ class Builder:
         self._carrier = carrier
         self._tools = tools
         self._output = OutputDir(worktree.path)
+        self._watch = ReadWatch(worktree.path)
         self._planner = Planner(worktree, settings, self._output)
         self._scratch = settings["force_build"]
         self._board = ""
@@ -114,9 +117,57 @@ class Builder:
         self._scratch = True
         self.begin(self._board)
 
-    def carried(self, commit: str) -> Optional[Built]:
-        """Return the result of a commit if it equals that of the commit built last; None if it must be built."""
-        return self._carrier.answer(commit) if self._carrier else None
+    def carried(
+        self,
+        commit: str,
+        compiler: Toolchain,
+        jobs: Callable[[], int],
+        limit: float = 0.0,
+        tokens: Optional[JobServer] = None,
+    ) -> Optional[Built]:
+        """Return the result of a commit if it equals that of the commit built last; None if it must be built.
+
+        For that the board may have to be configured at the commit. The arguments are those of `build`.
+
+        Raises:
+            WorkerStopped: the worker ends.
+            OSError: a file cannot be written, as on a full disk.
+        """
+        needed = self._carrier.needed(commit) if self._carrier else Needed.BUILDING
+        if needed is Needed.CONFIGURING and not self._history.configured:
+            needed = Needed.BUILDING
+        if needed is Needed.CONFIGURING:
+            run = self._runner(compiler, jobs, tokens)
+            try:
+                with self._processes.within(limit):
+                    alike = self._configures_alike(commit, run)
+            except (GitError, TimeIsUp):
+                self._history.configured = ""
+                alike = False
+            needed = Needed.NOTHING if alike else Needed.BUILDING
+        return self._carrier.answer(commit) if self._carrier and needed is Needed.NOTHING else None
+
+    def _configures_alike(self, commit: str, run: MakeRunner) -> bool:
+        """Configure the board at a commit; return whether it comes out as it was at the commit built last."""
+        self._check_out(commit, run)
+        output = self._output
+        if not self._history.configured:
+            return False
+        saved = artifacts.saved_configuration(output.path)
+        output.note_build(self._board, commit, run.command.compiler.gcc, leftovers=output.leftovers)
+        outcome = run.configure()
+        if run.cut_short or clock_skew(outcome.stderr):
+            self._history.configured = ""
+            return False
+        alike = not (outcome.code or run.configuration_said or run.configuration_changed)
+        if alike:
+            artifacts.put_back(output.path, saved)
+        else:
+            output.leftovers = True
+        self._history.configured = "" if outcome.code or run.configuration_said else commit
+        output.close()
+        assert self._carrier is not None
+        return alike and self._carrier.configured_alike(commit, output.reads)
 
     def build(
         self,
@@ -142,10 +193,7 @@ class Builder:
         began = time.monotonic()
         if self._carrier:
             self._carrier.forget()
-        tools = self._tools.path(compiler) if self._tools else ""
-        command = MakeCommand(self._settings, self._board, compiler, self._environment, tools)
-        run = MakeRunner(self._processes, self._worktree.path, command, jobs, tokens)
-        run.bare = self._settings.unseen_debug_info() and not self._history.lines_matter
+        run = self._runner(compiler, jobs, tokens)
         try:
             with self._processes.within(limit):
                 outcome = self._build(commit, run)
@@ -162,6 +210,18 @@ class Builder:
         outcome = run.check_configuration(outcome)
         return self._conclude(commit, run, outcome, began)
 
+    def _runner(self, compiler: Toolchain, jobs: Callable[[], int], tokens: Optional[JobServer]) -> MakeRunner:
+        tools = self._tools.path(compiler) if self._tools else ""
+        command = MakeCommand(self._settings, self._board, compiler, self._environment, tools)
+        run = MakeRunner(self._processes, self._worktree.path, command, jobs, tokens, self._observed)
+        run.bare = self._settings.unseen_debug_info() and not self._history.lines_matter
+        return run
+
+    def _observed(self, building: bool) -> ContextManager[None]:
+        """Note the files that are read meanwhile."""
+        reads = self._output.reads
+        return self._watch.opened(lambda paths: reads.note(paths, self._watch.why, building=building))
+
     def _build(self, commit: str, run: MakeRunner) -> ProcessResult:
         self._check_out(commit, run)
         plan = self._planner.plan(self._board, commit, run.command.compiler.gcc, self._history.configured)
@@ -177,6 +237,9 @@ class Builder:
         usable = self._output.open(compiler, identity, host, debug_info=not self._settings.unseen_debug_info())
         with run.stopwatch.on("checkout"):
             self._worktree.bring_to(commit, self._output.commit)
+            self._watch.cover(self._worktree.directories())
+        if self._output.empty:
+            self._output.renew()
         if not usable or self._output.empty:
             self._history.configured = ""
 
@@ -203,10 +266,7 @@ class Builder:
             self._output.close()
         result = self._result(commit, run, outcome, time.monotonic() - began)
         if self._carrier and whole:
-            compilers = self._output.compilers
-            result = self._carrier.note(
-                self._board, commit, result, run.command.compiler, compilers, run.shell_lines
-            )
+            result = self._carrier.note(commit, result, run.command.compiler, self._output, run.shell_lines)
         return result
 
     def _source_gone(self) -> str:

@@ -1,24 +1,28 @@
-"""Carry the result of one commit forward to the next, if no file that matters to the board differs.
+"""Carry the result of one commit forward to the next, if no change between them can matter to the board.
 
-This is done within one order and one slot: the commit before was built here, with the same settings, and its
-dependencies are known. The result is the same as that of a build; the source is not checked out.
+This is done within one order and one slot: the commit before was built here, with the same settings, and the files
+that builds in the output directory read are known. If only files changed that configuring read, the board is
+configured at the new commit, and the result is carried if the same configuration comes out. The result is the same
+as that of a build.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Callable, Dict, FrozenSet, Iterable, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from fabbuild.protocol import relevance
+from fabbuild.protocol.relevance import Needed
 from fabbuild.protocol.settings import Shortcut
 from fabbuild.protocol.wire import DEPENDS
 from fabbuild.worker.build.artifact_sender import ResultFile
+from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.result import Built
 from fabbuild.worker.build.settings import Settings
-from fabbuild.worker.deps.dep_files import DepFileReader
 from fabbuild.worker.deps.fingerprint import Identities
-from fabbuild.worker.deps.implicit_deps import UnknownDependenciesError
+from fabbuild.worker.deps.outside_reads import OutsideReads
+from fabbuild.worker.deps.source_reads import SourceReads
 from fabbuild.worker.source.worktree import Worktree
 from fabbuild.worker.tools.toolchains import Toolchain
 
@@ -27,15 +31,15 @@ class _LastBuild(NamedTuple):
     """The board's last build, which succeeded.
 
     Attributes:
-        commit: its hash.
+        commit: its hash, or that of the last commit to which its result was carried.
         built: its result.
-        depends: its dependencies, as paths relative to the tree.
+        reads: the files that builds in the output directory read.
         command: returns the shell lines that build a commit in the same way.
     """
 
     commit: str
     built: Built
-    depends: FrozenSet[str]
+    reads: SourceReads
     command: Callable[[str], str]
 
 
@@ -57,7 +61,7 @@ class CarryForward:
         self._settings = settings
         self._identities = identities
         self._debug = debug
-        self._reader = DepFileReader(worktree.path)
+        self._outside = OutsideReads(worktree.path)
         self._last: Optional[_LastBuild] = None
 
     def forget(self) -> None:
@@ -70,61 +74,89 @@ class CarryForward:
 
     def note(
         self,
-        board: str,
         commit: str,
         built: Built,
         compiler: Toolchain,
-        compilers: Iterable[str],
+        output: OutputDir,
         command: Callable[[str], str],
     ) -> Built:
-        """Remember a build, and return its result with the dependencies as another file, if they are known.
+        """Remember a build, and return its result with the list of the files that it read, if they are known.
 
         Args:
-            board: the board.
             commit: its hash.
             built: the result.
             compiler: the compiler of the build.
-            compilers: the gcc of each compiler that built in this output directory: dependency files name their
-                headers.
+            output: the output directory. The headers of all compilers that built in it may be read.
             command: returns the shell lines that build a commit in the same way.
         """
         self._last = None
         if built.return_code or self._settings.rules_out(Shortcut.DEPENDS):
             return built
-        try:
-            depends = self._reader.read(board, self._identities.outside(compiler, compilers))
-            listed = ResultFile(DEPENDS, "", relevance.format_depends(depends))
-        except (UnknownDependenciesError, ValueError) as exc:
+        why = self._unknown(compiler, output)
+        if why:
             if self._debug:
-                sys.stderr.write("W: dependencies of %s are not known: %s\n" % (board, exc))
+                sys.stderr.write("W: what %s at %s read is not known: %s\n" % (output.board, commit, why))
             return built
-        built = built._replace(files=[*built.files, listed])
-        self._last = _LastBuild(commit, built, depends, command)
+        return self._remember(commit, built, output.reads, command)
+
+    def _unknown(self, compiler: Toolchain, output: OutputDir) -> str:
+        """Return why it is not known what builds in the output directory read; empty if it is."""
+        if output.reads.all is None:
+            return output.reads.why
+        try:
+            return self._outside.find(self._identities.outside(compiler, output.compilers))
+        except OSError as exc:
+            return str(exc)
+
+    def _remember(self, commit: str, built: Built, reads: SourceReads, command: Callable[[str], str]) -> Built:
+        try:
+            listed = ResultFile(DEPENDS, "", relevance.format_depends(reads.all or ()))
+        except ValueError:
+            return built
+        others = [one for one in built.files if one.name != DEPENDS]
+        built = built._replace(files=[*others, listed])
+        self._last = _LastBuild(commit, built, reads, command)
         return built
 
-    def answer(self, commit: str) -> Optional[Built]:
-        """Return a commit's result if it equals that of the last build; None if it does not, or is not known to."""
-        began = time.monotonic()
+    def needed(self, commit: str) -> Needed:
+        """Return what a commit needs, so that its result is known."""
         last = self._last
         if last is None or self._settings.rules_out(Shortcut.CARRY):
-            return None
-        reproducible = self._settings["reproducible_builds"]
-        if not reproducible and self._settings.rules_out(Shortcut.CARRY_VARYING):
-            return None
-        if commit != last.commit:
-            changed = self._worktree.changes(last.commit, commit)
-            if changed is None:
-                return None
-            why = relevance.matters(changed, last.depends)
-            if why is not None:
-                if self._debug:
-                    sys.stderr.write("W: %s is built because of %s\n" % (commit, why))
-                return None
+            return Needed.BUILDING
+        if not self._settings["reproducible_builds"] and self._settings.rules_out(Shortcut.CARRY_VARYING):
+            return Needed.BUILDING
+        if commit == last.commit:
+            return Needed.NOTHING
+        changed = self._worktree.changes(last.commit, commit)
+        if changed is None:
+            return Needed.BUILDING
+        needed, why = relevance.needed(changed, last.reads.configure, last.reads.build)
+        if self._debug and why:
+            sys.stderr.write("W: %s needs %s because of %s\n" % (commit, needed.value, why))
+        return needed
+
+    def configured_alike(self, commit: str, reads: SourceReads) -> bool:
+        """Note that configuring gave the same at a commit; return whether it is known what it read.
+
+        Args:
+            commit: its hash.
+            reads: the files that builds in the output directory read, with those of this configuring.
+        """
+        last, self._last = self._last, None
+        if last is not None and reads.all is not None:
+            self._remember(commit, last.built, reads, last.command)
+        return self._last is not None
+
+    def answer(self, commit: str) -> Built:
+        """Return the result of the last build as that of a commit that needs nothing more."""
+        began = time.monotonic()
+        assert self._last is not None
+        last = self._last
         if not last.built.details:
             return last.built
         details: Dict[str, Any] = dict(last.built.details, command=last.command(commit))
         details.pop("phases", None)
-        if not reproducible:
+        if not self._settings["reproducible_builds"]:
             # The commit is in the image.
             details.pop("sha256", None)
         details["seconds"] = round(time.monotonic() - began, 2)

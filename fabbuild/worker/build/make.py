@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Callable, List, Mapping, Optional, Sequence
+from typing import Callable, ContextManager, List, Mapping, Optional, Sequence
 
 from fabbuild.protocol import dotconfig
 from fabbuild.protocol.build_output import BUILD_DIR
@@ -11,9 +12,12 @@ from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import MAX_TEXT, START, TIMED_OUT, TIMEOUT
 from fabbuild.worker.base.processes import Processes, ProcessResult, QuestionLoop, TimeIsUp
 from fabbuild.worker.build import artifacts
-from fabbuild.worker.build.make_command import SETTLE, MakeCommand
+from fabbuild.worker.build.make_command import GENERATED_CONFIGURATION, SETTLE, MakeCommand
 from fabbuild.worker.build.stopwatch import Stopwatch
 from fabbuild.worker.tools.jobserver import JobServer
+
+#: Observes the source while a make configures (False) or builds (True).
+Observe = Callable[[bool], ContextManager[None]]
 
 #: make's exit status for a failure.
 MAKE_FAILED = 2
@@ -32,6 +36,7 @@ class MakeRunner:
         command: the command lines and the environment.
         configured: whether the last ``make NAME_defconfig`` succeeded, now or at an earlier commit.
         configuration_said: whether that make wrote to stderr, at this commit.
+        configuration_changed: whether configuring changed the configuration that was there, or none was there.
         stopwatch: the time by phase.
         bare: whether to compile without debug information.
         cut_short: whether a make was killed, and so may have left incomplete files.
@@ -45,6 +50,7 @@ class MakeRunner:
         command: MakeCommand,
         jobs: Callable[[], int],
         tokens: Optional[JobServer] = None,
+        observe: Optional[Observe] = None,
     ) -> None:
         """Prepare the makes; nothing is run yet.
 
@@ -54,10 +60,12 @@ class MakeRunner:
             command: the command lines.
             jobs: returns the most jobs of make; called before each make.
             tokens: the jobserver that makes share; None: each make runs the jobs that ``jobs`` returns.
+            observe: observes the source during each make; None: nobody does.
         """
         self.command = command
         self.configured = False
         self.configuration_said = False
+        self.configuration_changed = False
         self.stopwatch = Stopwatch()
         self.bare = False
         self.cut_short = False
@@ -68,6 +76,7 @@ class MakeRunner:
         self._jobs = jobs
         self._last_jobs = 1
         self._tokens = tokens
+        self._observe = observe
 
     @property
     def may_retry(self) -> bool:
@@ -82,8 +91,15 @@ class MakeRunner:
 
     def configure_and_make(self, *, mrproper: bool = False) -> ProcessResult:
         """Configure the board again, after ``make mrproper`` if requested, then build it."""
+        done = self.configure(mrproper=mrproper)
+        return done if done.code else _joined(done, self.make())
+
+    def configure(self, *, mrproper: bool = False) -> ProcessResult:
+        """Configure the board again, after ``make mrproper`` if requested."""
         done = ProcessResult(0, "", "", "")
-        artifacts.remove_configuration(os.path.join(self._tree, BUILD_DIR))
+        output = os.path.join(self._tree, BUILD_DIR)
+        before = artifacts.configuration_digest(output)
+        artifacts.remove_configuration(output)
         if mrproper:
             done = self._one("mrproper")
         for goal in self.command.config_goals:
@@ -92,9 +108,12 @@ class MakeRunner:
         if not done.code and self.command.written:
             done = _joined(done, self._adjust())
         self.configured = not done.code
-        self.configuration_said = bool(done.stderr)
         if not done.code:
-            done = _joined(done, self.make())
+            generated = self._one(GENERATED_CONFIGURATION)
+            # If it fails, the make that builds fails for the same reason, or this tree has no such goal.
+            done = done if generated.code and self.may_retry else _joined(done, generated)
+        self.configuration_said = bool(done.stderr)
+        self.configuration_changed = artifacts.configuration_digest(output) != before
         return done
 
     def _adjust(self) -> ProcessResult:
@@ -138,7 +157,8 @@ class MakeRunner:
             argv.append(self.command.without_debug_info())
         self.fault = ""
         try:
-            with self.stopwatch.on("build" if builds else "configure"):
+            observed = self._observe(builds) if self._observe else contextlib.nullcontext()
+            with observed, self.stopwatch.on("build" if builds else "configure"):
                 result = self._shared(argv) if self._tokens else self._run(argv, self.command.env)
         except TimeIsUp as exc:
             return self.time_is_up(exc)

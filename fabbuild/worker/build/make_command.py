@@ -15,6 +15,10 @@ from fabbuild.worker.tools.toolchains import Toolchain
 #: The goal that gives new symbols their defaults without asking, after ``.config`` was changed.
 SETTLE = "olddefconfig"
 
+#: What Kbuild's make makes of ``.config`` before it builds anything else. Made by a make of its own, so that the
+#: files that only Kconfig reads are not among those that building reads.
+GENERATED_CONFIGURATION = "include/config/auto.conf"
+
 #: git abbreviates a hash by how many objects a repository has, and Kbuild puts it into the image; this way every
 #: machine abbreviates it alike.
 _SAME_ABBREVIATION = {

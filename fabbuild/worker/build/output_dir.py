@@ -11,6 +11,7 @@ would make, warnings included. Where modification times do not show that, the st
 * Objects without debug information may not be used where it can be seen: everything is built again as well.
 * The state has the board, commit and compiler of the last build, and whether the directory may have generated
   source without a rule (`fabbuild.worker.build.stale_generated`).
+* The state lists the source files that builds in the directory read (`fabbuild.worker.deps.source_reads`).
 * The state lists files with compiler diagnostics. These are compiled again at each commit, so that the diagnostics
   are repeated until their cause is fixed.
 """
@@ -28,6 +29,7 @@ from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.worker.base.directories import clear_away, remove_tree
 from fabbuild.worker.base.workdir import STATE
 from fabbuild.worker.build import diagnostics
+from fabbuild.worker.deps.source_reads import SourceReads
 from fabbuild.worker.tools.toolchains import Toolchain
 
 #: How far the clock may be set back without harm, in seconds: less than a make or git takes between two such times.
@@ -47,6 +49,7 @@ class OutputDir:
         commit: the commit of that build.
         gcc: the compiler of that build, as in `Toolchain.gcc`.
         leftovers: whether the directory may have generated source that no rule makes any more.
+        reads: the source files that were read since the directory was empty.
     """
 
     def __init__(self, tree: str) -> None:
@@ -64,6 +67,7 @@ class OutputDir:
         self.commit = ""
         self.gcc = ""
         self.leftovers = False
+        self.reads = SourceReads()
 
     @property
     def compilers(self) -> Collection[str]:
@@ -114,6 +118,7 @@ class OutputDir:
         self._warned = set(state.get("warned", []))
         self.board, self.commit, self.gcc = (state.get(name, "") for name in ("board", "commit", "gcc"))
         self.leftovers = bool(state) and state.get("unsure", True)
+        self.reads = SourceReads(state.get("reads", "") if state else None)
         return trusted
 
     def note_build(self, board: str, commit: str, gcc: str, *, leftovers: bool) -> None:
@@ -129,6 +134,7 @@ class OutputDir:
         remove_tree(self.path)
         os.makedirs(self.path, exist_ok=True)
         self.leftovers = False
+        self.reads = SourceReads()
 
     def repeat_warnings(self) -> None:
         """Have make compile the files with diagnostics again; call this once the tree is at its commit."""
@@ -169,6 +175,7 @@ class OutputDir:
             "commit": self.commit,
             "gcc": self.gcc,
             "unsure": self.leftovers,
+            "reads": self.reads.state(),
         }
         with open(self._state, "w", encoding="utf-8") as file:
             json.dump(state, file)

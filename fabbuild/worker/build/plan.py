@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import enum
-import os
-from typing import List, NamedTuple, Tuple
+from typing import NamedTuple, Tuple
 
-from fabbuild.protocol.uboot import TREE
-from fabbuild.protocol.wire import MAX_TEXT
+from fabbuild.protocol import relevance
 from fabbuild.worker.build import artifact_sender, stale_generated
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.settings import Settings
@@ -65,9 +63,9 @@ class Planner:
         """
         output = self._output
         products, by_products = artifact_sender.stale_products(output.path, self._settings.kept())
-        configure = self._must_configure(board, commit, configured)
-        leftovers = self._may_have_leftovers(board, commit, reconfigured=configure and bool(configured))
-        if by_products and leftovers:
+        configure = self._must_configure(commit, configured)
+        leftovers = self._may_have_leftovers(board, commit)
+        if by_products and (leftovers or (configure and configured)):
             # Whether the objects that the by-products stand beside are still built is not known.
             return BuildPlan(
                 Removal.EVERYTHING,
@@ -87,33 +85,20 @@ class Planner:
             leftovers=alike and leftovers,
         )
 
-    def _may_have_leftovers(self, board: str, commit: str, *, reconfigured: bool) -> bool:
+    def _may_have_leftovers(self, board: str, commit: str) -> bool:
         """Return whether the output directory may have generated source that no rule makes any more."""
         output = self._output
-        if output.leftovers or output.board != board or not output.commit or reconfigured:
+        if output.leftovers or output.board != board or not output.commit:
             return True
         if output.commit == commit:
             return False
         changed = self._worktree.changes(output.commit, commit)
-        return changed is None or stale_generated.may_drop_rule(changed, TREE.defconfig(board))
+        return changed is None or stale_generated.may_drop_rule(changed, output.reads.all)
 
-    def _must_configure(self, board: str, commit: str, configured: str) -> bool:
+    def _must_configure(self, commit: str, configured: str) -> bool:
         if not configured or self._settings["force_reconfig"] or self._settings["mrproper"]:
             return True
         if not self._settings["kconfig_check"] or commit == configured:
             return False
-        return self._worktree.differs(configured, commit, self._kconfig_patterns(board))
-
-    def _kconfig_patterns(self, board: str) -> List[str]:
-        """Return git pathspecs of Kconfig files, the defconfig, and files that it includes."""
-        defconfig = TREE.defconfig(board)
-        patterns = [":(top,glob)**/Kconfig*", ":(top,literal)" + defconfig]
-        try:
-            with open(os.path.join(self._worktree.path, defconfig), "rb") as file:
-                if b"#include" in file.read(MAX_TEXT):
-                    patterns += [":(top,glob)%s/**" % TREE.boards, ":(top,glob)**/*.config"]
-        except OSError:
-            pass
-        if self._settings["fragments"]:
-            patterns.append(":(top,glob)**/*.config")
-        return patterns
+        changed = self._worktree.changes(configured, commit)
+        return changed is None or relevance.matters(changed, self._output.reads.configure) is not None

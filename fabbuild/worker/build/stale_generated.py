@@ -14,10 +14,10 @@ import contextlib
 import filecmp
 import os
 import stat
-from typing import Callable, Collection, Iterable, Iterator, Set, Tuple
+from typing import Callable, Collection, Iterable, Iterator, Optional, Set, Tuple
 
 from fabbuild.protocol.relevance import ABSENT, Relevance, TreeChange, relevance_of
-from fabbuild.protocol.source_kinds import SOURCE
+from fabbuild.protocol.source_kinds import RECOMPILED, SOURCE
 from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import MAX_TEXT
 from fabbuild.worker.base import workdir
@@ -44,18 +44,23 @@ _ALIKE = 0.3
 _SHORT = 200
 
 
-def may_drop_rule(changed: Iterable[TreeChange], defconfig: str) -> bool:
-    """Return whether changes can drop a rule: all can, except in source whose readers write dependency files.
+def may_drop_rule(changed: Iterable[TreeChange], reads: Optional[Collection[str]]) -> bool:
+    """Return whether changes can drop a rule: all can, except in source that is compiled for the target.
 
     Args:
         changed: the differences from the commit built before.
-        defconfig: the path of the board's defconfig.
+        reads: the files that builds in the output directory read; None if they are not known.
     """
     for path, old, new in changed:
         sides = [relevance_of(path, side.mode) for side in (old, new) if side.mode != ABSENT]
-        if path == defconfig or Relevance.ALWAYS in sides:
+        if Relevance.ALWAYS in sides:
             return True
-        if new.mode == ABSENT and Relevance.NEVER not in sides:
+        read = reads is None or path in reads
+        looked_for = Relevance.IF_READ in sides
+        if new.mode == ABSENT and (read or looked_for):
+            return True
+        compiled = path.endswith(RECOMPILED) and not path.startswith(TREE.host_programs)
+        if not compiled and (read or (looked_for and old.mode != new.mode)):
             return True
     return False
 

@@ -64,7 +64,7 @@ class Tries:
         self._history = history
         self._quick = settings["quick"]
         self._result = ProcessResult(0, "", "", "")
-        self._configured = self._scratch = False
+        self._configured = self._scratch = self._had_configuration = False
 
     def result(self, plan: BuildPlan) -> ProcessResult:
         """Build the commit, and return the result of the last try.
@@ -76,6 +76,7 @@ class Tries:
             WorkerStopped: the worker ends.
         """
         self._configured, self._scratch = plan.configure, plan.from_scratch
+        self._had_configuration = plan.configured
         began = stale_generated.begin(self._output.path)
         self._try(self._configure_and_make if plan.configure else self._run.make)
         self._after_clock_skew()
@@ -143,10 +144,14 @@ class Tries:
     def _build_from_scratch(self) -> None:
         self._output.renew()
         self._configured = self._scratch = True
+        self._had_configuration = False
         self._try(self._configure_and_make)
 
     def _configure_and_make(self) -> ProcessResult:
-        return self._run.configure_and_make(mrproper=self._settings["mrproper"])
+        result = self._run.configure_and_make(mrproper=self._settings["mrproper"])
+        if self._had_configuration and self._run.configuration_changed:
+            self._output.leftovers = True
+        return result
 
     def _try(self, make: Callable[[], ProcessResult]) -> None:
         """Run one try, which compiles files with earlier warnings again, so that it repeats all warnings."""

@@ -34,7 +34,6 @@ from fabbuild.protocol.uboot import TREE
 from fabbuild.worker.base import workdir
 from fabbuild.worker.deps.digest_cache import DigestCache
 from fabbuild.worker.deps.own_code import code_digest, deciding_modules
-from fabbuild.worker.deps.same_output import known_as
 from fabbuild.worker.tools import run_tool
 from fabbuild.worker.tools.toolchains import Toolchain
 
@@ -207,7 +206,7 @@ class Identities:
         for name in sorted(modules):
             source.update(b"%s\0%s\0" % (name.encode(), modules[name]))
         question = ["own code", sys.version, source.hexdigest()]
-        return known_as(self._cache.answer(question, [], lambda: code_digest(modules)))
+        return self._cache.answer(question, [], lambda: code_digest(modules))
 
     def _users_programs(self) -> Iterator[str]:
         """Yield programs in PATH that are not the distribution's, and tools that the source's build downloaded."""

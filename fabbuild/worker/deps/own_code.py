@@ -28,9 +28,6 @@ DECIDING = (
     "fabbuild/worker/tools/",
 )
 
-#: The module that names fingerprints, which the fingerprint therefore cannot cover.
-APART = "fabbuild/worker/deps/same_output.py"
-
 
 def deciding_modules() -> Dict[str, bytes]:
     """Return the source of each deciding module by its path, from the zipapp or directory of this program.
@@ -75,7 +72,7 @@ def _meaning(node: Any) -> str:
 
 
 def _decides(name: str) -> bool:
-    return name.endswith(".py") and name.startswith(DECIDING) and name != APART
+    return name.endswith(".py") and name.startswith(DECIDING)
 
 
 def _in_archive(archive: str) -> Dict[str, bytes]:

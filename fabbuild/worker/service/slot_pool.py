@@ -119,7 +119,7 @@ class _OrderBuild:
         if not self.begun:
             builder.begin(order.board)
             self.begun = True
-        carried = builder.carried(commit)
+        carried = builder.carried(commit, self._compiler, jobs, order.timeout, tokens)
         if carried and upto not in order.audit:
             return carried, {"carried": self._last}
         said = {"could_carry": self._last} if carried else {}

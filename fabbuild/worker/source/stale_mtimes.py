@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from typing import Callable, Iterable, List, Optional
 
 from fabbuild.protocol.relevance import ABSENT, parse_changes
@@ -19,9 +18,6 @@ from fabbuild.worker.base.processes import ProcessResult
 
 #: Most bytes to keep of a list of git's: that of a whole history is long.
 LISTED = 128 * 1024 * 1024
-
-#: How many names one git is asked for: a command line is limited.
-_AT_ONCE = 500
 
 #: git's mode of a symbolic link.
 _LINK = "120000"
@@ -79,12 +75,11 @@ def find(ask: Callable[..., ProcessResult], old: str, new: str) -> Optional[List
             names.append(path)
         elif old_side.mode == ABSENT and path.endswith(SEARCHED):
             shadowing.add(os.path.basename(path))
-    patterns = [":(top,glob)**/" + _literal(name) for name in sorted(shadowing)]
-    for start in range(0, len(patterns), _AT_ONCE):
-        same = ask("ls-files", "-z", "--", *patterns[start : start + _AT_ONCE])
-        if same.code or len(same.stdout) > LISTED // 8:
+    if shadowing:
+        there = ask("ls-files", "-z")
+        if there.code or len(there.stdout) > LISTED // 8:
             return None
-        names += same.stdout.split("\0")[:-1]
+        names += [name for name in there.stdout.split("\0") if os.path.basename(name) in shadowing]
     return names
 
 
@@ -102,7 +97,3 @@ def touch(tree: str, names: Iterable[str]) -> None:
             if os.path.isfile(one):
                 with contextlib.suppress(OSError):
                     os.utime(one)
-
-
-def _literal(name: str) -> str:
-    return re.sub(r"([\\*?\[\]])", r"\\\1", name)

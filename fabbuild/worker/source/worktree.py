@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from typing import List, Optional, Sequence
+from typing import Callable, List, Optional, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR, PathShortener
-from fabbuild.protocol.relevance import TreeChange, parse_changes
+from fabbuild.protocol.relevance import ATTRIBUTES, TreeChange, parse_changes
 from fabbuild.protocol.wire import MAX_TEXT
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import clear_away, make_usable, remove_tree
@@ -21,6 +21,12 @@ from fabbuild.worker.source.git import GitError, Repository
 
 #: A list of changes longer than this, in characters, is not evaluated.
 _LONG = MAX_TEXT // 8
+
+#: git's list of a worktree's files with their times, in its own directory.
+_INDEX = "index"
+
+#: In ns.
+_SECOND = 10**9
 
 #: In place of bytes that are no UTF-8.
 _NOT_UTF8 = "\ufffd"
@@ -44,6 +50,7 @@ class Worktree:
         self.shorten = PathShortener(path, os.path.realpath(path))
         self._repository = repository
         self._admin = ""
+        self._directories: Optional[Tuple[str, ...]] = None
 
     def make_usable(self) -> None:
         """Make the directories of the tree and its output usable again after a build, so that `bring_to` can work.
@@ -89,6 +96,7 @@ class Worktree:
         if not self._is_ours():
             raise GitError("git worktree add made no worktree at %s" % self.path)
         self._repository.run("reset", "--hard", "--quiet", cwd=self.path, where=False)
+        self._hide_races()
 
     def checkout(self, commit: str, built: str = "") -> None:
         """Check a commit out; only files that differ get new times, so that make does no more than it must.
@@ -101,6 +109,8 @@ class Worktree:
             GitError: the commit does not exist, or files cannot be written, as on a full disk.
         """
         self._remove_locks()
+        self._show_races()
+        self._directories = None
         git = self._repository.run
         before = git("rev-parse", "--verify", "HEAD", cwd=self.path, where=False)
         # The commit that the output directory was built from.
@@ -110,12 +120,54 @@ class Worktree:
                 stale_mtimes.mark(self.output, before)
             except OSError as exc:
                 raise GitError("cannot write to the output directory: %s" % exc) from exc
+        if before != commit and self._attributes_differ(before, commit):
+            # They may check any file out in another way: without an index, git writes all files again.
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self._admin, _INDEX))
         git("checkout", "--quiet", "--detach", "--force", commit, "--", cwd=self.path, where=False)
         # Ignored files, too: a build may have written into the source, and the next one must not find that.
         git("clean", "-ffdxq", "-e", "/" + BUILD_DIR, cwd=self.path, where=False)
         if since != commit:
             self._touch_unseen(since, commit)
         stale_mtimes.unmark(self.output)
+        self._hide_races()
+
+    def directories(self) -> Tuple[str, ...]:
+        """Return the directories of the commit that is checked out, relative to the tree.
+
+        Raises:
+            GitError: git cannot list them.
+        """
+        if self._directories is None:
+            listing = ("ls-tree", "-r", "-d", "-z", "--name-only", "--full-tree", "HEAD")
+            outcome = self._repository.call(*listing, cwd=self.path, where=False, limit=stale_mtimes.LISTED)
+            if outcome.code:
+                raise GitError("git ls-tree: %s" % outcome.stderr)
+            self._directories = tuple(os.fsdecode(name) for name in outcome.stdout.encode().split(b"\0") if name)
+        return self._directories
+
+    def _attributes_differ(self, old: str, new: str) -> bool:
+        diff = ("diff", "--quiet", "--no-ext-diff", "--no-renames", old, new)
+        outcome = self._repository.call(*diff, "--", ":(top,glob)**/" + ATTRIBUTES, cwd=self.path, where=False)
+        return outcome.code != 0  # 128 is an error: then "yes" is the safe answer
+
+    def _hide_races(self) -> None:
+        """Have git believe the index about files that were written in the same second as it.
+
+        Else each git of a build reads all files that the checkout has just written, and these reads count. The
+        index gets the time of the next whole second, by which `_show_races` knows it.
+        """
+        self._date_index(lambda time: (time // _SECOND + 1) * _SECOND)
+
+    def _show_races(self) -> None:
+        """Have git read the files again that `_hide_races` hid: a build may have written to them."""
+        self._date_index(lambda time: time if time % _SECOND else time - _SECOND)
+
+    def _date_index(self, date: Callable[[int], int]) -> None:
+        index = os.path.join(self._admin, _INDEX)
+        with contextlib.suppress(OSError):
+            time = date(os.stat(index).st_mtime_ns)
+            os.utime(index, ns=(time, time))
 
     def bring_to(self, commit: str, built: str = "") -> None:
         """Check a commit out like `checkout`, but make a broken worktree again.
@@ -187,23 +239,6 @@ class Worktree:
             with contextlib.suppress(GitError):
                 self._repository.call("update-index", "-q", "--refresh", cwd=self.path, where=False)
         return found
-
-    def differs(self, old: str, new: str, patterns: Sequence[str]) -> bool:
-        """Return whether two commits differ in files that match one of the git pathspecs."""
-        outcome = self._repository.call(
-            "diff",
-            "--quiet",
-            "--no-ext-diff",
-            "--no-renames",
-            old,
-            new,
-            "--",
-            *patterns,
-            cwd=self.path,
-            where=False,
-        )
-        # 128 is an error: then "yes" is the safe answer.
-        return outcome.code != 0
 
     def lacks(self) -> str:
         """Return a file of the commit that was removed from the tree; empty if none was."""

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +10,7 @@ import pytest
 
 import fabbuild
 from fabbuild.machines.worker_zip import worker_program
-from fabbuild.protocol.environment import base_environment
-from fabbuild.worker.deps.fingerprint import Identities
-from fabbuild.worker.deps.own_code import APART, DECIDING, code_digest, deciding_modules
-from fabbuild.worker.deps.same_output import SAME_OUTPUT
-from fabbuild.worker.tools.toolchains import Toolchain
+from fabbuild.worker.deps.own_code import DECIDING, code_digest, deciding_modules
 from tests.support.supervised import old_python
 
 MODULES = deciding_modules()
@@ -25,7 +20,7 @@ TOP = Path(fabbuild.__file__).parents[1]
 ROOTS = ("fabbuild.worker.main", "fabbuild.worker.service.service", "fabbuild.worker.build.builder")
 
 #: Rooms that are imported by the program's entry for its other subcommands, and are no part of a build.
-NO_PART = ("fabbuild/worker/supervisor/", "fabbuild/worker/upkeep/", APART)
+NO_PART = ("fabbuild/worker/supervisor/", "fabbuild/worker/upkeep/")
 
 
 class _OtherWords(ast.NodeTransformer):
@@ -89,21 +84,6 @@ def test_releases_of_python_give_one_fingerprint(version):
     assert said.stdout.strip() == code_digest(MODULES)
 
 
-def test_a_row_of_an_earlier_version_is_of_the_code_as_it_is():
-    assert SAME_OUTPUT.keys() <= {code_digest(MODULES)}, "the code means something else now: take the row out"
-
-
-def test_results_of_an_earlier_version_are_those_of_the_code_that_a_row_is_of(monkeypatch):
-    def identity(own_code=""):
-        compiler = Toolchain("sandbox", "/usr/bin/gcc", "", "1", "m")
-        return Identities("", base_environment(os.environ), own_code).of(compiler)
-
-    monkeypatch.setattr("fabbuild.worker.deps.same_output.SAME_OUTPUT", {code_digest(MODULES): "e" * 64})
-    assert identity() == identity("e" * 64)
-    monkeypatch.setattr("fabbuild.worker.deps.same_output.SAME_OUTPUT", {"another": "e" * 64})
-    assert identity() == identity(code_digest(MODULES)) != identity("e" * 64)
-
-
 def test_modules_of_one_name_in_two_packages_both_count():
     one, two = "fabbuild/worker/base/settings.py", "fabbuild/worker/build/settings.py"
     digests = {code_digest({one: first, two: b"x = 1\n"}) for first in (b"x = 1\n", b"x = 2\n")}
@@ -136,7 +116,7 @@ def test_it_is_the_same_in_the_program_that_is_sent(tmp_path):
 def test_each_part_that_decides_has_its_modules_read(part):
     place = TOP / part
     files = [place] if place.is_file() else place.rglob("*.py")
-    expected = {str(path.relative_to(TOP)) for path in files} - {APART}
+    expected = {str(path.relative_to(TOP)) for path in files}
     assert expected
     assert expected <= MODULES.keys()
 
