@@ -53,6 +53,7 @@ from fabbuild.results.tree import (
     CURRENT,
     ResultTree,
 )
+from fabbuild.source.git_filters import built_as_stored
 from fabbuild.source.unbuilt_edits import uncommitted
 from fabbuild.text import count, names
 
@@ -155,8 +156,10 @@ class _Run:
                 Note(),
                 text=f"removed results of {count(len(removed), 'commit')} no longer in the range: {shown}",
             )
-        if self.plan.name != CURRENT and (text := uncommitted(self.plan.source)):
-            self.emit(Note(), text=text)
+        if self.plan.name != CURRENT:
+            source = self.plan.source
+            for text in filter(None, (uncommitted(source), built_as_stored(source.git, self.plan.commits))):
+                self.emit(Note(), text=text)
         for one in differs:
             self.emit(Note(one.thing, one.versions), text=one.sentence)
         for session in usable:

@@ -17,6 +17,7 @@ HARDENED = (
 #: For a checkout that is built: the files are the same on each machine, whatever its owner configured.
 CHECKOUT = (
     "core.autocrlf=false",
+    "core.eol=lf",
     "core.attributesFile=/dev/null",
     "core.symlinks=true",
     "core.fileMode=true",

@@ -142,11 +142,13 @@ class Git:
         cwd: the directory.
         env: variables for every command, on top of the cleaned environment.
         running: the register of its processes.
+        config: ``name=value`` settings for every command.
     """
 
     cwd: Path
     env: Mapping[str, str] | None = None
     running: GitProcesses = field(default_factory=GitProcesses, compare=False, repr=False)
+    config: Sequence[str] = ()
 
     def run(
         self,
@@ -199,7 +201,7 @@ class Git:
         Raises:
             GitError: git is not installed, cannot be started, or was interrupted.
         """
-        command: list[Arg] = ["git", *git_options.options(*_CONFIG, *config), *args]
+        command: list[Arg] = ["git", *git_options.options(*_CONFIG, *self.config, *config), *args]
         if self.running.stopped:
             # `listed` alone is not enough: a quick command could finish before it is killed.
             raise GitError(f"git {os.fsdecode(args[0]) if args else ''} was interrupted")

@@ -27,6 +27,7 @@ from fabbuild.errors import SourceError
 from fabbuild.model import Commit
 from fabbuild.protocol.names import MARKS, OWN
 from fabbuild.protocol.uboot import TREE
+from fabbuild.source import git_filters
 from fabbuild.source.git import FIXED_AUTHOR, Git, GitError, GitProcesses, Remote
 from fabbuild.source.hardlink_objects import hardlink_objects
 from fabbuild.source.pack_cache import PackCache
@@ -110,6 +111,7 @@ class Source:
     def current(self, exclude: Sequence[Path] = ()) -> Commit:
         """Make a snapshot commit: tracked files with their edits, and untracked files that are not ignored.
 
+        It has the files' content, also of those that git would store in another form by a filter.
         The commit has no parent, and its author and dates are fixed, so that the same tree is always the same
         commit. It is made with a temporary index; the user's index, branches, stash and files are not touched.
         Submodules' files and untracked directories of results, of any build, are not part of it.
@@ -125,8 +127,13 @@ class Source:
         left_out = [self._inside(path) for path in exclude]
         with tempfile.TemporaryDirectory(prefix="fabbuild-index-") as directory:
             index = Path(directory) / "index"
-            git = Git(self.path, {"GIT_INDEX_FILE": str(index)}, self._running)
+            filters = git_filters.configured(self.git)
+            # git filters a file to add it, and also to see whether it changed, whichever command writes the index.
+            off = git_filters.switched_off(filters)
+            git = Git(self.path, {"GIT_INDEX_FILE": str(index)}, self._running, off)
             self._seed(git, index)
+            if filters:
+                git_filters.read_again(git, filters)
             _add_all(git, [*filter(None, left_out), *_results_inside(git)])
             tree = git.text("write-tree", timeout=TREE_TIMEOUT)
         made = self.git.run("commit-tree", tree, stdin=CURRENT.encode() + b"\n", env=FIXED_AUTHOR)

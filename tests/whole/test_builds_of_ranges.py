@@ -46,3 +46,24 @@ def test_a_range_that_did_not_go_well_names_the_command_that_tells_more(local_fa
     assert not command(local_farm.build("--only", "sandbox"))
     ended = local_farm.build("--commits", "series~4..series~2", "--only", "sandbox_spl")
     assert shlex.split(command(ended))[2:4] == ["--commits", "series~4..series~2"]
+
+
+def test_a_file_that_passes_through_a_filter_of_git_is_built_from_its_content_or_it_is_said(local_farm, tmp_path):
+    source = local_farm.source
+    store = tmp_path / "store"
+    git(source, "config", "filter.lfsx.clean", f"tee {store} | cksum")
+    git(source, "config", "filter.lfsx.smudge", f"cat {store}")
+    (source / ".gitattributes").write_text("*.blob filter=lfsx\n")
+    (source / "lib/logo.blob").write_text("the content\n")
+    rule = "\nall: logo.copy\nlogo.copy: $(srctree)/lib/logo.blob\n\t@cp $< $@\n"
+    (source / "lib/Makefile").open("a").write(rule)
+    git(source, "add", "-A")
+    git(source, "-c", "user.name=a", "-c", "user.email=a", "commit", "-q", "-m", "a blob")
+    words = "1 file is built as git stores it"
+    build = ["--only", "sandbox", "--keep", "logo.copy"]
+    ended = local_farm.build(*build)
+    assert ended.status == 0, ended
+    assert words not in ended.out
+    assert (local_farm.output / "current/sandbox/logo.copy").read_text() == "the content\n"
+    ended = local_farm.build(*build, "--count", "1")
+    assert (ended.status, ended.out.count(words), "lib/logo.blob" in ended.out) == (0, 1, True), ended

@@ -8,6 +8,7 @@
     WORK/repo.git/                 the bare repository of the source (`fabbuild.worker.source.bare_repo`)
         refs/fabbuild/             what was pushed (`fabbuild.protocol.names`)
         fabbuild.config            its settings
+        info/attributes            attributes that switch filters off
         fabbuild.damaged           something in it is broken: it is made anew at the next start
         fabbuild.collected         when garbage was collected last (`fabbuild.worker.upkeep.garbage`)
     WORK/slots/NN/                 a git worktree for each slot (`fabbuild.worker.source.worktrees`)
@@ -56,8 +57,9 @@ TOOLCHAINS = "toolchains"
 #: In `BIN`: digests of files and answers of compilers, as JSON. While it is written, more characters follow.
 DIGESTS = "identity.json"
 
-#: In `REPO`: its settings; that git found something broken; when garbage was collected, as JSON.
+#: In `REPO`: its settings; its attributes; that git found something broken; when garbage was collected, as JSON.
 REPO_SETTINGS = "fabbuild.config"
+REPO_ATTRIBUTES = "info/attributes"
 DAMAGED = "fabbuild.damaged"
 COLLECTED = "fabbuild.collected"
 

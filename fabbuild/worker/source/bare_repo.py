@@ -1,6 +1,7 @@
 """Make and repair the bare repository that the source is pushed to.
 
 Its settings are in a file of their own, which is written at each start and included by the repository's ``config``.
+A file of attributes is written likewise; it keeps filters of the machine (git-lfs and the like) out of checkouts.
 So a repository of an older version gets the present settings, and an incomplete one is repaired. A repository that
 lost objects is made again: git trusts the repository's refs, so a push would never send the objects again.
 """
@@ -50,6 +51,12 @@ _SETTINGS = (
     *("receive.fsck.%s=warn" % name for name in _HARMLESS),
 )
 
+_HEADER = "# Written by fabbuild at each start; changes are lost.\n"
+
+#: Attributes that go before those of the source. A filter is a program that the machine's owner configured; without
+#: it the next machine would check other files out. What git stores is what is built.
+_ATTRIBUTES = "* -filter\n"
+
 #: git's exit status for a fatal error, such as a missing or corrupt object.
 _DIED = 128
 
@@ -89,12 +96,12 @@ def _put_in_order(path: str, pass_fds: Sequence[int]) -> None:
     try:
         _git(["init", "--quiet", "--bare", "--template=", path], pass_fds)
         os.chmod(path, 0o700)  # one that an older version made may be open to others
-        text = "# Written by fabbuild at each start; changes are lost.\n" + "".join(map(_in_file, _SETTINGS))
-        target = os.path.join(path, workdir.REPO_SETTINGS)
-        if _read(target) != text:
-            with open(target + ".new", "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(target + ".new", target)
+        os.makedirs(os.path.join(path, os.path.dirname(workdir.REPO_ATTRIBUTES)), exist_ok=True)
+        for name, text in (
+            (workdir.REPO_SETTINGS, "".join(map(_in_file, _SETTINGS))),
+            (workdir.REPO_ATTRIBUTES, _ATTRIBUTES),
+        ):
+            _write(os.path.join(path, name), _HEADER + text)
         # "replace-all" keeps it at one entry, however often this is done.
         config = os.path.join(path, "config")
         if workdir.REPO_SETTINGS not in _read(config):
@@ -137,6 +144,13 @@ def _git(args: List[str], pass_fds: Sequence[int]) -> None:
         raise RepoError(str(exc)) from exc
     if ran.status:
         raise RepoError("git %s failed: %s" % (args[0], ran.err or "exit status %d" % ran.status))
+
+
+def _write(path: str, text: str) -> None:
+    if _read(path) != text:
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(path + ".new", path)
 
 
 def _read(path: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from fabbuild.worker.source import bare_repo
 from tests.support.pushed import AUTHOR, git
+from tests.worker.fixtures import make_slots
 
 
 def test_takes_a_push_and_is_as_it_should_be(tmp_path, two_commits):
@@ -76,7 +77,33 @@ def test_one_that_is_there_keeps_its_objects_and_gets_todays_settings(tmp_path, 
     assert git("-C", path, "rev-parse", "refs/fabbuild/current") == git("-C", two_commits, "rev-parse", "HEAD")
 
 
-@pytest.mark.parametrize("remove", ["HEAD", "config", "fabbuild.config", "refs"])
+def test_a_checkout_has_what_git_stores_and_not_what_a_filter_of_the_machines_makes_of_it(
+    tmp_path, two_commits, processes, monkeypatch
+):
+    attributes = "f filter=x\n*.crlf text eol=crlf\n*.text text\n*.utf working-tree-encoding=UTF-16LE\n*.id ident\n"
+    (two_commits / ".gitattributes").write_text(attributes)
+    files = {"f": "stored\n", "a.crlf": "x\n", "a.text": "x\n", "a.id": "$Id$\n"}
+    for name, text in files.items():
+        (two_commits / name).write_text(text)
+    (two_commits / "a.utf").write_bytes("ü\n".encode("utf-16-le"))
+    git("-C", two_commits, "add", "-A")
+    git("-C", two_commits, *AUTHOR, "commit", "-q", "-m", "attributes")
+    (tmp_path / "gitconfig").write_text(
+        '[filter "x"]\n\tsmudge = sed s/stored/changed/\n\trequired = true\n[core]\n\teol = crlf\n'
+    )
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    path = bare_repo.make_repo(str(tmp_path))
+    git("-C", two_commits, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    tree = Path(make_slots(processes, tmp_path, 1, git("-C", two_commits, "rev-parse", "HEAD"))[0].path)
+    assert (tree / "f").read_text() == "stored\n"
+    assert (tree / "a.text").read_bytes() == b"x\n"
+    # What git does by itself it does here as anywhere.
+    assert (tree / "a.crlf").read_bytes() == b"x\r\n"
+    assert (tree / "a.utf").read_bytes() == "ü\n".encode("utf-16-le")
+    assert (tree / "a.id").read_text().startswith("$Id: ")
+
+
+@pytest.mark.parametrize("remove", ["HEAD", "config", "fabbuild.config", "info", "refs"])
 def test_one_whose_making_was_cut_short_is_mended(tmp_path, two_commits, remove):
     path = tmp_path / "repo.git"
     bare_repo.make_repo(str(tmp_path))
