@@ -214,7 +214,8 @@ def needed(
     if why is None:
         return Needed.NOTHING, ""
     # Such a program may have been compiled by configuring, and run by building.
-    programs = [one.path for one in changed if one.path.startswith(TREE.host_programs)]
+    paths = (one.path for one in changed if one.path.startswith(TREE.host_programs))
+    programs = [path for path in paths if configure is None or path in configure]
     return (Needed.BUILDING, programs[0]) if programs else (Needed.CONFIGURING, why)
 
 

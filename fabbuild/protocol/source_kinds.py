@@ -1,4 +1,4 @@
-"""The table of source suffixes: which programs read such a file, and what its change requires."""
+"""Tell by a source file's name which programs read it, and what its change requires."""
 
 from __future__ import annotations
 
@@ -35,7 +35,17 @@ SOURCE_KINDS = (
     SourceKind(".y"),
 )
 
+#: How the base names of files begin and end that make itself reads, or Kconfig.
+_MAKEFILES = ("Makefile", "GNUmakefile", "Kbuild", "Kconfig")
+_MAKEFILE_SUFFIXES = (".mk", ".make")
+
 #: The suffixes of all kinds, and of the kinds with one of the properties, as `str.endswith` takes them.
 SOURCE = tuple(kind.suffix for kind in SOURCE_KINDS)
 RECOMPILED = tuple(kind.suffix for kind in SOURCE_KINDS if kind.recompiled)
 SEARCHED = tuple(kind.suffix for kind in SOURCE_KINDS if kind.searched)
+
+
+def is_makefile(path: str) -> bool:
+    """Return whether make or Kconfig reads a file of this name, at each run that needs it."""
+    name = path.rpartition("/")[2]
+    return name.startswith(_MAKEFILES) or name.endswith(_MAKEFILE_SUFFIXES)

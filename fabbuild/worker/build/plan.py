@@ -6,9 +6,12 @@ import enum
 from typing import NamedTuple, Tuple
 
 from fabbuild.protocol import relevance
+from fabbuild.protocol.relevance import ABSENT, is_for_people
+from fabbuild.protocol.source_kinds import RECOMPILED, is_makefile
 from fabbuild.worker.build import artifact_sender, stale_generated
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.settings import Settings
+from fabbuild.worker.deps import reverse_deps
 from fabbuild.worker.source.worktree import Worktree
 
 
@@ -30,6 +33,7 @@ class BuildPlan(NamedTuple):
         configured: whether the output directory has the configuration of an earlier commit of the board.
         from_scratch: whether the first make finds an empty output directory.
         leftovers: whether to look, after a success, for generated source that no rule makes any more.
+        changed: source files that were read and differ now, so that something must read them again.
     """
 
     removal: Removal
@@ -38,6 +42,7 @@ class BuildPlan(NamedTuple):
     configured: bool
     from_scratch: bool
     leftovers: bool
+    changed: Tuple[str, ...] = ()
 
 
 class Planner:
@@ -60,6 +65,7 @@ class Planner:
 
         Raises:
             GitError: git cannot compare the commits.
+            OSError: a file of the output directory cannot be read.
         """
         output = self._output
         products, by_products = artifact_sender.stale_products(output.path, self._settings.kept())
@@ -83,6 +89,7 @@ class Planner:
             configured=bool(configured),
             from_scratch=output.empty,
             leftovers=alike and leftovers,
+            changed=self._changed(commit),
         )
 
     def _may_have_leftovers(self, board: str, commit: str) -> bool:
@@ -94,6 +101,25 @@ class Planner:
             return False
         changed = self._worktree.changes(output.commit, commit)
         return changed is None or stale_generated.may_drop_rule(changed, output.reads.all)
+
+    def _changed(self, commit: str) -> Tuple[str, ...]:
+        """Return the changed files of which make may not know that they were read.
+
+        Raises:
+            OSError: a dependency file cannot be read.
+        """
+        before, reads = self._output.commit, self._output.reads.build
+        # Of changes that cannot be listed, the worktree has emptied the output directory.
+        changed = (self._worktree.changes(before, commit) or ()) if before and before != commit else ()
+        there = [one for one in changed if one.old.mode != ABSENT and not is_makefile(one.path)]
+        if reads is None:
+            there = [one for one in there if not one.path.endswith(RECOMPILED) and not is_for_people(one.path)]
+        else:
+            there = [one for one in there if one.path in reads]
+        # A dependency file that names a removed file is gone after the build, if make noticed.
+        gone = {one.path for one in there if one.new.mode == ABSENT}
+        gone -= reverse_deps.unnamed(self._worktree.path, self._output.path, gone) if gone else set()
+        return tuple(one.path for one in there if one.path not in gone)
 
     def _must_configure(self, commit: str, configured: str) -> bool:
         if not configured or self._settings["force_reconfig"] or self._settings["mrproper"]:

@@ -9,18 +9,20 @@ further tries follow, each for one reason, in this order:
 * reconfigured: the first try failed, and did not configure.
 * after mrproper: the try before failed, and the setting ``fallback_mrproper`` is on.
 * from scratch: the try before failed, perhaps because of files in the output directory (`retry_policy`).
+* read again, from scratch: the try before succeeded, but nothing read a changed file again that was read before,
+  and no dependency file names it, so make did not notice the change.
 * without leftovers, from scratch: the try before succeeded with generated source that no rule makes any more
   (`stale_generated`).
 * with debug info: the linker named places in the code that only debug information translates to lines.
 
-The setting ``quick`` leaves out the tries "reconfigured", "from scratch" and "without leftovers". Once the board's
-time is up, no further try is made.
+The setting ``quick`` leaves out the tries "reconfigured", "from scratch", "read again" and "without leftovers".
+Once the board's time is up, no further try is made.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Callable, FrozenSet, List
+from typing import Callable, FrozenSet, List, Sequence
 
 from fabbuild.protocol.build_output import clock_skew
 from fabbuild.worker.base.processes import ProcessResult
@@ -29,6 +31,7 @@ from fabbuild.worker.build.make import MakeRunner
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.plan import BuildPlan
 from fabbuild.worker.build.settings import Settings
+from fabbuild.worker.deps import reverse_deps
 from fabbuild.worker.source.worktree import Worktree
 
 #: How a linker names a place for which it has no debug information: ``(.text.main+0x12)``.
@@ -84,6 +87,7 @@ class Tries:
         self._after_mrproper()
         artifact_sender.remove_unmade(self._output.path, self._settings.kept(), began)
         self._from_scratch()
+        self._read_again(plan.changed)
         self._without_leftovers(began)
         self._with_debug_info()
         return self._result
@@ -113,6 +117,13 @@ class Tries:
             self._history.failure = retry_policy.words(said)
         if not self._result.code:
             self._history.failure = frozenset()
+
+    def _read_again(self, changed: Sequence[str]) -> None:
+        if self._result.code or self._scratch or self._quick or not self._run.may_retry:
+            return
+        unread = set(changed) - self._output.reads.latest
+        if unread and reverse_deps.unnamed(self._worktree.path, self._output.path, unread):
+            self._build_from_scratch()
 
     def _without_leftovers(self, began: int) -> None:
         if self._result.code or not self._output.leftovers or self._quick:

@@ -55,6 +55,26 @@ def products_of(tree: str, output: str, files: Iterable[str], sources: Iterable[
     return found
 
 
+def unnamed(tree: str, output: str, sources: Iterable[str]) -> Set[str]:
+    """Return the source files that no dependency file names, so that make may not know that they were read.
+
+    Args:
+        tree: the source.
+        output: the output directory.
+        sources: files of the source, relative to the tree.
+
+    Raises:
+        OSError: a dependency file cannot be read.
+    """
+    left = {name: _Mentions(tree, output, [os.path.join(tree, name)]) for name in sources}
+    files = (os.path.join(folder, name) for folder, _, names in os.walk(output) for name in names)
+    for _, text in _texts(output, files):
+        left = {name: mentions for name, mentions in left.items() if not mentions.are_in(text)}
+        if not left:
+            break
+    return set(left)
+
+
 def _texts(output: str, files: Iterable[str]) -> Iterator[Tuple[str, bytes]]:
     for place in files:
         if is_dependency_file(os.path.basename(place)):

@@ -7,7 +7,7 @@ configuring read, the board is configured, and built only if its configuration c
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, Iterable, Optional
+from typing import Any, Dict, FrozenSet, Iterable, Optional, Set
 
 #: A worktree's link to its repository, which each git of a build reads.
 _GIT = ".git"
@@ -20,6 +20,7 @@ class SourceReads:
         configure: the paths that configuring read, relative to the tree; None if they are not known.
         build: those that building read, likewise.
         why: why some are not known.
+        latest: those that building read since this object was made, as far as they are known.
     """
 
     configure: Optional[FrozenSet[str]]
@@ -32,6 +33,7 @@ class SourceReads:
         Args:
             state: from `state`; anything else means that the reads are not known.
         """
+        self.latest: Set[str] = set()
         if state is None:
             self.configure = self.build = frozenset()
         else:
@@ -51,6 +53,7 @@ class SourceReads:
             self.why = why
         if building:
             self.build = after
+            self.latest.update(paths or ())
         else:
             self.configure = after
 

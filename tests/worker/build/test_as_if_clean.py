@@ -228,6 +228,50 @@ def test_another_compiler_under_the_same_name_compiles_anew(work, objects, tmp_p
     assert compiled(result) == ["a", "b"]
 
 
+#: Rules that read source without a word to make.
+UNNOTICED = {
+    "a recipe": ("$(O)/x.bin: | $(O)/.config\n\t@cat data/one.txt >$@\n", "data/one.txt"),
+    "a script": ("$(O)/x.bin: | $(O)/.config\n\t@sh data/all.sh >$@\n", "data/one.txt"),
+    "an assembler": ("$(O)/x.bin: | $(O)/.config\n\t@as -o $@ data/x.s\n", "data/one.txt"),
+    "a program of the build": (
+        "$(O)/x.bin: | $(O)/.config\n\t@gcc -o $(O)/tool data/tool.c && $(O)/tool >$@\n",
+        "data/tool.c",
+    ),
+}
+
+
+def test_a_removed_file_that_make_does_not_know_to_be_read_is_built_from_scratch(work, objects):
+    rule = "all: $(O)/x.bin\n$(O)/x.bin: | $(O)/.config\n\t@cat data/*.txt >$@\n"
+    files = {"Makefile": OBJECTS + rule, "data/one.txt": "1\n", "data/two.txt": "2\n"}
+    commits = series(objects, work, files, {"data/two.txt": None})
+    assert sorted(compiled(build(work, commits)["one", 1])) == ["a", "b"]
+
+
+@pytest.mark.parametrize("how", UNNOTICED)
+def test_a_changed_file_that_make_does_not_know_to_be_read_is_built_from_scratch(work, objects, how):
+    rule, changed = UNNOTICED[how]
+    makefile = OBJECTS + "all: $(O)/x.bin\n" + rule
+    files = {
+        "Makefile": makefile.replace("@cp $@ $(O)/u-boot.bin", "@cat $@ $(O)/x.bin >$(O)/u-boot.bin")
+        .replace("$(O)/u-boot:", "$(O)/u-boot: $(O)/x.bin")
+        .replace("-o $@ $^", "-o $@ $(filter %.o,$^)"),
+        "data/one.txt": "1\n",
+        "data/all.sh": "cat data/*.txt\n",
+        "data/x.s": '.incbin "data/one.txt"\n',
+        "data/tool.c": '#include <stdio.h>\nint main(void) { puts("1"); }\n',
+        "data/unread.txt.in": "",
+    }
+    edited = files[changed].replace("1", "2")
+    commits = series(
+        objects, work, files, {changed: edited, "src/a.c": "int a = 2;\n"}, {"src/a.c": "int a = 3;\n"}
+    )
+    results = build(work, commits)
+    assert sorted(compiled(results["one", 1])) == ["a", "b"]
+    assert compiled(results["one", 2]) == ["a"]
+    clean = build(work, commits[1:2], settings={"force_build": True})["one", 0]
+    assert clean["details"]["sha256"] == results["one", 1]["details"]["sha256"]
+
+
 @pytest.mark.parametrize("damage", ["index", "tree", "link"])
 def test_a_worktree_that_breaks_under_it_is_mended(work, objects, damage):
     commits = series(objects, work, {"README": "x\n"})
