@@ -184,7 +184,7 @@ def matters(changed: Iterable[TreeChange], reads: Optional[Collection[str]]) -> 
     Args:
         changed: the differences, from `parse_changes` or `changes`.
         reads: the paths that the board's build read; a set is quickest. None if they are not known: then the
-            content of every file matters that is not `NEVER`.
+            content of every file matters that is not `is_for_people`, the board's own configuration included.
     """
     for path, old, new in changed:
         if reads is not None and path in reads:
@@ -192,7 +192,9 @@ def matters(changed: Iterable[TreeChange], reads: Optional[Collection[str]]) -> 
         sides = [relevance_of(path, side.mode) for side in (old, new) if side.mode != ABSENT]
         if any(side is Relevance.ALWAYS for side in sides):
             return path
-        if (reads is None or old.mode != new.mode) and any(side is not Relevance.NEVER for side in sides):
+        if old.mode != new.mode and any(side is not Relevance.NEVER for side in sides):
+            return path
+        if reads is None and not is_for_people(path):
             return path
     return None
 

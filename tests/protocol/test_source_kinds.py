@@ -15,7 +15,6 @@ _SUFFIXES = {".c", ".S", ".dts", ".dtsi", ".dtso", ".lds"}
     ("name", "suffixes"),
     [
         ("SOURCE", {".c", ".h", ".S", ".s", ".dts", ".dtsi", ".dtso", ".inc", ".lds", ".l", ".y"}),
-        ("TRACKED", {".c", ".h", ".S", ".dts", ".dtsi", ".dtso"}),
         ("RECOMPILED", {".c", ".h", ".S", ".dts", ".dtsi", ".dtso", ".lds"}),
         ("SEARCHED", {".h", ".dtsi", ".inc"}),
     ],

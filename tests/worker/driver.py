@@ -31,6 +31,7 @@ O := build
 \t@mkdir -p $(O)
 \t@echo "configure $@"
 \t@cp configs/$@ $(O)/.config
+\t$(if $(file <Kconfig),)
 all: $(O)/u-boot
 $(O)/main.o: main.c $(O)/.config
 \t@echo "compile"

@@ -82,7 +82,10 @@ def test_a_defconfig_that_includes_another_is_configured_when_that_changes(work,
         source,
         work,
         {
-            "configs/one_defconfig": "#include <configs/common.config>\n",
+            "Makefile": MAKEFILE.replace(
+                "@cp configs/$@", "@gcc -E -P -undef -xassembler-with-cpp -I. -o - configs/$@ >"
+            ),
+            "configs/one_defconfig": "#  include <configs/common.config>\n",
             "configs/common.config": "CONFIG_X=y\n",
         },
         {"configs/common.config": "CONFIG_X=n\n"},

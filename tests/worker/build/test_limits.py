@@ -136,10 +136,8 @@ def test_what_it_left_half_made_is_not_built_upon(hanging, source):
 
 def test_after_a_timeout_nothing_is_tried_again(hanging, source):
     """An incremental build that fails is made anew, and mrproper may follow; one that hung is not."""
-    commits = commits_of(source, hanging, {"main.c": "int y;\n", "configs/one_defconfig": "CONFIG_ONE=y\n"})
-    source.commit({"Makefile": f"PIDS := /dev/null\n{HANGS}".replace("-q HANGS", "-q ONE"), "main.c": "int z;\n"})
-    commits = [commits[0], source.git("rev-parse", "HEAD")]
-    push(hanging, source.path)
+    makefile = f"PIDS := /dev/null\n{HANGS}".replace("HANGS $(O)/.config", "HANGS main.c")
+    commits = commits_of(source, hanging, {"Makefile": makefile}, {"main.c": "int z; // HANGS\n"})[1:]
     with Worker(hanging) as worker:
         worker.start(commits, max_boards=1, settings={"fallback_mrproper": True}, **LIMITS)
         worker.send("build_board", board="one", arch="sandbox", timeout=3)

@@ -8,24 +8,39 @@ from fabbuild.protocol.relevance import ABSENT, TreeChange, TreeEntry
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.plan import Planner, Removal
 from fabbuild.worker.build.settings import Settings
+from fabbuild.worker.deps.source_reads import SourceReads
 
 GCC = "/usr/bin/gcc"
 LINES = "".join(f"CONFIG_{number}=y\n" for number in range(10))
-EDIT = TreeChange("main.c", TreeEntry("100644", "1"), TreeEntry("100644", "2"))
+
+
+def edit(path):
+    return TreeChange(path, TreeEntry("100644", "1"), TreeEntry("100644", "2"))
+
+
+def addition(path):
+    return TreeChange(path, TreeEntry(ABSENT, ""), TreeEntry("100644", "1"))
+
+
 REMOVAL = TreeChange("main.h", TreeEntry("100644", "1"), TreeEntry(ABSENT, ""))
+DEFCONFIG = "configs/one_defconfig"
+
+#: The files that builds in the output directory read, and reads that are not known.
+READS = {
+    "configure": ["Kconfig", DEFCONFIG, "scripts/conf.sh"],
+    "build": ["Makefile", "main.c", "main.h", "table.txt"],
+}
+UNKNOWN = {}
 
 
 class Tree:
     """A worktree whose commits differ as a test says."""
 
-    def __init__(self, path, changed, differs):
-        self.path, self._changed, self._differs = str(path), changed, differs
+    def __init__(self, path, changed):
+        self.path, self._changed = str(path), changed
 
     def changes(self, _old, _new):
         return self._changed
-
-    def differs(self, _old, _new, _patterns):
-        return self._differs
 
 
 @pytest.fixture
@@ -43,7 +58,7 @@ def planned(tmp_path):
         commit="new",
         configured="old",
         changed=(),
-        differs=False,
+        reads=READS,
         gcc=GCC,
         built="old",
         before=False,
@@ -51,10 +66,9 @@ def planned(tmp_path):
     ):
         output = OutputDir(str(tmp_path))
         output.note_build("one", built, GCC, leftovers=before)
+        output.reads = SourceReads(reads)
         before = sorted(os.walk(tmp_path))
-        found = Planner(Tree(tmp_path, changed, differs), Settings(settings), output).plan(
-            board, commit, gcc, configured
-        )
+        found = Planner(Tree(tmp_path, changed), Settings(settings), output).plan(board, commit, gcc, configured)
         assert sorted(os.walk(tmp_path)) == before, "a plan changes nothing"
         return found
 
@@ -66,9 +80,18 @@ def planned(tmp_path):
     [
         ({}, False),
         ({"configured": ""}, True),
-        ({"differs": True}, True),
-        ({"differs": True, "kconfig_check": False}, False),
-        ({"differs": True, "commit": "old"}, False),
+        ({"changed": [edit("Kconfig")]}, True),
+        ({"changed": [edit("scripts/conf.sh")]}, True),
+        ({"changed": [edit(DEFCONFIG)]}, True),
+        ({"changed": [edit("configs/like_defconfig"), edit("drivers/Kconfig"), edit("main.c")]}, False),
+        ({"changed": [addition("drivers/Kconfig")]}, True),
+        ({"changed": [addition("configs/new_defconfig"), addition("README")]}, False),
+        ({"changed": None}, True),
+        ({"changed": [edit("Kconfig")], "kconfig_check": False}, False),
+        ({"changed": [edit("Kconfig")], "commit": "old"}, False),
+        ({"changed": [edit("README")], "reads": UNKNOWN}, False),
+        ({"changed": [edit("main.c")], "reads": UNKNOWN}, True),
+        ({"changed": [edit(DEFCONFIG)], "reads": UNKNOWN}, True),
         ({"force_reconfig": True}, True),
         ({"mrproper": True}, True),
     ],
@@ -82,11 +105,16 @@ def test_when_it_is_configured(planned, how, configure):
     ("how", "leftovers"),
     [
         ({}, False),
-        ({"changed": [EDIT]}, False),
+        ({"changed": [edit("main.c")]}, False),
+        ({"changed": [edit("Makefile")]}, True),
+        ({"changed": [edit("Kconfig")]}, True),
+        ({"changed": [edit("scripts/other.sh")]}, False),
+        ({"changed": [edit("scripts/other.sh")], "reads": UNKNOWN}, True),
+        ({"changed": [addition("rules.mk")]}, True),
+        ({"changed": [addition("README")]}, False),
         ({"changed": [REMOVAL]}, True),
         ({"changed": None}, True),
         ({"changed": [REMOVAL], "commit": "old"}, False),
-        ({"differs": True}, True),
         ({"board": "like", "configured": ""}, True),
         ({"configured": ""}, False),
         ({"before": True}, True),

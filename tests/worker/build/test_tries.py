@@ -28,7 +28,7 @@ class Run:
 
     def __init__(self, output, *results, bare=False, out_of_time=False):
         self.results = list(results)
-        self.bare, self.fault, self.may_retry = bare, "", True
+        self.bare, self.fault, self.may_retry, self.configuration_changed = bare, "", True, False
         self.asked = []
         self.generates = None
         self._output, self._out_of_time = output, out_of_time

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from fabbuild.protocol.relevance import ABSENT
 from fabbuild.worker.source.worktree import Worktree
 from tests.worker.driver import push, work_dir
 from tests.worker.fixtures import make_slots
@@ -179,14 +180,23 @@ def test_checkout_only_touches_what_differs_and_spares_the_output(processes, wor
     assert not os.path.exists(os.path.join(tree.path, "new"))
 
 
-def test_worktree_differs_names_what_matters(processes, work, source):
+def test_the_changes_between_two_commits_are_whole_or_not_known(processes, work, source, monkeypatch):
     first = source.git("rev-parse", "HEAD")
-    second = source.commit({"a/Kconfig.debug": "x\n", "main.c": "int y;\n"})
+    second = source.commit({"a/Kconfig.debug": "x\n", "main.c": "int y;\n", "Kconfig": None})
+    third = source.commit({b"no utf-8 \xff".decode(errors="surrogateescape"): ""})
     push(work, source.path)
     tree: Worktree = make_slots(processes, work, 1, first)[0]
-    assert tree.differs(first, second, [":(top,glob)**/Kconfig*"])
-    assert not tree.differs(first, second, [":(top,literal)configs/one_defconfig"])
-    assert tree.differs(first, "1" * 40, [":(top,literal)configs/one_defconfig"])
+    found = tree.changes(first, second)
+    assert [(one.path, one.old.mode, one.new.mode) for one in found] == [
+        ("Kconfig", "100644", ABSENT),
+        ("a/Kconfig.debug", ABSENT, "100644"),
+        ("main.c", "100644", "100644"),
+    ]
+    assert tree.changes(second, second) == []
+    assert tree.changes(first, "1" * 40) is None
+    assert tree.changes(second, third) is None
+    monkeypatch.setattr("fabbuild.worker.source.worktree._LONG", 100)
+    assert tree.changes(first, second) is None
 
 
 def test_work_dir_helper_matches_the_supervisors(tmp_path, source):
