@@ -2,12 +2,12 @@
 
     python benchmarks/carried.py SOURCE RANGE BOARD:PREFIX... [--jobs 2]
 
-SOURCE is a git clone of a Kbuild tree, RANGE names commits, such as ``main..series``; PREFIX is CROSS_COMPILE. Each
-board is built once, at the commit before the range, while its source is observed. Then each commit is compared
-with its first parent. Where only files changed that configuring read, the board is configured at both, and it counts
-as carried if the same configuration comes out. By names, every Makefile, Kconfig file, script and linker script
-matters to every board, and C, device trees and defconfigs only to a board that reads them: the rule where nothing is
-observed, at its best.
+SOURCE is a git clone of a Kbuild tree, RANGE names commits, such as ``main..series``; PREFIX is CROSS_COMPILE.
+Each board is built once, at the commit before the range, while its source is observed. Then each commit is
+compared with its first parent. Where only files changed that configuring read, the board is configured at both,
+and it counts as carried if the same configuration comes out. By names, every Makefile, Kconfig file, script and
+linker script matters to every board, and C, device trees and defconfigs only to a board that reads them: the rule
+where nothing is observed, at its best.
 """
 
 from __future__ import annotations
