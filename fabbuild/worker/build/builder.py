@@ -54,6 +54,7 @@ class Builder:
         features: AbstractSet[str],
         carrier: Optional[CarryForward] = None,
         tools: Optional[ToolDirs] = None,
+        unobserved: Callable[[str], None] = lambda _why: None,
     ) -> None:
         """Name the parts.
 
@@ -66,6 +67,7 @@ class Builder:
                 `Built.details`, with ``files`` they carry `Built.files` in place of `Built.config`.
             carrier: finds commits with the same result as the last build; None: each commit is built.
             tools: the directories at the front of PATH; None for none.
+            unobserved: called with the reason if the reads of builds cannot be observed.
         """
         self._processes = processes
         self._worktree = worktree
@@ -74,6 +76,7 @@ class Builder:
         self._details, self._files = "details" in features, "files" in features
         self._carrier = carrier
         self._tools = tools
+        self._unobserved = unobserved
         self._output = OutputDir(worktree.path)
         self._watch = ReadWatch(worktree.path)
         self._planner = Planner(worktree, settings, self._output)
@@ -238,6 +241,8 @@ class Builder:
         with run.stopwatch.on("checkout"):
             self._worktree.bring_to(commit, self._output.commit)
             self._watch.cover(self._worktree.directories())
+            if self._watch.why:
+                self._unobserved(self._watch.why)
         if self._output.empty:
             self._output.renew()
         if not usable or self._output.empty:

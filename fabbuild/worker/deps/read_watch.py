@@ -14,6 +14,7 @@ Format and constants: inotify(7), and the kernel's ``include/uapi/linux/inotify.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import struct
@@ -80,7 +81,7 @@ class ReadWatch:
                 found[watch] = directory
         except (OSError, ImportError, AttributeError) as exc:
             self.close()
-            self.why = str(exc)
+            self.why = _advice(exc)
         else:
             self._directories, self.why = found, ""
 
@@ -145,6 +146,20 @@ class ReadWatch:
             if not mask & _IS_DIRECTORY and watch in self._directories:
                 found.add(os.path.join(self._directories[watch], os.fsdecode(name.rstrip(b"\0"))))
         return found
+
+
+def _advice(exc: Exception) -> str:
+    """Return why nothing can be watched, and the limit of the kernel to raise if one was reached."""
+    number = exc.errno if isinstance(exc, OSError) else 0
+    limit = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}.get(number or 0)
+    if not limit:
+        return "inotify: %s" % exc
+    with contextlib.suppress(OSError), open("/proc/sys/fs/inotify/" + limit, encoding="ascii") as file:
+        return "the limit fs.inotify.%s is reached, which is %s; raise it with sysctl" % (
+            limit,
+            file.read().strip(),
+        )
+    return "the limit fs.inotify.%s is reached" % limit
 
 
 def _library() -> Any:

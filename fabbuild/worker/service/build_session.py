@@ -13,7 +13,7 @@ from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.service.commands import Configuration, commit_hashes, first_here
 from fabbuild.worker.service.slot_pool import JobShare, Send, SlotPool
-from fabbuild.worker.service.stdio import write_debug
+from fabbuild.worker.service.stdio import write_debug, write_warning
 from fabbuild.worker.source.git import Repository
 from fabbuild.worker.source.worktree import Worktree
 from fabbuild.worker.source.worktree_maker import WorktreeMaker
@@ -74,6 +74,7 @@ class BuildSession:
         self._jobserver: Optional[JobServer] = None
         self._tools: Optional[ToolDirs] = None
         self._identities: Optional[Identities] = None
+        self._unobserved = threading.Lock()
 
     def open(self, commits: Any, count: int, *, carry: bool) -> None:
         """Make the worktrees, with a response for each, and start the slots.
@@ -227,4 +228,10 @@ class BuildSession:
             features,
             carrier,
             self._tools,
+            self._warn_unobserved,
         )
+
+    def _warn_unobserved(self, why: str) -> None:
+        """Write once why it is not known what builds read, and what to do."""
+        if self._unobserved.acquire(blocking=False):
+            write_warning("it is not seen which files builds read, so no result is carried forward here: %s" % why)

@@ -64,6 +64,12 @@ def write_debug(text: str) -> None:
         os.write(2, ("W: %s\n" % text).encode("utf-8", "replace"))
 
 
+def write_warning(text: str) -> None:
+    """Write a line to stderr that the boss shows to its user."""
+    with contextlib.suppress(OSError):
+        os.write(2, ("%s\n" % text).encode("utf-8", "replace"))
+
+
 class CommandReceiver(Protocol):
     """The receiver of `InputWatch`'s input; only `wait_for_quit` may take long."""
 
