@@ -175,7 +175,9 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
         ended = run(plan, machines.sessions, display.listener, display.tick, probes)
         display.finish()
     told = settings.quiet or options["summary"]
-    ui.print_end(ended, json=settings.json or options["ide"], more="" if told else _tells_more(plan, ended))
+    silent = settings.json or options["ide"]
+    unread = "" if silent or options["summary"] or ended.interrupted else _unread(plan)
+    ui.print_end(ended, json=silent, unread=unread, more="" if told else _tells_more(plan, ended))
     if options["summary"] and not options["ide"]:
         ui.print_summary_of(plan, json=settings.json)
     if files:
@@ -184,6 +186,17 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
         _report_of(plan, page, quiet=settings.json or options["ide"])
     if ended.exit_status:
         raise Exit(code=ended.exit_status)
+
+
+def _unread(plan: Plan) -> str:
+    """Return in words which files the commits of a run change and no board read; empty for the current source."""
+    from fabbuild.reporting.summary.find import Found
+    from fabbuild.reporting.summary.reader import read_range
+    from fabbuild.reporting.summary.unread import unread
+    from fabbuild.reporting.summary.wording import unread_words
+
+    made = read_range(plan.output, plan.name) if plan.commits[0].number else None
+    return unread_words(unread(Found(made, plan.source))) if made else ""
 
 
 def _tells_more(plan: Plan, ended: RunSummary) -> str:
@@ -209,6 +222,7 @@ def summary(c: Any, options: Mapping[str, Any]) -> None:
     from fabbuild.cli import ui
     from fabbuild.reporting.summary.find import archs_of, find
     from fabbuild.reporting.summary.summarizer import summarize
+    from fabbuild.reporting.summary.unread import with_unread
 
     settings = settings_of(c, None, {name: options[name] for name in ("source", "output")})
     named = {name: options[name] or "" for name in ("branch", "commits")}
@@ -217,7 +231,7 @@ def summary(c: Any, options: Mapping[str, Any]) -> None:
     found = find(output=settings.output, source=settings.source, **named)
     view = ui.SummaryView.chosen(options)
     told = summarize(found.range, view.wanted, archs=lambda: archs_of(found))
-    ui.print_summary(told, found, view)
+    ui.print_summary(with_unread(told, found), found, view)
 
 
 def _report_of(plan: Plan, page: Path | None, *, quiet: bool) -> None:

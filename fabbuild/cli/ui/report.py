@@ -35,10 +35,17 @@ STATUS_WORDS = {
 }
 
 
-def print_end(summary: RunSummary, *, json: bool = False, more: str = "", stream: IO[str] | None = None) -> None:
+def print_end(
+    summary: RunSummary, *, json: bool = False, unread: str = "", more: str = "", stream: IO[str] | None = None
+) -> None:
     """Print the outcome of a run; nothing with ``json``, where the events have it all.
 
-    ``more`` is the command that shows what each commit changed.
+    Args:
+        summary: the outcome.
+        json: whether events were printed as JSON.
+        unread: which changed files no board read, in words.
+        more: the command that shows what each commit changed.
+        stream: where to print; None: standard output.
     """
     if json:
         return
@@ -70,6 +77,8 @@ def print_end(summary: RunSummary, *, json: bool = False, more: str = "", stream
     _recovered(out, summary.recovered)
     _out(out, summary)
     _shares(out, summary.machines)
+    if unread:
+        _line(out, unread)
     if summary.output:
         out.line(f"results: {visible(summary.output)}")
     if more:

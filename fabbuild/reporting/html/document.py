@@ -18,6 +18,7 @@ from fabbuild.reporting.html.commits import Group, groups, unbuilt
 from fabbuild.reporting.html.journal_facts import JournalFacts
 from fabbuild.reporting.html.pictures import ENDS, fault_words
 from fabbuild.reporting.summary.changes import CommitChanges, NotBuilt, Summary
+from fabbuild.reporting.summary.facts import unread_facts
 from fabbuild.reporting.summary.find import how_built
 from fabbuild.reporting.summary.reader import CommitDir
 from fabbuild.text import cut, one_line, visible
@@ -157,6 +158,7 @@ def document(
         "texts": [list(text) for text in gatherer.texts.texts],
         "notes": notes.values,
         "options": options.values,
+        "unread": unread_facts(summary.unread) if summary.unread else None,
         "where": visible(shlex.join(where)),
         "run": run_facts(journal, numbers),
     }

@@ -20,6 +20,7 @@ from fabbuild.reporting.html.page import base_of, render
 from fabbuild.reporting.summary.changes import SummaryScope
 from fabbuild.reporting.summary.find import Found, archs_of
 from fabbuild.reporting.summary.summarizer import summarize
+from fabbuild.reporting.summary.unread import with_unread
 from fabbuild.results.exported_files import exported_file, remember
 from fabbuild.text import visible
 
@@ -59,7 +60,7 @@ def make_report(found: Found, target: Path, wanted: SummaryScope | None = None) 
     journal.going = journal.going and works(holder(found.range.path))
     gatherer = Gatherer(found.range, journal.attempts)
     wanted = replace(wanted or SummaryScope(), sizes=True)
-    summary = summarize(found.range, wanted, archs=lambda: archs_of(found), reader=gatherer)
+    summary = with_unread(summarize(found.range, wanted, archs=lambda: archs_of(found), reader=gatherer), found)
     page = render(found, summary, gatherer, journal, base=base_of(found.range.path, target))
     return page, journal.going
 

@@ -240,6 +240,21 @@ class CommitChanges:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """The files that the commits of a range change, and that no board's build read at any of its commits.
+
+    Attributes:
+        files: their paths, sorted; empty if every file was read.
+        known: the number of boards of which it is known at each commit what their builds read.
+        boards: the number of boards with results.
+    """
+
+    files: tuple[str, ...] = ()
+    known: int = 0
+    boards: int = 0
+
+
+@dataclass(frozen=True)
 class Summary:
     """The summary of a range, commit by commit.
 
@@ -250,6 +265,7 @@ class Summary:
         commits: the requested commits, oldest first.
         archs: board → architecture of all boards considered; empty if not known.
         complaints: files that were not read, a line each.
+        unread: the changed files that no board read; None if that is not known.
     """
 
     output: Path
@@ -258,3 +274,4 @@ class Summary:
     commits: tuple[CommitChanges, ...]
     archs: Mapping[str, str]
     complaints: tuple[str, ...] = ()
+    unread: Unread | None = None

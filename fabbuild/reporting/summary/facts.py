@@ -14,9 +14,11 @@ from fabbuild.reporting.summary.changes import (
     ConfigChanges,
     DiagnosticChange,
     Summary,
+    Unread,
 )
 from fabbuild.reporting.summary.configs import ValueChanges
 from fabbuild.reporting.summary.sizes import PARTS, Bloat, Size
+from fabbuild.text import visible
 
 #: The version of the JSON, raised when the meaning of a key changes.
 SCHEMA = 1
@@ -26,7 +28,7 @@ MAIN = TREE.program
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
-    """Return a summary as plain values; parts that were not requested are absent."""
+    """Return a summary as plain values; parts that were not requested, or are not known, are absent."""
     return {
         "schema": SCHEMA,
         "name": summary.name,
@@ -35,7 +37,15 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "complaints": list(summary.complaints),
         "archs": dict(summary.archs),
         "commits": [_commit(commit) for commit in summary.commits],
+        **({"unread": unread_facts(summary.unread)} if summary.unread else {}),
     }
+
+
+def unread_facts(unread: Unread) -> dict[str, Any]:
+    """Return the files that no board read; where there are any, also of how many boards that is known."""
+    if not unread.files:
+        return {"files": []}
+    return {"files": [visible(file) for file in unread.files], "known": unread.known, "boards": unread.boards}
 
 
 def _commit(commit: CommitChanges) -> dict[str, Any]:

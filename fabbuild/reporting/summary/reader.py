@@ -28,6 +28,7 @@ MAX_ERR = 1 << 20
 MAX_SIZES = 256 << 10
 MAX_SYMBOLS = 64 << 20
 MAX_CONFIG = 8 << 20
+MAX_DEPENDS = 8 << 20
 MAX_SMALL = 64 << 10
 MAX_BOARDS_CFG = 16 << 20
 MAX_COMMITS = 64 << 20
@@ -328,6 +329,16 @@ def origin(made: Range) -> dict[str, object]:
     """Return the recorded ``source``, ``text`` and ``kind`` of a range; empty if there is no record."""
     record = _record(made.path)
     return {key: record[key] for key in ("source", "text", "kind") if isinstance(record.get(key), str)}
+
+
+def recorded_commits(made: Range) -> dict[int, str]:
+    """Return the hashes of all commits of a range by their numbers, as fabbuild's last run recorded them."""
+    listed = _record(made.path).get("commits")
+    return {
+        one["number"]: str(one["hash"])
+        for one in (listed if isinstance(listed, list) else ())
+        if isinstance(one, dict) and isinstance(one.get("number"), int) and "hash" in one
+    }
 
 
 def _described(commit: CommitDir, known: Mapping[str, str]) -> CommitDir:

@@ -1,0 +1,99 @@
+"""Find the files that a series changes and that no board's build read: of these, success says nothing.
+
+What a build read is in the file ``depends`` of its result. Most results of a board share one such file on the disk
+(a hard link), and only files that no list had so far are looked for in the next.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+
+from fabbuild.protocol.relevance import Relevance, relevance_of
+from fabbuild.protocol.wire import DEPENDS
+from fabbuild.reporting.summary.changes import Summary, Unread
+from fabbuild.reporting.summary.find import Found
+from fabbuild.reporting.summary.reader import MAX_DEPENDS, Range, Reader, origin, recorded_commits
+from fabbuild.results.read_files import read_among
+from fabbuild.source.changed_files import changed_files
+from fabbuild.source.git import GitError
+
+# Every build reads it; a list without it is not complete.
+_ALWAYS_READ = frozenset({b"Makefile"})
+
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def with_unread(summary: Summary, found: Found) -> Summary:
+    """Return the summary with the files that its commits change and no board read, if that is known."""
+    return replace(summary, unread=unread(found, summary.commits[0].number if summary.commits else 0))
+
+
+def unread(found: Found, first: int = 0) -> Unread | None:
+    """Return the files that commits change and no board read at any commit of the range.
+
+    Files that by convention no build reads, such as documentation, are left out.
+
+    Args:
+        found: the results, and the source.
+        first: the number of the first commit whose changes count; those that ``--step`` left out before it count,
+            too.
+
+    Returns:
+        None if there is no source that has the commits, or if of no board it is known what its builds read.
+    """
+    commits = _series(found.range, first)
+    if found.source is None or not commits or not all(map(_HASH.fullmatch, commits)):
+        return None
+    try:
+        changed = changed_files(found.source.git, commits)
+    except GitError:
+        return None  # another repository, or one that lacks a commit
+    return _without_reads(found.range, frozenset(path for path in changed if _can_matter(os.fsdecode(path))))
+
+
+def _series(made: Range, first: int) -> list[str]:
+    """Return the hashes of the commits whose changes count.
+
+    A branch begins with a commit of its upstream, which the series does not change.
+    """
+    before = [commit.number for commit in made.commits if commit.number < first]
+    low = max(before) + 1 if before else made.commits[0].number
+    if origin(made).get("kind") != "commits":
+        low = max(low, 2)
+    last = made.commits[-1].number
+    return [commit for number, commit in recorded_commits(made).items() if low <= number <= last]
+
+
+def _can_matter(path: str) -> bool:
+    return relevance_of(path, "100644") is not Relevance.NEVER
+
+
+def _without_reads(made: Range, left: frozenset[bytes]) -> Unread | None:
+    """Return which of these files are in no list of the range; None if there is no list."""
+    if not left:
+        return Unread()
+    reader = Reader(made)
+    known: dict[str, bool] = {}
+    seen: dict[tuple[int, int], bool] = {}
+    for commit in reversed(made.commits):
+        for board in reader.boards(commit):
+            place = os.path.join(made.path, commit.name, board)  # noqa: PTH118 - tens of thousands of them
+            try:
+                at = os.lstat(f"{place}/{DEPENDS}")
+            except OSError:
+                if os.path.lexists(f"{place}/done"):
+                    known[board] = False
+                continue
+            same = at.st_dev, at.st_ino
+            if same not in seen:
+                depends = reader.data(place, DEPENDS, min(at.st_size, MAX_DEPENDS)) or b""
+                left -= read_among(depends, left)
+                if not left:
+                    return Unread()
+                seen[same] = at.st_size <= MAX_DEPENDS and bool(read_among(depends, _ALWAYS_READ))
+            known[board] = known.get(board, True) and seen[same]
+    if not any(known.values()):
+        return None
+    return Unread(tuple(sorted(map(os.fsdecode, left))), sum(known.values()), len(known))
