@@ -144,7 +144,7 @@ def test_another_repository_or_none_is_no_source_to_tell_from(series, tmp_path):
     assert unread(Found(found.range)) is None
     git(tmp_path, "clone", "-q", "--depth=1", f"file://{series.repo}", "other")
     assert unread(Found(found.range, Source.open(tmp_path / "other"))) is None
-    series.choose([*series.commits[:-1], Commit("--all", "", "odd", 6)], "branch")
+    series.choose([*series.commits[:-1], Commit("work", "", "no hash", 6)], "branch")
     assert series.unread() is None
 
 

@@ -68,6 +68,7 @@ def test_a_list_that_several_boards_share_is_read_once(path, monkeypatch):
     monkeypatch.setattr(Store, "content", lambda self, digest: read.append(digest) or content(self, digest))
     assert of(path, "a.c") == (sorted(BOARDS), sorted(BOARDS))
     assert len(read) == 1
+    assert of(path, "a.c", boards={"wren"}) == (["wren"], ["wren"])
 
 
 def test_a_damaged_list_is_not_known(path):
