@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import replace
 
-from fabbuild.protocol.relevance import Relevance, relevance_of
+from fabbuild.protocol.relevance import Relevance, is_for_people, relevance_of
 from fabbuild.protocol.wire import DEPENDS
 from fabbuild.reporting.summary.changes import Summary, Unread
 from fabbuild.reporting.summary.find import Found
@@ -50,7 +50,7 @@ def unread(found: Found, first: int = 0) -> Unread | None:
         changed = changed_files(found.source.git, commits)
     except GitError:
         return None  # another repository, or one that lacks a commit
-    return _without_reads(found.range, frozenset(path for path in changed if _can_matter(os.fsdecode(path))))
+    return _without_reads(found.range, frozenset(path for path in changed if _is_to_be_read(os.fsdecode(path))))
 
 
 def _series(made: Range, first: int) -> list[str]:
@@ -66,8 +66,9 @@ def _series(made: Range, first: int) -> list[str]:
     return [commit for number, commit in recorded_commits(made).items() if low <= number <= last]
 
 
-def _can_matter(path: str) -> bool:
-    return relevance_of(path, "100644") is not Relevance.NEVER
+def _is_to_be_read(path: str) -> bool:
+    """Whether a build that depends on this file opens it."""
+    return relevance_of(path, "100644") is not Relevance.ALWAYS and not is_for_people(path)
 
 
 def _without_reads(made: Range, left: frozenset[bytes]) -> Unread | None:

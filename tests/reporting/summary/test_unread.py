@@ -92,6 +92,15 @@ def test_one_board_that_read_a_file_at_one_commit_is_enough(series):
     assert as_json(series.told())["unread"] == {"files": []}
 
 
+def test_another_boards_configuration_counts_and_what_no_program_opens_does_not(series):
+    for name in (".gitattributes", "configs/.gitattributes", "configs/rain_defconfig", "MAINTAINERS", "Kconfig"):
+        (series.repo / name).write_text("# words\n")
+    commit(series.repo, "more")
+    series.choose(Source.open(series.repo).branch("work"), "branch")
+    series.result("tern", 6, "Makefile", "Kconfig")
+    assert series.unread() == Unread(("configs/rain_defconfig",), 1, 1)
+
+
 def test_what_the_upstream_changed_is_not_the_branchs_and_a_range_has_all_its_commits(series):
     git(series.repo, "checkout", "-q", "main")
     commit(series.repo, "upstream", upstream="1\n")
