@@ -383,7 +383,7 @@ class _FakeBuilder:
     def begin_from_nothing(self) -> None:
         """Do nothing: there is no output to build upon."""
 
-    def carried(self, _commit: str) -> None:
+    def carried(self, _commit: str, *_how: object) -> None:
         """Return None: each commit is built."""
 
     def build(self, commit: str, compiler: Toolchain, *_how: object) -> Built:
