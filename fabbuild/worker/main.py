@@ -34,8 +34,7 @@ from fabbuild.worker.base import workdir
 
 def main(argv: Sequence[str]) -> int:
     """Run the command that the arguments name; return the exit status."""
-    # The source, and what is built of it, is readable by its owner only: see `fabbuild.worker.base.workdir`.
-    os.umask(0o077)
+    os.umask(workdir.PRIVATE_UMASK)
     # The parent may ignore SIGCHLD, and then every program seems to end with 0; or it may have blocked signals.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -121,6 +120,7 @@ def _refuse_for(exc: OSError, work_dir: str) -> int:
 def _work(options: argparse.Namespace) -> int:
     from fabbuild.worker.service import service
 
+    os.umask(workdir.BUILD_UMASK)
     return service.serve(options.debug, options.threads, options.max_boards)
 
 

@@ -28,12 +28,14 @@ WORK is ``~/.cache/fabbuild/<name of the machine>`` unless machines.yaml says ot
 that a home directory shared over NFS serves many machines. Kbuild cannot build below every path: for such a work
 directory ``WORK/slots`` is a link to a private directory, ``fabbuild-UID-DIGEST`` below TMPDIR or ``/var/tmp``.
 
-Permissions: all of it is readable by its owner only. `fabbuild.worker.main.main` sets the umask to 077 for each of
-its commands, and all programs that the worker starts, builds among them, inherit it; so does git's side of a push.
-The shell line that writes the program into ``WORK/bin`` sets the umask itself. A boss on this very machine links
-objects into the repository under the user's own umask: there git follows ``core.sharedRepository=0600``. What an
-older version left open is closed: ``repo.git`` and ``slots`` get mode 0700. A work directory that exists keeps the
-mode that its owner gave it.
+Permissions: nobody but its owner can get at any of it. ``WORK`` is made with mode 0700, and so is each directory in
+it, because a work directory that exists keeps the mode that its owner gave it. What is in these has the modes that
+it has anywhere: a build may put modes into what it makes, and they must not depend on the machine. So the worker,
+and each make and git that it starts, has umask 022, whatever that of the machine's user is. All other commands of
+`fabbuild.worker.main.main`, git's side of a push among them, have 077. The shell line that writes the program into
+``WORK/bin`` sets the umask itself. A boss on this very machine links objects into the repository under the user's
+own umask: there git follows ``core.sharedRepository=0600``. What an older version left open is closed: ``repo.git``
+and ``slots`` get mode 0700. A worktree that it made under umask 077 is made again.
 """
 
 from __future__ import annotations
@@ -44,6 +46,10 @@ import re
 from typing import List
 
 from fabbuild.protocol import names
+
+#: The umask of builds and checkouts, and that of everything else.
+BUILD_UMASK = 0o022
+PRIVATE_UMASK = 0o077
 
 BIN = names.BIN
 LOCK = "lock"

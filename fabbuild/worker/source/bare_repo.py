@@ -41,7 +41,7 @@ _HARMLESS = (
 _SETTINGS = (
     *git_options.HARDENED,
     *git_options.CHECKOUT,
-    # A boss on this very machine runs git here under the user's umask, not the worker's.
+    # A boss on this very machine runs git here under the user's umask.
     "core.sharedRepository=0600",
     "receive.fsckObjects=true",
     "receive.shallowUpdate=true",

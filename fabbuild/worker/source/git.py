@@ -27,6 +27,10 @@ _BROKEN = re.compile(
     r"|reference is not a tree|does not match index|index file \S+ is too small"
 )
 
+#: A worktree is what builds see: git makes it, too, with the modes that the umask leaves, and not with those of the
+#: repository. The files that it writes into the repository itself are in a private directory.
+_USUAL_MODES = "core.sharedRepository=umask"
+
 _HASH = re.compile(r"[0-9a-fA-F]{4,64}")
 
 
@@ -82,7 +86,7 @@ class Repository:
         """
         repository = cls(processes, os.path.join(work_dir, ".git"), environment)
         try:
-            os.makedirs(work_dir, exist_ok=True)
+            os.makedirs(work_dir, mode=0o700, exist_ok=True)
             repository.run("init", "-q", work_dir, cwd=work_dir, where=False)
         except (OSError, GitError) as exc:
             raise GitError("git init failed: %s" % exc) from exc
@@ -100,7 +104,7 @@ class Repository:
         Raises:
             GitError: git cannot be started, or takes longer than `GIT_TIMEOUT`.
         """
-        argv = ["git", *git_options.options(*git_options.CHECKOUT)]
+        argv = ["git", *git_options.options(*git_options.CHECKOUT, _USUAL_MODES)]
         if where:
             argv.append("--git-dir=" + self.git_dir)
         # In a worktree whose link is gone git must not find a repository that is around the work directory.

@@ -11,7 +11,7 @@ import tempfile
 from typing import List, Optional
 
 from fabbuild.worker.base import workdir
-from fabbuild.worker.base.directories import remove_aside, remove_tree
+from fabbuild.worker.base.directories import clear_away, remove_aside, remove_tree
 from fabbuild.worker.source.git import GitError, Repository
 from fabbuild.worker.source.worktree import Worktree
 
@@ -54,7 +54,14 @@ class SlotWorktrees:
         Raises:
             GitError: the worktree cannot be made.
         """
-        worktree = Worktree(self._repository, os.path.join(self._directory, workdir.slot_name(slot)), slot)
+        path = os.path.join(self._directory, workdir.slot_name(slot))
+        try:
+            if _is_private(path):
+                # It was checked out under the umask of an older version, and git leaves modes as they are.
+                clear_away(path, self._directory)
+        except OSError as exc:
+            raise GitError("cannot remove an old worktree: %s" % exc) from exc
+        worktree = Worktree(self._repository, path, slot)
         worktree.ensure(commit)
         return worktree
 
@@ -87,7 +94,7 @@ def slots_directory(work_dir: str) -> str:
     """
     direct = os.path.join(work_dir, workdir.SLOTS)
     if _PLAIN_PATH.fullmatch(os.path.realpath(work_dir)):
-        os.makedirs(direct, exist_ok=True)
+        os.makedirs(direct, mode=0o700, exist_ok=True)
         os.chmod(direct, 0o700)  # one that an older version made may be open to others
         return os.path.realpath(direct)
     name = _private_name(work_dir)
@@ -107,6 +114,14 @@ def slots_directory(work_dir: str) -> str:
         remove_tree(direct)
         os.symlink(elsewhere, direct)
     return elsewhere
+
+
+def _is_private(path: str) -> bool:
+    """Return whether this is a directory that nobody but its owner can look into."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        return stat.S_ISDIR(mode) and not mode & 0o077
+    return False
 
 
 def _sweep(base: str) -> None:

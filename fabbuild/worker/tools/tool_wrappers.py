@@ -158,7 +158,7 @@ class ToolDirs:
 
     def _replace(self, place: str, recipe: _Recipe, text: str) -> None:
         """Make the directory under another name and rename it, so that it is never incomplete."""
-        os.makedirs(self._base, exist_ok=True)
+        os.makedirs(self._base, mode=0o700, exist_ok=True)
         if os.path.lexists(place):
             broken = tempfile.mkdtemp(prefix=workdir.TOOLS_BROKEN, dir=self._base)
             os.rename(place, os.path.join(broken, "it"))
@@ -223,6 +223,8 @@ class ToolDirs:
     def _has_room(self) -> bool:
         """Return whether the compiler cache can be used now; otherwise ccache would fail the compilation."""
         try:
+            if self._own_cache:
+                os.makedirs(os.path.dirname(self._cache), mode=0o700, exist_ok=True)
             os.makedirs(self._cache, mode=0o700, exist_ok=True)
             room = os.statvfs(self._cache)
         except OSError as exc:
