@@ -190,13 +190,11 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
 
 def _unread(plan: Plan) -> str:
     """Return in words which files the commits of a run change and no board read; empty for the current source."""
-    from fabbuild.reporting.summary.find import Found
     from fabbuild.reporting.summary.reader import read_range
-    from fabbuild.reporting.summary.unread import unread
-    from fabbuild.reporting.summary.wording import unread_words
+    from fabbuild.reporting.summary.unread import unread_files, words
 
     made = read_range(plan.output, plan.name) if plan.commits[0].number else None
-    return unread_words(unread(Found(made, plan.source))) if made else ""
+    return words(unread_files(made, plan.source)) if made else ""
 
 
 def _tells_more(plan: Plan, ended: RunSummary) -> str:
@@ -222,7 +220,6 @@ def summary(c: Any, options: Mapping[str, Any]) -> None:
     from fabbuild.cli import ui
     from fabbuild.reporting.summary.find import archs_of, find
     from fabbuild.reporting.summary.summarizer import summarize
-    from fabbuild.reporting.summary.unread import with_unread
 
     settings = settings_of(c, None, {name: options[name] for name in ("source", "output")})
     named = {name: options[name] or "" for name in ("branch", "commits")}
@@ -230,8 +227,8 @@ def summary(c: Any, options: Mapping[str, Any]) -> None:
         named = {"branch": settings.branch, "commits": settings.commits}
     found = find(output=settings.output, source=settings.source, **named)
     view = ui.SummaryView.chosen(options)
-    told = summarize(found.range, view.wanted, archs=lambda: archs_of(found))
-    ui.print_summary(with_unread(told, found), found, view)
+    told = summarize(found.range, view.wanted, archs=lambda: archs_of(found), source=found.source)
+    ui.print_summary(told, found, view)
 
 
 def _report_of(plan: Plan, page: Path | None, *, quiet: bool) -> None:

@@ -18,8 +18,8 @@ from fabbuild.reporting.summary.facts import MAIN, as_json
 from fabbuild.reporting.summary.reader import read_range
 from fabbuild.reporting.summary.sizes import PARTS
 from fabbuild.reporting.summary.summarizer import summarize
-from fabbuild.reporting.summary.unread import with_unread
-from fabbuild.reporting.summary.wording import HEADLINE, headline, unread_words, who, without
+from fabbuild.reporting.summary.unread import words
+from fabbuild.reporting.summary.wording import HEADLINE, headline, who, without
 from fabbuild.text import count, cut, names, one_line, visible, wrapped
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def print_summary_of(plan: Plan, *, json: bool = False, stream: IO[str] | None =
         return
     wanted = SummaryScope(only=tuple(board.target for board in plan.boards))
     found = Found(made, plan.source)
-    told = with_unread(summarize(made, wanted), found)
+    told = summarize(made, wanted, source=plan.source)
     print_summary(told, found, SummaryView(wanted, json=json), stream=stream)
 
 
@@ -375,7 +375,7 @@ class _Printer:
             for reason, numbers, boards in missing if self.view.all_boards else missing[:PROBLEMS]:
                 at = "" if len(numbers) == len(commits) else f" at {names([str(one) for one in numbers], 12)}"
                 self.line(f"not built{at}: {self.names(boards)}: {reason}", style=_WARNED)
-        if unread := unread_words(self.summary.unread):
+        if unread := words(self.summary.unread):
             self.line(unread, style=_WARNED)
         last = commits[-1]
         counts = last.counts

@@ -31,7 +31,8 @@ from fabbuild.reporting.html.document import PROBLEMS, document, groups_by_commi
 from fabbuild.reporting.html.journal_facts import JournalFacts
 from fabbuild.reporting.summary.changes import CommitChanges, Summary
 from fabbuild.reporting.summary.find import Found, how_built, where, which_commit
-from fabbuild.reporting.summary.wording import FILES, many, unread_words, who
+from fabbuild.reporting.summary.unread import FILES, words
+from fabbuild.reporting.summary.wording import many, who
 from fabbuild.text import clock, cut, duration, names, visible
 
 #: Problems of each sort that are shown for all commits together; the script has more of them.
@@ -118,7 +119,7 @@ def render(
     facts = document(summary, gatherer, journal, by_commit, sentence=verdict, made=made, where=where(found))
     facts["base"] = base
     text = script_json(facts)
-    unread = unread_words(summary.unread)
+    unread = words(summary.unread)
     environment = _environment()
     css, script = _read("report.css"), _read("report.js")
     return environment.get_template("report.html").render(

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from fabbuild.errors import NothingYetError, OutputError, UsageError
@@ -20,7 +21,6 @@ from fabbuild.reporting.html.page import base_of, render
 from fabbuild.reporting.summary.changes import SummaryScope
 from fabbuild.reporting.summary.find import Found, archs_of
 from fabbuild.reporting.summary.summarizer import summarize
-from fabbuild.reporting.summary.unread import with_unread
 from fabbuild.results.exported_files import exported_file, remember
 from fabbuild.text import visible
 
@@ -60,7 +60,8 @@ def make_report(found: Found, target: Path, wanted: SummaryScope | None = None) 
     journal.going = journal.going and works(holder(found.range.path))
     gatherer = Gatherer(found.range, journal.attempts)
     wanted = replace(wanted or SummaryScope(), sizes=True)
-    summary = with_unread(summarize(found.range, wanted, archs=lambda: archs_of(found), reader=gatherer), found)
+    archs = partial(archs_of, found)
+    summary = summarize(found.range, wanted, archs=archs, reader=gatherer, source=found.source)
     page = render(found, summary, gatherer, journal, base=base_of(found.range.path, target))
     return page, journal.going
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from fabbuild.reporting.summary.configs import ValueChanges
 from fabbuild.reporting.summary.lines import ParsedStderr
 from fabbuild.reporting.summary.sizes import Bloat, Size
+from fabbuild.reporting.summary.unread import Unread
 
 
 @dataclass(frozen=True)
@@ -237,21 +238,6 @@ class CommitChanges:
                 self.environment,
             )
         )
-
-
-@dataclass(frozen=True)
-class Unread:
-    """The files that the commits of a range change, and that no board's build read at any of its commits.
-
-    Attributes:
-        files: their paths, sorted; empty if every file was read.
-        known: the number of boards of which it is known at each commit what their builds read.
-        boards: the number of boards with results.
-    """
-
-    files: tuple[str, ...] = ()
-    known: int = 0
-    boards: int = 0
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from fabbuild.reporting.summary.changes import (
     ConfigChanges,
     DiagnosticChange,
     Summary,
-    Unread,
 )
 from fabbuild.reporting.summary.configs import ValueChanges
 from fabbuild.reporting.summary.sizes import PARTS, Bloat, Size
+from fabbuild.reporting.summary.unread import Unread
 from fabbuild.text import visible
 
 #: The version of the JSON, raised when the meaning of a key changes.

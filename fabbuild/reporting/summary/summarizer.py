@@ -23,7 +23,9 @@ from fabbuild.reporting.summary.configs import (
 from fabbuild.reporting.summary.lines import ParsedStderr, parse
 from fabbuild.reporting.summary.reader import MAX_CONFIG, MAX_SYMBOLS, CommitDir, Range, Reader, find_commit
 from fabbuild.reporting.summary.sizes import Bloat, compare_symbols, parse_sizes, parse_symbols
+from fabbuild.reporting.summary.unread import unread_files
 from fabbuild.source.boards.selection import parse_terms, select_boards, unmatched_terms
+from fabbuild.source.repository import Source
 from fabbuild.text import names
 
 #: Files of symbols → the program each is of.
@@ -39,6 +41,7 @@ def summarize(
     *,
     archs: Callable[[], Mapping[str, str]] = dict,
     reader: Reader | None = None,
+    source: Source | None = None,
 ) -> Summary:
     """Return the changes of each commit of a range.
 
@@ -47,12 +50,14 @@ def summarize(
         wanted: the parts and boards to compare.
         archs: returns board → architecture; called only if the tree does not have each board's architecture.
         reader: the reader of the range, which may also store the results; by default a plain one.
+        source: the repository; without it, it is not known which changed files no board read.
 
     Raises:
         OutputError: ``wanted.since`` names no commit, or the last one.
         SelectionError: ``wanted.boards`` or ``wanted.archs`` select no board.
     """
-    return _Series(made, wanted, archs, reader or Reader(made)).summarize()
+    summary = _Series(made, wanted, archs, reader or Reader(made)).summarize()
+    return replace(summary, unread=unread_files(made, source, summary.commits[0].number))
 
 
 class _Series:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
+from dataclasses import dataclass
 
 from fabbuild.protocol.relevance import Relevance, is_for_people, relevance_of
 from fabbuild.protocol.wire import DEPENDS
-from fabbuild.reporting.summary.changes import Summary, Unread
-from fabbuild.reporting.summary.find import Found
 from fabbuild.reporting.summary.reader import MAX_DEPENDS, Range, Reader, origin, recorded_commits
 from fabbuild.results.read_files import read_among
 from fabbuild.source.changed_files import changed_files
 from fabbuild.source.git import GitError
+from fabbuild.source.repository import Source
+from fabbuild.text import names
+
+#: Files that are named in a line; of more, how many.
+FILES = 5
 
 # Every build reads it; a list without it is not complete.
 _ALWAYS_READ = frozenset({b"Makefile"})
@@ -25,32 +28,52 @@ _ALWAYS_READ = frozenset({b"Makefile"})
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-def with_unread(summary: Summary, found: Found) -> Summary:
-    """Return the summary with the files that its commits change and no board read, if that is known."""
-    return replace(summary, unread=unread(found, summary.commits[0].number if summary.commits else 0))
+@dataclass(frozen=True)
+class Unread:
+    """The files that the commits of a range change, and that no board's build read at any of its commits.
+
+    Attributes:
+        files: their paths, sorted; empty if every file was read.
+        known: the number of boards of which it is known at each commit what their builds read.
+        boards: the number of boards with results.
+    """
+
+    files: tuple[str, ...] = ()
+    known: int = 0
+    boards: int = 0
 
 
-def unread(found: Found, first: int = 0) -> Unread | None:
+def words(unread: Unread | None) -> str:
+    """Say which files no board read; empty if each was read, or if that is not known."""
+    if unread is None or not unread.files:
+        return ""
+    known = f"{unread.known:,} of {unread.boards:,}"
+    boards = "that was built" if unread.known == unread.boards else f"whose reads are known ({known})"
+    return f"no board {boards} reads {names(unread.files, FILES)}"
+
+
+def unread_files(made: Range, source: Source | None, first: int = 0) -> Unread | None:
     """Return the files that commits change and no board read at any commit of the range.
 
     Files that by convention no build reads, such as documentation, are left out.
 
     Args:
-        found: the results, and the source.
+        made: the results.
+        source: the repository; None if it is not available.
         first: the number of the first commit whose changes count; those that ``--step`` left out before it count,
             too.
 
     Returns:
         None if there is no source that has the commits, or if of no board it is known what its builds read.
     """
-    commits = _series(found.range, first)
-    if found.source is None or not commits or not all(map(_HASH.fullmatch, commits)):
+    commits = _series(made, first)
+    if source is None or not commits or not all(map(_HASH.fullmatch, commits)):
         return None
     try:
-        changed = changed_files(found.source.git, commits)
+        changed = changed_files(source.git, commits)
     except GitError:
         return None  # another repository, or one that lacks a commit
-    return _without_reads(found.range, frozenset(path for path in changed if _is_to_be_read(os.fsdecode(path))))
+    return _without_reads(made, frozenset(path for path in changed if _is_to_be_read(os.fsdecode(path))))
 
 
 def _series(made: Range, first: int) -> list[str]:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from fabbuild.reporting.summary.changes import DiagnosticChange, Unread
-from fabbuild.text import cut, names, one_line, visible
+from fabbuild.reporting.summary.changes import DiagnosticChange
+from fabbuild.text import cut, one_line, visible
 
 #: Characters of a problem's first line, at most.
 HEADLINE = 200
-
-#: Files that no board read, and that are named in a line; of more, how many.
-FILES = 5
 
 
 def many(number: int, noun: str = "", plural: str = "") -> str:
@@ -39,15 +36,6 @@ def who(boards: Sequence[str], archs: Mapping[str, str]) -> str:
 def headline(text: str) -> str:
     """Return a problem's first line for display."""
     return cut(one_line(text), HEADLINE) or "no reason on stderr"
-
-
-def unread_words(unread: Unread | None) -> str:
-    """Say which changed files no board read; empty if each was read, or if that is not known."""
-    if unread is None or not unread.files:
-        return ""
-    known = f"{unread.known:,} of {unread.boards:,}"
-    boards = "that was built" if unread.known == unread.boards else f"whose reads are known ({known})"
-    return f"no board {boards} reads {names(unread.files, FILES)}"
 
 
 def without(diagnostics: Iterable[DiagnosticChange], told: Collection[str]) -> list[DiagnosticChange]:

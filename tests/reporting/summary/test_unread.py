@@ -10,12 +10,12 @@ from fabbuild.cli.ui import SummaryView, print_summary
 from fabbuild.events.event_lines import json_line
 from fabbuild.model import Commit
 from fabbuild.reporting.html.report import make_report
-from fabbuild.reporting.summary.changes import SummaryScope, Unread
+from fabbuild.reporting.summary.changes import SummaryScope
 from fabbuild.reporting.summary.facts import as_json
 from fabbuild.reporting.summary.find import Found
 from fabbuild.reporting.summary.reader import Reader, open_range
 from fabbuild.reporting.summary.summarizer import summarize
-from fabbuild.reporting.summary.unread import unread, with_unread
+from fabbuild.reporting.summary.unread import Unread, unread_files
 from fabbuild.results.tree import ResultTree
 from fabbuild.source.repository import Source
 from tests.support.reports import Words, facts_of
@@ -54,11 +54,11 @@ class Series:
         return Found(open_range(self.output, "work"), Source.open(self.repo))
 
     def unread(self, first=0):
-        return unread(self.found(), first)
+        return unread_files(self.found().range, Source.open(self.repo), first)
 
     def told(self, **scope):
         found = self.found()
-        return with_unread(summarize(found.range, SummaryScope(**scope)), found)
+        return summarize(found.range, SummaryScope(**scope), source=found.source)
 
     def lines(self, **scope):
         stream = io.StringIO()
@@ -149,10 +149,10 @@ def test_a_commit_that_a_step_left_out_counts(series):
 
 def test_another_repository_or_none_is_no_source_to_tell_from(series, tmp_path):
     series.result("tern", 5, *ALL)
-    found = series.found()
-    assert unread(Found(found.range)) is None
+    made = series.found().range
+    assert unread_files(made, None) is None
     git(tmp_path, "clone", "-q", "--depth=1", f"file://{series.repo}", "other")
-    assert unread(Found(found.range, Source.open(tmp_path / "other"))) is None
+    assert unread_files(made, Source.open(tmp_path / "other")) is None
     series.choose([*series.commits[:-1], Commit("work", "", "no hash", 6)], "branch")
     assert series.unread() is None
 
