@@ -89,6 +89,10 @@ class Builder:
         """The slot's number."""
         return self._worktree.slot
 
+    def close(self) -> None:
+        """End the observation of the worktree; no make runs any more."""
+        self._watch.close()
+
     def begin(self, board: str) -> None:
         """Begin another board: remove everything of the previous board that could get into its results.
 

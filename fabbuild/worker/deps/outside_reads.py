@@ -21,8 +21,8 @@ from fabbuild.worker.deps.reverse_deps import is_dependency_file
 #: The line of a file of Kbuild's with the command, which names programs and directories.
 _COMMAND = re.compile(rb"^(?:saved)?cmd_.*$", re.MULTILINE)
 
-#: An absolute path, or a relative one that may lead out of the tree.
-_PATH = re.compile(rb"(?<![^\s:=])(?:/|\.\./(?:\S*/)?\.\./)[^\s)]*")
+#: What stands beside a path, as spaces.
+_SEPARATORS = bytes.maketrans(b":=)", b"   ")
 
 _Signature = Tuple[int, int, int]
 
@@ -62,11 +62,12 @@ class OutsideReads:
             paths = before[1] if before and before[0] == signature else _paths(path)
             known[path] = signature, paths
             for word in paths:
-                folder, _, name = os.path.join(self._output, os.fsdecode(word)).rpartition("/")
+                place = os.path.join(self._output, os.fsdecode(word))
+                folder, _, name = place.rpartition("/")
                 if folder not in places:
                     places[folder] = os.path.realpath(folder or "/")
                 if not os.path.join(places[folder], name).startswith(allowed):
-                    return "%s is read, which is nowhere that is looked at" % os.path.join(folder, name)
+                    return "%s is read, which is nowhere that is looked at" % place
         self._known = known
         return "a file has a name in the output, and one elsewhere" if links else ""
 
@@ -77,5 +78,7 @@ class OutsideReads:
 
 
 def _paths(path: str) -> FrozenSet[bytes]:
+    """Return the absolute paths in a dependency file, and the relative ones that may lead out of the tree."""
     with open(path, "rb") as file:
-        return frozenset(_PATH.findall(_COMMAND.sub(b"", file.read())))
+        words = _COMMAND.sub(b"", file.read()).translate(_SEPARATORS).split()
+    return frozenset(word for word in words if word[:1] == b"/" or word.count(b"../") > 1)

@@ -93,8 +93,10 @@ class ReadWatch:
             note: takes the paths, relative to the tree, or None if they are not known.
         """
         if self._fd < 0:
-            yield
-            note(None)
+            try:
+                yield
+            finally:
+                note(None)
             return
         list(self._waiting())  # events of before
         events: Set[_Event] = set()
@@ -110,8 +112,8 @@ class ReadWatch:
             if thread.ident is not None:
                 thread.join()
             os.close(ended)
-        events.update(self._waiting())
-        note(self._paths(events))
+            events.update(self._waiting())
+            note(self._paths(events))
 
     def _follow(self, events: Set[_Event], ended: int) -> None:
         """Collect events until the pipe is closed at its other end."""

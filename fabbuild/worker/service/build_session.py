@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.processes import Processes, WorkerStopped
@@ -75,6 +75,7 @@ class BuildSession:
         self._tools: Optional[ToolDirs] = None
         self._identities: Optional[Identities] = None
         self._unobserved = threading.Lock()
+        self._builders: List[Builder] = []
 
     def open(self, commits: Any, count: int, *, carry: bool) -> None:
         """Make the worktrees, with a response for each, and start the slots.
@@ -134,7 +135,7 @@ class BuildSession:
         return exceptions
 
     def close(self) -> None:
-        """Stop making worktrees, and close the objects that the slots share; no make runs any more.
+        """Stop making worktrees, and close the slots and the objects that they share; no make runs any more.
 
         When this returns, the responses about worktrees that were being made have been sent.
         """
@@ -144,6 +145,8 @@ class BuildSession:
             self._follower.join()
         if self._jobserver is not None:
             self._jobserver.close()
+        for builder in self._builders:
+            builder.close()
 
     @property
     def _early(self) -> bool:
@@ -220,7 +223,7 @@ class BuildSession:
             slots = os.path.dirname(worktree.path)
             caching = settings["ccache"] and not self._temporary
             self._tools = ToolDirs(self._work_dir, slots, around.environment, settings["light_tools"], caching)
-        return Builder(
+        builder = Builder(
             around.processes,
             worktree,
             settings,
@@ -230,6 +233,8 @@ class BuildSession:
             self._tools,
             self._warn_unobserved,
         )
+        self._builders.append(builder)
+        return builder
 
     def _warn_unobserved(self, why: str) -> None:
         """Write once why it is not known what builds read, and what to do."""
