@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabbuild.protocol import relevance
-from fabbuild.protocol.relevance import ABSENT, Relevance, TreeChange, TreeEntry
+from fabbuild.protocol.relevance import ABSENT, Needed, Relevance, TreeChange, TreeEntry
 from tests.support.examples import seen
 from tests.worker.driver import Repo
 
@@ -20,6 +20,8 @@ _PATHS = [
     "configs/b_defconfig",
     "doc/a.rst",
     "doc/conf.py",
+    ".gitattributes",
+    "drivers/Kconfig",
     "drivers/a.c",
     "drivers/b.S",
     "include/a.h",
@@ -47,6 +49,78 @@ def test_one_edit_changes_the_digest_exactly_when_it_matters(old, depends, path,
         new[path] = entry
     same = seen(old, depends) == seen(new, depends)
     assert same == (relevance.matters(relevance.changes(old, new), depends) is None)
+
+
+_unsure_depends = _depends | st.none()
+_NEEDS = [Needed.NOTHING, Needed.CONFIGURING, Needed.BUILDING]
+
+
+@given(_listings, _listings, _depends, _depends)
+def test_nothing_is_needed_exactly_if_the_digests_over_all_reads_are_the_same(old, new, configure, build):
+    same = seen(old, configure | build) == seen(new, configure | build)
+    needed, why = relevance.needed([*relevance.changes(old, new)], configure, build)
+    assert (needed is Needed.NOTHING) == same
+    assert bool(why) != same
+
+
+@given(_listings, _listings, _depends, _depends)
+def test_what_building_read_is_built_and_what_only_configuring_read_is_configured(old, new, configure, build):
+    changed = [*relevance.changes(old, new)]
+    needed, _ = relevance.needed(changed, configure, build)
+    if relevance.matters(changed, build) is not None:
+        assert needed is Needed.BUILDING
+    elif relevance.matters(changed, configure) is None:
+        assert needed is Needed.NOTHING
+    else:
+        programs = [one.path for one in changed if one.path.startswith(("tools/", "scripts/"))]
+        assert needed is (Needed.BUILDING if configure & {*programs} else Needed.CONFIGURING)
+
+
+@given(_listings, _listings, _unsure_depends, _unsure_depends, _unsure_depends, _unsure_depends)
+def test_who_read_more_needs_no_less(old, new, configure, build, more, more_built):
+    changed = [*relevance.changes(old, new)]
+
+    def both(one, other):
+        return None if one is None or other is None else one | other
+
+    less, _ = relevance.needed(changed, configure, build)
+    needed, _ = relevance.needed(changed, both(configure, more), both(build, more_built))
+    assert _NEEDS.index(needed) >= _NEEDS.index(less)
+
+
+@given(_listings, _listings)
+def test_where_reads_are_not_known_all_but_documentation_is_configured_and_built(old, new):
+    changed = [*relevance.changes(old, new)]
+    links = {one.path for one in changed if {one.old.mode, one.new.mode} & {"120000", "160000"}}
+    matter = [one for one in changed if one.path in links or not relevance.is_for_people(one.path)]
+    assert relevance.needed(changed, None, None)[0] is (Needed.BUILDING if matter else Needed.NOTHING)
+    assert (relevance.matters(changed, None) is None) == (not matter)
+
+
+@pytest.mark.parametrize(
+    ("configure", "build", "path", "expected"),
+    [
+        ({"Kconfig"}, {"Makefile"}, "Kconfig", Needed.CONFIGURING),
+        ({"Kconfig", "Makefile"}, {"Makefile"}, "Makefile", Needed.BUILDING),
+        ({"Kconfig"}, {"Makefile"}, "drivers/Kconfig", Needed.NOTHING),
+        ({"scripts/kconfig/conf.c"}, {"Makefile"}, "scripts/kconfig/conf.c", Needed.BUILDING),
+        ({"tools/mkconfig.sh"}, {"Makefile"}, "tools/mkconfig.sh", Needed.BUILDING),
+        ({"scripts/kconfig/conf.c"}, {"Makefile"}, "scripts/checkpatch.pl", Needed.NOTHING),
+        (None, {"Makefile"}, "Kconfig", Needed.CONFIGURING),
+        (None, {"Makefile"}, "scripts/checkpatch.pl", Needed.BUILDING),
+        ({"Kconfig"}, None, "drivers/led.c", Needed.BUILDING),
+        (None, None, "configs/one_defconfig", Needed.BUILDING),
+        (None, None, "README", Needed.NOTHING),
+    ],
+)
+def test_what_an_edit_needs(configure, build, path, expected):
+    needed, why = relevance.needed(_of(path, _ONE, _TWO), configure, build)
+    assert (needed, why) == (expected, "" if expected is Needed.NOTHING else path)
+
+
+def test_a_script_that_nobody_reads_has_nothing_built_beside_a_change_that_is_configured():
+    changed = _of("Kconfig", _ONE, _TWO) + _of("scripts/checkpatch.pl", _ONE, _TWO)
+    assert relevance.needed(changed, {"Kconfig"}, {"Makefile"}) == (Needed.CONFIGURING, "Kconfig")
 
 
 @pytest.mark.parametrize(

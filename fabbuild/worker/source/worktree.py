@@ -122,6 +122,7 @@ class Worktree:
                 raise GitError("cannot write to the output directory: %s" % exc) from exc
         if before != commit and self._attributes_differ(before, commit):
             # They may check any file out in another way: without an index, git writes all files again.
+            self._remove_attributes()
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self._admin, _INDEX))
         git("checkout", "--quiet", "--detach", "--force", commit, "--", cwd=self.path, where=False)
@@ -150,6 +151,15 @@ class Worktree:
         diff = ("diff", "--quiet", "--no-ext-diff", "--no-renames", old, new)
         outcome = self._repository.call(*diff, "--", ":(top,glob)**/" + ATTRIBUTES, cwd=self.path, where=False)
         return outcome.code != 0  # 128 is an error: then "yes" is the safe answer
+
+    def _remove_attributes(self) -> None:
+        """Remove git's attributes from the tree: without an index, those that the commit lacks would count, too."""
+        for folder, folders, names in os.walk(self.path):
+            if folder == self.path:
+                folders[:] = [name for name in folders if name != BUILD_DIR]
+            if ATTRIBUTES in names:
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(folder, ATTRIBUTES))
 
     def _hide_races(self) -> None:
         """Have git believe the index about files that were written in the same second as it.

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from fabbuild.protocol.relevance import ABSENT
+from fabbuild.worker.deps.read_watch import ReadWatch
 from fabbuild.worker.source.worktree import Worktree
 from tests.worker.driver import push, work_dir
 from tests.worker.fixtures import make_slots
@@ -178,6 +179,105 @@ def test_checkout_only_touches_what_differs_and_spares_the_output(processes, wor
     assert os.path.exists(os.path.join(tree.output, "deep", "x.bin"))
     tree.checkout(first)
     assert not os.path.exists(os.path.join(tree.path, "new"))
+
+
+@pytest.fixture
+def observed():
+    """Give what programs that a function starts read of a worktree."""
+
+    def reads(tree, does):
+        watch, noted = ReadWatch(tree.path), []
+        watch.cover(tree.directories())
+        with watch.opened(noted.append):
+            does()
+        watch.close()
+        return noted[0] - {".git", ".gitignore", ".gitattributes"}
+
+    return reads
+
+
+def asked(tree, *arguments):
+    """Ask git as a build does."""
+    return subprocess.run(["git", "-C", tree.path, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+ASKS = [("status", "--porcelain"), ("diff-index", "--name-only", "HEAD"), ("describe", "--always", "--dirty")]
+
+
+@pytest.mark.parametrize("question", ASKS)
+def test_git_reads_none_of_the_files_that_a_checkout_has_just_written(processes, work, source, observed, question):
+    second = source.commit({"main.c": "int y;\n", "deep/er/file.c": ""})
+    push(work, source.path)
+    tree = make_slots(processes, work, 1, source.git("rev-parse", "HEAD~1"))[0]
+    assert observed(tree, lambda: asked(tree, *question)) == set()
+    tree.checkout(second)
+    assert observed(tree, lambda: asked(tree, *question)) == set()
+    tree.checkout(second)
+    assert observed(tree, lambda: asked(tree, *question)) == set()
+
+
+@pytest.mark.parametrize("between", [[], ["status"], ["update-index", "-q", "--refresh"]])
+def test_a_file_that_a_build_changed_at_the_moment_of_its_checkout_is_as_in_the_commit_after_the_next(
+    processes, work, source, between
+):
+    """Nothing but its content shows the change: size and second are as they were."""
+    second = source.commit({"other.c": ""})
+    push(work, source.path)
+    tree = make_slots(processes, work, 1, second)[0]
+    place = os.path.join(tree.path, "main.c")
+    for commit in (source.git("rev-parse", "HEAD~1"), second, second):
+        times = os.stat(place)
+        with open(place, "r+", encoding="utf-8") as file:
+            file.write("int q")
+        os.utime(place, ns=(times.st_atime_ns, times.st_mtime_ns))
+        if between:
+            asked(tree, *between)
+        tree.checkout(commit)
+        with open(place, encoding="utf-8") as file:
+            assert file.read() == "int x;\n"
+
+
+@pytest.mark.parametrize("place", ["", "deep/"])
+def test_changed_attributes_have_files_checked_out_by_them(processes, work, source, place):
+    first = source.commit({"deep/a.c": "int a;\n", "deep/b.txt": "b\n"})
+    with_them = source.commit({f"{place}.gitattributes": "*.c text eol=crlf\n"})
+    other = source.commit({f"{place}.gitattributes": "*.txt text eol=crlf\n", "deep/gone.c": ""})
+    push(work, source.path)
+    tree = make_slots(processes, work, 1, first)[0]
+
+    def ends():
+        found = {}
+        for name in ("a.c", "b.txt"):
+            with open(os.path.join(tree.path, "deep", name), "rb") as file:
+                found[name] = file.read()[-2:]
+        return [found[name] == b"\r\n" for name in found]
+
+    for commit, expected in [
+        (first, [False, False]),
+        (with_them, [True, False]),
+        (other, [False, True]),
+        (first, [False, False]),
+    ]:
+        tree.checkout(commit)
+        assert ends() == expected
+        assert asked(tree, "status", "--porcelain", "--ignored") == ""
+
+
+def test_the_directories_are_those_of_the_commit_that_is_checked_out(processes, work, source):
+    first = source.git("rev-parse", "HEAD")
+    odd = os.fsdecode(b"odd \xff")
+    second = source.commit({f"a/b/{odd}/x.c": "", "Kconfig": None, "configs/two_defconfig": None})
+    third = source.commit({"configs/one_defconfig": None})
+    push(work, source.path)
+    tree = make_slots(processes, work, 1, first)[0]
+    assert tree.directories() == ("configs",)
+    tree.checkout(second)
+    assert tree.directories() == ("a", "a/b", f"a/b/{odd}", "configs")
+    tree.checkout(third)
+    assert tree.directories() == ("a", "a/b", f"a/b/{odd}")
+    _remove_tree(work)
+    tree.bring_to(first)
+    assert tree.directories() == ("configs",)
 
 
 def test_the_changes_between_two_commits_are_whole_or_not_known(processes, work, source, monkeypatch):
