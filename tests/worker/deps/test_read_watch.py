@@ -191,11 +191,11 @@ LACKS = {
     "the library has no inotify": (lambda patch: patch.setattr(read_watch, "_library", object), "inotify_init1"),
     "no instance is left": (
         lambda patch: patch.setattr(read_watch, "_library", lambda: Library(instances=0)),
-        "Too many open files",
+        "max_user_instances",
     ),
     "too few watches are left": (
         lambda patch: patch.setattr(read_watch, "_library", lambda: Library(watches=2)),
-        "No space left on device",
+        "max_user_watches",
     ),
 }
 

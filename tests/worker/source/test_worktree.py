@@ -265,7 +265,7 @@ def test_changed_attributes_have_files_checked_out_by_them(processes, work, sour
 
 def test_the_directories_are_those_of_the_commit_that_is_checked_out(processes, work, source):
     first = source.git("rev-parse", "HEAD")
-    odd = os.fsdecode(b"odd \xff")
+    odd = "\u00e9 \n odd"
     second = source.commit({f"a/b/{odd}/x.c": "", "Kconfig": None, "configs/two_defconfig": None})
     third = source.commit({"configs/one_defconfig": None})
     push(work, source.path)
