@@ -52,7 +52,6 @@ _OTHERS = frozenset(
     {
         ".azure-pipelines.yml",
         ".checkpatch.conf",
-        ".gitignore",
         ".gitlab-ci.yml",
         ".mailmap",
         ".readthedocs.yml",
@@ -114,7 +113,7 @@ def is_for_people(path: str) -> bool:
     name = path.rpartition("/")[2]
     if path.startswith(TREE.documents):
         return name.endswith(_PROSE)
-    if name in {TREE.maintainers, "README"} or name.startswith("README."):
+    if name in {TREE.maintainers, "README", ".gitignore"} or name.startswith("README."):
         return True
     return path in _OTHERS or path.startswith(".github/") or _TESTS.fullmatch(path) is not None
 
