@@ -70,14 +70,18 @@ class Repo:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def commit(self, files: dict[str, str | bytes | None]) -> str:
-        """Write files (None removes one), commit, give the hash."""
+    def commit(self, files: dict[str, str | bytes | Path | None]) -> str:
+        """Write files (None removes one, a path is what a link leads to), commit, give the hash."""
         for name, text in files.items():
             place = self.path / name
             if text is None:
                 place.unlink()
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(text, Path):
+                place.unlink(missing_ok=True)
+                place.symlink_to(text)
+                continue
             place.write_bytes(text if isinstance(text, bytes) else text.encode())
         self.git("add", "-A", "-f")
         self.git("commit", "-q", "--allow-empty", "-m", "change")
@@ -87,7 +91,7 @@ class Repo:
 def toy(path: Path, **more: str | bytes) -> Repo:
     """Make a repository with the Makefile above and the boards ``one`` and ``two``."""
     repo = Repo(path)
-    files: dict[str, str | bytes | None] = {
+    files: dict[str, str | bytes | Path | None] = {
         "Makefile": MAKEFILE,
         "Kconfig": "",
         "main.c": "int x;\n",

@@ -166,7 +166,7 @@ class Builder:
         if run.cut_short or clock_skew(outcome.stderr):
             self._history.configured = ""
             return False
-        alike = not (outcome.code or run.configuration_said or run.configuration_changed)
+        alike = run.generated and not (outcome.code or run.configuration_said or run.configuration_changed)
         if alike:
             artifacts.put_back(output.path, saved)
         else:

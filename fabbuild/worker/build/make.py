@@ -37,6 +37,7 @@ class MakeRunner:
         configured: whether the last ``make NAME_defconfig`` succeeded, now or at an earlier commit.
         configuration_said: whether that make wrote to stderr, at this commit.
         configuration_changed: whether configuring changed the configuration that was there, or none was there.
+        generated: whether the last configuring also made what Kbuild's make reads of the configuration.
         stopwatch: the time by phase.
         bare: whether to compile without debug information.
         cut_short: whether a make was killed, and so may have left incomplete files.
@@ -66,6 +67,7 @@ class MakeRunner:
         self.configured = False
         self.configuration_said = False
         self.configuration_changed = False
+        self.generated = False
         self.stopwatch = Stopwatch()
         self.bare = False
         self.cut_short = False
@@ -108,9 +110,11 @@ class MakeRunner:
         if not done.code and self.command.written:
             done = _joined(done, self._adjust())
         self.configured = not done.code
+        self.generated = False
         if not done.code:
             generated = self._one(GENERATED_CONFIGURATION)
             # If it fails, the make that builds fails for the same reason, or this tree has no such goal.
+            self.generated = not generated.code
             done = done if generated.code and self.may_retry else _joined(done, generated)
         self.configuration_said = bool(done.stderr)
         self.configuration_changed = artifacts.configuration_digest(output) != before

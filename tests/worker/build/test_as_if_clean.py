@@ -18,6 +18,7 @@ O := build
 \t@mkdir -p $(O)
 \t@echo "configure $@"
 \t@cp configs/$@ $(O)/.config
+\t$(if $(file <Kconfig),)
 all: $(O)/u-boot
 -include $(wildcard $(O)/*.d)
 $(O)/%.o: src/%.c | $(O)/.config

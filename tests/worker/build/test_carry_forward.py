@@ -1,9 +1,13 @@
 """A commit that cannot matter to a board is answered without a build, and no other one is."""
 
+import base64
 import json
+import zlib
+from pathlib import Path
 
 import pytest
 
+from fabbuild.protocol.relevance import parse_depends
 from tests.worker.build.test_as_if_clean import OBJECTS
 from tests.worker.driver import Worker, push
 
@@ -28,17 +32,43 @@ def objects(work, source):
     return source
 
 
-def build(work, source, *changes, arch="sandbox", toolchains=None, features=FEATURES, audit=None, **settings):
+def build(work, source, *changes, codes=None, **how):
     """Build board one at the commit that is there and at one for each change; give the results."""
     commits = [source.git("rev-parse", "HEAD"), *(source.commit(change) for change in changes)]
     push(work, source.path)
-    with Worker(work, "--threads", "1") as worker:
+    results = build_at(work, commits, **how)
+    assert [one["return_code"] for one in results] == (codes or [0] * len(commits)), results
+    return results
+
+
+def build_at(
+    work,
+    commits,
+    *,
+    arch="sandbox",
+    toolchains=None,
+    features=FEATURES,
+    audit=None,
+    timeout=0,
+    env=None,
+    **settings,
+):
+    """Build board one at commits; give the results, each with what its files have as `content`."""
+    with Worker(work, "--threads", "1", env=env) as worker:
         chosen = {**ALIKE, **settings}
         worker.start(commits, 1, features=features, toolchains=toolchains or {}, settings=chosen)
-        worker.send("build_board", board="one", arch=arch, **({} if audit is None else {"audit": audit}))
+        more = {"audit": audit, "timeout": timeout or None}
+        asked = {name: value for name, value in more.items() if value is not None}
+        worker.send("build_board", board="one", arch=arch, **asked)
         worker.send("build_done")
-        results = [one for one in worker.until("build_done") if one["resp"] == "build_result"]
-    assert [one["return_code"] for one in results] == [0] * len(commits), results
+        results, files = [], {}
+        for one in worker.until("build_done"):
+            if one["resp"] == "build_file":
+                assert one["last"]
+                files[one["name"]] = zlib.decompress(base64.b64decode(one["data"]))
+            elif one["resp"] == "build_result":
+                names = [*one.get("files", ()), *one.get("unchanged", ())]
+                results.append({**one, "content": {name: files[name] for name in names}})
     return results
 
 
@@ -84,8 +114,27 @@ MAY_MATTER = {
     "the defconfig": {"configs/one_defconfig": "CONFIG_ONE=m\n"},
     "a Makefile": {"Makefile": OBJECTS + "\n"},
     "a Kconfig file": {"Kconfig": "# more\n"},
-    "a file of which nothing is known": {"board/x.env": "a=b\n"},
+    "a new file of which nothing is known": {"board/x.env": "a=b\n"},
+    "its being a link": {"other/unused.h": Path("../board/x.env")},
+    "where a link leads": {"other/unused.h": Path("../board/y.env")},
+    "its being a program": {"board/x.env": Path("/dev/null")},
 }
+
+UNREAD = (
+    "board/x.env",
+    "board/x/Makefile",
+    "board/x/Kconfig",
+    "scripts/x.sh",
+    "tools/x.c",
+    "x.lds",
+    "x.dts",
+    "x.mk",
+)
+
+
+def test_no_file_that_nobody_reads_has_a_board_built_whatever_it_is_called(work, objects):
+    objects.commit(dict.fromkeys(UNREAD, "1\n"))
+    assert carried(build(work, objects, *({name: "2\n"} for name in UNREAD))) == [None, *[0] * len(UNREAD)]
 
 
 def test_every_commit_that_may_matter_is_built(work, objects):
@@ -218,6 +267,226 @@ def test_an_audit_of_what_is_no_commit_is_refused(work, objects, audit):
     assert "audit" in answer["msg"]
 
 
+#: Kbuild as far as configuring goes: symbols of a defconfig and of Kconfig files, and a header that is made of them.
+CONFIGURED = OBJECTS.replace(
+    """\t@cp configs/$@ $(O)/.config
+""",
+    """\t@echo configured >>$(LOG)
+\t@gcc -E -P -undef -x assembler-with-cpp -I. configs/$@ >$(O)/.config
+\t@MORE
+\t@sed -n 's/^CONFIG/&/p' Kconfig >>$(O)/.config
+\t@sed -n 's/^say //p' Kconfig >&2
+\t@! grep -q ^broken Kconfig
+\t@! grep -q ^kill Kconfig || test -e $(LOG).kill || { touch $(LOG).kill; kill -9 $$PPID; }
+\t@! grep -q ^hang Kconfig || test -e $(LOG).hang || { touch $(LOG).hang; sleep 1000; }
+include/config/auto.conf: $(O)/include/config/auto.conf
+$(O)/include/config/auto.conf: $(O)/.config Kconfig
+\t@mkdir -p $(O)/include/config
+\t@! grep -q ^odd Kconfig
+\t@sed -n 's/^CONFIG_\\(.*\\)=\\(.*\\)/\\#define \\1 \\2/p' $(O)/.config >$(O)/new.h
+\t@cmp -s $(O)/new.h $(O)/include/config/auto.h || cp $(O)/new.h $(O)/include/config/auto.h
+\t@cp $(O)/.config $@
+""",
+).replace("-Ifirst", "-I$(O)/include/config -Ifirst").replace(
+    "| $(O)/.config", "| $(O)/include/config/auto.conf"
+) + ("all: $(O)/u-boot.cfg\n$(O)/u-boot.cfg: $(O)/include/config/auto.h\n\t@cp $(O)/.config $@\n")
+
+
+@pytest.fixture
+def log(tmp_path):
+    """The file in which configuring is noted."""
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def kbuild(objects, log):
+    """A source whose boards are configured as Kbuild does."""
+    objects.commit(
+        {
+            "Makefile": f"LOG := {log}\n{CONFIGURED.replace('MORE', 'true')}",
+            "Kconfig": "CONFIG_X=1\n",
+            "configs/one_defconfig": "CONFIG_ONE=1\n",
+            "src/a.c": '#include "auto.h"\nint a = X;\n',
+            "src/b.c": "int b;\n",
+        }
+    )
+    return objects
+
+
+def times(log):
+    """Return how often the board was configured since this was asked last."""
+    found = log.read_text().count("configured") if log.exists() else 0
+    log.write_text("")
+    return found
+
+
+#: A change that has the board configured, and its configuration as it was.
+REMARK = {"Kconfig": "CONFIG_X=1\n# a remark\n"}
+
+
+def test_a_commit_that_only_configuring_reads_is_configured_and_carried_if_nothing_else_comes_out(
+    work, kbuild, log
+):
+    results = build(work, kbuild, REMARK)
+    assert (carried(results), times(log)) == ([None, 0], 2)
+    assert results[1]["content"] == results[0]["content"]
+    assert {".config", "u-boot.cfg", "depends"} <= results[1]["content"].keys()
+    assert [one["details"]["sha256"] for one in results] == [results[0]["details"]["sha256"]] * 2
+    output = work / "slots" / "00" / "build"
+    for name in (".config", "u-boot.cfg"):
+        assert (output / name).read_bytes() == results[0]["content"][name]
+
+
+def test_what_is_built_after_a_commit_that_was_configured_and_carried_is_as_from_nothing(work, kbuild, log):
+    edit = {"src/b.c": "int c;\n"}
+    results = build(work, kbuild, REMARK, edit, {"README": "x\n"})
+    assert (carried(results), times(log)) == ([None, 0, None, 2], 2)
+    assert results[2]["stdout"] == "compile b\n"
+    (alone,) = build(work, kbuild, force_build=True)
+    for name in ("files", "content"):
+        results[2][name], alone[name] = sorted(results[2]["content"].items()), sorted(alone["content"].items())
+    assert results[2]["content"] == alone["content"]
+    assert results[2]["details"]["sha256"] == alone["details"]["sha256"]
+    assert results[2]["sizes"] == alone["sizes"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Kconfig": "CONFIG_X=2\n"},
+        {"Kconfig": "CONFIG_X=1\nCONFIG_Y=1\n"},
+        {"configs/one_defconfig": "CONFIG_O=1\n"},
+    ],
+)
+def test_a_commit_with_another_configuration_is_built(work, kbuild, log, change):
+    results = build(work, kbuild, REMARK, change, {"README": "x\n"})
+    # It is not configured twice.
+    assert (carried(results), times(log)) == ([None, 0, None, 2], 3)
+    assert "CONFIG_X=2" not in str(change) or "compile a" in results[2]["stdout"]
+    (alone,) = build(work, kbuild, force_build=True)
+    assert results[2]["content"] == alone["content"]
+    assert results[2]["details"]["sha256"] == alone["details"]["sha256"]
+
+
+def test_the_list_of_a_carried_commit_has_what_configuring_read_there(work, kbuild, log):
+    kbuild.commit({"drivers/Kconfig": "# nothing\n"})
+    makefile = (kbuild.path / "Makefile").read_text()
+    assert makefile.count("@true\n") == 1
+    included = {
+        "Kconfig": "CONFIG_X=1\n# source drivers/Kconfig\n",
+        "drivers/Kconfig": "# something\n",
+    }
+    kbuild.commit({"Makefile": makefile.replace("@true\n", "@! grep -q source Kconfig || cat drivers/Kconfig\n")})
+    edit = {"drivers/Kconfig": "CONFIG_Z=1\n"}
+    results = build(work, kbuild, {"drivers/Kconfig": "# unread\n"}, included, edit)
+    assert (carried(results), times(log)) == ([None, 0, 0, 0], 3)
+    lists = [parse_depends(one["content"]["depends"]) for one in results]
+    assert ["drivers/Kconfig" in one for one in lists] == [False, False, True, True]
+    assert all({"Kconfig", "Makefile", "configs/one_defconfig", "src/a.c"} <= {*one} for one in lists)
+    assert not any({".git", "README", "configs/two_defconfig"} & {*one} for one in lists)
+
+
+def test_a_commit_at_which_configuring_says_something_is_built_and_says_it(work, kbuild, log):
+    said = {"Kconfig": "CONFIG_X=1\nsay Kconfig:2: warning: odd\n"}
+    results = build(work, kbuild, said, {"README": "x\n"}, {"Kconfig": "CONFIG_X=1\n# two\n"})
+    assert carried(results) == [None, None, 1, None]
+    assert ["warning: odd" in one["stderr"] for one in results] == [False, True, True, False]
+
+
+def test_a_commit_that_cannot_be_configured_fails_and_the_next_one_is_built(work, kbuild):
+    results = build(work, kbuild, {"Kconfig": "broken\n"}, REMARK, {"README": "x\n"}, codes=[0, 2, 0, 0])
+    assert carried(results) == [None, None, None, 2]
+    assert results[2]["content"] == results[0]["content"]
+
+
+def test_a_commit_of_whose_configuration_make_cannot_be_told_is_built(work, kbuild):
+    results = build(work, kbuild, {"Kconfig": "CONFIG_X=1\nodd\n"}, {"Kconfig": "CONFIG_X=1\n"}, codes=[0, 2, 0])
+    assert carried(results) == [None, None, None]
+
+
+@pytest.mark.parametrize(("word", "timeout"), [("kill", 0), pytest.param("hang", 4, marks=pytest.mark.deep)])
+def test_what_was_ended_while_it_configured_is_built_from_nothing(work, kbuild, word, timeout):
+    """It happens once."""
+    build(work, kbuild)
+    results = build(
+        work,
+        kbuild,
+        {"Kconfig": f"CONFIG_X=1\n{word}\n"},
+        REMARK,
+        features=[*FEATURES, "limits"],
+        timeout=timeout,
+    )
+    assert carried(results) == [None, None, 1]
+    assert sorted(results[1]["stdout"].splitlines()) == ["compile a", "compile b", "configure one_defconfig"]
+    assert results[1]["content"] == results[0]["content"]
+
+
+def test_a_program_that_configuring_ran_may_have_been_compiled_for_building(work, kbuild):
+    makefile = (kbuild.path / "Makefile").read_text().replace("@true\n", "@sh scripts/tool.sh; sh lib/tool.sh\n")
+    kbuild.commit({"Makefile": makefile, "scripts/tool.sh": "true\n", "lib/tool.sh": "true\n"})
+    changes = [{"lib/tool.sh": "true 1\n"}, {"scripts/tool.sh": "true 2\n"}]
+    assert carried(build(work, kbuild, *changes)) == [None, 0, None]
+
+
+def test_an_audit_of_a_commit_that_is_configured_says_that_it_could_be_carried(work, kbuild):
+    results = build(work, kbuild, REMARK, audit=[1])
+    assert (carried(results), results[1]["could_carry"]) == ([None, None], 0)
+    assert "compile a" in results[1]["stdout"]
+
+
+#: How a source is read while it is configured, what else there is, and the change that matters.
+CONFIGURING = {
+    "a defconfig that includes another file": (
+        "true",
+        {"configs/one_defconfig": "#  include <board/x.config>\n", "board/x.config": "CONFIG_D=1\n"},
+        {"board/x.config": "CONFIG_D=2\n"},
+    ),
+    "a defconfig that includes another board's": (
+        "true",
+        {"configs/one_defconfig": "#include <configs/two_defconfig>\n", "configs/two_defconfig": "CONFIG_D=1\n"},
+        {"configs/two_defconfig": "CONFIG_D=2\n"},
+    ),
+    "a defconfig that is a link": (
+        "true",
+        {"configs/one_defconfig": Path("../board/x.config"), "board/x.config": "CONFIG_D=1\n"},
+        {"board/x.config": "CONFIG_D=2\n"},
+    ),
+    "a Kconfig file of another name": (
+        "cat drivers/options.in >>$(O)/.config",
+        {"drivers/options.in": "CONFIG_D=1\n"},
+        {"drivers/options.in": "CONFIG_D=2\n"},
+    ),
+    "a file that a default is read from": (
+        "echo CONFIG_D=`cat foo.txt` >>$(O)/.config",
+        {"foo.txt": "1\n"},
+        {"foo.txt": "2\n"},
+    ),
+    "a file that is only asked for": (
+        "test ! -f bar.txt || echo CONFIG_D=1 >>$(O)/.config",
+        {},
+        {"bar.txt": "x\n"},
+    ),
+    "a file that is no more": (
+        "test ! -f bar.txt || echo CONFIG_D=1 >>$(O)/.config",
+        {"bar.txt": "x\n"},
+        {"bar.txt": None},
+    ),
+}
+
+
+@pytest.mark.parametrize("how", CONFIGURING)
+def test_source_that_configuring_reads_matters_whatever_it_is_called(work, kbuild, log, how):
+    more, files, change = CONFIGURING[how]
+    kbuild.commit({"Makefile": f"LOG := {log}\n{CONFIGURED.replace('MORE', more)}", **files})
+    results = build(work, kbuild, change, {"README": "x\n"})
+    assert carried(results) == [None, None, 1]
+    (alone,) = build(work, kbuild, force_build=True)
+    assert results[1]["content"] == alone["content"]
+
+
+#: A rule that make follows each time, whose command prints something into the image.
+FORCED = "all: $(O)/made\n.PHONY: again\n$(O)/made: again | $(O)/.config\n\t@%s >$@; cat $@ >>$(O)/u-boot.bin\n"
+
 #: Makefiles that read source in a way that leaves no dependency file, what else there is, and the change that matters.
 UNTOLD = {
     "a program is compiled from it in one step": (
@@ -245,6 +514,62 @@ UNTOLD = {
         {"src/d.c": '__asm__(".include \\"board/data.S\\"");\n', "board/data.S": ".byte 1\n"},
         {"board/data.S": ".byte 1, 2\n"},
     ),
+    "the assembler includes it as it is": (
+        "",
+        {"src/d.c": '__asm__(".incbin \\"board/data.bin\\"");\n', "board/data.bin": b"\0\1"},
+        {"board/data.bin": b"\0\2"},
+    ),
+    "a script reads it": (
+        FORCED % "sh scripts/gen.sh",
+        {"scripts/gen.sh": "cat board/data.txt\n", "board/data.txt": "1\n"},
+        {"board/data.txt": "2\n"},
+    ),
+    "it is a script": (
+        FORCED % "sh scripts/gen.sh",
+        {"scripts/gen.sh": "echo 1\n"},
+        {"scripts/gen.sh": "echo 2\n"},
+    ),
+    "a walk finds it": (
+        FORCED % "find drivers -type f | sort | xargs cat",
+        {"drivers/led/led.c": "1\n"},
+        {"drivers/led/led.c": "2\n"},
+    ),
+    "a walk finds it and reads nothing": (
+        FORCED % "find drivers",
+        {"drivers/led/led.c": ""},
+        {"drivers/led/pwm.c": ""},
+    ),
+    "its directory is listed": (FORCED % "ls drivers", {"drivers/led.c": ""}, {"drivers/pwm.c": ""}),
+    "its directory is listed, and it is gone": (
+        FORCED % "ls drivers",
+        {"drivers/led.c": "", "drivers/pwm.c": ""},
+        {"drivers/pwm.c": None},
+    ),
+    "a wildcard names it": (
+        FORCED % "cat drivers/*.c | cksum",
+        {"drivers/led.c": "1\n"},
+        {"drivers/led.c": "2\n"},
+    ),
+    "a link leads to it": (
+        "",
+        {"second/a.h": Path("../board/real.h"), "board/real.h": "#define A 1\n"},
+        {"board/real.h": "#define A 2\n"},
+    ),
+    "a link leads to its directory": (
+        FORCED % "cat linked/real.txt",
+        {"linked": Path("board"), "board/real.txt": "1\n"},
+        {"board/real.txt": "2\n"},
+    ),
+    "it is included by another spelling": (
+        "",
+        {"src/a.c": '#include "../second/../board/./x/../real.h"\n', "board/real.h": "int a;\n", "board/x/y": ""},
+        {"board/real.h": "int a, b;\n"},
+    ),
+    "a program maps it": (
+        FORCED % "grep -c . board/real.txt",
+        {"board/real.txt": "1\n"},
+        {"board/real.txt": "1\n2\n"},
+    ),
 }
 
 
@@ -252,4 +577,7 @@ UNTOLD = {
 def test_source_that_is_read_without_a_dependency_file_matters(work, objects, how):
     more, files, change = UNTOLD[how]
     objects.commit({"Makefile": OBJECTS + more, **files})
-    assert carried(build(work, objects, change)) == [None, None]
+    results = build(work, objects, change, {"README": "x\n"})
+    assert carried(results) == [None, None, 1]
+    (alone,) = build(work, objects, force_build=True)
+    assert alone["details"]["sha256"] == results[1]["details"]["sha256"]
