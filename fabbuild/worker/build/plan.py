@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from fabbuild.protocol import relevance
 from fabbuild.protocol.relevance import ABSENT, is_for_people
@@ -71,8 +71,10 @@ class Planner:
         products, by_products = artifact_sender.stale_products(output.path, self._settings.kept())
         configure = self._must_configure(commit, configured)
         leftovers = self._may_have_leftovers(board, commit)
-        if by_products and (leftovers or (configure and configured)):
-            # Whether the objects that the by-products stand beside are still built is not known.
+        changed = self._changed(commit)
+        # Whether the objects that the by-products stand beside are still built is not known.
+        doubtful = by_products and (leftovers or (configure and configured))
+        if doubtful or changed is None:
             return BuildPlan(
                 Removal.EVERYTHING,
                 products,
@@ -89,7 +91,7 @@ class Planner:
             configured=bool(configured),
             from_scratch=output.empty,
             leftovers=alike and leftovers,
-            changed=self._changed(commit),
+            changed=changed,
         )
 
     def _may_have_leftovers(self, board: str, commit: str) -> bool:
@@ -102,15 +104,16 @@ class Planner:
         changed = self._worktree.changes(output.commit, commit)
         return changed is None or stale_generated.may_drop_rule(changed, output.reads.all)
 
-    def _changed(self, commit: str) -> Tuple[str, ...]:
-        """Return the changed files of which make may not know that they were read.
+    def _changed(self, commit: str) -> Optional[Tuple[str, ...]]:
+        """Return the changed files of which make may not know that they were read; None if they are not known.
 
         Raises:
             OSError: a dependency file cannot be read.
         """
         before, reads = self._output.commit, self._output.reads.build
-        # Of changes that cannot be listed, the worktree has emptied the output directory.
-        changed = (self._worktree.changes(before, commit) or ()) if before and before != commit else ()
+        changed = self._worktree.changes(before, commit) if before and before != commit else []
+        if changed is None:
+            return None
         there = [one for one in changed if one.old.mode != ABSENT and not is_makefile(one.path)]
         if reads is None:
             there = [one for one in there if not one.path.endswith(RECOMPILED) and not is_for_people(one.path)]

@@ -13,14 +13,10 @@ from typing import Callable, List, Optional, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR, PathShortener
 from fabbuild.protocol.relevance import ATTRIBUTES, TreeChange, parse_changes
-from fabbuild.protocol.wire import MAX_TEXT
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import clear_away, make_usable, remove_tree
 from fabbuild.worker.source import stale_mtimes
 from fabbuild.worker.source.git import GitError, Repository
-
-#: A list of changes longer than this, in characters, is not evaluated.
-_LONG = MAX_TEXT // 8
 
 #: git's list of a worktree's files with their times, in its own directory.
 _INDEX = "index"
@@ -259,9 +255,10 @@ class Worktree:
         """Return the files in which two commits differ; None if they cannot be determined."""
         listing = ("diff-tree", "-r", "-z", "--raw", "--full-index", "--no-ext-diff", "--no-renames")
         try:
-            outcome = self._repository.call(*listing, old, new, "--", cwd=self.path, where=False)
+            limit = stale_mtimes.LISTED
+            outcome = self._repository.call(*listing, old, new, "--", cwd=self.path, where=False, limit=limit)
             # A name that is no UTF-8 was changed by decoding, and a longer text has its middle cut.
-            if outcome.code or _NOT_UTF8 in outcome.stdout or len(outcome.stdout) > _LONG:
+            if outcome.code or _NOT_UTF8 in outcome.stdout or len(outcome.stdout) > limit // 8:
                 return None
             return parse_changes(outcome.stdout.encode())
         except (GitError, ValueError):

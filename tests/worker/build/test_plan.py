@@ -86,7 +86,6 @@ def planned(tmp_path):
         ({"changed": [edit("configs/like_defconfig"), edit("drivers/Kconfig"), edit("main.c")]}, False),
         ({"changed": [addition("drivers/Kconfig")]}, True),
         ({"changed": [addition("configs/new_defconfig"), addition("README")]}, False),
-        ({"changed": None}, True),
         ({"changed": [edit("Kconfig")], "kconfig_check": False}, False),
         ({"changed": [edit("Kconfig")], "commit": "old"}, False),
         ({"changed": [edit("README")], "reads": UNKNOWN}, False),
@@ -113,7 +112,6 @@ def test_when_it_is_configured(planned, how, configure):
         ({"changed": [addition("rules.mk")]}, True),
         ({"changed": [addition("README")]}, False),
         ({"changed": [REMOVAL]}, True),
-        ({"changed": None}, True),
         ({"changed": [REMOVAL], "commit": "old"}, False),
         ({"board": "like", "configured": ""}, True),
         ({"configured": ""}, False),
@@ -145,6 +143,11 @@ def test_kept_files_are_removed_first_and_by_products_that_may_be_stale_with_all
         False,
         True,
     )
+
+
+def test_everything_is_removed_where_the_changes_cannot_be_listed(planned):
+    plan = planned(changed=None)
+    assert (plan.removal, plan.configure, plan.from_scratch) == (Removal.EVERYTHING, True, True)
 
 
 def test_an_empty_output_directory_is_built_from_scratch(planned, tmp_path):

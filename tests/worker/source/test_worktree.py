@@ -295,7 +295,7 @@ def test_the_changes_between_two_commits_are_whole_or_not_known(processes, work,
     assert tree.changes(second, second) == []
     assert tree.changes(first, "1" * 40) is None
     assert tree.changes(second, third) is None
-    monkeypatch.setattr("fabbuild.worker.source.worktree._LONG", 100)
+    monkeypatch.setattr("fabbuild.worker.source.stale_mtimes.LISTED", 800)
     assert tree.changes(first, second) is None
 
 
