@@ -13,7 +13,8 @@ A way is `fabbuild`, `buildman` or `buildman-best`, with options each behind a p
 --dist two machines build, reached over SSH on loopback, with one core each.
 
 Needs what U-Boot's host tools need, cross compilers for arm, aarch64 and riscv64, and buildman beside this Python.
-Mind the time: a round of all is some forty minutes on two cores.
+Mind the time: a round of all is more than an hour on two cores. The peer keeps a directory a board with -P, which
+is its best way where boards are built again: `buildman+-P`.
 """
 
 from __future__ import annotations
@@ -95,6 +96,9 @@ class Comparison:
         if step.delete is not scenarios.Delete.NOTHING:
             way.delete(caches=step.delete is scenarios.Delete.ALL)
         way.prepare()
+        if step.at:
+            scenarios.git(self._source, "checkout", "-q", "--detach")
+            scenarios.git(self._source, "branch", "-q", "-f", step.order.branch, step.at)
         if way.farm:  # what the peer pushes is what is checked out
             scenarios.git(self._source, "checkout", "-q", step.order.branch)
         log = self.logs / f"{name}.log"

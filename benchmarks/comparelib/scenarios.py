@@ -40,6 +40,22 @@ FOUR = ("Cubieboard", "qemu_arm64", "qemu-riscv64", "vexpress_ca9x4")
 #: Five boards of very different size.
 TAIL = ("sandbox", "rpi_4", "Cubieboard", "qemu_arm", "stm32f429-discovery")
 
+#: Twelve boards of one SoC family, which have most of their objects in common.
+FAMILY = (
+    "A10-OLinuXino-Lime",
+    "A10s-OLinuXino-M",
+    "A20-OLinuXino_MICRO",
+    "Bananapi",
+    "Cubieboard",
+    "Cubieboard2",
+    "Cubietruck",
+    "Lamobo_R1",
+    "Linksprite_pcDuino",
+    "Linksprite_pcDuino3",
+    "Mele_M3",
+    "Orangepi",
+)
+
 #: How many boards have nothing to do, of which architectures.
 HUNDRED = 100
 HUNDRED_OF = frozenset({"arm", "aarch64", "riscv64"})
@@ -50,6 +66,12 @@ LONG = 10
 
 #: What (d2) changes: some of the boards compile it, others do not.
 COMPILED = "drivers/virtio/virtio_blk.c"
+
+#: What (h) changes: all boards of the family compile it.
+FAMILYS = "drivers/mmc/sunxi_mmc.c"
+
+#: What (j) changes, each by a remark: of the four boards none reads the last two.
+RARELY_READ = ("drivers/net/Kconfig", "drivers/bios_emulator/Makefile", "scripts/checkpatch.pl")
 
 _ENV = {
     **{
@@ -70,6 +92,11 @@ TITLES: Mapping[str, str] = {
     "e": "A hundred real boards at ten commits again, with nothing to do",
     "e2": "The same once more",
     "f": "Five boards of very different size on two slots",
+    "g": "Twelve boards of one SoC family, one commit, with nothing there",
+    "h": "The same after one changed line in a driver of theirs, on the same branch",
+    "h2": "The same change on another branch",
+    "i": "Four boards of the family at the eight commits of a series, with nothing there",
+    "j": "Four boards after a commit that remarks on a Kconfig file, a Makefile and a script",
 }
 
 
@@ -91,6 +118,7 @@ class Step:
         delete: what is deleted before it.
         same_as: a step whose figures stand for this one's where a way has no caches.
         env: what the program sees in addition.
+        at: the branch to which the order's branch is moved first; empty for none.
     """
 
     name: str
@@ -98,6 +126,7 @@ class Step:
     delete: Delete
     same_as: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    at: str = ""
 
 
 def git(repo: Path, *args: str) -> str:
@@ -138,7 +167,17 @@ def make_source(template: Path, place: Path) -> Path:
         )
         git(repo, "commit", "-q", "-a", "--amend", "-m", f"Reworded, and {path} changed")
         git(repo, "cherry-pick", *short[2:])
-    for branch in ("short", "long", "rebased", "touched"):
+    for branch, path, line in (
+        ("patched", FAMILYS, "/* One line. */\n"),
+        *(("remarked", path, "# A remark.\n") for path in RARELY_READ),
+    ):
+        there = git(repo, "branch", "--list", branch)
+        git(repo, "checkout", "-q", *([branch] if there else ["-b", branch, "main"]))
+        with (repo / path).open("a", encoding="utf-8") as stream:
+            stream.write(line)
+        git(repo, "commit", "-q", "-a", *(["--amend", "--no-edit"] if there else ["-m", "A change"]))
+    git(repo, "branch", "-q", "-f", "work", "main")
+    for branch in ("short", "long", "rebased", "touched", "patched", "remarked", "work"):
         git(repo, "branch", "-q", "-u", "main", branch)
     git(repo, "checkout", "-q", "main")
     return repo
@@ -176,6 +215,28 @@ def tail(source: Path) -> tuple[Step, ...]:
     return (Step("f", Order(source, "main", TAIL, count=1), Delete.ALL),)
 
 
+def family(source: Path) -> tuple[Step, ...]:
+    """(g), (h) and (h2)."""
+    order = Order(source, "work", FAMILY, count=1)
+    return (
+        Step("g", order, Delete.ALL, at="main"),
+        Step("h", order, Delete.NOTHING, at="patched"),
+        Step("", order, Delete.ALL, at="main"),
+        Step("h2", Order(source, "patched", FAMILY, count=1), Delete.NOTHING),
+    )
+
+
+def series_of_family(source: Path) -> tuple[Step, ...]:
+    """(i)."""
+    return (Step("i", Order(source, "short", FAMILY[3:7]), Delete.ALL),)
+
+
+def remarks(source: Path) -> tuple[Step, ...]:
+    """(j)."""
+    order = Order(source, "work", FOUR, count=1)
+    return (Step("", order, Delete.ALL, at="main"), Step("j", order, Delete.NOTHING, at="remarked"))
+
+
 @dataclass(frozen=True)
 class Chain:
     """Steps one after the other; ``names`` are those of its timed ones."""
@@ -189,6 +250,9 @@ CHAINS = (
     Chain(("c", "d", "d2"), series_and_rebases),
     Chain(("e", "e2"), nothing_to_do),
     Chain(("f",), tail),
+    Chain(("g", "h", "h2"), family),
+    Chain(("i",), series_of_family),
+    Chain(("j",), remarks),
 )
 
 
