@@ -21,6 +21,9 @@ from fabbuild.worker.source.git import GitError, Repository
 #: git's list of a worktree's files with their times, in its own directory.
 _INDEX = "index"
 
+#: The commit that is checked out, beside the index; a checkout writes it last.
+_HEAD = "HEAD"
+
 #: In ns.
 _SECOND = 10**9
 
@@ -166,8 +169,13 @@ class Worktree:
         self._date_index(lambda time: (time // _SECOND + 1) * _SECOND)
 
     def _show_races(self) -> None:
-        """Have git read the files again that `_hide_races` hid: a build may have written to them."""
-        self._date_index(lambda time: time if time % _SECOND else time - _SECOND)
+        """Have git read the files again that `_hide_races` hid: a build may have written to them.
+
+        If a build's git wrote the index anew, these are all files since the second of the checkout, by ``HEAD``.
+        """
+        with contextlib.suppress(OSError):
+            checkout = os.stat(os.path.join(self._admin, _HEAD)).st_mtime_ns // _SECOND * _SECOND
+            self._date_index(lambda time: min(time, checkout) if time % _SECOND else time - _SECOND)
 
     def _date_index(self, date: Callable[[int], int]) -> None:
         index = os.path.join(self._admin, _INDEX)
