@@ -142,7 +142,7 @@ def test_a_script_that_nobody_reads_has_nothing_built_beside_a_change_that_is_co
         ("board/acme/plover_defconfig", Relevance.IF_READ),
         ("board/acme/Kconfig", Relevance.IF_READ),
         (".gitignore", Relevance.NEVER),
-        ("drivers/.gitignore", Relevance.IF_READ),
+        ("drivers/.gitignore", Relevance.NEVER),
         (".gitattributes", Relevance.ALWAYS),
         ("board/acme/.gitattributes", Relevance.ALWAYS),
         ("board/acme/old.gitattributes", Relevance.IF_READ),
