@@ -7,15 +7,25 @@ import fnmatch
 import hashlib
 import os
 import shutil
+import stat
 from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 
 from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import MAX_TEXT
 from fabbuild.worker.base.processes import Processes
 from fabbuild.worker.base.text import decode
+from fabbuild.worker.deps.reverse_deps import is_dependency_file
 
 #: Longest list of symbols, in bytes; sandbox with all its tests has less than 2 MB.
 _MAX_SYMBOLS = 16 * 1024 * 1024
+
+#: Files of the configuration that are compared by content, whatever their size.
+_INCLUDE = "include/"
+_CONFIGURATION = frozenset(place for _, place in TREE.config_files)
+
+#: Files up to this size, in bytes, are compared by content, unless they are compiled.
+_SMALL = 65536
+_COMPILED = (".o", ".a", ".so")
 
 _STALE_BELOW = (TREE.program + "*", "*.bin", "*.dtb", "*.map")
 
@@ -45,18 +55,38 @@ def remove_configuration(output: str) -> None:
     _unlink(output, (place for _, place in TREE.config_files))
 
 
-def configuration_digest(output: str) -> str:
-    """Return a digest of everything that configuring makes in an output directory and building reads."""
-    known = hashlib.sha256()
-    places = [os.path.join(output, ".config")]
-    for folder, folders, names in os.walk(os.path.join(output, "include")):
-        folders.sort()
-        # Such a file lists the Kconfig files.
-        places += [os.path.join(folder, name) for name in sorted(names) if not name.endswith(".cmd")]
-    for place in places:
-        with contextlib.suppress(FileNotFoundError), open(place, "rb") as file:
-            known.update(b"%s\0%s\0" % (os.fsencode(place), hashlib.sha256(file.read()).digest()))
-    return known.hexdigest()
+def configuration(output: str) -> Dict[str, str]:
+    """Return the state of each file in an output directory: building may read anything that configuring makes.
+
+    Small files, and all those of the configuration, are compared by content, since configuring writes some of them
+    anew each time. All others are compared by their times.
+    """
+    found = {}
+    for folder, _, names in os.walk(output):
+        for name in names:
+            path = os.path.join(folder, name)
+            place = os.path.relpath(path, output)
+            # A dependency file lists the Kconfig files, and .config.old is the configuration before.
+            if not is_dependency_file(name) and place != ".config.old":
+                found[place] = _state(path, place)
+    return found
+
+
+def alike(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
+    """Return whether configuring left everything as it was, except files that it removed for the build to make."""
+    removed = {place for _, place in TREE.config_files if not place.startswith(_INCLUDE)} - after.keys()
+    return {place: state for place, state in before.items() if place not in removed} == after
+
+
+def _state(path: str, place: str) -> str:
+    about = os.lstat(path)
+    if stat.S_ISLNK(about.st_mode):
+        return os.readlink(path)
+    kept = place == ".config" or place.startswith(_INCLUDE) or place in _CONFIGURATION
+    if kept or (about.st_size < _SMALL and stat.S_ISREG(about.st_mode) and not place.endswith(_COMPILED)):
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    return "%d %d %d" % (about.st_mtime_ns, about.st_size, about.st_ino)
 
 
 def saved_configuration(output: str) -> Dict[str, Tuple[bytes, int]]:

@@ -36,7 +36,7 @@ class MakeRunner:
         command: the command lines and the environment.
         configured: whether the last ``make NAME_defconfig`` succeeded, now or at an earlier commit.
         configuration_said: whether that make wrote to stderr, at this commit.
-        configuration_changed: whether configuring changed the configuration that was there, or none was there.
+        configuration_changed: whether configuring changed anything that building may read, or nothing was there.
         generated: whether the last configuring also made what Kbuild's make reads of the configuration.
         stopwatch: the time by phase.
         bare: whether to compile without debug information.
@@ -100,7 +100,7 @@ class MakeRunner:
         """Configure the board again, after ``make mrproper`` if requested."""
         done = ProcessResult(0, "", "", "")
         output = os.path.join(self._tree, BUILD_DIR)
-        before = artifacts.configuration_digest(output)
+        before = artifacts.configuration(output)
         artifacts.remove_configuration(output)
         if mrproper:
             done = self._one("mrproper")
@@ -117,7 +117,7 @@ class MakeRunner:
             self.generated = not generated.code
             done = done if generated.code and self.may_retry else _joined(done, generated)
         self.configuration_said = bool(done.stderr)
-        self.configuration_changed = artifacts.configuration_digest(output) != before
+        self.configuration_changed = not artifacts.alike(before, artifacts.configuration(output))
         return done
 
     def _adjust(self) -> ProcessResult:

@@ -27,6 +27,9 @@ _SAME_ABBREVIATION = {
     "GIT_CONFIG_VALUE_0": "12",
 }
 
+#: Of a module with bytecode Python does not read the source, so that the read could not be observed.
+_NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
+
 #: A version with the commit's hash in it makes images of the same source differ; buildman leaves it out, too.
 _SAME_VERSION = [("LOCALVERSION_AUTO", dotconfig.OFF)]
 
@@ -64,7 +67,7 @@ class MakeCommand:
         self._own_env = {"LC_ALL": "C", "CROSS_COMPILE": compiler.prefix}
         if settings["reproducible_builds"]:
             self._own_env.update(_SAME_ABBREVIATION)
-        self.env = dict(environment, **self._own_env)
+        self.env = dict(environment, **_NO_BYTECODE, **self._own_env)
         self.env["PATH"] = compiler.path(self.env["PATH"])
         self._shown_path = self.env["PATH"]
         if tools:

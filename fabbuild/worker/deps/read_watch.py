@@ -23,6 +23,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Set, Tuple
 
 _OPEN = 0x20
 _Q_OVERFLOW = 0x4000
+_IGNORED = 0x8000
 _ONLY_DIRECTORY = 0x01000000
 _IS_DIRECTORY = 0x40000000
 
@@ -139,11 +140,14 @@ class ReadWatch:
                 yield watch, mask, data[place - size : place]
 
     def _paths(self, events: Iterable[_Event]) -> Optional[Set[str]]:
-        """Return the paths of events; None if the kernel lost some."""
+        """Return the paths of events; None if there are others."""
         found: Set[str] = set()
         for watch, mask, name in events:
             if mask & _Q_OVERFLOW:
                 self.why = "more files were opened at once than the kernel remembers"
+                return None
+            if mask & _IGNORED and watch in self._directories:
+                self.why = "a directory of the source was removed meanwhile"
                 return None
             if not mask & _IS_DIRECTORY and watch in self._directories:
                 found.add(os.path.join(self._directories[watch], os.fsdecode(name.rstrip(b"\0"))))

@@ -1,18 +1,20 @@
 """Touch files whose change a git checkout hides from make's mtime comparison.
 
-A new header may precede another one of its name in the search path; a link may point to another file. Files that
-make would take for unchanged then get a new time. If the worker ends between the checkout and this step, the times
-would never be set: so a file in the output directory, `workdir.LEFT`, names the commit before the checkout.
+A new file may precede another one of its name in a search path, be it a header or of another kind; a link may point
+to another file, or to a directory whose files precede others. Files that make would take for unchanged then get a
+new time. If a new header has the name of a generated one, nothing is built upon. If the worker ends between the
+checkout and this step, the times would never be set: so a file in the output directory, `workdir.LEFT`, names the
+commit before the checkout.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import Callable, Iterable, List, Optional
+from typing import Callable, Iterable, Iterator, List, Optional, Set
 
-from fabbuild.protocol.relevance import ABSENT, parse_changes
-from fabbuild.protocol.source_kinds import SEARCHED
+from fabbuild.protocol.relevance import ABSENT, is_for_people, parse_changes
+from fabbuild.protocol.source_kinds import SEARCHED, is_makefile
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.processes import ProcessResult
 
@@ -21,6 +23,9 @@ LISTED = 128 * 1024 * 1024
 
 #: git's mode of a symbolic link.
 _LINK = "120000"
+
+#: Kconfig's own files in the output directory, which are named like symbols and read by nobody.
+_STAMPS = os.path.join("include", "config")
 
 
 def mark(output: str, commit: str) -> None:
@@ -49,13 +54,16 @@ def unmark(output: str) -> None:
         os.unlink(os.path.join(output, workdir.LEFT))
 
 
-def find(ask: Callable[..., ProcessResult], old: str, new: str) -> Optional[List[str]]:
-    """Return the changed paths of the new tree that make would take for unchanged; None if git fails.
+def find(ask: Callable[..., ProcessResult], tree: str, output: str, old: str, new: str) -> Optional[List[str]]:
+    """Return the paths of the new tree that make would take for unchanged; None if they cannot be found.
 
-    Links, and directories behind them, are among these.
+    Links, and directories behind them, are among these. The result is also None if a new header has the name of a
+    generated one, of which no time tells make what reads it.
 
     Args:
         ask: runs git in the tree.
+        tree: the tree, which has the new commit.
+        output: its output directory.
         old: the commit that was built.
         new: the commit that is checked out.
     """
@@ -64,36 +72,51 @@ def find(ask: Callable[..., ProcessResult], old: str, new: str) -> Optional[List
     # A longer text has its middle cut; a character is four bytes at most.
     if listing.code or len(listing.stdout) > LISTED // 8:
         return None
-    names = []
-    shadowing = set()
+    links = []
+    shadowing: Set[str] = set()
     try:
         changes = parse_changes(listing.stdout.encode())
     except ValueError:
         return None
     for path, old_side, new_side in changes:
         if new_side.mode == _LINK:
-            names.append(path)
-        elif old_side.mode == ABSENT and path.endswith(SEARCHED):
+            links.append(path)
+        elif old_side.mode == ABSENT and not is_makefile(path) and not is_for_people(path):
             shadowing.add(os.path.basename(path))
-    if shadowing:
-        there = ask("ls-files", "-z")
-        if there.code or len(there.stdout) > LISTED // 8:
-            return None
-        names += [name for name in there.stdout.split("\0") if os.path.basename(name) in shadowing]
-    return names
+    for path in links:
+        shadowing.update(os.path.basename(name) for name in (path, *_behind(tree, path)))
+    if not shadowing:
+        return links
+    if _generates(output, {name for name in shadowing if name.endswith(SEARCHED)}):
+        return None
+    there = ask("ls-files", "-z")
+    if there.code or len(there.stdout) > LISTED // 8:
+        return None
+    return links + [name for name in there.stdout.split("\0") if os.path.basename(name) in shadowing]
+
+
+def _generates(output: str, names: Set[str]) -> bool:
+    """Return whether one of these names is that of a file in the output directory."""
+    stamps = os.path.join(output, _STAMPS)
+    return any(
+        not names.isdisjoint(files) and not os.path.join(folder, "").startswith(os.path.join(stamps, ""))
+        for folder, _, files in (os.walk(output) if names else ())
+    )
 
 
 def touch(tree: str, names: Iterable[str]) -> None:
     """Give new times to files, and to all files below directories; follows links, but not out of the tree."""
-    top = os.path.realpath(tree) + os.sep
     for name in names:
-        target = os.path.realpath(os.path.join(tree, name))
-        if not target.startswith(top):
-            continue
-        found = [target]
-        for folder, _, inside in os.walk(target):
-            found += [os.path.join(folder, one) for one in inside]
-        for one in found:
+        for one in _behind(tree, name):
             if os.path.isfile(one):
                 with contextlib.suppress(OSError):
                     os.utime(one)
+
+
+def _behind(tree: str, name: str) -> Iterator[str]:
+    """Yield the absolute paths of what a name leads to, and of all files below, if these are in the tree."""
+    target = os.path.realpath(os.path.join(tree, name))
+    if target.startswith(os.path.realpath(tree) + os.sep):
+        yield target
+        for folder, _, inside in os.walk(target):
+            yield from (os.path.join(folder, one) for one in inside)

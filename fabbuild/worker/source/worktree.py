@@ -202,7 +202,7 @@ class Worktree:
         """Give new times to changed files that make would miss; if these cannot be found, empty the output."""
         ask = functools.partial(self._repository.call, cwd=self.path, where=False, limit=stale_mtimes.LISTED)
         try:
-            names = stale_mtimes.find(ask, old, new)
+            names = stale_mtimes.find(ask, self.path, self.output, old, new)
         except GitError:
             names = None
         if names is None:
