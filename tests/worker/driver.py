@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -158,9 +159,11 @@ class Worker:
         python: str = sys.executable,
         env: dict[str, str] | None = None,
         pass_fds: tuple[int, ...] = (),
+        start: Sequence[str] = (),
     ) -> None:
+        """Start it; ``start`` are words before its command line, such as ``nice``."""
         self.process = subprocess.Popen(
-            command(cwd, *arguments, python=python),
+            [*start, *command(cwd, *arguments, python=python)],
             cwd=cwd,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
