@@ -54,7 +54,7 @@ class Repo:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(parents=True)
+        path.mkdir(parents=True, exist_ok=True)
         self.git("init", "-q", "-b", "main")
 
     def git(self, *arguments: str) -> str:

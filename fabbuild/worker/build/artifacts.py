@@ -23,9 +23,8 @@ _MAX_SYMBOLS = 16 * 1024 * 1024
 _INCLUDE = "include/"
 _CONFIGURATION = frozenset(place for _, place in TREE.config_files)
 
-#: Files up to this size, in bytes, are compared by content, unless they are compiled.
+#: Other files at the top of the output up to this size, in bytes, are compared by content.
 _SMALL = 65536
-_COMPILED = (".o", ".a", ".so")
 
 _STALE_BELOW = (TREE.program + "*", "*.bin", "*.dtb", "*.map")
 
@@ -58,14 +57,15 @@ def remove_configuration(output: str) -> None:
 def configuration(output: str) -> Dict[str, str]:
     """Return the state of each file in an output directory: building may read anything that configuring makes.
 
-    Small files, and all those of the configuration, are compared by content, since configuring writes some of them
-    anew each time. All others are compared by their times.
+    Those that Kbuild writes anew each time are compared by content: the configuration, and small files at the top.
+    All others are compared by their times.
     """
     found = {}
+    top = len(os.path.join(output, ""))
     for folder, _, names in os.walk(output):
         for name in names:
             path = os.path.join(folder, name)
-            place = os.path.relpath(path, output)
+            place = path[top:]
             # A dependency file lists the Kconfig files, and .config.old is the configuration before.
             if not is_dependency_file(name) and place != ".config.old":
                 found[place] = _state(path, place)
@@ -83,7 +83,7 @@ def _state(path: str, place: str) -> str:
     if stat.S_ISLNK(about.st_mode):
         return os.readlink(path)
     kept = place == ".config" or place.startswith(_INCLUDE) or place in _CONFIGURATION
-    if kept or (about.st_size < _SMALL and stat.S_ISREG(about.st_mode) and not place.endswith(_COMPILED)):
+    if stat.S_ISREG(about.st_mode) and (kept or (os.sep not in place and about.st_size < _SMALL)):
         with open(path, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()
     return "%d %d %d" % (about.st_mtime_ns, about.st_size, about.st_ino)
