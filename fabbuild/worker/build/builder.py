@@ -37,6 +37,10 @@ from fabbuild.worker.tools.toolchains import Toolchain
 _BOARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
+#: A time limit that is over, in seconds, where 0 means none.
+_AT_ONCE = 1e-6
+
+
 def is_board(name: str) -> bool:
     """Whether a text can be a board's name, the part of a defconfig's before ``_defconfig``: no path, no option."""
     return _BOARD.fullmatch(name) is not None
@@ -83,6 +87,7 @@ class Builder:
         self._scratch = settings["force_build"]
         self._board = ""
         self._history = BoardHistory()
+        self._configured_for = 0.0
 
     @property
     def slot(self) -> int:
@@ -140,6 +145,8 @@ class Builder:
             WorkerStopped: the worker ends.
             OSError: a file cannot be written, as on a full disk.
         """
+        began = time.monotonic()
+        self._configured_for = 0.0
         needed = self._carrier.needed(commit) if self._carrier else Needed.BUILDING
         if needed is Needed.CONFIGURING and not self._history.configured:
             needed = Needed.BUILDING
@@ -152,7 +159,8 @@ class Builder:
                 self._history.configured = ""
                 alike = False
             needed = Needed.NOTHING if alike else Needed.BUILDING
-        return self._carrier.answer(commit) if self._carrier and needed is Needed.NOTHING else None
+            self._configured_for = time.monotonic() - began
+        return self._carrier.answer(commit, began) if self._carrier and needed is Needed.NOTHING else None
 
     def _configures_alike(self, commit: str, run: MakeRunner) -> bool:
         """Configure the board at a commit; return whether it comes out as it was at the commit built last."""
@@ -190,7 +198,7 @@ class Builder:
             commit: its hash.
             compiler: the compiler to build with.
             jobs: returns the most jobs of make; called before each make.
-            limit: seconds for the whole build, with the checkout and each make; 0: no limit.
+            limit: seconds for the whole build, with the checkout, each make, and what `carried` took; 0: no limit.
             tokens: the jobserver that makes share; None: each make runs the jobs that ``jobs`` returns.
 
         Raises:
@@ -202,7 +210,7 @@ class Builder:
             self._carrier.forget()
         run = self._runner(compiler, jobs, tokens)
         try:
-            with self._processes.within(limit):
+            with self._processes.within(limit and max(limit - self._configured_for, _AT_ONCE)):
                 outcome = self._build(commit, run)
         except GitError as exc:
             # The files of the tree are not known now, so the board does not count as configured.
@@ -244,7 +252,7 @@ class Builder:
         usable = self._output.open(compiler, identity, host, debug_info=not self._settings.unseen_debug_info())
         with run.stopwatch.on("checkout"):
             self._worktree.bring_to(commit, self._output.commit)
-            self._watch.cover(self._worktree.directories())
+            self._watch.cover(self._worktree.directories(), self._worktree.outward_link())
             if self._watch.why:
                 self._unobserved(self._watch.why)
         if self._output.empty:

@@ -147,9 +147,13 @@ class CarryForward:
             self._remember(commit, last.built, reads, last.command)
         return self._last is not None
 
-    def answer(self, commit: str) -> Built:
-        """Return the result of the last build as that of a commit that needs nothing more."""
-        began = time.monotonic()
+    def answer(self, commit: str, began: float) -> Built:
+        """Return the result of the last build as that of a commit that needs nothing more.
+
+        Args:
+            commit: its hash.
+            began: when it was begun to find that out, in seconds of `time.monotonic`.
+        """
         assert self._last is not None
         last = self._last
         if not last.built.details:

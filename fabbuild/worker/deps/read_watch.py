@@ -62,11 +62,19 @@ class ReadWatch:
         self._fd = -1
         self._directories = {}
 
-    def cover(self, directories: Iterable[str]) -> None:
-        """Watch the tree and these directories in it, relative; call this after each checkout.
+    def cover(self, directories: Iterable[str], outward: str = "") -> None:
+        """Watch the tree and directories in it; call this after each checkout.
 
         If it is not possible, `why` has the reason, and `opened` does not know what was opened.
+
+        Args:
+            directories: relative to the tree.
+            outward: a link in the tree that leads out of it, so that not everything can be watched; empty for none.
         """
+        if outward:
+            self.close()
+            self.why = "the link %s leads out of the source" % outward
+            return
         try:
             library = _library()
             if self._fd < 0:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from typing import Callable, List, Optional, Tuple
+import re
+from typing import Callable, Dict, List, Optional, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR, PathShortener
 from fabbuild.protocol.relevance import ATTRIBUTES, TreeChange, parse_changes
@@ -24,11 +25,19 @@ _INDEX = "index"
 #: The commit that is checked out, beside the index; a checkout writes it last.
 _HEAD = "HEAD"
 
+#: A directory, and a link, in git's list of a commit's files.
+_DIRECTORY = re.compile(r"(?:^|\0)040000 tree [0-9a-f]+\t([^\0]+)")
+_LINK = re.compile(r"(?:^|\0)120000 blob [0-9a-f]+\t([^\0]+)")
+
 #: In ns.
 _SECOND = 10**9
 
 #: In place of bytes that are no UTF-8.
 _NOT_UTF8 = "\ufffd"
+
+
+def _leads_to(path: str) -> str:
+    return os.path.realpath(path) + os.sep
 
 
 class Worktree:
@@ -49,7 +58,8 @@ class Worktree:
         self.shorten = PathShortener(path, os.path.realpath(path))
         self._repository = repository
         self._admin = ""
-        self._directories: Optional[Tuple[str, ...]] = None
+        self._commit = ""
+        self._names: Dict[str, Tuple[Tuple[str, ...], Tuple[str, ...]]] = {}
 
     def make_usable(self) -> None:
         """Make the directories of the tree and its output usable again after a build, so that `bring_to` can work.
@@ -95,6 +105,7 @@ class Worktree:
         if not self._is_ours():
             raise GitError("git worktree add made no worktree at %s" % self.path)
         self._repository.run("reset", "--hard", "--quiet", cwd=self.path, where=False)
+        self._commit = commit
         self._hide_races()
 
     def checkout(self, commit: str, built: str = "") -> None:
@@ -109,7 +120,6 @@ class Worktree:
         """
         self._remove_locks()
         self._show_races()
-        self._directories = None
         git = self._repository.run
         before = git("rev-parse", "--verify", "HEAD", cwd=self.path, where=False)
         # The commit that the output directory was built from.
@@ -125,6 +135,7 @@ class Worktree:
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self._admin, _INDEX))
         git("checkout", "--quiet", "--detach", "--force", commit, "--", cwd=self.path, where=False)
+        self._commit = commit
         # Ignored files, too: a build may have written into the source, and the next one must not find that.
         git("clean", "-ffdxq", "-e", "/" + BUILD_DIR, cwd=self.path, where=False)
         if since != commit:
@@ -138,13 +149,29 @@ class Worktree:
         Raises:
             GitError: git cannot list them.
         """
-        if self._directories is None:
-            listing = ("ls-tree", "-r", "-d", "-z", "--name-only", "--full-tree", "HEAD")
+        return self._listed()[0]
+
+    def outward_link(self) -> str:
+        """Return a link of the commit that leads out of the tree, relative to it; empty for none.
+
+        Raises:
+            GitError: git cannot list the links.
+        """
+        top = os.path.realpath(self.path) + os.sep
+        there = (name for name in self._listed()[1] if os.path.exists(os.path.join(self.path, name)))
+        return next((name for name in there if not _leads_to(os.path.join(self.path, name)).startswith(top)), "")
+
+    def _listed(self) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
+        """Return the directories and the links of the commit that is checked out."""
+        commit = self._commit
+        if commit not in self._names:
+            listing = ("ls-tree", "-r", "-t", "-z", "--full-tree", commit)
             outcome = self._repository.call(*listing, cwd=self.path, where=False, limit=stale_mtimes.LISTED)
             if outcome.code:
                 raise GitError("git ls-tree: %s" % outcome.stderr)
-            self._directories = tuple(os.fsdecode(name) for name in outcome.stdout.encode().split(b"\0") if name)
-        return self._directories
+            directories, links = (tuple(found.findall(outcome.stdout)) for found in (_DIRECTORY, _LINK))
+            self._names = {commit: (directories, links)}
+        return self._names[commit]
 
     def _attributes_differ(self, old: str, new: str) -> bool:
         diff = ("diff", "--quiet", "--no-ext-diff", "--no-renames", old, new)

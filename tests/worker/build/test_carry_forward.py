@@ -581,3 +581,13 @@ def test_source_that_is_read_without_a_dependency_file_matters(work, objects, ho
     assert carried(results) == [None, None, 1]
     (alone,) = build(work, objects, force_build=True)
     assert alone["details"]["sha256"] == results[1]["details"]["sha256"]
+
+
+def test_what_is_read_through_a_link_out_of_the_source_is_not_known(work, objects, tmp_path):
+    outside = tmp_path / "out"
+    outside.mkdir()
+    (outside / "x.h").write_text("#define X 1\n")
+    objects.commit({"inc": outside, "src/a.c": '#include "../inc/x.h"\nint a = X;\n'})
+    results = build(work, objects, {"README": "1\n"}, {"inc": None, "src/a.c": "int a;\n"}, {"README": "2\n"})
+    assert carried(results) == [None, None, None, 2]
+    assert ["depends" in [*one["files"], *one["unchanged"]] for one in results] == [False, False, True, True]
