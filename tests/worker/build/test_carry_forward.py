@@ -404,21 +404,22 @@ def test_a_commit_of_whose_configuration_make_cannot_be_told_is_built(work, kbui
     assert carried(results) == [None, None, None]
 
 
-@pytest.mark.parametrize(("word", "timeout"), [("kill", 0), pytest.param("hang", 4, marks=pytest.mark.deep)])
-def test_what_was_ended_while_it_configured_is_built_from_nothing(work, kbuild, word, timeout):
+def test_what_was_killed_while_it_configured_is_built_from_nothing(work, kbuild):
     """It happens once."""
     build(work, kbuild)
-    results = build(
-        work,
-        kbuild,
-        {"Kconfig": f"CONFIG_X=1\n{word}\n"},
-        REMARK,
-        features=[*FEATURES, "limits"],
-        timeout=timeout,
-    )
+    results = build(work, kbuild, {"Kconfig": "CONFIG_X=1\nkill\n"}, REMARK)
     assert carried(results) == [None, None, 1]
     assert sorted(results[1]["stdout"].splitlines()) == ["compile a", "compile b", "configure one_defconfig"]
     assert results[1]["content"] == results[0]["content"]
+
+
+@pytest.mark.deep
+def test_a_board_that_hangs_while_it_is_configured_has_no_second_limit_to_be_built(work, kbuild):
+    build(work, kbuild)
+    change = {"Kconfig": "CONFIG_X=1\nhang\n"}
+    results = build(work, kbuild, change, features=[*FEATURES, "limits"], timeout=4, codes=[0, 124])
+    assert carried(results) == [None, None]
+    assert results[1]["fault"] == "timeout"
 
 
 def test_a_program_that_configuring_ran_may_have_been_compiled_for_building(work, kbuild):
