@@ -136,18 +136,25 @@ class OutputDir:
         self.leftovers = False
         self.reads = SourceReads()
 
-    def repeat_warnings(self) -> None:
-        """Have make compile the files with diagnostics again; call this once the tree is at its commit."""
+    def repeat_warnings(self) -> bool:
+        """Have make compile the files with diagnostics again; call this once the tree is at its commit.
+
+        Returns:
+            Whether files of the tree got new times.
+        """
+        touched = False
         for name in self._warned:
             inside = os.path.join(self.path, name)
             with contextlib.suppress(OSError):
                 if os.path.isfile(os.path.join(self._tree, name)):
                     os.utime(os.path.join(self._tree, name))
+                    touched = True
                 elif name.endswith(diagnostics.REMADE):
                     os.unlink(inside)
                 else:
                     os.utime(inside)
         self._warned = set()
+        return touched
 
     def note_warnings(self, stderr: str) -> None:
         """Remember the files that the diagnostics of a make are about.

@@ -166,7 +166,7 @@ class Tries:
 
     def _try(self, make: Callable[[], ProcessResult]) -> None:
         """Run one try, which compiles files with earlier warnings again, so that it repeats all warnings."""
-        if not self._quick:
-            self._output.repeat_warnings()
+        if not self._quick and self._output.repeat_warnings():
+            self._worktree.note_times()
         self._result = make()
         self._output.note_warnings(self._worktree.shorten(self._result.stderr))

@@ -236,6 +236,19 @@ class Worktree:
             self.empty_output()
         else:
             stale_mtimes.touch(self.path, names)
+            if names:
+                self._tell_times()
+
+    def note_times(self) -> None:
+        """Have git know that files have new times: else a git of a build takes them for changed, or reads them."""
+        self._show_races()
+        self._tell_times()
+        self._hide_races()
+
+    def _tell_times(self) -> None:
+        # A failure here costs reads that count, and is no reason not to build.
+        with contextlib.suppress(GitError):
+            self._repository.call("update-index", "-q", "--refresh", cwd=self.path, where=False)
 
     def empty_output(self) -> None:
         """Empty the output directory, so that everything is built again.
@@ -276,9 +289,8 @@ class Worktree:
                         os.utime(path, follow_symlinks=False)
                         found = True
         if found:
-            # Else git would write them again at the next commit; a failure here costs no more than that.
-            with contextlib.suppress(GitError):
-                self._repository.call("update-index", "-q", "--refresh", cwd=self.path, where=False)
+            # Else git would write them again at the next commit.
+            self.note_times()
         return found
 
     def lacks(self) -> str:

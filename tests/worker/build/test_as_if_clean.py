@@ -131,6 +131,26 @@ def test_a_link_that_leads_elsewhere_now_is_seen(work, objects, link):
     assert again["details"]["sha256"] == results["one", 1]["details"]["sha256"]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [
+            {"second/x.h": "#define X 1\n", "src/a.c": "#include <x.h>\nint a = X;\n"},
+            {"first/x.h": "#define X 2\n"},
+        ],
+        [{"src/a.c": WARNS}, {"src/b.c": "int c;\n"}],
+    ],
+    ids=["a header that comes first", "a warning that is repeated"],
+)
+def test_git_takes_no_file_for_changed_that_only_got_a_new_time(work, objects, changes):
+    """Kbuild's setlocalversion asks git so, and puts ``-dirty`` into the image."""
+    objects.commit({"Makefile": OBJECTS + "\t@git diff-index --name-only HEAD\n"})
+    results = build(work, series(objects, work, *changes))
+    assert compiled(results["one", 1])
+    for result in results.values():
+        assert not [line for line in result["stdout"].splitlines() if not line.startswith(("configure", "compile"))]
+
+
 def test_sizes_only_of_what_this_commit_builds(work, source):
     spl = MAKEFILE.replace("all: $(O)/u-boot\n", "all: $(O)/u-boot $(O)/spl/u-boot-spl\n") + (
         "$(O)/spl/u-boot-spl: $(O)/u-boot\n\t@mkdir -p $(O)/spl; cp $< $@\n"

@@ -258,8 +258,11 @@ class World:
 
 
 def _outcome(code, words, digest, config):
-    """Return what must be the same; how a failure is told depends on what was built before."""
-    return ("failed",) if code else (sorted(words), digest, config)
+    """Return what must be the same; how a failure is told depends on what was built before.
+
+    How often something is said, too: make reads its files again where it makes some of them.
+    """
+    return ("failed",) if code else (sorted(set(words)), digest, config)
 
 
 def told(result):
