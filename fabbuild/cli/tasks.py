@@ -285,7 +285,8 @@ def boards(c: Any, options: Mapping[str, Any]) -> None:
 
     if options["json"] and options["fields"]:
         raise UsageError("--json gives all fields of a board; leave --fields out, or --json")
-    if options["reading"] and (options["check"] or options["full_check"]):
+    reading = options["reading"]
+    if reading is not None and (options["check"] or options["full_check"]):
         raise UsageError("--reading lists boards, --check their mistakes; leave one of them out")
     settings = settings_of(c, None, options)
     source = Source.open(settings.source or ".")
@@ -297,8 +298,8 @@ def boards(c: Any, options: Mapping[str, Any]) -> None:
         ui.print_wrong(wrong, f"{count(len(taken), 'board')}, nothing wrong", json=options["json"])
         exit_unless(c, not wrong)
         return
-    if options["reading"]:
-        taken = _reading(source, tree, taken, options["reading"])
+    if reading is not None:  # an empty one names no file, and must not list all boards
+        taken = _reading(source, tree, taken, reading)
     if options["fields"]:
         ui.print_fields(taken, options["fields"])
     else:

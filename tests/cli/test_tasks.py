@@ -195,6 +195,9 @@ def test_boards_reading_needs_a_file_of_the_source_and_lists_no_mistakes(farm):
     ended = farm.run(*boards, "--reading", "commn/main.c")
     assert (ended.status, ended.out) == (1, "")
     assert "the source has no file 'commn/main.c'; did you mean common/main.c?" in ended.err
+    ended = farm.run(*boards, "--reading=", "--fields", "target")
+    assert (ended.status, ended.out) == (1, "")
+    assert "the source has no file ''" in ended.err
     ended = farm.run(*boards, "--reading", "common/main.c", "--check")
     assert ended.status == 1
     assert "leave one of them out" in ended.err
