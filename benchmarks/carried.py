@@ -6,8 +6,8 @@ SOURCE is a git clone of a Kbuild tree, RANGE names commits, such as ``main..ser
 Each board is built once, at the commit before the range, while its source is observed. Then each commit is
 compared with its first parent. Where only files changed that configuring read, the board is configured at both,
 and it counts as carried if the same configuration comes out. By names, every Makefile, Kconfig file, script and
-linker script matters to every board, and C, device trees and defconfigs only to a board that reads them: the rule
-where nothing is observed, at its best.
+linker script matters to every board, and C, device trees and defconfigs only to a board that reads them: what a
+rule by names alone reaches at its best.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from fabbuild.protocol.relevance import ABSENT, Needed, TreeChange, is_for_people, needed, parse_changes
-from fabbuild.worker.build.artifacts import configuration_digest
+from fabbuild.worker.build import artifacts
 from fabbuild.worker.build.make_command import GENERATED_CONFIGURATION
 from fabbuild.worker.deps.read_watch import ReadWatch
 
@@ -42,7 +42,6 @@ class Board:
     def __init__(self, tree: Path, name: str, prefix: str, jobs: int) -> None:
         self._tree, self.name, self._prefix, self._jobs = tree, name, prefix, jobs
         self._watch = ReadWatch(str(tree))
-        self._configurations: dict[str, str] = {}
         self.configure: frozenset[str] = frozenset()
         self.build: frozenset[str] = frozenset()
 
@@ -65,14 +64,12 @@ class Board:
         configured = self.make(f"{self.name}_defconfig") | self.make(GENERATED_CONFIGURATION)
         self.configure, self.build = frozenset(configured), frozenset(self.make())
 
-    def configuration(self, commit: str) -> str:
-        """Return the digest of the configuration at a commit."""
-        if commit not in self._configurations:
-            git(self._tree, "checkout", "-q", "--detach", commit)
-            for goal in (f"{self.name}_defconfig", GENERATED_CONFIGURATION):
-                self.make(goal, output="configured")
-            self._configurations[commit] = configuration_digest(str(self._tree / "configured"))
-        return self._configurations[commit]
+    def configuration(self, commit: str) -> dict[str, str]:
+        """Return the state of what configuring makes at a commit."""
+        git(self._tree, "checkout", "-q", "--detach", commit)
+        for goal in (f"{self.name}_defconfig", GENERATED_CONFIGURATION):
+            self.make(goal, output="configured")
+        return artifacts.configuration(str(self._tree / "configured"))
 
     def by_names(self, changed: list[TreeChange]) -> str:
         """Return what a commit needs if files matter by their names."""
@@ -87,7 +84,7 @@ class Board:
         """Return what a commit needs by what is read."""
         what, _ = needed(changed, self.configure, self.build)
         if what is Needed.CONFIGURING:
-            alike = self.configuration(parent) == self.configuration(commit)
+            alike = artifacts.alike(self.configuration(parent), self.configuration(commit))
             return "configured, carried" if alike else "built"
         return "carried" if what is Needed.NOTHING else "built"
 
