@@ -67,9 +67,9 @@ class OutsideReads:
                 if folder not in places:
                     places[folder] = os.path.realpath(folder or "/")
                 if not os.path.join(places[folder], name).startswith(allowed):
-                    return "%s is read, which is nowhere that is looked at" % place
+                    return "%s is read, and is neither in the source nor part of the identity" % place
         self._known = known
-        return "a file has a name in the output, and one elsewhere" if links else ""
+        return "a file of the output has a hard link elsewhere" if links else ""
 
     def _files(self) -> Iterator[str]:
         for folder, _, names in os.walk(self._output):

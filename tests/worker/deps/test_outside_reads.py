@@ -60,7 +60,7 @@ def test_source_output_and_what_the_identity_covers_are_no_trouble(tree, text):
     ],
 )
 def test_a_file_elsewhere_is_named(tree, text, name):
-    assert why(tree, text) == f"{name} is read, which is nowhere that is looked at"
+    assert why(tree, text) == f"{name} is read, and is neither in the source nor part of the identity"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_directory_that_leads_elsewhere_now_is_noticed(tree):
     assert outside.find([]) == ""
     (tree / "link").unlink()
     (tree / "link").symlink_to("/opt")
-    assert outside.find([]).endswith("/link/x.h is read, which is nowhere that is looked at")
+    assert outside.find([]).endswith("/link/x.h is read, and is neither in the source nor part of the identity")
 
 
 @pytest.mark.parametrize("name", ["build/a.c", "build/src/again.c"])
@@ -106,7 +106,7 @@ def test_a_source_file_that_has_another_name_in_the_output_is_noticed(tree, name
     """It may be read by that name, which is no read of the source."""
     outside = OutsideReads(str(tree))
     os.link(tree / "src" / "a.c", tree / name)
-    assert outside.find([]) == "a file has a name in the output, and one elsewhere"
+    assert outside.find([]) == "a file of the output has a hard link elsewhere"
     os.link(tree / "src" / "a.c", tree / "build" / "third.c")
     assert outside.find([])
     (tree / name).unlink()
