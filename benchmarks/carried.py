@@ -15,9 +15,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -59,10 +61,17 @@ class Board:
 
     def read(self) -> None:
         """Build the commit that is checked out, and keep what was read."""
+        began, of_makes = time.process_time(), resource.getrusage(resource.RUSAGE_CHILDREN)
         listed = git(self._tree, "ls-tree", "-rd", "-z", "--name-only", "HEAD").split(b"\0")
         self._watch.cover(os.fsdecode(one) for one in listed if one)
         configured = self.make(f"{self.name}_defconfig") | self.make(GENERATED_CONFIGURATION)
         self.configure, self.build = frozenset(configured), frozenset(self.make())
+        now = resource.getrusage(resource.RUSAGE_CHILDREN)
+        makes = now.ru_utime + now.ru_stime - of_makes.ru_utime - of_makes.ru_stime
+        print(
+            f"{self.name}: configuring read {len(self.configure)} files, building {len(self.build)}; to observe it "
+            f"took {time.process_time() - began:.2f} CPU s, configuring and building {makes:.1f}"
+        )
 
     def configuration(self, commit: str) -> dict[str, str]:
         """Return the state of what configuring makes at a commit."""
