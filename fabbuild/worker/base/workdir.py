@@ -16,6 +16,8 @@
             .fabbuild.json         what was built there (`fabbuild.worker.build.output_dir`)
             .fabbuild-left         a checkout was begun (`fabbuild.worker.source.stale_mtimes`)
         build.aside/, build.gone/  output that is compared, or removed
+    WORK/slots/.outputs/BOARD/     the output directory of a board that no slot builds now
+        .fabbuild-size         its size (`fabbuild.worker.build.kept_outputs`)
     WORK/slots/.aside.*            what a build left and could not be removed (`fabbuild.worker.base.directories`)
     WORK/tools/DIGEST/             what a build's PATH begins with (`fabbuild.worker.tools.tool_wrappers`)
     WORK/tools/.new.*, .broken.*   such a directory while it is made, or removed
@@ -83,6 +85,10 @@ NOW = ".fabbuild-now"
 #: that the tree leaves.
 STATE = ".fabbuild.json"
 LEFT = ".fabbuild-left"
+
+#: In `SLOTS`: the output directories of boards. In each: its size in bytes.
+OUTPUTS = ".outputs"
+OUTPUT_SIZE = ".fabbuild-size"
 
 #: Follow the name of an output directory: files that make is to make again; what is being removed.
 OUTPUT_ASIDE = ".aside"

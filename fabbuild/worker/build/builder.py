@@ -20,6 +20,7 @@ from fabbuild.worker.base.text import decode
 from fabbuild.worker.build import artifact_sender, artifacts, stale_generated
 from fabbuild.worker.build.artifact_sender import ResultFile
 from fabbuild.worker.build.carry_forward import CarryForward
+from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.make import MakeRunner
 from fabbuild.worker.build.make_command import MakeCommand
 from fabbuild.worker.build.output_dir import OutputDir
@@ -59,6 +60,7 @@ class Builder:
         carrier: Optional[CarryForward] = None,
         tools: Optional[ToolDirs] = None,
         unobserved: Callable[[str], None] = lambda _why: None,
+        kept: Optional[KeptOutputs] = None,
     ) -> None:
         """Name the parts.
 
@@ -72,6 +74,7 @@ class Builder:
             carrier: finds commits with the same result as the last build; None: each commit is built.
             tools: the directories at the front of PATH; None for none.
             unobserved: called with the reason if the reads of builds cannot be observed.
+            kept: the output directories of boards; None: none are kept.
         """
         self._processes = processes
         self._worktree = worktree
@@ -82,9 +85,10 @@ class Builder:
         self._tools = tools
         self._unobserved = unobserved
         self._output = OutputDir(worktree.path)
+        self._kept = kept
         self._watch = ReadWatch(worktree.path)
         self._planner = Planner(worktree, settings, self._output)
-        self._scratch = settings["force_build"]
+        self._scratch = self._force = settings["force_build"]
         self._board = ""
         self._history = BoardHistory()
         self._configured_for = 0.0
@@ -110,6 +114,8 @@ class Builder:
             self._carrier.forget()
         self._worktree.make_usable()
         output, slots = self._worktree.output, os.path.dirname(self._worktree.path)
+        if self._kept is not None and self._take_kept(board, self._kept):
+            return
         if self._scratch:
             clear_away(output, slots)
             self._scratch = False
@@ -119,6 +125,28 @@ class Builder:
         except OSError:
             clear_away(output, slots)
             os.makedirs(output)
+
+    def _take_kept(self, board: str, kept: KeptOutputs) -> bool:
+        """Put the output directory away and get the board's own; return False for none, perhaps with a copy."""
+        output, slots = self._worktree.output, os.path.dirname(self._worktree.path)
+        before = self._output.built()
+        if before != board and is_board(before):
+            kept.put(before, output)
+        elif before != board:
+            clear_away(output, slots)
+        if self._scratch or self._force:
+            # What an earlier run built must not be built upon; what this one did may be.
+            kept.drop(board)
+            if self._scratch:
+                clear_away(output, slots)
+            elif before:
+                kept.copy(before, output)
+            return False
+        if before == board or kept.take(board, output):
+            return True
+        if before:
+            kept.copy(before, output)
+        return False
 
     def begin_from_nothing(self) -> None:
         """Have the board's next commit built in an empty directory, because an audit compares its result.
@@ -180,6 +208,7 @@ class Builder:
         else:
             output.leftovers = True
         self._history.configured = "" if outcome.code or run.configuration_said else commit
+        output.configured = (self._history.configured, run.command.configures_by())
         output.close()
         assert self._carrier is not None
         return alike and self._carrier.configured_alike(commit, output.reads)
@@ -251,12 +280,17 @@ class Builder:
         identity, host = self._carrier.identity(compiler) if self._carrier else ("", "")
         usable = self._output.open(compiler, identity, host, debug_info=not self._settings.unseen_debug_info())
         with run.stopwatch.on("checkout"):
-            self._worktree.bring_to(commit, self._output.commit)
+            self._worktree.bring_to(commit, self._output.commit, moved=self._output.moved)
             self._watch.cover(self._worktree.directories(), self._worktree.outward_link())
             if self._watch.why:
                 self._unobserved(self._watch.why)
         if self._output.empty:
             self._output.renew()
+        if not self._history.begun:
+            self._history.begun = True
+            configured, how = self._output.configured
+            if self._output.board == self._board and how == run.command.configures_by():
+                self._history.configured = configured
         if not usable or self._output.empty:
             self._history.configured = ""
 
@@ -279,6 +313,7 @@ class Builder:
             doubtful = not run.configured
         whole = not run.cut_short and not clock_skew(outcome.stderr)
         self._history.configured = "" if doubtful or not whole else commit
+        self._output.configured = (self._history.configured, run.command.configures_by())
         if whole:
             self._output.close()
         result = self._result(commit, run, outcome, time.monotonic() - began)

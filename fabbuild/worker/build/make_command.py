@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shlex
 from typing import Dict, List, Mapping, Sequence
@@ -94,6 +96,11 @@ class MakeCommand:
         silent = [] if self._settings["verbose_build"] else ["-s"]
         flags = [*self._compilers, *self._settings.make_flags()]
         return ["make", "O=" + BUILD_DIR, *silent, *jobs, *flags, *goals]
+
+    def configures_by(self) -> str:
+        """Return a digest of everything but the source that a configuration follows from."""
+        words = [self.argv(self.config_goals, []), self.written, sorted(self._own_env.items())]
+        return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
     def without_debug_info(self) -> str:
         """Return the variable that has make compile without debug information; the code is the same."""

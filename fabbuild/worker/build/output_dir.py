@@ -29,6 +29,7 @@ from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.worker.base.directories import clear_away, remove_tree
 from fabbuild.worker.base.workdir import STATE
 from fabbuild.worker.build import diagnostics
+from fabbuild.worker.deps import reverse_deps
 from fabbuild.worker.deps.source_reads import SourceReads
 from fabbuild.worker.tools.toolchains import Toolchain
 
@@ -50,6 +51,8 @@ class OutputDir:
         gcc: the compiler of that build, as in `Toolchain.gcc`.
         leftovers: whether the directory may have generated source that no rule makes any more.
         reads: the source files that were read since the directory was empty.
+        configured: the commit whose configuration the directory has, and how it was configured; empty for none.
+        moved: whether the directory was built in another worktree, whose times mean nothing here.
     """
 
     def __init__(self, tree: str) -> None:
@@ -68,6 +71,8 @@ class OutputDir:
         self.gcc = ""
         self.leftovers = False
         self.reads = SourceReads()
+        self.configured = ("", "")
+        self.moved = False
 
     @property
     def compilers(self) -> Collection[str]:
@@ -119,6 +124,11 @@ class OutputDir:
         self.board, self.commit, self.gcc = (state.get(name, "") for name in ("board", "commit", "gcc"))
         self.leftovers = bool(state) and state.get("unsure", True)
         self.reads = SourceReads(state.get("reads", "") if state else None)
+        self.configured = (state.get("configured", ""), state.get("how", ""))
+        tree = state.get("tree", self._tree)
+        self.moved = tree != self._tree
+        if self.moved:
+            reverse_deps.rename(self.path, tree, self._tree)
         return trusted
 
     def note_build(self, board: str, commit: str, gcc: str, *, leftovers: bool) -> None:
@@ -135,6 +145,17 @@ class OutputDir:
         os.makedirs(self.path, exist_ok=True)
         self.leftovers = False
         self.reads = SourceReads()
+        self.configured = ("", "")
+
+    def built(self) -> str:
+        """Return the board whose build ended in the directory; empty if it cannot be built upon."""
+        try:
+            with open(self._state, encoding="utf-8") as file:
+                state = json.load(file)
+        except (OSError, ValueError):
+            return ""
+        board = state.get("board", "") if isinstance(state, dict) else ""
+        return board if isinstance(board, str) else ""
 
     def repeat_warnings(self) -> bool:
         """Have make compile the files with diagnostics again; call this once the tree is at its commit.
@@ -183,6 +204,9 @@ class OutputDir:
             "gcc": self.gcc,
             "unsure": self.leftovers,
             "reads": self.reads.state(),
+            "configured": self.configured[0],
+            "how": self.configured[1],
+            "tree": self._tree,
         }
         with open(self._state, "w", encoding="utf-8") as file:
             json.dump(state, file)

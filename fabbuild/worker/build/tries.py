@@ -44,12 +44,14 @@ class BoardHistory:
     Attributes:
         configured: the commit whose configuration the output directory has; empty if none can be reused.
         failure: the errors of the board's failure from scratch at the commit before, see `retry_policy`, or empty.
+        begun: whether the output directory was opened for the board.
         lines_matter: whether the board is built with debug information because a linker named places without lines.
     """
 
     def __init__(self) -> None:
         self.configured = ""
         self.failure: FrozenSet[str] = frozenset()
+        self.begun = False
         self.lines_matter = False
 
 

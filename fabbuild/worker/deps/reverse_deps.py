@@ -75,6 +75,20 @@ def unnamed(tree: str, output: str, sources: Iterable[str]) -> Set[str]:
     return set(left)
 
 
+def rename(output: str, old: str, new: str) -> None:
+    """Put the path of another source tree into the dependency files of an output directory that was moved to it.
+
+    Raises:
+        OSError: a dependency file cannot be read or written.
+    """
+    before, after = os.fsencode(old) + b"/", os.fsencode(new) + b"/"
+    files = (os.path.join(folder, name) for folder, _, names in os.walk(output) for name in names)
+    for place, text in _texts(output, files):
+        if before in text:
+            with open(os.path.join(output, place), "wb") as file:
+                file.write(text.replace(before, after))
+
+
 def _texts(output: str, files: Iterable[str]) -> Iterator[Tuple[str, bytes]]:
     for place in files:
         if is_dependency_file(os.path.basename(place)):

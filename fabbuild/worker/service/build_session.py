@@ -10,6 +10,7 @@ from fabbuild.worker.base import workdir
 from fabbuild.worker.base.processes import Processes, WorkerStopped
 from fabbuild.worker.build.builder import Builder
 from fabbuild.worker.build.carry_forward import CarryForward
+from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.service.commands import Configuration, commit_hashes, first_here
 from fabbuild.worker.service.slot_pool import JobShare, Send, SlotPool
@@ -73,6 +74,7 @@ class BuildSession:
         self._follower: Optional[threading.Thread] = None
         self._jobserver: Optional[JobServer] = None
         self._tools: Optional[ToolDirs] = None
+        self._kept: Optional[KeptOutputs] = None
         self._identities: Optional[Identities] = None
         self._unobserved = threading.Lock()
         self._builders: List[Builder] = []
@@ -101,6 +103,9 @@ class BuildSession:
             self._around.send("build_started", num_threads=count)
             worktrees = SlotWorktrees(self._repository, self._work_dir)
             worktrees.prepare()
+            if not self._temporary:
+                self._kept = KeptOutputs(self._around.processes, worktrees.directory)
+                self._kept.gather()
             threads = self._around.threads
             self._maker = WorktreeMaker(lambda slot: worktrees.worktree(slot, first), count, threads)
             made = self._first(self._maker) if self._early else self._all(self._maker, count)
@@ -232,6 +237,7 @@ class BuildSession:
             carrier,
             self._tools,
             self._warn_unobserved,
+            self._kept,
         )
         self._builders.append(builder)
         return builder

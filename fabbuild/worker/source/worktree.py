@@ -108,12 +108,13 @@ class Worktree:
         self._commit = commit
         self._hide_races()
 
-    def checkout(self, commit: str, built: str = "") -> None:
+    def checkout(self, commit: str, built: str = "", *, moved: bool = False) -> None:
         """Check a commit out; only files that differ get new times, so that make does no more than it must.
 
         Args:
             commit: its hash.
             built: the commit of the last build; empty for the commit that is checked out.
+            moved: whether that was built in another worktree: then each file that differs gets a new time.
 
         Raises:
             GitError: the commit does not exist, or files cannot be written, as on a full disk.
@@ -140,6 +141,8 @@ class Worktree:
         git("clean", "-ffdxq", "-e", "/" + BUILD_DIR, cwd=self.path, where=False)
         if since != commit:
             self._touch_unseen(since, commit)
+            if moved:
+                self._touch_changed(since, commit)
         stale_mtimes.unmark(self.output)
         self._hide_races()
 
@@ -210,14 +213,14 @@ class Worktree:
             time = date(os.stat(index).st_mtime_ns)
             os.utime(index, ns=(time, time))
 
-    def bring_to(self, commit: str, built: str = "") -> None:
+    def bring_to(self, commit: str, built: str = "", *, moved: bool = False) -> None:
         """Check a commit out like `checkout`, but make a broken worktree again.
 
         Raises:
             GitError: as for `checkout`.
         """
         try:
-            self.checkout(commit, built)
+            self.checkout(commit, built, moved=moved)
         except GitError as exc:
             try:
                 self._repository.resolve(commit)
@@ -249,6 +252,13 @@ class Worktree:
         # A failure here costs reads that count, and is no reason not to build.
         with contextlib.suppress(GitError):
             self._repository.call("update-index", "-q", "--refresh", cwd=self.path, where=False)
+
+    def _touch_changed(self, old: str, new: str) -> None:
+        changed = self.changes(old, new)
+        if changed is None:
+            self.empty_output()
+        else:
+            stale_mtimes.touch(self.path, [one.path for one in changed])
 
     def empty_output(self) -> None:
         """Empty the output directory, so that everything is built again.

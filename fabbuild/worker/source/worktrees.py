@@ -20,7 +20,13 @@ _PLAIN_PATH = re.compile(r"[\w./@+,~-]+", re.ASCII)
 
 
 class SlotWorktrees:
-    """The worktrees of a work directory."""
+    """The worktrees of a work directory.
+
+    Attributes:
+        directory: where they are; set by `prepare`.
+    """
+
+    directory: str
 
     def __init__(self, repository: Repository, work_dir: str) -> None:
         """Store the paths; `prepare` makes the directory."""
@@ -34,7 +40,7 @@ class SlotWorktrees:
             GitError: the directory cannot be made, or git finds the repository broken.
         """
         try:
-            self._directory = slots_directory(self._work_dir)
+            self.directory = slots_directory(self._work_dir)
         except OSError as exc:
             raise GitError("cannot make the directory of the worktrees: %s" % exc) from exc
         if os.path.basename(self._repository.git_dir) == workdir.REPO:
@@ -42,11 +48,11 @@ class SlotWorktrees:
             for name in ("HEAD.lock", "packed-refs.lock", "shallow.lock", "config.lock"):
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(self._repository.git_dir, name))
-        remove_aside(self._directory)
+        remove_aside(self.directory)
         for locked in self._stale_locks():
             with contextlib.suppress(OSError):
                 os.unlink(locked)
-        self._repository.run("worktree", "prune", "--expire=now", cwd=self._directory)
+        self._repository.run("worktree", "prune", "--expire=now", cwd=self.directory)
 
     def worktree(self, slot: int, commit: str) -> Worktree:
         """Make or repair one slot's worktree.
@@ -54,11 +60,11 @@ class SlotWorktrees:
         Raises:
             GitError: the worktree cannot be made.
         """
-        path = os.path.join(self._directory, workdir.slot_name(slot))
+        path = os.path.join(self.directory, workdir.slot_name(slot))
         try:
             if _is_private(path):
                 # It was checked out under the umask of an older version, and git leaves modes as they are.
-                clear_away(path, self._directory)
+                clear_away(path, self.directory)
         except OSError as exc:
             raise GitError("cannot remove an old worktree: %s" % exc) from exc
         worktree = Worktree(self._repository, path, slot)
@@ -78,7 +84,7 @@ class SlotWorktrees:
                     path = back.read(8192).rstrip("\n")
             except OSError:
                 continue
-            if os.path.realpath(path).startswith(os.path.realpath(self._directory) + os.sep):
+            if os.path.realpath(path).startswith(os.path.realpath(self.directory) + os.sep):
                 found.append(os.path.join(base, name, "locked"))
         return found
 

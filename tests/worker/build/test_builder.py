@@ -209,6 +209,7 @@ def test_without_a_jobserver_jobs_are_the_threads_shared_by_the_boards_at_work(w
     alone = {"settings": {"jobserver": False}}
     one = build(work, commits[1:], "one", max_boards=2, arguments=arguments, **alone)
     assert "jobs 8" in steps(one["one", 0])
+    alone["settings"]["force_build"] = True
     both = build(work, commits[1:], "one", "two", max_boards=2, arguments=arguments, **alone)
     assert "jobs 4" in steps(both["one", 0])
     assert "jobs 4" in steps(both["two", 0])
@@ -286,6 +287,7 @@ def test_no_result_carries_another_boards_images(work, source):
     output = work / "slots" / "00" / "build"
     assert sorted(path.name for path in output.iterdir() if path.is_file()) == [
         ".config",
+        ".fabbuild-size",
         ".fabbuild.json",
         "main.o",
         "u-boot",

@@ -1,0 +1,156 @@
+"""Keep an output directory for each board, so that a board's next build goes on where its last one ended.
+
+A slot builds in the directory ``build`` of its worktree. Before the slot begins another board, its output directory
+is renamed to ``.outputs/BOARD`` beside the worktrees, and that of the next board is renamed into its place. A board
+that has none begins with a copy of the directory of the slot's last board, because two boards have host tools and
+often objects in common.
+
+The directories may take a share of the disk; those that were not used for the longest time are removed first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+from typing import Dict, List, Tuple
+
+from fabbuild.protocol.build_output import BUILD_DIR
+from fabbuild.worker.base import workdir
+from fabbuild.worker.base.directories import clear_away, remove_tree
+from fabbuild.worker.base.processes import Processes
+from fabbuild.worker.build.output_dir import OutputDir
+
+#: The share of the disk's free space, with what is kept already, that the directories may take if no limit is set.
+_SHARE = 0.25
+
+#: The most seconds that a copy may take: else it is quicker to build from nothing.
+_COPY = 120.0
+
+
+class KeptOutputs:
+    """The output directories of a work directory's boards; for all slots together."""
+
+    def __init__(self, processes: Processes, slots: str, limit: int = -1) -> None:
+        """Take the parts.
+
+        Args:
+            processes: the owner of each child process.
+            slots: the directory of the worktrees.
+            limit: the most bytes to keep; negative: a share of the free space.
+        """
+        self._processes = processes
+        self._slots = slots
+        self._base = os.path.join(slots, workdir.OUTPUTS)
+        self._limit = limit
+        self._lock = threading.Lock()
+
+    def gather(self) -> None:
+        """Keep the output directories that are in worktrees; no slot may work yet."""
+        for name in os.listdir(self._slots):
+            output = os.path.join(self._slots, name, BUILD_DIR)
+            board = OutputDir(os.path.dirname(output)).built() if workdir.SLOT.fullmatch(name) else ""
+            if board:
+                with contextlib.suppress(OSError):
+                    self.put(board, output)
+
+    def put(self, board: str, output: str) -> None:
+        """Keep an output directory, in place of the one that the board had; it is gone from its place afterwards.
+
+        Raises:
+            OSError: it can neither be kept, removed nor put aside.
+        """
+        try:
+            size = _size(output)
+            with open(os.path.join(output, workdir.OUTPUT_SIZE), "w", encoding="ascii") as file:
+                file.write(str(size))
+            os.makedirs(self._base, exist_ok=True)
+            with self._lock:
+                self._drop(board)
+                os.rename(output, self._place(board))
+            os.utime(self._place(board))
+        except OSError:
+            clear_away(output, self._slots)
+        self._trim()
+
+    def take(self, board: str, output: str) -> bool:
+        """Move the board's directory to `output`, where nothing is; return whether there was one."""
+        with self._lock, contextlib.suppress(OSError):
+            os.rename(self._place(board), output)
+            return True
+        return False
+
+    def copy(self, board: str, output: str) -> bool:
+        """Copy a board's directory to `output`, where nothing is; return whether there was one.
+
+        Raises:
+            OSError: a part of a copy cannot be removed.
+            WorkerStopped: the worker ends.
+        """
+        place = self._place(board)
+        if not os.path.isdir(place):
+            return False
+        command = ["cp", "-a", place, output]
+        copied = self._processes.run(command, self._slots, os.environ, timeout=_COPY)
+        if copied.code or copied.stopped:
+            clear_away(output, self._slots)
+            return False
+        return True
+
+    def drop(self, board: str) -> None:
+        """Remove the board's directory, as far as that is possible."""
+        with self._lock, contextlib.suppress(OSError):
+            self._drop(board)
+
+    def _place(self, board: str) -> str:
+        return os.path.join(self._base, board)
+
+    def _drop(self, board: str) -> None:
+        """Remove a directory by way of a rename: a part of one must not be taken for the whole."""
+        place, gone = self._place(board), os.path.join(self._base, workdir.OUTPUT_GONE)
+        remove_tree(gone)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(place, gone)
+            remove_tree(gone)
+
+    def _trim(self) -> None:
+        """Remove directories until all others keep the limit."""
+        with self._lock, contextlib.suppress(OSError):
+            there = self._there()
+            total = sum(size for _, _, size in there)
+            limit = self._limit
+            if limit < 0:
+                limit = int((shutil.disk_usage(self._base).free + total) * _SHARE)
+            for _, board, size in sorted(there):
+                if total <= limit:
+                    break
+                self._drop(board)
+                total -= size
+
+    def _there(self) -> List[Tuple[float, str, int]]:
+        """Return when each directory was used last, its board, and its size."""
+        found = []
+        for name in os.listdir(self._base):
+            if name != workdir.OUTPUT_GONE:
+                place = os.path.join(self._base, name)
+                found.append((os.stat(place).st_mtime, name, _noted_size(place)))
+        return found
+
+
+def _noted_size(place: str) -> int:
+    try:
+        with open(os.path.join(place, workdir.OUTPUT_SIZE), encoding="ascii") as file:
+            return int(file.read(20))
+    except (OSError, ValueError):
+        return _size(place)
+
+
+def _size(place: str) -> int:
+    """Return the bytes that a directory takes on the disk."""
+    seen: Dict[int, int] = {}
+    for folder, _, names in os.walk(place):
+        for name in names:
+            about = os.lstat(os.path.join(folder, name))
+            seen[about.st_ino] = about.st_blocks * 512
+    return sum(seen.values())
