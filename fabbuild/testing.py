@@ -67,7 +67,7 @@ ANSWERS: Mapping[str, tuple[str, Mapping[str, object]]] = {
         "mem_total_mb": 8000, "disk_mb": 100_000, "work_dir": WORK_DIR, "writable": True, "python": "3.11.2",
         "git": "2.39.5", "make": "4.3", "dtc": "1.6.1", "swig": "4.1.0",
         "toolchains": {"arm": _gcc("arm-linux-gnueabi-"), "sandbox": _gcc("")},
-        "fetched": [], "tried": [], "lock": None,
+        "fetched": [], "tried": [], "outputs": 0, "outputs_mb": 0, "lock": None,
     }),
     "check": ("checked", {"well": True, "problems": [], "disk_mb": 100_000, "mem_mb": 8000}),
     "kill": ("killed", {"pids": [], "left": [], "holder": None}),

@@ -241,7 +241,8 @@ class RunMachines:
         machine = session.machine
         ready = session.start(start_options(machine, settings))
         self._phase(name, "configure", inbox)
-        session.configure(settings.wire_settings(), {arch: tool.gcc for arch, tool in facts.toolchains.items()})
+        wire = {**settings.wire_settings(), "outputs": machine.outputs or settings.outputs}
+        session.configure(wire, {arch: tool.gcc for arch, tool in facts.toolchains.items()})
         threads = machine.threads or ready.nthreads
         if settings.batch:
             session.prepare_batch(threads)

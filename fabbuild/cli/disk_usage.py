@@ -24,7 +24,6 @@ from fabbuild.protocol.names import LOCK, OWN
 from fabbuild.results.tree import BUILT_FROM, COMMIT_DIR, ResultTree
 from fabbuild.text import count
 
-_SIZES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 #: Files by which a board's directory is recognized: it has one of them at least.
@@ -64,20 +63,6 @@ def parse_age(text: str) -> float:
             f"--older-than: {text!r} is not an age; it must be a whole number with m, h, d or w, such as 3d"
         )
     return float(int(match.group(1)) * _UNITS[match.group(2)])
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes of a size such as ``500M``, ``1.5GB`` or ``0``.
-
-    Raises:
-        UsageError: the text is no size.
-    """
-    match = re.fullmatch(r"\s*(\d{1,6}(?:\.\d{1,3})?)\s*([kmgt]?)b?\s*", text, re.ASCII | re.IGNORECASE)
-    if not match:
-        raise UsageError(
-            f"--trim: {text!r} is not a size; it must be a number, with k, M, G or T behind it, such as 500M"
-        )
-    return int(float(match.group(1)) * _SIZES[match.group(2).lower()])
 
 
 def result_trees(output: Path, name: str = "", *, older: float = 0.0) -> list[DiskUse]:
@@ -139,7 +124,7 @@ def remove_tree(path: Path) -> float:
 def on_machines(looked: Mapping[str, object]) -> list[DiskUse]:
     """Return the files of fabbuild on machines.
 
-    Worker programs are one entry for each machine, and so are worktrees.
+    Worker programs are one entry for each machine, and so are worktrees and output directories.
 
     Args:
         looked: the answers of `Session.usage` by machine; anything else, such as an error, is left out.
@@ -154,7 +139,8 @@ def on_machines(looked: Mapping[str, object]) -> list[DiskUse]:
             groups.setdefault((own, part.goes), []).append(part)
         for (_, goes), parts in groups.items():
             first = parts[0]
-            what = count(len(parts), first.what) if first.what in ("worktree", "worker") else first.what
+            counted = first.what in ("worktree", "output", "worker")
+            what = count(len(parts), first.what) if counted else first.what
             size = sum(part.mb for part in parts) * 1024 * 1024
             path = first.path if len(parts) == 1 else f"{os.path.dirname(first.path)}/*"  # noqa: PTH120 - not here
             found.append(DiskUse(what, name, path, size, min(part.age for part in parts), goes))

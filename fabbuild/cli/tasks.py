@@ -380,12 +380,15 @@ def _fetch(c: Any, options: Mapping[str, Any], found: Machines, chosen: Sequence
 def cache(c: Any, options: Mapping[str, Any]) -> None:
     """Show the store of earlier results, or remove it or a part; with Invoke's --dry only show it."""
     from fabbuild.cli import ui
-    from fabbuild.cli.disk_usage import parse_size
     from fabbuild.errors import UsageError
+    from fabbuild.protocol.sizes import parse_size
     from fabbuild.results.reuse.store import Store, clear, store_path
     from fabbuild.text import count, size
 
-    limit = parse_size(options["trim"]) if options["trim"] else None
+    try:
+        limit = parse_size(options["trim"]) if options["trim"] else None
+    except ValueError as exc:
+        raise UsageError(f"--trim: {exc}") from None
     if limit is not None and options["clear"]:
         raise UsageError("--clear removes the whole store; leave --trim out")
     path = store_path()

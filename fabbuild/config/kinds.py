@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fabbuild.config.wording import describe_value, quote
-from fabbuild.protocol import dotconfig
+from fabbuild.protocol import dotconfig, sizes
 from fabbuild.protocol.settings import Setting
 
 #: Longest ``wait``, in seconds: a week.
@@ -69,6 +69,17 @@ FLAG = ValueKind(_flag, empty=False)
 #: A text; a list of texts, separated by commas.
 TEXT = ValueKind(lambda value, _: _text(value, lists=False))
 LIST = ValueKind(lambda value, _: _text(value, lists=True))
+
+
+def _size(value: object, _texts: bool) -> str:
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not sizes.is_size(text):
+        raise ValueError(f"is {describe_value(value)}; it must be a size: {sizes.WORDS}")
+    return text.strip()
+
+
+#: A size, as a text; a number without a unit may be a number.
+SIZE = ValueKind(_size)
 
 
 def kind_of(row: Setting) -> ValueKind:

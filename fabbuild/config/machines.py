@@ -41,6 +41,7 @@ class Machine:
         threads: cores to use; None for all that the worker may use.
         max_boards: boards at once; None for as many as threads.
         work_dir: the work directory: absolute, or below ``~/``; empty for ``~/.cache/fabbuild/HOSTNAME`` there.
+        outputs: the most that kept output directories may take, as a size; empty for what the build's option says.
         toolchains: architecture → prefix or path of gcc.
         env: variables that are added to the worker's environment.
         groups: names that select this machine together with others.
@@ -56,6 +57,7 @@ class Machine:
     threads: int | None = None
     max_boards: int | None = None
     work_dir: str = ""
+    outputs: str = ""
     toolchains: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()

@@ -8,6 +8,7 @@
         threads: N                      # cores to use
         max_boards: N                   # boards at once; slots: N says the same
         work_dir: PATH
+        outputs: SIZE                   # most bytes of kept output directories
         toolchains: {ARCH: prefix or path of gcc}
         env: {NAME: text}
         groups: [NAME, …]
@@ -31,12 +32,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fabbuild.config.kinds import check_toolchain
+from fabbuild.config.kinds import SIZE, check_toolchain
 from fabbuild.config.machines import ALL, Fit, Machine, Machines, ToolchainSearch, address, split_host
 from fabbuild.config.settings import MAX_BOARDS, MAX_THREADS, NOT_IN_FILE, OPTIONS, check_option, unknown_option
 from fabbuild.config.wording import nearest, quote, visible
 from fabbuild.config.yaml_lines import Item, describe, load_yaml
 from fabbuild.errors import ConfigError
+from fabbuild.protocol import sizes
 
 #: The smallest file that is one; shown where there is none, or an empty one.
 BEGIN_WITH = "machines: {local: {connection: local}}"
@@ -153,6 +155,7 @@ class _File:
             "max_boards": lambda below, at: self.whole(below, at, 1, MAX_BOARDS),
             "slots": lambda below, at: self.whole(below, at, 1, MAX_BOARDS),
             "work_dir": lambda below, at: self.directory(below, at) if below.value != "" else "",
+            "outputs": self.size,
             "toolchains": self.toolchains,
             "env": self.env,
             "groups": self.groups,
@@ -253,6 +256,12 @@ class _File:
         if not isinstance(item.value, list):
             self.wrong(item, where, "a list: [one, two]")
         return item.value
+
+    def size(self, item: Item, where: str) -> str:
+        try:
+            return str(SIZE.read(item.plain(), False))
+        except ValueError:
+            self.wrong(item, where, f"a size: {sizes.WORDS}")
 
     def host(self, item: Item, where: str) -> str:
         if not isinstance(item.value, str):

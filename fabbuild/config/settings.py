@@ -11,7 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fabbuild.config.kinds import ADJUSTMENTS, FLAG, LIST, TEXT, TOOLCHAINS, adjustments, choice, seconds, whole
+from fabbuild.config.kinds import (
+    ADJUSTMENTS,
+    FLAG,
+    LIST,
+    SIZE,
+    TEXT,
+    TOOLCHAINS,
+    adjustments,
+    choice,
+    seconds,
+    whole,
+)
 from fabbuild.config.option import BuildOption, option, setting
 from fabbuild.config.wording import describe_value, nearest, quote
 from fabbuild.errors import ConfigError, UsageError
@@ -195,6 +206,12 @@ class BuildSettings:
     debug_info: bool = setting(
         "debug_info",
         "Compile with debug information also where nothing of the output is kept (it changes nothing else)",
+    )
+    outputs: str = setting(
+        "outputs",
+        "The most that output directories, kept for each board's next build, may take on the disk of each machine, "
+        "such as 20G; 0: keep none (default: a quarter of the free space)",
+        kind=SIZE,
     )
     quiet: bool = option(FLAG, "Show only problems and the outcome")
     json: bool = option(FLAG, "Print a line of JSON for each event")

@@ -265,7 +265,10 @@ class ToolchainFacts(msgspec.Struct, frozen=True):
 
 
 class Facts(_Response, frozen=True, tag="facts"):
-    """The answer to a probe: a machine's properties. Memory and disk in MiB; ``load_avg`` over one minute."""
+    """The answer to a probe: a machine's properties. Memory and disk in MiB; ``load_avg`` over one minute.
+
+    ``outputs``: how many output directories are kept for boards; they take ``outputs_mb``.
+    """
 
     hostname: Name
     arch: Name
@@ -285,6 +288,8 @@ class Facts(_Response, frozen=True, tag="facts"):
     toolchains: dict[str, ToolchainFacts] = {}
     tried: tuple[dict[str, Any], ...] = ()
     fetched: tuple[Name, ...] = ()
+    outputs: Whole = 0
+    outputs_mb: Whole = 0
     lock: dict[str, Any] | None = None
 
     @property

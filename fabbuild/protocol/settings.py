@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
 
-from fabbuild.protocol import dotconfig
+from fabbuild.protocol import dotconfig, sizes
 from fabbuild.protocol.names import is_fragment, is_goal, is_pattern
 from fabbuild.protocol.uboot import TREE
 
@@ -85,6 +85,7 @@ class Setting(NamedTuple):
 _FRAGMENT = TextRule(is_fragment, "the name of a configuration fragment that make finds, such as debug.config")
 _PATTERN = TextRule(is_pattern, "a pattern of files below make's output directory, such as spl/*.bin")
 _GOAL = TextRule(is_goal, "the name of a make target, such as u-boot.bin")
+_SIZE = TextRule(sizes.is_size, "a size: " + sizes.WORDS)
 _LINE = TextRule(dotconfig.is_line, "a line of a .config: CONFIG_NAME=value or # CONFIG_NAME is not set")
 
 
@@ -129,6 +130,8 @@ _ROWS = (
     Setting("light_tools", True, Effect.SPEED),
     # Compile with debug information also where nobody can see it.
     Setting("debug_info", False, Effect.SPEED),
+    # The most that the kept output directories of boards may take on the disk; empty: a share of the free space.
+    Setting("outputs", "", Effect.SPEED, check=_SIZE),
 )
 
 #: Every setting by its name, in the order in which ``built-from`` has them.

@@ -65,7 +65,8 @@ def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str]
         return
     wide = width_of(out) >= _WIDE
     headings = ["MACHINE", "FIT", "ARCH", ">CPUS", ">BOGOMIPS", ">LOAD", ">MEMORY", ">DISK"]
-    table = new_table(*headings, *(["TOOLS AND TOOLCHAINS"] if wide else []))
+    kept = any(row.facts.get("outputs") for row in rows)
+    table = new_table(*headings, *([">OUTPUTS KEPT"] if kept else []), *(["TOOLS AND TOOLCHAINS"] if wide else []))
     for row in rows:
         facts = row.facts
         cells = [
@@ -77,6 +78,7 @@ def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str]
             cell(_number(facts, "load_avg", 2)),
             cell(_megabytes(facts, "mem_mb")),
             cell(_megabytes(facts, "disk_mb")),
+            *([cell(_outputs(facts))] if kept else []),
         ]
         details = _details(row)
         table.add_row(*cells, *([cell("; ".join(details))] if wide else []))
@@ -363,6 +365,12 @@ def _number(facts: Mapping[str, object], key: str, places: int = 0) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (key == "bogomips" and not value):
         return "-"
     return f"{value:.{places}f}"
+
+
+def _outputs(facts: Mapping[str, object]) -> str:
+    """Return how many output directories are kept for boards, and their size."""
+    number = _number(facts, "outputs")
+    return f"{number}, {_megabytes(facts, 'outputs_mb')}" if number not in {"0", "-"} else "-"
 
 
 def _megabytes(facts: Mapping[str, object], key: str) -> str:

@@ -48,13 +48,24 @@ def clear_away(path: str, aside: str) -> None:
         remove_tree(path)
     except OSError as exc:
         try:
-            os.rename(path, os.path.join(aside, "%s%d.%s" % (workdir.ASIDE, os.getpid(), os.urandom(4).hex())))
+            put_aside(path, aside)
         except OSError:
             raise exc from None  # the first one names the file that is in the way
 
 
+def put_aside(path: str, aside: str) -> str:
+    """Rename anything at ``path`` into the directory ``aside``, on the same disk; return its new path.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    place = os.path.join(aside, "%s%d.%s" % (workdir.ASIDE, os.getpid(), os.urandom(4).hex()))
+    os.rename(path, place)
+    return place
+
+
 def remove_aside(directory: str) -> None:
-    """Remove everything that `clear_away` put aside in a directory, as far as that is possible now."""
+    """Remove everything that `put_aside` put in a directory, as far as that is possible now."""
     for name in os.listdir(directory):
         if name.startswith(workdir.ASIDE):
             with contextlib.suppress(OSError):

@@ -16,9 +16,9 @@
             .fabbuild.json         what was built there (`fabbuild.worker.build.output_dir`)
             .fabbuild-left         a checkout was begun (`fabbuild.worker.source.stale_mtimes`)
         build.aside/, build.gone/  output that is compared, or removed
-    WORK/slots/.outputs/BOARD/     the output directory of a board that no slot builds now
-        .fabbuild-size         its size (`fabbuild.worker.build.kept_outputs`)
-    WORK/slots/.aside.*            what a build left and could not be removed (`fabbuild.worker.base.directories`)
+    WORK/slots/.outputs/BOARD/     the output of a board that no slot builds (`fabbuild.worker.build.kept_outputs`)
+        .fabbuild-size             its size (`fabbuild.worker.base.disk_size`)
+    WORK/slots/.aside.*            what is, or could not be, removed (`fabbuild.worker.base.directories`)
     WORK/tools/DIGEST/             what a build's PATH begins with (`fabbuild.worker.tools.tool_wrappers`)
     WORK/tools/.new.*, .broken.*   such a directory while it is made, or removed
     WORK/cache/ccache/             the compiler cache of all slots
@@ -86,7 +86,7 @@ NOW = ".fabbuild-now"
 STATE = ".fabbuild.json"
 LEFT = ".fabbuild-left"
 
-#: In `SLOTS`: the output directories of boards. In each: its size in bytes.
+#: In `SLOTS`: the output directories of boards, by board. In each: its size in bytes, as it was put there.
 OUTPUTS = ".outputs"
 OUTPUT_SIZE = ".fabbuild-size"
 

@@ -14,11 +14,12 @@ import contextlib
 import os
 import shutil
 import threading
-from typing import Dict, List, Tuple
+from typing import List, Sequence, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.worker.base import workdir
-from fabbuild.worker.base.directories import clear_away, remove_tree
+from fabbuild.worker.base.directories import clear_away, put_aside, remove_tree
+from fabbuild.worker.base.disk_size import note_size, noted_size
 from fabbuild.worker.base.processes import Processes
 from fabbuild.worker.build.output_dir import OutputDir
 
@@ -54,6 +55,7 @@ class KeptOutputs:
             if board:
                 with contextlib.suppress(OSError):
                     self.put(board, output)
+        _remove_later(self._surplus())
 
     def put(self, board: str, output: str) -> None:
         """Keep an output directory, in place of the one that the board had; it is gone from its place afterwards.
@@ -62,9 +64,7 @@ class KeptOutputs:
             OSError: it can neither be kept, removed nor put aside.
         """
         try:
-            size = _size(output)
-            with open(os.path.join(output, workdir.OUTPUT_SIZE), "w", encoding="ascii") as file:
-                file.write(str(size))
+            note_size(output)
             os.makedirs(self._base, exist_ok=True)
             with self._lock:
                 self._drop(board)
@@ -72,7 +72,7 @@ class KeptOutputs:
             os.utime(self._place(board))
         except OSError:
             clear_away(output, self._slots)
-        self._trim()
+        _remove(*self._surplus())
 
     def take(self, board: str, output: str) -> bool:
         """Move the board's directory to `output`, where nothing is; return whether there was one."""
@@ -108,14 +108,12 @@ class KeptOutputs:
 
     def _drop(self, board: str) -> None:
         """Remove a directory by way of a rename: a part of one must not be taken for the whole."""
-        place, gone = self._place(board), os.path.join(self._base, workdir.OUTPUT_GONE)
-        remove_tree(gone)
         with contextlib.suppress(FileNotFoundError):
-            os.rename(place, gone)
-            remove_tree(gone)
+            remove_tree(put_aside(self._place(board), self._slots))
 
-    def _trim(self) -> None:
-        """Remove directories until all others keep the limit."""
+    def _surplus(self) -> List[str]:
+        """Put directories aside until all others keep the limit; return their new paths."""
+        aside: List[str] = []
         with self._lock, contextlib.suppress(OSError):
             there = self._there()
             total = sum(size for _, _, size in there)
@@ -125,32 +123,37 @@ class KeptOutputs:
             for _, board, size in sorted(there):
                 if total <= limit:
                     break
-                self._drop(board)
+                aside.append(put_aside(self._place(board), self._slots))
                 total -= size
+        return aside
 
     def _there(self) -> List[Tuple[float, str, int]]:
         """Return when each directory was used last, its board, and its size."""
         found = []
         for name in os.listdir(self._base):
-            if name != workdir.OUTPUT_GONE:
-                place = os.path.join(self._base, name)
-                found.append((os.stat(place).st_mtime, name, _noted_size(place)))
+            place = os.path.join(self._base, name)
+            found.append((os.stat(place).st_mtime, name, noted_size(place)))
         return found
 
 
-def _noted_size(place: str) -> int:
-    try:
-        with open(os.path.join(place, workdir.OUTPUT_SIZE), encoding="ascii") as file:
-            return int(file.read(20))
-    except (OSError, ValueError):
-        return _size(place)
+def forget_outputs(slots: str) -> None:
+    """Remove all that was kept, as far as that is possible; builds need not wait for it.
+
+    Args:
+        slots: the directory of the worktrees.
+    """
+    with contextlib.suppress(OSError):
+        _remove_later([put_aside(os.path.join(slots, workdir.OUTPUTS), slots)])
 
 
-def _size(place: str) -> int:
-    """Return the bytes that a directory takes on the disk."""
-    seen: Dict[int, int] = {}
-    for folder, _, names in os.walk(place):
-        for name in names:
-            about = os.lstat(os.path.join(folder, name))
-            seen[about.st_ino] = about.st_blocks * 512
-    return sum(seen.values())
+def _remove_later(paths: Sequence[str]) -> None:
+    """Remove what was put aside, in a thread; what is left when the worker ends goes at its next start."""
+    if paths:
+        with contextlib.suppress(RuntimeError):  # no more threads
+            threading.Thread(target=_remove, args=paths, name="remove", daemon=True).start()
+
+
+def _remove(*paths: str) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            remove_tree(path)

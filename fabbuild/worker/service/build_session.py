@@ -6,11 +6,12 @@ import os
 import threading
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
+from fabbuild.protocol.sizes import parse_size
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.processes import Processes, WorkerStopped
 from fabbuild.worker.build.builder import Builder
 from fabbuild.worker.build.carry_forward import CarryForward
-from fabbuild.worker.build.kept_outputs import KeptOutputs
+from fabbuild.worker.build.kept_outputs import KeptOutputs, forget_outputs
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.service.commands import Configuration, commit_hashes, first_here
 from fabbuild.worker.service.slot_pool import JobShare, Send, SlotPool
@@ -103,9 +104,7 @@ class BuildSession:
             self._around.send("build_started", num_threads=count)
             worktrees = SlotWorktrees(self._repository, self._work_dir)
             worktrees.prepare()
-            if not self._temporary:
-                self._kept = KeptOutputs(self._around.processes, worktrees.directory)
-                self._kept.gather()
+            self._kept = self._keep_outputs(worktrees.directory)
             threads = self._around.threads
             self._maker = WorktreeMaker(lambda slot: worktrees.worktree(slot, first), count, threads)
             made = self._first(self._maker) if self._early else self._all(self._maker, count)
@@ -219,6 +218,19 @@ class BuildSession:
                 if around.debug:
                     write_debug("no jobserver: %s" % exc)
         return None
+
+    def _keep_outputs(self, slots: str) -> Optional[KeptOutputs]:
+        """Return the kept output directories of boards; if none may be kept, remove them and return None."""
+        if self._temporary:
+            return None
+        size = self._configuration.settings["outputs"]
+        limit = parse_size(size) if size else -1
+        if limit == 0:
+            forget_outputs(slots)
+            return None
+        kept = KeptOutputs(self._around.processes, slots, limit)
+        kept.gather()
+        return kept
 
     def _builder(self, worktree: Worktree) -> Builder:
         settings, features, _ = self._configuration

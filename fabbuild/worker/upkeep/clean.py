@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Sequence
 
 from fabbuild.protocol.names import PROGRAM
 from fabbuild.worker.base import lock, workdir
-from fabbuild.worker.base.directories import remove_tree
+from fabbuild.worker.base.directories import put_aside, remove_tree
 from fabbuild.worker.source.worktrees import slots_elsewhere
 from fabbuild.worker.tools import unpack_toolchain
 from fabbuild.worker.tools.toolchains import fetched_names
@@ -100,13 +100,18 @@ def _mb(size: int) -> float:
 
 
 def _remove_old(work_dir: str, older: float, pass_fds: Sequence[int]) -> None:
-    """Remove worktrees, programs and caches not used for ``older`` seconds, and pushed objects that are not needed.
+    """Remove worktrees, outputs, programs and caches not used for ``older`` seconds, and pushed objects not needed.
 
     The caller holds the lock.
     """
     now = time.time()
     for part in disk_usage.parts(work_dir):
-        if part.what in ("worktree", "worker", "tools", "ccache") and now - part.used >= older:
+        if now - part.used < older:
+            continue
+        if part.what == "output":
+            # By way of a rename: a part of one must not be taken for the whole.
+            remove_tree(put_aside(part.path, os.path.dirname(os.path.dirname(part.path))))
+        elif part.what in ("worktree", "worker", "tools", "ccache"):
             remove_tree(part.path)
     repo = os.path.join(work_dir, workdir.REPO)
     if os.path.isdir(repo):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from typing import Iterator, List, NamedTuple
+from typing import List, NamedTuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.names import PROGRAM
 from fabbuild.worker.base import workdir
+from fabbuild.worker.base.disk_size import noted_size, size_of
 from fabbuild.worker.source.worktrees import slots_elsewhere
 from fabbuild.worker.tools.toolchains import fetched_names
 
@@ -20,7 +20,8 @@ class Part(NamedTuple):
     """One part of a work directory.
 
     Attributes:
-        what: its kind: ``worktree``, ``source``, ``worker``, ``tools``, ``ccache``, ``toolchain``.
+        what: its kind: ``worktree``, ``output`` (the output directory that a board keeps), ``source``, ``worker``,
+            ``tools``, ``ccache``, ``toolchain``.
         path: absolute.
         bytes: its size on the disk.
         used: when it was used last, in seconds since the epoch.
@@ -38,6 +39,7 @@ def parts(work_dir: str) -> List[Part]:
         Part("worktree", path, size_of(path), max(_mtime(path), _mtime(os.path.join(path, BUILD_DIR))))
         for path in _below(_slots(work_dir), workdir.SLOT)
     ]
+    found += outputs(work_dir)
     repo = os.path.join(work_dir, workdir.REPO)
     if os.path.isdir(repo):
         found.append(Part("source", repo, size_of(repo), last_used(work_dir)))
@@ -54,6 +56,13 @@ def parts(work_dir: str) -> List[Part]:
     return found
 
 
+def outputs(work_dir: str) -> List[Part]:
+    """Return the output directories of boards, by the size that each has noted."""
+    slots = _slots(work_dir)
+    found = _below(os.path.join(slots, workdir.OUTPUTS), _ANY) if slots else []
+    return [Part("output", path, noted_size(path), _mtime(path)) for path in found]
+
+
 def total(work_dir: str) -> int:
     """Return the size of all parts of a work directory, in bytes."""
     return sum(part.bytes for part in parts(work_dir))
@@ -65,21 +74,6 @@ def last_used(work_dir: str) -> float:
     Taking the lock counts as use, so call this before.
     """
     return _mtime(os.path.join(work_dir, workdir.LOCK))
-
-
-def size_of(path: str) -> int:
-    """Return the bytes that a file or a directory takes on the disk, hard links counted once; follows no link."""
-    seen = set()
-    total = 0
-    for entry in _walk(path):
-        with contextlib.suppress(OSError):
-            info = os.lstat(entry)
-            if info.st_nlink > 1:
-                if (info.st_dev, info.st_ino) in seen:
-                    continue
-                seen.add((info.st_dev, info.st_ino))
-            total += info.st_blocks * 512
-    return total
 
 
 def _slots(work_dir: str) -> str:
@@ -94,15 +88,6 @@ def _below(folder: str, names: "re.Pattern[str]") -> List[str]:
     except OSError:
         found = []
     return [os.path.join(folder, name) for name in found if names.fullmatch(name)]
-
-
-def _walk(path: str) -> Iterator[str]:
-    yield path
-    if os.path.islink(path):
-        return
-    for folder, folders, names in os.walk(path):
-        for name in folders + names:
-            yield os.path.join(folder, name)
 
 
 def _mtime(path: str) -> float:

@@ -12,6 +12,7 @@ from fabbuild.protocol import environment
 from fabbuild.worker.base import lock, workdir
 from fabbuild.worker.base.host import load_average, usable_threads
 from fabbuild.worker.tools import run_tool, toolchains
+from fabbuild.worker.upkeep import disk_usage
 
 #: Longest time a tool may take to say its version, in seconds.
 TIMEOUT = 10.0
@@ -67,6 +68,7 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
         },
         "fetched": toolchains.fetched_names(fetched),
         "tried": [note._asdict() for note in scanned.tried],
+        **_outputs(work_dir),
         "lock": lock.current_holder(work_dir),
     }
 
@@ -79,6 +81,12 @@ def _identities(added: Mapping[str, str], work_dir: str, scanned: toolchains.Sca
     environ[environment.ENV_NAMES] = ",".join(sorted(added))
     known = fingerprint.Identities(os.path.join(work_dir, workdir.BIN), environment.base_environment(environ))
     return {arch: known.of(chain) for arch, chain in scanned.toolchains.items()}
+
+
+def _outputs(work_dir: str) -> Dict[str, int]:
+    """Return how many output directories are kept for boards, and what they take on the disk."""
+    kept = disk_usage.outputs(work_dir)
+    return {"outputs": len(kept), "outputs_mb": sum(part.bytes for part in kept) // (1024 * 1024)}
 
 
 def _version(name: str) -> str:
