@@ -147,6 +147,29 @@ def test_a_machine_gets_so_many_slots(run, machine, wanted, slots):
     assert one.sent("build_prepare")[0]["max_boards"] == slots
 
 
+@pytest.mark.parametrize(
+    ("machine", "option", "sent"),
+    [
+        ("", "", {}),
+        ("", "20G", {"outputs": "20G"}),
+        ("1T", "20G", {"outputs": "1T"}),
+        ("0", "20G", {"outputs": "0"}),
+    ],
+    ids=["the worker decides", "as the build says", "its own wins", "also where it keeps none"],
+)
+def test_a_machine_is_told_what_outputs_may_take_on_its_disk(run, machine, option, sent):
+    one = run(FakeWorker(features=["outputs"]), machine={"outputs": machine}, outputs=option).look()
+    one.up()
+    told = one.sent("configure")[0]["settings"]
+    assert {name: value for name, value in told.items() if name == "outputs"} == sent
+
+
+def test_a_worker_that_keeps_no_outputs_is_used_without_a_word_of_them(run):
+    one = run(FakeWorker(features=["attempt"]), machine={"outputs": "1T"}).look()
+    assert one.up().joined
+    assert "outputs" not in one.sent("configure")[0]["settings"]
+
+
 def test_its_capacity_is_that_of_the_threads_it_may_use(run):
     one = run(machine={"threads": 1}, answers={"facts": {"threads": 4, "bogomips": 500.0}}).look()
     assert one.up().joined[0][2] == 500.0

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fabbuild.cli.disk_usage import parse_age, remove_tree, result_trees
+from fabbuild.cli.disk_usage import on_machines, parse_age, remove_tree, result_trees
 from fabbuild.errors import OutputError, UsageError
+from fabbuild.machines.messages import UsedPart, WorkDirUsage
 from fabbuild.results.tree import ResultTree
 
 COMMIT = "01_g0123456789abcdef_Subject"
@@ -94,6 +95,15 @@ def test_an_age_keeps_what_was_written_since(output):
     assert found(output, older=3600) == {"series": True, "theirs": False, "current": False}
     (output / f"series/{COMMIT}/sandbox").touch()
     assert not found(output, older=3600)["series"]
+
+
+def test_output_directories_of_a_machine_are_one_line_for_those_that_go_and_one_for_those_that_stay():
+    parts = [UsedPart("output", f"/w/slots/.outputs/b{n}", mb=40, age=100 * n, goes=n > 2) for n in range(1, 6)]
+    found = on_machines({"m1": WorkDirUsage("/w", tuple(parts)), "m2": OSError("away")})
+    assert [(usage.what, usage.path, usage.bytes, usage.age, usage.goes) for usage in found] == [
+        ("2 outputs", "/w/slots/.outputs/*", 80 * 1024 * 1024, 100, False),
+        ("3 outputs", "/w/slots/.outputs/*", 120 * 1024 * 1024, 300, True),
+    ]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90m", 5400), ("12h", 43200), ("3d", 259200), (" 2 w ", 1209600)])

@@ -61,6 +61,14 @@ def test_the_examples_of_the_projects_own_file(load):
     assert machines.build["reproducible"] is True
 
 
+def test_what_outputs_may_take_is_a_size_or_0_for_each_machine_and_for_all(load):
+    machines = load(
+        "machines: {a: {host: a, outputs: 20G}, b: {host: b, outputs: 0}, c: {host: c}}\nbuild: {outputs: 0}\n"
+    )
+    assert [machine.outputs for machine in machines.machines.values()] == ["20G", "0", ""]
+    assert machines.build["outputs"] == "0"
+
+
 def test_everything_at_once(load, tmp_path):
     machines = load(
         """
@@ -257,6 +265,19 @@ def test_local_machines_with_a_work_dir_each(load):
         (local("work_dir: /"), 4, "and below it"),
         (local("work_dir: ~/."), 4, "and below it"),
         (local('work_dir: "/a\\nb"'), 4, r'is the text "/a\nb"'),
+        (
+            local("outputs: much"),
+            4,
+            'machines.here.outputs is the text "much"; it must be a size: a number, with k, M, G or T behind it',
+        ),
+        (local("outputs: -1"), 4, "machines.here.outputs is the number -1; it must be a size"),
+        (local("outputs: yes"), 4, "machines.here.outputs is true (written yes); it must be a size"),
+        (local("outputs:"), 4, "machines.here.outputs is empty; it must be a size"),
+        (
+            "machines: {b: {host: b}}\nbuild: {outputs: 20X}\n",
+            2,
+            'build.outputs is the text "20X"; it must be a size',
+        ),
         (local("toolchains: arm-"), 4, "machines.here.toolchains is the text"),
         (local("toolchains: {arm: 3}"), 4, "machines.here.toolchains.arm is the number 3; it must be a prefix"),
         (local("toolchains: {arm: ''}"), 4, 'machines.here.toolchains.arm is the text ""; it must be'),

@@ -73,6 +73,7 @@ ON_DISK = [
         False,
         "3f28a17686360b2e",
     ),
+    ({"outputs": "20G"}, "{}", (), True, "3f28a17686360b2e"),
 ]
 
 
@@ -109,7 +110,7 @@ def test_what_a_setting_rules_out_it_rules_out_when_it_is_set_and_not_at_its_def
 def test_the_features_are_those_that_workers_of_before_announced():
     assert FEATURES[8:] == (
         "force_reconfig", "quick", "fragments", "adjust_cfg", "target", "keep_outputs", "keep", "jobserver", "ccache",
-        "light_tools", "debug_info",
+        "light_tools", "debug_info", "outputs",
     )  # fmt: skip
 
 
@@ -132,6 +133,8 @@ def test_flags_are_words_of_make_in_the_order_that_commands_show():
         ("fragments", ["a.config", 3], "must be a list, each item the name of a configuration fragment"),
         ("keep", ["../x"], "must be a list, each item a pattern of files below make's output directory"),
         ("adjust_cfg", ["FOO=y"], "must be a list, each item a line of a .config"),
+        ("outputs", "much", "must be a size: a number, with k, M, G or T behind it, such as 500M, not 'much'"),
+        ("outputs", 0, "must be a size"),
         ("lines", 1, "lines is not supported"),
     ],
 )

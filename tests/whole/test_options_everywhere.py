@@ -86,6 +86,7 @@ RUNS: dict[str, tuple[list[str], dict[str, tuple[list[str], Callable[[Ran], obje
             "ccache": (["--ccache"], lambda ran: '"ccache": true' in ran.wire),
             "light_tools": (["--no-light-tools"], lambda ran: '"light_tools": false' in ran.wire),
             "debug_info": (["--debug-info"], lambda ran: '"debug_info": true' in ran.wire),
+            "outputs": (["--outputs", "1.5G"], lambda ran: '"outputs": "1.5G"' in ran.wire),
         },
     ),
     "only configured": (

@@ -66,7 +66,7 @@ def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str]
     wide = width_of(out) >= _WIDE
     headings = ["MACHINE", "FIT", "ARCH", ">CPUS", ">BOGOMIPS", ">LOAD", ">MEMORY", ">DISK"]
     kept = any(row.facts.get("outputs") for row in rows)
-    table = new_table(*headings, *([">OUTPUTS KEPT"] if kept else []), *(["TOOLS AND TOOLCHAINS"] if wide else []))
+    table = new_table(*headings, *([">OUTPUTS"] if kept else []), *(["TOOLS AND TOOLCHAINS"] if wide else []))
     for row in rows:
         facts = row.facts
         cells = [

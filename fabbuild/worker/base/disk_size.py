@@ -1,4 +1,4 @@
-"""The bytes that a directory takes on the disk, counted, or noted in it when it was put away."""
+"""Measure what a directory takes on the disk, or read the size that was noted in it when it was put away."""
 
 from __future__ import annotations
 

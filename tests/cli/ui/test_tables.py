@@ -48,6 +48,17 @@ def test_a_machine_is_one_line_where_there_is_room() -> None:
     assert kea.endswith("connection refused")
 
 
+def test_what_output_directories_take_on_a_machine_is_shown_once_one_keeps_some() -> None:
+    rows = [ProbeRow("ruru", True, "", {**FACTS, "outputs": 0}), ProbeRow("kea", True, "", FACTS)]
+    assert "OUTPUTS" not in printed(ui.print_probe, rows)
+    rows.append(ProbeRow("weka", True, "", {**FACTS, "outputs": 1228, "outputs_mb": 49_000}))
+    text = without_codes(printed(ui.print_probe, rows, terminal=True))
+    assert max(map(len, text.splitlines())) <= 80
+    heading, ruru, kea, weka = text.splitlines()[:4]
+    assert heading.split()[-1] == "OUTPUTS"
+    assert (ruru.split()[-1], kea.split()[-1], weka.split()[-3:]) == ("-", "-", ["1228,", "49", "GB"])
+
+
 def test_machines_fit_into_80_columns() -> None:
     rows = [ProbeRow("ruru", True, "", FACTS)]
     text = without_codes(printed(ui.print_probe, rows, terminal=True))

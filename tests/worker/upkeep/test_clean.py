@@ -97,6 +97,25 @@ def test_clean_of_what_is_old_takes_unused_worktrees_and_garbage_and_leaves_the_
     assert (tmp_path / "lock").stat().st_mtime == pytest.approx(before, abs=1), "cleaning is no use"
 
 
+def test_clean_of_what_is_old_takes_output_directories_of_boards_that_nobody_built_since(run, tmp_path, grown):
+    kept = tmp_path / "slots/.outputs"
+    for board, age in (("tern", 10_000), ("plover", 0)):
+        (kept / board / "arch").mkdir(parents=True)
+        (kept / board / ".fabbuild-size").write_text(str(5 << 20))
+        os.utime(kept / board, (time.time() - age,) * 2)
+    _, (said,) = run("clean", "--look", "--older", "3600", "--work-dir", tmp_path)
+    told = {os.path.basename(part["path"]): part for part in said["parts"] if part["what"] == "output"}
+    assert {board: (part["mb"], part["goes"]) for board, part in told.items()} == {
+        "tern": (5, True),
+        "plover": (5, False),
+    }
+    assert sorted(os.listdir(kept)) == ["plover", "tern"], "looking changes nothing"
+    status, (said,) = run("clean", "--older", "3600", "--work-dir", tmp_path)
+    assert (status, said["freed_mb"] >= 5) == (0, True)
+    assert os.listdir(kept) == ["plover"]
+    assert os.listdir(tmp_path / "slots") == [".outputs"]
+
+
 def test_clean_of_what_is_old_takes_all_of_one_not_used_since(run, tmp_path, grown):
     os.utime(tmp_path / "lock", (1, 1))
     (tmp_path / "toolchains/x86_64-gcc-1-nolibc-arm").mkdir(parents=True)

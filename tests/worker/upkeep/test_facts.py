@@ -35,6 +35,16 @@ def test_a_machine_says_what_it_is_and_has(run, work):
     assert not work.exists()
 
 
+def test_a_machine_says_how_many_output_directories_it_keeps_and_what_they_take(run, work):
+    for board, megabytes in (("tern", 40), ("plover", 7)):
+        (work / "slots/.outputs" / board).mkdir(parents=True)
+        (work / "slots/.outputs" / board / ".fabbuild-size").write_text(str(megabytes << 20))
+    _, (said,) = run("facts", "--json", json.dumps({"work_dir": str(work)}))
+    assert (said["outputs"], said["outputs_mb"]) == (2, 47)
+    _, (said,) = run("facts", "--json", json.dumps({"work_dir": str(work / "nowhere")}))
+    assert (said["outputs"], said["outputs_mb"]) == (0, 0)
+
+
 def test_threads_are_those_it_may_use(run):
     one = min(os.sched_getaffinity(0))
     _, (said,) = run("facts", preexec_fn=lambda: os.sched_setaffinity(0, {one}))
