@@ -1,6 +1,7 @@
 """What a build's setting makes of the output directories that are kept for boards on a machine."""
 
 import os
+import shutil
 
 import pytest
 
@@ -41,6 +42,12 @@ def test_with_0_none_is_kept_and_what_was_kept_is_gone(work):
 
 def test_what_a_smaller_limit_does_not_allow_goes_when_a_build_begins_least_recently_used_first(work):
     build(work, None, "one", "two", "one")  # two is kept, one is in its slot
-    sizes = [int((work / "slots" / workdir.OUTPUTS / "two" / workdir.OUTPUT_SIZE).read_text())]
-    assert build(work, str(sizes[0] + 1), "one") == ["one"]
+    size = int((work / "slots" / workdir.OUTPUTS / "two" / workdir.OUTPUT_SIZE).read_text())
+    assert build(work, str(size + 1), "one") == ["one"]
     assert build(work, "1", "two") == []
+
+
+def test_a_smaller_limit_holds_from_the_beginning_also_where_no_slot_has_an_output_directory(work):
+    build(work, None, "one", "two")
+    shutil.rmtree(work / "slots/00")
+    assert build(work, "1", "one") == []
