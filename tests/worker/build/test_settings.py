@@ -83,7 +83,8 @@ STALE = MAKEFILE.replace("$(O)/main.o: main.c", "$(O)/main.o: main.c check").rep
 def test_a_quick_build_tries_no_failure_again_and_configures_nothing_anew_because_of_it(work, source):
     source.commit({"Makefile": STALE})
     commits = commits_of(source, work, {"main.c": "int y;\n"}, {"main.c": "int last;\n"})
-    thorough, quick = (build(work, commits, settings={"quick": quick}) for quick in (False, True))
+    how = [{"quick": quick, "force_build": True} for quick in (False, True)]
+    thorough, quick = (build(work, commits, settings=settings) for settings in how)
     assert [thorough["one", upto]["return_code"] for upto in range(3)] == [0, 0, 0]
     assert [quick["one", upto]["return_code"] for upto in range(3)] == [0, 2, 0]
     assert [steps(quick["one", upto]) for upto in (1, 2)] == [[], ["compile"]]
