@@ -14,7 +14,7 @@ from typing import AbstractSet, Any, Callable, ContextManager, Dict, List, Mappi
 from fabbuild.protocol.build_output import clock_skew
 from fabbuild.protocol.relevance import Needed
 from fabbuild.protocol.wire import CHECKOUT, MAX_TEXT, WORKER
-from fabbuild.worker.base.directories import clear_away
+from fabbuild.worker.base import workdir
 from fabbuild.worker.base.processes import Processes, ProcessResult, TimeIsUp
 from fabbuild.worker.base.text import decode
 from fabbuild.worker.build import artifact_sender, artifacts, stale_generated
@@ -113,39 +113,42 @@ class Builder:
         if self._carrier:
             self._carrier.forget()
         self._worktree.make_usable()
-        output, slots = self._worktree.output, os.path.dirname(self._worktree.path)
+        output = self._worktree.output
         if self._kept is not None and self._take_kept(board, self._kept):
             return
         if self._scratch:
-            clear_away(output, slots)
+            self._output.clear()
             self._scratch = False
         os.makedirs(output, exist_ok=True)
         try:
             artifacts.remove_stale(output)
         except OSError:
-            clear_away(output, slots)
+            self._output.clear()
             os.makedirs(output)
 
     def _take_kept(self, board: str, kept: KeptOutputs) -> bool:
         """Put the output directory away and get the board's own; return False for none, perhaps with a copy."""
-        output, slots = self._worktree.output, os.path.dirname(self._worktree.path)
+        output = self._worktree.output
         before = self._output.built()
-        if before != board and is_board(before):
-            kept.put(before, output)
-        elif before != board:
-            clear_away(output, slots)
         if self._scratch or self._force:
             # What an earlier run built must not be built upon; what this one did may be.
             kept.drop(board)
+        if before == board:
             if self._scratch:
-                clear_away(output, slots)
-            elif before:
-                kept.copy(before, output)
-            return False
-        if before == board or kept.take(board, output):
+                self._output.clear()
+            return not self._force and not self._scratch
+        if not is_board(before):
+            self._output.clear()
+            return not self._scratch and kept.take(board, output)
+        # Of the slot's own: what is put away may be taken by another slot, built in, and put away again meanwhile.
+        copy = output + workdir.OUTPUT_COPY
+        copied = not self._scratch and not kept.has(board) and kept.copy(output, copy)
+        kept.put(before, output)
+        if not self._scratch and not self._force and kept.take(board, output):
             return True
-        if before:
-            kept.copy(before, output)
+        if copied:
+            # By a rename: a part of a copy must not be taken for the whole.
+            os.rename(copy, output)
         return False
 
     def begin_from_nothing(self) -> None:
@@ -278,9 +281,12 @@ class Builder:
         """Open the output directory and bring the source to the commit."""
         compiler = run.command.compiler
         identity, host = self._carrier.identity(compiler) if self._carrier else ("", "")
-        usable = self._output.open(compiler, identity, host, debug_info=not self._settings.unseen_debug_info())
+        debug_info, quick = not self._settings.unseen_debug_info(), self._settings["quick"]
+        usable = self._output.open(compiler, identity, host, debug_info=debug_info, quick=quick)
         with run.stopwatch.on("checkout"):
-            self._worktree.bring_to(commit, self._output.commit, moved=self._output.moved)
+            output = self._output
+            self._worktree.know(output.trees)
+            self._worktree.bring_to(commit, output.commit, output.commits if output.moved else ())
             self._watch.cover(self._worktree.directories(), self._worktree.outward_link())
             if self._watch.why:
                 self._unobserved(self._watch.why)
@@ -289,7 +295,8 @@ class Builder:
         if not self._history.begun:
             self._history.begun = True
             configured, how = self._output.configured
-            if self._output.board == self._board and how == run.command.configures_by():
+            checked = self._settings["kconfig_check"] and not self._settings["quick"]
+            if checked and self._output.board == self._board and how == run.command.configures_by():
                 self._history.configured = configured
         if not usable or self._output.empty:
             self._history.configured = ""

@@ -20,7 +20,7 @@ from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import clear_away, put_aside, remove_tree
 from fabbuild.worker.base.disk_size import note_size, noted_size
-from fabbuild.worker.base.processes import Processes
+from fabbuild.worker.base.processes import Processes, TimeIsUp
 from fabbuild.worker.build.output_dir import OutputDir
 
 #: The share of the disk's free space, with what is kept already, that the directories may take if no limit is set.
@@ -71,30 +71,37 @@ class KeptOutputs:
                 os.rename(output, self._place(board))
             os.utime(self._place(board))
         except OSError:
-            clear_away(output, self._slots)
+            OutputDir(os.path.dirname(output)).clear()
         _remove(*self._surplus())
 
     def take(self, board: str, output: str) -> bool:
         """Move the board's directory to `output`, where nothing is; return whether there was one."""
         with self._lock, contextlib.suppress(OSError):
             os.rename(self._place(board), output)
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(output, workdir.OUTPUT_SIZE))
             return True
         return False
 
-    def copy(self, board: str, output: str) -> bool:
-        """Copy a board's directory to `output`, where nothing is; return whether there was one.
+    def has(self, board: str) -> bool:
+        """Whether the board has a directory that no slot builds in."""
+        return os.path.isdir(self._place(board))
+
+    def copy(self, output: str, copy: str) -> bool:
+        """Copy a slot's output directory, in which nobody builds now; return whether that could be done.
 
         Raises:
-            OSError: a part of a copy cannot be removed.
+            OSError: what is at the copy's place cannot be removed.
             WorkerStopped: the worker ends.
         """
-        place = self._place(board)
-        if not os.path.isdir(place):
-            return False
-        command = ["cp", "-a", place, output]
-        copied = self._processes.run(command, self._slots, os.environ, timeout=_COPY)
-        if copied.code or copied.stopped:
-            clear_away(output, self._slots)
+        clear_away(copy, self._slots)
+        command = ["cp", "-a", output, copy]
+        try:
+            copied = self._processes.run(command, self._slots, os.environ, timeout=_COPY)
+        except (OSError, TimeIsUp):
+            copied = None
+        if copied is None or copied.code or copied.stopped:
+            clear_away(copy, self._slots)
             return False
         return True
 
@@ -109,7 +116,7 @@ class KeptOutputs:
     def _drop(self, board: str) -> None:
         """Remove a directory by way of a rename: a part of one must not be taken for the whole."""
         with contextlib.suppress(FileNotFoundError):
-            remove_tree(put_aside(self._place(board), self._slots))
+            _remove(put_aside(self._place(board), self._slots))
 
     def _surplus(self) -> List[str]:
         """Put directories aside until all others keep the limit; return their new paths."""

@@ -98,8 +98,11 @@ class MakeCommand:
         return ["make", "O=" + BUILD_DIR, *silent, *jobs, *flags, *goals]
 
     def configures_by(self) -> str:
-        """Return a digest of everything but the source that a configuration follows from."""
-        words = [self.argv(self.config_goals, []), self.written, sorted(self._own_env.items())]
+        """Return a digest of everything but the source and the compiler that a configuration follows from."""
+        env = {name: value for name, value in self.env.items() if name != "PATH"}
+        # Without a check the configuration may be another commit's, and a quick one's warnings are not repeated.
+        how = [self._settings[name] for name in ("kconfig_check", "quick")]
+        words = [self.argv(self.config_goals, []), self.written, sorted(env.items()), self._shown_path, how]
         return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
     def without_debug_info(self) -> str:

@@ -8,6 +8,7 @@ would make, warnings included. Where modification times do not show that, the st
   objects. make itself warns of files that are newer than its clock. In these cases everything is built again. The
   state is a file in the directory, `STATE`, which is removed before a build and only written after all its makes
   ended by themselves.
+* With the setting ``quick`` less is checked: what it left is not built upon without it.
 * Objects without debug information may not be used where it can be seen: everything is built again as well.
 * The state has the board, commit and compiler of the last build, and whether the directory may have generated
   source without a rule (`fabbuild.worker.build.stale_generated`).
@@ -23,7 +24,7 @@ import json
 import os
 import re
 import time
-from typing import Any, Collection, Dict, Iterator, Set
+from typing import Any, Collection, Dict, Iterator, Set, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.worker.base.directories import clear_away, remove_tree
@@ -39,6 +40,9 @@ _CLOCK_SLACK = 0.05
 #: The most files with diagnostics that are remembered.
 _MANY = 10000
 
+#: The most commits for which a directory that is moved is compared with the source.
+_MANY_COMMITS = 100
+
 _WORD = re.compile(r"[\w./+@~-]+")
 
 
@@ -53,6 +57,8 @@ class OutputDir:
         reads: the source files that were read since the directory was empty.
         configured: the commit whose configuration the directory has, and how it was configured; empty for none.
         moved: whether the directory was built in another worktree, whose times mean nothing here.
+        commits: those that were built in the directory since it was empty; its objects may be of any of them.
+        trees: the worktrees that it was built in, which messages about its objects may name.
     """
 
     def __init__(self, tree: str) -> None:
@@ -65,7 +71,7 @@ class OutputDir:
         self._host = ""
         self._warned: Set[str] = set()
         self._clock = 0.0
-        self._bare = False
+        self._bare = self._quick = False
         self.board = ""
         self.commit = ""
         self.gcc = ""
@@ -73,6 +79,8 @@ class OutputDir:
         self.reads = SourceReads()
         self.configured = ("", "")
         self.moved = False
+        self.commits: Tuple[str, ...] = ()
+        self.trees: Tuple[str, ...] = ()
 
     @property
     def compilers(self) -> Collection[str]:
@@ -84,7 +92,7 @@ class OutputDir:
         """Whether the directory has no files, or does not exist."""
         return not os.path.isdir(self.path) or not os.listdir(self.path)
 
-    def open(self, compiler: Toolchain, identity: str, host: str, *, debug_info: bool) -> bool:
+    def open(self, compiler: Toolchain, identity: str, host: str, *, debug_info: bool, quick: bool = False) -> bool:
         """Begin a build in the directory: read its state, and empty it if its contents cannot be reused.
 
         Args:
@@ -92,6 +100,7 @@ class OutputDir:
             identity: the compiler's identity (`fingerprint`); empty if not known.
             host: the part of the identity that all compilers share; host tools depend on it.
             debug_info: whether objects need debug information.
+            quick: whether contents may be reused of which not everything was checked.
 
         Returns:
             Whether the contents can be reused.
@@ -110,6 +119,12 @@ class OutputDir:
             trusted = trusted and identities.get(compiler.gcc, identity) == identity
             trusted = trusted and state.get("host", host) == host
         trusted = trusted and not (debug_info and state.get("bare"))
+        trusted = trusted and (quick or not state.get("quick"))
+        # In the commands of another compiler of the same name make sees no difference.
+        trusted = trusted and all(
+            one == compiler.gcc or os.path.basename(one) != os.path.basename(compiler.gcc) for one in compilers
+        )
+        trusted = trusted and self._is_here(state)
         if not trusted:
             fresh = self.empty
             if not fresh:
@@ -117,6 +132,7 @@ class OutputDir:
             os.makedirs(self.path, exist_ok=True)
             trusted, compilers, identities, state = fresh, {}, {}, {}
         self._bare = not debug_info or bool(state.get("bare"))
+        self._quick = quick or bool(state.get("quick"))
         self._compilers = dict(compilers, **{compiler.gcc: compiler.version})
         self._identities = dict(identities, **{compiler.gcc: identity})
         self._host = host
@@ -125,15 +141,31 @@ class OutputDir:
         self.leftovers = bool(state) and state.get("unsure", True)
         self.reads = SourceReads(state.get("reads", "") if state else None)
         self.configured = (state.get("configured", ""), state.get("how", ""))
-        tree = state.get("tree", self._tree)
-        self.moved = tree != self._tree
-        if self.moved:
-            reverse_deps.rename(self.path, tree, self._tree)
+        self.moved = state.get("tree", self._tree) != self._tree
+        self.commits = tuple(state.get("commits", ()))
+        self.trees = tuple({*state.get("trees", ()), self._tree})
         return trusted
+
+    def _is_here(self, state: Dict[str, Any]) -> bool:
+        """Have the directory name this worktree; return whether it can be built upon here."""
+        tree = state.get("tree")
+        if not isinstance(tree, str) or not tree:
+            return False
+        if tree == self._tree:
+            return True
+        if not 0 < len(state.get("commits", ())) <= _MANY_COMMITS:
+            return False
+        try:
+            reverse_deps.rename(self.path, tree, self._tree)
+        except OSError:
+            return False
+        return True
 
     def note_build(self, board: str, commit: str, gcc: str, *, leftovers: bool) -> None:
         """Note the board, commit and compiler of the build that begins."""
         self.board, self.commit, self.gcc, self.leftovers = board, commit, gcc, leftovers
+        if commit not in self.commits:
+            self.commits += (commit,)
 
     def renew(self) -> None:
         """Empty the directory during a build.
@@ -146,6 +178,18 @@ class OutputDir:
         self.leftovers = False
         self.reads = SourceReads()
         self.configured = ("", "")
+        self.commits = (self.commit,) if self.commit else ()
+        self.trees = (self._tree,)
+
+    def clear(self) -> None:
+        """Remove the directory, or put it aside: first the state, so that no part of it is built upon.
+
+        Raises:
+            OSError: neither is possible.
+        """
+        with contextlib.suppress(OSError):
+            os.unlink(self._state)
+        clear_away(self.path, os.path.dirname(self._tree))
 
     def built(self) -> str:
         """Return the board whose build ended in the directory; empty if it cannot be built upon."""
@@ -155,7 +199,7 @@ class OutputDir:
         except (OSError, ValueError):
             return ""
         board = state.get("board", "") if isinstance(state, dict) else ""
-        return board if isinstance(board, str) else ""
+        return board if isinstance(board, str) and not board.startswith(".") and "/" not in board else ""
 
     def repeat_warnings(self) -> bool:
         """Have make compile the files with diagnostics again; call this once the tree is at its commit.
@@ -198,6 +242,7 @@ class OutputDir:
             "identities": self._identities,
             "host": self._host,
             "bare": self._bare,
+            "quick": self._quick,
             "warned": sorted(self._warned)[:_MANY],
             "board": self.board,
             "commit": self.commit,
@@ -207,6 +252,8 @@ class OutputDir:
             "configured": self.configured[0],
             "how": self.configured[1],
             "tree": self._tree,
+            "trees": self.trees,
+            "commits": self.commits,
         }
         with open(self._state, "w", encoding="utf-8") as file:
             json.dump(state, file)

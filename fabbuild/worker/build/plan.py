@@ -34,6 +34,7 @@ class BuildPlan(NamedTuple):
         from_scratch: whether the first make finds an empty output directory.
         leftovers: whether to look, after a success, for generated source that no rule makes any more.
         changed: source files that were read and differ now, so that something must read them again.
+        again: whether the output directory was built for this board last, and is not empty.
     """
 
     removal: Removal
@@ -43,6 +44,7 @@ class BuildPlan(NamedTuple):
     from_scratch: bool
     leftovers: bool
     changed: Tuple[str, ...] = ()
+    again: bool = False
 
 
 class Planner:
@@ -92,6 +94,7 @@ class Planner:
             from_scratch=output.empty,
             leftovers=alike and leftovers,
             changed=changed,
+            again=output.board == board and not output.empty,
         )
 
     def _may_have_leftovers(self, board: str, commit: str) -> bool:

@@ -81,7 +81,7 @@ class Tries:
             WorkerStopped: the worker ends.
         """
         self._configured, self._scratch = plan.configure, plan.from_scratch
-        self._had_configuration = plan.configured
+        self._had_configuration = plan.configured or plan.again
         began = stale_generated.begin(self._output.path)
         self._try(self._configure_and_make if plan.configure else self._run.make)
         self._after_clock_skew()

@@ -76,13 +76,22 @@ def unnamed(tree: str, output: str, sources: Iterable[str]) -> Set[str]:
 
 
 def rename(output: str, old: str, new: str) -> None:
-    """Put the path of another source tree into the dependency files of an output directory that was moved to it.
+    """Put the path of another source tree into the dependency files and links of an output directory moved to it.
 
     Raises:
         OSError: a dependency file cannot be read or written.
     """
     before, after = os.fsencode(old) + b"/", os.fsencode(new) + b"/"
-    files = (os.path.join(folder, name) for folder, _, names in os.walk(output) for name in names)
+    files = []
+    for folder, folders, names in os.walk(output):
+        for path in (os.path.join(folder, name) for name in folders + names):
+            if not os.path.islink(path):
+                continue
+            target = os.path.join(os.readlink(path), "")
+            if target.startswith(os.path.join(old, "")):
+                os.unlink(path)
+                os.symlink(os.path.join(new, target[len(old) + 1 : -1]), path)
+        files += [path for path in (os.path.join(folder, name) for name in names) if not os.path.islink(path)]
     for place, text in _texts(output, files):
         if before in text:
             with open(os.path.join(output, place), "wb") as file:

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import re
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR, PathShortener
 from fabbuild.protocol.relevance import ATTRIBUTES, TreeChange, parse_changes
@@ -56,10 +56,18 @@ class Worktree:
         self.slot = slot
         self.output = os.path.join(path, BUILD_DIR)
         self.shorten = PathShortener(path, os.path.realpath(path))
+        self._known = {path, os.path.realpath(path)}
         self._repository = repository
         self._admin = ""
         self._commit = ""
         self._names: Dict[str, Tuple[Tuple[str, ...], Tuple[str, ...]]] = {}
+
+    def know(self, trees: Sequence[str]) -> None:
+        """Have messages be relative to other trees, too: objects that were built there name them."""
+        names = {one for tree in (self.path, *trees) for one in (tree, os.path.realpath(tree))}
+        if names != self._known:
+            self._known = names
+            self.shorten = PathShortener(*sorted(names))
 
     def make_usable(self) -> None:
         """Make the directories of the tree and its output usable again after a build, so that `bring_to` can work.
@@ -71,8 +79,8 @@ class Worktree:
         make_usable(self.path, place)
         make_usable(self.output, place)
 
-    def ensure(self, commit: str) -> None:
-        """Make the worktree, or repair the existing one.
+    def ensure(self, commit: str, built: str = "", moved: Sequence[str] = ()) -> None:
+        """Make the worktree, or repair the existing one; the arguments are those of `checkout`.
 
         Raises:
             GitError: the worktree cannot be made.
@@ -82,7 +90,7 @@ class Worktree:
         if self._is_ours():
             self._remove_locks()
             try:
-                self.checkout(commit)
+                self.checkout(commit, built, moved)
             except GitError:
                 # Whatever is wrong with it, a new one has no such fault.
                 pass
@@ -108,13 +116,14 @@ class Worktree:
         self._commit = commit
         self._hide_races()
 
-    def checkout(self, commit: str, built: str = "", *, moved: bool = False) -> None:
+    def checkout(self, commit: str, built: str = "", moved: Sequence[str] = ()) -> None:
         """Check a commit out; only files that differ get new times, so that make does no more than it must.
 
         Args:
             commit: its hash.
             built: the commit of the last build; empty for the commit that is checked out.
-            moved: whether that was built in another worktree: then each file that differs gets a new time.
+            moved: the commits that were built in the output directory, if that was in another worktree: then
+                each file that differs from one of them gets a new time.
 
         Raises:
             GitError: the commit does not exist, or files cannot be written, as on a full disk.
@@ -139,10 +148,10 @@ class Worktree:
         self._commit = commit
         # Ignored files, too: a build may have written into the source, and the next one must not find that.
         git("clean", "-ffdxq", "-e", "/" + BUILD_DIR, cwd=self.path, where=False)
-        if since != commit:
-            self._touch_unseen(since, commit)
+        for one in {since, *moved} - {commit}:
+            self._touch_unseen(one, commit)
             if moved:
-                self._touch_changed(since, commit)
+                self._touch_changed(one, commit)
         stale_mtimes.unmark(self.output)
         self._hide_races()
 
@@ -213,20 +222,20 @@ class Worktree:
             time = date(os.stat(index).st_mtime_ns)
             os.utime(index, ns=(time, time))
 
-    def bring_to(self, commit: str, built: str = "", *, moved: bool = False) -> None:
+    def bring_to(self, commit: str, built: str = "", moved: Sequence[str] = ()) -> None:
         """Check a commit out like `checkout`, but make a broken worktree again.
 
         Raises:
             GitError: as for `checkout`.
         """
         try:
-            self.checkout(commit, built, moved=moved)
+            self.checkout(commit, built, moved)
         except GitError as exc:
             try:
                 self._repository.resolve(commit)
             except GitError:
                 raise exc from None  # the commit is not here, which is no fault of the worktree
-            self.ensure(commit)
+            self.ensure(commit, built, moved)
 
     def _touch_unseen(self, old: str, new: str) -> None:
         """Give new times to changed files that make would miss; if these cannot be found, empty the output."""
@@ -254,11 +263,14 @@ class Worktree:
             self._repository.call("update-index", "-q", "--refresh", cwd=self.path, where=False)
 
     def _touch_changed(self, old: str, new: str) -> None:
+        """Give new times to all files that differ; if these cannot be found, empty the output."""
         changed = self.changes(old, new)
-        if changed is None:
+        if changed is None or any(os.path.basename(one.path) == ATTRIBUTES for one in changed):
             self.empty_output()
         else:
             stale_mtimes.touch(self.path, [one.path for one in changed])
+            if changed:
+                self._tell_times()
 
     def empty_output(self) -> None:
         """Empty the output directory, so that everything is built again.

@@ -5,6 +5,7 @@ names, run in a fresh clone.
 """
 
 import os
+import random
 import signal
 
 import pytest
@@ -287,6 +288,21 @@ def test_what_a_killed_worker_left_makes_no_answer_that_a_clean_build_does_not(w
             worker.ended()
         commits += [edits.commit(), edits.commit()]
         world.hold(commits[-3:], "two", "one")
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + 3))
+def test_runs_that_go_on_in_kept_directories_make_no_answer_that_a_clean_build_does_not(world, seed):
+    """The slots' trees are at other commits meanwhile, and a directory comes to another slot than it was built in."""
+    edits, chance = Edits(world.repo, seed), random.Random(seed)
+    commits = [world.head]
+    for number in range(6):
+        commits += [edits.commit() for _ in range(chance.choice((1, 2, 3)))]
+        # Old ones and new ones, in any order, as on other branches.
+        some = [commits[-1], *chance.choices(commits, k=chance.choice((0, 1, 2)))]
+        chance.shuffle(some)
+        boards = chance.sample(("one", "two", "three"), chance.choice((1, 2, 3)))
+        world.hold(some, *boards, slots=1 + number % 2)
 
 
 def _replaced_compiler(world):

@@ -1,0 +1,551 @@
+"""A board's next build goes on in the directory that its last one left, and makes what a clean build makes."""
+
+import json
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fabbuild.protocol.environment import base_environment
+from fabbuild.worker.base.processes import Processes
+from fabbuild.worker.build.builder import Builder
+from fabbuild.worker.build.kept_outputs import KeptOutputs
+from fabbuild.worker.build.settings import Settings
+from fabbuild.worker.source.git import Repository, find_git_dir
+from fabbuild.worker.source.worktrees import SlotWorktrees
+from fabbuild.worker.tools.toolchains import from_path
+from tests.worker.build.test_as_if_clean import OBJECTS, WARNS, objects, series
+from tests.worker.build.test_stale_generated import FIRST, READS, RULE
+from tests.worker.driver import Worker
+
+__all__ = ["objects"]
+
+
+# --- the directories themselves -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slots(tmp_path):
+    for number in range(2):
+        (tmp_path / "slots" / f"{number:02}").mkdir(parents=True)
+    return tmp_path / "slots"
+
+
+@pytest.fixture
+def kept(slots):
+    with Processes() as processes:
+        yield KeptOutputs(processes, str(slots))
+
+
+def output(slots, board="one", slot=0, size=1, state=True):
+    """Make an output directory as a build leaves it; give its path."""
+    place = slots / f"{slot:02}" / "build"
+    place.mkdir()
+    (place / "x.o").write_bytes(b"x" * 4096 * size)
+    (place / "whose").write_text(board)
+    if state:
+        (place / ".fabbuild.json").write_text(json.dumps({"board": board}))
+    return place
+
+
+def put(kept, slots, *boards, **how):
+    for board in boards:
+        kept.put(board, str(output(slots, board, **how)))
+
+
+def there(slots):
+    return sorted(place.name for place in (slots / ".outputs").glob("*"))
+
+
+def test_what_is_put_away_is_gone_from_the_slot_and_comes_to_another_one(kept, slots):
+    put(kept, slots, "one", "two")
+    assert not (slots / "00" / "build").exists()
+    place = slots / "01" / "build"
+    assert kept.take("one", str(place))
+    assert (place / "whose").read_text() == "one"
+    assert sorted(path.name for path in place.iterdir()) == [".fabbuild.json", "whose", "x.o"]
+    assert there(slots) == ["two"]
+    assert not kept.take("one", str(slots / "00" / "build"))
+    assert not (slots / "00" / "build").exists()
+
+
+def test_the_later_of_two_directories_of_a_board_is_kept(kept, slots):
+    put(kept, slots, "one")
+    place = output(slots, "one", slot=1)
+    (place / "whose").write_text("later")
+    kept.put("one", str(place))
+    assert (slots / ".outputs" / "one" / "whose").read_text() == "later"
+    assert there(slots) == ["one"]
+
+
+def test_a_copy_is_whole_or_none(kept, slots, monkeypatch, tmp_path):
+    place = output(slots)
+    copy = slots / "00" / "build.copy"
+    before = (place / "x.o").stat().st_mtime_ns
+    assert kept.copy(str(place), str(copy))
+    assert (copy / "x.o").stat().st_mtime_ns == before
+    (tmp_path / "cp").write_text('#!/bin/sh\nmkdir "$3"; echo part >"$3/x.o"; exit 1\n')
+    (tmp_path / "cp").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert not kept.copy(str(place), str(copy))
+    assert not copy.exists()
+    assert (place / "whose").read_text() == "one"
+
+
+def test_without_a_cp_there_is_no_copy(kept, slots, monkeypatch, tmp_path):
+    place = output(slots)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not kept.copy(str(place), str(slots / "00" / "build.copy"))
+
+
+def test_what_was_not_used_for_the_longest_time_goes_first(kept, slots):
+    limited = KeptOutputs(None, str(slots), 3 * 40 * 4096)
+    for number, board in enumerate(("one", "two", "three")):
+        put(limited, slots, board, size=36)
+        os.utime(slots / ".outputs" / board, (1000 + number, 1000 + number))
+    assert limited.take("one", str(slots / "01" / "build"))
+    limited.put("one", str(slots / "01" / "build"))
+    assert there(slots) == ["one", "three", "two"]
+    put(limited, slots, "four", size=36)
+    assert there(slots) == ["four", "one", "three"]
+
+
+def test_with_a_limit_of_nothing_nothing_is_kept(slots):
+    put(KeptOutputs(None, str(slots), 0), slots, "one")
+    assert there(slots) == []
+    assert not (slots / "00" / "build").exists()
+
+
+def test_the_share_of_the_disk_is_a_limit(kept, slots, monkeypatch):
+    put(kept, slots, "one", "two")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 100))
+    put(kept, slots, "three")
+    assert there(slots) == []
+
+
+def test_only_what_has_a_state_is_gathered(kept, slots):
+    output(slots, "one")
+    output(slots, "two", slot=1, state=False)
+    kept.gather()
+    assert there(slots) == ["one"]
+    assert (slots / "01" / "build").exists()
+
+
+@pytest.mark.parametrize("name", ["../../x", ".gone", "/x", 7, None])
+def test_no_name_of_a_board_leads_out_of_the_place(kept, slots, name):
+    (output(slots, "one") / ".fabbuild.json").write_text(json.dumps({"board": name}))
+    kept.gather()
+    assert there(slots) == []
+    assert (slots / "00" / "build").exists()
+
+
+@pytest.mark.parametrize("at", ["the move", "the size"])
+def test_what_cannot_be_put_away_is_removed(kept, slots, monkeypatch, at):
+    place = output(slots)
+    if at == "the move":
+        (slots / ".outputs").write_text("no directory")
+    else:
+        (place / ".fabbuild-size").mkdir()
+    kept.put("one", str(place))
+    assert not place.exists()
+    assert not (slots / ".outputs" / "one").exists()
+
+
+def test_of_what_is_removed_the_state_goes_first(kept, slots, monkeypatch):
+    """A worker that is killed meanwhile leaves a part of it."""
+    place = output(slots)
+    (slots / ".outputs").write_text("no directory")
+    seen = []
+    real = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", lambda path: (seen.append(os.listdir(path)), real(path)))
+    kept.put("one", str(place))
+    assert [".fabbuild.json" in names for names in seen] == [False]
+
+
+def test_what_cannot_be_removed_is_in_nobodys_way(kept, slots, monkeypatch):
+    put(kept, slots, "one")
+
+    def fail(path):
+        if os.path.lexists(path):
+            raise PermissionError(path)
+
+    monkeypatch.setattr("fabbuild.worker.base.directories.remove_tree", fail)
+    place = output(slots, "one", slot=1)
+    kept.put("one", str(place))
+    kept.drop("one")
+    put(kept, slots, "two")
+    assert [name for name in there(slots) if not name.startswith(".")] == ["two"]
+
+
+def test_two_slots_take_a_board_and_one_gets_it(kept, slots):
+    places = [str(slots / f"0{number}" / "build") for number in range(2)]
+    for _ in range(20):
+        put(kept, slots, "one")
+        with ThreadPoolExecutor(2) as threads:
+            assert sorted(threads.map(lambda place: kept.take("one", place), places)) == [False, True]
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+# --- builds in a worker's slots -----------------------------------------------------------------------------------------------------
+
+
+def build(work, commits, *boards, slots=1, env=None, **configure):
+    with Worker(work, "--threads", "1", env=env) as worker:
+        worker.start(commits, slots, features=["details"], **configure)
+        return worker.build(*(boards or ("one",)))
+
+
+class Machine:
+    """A work directory of two slots; says which slot builds what, which in a worker is chance."""
+
+    def __init__(self, work, **environment):
+        self.work = work
+        self._environment = environment
+
+    def run(self, *orders, toolchain="", identity="", **settings):
+        """Build as one run does; each order is a slot, a board and its commits. Give the results one after the other."""
+        environment = base_environment({**os.environ, **self._environment})
+        gcc = toolchain or shutil.which("gcc")
+        compiler = from_path("sandbox", gcc)
+        chosen = Settings({"reproducible_builds": True, **settings})
+        with Processes() as processes:
+            repository = Repository(processes, str(find_git_dir(str(self.work))), environment)
+            trees = SlotWorktrees(repository, str(self.work))
+            trees.prepare()
+            kept = KeptOutputs(processes, trees.directory)
+            kept.gather()
+            builders = {}
+            results = []
+            for slot, board, commits in orders:
+                if slot not in builders:
+                    tree = trees.worktree(slot, commits[0])
+                    builders[slot] = Builder(processes, tree, chosen, environment, {"details"}, kept=kept)
+                builders[slot].begin(board)
+                results += [builders[slot].build(commit, compiler, lambda: 1) for commit in commits]
+            for builder in builders.values():
+                builder.close()
+        return results
+
+    def clean(self, commit, board="one", **how):
+        """Build from nothing, on another machine."""
+        place = self.work.parent / "elsewhere"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        git = ["git", "clone", "-q", "--bare", str(self.work / "repo.git"), str(place / "repo.git")]
+        subprocess.run(git, check=True)
+        (result,) = Machine(place, **self._environment).run((0, board, [commit]), **how)
+        return result
+
+    def hold(self, result, commit, board="one", **how):
+        """Hold a result against that of a clean build."""
+        assert told(result) == told(self.clean(commit, board, **how))
+
+
+def told(result):
+    return result.return_code, result.stderr, result.details.get("sha256")
+
+
+def compiled_by(result):
+    return [line.split()[1] for line in result.stdout.splitlines() if line.startswith("compile")]
+
+
+@pytest.fixture
+def machine(work):
+    return Machine(work)
+
+
+def test_a_boards_next_run_compiles_what_changed(machine, objects):
+    commits = series(objects, machine.work, {"README": "x\n"}, {"src/b.c": "int c;\n"})
+    first = machine.run((0, "one", commits[:1]), (0, "two", commits[:1]))
+    assert compiled_by(first[0]) == ["a", "b"]
+    results = machine.run((0, "one", commits[1:]), (0, "two", commits[1:]), (0, "one", commits[1:]))
+    assert [compiled_by(result) for result in results] == [["b"], ["b"], []]
+    assert "configure" not in results[0].stdout
+    machine.hold(results[0], commits[1])
+
+
+def there_and_away(machine, commits, before, *, two="two"):
+    """Have slot 1 at the last commit before the board is built in slot 0, and build it then in slot 1."""
+    machine.run((1, two, commits[-1:]))
+    machine.run((0, "one", before))
+    (result,) = machine.run((1, "one", commits[-1:]))
+    return result
+
+
+def test_in_another_slot_that_has_the_new_source_for_long_what_differs_is_compiled(machine, objects):
+    commits = series(objects, machine.work, {"README": "x\n"}, {"src/b.c": "int c;\n"})
+    result = there_and_away(machine, commits, commits[:1])
+    assert compiled_by(result) == ["b"]
+    machine.hold(result, commits[1])
+
+
+def test_what_a_failure_kept_make_from_compiling_is_compiled_in_another_slot(machine, objects):
+    files = {"src/a.c": "#error no\n", "src/b.c": "int c;\n"}
+    commits = series(objects, machine.work, {"README": "x\n"}, files, {"src/a.c": "int a;\n"})
+    result = there_and_away(machine, commits, commits[:2])
+    assert "b" in compiled_by(result)
+    machine.hold(result, commits[2])
+
+
+#: b.c is compiled only where the configuration says so.
+CHOSEN = OBJECTS.replace(
+    "$(wildcard src/*.c))",
+    "$(if $(shell grep -s B=y $(O)/.config),$(wildcard src/*.c),src/a.c))",
+)
+
+
+def test_an_object_that_was_left_out_for_a_commit_is_compiled_in_another_slot(machine, objects):
+    on, off = {"configs/one_defconfig": "CONFIG_B=y\n"}, {"configs/one_defconfig": "CONFIG_B=n\n"}
+    commits = series(objects, machine.work, {"Makefile": CHOSEN, **on}, {**off, "src/b.c": "int c;\n"}, on)
+    result = there_and_away(machine, commits, commits[:2])
+    assert "b" in compiled_by(result)
+    machine.hold(result, commits[2])
+
+
+def test_what_only_a_part_of_a_build_left_is_compiled_in_another_slot(machine, objects):
+    commits = series(objects, machine.work, {"README": "x\n"}, {"src/a.c": "int c;\n", "src/b.c": "int d;\n"})
+    machine.run((1, "two", commits[1:]))
+    machine.run((0, "one", commits[:1]), verbose_build=True)
+    machine.run((0, "one", commits[1:]), target="build/a.o")
+    (result,) = machine.run((1, "one", commits[1:]), verbose_build=True)
+    machine.hold(result, commits[1], verbose_build=True)
+    assert "b" in compiled_by(result)
+
+
+def test_a_header_that_comes_before_another_is_seen_in_another_slot(machine, objects):
+    files = {"second/x.h": "#define X 1\n", "src/a.c": "#include <x.h>\nint a = X;\n"}
+    commits = series(objects, machine.work, files, {"first/x.h": "#define X 2\n"})
+    machine.hold(there_and_away(machine, commits, commits[:1]), commits[1])
+
+
+def test_other_attributes_of_the_source_are_seen_in_another_slot(machine, objects):
+    recipe = OBJECTS.replace("src/a.c", "src/a.c")
+    commits = series(
+        objects,
+        machine.work,
+        {"Makefile": recipe, ".gitattributes": "src/b.c ident\n", "src/b.c": 'char b[] = "$Id$";\n'},
+        {".gitattributes": None},
+    )
+    machine.hold(there_and_away(machine, commits, commits[:1]), commits[1])
+
+
+@pytest.mark.parametrize("when", ["read", "clean"])
+def test_a_checkout_that_fails_in_the_midst_hides_nothing(machine, objects, when, tmp_path):
+    """The worktree is mended by another checkout, which must know what the directory was built from."""
+    commits = series(objects, machine.work, {"README": "x\n"}, {"src/b.c": "int c;\n"})
+    machine.run((1, "two", commits[1:]))
+    machine.run((0, "one", commits[:1]))
+    word = {"read": "ls-tree", "clean": "clean"}[when]
+    tools = tmp_path / "failing"
+    tools.mkdir()
+    (tools / "git").write_text(
+        f'#!/bin/sh\ncase "$* " in *" {word} "*) mkdir {tools}/1 2>/dev/null && mkdir {tools}/2 || mkdir {tools}/3 2>/dev/null && exit 1;; esac\n'
+        f'exec {shutil.which("git")} "$@"\n'
+    )
+    (tools / "git").chmod(0o755)
+    other = Machine(machine.work, PATH=f"{tools}:{os.environ['PATH']}")
+    (result,) = other.run((1, "one", commits[1:]))
+    assert (tools / "1").exists()
+    if not result.return_code:
+        machine.hold(result, commits[1])
+    (result,) = machine.run((1, "one", commits[1:]))
+    machine.hold(result, commits[1])
+
+
+def test_back_and_forth_between_commits_and_slots_every_answer_is_that_of_a_clean_build(machine, objects):
+    commits = series(
+        objects,
+        machine.work,
+        {"second/x.h": "#define X 1\n", "src/a.c": "#include <x.h>\nint a = X;\n"},
+        {"first/x.h": "#define X 2\n"},
+        {"src/b.c": WARNS},
+        {"src/b.c": "int b;\n", "configs/one_defconfig": "CONFIG_ONE=m\n"},
+    )
+    clean = {commit: told(machine.clean(commit)) for commit in commits}
+    for slot, order in ((0, (0, 1)), (1, (3, 0)), (0, (2,)), (1, (1, 2)), (1, (0,)), (0, (3, 2, 1, 0))):
+        chosen = [commits[number] for number in order]
+        results = machine.run((1 - slot, "two", chosen[:1]), (slot, "one", chosen))
+        assert [told(result) for result in results[1:]] == [clean[commit] for commit in chosen], (slot, order)
+
+
+def test_a_configuration_that_the_commit_changes_is_made_again(machine, objects):
+    commits = series(objects, machine.work, {"Makefile": CHOSEN}, {"configs/one_defconfig": "CONFIG_B=y\n"})
+    machine.run((0, "one", commits[:1]), (0, "two", commits[:1]))
+    (result,) = machine.run((0, "one", commits[1:]))
+    assert "configure" in result.stdout
+    machine.hold(result, commits[1])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_symbols_that_one_run_sets_are_not_set_in_the_next(machine, objects, first):
+    makefile = CHOSEN + "olddefconfig:\n\t@true\n"
+    commits = series(objects, machine.work, {"Makefile": makefile})
+    ways = [{"adjust_cfg": ["CONFIG_B=y"]}, {}]
+    ways = ways if first else ways[::-1]
+    for way in (*ways, *ways):
+        (result,) = machine.run((0, "one", commits), **way)
+        machine.hold(result, commits[0], **way)
+
+
+def test_a_fragment_of_one_run_is_not_in_the_next(machine, objects):
+    makefile = CHOSEN + "more.config:\n\t@echo CONFIG_B=y >>$(O)/.config\n"
+    commits = series(objects, machine.work, {"Makefile": makefile})
+    for way in ({"fragments": ["more.config"]}, {}, {"fragments": ["more.config"]}):
+        (result,) = machine.run((0, "one", commits), **way)
+        machine.hold(result, commits[0], **way)
+
+
+def test_a_generated_header_that_only_other_symbols_make_lets_nobody_pass(machine, objects):
+    makefile = READS + "ifneq ($(shell grep -s GEN=y $(O)/.config),)" + RULE + "endif\nolddefconfig:\n\t@true\n"
+    (commit,) = series(objects, machine.work, {**FIRST, "Makefile": makefile})
+    (good,) = machine.run((0, "one", [commit]), adjust_cfg=["CONFIG_GEN=y"])
+    (bad,) = machine.run((0, "one", [commit]))
+    assert [good.return_code, bad.return_code] == [0, 2]
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_a_generated_header_whose_rule_was_dropped_between_two_runs_lets_nobody_pass(machine, objects, slot):
+    commits = series(objects, machine.work, {**FIRST, "Makefile": READS + RULE}, {"Makefile": READS})
+    machine.run((0, "one", commits[:1]), (0, "two", commits[:1]))
+    results = machine.run((slot, "one", commits[1:]), (slot, "one", commits[:1]), (slot, "one", commits[1:]))
+    assert [result.return_code for result in results] == [2, 0, 2]
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_a_warning_of_an_earlier_run_is_repeated(machine, objects, slot):
+    commits = series(objects, machine.work, {"src/a.c": WARNS}, {"README": "x\n"}, {"src/a.c": "int a;\n"})
+    machine.run((0, "one", commits[:1]), (0, "two", commits[:1]))
+    results = machine.run((slot, "one", commits[:2]), (slot, "two", commits[:1]), (slot, "one", commits[1:]))
+    for result in results[:4]:
+        assert "defined but not used" in result.stderr
+    assert results[4].stderr == ""
+
+
+def test_a_board_that_failed_is_built_on_and_passes_when_it_is_mended(machine, objects):
+    commits = series(objects, machine.work, {"src/a.c": "#error no\n"}, {"src/a.c": "int a;\n"})
+    machine.run((0, "one", commits[:1]), (0, "two", commits[:1]))
+    for slot in (0, 1, 0):
+        failed, mended = machine.run((slot, "one", commits))
+        assert failed.return_code == 2
+        assert "#error no" in failed.stderr
+        machine.hold(mended, commits[1])
+
+
+def test_a_board_that_is_gone_cannot_be_built_from_what_it_left(machine, objects):
+    commits = series(objects, machine.work, {"README": "x\n"}, {"configs/one_defconfig": None})
+    machine.run((0, "one", commits[:1]), (0, "two", commits[:1]))
+    results = machine.run((0, "one", commits[1:]), (0, "one", commits[:1]))
+    assert [result.return_code for result in results] == [2, 0]
+
+
+@pytest.mark.parametrize("setting", ["quick", "kconfig_check"])
+def test_what_a_run_did_not_look_at_the_next_one_does(machine, objects, setting):
+    """A quick one, or one without a check of Kconfig."""
+    rule = "all: $(O)/x.bin\n$(O)/x.bin: | $(O)/.config\n\t@cat data/one.txt >$@\n"
+    makefile = CHOSEN.replace("@cp $@ $(O)/u-boot.bin", "@cat $@ $(O)/x.bin >$(O)/u-boot.bin")
+    makefile = makefile.replace("$(O)/u-boot:", "$(O)/u-boot: $(O)/x.bin").replace("$@ $^", "$@ $(filter %.o,$^)")
+    commits = series(
+        objects,
+        machine.work,
+        {"Makefile": makefile + rule, "data/one.txt": "1\n"},
+        {"data/one.txt": "2\n", "configs/one_defconfig": "CONFIG_B=y\n"},
+    )
+    machine.run((0, "one", commits), **{setting: setting == "quick"})
+    (result,) = machine.run((0, "one", commits[1:]))
+    machine.hold(result, commits[1])
+
+
+def compilers(tmp_path, *names, code=""):
+    made = []
+    for name in names:
+        place = tmp_path / name
+        place.mkdir(exist_ok=True)
+        for one in ("gcc", "size", "objdump", "nm"):
+            (place / f"odd-linux-{one}").write_text(f'#!/bin/sh\nexec {one} "$@" {code if one == "gcc" else ""}\n')
+            (place / f"odd-linux-{one}").chmod(0o755)
+        made.append(str(place / "odd-linux-gcc"))
+        code = "-DOTHER"
+    return made
+
+
+def test_another_compiler_of_the_same_name_builds_from_nothing(machine, objects, tmp_path):
+    makefile = OBJECTS.replace("@gcc", "@$(CROSS_COMPILE)gcc")
+    files = {"Makefile": makefile, "src/a.c": "#ifdef OTHER\nint other;\n#endif\nint a;\n"}
+    (commit,) = series(objects, machine.work, files)
+    old, new = compilers(tmp_path, "old", "new")
+    for gcc in (old, new, new, old):
+        (result,) = machine.run((0, "one", [commit]), toolchain=gcc)
+        machine.hold(result, commit, toolchain=gcc)
+    assert compiled_by(machine.run((0, "one", [commit]), toolchain=old)[0]) == []
+
+
+def test_a_directory_of_which_the_worktree_is_not_known_is_not_built_upon(machine, objects):
+    commits = series(objects, machine.work, {"README": "x\n"}, {"src/b.c": "int c;\n"})
+    machine.run((1, "two", commits[1:]))
+    machine.run((0, "one", commits[:1]))
+    place = machine.work / "slots/00/build/.fabbuild.json"
+    state = json.loads(place.read_text())
+    del state["tree"]
+    place.write_text(json.dumps(state))
+    (result,) = machine.run((1, "one", commits[1:]))
+    machine.hold(result, commits[1])
+    assert compiled_by(result) == ["a", "b"]
+
+
+def test_a_commit_that_is_in_the_repository_no_more_is_not_built_upon(machine, objects):
+    commits = series(objects, machine.work, {"README": "x\n"}, {"src/b.c": "int c;\n"})
+    for slot in (0, 1):
+        machine.run((0, "one", commits[:1]))
+        place = machine.work / "slots/00/build/.fabbuild.json"
+        place.write_text(place.read_text().replace(commits[0], "0123456789" * 4))
+        (result,) = machine.run((slot, "one", commits[1:]))
+        machine.hold(result, commits[1])
+        shutil.rmtree(machine.work / "slots/.outputs", ignore_errors=True)
+
+
+def test_links_into_the_slot_lead_into_the_slot_that_builds(machine, objects):
+    makefile = OBJECTS.replace("-Ifirst", "-I$(O)/to/here -Ifirst").replace(
+        '@echo "configure $@"', '@echo "configure $@"; mkdir -p $(O)/to; ln -sfn $(CURDIR)/linked $(O)/to/here'
+    )
+    files = {"Makefile": makefile, "linked/x.h": "#define X 1\n", "src/a.c": "#include <x.h>\nint a = X;\n"}
+    commits = series(objects, machine.work, files, {"src/b.c": "int c;\n"}, {"linked/x.h": "#define X 2\n"})
+    machine.run((0, "one", commits[:1]))
+    results = machine.run((0, "two", commits[:1]), (1, "one", commits[1:]))
+    for result, commit in zip(results[1:], commits[1:], strict=True):
+        machine.hold(result, commit)
+
+
+def test_words_about_objects_of_another_slot_name_the_source(machine, objects):
+    makefile = OBJECTS.replace("@gcc", "@gcc -g").replace(
+        "@ld -r -o $@ $^", "@gcc -nostdlib -static -Wl,-e0 -o $@ $^"
+    )
+    files = {
+        "Makefile": makefile,
+        "src/a.c": "int f(void);\nint g(void) { return f(); }\n",
+        "src/b.c": "int f(void) { return 1; }\n",
+    }
+    commits = series(objects, machine.work, files, {"src/b.c": "int b;\n"})
+    machine.run((0, "one", commits[:1]), debug_info=True)
+    (result,) = machine.run((1, "one", commits[1:]), debug_info=True)
+    assert result.return_code == 2
+    assert "slots" not in result.stderr
+    machine.hold(result, commits[1], debug_info=True)
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_force_builds_from_nothing_what_an_earlier_run_built(machine, objects, slot):
+    commits = series(objects, machine.work, {"README": "x\n"})
+    machine.run((0, "one", commits), (0, "two", commits))
+    for board in ("one", "two"):
+        place = next(
+            path
+            for path in (machine.work / "slots").glob("**/a.o")
+            if f'"{board}"' in (path.parent / ".fabbuild.json").read_text()
+        )
+        place.write_bytes(b"damaged")
+    results = machine.run((slot, "one", commits), (slot, "two", commits), (slot, "one", commits), force_build=True)
+    for result, board in zip(results, ("one", "two", "one"), strict=True):
+        machine.hold(result, commits[0], board)
