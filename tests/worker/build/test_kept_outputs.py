@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,11 +17,13 @@ from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.source.git import Repository, find_git_dir
 from fabbuild.worker.source.worktrees import SlotWorktrees
 from fabbuild.worker.tools.toolchains import from_path
+from tests.support.supervised import fill, small_disk
+from tests.support.trouble import tool
 from tests.worker.build.test_as_if_clean import OBJECTS, WARNS, objects, series
 from tests.worker.build.test_stale_generated import FIRST, READS, RULE
-from tests.worker.driver import Worker
+from tests.worker.driver import Worker, wait_for, work_dir
 
-__all__ = ["objects"]
+__all__ = ["objects", "small_disk"]
 
 
 # --- the directories themselves -----------------------------------------------------------------------------------
@@ -205,7 +208,7 @@ class Machine:
         self.work = work
         self._environment = environment
 
-    def run(self, *orders, toolchain="", identity="", **settings):
+    def run(self, *orders, toolchain="", audit=False, **settings):
         """Build as one run does; each order is a slot, a board and its commits. Give the results one after the other."""
         environment = base_environment({**os.environ, **self._environment})
         gcc = toolchain or shutil.which("gcc")
@@ -224,6 +227,8 @@ class Machine:
                     tree = trees.worktree(slot, commits[0])
                     builders[slot] = Builder(processes, tree, chosen, environment, {"details"}, kept=kept)
                 builders[slot].begin(board)
+                if audit:
+                    builders[slot].begin_from_nothing()
                 results += [builders[slot].build(commit, compiler, lambda: 1) for commit in commits]
             for builder in builders.values():
                 builder.close()
@@ -535,17 +540,125 @@ def test_words_about_objects_of_another_slot_name_the_source(machine, objects):
     machine.hold(result, commits[1], debug_info=True)
 
 
+def damage(work):
+    """Put what no build makes into the output directories of both boards."""
+    found = list((work / "slots").glob("**/a.o"))
+    assert len(found) == 2
+    for place in found:
+        place.write_bytes(b"damaged")
+
+
 @pytest.mark.parametrize("slot", [0, 1])
-def test_force_builds_from_nothing_what_an_earlier_run_built(machine, objects, slot):
+@pytest.mark.parametrize("how", [{"force_build": True}, {"audit": True}])
+def test_from_nothing_is_not_from_what_an_earlier_run_built(machine, objects, slot, how):
     commits = series(objects, machine.work, {"README": "x\n"})
     machine.run((0, "one", commits), (0, "two", commits))
-    for board in ("one", "two"):
-        place = next(
-            path
-            for path in (machine.work / "slots").glob("**/a.o")
-            if f'"{board}"' in (path.parent / ".fabbuild.json").read_text()
-        )
-        place.write_bytes(b"damaged")
-    results = machine.run((slot, "one", commits), (slot, "two", commits), (slot, "one", commits), force_build=True)
-    for result, board in zip(results, ("one", "two", "one"), strict=True):
+    damage(machine.work)
+    boards = ("one", "two", "one")
+    for result, board in zip(machine.run(*((slot, one, commits) for one in boards), **how), boards, strict=True):
         machine.hold(result, commits[0], board)
+    for result, board in zip(machine.run(*((slot, one, commits) for one in boards)), boards, strict=True):
+        machine.hold(result, commits[0], board)
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_a_worker_that_is_killed_between_two_renames_leaves_nothing_that_is_half(
+    machine, objects, step, monkeypatch
+):
+    commits = series(objects, machine.work, {"README": "x\n"}, {"src/b.c": "int c;\n"})
+    machine.run((0, "one", commits[:1]), (0, "two", commits[:1]), (0, "one", commits[:1]))
+    real, steps = os.rename, iter(range(step, -1, -1))
+
+    def rename(old, new):
+        if next(steps, 0) == 0:
+            raise KeyboardInterrupt
+        real(old, new)
+
+    monkeypatch.setattr(os, "rename", rename)
+    try:
+        machine.run((0, "two", commits[1:]), (1, "one", commits[1:]), (1, "three", commits[1:]))
+    except KeyboardInterrupt:
+        pass
+    else:
+        pytest.fail("there is no such step")
+    monkeypatch.undo()
+    for result, board in zip(
+        machine.run((0, "one", commits[1:]), (1, "two", commits[1:])), ("one", "two"), strict=True
+    ):
+        machine.hold(result, commits[1], board)
+
+
+def test_a_worker_that_is_killed_while_it_copies_leaves_no_part_of_the_copy(work, objects, tmp_path):
+    (commit,) = series(objects, work, {"README": "x\n"})
+    script = 'mkdir -p "$3" && {real} "$2/.fabbuild.json" "$3" && echo cut >"$3/a.o" && echo >"$2/../begun" && exec sleep 600'
+    with Worker(work, env=tool(tmp_path / "tools", "cp", script)) as worker:
+        worker.start([commit], 1)
+        for board in ("one", "two"):
+            worker.send("build_board", board=board, arch="sandbox")
+        wait_for((work / "slots" / "00" / "begun").exists)
+        worker.signal(signal.SIGKILL)
+    machine = Machine(work)
+    for board in ("one", "two"):
+        (result,) = machine.run((0, board, [commit]))
+        machine.hold(result, commit, board)
+
+
+def test_what_a_killed_make_left_in_a_kept_directory_is_not_built_upon(work, objects):
+    hang = OBJECTS.replace(
+        "\t@gcc -Wall", "\t@if grep -q HANG $<; then echo cut >$@; touch begun; sleep 600; fi\n\t@gcc -Wall"
+    )
+    commits = series(objects, work, {"Makefile": hang}, {"src/a.c": "int a; // HANG\n"}, {"src/a.c": "int c;\n"})
+    machine = Machine(work)
+    machine.run((0, "one", commits[:1]), (0, "two", commits[:1]))
+    with Worker(work) as worker:
+        worker.start(commits[1:2], 1)
+        worker.send("build_board", board="one", arch="sandbox")
+        wait_for((work / "slots" / "00" / "begun").exists)
+        worker.signal(signal.SIGKILL)
+    results = machine.run((1, "one", commits[2:]), (0, "two", commits[2:]))
+    assert compiled_by(results[0]) == ["a", "b"]
+    for result, board in zip(results, ("one", "two"), strict=True):
+        machine.hold(result, commits[2], board)
+
+
+def test_a_disk_that_is_full_leaves_nothing_stale(objects, small_disk):
+    commits = [objects.commit(change) for change in ({"README": "x\n"}, {"src/b.c": "int c;\n"})]
+    work = work_dir(small_disk / "work", objects.path)
+    machine = Machine(work)
+    machine.run((0, "one", commits[:1]), (0, "two", commits[:1]))
+    for boards in (("one", "two"), ("two", "one")):
+        fill(small_disk)
+        with Worker(work, "--threads", "1") as worker:
+            worker.expect("ready")
+            worker.ask("configure", settings={})
+            worker.send("build_prepare", commits=commits, max_boards=1)
+            while (said := worker.get()) and said["resp"] not in ("build_prepare_done", "error"):
+                pass
+            if said and said["resp"] == "build_prepare_done":
+                for board in boards:
+                    worker.send("build_board", board=board, arch="sandbox")
+                worker.send("build_done")
+                worker.until("build_done")
+        (small_disk / "filler").unlink()
+        for board in boards:
+            (result,) = machine.run((0, board, commits[1:]))
+            machine.hold(result, commits[1], board)
+        machine.run((0, "one", commits[:1]), (0, "two", commits[:1]))
+
+
+def test_a_board_that_is_built_twice_at_once_has_each_time_its_own_answer(work, objects):
+    commits = series(objects, work, {"README": "x\n"}, {"src/b.c": "int c;\n"}, {"src/a.c": "int d;\n"})
+    clean = {commit: told(Machine(work).clean(commit)) for commit in commits}
+    for _ in range(3):
+        with Worker(work, "--threads", "2") as worker:
+            settings = {"reproducible_builds": True}
+            worker.start(commits, 2, features=["details"], settings=settings)
+            for board in ("one", "one", "two", "one", "one"):
+                worker.send("build_board", board=board, arch="sandbox")
+            worker.send("build_done")
+            results = [one for one in worker.until("build_done") if one["resp"] == "build_result"]
+        assert len(results) == 15
+        for one in results:
+            if one["board"] == "one":
+                said = one["return_code"], one["stderr"], one["details"]["sha256"]
+                assert said == clean[commits[one["commit_upto"]]]
