@@ -477,7 +477,7 @@ def compilers(tmp_path, *names, code=""):
 
 
 def test_another_compiler_of_the_same_name_builds_from_nothing(machine, objects, tmp_path):
-    makefile = OBJECTS.replace("@gcc", "@$(CROSS_COMPILE)gcc")
+    makefile = OBJECTS.replace("@gcc", "@$(CROSS_COMPILE)$(if $(CROSS_COMPILE),gcc,$(CC))")
     files = {"Makefile": makefile, "src/a.c": "#ifdef OTHER\nint other;\n#endif\nint a;\n"}
     (commit,) = series(objects, machine.work, files)
     old, new = compilers(tmp_path, "old", "new")
