@@ -111,7 +111,8 @@ class Tries:
         if self._failed and not self._quick:
             said = self._worktree.shorten(self._result.stderr)
             if not self._scratch:
-                known = retry_policy.words(said) == self._history.failure
+                # What stops make before it builds anything may be what is left of the configuration before.
+                known = self._run.generated and retry_policy.words(said) == self._history.failure
                 if known or not retry_policy.may_be_of_output(said, self._worktree.path, self._output.path):
                     return
                 self._build_from_scratch()

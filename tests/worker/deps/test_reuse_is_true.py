@@ -291,6 +291,14 @@ def test_what_a_killed_worker_left_makes_no_answer_that_a_clean_build_does_not(w
 
 
 @pytest.mark.deep
+def test_a_configuration_that_make_cannot_read_is_none_of_the_next_commits(world):
+    script = {"kconf/conf.sh": SOURCE["kconf/conf.sh"] + "echo '// nothing that make can read'\n"}
+    commits = [world.head, world.repo.commit(script), world.repo.commit({"kconf/conf.sh": SOURCE["kconf/conf.sh"]})]
+    results = world.hold(commits, "one")
+    assert [results["one", upto]["return_code"] for upto in range(3)] == [0, 2, 0]
+
+
+@pytest.mark.deep
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + 3))
 def test_runs_that_go_on_in_kept_directories_make_no_answer_that_a_clean_build_does_not(world, seed):
     """The slots' trees are at other commits meanwhile, and a directory comes to another slot than it was built in."""
