@@ -22,6 +22,7 @@ from fabbuild.worker.base.directories import clear_away, put_aside, remove_tree
 from fabbuild.worker.base.disk_size import note_size, noted_size
 from fabbuild.worker.base.processes import Processes, TimeIsUp
 from fabbuild.worker.build.output_dir import OutputDir
+from fabbuild.worker.source.worktrees import is_private
 
 #: The share of the disk's free space, with what is kept already, that the directories may take if no limit is set.
 _SHARE = 0.25
@@ -50,8 +51,11 @@ class KeptOutputs:
     def gather(self) -> None:
         """Keep the output directories that are in worktrees; no slot may work yet."""
         for name in os.listdir(self._slots):
-            output = os.path.join(self._slots, name, BUILD_DIR)
-            board = OutputDir(os.path.dirname(output)).built() if workdir.SLOT.fullmatch(name) else ""
+            tree = os.path.join(self._slots, name)
+            output = os.path.join(tree, BUILD_DIR)
+            # Images may have the modes of files, and those of an older version's are not the usual ones.
+            usual = workdir.SLOT.fullmatch(name) and not is_private(tree)
+            board = OutputDir(tree).built() if usual else ""
             if board:
                 with contextlib.suppress(OSError):
                     self.put(board, output)

@@ -62,7 +62,7 @@ class SlotWorktrees:
         """
         path = os.path.join(self.directory, workdir.slot_name(slot))
         try:
-            if _is_private(path):
+            if is_private(path):
                 # It was checked out under the umask of an older version, and git leaves modes as they are.
                 clear_away(path, self.directory)
         except OSError as exc:
@@ -122,7 +122,7 @@ def slots_directory(work_dir: str) -> str:
     return elsewhere
 
 
-def _is_private(path: str) -> bool:
+def is_private(path: str) -> bool:
     """Return whether this is a directory that nobody but its owner can look into."""
     with contextlib.suppress(FileNotFoundError):
         mode = os.lstat(path).st_mode

@@ -398,8 +398,8 @@ class Edits:
 
     def do_rename(self):
         name = self._random.choice(self._files("first/", "second/", "src/", "dts/", "doc/", "data/"))
-        stem, _, end = name.rpartition(".")
-        (self._repo.path / name).rename(self._repo.path / f"{stem}x.{end}")
+        stem, end = os.path.splitext(name)
+        (self._repo.path / name).rename(self._repo.path / f"{stem}x{end}")
 
     def do_bring_back(self):
         self.bring_back(self._random.choice([*SOURCE, *LINKS]))

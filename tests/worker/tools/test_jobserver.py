@@ -219,12 +219,13 @@ def test_it_can_be_switched_off_and_an_old_make_does_without(six, tmp_path):
     path = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     for settings in ({"jobserver": False}, {}):
         with Worker(six, "--threads", "2", env=path) as worker:
-            worker.start(None, 1, settings=settings)
+            worker.start(None, 1, settings={**settings, "force_build": True})
             (result,) = worker.build("one").values()
         assert most_at_once(result) == 2
         calls = (tmp_path / "calls").read_text()
         assert "jobserver" not in calls
-        assert calls.count("-j2 NPROC=2") == 2
+        # To configure, to make of it what Kbuild reads, and to build.
+        assert calls.count("-j2 NPROC=2") == 3
         assert calls.count("--version") == (0 if settings else 1)
         (tmp_path / "calls").unlink()
 
