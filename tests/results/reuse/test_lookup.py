@@ -140,7 +140,7 @@ def test_commits_that_are_the_same_to_the_board_get_one_result_each_with_its_own
         ({"lib__string_dot_c": "/* not read, says the list */\n"}, True),
         ({"include__common_dot_h": "#define OTHER 1\n"}, False),
         ({"common__common_dot_h": "/* is found before include/common.h */\n"}, False),
-        ({"Makefile": "all:\n"}, False),
+        ({"Makefile": "all:\n"}, True),
         ({"lib__Kconfig": "config NEW\n"}, False),
         ({"configs__wren_defconfig": "CONFIG_OTHER=y\n"}, False),
     ],
