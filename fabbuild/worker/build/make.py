@@ -16,6 +16,9 @@ from fabbuild.worker.build.make_command import GENERATED_CONFIGURATION, SETTLE, 
 from fabbuild.worker.build.stopwatch import Stopwatch
 from fabbuild.worker.tools.jobserver import JobServer
 
+#: make's words about a tree without the goal.
+_NO_GOAL = "No rule to make target '%s'" % GENERATED_CONFIGURATION
+
 #: Observes the source while a make configures (False) or builds (True).
 Observe = Callable[[bool], ContextManager[None]]
 
@@ -38,6 +41,7 @@ class MakeRunner:
         configuration_said: whether that make wrote to stderr, at this commit.
         configuration_changed: whether configuring changed anything that building may read, or nothing was there.
         generated: whether the last configuring also made what Kbuild's make reads of the configuration.
+        unreadable: whether it failed to make that, in a tree that has a goal for it.
         stopwatch: the time by phase.
         bare: whether to compile without debug information.
         cut_short: whether a make was killed, and so may have left incomplete files.
@@ -67,7 +71,7 @@ class MakeRunner:
         self.configured = False
         self.configuration_said = False
         self.configuration_changed = False
-        self.generated = False
+        self.generated = self.unreadable = False
         self.stopwatch = Stopwatch()
         self.bare = False
         self.cut_short = False
@@ -110,11 +114,12 @@ class MakeRunner:
         if not done.code and self.command.written:
             done = _joined(done, self._adjust())
         self.configured = not done.code
-        self.generated = False
+        self.generated = self.unreadable = False
         if not done.code:
             generated = self._one(GENERATED_CONFIGURATION)
             # If it fails, the make that builds fails for the same reason, or this tree has no such goal.
             self.generated = not generated.code
+            self.unreadable = bool(generated.code) and _NO_GOAL not in generated.stderr
             done = done if generated.code and self.may_retry else _joined(done, generated)
         self.configuration_said = bool(done.stderr)
         self.configuration_changed = not artifacts.alike(before, artifacts.configuration(output))

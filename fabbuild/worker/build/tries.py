@@ -112,7 +112,7 @@ class Tries:
             said = self._worktree.shorten(self._result.stderr)
             if not self._scratch:
                 # What stops make before it builds anything may be what is left of the configuration before.
-                known = self._run.generated and retry_policy.words(said) == self._history.failure
+                known = not self._run.unreadable and retry_policy.words(said) == self._history.failure
                 if known or not retry_policy.may_be_of_output(said, self._worktree.path, self._output.path):
                     return
                 self._build_from_scratch()

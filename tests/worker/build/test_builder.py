@@ -287,7 +287,6 @@ def test_no_result_carries_another_boards_images(work, source):
     output = work / "slots" / "00" / "build"
     assert sorted(path.name for path in output.iterdir() if path.is_file()) == [
         ".config",
-        ".fabbuild-size",
         ".fabbuild.json",
         "main.o",
         "u-boot",

@@ -200,6 +200,7 @@ def test_a_build_that_is_in_time_is_as_ever(hanging):
         limited = results(worker)
         worker.send("build_prepare", commits=None, max_boards=1)
         worker.until("build_prepare_done")
+        shutil.rmtree(hanging / "slots/.outputs/one")
         worker.send("build_board", board="one", arch="sandbox")
         free = results(worker)
     for result in (*limited, *free):
@@ -289,7 +290,7 @@ def test_jobs_caps_the_makes_of_that_board_alone(work, source):
             said.append(result["stdout"].splitlines()[1].split()[0])
             worker.send("build_prepare", commits=None, max_boards=1)
             worker.until("build_prepare_done")
-            shutil.rmtree(work / "slots/00/build")
+            shutil.rmtree(work / "slots/.outputs/one")
     assert said == ["8", "3", "8", "1"]
 
 

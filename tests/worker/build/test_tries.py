@@ -30,7 +30,7 @@ class Run:
         self.results = list(results)
         self.bare, self.fault, self.may_retry, self.configuration_changed = bare, "", True, False
         self.asked = []
-        self.generates, self.generated = None, True
+        self.generates, self.unreadable = None, False
         self._output, self._out_of_time = output, out_of_time
 
     def _next(self, what):
