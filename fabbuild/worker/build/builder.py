@@ -285,7 +285,7 @@ class Builder:
         usable = self._output.open(compiler, identity, host, debug_info=debug_info, quick=quick)
         with run.stopwatch.on("checkout"):
             output = self._output
-            self._worktree.know(output.trees)
+            self._worktree.shorten_for(output.trees)
             self._worktree.bring_to(commit, output.commit, output.commits if output.moved else ())
             self._watch.cover(self._worktree.directories(), self._worktree.outward_link())
             if self._watch.why:

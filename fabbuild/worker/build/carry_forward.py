@@ -152,7 +152,7 @@ class CarryForward:
 
         Args:
             commit: its hash.
-            began: when it was begun to find that out, in seconds of `time.monotonic`.
+            began: the time at which the decision began, in seconds of `time.monotonic`.
         """
         assert self._last is not None
         last = self._last

@@ -13,7 +13,7 @@ import contextlib
 import os
 from typing import Callable, Iterable, Iterator, List, Optional, Set
 
-from fabbuild.protocol.relevance import ABSENT, is_for_people, parse_changes
+from fabbuild.protocol.relevance import ABSENT, TreeChange, is_for_people
 from fabbuild.protocol.source_kinds import SEARCHED, is_makefile
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.processes import ProcessResult
@@ -54,8 +54,10 @@ def unmark(output: str) -> None:
         os.unlink(os.path.join(output, workdir.LEFT))
 
 
-def find(ask: Callable[..., ProcessResult], tree: str, output: str, old: str, new: str) -> Optional[List[str]]:
-    """Return the paths of the new tree that make would take for unchanged; None if they cannot be found.
+def find(
+    ask: Callable[..., ProcessResult], tree: str, output: str, changed: Iterable[TreeChange]
+) -> Optional[List[str]]:
+    """Return the paths of a tree that make would take for unchanged; None if they cannot be found.
 
     Links, and directories behind them, are among these. The result is also None if a new header has the name of a
     generated one, of which no time tells make what reads it.
@@ -64,21 +66,11 @@ def find(ask: Callable[..., ProcessResult], tree: str, output: str, old: str, ne
         ask: runs git in the tree.
         tree: the tree, which has the new commit.
         output: its output directory.
-        old: the commit that was built.
-        new: the commit that is checked out.
+        changed: the differences from the commit that was built.
     """
-    diff = ("diff", "--raw", "-z", "--no-ext-diff", "--no-renames", "--diff-filter=AMT")
-    listing = ask(*diff, old, new, "--")
-    # A longer text has its middle cut; a character is four bytes at most.
-    if listing.code or len(listing.stdout) > LISTED // 8:
-        return None
     links = []
     shadowing: Set[str] = set()
-    try:
-        changes = parse_changes(listing.stdout.encode())
-    except ValueError:
-        return None
-    for path, old_side, new_side in changes:
+    for path, old_side, new_side in changed:
         if new_side.mode == _LINK:
             links.append(path)
         elif old_side.mode == ABSENT and not is_makefile(path) and not is_for_people(path):

@@ -36,6 +36,10 @@ _SECOND = 10**9
 _NOT_UTF8 = "\ufffd"
 
 
+def _with_attributes(changed: Sequence[TreeChange]) -> bool:
+    return any(os.path.basename(one.path) == ATTRIBUTES for one in changed)
+
+
 def _leads_to(path: str) -> str:
     return os.path.realpath(path) + os.sep
 
@@ -60,10 +64,11 @@ class Worktree:
         self._repository = repository
         self._admin = ""
         self._commit = ""
+        self._changes: Dict[Tuple[str, str], List[TreeChange]] = {}
         self._names: Dict[str, Tuple[Tuple[str, ...], Tuple[str, ...]]] = {}
 
-    def know(self, trees: Sequence[str]) -> None:
-        """Have messages be relative to other trees, too: objects that were built there name them."""
+    def shorten_for(self, trees: Sequence[str]) -> None:
+        """Make paths in messages relative to other trees, too: objects that were built there name them."""
         names = {one for tree in (self.path, *trees) for one in (tree, os.path.realpath(tree))}
         if names != self._known:
             self._known = names
@@ -139,7 +144,8 @@ class Worktree:
                 stale_mtimes.mark(self.output, before)
             except OSError as exc:
                 raise GitError("cannot write to the output directory: %s" % exc) from exc
-        if before != commit and self._attributes_differ(before, commit):
+        changed = self.changes(before, commit) if before != commit else []
+        if changed is None or _with_attributes(changed):
             # They may check any file out in another way: without an index, git writes all files again.
             self._remove_attributes()
             with contextlib.suppress(OSError):
@@ -149,9 +155,7 @@ class Worktree:
         # Ignored files, too: a build may have written into the source, and the next one must not find that.
         git("clean", "-ffdxq", "-e", "/" + BUILD_DIR, cwd=self.path, where=False)
         for one in {since, *moved} - {commit}:
-            self._touch_unseen(one, commit)
-            if moved:
-                self._touch_changed(one, commit)
+            self._touch(one, commit, moved=bool(moved))
         stale_mtimes.unmark(self.output)
         self._hide_races()
 
@@ -184,11 +188,6 @@ class Worktree:
             directories, links = (tuple(found.findall(outcome.stdout)) for found in (_DIRECTORY, _LINK))
             self._names = {commit: (directories, links)}
         return self._names[commit]
-
-    def _attributes_differ(self, old: str, new: str) -> bool:
-        diff = ("diff", "--quiet", "--no-ext-diff", "--no-renames", old, new)
-        outcome = self._repository.call(*diff, "--", ":(top,glob)**/" + ATTRIBUTES, cwd=self.path, where=False)
-        return outcome.code != 0  # 128 is an error: then "yes" is the safe answer
 
     def _remove_attributes(self) -> None:
         """Remove git's attributes from the tree: without an index, those that the commit lacks would count, too."""
@@ -237,19 +236,28 @@ class Worktree:
                 raise exc from None  # the commit is not here, which is no fault of the worktree
             self.ensure(commit, built, moved)
 
-    def _touch_unseen(self, old: str, new: str) -> None:
-        """Give new times to changed files that make would miss; if these cannot be found, empty the output."""
-        ask = functools.partial(self._repository.call, cwd=self.path, where=False, limit=stale_mtimes.LISTED)
-        try:
-            names = stale_mtimes.find(ask, self.path, self.output, old, new)
-        except GitError:
-            names = None
-        if names is None:
+    def _touch(self, old: str, new: str, *, moved: bool) -> None:
+        """Give new times to changed files that make would miss; if these cannot be found, empty the output.
+
+        Args:
+            old: the commit that was built.
+            new: the commit that is checked out.
+            moved: whether it was built in another worktree, so that make would miss any changed file.
+        """
+        changed = self.changes(old, new)
+        names = None
+        if changed is not None and not (moved and _with_attributes(changed)):
+            ask = functools.partial(self._repository.call, cwd=self.path, where=False, limit=stale_mtimes.LISTED)
+            with contextlib.suppress(GitError):
+                names = stale_mtimes.find(ask, self.path, self.output, changed)
+        if changed is None or names is None:
             self.empty_output()
-        else:
-            stale_mtimes.touch(self.path, names)
-            if names:
-                self._tell_times()
+            return
+        if moved:
+            names += [one.path for one in changed]
+        stale_mtimes.touch(self.path, names)
+        if names:
+            self._tell_times()
 
     def note_times(self) -> None:
         """Have git know that files have new times: else a git of a build takes them for changed, or reads them."""
@@ -261,16 +269,6 @@ class Worktree:
         # A failure here costs reads that count, and is no reason not to build.
         with contextlib.suppress(GitError):
             self._repository.call("update-index", "-q", "--refresh", cwd=self.path, where=False)
-
-    def _touch_changed(self, old: str, new: str) -> None:
-        """Give new times to all files that differ; if these cannot be found, empty the output."""
-        changed = self.changes(old, new)
-        if changed is None or any(os.path.basename(one.path) == ATTRIBUTES for one in changed):
-            self.empty_output()
-        else:
-            stale_mtimes.touch(self.path, [one.path for one in changed])
-            if changed:
-                self._tell_times()
 
     def empty_output(self) -> None:
         """Empty the output directory, so that everything is built again.
@@ -322,6 +320,8 @@ class Worktree:
 
     def changes(self, old: str, new: str) -> Optional[List[TreeChange]]:
         """Return the files in which two commits differ; None if they cannot be determined."""
+        if (old, new) in self._changes:
+            return self._changes[old, new]
         listing = ("diff-tree", "-r", "-z", "--raw", "--full-index", "--no-ext-diff", "--no-renames")
         try:
             limit = stale_mtimes.LISTED
@@ -329,9 +329,13 @@ class Worktree:
             # A name that is no UTF-8 was changed by decoding, and a longer text has its middle cut.
             if outcome.code or _NOT_UTF8 in outcome.stdout or len(outcome.stdout) > limit // 8:
                 return None
-            return parse_changes(outcome.stdout.encode())
+            found = parse_changes(outcome.stdout.encode())
         except (GitError, ValueError):
             return None
+        # A checkout, a plan and a decision about the same commit ask for the same.
+        self._changes = {key: known for key, known in self._changes.items() if new in key}
+        self._changes[old, new] = found
+        return found
 
     def _is_ours(self) -> bool:
         """Return whether the directory is a worktree of this repository, and git lists it."""

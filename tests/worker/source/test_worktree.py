@@ -301,7 +301,8 @@ def test_the_changes_between_two_commits_are_whole_or_not_known(processes, work,
     assert tree.changes(first, "1" * 40) is None
     assert tree.changes(second, third) is None
     monkeypatch.setattr("fabbuild.worker.source.stale_mtimes.LISTED", 800)
-    assert tree.changes(first, second) is None
+    assert tree.changes(first, second) == found, "the list is known"
+    assert make_slots(processes, work, 1, first)[0].changes(first, second) is None
 
 
 def test_work_dir_helper_matches_the_supervisors(tmp_path, source):

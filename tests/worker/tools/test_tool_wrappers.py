@@ -208,8 +208,8 @@ def test_an_output_directory_made_anew_compiles_nothing_and_says_the_same(work, 
     assert (told.count("cache_miss"), told.count("preprocessed_cache_hit")) == (1, 1)
 
 
-@needs_ccache
-def test_a_new_header_that_comes_before_another_is_compiled(work, source):
+def said_before_and_after_a_header_comes_first(work, source, **how):
+    """Build twice, and then with a new header before the one that was read; return what each build says."""
     main = '#include <x.h>\nconst char *text = "says " X;\n'
     commits = commits_of(
         source,
@@ -219,8 +219,14 @@ def test_a_new_header_that_comes_before_another_is_compiled(work, source):
     )
     seen = []
     for commit in (commits[1], commits[1], commits[2]):
-        seen.append(says(build(work, [commit], settings={"ccache": True})["one", 0]))
+        seen.append(says(build(work, [commit], **how)["one", 0]))
         shutil.rmtree(work / "slots")
+    return seen
+
+
+@needs_ccache
+def test_a_new_header_that_comes_before_another_is_compiled(work, source):
+    seen = said_before_and_after_a_header_comes_first(work, source, settings={"ccache": True})
     assert seen == ["two", "two", "one"]
 
 
@@ -239,17 +245,7 @@ def test_links_of_ccache_in_a_machines_path_compile_a_new_header_that_comes_firs
         "CCACHE_STATSLOG": str(tmp_path / "stats"),
         **{name: str(tmp_path / value) if name == "CCACHE_CONFIGPATH" else value for name, value in asked.items()},
     }
-    main = '#include <x.h>\nconst char *text = "says " X;\n'
-    commits = commits_of(
-        source,
-        work,
-        {"Makefile": COMPILES, "main.c": main, "second/x.h": '#define X "two"\n'},
-        {"first/x.h": '#define X "one"\n'},
-    )
-    seen = []
-    for commit in (commits[1], commits[1], commits[2]):
-        seen.append(says(build(work, [commit], env=env)["one", 0]))
-        shutil.rmtree(work / "slots")
+    seen = said_before_and_after_a_header_comes_first(work, source, env=env)
     assert seen == ["two", "two", "one"]
     told = (tmp_path / "stats").read_text().splitlines()
     assert (told.count("cache_miss"), told.count("preprocessed_cache_hit")) == (2, 1)
