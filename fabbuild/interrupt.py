@@ -33,6 +33,8 @@ class Interrupts:
         """Begin without a receiver: KeyboardInterrupt is raised."""
         self.interrupted = False
         self._receiver: Callable[[str], None] | None = None
+        self._held = False
+        self._late = ""
 
     @contextlib.contextmanager
     def deliver_to(self, receiver: Callable[[str], None]) -> Iterator[None]:
@@ -42,6 +44,18 @@ class Interrupts:
             yield
         finally:
             self._receiver = before
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Put an interrupt that comes while the block runs off to its end."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            late, self._late = self._late, ""
+            if late:
+                raise KeyboardInterrupt(late)
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""
@@ -53,9 +67,12 @@ class Interrupts:
             return
         self.interrupted = True
         reason = f"interrupted by {signal.Signals(number).name}"
-        if self._receiver is None:
+        if self._receiver is not None:
+            self._receiver(reason)
+        elif self._held:
+            self._late = reason
+        else:
             raise KeyboardInterrupt(reason)
-        self._receiver(reason)
 
 
 #: The handler in force: one at most.
@@ -88,3 +105,14 @@ def interruptible() -> Iterator[Interrupts]:
             _in_force.remove(interrupts)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Put an interrupt that comes while the block runs off to its end.
+
+    For starting a process: an interrupt between its start and the note of who is to be ended would leave it behind.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    with _in_force[-1].hold() if here and _in_force else contextlib.nullcontext():
+        yield

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from fabbuild.interrupt import interruptible
-from tests.support.census import HANG_LIMIT, wait_until
+from fabbuild.source.git import GitProcesses
+from tests.support.census import ENDLESS, HANG_LIMIT, wait_until
 
 pytestmark = pytest.mark.deep
 
@@ -88,3 +89,16 @@ def test_an_interrupt_while_a_result_is_written_counts_it(farm):
     assert done >= 1
     assert counts["built"] + counts["warned"] + counts["failed"] == done
     assert counts["not_built"] == 12 - done
+
+
+def test_a_process_at_whose_start_the_interrupt_comes_is_ended():
+    started = []
+
+    def start():
+        started.append(subprocess.Popen(["sleep", str(ENDLESS)], start_new_session=True))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return started[0]
+
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"), interruptible(), GitProcesses().started(start):
+        pytest.fail("it goes on")
+    assert started[0].returncode == -signal.SIGKILL

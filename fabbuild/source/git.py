@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import IO, NamedTuple
 
 from fabbuild.errors import SourceError
+from fabbuild.interrupt import held
 from fabbuild.protocol import git_options
 
 Arg = str | bytes
@@ -121,8 +122,17 @@ class GitProcesses:
                 end_group(process)
 
     @contextlib.contextmanager
-    def listed(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
-        """Register a process while the block runs."""
+    def started(self, start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a process that leads its own process group; it ends with its children when the block is left."""
+        with contextlib.ExitStack() as stack:
+            with held():
+                process = start()
+                stack.enter_context(ended(process))
+            stack.enter_context(self._listed(process))
+            yield process
+
+    @contextlib.contextmanager
+    def _listed(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
         with self._lock:
             self._processes.add(process)
             if self.stopped:
@@ -173,8 +183,7 @@ class Git:
             GitError: git is not installed, reached its time limit, or ended with a status that is not in ``ok``.
         """
         name = os.fsdecode(args[0]) if args else ""
-        process = self.start(*args, env=env, config=config)
-        with ended(process), self.running.listed(process):
+        with self.running.started(lambda: self.start(*args, env=env, config=config)) as process:
             try:
                 out, err = process.communicate(stdin, timeout=timeout)
             except subprocess.TimeoutExpired as exc:
@@ -196,14 +205,14 @@ class Git:
     ) -> subprocess.Popen[bytes]:
         """Start ``git ARGS`` with pipes and in a process group of its own; the arguments are those of `run`.
 
-        The caller ends it with `ended` and registers it in `running`.
+        To be called by `GitProcesses.started` of `running`, which ends it.
 
         Raises:
             GitError: git is not installed, cannot be started, or was interrupted.
         """
         command: list[Arg] = ["git", *git_options.options(*_CONFIG, *self.config, *config), *args]
         if self.running.stopped:
-            # `listed` alone is not enough: a quick command could finish before it is killed.
+            # To end it once it is there is not enough: a quick command could finish before it is killed.
             raise GitError(f"git {os.fsdecode(args[0]) if args else ''} was interrupted")
         try:
             return subprocess.Popen(

@@ -13,9 +13,10 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
-from fabbuild.source.git import FIXED_AUTHOR, Git, GitError, end_group, ended, last_words
+from fabbuild.source.git import FIXED_AUTHOR, Git, GitError, end_group, last_words
 
 #: How many git processes pack objects at once.
 MAKERS = 4
@@ -113,8 +114,8 @@ class Pack:
         arguments = ("pack-objects", "--revs", "--stdout", "--thin", "--delta-base-offset", "-q")
         revisions = "".join(f"^{name}\n" for name in sorted(self._content.have)) + f"{self._content.want}\n"
         with tempfile.TemporaryFile() as stderr:
-            process = self._git.start(*arguments, config=self._content.config, stderr=stderr)
-            with ended(process), self._git.running.listed(process):
+            start = partial(self._git.start, *arguments, config=self._content.config, stderr=stderr)
+            with self._git.running.started(start) as process:
                 with self._grown:
                     self._process = process
                     if self._left:

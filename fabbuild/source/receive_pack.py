@@ -14,13 +14,14 @@ import re
 import select
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from fabbuild.protocol.names import CURRENT, REFS
-from fabbuild.source.git import Git, GitError, Remote, clean_environment, ended, last_words
+from fabbuild.source.git import Git, GitError, Remote, clean_environment, last_words
 from fabbuild.source.pack_cache import NotMadeError, PackCache, PackContent
 
 #: Limits of what a machine may send in bytes, and of its refs: a repository of ours has one or two.
@@ -84,7 +85,7 @@ def send_pack(git: Git, packs: PackCache, remote: Remote, tip: str, deadline: fl
     try:
         if git.text("rev-parse", "--is-shallow-repository") == "true":
             raise NotThisWayError("the source is a shallow clone")
-        with _process(_command(remote), git, remote.env) as process:
+        with git.running.started(partial(_start, _command(remote), git, remote.env)) as process:
             connection = _Connection(process, deadline)
             try:
                 return _give(connection, git, packs, tip, remote.config)
@@ -209,11 +210,10 @@ def _size(head: bytes) -> int:
     return int(head, 16)
 
 
-@contextlib.contextmanager
-def _process(command: Sequence[str], git: Git, env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def _start(command: Sequence[str], git: Git, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     if git.running.stopped:
         raise NotThisWayError("interrupted")
-    process = subprocess.Popen(
+    return subprocess.Popen(
         command,
         cwd=git.cwd,
         env={**clean_environment(), **env},
@@ -222,8 +222,6 @@ def _process(command: Sequence[str], git: Git, env: Mapping[str, str]) -> Iterat
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    with ended(process), git.running.listed(process):
-        yield process
 
 
 @dataclass

@@ -157,8 +157,8 @@ def test_the_agent_stays_here_also_where_the_user_forwards_it(ssh_farm, watched,
 
 #: Variables that a make may see: which tools and places, which language, how to build; and what make itself adds.
 ALLOWED = {
-    "CCACHE_DIR", "CROSS_COMPILE", "HOME", "KBUILD_OUTPUT", "LANG", "LC_ALL", "LOGNAME", "MAKEFLAGS", "MAKELEVEL", "MFLAGS",
-    "MINE", "OLDPWD", "PATH", "PWD", "SHELL", "SHLVL", "SOURCE_DATE_EPOCH", "TEMP", "TERM", "TMP", "TMPDIR", "USER",
+    "CCACHE_DIR", "CCACHE_NODIRECT", "CROSS_COMPILE", "HOME", "KBUILD_OUTPUT", "LANG", "LC_ALL", "LOGNAME", "MAKEFLAGS", "MAKELEVEL", "MFLAGS",
+    "MINE", "OLDPWD", "PATH", "PWD", "PYTHONDONTWRITEBYTECODE", "SHELL", "SHLVL", "SOURCE_DATE_EPOCH", "TEMP", "TERM", "TMP", "TMPDIR", "USER",
     "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "_",
 }  # fmt: skip
 

@@ -31,6 +31,7 @@ import platformdirs
 
 from fabbuild.errors import SourceError
 from fabbuild.files import whole_file
+from fabbuild.interrupt import held
 from fabbuild.model import Board
 from fabbuild.protocol.uboot import TREE
 from fabbuild.source.boards import kconfig_eval
@@ -198,7 +199,8 @@ def _ask(directory: Path, names: Sequence[str], compiler: str, prefix: str = "")
     with ThreadPoolExecutor(count) as pool:
         try:
             for _ in requests:
-                processes.append(_start(directory, compiler))  # noqa: PERF401 - after an error the started ones are ended
+                with held():
+                    processes.append(_start(directory, compiler))
             parts = list(pool.map(_finish, processes, requests))
         except BaseException:
             for process in processes:  # Ctrl-C does not reach them, and the pool would wait for them
