@@ -200,6 +200,9 @@ class BuildSettings:
     ccache: bool = setting(
         "ccache", "Compile through ccache on machines that have it, with one cache for each machine"
     )
+    share_objects: bool = setting(
+        "share_objects", "Take objects that another board's build made, where a compile would make the same"
+    )
     light_tools: bool = setting(
         "light_tools", "Keep nm and ar from loading LLVM's plugin, which is slow and does nothing here"
     )

@@ -34,12 +34,14 @@ class Shortcut(enum.Enum):
     CARRY: use the result of one commit for another commit whose build cannot differ.
     CARRY_VARYING: the same, unless builds are reproducible, since kept files can name the commit.
     DEPENDS: list the source files that a build depended on, without which no result is carried.
+    SHARE: take objects that another board's build made.
     """
 
     STORE = "store"
     CARRY = "carry"
     CARRY_VARYING = "carry-varying"
     DEPENDS = "depends"
+    SHARE = "share"
 
 
 class TextRule(NamedTuple):
@@ -97,31 +99,32 @@ def _variable(name: str) -> Tuple[str, ...]:
 
 _ROWS = (
     # The log is to have the commands that make runs; a log in the store may lack them.
-    Setting("verbose_build", False, rules_out=(Shortcut.STORE,), make=("V=1",), plain=True),
+    Setting("verbose_build", False, rules_out=(Shortcut.STORE, Shortcut.SHARE), make=("V=1",), plain=True),
     Setting("allow_missing", False, Effect.OUTPUT, make=_variable("allow_missing"), plain=True),
     Setting("no_lto", False, Effect.OUTPUT, make=_variable("no_lto"), plain=True),
     Setting("reproducible_builds", False, Effect.OUTPUT, make=("SOURCE_DATE_EPOCH=0",), plain=True),
     Setting("warnings_as_errors", False, Effect.OUTPUT, make=("KCFLAGS=-Werror", "HOSTCFLAGS=-Werror"), plain=True),
     # make mrproper, an empty output directory and a new configuration are asked for to see a build.
-    Setting("mrproper", False, rules_out=(Shortcut.STORE, Shortcut.CARRY), plain=True),
+    Setting("mrproper", False, rules_out=(Shortcut.STORE, Shortcut.CARRY, Shortcut.SHARE), plain=True),
     Setting("fallback_mrproper", False, plain=True),
     # Dependencies are known of a whole build only.
-    Setting("config_only", False, Effect.OUTPUT, (Shortcut.DEPENDS,), plain=True),
-    Setting("force_build", False, rules_out=(Shortcut.STORE, Shortcut.CARRY), plain=True),
+    Setting("config_only", False, Effect.OUTPUT, (Shortcut.DEPENDS, Shortcut.SHARE), plain=True),
+    Setting("force_build", False, rules_out=(Shortcut.STORE, Shortcut.CARRY, Shortcut.SHARE), plain=True),
     Setting("kconfig_check", True, plain=True),
     Setting("force_reconfig", False, rules_out=(Shortcut.STORE, Shortcut.CARRY)),
     # A rough build: no failure is tried again, and a warning may be missing, which depends on earlier builds.
-    Setting("quick", False, Effect.OUTPUT, (Shortcut.STORE,)),
+    Setting("quick", False, Effect.OUTPUT, (Shortcut.STORE, Shortcut.SHARE)),
     # Names of configuration fragments, made after the defconfig.
     Setting("fragments", [], Effect.OUTPUT, check=_FRAGMENT),
     # Lines of a .config, set after the fragments; the build fails if one is not there at its end.
     Setting("adjust_cfg", [], Effect.OUTPUT, check=_LINE),
     # The goal of make in place of everything.
-    Setting("target", "", Effect.OUTPUT, (Shortcut.DEPENDS,), check=_GOAL),
+    Setting("target", "", Effect.OUTPUT, (Shortcut.DEPENDS, Shortcut.SHARE), check=_GOAL),
     # Images, maps and device trees are kept with the result; so are files that match a pattern of the shell, where
     # ** stands for any directories. The store has none of them.
     Setting("keep_outputs", False, rules_out=(Shortcut.STORE, Shortcut.CARRY_VARYING)),
-    Setting("keep", [], rules_out=(Shortcut.STORE, Shortcut.CARRY_VARYING), check=_PATTERN),
+    # Those that a compiler writes beside an object are not taken with it.
+    Setting("keep", [], rules_out=(Shortcut.STORE, Shortcut.CARRY_VARYING, Shortcut.SHARE), check=_PATTERN),
     # All makes of a machine share as many jobs as it has threads, by a jobserver.
     Setting("jobserver", True, Effect.SPEED),
     # Compile by way of ccache where it is installed.
@@ -132,6 +135,8 @@ _ROWS = (
     Setting("debug_info", False, Effect.SPEED),
     # The most that the kept output directories of boards may take on the disk; empty: a share of the free space.
     Setting("outputs", "", Effect.SPEED, check=_SIZE),
+    # Take objects of other boards where a compile would make the same.
+    Setting("share_objects", True, Effect.SPEED, (Shortcut.SHARE,)),
 )
 
 #: Every setting by its name, in the order in which ``built-from`` has them.

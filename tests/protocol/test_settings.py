@@ -73,7 +73,7 @@ ON_DISK = [
         False,
         "3f28a17686360b2e",
     ),
-    ({"outputs": "20G"}, "{}", (), True, "3f28a17686360b2e"),
+    ({"outputs": "20G", "share_objects": False}, "{}", (), True, "3f28a17686360b2e"),
 ]
 
 
@@ -93,6 +93,7 @@ def test_what_names_a_result_is_what_is_on_disks(options, built_from, kept, stor
         (Shortcut.CARRY, "mrproper force_build force_reconfig"),
         (Shortcut.CARRY_VARYING, "keep_outputs keep"),
         (Shortcut.DEPENDS, "config_only target"),
+        (Shortcut.SHARE, "verbose_build mrproper config_only force_build quick target keep share_objects"),
     ],
 )
 def test_what_a_setting_rules_out_it_rules_out_when_it_is_set_and_not_at_its_default(shortcut, names):
@@ -110,7 +111,7 @@ def test_what_a_setting_rules_out_it_rules_out_when_it_is_set_and_not_at_its_def
 def test_the_features_are_those_that_workers_of_before_announced():
     assert FEATURES[8:] == (
         "force_reconfig", "quick", "fragments", "adjust_cfg", "target", "keep_outputs", "keep", "jobserver", "ccache",
-        "light_tools", "debug_info", "outputs",
+        "light_tools", "debug_info", "outputs", "share_objects",
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@
         build/                     its output directory
             .fabbuild.json         what was built there (`fabbuild.worker.build.output_dir`)
             .fabbuild-left         a checkout was begun (`fabbuild.worker.source.stale_mtimes`)
-        build.aside/, .gone/, .copy/  output that is compared, removed, or copied
+        build.aside/, .gone/       output that is compared, or removed
     WORK/slots/.outputs/BOARD/     the output of a board that no slot builds (`fabbuild.worker.build.kept_outputs`)
         .fabbuild-size             its size (`fabbuild.worker.base.disk_size`)
     WORK/slots/.aside.*            what is, or could not be, removed (`fabbuild.worker.base.directories`)
@@ -93,7 +93,6 @@ OUTPUT_SIZE = ".fabbuild-size"
 #: Follow the name of an output directory: files that make is to make again; what is being removed.
 OUTPUT_ASIDE = ".aside"
 OUTPUT_GONE = ".gone"
-OUTPUT_COPY = ".copy"
 
 #: In `TOOLS`: a directory that is whole, or one that is being made or removed.
 TOOLS_NEW = ".new."

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import hashlib
 import os
-import shutil
 import stat
 from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 
@@ -25,22 +23,6 @@ _CONFIGURATION = frozenset(place for _, place in TREE.config_files)
 
 #: Other files at the top of the output up to this size, in bytes, are compared by content.
 _SMALL = 65536
-
-_STALE_BELOW = (TREE.program + "*", "*.bin", "*.dtb", "*.map")
-
-
-def remove_stale(output: str) -> None:
-    """Remove the images and the configuration of the previous board, so that no result has another board's.
-
-    Objects and generated headers stay, because they make the next board's build faster.
-
-    Raises:
-        OSError: a file cannot be removed.
-    """
-    _remove_matching(output, (*TREE.images, ".config", ".config.old"))
-    for phase in TREE.stages:
-        _remove_matching(os.path.join(output, phase), _STALE_BELOW)
-    remove_configuration(output)
 
 
 def remove_configuration(output: str) -> None:
@@ -127,21 +109,6 @@ def _unlink(output: str, places: Iterable[str]) -> None:
     for place in places:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
             os.unlink(os.path.join(output, place))
-
-
-def _remove_matching(directory: str, patterns: Tuple[str, ...]) -> None:
-    try:
-        entries = list(os.scandir(directory))
-    except FileNotFoundError:
-        return
-    for entry in entries:
-        if not any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in patterns):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(entry.path)
 
 
 def sizes(processes: Processes, output: str, prefix: str, env: Mapping[str, str]) -> str:

@@ -13,8 +13,8 @@ from typing import AbstractSet, Any, Callable, ContextManager, Dict, List, Mappi
 
 from fabbuild.protocol.build_output import clock_skew
 from fabbuild.protocol.relevance import Needed
+from fabbuild.protocol.settings import Shortcut
 from fabbuild.protocol.wire import CHECKOUT, MAX_TEXT, WORKER
-from fabbuild.worker.base import workdir
 from fabbuild.worker.base.processes import Processes, ProcessResult, TimeIsUp
 from fabbuild.worker.base.text import decode
 from fabbuild.worker.build import artifact_sender, artifacts, stale_generated
@@ -23,6 +23,7 @@ from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.make import MakeRunner
 from fabbuild.worker.build.make_command import MakeCommand
+from fabbuild.worker.build.neighbour_objects import Neighbours, SourceFiles
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.plan import BuildPlan, Planner, Removal
 from fabbuild.worker.build.result import Built, failed
@@ -61,6 +62,7 @@ class Builder:
         tools: Optional[ToolDirs] = None,
         unobserved: Callable[[str], None] = lambda _why: None,
         kept: Optional[KeptOutputs] = None,
+        sources: Optional[SourceFiles] = None,
     ) -> None:
         """Name the parts.
 
@@ -74,7 +76,8 @@ class Builder:
             carrier: finds commits with the same result as the last build; None: each commit is built.
             tools: the directories at the front of PATH; None for none.
             unobserved: called with the reason if the reads of builds cannot be observed.
-            kept: the output directories of boards; None: none are kept.
+            kept: the output directories of boards; None: those beside the worktree.
+            sources: what all slots know of files of the source.
         """
         self._processes = processes
         self._worktree = worktree
@@ -85,10 +88,12 @@ class Builder:
         self._tools = tools
         self._unobserved = unobserved
         self._output = OutputDir(worktree.path)
-        self._kept = kept
+        self._kept = kept or KeptOutputs(os.path.dirname(worktree.path))
+        self._sources = sources or SourceFiles()
         self._watch = ReadWatch(worktree.path)
         self._planner = Planner(worktree, settings, self._output)
         self._scratch = self._force = settings["force_build"]
+        self._alone = False
         self._board = ""
         self._history = BoardHistory()
         self._configured_for = 0.0
@@ -113,43 +118,20 @@ class Builder:
         if self._carrier:
             self._carrier.forget()
         self._worktree.make_usable()
-        output = self._worktree.output
-        if self._kept is not None and self._take_kept(board, self._kept):
-            return
-        if self._scratch:
-            self._output.clear()
-            self._scratch = False
-        os.makedirs(output, exist_ok=True)
-        try:
-            artifacts.remove_stale(output)
-        except OSError:
-            self._output.clear()
-            os.makedirs(output)
-
-    def _take_kept(self, board: str, kept: KeptOutputs) -> bool:
-        """Put the output directory away and get the board's own; return False for none, perhaps with a copy."""
-        output = self._worktree.output
-        before = self._output.built()
-        if self._scratch or self._force:
+        output, kept = self._worktree.output, self._kept
+        self._alone = self._scratch or self._force
+        if self._alone:
             # What an earlier run built must not be built upon; what this one did may be.
             kept.drop(board)
-        if before == board:
-            if self._scratch:
-                self._output.clear()
-            return not self._force and not self._scratch
-        if not is_board(before):
+        before = self._output.built()
+        if before != board and is_board(before):
+            kept.put(before, output)
+        elif before != board or self._scratch:
             self._output.clear()
-            return not self._scratch and kept.take(board, output)
-        # Of the slot's own: what is put away may be taken by another slot, built in, and put away again meanwhile.
-        copy = output + workdir.OUTPUT_COPY
-        copied = not self._scratch and not kept.has(board) and kept.copy(output, copy)
-        kept.put(before, output)
-        if not self._scratch and not self._force and kept.take(board, output):
-            return True
-        if copied:
-            # By a rename: a part of a copy must not be taken for the whole.
-            os.rename(copy, output)
-        return False
+        if before != board and not self._alone:
+            kept.take(board, output)
+        self._scratch = False
+        os.makedirs(output, exist_ok=True)
 
     def begin_from_nothing(self) -> None:
         """Have the board's next commit built in an empty directory, because an audit compares its result.
@@ -275,7 +257,10 @@ class Builder:
         self._clear(plan)
         self._output.note_build(self._board, commit, run.command.compiler.gcc, leftovers=plan.leftovers)
         run.configured = plan.configured
-        return Tries(run, self._worktree, self._output, self._settings, self._history).result(plan)
+        neighbours = None
+        if not (self._alone or self._settings.rules_out(Shortcut.SHARE)):
+            neighbours = Neighbours(self._kept, self._board, self._output, self._worktree, commit, self._sources)
+        return Tries(run, self._worktree, self._output, self._settings, self._history, neighbours).result(plan)
 
     def _check_out(self, commit: str, run: MakeRunner) -> None:
         """Open the output directory and bring the source to the commit."""

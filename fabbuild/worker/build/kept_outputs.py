@@ -2,8 +2,7 @@
 
 A slot builds in the directory ``build`` of its worktree. Before the slot begins another board, its output directory
 is renamed to ``.outputs/BOARD`` beside the worktrees, and that of the next board is renamed into its place. A board
-that has none begins with a copy of the directory of the slot's last board, because two boards have host tools and
-often objects in common.
+that has none begins with an empty one, into which objects of its neighbours' are copied (`neighbour_objects`).
 
 The directories may take a share of the disk; those that were not used for the longest time are removed first.
 """
@@ -14,39 +13,35 @@ import contextlib
 import os
 import shutil
 import threading
-from typing import List, Sequence, Tuple
+from collections import Counter
+from typing import Iterator, List, Sequence, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.worker.base import workdir
-from fabbuild.worker.base.directories import clear_away, put_aside, remove_tree
+from fabbuild.worker.base.directories import put_aside, remove_tree
 from fabbuild.worker.base.disk_size import note_size, noted_size
-from fabbuild.worker.base.processes import Processes, TimeIsUp
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.source.worktrees import is_private
 
 #: The share of the disk's free space, with what is kept already, that the directories may take if no limit is set.
 _SHARE = 0.25
 
-#: The most seconds that a copy may take: else it is quicker to build from nothing.
-_COPY = 120.0
-
 
 class KeptOutputs:
     """The output directories of a work directory's boards; for all slots together."""
 
-    def __init__(self, processes: Processes, slots: str, limit: int = -1) -> None:
+    def __init__(self, slots: str, limit: int = -1) -> None:
         """Take the parts.
 
         Args:
-            processes: the owner of each child process.
             slots: the directory of the worktrees.
             limit: the most bytes to keep; negative: a share of the free space.
         """
-        self._processes = processes
         self._slots = slots
         self._base = os.path.join(slots, workdir.OUTPUTS)
         self._limit = limit
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._readers: "Counter[str]" = Counter()
 
     def gather(self) -> None:
         """Keep the output directories that are in worktrees; no slot may work yet."""
@@ -70,62 +65,66 @@ class KeptOutputs:
         try:
             note_size(output)
             os.makedirs(self._base, exist_ok=True)
-            with self._lock:
+            with self._unread(board):
                 self._drop(board)
-                os.rename(output, self._place(board))
-            os.utime(self._place(board))
+                os.rename(output, self.place(board))
+            os.utime(self.place(board))
         except OSError:
             OutputDir(os.path.dirname(output)).clear()
         _remove(*self._surplus())
 
     def take(self, board: str, output: str) -> bool:
         """Move the board's directory to `output`, where nothing is; return whether there was one."""
-        with self._lock, contextlib.suppress(OSError):
-            os.rename(self._place(board), output)
+        with self._unread(board), contextlib.suppress(OSError):
+            os.rename(self.place(board), output)
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(output, workdir.OUTPUT_SIZE))
             return True
         return False
 
-    def has(self, board: str) -> bool:
-        """Whether the board has a directory that no slot builds in."""
-        return os.path.isdir(self._place(board))
+    def others(self, board: str) -> List[str]:
+        """Return the other boards that have a directory, the one that was used last first."""
+        with self._changed, contextlib.suppress(OSError):
+            return [one for _, one, _ in sorted(self._there(), reverse=True) if one != board]
+        return []
 
-    def copy(self, output: str, copy: str) -> bool:
-        """Copy a slot's output directory, in which nobody builds now; return whether that could be done.
-
-        Raises:
-            OSError: what is at the copy's place cannot be removed.
-            WorkerStopped: the worker ends.
-        """
-        clear_away(copy, self._slots)
-        command = ["cp", "-a", output, copy]
+    @contextlib.contextmanager
+    def lent(self, board: str) -> Iterator[str]:
+        """Leave a board's directory as it is during the block; gives its path, at which may be nothing."""
+        with self._changed:
+            self._readers[board] += 1
         try:
-            copied = self._processes.run(command, self._slots, os.environ, timeout=_COPY)
-        except (OSError, TimeIsUp):
-            copied = None
-        if copied is None or copied.code or copied.stopped:
-            clear_away(copy, self._slots)
-            return False
-        return True
+            yield self.place(board)
+        finally:
+            with self._changed:
+                self._readers[board] -= 1
+                self._changed.notify_all()
 
     def drop(self, board: str) -> None:
         """Remove the board's directory, as far as that is possible."""
-        with self._lock, contextlib.suppress(OSError):
+        with self._unread(board), contextlib.suppress(OSError):
             self._drop(board)
 
-    def _place(self, board: str) -> str:
+    @contextlib.contextmanager
+    def _unread(self, board: str) -> Iterator[None]:
+        """Wait until nobody reads a board's directory, and change it during the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._readers[board])
+            yield
+
+    def place(self, board: str) -> str:
+        """Return the path of a board's directory, whether it is there or not."""
         return os.path.join(self._base, board)
 
     def _drop(self, board: str) -> None:
         """Remove a directory by way of a rename: a part of one must not be taken for the whole."""
         with contextlib.suppress(FileNotFoundError):
-            _remove(put_aside(self._place(board), self._slots))
+            _remove(put_aside(self.place(board), self._slots))
 
     def _surplus(self) -> List[str]:
         """Put directories aside until all others keep the limit; return their new paths."""
         aside: List[str] = []
-        with self._lock, contextlib.suppress(OSError):
+        with self._changed, contextlib.suppress(OSError):
             there = self._there()
             total = sum(size for _, _, size in there)
             limit = self._limit
@@ -134,7 +133,9 @@ class KeptOutputs:
             for _, board, size in sorted(there):
                 if total <= limit:
                     break
-                aside.append(put_aside(self._place(board), self._slots))
+                if self._readers[board]:
+                    continue
+                aside.append(put_aside(self.place(board), self._slots))
                 total -= size
         return aside
 

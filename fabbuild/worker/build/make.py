@@ -12,7 +12,7 @@ from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import MAX_TEXT, START, TIMED_OUT, TIMEOUT
 from fabbuild.worker.base.processes import Processes, ProcessResult, QuestionLoop, TimeIsUp
 from fabbuild.worker.build import artifacts
-from fabbuild.worker.build.make_command import GENERATED_CONFIGURATION, SETTLE, MakeCommand
+from fabbuild.worker.build.make_command import GENERATED_CONFIGURATION, PREPARED, SETTLE, MakeCommand
 from fabbuild.worker.build.stopwatch import Stopwatch
 from fabbuild.worker.tools.jobserver import JobServer
 
@@ -100,6 +100,24 @@ class MakeRunner:
         done = self.configure(mrproper=mrproper)
         return done if done.code else _joined(done, self.make())
 
+    def make_with(self, take: Callable[[], None]) -> Optional[ProcessResult]:
+        """Configure the board, make what all objects need, then objects be taken, and build the others.
+
+        Args:
+            take: takes the objects.
+
+        Returns:
+            The result; None if nothing was taken, because already the first steps failed.
+        """
+        done = self.configure()
+        if not done.code:
+            done = _joined(done, self._one(PREPARED, builds=True))
+        if done.code:
+            return None
+        with self.stopwatch.on("build"):
+            take()
+        return _joined(done, self.make())
+
     def configure(self, *, mrproper: bool = False) -> ProcessResult:
         """Configure the board again, after ``make mrproper`` if requested."""
         done = ProcessResult(0, "", "", "")
@@ -157,10 +175,10 @@ class MakeRunner:
         """Return the shell lines that build a commit as the last make did."""
         return self.command.shell_lines(commit, self._jobs_words())
 
-    def _one(self, *goals: str) -> ProcessResult:
+    def _one(self, *goals: str, builds: bool = False) -> ProcessResult:
         self._last_jobs = self._tokens.tokens if self._tokens else max(1, self._jobs())
         argv = self.command.argv(goals, self._jobs_words())
-        builds = list(goals) == self.command.goals
+        builds = builds or list(goals) == self.command.goals
         # Whether link-time optimization makes the same code of objects without debug information is not known.
         if self.bare and builds and not dotconfig.says(self._config, "LTO", "y"):
             argv.append(self.command.without_debug_info())

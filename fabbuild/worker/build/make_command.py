@@ -21,6 +21,9 @@ SETTLE = "olddefconfig"
 #: files that only Kconfig reads are not among those that building reads.
 GENERATED_CONFIGURATION = "include/config/auto.conf"
 
+#: The goal that makes the generated headers, before any object of the target.
+PREPARED = "prepare"
+
 #: git abbreviates a hash by how many objects a repository has, and Kbuild puts it into the image; this way every
 #: machine abbreviates it alike.
 _SAME_ABBREVIATION = {

@@ -24,7 +24,7 @@ import json
 import os
 import re
 import time
-from typing import Any, Collection, Dict, Iterator, Set, Tuple
+from typing import Any, Collection, Dict, FrozenSet, Iterator, NamedTuple, Optional, Set, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.worker.base.directories import clear_away, remove_tree
@@ -44,6 +44,23 @@ _MANY = 10000
 _MANY_COMMITS = 100
 
 _WORD = re.compile(r"[\w./+@~-]+")
+
+#: Lines with warnings that name no file and yet are said again by each make: a linker's, and those of Makefiles.
+_REPEATED = re.compile(r"(\S*[-/])?ld(\.\w+)?: |=+ .* =+$")
+
+
+class NeighbourState(NamedTuple):
+    """What is known of another board's output directory, made by the same compiler and host tools.
+
+    Attributes:
+        commits: those that were built in it.
+        warned: the files with diagnostics.
+        tree: the worktree that it was built in last.
+    """
+
+    commits: Tuple[str, ...]
+    warned: FrozenSet[str]
+    tree: str
 
 
 class OutputDir:
@@ -70,6 +87,7 @@ class OutputDir:
         self._identities: Dict[str, str] = {}
         self._host = ""
         self._warned: Set[str] = set()
+        self._unnamed = False
         self._clock = 0.0
         self._bare = self._quick = False
         self.board = ""
@@ -137,6 +155,7 @@ class OutputDir:
         self._identities = dict(identities, **{compiler.gcc: identity})
         self._host = host
         self._warned = set(state.get("warned", []))
+        self._unnamed = bool(state.get("unnamed"))
         self.board, self.commit, self.gcc = (state.get(name, "") for name in ("board", "commit", "gcc"))
         self.leftovers = bool(state) and state.get("unsure", True)
         self.reads = SourceReads(state.get("reads", "") if state else None)
@@ -167,6 +186,11 @@ class OutputDir:
         if commit not in self.commits:
             self.commits += (commit,)
 
+    def note_taken(self, read: Collection[str], tree: str) -> None:
+        """Note that objects were taken which were made of these files of the source in another worktree."""
+        self.reads.note(read, "", building=True)
+        self.trees = tuple({*self.trees, tree})
+
     def renew(self) -> None:
         """Empty the directory during a build.
 
@@ -175,7 +199,7 @@ class OutputDir:
         """
         remove_tree(self.path)
         os.makedirs(self.path, exist_ok=True)
-        self.leftovers = False
+        self.leftovers = self._unnamed = False
         self.reads = SourceReads()
         self.configured = ("", "")
         self.commits = (self.commit,) if self.commit else ()
@@ -200,6 +224,32 @@ class OutputDir:
             return ""
         board = state.get("board", "") if isinstance(state, dict) else ""
         return board if isinstance(board, str) and not board.startswith(".") and "/" not in board else ""
+
+    def neighbour(self, path: str) -> Optional[NeighbourState]:
+        """Return the state of another output directory; None if its objects are not to be used in this one.
+
+        Args:
+            path: the other directory; this one is open.
+        """
+        try:
+            with open(os.path.join(path, STATE), encoding="utf-8") as file:
+                state = json.load(file)
+            same = all(
+                state[name] == value
+                for name, value in (
+                    ("compilers", self._compilers),
+                    ("identities", self._identities),
+                    ("host", self._host),
+                    ("quick", self._quick),
+                    ("unnamed", False),
+                )
+            )
+            found = NeighbourState(tuple(state["commits"]), frozenset(state["warned"]), state["tree"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return (
+            found if same and all(self._identities.values()) and 0 < len(found.commits) <= _MANY_COMMITS else None
+        )
 
     def repeat_warnings(self) -> bool:
         """Have make compile the files with diagnostics again; call this once the tree is at its commit.
@@ -227,7 +277,10 @@ class OutputDir:
         Args:
             stderr: the stderr of make, with paths relative to the tree.
         """
-        self._warned.update(self._files_with_diagnostics(stderr))
+        for line in stderr.splitlines():
+            files = list(self._files_with_diagnostics(line))
+            self._warned.update(files)
+            self._unnamed |= not files and "warning" in line.lower() and not _REPEATED.match(line)
 
     def close(self) -> None:
         """End a build whose makes all ended by themselves: write the state, so that the contents can be reused.
@@ -244,6 +297,7 @@ class OutputDir:
             "bare": self._bare,
             "quick": self._quick,
             "warned": sorted(self._warned)[:_MANY],
+            "unnamed": self._unnamed or len(self._warned) > _MANY,
             "board": self.board,
             "commit": self.commit,
             "gcc": self.gcc,
@@ -277,17 +331,16 @@ class OutputDir:
             return {}  # then the whole directory is emptied
         return state if isinstance(state, dict) and now >= then - _CLOCK_SLACK else {}
 
-    def _files_with_diagnostics(self, stderr: str) -> Iterator[str]:
-        for line in stderr.splitlines():
-            yield from diagnostics.files(line, self._tree, self.path)
-            if "warning" not in line.lower():
+    def _files_with_diagnostics(self, line: str) -> Iterator[str]:
+        yield from diagnostics.files(line, self._tree, self.path)
+        if "warning" not in line.lower():
+            return
+        for word in _WORD.findall(line[:4096]):
+            name = os.path.normpath(word.strip(".") if "/" not in word else word)
+            if name.startswith(("/", "..")) or name == STATE:
                 continue
-            for word in _WORD.findall(line[:4096]):
-                name = os.path.normpath(word.strip(".") if "/" not in word else word)
-                if name.startswith(("/", "..")) or name == STATE:
-                    continue
-                if any(os.path.isfile(os.path.join(place, name)) for place in (self._tree, self.path)):
-                    yield name
+            if any(os.path.isfile(os.path.join(place, name)) for place in (self._tree, self.path)):
+                yield name
 
 
 def _clock() -> float:

@@ -85,7 +85,7 @@ class Planner:
                 from_scratch=True,
                 leftovers=False,
             )
-        alike = output.gcc == gcc and stale_generated.are_alike(self._worktree.path, board, output.board)
+        alike = output.gcc == gcc
         return BuildPlan(
             Removal.NOTHING if alike else Removal.GENERATED,
             products,

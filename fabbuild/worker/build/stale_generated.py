@@ -1,11 +1,10 @@
 """Find generated source in an output directory that no rule makes any more.
 
-make removes nothing. A header whose rule was dropped from a Makefile, or that only another board's build generates,
-stays in the output directory, and a file that includes the header still compiles there, but not from scratch. Only
-make knows which files have a rule. So after a change that can have dropped a rule, and a successful build, the
-generated files that this build did not write are moved aside and make is run once more: a file that make makes
-again with the same content has a rule. Meanwhile all other files get a time in the future, so that files that read
-the moved ones are not compiled again.
+make removes nothing. A header whose rule was dropped from a Makefile stays in the output directory, and a file that
+includes the header still compiles there, but not from scratch. Only make knows which files have a rule. So after a
+change that can have dropped a rule, and a successful build, the generated files that this build did not write are
+moved aside and make is run once more: a file that make makes again with the same content has a rule. Meanwhile all
+other files get a time in the future, so that files that read the moved ones are not compiled again.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from typing import Callable, Collection, Iterable, Iterator, Optional, Set, Tupl
 from fabbuild.protocol.relevance import ABSENT, Relevance, TreeChange, relevance_of
 from fabbuild.protocol.source_kinds import RECOMPILED, SOURCE
 from fabbuild.protocol.uboot import TREE
-from fabbuild.protocol.wire import MAX_TEXT
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.deps import reverse_deps
@@ -34,11 +32,6 @@ _CONFIGURATION = frozenset(place for _, place in TREE.config_files)
 
 #: How far ahead other files are dated, in ns: longer than any make takes.
 _AHEAD = 86400 * 10**9
-
-#: Boards are alike if their defconfigs share more than this part of their lines. U-Boot's sunxi boards share 0.4 to
-#: 0.7 and the two rk3399 0.8; a vexpress and a sunxi board share 0.01, and no object for the target
-#: (docs/performance.md).
-_ALIKE = 0.3
 
 #: The longest file that is looked at as a wrapper, in bytes.
 _SHORT = 200
@@ -63,20 +56,6 @@ def may_drop_rule(changed: Iterable[TreeChange], reads: Optional[Collection[str]
         if not compiled and (read or (looked_for and old.mode != new.mode)):
             return True
     return False
-
-
-def are_alike(tree: str, board: str, before: str) -> bool:
-    """Return whether two boards' defconfigs are similar, so that one may reuse the other's generated source.
-
-    Args:
-        tree: the source.
-        board: the board.
-        before: the board built before; empty for none.
-    """
-    if board == before:
-        return True
-    lines = [_lines(os.path.join(tree, TREE.defconfig(name))) for name in (board, before)]
-    return len(lines[0] & lines[1]) > _ALIKE * len(lines[0] | lines[1])
 
 
 def remove(output: str) -> None:
@@ -192,15 +171,6 @@ def _times(output: str) -> Iterator[Tuple[str, int]]:
                 yield os.path.relpath(path, output), status.st_mtime_ns
 
 
-def _lines(path: str) -> Set[bytes]:
-    """Return the lines of a defconfig that are not empty; none if there is no such file."""
-    try:
-        with open(path, "rb") as file:
-            return {line for line in file.read(MAX_TEXT).splitlines() if line}
-    except OSError:
-        return set()
-
-
 def _time(output: str, name: str) -> int:
     try:
         return os.stat(os.path.join(output, name)).st_mtime_ns
@@ -215,7 +185,7 @@ def _date(output: str, name: str, time: int) -> None:
 
 def _is_generated(output: str, name: str) -> bool:
     """Whether a file of the output is generated source, other than a wrapper."""
-    return _is_source(name) and not _is_wrapper(os.path.join(output, name))
+    return _is_source(name) and not is_wrapper(os.path.join(output, name))
 
 
 def _is_source(name: str) -> bool:
@@ -224,7 +194,7 @@ def _is_source(name: str) -> bool:
     return name.endswith(SOURCE) or _GENERATED in name
 
 
-def _is_wrapper(path: str) -> bool:
+def is_wrapper(path: str) -> bool:
     """Whether a C file only includes one other file. U-Boot generates one for each file that a host tool shares.
 
     Such a file needs no check, and there are so many that to compile them again would take most of the time.

@@ -4,7 +4,8 @@ The first try does as little as possible: in an output directory with another co
 what is out of date. Such a build can fail, or succeed, for reasons that are not the commit's. In these cases
 further tries follow, each for one reason, in this order:
 
-* first: configure and make, or make only, according to the plan.
+* first: configure and make, or make only, according to the plan. In an empty output directory the board is
+  configured, and built with objects of other boards (`neighbour_objects`).
 * after clock skew, from scratch: make warned that files are newer than its clock and its build may be incomplete.
 * reconfigured: the first try failed, and did not configure.
 * after mrproper: the try before failed, and the setting ``fallback_mrproper`` is on.
@@ -22,12 +23,13 @@ Once the board's time is up, no further try is made.
 from __future__ import annotations
 
 import re
-from typing import Callable, FrozenSet, List, Sequence
+from typing import Callable, FrozenSet, List, Optional, Sequence
 
 from fabbuild.protocol.build_output import clock_skew
 from fabbuild.worker.base.processes import ProcessResult
 from fabbuild.worker.build import artifact_sender, retry_policy, stale_generated
 from fabbuild.worker.build.make import MakeRunner
+from fabbuild.worker.build.neighbour_objects import Neighbours
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.plan import BuildPlan
 from fabbuild.worker.build.settings import Settings
@@ -59,7 +61,13 @@ class Tries:
     """The tries of one board at one commit."""
 
     def __init__(
-        self, run: MakeRunner, worktree: Worktree, output: OutputDir, settings: Settings, history: BoardHistory
+        self,
+        run: MakeRunner,
+        worktree: Worktree,
+        output: OutputDir,
+        settings: Settings,
+        history: BoardHistory,
+        neighbours: Optional[Neighbours] = None,
     ) -> None:
         """Name the parts; `history` is kept up to date."""
         self._run = run
@@ -67,6 +75,7 @@ class Tries:
         self._output = output
         self._settings = settings
         self._history = history
+        self._neighbours = neighbours
         self._quick = settings["quick"]
         self._result = ProcessResult(0, "", "", "")
         self._configured = self._scratch = self._had_configuration = False
@@ -83,7 +92,8 @@ class Tries:
         self._configured, self._scratch = plan.configure, plan.from_scratch
         self._had_configuration = plan.configured or plan.again
         began = stale_generated.begin(self._output.path)
-        self._try(self._configure_and_make if plan.configure else self._run.make)
+        if not (self._scratch and self._shared()):
+            self._try(self._configure_and_make if plan.configure else self._run.make)
         self._after_clock_skew()
         self._reconfigured()
         self._after_mrproper()
@@ -93,6 +103,20 @@ class Tries:
         self._without_leftovers(began)
         self._with_debug_info()
         return self._result
+
+    def _shared(self) -> bool:
+        """Build with objects of other boards; return False if there are none, in an empty output directory then."""
+        neighbours = self._neighbours
+        if neighbours is None or not neighbours.there:
+            return False
+        done = self._run.make_with(neighbours.take)
+        if done is None:
+            if self._run.may_retry:
+                self._output.renew()
+            return False
+        self._scratch = not neighbours.taken
+        self._note(done)
+        return True
 
     def _after_clock_skew(self) -> None:
         # The clock was set back, or somebody set times. make compared them, so nothing that it left can be trusted.
@@ -171,5 +195,8 @@ class Tries:
         """Run one try, which compiles files with earlier warnings again, so that it repeats all warnings."""
         if not self._quick and self._output.repeat_warnings():
             self._worktree.note_times()
-        self._result = make()
-        self._output.note_warnings(self._worktree.shorten(self._result.stderr))
+        self._note(make())
+
+    def _note(self, result: ProcessResult) -> None:
+        self._result = result
+        self._output.note_warnings(self._worktree.shorten(result.stderr))

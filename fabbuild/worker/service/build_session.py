@@ -12,6 +12,7 @@ from fabbuild.worker.base.processes import Processes, WorkerStopped
 from fabbuild.worker.build.builder import Builder
 from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.kept_outputs import KeptOutputs, forget_outputs
+from fabbuild.worker.build.neighbour_objects import SourceFiles
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.service.commands import Configuration, commit_hashes, first_here
 from fabbuild.worker.service.slot_pool import JobShare, Send, SlotPool
@@ -76,6 +77,7 @@ class BuildSession:
         self._jobserver: Optional[JobServer] = None
         self._tools: Optional[ToolDirs] = None
         self._kept: Optional[KeptOutputs] = None
+        self._sources = SourceFiles()
         self._identities: Optional[Identities] = None
         self._unobserved = threading.Lock()
         self._builders: List[Builder] = []
@@ -219,16 +221,13 @@ class BuildSession:
                     write_debug("no jobserver: %s" % exc)
         return None
 
-    def _keep_outputs(self, slots: str) -> Optional[KeptOutputs]:
-        """Return the kept output directories of boards; if none may be kept, remove them and return None."""
-        if self._temporary:
-            return None
+    def _keep_outputs(self, slots: str) -> KeptOutputs:
+        """Return the kept output directories of boards; if none may be kept, remove them."""
         size = self._configuration.settings["outputs"]
         limit = parse_size(size) if size else -1
         if limit == 0:
             forget_outputs(slots)
-            return None
-        kept = KeptOutputs(self._around.processes, slots, limit)
+        kept = KeptOutputs(slots, limit)
         kept.gather()
         return kept
 
@@ -250,6 +249,7 @@ class BuildSession:
             self._tools,
             self._warn_unobserved,
             self._kept,
+            self._sources,
         )
         self._builders.append(builder)
         return builder

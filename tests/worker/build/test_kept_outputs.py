@@ -38,8 +38,7 @@ def slots(tmp_path):
 
 @pytest.fixture
 def kept(slots):
-    with Processes() as processes:
-        yield KeptOutputs(processes, str(slots))
+    return KeptOutputs(str(slots))
 
 
 def output(slots, board="one", slot=0, size=1, state=True):
@@ -83,28 +82,8 @@ def test_the_later_of_two_directories_of_a_board_is_kept(kept, slots):
     assert there(slots) == ["one"]
 
 
-def test_a_copy_is_whole_or_none(kept, slots, monkeypatch, tmp_path):
-    place = output(slots)
-    copy = slots / "00" / "build.copy"
-    before = (place / "x.o").stat().st_mtime_ns
-    assert kept.copy(str(place), str(copy))
-    assert (copy / "x.o").stat().st_mtime_ns == before
-    (tmp_path / "cp").write_text('#!/bin/sh\nmkdir "$3"; echo part >"$3/x.o"; exit 1\n')
-    (tmp_path / "cp").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert not kept.copy(str(place), str(copy))
-    assert not copy.exists()
-    assert (place / "whose").read_text() == "one"
-
-
-def test_without_a_cp_there_is_no_copy(kept, slots, monkeypatch, tmp_path):
-    place = output(slots)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert not kept.copy(str(place), str(slots / "00" / "build.copy"))
-
-
 def test_what_was_not_used_for_the_longest_time_goes_first(kept, slots):
-    limited = KeptOutputs(None, str(slots), 3 * 40 * 4096)
+    limited = KeptOutputs(str(slots), 3 * 40 * 4096)
     for number, board in enumerate(("one", "two", "three")):
         put(limited, slots, board, size=36)
         os.utime(slots / ".outputs" / board, (1000 + number, 1000 + number))
@@ -116,7 +95,7 @@ def test_what_was_not_used_for_the_longest_time_goes_first(kept, slots):
 
 
 def test_with_a_limit_of_nothing_nothing_is_kept(slots):
-    put(KeptOutputs(None, str(slots), 0), slots, "one")
+    put(KeptOutputs(str(slots), 0), slots, "one")
     assert there(slots) == []
     assert not (slots / "00" / "build").exists()
 
@@ -218,7 +197,7 @@ class Machine:
             repository = Repository(processes, str(find_git_dir(str(self.work))), environment)
             trees = SlotWorktrees(repository, str(self.work))
             trees.prepare()
-            kept = KeptOutputs(processes, trees.directory)
+            kept = KeptOutputs(trees.directory)
             kept.gather()
             builders = {}
             results = []
@@ -576,21 +555,6 @@ def test_a_worker_that_is_killed_between_two_renames_leaves_nothing_that_is_half
         machine.run((0, "one", commits[1:]), (1, "two", commits[1:])), ("one", "two"), strict=True
     ):
         machine.hold(result, commits[1], board)
-
-
-def test_a_worker_that_is_killed_while_it_copies_leaves_no_part_of_the_copy(work, objects, tmp_path):
-    (commit,) = series(objects, work, {"README": "x\n"})
-    script = 'mkdir -p "$3" && {real} "$2/.fabbuild.json" "$3" && echo cut >"$3/a.o" && echo >"$2/../begun" && exec sleep 600'
-    with Worker(work, env=tool(tmp_path / "tools", "cp", script)) as worker:
-        worker.start([commit], 1)
-        for board in ("one", "two"):
-            worker.send("build_board", board=board, arch="sandbox")
-        wait_for((work / "slots" / "00" / "begun").exists)
-        worker.signal(signal.SIGKILL)
-    machine = Machine(work)
-    for board in ("one", "two"):
-        (result,) = machine.run((0, board, [commit]))
-        machine.hold(result, commit, board)
 
 
 def test_what_a_killed_make_left_in_a_kept_directory_is_not_built_upon(work, objects):

@@ -41,17 +41,15 @@ def test_a_header_that_no_rule_makes_any_more_does_not_let_its_user_pass(work, o
 
 
 #: What boards that are alike have in common in their defconfigs; the others have nothing.
-ALIKE = pytest.mark.parametrize("shared", ["CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=y\n", ""], ids=["alike", "unlike"])
 
 
-def configure(source, shared, **boards):
-    """Commit a defconfig a board: what they share, and the one setting it has of its own."""
-    source.commit({f"configs/{board}_defconfig": f"{shared}{setting}=y\n" for board, setting in boards.items()})
+def configure(source, **boards):
+    """Commit a defconfig a board: the one setting it has of its own."""
+    source.commit({f"configs/{board}_defconfig": f"{setting}=y\n" for board, setting in boards.items()})
 
 
-@ALIKE
-def test_a_header_that_only_one_boards_build_makes_does_not_let_another_pass(work, objects, shared):
-    configure(objects, shared, one="CONFIG_ONE", two="CONFIG_TWO", three="CONFIG_ONE")
+def test_a_header_that_only_one_boards_build_makes_does_not_let_another_pass(work, objects):
+    configure(objects, one="CONFIG_ONE", two="CONFIG_TWO", three="CONFIG_ONE")
     makefile = READS + "ifneq ($(shell grep CONFIG_ONE $(O)/.config),)" + RULE + "endif\n"
     commits = series(objects, work, {**FIRST, "Makefile": makefile})
     results = build(work, commits, "one", "two", "three")
@@ -76,21 +74,9 @@ endif
 """
 
 
-@ALIKE
-def test_what_only_another_board_was_built_of_is_no_reason_to_build_anew(work, objects, shared):
-    configure(objects, shared, one="CONFIG_ONE", two="CONFIG_TWO")
-    commits = series(objects, work, {"Makefile": OBJECTS + ONES}, {"src/b.c": "int c;\n"})
-    results = build(work, commits, "one", "two")
-    assert codes(results) == [0, 0, 0, 0]
-    assert [compiled(results[key]) for key in sorted(results)] == [["a", "b", "made"], ["b"], ["b"], ["b"]]
-    results = build(work, commits[:1], "one")
-    assert compiled(results["one", 0]) == ["b"], "its own directory is there"
-
-
-@ALIKE
-def test_what_this_board_is_built_of_is_made_anew_however_far_it_is_from_the_rule(work, objects, shared):
+def test_what_this_board_is_built_of_is_made_anew_however_far_it_is_from_the_rule(work, objects):
     """Here make does not know what the object was made of: only who reads dependency files does."""
-    configure(objects, shared, one="CONFIG_ONE", two="CONFIG_TWO")
+    configure(objects, one="CONFIG_ONE", two="CONFIG_TWO")
     header, rest = ONES.split("$(O)/one/made.c:", 1)
     header += "all: $(O)/include/generated/gen.h\nendif\n"
     rest = rest.replace("endif\n", "").replace(" $(O)/include/generated/gen.h", "")
