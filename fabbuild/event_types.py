@@ -269,6 +269,12 @@ class RunInterrupted(_Payload, frozen=True, tag="interrupted"):
     """The user or a signal stopped the run."""
 
 
+class RunStoppedEarly(_Payload, frozen=True, tag="stopped"):
+    """The run ends before its time, because as many boards failed as ``--stop-at`` says."""
+
+    failed: Annotated[int, Meta(description="how many boards failed")]
+
+
 class RunEnded(_Payload, frozen=True, tag="run-end"):
     """The run ends."""
 
@@ -296,8 +302,8 @@ class UnknownEvent:
 Payload = Union[  # noqa: UP007 - get_args gives its members
     RunStarted, PhaseEntered, MachineFailed, StderrLine, WorktreeMade, BoardAssigned, BoardStarted, ResultReceived,
     ResultReused, ReuseAudited, BoardFinished, PartFinished, CommitsTrimmed, FaultFound, MachineChecked,
-    SlotsReduced, RunWaiting, BoardRequeued, ResultGivenUp, MessageDropped, Note, RunInterrupted, RunEnded,
-    UnknownEvent,
+    SlotsReduced, RunWaiting, BoardRequeued, ResultGivenUp, MessageDropped, Note, RunInterrupted,
+    RunStoppedEarly, RunEnded, UnknownEvent,
 ]  # fmt: skip
 
 #: The types of payloads by ``what``.

@@ -52,6 +52,7 @@ from fabbuild.event_types import (
     PhaseEntered,
     ResultGivenUp,
     RunInterrupted,
+    RunStoppedEarly,
     RunWaiting,
     SlotsReduced,
     WorktreeMade,
@@ -100,6 +101,7 @@ from fabbuild.scheduler.events_actions import (
     RunStopped,
     SlotLost,
     Started,
+    StopAtReached,
     TimePassed,
     Trim,
 )
@@ -193,6 +195,7 @@ class Dispatcher:
         self._told_away: dict[str, tuple[str, bool]] = {}
         self._counts: Counter[Verdict] = Counter()
         self._interrupted = ""
+        self._stopped = False
         self._waiting = False
 
     # --- the run ---
@@ -200,7 +203,8 @@ class Dispatcher:
     def run(self, lost: Collection[BringUpFailed] = ()) -> RunOutcome:
         """Run until every requested result has ended; then let the workers end.
 
-        `Inbox.interrupt` ends what is open as not built and is part of the outcome.
+        `Inbox.interrupt` ends what is open as not built and is part of the outcome. After it, and after an early
+        end (`fabbuild.scheduler.events_actions.StopAtReached`), workers still build: the caller ends them.
 
         Args:
             lost: machines that are known not to be usable now.
@@ -210,7 +214,8 @@ class Dispatcher:
         """
         known = {one.machine: one for one in lost}
         actions: list[Action] = []
-        for name in self._machines.machines:
+        self._schedule(TimePassed())  # what is known before may end the run, and then no machine is needed
+        for name in () if self._scheduler.finished else self._machines.machines:
             if name in known:
                 actions += self._scheduler.handle(_lost(known[name]), self._clock.steady())
             else:
@@ -221,8 +226,11 @@ class Dispatcher:
             self._tell_waiting()
             self._tick()
         self._check_sum()
-        if not self._interrupted:
+        if not (self._interrupted or self._stopped):
             self._dismiss()
+        if self.inbox.interrupted and not self._interrupted:
+            self._interrupted = self.inbox.interrupted
+            self._emit(RunInterrupted(), text=self._interrupted)
         return RunOutcome(dict(self._counts), self._scheduler.asked, self._interrupted)
 
     def _next(self) -> Message | None:
@@ -270,9 +278,6 @@ class Dispatcher:
             if session.name in slow:
                 self._emit(Note(), session.name, text="its worker did not end in time; its connection is cut")
             self._emit(PhaseEntered("done"), session.name)
-        if self.inbox.interrupted:
-            self._interrupted = self.inbox.interrupted
-            self._emit(RunInterrupted(), text=self._interrupted)
 
     def _check_sum(self) -> None:
         ended = sum(self._counts.values())
@@ -433,7 +438,13 @@ class Dispatcher:
     def _result(self, session: Session, message: BuildResult) -> None:
         fault = fault_of(message.return_code, message.stderr, message.stdout, message.fault)
         event = ResultIn(
-            session.name, message.board, message.commit_upto, message.attempt, fault, message.carried is not None
+            session.name,
+            message.board,
+            message.commit_upto,
+            message.attempt,
+            fault,
+            carried=message.carried is not None,
+            failed=message.return_code != 0,
         )
         key = session.name, message.board, message.commit_upto
         actions = self._scheduler.handle(event, self._clock.steady())
@@ -511,6 +522,9 @@ class Dispatcher:
                 self._away(action)
             case LowerSlots(machine, slots, why):
                 self._emit(SlotsReduced(slots), machine, text=why)
+            case StopAtReached(failed, reason):
+                self._stopped = True
+                self._emit(RunStoppedEarly(failed), text=reason)
 
     def _assign(self, action: Assign) -> None:
         session = self._sessions.get(action.machine)

@@ -227,6 +227,7 @@ class _Run:
             patience=settings.patience,
             restarts=settings.restarts,
             backup=settings.backup,
+            stop_at=settings.stop_at or 0,
         )
         scheduler = Scheduler(
             jobs,
@@ -235,6 +236,8 @@ class _Run:
             batch=settings.batch,
             policy=policy,
             expected=self._history.expected(jobs),
+            # Only results from the store are in by now.
+            failed={failure.board for failure in self.progress.failing},
         )
         boards = {job.board.target: job.board for job in jobs}
         recorder = Recorder(self.tree, boards, plan.commits, self._wire_settings, self._reuse)
@@ -287,6 +290,8 @@ class _Run:
             return EXIT_INTERRUPTED
         if self._reuse.differs:
             return EXIT_STALE
+        if self.progress.stopped:
+            return EXIT_FAILED  # what was not built was not to be built any more
         if counts.not_built:
             return EXIT_NOT_BUILT
         if counts.failed or Verdict.FAILED in old:

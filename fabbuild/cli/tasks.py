@@ -176,7 +176,8 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
         display.finish()
     told = settings.quiet or options["summary"]
     silent = settings.json or options["ide"]
-    unread = "" if silent or options["summary"] or ended.interrupted else _unread(plan)
+    early = ended.interrupted or ended.stopped
+    unread = "" if silent or options["summary"] or early else _unread(plan)
     ui.print_end(ended, json=silent, unread=unread, more="" if told else _tells_more(plan, ended))
     if options["summary"] and not options["ide"]:
         ui.print_summary_of(plan, json=settings.json)

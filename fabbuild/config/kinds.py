@@ -111,18 +111,18 @@ def choice(*words: str) -> ValueKind:
     return ValueKind(read)
 
 
-def whole(most: int = 1_000_000) -> ValueKind:
-    """Return the kind of a whole number from 0 to ``most``."""
+def whole(most: int = 1_000_000, least: int = 0) -> ValueKind:
+    """Return the kind of a whole number from ``least`` to ``most``; not given: 0, or None."""
 
     def read(value: object, texts: bool) -> int:
         number = value
         if texts and isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", value, re.ASCII):
             number = int(value)
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
-            raise ValueError(f"is {describe_value(value)}; it must be a whole number from 0 to {most}")
+        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+            raise ValueError(f"is {describe_value(value)}; it must be a whole number from {least} to {most}")
         return number
 
-    return ValueKind(read, empty=0)
+    return ValueKind(read, empty=None if least else 0)
 
 
 def seconds(least: float = 0, most: float = MAX_WAIT) -> ValueKind:

@@ -134,6 +134,10 @@ class BuildSettings:
         "early enough; `given`: by their names",
         default="longest",
     )
+    stop_at: int | None = option(
+        whole(least=1),
+        "End the run once this many boards have failed (exit 100); the same command continues from there",
+    )
     force: bool = setting("force_build", "Build again what is already built", short="f", also="force-build")
     force_failures: bool = option(FLAG, "Build again what failed", short="F", also="force-build-failures")
     reuse: bool = option(

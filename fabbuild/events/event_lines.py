@@ -102,6 +102,8 @@ def describe(event: Event) -> str:
             return _note(event)
         case kinds.RunInterrupted():
             return one_line(event.text) or "interrupted"
+        case kinds.RunStoppedEarly():
+            return f"the run ends{_after(event.text)}"
         case kinds.RunEnded() as run:
             return _run_end(run)
         case kinds.UnknownEvent(what):

@@ -74,7 +74,10 @@ class ResultCounts:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The outcome of a run; ``seconds`` is its duration, ``output`` the directory of its results."""
+    """The outcome of a run; ``seconds`` is its duration, ``output`` the directory of its results.
+
+    ``stopped``: why it ended early, if enough boards had failed; empty if it did not.
+    """
 
     counts: ResultCounts
     seconds: float
@@ -85,6 +88,7 @@ class RunSummary:
     not_built: Sequence[Unbuilt] = ()
     interrupted: bool = False
     recovered: Sequence[Recovered] = ()
+    stopped: str = ""
 
 
 @dataclass
@@ -193,6 +197,7 @@ class Progress:
         self.reused = 0
         self.output = ""
         self.interrupted = False
+        self.stopped = ""
         self.machines: dict[str, MachineProgress] = {}
         self.failing: list[Failure] = []
         self.unbuilt: list[Unbuilt] = []
@@ -299,6 +304,7 @@ class Progress:
             not_built=tuple(self.unbuilt),
             interrupted=self.interrupted,
             recovered=tuple(self.recovered),
+            stopped=self.stopped,
         )
 
     # What happens
@@ -340,6 +346,9 @@ class Progress:
                 self.awaited = machines, until
             case kinds.RunInterrupted():
                 self.interrupted = True
+                self.awaited = None
+            case kinds.RunStoppedEarly(failed):
+                self.stopped = event.text or f"{failed} boards failed"
                 self.awaited = None
             case kinds.RunEnded():
                 self._run_ended(event)

@@ -40,6 +40,7 @@ _INSTANTS = frozenset(
         kinds.MessageDropped,
         kinds.MachineFailed,
         kinds.RunInterrupted,
+        kinds.RunStoppedEarly,
         kinds.ResultReused,
         kinds.Note,
     }

@@ -21,6 +21,7 @@ from fabbuild.event_types import (
     RunEnded,
     RunInterrupted,
     RunStarted,
+    RunStoppedEarly,
     RunWaiting,
     SlotsReduced,
 )  # fmt: skip
@@ -42,7 +43,8 @@ PROBLEMS = 200
 BUILDING, ENDED, GONE = "building", "ended", "gone"
 
 _PROBLEMS = (
-    FaultFound, MachineFailed, ResultGivenUp, BoardRequeued, RunWaiting, RunInterrupted, SlotsReduced,
+    FaultFound, MachineFailed, ResultGivenUp, BoardRequeued, RunWaiting, RunInterrupted, RunStoppedEarly,
+    SlotsReduced,
 )  # fmt: skip
 
 
@@ -216,6 +218,7 @@ def ended(status: Status) -> RunSummary:
         not_built=progress.unbuilt,
         interrupted=progress.interrupted,
         recovered=progress.recovered,
+        stopped=progress.stopped,
     )
 
 

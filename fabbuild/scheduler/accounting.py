@@ -33,6 +33,8 @@ def record(state: State, order: Order, upto: int) -> list[Action]:
     board.losses.clear()
     state.machines.brought(order.machine)
     state.recorded += 1
+    if upto in order.failures:
+        state.failed.add(board.target)
     return [action, *_commit_ended(state, board, upto, _QUICKER, order)]
 
 

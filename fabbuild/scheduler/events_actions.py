@@ -39,6 +39,8 @@ class Policy:
     most_faults: int = 4
     #: Whether, at the end of the run, orders are split and slow ones get a backup.
     backup: bool = True
+    #: The run ends when so many boards have failed; 0: it does not.
+    stop_at: int = 0
 
 
 # --- events -------------------------------------------------------------------------------------------------
@@ -82,6 +84,7 @@ class ResultIn:
 
     ``attempt`` is 0 if the worker does not report it. ``fault`` is the machine's fault that the result looks like.
     ``carried``: the result was carried forward from an earlier commit, so its time is not that of a build.
+    ``failed``: it is a failure, whoever is to blame.
     """
 
     machine: str
@@ -90,6 +93,7 @@ class ResultIn:
     attempt: int = 0
     fault: Fault | None = None
     carried: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -352,6 +356,14 @@ class EndUnbuilt:
     reason: str
 
 
+@dataclass(frozen=True)
+class StopAtReached:
+    """Report that as many boards have failed as `Policy.stop_at` says; all that is open ends as not built."""
+
+    failed: int
+    reason: str
+
+
 Action = (
     Assign
     | Trim
@@ -369,4 +381,5 @@ Action = (
     | Faulted
     | Requeue
     | EndUnbuilt
+    | StopAtReached
 )

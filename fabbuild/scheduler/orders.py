@@ -110,6 +110,8 @@ class Order:
     short: bool = False
     #: Results on hold: the commit, and the fault that it looks like, if any.
     held: dict[int, Fault | None] = field(default_factory=dict)
+    #: The commits whose result is a failure.
+    failures: set[int] = field(default_factory=set)
     #: The last fault it met, in words.
     why: str = ""
     #: The number of answers so far.

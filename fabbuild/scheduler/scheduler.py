@@ -60,7 +60,9 @@ Recovery
 12. In batch mode, in place of rule 2: when no machine is coming for the first time any more, the boards are divided
     among the idle machines by capacity, one list for each machine; boards that come back are divided in the same
     way (`fabbuild.scheduler.batch`).
-13. When the run is stopped, all unfinished boards and commits end as not built.
+13. When the run is stopped, all unfinished boards and commits end as not built. If the run is to end after some
+    failed boards (``Policy.stop_at``), it is stopped once so many boards have a failure recorded. A board counts
+    once, and a failure that is blamed on a machine does not count.
 
 The end of the run
 14. A machine with a free slot for which no board waits gets the later part of another machine's order, if that pays
@@ -107,6 +109,7 @@ from fabbuild.scheduler.events_actions import (
     RunStopped,
     SlotLost,
     Started,
+    StopAtReached,
     TimePassed,
 )
 from fabbuild.scheduler.fault_patterns import Fault, FaultKind
@@ -115,6 +118,7 @@ from fabbuild.scheduler.orders import Member, OpenBoard, Order
 from fabbuild.scheduler.state import State, open_boards
 from fabbuild.scheduler.timeouts import Timeouts
 from fabbuild.scheduler.work_stealing import Pace
+from fabbuild.text import count
 
 #: How often workers may die of a board until it ends.
 _TWICE = 2
@@ -139,6 +143,7 @@ class Scheduler:
         batch: bool = False,
         policy: Policy | None = None,
         expected: Mapping[str, ExpectedDuration] | None = None,
+        failed: Iterable[str] = (),
     ) -> None:
         """Begin with every job in the queue and every machine coming.
 
@@ -149,6 +154,8 @@ class Scheduler:
             batch: split the boards beforehand instead of feeding them one by one.
             policy: the limits and waiting times of the run.
             expected: how long each board is likely to take, by name; without it boards go in the given order.
+            failed: boards of this run that have a failure already. If these are enough to end the run, it ends
+                with the first event.
 
         Raises:
             ValueError: a board is asked for twice.
@@ -156,6 +163,7 @@ class Scheduler:
         policy = policy or Policy()
         boards = open_boards(jobs)
         self._state = State(policy, boards, BoardQueue(boards.values(), expected), MachineStates(machines, policy))
+        self._state.failed.update(failed)
         self._commits = commits
         self._distribution = Batch() if batch else OnDemand()
         self._watchdog = self._distribution.watchdog(policy.slack)
@@ -210,6 +218,12 @@ class Scheduler:
             event: what happened.
             now: the time in seconds, on a clock that never goes back.
         """
+        actions = self._handle(event, now)
+        if self._state.enough_failed and not self.finished:
+            actions += self._stop_early()
+        return actions
+
+    def _handle(self, event: Event, now: float) -> list[Action]:
         match event:
             case ResultIn():
                 return self._result(event, now)
@@ -234,7 +248,7 @@ class Scheduler:
             case TimePassed():
                 return self._time_passed(now)
             case RunStopped():
-                return self._stopped(event)
+                return self._end_all(event.reason)
 
     # --- machines come, go and come back (rules 7, 10, 13) ---
 
@@ -318,15 +332,21 @@ class Scheduler:
         # The time alone frees nothing: it is looked who can be helped when that is due.
         return actions + (self._give_out(now) if actions or now >= self._look else self._distribute(now))
 
-    def _stopped(self, event: RunStopped) -> list[Action]:
+    def _stop_early(self) -> list[Action]:
+        """Stop the run, because enough boards have failed."""
+        failed = len(self._state.failed)
+        reason = f"{count(failed, 'board')} failed, as --stop-at {self._state.policy.stop_at} asks"
+        return [StopAtReached(failed, reason), *self._end_all(reason)]
+
+    def _end_all(self, reason: str) -> list[Action]:
         actions: list[Action] = []
         for member in self._state.members:
             for order in member.orders.values():
-                actions += accounting.discard_held(order, event.reason)
+                actions += accounting.discard_held(order, reason)
             member.orders.clear()
         self._state.queue.clear()
         for board in list(self._state.open.values()):
-            actions += accounting.end_board(self._state, board, event.reason)
+            actions += accounting.end_board(self._state, board, reason)
         return actions
 
     # --- boards that are built (rules 5, 6, 8) ---
@@ -365,6 +385,8 @@ class Scheduler:
         order.answers += 1
         order.awaited.discard(event.upto)
         order.leaving -= {event.upto}
+        if event.failed:
+            order.failures.add(event.upto)
         if event.upto not in order.board.missing:
             return self._too_late(event, order, now)
         suspect = bool(order.board.losses)
@@ -449,7 +471,9 @@ class Scheduler:
     # --- giving out (rules 2 to 4, 11, 12) ---
 
     def _give_out(self, now: float) -> list[Action]:
-        """Assign the boards that can be built, and let idle machines help others."""
+        """Assign the boards that can be built, and let idle machines help others; nothing before an early end."""
+        if self._state.enough_failed:
+            return []
         return self._distribute(now) + self._help(now)
 
     def _distribute(self, now: float) -> list[Action]:

@@ -34,6 +34,13 @@ class State:
     #: The numbers of recorded results, and of results that ended as not built.
     recorded: int = 0
     not_built: int = 0
+    #: The boards with a failure among the results of this run.
+    failed: set[str] = field(default_factory=set)
+
+    @property
+    def enough_failed(self) -> bool:
+        """Whether so many boards have failed that the run ends."""
+        return 0 < self.policy.stop_at <= len(self.failed)
 
 
 def open_boards(jobs: Iterable[Job]) -> dict[str, OpenBoard]:

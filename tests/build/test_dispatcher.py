@@ -849,6 +849,48 @@ def test_an_interrupt_ends_what_is_open_as_not_built(tmp_path):
     assert "build_done" not in [command["cmd"] for command in run.ways["m1"].workers[0].commands]
 
 
+def test_enough_failed_boards_end_what_is_open_as_not_built_and_no_worker_is_let_finish(tmp_path):
+    stopped = threading.Event()
+
+    def build(asked):
+        if asked.upto == 0:
+            return {"return_code": 2, "stderr": "a.c:1:1: error: no"}
+        stopped.wait(HANG_LIMIT)
+        return {}
+
+    policy = Policy(backup=False, stop_at=1)
+    run = Build(tmp_path, "wren robin", m1=one(build=build), policy=policy)
+    listen = run.listen
+
+    def release(event):
+        listen(event)
+        if event.what == "stopped":
+            stopped.set()
+
+    run.listen = release
+    outcome = run.run()
+    assert outcome.interrupted == ""
+    run.whole(outcome, failed=1, not_built=5)
+    assert run.texts("stopped") == ["1 board failed, as --stop-at 1 asks"]
+    assert set(run.texts("not-built")) == {"1 board failed, as --stop-at 1 asks"}
+    assert "build_done" not in [command["cmd"] for command in run.ways["m1"].workers[0].commands]
+
+
+def test_where_boards_that_failed_before_are_enough_no_machine_is_brought_up(tree):
+    class Untouched(Machines):
+        def bring_up(self, machine, inbox):
+            raise AssertionError(f"{machine} is not needed")
+
+    job = Job(Board("one", "sandbox"), (0,))
+    events = []
+    scheduler = Scheduler([job], 1, ["m1"], policy=Policy(stop_at=1), failed=["other"])
+    recorder = Recorder(tree, {"one": job.board}, [COMMIT], {})
+    machines = Untouched(Quiet("m1", None))
+    outcome = Dispatcher(scheduler, machines, recorder, [COMMIT], events.append).run()
+    assert outcome.counts == {Verdict.NOT_BUILT: 1}
+    assert [event.what for event in events] == ["stopped", "not-built"]
+
+
 class Stuck(FakeWorker):
     """A worker that does not notice the end of its stdin."""
 

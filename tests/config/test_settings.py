@@ -64,6 +64,8 @@ def test_later_layers_win_and_what_is_not_given_does_not():
         ("kconfig_check", " no ", False),
         ("threads", "4", 4),
         ("step", "0", 0),
+        ("stop_at", "2", 2),
+        ("stop_at", "", None),
         ("wait", "30", 30.0),
         ("wait", 30, 30.0),
         ("timeout", "1800", 1800.0),
@@ -102,6 +104,10 @@ def test_option_is_taken(name, text, value):
         ({"count": "٣"}, "count is the text"),
         ({"count": 10**400}, "count is a far too large number"),
         ({"max_boards": 5000}, "from 0 to 1024"),
+        ({"stop_at": 0}, "X: stop_at is the number 0; it must be a whole number from 1 to 1000000"),
+        ({"stop_at": "0"}, 'X: stop_at is the text "0"; it must be a whole number from 1 to'),
+        ({"stop_at": "-2"}, 'X: stop_at is the text "-2"; it must be a whole number from 1 to'),
+        ({"stop_at": "two"}, 'X: stop_at is the text "two"; it must be a whole number from 1 to'),
         ({"wait": "soon"}, 'wait is the text "soon"; it must be a number of seconds'),
         ({"wait": float("nan")}, "wait is the number nan"),
         ({"wait": "inf"}, "wait is the text"),
@@ -157,7 +163,7 @@ def test_any_options_are_settings_or_a_config_error(layer):
         return
     for field in dataclasses.fields(BuildSettings):
         value = getattr(merged, field.name)
-        assert type(value) is type(field.default)
+        assert value is field.default or type(value) is (int if field.default is None else type(field.default))
         # What was taken once is taken again: the file's options are checked when it is read, and then merged.
         assert check_option(field.name, value, texts=False) in (value, None)
     assert all(isinstance(prefix, str) for prefix in merged.toolchains().values())

@@ -184,6 +184,13 @@ def test_shares_are_parts_of_all_results() -> None:
     assert (shares["local"].share, shares["local"].bytes_sent) == (0.25, None)
 
 
+def test_the_summary_tells_why_a_run_ended_early() -> None:
+    why = "2 boards failed, as --stop-at 2 asks"
+    told = run_of(event_of(155.0, "stopped", text=why, data={"failed": 2})).summary(999.0, 100)
+    assert (told.stopped, told.interrupted) == (why, False)
+    assert not run_of(event_of(155.0, "interrupted")).summary(999.0, 130).stopped
+
+
 def test_the_summary_holds_what_the_events_told() -> None:
     progress = run_of(
         result("a", "failed", error="error: x"),

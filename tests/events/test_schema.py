@@ -63,6 +63,7 @@ PROMISED = {
     "dropped": {},
     "note": {"differs?": "string", "versions?": "{string[]}"},
     "interrupted": {},
+    "stopped": {"failed": "integer"},
     "run-end": {
         "counts": "EndCounts",
         "seconds": "number",

@@ -31,6 +31,7 @@ from fabbuild.scheduler.events_actions import (
     RunStopped,
     SlotLost,
     Started,
+    StopAtReached,
     TimePassed,
 )
 from fabbuild.scheduler.fault_patterns import Fault, FaultKind
@@ -243,6 +244,76 @@ def test_stop_lets_go_of_what_is_on_hold():
     run.result("m", "a", 0, UNEXPLAINED)
     actions = run(RunStopped("interrupted"))
     assert actions == [Discard("m", "a", 0, "interrupted"), EndUnbuilt("a", 0, "interrupted")]
+
+
+def test_so_many_failed_boards_end_the_run_and_nothing_more_is_given_out():
+    run = Run(jobs("a", "b", "c", "d"), "m1", "m2", stop_at=2)
+    run.join("m1", "m2")
+    assert assigned(run.result("m1", "a", failed=True)) == [("m1", "c")]
+    assert run.result("m2", "b", failed=True) == [
+        Record("m2", "b", 0, 1),
+        BoardDone("m2", "b"),
+        StopAtReached(2, "2 boards failed, as --stop-at 2 asks"),
+        EndUnbuilt("c", 0, "2 boards failed, as --stop-at 2 asks"),
+        EndUnbuilt("d", 0, "2 boards failed, as --stop-at 2 asks"),
+    ]
+    assert run.schedule.finished
+    assert (run.schedule.recorded, run.schedule.not_built) == (2, 2)
+    assert isinstance(run.result("m1", "c")[0], Drop), "it was being built when the run ended"
+
+
+def test_a_failed_board_counts_once_towards_the_end_of_the_run_and_ends_it_at_its_first_commit():
+    run = Run(jobs("a", "b", commits=(0, 1, 2)), "m", stop_at=2)
+    run.join("m")
+    for upto in range(3):
+        run.result("m", "a", upto, failed=True)
+    assert not run.schedule.finished
+    actions = run.result("m", "b", 0, failed=True)
+    assert of(StopAtReached, actions) == [StopAtReached(2, "2 boards failed, as --stop-at 2 asks")]
+    assert [(one.board, one.upto) for one in of(EndUnbuilt, actions)] == [("b", 1), ("b", 2)]
+
+
+def test_the_last_result_of_a_run_does_not_end_it_early():
+    run = Run(jobs("a"), "m", stop_at=1)
+    run.join("m")
+    assert run.result("m", "a", failed=True) == [Record("m", "a", 0, 1), BoardDone("m", "a")]
+
+
+def test_a_failure_that_is_blamed_on_a_machine_does_not_end_the_run():
+    run = Run(jobs("a", "b"), "m1", "m2", stop_at=1)
+    run.join("m1", "m2")
+    assert of(Faulted, run.result("m1", "a", 0, DISK))
+    run(CheckDone("m1", well=False, words="its disk is full"))
+    assert not of(StopAtReached, run.result("m2", "b"))
+    assert not run.schedule.finished
+    run = Run(jobs("a", commits=(0, 1)), "m", stop_at=1)
+    run.join("m")
+    assert of(Faulted, run.result("m", "a", 0, UNEXPLAINED))
+    run.result("m", "a", 1)
+    assert of(Record, run(CheckDone("m", well=True))) == [Record("m", "a", 1, 1)]
+    assert not run.schedule.finished, "what was recorded is no failure"
+
+
+def test_a_failure_on_hold_ends_the_run_when_it_is_recorded():
+    run = Run(jobs("a", "b"), "m", stop_at=1)
+    run.join("m", slots=2)
+    run.result("m", "a", 0, UNEXPLAINED)
+    assert of(Hold, run.result("m", "b", failed=True))
+    assert not run.schedule.finished
+    actions = run(CheckDone("m", well=True))
+    assert of(Record, actions) == [Record("m", "b", 0, 1)]
+    assert of(EndUnbuilt, actions) == [EndUnbuilt("a", 0, "1 board failed, as --stop-at 1 asks")]
+    assert not assigned(actions)
+
+
+def test_boards_that_failed_before_count_and_may_end_the_run_before_it_begins():
+    run = Run(jobs("a", "b"), "m", stop_at=2, failed=("old",))
+    run.join("m")
+    assert of(StopAtReached, run.result("m", "a", failed=True))
+    run = Run(jobs("a", "b"), "m", stop_at=2, failed=("old", "older"))
+    assert [one.board for one in of(EndUnbuilt, run(TimePassed()))] == ["a", "b"]
+    run = Run(jobs("a"), "m", failed=("old", "older"))
+    assert run(TimePassed()) == [], "nobody asked for an end"
 
 
 # --- machines that die or vanish (rule 7) ---

@@ -46,9 +46,9 @@ def of(kind, actions):
 class Run:
     """A schedule with its machines, and a clock that stands unless it is told otherwise."""
 
-    def __init__(self, wanted, *machines, batch=False, **policy):
+    def __init__(self, wanted, *machines, batch=False, failed=(), **policy):
         commits = max((upto for j in wanted for upto in j.commits), default=0) + 1
-        self.schedule = Scheduler(wanted, commits, machines, batch=batch, policy=Policy(**policy))
+        self.schedule = Scheduler(wanted, commits, machines, batch=batch, policy=Policy(**policy), failed=failed)
         self.now = 0.0
 
     def __call__(self, event):
@@ -61,8 +61,8 @@ class Run:
         for board in boards:
             assert self(Started(machine, board)) == []
 
-    def result(self, machine, board, upto=0, fault=None, attempt=0):
-        return self(ResultIn(machine, board, upto, attempt, fault))
+    def result(self, machine, board, upto=0, fault=None, attempt=0, *, failed=False):
+        return self(ResultIn(machine, board, upto, attempt, fault, failed=failed or fault is not None))
 
     def lose(self, machine, reason="cut", how=LossKind.DIED):
         return self(Lost(machine, reason, how))

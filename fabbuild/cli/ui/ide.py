@@ -7,12 +7,19 @@ from collections.abc import Callable, Iterable
 from fabbuild.cli.ui.display import Display
 from fabbuild.cli.ui.output import Output
 from fabbuild.cli.ui.plain import EventGrouper
-from fabbuild.event_types import Event, MachineFailed, ResultGivenUp, ResultReceived, RunInterrupted
+from fabbuild.event_types import (
+    Event,
+    MachineFailed,
+    ResultGivenUp,
+    ResultReceived,
+    RunInterrupted,
+    RunStoppedEarly,
+)
 from fabbuild.events.event_lines import describe
 from fabbuild.text import visible
 
 # Events that no editor understands, but that its user has to see.
-_TOLD = (MachineFailed, RunInterrupted)
+_TOLD = (MachineFailed, RunInterrupted, RunStoppedEarly)
 
 
 class IdeDisplay(Display):
@@ -49,7 +56,7 @@ class IdeDisplay(Display):
             self._show(event.board, event.commit)
         elif isinstance(event.payload, _TOLD):
             self._err.line(f"fabbuild: {describe(event)}")
-        if isinstance(event.payload, RunInterrupted):
+        if isinstance(event.payload, (RunInterrupted, RunStoppedEarly)):
             self._left.clear()  # the results that exist may be of another source
 
     def _tick(self, now: float) -> None:

@@ -84,7 +84,7 @@ class LiveDisplay(Display):
             case kinds.MachineFailed():
                 away = self.progress.machines[event.machine].away
                 self._say(describe(event), event.time, "yellow" if away else "bold red")
-            case kinds.RunInterrupted():
+            case kinds.RunInterrupted() | kinds.RunStoppedEarly():
                 self._say(describe(event), event.time, "bold red")
             case kinds.SlotsReduced() | kinds.RunWaiting():
                 self._say(describe(event), event.time, "yellow")

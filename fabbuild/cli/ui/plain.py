@@ -29,6 +29,7 @@ _ALWAYS = (
     kinds.RunWaiting,
     kinds.Note,
     kinds.RunInterrupted,
+    kinds.RunStoppedEarly,
 )
 
 

@@ -65,6 +65,9 @@ def print_end(
     took = duration(summary.seconds)
     if summary.interrupted:
         _line(out, f"interrupted after {took}: {', '.join(parts)}{there}; the same command continues from here")
+    elif summary.stopped:
+        why = one_line(summary.stopped)
+        _line(out, f"{why}, after {took}: {', '.join(parts)}{there}; the same command continues from here")
     else:
         _line(out, f"{count(counts.total, 'result')} in {took}: {', '.join(parts)}{there}")
     if counts.carried or counts.reused:
@@ -155,9 +158,10 @@ def _not_built(out: Output, summary: RunSummary) -> None:
         return
     out.line(f"not built: {count(len({unbuilt.board for unbuilt in summary.not_built}), 'board')}")
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
+    # Where the run was ended the rest is not built, as expected; the journal has the names.
+    most = 6 if summary.interrupted or summary.stopped else NAMED
     for reason, boards in ranked[:WITH_ERROR]:
-        # After an interruption the rest is not built, as expected; the journal has the names.
-        _line(out, f"{names(list(boards), 6 if summary.interrupted else NAMED)}: {cut(reason, WHY)}", 2)
+        _line(out, f"{names(list(boards), most)}: {cut(reason, WHY)}", 2)
     if len(ranked) > WITH_ERROR:
         out.line(f"  … and {count(len(ranked) - WITH_ERROR, 'reason')} more")
 

@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import jinja2
 
-from fabbuild.event_types import RunInterrupted
+from fabbuild.event_types import RunInterrupted, RunStoppedEarly
 from fabbuild.events.timeline import Timeline
 from fabbuild.reporting.html import estimate, pictures
 from fabbuild.reporting.html.cells import Gatherer
@@ -33,7 +33,7 @@ from fabbuild.reporting.summary.changes import CommitChanges, Summary
 from fabbuild.reporting.summary.find import Found, how_built, where, which_commit
 from fabbuild.reporting.summary.unread import FILES, words
 from fabbuild.reporting.summary.wording import many, who
-from fabbuild.text import clock, cut, duration, names, visible
+from fabbuild.text import clock, cut, duration, names, one_line, visible
 
 #: Problems of each sort that are shown for all commits together; the script has more of them.
 _SHOWN = 240
@@ -262,6 +262,7 @@ def _machines(run: Timeline, archs: Mapping[str, str], runs: int) -> dict[str, A
         "runs": runs,
         "results": results_of(run),
         "interrupted": bool(run.of(RunInterrupted)),
+        "stopped": [cut(one_line(event.text), 200) for event in run.of(RunStoppedEarly)],
         "began": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.began)),
         "picture": pictures.run_picture(run, tail),
         "tail": tail,

@@ -96,6 +96,19 @@ def test_an_interrupted_run_says_so() -> None:
     assert lines[-1] == "exit status 130: interrupted"
 
 
+def test_a_run_that_ended_at_enough_failed_boards_says_why_and_how_to_go_on() -> None:
+    why = "2 boards failed, as --stop-at 2 asks"
+    counts = ResultCounts(total=10, built=4, failed=2, not_built=4)
+    unbuilt = [Unbuilt(f"board{n}", "01 abc", why) for n in range(9)]
+    lines = printed(
+        ui.print_end, ended(stopped=why, exit_status=100, counts=counts, not_built=unbuilt, failing=())
+    ).splitlines()
+    first = f"{why}, after 1 min 20 s: 4 built, 2 failed, 4 not built; the same command continues from here"
+    assert lines[0] == first
+    assert lines[1:3] == ["not built: 9 boards", f"  board0 board1 board2 board3 board4 board5 … and 3 more: {why}"]
+    assert lines[-1] == "exit status 100: boards failed to build"
+
+
 def test_boards_that_fail_alike_are_told_together_at_the_end() -> None:
     failing = [Failure(f"board{n}", "01 abc", "m", f"error: {n % 2}") for n in range(4)]
     failing += [Failure("quiet1", "", "m", ""), Failure("quiet2", "", "m", "")]

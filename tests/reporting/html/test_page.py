@@ -37,6 +37,23 @@ def test_what_is_there_at_the_first_commit_is_no_change(tmp_path):
     assert "State at the first commit Already fails: a" in Words(page).text
 
 
+def test_how_a_run_ended_before_its_time_is_said(tmp_path):
+    write_results(tmp_path, {1: {"a": fails(*BROKEN)}})
+    own = tmp_path / "series" / ".fabbuild"
+    own.mkdir(exist_ok=True)
+    ends = {
+        "interrupted": "It was interrupted.",
+        "stopped": "It ended early: 2 boards failed, as --stop-at 2 asks.",
+    }
+    for what, words in ends.items():
+        write_journal(
+            own, start(0, "m1"), (1, what, {"text": "2 boards failed, as --stop-at 2 asks"}), (2, "run-end", {})
+        )
+        text = Words(page_of(tmp_path)).text
+        assert words in text
+        assert sum(one in text for one in ends.values()) == 1
+
+
 EVIL = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>\u202eevil\x1b[2J\u2028x"
 
 
