@@ -42,6 +42,17 @@ class Plan:
         """The range as the user wrote it; another range must not use the same directory."""
         return self.settings.commits or self.settings.branch or self.name
 
+    @property
+    def base(self) -> str:
+        """The commit with which its commits are compared to find what they change; it need not exist.
+
+        A range without ``--commits`` begins with a commit that others made, of the upstream.
+        """
+        if self.name == CURRENT:
+            return "HEAD"
+        first = self.commits[0]
+        return first.hash if first.number == 1 and not self.settings.commits else f"{first.hash}^"
+
 
 def choose_commits(
     source: Source, settings: BuildSettings, output: Path, files: Iterable[Path] = ()

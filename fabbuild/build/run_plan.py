@@ -53,6 +53,8 @@ from fabbuild.results.tree import (
     CURRENT,
     ResultTree,
 )
+from fabbuild.source.changed_files import differing_files
+from fabbuild.source.git import GitError
 from fabbuild.source.git_filters import built_as_stored
 from fabbuild.source.unbuilt_edits import uncommitted
 from fabbuild.text import count, names
@@ -165,7 +167,7 @@ class _Run:
         for session in usable:
             for text in not_found(session):
                 self.emit(Note(), session.name, text=text)
-        jobs = self._reuse.restore(jobs, usable)
+        jobs = self._reuse.restore(jobs, usable, self._changed)
         if not jobs:
             for one_failed in failed:
                 self.emit(MachineFailed(), one_failed.machine, text=one_failed.reason)
@@ -175,6 +177,16 @@ class _Run:
             archs = sorted({job.board.arch for job in jobs})
             self.emit(Note(), text=f"not needed: {names(unneeded)}: no toolchain for {', '.join(archs)}")
         return self._build(jobs, failed, interrupts)
+
+    def _changed(self) -> frozenset[str]:
+        """Return the files that the commits change, if boards whose builds read one are to come first."""
+        plan = self.plan
+        if plan.settings.order != "longest":
+            return frozenset()
+        try:
+            return differing_files(plan.source.git, plan.base, plan.commits[-1].tree)
+        except (GitError, ValueError):
+            return frozenset()  # there is no commit before these, or not in this clone
 
     def _remove_stale(self) -> list[str]:
         if self.plan.name == CURRENT:
@@ -236,6 +248,7 @@ class _Run:
             batch=settings.batch,
             policy=policy,
             expected=self._history.expected(jobs),
+            first=self._reuse.affected,
             # Only results from the store are in by now.
             failed={failure.board for failure in self.progress.failing},
         )

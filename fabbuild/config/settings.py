@@ -130,8 +130,9 @@ class BuildSettings:
     )
     order: str = option(
         choice("longest", "given"),
-        "Which boards come first: `longest`: similar ones one after the other, and those that took longest before "
-        "early enough; `given`: by their names",
+        "Which boards come first: `longest`: those of which a stored result says that they read a file that the "
+        "commits change; then similar ones one after the other, and those that took longest before early enough; "
+        "`given`: by their names",
         default="longest",
     )
     stop_at: int | None = option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from fabbuild.model import ExpectedDuration
 from fabbuild.scheduler.board_order import UnstartedBoards
@@ -10,20 +10,30 @@ from fabbuild.scheduler.orders import Member, Members, OpenBoard, SlotContents
 
 
 class BoardQueue:
-    """Boards that came back in front, in the order they came, then those that no machine was given yet."""
+    """Boards that came back, in the order they came, then those that are to come first, then the others."""
 
-    def __init__(self, boards: Iterable[OpenBoard], expected: Mapping[str, ExpectedDuration] | None = None) -> None:
+    def __init__(
+        self,
+        boards: Iterable[OpenBoard],
+        expected: Mapping[str, ExpectedDuration] | None = None,
+        first: Collection[str] = (),
+    ) -> None:
         """Begin with all boards.
 
         Args:
             boards: in the given order.
             expected: how long each board is likely to take, by name; without it the given order is kept.
+            first: those that come before the others, by name.
         """
         self._back: list[OpenBoard] = []
-        self._fresh = UnstartedBoards(boards, expected or {})
+        groups: tuple[list[OpenBoard], list[OpenBoard]] = [], []
+        for board in boards:
+            groups[board.target not in first].append(board)
+        #: Those that no machine was given yet: that are to come first, and the others.
+        self._fresh = [UnstartedBoards(group, expected or {}) for group in groups]
 
     def __bool__(self) -> bool:
-        return bool(self._back or self._fresh)
+        return bool(self._back) or any(self._fresh)
 
     def put_back(self, board: OpenBoard) -> None:
         """Add a board that came back, unless it is in the queue already."""
@@ -37,17 +47,21 @@ class BoardQueue:
 
     def archs(self) -> list[str]:
         """Return the architectures of the waiting boards, sorted, so that boards end in one order each time."""
-        return sorted({board.arch for board in self._back}.union(self._fresh.archs))
+        return sorted({board.arch for board in self._back}.union(*(fresh.archs for fresh in self._fresh)))
 
     def clear(self) -> list[OpenBoard]:
         """Take all boards out, in order."""
-        boards = self._back + sorted(self._fresh, key=lambda board: board.place)
-        self._back, self._fresh = [], UnstartedBoards((), {})
+        boards, self._back = self._back, []
+        for fresh in self._fresh:
+            boards += sorted(fresh, key=lambda board: board.place)
+        self._fresh = []
         return boards
 
     def remove(self, arch: str) -> list[OpenBoard]:
         """Take out all boards of an architecture, in order."""
-        gone = [board for board in self._back if board.arch == arch] + self._fresh.remove(arch)
+        gone = [board for board in self._back if board.arch == arch]
+        for fresh in self._fresh:
+            gone += fresh.remove(arch)
         self._back = [board for board in self._back if board.arch != arch]
         return gone
 
@@ -65,19 +79,20 @@ class BoardQueue:
     def take(self, member: Member, members: Members) -> OpenBoard | None:
         """Remove and return the next board for a machine, if there is one.
 
-        A board that came back is first, because it has waited longest; then a board that few machines can build;
-        among the others `UnstartedBoards` chooses.
+        A board that came back is first, because it has waited longest; then one that is to come first. Of these and
+        of the others, a board that few machines can build is first; then `UnstartedBoards` chooses.
         """
         for index, board in enumerate(self._back):
             if _may_have(member, board, members):
                 return self._back.pop(index)
-        capacity = {arch: members.capacity(arch) for arch in self._fresh.archs if member.can(arch)}
-        if not capacity:
-            return None
-        least = min(there.machines for there in capacity.values())
-        rarest = [arch for arch, there in capacity.items() if there.machines == least]
         last = member.built_last[-1] if member.built_last else None
-        return self._fresh.take(rarest, last, max(capacity[arch].slots for arch in rarest))
+        for fresh in self._fresh:
+            capacity = {arch: members.capacity(arch) for arch in fresh.archs if member.can(arch)}
+            if capacity:
+                least = min(there.machines for there in capacity.values())
+                rarest = [arch for arch, there in capacity.items() if there.machines == least]
+                return fresh.take(rarest, last, max(capacity[arch].slots for arch in rarest))
+        return None
 
 
 def _may_have(member: Member, board: OpenBoard, members: Members) -> bool:

@@ -15,11 +15,12 @@ Assignment
  2. A machine holds at most as many boards as it has slots. It gets its first boards when it joins, and one more
     each time one of its orders ends.
  3. A machine gets only boards that it has a toolchain for; ``sandbox`` can be built anywhere. The machine with the
-    most unused capacity goes first. It gets boards that came back before others, then boards that few machines can
-    build. Among these, if their durations are known, a slot continues with a board like its last one, until the
-    longest board takes as long as all waiting boards together, divided by the slots: then that board is next. If no
-    durations are known, the given order is kept. A board that came back goes first of all to a free slot that built
-    a part of it last.
+    most unused capacity goes first. It gets boards that came back before others, then those that are to come first
+    (because they read a file that the commits change), then the rest. Of either, boards that few machines can
+    build go before others. Among these, if their durations are known, a slot continues with a board like its last
+    one, until the longest board takes as long as all waiting boards together, divided by the slots: then that
+    board is next. If no durations are known, the given order is kept. A board that came back goes first of all to
+    a free slot that built a part of it last.
  4. A board that was lost, met a fault or took too long on a machine goes to another machine that can build it, if
     one is in.
  5. An order awaits one answer for each commit. The order ends when all answers are there and no result is on hold;
@@ -81,7 +82,7 @@ The end of the run
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fabbuild.model import ExpectedDuration, Job, LossKind
@@ -143,6 +144,7 @@ class Scheduler:
         batch: bool = False,
         policy: Policy | None = None,
         expected: Mapping[str, ExpectedDuration] | None = None,
+        first: Collection[str] = (),
         failed: Iterable[str] = (),
     ) -> None:
         """Begin with every job in the queue and every machine coming.
@@ -154,6 +156,7 @@ class Scheduler:
             batch: split the boards beforehand instead of feeding them one by one.
             policy: the limits and waiting times of the run.
             expected: how long each board is likely to take, by name; without it boards go in the given order.
+            first: boards that go before others that no machine was given yet, by name.
             failed: boards of this run that have a failure already. If these are enough to end the run, it ends
                 with the first event.
 
@@ -162,7 +165,8 @@ class Scheduler:
         """
         policy = policy or Policy()
         boards = open_boards(jobs)
-        self._state = State(policy, boards, BoardQueue(boards.values(), expected), MachineStates(machines, policy))
+        queue = BoardQueue(boards.values(), expected, first)
+        self._state = State(policy, boards, queue, MachineStates(machines, policy))
         self._state.failed.update(failed)
         self._commits = commits
         self._distribution = Batch() if batch else OnDemand()

@@ -1,9 +1,10 @@
-"""List the files that commits of a source change."""
+"""List the files that commits of a source change, or that differ between two trees."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fabbuild.protocol.relevance import parse_changes
 from fabbuild.source.git import Git, GitError
 
 #: Time limit in seconds for git to compare the trees of all commits of a range.
@@ -31,3 +32,19 @@ def changed_files(git: Git, commits: Iterable[str]) -> set[bytes]:
     # ":OLD NEW …", then the path; of a merge a colon and an old mode for each parent.
     changed = zip(words[0::2], words[1::2], strict=False)
     return {path for about, path in changed if about.split(b" ")[about.count(b":")].startswith(b"100")}
+
+
+def differing_files(git: Git, old: str, new: str) -> frozenset[str]:
+    """Return the paths, from the top of the source, that differ between two trees, removed ones included.
+
+    Args:
+        git: the repository.
+        old: a commit or tree.
+        new: a commit or tree.
+
+    Raises:
+        GitError: git does not have one of them, or cannot compare them.
+        ValueError: git printed something else than differences.
+    """
+    arguments = ("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", old, new, "--")
+    return frozenset(one.path for one in parse_changes(git.run(*arguments, timeout=TIMEOUT).stdout))

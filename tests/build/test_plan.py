@@ -7,6 +7,7 @@ from fabbuild.config.machines import Machine, Machines
 from fabbuild.config.settings import BuildSettings
 from fabbuild.errors import SelectionError, SourceError, UsageError
 from fabbuild.results.tree import CURRENT
+from fabbuild.source.changed_files import differing_files
 from fabbuild.source.repository import Source
 from tests.support.repositories import commit, git
 
@@ -87,3 +88,23 @@ def test_one_board_is_named_exactly(tree):
         one_board(BuildSettings(source=str(tree)), "wren robin")
     with pytest.raises(UsageError):
         one_board(BuildSettings(source=str(tree)), "heron")
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ({}, ["edited"]),
+        ({"branch": "work"}, ["Makefile"]),
+        ({"branch": "work", "step": 0}, ["Makefile"]),
+        ({"commits": "work~2..work"}, ["Makefile"]),
+        ({"commits": "other"}, ["x"]),
+        ({"branch": "work", "count": 1}, ["Makefile"]),
+        ({"branch": "other", "count": 1}, ["x"]),
+    ],
+)
+def test_what_the_commits_of_a_plan_change_is_told_from_its_base(tree, options, changed):
+    git(tree, "checkout", "-q", "-b", "other", "--track", "work")
+    commit(tree, "three", x="1\n")
+    (tree / "edited").write_text("1\n")
+    plan = make_plan(BuildSettings(source=str(tree), **options), Machines(), [Machine("m1")])
+    assert sorted(differing_files(plan.source.git, plan.base, plan.commits[-1].tree)) == changed

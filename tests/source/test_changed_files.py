@@ -2,7 +2,7 @@
 
 import pytest
 
-from fabbuild.source.changed_files import changed_files
+from fabbuild.source.changed_files import changed_files, differing_files
 from fabbuild.source.git import Git, GitError
 from tests.support.repositories import commit, git
 
@@ -54,3 +54,14 @@ def test_a_commit_is_not_compared_with_nothing(place, tmp_path):
     git(tmp_path, "clone", "-q", "--depth=1", f"file://{place}", "shallow")
     with pytest.raises(GitError, match="no parent of"):
         changed(tmp_path / "shallow", git(place, "rev-parse", "main"))
+
+
+def test_all_paths_that_differ_between_two_trees_are_listed(place):
+    base = git(place, "rev-parse", "main")
+    (place / "gone").unlink()
+    commit(place, "one", a="2\n")
+    last = commit(place, "two", **{"odd\nname": "x"})
+    assert differing_files(Git(place), base, f"{last}^{{tree}}") == {"a", "gone", "odd\nname"}
+    assert differing_files(Git(place), f"{last}^", last) == {"odd\nname"}
+    with pytest.raises(GitError):
+        differing_files(Git(place), f"{base}^", last)

@@ -41,12 +41,30 @@ class StoreLookup:
     """The results in the store for the boards of one run.
 
     An error of the store is a `StoreError`; a single result that is damaged counts as missing.
+
+    Attributes:
+        affected: the boards of which `find` saw, in a list of what an earlier build read, a file that changes.
     """
 
     def __init__(
-        self, store: Store, views: Views, commits: Sequence[Commit], settings: Mapping[str, object]
+        self,
+        store: Store,
+        views: Views,
+        commits: Sequence[Commit],
+        settings: Mapping[str, object],
+        changed: frozenset[str] = frozenset(),
     ) -> None:
-        """Take the parts; ``settings`` are those that are sent to workers."""
+        """Take the parts.
+
+        Args:
+            store: the store.
+            views: of the trees of the commits.
+            commits: the commits of the run.
+            settings: the settings that are sent to workers.
+            changed: the files that the commits change.
+        """
+        self.affected: set[str] = set()
+        self._changed = changed
         self._store = store
         self._views = views
         self._commits = tuple(commits)
@@ -77,7 +95,10 @@ class StoreLookup:
                 lacking = [upto for upto in job.commits if upto not in found]
                 if not lacking:
                     break
-                seen = self._views_of(digest, lacking)
+                depends = self._depends(digest)
+                if self._changed and not self._changed.isdisjoint(depends):
+                    self.affected.add(job.board.target)
+                seen = self._views_of(depends, lacking)
                 self._search(found, [(view_name(of, view), upto, tools) for upto, view in seen.items()])
         return [found[upto] for upto in sorted(found)]
 
@@ -87,13 +108,18 @@ class StoreLookup:
             if name in there:
                 found.setdefault(upto, Hit(upto, there[name], tools))
 
-    def _views_of(self, digest: bytes, uptos: Sequence[int]) -> dict[int, bytes]:
-        """Return the view of each tree with this list of dependencies; none if the list or git cannot be read."""
+    def _depends(self, digest: bytes) -> list[str]:
+        """Return a list of dependencies; empty if it cannot be read."""
         content = self._store.content(digest)
-        if content is None:
-            return {}
         try:
-            return self._views.of(relevance.parse_depends(content), uptos)
+            return relevance.parse_depends(content) if content is not None else []
+        except ValueError:
+            return []
+
+    def _views_of(self, depends: Sequence[str], uptos: Sequence[int]) -> dict[int, bytes]:
+        """Return the view of each tree with these dependencies; none if there are none or git cannot be read."""
+        try:
+            return self._views.of(depends, uptos) if depends else {}
         except (ValueError, GitError):
             return {}
 

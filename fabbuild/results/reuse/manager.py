@@ -69,6 +69,8 @@ class Reuse:
         self._writer = StoreWriter(Views(git, trees), commits, self._wire)
         self._on = settings.reuse
         self._reported = False
+        #: The boards of which `restore` found that their builds read a file that the commits change.
+        self.affected: frozenset[str] = frozenset()
         self._is_ours = names_for({})
         self._audit = audit.Audit(tree, commits, reproducible=settings.reproducible)
 
@@ -82,12 +84,20 @@ class Reuse:
 
     # --- out of the store ---
 
-    def restore(self, jobs: Sequence[Job], usable: Sequence[Session]) -> list[Job]:
+    def restore(
+        self,
+        jobs: Sequence[Job],
+        usable: Sequence[Session],
+        changed: Callable[[], frozenset[str]] = frozenset,
+    ) -> list[Job]:
         """Write results from the store into the result tree, and return what is left to build.
+
+        For this the lists of what boards read are loaded, so it costs little to find ``affected`` boards as well.
 
         Args:
             jobs: boards and commits without a result.
             usable: the machines of the run; only results made with one of their toolchains are reused.
+            changed: returns the files that the commits change.
 
         Raises:
             OutputError: the result tree cannot be written.
@@ -100,7 +110,7 @@ class Reuse:
         if jobs and self._may_restore() and store_path().exists():
             try:
                 with Store.open(make=False) as store:
-                    self._restore(store, jobs, build_tools(usable), brought)
+                    self._restore(store, jobs, build_tools(usable), brought, changed())
             except StoreError as exc:
                 self._on = False
                 self._trouble(str(exc))
@@ -121,9 +131,11 @@ class Reuse:
         jobs: Sequence[Job],
         by: Mapping[str, Sequence[BuildTools]],
         brought: dict[str, set[int]],
+        changed: frozenset[str],
     ) -> None:
-        lookup = StoreLookup(store, self._views, self._commits, self._wire)
+        lookup = StoreLookup(store, self._views, self._commits, self._wire, changed)
         hits = {job.board.target: lookup.find(job, by.get(job.board.arch, ())) for job in jobs}
+        self.affected = frozenset(lookup.affected)
         self._sample_stored(lookup, jobs, hits)
         used = []
         for job in jobs:

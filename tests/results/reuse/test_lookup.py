@@ -254,3 +254,20 @@ def test_views_are_the_same_however_they_are_found_out(place):
 def test_kept_is_read_back_as_it_was_written():
     document = StoredDocument("f", "m", "c", 1.0, "o", 0, environment={"a": "b"}, files={"x": "00"})
     assert msgspec.json.decode(msgspec.json.encode(document), type=StoredDocument) == document
+
+
+def test_a_board_that_is_not_found_and_read_a_changed_file_is_affected(place):
+    place.keep(place.source.branch("series"), [commanded(place.source.branch("series"), 0)])
+    commits = place.change("other", Makefile="# other\n", **{DEPENDS[0].replace("/", "__"): "/* other */\n"})
+
+    def affected(*changed, commits=commits):
+        with Store.open(place.store_path) as store:
+            lookup = StoreLookup(store, place.views(commits), commits, place.settings, frozenset(changed))
+            lookup.find(Job(BOARD, (0,)), [TOOLS])
+            lookup.find(Job(dataclasses.replace(BOARD, target="unknown"), (0,)), [TOOLS])
+            return lookup.affected
+
+    assert affected(DEPENDS[0], "odd.c") == {BOARD.target}
+    assert affected("odd.c") == affected() == set()
+    found = place.source.branch("series")[:1]
+    assert affected(DEPENDS[0], commits=found) == set(), "it need not be built"
