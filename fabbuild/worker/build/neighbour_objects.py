@@ -4,10 +4,10 @@ A family of boards compiles most of its files to the same objects. So a board th
 configured, ``make prepare`` makes the generated headers, and then each object of a neighbour's output directory
 that would come out the same is copied. make itself compares the command lines, and builds what is missing.
 
-An object is the same if the compiler and the host tools are, and each file that its dependency file names, and no
-macro of the configuration that differs can change what the compiler sees of these files (`macros`). A file of the
-source must be the same at each commit that was built in the neighbour's directory, because the object may be of any
-of them, and a generated file is compared by content. What is not certain is not taken:
+An object is the same if the compiler is, or for a host tool that of the host, and each file that its dependency
+file names, and no macro of the configuration that differs can change what the compiler sees of these files
+(`macros`). A file of the source must be the same at each commit that was built in the neighbour's directory: the
+object may be of any of them. A generated file is compared by content. What is not certain is not taken:
 
 * An object that is older than a file that it was made of: the neighbour does not use it any more.
 * One for which there is now another file of the name of one that it read: that may be found first.
@@ -31,7 +31,7 @@ from fabbuild.protocol.relevance import ABSENT, TreeChange
 from fabbuild.protocol.source_kinds import SEARCHED
 from fabbuild.protocol.uboot import TREE
 from fabbuild.worker.build.kept_outputs import KeptOutputs
-from fabbuild.worker.build.output_dir import OutputDir
+from fabbuild.worker.build.output_dir import NeighbourState, OutputDir
 from fabbuild.worker.build.stale_generated import is_wrapper
 from fabbuild.worker.deps import macros
 from fabbuild.worker.deps.macros import FileMacros
@@ -55,6 +55,8 @@ _UNSEEN = re.compile(rb"incbin|__DATE__|__TIME__|__TIMESTAMP__")
 #: How many directories, those used last, are compared, and from how many objects are taken at most.
 _LOOKED_AT = 50
 _NEAREST = 3
+
+_NEVER = "(?!)"
 
 #: git's mode of a symbolic link.
 _LINK = "120000"
@@ -139,7 +141,7 @@ class Neighbour:
         if self._state is None or differing is None or doubtful is None:
             return False
         compiles: Dict[Compile, List[FileMacros]] = {}
-        for one in self._compiles(self._state.tree):
+        for one in self._compiles(self._state):
             files = self._same(one, doubtful)
             if files is not None:
                 compiles[one] = files
@@ -152,7 +154,7 @@ class Neighbour:
     def _doubtful(self, changes: Callable[[str], Optional[List[TreeChange]]]) -> "Optional[_Doubtful]":
         """Return the files that may not be what they were; None if too little is known."""
         paths: Set[str] = set()
-        for name in self._state.warned if self._state else ():
+        for name in self._state.diagnosed if self._state else ():
             paths.update((name, os.path.join("..", name)))
         names: Set[str] = set()
         for commit in self._state.commits if self._state else ():
@@ -179,8 +181,10 @@ class Neighbour:
                 if name.endswith(SEARCHED) and not os.path.exists(os.path.join(self._path, place, name)):
                     yield name
 
-    def _compiles(self, tree: str) -> Iterator[Compile]:
+    def _compiles(self, state: NeighbourState) -> Iterator[Compile]:
         """Yield what the board has not, of all that the neighbour has."""
+        # The command of a host tool names none of the compilers.
+        names_compiler = re.compile("|".join(map(_named, state.compilers)) or _NEVER)
         for folder, _, names in os.walk(self._path):
             for name in names:
                 product = name[1 : -len(".cmd")]
@@ -194,8 +198,10 @@ class Neighbour:
                         text = file.read()
                     source, read = _SOURCE.search(text), _READ.search(text)
                     # Built elsewhere, it names files there.
-                    here = tree == self._tree or tree + "/" not in text
-                    if source and read and here and not source.group(1).endswith((".S", ".s")):
+                    here = state.tree == self._tree or state.tree + "/" not in text
+                    command = text.partition("\n")[0]
+                    same = here and not names_compiler.search(command)
+                    if source and read and same and not source.group(1).endswith((".S", ".s")):
                         others = _STAMP.sub("", read.group(1)).replace("\\\n", " ").split()
                         yield Compile(product, (source.group(1), *others), tuple(_STAMP.findall(read.group(1))))
 
@@ -329,6 +335,12 @@ def _definitions(output: str) -> Set[Tuple[str, str, str]]:
         with contextlib.suppress(FileNotFoundError), open(os.path.join(output, place), "rb") as file:
             found.update((place, *item) for item in macros.definitions(file.read()).items())
     return found
+
+
+def _named(gcc: str) -> str:
+    """Return a pattern for a command that runs one of a compiler's programs."""
+    name = os.path.basename(gcc)
+    return r"(?<![\w-])%s" % re.escape(name[: -len("gcc")] if name.endswith("-gcc") else name)
 
 
 def _target(link: str) -> str:

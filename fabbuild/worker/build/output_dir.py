@@ -50,17 +50,20 @@ _REPEATED = re.compile(r"(\S*[-/])?ld(\.\w+)?: |=+ .* =+$")
 
 
 class NeighbourState(NamedTuple):
-    """What is known of another board's output directory, made by the same compiler and host tools.
+    """What is known of another board's output directory, made by the same host tools.
 
     Attributes:
         commits: those that were built in it.
-        warned: the files with diagnostics.
+        diagnosed: the files that any of its builds had a diagnostic about.
         tree: the worktree that it was built in last.
+        compilers: the gcc of each of its compilers, if these are not the board's own: then only what no cross
+            compiler made is the same.
     """
 
     commits: Tuple[str, ...]
-    warned: FrozenSet[str]
+    diagnosed: FrozenSet[str]
     tree: str
+    compilers: Tuple[str, ...] = ()
 
 
 class OutputDir:
@@ -87,6 +90,7 @@ class OutputDir:
         self._identities: Dict[str, str] = {}
         self._host = ""
         self._warned: Set[str] = set()
+        self._diagnosed: Set[str] = set()
         self._unnamed = False
         self._clock = 0.0
         self._bare = self._quick = False
@@ -155,6 +159,7 @@ class OutputDir:
         self._identities = dict(identities, **{compiler.gcc: identity})
         self._host = host
         self._warned = set(state.get("warned", []))
+        self._diagnosed = set(state.get("diagnosed", []))
         self._unnamed = bool(state.get("unnamed"))
         self.board, self.commit, self.gcc = (state.get(name, "") for name in ("board", "commit", "gcc"))
         self.leftovers = bool(state) and state.get("unsure", True)
@@ -200,6 +205,7 @@ class OutputDir:
         remove_tree(self.path)
         os.makedirs(self.path, exist_ok=True)
         self.leftovers = self._unnamed = False
+        self._diagnosed = set()
         self.reads = SourceReads()
         self.configured = ("", "")
         self.commits = (self.commit,) if self.commit else ()
@@ -268,18 +274,21 @@ class OutputDir:
                     os.unlink(inside)
                 else:
                     os.utime(inside)
-        self._warned = set()
         return touched
 
-    def note_warnings(self, stderr: str) -> None:
+    def note_warnings(self, stderr: str, *, whole: bool) -> None:
         """Remember the files that the diagnostics of a make are about.
 
         Args:
             stderr: the stderr of make, with paths relative to the tree.
+            whole: whether make built everything; else it may not have come to a file that was to be compiled again.
         """
+        if whole:
+            self._warned = set()
         for line in stderr.splitlines():
             files = list(self._files_with_diagnostics(line))
             self._warned.update(files)
+            self._diagnosed.update(files)
             self._unnamed |= not files and "warning" in line.lower() and not _REPEATED.match(line)
 
     def close(self) -> None:
@@ -297,7 +306,8 @@ class OutputDir:
             "bare": self._bare,
             "quick": self._quick,
             "warned": sorted(self._warned)[:_MANY],
-            "unnamed": self._unnamed or len(self._warned) > _MANY,
+            "diagnosed": sorted(self._diagnosed)[:_MANY],
+            "unnamed": self._unnamed or len(self._diagnosed) > _MANY,
             "board": self.board,
             "commit": self.commit,
             "gcc": self.gcc,

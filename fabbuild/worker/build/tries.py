@@ -199,4 +199,4 @@ class Tries:
 
     def _note(self, result: ProcessResult) -> None:
         self._result = result
-        self._output.note_warnings(self._worktree.shorten(result.stderr))
+        self._output.note_warnings(self._worktree.shorten(result.stderr), whole=not result.code)

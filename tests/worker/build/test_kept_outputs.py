@@ -398,6 +398,19 @@ def test_a_warning_of_an_earlier_run_is_repeated(machine, objects, slot):
     assert results[4].stderr == ""
 
 
+@pytest.mark.parametrize("slot", [0, 1])
+def test_a_warning_is_repeated_after_a_failure_that_kept_make_from_compiling_the_file(machine, objects, slot):
+    broken = {"src/0.c": "#error no\n"}
+    commits = series(
+        objects, machine.work, {"src/a.c": WARNS, "src/0.c": "int z;\n"}, broken, {"src/0.c": "int z;\n"}
+    )
+    machine.run((1, "two", commits[2:]))
+    machine.run((0, "one", commits[:2]), (0, "two", commits[:1]))
+    (result,) = machine.run((slot, "one", commits[2:]))
+    assert "defined but not used" in result.stderr
+    machine.hold(result, commits[2])
+
+
 def test_a_board_that_failed_is_built_on_and_passes_when_it_is_mended(machine, objects):
     commits = series(objects, machine.work, {"src/a.c": "#error no\n"}, {"src/a.c": "int a;\n"})
     machine.run((0, "one", commits[:1]), (0, "two", commits[:1]))
