@@ -1,5 +1,6 @@
 """The rules in a world where everything goes wrong, in any order: nothing is lost, and everything ends."""
 
+import dataclasses
 import random
 
 import pytest
@@ -7,13 +8,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.support.world import ARCHS, ENDINGS, MOVES, World
+from tests.support.world import ARCHS, ENDINGS, MOVES, POLICY, World
 
 
-def life(seed, kind=World):
+def life(seed, kind=World, policy=POLICY):
     """One life of a world, told by its seed."""
     rng = random.Random(seed)
-    world = kind(rng.choices(ARCHS, k=rng.randint(1, 8)), rng.randint(1, 5), batch=rng.random() < 0.25)
+    archs = rng.choices(ARCHS, k=rng.randint(1, 8))
+    world = kind(archs, rng.randint(1, 5), batch=rng.random() < 0.25, policy=policy)
     for _ in range(rng.randint(0, 60)):
         if world.schedule.finished:
             break
@@ -52,6 +54,17 @@ def test_whatever_happens_nothing_is_lost_and_everything_ends(first):
             life(seed)
         except Exception as exc:
             raise AssertionError(f"in the world with seed {seed}") from exc
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3])
+def test_whatever_happens_a_run_ends_at_enough_failed_boards_and_not_before(stop_at):
+    ended = 0
+    for seed in range(150):
+        try:
+            ended += bool(life(seed, policy=dataclasses.replace(POLICY, stop_at=stop_at)).stopped)
+        except Exception as exc:
+            raise AssertionError(f"in the world with seed {seed}") from exc
+    assert ended > 5, "it is no test where none ends so"
 
 
 class AnyWorld(RuleBasedStateMachine):

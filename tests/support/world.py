@@ -36,6 +36,7 @@ from fabbuild.scheduler.events_actions import (
     ResultIn,
     RunStopped,
     Started,
+    StopAtReached,
     TimePassed,
     Trim,
 )
@@ -135,7 +136,9 @@ class World:
         self.met = defaultdict(list)  # (board, commit): [(machine, kind, words)]
         self.avoid = defaultdict(set)
         self.crowd = {}  # board: on so many slots memory was short
-        self.stopped = False
+        self.answers = {}  # (machine, board, commit): whether the last answer that was awaited was a failure
+        self.failed = set()  # boards with a failure among their recorded results
+        self.stopped = ""  # the reason, where enough boards have failed
         self.log = []
         self._enter = {
             Assign: self._on_assign,
@@ -153,6 +156,7 @@ class World:
             Trim: self._on_trim,
             Requeue: self._on_requeue,
             EndUnbuilt: self._on_not_built,
+            StopAtReached: self._on_stop_at,
             Drop: self._on_drop,
         }
 
@@ -286,6 +290,7 @@ class World:
                 order.started, order.sign = True, self.now
                 order.waits.discard(event.upto)
                 order.leaving.discard(event.upto)
+                self.answers[event.machine, event.board, event.upto] = event.failed
                 late = event.upto not in self.missing(event.board)
                 if event.fault is TIMEOUT:
                     self.timeouts[event.board] += not late
@@ -331,6 +336,7 @@ class World:
     # --- what each action must be, and what it means ---
 
     def _on_assign(self, action, event):
+        assert not self._enough_failed(), "work though enough boards have failed"
         m = self.machines[action.machine]
         assert m.state == "in", "work for a machine that is not in"
         assert not m.checking, "work for a machine that is being checked"
@@ -413,6 +419,8 @@ class World:
         assert action.attempt == m.orders[action.board].attempt
         assert action.after == tuple(f"{name}: {words}" for name, _, words in self.met[key[1:]])
         self._end(action.board, action.upto, action)
+        if self.answers[key]:
+            self.failed.add(action.board)
         self.recorded += 1
         self.losses[action.board].clear()
         m.brought, m.vain = True, 0
@@ -548,11 +556,23 @@ class World:
                 isinstance(event, CheckDone) and event.well and met[-1][1] is FaultKind.CHECKOUT and len(met) > 1
             )
             assert again or len(met) >= self.policy.most_faults
+        elif self.stopped:
+            assert action.reason == self.stopped
         elif not isinstance(event, RunStopped):
             assert action.reason.startswith("no machine")
             assert not self.able(board), "a machine that is in could build it"
             assert self.hope(board) <= self.now, "it has not waited long enough"
         self._end(board, upto, action)
+
+    def _enough_failed(self):
+        return 0 < self.policy.stop_at <= len(self.failed)
+
+    def _on_stop_at(self, action, event):
+        assert self._enough_failed()
+        assert action.failed == len(self.failed)
+        assert not self.stopped, "it ends twice"
+        assert set(self.ended) != self.wanted, "it had ended"
+        self.stopped = action.reason
 
     def _on_drop(self, action, event):
         order = self.machines[action.machine].orders.get(action.board)
@@ -570,6 +590,7 @@ class World:
         assert s.recorded == self.recorded
         assert s.recorded + s.not_built == len(self.ended)
         assert s.finished == (len(self.ended) == s.asked)
+        assert s.finished or not self._enough_failed(), "it goes on though enough boards have failed"
         if s.finished:
             assert s.next_due() is None
             assert not self.held
@@ -679,7 +700,8 @@ class World:
             fault = choose(list(faults))
             if fault is TIMEOUT:
                 order.left.clear()
-            self.do(ResultIn(name, board, upto, choose([0, order.attempt]), fault))
+            failed = fault is not None or (self.policy.stop_at > 0 and choose([True, False, False]))
+            self.do(ResultIn(name, board, upto, choose([0, order.attempt]), fault, failed=failed))
 
     def trimmed(self, choose, odd=(False, False, True)):
         """A worker leaves off what it has not begun, or says so of what it was not asked to."""
