@@ -174,12 +174,21 @@ class Neighbour:
                 continue
             for name in folders:
                 link = os.path.join(folder, name)
-                if os.path.islink(link) and _target(link) != _target(os.path.join(self._path, place, name)):
+                if os.path.islink(link) and os.readlink(link) != self._led(os.path.join(place, name)):
                     for _, _, inside in os.walk(os.path.realpath(link)):
                         yield from inside
             for name in names:
                 if name.endswith(SEARCHED) and not os.path.exists(os.path.join(self._path, place, name)):
                     yield name
+
+    def _led(self, link: str) -> str:
+        """Return where a link of the neighbour's would lead in this worktree; empty for none."""
+        tree = self._state.tree if self._state else ""
+        try:
+            target = os.readlink(os.path.join(self._path, link))
+        except OSError:
+            return ""
+        return self._tree + target[len(tree) :] if target.startswith(tree + "/") else target
 
     def _compiles(self, state: NeighbourState) -> Iterator[Compile]:
         """Yield what the board has not, of all that the neighbour has."""
@@ -341,10 +350,3 @@ def _named(gcc: str) -> str:
     """Return a pattern for a command that runs one of a compiler's programs."""
     name = os.path.basename(gcc)
     return r"(?<![\w-])%s" % re.escape(name[: -len("gcc")] if name.endswith("-gcc") else name)
-
-
-def _target(link: str) -> str:
-    try:
-        return os.readlink(link)
-    except OSError:
-        return ""

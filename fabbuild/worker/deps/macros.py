@@ -10,8 +10,9 @@ A macro's definition follows from its body, and from the conditions around it. W
 the macros that differ comes out the same. Each step takes more than a preprocessor would: a condition counts with
 its whole chain, whether it holds or not, and a name that is anywhere counts as expanded.
 
-A name can also be pasted together by ``##``. It counts as named where all of its parts are, if these are at most
-three: U-Boot makes ``CONFIG_SPL_NET`` of ``CONFIG_``, ``SPL_`` and ``NET``.
+A name can also be pasted together by ``##``, of at most three parts: U-Boot makes ``CONFIG_SPL_NET`` of
+``CONFIG_``, ``SPL_`` and ``NET``. Whatever can expand a part of it may have it, if the others are in the files as
+well.
 """
 
 from __future__ import annotations
@@ -120,33 +121,40 @@ def unaffected(compiles: Mapping[_K, Sequence[FileMacros]], changed: Iterable[st
 def _reach(files: Sequence[FileMacros], changed: FrozenSet[str], pasted: "_Pasted") -> bool:
     """Whether values of macros can change what a compile of these files sees."""
     reached = set(changed)
-    # Names that are pasted together in one place can be expanded in any other.
-    looked_at: Set[str] = set()
+    split: Set[str] = set()
     while True:
+        parts = {part for name in reached - split for part in pasted.parts(name, files)}
+        split |= reached
+        # A part is none of the macros, and yet whatever expands it may make one of them of it.
+        reached |= parts
+        split |= parts
         if any(not file.used.isdisjoint(reached) for file in files):
             return True
-        if any(pasted.named(name, files) for name in reached - looked_at):
-            return True
-        looked_at |= reached
+        before = len(reached)
         for file in files:
             if not file.names.isdisjoint(reached):
                 reached.update(name for name, names in file.defined if not names.isdisjoint(reached))
-        if reached == looked_at:
+        if len(reached) == before:
             return False
 
 
 class _Pasted:
-    """Finds out whether a name can be pasted together."""
+    """Finds out of which names a name can be pasted together."""
 
     def __init__(self, every: AbstractSet[str]) -> None:
         self._every = every
-        self._parts: Dict[str, Tuple[FrozenSet[str], ...]] = {}
+        self._splits: Dict[str, Tuple[FrozenSet[str], ...]] = {}
 
-    def named(self, name: str, files: Sequence[FileMacros]) -> bool:
-        """Whether all parts of a name are named in some files."""
-        if name not in self._parts:
-            self._parts[name] = tuple(set(self._split(name)))
-        return any(all(any(part in file.names for file in files) for part in parts) for parts in self._parts[name])
+    def parts(self, name: str, files: Sequence[FileMacros]) -> Iterator[str]:
+        """Yield a part of each way to paste a name together whose parts are all named in some files.
+
+        All parts must be expanded for that, so any one will do: the longest is the rarest.
+        """
+        if name not in self._splits:
+            self._splits[name] = tuple(set(self._split(name)))
+        for parts in self._splits[name]:
+            if all(any(part in file.names for file in files) for part in parts):
+                yield max(sorted(parts), key=len)
 
     def _split(self, name: str) -> Iterator[FrozenSet[str]]:
         places = range(1, len(name))
