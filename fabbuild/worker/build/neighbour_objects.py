@@ -15,7 +15,9 @@ object may be of any of them. A generated file is compared by content. What is n
 * Assembler, and what names ``.incbin``: no dependency file names what that reads.
 * What names the time or the date.
 
-Generated source is never taken, but for the wrappers that include one file of the source (`stale_generated`).
+Generated source is never taken, but for what follows from one file of the source alone: the wrappers that include
+one (`stale_generated`), and parsers. kconfig's own objects are taken before the board is configured: it is compiled
+when there is no configuration yet.
 """
 
 from __future__ import annotations
@@ -48,6 +50,12 @@ _PRODUCTS = (".o", ".dtb", ".dtbo")
 _SOURCE = re.compile(r"^source_\S+ := (\S+)$", re.MULTILINE)
 _READ = re.compile(r"^deps_\S+ := \\\n((?:.*\\\n)*)", re.MULTILINE)
 _STAMP = re.compile(r"\$\(wildcard ([^)]*)\)")
+
+#: Where Kbuild's programs are that configure a board.
+_CONFIGURE = ("scripts/basic/", "scripts/kconfig/")
+
+#: A command that makes a parser, with its source.
+_PARSER = re.compile(r"^(?:saved)?cmd_\S+ := (?:bison|flex|yacc|lex) .*?(\.\./\S+\.[yl])\s*$", re.MULTILINE)
 
 #: What the content of an object may follow from, besides the text that is compiled.
 _UNSEEN = re.compile(rb"incbin|__DATE__|__TIME__|__TIMESTAMP__")
@@ -127,28 +135,29 @@ class Neighbour:
             return None
         return frozenset(name for _, name, _ in one ^ other) if one and other else None
 
-    def take(self, changes: Callable[[str], Optional[List[TreeChange]]]) -> bool:
+    def take(self, changes: Callable[[str], Optional[List[TreeChange]]], *, configured: bool = True) -> bool:
         """Copy what would come out the same; return whether there was any.
 
         Args:
             changes: returns the differences of a commit from the one that is checked out; None if not known.
+            configured: whether the board is configured; else only what configures it is taken.
 
         Raises:
             OSError: a file cannot be written, as on a full disk.
         """
-        differing = self.differing()
+        differing = self.differing() if configured else frozenset()
         doubtful = self._doubtful(changes)
         if self._state is None or differing is None or doubtful is None:
             return False
         compiles: Dict[Compile, List[FileMacros]] = {}
-        for one in self._compiles(self._state):
+        for one in self._compiles(self._state, ("",) if configured else _CONFIGURE):
             files = self._same(one, doubtful)
             if files is not None:
                 compiles[one] = files
         read: Set[str] = set()
         for one in sorted(macros.unaffected(compiles, differing)):
             read.update(self._copy(one))
-        self._output.note_taken(read, self._state.tree)
+        self._output.note_taken(read, self._state.tree, building=configured)
         return bool(read)
 
     def _doubtful(self, changes: Callable[[str], Optional[List[TreeChange]]]) -> "Optional[_Doubtful]":
@@ -190,8 +199,8 @@ class Neighbour:
             return ""
         return self._tree + target[len(tree) :] if target.startswith(tree + "/") else target
 
-    def _compiles(self, state: NeighbourState) -> Iterator[Compile]:
-        """Yield what the board has not, of all that the neighbour has."""
+    def _compiles(self, state: NeighbourState, places: Tuple[str, ...]) -> Iterator[Compile]:
+        """Yield what the board has not, of all that the neighbour has in some places."""
         # The command of a host tool names none of the compilers.
         names_compiler = re.compile("|".join(map(_named, state.compilers)) or _NEVER)
         for folder, _, names in os.walk(self._path):
@@ -200,7 +209,7 @@ class Neighbour:
                 if not name.startswith(".") or not name.endswith(".cmd") or not product.endswith(_PRODUCTS):
                     continue
                 product = os.path.normpath(os.path.join(os.path.relpath(folder, self._path), product))
-                if os.path.exists(os.path.join(self._place, product)):
+                if not product.startswith(places) or os.path.exists(os.path.join(self._place, product)):
                     continue
                 with contextlib.suppress(OSError, UnicodeError):
                     with open(os.path.join(folder, name), encoding="utf-8") as file:
@@ -227,25 +236,32 @@ class Neighbour:
             if generated and self._time(name) > made:
                 return None
             if name not in self._looked:
-                self._looked[name] = self._look(name, generated=generated)
+                self._looked[name] = self._look(name, doubtful, generated=generated)
             file = self._looked[name]
             if file is None:
                 return None
             files.append(file)
         return files
 
-    def _look(self, name: str, *, generated: bool) -> Optional[FileMacros]:
+    def _look(self, name: str, doubtful: "_Doubtful", *, generated: bool) -> Optional[FileMacros]:
         """Return a file's macros; None if it differs or has more than its text."""
         try:
             if not generated:
                 return self._files.look(os.path.join(self._place, name))[1]
             theirs, found = self._files.look(os.path.join(self._path, name))
             place = os.path.join(self._place, name)
-            if is_wrapper(os.path.join(self._path, name)) and not os.path.exists(place):
-                return found
+            if not os.path.exists(place):
+                same = is_wrapper(os.path.join(self._path, name)) or self._is_parser(name, doubtful)
+                return found if same else None
             return found if self._files.look(place)[0] == theirs else None
         except OSError:
             return None
+
+    def _is_parser(self, name: str, doubtful: "_Doubtful") -> bool:
+        """Whether a generated file is a parser whose source is the same now."""
+        with open(os.path.join(self._path, _command_of(name)), encoding="utf-8") as file:
+            found = _PARSER.match(file.read())
+        return found is not None and found.group(1) not in doubtful.paths
 
     def _time(self, name: str) -> int:
         """Return the modification time of a file of the neighbour's in ns; 0 for none."""
@@ -258,14 +274,13 @@ class Neighbour:
 
     def _copy(self, one: Compile) -> Iterator[str]:
         """Copy an object with its dependency file; yield the files of the source that it was made of."""
-        folder, name = os.path.split(one.product)
-        os.makedirs(os.path.join(self._place, folder), exist_ok=True)
-        wrappers = [name for name in one.read if not name.startswith(("../", "/"))]
-        for place in (*wrappers, os.path.join(folder, ".%s.cmd" % name), one.product):
-            there = os.path.join(self._place, place)
-            if not os.path.exists(there):
-                os.makedirs(os.path.dirname(there), exist_ok=True)
-                shutil.copyfile(os.path.join(self._path, place), there)
+        made_of = [name for name in one.read if not name.startswith(("../", "/"))]
+        for place in (*made_of, one.product):
+            for name in (_command_of(place), place):
+                path, there = os.path.join(self._path, name), os.path.join(self._place, name)
+                if not os.path.exists(there) and os.path.exists(path):
+                    os.makedirs(os.path.dirname(there), exist_ok=True)
+                    shutil.copyfile(path, there)
         for name in one.read:
             path = os.path.normpath(os.path.join(self._place, name))
             if path.startswith(self._tree + "/") and not path.startswith(self._place + "/"):
@@ -312,6 +327,18 @@ class Neighbours:
         """Whether any other board has a directory that can be used."""
         return any(self._output.neighbour(self._kept.place(one)) for one in self._some())
 
+    def take_programs(self) -> None:
+        """Copy the objects of what configures a board, from the directory that was used last.
+
+        Raises:
+            OSError: a file cannot be written, as on a full disk.
+        """
+        for board in self._some():
+            with self._kept.lent(board) as path:
+                if self._neighbour(path).take(self._changes, configured=False):
+                    self.taken = True
+                    return
+
     def take(self) -> None:
         """Copy what would come out the same, first from the boards whose configurations differ least.
 
@@ -344,6 +371,12 @@ def _definitions(output: str) -> Set[Tuple[str, str, str]]:
         with contextlib.suppress(FileNotFoundError), open(os.path.join(output, place), "rb") as file:
             found.update((place, *item) for item in macros.definitions(file.read()).items())
     return found
+
+
+def _command_of(product: str) -> str:
+    """Return the file in which Kbuild keeps the command that made a product."""
+    folder, name = os.path.split(product)
+    return os.path.join(folder, ".%s.cmd" % name)
 
 
 def _named(gcc: str) -> str:

@@ -191,9 +191,15 @@ class OutputDir:
         if commit not in self.commits:
             self.commits += (commit,)
 
-    def note_taken(self, read: Collection[str], tree: str) -> None:
-        """Note that objects were taken which were made of these files of the source in another worktree."""
-        self.reads.note(read, "", building=True)
+    def note_taken(self, read: Collection[str], tree: str, *, building: bool) -> None:
+        """Note that objects were taken which were made of these files of the source in another worktree.
+
+        Args:
+            read: the files.
+            tree: the worktree.
+            building: whether building would have read them, or configuring.
+        """
+        self.reads.note(read, "", building=building)
         self.trees = tuple({*self.trees, tree})
 
     def renew(self) -> None:

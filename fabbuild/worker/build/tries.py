@@ -109,6 +109,7 @@ class Tries:
         neighbours = self._neighbours
         if neighbours is None or not neighbours.there:
             return False
+        neighbours.take_programs()
         done = self._run.make_with(neighbours.take)
         if done is None:
             if self._run.may_retry:
