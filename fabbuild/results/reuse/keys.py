@@ -9,8 +9,10 @@ and, where the dependencies of the build are known, one with the part of the tre
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import msgspec
 
@@ -92,7 +94,11 @@ def build_tools(sessions: Iterable[Session]) -> dict[str, list[BuildTools]]:
 class Views:
     """Compute the digest of the part of each of a run's git trees that can matter to a board.
 
-    The first tree is listed in full, and each other tree as its differences from the first, on first use.
+    The first tree is listed in full, and each other tree as its differences from the tree before, on first use.
+    The digests are those of `relevance.part`, which goes through a list of thousands of files for each tree. Here
+    the bytes of each file that go into a digest are made once for all boards, and a board's list is gone through
+    once for all trees.
+
     Not thread-safe.
     """
 
@@ -100,24 +106,37 @@ class Views:
         """Take the git ids of the trees, in the order of the commits."""
         self._git = git
         self._trees = tuple(trees)
-        self._listings: list[Mapping[str, relevance.TreeEntry]] = []
+        #: The listing of the last tree that was looked at.
+        self._latest: dict[str, relevance.TreeEntry] = {}
         self._common: list[bytes] = []
-        self._changed: list[frozenset[str]] = []
+        #: What the first tree adds to a digest for each file, and each later tree for each file that it changes.
+        self._records: list[dict[bytes, bytes]] = []
 
-    def of(self, depends: Sequence[str], wanted: Iterable[int]) -> dict[int, bytes]:
-        """Return the digests of trees, by their places, for a board with these dependencies, in order.
+    def of(self, depends: Sequence[bytes], wanted: Iterable[int]) -> dict[int, bytes]:
+        """Return the digests of trees, by their places, for a board with these dependencies.
+
+        Args:
+            depends: the dependencies, in order, from `fabbuild.results.read_files.split_depends`.
+            wanted: the places of the trees.
 
         Raises:
             GitError: git cannot list the trees.
             ValueError: git printed something else than a listing.
         """
         asked = frozenset(wanted)
-        found, names, part = {}, frozenset(depends), b""
+        found: dict[int, bytes] = {}
+        read: dict[bytes, bytes] = {}
+        part = b""
         for place in range(max(asked, default=-1) + 1):
             self._look(place)
-            if not part or not self._changed[place].isdisjoint(names):
-                part = relevance.part(self._listings[place], depends)
+            records = self._records[place]
+            if not place:
+                read = dict(zip(depends, map(records.get, depends, repeat(b"")), strict=True))
+            elif changed := records.keys() & read.keys():
+                read.update((path, records[path]) for path in changed)
+                part = b""
             if place in asked:
+                part = part or hashlib.sha256(b"".join(read.values())).digest()
                 found[place] = relevance.digest(self._common[place], part).encode()
         return found
 
@@ -127,48 +146,29 @@ class Views:
             return
         if not place:
             out = self._git.run("ls-tree", "-r", "-z", "--full-tree", self._trees[0], timeout=TIMEOUT).stdout
-            first = relevance.parse_listing(out)
-            self._add(first, relevance.common(first), frozenset())
+            self._latest = relevance.parse_listing(out)
+            self._add(self._latest, relevance.common(self._latest))
             return
         between = self._trees[place - 1], self._trees[place]
         arguments = ("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", *between)
         changed = relevance.parse_changes(self._git.run(*arguments, timeout=TIMEOUT).stdout)
-        base = self._listings[0]
-        before = self._listings[-1]
-        over = before.over if isinstance(before, _ChangedListing) else {}
-        listing = _ChangedListing(base, {**over, **{one.path: one.new for one in changed}})
+        for one in changed:
+            if one.new.mode == relevance.ABSENT:
+                self._latest.pop(one.path, None)
+            else:
+                self._latest[one.path] = one.new
         same = relevance.matters(changed, ()) is None
-        common = self._common[-1] if same else relevance.common(listing.flat())
-        self._add(listing, common, frozenset(one.path for one in changed))
+        common = self._common[-1] if same else relevance.common(self._latest)
+        self._add({one.path: one.new for one in changed}, common)
 
-    def _add(self, listing: Mapping[str, relevance.TreeEntry], common: bytes, changed: frozenset[str]) -> None:
-        self._listings.append(listing)
+    def _add(self, entries: Mapping[str, relevance.TreeEntry], common: bytes) -> None:
+        records = ((os.fsencode(path), entry) for path, entry in entries.items())
+        self._records.append({path: _record(path, entry) for path, entry in records})
         self._common.append(common)
-        self._changed.append(changed)
 
 
-class _ChangedListing(Mapping[str, relevance.TreeEntry]):
-    """A listing of a git tree, stored as its differences from another listing."""
-
-    def __init__(self, base: Mapping[str, relevance.TreeEntry], over: Mapping[str, relevance.TreeEntry]) -> None:
-        self._base = base
-        self.over = over
-
-    def flat(self) -> dict[str, relevance.TreeEntry]:
-        both = {**self._base, **self.over}
-        for path, entry in self.over.items():
-            if entry.mode == relevance.ABSENT:
-                del both[path]
-        return both
-
-    def __getitem__(self, path: str) -> relevance.TreeEntry:
-        entry = self.over.get(path) or self._base[path]
-        if entry.mode == relevance.ABSENT:
-            raise KeyError(path)
-        return entry
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.flat())
-
-    def __len__(self) -> int:
-        return len(self.flat())
+def _record(path: bytes, entry: relevance.TreeEntry) -> bytes:
+    """Return what a file adds to the digest `relevance.part`; nothing if the tree does not have it."""
+    if entry.mode == relevance.ABSENT:
+        return b""
+    return b"%b\0%b\0%b\0" % (path, entry.mode.encode(), entry.content.encode())

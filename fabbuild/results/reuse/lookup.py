@@ -6,6 +6,7 @@ a result is of this board, built in this way, and that the names of its files ar
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from pathlib import Path
 import msgspec
 
 from fabbuild.model import Board, Commit, Job, Result
-from fabbuild.protocol import relevance
 from fabbuild.protocol.names import is_file_name
 from fabbuild.protocol.wire import FILES_MANY
 from fabbuild.results.incoming import PLACE
+from fabbuild.results.read_files import split_depends
 from fabbuild.results.reuse.keys import BuildTools, StoredDocument, Views, family, tree_name, view_name
 from fabbuild.results.reuse.store import Store
 from fabbuild.results.tree import BuiltFrom, ResultTree, decisive, not_writable
@@ -64,7 +65,7 @@ class StoreLookup:
             changed: the files that the commits change.
         """
         self.affected: set[str] = set()
-        self._changed = changed
+        self._changed = frozenset(map(os.fsencode, changed))
         self._store = store
         self._views = views
         self._commits = tuple(commits)
@@ -90,16 +91,19 @@ class StoreLookup:
                 for tools, of in families.items()
             ],
         )
+        seen: dict[bytes, dict[int, bytes]] = {}
         for tools, of in families.items():
             for digest in self._store.lists([of])[of]:
                 lacking = [upto for upto in job.commits if upto not in found]
                 if not lacking:
                     break
-                depends = self._depends(digest)
-                if self._changed and not self._changed.isdisjoint(depends):
-                    self.affected.add(job.board.target)
-                seen = self._views_of(depends, lacking)
-                self._search(found, [(view_name(of, view), upto, tools) for upto, view in seen.items()])
+                if digest not in seen:  # other compilers mostly read the same files
+                    depends = self._depends(digest)
+                    if self._changed and not self._changed.isdisjoint(depends):
+                        self.affected.add(job.board.target)
+                    seen[digest] = self._views_of(depends, lacking)
+                views = seen[digest].items()
+                self._search(found, [(view_name(of, view), upto, tools) for upto, view in views])
         return [found[upto] for upto in sorted(found)]
 
     def _search(self, found: dict[int, Hit], names: Sequence[tuple[bytes, int, BuildTools]]) -> None:
@@ -108,15 +112,15 @@ class StoreLookup:
             if name in there:
                 found.setdefault(upto, Hit(upto, there[name], tools))
 
-    def _depends(self, digest: bytes) -> list[str]:
+    def _depends(self, digest: bytes) -> list[bytes]:
         """Return a list of dependencies; empty if it cannot be read."""
         content = self._store.content(digest)
         try:
-            return relevance.parse_depends(content) if content is not None else []
+            return split_depends(content) if content is not None else []
         except ValueError:
             return []
 
-    def _views_of(self, depends: Sequence[str], uptos: Sequence[int]) -> dict[int, bytes]:
+    def _views_of(self, depends: Sequence[bytes], uptos: Sequence[int]) -> dict[int, bytes]:
         """Return the view of each tree with these dependencies; none if there are none or git cannot be read."""
         try:
             return self._views.of(depends, uptos) if depends else {}

@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 
 from fabbuild.model import Board, Commit, Result
-from fabbuild.protocol import relevance
 from fabbuild.protocol.wire import DEPENDS
+from fabbuild.results.read_files import split_depends
 from fabbuild.results.reuse.keys import BuildTools, StoredDocument, Views, family, tree_name, view_name
 from fabbuild.results.reuse.store import CONTENT_MOST, LIMIT, Store, StoreEntry, StoreError
 from fabbuild.source.git import GitError
@@ -224,7 +224,7 @@ class StoreWriter:
     def _view(self, depends: bytes, upto: int) -> bytes:
         """Return the view of the tree with these dependencies; empty if they or git cannot be read."""
         try:
-            return self._views.of(relevance.parse_depends(depends), [upto])[upto]
+            return self._views.of(split_depends(depends), [upto])[upto]
         except (ValueError, GitError):
             return b""
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -245,7 +246,7 @@ def test_views_are_the_same_however_they_are_found_out(place):
     (place.source.path / "lib" / "string.c").unlink()
     commits += place.change("remove")
     depends = [*DEPENDS, "lib/string.c", "not/there.h"]
-    together = place.views(commits).of(depends, range(len(commits)))
+    together = place.views(commits).of([os.fsencode(path) for path in depends], range(len(commits)))
     for upto, commit in enumerate(commits):
         out = place.source.git.run("ls-tree", "-r", "-z", "--full-tree", commit.tree).stdout
         assert together[upto] == seen(relevance.parse_listing(out), depends).encode(), upto
@@ -254,6 +255,18 @@ def test_views_are_the_same_however_they_are_found_out(place):
 def test_kept_is_read_back_as_it_was_written():
     document = StoredDocument("f", "m", "c", 1.0, "o", 0, environment={"a": "b"}, files={"x": "00"})
     assert msgspec.json.decode(msgspec.json.encode(document), type=StoredDocument) == document
+
+
+def test_one_list_of_two_compilers_brings_the_results_of_either(place):
+    other = BuildTools("gcc 13", TOOLS.identity)
+    first = place.source.range("HEAD")
+    place.keep(first, [commanded(first)])
+    like_first = place.change("words", README="other\n")
+    second = place.change("what is read", include__common_dot_h="#define OTHER 1\n")
+    place.keep(second, [commanded(second)], tools=other)
+    commits = [*like_first, *place.change("more words", README="more\n")]
+    for tools, brought in [((TOOLS,), [0]), ((other,), [1]), ((TOOLS, other), [0, 1]), ((other, TOOLS), [0, 1])]:
+        assert place.restore(commits, build_tools=tools)[0] == brought
 
 
 def test_a_board_that_is_not_found_and_read_a_changed_file_is_affected(place):
