@@ -10,9 +10,12 @@ A macro's definition follows from its body, and from the conditions around it. W
 the macros that differ comes out the same. Each step takes more than a preprocessor would: a condition counts with
 its whole chain, whether it holds or not, and a name that is anywhere counts as expanded.
 
-A name can also be pasted together by ``##``, of at most three parts: U-Boot makes ``CONFIG_SPL_NET`` of
-``CONFIG_``, ``SPL_`` and ``NET``. Whatever can expand a part of it may have it, if the others are in the files as
-well.
+A name can also be pasted together by ``##``: U-Boot makes ``CONFIG_SPL_NET`` of ``CONFIG_``, ``SPL_`` and ``NET``.
+Whatever can expand a part of it may have it, if the others are in the files as well. Of more than three parts none
+but ``_`` may be short, because any name consists of letters that are named somewhere.
+
+What changes no text can still have the preprocessor say something, and counts as a change if it may: a macro that
+is defined twice, and a condition that cannot be evaluated.
 """
 
 from __future__ import annotations
@@ -20,23 +23,97 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-from typing import AbstractSet, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple, TypeVar
+from collections import defaultdict
+from typing import (
+    AbstractSet,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Sequence,
+    Set,
+    Tuple,
+    TypeVar,
+)
 
 _K = TypeVar("_K")
 
 #: A line that goes on; also with blanks at its end, which gcc takes with a warning.
 _CONTINUED = re.compile(r"\\[ \t\f\v]*\r?\n")
 
-#: A comment; or, so that none is seen in it, a string or a character constant.
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*" r"|(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')", re.DOTALL)
+#: A comment; or, so that none is seen in them, the name of a header, a string and a character constant. One without
+#: an end goes to the end of its line.
+_COMMENT = re.compile(
+    r"/\*.*?\*/|//[^\n]*"
+    r"|(^[ \t\f\v]*(?:#|%:)[ \t\f\v]*(?:include|include_next|import)[ \t\f\v]*(?:<[^>\n]*>|\"[^\"\n]*\"))"
+    r"|(\"(?:\\[^\n]|[^\"\n])*\"?|'(?:\\[^\n]|[^'\n])*'?)",
+    re.DOTALL | re.MULTILINE,
+)
+
+#: Raw strings, trigraphs for # and \, digits with separators, line ends and blanks of another kind, names with
+#: escapes.
+_UNCLEAR = re.compile(
+    r"(?<![\w\"])(?:u8|[uUL])?R\"[^ ()\\\s\"]{0,16}\(|\?\?[/=]|\b[0-9][\w.]*'[0-9a-fA-F]"
+    r"|\r(?!\n)|\0|\\[uUN][0-9a-fA-F{]"
+)
+
+#: Tests for files, which no dependency file names if they are not there.
+_SEARCHES = re.compile(r"__has_(?:include|embed)")
 
 #: A name, or a number, which can be part of a name that is pasted together.
 _NAME = re.compile(r"[\w$\x80-\xff]+", re.ASCII)
-_DIRECTIVE = re.compile(r"\s*(?:#|%:)\s*(\w*)(.*)", re.DOTALL)
+_DIRECTIVE = re.compile(r"[ \t\f\v\r]*(?:#|%:)[ \t\f\v]*(\w*)(.*)", re.DOTALL | re.ASCII)
+_BLANK = " \t\f\v\r"
 
 _TESTS = frozenset(["if", "ifdef", "ifndef"])
 _BRANCHES = frozenset(["elif", "else", "elifdef", "elifndef"])
-_DEFINITIONS = frozenset(["define", "undef"])
+_EVALUATED = frozenset(["if", "elif"])
+
+#: What tests a symbol in an expression and never says anything.
+_SAFE_TEST = re.compile(
+    r"\bdefined\s*(?:\(\s*\w+\s*\)|\w+)|\b(?:CONFIG_)?IS_(?:ENABLED|BUILTIN|MODULE)\s*\(\s*\w+\s*\)"
+)
+
+#: A division, or a call of a macro, which may have one.
+_RISKY = re.compile(r"[/%]|\w\s*\(")
+
+#: The condition under which a definition is made only if there is none.
+_IF_NOT_DEFINED = re.compile(r"\s*!\s*defined\s*(?:\(\s*(\w+)\s*\)|(\w+))\s*$")
+
+_COUNTER = "__COUNTER__"
+
+#: A value that has no part of a name: a number, which can always be one, or a string.
+_PLAIN_VALUE = re.compile(r"[0-9]*|\"(?:\\.|[^\"\\])*\"")
+
+#: The names of which a name of more than three parts can consist have at least so many characters.
+_LONG = 3
+
+#: The most ways in which a name can consist of others that are told apart.
+_WAYS = 200
+
+#: Stands for the parts of a name that can be pasted together in more ways, or of numbers alone.
+_ANYTHING = ""
+
+_NONE: FrozenSet[str] = frozenset()
+
+
+class _Definition(NamedTuple):
+    """One ``#define`` of a macro.
+
+    Attributes:
+        body: what it is defined as.
+        around: the names in the conditions around it.
+        branch: each chain of conditions around it, and the branch of that.
+        guarded: whether the macro is never defined already.
+    """
+
+    body: str
+    around: FrozenSet[str]
+    branch: Tuple[Tuple[int, int], ...]
+    guarded: bool
 
 
 class FileMacros:
@@ -46,47 +123,119 @@ class FileMacros:
         used: the names whose values can change what the compiler sees of this file.
         defined: each definition and its end: the macro, and the names whose values can change it.
         names: all names in it.
+        evaluated: the names in arithmetic of conditions, by whether it can fail also if they are whole numbers; and
+            among the latter those that decide whether any is evaluated.
+        tested: the names in conditions that are expressions.
+        definitions: what each macro is defined as.
+        searches: whether it tests for files.
+        unclear: whether it has what is not looked into here.
     """
 
-    __slots__ = ("defined", "names", "used")
+    __slots__ = ("defined", "definitions", "evaluated", "names", "searches", "tested", "unclear", "used")
 
     def __init__(self, text: bytes) -> None:
         """Read a file of source; one that is none only has more names than matter."""
-        lines = _COMMENT.sub(_without, _CONTINUED.sub("", text.decode("latin-1"))).split("\n")
-        used: Set[str] = set()
-        defined: List[Tuple[str, FrozenSet[str]]] = []
-        around: List[FrozenSet[str]] = []
-        now: FrozenSet[str] = frozenset()
-        plain = []
-        for line in lines:
-            found = _DIRECTIVE.match(line)
-            if not found:
-                if line and not line.isspace():
-                    plain.append(line)
-                    used |= now
-                continue
-            word, rest = found.groups()
-            names = _names(rest)
-            if word in _TESTS:
-                around.append(now)
-                now = now.union(names)
-            elif word in _BRANCHES:
-                now = now.union(names)
-            elif word == "endif":
-                now = around.pop() if around else now
-            elif word in _DEFINITIONS and names:
-                defined.append((names[0], now.union(names[1:])))
-            else:
-                used |= now
-                used.update(names)
-        used.update(_names("\n".join(plain)))
-        self.used = frozenset(used)
-        self.defined = tuple(defined)
-        self.names = self.used.union(*(names | {name} for name, names in defined))
+        whole = _CONTINUED.sub("", text.decode("latin-1"))
+        self.unclear = _UNCLEAR.search(whole) is not None
+        self.searches = _SEARCHES.search(whole) is not None
+        reader = _Reader()
+        for line in _COMMENT.sub(_without, whole).split("\n"):
+            reader.read(line)
+        reader.used.update(_names("\n".join(reader.plain)))
+        self.used = frozenset(reader.used)
+        self.tested = frozenset(reader.tested)
+        self.evaluated = {risky: frozenset(names) for risky, names in reader.evaluated.items()}
+        self.defined = tuple(reader.defined)
+        self.definitions = dict(reader.definitions)
+        self.names = self.used.union(*(names | {name} for name, names in self.defined))
+
+
+class _Reader:
+    """Reads the lines of one file."""
+
+    def __init__(self) -> None:
+        self.used: Set[str] = set()
+        self.plain: List[str] = []
+        self.tested: Set[str] = set()
+        self.evaluated: Dict[bool, Set[str]] = {False: set(), True: set()}
+        self.defined: List[Tuple[str, FrozenSet[str]]] = []
+        self.definitions: Dict[str, List[_Definition]] = defaultdict(list)
+        self._around: List[Tuple[FrozenSet[str], str]] = []
+        self._now: FrozenSet[str] = _NONE
+        self._lacking = ""
+        self._branches: List[Tuple[int, int]] = []
+        self._chains = 0
+        # The macros that are not defined since an #undef, with its branch.
+        self._ended: Dict[str, Tuple[Tuple[int, int], ...]] = {}
+
+    def read(self, line: str) -> None:
+        found = _DIRECTIVE.match(line)
+        if not found:
+            if line.strip(_BLANK):
+                self.plain.append(line)
+                self.used |= self._now
+            return
+        word, rest = found.groups()
+        names = _names(rest)
+        if word in _EVALUATED:
+            self._evaluate(rest, names)
+        if word in _TESTS:
+            self._around.append((self._now, self._lacking))
+            self._now = self._now.union(names)
+            self._lacking = _lacking(word, rest)
+            self._branches.append((self._chains, 0))
+            self._chains += 1
+        elif word in _BRANCHES:
+            self._now = self._now.union(names)
+            self._lacking = ""
+            if self._branches:
+                chain, branch = self._branches[-1]
+                self._branches[-1] = (chain, branch + 1)
+        elif word == "endif":
+            if self._around:
+                self._now, self._lacking = self._around.pop()
+                self._branches.pop()
+        elif word == "define" and names:
+            self._define(names, rest)
+        elif word == "undef" and names:
+            self.defined.append((names[0], self._now))
+            self._ended[names[0]] = tuple(self._branches)
+        else:
+            self.used |= self._now
+            self.used.update(names)
+            # What is included may define anything.
+            self._lacking = ""
+            self._ended.clear()
+
+    def _evaluate(self, rest: str, names: Sequence[str]) -> None:
+        self.tested.update(names)
+        left = _SAFE_TEST.sub(" ", rest)
+        found = _names(left)
+        self.evaluated[_RISKY.search(left) is not None].update(found)
+        if any(not name[0].isdigit() for name in found):
+            self.evaluated[True] |= self._now
+
+    def _define(self, names: Sequence[str], rest: str) -> None:
+        name = names[0]
+        branch = tuple(self._branches)
+        guarded = self._lacking == name or self._ended.pop(name, None) == branch
+        self.defined.append((name, self._now.union(names[1:])))
+        if guarded:
+            self._lacking = ""
+        self.definitions[name].append(_Definition(" ".join(rest.split()), self._now, branch, guarded))
+
+
+def _lacking(word: str, rest: str) -> str:
+    """Return the macro of which a condition says that it is not defined; empty for none."""
+    if word == "ifndef":
+        return next(iter(_names(rest)), "")
+    found = _IF_NOT_DEFINED.match(rest) if word == "if" else None
+    return found.group(1) or found.group(2) if found else ""
 
 
 def _without(found: "re.Match[str]") -> str:
-    return '""' if found.group(1) else " "
+    header, string = found.groups()
+    return header or ('""' if string else " ")
 
 
 def _names(text: str) -> List[str]:
@@ -96,46 +245,132 @@ def _names(text: str) -> List[str]:
 def definitions(header: bytes) -> Dict[str, str]:
     """Return the macros that a generated header of definitions alone defines, with their values."""
     found = {}
-    for line in header.decode("latin-1").splitlines():
+    for line in header.decode("latin-1").split("\n"):
         directive = _DIRECTIVE.match(line)
         if directive and directive.group(1) == "define":
-            name, _, value = directive.group(2).strip().partition(" ")
-            found[name] = value.strip()
+            name, *value = directive.group(2).split(None, 1)
+            found[name] = "".join(value).strip()
     return found
 
 
-def unaffected(compiles: Mapping[_K, Sequence[FileMacros]], changed: Iterable[str]) -> Set[_K]:
-    """Return the compiles that see the same text whatever the values of some macros are.
+def values(defined: Mapping[str, str]) -> FileMacros:
+    """Return what values of macros that are defined in no file add to the names that can be pasted together.
+
+    Args:
+        defined: the macros and their values.
+    """
+    lines = ["#define %s %s\n" % item for item in defined.items() if not _PLAIN_VALUE.fullmatch(item[1])]
+    found = FileMacros("".join(lines).encode("latin-1", "replace"))
+    found.definitions.clear()
+    return found
+
+
+def options(command: Iterable[str]) -> FileMacros:
+    """Return what the words of a compiler's command line define."""
+    lines = []
+    words = iter(command)
+    for word in words:
+        if word.startswith("-D"):
+            name, _, value = (word[2:] or next(words, "")).partition("=")
+            lines.append("#define %s %s\n" % (name, value))
+    return FileMacros("".join(lines).encode("latin-1", "replace"))
+
+
+def unaffected(
+    compiles: Mapping[_K, Sequence[FileMacros]], changed: Iterable[str], numbers: Iterable[str] = ()
+) -> Set[_K]:
+    """Return the compiles that see the same text, and say the same, whatever the values of some macros are.
 
     Args:
         compiles: all files that each of them reads.
         changed: the macros whose values differ, or that are defined in one case only.
+        numbers: those of them that are a whole number or not defined, in both cases.
     """
     every: Set[str] = set()
     every.update(*({id(file): file.names for files in compiles.values() for file in files}.values()))
     pasted = _Pasted(every)
-    names = frozenset(changed)
-    return {key for key, files in compiles.items() if not _reach(files, names, pasted)}
+    names, plain = frozenset(changed), frozenset(numbers)
+    return {key for key, files in compiles.items() if not _reach(files, names, plain, pasted)}
 
 
-def _reach(files: Sequence[FileMacros], changed: FrozenSet[str], pasted: "_Pasted") -> bool:
-    """Whether values of macros can change what a compile of these files sees."""
+def _reach(
+    files: Sequence[FileMacros], changed: FrozenSet[str], numbers: FrozenSet[str], pasted: "_Pasted"
+) -> bool:
+    """Whether values of macros can change what a compile of these files sees or says."""
+    if any(file.unclear for file in files):
+        return True
+    if not changed:
+        return False
     reached = set(changed)
     split: Set[str] = set()
-    while True:
+    while reached != split:
         parts = {part for name in reached - split for part in pasted.parts(name, files)}
-        split |= reached
-        # A part is none of the macros, and yet whatever expands it may make one of them of it.
-        reached |= parts
-        split |= parts
-        if any(not file.used.isdisjoint(reached) for file in files):
+        if _ANYTHING in parts:
             return True
-        before = len(reached)
+        split |= reached
+        # A part may be none of the macros, and yet whatever expands it may make one of them of it.
+        reached |= parts
         for file in files:
             if not file.names.isdisjoint(reached):
                 reached.update(name for name, names in file.defined if not names.isdisjoint(reached))
-        if len(reached) == before:
-            return False
+        if any(not file.used.isdisjoint(reached) for file in files):
+            return True
+    return _counts(files) or _says(files, reached, changed, numbers)
+
+
+def _counts(files: Sequence[FileMacros]) -> bool:
+    """Whether a condition expands the macro that is another number each time."""
+    if not any(_COUNTER in file.names for file in files):
+        return False
+    counting = {_COUNTER}
+    before = 0
+    while before != len(counting):
+        before = len(counting)
+        for file in files:
+            counting.update(name for name, names in file.defined if not names.isdisjoint(counting))
+    return any(not file.tested.isdisjoint(counting) for file in files)
+
+
+def _says(
+    files: Sequence[FileMacros], reached: AbstractSet[str], changed: AbstractSet[str], numbers: AbstractSet[str]
+) -> bool:
+    """Whether the preprocessor may say something for some values of macros only."""
+    for file in files:
+        if not file.evaluated[True].isdisjoint(reached):
+            return True
+        if any(name not in numbers for name in file.evaluated[False] & reached):
+            return True
+    twice: Dict[str, List[Tuple[int, _Definition]]] = defaultdict(list)
+    for number, file in enumerate(files):
+        if not file.names.isdisjoint(reached):
+            for name in file.definitions.keys() & reached:
+                twice[name] += ((number, one) for one in file.definitions[name])
+    return any(_again(found, always=name in changed) for name, found in twice.items())
+
+
+def _again(found: Sequence[Tuple[int, _Definition]], *, always: bool) -> bool:
+    """Whether a macro may be defined that has another definition already.
+
+    Args:
+        found: the definitions, each with the number of its file.
+        always: whether there is one more, which is no file's.
+    """
+    if always:
+        return not all(one.guarded for _, one in found)
+    for place, (number, one) in enumerate(found):
+        for other_number, other in found[place + 1 :]:
+            if one.body == other.body or (one.guarded and other.guarded):
+                continue
+            if number == other_number and (other.guarded or _exclude(one, other)):
+                continue
+            return True
+    return False
+
+
+def _exclude(one: _Definition, other: _Definition) -> bool:
+    """Whether two definitions of one file are in different branches of a chain."""
+    branches = dict(one.branch)
+    return any(branches.get(chain, branch) != branch for chain, branch in other.branch)
 
 
 class _Pasted:
@@ -154,11 +389,28 @@ class _Pasted:
             self._splits[name] = tuple(set(self._split(name)))
         for parts in self._splits[name]:
             if all(any(part in file.names for file in files) for part in parts):
-                yield max(sorted(parts), key=len)
+                yield max(sorted(parts), key=len) if parts else _ANYTHING
 
     def _split(self, name: str) -> Iterator[FrozenSet[str]]:
+        """Yield the parts that must be named: numbers are not, because macros of a compiler's own have them."""
         places = range(1, len(name))
         for cuts in itertools.chain(((one,) for one in places), itertools.combinations(places, 2)):
             parts = [name[first:last] for first, last in zip((0, *cuts), (*cuts, len(name)))]
-            if all(part in self._every for part in parts):
-                yield frozenset(parts)
+            if all(self._may_be(part) for part in parts):
+                yield frozenset(part for part in parts if not part.isdigit())
+        many = list(itertools.islice(self._long(name, 0), _WAYS))
+        yield from many if len(many) < _WAYS else [_NONE]
+
+    def _long(self, name: str, start: int) -> Iterator[FrozenSet[str]]:
+        """Yield the parts of any number of which the end of a name can consist, if they are long."""
+        for end in range(start + 1, len(name) + (1 if start else 0)):
+            part = name[start:end]
+            if (part == "_" or len(part) >= _LONG or part.isdigit()) and self._may_be(part):
+                own = _NONE if part.isdigit() else frozenset([part])
+                if end == len(name):
+                    yield own
+                else:
+                    yield from (own | others for others in self._long(name, end))
+
+    def _may_be(self, part: str) -> bool:
+        return part in self._every or part.isdigit()
