@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from typing import Callable, ContextManager, List, Mapping, Optional, Sequence
 
@@ -110,13 +111,16 @@ class MakeRunner:
             The result; None if nothing was taken, because already the first steps failed.
         """
         done = self.configure()
-        if not done.code:
-            done = _joined(done, self._one(PREPARED, builds=True))
         if done.code:
             return None
+        prepared = self._one(PREPARED, builds=True)
+        if prepared.code:
+            return None
+        done = _joined(done, prepared)
         with self.stopwatch.on("build"):
             take()
-        return _joined(done, self.make())
+        result = self.make()
+        return _joined(done, result._replace(stderr=_without_repeated(prepared.stderr, result.stderr)))
 
     def configure(self, *, mrproper: bool = False) -> ProcessResult:
         """Configure the board again, after ``make mrproper`` if requested."""
@@ -223,3 +227,10 @@ class MakeRunner:
 
 def _joined(first: ProcessResult, second: ProcessResult) -> ProcessResult:
     return second._replace(stdout=first.stdout + second.stdout, stderr=first.stderr + second.stderr)
+
+
+def _without_repeated(first: str, second: str) -> str:
+    """Return what a make said without the beginning that one before it said: of a Makefile each make warns anew."""
+    lines = second.splitlines(keepends=True)
+    pairs = zip(first.splitlines(keepends=True), lines)
+    return "".join(lines[sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)) :])

@@ -5,14 +5,16 @@ configured, ``make prepare`` makes the generated headers, and then each object o
 that would come out the same is copied. make itself compares the command lines, and builds what is missing.
 
 An object is the same if the compiler is, or for a host tool that of the host, and each file that its dependency
-file names, and no macro of the configuration that differs can change what the compiler sees of these files
-(`macros`). A file of the source must be the same at each commit that was built in the neighbour's directory: the
-object may be of any of them. A generated file is compared by content. What is not certain is not taken:
+file or its command names, and no macro of the configuration that differs can change what the compiler sees of these
+files (`macros`). The object may be of any commit that was built in the neighbour's directory. So a file of the
+source must be the same at each of them, and a macro counts as differing that had different values there. A
+generated file is compared by content. What is not certain is not taken:
 
 * An object that is older than a file that it was made of: the neighbour does not use it any more.
 * One for which there is now another file of the name of one that it read: that may be found first.
+* One of source that tests whether there is a file.
 * One about which the compiler said something, because that is to be said again.
-* Assembler, and what names ``.incbin``: no dependency file names what that reads.
+* Assembler, and what names ``.incbin`` or ``.include``: no dependency file names what that reads.
 * What names the time or the date.
 
 Generated source is never taken, but for what follows from one file of the source alone: the wrappers that include
@@ -23,30 +25,29 @@ when there is no configuration yet.
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import hashlib
 import os
 import re
+import shlex
 import shutil
 from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
 
+from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.relevance import ABSENT, TreeChange
-from fabbuild.protocol.source_kinds import SEARCHED
-from fabbuild.protocol.uboot import TREE
 from fabbuild.worker.build.kept_outputs import KeptOutputs
-from fabbuild.worker.build.output_dir import NeighbourState, OutputDir
+from fabbuild.worker.build.output_dir import NeighbourState, OutputDir, symbols
 from fabbuild.worker.build.stale_generated import is_wrapper
 from fabbuild.worker.deps import macros
 from fabbuild.worker.deps.macros import FileMacros
 from fabbuild.worker.source.worktree import Worktree
-
-#: Kbuild's headers of all symbols. fixdep names the symbols in their place, so that dependency files lack them.
-_SYMBOLS = tuple(place for name, place in TREE.config_files if name.endswith(".h"))
 
 #: Where Kbuild keeps a file for each symbol, with the time of its last change.
 _STAMPS = "include/config/"
 
 _PRODUCTS = (".o", ".dtb", ".dtbo")
 
+_COMMAND = re.compile(r"^(?:saved)?cmd_\S+ := (.*)$", re.MULTILINE)
 _SOURCE = re.compile(r"^source_\S+ := (\S+)$", re.MULTILINE)
 _READ = re.compile(r"^deps_\S+ := \\\n((?:.*\\\n)*)", re.MULTILINE)
 _STAMP = re.compile(r"\$\(wildcard ([^)]*)\)")
@@ -58,7 +59,16 @@ _CONFIGURE = ("scripts/basic/", "scripts/kconfig/")
 _PARSER = re.compile(r"^(?:saved)?cmd_\S+ := (?:bison|flex|yacc|lex) .*?(\.\./\S+\.[yl])\s*$", re.MULTILINE)
 
 #: What the content of an object may follow from, besides the text that is compiled.
-_UNSEEN = re.compile(rb"incbin|__DATE__|__TIME__|__TIMESTAMP__")
+_UNSEEN = re.compile(rb"incbin|\.include|__DATE__|__TIME__|__TIMESTAMP__")
+
+#: An option that defines a macro, as a shell takes it, and those by which ``//`` begins no comment.
+_DEFINES = re.compile(r"(?<!\S)-D\s*(?:\"(?:\\.|[^\"\\])*\"|'[^']*'|\\.|[^\s\"'\\])+")
+_OTHER_LANGUAGE = re.compile(r"(?<!\S)(?:-ansi|-traditional\S*|-std=(?:c89|c90|iso9899:199\w*))(?!\S)")
+
+#: A file that a command names.
+_FILE = re.compile(r"(?<![\w./+@,~-])[\w.+@,~-]*/[\w./+@,~-]+")
+
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]+")
 
 #: How many directories, those used last, are compared, and from how many objects are taken at most.
 _LOOKED_AT = 50
@@ -66,8 +76,11 @@ _NEAREST = 3
 
 _NEVER = "(?!)"
 
-#: git's mode of a symbolic link.
-_LINK = "120000"
+#: git's modes of files whose content is all that a build sees of them.
+_PLAIN = ("100644", "100755", ABSENT)
+
+#: The file that changes the content of others.
+_ATTRIBUTES = ".gitattributes"
 
 
 class Compile(NamedTuple):
@@ -77,11 +90,25 @@ class Compile(NamedTuple):
         product: the product, relative to the output directory, as all files.
         read: the files that it was made of.
         stamps: Kbuild's files of the symbols that these name.
+        command: the command that made it.
     """
 
     product: str
     read: Tuple[str, ...]
     stamps: Tuple[str, ...]
+    command: str
+
+
+class Place(NamedTuple):
+    """Where a file is that a dependency file names.
+
+    Attributes:
+        generated: relative to the output directory; empty if it is not in it.
+        source: relative to the source, by its name and as links lead to it; empty if it is not in it.
+    """
+
+    generated: str
+    source: Tuple[str, ...]
 
 
 class SourceFiles:
@@ -123,17 +150,25 @@ class Neighbour:
         self._files = files
         self._state = output.neighbour(path)
         self._looked: Dict[str, Optional[FileMacros]] = {}
+        self._places: Dict[str, Optional[Place]] = {}
+        self._options: Dict[str, FileMacros] = {}
         self._times: Dict[str, int] = {}
 
-    def differing(self) -> Optional[FrozenSet[str]]:
-        """Return the macros of the configuration that differ; None if nothing can be taken."""
+    def differing(self) -> Optional[Dict[str, Set[str]]]:
+        """Return the macros of the configuration that differ, with their values; None if nothing can be taken."""
         if self._state is None:
             return None
         try:
-            one, other = (_definitions(place) for place in (self._path, self._place))
+            one, other = (symbols(place) for place in (self._path, self._place))
         except OSError:
             return None
-        return frozenset(name for _, name, _ in one ^ other) if one and other else None
+        if not one or not other:
+            return None
+        # What a macro that varied was is not known, so it is no number.
+        found: Dict[str, Set[str]] = {name: {""} for name in self._state.varied}
+        for _, name, value in one ^ other:
+            found.setdefault(name, set()).add(value)
+        return found
 
     def take(self, changes: Callable[[str], Optional[List[TreeChange]]], *, configured: bool = True) -> bool:
         """Copy what would come out the same; return whether there was any.
@@ -145,38 +180,40 @@ class Neighbour:
         Raises:
             OSError: a file cannot be written, as on a full disk.
         """
-        differing = self.differing() if configured else frozenset()
+        differing = self.differing() if configured else {}
         doubtful = self._doubtful(changes)
         if self._state is None or differing is None or doubtful is None:
             return False
+        values = macros.values({name: value for _, name, value in symbols(self._place)})
         compiles: Dict[Compile, List[FileMacros]] = {}
         for one in self._compiles(self._state, ("",) if configured else _CONFIGURE):
             files = self._same(one, doubtful)
             if files is not None:
-                compiles[one] = files
+                compiles[one] = [*files, values, self._defined_by(one.command)]
+        numbers = [name for name, found in differing.items() if all(map(_NUMBER.fullmatch, found))]
         read: Set[str] = set()
-        for one in sorted(macros.unaffected(compiles, differing)):
+        for one in sorted(macros.unaffected(compiles, differing, numbers)):
             read.update(self._copy(one))
         self._output.note_taken(read, self._state.tree, building=configured)
         return bool(read)
 
     def _doubtful(self, changes: Callable[[str], Optional[List[TreeChange]]]) -> "Optional[_Doubtful]":
         """Return the files that may not be what they were; None if too little is known."""
-        paths: Set[str] = set()
-        for name in self._state.diagnosed if self._state else ():
-            paths.update((name, os.path.join("..", name)))
+        if self._state is None:
+            return None
+        paths: Set[str] = set(self._state.diagnosed)
         names: Set[str] = set()
-        for commit in self._state.commits if self._state else ():
+        for commit in self._state.commits:
             changed = changes(commit)
-            if changed is None or any(_LINK in (one.old.mode, one.new.mode) for one in changed):
+            if changed is None or any(not _is_plain(one) for one in changed):
                 return None
-            paths.update(os.path.join("..", one.path) for one in changed)
+            paths.update(one.path for one in changed)
             names.update(os.path.basename(one.path) for one in changed if one.old.mode == ABSENT)
         names.update(self._found_first())
         return _Doubtful(frozenset(paths), frozenset(names))
 
     def _found_first(self) -> Iterator[str]:
-        """Yield names of headers that may be found before others: at their places the neighbour has none."""
+        """Yield names of files that may be found before others: at their places the neighbour has none."""
         for folder, folders, names in os.walk(self._place):
             place = os.path.relpath(folder, self._place)
             if os.path.join(place, "").startswith(_STAMPS):
@@ -187,7 +224,7 @@ class Neighbour:
                     for _, _, inside in os.walk(os.path.realpath(link)):
                         yield from inside
             for name in names:
-                if name.endswith(SEARCHED) and not os.path.exists(os.path.join(self._path, place, name)):
+                if not os.path.exists(os.path.join(self._path, place, name)):
                     yield name
 
     def _led(self, link: str) -> str:
@@ -214,54 +251,133 @@ class Neighbour:
                 with contextlib.suppress(OSError, UnicodeError):
                     with open(os.path.join(folder, name), encoding="utf-8") as file:
                         text = file.read()
-                    source, read = _SOURCE.search(text), _READ.search(text)
+                    source, read, command = (one.search(text) for one in (_SOURCE, _READ, _COMMAND))
                     # Built elsewhere, it names files there.
                     here = state.tree == self._tree or state.tree + "/" not in text
-                    command = text.partition("\n")[0]
-                    same = here and not names_compiler.search(command)
-                    if source and read and same and not source.group(1).endswith((".S", ".s")):
+                    if not (source and read and command and here) or source.group(1).endswith((".S", ".s")):
+                        continue
+                    if not names_compiler.search(command.group(1)):
                         others = _STAMP.sub("", read.group(1)).replace("\\\n", " ").split()
-                        yield Compile(product, (source.group(1), *others), tuple(_STAMP.findall(read.group(1))))
+                        stamps = tuple(_STAMP.findall(read.group(1)))
+                        yield Compile(product, (source.group(1), *others), stamps, command.group(1))
 
     def _same(self, one: Compile, doubtful: "_Doubtful") -> Optional[List[FileMacros]]:
         """Return the files that an object was made of, if they are the same now; None if not, or if in doubt."""
         made = self._time(one.product)
         if not made or one.product in doubtful.paths or any(self._time(stamp) > made for stamp in one.stamps):
             return None
+        if _OTHER_LANGUAGE.search(one.command) or not self._same_tools(one, made, doubtful):
+            return None
         files = []
         for name in one.read:
-            if name in doubtful.paths or os.path.basename(name) in doubtful.names:
+            place = self._place_of(name)
+            if place is None or place.generated in doubtful.paths or not doubtful.paths.isdisjoint(place.source):
                 return None
-            generated = not name.startswith(("../", "/"))
-            if generated and self._time(name) > made:
+            if os.path.basename(name) in doubtful.names or (place.generated and self._time(place.generated) > made):
                 return None
             if name not in self._looked:
-                self._looked[name] = self._look(name, doubtful, generated=generated)
+                self._looked[name] = self._look(name, place, doubtful)
             file = self._looked[name]
             if file is None:
                 return None
             files.append(file)
         return files
 
-    def _look(self, name: str, doubtful: "_Doubtful", *, generated: bool) -> Optional[FileMacros]:
+    def _same_tools(self, one: Compile, made: int, doubtful: "_Doubtful") -> bool:
+        """Whether the programs and other files that a command names are the same now."""
+        for name in self._named(one):
+            place = self._place_of(name)
+            if place is None or not doubtful.paths.isdisjoint(place.source):
+                return False
+            path = os.path.join(self._path, place.generated)
+            if place.generated and not place.source and os.access(path, os.X_OK):
+                ours = os.path.join(self._place, place.generated)
+                if self._time(place.generated) > made or not _alike(path, ours):
+                    return False
+        return True
+
+    def _named(self, one: Compile) -> List[str]:
+        """Return the files that a command names, other than what it makes."""
+        found = dict.fromkeys(_FILE.findall(one.command))
+        places = (self._place, self._path)
+        return [
+            name
+            for name in found
+            if os.path.normpath(name) != one.product
+            and any(os.path.isfile(os.path.join(place, name)) for place in places)
+        ]
+
+    def _place_of(self, name: str) -> Optional[Place]:
+        """Return where a file is; None if that is in doubt."""
+        if name not in self._places:
+            self._places[name] = self._find(name)
+        return self._places[name]
+
+    def _find(self, name: str) -> Optional[Place]:
+        there = self._state.tree if self._state else self._tree
+        path = name
+        for tree in (there, self._tree):
+            if path.startswith(tree + "/"):
+                path = os.path.join(self._tree, path[len(tree) + 1 :])
+        path = os.path.normpath(os.path.join(self._place, path))
+        generated = _below(self._place, path)
+        if generated:
+            theirs = os.path.realpath(os.path.join(self._path, generated))
+            if _below(os.path.realpath(self._path), theirs):
+                return Place(generated, ())
+            # A link's target may be named with the tree that the neighbour was built in.
+            target = _below(there, theirs) or _below(self._tree, theirs)
+            ours = os.path.realpath(os.path.join(self._place, generated))
+            same = target and os.path.join(self._tree, target) == ours and not _below(self._place, ours)
+            # Of other values the link may have led elsewhere.
+            varied = self._state is None or self._state.varied
+            return Place(generated, (target,)) if same and not varied else None
+        source = _below(self._tree, path)
+        if not source:
+            return Place("", ())
+        target = _below(self._tree, os.path.realpath(path))
+        inside = target and not (target + "/").startswith(BUILD_DIR + "/")
+        return Place("", tuple(dict.fromkeys((source, target)))) if inside else None
+
+    def _look(self, name: str, place: Place, doubtful: "_Doubtful") -> Optional[FileMacros]:
         """Return a file's macros; None if it differs or has more than its text."""
         try:
-            if not generated:
-                return self._files.look(os.path.join(self._place, name))[1]
-            theirs, found = self._files.look(os.path.join(self._path, name))
-            place = os.path.join(self._place, name)
-            if not os.path.exists(place):
-                same = is_wrapper(os.path.join(self._path, name)) or self._is_parser(name, doubtful)
-                return found if same else None
-            return found if self._files.look(place)[0] == theirs else None
+            if place.source or not place.generated:
+                path = os.path.join(self._tree, place.source[-1]) if place.source else name
+                found = self._files.look(path)[1]
+                # What the system has is part of the identity.
+                return None if found and found.searches and place.source else found
+            path, ours = (os.path.join(one, place.generated) for one in (self._path, self._place))
+            theirs, found = self._files.look(path)
+            if found is None or found.searches:
+                return None
+            if not os.path.exists(ours):
+                return found if is_wrapper(path) or self._is_parser(place.generated, doubtful) else None
+            return found if self._files.look(ours)[0] == theirs else None
         except OSError:
             return None
 
+    def _defined_by(self, command: str) -> FileMacros:
+        """Return what a command line defines."""
+        words = " ".join(_DEFINES.findall(command))
+        if words not in self._options:
+            self._options[words] = macros.options(shlex.split(words.replace("\\#", "#")))
+        return self._options[words]
+
     def _is_parser(self, name: str, doubtful: "_Doubtful") -> bool:
         """Whether a generated file is a parser whose source is the same now."""
-        with open(os.path.join(self._path, _command_of(name)), encoding="utf-8") as file:
-            found = _PARSER.match(file.read())
-        return found is not None and found.group(1) not in doubtful.paths
+        parsed = self._parsed(name)
+        place = self._place_of(parsed) if parsed else None
+        return place is not None and bool(place.source) and doubtful.paths.isdisjoint(place.source)
+
+    def _parsed(self, name: str) -> str:
+        """Return the source of a parser; empty if a file is none."""
+        try:
+            with open(os.path.join(self._path, _command_of(name)), encoding="utf-8") as file:
+                found = _PARSER.match(file.read())
+        except (OSError, UnicodeError):
+            return ""
+        return found.group(1) if found else ""
 
     def _time(self, name: str) -> int:
         """Return the modification time of a file of the neighbour's in ns; 0 for none."""
@@ -272,23 +388,22 @@ class Neighbour:
                 self._times[name] = 0
         return self._times[name]
 
-    def _copy(self, one: Compile) -> Iterator[str]:
-        """Copy an object with its dependency file; yield the files of the source that it was made of."""
-        made_of = [name for name in one.read if not name.startswith(("../", "/"))]
-        for place in (*made_of, one.product):
+    def _copy(self, one: Compile) -> Set[str]:
+        """Copy an object with its dependency file; return the files of the source that it was made of."""
+        made_of = [place.generated for place in map(self._place_of, one.read) if place and not place.source]
+        parsed = [self._parsed(name) for name in made_of if name]
+        for place in (*filter(None, made_of), one.product):
             for name in (_command_of(place), place):
                 path, there = os.path.join(self._path, name), os.path.join(self._place, name)
                 if not os.path.exists(there) and os.path.exists(path):
                     os.makedirs(os.path.dirname(there), exist_ok=True)
                     shutil.copyfile(path, there)
-        for name in one.read:
-            path = os.path.normpath(os.path.join(self._place, name))
-            if path.startswith(self._tree + "/") and not path.startswith(self._place + "/"):
-                yield path[len(self._tree) + 1 :]
+        named = [*one.read, *self._named(one), *filter(None, parsed)]
+        return {name for place in map(self._place_of, named) if place for name in place.source}
 
 
 class _Doubtful(NamedTuple):
-    """Files that may not be what they were, as dependency files name them, and names that others may have now."""
+    """Files of the source and the output that may not be what they were, and names that others may have now."""
 
     paths: FrozenSet[str]
     names: FrozenSet[str]
@@ -365,12 +480,21 @@ class Neighbours:
         return Neighbour(path, self._output, self._worktree.path, self._files)
 
 
-def _definitions(output: str) -> Set[Tuple[str, str, str]]:
-    found: Set[Tuple[str, str, str]] = set()
-    for place in _SYMBOLS:
-        with contextlib.suppress(FileNotFoundError), open(os.path.join(output, place), "rb") as file:
-            found.update((place, *item) for item in macros.definitions(file.read()).items())
-    return found
+def _is_plain(change: TreeChange) -> bool:
+    modes = (change.old.mode, change.new.mode)
+    return all(mode in _PLAIN for mode in modes) and os.path.basename(change.path) != _ATTRIBUTES
+
+
+def _below(folder: str, path: str) -> str:
+    """Return a path relative to a directory; empty if it is not below it."""
+    return path[len(folder) + 1 :] if path.startswith(folder + "/") else ""
+
+
+def _alike(one: str, other: str) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _command_of(product: str) -> str:

@@ -27,10 +27,12 @@ import time
 from typing import Any, Collection, Dict, FrozenSet, Iterator, NamedTuple, Optional, Set, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
+from fabbuild.protocol.uboot import TREE
+from fabbuild.protocol.wire import MAX_TEXT
 from fabbuild.worker.base.directories import clear_away, remove_tree
 from fabbuild.worker.base.workdir import STATE
 from fabbuild.worker.build import diagnostics
-from fabbuild.worker.deps import reverse_deps
+from fabbuild.worker.deps import macros, reverse_deps
 from fabbuild.worker.deps.source_reads import SourceReads
 from fabbuild.worker.tools.toolchains import Toolchain
 
@@ -43,10 +45,14 @@ _MANY = 10000
 #: The most commits for which a directory that is moved is compared with the source.
 _MANY_COMMITS = 100
 
+#: Kbuild's headers of all symbols. fixdep names the symbols in their place, so that dependency files lack them.
+_SYMBOLS = tuple(place for name, place in TREE.config_files if name.endswith(".h"))
+
 _WORD = re.compile(r"[\w./+@~-]+")
 
-#: Lines with warnings that name no file and yet are said again by each make: a linker's, and those of Makefiles.
-_REPEATED = re.compile(r"(\S*[-/])?ld(\.\w+)?: |=+ .* =+$")
+#: Lines with warnings that name no file and yet are said again: a linker's and those of Makefiles by each make, and
+#: the line of source that a diagnostic is about.
+_REPEATED = re.compile(r"(\S*[-/])?ld(\.\w+)?: |=+ .* =+$|\s+\d+ \| ")
 
 
 class NeighbourState(NamedTuple):
@@ -58,12 +64,14 @@ class NeighbourState(NamedTuple):
         tree: the worktree that it was built in last.
         compilers: the gcc of each of its compilers, if these are not the board's own: then only what no cross
             compiler made is the same.
+        varied: the macros of the configuration that had different values there.
     """
 
     commits: Tuple[str, ...]
     diagnosed: FrozenSet[str]
     tree: str
     compilers: Tuple[str, ...] = ()
+    varied: FrozenSet[str] = frozenset()
 
 
 class OutputDir:
@@ -92,6 +100,10 @@ class OutputDir:
         self._warned: Set[str] = set()
         self._diagnosed: Set[str] = set()
         self._unnamed = False
+        # The macros that had different values since the directory was empty; None if they are not known.
+        self._varied: Optional[Set[str]] = set()
+        self._symbols: Set[Tuple[str, str, str]] = set()
+        self._renewed = True
         self._clock = 0.0
         self._bare = self._quick = False
         self.board = ""
@@ -160,6 +172,9 @@ class OutputDir:
         self._host = host
         self._warned = set(state.get("warned", []))
         self._diagnosed = set(state.get("diagnosed", []))
+        varied = state.get("varied", ()) if state else ()
+        self._varied = None if varied is None else set(varied)
+        self._symbols, self._renewed = symbols(self.path), not state
         self._unnamed = bool(state.get("unnamed"))
         self.board, self.commit, self.gcc = (state.get(name, "") for name in ("board", "commit", "gcc"))
         self.leftovers = bool(state) and state.get("unsure", True)
@@ -212,6 +227,7 @@ class OutputDir:
         os.makedirs(self.path, exist_ok=True)
         self.leftovers = self._unnamed = False
         self._diagnosed = set()
+        self._varied, self._symbols, self._renewed = set(), set(), True
         self.reads = SourceReads()
         self.configured = ("", "")
         self.commits = (self.commit,) if self.commit else ()
@@ -256,7 +272,12 @@ class OutputDir:
                     ("unnamed", False),
                 )
             )
-            found = NeighbourState(tuple(state["commits"]), frozenset(state["warned"]), state["tree"])
+            found = NeighbourState(
+                tuple(state["commits"]),
+                frozenset(state["diagnosed"]),
+                state["tree"],
+                varied=frozenset(state["varied"]),
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return (
@@ -296,6 +317,8 @@ class OutputDir:
             self._warned.update(files)
             self._diagnosed.update(files)
             self._unnamed |= not files and "warning" in line.lower() and not _REPEATED.match(line)
+        # Of a text that is too long the middle is missing.
+        self._unnamed |= len(stderr) >= MAX_TEXT
 
     def close(self) -> None:
         """End a build whose makes all ended by themselves: write the state, so that the contents can be reused.
@@ -305,6 +328,7 @@ class OutputDir:
         """
         if _clock() < self._clock - _CLOCK_SLACK:
             return
+        self._note_symbols()
         state = {
             "compilers": self._compilers,
             "identities": self._identities,
@@ -324,9 +348,19 @@ class OutputDir:
             "tree": self._tree,
             "trees": self.trees,
             "commits": self.commits,
+            "varied": None if self._varied is None else sorted(self._varied),
         }
         with open(self._state, "w", encoding="utf-8") as file:
             json.dump(state, file)
+
+    def _note_symbols(self) -> None:
+        """Note which macros of the configuration have other values than before."""
+        now = symbols(self.path)
+        if not self._renewed and not (self._symbols and now):
+            self._varied = None
+        elif not self._renewed and self._varied is not None:
+            self._varied.update(name for _, name, _ in self._symbols ^ now)
+        self._symbols, self._renewed = now, False
 
     def _take_state(self) -> Dict[str, Any]:
         """Read the state and remove its file; return an empty state for no file, or one with a future time."""
@@ -357,6 +391,19 @@ class OutputDir:
                 continue
             if any(os.path.isfile(os.path.join(place, name)) for place in (self._tree, self.path)):
                 yield name
+
+
+def symbols(output: str) -> Set[Tuple[str, str, str]]:
+    """Return the macros of the configuration in an output directory: their header, name and value.
+
+    Raises:
+        OSError: a header cannot be read.
+    """
+    found: Set[Tuple[str, str, str]] = set()
+    for place in _SYMBOLS:
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(output, place), "rb") as file:
+            found.update((place, *item) for item in macros.definitions(file.read()).items())
+    return found
 
 
 def _clock() -> float:

@@ -204,7 +204,8 @@ class Machine:
             for slot, board, commits in orders:
                 if slot not in builders:
                     tree = trees.worktree(slot, commits[0])
-                    builders[slot] = Builder(processes, tree, chosen, environment, {"details"}, kept=kept)
+                    carrier = self.carrier(tree, chosen, environment)
+                    builders[slot] = Builder(processes, tree, chosen, environment, {"details"}, carrier, kept=kept)
                 builders[slot].begin(board)
                 if audit:
                     builders[slot].begin_from_nothing()
@@ -220,8 +221,11 @@ class Machine:
         place.mkdir()
         git = ["git", "clone", "-q", "--bare", str(self.work / "repo.git"), str(place / "repo.git")]
         subprocess.run(git, check=True)
-        (result,) = Machine(place, **self._environment).run((0, board, [commit]), **how)
+        (result,) = type(self)(place, **self._environment).run((0, board, [commit]), **how)
         return result
+
+    def carrier(self, tree, settings, environment):
+        """What knows the identity of a slot's compiler; without one no board takes objects of another."""
 
     def hold(self, result, commit, board="one", **how):
         """Hold a result against that of a clean build."""

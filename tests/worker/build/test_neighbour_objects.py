@@ -1,0 +1,441 @@
+"""Objects that a board takes of another board's are those that it would have made, and nothing is left unsaid."""
+
+import shutil
+
+import pytest
+
+from fabbuild.protocol.wire import DEPENDS
+from fabbuild.worker.build import neighbour_objects
+from fabbuild.worker.build.carry_forward import CarryForward
+from fabbuild.worker.deps.fingerprint import Identities
+from tests.support.supervised import fill, small_disk
+from tests.worker.build.test_as_if_clean import series
+from tests.worker.build.test_kept_outputs import Machine, compiled_by, compilers
+from tests.worker.driver import work_dir
+
+__all__ = ["small_disk"]
+
+#: What Kbuild does, in short: a make of its own in the output directory, a header and a file for each symbol, commands
+#: that are stored and compared, and dependency files as fixdep writes them.
+KBUILD = """\
+.DEFAULT_GOAL := all
+ifneq ($(INNER),1)
+MAKEFLAGS += --no-print-directory
+all prepare include/config/auto.conf: FORCE
+\t@mkdir -p build
+\t@$(MAKE) -C build -f ../Makefile INNER=1 $@
+%_defconfig: FORCE
+\t@mkdir -p build
+\t@$(MAKE) -C build -f ../Makefile INNER=1 $@
+src/%.o: FORCE
+\t@$(MAKE) -C build -f ../Makefile INNER=1 $@
+else
+ifeq ($(filter %_defconfig include/config/auto.conf,$(MAKECMDGOALS)),)
+-include include/config/auto.conf
+endif
+%_defconfig: FORCE
+\t@echo "configure $@"
+\t@cp ../configs/$@ .config
+include/config/auto.conf: .config
+\t@mkdir -p include/config include/generated src
+\t@sed -n 's/^CONFIG_\\([A-Z0-9_]*\\)=y$$/#define CONFIG_\\1 1/p; s/^CONFIG_\\([A-Z0-9_]*\\)=\\([^y].*\\)$$/#define CONFIG_\\1 \\2/p' .config >include/generated/autoconf.h
+\t@touch -a $@
+\t@diff $@ .config | sed -n 's/^[<>] CONFIG_\\([A-Z0-9_]*\\)=.*/\\1/p' | while read s; do touch include/config/$$s; done
+\t@cp .config $@
+prepare: include/generated/gen.h MORE
+include/generated/gen.h: FORCE
+\t@mkdir -p include/generated
+\t@sed -n 's/^CONFIG_GEN=/#define GEN /p' .config >$@.tmp; cmp -s $@.tmp $@ || cp $@.tmp $@; rm $@.tmp
+MORE: include/config/auto.conf
+\t@mkdir -p src $(if $(CONFIG_HIDES),; mkdir -p include; echo '#define X 2' >include/x.h)
+all: u-boot
+CC := $(if $(CROSS_COMPILE),$(CROSS_COMPILE)gcc,$(CC))
+flags := -Wall -Iinclude -I../first -I../second -include include/generated/autoconf.h
+cmd = $(CC) -Wp,-MD,$(@D)/.$(@F).d $(flags) -c -o $@ $<
+define rule
+\t@echo "compile $*"
+\t@$(cmd)
+\t@{ printf 'savedcmd_%s := %s\\n\\nsource_%s := %s\\n\\ndeps_%s := \\\\\\n' '$@' '$(cmd)' '$@' '$<' '$@'; \\
+\tfiles="$$(sed -e 's/^[^:]*: *//' -e 's/\\\\$$//' $(@D)/.$(@F).d | tr -s ' ' '\\n' | grep -vx -e 'include/generated/autoconf.h' -e '')"; \\
+\tgrep -oh 'CONFIG_[A-Z0-9_]*' $$files | sort -u | sed 's,CONFIG_\\(.*\\),    $$(wildcard include/config/\\1) \\\\,'; \\
+\techo "$$files" | grep -vxF '$<' | sed 's,.*,  & \\\\,'; \\
+\tprintf '\\n%s: $$(deps_%s)\\n\\n$$(deps_%s):\\n' '$@' '$@' '$@'; } >$(@D)/.$(@F).cmd
+\t@rm $(@D)/.$(@F).d
+endef
+objects := $(patsubst ../%.c,%.o,$(filter-out $(if $(CONFIG_NO_C),../src/c.c),$(wildcard ../src/*.c)))
+-include $(wildcard src/.*.cmd)
+src/%.o: ../src/%.c prepare FORCE
+\t$(if $(filter-out FORCE prepare,$?)$(filter-out $(savedcmd_$@),$(cmd))$(filter-out $(cmd),$(savedcmd_$@)),$(rule),@:)
+u-boot: $(objects)
+\t@ld -r -o $@ $^
+\t@cp $@ u-boot.bin
+.PHONY: prepare MORE all
+endif
+FORCE:
+.PHONY: FORCE
+"""
+
+FILES = {
+    "Makefile": KBUILD,
+    ".gitignore": "*.o\n",
+    "configs/one_defconfig": "CONFIG_ONE=y\nCONFIG_GEN=1\n",
+    "configs/two_defconfig": "CONFIG_TWO=y\nCONFIG_GEN=1\n",
+    "src/a.c": "int a;\n",
+    "src/b.c": "int b;\n",
+    "src/c.c": "int c;\n",
+    "first/none.h": "",
+    "second/none.h": "",
+    "main.c": None,
+}  # fmt: skip
+
+
+@pytest.fixture
+def kbuild(source):
+    source.commit(FILES)
+    return source
+
+
+class Sharing(Machine):
+    def carrier(self, tree, settings, environment):
+        return CarryForward(tree, settings, Identities(str(self.work), environment, "code"))
+
+
+@pytest.fixture
+def machine(work):
+    return Sharing(work)
+
+
+def after_two(machine, commits, before=None, **how):
+    """Build the board after another one of the same slot; hold it against a clean build, and give what it compiled."""
+    machine.run((0, "two", before or commits[-1:]), **how)
+    (result,) = machine.run((0, "one", commits[-1:]), **how)
+    machine.hold(result, commits[-1], **how)
+    return compiled_by(result)
+
+
+def test_what_is_alike_is_taken(machine, kbuild):
+    assert after_two(machine, series(kbuild, machine.work, {"README": "x\n"})) == []
+
+
+def test_of_a_board_that_was_built_in_another_slot_as_well(machine, kbuild):
+    commits = series(kbuild, machine.work, {"README": "x\n"})
+    machine.run((1, "two", commits), (1, "three", commits))
+    (result,) = machine.run((0, "one", commits))
+    machine.hold(result, commits[0])
+    assert compiled_by(result) == []
+
+
+def test_what_a_board_took_it_does_not_make_again(machine, kbuild):
+    commits = series(kbuild, machine.work, {"README": "x\n"}, {"src/b.c": "int d;\n"})
+    after_two(machine, commits[:1])
+    results = machine.run((0, "one", commits))
+    assert [compiled_by(result) for result in results] == [[], ["b"]]
+    machine.hold(results[1], commits[1])
+
+
+SEEN = {
+    "a symbol": ({"src/b.c": "#ifdef CONFIG_TWO\nint two;\n#endif\n"}, ["b"]),
+    "a symbol by a macro of a header": (
+        {"src/b.c": "#include <m.h>\nint b = M;\n", "first/m.h": "#ifdef CONFIG_TWO\n#define M 1\n#else\n#define M 2\n#endif\n"},
+        ["b"],
+    ),
+    "a symbol in a macro of a header nobody uses": (
+        {"src/b.c": "#include <m.h>\nint b;\n", "first/m.h": "#define M CONFIG_TWO\n"},
+        [],
+    ),
+    "a macro of the command that names a symbol": (
+        {"Makefile": KBUILD.replace("flags := ", "flags := -DM=CONFIG_TWO "),
+         "src/b.c": "#define S(x) #x\n#define T(x) S(x)\nchar b[] = T(M);\n"},
+        ["b"],
+    ),
+    "another command": (
+        {"Makefile": KBUILD.replace("flags := ", "flags := $(if $(CONFIG_TWO),-DM=1,-DM=2) "), "src/b.c": "int b = M;\n"},
+        ["a", "b", "c"],
+    ),
+    "a generated header that is the same": ({"src/b.c": "#include <generated/gen.h>\nint b = GEN;\n"}, []),
+    "a generated header": (
+        {"src/b.c": "#include <generated/gen.h>\nint b = GEN;\n", "configs/two_defconfig": "CONFIG_GEN=3\n"},
+        ["b"],
+    ),
+    "a header that only the other one makes": (
+        {"src/b.c": "#include <x.h>\nint b = X;\n", "first/x.h": "#define X 1\n", "configs/two_defconfig": "CONFIG_HIDES=y\n"},
+        ["b"],
+    ),
+    "a header that only this one makes": (
+        {"src/b.c": "#include <x.h>\nint b = X;\n", "first/x.h": "#define X 1\n", "configs/one_defconfig": "CONFIG_HIDES=y\n"},
+        ["b"],
+    ),
+    "the date": ({"src/b.c": "char b[] = __DATE__ __TIME__;\n"}, ["b"]),
+    "incbin": ({"src/b.c": 'asm(".incbin \\"../configs/one_defconfig\\"");\n'}, ["b"]),
+    "a macro defined twice": (
+        {"src/b.c": "#ifdef CONFIG_ONE\n#define M 1\n#endif\n#define M 2\nint b;\n"},
+        ["b"],
+    ),
+    "a test for a header": ({"src/b.c": "#if __has_include(<x.h>)\nint x;\n#endif\nint b;\n"}, ["b"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "compiled"), SEEN.values(), ids=SEEN)
+def test_what_may_differ_is_compiled(machine, kbuild, files, compiled):
+    (commit,) = series(kbuild, machine.work, files)
+    assert after_two(machine, [commit]) == compiled
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "static int w;\n",
+        '#pragma message "look"\n',
+        "#warning look\n",
+        "#include <w.h>\n",
+    ],
+)
+def test_what_a_compile_said_is_said_for_each_board(machine, kbuild, words):
+    files = {"src/b.c": words, "first/w.h": "static int w;\n"}
+    commits = series(kbuild, machine.work, files, {"README": "y\n"})
+    assert after_two(machine, commits[:1]) == ["b"]
+    assert after_two(machine, commits) in ([], ["b"])
+
+
+def test_what_a_failure_kept_make_from_saying_again_is_said(machine, kbuild):
+    commits = series(
+        kbuild,
+        machine.work,
+        {"src/b.c": "static int w;\n"},
+        {"src/a.c": "#error no\n"},
+        {"src/a.c": "int a; int d;\n"},
+    )
+    assert "b" in after_two(machine, commits, commits[:2])
+
+
+def test_what_a_failure_kept_make_from_saying_again_the_board_itself_says_in_another_slot(machine, kbuild):
+    commits = series(
+        kbuild,
+        machine.work,
+        {"src/b.c": "static int w;\n"},
+        {"src/a.c": "#error no\n"},
+        {"src/a.c": "int a; int d;\n"},
+    )
+    machine.run((1, "two", commits[2:]))
+    machine.run((0, "one", commits[:2]))
+    (result,) = machine.run((1, "one", commits[2:]))
+    machine.hold(result, commits[2])
+
+
+def test_of_an_older_commit_what_changed_is_compiled(machine, kbuild):
+    commits = series(kbuild, machine.work, {"README": "x\n"}, {"src/b.c": "int d;\n"})
+    assert after_two(machine, commits, commits[:1]) == ["b"]
+
+
+def test_what_went_to_another_content_and_back_is_compiled(machine, kbuild):
+    commits = series(kbuild, machine.work, {"README": "x\n"}, {"src/b.c": "int d;\n"}, {"src/b.c": "int b;\n"})
+    assert after_two(machine, commits, commits[:2]) == ["b"]
+
+
+@pytest.mark.parametrize("to", ["file", "folder"])
+def test_a_file_behind_a_link_that_changed_is_compiled(machine, kbuild, to):
+    (kbuild.path / "second/link").symlink_to("../other")
+    (kbuild.path / "second/link.h").symlink_to("../other/x.h")
+    name = "link.h" if to == "file" else "link/x.h"
+    commits = series(
+        kbuild,
+        machine.work,
+        {"other/x.h": "#define X 1\n", "src/b.c": f"#include <{name}>\nint b = X;\n"},
+        {"other/x.h": "#define X 2\n"},
+        {"other/x.h": "#define X 3\n"},
+    )
+    assert after_two(machine, commits[:2], commits[:1]) == ["b"]
+    # What was taken is known to have been read there.
+    machine.run((0, "three", commits[1:2]))
+    assert after_two(machine, commits[:2]) == []
+    results = machine.run((0, "one", commits[1:]))
+    machine.hold(results[1], commits[2])
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_generated_link_into_the_source_leads_to_what_changed(machine, kbuild, absolute):
+    target = "$(realpath ..)/arch" if absolute else "../../arch"
+    makefile = KBUILD.replace(
+        "\t@mkdir -p src $(if", f"\t@[ -e include/asm ] || ln -sfn {target} include/asm\n\t@mkdir -p src $(if"
+    )
+    commits = series(
+        kbuild,
+        machine.work,
+        {"Makefile": makefile, "arch/x.h": "#define X 1\n", "src/b.c": "#include <asm/x.h>\nint b = X;\n"},
+        {"arch/x.h": "#define X 2\n"},
+    )  # fmt: skip
+    assert after_two(machine, commits, commits[:1]) == ["b"]
+
+
+def test_a_header_that_comes_first_since_then(machine, kbuild):
+    files = {"second/x.h": "#define X 1\n", "src/b.c": "#include <x.h>\nint b = X;\n"}
+    commits = series(kbuild, machine.work, files, {"first/x.h": "#define X 2\n"})
+    assert after_two(machine, commits, commits[:1]) == ["b"]
+
+
+def test_other_attributes_of_the_source(machine, kbuild):
+    files = {".gitattributes": "src/b.c ident\n", "src/b.c": 'char b[] = "$Id$";\n'}
+    commits = series(kbuild, machine.work, files, {".gitattributes": None})
+    assert "b" in after_two(machine, commits, commits[:1])
+
+
+def test_an_object_that_the_other_one_uses_no_more(machine, kbuild):
+    """It is of an older configuration, or of an older commit."""
+    text = "#ifdef CONFIG_N\nint n;\n#endif\nint c;\n"
+    commits = series(
+        kbuild,
+        machine.work,
+        {"src/c.c": text, "configs/two_defconfig": "CONFIG_N=y\nCONFIG_GEN=1\n"},
+        {"configs/two_defconfig": "CONFIG_NO_C=y\nCONFIG_GEN=1\n"},
+        {"src/c.c": text + "int d;\n"},
+    )
+    for upto in (2, 3):
+        shutil.rmtree(machine.work / "slots", ignore_errors=True)
+        assert "c" in after_two(machine, commits[:upto], commits[:upto])
+
+
+def test_a_tool_of_the_source_that_another_commit_changes(machine, kbuild):
+    makefile = (
+        KBUILD.replace("MORE: ", "MORE: tools/cc ")
+        .replace("cmd = $(CC)", "cmd = ./tools/cc")
+        .replace("all: u-boot", "tools/cc: ../tools/cc\n\t@mkdir -p tools; cp $< $@\nall: u-boot")
+    )
+    (kbuild.path / "tools").mkdir()
+    (kbuild.path / "tools/cc").write_text('#!/bin/sh\nexec gcc "$@"\n')
+    (kbuild.path / "tools/cc").chmod(0o755)
+    commits = series(kbuild, machine.work, {"Makefile": makefile}, {"tools/cc": '#!/bin/sh\nexec gcc -DX "$@"\n'})
+    assert after_two(machine, commits[:1]) == []
+    shutil.rmtree(machine.work / "slots")
+    assert after_two(machine, commits, commits[:1]) == ["a", "b", "c"]
+
+
+def test_a_compiler_that_was_replaced(machine, kbuild, tmp_path):
+    (commit,) = series(kbuild, machine.work, {"src/b.c": "#ifdef OTHER\nint other;\n#endif\n"})
+    (old,) = compilers(tmp_path, "same")
+    machine.run((0, "two", [commit]), toolchain=old)
+    (new,) = compilers(tmp_path, "same", code="-DOTHER")
+    assert new == old
+    (result,) = machine.run((0, "one", [commit]), toolchain=new)
+    assert compiled_by(result) == ["a", "b", "c"]
+    machine.hold(result, commit, toolchain=new)
+
+
+@pytest.mark.parametrize(
+    "makefile",
+    [
+        KBUILD.replace("all prepare include", "all include"),
+        KBUILD.replace("MORE: include", "MORE: $(if $(filter prepare,$(MAKECMDGOALS)),broken) include"),
+    ],
+    ids=["no such goal", "a goal that fails"],
+)
+def test_what_cannot_be_prepared_is_built_from_nothing(machine, kbuild, makefile):
+    commits = series(kbuild, machine.work, {"Makefile": makefile})
+    assert after_two(machine, commits) == ["a", "b", "c"]
+
+
+def test_a_warning_of_a_makefile_is_said_as_often_as_in_a_clean_build(machine, kbuild):
+    makefile = KBUILD.replace("ifneq ($(INNER),1)", "$(warning odd)\nifneq ($(INNER),1)")
+    after_two(machine, series(kbuild, machine.work, {"Makefile": makefile}))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"src/b.c": "#error no\n"},
+        {
+            "src/b.c": "int f(void) { return nothing(); }\n",
+            "Makefile": KBUILD.replace("ld -r -o $@", "ld -e0 -o $@"),
+        },
+        {"configs/one_defconfig": None},
+    ],
+    ids=["a compile", "the link", "the configuration"],
+)
+def test_a_broken_commit_has_the_words_of_a_clean_build(machine, kbuild, broken):
+    commits = series(kbuild, machine.work, {"README": "x\n"}, broken)
+    machine.run((0, "two", commits[:1]))
+    (result,) = machine.run((0, "one", commits[1:]))
+    machine.hold(result, commits[1])
+    assert result.return_code == 2
+
+
+def depends(result):
+    (listed,) = [one.data for one in result.files if one.name == DEPENDS]
+    return set(listed.decode().split("\n"))
+
+
+def test_what_was_read_for_what_is_taken_was_read(machine, kbuild):
+    (kbuild.path / "second/link").symlink_to("../other")
+    files = {
+        "other/x.h": "#define X 1\n",
+        "first/y.h": "#define Y 1\n",
+        "src/b.c": "#include <link/x.h>\n#include <y.h>\nint b = X + Y;\n",
+    }
+    (commit,) = series(kbuild, machine.work, files)
+    machine.run((0, "two", [commit]))
+    (result,) = machine.run((0, "one", [commit]))
+    assert compiled_by(result) == []
+    assert depends(result) >= depends(machine.clean(commit))
+    assert "configs/two_defconfig" not in depends(result)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"force_build": True},
+        {"audit": True},
+        {"quick": True},
+        {"target": "src/b.o"},
+        {"verbose_build": True},
+        {"share_objects": False},
+        {"mrproper": True},
+        {"keep": ["u-boot.bin"]},
+    ],
+    ids=lambda how: next(iter(how)),
+)
+def test_nothing_is_taken_where_a_build_of_its_own_is_asked_for(machine, kbuild, how):
+    commits = series(kbuild, machine.work, {"README": "x\n", "Makefile": KBUILD + "mrproper:\n\t@true\n"})
+    machine.run((0, "two", commits), **{name: value for name, value in how.items() if name != "audit"})
+    (result,) = machine.run((0, "one", commits), **how)
+    assert compiled_by(result) == (["b"] if "target" in how else ["a", "b", "c"])
+
+
+def test_what_another_setting_left_is_compiled(machine, kbuild):
+    commits = series(kbuild, machine.work, {"README": "x\n"})
+    machine.run((0, "two", commits), warnings_as_errors=True)
+    (result,) = machine.run((0, "one", commits))
+    machine.hold(result, commits[0])
+
+
+def test_a_disk_that_is_full_leaves_nothing_half(kbuild, small_disk, monkeypatch):
+    commit = kbuild.commit({"README": "x\n"})
+    machine = Sharing(work_dir(small_disk / "work", kbuild.path))
+    machine.run((0, "two", [commit]))
+    real = shutil.copyfile
+
+    def copyfile(old, new):
+        if new.endswith(".o"):
+            fill(small_disk)
+        return real(old, new)
+
+    monkeypatch.setattr(neighbour_objects.shutil, "copyfile", copyfile)
+    with pytest.raises(OSError, match="No space left"):
+        machine.run((0, "one", [commit]))
+    monkeypatch.undo()
+    (small_disk / "filler").unlink()
+    (result,) = machine.run((0, "one", [commit]))
+    machine.hold(result, commit)
+
+
+def test_a_directory_that_is_gone_meanwhile_gives_nothing(machine, kbuild, monkeypatch):
+    commits = series(kbuild, machine.work, {"README": "x\n"})
+    machine.run((0, "two", commits))
+    real = neighbour_objects.Neighbours.take
+
+    def take(self):
+        shutil.rmtree(machine.work / "slots/.outputs/two")
+        real(self)
+
+    monkeypatch.setattr(neighbour_objects.Neighbours, "take", take)
+    (result,) = machine.run((0, "one", commits))
+    machine.hold(result, commits[0])
+    assert compiled_by(result) == ["a", "b", "c"]
