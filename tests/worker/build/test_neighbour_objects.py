@@ -1,13 +1,22 @@
 """Objects that a board takes of another board's are those that it would have made, and nothing is left unsaid."""
 
+import json
+import os
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from fabbuild.protocol.relevance import TreeChange, TreeEntry
 from fabbuild.protocol.wire import DEPENDS
 from fabbuild.worker.build import neighbour_objects
 from fabbuild.worker.build.carry_forward import CarryForward
+from fabbuild.worker.build.kept_outputs import KeptOutputs
+from fabbuild.worker.build.neighbour_objects import Neighbour, SourceFiles
+from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.deps.fingerprint import Identities
+from fabbuild.worker.tools.toolchains import Toolchain
 from tests.support.supervised import fill, small_disk
 from tests.worker.build.test_as_if_clean import series
 from tests.worker.build.test_kept_outputs import Machine, compiled_by, compilers
@@ -439,3 +448,151 @@ def test_a_directory_that_is_gone_meanwhile_gives_nothing(machine, kbuild, monke
     (result,) = machine.run((0, "one", commits))
     machine.hold(result, commits[0])
     assert compiled_by(result) == ["a", "b", "c"]
+
+
+# --- directories made by hand -------------------------------------------------------------------------------------
+
+COMPILER = Toolchain("sandbox", "gcc", "", "gcc 12", "x")
+
+
+class Hand:
+    """Two output directories of one source, with one object in the other one's, that fixdep described."""
+
+    def __init__(self, place):
+        self.tree = place / "slots" / "00"
+        self.other = place / "slots" / ".outputs" / "two"
+        self.output = self.opened(self.tree)
+        self.write(self.tree / "src/x.c", '#include "x.h"\nint x;\n')
+        self.write(self.tree / "src/x.h", "#define M 1\n")
+        for build in (self.tree / "build", self.other):
+            self.write(build / "include/generated/autoconf.h", "#define CONFIG_A 1\n")
+            self.write(build / "include/generated/gen.h", "#define GEN 1\n")
+        self.read = ["$(wildcard include/config/A)", "../src/x.h", "/usr/include/stdio.h"]
+        self.command = "gcc -c -o src/x.o ../src/x.c"
+        self.state = {}
+
+    def opened(self, tree):
+        output = OutputDir(str(tree))
+        output.open(COMPILER, "identity", "host", debug_info=False)
+        return output
+
+    def write(self, path, text):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def take(self, changed=(), **state):
+        """Whether the object is taken, with what differs between the neighbour's commit and this one."""
+        lines = "".join(f"  {name} \\\n" for name in self.read)
+        self.write(
+            self.other / "src/.x.o.cmd",
+            f"savedcmd_src/x.o := {self.command}\n\nsource_src/x.o := ../src/x.c\n\n"
+            f"deps_src/x.o := \\\n{lines}\nsrc/x.o: $(deps_src/x.o)\n\n$(deps_src/x.o):\n",
+        )
+        self.write(self.other / "src/x.o", "object")
+        # As another board leaves it.
+        self.output.note_build("two", "c" * 40, "gcc", leftovers=False)
+        self.output.close()
+        found = json.loads((self.tree / "build/.fabbuild.json").read_text())
+        self.write(self.other / ".fabbuild.json", json.dumps({**found, **state}))
+        changes = [TreeChange(name, TreeEntry("100644", "1"), TreeEntry("100644", "2")) for name in changed]
+        Neighbour(str(self.other), self.output, str(self.tree), SourceFiles()).take(lambda _commit: changes)
+        return (self.tree / "build/src/x.o").exists()
+
+
+@pytest.fixture
+def hand(tmp_path):
+    return Hand(tmp_path)
+
+
+def test_an_object_is_taken_with_its_command(hand):
+    assert hand.take(["README"])
+    assert (hand.tree / "build/src/.x.o.cmd").read_bytes() == (hand.other / "src/.x.o.cmd").read_bytes()
+    assert hand.output.reads.build == {"src/x.c", "src/x.h"}
+
+
+def test_what_changed_is_known_by_each_of_its_names(hand):
+    (hand.tree / "link").symlink_to("src")
+    for name in ("../src/x.h", "../src/../src/x.h", "./../src/x.h", "../link/x.h", f"{hand.tree}/src/x.h"):
+        hand.read[1] = name
+        assert not hand.take(["src/x.h"]), name
+    assert hand.take(["src/y.h"])
+
+
+def test_a_generated_header_by_an_absolute_name_is_compared(hand):
+    hand.read.append(f"{hand.tree}/build/include/generated/gen.h")
+    hand.write(hand.other / "include/generated/gen.h", "#define GEN 2\n")
+    assert not hand.take()
+    hand.write(hand.other / "include/generated/gen.h", "#define GEN 1\n")
+    assert hand.take()
+
+
+def test_a_generated_header_that_the_board_has_not_is_not_found(hand):
+    hand.read.append("include/generated/other.h")
+    hand.write(hand.other / "include/generated/other.h", "#define GEN 1\n")
+    assert not hand.take()
+
+
+@pytest.mark.parametrize("newer", ["include/config/A", "include/generated/gen.h"])
+def test_an_object_that_is_older_than_what_it_was_made_of_is_not_taken(hand, newer):
+    hand.read.append("include/generated/gen.h")
+    hand.write(hand.other / newer, "#define GEN 1\n")
+    os.utime(hand.other / newer, (2**32, 2**32))
+    assert not hand.take()
+    os.utime(hand.other / newer, (1, 1))
+    assert hand.take()
+
+
+def test_a_symbol_that_once_was_another_counts_as_one_that_differs(hand):
+    hand.write(hand.tree / "src/x.c", "int x = CONFIG_A;\n")
+    assert not hand.take(varied=["CONFIG_A"])
+    assert hand.take(varied=["CONFIG_B"])
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"host": "other"},
+        {"identities": {"gcc": "other"}},
+        {"compilers": {"gcc": "gcc 13"}},
+        {"unnamed": True},
+        {"varied": None},
+        {"commits": []},
+        {"diagnosed": ["src/x.h"]},
+        {"diagnosed": ["src/x.o"]},
+    ],
+    ids=str,
+)
+def test_nothing_is_taken_of_what_has_another_state(hand, state):
+    assert not hand.take(**state)
+
+
+@pytest.mark.parametrize("words", ["-std=c89", "-ansi", "-DM=CONFIG_B"])
+def test_the_words_of_the_command_count(hand, words):
+    hand.write(hand.other / "include/generated/autoconf.h", "#define CONFIG_A 1\n#define CONFIG_B 1\n")
+    hand.write(hand.tree / "src/x.c", "int x = M;\n")
+    hand.command = f"gcc {words} -c -o src/x.o ../src/x.c"
+    assert not hand.take()
+
+
+def test_a_script_that_the_command_names_counts_and_was_read(hand):
+    hand.write(hand.tree / "scripts/cc.sh", "gcc\n")
+    hand.command = "sh ../scripts/cc.sh -o src/x.o ../src/x.c"
+    assert not hand.take(["scripts/cc.sh"])
+    assert hand.take()
+    assert "scripts/cc.sh" in hand.output.reads.build
+
+
+def test_a_directory_that_is_lent_goes_to_a_slot_only_afterwards(tmp_path):
+    kept = KeptOutputs(str(tmp_path))
+    (tmp_path / ".outputs/two").mkdir(parents=True)
+    waits = threading.Event()
+    real = kept._changed.wait_for
+    kept._changed.wait_for = lambda ready: (waits.set(), real(ready))
+    with ThreadPoolExecutor(1) as threads:
+        with kept.lent("two") as path:
+            taken = threads.submit(kept.take, "two", str(tmp_path / "build"))
+            waits.wait()
+            assert os.path.isdir(path)
+            assert not taken.done()
+        assert taken.result()
+    assert not os.path.exists(path)
