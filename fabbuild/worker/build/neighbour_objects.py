@@ -315,11 +315,7 @@ class Neighbour:
 
     def _find(self, name: str) -> Optional[Place]:
         there = self._state.tree if self._state else self._tree
-        path = name
-        for tree in (there, self._tree):
-            if path.startswith(tree + "/"):
-                path = os.path.join(self._tree, path[len(tree) + 1 :])
-        path = os.path.normpath(os.path.join(self._place, path))
+        path = os.path.normpath(os.path.join(self._place, name))
         generated = _below(self._place, path)
         if generated:
             theirs = os.path.realpath(os.path.join(self._path, generated))

@@ -15,7 +15,7 @@ Whatever can expand a part of it may have it, if the others are in the files as 
 but ``_`` may be short, because any name consists of letters that are named somewhere.
 
 What changes no text can still have the preprocessor say something, and counts as a change if it may: a macro that
-is defined twice, and a condition that cannot be evaluated.
+is defined twice, and a condition that cannot be evaluated. What is evaluated at all also counts ``__COUNTER__`` on.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ _EVALUATED = frozenset(["if", "elif"])
 
 #: What tests a symbol in an expression and never says anything.
 _SAFE_TEST = re.compile(
-    r"\bdefined\s*(?:\(\s*\w+\s*\)|\w+)|\b(?:CONFIG_)?IS_(?:ENABLED|BUILTIN|MODULE)\s*\(\s*\w+\s*\)"
+    r"\bdefined\s*(?:\(\s*\w+\s*\)|\w+)"
+    r"|\bIS_(?:ENABLED|BUILTIN|MODULE)\s*\(\s*CONFIG_\w+\s*\)|\bCONFIG_IS_ENABLED\s*\(\s*\w+\s*\)"
 )
 
 #: A division, or a call of a macro, which may have one.
@@ -82,8 +83,6 @@ _RISKY = re.compile(r"[/%]|\w\s*\(")
 
 #: The condition under which a definition is made only if there is none.
 _IF_NOT_DEFINED = re.compile(r"\s*!\s*defined\s*(?:\(\s*(\w+)\s*\)|(\w+))\s*$")
-
-_COUNTER = "__COUNTER__"
 
 #: A value that has no part of a name: a number, which can always be one, or a string.
 _PLAIN_VALUE = re.compile(r"[0-9]*|\"(?:\\.|[^\"\\])*\"")
@@ -125,13 +124,12 @@ class FileMacros:
         names: all names in it.
         evaluated: the names in arithmetic of conditions, by whether it can fail also if they are whole numbers; and
             among the latter those that decide whether any is evaluated.
-        tested: the names in conditions that are expressions.
         definitions: what each macro is defined as.
         searches: whether it tests for files.
         unclear: whether it has what is not looked into here.
     """
 
-    __slots__ = ("defined", "definitions", "evaluated", "names", "searches", "tested", "unclear", "used")
+    __slots__ = ("defined", "definitions", "evaluated", "names", "searches", "unclear", "used")
 
     def __init__(self, text: bytes) -> None:
         """Read a file of source; one that is none only has more names than matter."""
@@ -143,7 +141,6 @@ class FileMacros:
             reader.read(line)
         reader.used.update(_names("\n".join(reader.plain)))
         self.used = frozenset(reader.used)
-        self.tested = frozenset(reader.tested)
         self.evaluated = {risky: frozenset(names) for risky, names in reader.evaluated.items()}
         self.defined = tuple(reader.defined)
         self.definitions = dict(reader.definitions)
@@ -156,7 +153,6 @@ class _Reader:
     def __init__(self) -> None:
         self.used: Set[str] = set()
         self.plain: List[str] = []
-        self.tested: Set[str] = set()
         self.evaluated: Dict[bool, Set[str]] = {False: set(), True: set()}
         self.defined: List[Tuple[str, FrozenSet[str]]] = []
         self.definitions: Dict[str, List[_Definition]] = defaultdict(list)
@@ -178,7 +174,7 @@ class _Reader:
         word, rest = found.groups()
         names = _names(rest)
         if word in _EVALUATED:
-            self._evaluate(rest, names)
+            self._evaluate(rest)
         if word in _TESTS:
             self._around.append((self._now, self._lacking))
             self._now = self._now.union(names)
@@ -207,8 +203,7 @@ class _Reader:
             self._lacking = ""
             self._ended.clear()
 
-    def _evaluate(self, rest: str, names: Sequence[str]) -> None:
-        self.tested.update(names)
+    def _evaluate(self, rest: str) -> None:
         left = _SAFE_TEST.sub(" ", rest)
         found = _names(left)
         self.evaluated[_RISKY.search(left) is not None].update(found)
@@ -315,20 +310,7 @@ def _reach(
                 reached.update(name for name, names in file.defined if not names.isdisjoint(reached))
         if any(not file.used.isdisjoint(reached) for file in files):
             return True
-    return _counts(files) or _says(files, reached, changed, numbers)
-
-
-def _counts(files: Sequence[FileMacros]) -> bool:
-    """Whether a condition expands the macro that is another number each time."""
-    if not any(_COUNTER in file.names for file in files):
-        return False
-    counting = {_COUNTER}
-    before = 0
-    while before != len(counting):
-        before = len(counting)
-        for file in files:
-            counting.update(name for name, names in file.defined if not names.isdisjoint(counting))
-    return any(not file.tested.isdisjoint(counting) for file in files)
+    return _says(files, reached, changed, numbers)
 
 
 def _says(

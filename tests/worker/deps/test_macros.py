@@ -183,10 +183,14 @@ def test_a_macro_of_the_command_line_names_a_symbol(tmp_path):
 
 def test_a_name_of_which_another_symbols_value_is_a_part(tmp_path):
     files = {"a.c": "#define C(a, b) a##b\n#define D(a, b) C(a, b)\nint a = D(CONFIG_, CONFIG_WHICH);\n"}
-    for which in ("0x1", "7"):
+    for which in ("0x1", "7", "0x123456789"):
         one, other = {"CONFIG_WHICH": which}, {"CONFIG_WHICH": which, f"CONFIG_{which}": "1"}
         assert not same(files, one, other, tmp_path)
         assert not is_unaffected(files, one, other)
+
+
+def test_values_that_differ_and_nobody_names(tmp_path):
+    assert is_unaffected({"a.c": "int a;\n"}, {"CONFIG_X": "0x1"}, {"CONFIG_X": "0x2"})
 
 
 @pytest.mark.parametrize("number", ["__COUNTER__", "__LINE__"])
