@@ -59,7 +59,7 @@ _CONFIGURE = ("scripts/basic/", "scripts/kconfig/")
 _PARSER = re.compile(r"^(?:saved)?cmd_\S+ := (?:bison|flex|yacc|lex) .*?(\.\./\S+\.[yl])\s*$", re.MULTILINE)
 
 #: What the content of an object may follow from, besides the text that is compiled.
-_UNSEEN = re.compile(rb"incbin|\.include|__DATE__|__TIME__|__TIMESTAMP__")
+_UNSEEN = re.compile(rb"incbin|\.include\s+[\\\"]|__DATE__|__TIME__|__TIMESTAMP__")
 
 #: An option that defines a macro, as a shell takes it, and those by which ``//`` begins no comment.
 _DEFINES = re.compile(r"(?<!\S)-D\s*(?:\"(?:\\.|[^\"\\])*\"|'[^']*'|\\.|[^\s\"'\\])+")

@@ -176,6 +176,10 @@ SEEN = {
     ),
     "the date": ({"src/b.c": "char b[] = __DATE__ __TIME__;\n"}, ["b"]),
     "incbin": ({"src/b.c": 'asm(".incbin \\"../configs/one_defconfig\\"");\n'}, ["b"]),
+    "an include of the assembler": (
+        {"src/b.c": 'asm(".include \\"../first/i.inc\\"");\n', "first/i.inc": ".byte 1\n"},
+        ["b"],
+    ),
     "a macro defined twice": (
         {"src/b.c": "#ifdef CONFIG_ONE\n#define M 1\n#endif\n#define M 2\nint b;\n"},
         ["b"],
