@@ -17,12 +17,17 @@ from pathlib import Path
 
 import pytest
 
+from fabbuild.worker.base import workdir
 from tests.support.census import HANG_LIMIT
 
 FABBUILD = Path(__file__).parents[2] / "fabbuild"
 
 #: How long anything that is waited for may take, in seconds.
 PATIENCE = HANG_LIMIT
+
+#: What workers of this process found out about this machine's compilers and tools; it holds as long as these stay the
+#: same, and takes 200 processes to find out.
+_IDENTITY: list[bytes] = []
 
 #: A Makefile that says what it does, behaves alike to Kbuild as far as the worker sees, and takes no time.
 MAKEFILE = """\
@@ -113,6 +118,9 @@ def work_dir(path: Path, source: Path, head: str = "HEAD") -> Path:
     subprocess.run(
         ["git", "-C", str(path / "repo.git"), "symbolic-ref", "HEAD", "refs/fabbuild/current"], check=True
     )
+    (path / workdir.BIN).mkdir(mode=0o700)
+    if _IDENTITY:
+        (path / workdir.BIN / workdir.DIGESTS).write_bytes(_IDENTITY[0])
     return path
 
 
@@ -162,6 +170,7 @@ class Worker:
         start: Sequence[str] = (),
     ) -> None:
         """Start it; ``start`` are words before its command line, such as ``nice``."""
+        self._cwd = cwd
         self.process = subprocess.Popen(
             [*start, *command(cwd, *arguments, python=python)],
             cwd=cwd,
@@ -196,6 +205,9 @@ class Worker:
             thread.join(PATIENCE)
         self.process.stdout.close()
         self.process.stderr.close()
+        found = self._cwd / workdir.BIN / workdir.DIGESTS
+        if not _IDENTITY and found.is_file():
+            _IDENTITY.append(found.read_bytes())
 
     def _read(self) -> None:
         for line in self.process.stdout:
