@@ -170,6 +170,10 @@ class ResultReceived(_Payload, frozen=True, tag="result"):
     could_carry: Annotated[
         str | UnsetType | None, Meta(description="the commit whose result could have been carried forward")
     ] = UNSET
+    differs: Annotated[
+        tuple[str, ...] | UnsetType,
+        Meta(description="what differed when it was built upon what was there, if that was compared"),
+    ] = UNSET
 
 
 class ResultReused(_Payload, frozen=True, tag="reused"):
@@ -190,12 +194,12 @@ class ResultReused(_Payload, frozen=True, tag="reused"):
 
 
 class ReuseAudited(_Payload, frozen=True, tag="audit"):
-    """A result that would have been reused was built and compared; text has the outcome."""
+    """A result that was reused or built upon another one was compared with a new build; text has the outcome."""
 
     differs: Annotated[tuple[str, ...] | UnsetType, Meta(description="what differs: files, or sha256")] = UNSET
     origin: Annotated[str | UnsetType, Meta(description="the origin of the other result, in words")] = UNSET
     built: Annotated[str | UnsetType, Meta(description="the path of the built result")] = UNSET
-    reused: Annotated[str | UnsetType, Meta(description="the path of the other result")] = UNSET
+    reused: Annotated[str | UnsetType, Meta(description="the path of the other result, if it is kept")] = UNSET
     number: Annotated[_Count | UnsetType, Meta(description="the commit's number")] = UNSET
 
 

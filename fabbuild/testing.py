@@ -156,7 +156,7 @@ class BuildRequest:
 
 
 #: Returns the fields of `fabbuild.worker.build.result.Built` that differ from a success, with ``files`` as
-#: {name: bytes}; None: no result is sent.
+#: {name: bytes}, and ``differs`` for the response to an audit; None: no result is sent.
 Build = Callable[[BuildRequest], Mapping[str, Any] | None]
 
 #: Is called in place of the answer to a command.
@@ -375,6 +375,7 @@ class _FakeBuilder:
         unsaid: set[tuple[str, int]],
     ) -> None:
         self.slot, self._board = slot, ""
+        self._differs: Sequence[str] | None = None
         self._worker, self._commits, self._attempts, self._unsaid = worker, commits, attempts, unsaid
 
     def begin(self, board: str) -> None:
@@ -386,6 +387,10 @@ class _FakeBuilder:
     def carried(self, _commit: str, *_how: object) -> None:
         """Return None: each commit is built."""
 
+    def audited(self, commit: str, compiler: Toolchain, *_how: object) -> tuple[Built, Sequence[str] | None]:
+        built = self.build(commit, compiler)
+        return built, self._differs
+
     def build(self, commit: str, compiler: Toolchain, *_how: object) -> Built:
         upto, board = self._commits.index(commit), self._board
         attempt = self._attempts.get(board, 0)
@@ -394,6 +399,7 @@ class _FakeBuilder:
         if said is None:
             self._unsaid.add((board, upto))
         fields = {"return_code": 0, **(said or {})}
+        self._differs = fields.pop("differs", None)
         sizes = {} if fields["return_code"] else {"sizes": SIZES}
         if "files" in self._worker.agreed:
             fields.pop("config", None)

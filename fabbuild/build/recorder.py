@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from msgspec import UNSET
+
 from fabbuild.event_types import ResultReceived
 from fabbuild.events.timeline import phases_of
 from fabbuild.machines.messages import BuildResult
 from fabbuild.machines.session import Session
 from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.protocol.build_output import PathShortener, without_clock_skew
+from fabbuild.protocol.wire import FILES_MANY
 from fabbuild.results.incoming import Arrived, Incoming, names_for
 from fabbuild.results.reuse.manager import Reuse
 from fabbuild.results.tree import BuiltFrom, ResultTree, decisive, kept_by, made_by
@@ -105,6 +108,7 @@ class Recorder:
         return result.verdict, ResultReceived(
             carried=carried,
             could_carry=self._carried(session, message.could_carry),
+            differs=UNSET if message.differs is None else message.differs[:FILES_MANY],
             verdict=result.verdict.value,
             return_code=result.return_code,
             number=commit.number,

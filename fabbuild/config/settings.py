@@ -148,7 +148,9 @@ class BuildSettings:
         default=True,
     )
     audit_reuse: int = option(
-        whole(), "Build this many of the results that would be reused or carried forward, and compare (exit 103)"
+        whole(),
+        "Build this many results from nothing that would be reused, carried forward or built upon others, "
+        "and compare (exit 103)",
     )
     ignore_warnings: bool = option(FLAG, "Exit with 0, not 101, when there are warnings only", short="W")
     no_lto: bool = setting("no_lto", "Build without link-time optimisation (NO_LTO=1)", short="L")

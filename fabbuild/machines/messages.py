@@ -171,6 +171,8 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
         left_out: files that did not come, by name: the reason.
         carried: index of the commit whose result was carried forward; None: this result was built.
         could_carry: index of the commit whose result could have been carried forward, but was built to compare.
+        differs: what differed when the commit was built upon what was there, and not from nothing as this result
+            was; None: that was not compared.
     """
 
     board: Name
@@ -189,6 +191,7 @@ class BuildResult(_Response, frozen=True, tag="build_result"):
     left_out: dict[Name, Name] = {}
     carried: Whole | None = None
     could_carry: Whole | None = None
+    differs: tuple[Name, ...] | None = None
 
     @property
     def details(self) -> Mapping[str, object]:

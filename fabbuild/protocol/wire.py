@@ -42,8 +42,11 @@ PROTOCOL = 1
 #: Its
 #: ``build_result`` is whole and has ``carried``: the commit_upto that was built; ``details`` has the command for
 #: the very commit, what the answer took as ``seconds``, and ``sha256`` only with reproducible builds.
-#: ``build_board`` may have ``audit`` [commit_upto…]: these are built all the same, and say ``could_carry``. Of a
-#: success whose dependencies are known they are a file, `DEPENDS`: a path below the source tree each line, sorted.
+#: ``build_board`` may have ``audit`` [commit_upto…]: these are built all the same, from nothing, and say
+#: ``could_carry``. One that could not be carried is first built upon what is there; unless that was nothing, it
+#: then says ``differs`` [name…], in what both results differ (see `fabbuild.protocol.comparison`), empty if in
+#: nothing. Of a success whose dependencies are known they are a file, `DEPENDS`: a path below the source tree each
+#: line, sorted.
 #: ``trim``: ``trim_board`` {board, attempt, commits} has the worker leave off all commits of that order but these,
 #: as far as it has not begun them; it answers ``trimmed`` {board, attempt, commits}: those that it leaves off.
 #: The name of a setting beyond the plain protocol is a feature, too: a worker that does not announce it cannot be

@@ -30,7 +30,7 @@ STATUS_WORDS = {
     100: "boards failed to build",
     101: "boards were built with warnings",
     102: "not every board that was asked for got a result",
-    103: "a reused result differs from a new build",
+    103: "a result that was reused, or built upon another, differs from a new build",
     130: "interrupted",
 }
 

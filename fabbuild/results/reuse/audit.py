@@ -1,20 +1,23 @@
-"""Build a sample of the results that would have been reused, and compare (``--audit-reuse``).
+"""Build a sample of results from nothing that would be reused or built upon others, and compare (``--audit-reuse``).
 
 A result from the store is written to ``.fabbuild/audit/`` beside the results, where it stays if the build gives
 another one. A result that a worker would have carried forward from another commit is compared with that commit's
-result.
+result. One that is built upon what is there is compared by the worker, which says what differs.
 """
 
 from __future__ import annotations
 
-import filecmp
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec import UNSET
+
 from fabbuild.event_types import Event, ResultReceived, ReuseAudited
 from fabbuild.model import Commit
+from fabbuild.protocol.comparison import Outcome, differences, error_lines
 from fabbuild.protocol.wire import DEPENDS
 from fabbuild.results.tree import BUILT_FROM, ResultTree, not_writable
 from fabbuild.text import commit_label, names
@@ -24,12 +27,15 @@ PLACE = "audit"
 
 # Files that differ from build to build, or that are compared in another way.
 _NOT_COMPARED = frozenset(
-    {"log", "host", "toolchain", "out-cmd", "out-env", "err", BUILT_FROM, DEPENDS, "done.new"}
+    {"log", "host", "toolchain", "out-cmd", "out-env", "done", "err", BUILT_FROM, DEPENDS, "done.new"}
 )
+
+# The origin of a result that a worker compared.
+_BUILT_UPON = "built upon what was there"
 
 
 class Audit:
-    """Compare reused results with new builds; ``compared`` counts comparisons, ``differs`` those that differ."""
+    """Compare results with those of builds from nothing; ``differs`` counts the comparisons with a difference."""
 
     def __init__(self, tree: ResultTree, commits: Sequence[Commit], *, reproducible: bool) -> None:
         """Take the results; with ``reproducible`` the images must be the same, too."""
@@ -61,23 +67,22 @@ class Audit:
         self.have_built(board, upto)
 
     def have_built(self, board: str, upto: int) -> None:
-        """Have a board built at a commit even if its result could be carried forward."""
+        """Have a board built from nothing at a commit, and compared with what would have been its result."""
         self._builds.setdefault(board, set()).add(upto)
 
     @property
     def builds(self) -> dict[str, set[int]]:
-        """The indices of the commits that must be built, by board."""
+        """The indices of the commits that must be built from nothing, by board."""
         return self._builds
 
-    def check(self, event: Event) -> tuple[ReuseAudited, int | None] | None:
+    def check(self, event: Event) -> list[tuple[ReuseAudited, int | None]]:
         """Compare a new result, if it belongs to the sample.
 
         Args:
             event: any event; the files of a ``result`` are in the result tree.
 
         Returns:
-            The outcome of the comparison, and the number of a differing result in the store; None if there is
-            nothing to compare.
+            The outcome of each comparison, and the number of a differing result in the store.
         """
         result = event.payload
         upto = self._place.get(event.commit)
@@ -87,50 +92,54 @@ class Audit:
             or event.board not in self._builds
             or result.carried
         ):
-            return None
+            return []
         built = self._tree.place(event.board, upto)
+        counted = self._commits[upto].number
+        asked = upto in self._builds[event.board]
+        found: list[tuple[ReuseAudited, int | None]] = []
+        if asked and isinstance(result.differs, tuple):
+            found.append((ReuseAudited(result.differs, _BUILT_UPON, str(built), number=counted), None))
         stored = self._stored.pop((event.board, upto), None)
         carried = result.could_carry
-        number: int | None = None
         if stored is not None:
             other, number, origin = stored
-        elif upto in self._builds[event.board] and isinstance(carried, str) and carried in self._place:
+            wrong = self._compare(other, built)
+            if not wrong:
+                shutil.rmtree(other, ignore_errors=True)
+            found.append((ReuseAudited(wrong, origin, str(built), str(other), counted), number if wrong else None))
+        elif asked and isinstance(carried, str) and carried in self._place:
             other = self._tree.place(event.board, self._place[carried])
             origin = f"carried forward from {commit_label(carried, self._commits[self._place[carried]].number)}"
-        else:
-            return None
-        wrong = compare(other, built, reproducible=self._reproducible)
-        self.differs += bool(wrong)
-        if stored is not None and not wrong:
-            shutil.rmtree(other, ignore_errors=True)
-        audited = ReuseAudited(tuple(wrong), origin, str(built), str(other), self._commits[upto].number)
-        return audited, number if wrong else None
+            found.append((ReuseAudited(self._compare(other, built), origin, str(built), str(other), counted), None))
+        self.differs += sum(bool(audited.differs) for audited, _ in found)
+        return found
+
+    def _compare(self, other: Path, built: Path) -> tuple[str, ...]:
+        return tuple(compare(other, built, reproducible=self._reproducible))
 
 
 def compare(one: Path, other: Path, *, reproducible: bool) -> list[str]:
-    """Return the differences between two results that should be the same: names of files, or ``sha256``.
+    """Return the differences between two results that should be the same: names of files, or ``sha256``."""
+    return differences(*(_outcome(place, reproducible=reproducible) for place in (one, other)))
 
-    Failures need only one error in common: make runs several jobs at once, so which other errors occur before it
-    ends varies from run to run.
-    """
-    codes = [_text(place / "done").strip() for place in (one, other)]
-    said = [_lines(place) for place in (one, other)]
-    if codes[0] != codes[1]:
-        return ["done"]
-    if codes[0] != "0":
-        return [] if said[0] == said[1] or said[0] & said[1] else ["err"]
-    found = ["err"] if said[0] != said[1] else []
-    every = {entry.name for place in (one, other) for entry in _files(place)} - _NOT_COMPARED
-    found += [name for name in sorted(every) if not _same(one / name, other / name)]
-    if reproducible and len({_sha256(place) for place in (one, other)}) > 1:
-        found.append("sha256")
-    return found
+
+def _outcome(place: Path, *, reproducible: bool) -> Outcome:
+    parts = {entry.name: _content(entry) for entry in _files(place) if entry.name not in _NOT_COMPARED}
+    if reproducible:
+        parts["sha256"] = _sha256(place)
+    return Outcome(_text(place / "done").strip(), error_lines(_text(place / "err")), parts)
 
 
 def words(audited: ReuseAudited) -> str:
     """Return a sentence with the differences and the places of both results."""
+    differ = f"differs from a new build: {names(audited.differs or (), 6)} differ"
+    if audited.reused is UNSET:
+        return (
+            f"a result {audited.origin} {differ}; built from nothing: {audited.built}; "
+            "`inv clean` removes all output directories from the machines, --force builds without them"
+        )
     return (
-        f"a reused result differs from a new build: {names(audited.differs or (), 6)} differ; "
+        f"a reused result {differ}; "
         f"built: {audited.built}, reused: {audited.reused} ({audited.origin}); "
         "`inv cache --clear` removes all stored results, "
         "--no-reuse builds without it"
@@ -144,11 +153,16 @@ def _files(place: Path) -> list[Path]:
         return []
 
 
-def _same(one: Path, other: Path) -> bool:
+def _content(path: Path) -> object:
+    """Return the digest of a file; for one that cannot be read, what equals nothing else."""
+    digest = hashlib.sha256()
     try:
-        return filecmp.cmp(one, other, shallow=False)
+        with path.open("rb") as file:
+            while piece := file.read(1024 * 1024):
+                digest.update(piece)
     except OSError:
-        return False
+        return object()
+    return digest.digest()
 
 
 def _text(path: Path) -> str:
@@ -156,12 +170,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _lines(place: Path) -> frozenset[str]:
-    """Return the lines of stderr as a set, without those of make: jobs that run at once mix their output."""
-    lines = _text(place / "err").splitlines()
-    return frozenset(line.rstrip() for line in lines if line.strip() and not line.startswith(("make:", "make[")))
 
 
 def _sha256(place: Path) -> object:

@@ -11,6 +11,7 @@ without it. A run whose results all exist does not open it.
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +120,7 @@ class Reuse:
             rest = tuple(upto for upto in job.commits if upto not in brought.get(job.board.target, ()))
             if rest:
                 left.append(replace(job, commits=rest))
-        self._sample_carried(left)
+        self._sample_built(left)
         return left
 
     def _may_restore(self) -> bool:
@@ -209,13 +210,16 @@ class Reuse:
                 self._audit.expect(board.target, one.upto, one.number, origin)
                 wanted -= 1
 
-    def _sample_carried(self, left: Sequence[Job]) -> None:
-        """Choose some results that may be carried forward, and have them built; first commits always are."""
+    def _sample_built(self, left: Sequence[Job]) -> None:
+        """Choose some results that may be carried forward or built upon others, and have them built from nothing.
+
+        First commits are among them: they are built upon what earlier runs and other boards left.
+        """
         wanted = self._settings.audit_reuse - sum(map(len, self._audit.builds.values()))
         may = [
             (job.board.target, upto)
             for job in left
-            for upto in job.commits[1:]
+            for upto in job.commits
             if upto not in self._audit.builds.get(job.board.target, ())
         ]
         for target, upto in random.sample(may, max(min(wanted, len(may)), 0)):
@@ -223,24 +227,20 @@ class Reuse:
 
     @property
     def audited(self) -> dict[str, list[int]]:
-        """Return, by board, the commits to build though they might be carried forward; call after `restore`."""
+        """Return, by board, the commits to build from nothing and to compare; call after `restore`."""
         return {target: sorted(uptos) for target, uptos in self._audit.builds.items()}
 
     def listen(self, event: Event) -> None:
-        """Compare a new result with the one that would have been reused, if it belongs to the sample."""
-        found = self._audit.check(event) if self._settings.audit_reuse else None
-        if found is None:
-            return
-        audited, number = found
-        text = audit.words(audited) if audited.differs else f"the same as a new build ({audited.origin})"
-        self._say(audited, event.machine, event.board, event.commit, text)
-        if number is not None:
-            gone = number
-            self._writer.do(lambda store: store.forget(gone))
+        """Compare a new result with the one in place of which it was built, if it belongs to the sample."""
+        for audited, number in self._audit.check(event) if self._settings.audit_reuse else ():
+            text = audit.words(audited) if audited.differs else f"the same as a new build ({audited.origin})"
+            self._say(audited, event.machine, event.board, event.commit, text)
+            if number is not None:
+                self._writer.do(functools.partial(Store.forget, result=number))
 
     @property
     def differs(self) -> int:
-        """The number of results that differed from those of a build."""
+        """The number of results that differed from those of a build from nothing."""
         return self._audit.differs
 
     # --- the end, and trouble ---

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import AbstractSet, Any, Callable, ContextManager, Dict, List, Mapping, Optional
+from typing import AbstractSet, Any, Callable, ContextManager, Dict, List, Mapping, Optional, Tuple
 
-from fabbuild.protocol.build_output import clock_skew
+from fabbuild.protocol.build_output import clock_skew, without_clock_skew
+from fabbuild.protocol.comparison import Outcome, differences, error_lines
 from fabbuild.protocol.relevance import Needed
 from fabbuild.protocol.settings import Shortcut
-from fabbuild.protocol.wire import CHECKOUT, MAX_TEXT, WORKER
+from fabbuild.protocol.wire import CHECKOUT, DEPENDS, FILES_MANY, MAX_TEXT, WORKER
 from fabbuild.worker.base.processes import Processes, ProcessResult, TimeIsUp
 from fabbuild.worker.base.text import decode
 from fabbuild.worker.build import artifact_sender, artifacts, stale_generated
@@ -96,7 +97,9 @@ class Builder:
         self._alone = False
         self._board = ""
         self._history = BoardHistory()
-        self._configured_for = 0.0
+        self._from_nothing = False
+        #: Seconds that were spent on the commit before its build begins.
+        self._used = 0.0
 
     @property
     def slot(self) -> int:
@@ -159,7 +162,7 @@ class Builder:
             OSError: a file cannot be written, as on a full disk.
         """
         began = time.monotonic()
-        self._configured_for = 0.0
+        self._used = 0.0
         needed = self._carrier.needed(commit) if self._carrier else Needed.BUILDING
         if needed is Needed.CONFIGURING and not self._history.configured:
             needed = Needed.BUILDING
@@ -172,7 +175,7 @@ class Builder:
                 self._history.configured = ""
                 alike = False
             needed = Needed.NOTHING if alike else Needed.BUILDING
-            self._configured_for = time.monotonic() - began
+            self._used = time.monotonic() - began
         return self._carrier.answer(commit, began) if self._carrier and needed is Needed.NOTHING else None
 
     def _configures_alike(self, commit: str, run: MakeRunner) -> bool:
@@ -212,7 +215,8 @@ class Builder:
             commit: its hash.
             compiler: the compiler to build with.
             jobs: returns the most jobs of make; called before each make.
-            limit: seconds for the whole build, with the checkout, each make, and what `carried` took; 0: no limit.
+            limit: seconds for the whole build, with the checkout, each make, and what `carried`, and for `audited`
+                the build before, took; 0: no limit.
             tokens: the jobserver that makes share; None: each make runs the jobs that ``jobs`` returns.
 
         Raises:
@@ -224,7 +228,7 @@ class Builder:
             self._carrier.forget()
         run = self._runner(compiler, jobs, tokens)
         try:
-            with self._processes.within(limit and max(limit - self._configured_for, _AT_ONCE)):
+            with self._processes.within(limit and max(limit - self._used, _AT_ONCE)):
                 outcome = self._build(commit, run)
         except GitError as exc:
             # The files of the tree are not known now, so the board does not count as configured.
@@ -238,6 +242,46 @@ class Builder:
             return failed("the source went while it was built: %s" % gone, WORKER)
         outcome = run.check_configuration(outcome)
         return self._conclude(commit, run, outcome, began)
+
+    def audited(
+        self,
+        commit: str,
+        compiler: Toolchain,
+        jobs: Callable[[], int],
+        limit: float = 0.0,
+        tokens: Optional[JobServer] = None,
+    ) -> Tuple[Built, Optional[List[str]]]:
+        """Build the board at a commit upon what is there, and then from nothing, and compare.
+
+        The arguments are those of `build`.
+
+        Returns:
+            The result from nothing, and what differs between both, as from `differences`; None if nothing was
+            compared: because nothing was there to build upon, a build was no full one, or the setting ``quick``,
+            which builds with less care, is on.
+
+        Raises:
+            WorkerStopped: the worker ends.
+            OSError: a file cannot be written, as on a full disk.
+        """
+        began = time.monotonic()
+        upon = self.build(commit, compiler, jobs, limit, tokens)
+        if self._from_nothing or upon.fault or self._settings["quick"]:
+            return upon, None
+        before = self._outcome(upon)
+        self.begin_from_nothing()
+        self._used += time.monotonic() - began
+        built = self.build(commit, compiler, jobs, limit, tokens)
+        return built, None if built.fault else differences(before, self._outcome(built))[:FILES_MANY]
+
+    def _outcome(self, built: Built) -> Outcome:
+        """Return what is compared of a result, whose files are still there."""
+        # What builds upon others read includes what those read.
+        parts = {one.name: artifact_sender.content_key(one) for one in built.files if one.name != DEPENDS}
+        parts["sizes"] = built.sizes
+        if self._settings["reproducible_builds"]:
+            parts["sha256"] = built.details.get("sha256")
+        return Outcome(str(built.return_code), error_lines(without_clock_skew(built.stderr)), parts)
 
     def _runner(self, compiler: Toolchain, jobs: Callable[[], int], tokens: Optional[JobServer]) -> MakeRunner:
         tools = self._tools.path(compiler) if self._tools else ""
@@ -260,7 +304,10 @@ class Builder:
         neighbours = None
         if not (self._alone or self._settings.rules_out(Shortcut.SHARE)):
             neighbours = Neighbours(self._kept, self._board, self._output, self._worktree, commit, self._sources)
-        return Tries(run, self._worktree, self._output, self._settings, self._history, neighbours).result(plan)
+        tries = Tries(run, self._worktree, self._output, self._settings, self._history, neighbours)
+        result = tries.result(plan)
+        self._from_nothing = tries.from_nothing
+        return result
 
     def _check_out(self, commit: str, run: MakeRunner) -> None:
         """Open the output directory and bring the source to the commit."""

@@ -80,6 +80,11 @@ class Tries:
         self._result = ProcessResult(0, "", "", "")
         self._configured = self._scratch = self._had_configuration = False
 
+    @property
+    def from_nothing(self) -> bool:
+        """Whether the result is that of a build in an empty directory, without objects of other boards."""
+        return self._scratch
+
     def result(self, plan: BuildPlan) -> ProcessResult:
         """Build the commit, and return the result of the last try.
 

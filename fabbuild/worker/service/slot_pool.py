@@ -61,7 +61,8 @@ class BoardOrder(NamedTuple):
         echo: fields that are sent back with the heartbeat and each result.
         timeout: seconds that one commit may take; 0: no limit.
         jobs: the most jobs of a make; 0: no limit.
-        audit: the `commits` to build even if another commit's result could be carried forward.
+        audit: the `commits` to build from nothing even if another commit's result could be carried forward, and
+            to compare if they are built upon what is there.
     """
 
     board: str
@@ -109,7 +110,7 @@ class _OrderBuild:
 
     def result(
         self, upto: int, jobs: Callable[[], int], tokens: Optional[JobServer]
-    ) -> Tuple[Built, Dict[str, int]]:
+    ) -> Tuple[Built, Dict[str, Any]]:
         """Build one commit, or carry a result forward; return the result, and further fields of its response."""
         builder, order, commit = self._builder, self._order, self._commits[upto]
         if not is_board(order.board):
@@ -122,10 +123,16 @@ class _OrderBuild:
         carried = builder.carried(commit, self._compiler, jobs, order.timeout, tokens)
         if carried and upto not in order.audit:
             return carried, {"carried": self._last}
-        said = {"could_carry": self._last} if carried else {}
-        if upto in order.audit:
-            builder.begin_from_nothing()
-        built = builder.build(commit, self._compiler, jobs, order.timeout, tokens)
+        said: Dict[str, Any] = {}
+        if upto in order.audit and not carried:
+            built, differs = builder.audited(commit, self._compiler, jobs, order.timeout, tokens)
+            if differs is not None:
+                said["differs"] = differs
+        else:
+            if carried:
+                said["could_carry"] = self._last
+                builder.begin_from_nothing()
+            built = builder.build(commit, self._compiler, jobs, order.timeout, tokens)
         self._last = upto
         return built, said
 

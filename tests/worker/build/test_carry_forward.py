@@ -2,13 +2,15 @@
 
 import base64
 import json
+import os
+import subprocess
 import zlib
 from pathlib import Path
 
 import pytest
 
 from fabbuild.protocol.relevance import parse_depends
-from tests.worker.build.test_as_if_clean import OBJECTS
+from tests.worker.build.test_as_if_clean import OBJECTS, compiled
 from tests.worker.driver import Worker, push
 
 FEATURES = ["carry", "files", "details", "commits"]
@@ -592,3 +594,90 @@ def test_what_is_read_through_a_link_out_of_the_source_is_not_known(work, object
     results = build(work, objects, {"README": "1\n"}, {"inc": None, "src/a.c": "int a;\n"}, {"README": "2\n"})
     assert carried(results) == [None, None, None, 2]
     assert ["depends" in [*one["files"], *one["unchanged"]] for one in results] == [False, False, True, True]
+
+
+# --- what is built upon what is there is compared with what is built from nothing ------------------------------------
+
+
+def differ(results):
+    return [one.get("differs") for one in results]
+
+
+def replaced_object(work):
+    """Give the board's object in its kept directory another content, of the same size and time."""
+    (place,) = (work / "slots").glob("**/a.o")
+    times = place.stat().st_atime_ns, place.stat().st_mtime_ns
+    subprocess.run(["gcc", "-x", "c", "-c", "-o", place, "-"], input=b"int a = 7;\n", check=True)
+    os.utime(place, ns=times)
+
+
+def a_warning(work):
+    """Have the board's next make say what none from nothing says."""
+    (place,) = (work / "slots").glob("**/a.d")
+    place.write_text(place.read_text() + "$(info )$(warning odd.c:1:1: warning: odd)\n")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "settings", "differs"),
+    [
+        (lambda _work: None, {}, []),
+        (replaced_object, {}, ["sha256"]),
+        (replaced_object, {"reproducible_builds": False}, []),
+        (replaced_object, {"keep": ["u-boot"]}, ["sha256", "u-boot"]),
+        (a_warning, {}, ["err"]),
+    ],
+    ids=["nothing", "object", "object-varies", "object-kept", "warning"],
+)
+def test_what_is_built_upon_an_earlier_runs_directory_is_compared(work, objects, trouble, settings, differs):
+    commits = [objects.git("rev-parse", "HEAD"), objects.commit({"src/b.c": "int b;\n"})]
+    push(work, objects.path)
+    build_at(work, commits[:1], **settings)
+    trouble(work)
+    (result,) = build_at(work, commits[1:], audit=[0], **settings)
+    assert differ([result]) == [differs]
+    (clean,) = build_at(work, commits[1:], force_build=True, **settings)
+    assert compiled(result) == compiled(clean) == ["a", "b"]
+    assert result["content"] == clean["content"]
+
+
+def test_what_was_found_to_differ_is_not_built_upon(work, objects):
+    commits = [objects.git("rev-parse", "HEAD"), objects.commit({"src/b.c": "int b;\n"})]
+    push(work, objects.path)
+    build_at(work, commits[:1])
+    replaced_object(work)
+    results = [build_at(work, commits[1:], audit=[0])[0] for _ in range(2)]
+    assert differ(results) == [["sha256"], []]
+
+
+def test_of_an_orders_commits_those_that_are_audited_and_not_carried_are_compared(work, objects):
+    results = build(
+        work, objects, {"README": "x\n"}, {"src/b.c": "int b;\n"}, {"src/b.c": "int c;\n"}, audit=[1, 2]
+    )
+    assert differ(results) == [None, None, [], None]
+    assert [one.get("could_carry") for one in results] == [None, 0, None, None]
+
+
+def test_a_first_build_is_made_once_and_compared_with_nothing(work, objects, tmp_path):
+    told = tmp_path / "told"
+    makefile = OBJECTS.replace('@echo "configure $@"', f'@echo "configure $@" | tee -a {told}')
+    commit = objects.commit({"Makefile": makefile})
+    push(work, objects.path)
+    (result,) = build_at(work, [commit], audit=[0])
+    assert "differs" not in result
+    assert told.read_text().count("configure") == 1
+
+
+def test_failures_upon_what_is_there_and_from_nothing_have_one_error_in_common(work, objects):
+    broken = {"src/a.c": "#error no\n"}
+    results = build(work, objects, broken, audit=[1], codes=[0, 2])
+    assert differ(results) == [None, []]
+
+
+def test_a_build_from_nothing_that_takes_too_long_is_compared_with_nothing(work, objects):
+    hang = OBJECTS.replace("\t@gcc -Wall", "\t@[ -e $(O)/u-boot ] || [ $* = b ] || sleep 600\n\t@gcc -Wall")
+    commits = [objects.commit({"src/b.c": "int b;\n"}), objects.commit({"Makefile": hang})]
+    push(work, objects.path)
+    build_at(work, commits[:1])
+    (result,) = build_at(work, commits[1:], features=[*FEATURES, "limits"], audit=[0], timeout=3)
+    assert (result["return_code"], result["fault"]) == (124, "timeout")
+    assert "differs" not in result
