@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from msgspec import UNSET
 
 from fabbuild.build.recorder import Recorder
 from fabbuild.config.machines import Machine, ToolchainSearch
@@ -176,6 +177,11 @@ def test_a_result_that_is_carried_says_whose_it_is(tree, session):
     _, told = record(tree, one, said(commit_upto=1, could_carry=0))
     assert (told.carried, told.could_carry) == ("", "a" * 40)
     assert "carried" not in built_from(tree, 1)
+
+
+@pytest.mark.parametrize(("differs", "told"), [(None, UNSET), ((), ()), (("err", "x.cfg"), ("err", "x.cfg"))])
+def test_what_differed_for_what_a_build_was_upon_is_reported(tree, session, differs, told):
+    assert record(tree, session(), said(differs=differs))[1].differs == told
 
 
 @pytest.mark.parametrize("upto", [-1, 2])

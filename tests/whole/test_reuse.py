@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from tests.support.census import HANG_LIMIT, wait_until
+from tests.support.scenes import last_run
 from tests.support.trouble import tool
 
 BOARD = ("--only", "wren", "--count", "2")
@@ -148,7 +149,9 @@ def test_an_audit_finds_what_a_build_does_not_give_and_the_store_loses_it(local)
     local.build(*BOARD)
     well = again(local, *BOARD, "--audit-reuse", "1")
     assert well.status == 0, well
-    assert [event["data"]["differs"] for event in local.journal("main") if event["what"] == "audit"] == [[]]
+    told = [event["data"] for event in local.journal("main") if event["what"] == "audit"]
+    assert [one["differs"] for one in told if "reused" in one] == [[]]
+    assert not any(one["differs"] for one in told)
     from fabbuild.results.reuse.store import Store, StoreEntry
 
     with Store.open(store_of(local)) as store:
@@ -167,6 +170,36 @@ def test_an_audit_finds_what_a_build_does_not_give_and_the_store_loses_it(local)
     assert kept.read_text() == "warning: nobody said this\n"
     honest = again(local, *BOARD)
     assert honest.status == 0, "what was found to be wrong is gone"
+
+
+def test_an_audit_finds_what_differs_for_what_it_was_built_upon(local):
+    sandbox = ("--only", "sandbox")
+    assert local.build(*sandbox, "--audit-reuse", "5").status == 0
+    assert not [event for event in local.journal("current") if event["what"] == "audit"], "it was from nothing"
+    (place,) = local.directory.glob("work local/slots/**/board/sandbox/board.o")
+    times = place.stat().st_atime_ns, place.stat().st_mtime_ns
+    more = ["-x", "c", "-c", "-o", str(local.directory / "more.o"), "-"]
+    subprocess.run(["gcc", *more], input=b"int more[1000] = {1};\n", check=True)
+    subprocess.run(["ld", "-r", "-o", local.directory / "both.o", place, local.directory / "more.o"], check=True)
+    shutil.copyfile(local.directory / "both.o", place)
+    os.utime(place, ns=times)
+    (local.source / "arch/sandbox/cpu/sandbox/cpu.c").open("a").write("\nint another;\n")
+
+    found = local.build(*sandbox, "--audit-reuse", "5")
+    assert found.status == 103, found
+    assert "a result built upon what was there differs from a new build: " in found.out
+    assert "exit status 103: a result that was reused, or built upon another, differs from a new build" in found.out
+    (told,) = [event["data"] for event in local.journal("current") if event["what"] == "audit"]
+    assert "sizes" in told["differs"]
+    assert told["origin"] == "built upon what was there"
+    assert "reused" not in told
+
+    (local.source / "arch/sandbox/cpu/sandbox/cpu.c").open("a").write("\nint one_more;\n")
+    honest = local.build(*sandbox, "--audit-reuse", "5")
+    assert honest.status == 0, honest
+    assert [
+        event["data"]["differs"] for event in last_run(local.journal("current")) if event["what"] == "audit"
+    ] == [[]]
 
 
 @pytest.mark.deep

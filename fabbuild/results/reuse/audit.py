@@ -1,4 +1,4 @@
-"""Build a sample of results from nothing that would be reused or built upon others, and compare (``--audit-reuse``).
+"""Build results from nothing that would be reused or built upon others, and compare (``--audit-reuse``).
 
 A result from the store is written to ``.fabbuild/audit/`` beside the results, where it stays if the build gives
 another one. A result that a worker would have carried forward from another commit is compared with that commit's

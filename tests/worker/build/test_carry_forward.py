@@ -640,6 +640,14 @@ def test_what_is_built_upon_an_earlier_runs_directory_is_compared(work, objects,
     assert result["content"] == clean["content"]
 
 
+def test_a_quick_build_is_compared_with_nothing(work, objects):
+    commits = [objects.git("rev-parse", "HEAD"), objects.commit({"src/b.c": "int b;\n"})]
+    push(work, objects.path)
+    build_at(work, commits[:1], quick=True)
+    (result,) = build_at(work, commits[1:], audit=[0], features=[*FEATURES, "quick"], quick=True)
+    assert "differs" not in result
+
+
 def test_what_was_found_to_differ_is_not_built_upon(work, objects):
     commits = [objects.git("rev-parse", "HEAD"), objects.commit({"src/b.c": "int b;\n"})]
     push(work, objects.path)

@@ -48,6 +48,10 @@ class Run:
     def configure_and_make(self, *, mrproper=False):
         return self._next("mrproper" if mrproper else "configure")
 
+    def make_with(self, take):
+        take()
+        return self._next("make with others")
+
 
 class Tree:
     def __init__(self, path, late):
@@ -63,11 +67,33 @@ class Tree:
         pass
 
 
+class Others:
+    """The directories of other boards, with or without an object that a compile would make the same."""
+
+    there, taken = True, False
+
+    def __init__(self, *, same):
+        self._same = same
+
+    def take(self):
+        self.taken = self._same
+
+
 @pytest.fixture
 def tried(tmp_path):
     (tmp_path / "main.c").touch()
 
-    def run(plan, *results, history=None, late=True, bare=False, out_of_time=False, leftover=False, **settings):
+    def run(
+        plan,
+        *results,
+        history=None,
+        late=True,
+        bare=False,
+        out_of_time=False,
+        leftover=False,
+        neighbours=None,
+        **settings,
+    ):
         """Give what was asked of make, and the last result."""
         output = tmp_path / "build"
         output.mkdir(exist_ok=True)
@@ -80,7 +106,12 @@ def tried(tmp_path):
             parts.generates = output / "generated.h"
             parts.generates.write_text("left\n")
             os.utime(parts.generates, (1, 1))
-        result = Tries(parts, Tree(tmp_path, late), directory, Settings(settings), history).result(plan)
+        tries = Tries(parts, Tree(tmp_path, late), directory, Settings(settings), history, neighbours)
+        result = tries.result(plan)
+        if neighbours is None:
+            assert tries.from_nothing == (plan.from_scratch or parts.asked[-1].endswith("from scratch"))
+        else:
+            assert tries.from_nothing != neighbours.taken
         assert not parts.results, "a try that did not happen"
         assert directory.leftovers == (leftover and bool(settings.get("quick") or out_of_time or result.code))
         return parts.asked, result
@@ -105,6 +136,11 @@ def tried(tmp_path):
 )
 def test_a_try_follows_for_one_reason(tried, plan, results, asked):
     assert tried(plan, *results) == (asked, results[-1])
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_what_takes_objects_of_others_is_not_from_nothing(tried, same):
+    assert tried(FROM_SCRATCH, FINE, neighbours=Others(same=same)) == (["make with others"], FINE)
 
 
 @pytest.mark.parametrize(
