@@ -75,6 +75,9 @@ class Others:
     def __init__(self, *, same):
         self._same = same
 
+    def take_programs(self):
+        pass
+
     def take(self):
         self.taken = self._same
 
