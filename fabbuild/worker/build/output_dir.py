@@ -262,27 +262,22 @@ class OutputDir:
         try:
             with open(os.path.join(path, STATE), encoding="utf-8") as file:
                 state = json.load(file)
-            same = all(
-                state[name] == value
-                for name, value in (
-                    ("compilers", self._compilers),
-                    ("identities", self._identities),
-                    ("host", self._host),
-                    ("quick", self._quick),
-                    ("unnamed", False),
-                )
-            )
+            theirs, ours = ((one["compilers"], one["identities"]) for one in (state, self._made_by()))
+            known = all((*theirs[1].values(), *ours[1].values())) and not state["unnamed"]
+            usable = known and state["host"] == self._host and not state["quick"]
             found = NeighbourState(
                 tuple(state["commits"]),
                 frozenset(state["diagnosed"]),
                 state["tree"],
-                varied=frozenset(state["varied"]),
+                () if theirs == ours else (*theirs[0], *ours[0]),
+                frozenset(state["varied"]),
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return (
-            found if same and all(self._identities.values()) and 0 < len(found.commits) <= _MANY_COMMITS else None
-        )
+        return found if usable and 0 < len(found.commits) <= _MANY_COMMITS else None
+
+    def _made_by(self) -> Dict[str, Dict[str, str]]:
+        return {"compilers": self._compilers, "identities": self._identities}
 
     def repeat_warnings(self) -> bool:
         """Have make compile the files with diagnostics again; call this once the tree is at its commit.
@@ -330,8 +325,7 @@ class OutputDir:
             return
         self._note_symbols()
         state = {
-            "compilers": self._compilers,
-            "identities": self._identities,
+            **self._made_by(),
             "host": self._host,
             "bare": self._bare,
             "quick": self._quick,

@@ -570,6 +570,16 @@ def test_nothing_is_taken_of_what_has_another_state(hand, state):
     assert not hand.take(**state)
 
 
+@pytest.mark.parametrize(
+    ("program", "taken"),
+    [("cc", True), ("gcc", False), ("arm-linux-gnu-gcc", False), ("/opt/arm-linux-gnu-gcc", False)],
+)
+def test_of_another_compilers_directory_what_neither_compiler_made_is_taken(hand, program, taken):
+    hand.command = f"{program} -c -o src/x.o ../src/x.c"
+    theirs = "/usr/bin/arm-linux-gnu-gcc"
+    assert hand.take(compilers={theirs: "gcc 12"}, identities={theirs: "another"}) is taken
+
+
 @pytest.mark.parametrize("words", ["-std=c89", "-ansi", "-DM=CONFIG_B"])
 def test_the_words_of_the_command_count(hand, words):
     hand.write(hand.other / "include/generated/autoconf.h", "#define CONFIG_A 1\n#define CONFIG_B 1\n")
