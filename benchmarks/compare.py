@@ -76,7 +76,7 @@ class Comparison:
                 journal = way.output / step.order.branch / ".fabbuild" / "journal.ndjson"
                 told = phases.phases(phases.last_run(journal), figures)
                 self.phases.setdefault(step.name, {}).setdefault(way.name, []).append(told)
-            found[step.name] = agree.facts(way.output)
+            found[step.name] = agree.facts(way.output, step.order.count)
             there = sum(map(len, found[step.name].values()))
             asked = len(step.order.boards) * scenarios.commits(step.order)
             if there < asked:
@@ -90,7 +90,7 @@ class Comparison:
         keeping = replace(way, extra=(*way.extra, "-k"))
         order = replace(step, delete=scenarios.Delete.RESULTS)
         self._build(order, f"images-{way.name}-{turn}", keeping)
-        return agree.facts(way.output)
+        return agree.facts(way.output, step.order.count)
 
     def _build(self, step: scenarios.Step, name: str, way: Way) -> measure.Figures:
         if step.delete is not scenarios.Delete.NOTHING:

@@ -66,12 +66,17 @@ class Agreement:
         return f"{said}; {len(self.wrong) or 'no'} differences beyond that"
 
 
-def facts(output: Path) -> Facts:
-    """Read the results of the only range below an output directory."""
+def facts(output: Path, count: int = 0) -> Facts:
+    """Read the results of the only range below an output directory.
+
+    Args:
+        output: the directory.
+        count: how many commits the range has; what is left of another has a higher number. 0: any.
+    """
     found: dict[str, dict[int, Fact]] = {}
     for done in sorted(output.glob("*/*/*/done")):
         match = _COMMIT.match(done.parent.parent.name)
-        if match:
+        if match and not 0 < count < int(match[1]):
             found.setdefault(done.parent.name, {})[int(match[1])] = _fact(done.parent)
     return found
 

@@ -192,3 +192,12 @@ def test_what_a_command_leaves_behind_and_what_serves_it_counts_to_the_end(tmp_p
     assert found.status == 0
     # Each of the two takes 0.3 s; the system counts in hundredths, rounded down.
     assert found.cpu > 0.5
+
+
+def test_what_is_left_of_another_range_is_not_compared(tmp_path):
+    for commit in ("01_gabcdef_Subject", "02_gabcde0_Before"):
+        place = tmp_path / "main" / commit / "a"
+        place.mkdir(parents=True)
+        (place / "done").write_text("0\n")
+    assert set(agree.facts(tmp_path, 1)["a"]) == {1}
+    assert set(agree.facts(tmp_path)["a"]) == {1, 2}
