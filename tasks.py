@@ -105,8 +105,11 @@ def test(c: Any, uboot: bool = False, chaos: bool = False, deep: bool = False, o
         command.append("--hypothesis-profile=full")
     command += ["-m", " or ".join(wanted) or " and ".join(f"not {marker}" for marker in tiers)]
     if not (uboot or chaos):
-        # Most of them wait for machines; those that build real source or hurt at random want this one alone.
+        # Most of them wait for machines.
         command += ["-n", str(SIDE_BY_SIDE), "--dist", "worksteal"]
+    elif uboot and chaos:
+        # Those that hurt machines wait for half of their time, in which those that build real source go on.
+        command += ["-n", "2", "--dist", "loadfile"]
     status = subprocess.run([*command, *only.split()], cwd=Path(__file__).parent, check=False).returncode
     if status:
         raise Exit(code=status)

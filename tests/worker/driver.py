@@ -67,7 +67,8 @@ class Repo:
         for who in ("AUTHOR", "COMMITTER"):
             environment[f"GIT_{who}_NAME"] = environment[f"GIT_{who}_EMAIL"] = "test"
         done = subprocess.run(
-            ["git", "-C", str(self.path), *arguments],
+            # Nothing is to be tidied up in what a test makes.
+            ["git", "-C", str(self.path), "-c", "maintenance.auto=false", *arguments],
             env=environment,
             capture_output=True,
             text=True,

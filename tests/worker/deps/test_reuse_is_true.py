@@ -46,7 +46,7 @@ FIRST_SEED = int(os.environ.get("FABBUILD_SEED", "100"))
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + 8))
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + 5))
 def test_no_random_edit_makes_an_answer_that_a_clean_build_does_not(world, seed):
     if seed % 4 == 3:
         world.repo.commit({"Makefile": WITHOUT_THE_GOAL})
@@ -299,7 +299,7 @@ def test_a_configuration_that_make_cannot_read_is_none_of_the_next_commits(world
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + 3))
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + 2))
 def test_runs_that_go_on_in_kept_directories_make_no_answer_that_a_clean_build_does_not(world, seed):
     """The slots' trees are at other commits meanwhile, and a directory comes to another slot than it was built in."""
     edits, chance = Edits(world.repo, seed), random.Random(seed)
