@@ -227,27 +227,23 @@ def common(listing: TreeListing) -> bytes:
         mode, content = listing[path]
         relevance = relevance_of(path, mode)
         if relevance is not Relevance.NEVER:
-            known.update(_record(path, mode, content if relevance is Relevance.ALWAYS else ""))
-    return known.digest()
-
-
-def part(listing: TreeListing, depends: Iterable[str]) -> bytes:
-    """Return the digest of the files that a board read, given as sorted paths."""
-    known = hashlib.sha256()
-    for path in depends:
-        entry = listing.get(path)
-        if entry is not None:
-            known.update(_record(path, *entry))
+            known.update(record(os.fsencode(path), mode, content if relevance is Relevance.ALWAYS else ""))
     return known.digest()
 
 
 def digest(of_all: bytes, of_board: bytes) -> str:
-    """Combine a tree's `common` and `part` into the digest, in hex, of the tree as the board sees it."""
+    """Combine two digests into that of the tree as a board sees it, in hex.
+
+    Args:
+        of_all: from `common`.
+        of_board: of the `record` of each file that the board read, sorted by path, one after the other.
+    """
     return hashlib.sha256(of_all + of_board).hexdigest()
 
 
-def _record(path: str, mode: str, content: str) -> bytes:
-    return b"%s\0%s\0%s\0" % (os.fsencode(path), mode.encode(), content.encode())
+def record(path: bytes, mode: str, content: str) -> bytes:
+    """Return what a file of a tree adds to a digest."""
+    return b"%s\0%s\0%s\0" % (path, mode.encode(), content.encode())
 
 
 def parse_depends(data: bytes) -> List[str]:

@@ -95,9 +95,8 @@ class Views:
     """Compute the digest of the part of each of a run's git trees that can matter to a board.
 
     The first tree is listed in full, and each other tree as its differences from the tree before, on first use.
-    The digests are those of `relevance.part`, which goes through a list of thousands of files for each tree. Here
-    the bytes of each file that go into a digest are made once for all boards, and a board's list is gone through
-    once for all trees.
+    A board's list has thousands of files. So the bytes of each file that go into a digest are made once for all
+    boards, and a board's list is gone through once for all trees.
 
     Not thread-safe.
     """
@@ -168,7 +167,5 @@ class Views:
 
 
 def _record(path: bytes, entry: relevance.TreeEntry) -> bytes:
-    """Return what a file adds to the digest `relevance.part`; nothing if the tree does not have it."""
-    if entry.mode == relevance.ABSENT:
-        return b""
-    return b"%b\0%b\0%b\0" % (path, entry.mode.encode(), entry.content.encode())
+    """Return what a file adds to a digest; nothing if the tree does not have it."""
+    return b"" if entry.mode == relevance.ABSENT else relevance.record(path, *entry)

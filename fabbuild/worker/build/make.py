@@ -102,10 +102,10 @@ class MakeRunner:
         return done if done.code else _joined(done, self.make())
 
     def make_with(self, take: Callable[[], None]) -> Optional[ProcessResult]:
-        """Configure the board, make what all objects need, then objects be taken, and build the others.
+        """Configure the board, make the generated headers, take objects, and build the others.
 
         Args:
-            take: takes the objects.
+            take: takes objects that need not be built.
 
         Returns:
             The result; None if nothing was taken, because already the first steps failed.

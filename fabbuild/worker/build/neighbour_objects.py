@@ -34,7 +34,7 @@ import shutil
 from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
-from fabbuild.protocol.relevance import ABSENT, TreeChange
+from fabbuild.protocol.relevance import ABSENT, Relevance, TreeChange, relevance_of
 from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.output_dir import NeighbourState, OutputDir, symbols
 from fabbuild.worker.build.stale_generated import is_wrapper
@@ -75,12 +75,6 @@ _LOOKED_AT = 50
 _NEAREST = 3
 
 _NEVER = "(?!)"
-
-#: git's modes of files whose content is all that a build sees of them.
-_PLAIN = ("100644", "100755", ABSENT)
-
-#: The file that changes the content of others.
-_ATTRIBUTES = ".gitattributes"
 
 
 class Compile(NamedTuple):
@@ -154,19 +148,23 @@ class Neighbour:
         self._options: Dict[str, FileMacros] = {}
         self._times: Dict[str, int] = {}
 
-    def differing(self) -> Optional[Dict[str, Set[str]]]:
-        """Return the macros of the configuration that differ, with their values; None if nothing can be taken."""
+    def differing(self, ours: Set[Tuple[str, str, str]]) -> Optional[Dict[str, Set[str]]]:
+        """Return the macros of the configuration that differ, with their values; None if nothing can be taken.
+
+        Args:
+            ours: the board's own, from `symbols`.
+        """
         if self._state is None:
             return None
         try:
-            one, other = (symbols(place) for place in (self._path, self._place))
+            theirs = symbols(self._path)
         except OSError:
             return None
-        if not one or not other:
+        if not theirs or not ours:
             return None
         # What a macro that varied was is not known, so it is no number.
         found: Dict[str, Set[str]] = {name: {""} for name in self._state.varied}
-        for _, name, value in one ^ other:
+        for _, name, value in theirs ^ ours:
             found.setdefault(name, set()).add(value)
         return found
 
@@ -180,11 +178,12 @@ class Neighbour:
         Raises:
             OSError: a file cannot be written, as on a full disk.
         """
-        differing = self.differing() if configured else {}
+        ours = symbols(self._place)
+        differing = self.differing(ours) if configured else {}
         doubtful = self._doubtful(changes)
         if self._state is None or differing is None or doubtful is None:
             return False
-        values = macros.values({name: value for _, name, value in symbols(self._place)})
+        values = macros.values({name: value for _, name, value in ours})
         compiles: Dict[Compile, List[FileMacros]] = {}
         for one in self._compiles(self._state, ("",) if configured else _CONFIGURE):
             files = self._same(one, doubtful)
@@ -239,7 +238,7 @@ class Neighbour:
     def _compiles(self, state: NeighbourState, places: Tuple[str, ...]) -> Iterator[Compile]:
         """Yield what the board has not, of all that the neighbour has in some places."""
         # The command of a host tool names none of the compilers.
-        names_compiler = re.compile("|".join(map(_named, state.compilers)) or _NEVER)
+        names_compiler = re.compile("|".join(map(_running, state.compilers)) or _NEVER)
         for folder, _, names in os.walk(self._path):
             for name in names:
                 product = name[1 : -len(".cmd")]
@@ -456,10 +455,11 @@ class Neighbours:
         Raises:
             OSError: a file cannot be written, as on a full disk.
         """
+        ours = symbols(self._output.path)
         by_difference = []
         for board in self._some():
             with self._kept.lent(board) as path:
-                differing = self._neighbour(path).differing()
+                differing = self._neighbour(path).differing(ours)
             if differing is not None:
                 by_difference.append((len(differing), board))
         for _, board in sorted(by_difference)[:_NEAREST]:
@@ -477,8 +477,9 @@ class Neighbours:
 
 
 def _is_plain(change: TreeChange) -> bool:
-    modes = (change.old.mode, change.new.mode)
-    return all(mode in _PLAIN for mode in modes) and os.path.basename(change.path) != _ATTRIBUTES
+    """Whether a change is in a file's content alone, and of no file that changes others."""
+    modes = (side.mode for side in (change.old, change.new) if side.mode != ABSENT)
+    return all(relevance_of(change.path, mode) is not Relevance.ALWAYS for mode in modes)
 
 
 def _below(folder: str, path: str) -> str:
@@ -499,7 +500,7 @@ def _command_of(product: str) -> str:
     return os.path.join(folder, ".%s.cmd" % name)
 
 
-def _named(gcc: str) -> str:
+def _running(gcc: str) -> str:
     """Return a pattern for a command that runs one of a compiler's programs."""
     name = os.path.basename(gcc)
     return r"(?<![\w-])%s" % re.escape(name[: -len("gcc")] if name.endswith("-gcc") else name)

@@ -34,7 +34,6 @@ class BuildPlan(NamedTuple):
         from_scratch: whether the first make finds an empty output directory.
         leftovers: whether to look, after a success, for generated source that no rule makes any more.
         changed: source files that were read and differ now, so that something must read them again.
-        again: whether the output directory was built for this board last, and is not empty.
     """
 
     removal: Removal
@@ -44,7 +43,6 @@ class BuildPlan(NamedTuple):
     from_scratch: bool
     leftovers: bool
     changed: Tuple[str, ...] = ()
-    again: bool = False
 
 
 class Planner:
@@ -85,16 +83,15 @@ class Planner:
                 from_scratch=True,
                 leftovers=False,
             )
-        alike = output.gcc == gcc
+        same = output.gcc == gcc
         return BuildPlan(
-            Removal.NOTHING if alike else Removal.GENERATED,
+            Removal.NOTHING if same else Removal.GENERATED,
             products,
             configure,
             configured=bool(configured),
             from_scratch=output.empty,
-            leftovers=alike and leftovers,
+            leftovers=same and leftovers,
             changed=changed,
-            again=output.board == board and not output.empty,
         )
 
     def _may_have_leftovers(self, board: str, commit: str) -> bool:

@@ -95,7 +95,7 @@ class Tries:
             WorkerStopped: the worker ends.
         """
         self._configured, self._scratch = plan.configure, plan.from_scratch
-        self._had_configuration = plan.configured or plan.again
+        self._had_configuration = plan.configured or not plan.from_scratch
         began = stale_generated.begin(self._output.path)
         if not (self._scratch and self._shared()):
             self._try(self._configure_and_make if plan.configure else self._run.make)
