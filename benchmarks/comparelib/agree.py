@@ -74,7 +74,8 @@ def facts(output: Path, count: int = 0) -> Facts:
         count: how many commits the range has; what is left of another has a higher number. 0: any.
     """
     found: dict[str, dict[int, Fact]] = {}
-    for done in sorted(output.glob("*/*/*/done")):
+    # Of two commits with one number the later result counts: the other is left of another range.
+    for done in sorted(output.glob("*/*/*/done"), key=lambda path: path.stat().st_mtime):
         match = _COMMIT.match(done.parent.parent.name)
         if match and not 0 < count < int(match[1]):
             found.setdefault(done.parent.name, {})[int(match[1])] = _fact(done.parent)

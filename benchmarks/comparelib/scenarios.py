@@ -89,6 +89,7 @@ TITLES: Mapping[str, str] = {
     "c": "Four boards at the eight commits of a series, with nothing there",
     "d": "The series with an early commit reworded, its README changed, results deleted",
     "d2": "The series with an early commit changed in a file some boards compile, results deleted",
+    "d3": "The same change on the branch of the series, nothing deleted",
     "e": "A hundred real boards at ten commits again, with nothing to do",
     "e2": "The same once more",
     "f": "Five boards of very different size on two slots",
@@ -198,6 +199,12 @@ def series_and_rebases(source: Path) -> tuple[Step, ...]:
     )
 
 
+def rebase(source: Path) -> tuple[Step, ...]:
+    """(d3)."""
+    order = Order(source, "work", FOUR)
+    return (Step("", order, Delete.ALL, at="short"), Step("d3", order, Delete.NOTHING, at="touched"))
+
+
 def nothing_to_do(source: Path) -> tuple[Step, ...]:
     """(e): what make does is done at once by a stub, the first time; all else of both is as it always is."""
     found = [board.target for board in load_boards(Source.open(source), "long") if board.arch in HUNDRED_OF]
@@ -248,6 +255,7 @@ class Chain:
 CHAINS = (
     Chain(("a", "b"), cold_and_cached),
     Chain(("c", "d", "d2"), series_and_rebases),
+    Chain(("d3",), rebase),
     Chain(("e", "e2"), nothing_to_do),
     Chain(("f",), tail),
     Chain(("g", "h", "h2"), family),

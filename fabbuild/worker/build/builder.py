@@ -6,6 +6,7 @@ checked out, its build is planned (`plan`), and tries are made until one can be 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -42,6 +43,12 @@ _BOARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 #: A time limit that is over, in seconds, where 0 means none.
 _AT_ONCE = 1e-6
+
+#: How long a board waits for a like one that is built from nothing, at most: seconds, a share of its time limit.
+_PATIENCE, _PATIENCE_SHARE = 240.0, 0.25
+
+#: How long a board waits with its next commit until others have taken its objects, in seconds.
+_LENT = 60.0
 
 
 def is_board(name: str) -> bool:
@@ -98,6 +105,8 @@ class Builder:
         self._board = ""
         self._history = BoardHistory()
         self._from_nothing = False
+        #: Whether other boards take objects of the output directory, which is among the kept ones meanwhile.
+        self._lent = False
         #: Seconds that were spent on the commit before its build begins.
         self._used = 0.0
 
@@ -117,6 +126,7 @@ class Builder:
             OSError: something of the previous board can neither be mended, removed nor put aside.
         """
         self._board = board
+        self._lent = False
         self._history = BoardHistory()
         if self._carrier:
             self._carrier.forget()
@@ -163,6 +173,7 @@ class Builder:
         """
         began = time.monotonic()
         self._used = 0.0
+        self._take_back()
         needed = self._carrier.needed(commit) if self._carrier else Needed.BUILDING
         if needed is Needed.CONFIGURING and not self._history.configured:
             needed = Needed.BUILDING
@@ -224,18 +235,25 @@ class Builder:
             OSError: a file cannot be written, as on a full disk.
         """
         began = time.monotonic()
+        self._take_back()
         if self._carrier:
             self._carrier.forget()
         run = self._runner(compiler, jobs, tokens)
+        patience = min(_PATIENCE, limit * _PATIENCE_SHARE or _PATIENCE) if tokens else 0.0
+        neighbours = self._neighbours(commit, patience)
         try:
             with self._processes.within(limit and max(limit - self._used, _AT_ONCE)):
-                outcome = self._build(commit, run)
+                outcome = self._build(commit, run, neighbours)
         except GitError as exc:
             # The files of the tree are not known now, so the board does not count as configured.
             self._history.configured = ""
             return failed("cannot check out %s: %s" % (commit, exc), CHECKOUT)
         except TimeIsUp as exc:
             outcome = run.time_is_up(exc)
+        finally:
+            if neighbours:
+                began += neighbours.waited
+                neighbours.close()
         if outcome.code and not run.fault and (gone := self._source_gone()):
             # Who removed it is not known; make's words about that are no fault of the commit's.
             self._history.configured = ""
@@ -295,15 +313,42 @@ class Builder:
         reads = self._output.reads
         return self._watch.opened(lambda paths: reads.note(paths, self._watch.why, building=building))
 
-    def _build(self, commit: str, run: MakeRunner) -> ProcessResult:
+    def lend(self) -> None:
+        """Let boards that wait for this one take its objects; all files of its last result have been read."""
+        cold = self._kept.cold
+        if cold.awaited(self._board) and self._output.built() == self._board:
+            self._lent = True
+            with contextlib.suppress(OSError):  # it is missed when the next build begins
+                self._kept.put(self._board, self._worktree.output)
+        cold.leave(self._board)
+
+    def leave(self) -> None:
+        """End an order, in whatever way: no board waits for this one any more."""
+        self._kept.cold.leave(self._board)
+
+    def _take_back(self) -> None:
+        """Have the board's output directory again, which was lent."""
+        if not self._lent:
+            return
+        self._lent = False
+        self._kept.cold.wait_until_taken(self._board, _LENT)
+        if not self._kept.take(self._board, self._worktree.output):
+            self._history = BoardHistory()
+            if self._carrier:
+                self._carrier.forget()
+            os.makedirs(self._worktree.output, exist_ok=True)
+
+    def _neighbours(self, commit: str, patience: float) -> Optional[Neighbours]:
+        if self._alone or self._settings.rules_out(Shortcut.SHARE):
+            return None
+        return Neighbours(self._kept, self._board, self._output, self._worktree, commit, self._sources, patience)
+
+    def _build(self, commit: str, run: MakeRunner, neighbours: Optional[Neighbours]) -> ProcessResult:
         self._check_out(commit, run)
         plan = self._planner.plan(self._board, commit, run.command.compiler.gcc, self._history.configured)
         self._clear(plan)
         self._output.note_build(self._board, commit, run.command.compiler.gcc, leftovers=plan.leftovers)
         run.configured = plan.configured
-        neighbours = None
-        if not (self._alone or self._settings.rules_out(Shortcut.SHARE)):
-            neighbours = Neighbours(self._kept, self._board, self._output, self._worktree, commit, self._sources)
         tries = Tries(run, self._worktree, self._output, self._settings, self._history, neighbours)
         result = tries.result(plan)
         self._from_nothing = tries.from_nothing

@@ -20,6 +20,7 @@ from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import put_aside, remove_tree
 from fabbuild.worker.base.disk_size import note_size, noted_size
+from fabbuild.worker.build.cold_builds import ColdBuilds
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.source.worktrees import is_private
 
@@ -28,7 +29,11 @@ _SHARE = 0.25
 
 
 class KeptOutputs:
-    """The output directories of a work directory's boards; for all slots together."""
+    """The output directories of a work directory's boards; for all slots together.
+
+    Attributes:
+        cold: the boards that are built from nothing, and so will have a directory.
+    """
 
     def __init__(self, slots: str, limit: int = -1) -> None:
         """Take the parts.
@@ -40,6 +45,7 @@ class KeptOutputs:
         self._slots = slots
         self._base = os.path.join(slots, workdir.OUTPUTS)
         self._limit = limit
+        self.cold = ColdBuilds()
         self._changed = threading.Condition()
         self._readers: "Counter[str]" = Counter()
 

@@ -14,6 +14,7 @@ from fabbuild.protocol.wire import MAX_TEXT, START, TIMED_OUT, TIMEOUT
 from fabbuild.worker.base.processes import Processes, ProcessResult, QuestionLoop, TimeIsUp
 from fabbuild.worker.build import artifacts
 from fabbuild.worker.build.make_command import GENERATED_CONFIGURATION, PREPARED, SETTLE, MakeCommand
+from fabbuild.worker.build.neighbour_objects import Neighbours
 from fabbuild.worker.build.stopwatch import Stopwatch
 from fabbuild.worker.tools.jobserver import JobServer
 
@@ -101,24 +102,24 @@ class MakeRunner:
         done = self.configure(mrproper=mrproper)
         return done if done.code else _joined(done, self.make())
 
-    def make_with(self, take: Callable[[], None]) -> Optional[ProcessResult]:
-        """Configure the board, make the generated headers, take objects, and build the others.
-
-        Args:
-            take: takes objects that need not be built.
+    def make_with(self, neighbours: Neighbours) -> Optional[ProcessResult]:
+        """Configure the board, make the generated headers, take objects of neighbours, and build the others.
 
         Returns:
-            The result; None if nothing was taken, because already the first steps failed.
+            The result; None if the first steps failed, and perhaps because of what was taken for them.
         """
         done = self.configure()
         if done.code:
-            return None
+            return None if neighbours.taken else done
+        if not neighbours.expected():
+            return _joined(done, self.make())
         prepared = self._one(PREPARED, builds=True)
         if prepared.code:
             return None
         done = _joined(done, prepared)
+        neighbours.wait()
         with self.stopwatch.on("build"):
-            take()
+            neighbours.take()
         result = self.make()
         return _joined(done, result._replace(stderr=_without_repeated(prepared.stderr, result.stderr)))
 

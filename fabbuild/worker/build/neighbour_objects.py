@@ -17,6 +17,8 @@ generated file is compared by content. What is not certain is not taken:
 * Assembler, and what names ``.incbin`` or ``.include``: no dependency file names what that reads.
 * What names the time or the date.
 
+A board waits for a like one that is being built from nothing (`cold_builds`).
+
 Generated source is never taken, but for what follows from one file of the source alone: the wrappers that include
 one (`stale_generated`), and parsers. kconfig's own objects are taken before the board is configured: it is compiled
 when there is no configuration yet.
@@ -31,10 +33,12 @@ import os
 import re
 import shlex
 import shutil
+import time
 from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.relevance import ABSENT, Relevance, TreeChange, relevance_of
+from fabbuild.worker.build.cold_builds import configuration_of
 from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.output_dir import NeighbourState, OutputDir, symbols
 from fabbuild.worker.build.stale_generated import is_wrapper
@@ -409,10 +413,18 @@ class Neighbours:
 
     Attributes:
         taken: whether anything was taken.
+        waited: seconds that were spent waiting for such a board.
     """
 
     def __init__(
-        self, kept: KeptOutputs, board: str, output: OutputDir, worktree: Worktree, commit: str, files: SourceFiles
+        self,
+        kept: KeptOutputs,
+        board: str,
+        output: OutputDir,
+        worktree: Worktree,
+        commit: str,
+        files: SourceFiles,
+        patience: float = 0.0,
     ) -> None:
         """Take the parts.
 
@@ -423,6 +435,7 @@ class Neighbours:
             worktree: the source.
             commit: the commit that is checked out.
             files: what is known of the files of all.
+            patience: how long to wait for a like board that is built from nothing, in seconds; 0: not at all.
         """
         self._kept = kept
         self._board = board
@@ -430,7 +443,15 @@ class Neighbours:
         self._worktree = worktree
         self._commit = commit
         self._files = files
+        self._patience = patience
+        self._awaited = ""
         self.taken = False
+        self.waited = 0.0
+
+    @property
+    def company(self) -> bool:
+        """Whether it pays to wait for other boards that are built from nothing."""
+        return self._patience > 0
 
     @property
     def there(self) -> bool:
@@ -449,6 +470,26 @@ class Neighbours:
                     self.taken = True
                     return
 
+    def expected(self) -> bool:
+        """Whether there is another board's directory to take from, or one being made; the board is configured."""
+        if self._patience:
+            with contextlib.suppress(OSError), open(os.path.join(self._output.path, ".config")) as file:
+                self._awaited = self._kept.cold.enter(self._board, configuration_of(file))
+        return bool(self._awaited) or self.there
+
+    def wait(self) -> None:
+        """Wait until a like board that is built from nothing is built."""
+        if self._awaited:
+            began = time.monotonic()
+            self._kept.cold.wait(self._awaited, self._patience)
+            self.waited = time.monotonic() - began
+
+    def close(self) -> None:
+        """Let the board that was waited for go on; nothing is taken any more."""
+        if self._awaited:
+            self._kept.cold.release(self._awaited)
+            self._awaited = ""
+
     def take(self) -> None:
         """Copy what would come out the same, first from the boards whose configurations differ least.
 
@@ -465,6 +506,7 @@ class Neighbours:
         for _, board in sorted(by_difference)[:_NEAREST]:
             with self._kept.lent(board) as path:
                 self.taken |= self._neighbour(path).take(self._changes)
+        self.close()
 
     def _changes(self, commit: str) -> Optional[List[TreeChange]]:
         return [] if commit == self._commit else self._worktree.changes(commit, self._commit)

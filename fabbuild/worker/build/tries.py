@@ -110,12 +110,12 @@ class Tries:
         return self._result
 
     def _shared(self) -> bool:
-        """Build with objects of other boards; return False if there are none, in an empty output directory then."""
+        """Build with objects of other boards; return False, with an empty output directory, if that is not done."""
         neighbours = self._neighbours
-        if neighbours is None or not neighbours.there:
+        if neighbours is None or not (neighbours.there or neighbours.company):
             return False
         neighbours.take_programs()
-        done = self._run.make_with(neighbours.take)
+        done = self._run.make_with(neighbours)
         if done is None:
             if self._run.may_retry:
                 self._output.renew()

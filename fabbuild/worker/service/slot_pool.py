@@ -303,6 +303,8 @@ class SlotPool:
                 # OSError: the boss is gone; who reads its commands ends the worker.
                 self.stop()
                 return
+            finally:
+                slot.builder.leave()
             with self._changed:
                 self._left = [(one, left) for one, left in self._left if one is not order]
                 self._open -= 1
@@ -327,6 +329,7 @@ class SlotPool:
             fields = {**self._fields(order, upto, built), **said}
             if "files" in self._features:
                 fields.update(delivery.deliver(upto, built.files))
+            slot.builder.lend()
             # What hung once would most likely hang again; whether it is tried is for the boss to decide.
             hung = built.fault == TIMEOUT
             self._answered(slot, order, through=hung)
