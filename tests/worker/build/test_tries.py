@@ -48,8 +48,8 @@ class Run:
     def configure_and_make(self, *, mrproper=False):
         return self._next("mrproper" if mrproper else "configure")
 
-    def make_with(self, take):
-        take()
+    def make_with(self, neighbours):
+        neighbours.take()
         return self._next("make with others")
 
 
