@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from fabbuild.protocol.sizes import parse_size
 from fabbuild.worker.base import workdir
@@ -23,6 +23,7 @@ from fabbuild.worker.source.worktree_maker import WorktreeMaker
 from fabbuild.worker.source.worktrees import SlotWorktrees
 from fabbuild.worker.tools.jobserver import JobServer, understood_by
 from fabbuild.worker.tools.tool_wrappers import ToolDirs
+from fabbuild.worker.tools.toolchains import Toolchain
 
 #: How long make may take to say its version, in seconds.
 _ASK = 10.0
@@ -56,19 +57,28 @@ class BuildSession:
     pool: SlotPool
 
     def __init__(
-        self, around: WorkerContext, configuration: Configuration, work_dir: str, git_dir: str, *, temporary: bool
+        self,
+        around: WorkerContext,
+        configuration: Configuration,
+        toolchain: Callable[[str], Optional[Toolchain]],
+        work_dir: str,
+        git_dir: str,
+        *,
+        temporary: bool,
     ) -> None:
         """Store the arguments; `open` makes the worktrees and slots.
 
         Args:
             around: the parts of the worker that all builds share.
             configuration: the settings of the boss.
+            toolchain: returns the compiler for an architecture; None: there is none.
             work_dir: the directory of the worktrees.
             git_dir: the repository of the worktrees.
             temporary: whether the work directory is removed with the worker, and so not worth a compiler cache.
         """
         self._around = around
         self._configuration = configuration
+        self._toolchain = toolchain
         self._work_dir = work_dir
         self._repository = Repository(around.processes, git_dir, around.environment)
         self._temporary = temporary
@@ -114,7 +124,7 @@ class BuildSession:
             self.pool = SlotPool(
                 [self._builder(one) for one in made],
                 hashes,
-                self._configuration.toolchains.get,
+                self._toolchain,
                 self._around.send,
                 JobShare(threads, self._jobserver),
                 self._configuration.features,

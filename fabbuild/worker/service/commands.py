@@ -32,7 +32,7 @@ class Configuration(NamedTuple):
     Attributes:
         settings: the settings of the boss.
         features: the extensions of the protocol that both ends have.
-        toolchains: the compilers, by architecture.
+        toolchains: the compilers that the boss named, by architecture.
     """
 
     settings: Settings
@@ -45,7 +45,7 @@ def configuration_of(command: Mapping[str, Any], known: Mapping[str, Toolchain])
 
     Args:
         command: its fields.
-        known: the compilers so far, to which those of the command are added.
+        known: the compilers named so far, to which those of the command are added.
 
     Raises:
         CommandError: a field is of the wrong kind, or a compiler does not work.

@@ -8,6 +8,7 @@ out the commands, one after another.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import shutil
@@ -35,7 +36,7 @@ from fabbuild.worker.service.stdio import (
     write_debug,
 )
 from fabbuild.worker.source.git import GitError, Repository, find_git_dir
-from fabbuild.worker.tools.toolchains import scan
+from fabbuild.worker.tools.toolchains import Toolchain, scan
 
 #: How long killed children may take to go before a temporary directory is removed, in seconds.
 _CLEAN_UP = 5.0
@@ -110,6 +111,8 @@ class Service:
         self._alive = alive
         self._around = WorkerContext(processes, self._send, base_environment(os.environ), threads, debug)
         self._configuration = Configuration(Settings({}), frozenset(), {})
+        self._found: Optional[Mapping[str, Toolchain]] = None
+        self._finding = threading.Lock()
         self._work_dir = os.getcwd()
         self._git_dir = find_git_dir(self._work_dir)
         self._temporary = ""
@@ -184,8 +187,6 @@ class Service:
 
     def _work(self) -> None:
         try:
-            found = scan({}, {}, []).toolchains
-            self._configuration = self._configuration._replace(toolchains=found)
             self._send(
                 "ready",
                 nthreads=self._threads,
@@ -293,7 +294,7 @@ class Service:
     def _open_session(self, commits: Any, count: int, *, carry: bool) -> BuildSession:
         if self._git_dir is None:
             raise CommandError("no work directory set up")
-        if not self._configuration.toolchains:
+        if not self._configuration.toolchains and not self._found_toolchains():
             raise CommandError("no toolchains available (run setup first)")
         with self._lock:
             if self._quitting:
@@ -301,7 +302,12 @@ class Service:
             self._building = True
         temporary = self._work_dir == self._temporary
         session = BuildSession(
-            self._around, self._configuration, self._work_dir, self._git_dir, temporary=temporary
+            self._around,
+            self._configuration,
+            functools.partial(self._toolchain, self._configuration.toolchains),
+            self._work_dir,
+            self._git_dir,
+            temporary=temporary,
         )
         try:
             session.open(commits, count, carry=carry)
@@ -313,6 +319,17 @@ class Service:
             session.pool.stop()
             raise WorkerStopped
         return session
+
+    def _toolchain(self, named: Mapping[str, Toolchain], arch: str) -> Optional[Toolchain]:
+        """Return the compiler that the boss named for an architecture, else the one that is found here."""
+        return named[arch] if arch in named else self._found_toolchains().get(arch)
+
+    def _found_toolchains(self) -> Mapping[str, Toolchain]:
+        """Find the compilers of this machine, once; a boss that has looked for them names all that it uses."""
+        with self._finding:
+            if self._found is None:
+                self._found = scan({}, {}, []).toolchains
+            return self._found
 
     def _add(self, board: Mapping[str, Any], name: str, session: BuildSession) -> None:
         session.pool.add(commands.order_of(board, name, session.pool.commits, self._configuration.features))
