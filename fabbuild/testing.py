@@ -585,7 +585,7 @@ def _arguments(command: str) -> list[str]:
     """Return the program's arguments in a shell command of `worker_zip`; none where the line places the program."""
     words = shlex.split(command)
     with contextlib.suppress(ValueError):
-        words = words[words.index("exec") + 4 :]  # python3 -E -s
+        words = words[words.index("exec") + 3 :]  # python3 -EsS
         words = words[3 if words[0] == "-c" else 1 :]
         if words[:1] == ["--hex"]:
             decoded: list[str] = json.loads(bytes.fromhex(words[1]))

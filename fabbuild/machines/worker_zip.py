@@ -47,6 +47,12 @@ if sys.version_info < {PYTHON_NEEDED}:
     sys.stderr.write({_TOO_OLD + chr(10)!r} % sys.version_info[:2])
     sys.exit({OLD_PYTHON})
 
+# Imported by its file name: with the package, all of it would come from here.
+sys.path.insert(0, sys.path[0] + "/fabbuild/worker")
+import byte_code
+
+sys.path[0] = byte_code.compiled(sys.argv[0])
+
 from fabbuild.worker.main import main
 
 sys.exit(main(sys.argv[1:]))
@@ -147,7 +153,8 @@ def shell_run(work_dir: str, program: WorkerProgram, args: Sequence[str]) -> str
     Raises:
         ValueError: the work directory's name cannot be used in a shell line.
     """
-    return f'{_directory(work_dir)} {_python()} -E -s "$D/{names.BIN}/{program.name}" {_arguments(args)}'.rstrip()
+    there = f'"$D/{names.BIN}/{program.name}"'
+    return f"{_directory(work_dir)} {_python()} {names.PYTHON_OPTIONS} {there} {_arguments(args)}".rstrip()
 
 
 def on_its_own_line(command: str) -> str:
@@ -161,7 +168,7 @@ def shell_memory(args: Sequence[str], program: WorkerProgram | None = None) -> s
     It reads the program's bytes (``data`` of ``program``, by default `worker_program`) from stdin.
     """
     size = len((program or worker_program()).data)
-    return f"{_python()} -E -s -c {shlex.quote(_FROM_MEMORY)} {size} {_arguments(args)}".rstrip()
+    return f"{_python()} {names.PYTHON_OPTIONS} -c {shlex.quote(_FROM_MEMORY)} {size} {_arguments(args)}".rstrip()
 
 
 def _directory(work_dir: str) -> str:

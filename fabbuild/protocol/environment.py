@@ -20,7 +20,8 @@ LOCK_FD = "FABBUILD_LOCK_FD"
 #: The read end of a pipe that only the supervisor holds open; its end means that the supervisor is dead.
 WATCH_FD = "FABBUILD_WATCH_FD"
 
-#: Another directory for the remembered digests of files: one for many work directories on a machine.
+#: Another directory for the remembered digests of files and the worker's byte code: one for many work directories
+#: of a machine.
 DIGESTS_DIR = "FABBUILD_DIGESTS"
 
 #: Variables by which compilers and ldd find their parts.

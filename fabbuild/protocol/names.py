@@ -11,8 +11,13 @@ import re
 #: The directory of the worker's program, below a machine's work directory.
 BIN = "bin"
 
-#: The name of a program there; one that is just being written has a number at its end.
-PROGRAM = re.compile(r"worker-[0-9a-f]{64}\.pyz(\.\d+)?")
+#: The name of a program there, and of its copy with byte code, which ends in the kind of Python that it is for; one
+#: that is just being written has a number at its end.
+PROGRAM = re.compile(r"worker-[0-9a-f]{64}\.pyz(\.[a-z]+-?\d+)?(\.\d+)?")
+
+#: Options of the Python that runs a program: it finds the standard library and nothing else, whatever is installed
+#: there or set in the environment, and takes no time to look for it.
+PYTHON_OPTIONS = "-EsS"
 
 #: The prefix of fabbuild's refs in a machine's repository, and the ref that stays: the last pushed commit.
 REFS = "refs/fabbuild/"

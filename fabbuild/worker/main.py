@@ -29,6 +29,7 @@ import sys
 from typing import Any, Callable, Dict, List, Sequence
 
 from fabbuild.protocol import wire
+from fabbuild.protocol.names import PYTHON_OPTIONS
 from fabbuild.worker.base import workdir
 
 
@@ -54,7 +55,7 @@ def own_command() -> List[str]:
     path = os.path.abspath(sys.argv[0])
     if path.startswith("/proc/") or not os.path.isfile(path):
         return []
-    return [sys.executable, "-E", "-s", path]
+    return [sys.executable, PYTHON_OPTIONS, path]
 
 
 def _parser() -> argparse.ArgumentParser:

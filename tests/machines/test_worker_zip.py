@@ -17,6 +17,7 @@ import pytest
 
 from fabbuild.machines import worker_zip
 from fabbuild.machines.worker_zip import shell_memory, shell_place, shell_run, worker_program
+from fabbuild.protocol.names import PROGRAM
 from tests.support.supervised import old_python
 
 ODD_NAMES = [
@@ -154,6 +155,49 @@ def test_one_that_is_there_but_not_whole_is_sent_again(tmp_path, spoil):
     (tmp_path / "bin" / made.name).write_bytes(spoil(made.data))
     assert sh(shell_place(str(tmp_path), made), made.data).stdout == b"send\n"
     assert (tmp_path / "bin" / made.name).read_bytes() == made.data
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A program in a work directory, and what it keeps there with byte code, made by a first command."""
+    monkeypatch.delenv("FABBUILD_DIGESTS")
+    made = worker_program()
+    sh(shell_place(str(tmp_path), made), made.data)
+    line = shell_run(str(tmp_path), made, ["kill", "--work-dir", str(tmp_path / "none")])
+    assert answers(sh(line))[0]["resp"] == "killed"
+    (copy,) = {path for path in (tmp_path / "bin").iterdir() if path.name != made.name}
+    return line, copy
+
+
+def test_byte_code_is_kept_beside_the_program_and_run_from_then_on(kept):
+    line, copy = kept
+    assert copy.name.startswith(f"{worker_program().name}.")
+    assert PROGRAM.fullmatch(copy.name)
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with zipfile.ZipFile(copy) as archive:
+        names = set(archive.namelist())
+    assert {name for name in names if name.endswith(".pyc")} == {
+        f"{name}c" for name in names if name.endswith(".py")
+    }
+    with zipfile.ZipFile(copy, "w") as archive:
+        archive.writestr("fabbuild/__init__.py", "")
+        archive.writestr("fabbuild/worker/__init__.py", "")
+        archive.writestr("fabbuild/worker/main.py", 'def main(argv): print(\'BM> {"resp": "of the copy"}\')')
+    assert answers(sh(line)) == [{"resp": "of the copy"}]
+
+
+@pytest.mark.parametrize("spoil", [lambda data: b"", lambda data: data[:-1], lambda data: bytes(len(data))])
+def test_byte_code_that_is_not_whole_is_not_run(kept, spoil):
+    line, copy = kept
+    copy.write_bytes(spoil(copy.read_bytes()))
+    assert answers(sh(line))[0]["resp"] == "killed"
+
+
+def test_where_no_byte_code_can_be_kept_it_runs_without(tmp_path, monkeypatch):
+    monkeypatch.setenv("FABBUILD_DIGESTS", str(tmp_path / "nowhere"))
+    line = shell_memory(["kill", "--work-dir", str(tmp_path / "none")])
+    assert answers(sh(line, worker_program().data))[0]["resp"] == "killed"
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_without_sha256sum_the_length_is_believed(tmp_path, path_without):

@@ -4,6 +4,7 @@
 
     WORK/lock                      the machine's lock (`fabbuild.worker.base.lock`)
     WORK/bin/worker-SHA256.pyz     this program (`fabbuild.machines.worker_zip`)
+        worker-….cpython-NNN       its copy with byte code (`fabbuild.worker.byte_code`)
     WORK/bin/identity.json         digests of compilers and tools (`fabbuild.worker.deps.fingerprint`)
     WORK/repo.git/                 the bare repository of the source (`fabbuild.worker.source.bare_repo`)
         refs/fabbuild/             what was pushed (`fabbuild.protocol.names`)

@@ -23,6 +23,8 @@ def test_clean_removes_all_of_ours(supervisor, run, work):
     one.read()
     one.hang_up()
     one.wait()
+    (work / "bin" / f"{made.name}.cpython-38").touch()
+    (work / "bin" / f"{made.name}.cpython-38.4711").touch()
     closed = work / "slots/00/build/closed"
     closed.mkdir(parents=True)
     (closed / "object.o").write_bytes(bytes(3 << 20))
