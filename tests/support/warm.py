@@ -1,13 +1,15 @@
-"""Run `inv` and `fab` as real processes without importing everything anew.
+"""Run `inv` and `fab`, and workers, as real processes without importing everything anew.
 
-A program that has imported what the tasks import forks for each command: the command is a real process, with its own
-environment, directory, session and streams, and ends as one. Only its imports are done; they are most of what a short
-task takes.
+A program that has imported what the tasks, or the worker, import forks for each command: the command is a real process,
+with its own environment, directory, session and streams, and ends as one. Only its imports are done; they are most of
+what a short task takes, and nearly all of a worker's start.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import importlib
 import json
 import os
@@ -18,8 +20,7 @@ import socket
 import subprocess
 import sys
 import threading
-
-import fabbuild
+from typing import IO
 
 #: What else the tasks import, and the programs themselves.
 _THEIRS = ("fabric.main", "invoke.main", "jinja2", "paramiko", "rich.live", "rich.progress", "rich.table", "yaml")
@@ -33,12 +34,13 @@ _MOST = 1 << 20
 class Forker:
     """The program that forks, seen from the tests."""
 
-    def __init__(self, env: dict[str, str], cwd: str) -> None:
+    def __init__(self, env: dict[str, str], cwd: str, package: str = "") -> None:
+        """Start it, for `inv` and `fab`; with ``package``, the directory of one, for the worker that is in it."""
         self._starts = _of_the_start(env)
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __spec__.name, str(theirs.fileno())],
+                [sys.executable, "-m", __spec__.name, str(theirs.fileno()), package],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
@@ -55,39 +57,86 @@ class Forker:
         self._ours.close()
         self._process.wait()
 
-    def run(self, words: list[str], cwd: str, env: dict[str, str], timeout: float) -> tuple[int | None, str, str]:
-        """Run a command to its end; the status is None where it had to be ended after ``timeout`` seconds."""
+    def start(self, words: list[str], cwd: str, env: dict[str, str]) -> Forked:
+        """Start a command, with a pipe for each of its streams."""
         reply, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+        (in_end, into), (out, out_end), (err, err_end) = os.pipe(), os.pipe(), os.pipe()
         request = os.memfd_create("request")
         os.write(request, json.dumps([words, cwd, env]).encode())
-        socket.send_fds(self._ours, [b"run"], [request, out_end, err_end, theirs.fileno()])
+        socket.send_fds(self._ours, [b"run"], [request, in_end, out_end, err_end, theirs.fileno()])
         theirs.close()
-        for number in (request, out_end, err_end):
+        for number in (request, in_end, out_end, err_end):
             os.close(number)
-        taken: dict[int, str] = {}
+        return Forked(reply, open(into, "wb"), open(out, "rb"), open(err, "rb"))
 
-        def read(number: int) -> None:
-            with open(number, errors="replace") as file:
-                taken[number] = file.read()
+    def run(self, words: list[str], cwd: str, env: dict[str, str], timeout: float) -> tuple[int | None, str, str]:
+        """Run a command to its end; the status is None where it had to be ended after ``timeout`` seconds."""
+        command = self.start(words, cwd, env)
+        command.stdin.close()
+        taken: dict[IO[bytes], str] = {}
 
-        readers = [threading.Thread(target=read, args=(number,), daemon=True) for number in (out, err)]
+        def read(file: IO[bytes]) -> None:
+            taken[file] = file.read().decode(errors="replace")
+
+        streams = (command.stdout, command.stderr)
+        readers = [threading.Thread(target=read, args=(file,), daemon=True) for file in streams]
         for reader in readers:
             reader.start()
-        with reply:
-            pid = int(reply.recv(_MOST))
-            reply.settimeout(timeout)
-            status = None
-            try:
-                status = int(reply.recv(_MOST))
-            except TimeoutError:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGKILL)
-        for reader in readers:
+        status = None
+        try:
+            status = command.wait(timeout)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(command.pid, signal.SIGKILL)
+        for reader, file in zip(readers, streams, strict=True):
             reader.join(timeout)
             if reader.is_alive():
                 status = None
-        return status, taken.get(out, ""), taken.get(err, "")
+            else:
+                file.close()
+        command.close()
+        return status, *(taken.get(file, "") for file in streams)
+
+
+class Forked:
+    """A process that was forked, as `subprocess.Popen` shows one."""
+
+    def __init__(self, reply: socket.socket, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> None:
+        self._reply = reply
+        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+        self.pid = int(reply.recv(_MOST))
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            self._reply.settimeout(timeout)
+            try:
+                self.returncode = int(self._reply.recv(_MOST))
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired("a command that was forked", timeout or 0) from None
+            self.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        self._reply.close()
+
+
+@functools.cache
+def worker_forker(package: str) -> Forker:
+    """Return what forks for each worker of this process of tests; it ends with this process."""
+    return Forker(dict(os.environ), os.path.dirname(os.path.dirname(os.path.dirname(__file__))), package)
 
 
 def _of_the_start(env: dict[str, str]) -> dict[str, str]:
@@ -110,7 +159,7 @@ def _serve(requests: socket.socket) -> list[str] | None:
                     with running.pop(pid) as reply, contextlib.suppress(OSError):
                         reply.send(str(os.waitstatus_to_exitcode(status)).encode())
         if requests in ready:
-            data, numbers, _, _ = socket.recv_fds(requests, 16, 4)
+            data, numbers, _, _ = socket.recv_fds(requests, 16, 5)
             if not data:
                 return None
             reply = socket.socket(fileno=numbers.pop())
@@ -132,10 +181,10 @@ def _serve(requests: socket.socket) -> list[str] | None:
 def _become(numbers: list[int]) -> list[str]:
     """Be the process of a command, but for running it."""
     os.setsid()
-    request, out, err = numbers
+    request, *streams = numbers
     words, cwd, env = json.loads(os.pread(request, _MOST * 4, 0))
-    os.dup2(out, 1)
-    os.dup2(err, 2)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
     for number in numbers:
         os.close(number)
     os.chdir(cwd)
@@ -144,14 +193,34 @@ def _become(numbers: list[int]) -> list[str]:
     return words
 
 
-def _main() -> int:
+def _serve_worker(requests: socket.socket, package: str) -> int:
+    sys.path.insert(0, package)
+    sys.dont_write_bytecode = True
+    from fabbuild.worker.main import main
+    from fabbuild.worker.service import service
+
+    assert service.__file__.startswith(package)
+    gc.freeze()
+    words = _serve(requests)
+    if words is None:
+        return 0
+    sys.argv[:] = ["-c", *words]
+    return main(words)
+
+
+def _serve_tasks(requests: socket.socket) -> int:
+    import fabbuild
+    from fabbuild.machines.worker_zip import worker_program
+
     ours = (found.name for found in pkgutil.walk_packages(fabbuild.__path__, "fabbuild."))
     for name in (
         *_THEIRS,
         *(name for name in ours if not name.startswith(("fabbuild.worker", "fabbuild.demo.sample"))),
     ):
         importlib.import_module(name)
-    requests = socket.socket(fileno=int(sys.argv[1]))
+    worker_program()
+    # What is there now is there in each command: no command is to look through it for what can go.
+    gc.freeze()
     words = _serve(requests)
     if words is None:
         return 0
@@ -162,6 +231,12 @@ def _main() -> int:
     else:
         from invoke.main import program
     return program.run()
+
+
+def _main() -> int:
+    requests = socket.socket(fileno=int(sys.argv[1]))
+    package = sys.argv[2]
+    return _serve_worker(requests, package) if package else _serve_tasks(requests)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import queue
@@ -10,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -19,6 +22,7 @@ import pytest
 
 from fabbuild.worker.base import workdir
 from tests.support.census import HANG_LIMIT
+from tests.support.warm import worker_forker
 
 FABBUILD = Path(__file__).parents[2] / "fabbuild"
 
@@ -60,7 +64,7 @@ class Repo:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        self.git("init", "-q", "-b", "main")
+        self.git("init", "-q", "-b", "main", "--template=")
 
     def git(self, *arguments: str) -> str:
         environment = dict(os.environ, GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_SYSTEM=os.devnull)
@@ -113,12 +117,9 @@ def toy(path: Path, **more: str | bytes) -> Repo:
 def work_dir(path: Path, source: Path, head: str = "HEAD") -> Path:
     """Make a machine's work directory as the supervisor does, with the source pushed to it."""
     path.mkdir(parents=True)
-    git = ["git", "-c", "init.defaultBranch=main"]
-    subprocess.run([*git, "init", "-q", "--bare", str(path / "repo.git")], check=True)
+    subprocess.run(["git", "init", "-q", "--bare", "--template=", str(path / "repo.git")], check=True)
     push(path, source, head)
-    subprocess.run(
-        ["git", "-C", str(path / "repo.git"), "symbolic-ref", "HEAD", "refs/fabbuild/current"], check=True
-    )
+    (path / "repo.git" / "HEAD").write_text("ref: refs/fabbuild/current\n")
     (path / workdir.BIN).mkdir(mode=0o700)
     if _IDENTITY:
         (path / workdir.BIN / workdir.DIGESTS).write_bytes(_IDENTITY[0])
@@ -126,36 +127,38 @@ def work_dir(path: Path, source: Path, head: str = "HEAD") -> Path:
 
 
 def push(work: Path, source: Path, head: str = "HEAD") -> None:
-    """Push what is to be built."""
-    subprocess.run(
-        [
-            "git",
-            "-C",
-            str(source),
-            "push",
-            "-q",
-            "-f",
-            str(work / "repo.git"),
-            f"{head}:refs/fabbuild/current",
-        ],
-        check=True,
-    )
+    """Bring what is to be built as a push would, by copies of the objects, without the eight processes of a push."""
+    asked = subprocess.run(["git", "-C", source, "rev-parse", head], check=True, capture_output=True, text=True)
+    for folder, _, names in os.walk(source / ".git" / "objects"):
+        place = work / "repo.git" / "objects" / os.path.relpath(folder, source / ".git" / "objects")
+        place.mkdir(exist_ok=True)
+        for name in names:
+            if not (place / name).exists():
+                shutil.copy(os.path.join(folder, name), place / name)
+    current = work / "repo.git" / "refs" / "fabbuild" / "current"
+    current.parent.mkdir(exist_ok=True)
+    current.write_text(asked.stdout)
 
 
-def command(cwd: Path, *arguments: str, python: str = sys.executable) -> list[str]:
-    """Give the command line of a worker that runs in ``cwd``."""
-    package = cwd.parent / f"package-{cwd.name}"
-    if not package.exists():
-        # As in the zipapp: the worker with an empty package around it, nothing else of ours.
-        (package / "fabbuild").mkdir(parents=True)
-        (package / "fabbuild" / "__init__.py").touch()
-        for name in ("worker", "protocol"):
-            (package / "fabbuild" / name).symlink_to(FABBUILD / name)
+def command(*arguments: str, python: str = sys.executable) -> list[str]:
+    """Give the command line of a worker."""
     start = (
-        f"import sys; sys.dont_write_bytecode = True; sys.path.insert(0, {str(package)!r}); "
+        f"import sys; sys.dont_write_bytecode = True; sys.path.insert(0, {package()!r}); "
         "from fabbuild.worker.main import main; sys.exit(main(sys.argv[1:]))"
     )
     return [python, "-c", start, *arguments]
+
+
+@functools.cache
+def package() -> str:
+    """Make a directory as the zipapp is: the worker with an empty package around it, nothing else of ours."""
+    place = Path(tempfile.mkdtemp(prefix="fabbuild-package-"))
+    atexit.register(shutil.rmtree, place)
+    (place / "fabbuild").mkdir()
+    (place / "fabbuild" / "__init__.py").touch()
+    for name in ("worker", "protocol"):
+        (place / "fabbuild" / name).symlink_to(FABBUILD / name)
+    return str(place)
 
 
 class Worker:
@@ -172,15 +175,20 @@ class Worker:
     ) -> None:
         """Start it; ``start`` are words before its command line, such as ``nice``."""
         self._cwd = cwd
-        self.process = subprocess.Popen(
-            [*start, *command(cwd, *arguments, python=python)],
-            cwd=cwd,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **(env or {})},
-            pass_fds=pass_fds,
-        )
+        environment = {**os.environ, **(env or {})}
+        forker = worker_forker(package())
+        if python == sys.executable and not pass_fds and not start and forker.suits(environment):
+            self.process = forker.start(list(arguments), str(cwd), environment)
+        else:
+            self.process = subprocess.Popen(
+                [*start, *command(*arguments, python=python)],
+                cwd=cwd,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                pass_fds=pass_fds,
+            )
         self.lines: list[bytes] = []
         self.stderr = b""
         self._messages: queue.Queue[dict | None] = queue.Queue()

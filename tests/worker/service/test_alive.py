@@ -122,7 +122,7 @@ def test_a_boss_that_reads_nothing_for_a_while_finds_all_of_it_later(work, sourc
     source.commit({"Makefile": MAKEFILE.replace('@echo "compile"', "@yes 0123456789 | head -c 1000000")})
     push(work, source.path)
     process = subprocess.Popen(
-        command(work),
+        command(),
         cwd=work,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -105,46 +105,47 @@ def test_batch_flow_shares_the_threads(work, source, options, slots):
     assert taken[-1] == {"resp": "build_done", "exceptions": 0}
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (b"xx", "invalid JSON: "),
-        (b'{"cmd": ', "invalid JSON: "),
-        (b"\xff\xfe", "invalid JSON: "),
-        (b"[1]", "invalid JSON: "),
-        (b"null", "invalid JSON: "),
-        (b"[" * 100_000, "invalid JSON: "),
-        (b'{"cmd": "foo"}', "unknown command: foo"),
-        (b'{"cmd": ["quit"]}', "unknown command: "),
-        (b"{}", "unknown command: "),
-        (b'{"cmd": "build_board", "board": "one"}', "no builder (send build_prepare first)"),
-        (b'{"cmd": "build_boards"}', "no boards specified"),
-        (b'{"cmd": "build_boards", "boards": [], "commits": []}', "no boards specified"),
-        (
-            b'{"cmd": "build_boards", "boards": [{"board": "one"}], "commits": null}',
-            "build_boards: field 'arch'",
-        ),
-        (b'{"cmd": "build_boards", "boards": ["one"], "commits": null}', "build_boards: boards must be"),
-        (b'{"cmd": "build_prepare", "commits": ["-x"], "max_boards": 1}', "commits must be"),
-        (b'{"cmd": "build_prepare", "commits": [], "max_boards": 1}', "commits must be"),
-        (b'{"cmd": "build_prepare", "commits": null, "max_boards": -1}', "build_prepare: max_boards"),
-        (b'{"cmd": "build_prepare", "commits": ["%s"]}' % (b"1" * 40), "none of the commits is here"),
-        (b'{"cmd": "configure", "settings": 3}', "configure: settings must be"),
-        (b'{"cmd": "configure", "settings": {"zork": 1, "no_lto": true}}', "unknown setting: zork"),
-        (b'{"cmd": "configure", "settings": {"no_lto": "yes"}}', "setting no_lto must be true or false"),
-        (b'{"cmd": "configure", "settings": {"lines": true}}', "setting lines is not supported"),
-        (b'{"cmd": "configure", "toolchains": {"arm": "/no/such-gcc"}}', "configure: toolchain for arm: "),
-        (b'{"cmd": "configure", "toolchains": ["gcc"]}', "configure: toolchains must be"),
-        (b'{"cmd": "setup", "work_dir": 3}', "setup: work_dir"),
-        (b'{"cmd": "setup", "work_dir": "/proc/no/such"}', "git init failed: "),
-    ],
-)
-def test_bad_command_is_an_error_and_not_the_end(work, line, message):
+#: What a boss may say that is wrong, and how the answer begins.
+BAD = [
+    (b"xx", "invalid JSON: "),
+    (b'{"cmd": ', "invalid JSON: "),
+    (b"\xff\xfe", "invalid JSON: "),
+    (b"[1]", "invalid JSON: "),
+    (b"null", "invalid JSON: "),
+    (b"[" * 100_000, "invalid JSON: "),
+    (b'{"cmd": "foo"}', "unknown command: foo"),
+    (b'{"cmd": ["quit"]}', "unknown command: "),
+    (b"{}", "unknown command: "),
+    (b'{"cmd": "build_board", "board": "one"}', "no builder (send build_prepare first)"),
+    (b'{"cmd": "build_boards"}', "no boards specified"),
+    (b'{"cmd": "build_boards", "boards": [], "commits": []}', "no boards specified"),
+    (
+        b'{"cmd": "build_boards", "boards": [{"board": "one"}], "commits": null}',
+        "build_boards: field 'arch'",
+    ),
+    (b'{"cmd": "build_boards", "boards": ["one"], "commits": null}', "build_boards: boards must be"),
+    (b'{"cmd": "build_prepare", "commits": ["-x"], "max_boards": 1}', "commits must be"),
+    (b'{"cmd": "build_prepare", "commits": [], "max_boards": 1}', "commits must be"),
+    (b'{"cmd": "build_prepare", "commits": null, "max_boards": -1}', "build_prepare: max_boards"),
+    (b'{"cmd": "build_prepare", "commits": ["%s"]}' % (b"1" * 40), "none of the commits is here"),
+    (b'{"cmd": "configure", "settings": 3}', "configure: settings must be"),
+    (b'{"cmd": "configure", "settings": {"zork": 1, "no_lto": true}}', "unknown setting: zork"),
+    (b'{"cmd": "configure", "settings": {"no_lto": "yes"}}', "setting no_lto must be true or false"),
+    (b'{"cmd": "configure", "settings": {"lines": true}}', "setting lines is not supported"),
+    (b'{"cmd": "configure", "toolchains": {"arm": "/no/such-gcc"}}', "configure: toolchain for arm: "),
+    (b'{"cmd": "configure", "toolchains": ["gcc"]}', "configure: toolchains must be"),
+    (b'{"cmd": "setup", "work_dir": 3}', "setup: work_dir"),
+    (b'{"cmd": "setup", "work_dir": "/proc/no/such"}', "git init failed: "),
+]
+
+
+def test_a_bad_command_is_an_error_and_not_the_end(work):
     with Worker(work) as worker:
         worker.expect("ready")
-        worker.raw(b"\n  \n" + line + b"\n")
-        assert worker.expect("error")["msg"].startswith(message)
-        assert worker.ask("configure", settings={}) == {"resp": "configure_done"}
+        for line, message in BAD:
+            worker.raw(b"\n  \n" + line + b"\n")
+            assert worker.expect("error")["msg"].startswith(message), line
+            assert worker.ask("configure", settings={}) == {"resp": "configure_done"}
 
 
 def test_a_line_without_end_is_refused_and_skipped(work):
@@ -504,7 +505,7 @@ def test_a_boss_that_reads_no_more_is_the_end(work, census):
     # A pipe without a reader: the worker learns of it when it answers, though its stdin stays open.
     reader, writer = os.pipe()
     os.close(reader)
-    worker = subprocess.Popen(command(work), cwd=work, stdin=subprocess.PIPE, stdout=writer)
+    worker = subprocess.Popen(command(), cwd=work, stdin=subprocess.PIPE, stdout=writer)
     os.close(writer)
     assert worker.wait(HANG_LIMIT) == KILLED
     worker.stdin.close()

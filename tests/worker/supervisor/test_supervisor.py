@@ -195,13 +195,15 @@ def test_an_orphan_that_left_the_session_and_closed_the_lock_is_ended(either, wo
         (b'{"cmd": "start", "argv": ["a\\u0000b"]}\n', "null byte"),
     ],
 )
-def test_a_bad_start_command_is_one_error_line(either, work, line, words):
-    either.write(line)
-    said = either.read()
+def test_a_bad_start_command_is_one_error_line(supervisor, work, line, words):
+    one = supervisor()
+    assert one.read()["resp"] == "held"
+    one.write(line)
+    said = one.read()
     assert said["resp"] == "error"
     assert words in said["msg"]
     assert "\n" not in said["msg"]
-    assert either.wait() == 1
+    assert one.wait() == 1
     assert free(work)
 
 
