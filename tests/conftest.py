@@ -26,6 +26,27 @@ if _programs:
     os.environ["PATH"] = os.pathsep.join([_programs, os.environ["PATH"]])
 
 
+#: Bytes of memory to be free, and of the file system in it, for tests to keep their files there.
+_ROOM = 12 << 30
+
+
+def _in_memory(place="/dev/shm"):
+    """Return a file system in memory for the files of tests, if it has room: most of what they write is small files."""
+    try:
+        about = os.statvfs(place)
+        with open("/proc/meminfo") as file:
+            free = dict(line.split(":") for line in file)["MemAvailable"]
+        roomy = min(about.f_bavail * about.f_frsize, int(free.split()[0]) << 10) >= _ROOM
+        return place if roomy and os.access(place, os.W_OK) and not about.f_flag & os.ST_NOEXEC else ""
+    except (OSError, KeyError):
+        return ""
+
+
+# pytest's own variable for the directory below which it makes those of tests.
+if _in_memory():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _in_memory())
+
+
 def pytest_unconfigure():
     shutil.rmtree(os.environ["XDG_DATA_HOME"], ignore_errors=True)
     for place in filter(None, (_digests, _programs)):

@@ -33,8 +33,8 @@ def processes_holding(path: os.PathLike | str) -> dict[int, str]:
 
     This process is not counted. Processes of other users cannot be looked into.
     """
-    real = os.path.realpath(path)
-    return {pid: command_line(pid) for pid in process_table.table() if pid != os.getpid() and _holds(pid, real)}
+    places = [os.path.realpath(path)]
+    return {pid: command_line(pid) for pid in _others() if _holds(pid, places)}
 
 
 def lock_holders(work_dir: os.PathLike | str) -> set[int]:
@@ -85,14 +85,8 @@ class Census:
     def left(self) -> dict[int, str]:
         """Give what is there now."""
         wanted = f"{_MARK}={self.mark}".encode()
-        found = {
-            pid: command_line(pid)
-            for pid in process_table.table()
-            if pid != os.getpid() and wanted in _environ(pid)
-        }
-        for path in self._paths:
-            found.update(processes_holding(path))
-        return found
+        places = [os.path.realpath(path) for path in self._paths]
+        return {pid: command_line(pid) for pid in _others() if wanted in _environ(pid) or _holds(pid, places)}
 
     def check(self, patience: float = PATIENCE) -> None:
         """Fail the test when something of it is left; what is left is ended then."""
@@ -117,14 +111,20 @@ def census(tmp_path, monkeypatch):
     taken.check()
 
 
+def _others() -> list[int]:
+    """List all processes but this one."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+
+
 def _environ(pid: int) -> list[bytes]:
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            return file.read().split(b"\0")
     except OSError:
         return []
 
 
-def _holds(pid: int, real: str) -> bool:
+def _holds(pid: int, places: list[str]) -> bool:
     links = [f"/proc/{pid}/cwd"]
     try:
         links += [f"/proc/{pid}/fd/{name}" for name in os.listdir(f"/proc/{pid}/fd")]
@@ -135,6 +135,9 @@ def _holds(pid: int, real: str) -> bool:
             target = os.readlink(link)
         except OSError:
             continue
-        if target.removesuffix(" (deleted)") == real or target.startswith(real.rstrip("/") + "/"):
-            return True
+        if not target.startswith("/"):
+            continue  # a pipe, a socket
+        for real in places:
+            if target.removesuffix(" (deleted)") == real or target.startswith(real.rstrip("/") + "/"):
+                return True
     return False
