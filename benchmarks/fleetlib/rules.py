@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Mapping
 
 from benchmarks.fleetlib.draw import Fleet
 from benchmarks.fleetlib.world import World
@@ -28,14 +29,34 @@ from fabbuild.scheduler.scheduler import Scheduler
 class Rules:
     """Hears the machines and tells the scheduler."""
 
-    def __init__(self, fleet: Fleet, world: World, slots: int, *, known: bool, policy: Policy) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        world: World,
+        slots: int,
+        *,
+        known: bool,
+        policy: Policy,
+        told: bool = True,
+        likely: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        """Prepare a run; unless ``told``, the scheduler does not hear of the directories that machines keep.
+
+        ``likely``: what is known of these before a machine joins.
+        """
+        self._told = told
         self._fleet = fleet
         self._world = world
         self._slots = slots
         self._archs = frozenset(job.board.arch for job in fleet.jobs)
         commits = max(len(job.commits) for job in fleet.jobs)
         self.scheduler = Scheduler(
-            fleet.jobs, commits, fleet.speed, expected=fleet.expected if known else None, policy=policy
+            fleet.jobs,
+            commits,
+            fleet.speed,
+            expected=fleet.expected if known else None,
+            policy=policy,
+            likely=likely,
         )
         self.events = 0
         self.cpu = 0.0
@@ -52,7 +73,8 @@ class Rules:
 
     def joined(self, machine: str) -> None:
         capacity = self._fleet.speed[machine] * self._slots
-        self._handle(Joined(machine, self._archs, self._slots, capacity, trims=True))
+        outputs = self._world.outputs(machine) if self._told else None
+        self._handle(Joined(machine, self._archs, self._slots, capacity, trims=True, outputs=outputs))
 
     def lost(self, machine: str) -> None:
         self._handle(Lost(machine, "it died", LossKind.VANISHED))

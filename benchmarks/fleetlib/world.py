@@ -6,7 +6,7 @@ import heapq
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -76,22 +76,47 @@ class _Machine:
     life: int = 0
     up: bool = False
     queue: deque[_Order] = field(default_factory=deque)
+    #: The boards whose output directories it keeps, over its death and the end of the run.
+    outputs: set[str] = field(default_factory=set)
 
 
 class World:
     """The machines of a fleet, and the time."""
 
     def __init__(
-        self, fleet: Fleet, slots: int, *, deaths: bool, seed: int, shared: bool = False, wire: float = WIRE
+        self,
+        fleet: Fleet,
+        slots: int,
+        *,
+        deaths: bool,
+        seed: int,
+        shared: bool = False,
+        wire: float = WIRE,
+        outputs: Mapping[str, Collection[str]] | None = None,
     ) -> None:
+        """Make the machines.
+
+        Args:
+            fleet: their speeds, and what they are to build.
+            slots: of each machine.
+            deaths: whether machines die.
+            seed: of the chance.
+            shared: whether the builds of a machine share its threads.
+            wire: the seconds that a message takes.
+            outputs: the boards whose output directories each machine has; None: machines keep none.
+        """
         self._fleet = fleet
+        self._keeps = outputs is not None
         self._slots = slots
         self._deaths = deaths
         self._seed = seed
         self._shared = shared
         self._wire = wire
         self._chance = random.Random(f"world {seed}")
-        self.machines = {name: _Machine(speed, []) for name, speed in fleet.speed.items()}
+        self.machines = {
+            name: _Machine(speed, [], outputs=set(outputs.get(name, ()) if outputs else ()))
+            for name, speed in fleet.speed.items()
+        }
         self.now = 0.0
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
@@ -100,6 +125,8 @@ class World:
         self.offered = self.idle = 0.0
         #: CPU seconds that went into builds, and into the first commits among them.
         self.spent = self.begun = 0.0
+        #: How many orders began in the board's own directory, and how many with nothing of it.
+        self.upon = self.anew = 0
         self.deaths = 0
         #: When each machine came first, and when it died, of those that did.
         self.came: dict[str, float] = {}
@@ -141,6 +168,10 @@ class World:
             self.offered += self._there * (now - self.now)
             self.idle += (self._there - self._busy) * (now - self.now)
         self.now = now
+
+    def outputs(self, name: str) -> frozenset[str] | None:
+        """Return the boards whose output directories a machine says that it has; None: it keeps none."""
+        return frozenset(self.machines[name].outputs) if self._keeps else None
 
     # --- what the boss wants ---
 
@@ -228,6 +259,7 @@ class World:
         assert order is not None
         if not order.todo:
             slot.last, slot.order, slot.freed = order.job.board, None, self.now
+            machine.outputs.add(order.job.board.target)
             self._busy -= 1
             self._feed(name)
             self._repace(machine)
@@ -235,7 +267,11 @@ class World:
         upto = order.todo.popleft()
         board, life = order.job.board, machine.life
         cost = self._fleet.cost[board.target]
-        cpu = (cost.begin(board, slot.last) if first else cost.later) * self._chance.uniform(1 - NOISE, 1 + NOISE)
+        kept = self._keeps and board.target in machine.outputs
+        cpu = cost.begin(board, slot.last, kept=kept) if first else cost.later
+        cpu *= self._chance.uniform(1 - NOISE, 1 + NOISE)
+        self.upon += first and kept
+        self.anew += first and not kept
         self.spent += cpu
         self.begun += cpu if first else 0.0
         began = self.now

@@ -103,7 +103,7 @@ def close(state: State, order: Order, why: str) -> list[Action]:
     member = state.members.get(order.machine)
     if member is not None:
         del member.orders[board.target]
-        member.built_last.append(board.job.board)
+        member.leave(board.job.board)
         state.members.freed(member)
     if not board.missing:
         return [BoardDone(order.machine, board.target)]

@@ -1,4 +1,4 @@
-"""The queue of boards that no machine holds, and the choice of the next board for a machine."""
+"""The queue of boards that no machine builds, and the choice of the next board for a machine."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ class BoardQueue:
         boards: Iterable[OpenBoard],
         expected: Mapping[str, ExpectedDuration] | None = None,
         first: Collection[str] = (),
+        *,
+        waits: bool = True,
     ) -> None:
         """Begin with all boards.
 
@@ -24,7 +26,10 @@ class BoardQueue:
             boards: in the given order.
             expected: how long each board is likely to take, by name; without it the given order is kept.
             first: those that come before the others, by name.
+            waits: whether boards wait for a machine that has their output directory; `take_kept` gives them to
+                others where that does not pay. Otherwise only that machine's choice is affected.
         """
+        self._waits = waits
         self._back: list[OpenBoard] = []
         groups: tuple[list[OpenBoard], list[OpenBoard]] = [], []
         for board in boards:
@@ -34,6 +39,21 @@ class BoardQueue:
 
     def __bool__(self) -> bool:
         return bool(self._back) or any(self._fresh)
+
+    def joined(self, member: Member) -> None:
+        """Note the boards whose output directories a machine has that joined."""
+        for fresh in self._fresh:
+            fresh.hold(member.name, member.outputs, member.can)
+
+    def expect(self, machine: str, boards: Collection[str]) -> None:
+        """Note the boards whose output directories a machine is likely to have that is still to join."""
+        for fresh in self._fresh:
+            fresh.hold(machine, boards)
+
+    def left(self, machine: str) -> None:
+        """Note that a machine left or is not to be expected, and the output directories with it."""
+        for fresh in self._fresh:
+            fresh.left(machine)
 
     def put_back(self, board: OpenBoard) -> None:
         """Add a board that came back, unless it is in the queue already."""
@@ -76,22 +96,55 @@ class BoardQueue:
                     return member, board
         return None
 
+    def takers(self) -> Collection[str] | None:
+        """Return the machines that may be given a board; None: any that can build it."""
+        if self._back or not self._waits or any(fresh.unowned for fresh in self._fresh):
+            return None
+        return [machine for fresh in self._fresh for machine in fresh.kept.machines]
+
+    @property
+    def waits(self) -> bool:
+        """Whether boards wait for a machine that has their output directory."""
+        return self._waits and any(fresh.kept for fresh in self._fresh)
+
+    def kept(self) -> dict[str, list[tuple[OpenBoard, int]]]:
+        """Return the boards that wait for each machine that has their directory, those first that it builds first.
+
+        With each is the number of machines that have it.
+        """
+        found: dict[str, list[tuple[OpenBoard, int]]] = {}
+        for fresh in self._fresh if self._waits else ():
+            for machine in fresh.kept.machines:
+                found.setdefault(machine, []).extend(fresh.kept.shares(machine))
+        return found
+
+    def take_kept(self, board: OpenBoard) -> None:
+        """Remove a board that waits for a machine that has its directory, for another."""
+        for fresh in self._fresh:
+            if board in fresh.kept:
+                fresh.take_kept(board)
+
     def take(self, member: Member, members: Members) -> OpenBoard | None:
         """Remove and return the next board for a machine, if there is one.
 
         A board that came back is first, because it has waited longest; then one that is to come first. Of these and
-        of the others, a board that few machines can build is first; then `UnstartedBoards` chooses.
+        of the others, a board that few machines can build is first; then `UnstartedBoards` chooses. A board whose
+        output directory other machines have comes last, if at all.
         """
         for index, board in enumerate(self._back):
             if _may_have(member, board, members):
                 return self._back.pop(index)
-        last = member.built_last[-1] if member.built_last else None
         for fresh in self._fresh:
-            capacity = {arch: members.capacity(arch) for arch in fresh.archs if member.can(arch)}
+            capacity = {arch: members.capacity(arch) for arch in fresh.archs_for(member.name) if member.can(arch)}
             if capacity:
                 least = min(there.machines for there in capacity.values())
                 rarest = [arch for arch, there in capacity.items() if there.machines == least]
-                return fresh.take(rarest, last, max(capacity[arch].slots for arch in rarest))
+                return fresh.take(rarest, member, max(capacity[arch].slots for arch in rarest))
+        for fresh in () if self._waits else self._fresh:
+            other = next((board for board in fresh.kept if member.can(board.arch)), None)
+            if other is not None:
+                fresh.take_kept(other)
+                return other
         return None
 
 

@@ -30,7 +30,7 @@ class OnDemand:
         The caller assigns them before it asks for the next.
         """
         while state.queue:
-            room = sorted(state.members.with_room(), key=lambda m: (-m.unused, m.number))
+            room = sorted(state.members.with_room(state.queue.takers()), key=lambda m: (-m.unused, m.number))
             found = state.queue.take_home(room, state.members) or _first_taken(state, room)
             if found is None:
                 return

@@ -53,7 +53,8 @@ class Joined:
     ``capacity`` is threads times bogomips, or any other measure common to all machines. ``share`` is the number of
     jobs of a make there while all slots are busy; 0: not known. ``trims``: the worker can build some commits of a
     board, and skip commits of an order on request. ``lacking``: the compilers named for the machine that it does
-    not have, by architecture.
+    not have, by architecture. ``outputs``: the boards whose output directories it keeps; None: it keeps none, so
+    that only its slots have any.
     """
 
     machine: str
@@ -63,6 +64,7 @@ class Joined:
     share: int = 0
     trims: bool = False
     lacking: Mapping[str, str] = field(default_factory=dict)
+    outputs: frozenset[str] | None = None
 
     def can(self, arch: str) -> bool:
         """Whether it has a toolchain for this architecture; every machine can build for itself."""

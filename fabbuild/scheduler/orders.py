@@ -33,7 +33,7 @@ class SlotContents(Enum):
 
     NOTHING = "nothing was built there yet"
     OTHER = "what another board left"
-    SAME = "what this board left"
+    SAME = "what this board left, in the slot or in the directory that the machine keeps of it"
 
 
 @dataclass(eq=False)
@@ -161,6 +161,12 @@ class Member:
     promised: int = 0
     #: The last board of each free slot, the latest at the end; slots that have built nothing yet are not in it.
     built_last: list[Board] = field(default_factory=list)
+    #: The boards whose output directories it has: those that it keeps, else those that are in its slots. The worker
+    #: may have removed some since, to keep its limit; then they are built from nothing there.
+    outputs: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outputs = set(self.joined.outputs or ())
 
     @property
     def name(self) -> str:
@@ -200,20 +206,27 @@ class Member:
         """Return the contents of the slot that would build a board.
 
         The worker chooses the slot (`fabbuild.worker.service.slot_pool`): the one that built this board last, else
-        the one that built something last, else one that built nothing.
+        the one that built something last, else one that built nothing; a directory that it keeps is moved there.
         """
-        if any(one.target == board.target for one in self.built_last):
+        if board.target in self.outputs:
             return SlotContents.SAME
         return SlotContents.OTHER if self.built_last else SlotContents.NOTHING
 
     def occupy(self, board: Board) -> SlotContents:
         """Occupy the free slot that builds a board; return the slot's contents."""
         found = self.finds(board)
-        if found is SlotContents.SAME:
-            self.built_last.remove(next(one for one in self.built_last if one.target == board.target))
-        elif found is SlotContents.OTHER:
-            self.built_last.pop()
+        if own := next((one for one in self.built_last if one.target == board.target), None):
+            self.built_last.remove(own)
+        elif self.built_last:
+            replaced = self.built_last.pop()
+            if self.joined.outputs is None:
+                self.outputs.discard(replaced.target)
         return found
+
+    def leave(self, board: Board) -> None:
+        """Note that an order of a board ended, so that its slot has the board's output directory."""
+        self.built_last.append(board)
+        self.outputs.add(board.target)
 
     def can_take(self, board: OpenBoard) -> bool:
         """Whether it can be given this board now."""
@@ -283,11 +296,13 @@ class Members:
         member.slots = slots
         self._capacity.clear()
 
-    def with_room(self) -> list[Member]:
-        """Return the machines that can be given a board now."""
-        members = (self._by_name.get(name) for name in self._room)
+    def with_room(self, among: Collection[str] | None = None) -> list[Member]:
+        """Return the machines that can be given a board now; with ``among``, those of them that are named there."""
+        names = self._room if among is None else [name for name in among if name in self._room]
+        members = (self._by_name.get(name) for name in names)
         found = [m for m in members if m is not None and m.free > 0 and not m.checking]
-        self._room = {member.name for member in found}
+        if among is None:
+            self._room = {member.name for member in found}
         return found
 
     def capacity(self, arch: str) -> ArchCapacity:

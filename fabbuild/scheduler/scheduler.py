@@ -146,6 +146,7 @@ class Scheduler:
         expected: Mapping[str, ExpectedDuration] | None = None,
         first: Collection[str] = (),
         failed: Iterable[str] = (),
+        likely: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         """Begin with every job in the queue and every machine coming.
 
@@ -159,15 +160,18 @@ class Scheduler:
             first: boards that go before others that no machine was given yet, by name.
             failed: boards of this run that have a failure already. If these are enough to end the run, it ends
                 with the first event.
+            likely: the boards whose output directories each machine is likely to have, until it joins and says so.
 
         Raises:
             ValueError: a board is asked for twice.
         """
         policy = policy or Policy()
         boards = open_boards(jobs)
-        queue = BoardQueue(boards.values(), expected, first)
+        queue = BoardQueue(boards.values(), expected, first, waits=policy.backup and not batch)
         self._state = State(policy, boards, queue, MachineStates(machines, policy))
         self._state.failed.update(failed)
+        for machine in machines:
+            queue.expect(machine, (likely or {}).get(machine, ()))
         self._commits = commits
         self._distribution = Batch() if batch else OnDemand()
         self._watchdog = self._distribution.watchdog(policy.slack)
@@ -176,6 +180,8 @@ class Scheduler:
         #: The times of the last and the next search for orders to help with, and the pause between them.
         self._looked, self._look, self._pause = -math.inf, math.inf, _LOOK_LEAST
         self._joins = 0
+        #: The time at which the first machine joined.
+        self._began = math.inf
         #: The number of requested results.
         self.asked = sum(len(board.missing) for board in boards.values())
         #: Whether boards are split beforehand (rule 12).
@@ -267,7 +273,10 @@ class Scheduler:
             return [CloseSession(event.machine, "it was given up")]
         slots = min(event.slots, state.lowered.get(event.machine, event.slots))
         self._joins += 1
-        state.members.add(self._distribution.member(event, slots, self._joins))
+        self._began = min(self._began, now)
+        member = self._distribution.member(event, slots, self._joins)
+        state.members.add(member)
+        state.queue.joined(member)
         return self._give_out(now)
 
     def _slot_lost(self, event: SlotLost) -> list[Action]:
@@ -315,6 +324,7 @@ class Scheduler:
         """Remove a machine and take its boards back; the boards in ``ends`` end, with the reason given there."""
         state = self._state
         member = state.members.pop(name)
+        state.queue.left(name)
         away = state.machines.lost(name, reason, how, now, worked=member is not None and member.worked)
         actions: list[Action] = [away] if away else []
         for order in list(member.orders.values()) if member else ():
@@ -551,17 +561,23 @@ class Scheduler:
             return []
         if now < self._looked + self._pause:
             # Asked once: that nobody has room any more is found out when the time comes.
-            if self._look > self._looked + self._pause and any(m.trims for m in members.with_room()):
+            if self._look > self._looked + self._pause and self._may_help(members.with_room()):
                 self._look = self._looked + self._pause
             return []
-        room = [member for member in members.with_room() if member.trims]
+        room = members.with_room()
         orders = sum(len(member.orders) for member in members)
         self._pause = max(orders / _LOOK_ORDERS, _LOOK_LEAST)
-        self._look = now + max(self._pause, _LOOK_MOST) if room else math.inf
-        if not room:
+        looks = self._may_help(room)
+        self._look = now + max(self._pause, _LOOK_MOST) if looks else math.inf
+        if not looks:
             return []
         self._looked = now
         actions: list[Action] = []
+        kept, waited = self._state.queue.kept(), now - self._began
+        for helper, board in work_stealing.take_over(list(members), room, kept, self._pace, now, waited):
+            self._state.queue.take_kept(board)
+            actions.append(self._hand(helper, [board], now))
+        room = [member for member in members.with_room() if member.trims]
         for one in work_stealing.plan(members, room, self._pace, now):
             if one.backup:
                 actions.append(self._hand(one.helper, [one.order.board], now, set(one.commits)))
@@ -570,6 +586,10 @@ class Scheduler:
                 one.helper.promised += 1
                 actions.append(accounting.trim(one.order))
         return actions
+
+    def _may_help(self, room: Sequence[Member]) -> bool:
+        """Whether a machine with a free slot may help: its worker can skip commits, or boards wait for another."""
+        return any(member.trims for member in room) or (bool(room) and self._state.queue.waits)
 
     def _left_off(self, event: CommitsLeftOff, now: float) -> list[Action]:
         """Assign the commits that a machine skipped to the machine that they were meant for."""

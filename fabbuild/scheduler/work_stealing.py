@@ -1,14 +1,18 @@
-"""Choose the orders that free slots help with at the end of a run, when no board waits.
+"""Choose what free slots help with at the end of a run, when no board waits that they may be given.
 
-There are two ways to help. An order is *split*: the later part of its commits, none of which was begun, goes to a
-machine with a free slot, if both then end clearly earlier than the one machine would alone; the moved part costs a
-first build there. Or the rest of an order gets a *backup*, a second attempt on another machine, if that is likely
-to end clearly earlier, and earlier than a split: when the commit in build takes long, on a slow machine, or when
-something hangs; the first result counts. The order that ends last is helped first, and the fastest machine helps
-first.
+Boards may wait for a machine that has their output directories. A free slot of another one *takes over* the last
+of them, if building it from nothing there ends clearly earlier than that machine is expected to be through with all
+that it has. The machine that ends last is relieved first. So one that hangs loses its boards in the end.
 
-A slot that built a part of the board last has its objects, so its help costs little more than the commits
-themselves: such slots are tried before all others, and for a smaller gain. So machines that share a board end
+There are two ways to help with an order. It is *split*: the later part of its commits, none of which was begun,
+goes to a machine with a free slot, if both then end clearly earlier than the one machine would alone; the moved
+part costs a first build there. Or the rest of an order gets a *backup*, a second attempt on another machine, if
+that is likely to end clearly earlier, and earlier than a split: when the commit in build takes long, on a slow
+machine, or when something hangs; the first result counts. The order that ends last is helped first, and the fastest
+machine helps first.
+
+A machine that has the board's output directory builds what differs, so its help costs little more than the commits
+themselves: such machines are tried before all others, and for a smaller gain. So machines that share a board end
 together, even if the first estimate of their shares was wrong.
 
 The expected time is that of the board on an average machine, times the ratio measured for this machine.
@@ -17,21 +21,21 @@ The expected time is that of the board on an average machine, times the ratio me
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from fabbuild.model import Board, ExpectedDuration, LossKind
+from fabbuild.scheduler.kept_boards import AGAIN
 from fabbuild.scheduler.orders import Member, OpenBoard, Order, SlotContents
 
 #: The least gain for which help pays: a share of the time that is left, and seconds. An eighth in place of an
 #: eleventh takes 4 % less CPU with a thousand machines, and 2 % longer where builds do not share threads.
 _SHARE, _LEAST = 0.09, 5.0
-#: The same where a slot built a part of the board last: the seconds of a commit or two.
+#: The same where the machine has the board's output directory: the seconds of a commit or two.
 _SHARE_HOME, _LEAST_HOME = 0.2, 3.0
 
-#: How many orders may await a commit, for another to bring it, too: without, and with a slot that built a part of
-#: the board last.
+#: How many orders may await a commit, for another to bring it, too: without, and with the board's output directory.
 _COPIES, _COPIES_HOME = 1, 2
 
 #: How many machines may build a board at a time with which a machine vanished, perhaps because of it.
@@ -61,9 +65,6 @@ class BuildKind(Enum):
 
 #: Parts that are made once in each slot take 27 CPU seconds on top of 40 to 70; used until it was seen here.
 _COLDER = 1.4
-#: A commit that begins an order took 7.5 CPU seconds where the same board had been built, others 5.2 (Cubieboard,
-#: U-Boot 2023.01): it is configured again.
-_AGAIN = 1.5
 
 _BEGINS = {
     SlotContents.NOTHING: BuildKind.COLD,
@@ -123,7 +124,7 @@ class Pace:
         if kind is BuildKind.FIRST:
             return self._level.get(BuildKind.COLD, average * _COLDER) / _COLDER
         if kind is BuildKind.AGAIN:
-            return self._level.get(BuildKind.LATER, average) * _AGAIN
+            return self._level.get(BuildKind.LATER, average) * AGAIN
         return average
 
 
@@ -158,14 +159,15 @@ class _Rest:
 class _Helpers:
     """The machines with free slots, the fastest first, and how many slots of each are left."""
 
-    def __init__(self, room: Iterable[Member]) -> None:
-        self._free = {m.name: m.free - m.promised for m in room if m.trims}
+    def __init__(self, room: Iterable[Member], boards: Collection[str] = ()) -> None:
+        """Take the machines, and the boards of which it is to be known which of them have the directory."""
+        self._free = {m.name: m.free - m.promised for m in room}
         fit = [member for member in room if self._free.get(member.name, 0) > 0]
         self._fastest = sorted(fit, key=lambda m: (-m.power, m.number))
         self._home: dict[str, list[Member]] = {}
         for member in self._fastest:
-            for board in member.built_last:
-                self._home.setdefault(board.target, []).append(member)
+            for board in member.outputs.intersection(boards):
+                self._home.setdefault(board, []).append(member)
         self._busy_with: set[tuple[str, str]] = set()
 
     def __bool__(self) -> bool:
@@ -176,7 +178,7 @@ class _Helpers:
         return next((member for member in self._fastest if self._can(member, board)), None)
 
     def home(self, board: OpenBoard) -> list[Member]:
-        """Return the machines with a free slot that built a part of the board last."""
+        """Return the machines with a free slot that have the board's output directory."""
         return [member for member in self._home.get(board.target, ()) if self._can(member, board)]
 
     def take(self, member: Member, board: OpenBoard) -> None:
@@ -211,20 +213,104 @@ def _may_spread(board: OpenBoard, but: Order | None = None) -> bool:
     return by_chance and sum(order is not but for order in board.orders) < _AT_RISK
 
 
+def take_over(
+    members: Collection[Member],
+    room: Iterable[Member],
+    kept: Mapping[str, Sequence[tuple[OpenBoard, int]]],
+    pace: Pace,
+    now: float,
+    waited: float,
+) -> list[tuple[Member, OpenBoard]]:
+    """Return which boards are to be built from nothing, by which machines with free slots.
+
+    Args:
+        members: all machines that are in.
+        room: machines with a free slot, for which no board waits.
+        kept: the boards that wait for each machine that has their output directories, as from `BoardQueue.kept`.
+        pace: how long boards take.
+        now: the time.
+        waited: how long machines have been awaited that are still to join; they are taken to need as long again.
+    """
+    helpers = _Helpers(room)
+    if not helpers or not kept:
+        return []
+    average = _average(members)
+    there_are = {member.name: member for member in members}
+    owners = [_Owner(there_are.get(name), kept[name], pace, average, now, waited) for name in kept]
+    having: dict[str, list[_Owner]] = {}
+    for owner in owners:
+        for target in owner.costs:
+            having.setdefault(target, []).append(owner)
+    found: list[tuple[Member, OpenBoard]] = []
+    while helpers and owners:
+        last = max(owners, key=lambda owner: owner.end)
+        board, helper = last.last(helpers)
+        if board is not None and helper is not None:
+            there = pace.expected(board.job.board, helper, helper.finds(board.job.board), average)
+            if last.end - there.all(len(board.missing)) >= max(last.end * _SHARE, _LEAST):
+                found.append((helper, board))
+                helpers.take(helper, board)
+                for owner in having[board.target]:
+                    owner.relieve(board)
+                continue
+        owners.remove(last)
+    return found
+
+
+class _Owner:
+    """A machine for which boards wait whose output directories it has, and when it is expected to be through."""
+
+    def __init__(
+        self,
+        member: Member | None,
+        waiting: Sequence[tuple[OpenBoard, int]],
+        pace: Pace,
+        average: float,
+        now: float,
+        waited: float,
+    ) -> None:
+        self._waiting = [board for board, _ in waiting]
+        if member is None:
+            # How fast it will be is not known, and hardly counts.
+            self._slots, self.costs, self.end = 1, {board.target: 0.0 for board, _ in waiting}, waited
+            return
+        self._slots = member.slots
+        #: The expected seconds of each board. Of one that several machines have each builds a part, on average.
+        self.costs = {
+            board.target: pace.expected(board.job.board, member, SlotContents.SAME, average).all(len(board.missing))
+            / having
+            for board, having in waiting
+        }
+        running = sum(_seconds_left(order, member, pace, average, now) for order in member.orders.values())
+        self.end = (running + sum(self.costs.values())) / member.slots
+
+    def last(self, helpers: _Helpers) -> tuple[OpenBoard | None, Member | None]:
+        """Return the board that would wait longest of those that can be helped with, and the fastest helper."""
+        for board in reversed(self._waiting):
+            if helper := helpers.best(board):
+                return board, helper
+        return None, None
+
+    def relieve(self, board: OpenBoard) -> None:
+        """Note that another machine builds a board."""
+        self._waiting.remove(board)
+        self.end -= self.costs[board.target] / self._slots
+
+
 def plan(members: Iterable[Member], room: Iterable[Member], pace: Pace, now: float) -> list[Reassignment]:
     """Return which orders are to be helped by machines with free slots.
 
     Args:
         members: all machines that are in.
-        room: machines with a free slot, for which no board waits.
+        room: machines with a free slot, for which no board waits, and whose workers can skip commits on request.
         pace: how long boards take.
         now: the time.
     """
-    helpers = _Helpers(list(room))
+    members = list(members)
+    helpers = _Helpers(room, {board for member in members for board in member.orders})
     if not helpers:
         return []
-    members = list(members)
-    average = sum(member.power for member in members) / len(members)
+    average = _average(members)
     found: list[Reassignment] = []
     for rest in sorted(_rests(members, pace, average, now), key=lambda rest: -rest.seconds):
         if rest.seconds < _LEAST_HOME or not helpers:
@@ -255,11 +341,29 @@ def _rest(order: Order, member: Member, pace: Pace, average: float, now: float) 
         return None
     if board.timeouts or board.met or not _may_spread(board):
         return None  # it may do the same to the next machine
-    duration = pace.expected(board.job.board, member, order.found, average)
+    current, later = _pace_of(order, member, pace, average, now)
+    return _Rest(order, current, later, awaited, current + later * (len(awaited) - 1))
+
+
+def _pace_of(order: Order, member: Member, pace: Pace, average: float, now: float) -> tuple[float, float]:
+    """Return the expected seconds until the current commit of an order ends, and for each later one."""
+    duration = pace.expected(order.board.job.board, member, order.found, average)
     took = now - order.heard
     expected = duration.later if order.answers else duration.first
-    current = max(expected - took, 0.0) if took <= expected * _LATE else took / 2
-    return _Rest(order, current, duration.later, awaited, current + duration.later * (len(awaited) - 1))
+    return (max(expected - took, 0.0) if took <= expected * _LATE else took / 2), duration.later
+
+
+def _seconds_left(order: Order, member: Member, pace: Pace, average: float, now: float) -> float:
+    """Return the expected seconds until an order ends."""
+    if not order.awaited:
+        return 0.0
+    current, later = _pace_of(order, member, pace, average, now)
+    return current + later * max(len(order.awaited - order.leaving) - 1, 0)
+
+
+def _average(members: Collection[Member]) -> float:
+    """Return the power of an average machine."""
+    return sum(member.power for member in members) / len(members)
 
 
 def _shared_out(rests: Sequence[_Rest]) -> Iterable[_Rest]:
@@ -277,7 +381,7 @@ def _shared_out(rests: Sequence[_Rest]) -> Iterable[_Rest]:
 
 
 def _at_home(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Reassignment | None:
-    """Choose, of the machines that built a part of the board last, the one that ends first, if that pays."""
+    """Choose, of the machines that have the board's output directory, the one that ends first, if that pays."""
     ways = []
     for helper in helpers.home(rest.order.board):
         there = pace.expected(rest.order.board.job.board, helper, SlotContents.SAME, average)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from fabbuild.model import Board, ExpectedDuration, Job
 from fabbuild.scheduler.board_order import UnstartedBoards, family_of, nearness
-from fabbuild.scheduler.orders import OpenBoard
+from fabbuild.scheduler.orders import Member, OpenBoard
+from tests.support.rules import joined
 
 SUNXI, IMX, RPI, QEMU = ("arm", "v7", "sunxi"), ("arm", "v7", "imx"), ("arm", "v6", "bcm"), ("riscv", "", "qemu")
 
@@ -26,11 +27,19 @@ def waiting(seconds, **kinds):
     return UnstartedBoards(boards, expected)
 
 
+def slot(last):
+    """A machine with one slot, which built this board last."""
+    machine = Member(joined("m"), 1)
+    if last:
+        machine.leave(last)
+    return machine
+
+
 def drained(line, slots=1, last=None):
     """What one slot is given, one after the other."""
     order = []
     while line:
-        last = line.take(list(line.archs), last, slots).job.board
+        last = line.take(line.archs_for("m"), slot(last), slots).job.board
         order.append(last.target)
     return order
 
@@ -47,7 +56,7 @@ def test_after_a_family_comes_the_nearest():
 
 def test_slots_begin_with_families_of_their_own():
     line = waiting({"a1": 10, "a2": 10, "a3": 10, "b1": 10, "b2": 10}, a=SUNXI, b=QEMU)
-    assert [line.take(list(line.archs), None, 2).target for _ in range(2)] == ["a1", "b1"]
+    assert [line.take(line.archs_for("m"), slot(None), 2).target for _ in range(2)] == ["a1", "b1"]
 
 
 def test_of_one_family_the_longest_comes_first():
@@ -58,7 +67,7 @@ def test_a_long_board_does_not_wait_until_all_others_are_through():
     line = waiting({"a1": 10, "a2": 10, "a3": 10, "a4": 10, "b1": 25}, a=SUNXI, b=QEMU)
     # On two slots its 25 s are less than the 32 s that all together take, but not less than what is left after one.
     last = board("a0", SUNXI)
-    assert [line.take(list(line.archs), last, 2).target for _ in range(3)] == ["a1", "a2", "b1"]
+    assert [line.take(line.archs_for("m"), slot(last), 2).target for _ in range(3)] == ["a1", "a2", "b1"]
 
 
 def test_what_a_like_board_spares_is_worth_more_than_a_little_length():
@@ -90,7 +99,7 @@ def test_every_board_comes_exactly_once_whatever_is_asked_for(boards, slots, cha
     while line:
         archs = chance.sample(sorted(line.archs), chance.randint(1, len(line.archs)))
         last = chance.choice([None, board("x", random.Random(0).choice([SUNXI, QEMU]))])
-        found = line.take(archs, last, slots)
+        found = line.take(archs, slot(last), slots)
         assert found.arch in archs
         seen.append(found.target)
     assert sorted(seen) == sorted(named)
