@@ -174,6 +174,9 @@ class ResultReceived(_Payload, frozen=True, tag="result"):
         tuple[str, ...] | UnsetType,
         Meta(description="what differed when it was built upon what was there, if that was compared"),
     ] = UNSET
+    from_scratch: Annotated[
+        bool | UnsetType, Meta(description="whether its build began in an empty output directory, if that is known")
+    ] = UNSET
 
 
 class ResultReused(_Payload, frozen=True, tag="reused"):

@@ -149,6 +149,7 @@ class Driven:
         session.held = Held("/work", "/work/git")
         session.init(SessionOptions(observer=link.wire, declined=frozenset()))
         session.slots = self._slots
+        session.outputs = self._world.outputs(machine)
         session.ready = Ready(self._slots, self._slots, PROTOCOL, FEATURES)
         compilers = {arch: ToolchainFacts(f"/usr/bin/{arch}-gcc", version=_version(arch)) for arch in self._archs}
         session.facts = Facts(machine, "x86_64", self._slots, "/work", toolchains=compilers)

@@ -313,8 +313,18 @@ class Dispatcher:
         session.feed(lambda *said: self.inbox.put(WorkerMessage(session, *said)))
         share = max((session.machine.threads or threads) // max(session.slots, 1), 1)
         trims = session.features >= {"trim", "commits", "attempt"}
-        joined = Joined(session.name, message.archs, session.slots, message.capacity, share, trims, session.lacking)
-        self._schedule(joined)
+        self._schedule(
+            Joined(
+                session.name,
+                message.archs,
+                session.slots,
+                message.capacity,
+                share,
+                trims,
+                session.lacking,
+                session.outputs,
+            )
+        )
 
     def _lose(self, lost: Lost) -> None:
         """Give a machine up, at least for now; see the module's text."""

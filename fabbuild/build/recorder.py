@@ -108,6 +108,7 @@ class Recorder:
         return result.verdict, ResultReceived(
             carried=carried,
             could_carry=self._carried(session, message.could_carry),
+            from_scratch=UNSET if message.raw_details.from_scratch is None else message.raw_details.from_scratch,
             differs=UNSET if message.differs is None else message.differs[:FILES_MANY],
             verdict=result.verdict.value,
             return_code=result.return_code,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fabbuild.build.plan import Plan
 from fabbuild.event_types import Event
@@ -33,6 +33,14 @@ class RunHistory:
             return {}
         try:
             return self._history.expected(jobs)
+        except (sqlite3.Error, OSError) as exc:
+            self._cannot(exc)
+            return {}
+
+    def likely(self, jobs: Sequence[Job]) -> Mapping[str, Collection[str]]:
+        """Return the boards whose output directories each machine is likely to have, by its name."""
+        try:
+            return self._history.builders(jobs)
         except (sqlite3.Error, OSError) as exc:
             self._cannot(exc)
             return {}

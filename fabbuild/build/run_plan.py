@@ -251,6 +251,7 @@ class _Run:
             first=self._reuse.affected,
             # Only results from the store are in by now.
             failed={failure.board for failure in self.progress.failing},
+            likely={} if settings.force else self._history.likely(jobs),
         )
         boards = {job.board.target: job.board for job in jobs}
         recorder = Recorder(self.tree, boards, plan.commits, self._wire_settings, self._reuse)

@@ -45,6 +45,8 @@ ON CONFLICT (board, machine, first) DO UPDATE
 SET seconds = (seconds + excluded.seconds) / 2, count = count + 1, at = excluded.at, arch = excluded.arch
 """
 
+_LAST = "SELECT board, machine FROM builds AS one WHERE at = (SELECT max(at) FROM builds WHERE board = one.board)"
+
 
 def default_path() -> Path:
     """Return the path of the user's file."""
@@ -53,7 +55,7 @@ def default_path() -> Path:
 
 @dataclass(frozen=True)
 class BuildTime:
-    """The duration of one build in seconds. ``first``: a build from scratch, after configuring the board."""
+    """The duration of one build in seconds. ``first``: it began in an empty directory, with the configuration."""
 
     board: str
     arch: str
@@ -84,8 +86,10 @@ class Learner:
         again = False
         if event.slot is not None:
             # The slot has built another part of the board just before: neither a first nor a later commit.
-            again = first and self._last.get((event.machine, event.slot)) == event.board
+            again = self._last.get((event.machine, event.slot)) == event.board
             self._last[event.machine, event.slot] = event.board
+        # Nor is a build that begins an order in a directory that was kept.
+        again = first and (again or result.from_scratch is False)
         # A failure ends early, and a carried result is not built: neither is the duration of a build.
         if again or result.verdict == Verdict.FAILED.value or result.carried:
             return
@@ -129,6 +133,19 @@ class History:
             _, step = known.get((board.target, False), ("", begin * LATER))
             result[board.target] = ExpectedDuration(begin, step)
         return result
+
+    def builders(self, jobs: Iterable[Job]) -> dict[str, set[str]]:
+        """Return the boards that each machine built in the last run with the board: it may have its output."""
+        if not self.path.exists():
+            return {}
+        with self.database() as database:
+            rows = database.execute(_LAST).fetchall()
+        wanted = {job.board.target for job in jobs}
+        found: dict[str, set[str]] = {}
+        for board, machine in rows:
+            if board in wanted:
+                found.setdefault(machine, set()).add(board)
+        return found
 
     @contextlib.contextmanager
     def database(self) -> Iterator[sqlite3.Connection]:

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import msgspec
 
 from fabbuild.errors import WireError
-from fabbuild.protocol.wire import MAX_LINE, PREFIX
+from fabbuild.protocol.wire import MAX_LINE, OUTPUTS_MANY, PREFIX
 from fabbuild.text import cut
 
 #: Most strings in a line, and most bytes of it outside of strings: brackets, commas, numbers, blanks. A machine
@@ -110,7 +110,12 @@ class WorktreeFailed(_Response, frozen=True, tag="worktree_failed"):
 
 
 class BuildPrepareDone(_Response, frozen=True, tag="build_prepare_done"):
-    """The worker takes boards from now on."""
+    """The worker takes boards from now on.
+
+    ``outputs``: the boards whose output directories the machine keeps; None: it keeps none, or does not say.
+    """
+
+    outputs: Annotated[tuple[Name, ...], msgspec.Meta(max_length=OUTPUTS_MANY)] | None = None
 
 
 class Heartbeat(_Response, frozen=True, tag="heartbeat"):
@@ -137,6 +142,7 @@ class Details(msgspec.Struct, frozen=True, omit_defaults=True):
     environment: dict[str, str] = {}
     slot: Whole | None = None
     phases: dict[str, float] = {}
+    from_scratch: bool | None = None
 
 
 class BuildFile(_Response, frozen=True, tag="build_file"):

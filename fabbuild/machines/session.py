@@ -113,6 +113,7 @@ class Session(OneShot):
         held: the supervisor's answer to the lock; None: the lock is not held.
         ready: the worker's first message; None: the worker is not started.
         slots: how many boards the worker builds at once.
+        outputs: the boards whose output directories the machine keeps; None: it keeps none, or does not say.
         pushed: bytes of source that were sent, also by sessions that this one renews.
         brought: hash of the commit that was pushed last; empty for none.
     """
@@ -124,6 +125,7 @@ class Session(OneShot):
         self.ready: Ready | None = None
         self.held: Held | None = None
         self.slots = 0
+        self.outputs: frozenset[str] | None = None
         self.pushed = 0
         self.brought = ""
         self._options = SessionOptions()
@@ -334,7 +336,8 @@ class Session(OneShot):
         kinds = (WorktreeCreated, WorktreeFailed, BuildPrepareDone)
         while True:
             match self._expect(kinds, "build_prepare", timeout=WORKTREE_TIMEOUT):
-                case BuildPrepareDone():
+                case BuildPrepareDone(outputs=outputs):
+                    self.outputs = None if outputs is None else frozenset(outputs)
                     return self.slots
                 case WorktreeFailed(msg=why):
                     self.opened()

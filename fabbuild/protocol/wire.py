@@ -25,7 +25,8 @@ PROTOCOL = 1
 
 #: ``attempt``: build_board carries it, heartbeat and build_result echo it. ``commits``: build_board may name the
 #: indices to build. ``details``: build_result carries ``details`` {sha256, seconds, toolchain, command,
-#: environment, slot, phases: {name of `PHASES`: seconds}}.
+#: environment, slot, phases: {name of `PHASES`: seconds}, from_scratch: whether the build began in an empty output
+#: directory}.
 #: ``limits``: build_board may carry ``timeout`` (seconds that one commit of the board may take;
 #: past it the result has return code 124, and the rest of the order is dropped) and ``jobs`` (the most jobs that a
 #: make of this board may run), 0 and null meaning none; build_result carries ``fault`` where the worker knows that
@@ -50,7 +51,9 @@ PROTOCOL = 1
 #: ``trim``: ``trim_board`` {board, attempt, commits} has the worker leave off all commits of that order but these,
 #: as far as it has not begun them; it answers ``trimmed`` {board, attempt, commits}: those that it leaves off.
 #: The name of a setting beyond the plain protocol is a feature, too: a worker that does not announce it cannot be
-#: given that setting.
+#: given that setting. With ``outputs``, ``build_prepare_done`` has ``outputs`` [board…]: the boards whose output
+#: directories the machine keeps, at most `OUTPUTS_MANY`, unless it keeps none or may not build upon them. Names
+#: alone: that a directory is of another compiler, and is emptied, is rare, and make does what else differs.
 FEATURES = (
     "attempt",
     "commits",
@@ -102,6 +105,9 @@ PIECE = 1024 * 1024
 FILE_MOST = 256 * 1024 * 1024
 FILES_MOST = 512 * 1024 * 1024
 FILES_MANY = 500
+
+#: Most boards whose output directories a worker names, those used last.
+OUTPUTS_MANY = 10_000
 
 
 class ProtocolError(ValueError):

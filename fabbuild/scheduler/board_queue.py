@@ -1,4 +1,4 @@
-"""The queue of boards that no machine builds, and the choice of the next board for a machine."""
+"""The queue of boards that no machine holds, and the choice of the next board for a machine."""
 
 from __future__ import annotations
 

@@ -17,10 +17,14 @@ Assignment
  3. A machine gets only boards that it has a toolchain for; ``sandbox`` can be built anywhere. The machine with the
     most unused capacity goes first. It gets boards that came back before others, then those that are to come first
     (because they read a file that the commits change), then the rest. Of either, boards that few machines can
-    build go before others. Among these, if their durations are known, a slot continues with a board like its last
-    one, until the longest board takes as long as all waiting boards together, divided by the slots: then that
-    board is next. If no durations are known, the given order is kept. A board that came back goes first of all to
-    a free slot that built a part of it last.
+    build go before others. Among these come first the boards whose output directory the machine has, the longest
+    first, because they take a fraction of a first build there. Boards whose directory only other machines have
+    wait for these (but see rule 14), also for one that is coming for the first time and is likely to have it; no
+    slot is idle while any other board waits that it could build. Among the others, if their durations are known, a
+    slot continues with a board like its last one, until the longest board takes as long as all of them together,
+    divided by the slots: then that board is next. If no durations are known, the given order is kept. A board that
+    came back goes first of all to a machine that has its directory. If machines do not help each other
+    (``Policy.backup``), the boards of others come last.
  4. A board that was lost, met a fault or took too long on a machine goes to another machine that can build it, if
     one is in.
  5. An order awaits one answer for each commit. The order ends when all answers are there and no result is on hold;
@@ -66,12 +70,14 @@ Recovery
     once, and a failure that is blamed on a machine does not count.
 
 The end of the run
-14. A machine with a free slot for which no board waits gets the later part of another machine's order, if that pays
-    (`fabbuild.scheduler.work_stealing`). The other machine is first told to skip that part, and only the commits
-    that it reports as skipped are assigned: so no commit is built twice. An order whose board met a fault, a
-    timeout or the death of a worker is not split; a board that a machine vanished with is on at most two machines
-    at a time until a result clears it. Splitting pays soonest for a free slot that built a part of the board last,
-    because little has to be built again there.
+14. A machine with a free slot for which no board waits takes over the last board that waits for another machine, if
+    building it from nothing ends clearly earlier than that machine is expected to be through with all its boards
+    (`fabbuild.scheduler.work_stealing`). A machine that is still to come is expected to need as long again as it
+    was waited for. Otherwise the free slot gets the later part of another machine's order, if that pays. The other
+    machine is first told to skip that part, and only the commits that it reports as skipped are assigned: so no
+    commit is built twice. An order whose board met a fault, a timeout or the death of a worker is not split; a
+    board that a machine vanished with is on at most two machines at a time until a result clears it. Splitting pays
+    soonest for a machine that has the board's output directory, because little has to be built again there.
 15. If the commit in build takes long, the rest of an order gets a backup, if that pays: a second order, of another
     attempt, on another machine. The first result that rules 5 to 9 accept is recorded; the other machines are told
     to skip that commit, and any later result of it is dropped. An order ends when it awaits nothing more; the
@@ -165,7 +171,7 @@ class Scheduler:
         Raises:
             ValueError: a board is asked for twice.
         """
-        policy = policy or Policy()
+        policy, machines = policy or Policy(), list(machines)
         boards = open_boards(jobs)
         queue = BoardQueue(boards.values(), expected, first, waits=policy.backup and not batch)
         self._state = State(policy, boards, queue, MachineStates(machines, policy))

@@ -55,6 +55,7 @@ class Quiet:
         self.features = frozenset({"commits"})
         self.facts = None
         self.lacking = {}
+        self.outputs = None
         self.machine = SimpleNamespace(env={}, threads=None)
         self.answer = answer
 

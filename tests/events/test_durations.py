@@ -86,6 +86,27 @@ def test_it_learns_which_build_of_an_order_was_the_first():
     ]
 
 
+def test_what_was_built_upon_a_kept_directory_is_no_first_build():
+    learner = Learner({"a": ARM, "b": ARM})
+    for board, seconds, from_scratch in (("a", 8, False), ("a", 3, False), ("b", 50, True), ("b", 4, False)):
+        data = {"seconds": seconds, "from_scratch": from_scratch}
+        learner.listener(event_of(0.0, "result", machine="m1", board=board, attempt=1, data=data))
+    assert [(one.board, one.first, one.seconds) for one in learner.took] == [
+        ("a", False, 3.0),
+        ("b", True, 50.0),
+        ("b", False, 4.0),
+    ]
+
+
+def test_the_machines_that_built_a_board_in_the_last_run_with_it_are_known(history, monkeypatch):
+    for at, builds in enumerate([[("a", "m1"), ("b", "m1")], [("a", "m2"), ("a", "m3"), ("c", "m2")]]):
+        monkeypatch.setattr("fabbuild.events.durations.time.time", lambda at=at: float(at))
+        history.learn([BuildTime(board, ARM, machine, True, 1.0) for board, machine in builds])
+    jobs = [job("a"), job("b"), job("new")]
+    assert history.builders(jobs) == {"m1": {"b"}, "m2": {"a"}, "m3": {"a"}}
+    assert History(history.path.with_name("none")).builders(jobs) == {}
+
+
 def test_what_was_carried_forward_teaches_nothing():
     learner = Learner({"a": ARM})
     learner.listener(event_of(0.0, "result", machine="m1", board="a", data={"seconds": 0.1, "carried": "abc"}))

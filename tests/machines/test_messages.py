@@ -20,6 +20,7 @@ from fabbuild.machines.messages import (
     MAX_WORDS,
     WORST_CASE,
     Alive,
+    BuildPrepareDone,
     BuildResult,
     Checked,
     Error,
@@ -27,7 +28,7 @@ from fabbuild.machines.messages import (
     Killed,
     decode_response,
 )
-from fabbuild.protocol.wire import MAX_LINE, PREFIX, encode_response
+from fabbuild.protocol.wire import MAX_LINE, OUTPUTS_MANY, PREFIX, encode_response
 from tests.support.census import HANG_LIMIT
 
 RESULT: dict[str, object] = {"board": "rpi_4", "commit_upto": 0, "return_code": 0}
@@ -51,6 +52,15 @@ def test_a_result_tells_what_its_worker_knows() -> None:
     result = decoded(resp="build_result", **RESULT, fault="timeout")
     assert isinstance(result, BuildResult)
     assert result.fault == "timeout"
+
+
+def test_no_more_output_directories_are_named_than_fit() -> None:
+    names = [f"b{number}" for number in range(OUTPUTS_MANY)]
+    found = decoded(resp="build_prepare_done", outputs=names)
+    assert found == BuildPrepareDone(tuple(names))
+    assert decoded(resp="build_prepare_done") == BuildPrepareDone(None)
+    with pytest.raises(WireError, match="outputs"):
+        decoded(resp="build_prepare_done", outputs=[*names, "one"])
 
 
 def test_details_are_those_that_were_told() -> None:

@@ -383,6 +383,20 @@ def test_a_worktree_that_cannot_be_made_is_a_slot_less(session):
     assert (told, lacks) == ([(1, 3)], ["no room"])
 
 
+@pytest.mark.parametrize("told", [None, [], ["rpi_4", "sandbox"]])
+def test_the_output_directories_of_a_machine_are_those_that_its_worker_names(session, told):
+    def prepare(worker, _command):
+        worker.say("build_started", num_threads=1)
+        worker.say("worktree_created", thread=0)
+        worker.say("build_prepare_done", **({} if told is None else {"outputs": told}))
+
+    one = session(FakeWorker(on={"build_prepare": prepare}))
+    one.start(StartOptions())
+    one.configure({}, {})
+    one.prepare(COMMITS, 1, lambda _made, _slots: None)
+    assert one.outputs == (None if told is None else frozenset(told))
+
+
 @pytest.mark.parametrize(
     ("protocol", "threads", "ok"), [(1, 4, False), (0, 4, True), (0, 5, False)], ids=["ours", "another", "more"]
 )

@@ -8,14 +8,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.support.world import ARCHS, ENDINGS, MOVES, POLICY, World
+from tests.support.world import ARCHS, ENDINGS, MOVES, NAMES, POLICY, World
 
 
 def life(seed, kind=World, policy=POLICY):
     """One life of a world, told by its seed."""
     rng = random.Random(seed)
     archs = rng.choices(ARCHS, k=rng.randint(1, 8))
-    world = kind(archs, rng.randint(1, 5), batch=rng.random() < 0.25, policy=policy)
+    likely = {"m1": ("b0", "b1"), "m2": ("b1", "b5")} if rng.random() < 0.5 else {}
+    world = kind(archs, rng.randint(1, 5), batch=rng.random() < 0.25, policy=policy, likely=likely)
     for _ in range(rng.randint(0, 60)):
         if world.schedule.finished:
             break
@@ -75,9 +76,10 @@ class AnyWorld(RuleBasedStateMachine):
         commits=st.integers(1, 5),
         batch=st.booleans(),
         ending=st.sampled_from(ENDINGS),
+        likely=st.dictionaries(st.sampled_from(NAMES), st.sets(st.sampled_from(["b0", "b1", "b2"]))),
     )
-    def begin(self, archs, commits, batch, ending):
-        self.world = World(archs, commits, batch=batch)
+    def begin(self, archs, commits, batch, ending, likely):
+        self.world = World(archs, commits, batch=batch, likely=likely)
         self.ending = ending
 
     @precondition(lambda self: not self.world.schedule.finished)

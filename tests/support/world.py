@@ -109,7 +109,7 @@ class Machine:
 
 
 class World:
-    def __init__(self, archs, commits, *, batch=False, machines=NAMES, policy=POLICY):
+    def __init__(self, archs, commits, *, batch=False, machines=NAMES, policy=POLICY, likely=None):
         self.arch = {f"b{i}": arch for i, arch in enumerate(archs)}
         self.commits = commits
         self.batch = batch
@@ -118,7 +118,10 @@ class World:
         jobs = [Job(Board(b, a), tuple(range(commits))) for b, a in self.arch.items()]
         # A later commit takes so long that it often pays to split.
         expected = dict.fromkeys(self.arch, ExpectedDuration(20.0, 30.0))
-        self.schedule = Scheduler(jobs, commits, machines, batch=batch, policy=policy, expected=expected)
+        self.likely = likely or {}  # whose directories each machine is likely to have, until it comes
+        self.schedule = Scheduler(
+            jobs, commits, machines, batch=batch, policy=policy, expected=expected, likely=self.likely
+        )
         self.trims = []  # (machine, order, what stays) that a machine has not answered
         self.machines = {name: Machine() for name in machines}
         self.now = 1000.0
@@ -180,6 +183,13 @@ class World:
 
     def able(self, board, but=()):
         return [n for n, m in self.members().items() if n not in but and m.joined.can(self.arch[board])]
+
+    def owners(self, board):
+        """The machines for which the board waits, because nobody was given it and they have its directory."""
+        if self.batch or self.attempts[board]:
+            return set()
+        coming = {n for n, m in self.machines.items() if m.first and board in self.likely.get(n, ())}
+        return coming | {n for n in self.able(board) if board in (self.machines[n].joined.outputs or ())}
 
     def suits(self, name, board):
         """Whether no other machine that is in is better for the board."""
@@ -635,7 +645,8 @@ class World:
                 busy = m.checking or board in m.orders or (m.in_batch if self.batch else len(m.orders) >= m.slots)
                 elsewhere = not self.suits(name, board)
                 alone = self.losses[board] and self.suspects(name)
-                assert busy or elsewhere or alone, f"{name} idles and {board} waits"
+                others = bool(self.owners(board)) and name not in self.owners(board)
+                assert busy or elsewhere or alone or others, f"{name} idles and {board} waits"
 
     def _nothing_stuck(self):
         """After a tick no order is left that is too old, and nobody waits who should have been called."""
@@ -657,7 +668,10 @@ class World:
             archs = choose([("arm", "riscv64"), ("arm", "riscv64"), ("arm",), ("riscv64",), ()])
             slots, capacity = choose([1, 2, 3, 4]), choose([1.0, 2.5, 100.0])
             share, trims = choose([0, 4]), choose([True, True, False])
-            self.do(Joined(choose(coming), frozenset(archs), slots, capacity, share=share, trims=trims))
+            kept = choose([None, (), ("b0",), ("b1", "b2", "gone"), tuple(self.arch)])
+            outputs = None if kept is None else frozenset(kept)
+            joined = Joined(choose(coming), frozenset(archs), slots, capacity, share, trims, outputs=outputs)
+            self.do(joined)
 
     def not_up(self, choose):
         coming = [name for name, m in self.machines.items() if m.state == "coming"]
@@ -782,8 +796,9 @@ class World:
         self.now += seconds
         actions = self.do(TimePassed())
         is_due = due is not None and due <= self.now
-        # Where somebody could be helped it is looked whether it pays.
-        looks = not self.batch and any(m.joined and m.joined.trims for m in self.machines.values())
+        # Where somebody could be helped, or a board waits for its directory, it is looked whether it pays.
+        joined = [m.joined for m in self.machines.values() if m.joined]
+        looks = not self.batch and (bool(self.likely) or any(one.trims or one.outputs for one in joined))
         assert bool(actions) == is_due or (looks and is_due), (due, self.now)
 
     def tick_due(self, choose):

@@ -104,7 +104,7 @@ class Builder:
         self._alone = False
         self._board = ""
         self._history = BoardHistory()
-        self._from_nothing = False
+        self._from_nothing = self._from_scratch = False
         #: Whether other boards take objects of the output directory, which is among the kept ones meanwhile.
         self._lent = False
         #: Seconds that were spent on the commit before its build begins.
@@ -346,6 +346,7 @@ class Builder:
     def _build(self, commit: str, run: MakeRunner, neighbours: Optional[Neighbours]) -> ProcessResult:
         self._check_out(commit, run)
         plan = self._planner.plan(self._board, commit, run.command.compiler.gcc, self._history.configured)
+        self._from_scratch = plan.from_scratch
         self._clear(plan)
         self._output.note_build(self._board, commit, run.command.compiler.gcc, leftovers=plan.leftovers)
         run.configured = plan.configured
@@ -440,6 +441,7 @@ class Builder:
                 "environment": run.command.shown_environment(),
                 "slot": self.slot,
                 "phases": run.stopwatch.seconds(),
+                "from_scratch": self._from_scratch,
             }
             digest = None if outcome.code else artifacts.checksum(output)
             if digest:

@@ -159,7 +159,8 @@ class CarryForward:
         if not last.built.details:
             return last.built
         details: Dict[str, Any] = dict(last.built.details, command=last.command(commit))
-        details.pop("phases", None)
+        for name in ("phases", "from_scratch"):
+            details.pop(name, None)
         if not self._settings["reproducible_builds"]:
             # The commit is in the image.
             details.pop("sha256", None)

@@ -88,11 +88,20 @@ class KeptOutputs:
             return True
         return False
 
+    @property
+    def keeps(self) -> bool:
+        """Whether any directory may be kept."""
+        return self._limit != 0
+
+    def boards(self) -> List[str]:
+        """Return the boards that have a directory, the one that was used last first."""
+        with self._changed, contextlib.suppress(OSError):
+            return [board for _, board, _ in sorted(self._there(), reverse=True)]
+        return []
+
     def others(self, board: str) -> List[str]:
         """Return the other boards that have a directory, the one that was used last first."""
-        with self._changed, contextlib.suppress(OSError):
-            return [one for _, one, _ in sorted(self._there(), reverse=True) if one != board]
-        return []
+        return [one for one in self.boards() if one != board]
 
     @contextlib.contextmanager
     def lent(self, board: str) -> Iterator[str]:

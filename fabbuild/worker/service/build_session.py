@@ -7,6 +7,7 @@ import threading
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from fabbuild.protocol.sizes import parse_size
+from fabbuild.protocol.wire import OUTPUTS_MANY
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.processes import Processes, WorkerStopped
 from fabbuild.worker.build.builder import Builder
@@ -240,6 +241,13 @@ class BuildSession:
         kept = KeptOutputs(slots, limit)
         kept.gather()
         return kept
+
+    def outputs(self) -> Optional[List[str]]:
+        """Return the boards whose output directories are kept; None: none are, or they are not to be built upon."""
+        kept, settings = self._kept, self._configuration.settings
+        if kept is None or not kept.keeps or settings["force_build"]:
+            return None
+        return kept.boards()[:OUTPUTS_MANY]
 
     def _builder(self, worktree: Worktree) -> Builder:
         settings, features, _ = self._configuration

@@ -256,7 +256,8 @@ class Service:
         self._leave_session("build_prepare")
         count = commands.slots_of(command, self._slot_count)
         session = self._open_session(command.get("commits"), count, carry=True)
-        self._send("build_prepare_done")
+        outputs = session.outputs() if "outputs" in self._configuration.features else None
+        self._send("build_prepare_done", **({} if outputs is None else {"outputs": outputs}))
         session.follow()
 
     def _build_board(self, command: Mapping[str, Any]) -> None:

@@ -574,6 +574,30 @@ def test_a_worker_that_is_killed_between_two_renames_leaves_nothing_that_is_half
         machine.hold(result, commits[1], board)
 
 
+def test_a_worker_names_the_boards_whose_directories_it_may_build_upon(work, objects):
+    (commit,) = series(objects, work, {"README": "x\n"})
+    features = ["outputs", "details"]
+    with Worker(work) as worker:
+        worker.start([commit], 1, features=features)
+        results = worker.build("two", "one")
+    assert [result["details"]["from_scratch"] for result in results.values()] == [True, True]
+    for settings, asked, named in (
+        ({}, features, ["one", "two"]),
+        ({}, ["details"], None),
+        ({"force_build": True}, features, None),
+        ({"outputs": "0"}, features, None),
+    ):
+        with Worker(work) as worker:
+            worker.expect("ready")
+            worker.ask("configure", settings=settings, features=asked)
+            worker.send("build_prepare", commits=[commit], max_boards=1)
+            done = worker.until("build_prepare_done")[-1]
+            assert (sorted(done["outputs"]) if "outputs" in done else None) == named
+            if named:
+                results = worker.build("two")
+                assert [result["details"]["from_scratch"] for result in results.values()] == [False]
+
+
 def test_what_a_killed_make_left_in_a_kept_directory_is_not_built_upon(work, objects):
     hang = OBJECTS.replace(
         "\t@gcc -Wall", "\t@if grep -q HANG $<; then echo cut >$@; touch begun; sleep 600; fi\n\t@gcc -Wall"
