@@ -351,9 +351,9 @@ def _listing(place: str, *, deep: bool = True) -> Iterator[str]:
         _UnknownPartError: there are too many files.
     """
     lines: List[str] = []
-    left = [place]
+    left = [(place, "")]
     while left:
-        folder = left.pop()
+        folder, below = left.pop()
         try:
             entries = list(os.scandir(folder))
         except OSError:
@@ -361,13 +361,13 @@ def _listing(place: str, *, deep: bool = True) -> Iterator[str]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 if deep and entry.name not in _OTHER_LANGUAGES:
-                    left.append(entry.path)
+                    left.append((entry.path, below + entry.name + "/"))
                 continue
             try:
                 about = entry.stat()
             except OSError:
                 continue
-            lines.append("%s %d %d" % (os.path.relpath(entry.path, place), about.st_size, int(about.st_mtime)))
+            lines.append("%s %d %d" % (below + entry.name, about.st_size, int(about.st_mtime)))
         if len(lines) > _MANY:
             raise _UnknownPartError("%s has too many files" % place)
     return iter(sorted(lines))
