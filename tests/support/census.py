@@ -7,6 +7,7 @@ import os
 import signal
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,13 +63,22 @@ def wait_until(condition, timeout: float = HANG_LIMIT):
     A time of its own is for what is to come without another event that would bring it about later.
     """
     deadline = time.monotonic() + timeout
-    while True:
+    for pause in pauses():
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
             pytest.fail(f"not within {timeout} s: {condition}")
-        time.sleep(0.01)
+        time.sleep(pause)
+    raise AssertionError
+
+
+def pauses() -> Iterator[float]:
+    """Yield the seconds between one look and the next, which grow: a look at all processes takes longer than a pause."""
+    pause = 0.005
+    while True:
+        yield pause
+        pause = min(pause * 1.4, 0.2)
 
 
 class Census:
@@ -92,8 +102,10 @@ class Census:
         """Fail the test when something of it is left; what is left is ended then."""
         deadline = time.monotonic() + patience
         left = self.left()
-        while left and time.monotonic() < deadline:
-            time.sleep(0.02)
+        for pause in pauses():
+            if not left or time.monotonic() > deadline:
+                break
+            time.sleep(pause)
             left = self.left()
         for pid in left:
             with contextlib.suppress(OSError):

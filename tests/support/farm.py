@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,13 +130,26 @@ def forker():
     made.close()
 
 
+@pytest.fixture(scope="session")
+def known_boards(sample_template, forker, tmp_path_factory) -> Path:
+    """What a user's cache has once the sample's boards have been evaluated: that is done for other content alone."""
+    place = tmp_path_factory.mktemp("boards")
+    (place / "tasks.py").write_text(TASKS)
+    env = {**os.environ, "XDG_CACHE_HOME": str(place), "PYTHONPATH": str(ROOT)}
+    words = Farm.command("boards", "--source", str(sample_template.path))
+    status, _, err = forker.run(words, str(place), env, HANG_LIMIT)
+    assert status == 0, err
+    return place / "fabbuild" / "boards"
+
+
 @pytest.fixture
-def farm(tmp_path, sample_repo, census, forker) -> Farm:
+def farm(tmp_path, sample_repo, known_boards, census, forker) -> Farm:
     """A user's directory with tasks.py, fabfile.py and the sample; no machines yet."""
     directory = tmp_path / "user"
     directory.mkdir()
     (directory / "tasks.py").write_text(TASKS)
     (directory / "fabfile.py").write_text(TASKS)
+    shutil.copytree(known_boards, directory / "cache" / "fabbuild" / "boards")
     env = {
         **os.environ,
         "HOME": str(directory),

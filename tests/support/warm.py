@@ -57,21 +57,24 @@ class Forker:
         self._ours.close()
         self._process.wait()
 
-    def start(self, words: list[str], cwd: str, env: dict[str, str]) -> Forked:
-        """Start a command, with a pipe for each of its streams."""
+    def start(self, words: list[str], cwd: str, env: dict[str, str], stdout: int | None = None) -> Forked:
+        """Start a command, with a pipe for each of its streams; ``stdout`` takes the place of one of them."""
         reply, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         (in_end, into), (out, out_end), (err, err_end) = os.pipe(), os.pipe(), os.pipe()
         request = os.memfd_create("request")
         os.write(request, json.dumps([words, cwd, env]).encode())
-        socket.send_fds(self._ours, [b"run"], [request, in_end, out_end, err_end, theirs.fileno()])
+        streams = [in_end, out_end if stdout is None else stdout, err_end]
+        socket.send_fds(self._ours, [b"run"], [request, *streams, theirs.fileno()])
         theirs.close()
         for number in (request, in_end, out_end, err_end):
             os.close(number)
         return Forked(reply, open(into, "wb"), open(out, "rb"), open(err, "rb"))
 
-    def run(self, words: list[str], cwd: str, env: dict[str, str], timeout: float) -> tuple[int | None, str, str]:
+    def run(
+        self, words: list[str], cwd: str, env: dict[str, str], timeout: float, stdout: int | None = None
+    ) -> tuple[int | None, str, str]:
         """Run a command to its end; the status is None where it had to be ended after ``timeout`` seconds."""
-        command = self.start(words, cwd, env)
+        command = self.start(words, cwd, env, stdout)
         command.stdin.close()
         taken: dict[IO[bytes], str] = {}
 

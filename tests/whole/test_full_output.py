@@ -1,7 +1,6 @@
 """Standard output that takes no more: a full disk is told and fails the task, a reader that has gone is passed over."""
 
 import os
-import subprocess
 
 import pytest
 
@@ -25,13 +24,14 @@ TASKS = {
 }
 
 
+def into(farm, arguments, stdout):
+    words = farm.command(*arguments)
+    return Ended(*farm.forker.run(words, str(farm.directory), farm.env, HANG_LIMIT, stdout))
+
+
 def into_full(farm, arguments):
     with open(FULL, "w") as full:
-        done = subprocess.run(
-            farm.command(*arguments), cwd=farm.directory, env=farm.env, stdin=subprocess.DEVNULL,
-            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=HANG_LIMIT,
-        )  # fmt: skip
-    return Ended(done.returncode, "", done.stderr)
+        return into(farm, arguments, full.fileno())
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -61,9 +61,6 @@ def test_a_reader_that_has_gone_is_no_trouble(farm, name):
     farm.env["INVOKE_FABBUILD_SOURCE"] = str(farm.source)
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        farm.command(*TASKS[name]), cwd=farm.directory, env=farm.env, stdin=subprocess.DEVNULL,
-        stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=HANG_LIMIT,
-    )  # fmt: skip
+    ended = into(farm, TASKS[name], writer)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (ended.status, ended.err) == (0, "")

@@ -30,6 +30,7 @@ def reword(package):
     return changed
 
 
+@pytest.mark.deep
 def test_edits_of_words_keep_stored_results_and_output_directories_and_another_meaning_does_not(farm, package):
     farm.machines(local=True)
     env = {"PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from fabbuild.worker.base import workdir
-from tests.support.census import HANG_LIMIT
+from tests.support.census import HANG_LIMIT, pauses
 from tests.support.warm import worker_forker
 
 FABBUILD = Path(__file__).parents[2] / "fabbuild"
@@ -311,10 +311,12 @@ def old_pythons() -> list[str]:
 def wait_for(condition, what: str = "", timeout: float = PATIENCE):
     """Wait until a function gives something true, and give that."""
     deadline = time.monotonic() + timeout
-    while not (value := condition()):
+    for pause in pauses():
+        if value := condition():
+            return value
         assert time.monotonic() < deadline, f"not in time: {what or condition}"
-        time.sleep(0.01)
-    return value
+        time.sleep(pause)
+    raise AssertionError
 
 
 KILLED = -signal.SIGKILL

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 
@@ -11,7 +12,7 @@ import pytest
 
 from fabbuild.protocol import wire
 from tests.support.census import HANG_LIMIT, alive
-from tests.support.trouble import slow_make
+from tests.support.trouble import slow_make, tool
 from tests.worker.driver import KILLED, MAKEFILE, Worker, command, old_pythons, push, wait_for, work_dir
 
 SLEEPS = MAKEFILE.replace('@echo "compile"', "@sh -c 'touch $(O)/begun; sleep 600 & sleep 600; true'")
@@ -178,6 +179,18 @@ def test_no_repository_and_no_toolchain(tmp_path, work):
         worker.expect("ready")
         message = "no toolchains available (run setup first)"
         assert worker.ask("build_prepare", commits=None) == {"resp": "error", "msg": message}
+
+
+def test_compilers_are_looked_for_only_for_what_the_boss_named_none_for(work, tmp_path):
+    mark = tmp_path / "asked"
+    env = tool(tmp_path / "tools", "zork-linux-gcc", f"touch {mark}; exit 1")
+    with Worker(work, env=env) as worker:
+        worker.start(None, toolchains={"sandbox": shutil.which("gcc")})
+        worker.send("build_board", board="one", arch="sandbox")
+        assert worker.until("build_result")[-1]["return_code"] == 0
+        assert not mark.exists()
+        assert worker.build("two", arch="vax")["two", 0]["return_code"] == 1
+        assert mark.exists()
 
 
 def test_boards_are_refused_fields_that_are_missing(work):
