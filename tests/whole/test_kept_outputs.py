@@ -10,7 +10,7 @@ pytestmark = pytest.mark.deep
 def built(farm, *arguments):
     """Build; give the machine of each board, and whether it began with nothing."""
     shutil.rmtree(farm.output, ignore_errors=True)
-    assert farm.build(*arguments).status in (0, 100, 101)
+    assert farm.build(*arguments).status in (0, 100, 101, 102), "one board has no architecture"
     results = [event for event in farm.journal("current") if event["what"] == "result"]
     return {event["board"]: (event["machine"], event["data"].get("from_scratch")) for event in results}
 
