@@ -64,7 +64,8 @@ def _gcc(prefix: str) -> dict[str, str]:
 ANSWERS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "facts": ("facts", {
         "hostname": "fake", "arch": "x86_64", "threads": 2, "bogomips": 1000.0, "load_avg": 0.0, "mem_mb": 8000,
-        "mem_total_mb": 8000, "disk_mb": 100_000, "work_dir": WORK_DIR, "writable": True, "python": "3.11.2",
+        "mem_total_mb": 8000, "disk_mb": 100_000, "work_dir": WORK_DIR, "writable": True,
+        "noexec": False, "owner": "", "python": "3.11.2",
         "git": "2.39.5", "make": "4.3", "dtc": "1.6.1", "swig": "4.1.0",
         "toolchains": {"arm": _gcc("arm-linux-gnueabi-"), "sandbox": _gcc("")},
         "fetched": [], "tried": [], "outputs": 0, "outputs_mb": 0, "lock": None,

@@ -276,7 +276,8 @@ class ToolchainFacts(msgspec.Struct, frozen=True):
 class Facts(_Response, frozen=True, tag="facts"):
     """The answer to a probe: a machine's properties. Memory and disk in MiB; ``load_avg`` over one minute.
 
-    ``outputs``: how many output directories are kept for boards; they take ``outputs_mb``.
+    ``outputs``: how many output directories are kept for boards; they take ``outputs_mb``. ``noexec``: no program
+    can be run in the work directory. ``owner``: the other user who works in it; empty: none.
     """
 
     hostname: Name
@@ -289,6 +290,8 @@ class Facts(_Response, frozen=True, tag="facts"):
     mem_total_mb: Whole = 0
     disk_mb: Whole = 0
     writable: bool = True
+    noexec: bool = False
+    owner: Name = ""
     python: str = ""
     git: str = ""
     make: str = ""

@@ -26,6 +26,16 @@ def unfit_because(facts: Facts, fit: Fit, *, local: bool = False) -> list[str]:
     why = [f"{tool} was not found there" for tool in ("git", "make") if not getattr(facts, tool)]
     if not facts.writable:
         why.append(f"work_dir {facts.work_dir} cannot be written")
+    if facts.noexec:
+        why.append(
+            f"work_dir {facts.work_dir} is on a file system mounted noexec, where builds cannot run the programs "
+            "that they make; name another work_dir in machines.yaml, or remount it with exec"
+        )
+    if facts.owner:
+        why.append(
+            f"work_dir {facts.work_dir} is in use by another user there, {facts.owner}; log in as that user, or "
+            "name another work_dir in machines.yaml"
+        )
     if not facts.toolchains:
         why.append("no compiler was found there")
     load = facts.load_avg / max(facts.threads, 1)

@@ -42,9 +42,9 @@ def quotes(text):
 
 
 def test_every_reason_not_to_use_a_machine_is_quoted():
-    poor = Facts("m", "x86_64", 2, "/w", load_avg=9.0, writable=False)
+    poor = Facts("m", "x86_64", 2, "/w", load_avg=9.0, writable=False, noexec=True, owner="ada")
     reasons = probe.unfit_because(poor, probe.Fit())
-    assert len(reasons) >= 7, reasons
+    assert len(reasons) >= 9, reasons
     lacking = [reason for reason in reasons if not quotes(reason)]
     assert not lacking, f"docs/{NAME}: quote these under `It is not fit`: {lacking}"
 

@@ -32,6 +32,8 @@ def session(name="m", answers=None, **entry):
         ({"git": ""}, "git was not found there"),
         ({"make": ""}, "make was not found there"),
         ({"writable": False}, "work_dir /w cannot be written"),
+        ({"noexec": True}, "work_dir /w is on a file system mounted noexec"),
+        ({"owner": "ada"}, "work_dir /w is in use by another user there, ada; log in as that user"),
         ({"toolchains": {}}, "no compiler was found there"),
         ({"load_avg": 4.1}, "load 4.1 on 4 threads"),
         ({"mem_mb": 99}, "99 MB of memory free"),

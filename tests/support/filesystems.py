@@ -21,6 +21,10 @@ def _tmpfs(_: Path, place: Path) -> None:
     _run("mount", "-t", "tmpfs", "none", str(place))
 
 
+def _noexec(_: Path, place: Path) -> None:
+    _run("mount", "-t", "tmpfs", "-o", "noexec", "none", str(place))
+
+
 def _noatime(spare: Path, place: Path) -> None:
     image = spare / "image"
     with image.open("wb") as file:
@@ -52,6 +56,8 @@ FILE_SYSTEMS: dict[str, Callable[[Path, Path], None]] = {
     "overlay": _overlay,
 }
 
+_MOUNTS = {**FILE_SYSTEMS, "tmpfs without exec": _noexec}
+
 
 @contextlib.contextmanager
 def mounted(kind: str, spare: Path) -> Iterator[Path]:
@@ -60,7 +66,7 @@ def mounted(kind: str, spare: Path) -> Iterator[Path]:
         pytest.skip("only root can mount")
     place = spare / "mounted"
     place.mkdir()
-    FILE_SYSTEMS[kind](spare, place)
+    _MOUNTS[kind](spare, place)
     try:
         yield place
     finally:

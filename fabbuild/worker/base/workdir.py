@@ -45,7 +45,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
+import tempfile
 from typing import List
 
 from fabbuild.protocol import names
@@ -145,6 +147,33 @@ def make(work_dir: str) -> None:
 def is_ours(work_dir: str) -> bool:
     """Whether fabbuild has worked in this directory: it holds the lock file or the repository."""
     return os.path.isfile(os.path.join(work_dir, LOCK)) or os.path.isdir(os.path.join(work_dir, REPO))
+
+
+def other_owner(work_dir: str) -> str:
+    """Return the name of the other user whose fabbuild works in this directory; empty for none.
+
+    Whoever took its lock first owns it: what two users make there is locked to one of them. The owner of the
+    directory itself does not count, for it may be one that was made for several to work below, or a container's.
+    """
+    try:
+        owner = os.lstat(os.path.join(work_dir, LOCK)).st_uid
+    except OSError:
+        return ""
+    if owner in (os.geteuid(), _owner_of_new_files(work_dir)):
+        return ""
+    try:
+        return pwd.getpwuid(owner).pw_name
+    except KeyError:
+        return "user %d" % owner
+
+
+def _owner_of_new_files(work_dir: str) -> int:
+    """Return whom a file that we make belongs to: a file server may give all files to one user."""
+    try:
+        with tempfile.TemporaryFile(dir=work_dir) as file:
+            return os.fstat(file.fileno()).st_uid
+    except OSError:
+        return -1
 
 
 def nearest_existing(path: str) -> str:

@@ -84,6 +84,9 @@ def supervise(
         line = Lifeline(silence)
         line.turn(0.0)
         workdir.make(work_dir)
+        owner = workdir.other_owner(work_dir)
+        if owner:
+            return _error("%s is in use by another user, %s; log in as that user" % (work_dir, owner))
         held = _take(work_dir, wait, line)
         if held is None:
             say("busy", holder=lock.holder_when_busy(work_dir))

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, List, Mapping
 
 from fabbuild.protocol import environment
-from fabbuild.worker.base import lock, workdir
+from fabbuild.worker.base import cgroups, lock, workdir
 from fabbuild.worker.base.host import load_average, usable_threads
+from fabbuild.worker.source.worktrees import slots_elsewhere
 from fabbuild.worker.tools import run_tool, toolchains
 from fabbuild.worker.upkeep import disk_usage
 
@@ -54,6 +55,8 @@ def gather(request: Mapping[str, Any]) -> Dict[str, Any]:
         "disk_mb": _disk(existing),
         "work_dir": work_dir,
         "writable": os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK),
+        "noexec": _noexec(slots_elsewhere(work_dir) or existing),
+        "owner": workdir.other_owner(work_dir),
         "python": platform.python_version(),
         **versions,
         "toolchains": {
@@ -115,13 +118,24 @@ def _bogomips() -> float:
 
 
 def memory() -> Dict[str, int]:
-    """Read /proc/meminfo, in MiB; return an empty result if there is none."""
+    """Read /proc/meminfo, in MiB, within what our control groups allow; return an empty result if there is none."""
     found = {}
     for line in _lines("/proc/meminfo"):
         match = re.match(r"(\w+):\s+(\d+) kB", line)
         if match:
             found[match.group(1)] = int(match.group(2)) // 1024
+    allowed = cgroups.memory()
+    for name, size in (("MemTotal", allowed.total), ("MemAvailable", allowed.available)) if allowed else ():
+        found[name] = min(found.get(name, size), size // (1024 * 1024))
     return found
+
+
+def _noexec(path: str) -> bool:
+    """Return whether no program can be run that is made here."""
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_NOEXEC)
+    except OSError:
+        return False
 
 
 def _disk(path: str) -> int:

@@ -8,9 +8,13 @@ import subprocess
 
 import pytest
 
+from fabbuild.worker.base import workdir
 from fabbuild.worker.upkeep import facts
 from tests.support.census import wait_until
+from tests.support.filesystems import mounted
 from tests.support.supervised import kill, started
+
+NOBODY = 65534
 
 
 def test_a_machine_says_what_it_is_and_has(run, work):
@@ -19,13 +23,13 @@ def test_a_machine_says_what_it_is_and_has(run, work):
     assert said["resp"] == "facts"
     assert said["hostname"] == os.uname().nodename
     assert said["arch"] == os.uname().machine
-    assert said["threads"] == len(os.sched_getaffinity(0))
+    assert 1 <= said["threads"] <= len(os.sched_getaffinity(0))
     assert 0 < said["mem_mb"] <= said["mem_total_mb"]
     assert said["disk_mb"] > 0
     assert said["bogomips"] >= 0
     assert said["load_avg"] >= 0
     assert said["work_dir"] == str(work)
-    assert said["writable"] is True
+    assert (said["writable"], said["noexec"], said["owner"]) == (True, False, "")
     assert said["lock"] is None
     git = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
     assert said["git"] == git
@@ -111,3 +115,30 @@ def test_a_file_where_the_directory_should_be_is_not_writable(run, tmp_path):
     (tmp_path / "work").touch()
     _, (said,) = run("facts", "--json", json.dumps({"work_dir": f"{tmp_path}/work"}))
     assert said["writable"] is False
+
+
+def test_a_file_system_without_exec_is_told(run, tmp_path):
+    with mounted("tmpfs without exec", tmp_path) as place:
+        _, (said,) = run("facts", "--json", json.dumps({"work_dir": f"{place}/deep/work"}))
+        assert (said["writable"], said["noexec"]) == (True, True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to another user")
+def test_another_users_work_directory_is_told_and_not_worked_in(supervisor, run, work):
+    request = json.dumps({"work_dir": str(work)})
+    work.mkdir(mode=0o755)
+    os.chown(work, NOBODY, NOBODY)
+    assert run("facts", "--json", request)[1][0]["owner"] == "", "nobody works there"
+    (work / "lock").touch()
+    os.chown(work / "lock", NOBODY, NOBODY)
+    assert run("facts", "--json", request)[1][0]["owner"] == "nobody"
+    answer = supervisor().read()
+    assert answer["resp"] == "error"
+    assert answer["msg"] == f"{work} is in use by another user, nobody; log in as that user"
+    assert sorted(os.listdir(work)) == ["lock"], "nothing of ours is in that user's way"
+
+
+def test_where_a_server_gives_all_files_to_one_user_there_is_no_other(tmp_path, monkeypatch):
+    (tmp_path / "lock").touch()
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    assert workdir.other_owner(str(tmp_path)) == ""
