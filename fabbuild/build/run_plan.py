@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -53,6 +53,7 @@ from fabbuild.results.tree import (
     CURRENT,
     ResultTree,
 )
+from fabbuild.source import new_files, submodules
 from fabbuild.source.changed_files import differing_files
 from fabbuild.source.git import GitError
 from fabbuild.source.git_filters import built_as_stored
@@ -158,10 +159,8 @@ class _Run:
                 Note(),
                 text=f"removed results of {count(len(removed), 'commit')} no longer in the range: {shown}",
             )
-        if self.plan.name != CURRENT:
-            source = self.plan.source
-            for text in filter(None, (uncommitted(source), built_as_stored(source.git, self.plan.commits))):
-                self.emit(Note(), text=text)
+        for text in self._remarks():
+            self.emit(Note(), text=text)
         for one in differs:
             self.emit(Note(one.thing, one.versions), text=one.sentence)
         for session in usable:
@@ -177,6 +176,16 @@ class _Run:
             archs = sorted({job.board.arch for job in jobs})
             self.emit(Note(), text=f"not needed: {names(unneeded)}: no toolchain for {', '.join(archs)}")
         return self._build(jobs, failed, interrupts)
+
+    def _remarks(self) -> Iterable[str]:
+        """Return sentences about what is sent of the source, or is not."""
+        source, commits = self.plan.source, self.plan.commits
+        git = source.git
+        if self.plan.name == CURRENT:
+            return new_files.remarks(git, commits[0].tree)
+        return filter(
+            None, (uncommitted(source), built_as_stored(git, commits), submodules.not_built(git, commits))
+        )
 
     def _changed(self) -> frozenset[str]:
         """Return the files that the commits change, if boards whose builds read one are to come first."""
@@ -257,7 +266,9 @@ class _Run:
         recorder = Recorder(self.tree, boards, plan.commits, self._wire_settings, self._reuse)
         dispatcher = Dispatcher(scheduler, self._machines, recorder, plan.commits, self.listen, self.tick)
         assert self._journal is not None
-        options = SessionOptions(settings.silence, declined=self._reuse.declined, audit=self._reuse.audited)
+        options = SessionOptions(
+            settings.silence, settings.stall, declined=self._reuse.declined, audit=self._reuse.audited
+        )
         self._machines.open_with(
             {
                 name: replace(

@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import tempfile
+import weakref
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from fabbuild.errors import SourceError
 from fabbuild.model import Commit
 from fabbuild.protocol.names import MARKS, OWN
 from fabbuild.protocol.uboot import TREE
-from fabbuild.source import git_filters
+from fabbuild.source import git_filters, submodules
 from fabbuild.source.git import FIXED_AUTHOR, Git, GitError, GitProcesses, Remote
 from fabbuild.source.hardlink_objects import hardlink_objects
 from fabbuild.source.pack_cache import PackCache
@@ -45,6 +46,29 @@ _USAGE = 129
 _NO_CHECKOUT = re.compile(r"^error: '(.+)/' does not have a commit checked out$", re.MULTILINE)
 
 
+class _SpareObjects:
+    """A temporary directory for the objects that are made of a repository that we cannot write to.
+
+    Attributes:
+        path: for ``GIT_OBJECT_DIRECTORY``; git finds the repository's own objects through it. It is removed with
+            this object.
+    """
+
+    def __init__(self, objects: Path) -> None:
+        self.path = tempfile.mkdtemp(prefix="fabbuild-objects-")
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        Path(self.path, "info").mkdir()
+        Path(self.path, "info", "alternates").write_bytes(os.fsencode(objects) + b"\n")
+
+    @classmethod
+    def where_needed(cls, git_dir: Path) -> _SpareObjects | None:
+        common = b"."
+        with contextlib.suppress(FileNotFoundError):
+            common = _line((git_dir / "commondir").read_bytes())
+        objects = git_dir / os.fsdecode(common) / "objects"
+        return None if os.access(objects, os.W_OK | os.X_OK) else cls(objects)
+
+
 @dataclass(frozen=True)
 class Source:
     """A Kbuild tree in a git repository.
@@ -56,6 +80,7 @@ class Source:
 
     path: Path
     git_dir: Path
+    _spare: _SpareObjects | None = field(default=None, compare=False, repr=False)
     _running: GitProcesses = field(default_factory=GitProcesses, compare=False, repr=False)
     _packs: PackCache = field(default_factory=PackCache, compare=False, repr=False)
 
@@ -73,6 +98,7 @@ class Source:
         try:
             top = _directory(git, "--show-toplevel")
             git_dir = _directory(git, "--absolute-git-dir")
+            kind = git.text("rev-parse", "--show-object-format")
         except GitError as exc:
             raise SourceError(_why_not(where, exc)) from exc
         missing = [
@@ -89,16 +115,22 @@ class Source:
                 f"{top} is not a Kbuild tree: its top has no {', no '.join(missing)}; "
                 "name a firmware tree with --source",
             )
-        return cls(top, git_dir)
+        if kind == "sha256":
+            raise SourceError(
+                f"{top} is a repository with SHA-256 hashes, which fabbuild does not build; make a copy with SHA-1 "
+                "by `git init COPY` and `git fast-export --all | git -C COPY fast-import`"
+            )
+        return cls(top, git_dir, _SpareObjects.where_needed(git_dir))
 
     @property
     def git(self) -> Git:
         """The git command line at the top of the working tree."""
-        return Git(self.path, running=self._running)
+        env = {"GIT_OBJECT_DIRECTORY": self._spare.path} if self._spare else None
+        return Git(self.path, env, self._running)
 
     def again(self) -> Source:
         """Return the same source with its own git processes, which `interrupt` of this source does not end."""
-        return Source(self.path, self.git_dir)
+        return Source(self.path, self.git_dir, self._spare)
 
     def interrupt(self) -> None:
         """End all git processes of this source in any thread, such as pushes, and start no others.
@@ -114,7 +146,8 @@ class Source:
         It has the files' content, also of those that git would store in another form by a filter.
         The commit has no parent, and its author and dates are fixed, so that the same tree is always the same
         commit. It is made with a temporary index; the user's index, branches, stash and files are not touched.
-        Submodules' files and untracked directories of results, of any build, are not part of it.
+        Submodules that are checked out have their files in it, as they are. Other repositories inside, and
+        untracked directories of results, of any build, are not part of it.
 
         Args:
             exclude: files or directories to leave out, such as the output directory where that is inside the
@@ -130,11 +163,15 @@ class Source:
             filters = git_filters.configured(self.git)
             # git filters a file to add it, and also to see whether it changed, whichever command writes the index.
             off = git_filters.switched_off(filters)
-            git = Git(self.path, {"GIT_INDEX_FILE": str(index)}, self._running, off)
+            git = Git(self.path, {**(self.git.env or {}), "GIT_INDEX_FILE": str(index)}, self._running, off)
             self._seed(git, index)
             if filters:
                 git_filters.read_again(git, filters)
+            modules = submodules.in_index(git)
             _add_all(git, [*filter(None, left_out), *_results_inside(git)])
+            for path in sorted(modules):
+                if submodules.is_checked_out(self.path, path):
+                    submodules.put_in(git, path)
             tree = git.text("write-tree", timeout=TREE_TIMEOUT)
         made = self.git.run("commit-tree", tree, stdin=CURRENT.encode() + b"\n", env=FIXED_AUTHOR)
         return Commit(made.text, tree, CURRENT, 0)

@@ -13,7 +13,9 @@ import pytest
 from fabbuild.errors import SourceError
 from fabbuild.model import Commit
 from fabbuild.source.git import Remote
+from fabbuild.source.new_files import remarks
 from fabbuild.source.repository import Source
+from fabbuild.source.submodules import not_built
 from tests.support.repositories import bare, commit, git, refs, tree_files
 
 
@@ -620,8 +622,90 @@ def test_submodules_may_be_absent(repo, tmp_path):
     snapshot = source.current()
     assert snapshot.tree == git(repo, "rev-parse", "HEAD^{tree}")
     assert source.push(Remote(str(bare(tmp_path))), snapshot.hash, 30).objects
-    (repo / "sub" / "x").write_text("dirty")
-    assert Source.open(repo).current().tree == snapshot.tree
+
+
+def test_the_snapshot_has_the_files_of_submodules_as_they_are(repo, tmp_path):
+    for name in ("module", "deeper"):
+        git(tmp_path, "init", "-q", name)
+        commit(tmp_path / name, "m", x=f"{name}\n")
+    add = ("-c", "protocol.file.allow=always", "submodule", "--quiet", "add")
+    git(tmp_path / "module", *add, str(tmp_path / "deeper"), "in")
+    commit(tmp_path / "module", "with one in it")
+    git(repo, *add, str(tmp_path / "module"), "lib/sub")
+    git(repo, "-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init", "--recursive")
+    head = commit(repo, "with a module")
+    (repo / "lib/sub/new").write_text("new\n")
+    (repo / "lib/sub/x").write_text("edited\n")
+    index = (repo / ".git/index").read_bytes()
+    source = Source.open(repo)
+    made = source.current()
+    files = tree_files(repo, made.hash)
+    assert {name for name in files if name.startswith("lib/")} == {
+        "lib/sub/.gitmodules", "lib/sub/in/x", "lib/sub/new", "lib/sub/x",
+    }  # fmt: skip
+    assert git(repo, "show", f"{made.hash}:lib/sub/x") == "edited"
+    assert (repo / ".git/index").read_bytes() == index
+    assert remarks(source.git, made.tree) == []
+    (said,) = [not_built(source.git, source.range(head))]
+    assert said.startswith(
+        "1 submodule not built, because machines have the source's own repository alone: lib/sub;"
+    )
+    git(repo, "submodule", "--quiet", "deinit", "--force", "lib/sub")
+    assert not_built(source.git, source.range(head)) == "", "a build by hand has no files of it either"
+    assert tree_files(repo, Source.open(repo).current().hash)["lib/sub"] == "160000"
+
+
+def test_a_large_new_file_and_a_repository_inside_are_named(repo):
+    with (repo / "core.4711").open("wb") as file:
+        file.truncate(12_000_000)
+    (repo / "small").write_text("x")
+    git(repo, "init", "-q", "nested")
+    commit(repo / "nested", "n", x="x")
+    source = Source.open(repo)
+    files, inside = remarks(source.git, source.current().tree)
+    assert files.startswith("large and new since the last commit: core.4711 (12 MB): sent to each machine, ")
+    assert inside.startswith("not built, because it is a repository inside the source: nested; ")
+    (repo / ".git/info/exclude").write_text("core.*\nnested\n")
+    assert remarks(source.git, source.current().tree) == [], "what was said to do helps"
+
+
+def test_a_repository_with_sha_256_is_refused_with_the_way_to_a_copy(repo, tmp_path):
+    git(tmp_path, "init", "-q", "--object-format=sha256", "other")
+    for name in ("Makefile", "Kconfig"):
+        shutil.copy(repo / name, tmp_path / "other")
+    shutil.copytree(repo / "configs", tmp_path / "other/configs")
+    commit(tmp_path / "other", "one")
+    with pytest.raises(SourceError, match="with SHA-256 hashes, which fabbuild does not build"):
+        Source.open(tmp_path / "other")
+    git(tmp_path, "init", "-q", "copy")
+    exported = subprocess.run(
+        ["git", "-C", tmp_path / "other", "fast-export", "--all"], capture_output=True, check=True
+    ).stdout
+    subprocess.run(["git", "-C", tmp_path / "copy", "fast-import", "--quiet"], input=exported, check=True)
+    git(tmp_path / "copy", "reset", "-q", "--hard")
+    assert Source.open(tmp_path / "copy").current().tree
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_source_on_a_read_only_file_system_is_sent_with_and_without_edits(repo, tmp_path):
+    (repo / "new").write_text("edit\n")
+    subprocess.run(["mount", "--bind", repo, repo], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", repo], check=True)
+        source = Source.open(repo)
+        made = source.current()
+        assert "new" in tree_files_of(source, made.hash)
+        far = bare(tmp_path)
+        assert source.push(Remote(str(far)), made.hash, 30).objects
+        assert "new" in tree_files(far, made.hash)
+        branch = source.branch("work")
+        assert source.again().push(Remote(str(far)), branch[-1].hash, 30).objects
+    finally:
+        subprocess.run(["umount", repo], check=True)
+
+
+def tree_files_of(source, name):
+    return source.git.text("ls-tree", "-r", "--name-only", name).splitlines()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
