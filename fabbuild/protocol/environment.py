@@ -3,7 +3,7 @@
 The lists differ on purpose. A variable that names a place (`PLACES`) is passed to a build, but does not determine
 its output: the compilers and tools found there do, and are fingerprinted themselves
 (`fabbuild.worker.deps.fingerprint`). A variable that machines.yaml sets for a machine is part of the key of the
-machine's results, unless it is in `WITHOUT_EFFECT`.
+machine's results, unless `has_effect` says otherwise.
 """
 
 from __future__ import annotations
@@ -53,14 +53,16 @@ DIRECT_MODE = "CCACHE_DIRECT"
 WITHOUT_DIRECT_MODE = {"CCACHE_NODIRECT": "true"}
 
 #: Further variables that a build gets, besides those of `ENV_NAMES`. They may change the output.
-PASSED_ON = ("LANG", "TZ")
+PASSED_ON = ("TZ",)
 
-#: Variables of a machine's own ``env`` that are not part of a result's key. Not
-#: `PLACES`: a machine's own LD_LIBRARY_PATH means other libraries, and messages are English whatever LANG says.
+#: The locale of each build, whatever the machine and the user's variables say, so that compilers use the same words
+#: on every machine. Makefiles of Kbuild trees unexport LC_ALL, and then LANG counts.
+LOCALE = {"LC_ALL": "C", "LANG": "C"}
+
+#: Variables of a machine's own ``env`` that are not part of a result's key, besides those of the locale. Not
+#: `PLACES`: a machine's own LD_LIBRARY_PATH means other libraries.
 #: Keys of results on disks were made by this list: after a change of it they would be built again.
-WITHOUT_EFFECT = frozenset(
-    {"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "LANG", "LANGUAGE", "LC_ALL", "USER", "LOGNAME"}
-)
+WITHOUT_EFFECT = frozenset({"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "USER", "LOGNAME"})
 
 
 def is_place(name: str) -> bool:
@@ -68,16 +70,28 @@ def is_place(name: str) -> bool:
     return name in PLACES or name.startswith(PLACES_PREFIX)
 
 
+def is_locale(name: str) -> bool:
+    """Whether a variable is one of those that make up a locale; builds get those of `LOCALE` and no other."""
+    return name in ("LANG", "LANGUAGE") or name.startswith("LC_")
+
+
+def has_effect(name: str) -> bool:
+    """Whether a variable that a machine's own ``env`` sets is part of the keys of its results."""
+    return name not in WITHOUT_EFFECT and not is_locale(name)
+
+
 def base_environment(environ: Mapping[str, str]) -> Dict[str, str]:
     """Return the part of the worker's environment that a build gets; it has the same variables on every machine."""
     named = [name.strip() for name in environ.get(ENV_NAMES, "").split(",")]
     picked = {
-        name: value for name, value in environ.items() if is_place(name) or name in PASSED_ON or name in named
+        name: value
+        for name, value in environ.items()
+        if (is_place(name) or name in PASSED_ON or name in named) and not is_locale(name)
     }
     # Relative to what? To the source tree, whose files are no tools.
     path = [entry for entry in picked.get("PATH", "").split(os.pathsep) if entry.startswith("/")]
     picked["PATH"] = os.pathsep.join(path) or os.defpath
-    picked["LC_ALL"] = "C"
+    picked.update(LOCALE)
     # Of the two names of one setting, ccache obeys the one that comes last.
     picked.pop(DIRECT_MODE, None)
     picked.update(WITHOUT_DIRECT_MODE)

@@ -30,7 +30,7 @@ from typing import Any
 from fabbuild.errors import OutputError, advice_for
 from fabbuild.files import whole_file
 from fabbuild.model import Board, Commit, Result, Verdict
-from fabbuild.protocol.environment import WITHOUT_EFFECT
+from fabbuild.protocol.environment import has_effect
 from fabbuild.protocol.names import COMMITS, LOCK, OWN, RANGE, is_file_name
 from fabbuild.protocol.settings import SETTINGS, Effect
 
@@ -97,9 +97,9 @@ def kept_by(settings: Mapping[str, object]) -> tuple[str, ...]:
 def made_by(version: str, env: Mapping[str, str]) -> str:
     """Return a text that identifies a compiler: the first line of ``gcc --version``, and the machine's ``env``.
 
-    Variables that only name places on a machine are left out.
+    Variables that only name places on a machine, and those of its locale, are left out.
     """
-    added = " ".join(f"{name}={env[name]}" for name in sorted(env) if name not in WITHOUT_EFFECT)
+    added = " ".join(f"{name}={env[name]}" for name in sorted(env) if has_effect(name))
     return f"{version} with {added}" if added else version
 
 

@@ -63,8 +63,8 @@ def test_uncommitted_edits_are_built_on_every_machine_and_a_failure_there_is_one
     assert {(place / "host").read_text() for place in places} == {"m1\n", "m2\n", "m3\n"}
 
 
-#: Variables that name places of a machine, or its language, which LC_ALL overrules.
-PLACES = re.compile("PATH=|XDG_|TMP|LANG=")
+#: Variables that name places of a machine.
+PLACES = re.compile("PATH=|XDG_|TMP")
 
 
 def test_settings_are_the_same_on_this_machine_and_over_ssh_and_sandbox_needs_no_local_machine(ssh_farm, tmp_path):

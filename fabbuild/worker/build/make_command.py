@@ -10,6 +10,7 @@ from typing import Dict, List, Mapping, Sequence
 
 from fabbuild.protocol import dotconfig
 from fabbuild.protocol.build_output import BUILD_DIR
+from fabbuild.protocol.environment import LOCALE
 from fabbuild.protocol.uboot import DEFCONFIG
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.tools.toolchains import Toolchain
@@ -69,7 +70,7 @@ class MakeCommand:
         """
         self.compiler = compiler
         self._settings = settings
-        self._own_env = {"LC_ALL": "C", "CROSS_COMPILE": compiler.prefix}
+        self._own_env = {**LOCALE, "CROSS_COMPILE": compiler.prefix}
         if settings["reproducible_builds"]:
             self._own_env.update(_SAME_ABBREVIATION)
         self.env = dict(environment, **_NO_BYTECODE, **self._own_env)

@@ -276,7 +276,7 @@ def test_a_real_run_is_summed_up_and_each_failure_can_be_built_again_as_it_says(
         "arch/sandbox/cpu/sandbox/spl.c:14:30: error: 'HANDOFF_MAGIC' undeclared (first use in this function)"
     )
     assert "not built: osprey: no machine has a toolchain for powerpc" in shown.out
-    assert "    by hand: env LC_ALL=C CROSS_COMPILE= make O=build" in shown.out
+    assert "    by hand: env LC_ALL=C LANG=C CROSS_COMPILE= make O=build" in shown.out
 
     (again,) = [line.split(": ", 1)[1] for line in shown.out.splitlines() if line.startswith("    again: ")]
     words = shlex.split(again)

@@ -271,6 +271,24 @@ def test_only_the_environment_that_is_meant_for_it(work, source):
     assert seen["KCFLAGS"] == "-g0"
 
 
+#: The locales of machines: as a login sets it, by each of its variables, and named in machines.yaml.
+LOCALES = [
+    {"LANG": "C.UTF-8"},
+    {"LANG": "de_DE.UTF-8", "LANGUAGE": "de", "LC_MESSAGES": "de_DE.UTF-8", "LC_CTYPE": "C.UTF-8"},
+    {"LC_CTYPE": "C.UTF-8", "LANG": "C.UTF-8", "LANGUAGE": "de", "FABBUILD_ENV": "LC_CTYPE,LANG,LANGUAGE"},
+]
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_words_of_compilers_are_the_same_in_each_locale_where_a_makefile_unexports_lc_all(work, source, locale):
+    makefile = MAKEFILE.replace("gcc -c", "gcc -Wall -c").replace('@echo "compile"', "@env | grep -E '^(LANG|LC_)'")
+    files = {"Makefile": "unexport LC_ALL\n" + makefile, "main.c": "int f(void) { int y; return 0; }\n"}
+    commits = commits_of(source, work, files)
+    result = build(work, commits[1:], env={**locale, "LC_ALL": "C.UTF-8"})["one", 0]
+    assert "main.c: In function 'f':\nmain.c:1:19: warning: unused variable 'y'" in result["stderr"]
+    assert [line for line in steps(result) if "=" in line] == ["LANG=C"]
+
+
 # --- what comes back ---
 
 
