@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 
 from fabbuild.build.inbox import BringUpFailed, BroughtUp, Inbox
+from fabbuild.build.variables import FileArchive
 from fabbuild.config.machines import Fit, Machine
 from fabbuild.config.settings import BuildSettings
 from fabbuild.errors import (
@@ -29,6 +30,7 @@ from fabbuild.machines.session_group import leave_all
 from fabbuild.machines.session_pool import group_of
 from fabbuild.machines.tool_versions import ToolDifference, differences, of_machine
 from fabbuild.model import SANDBOX, Commit, LossKind
+from fabbuild.protocol.names import FILES
 from fabbuild.source.repository import Source
 from fabbuild.text import visible
 
@@ -52,6 +54,7 @@ class RunMachines:
         commits: Sequence[Commit],
         settings: BuildSettings,
         fit: Fit,
+        files: FileArchive | None = None,
     ) -> None:
         """Prepare; nothing is contacted yet.
 
@@ -61,7 +64,9 @@ class RunMachines:
             commits: the commits to build, in order.
             settings: all options of the build.
             fit: the minimum for a machine to be used.
+            files: the files that variables of builds name.
         """
+        self._files = files
         self._sessions = {session.name: session for session in sessions}
         self._source = source
         self._commits = tuple(commits)
@@ -237,6 +242,8 @@ class RunMachines:
         with self._pushes:
             self._phase(name, "push", inbox)
             session.push(self._source, self._commits[-1].hash, one_pack=settings.one_pack)
+            if self._files:
+                session.unpack(self._files.path, self._files.name, self._files.sha256, into=FILES)
         self._phase(name, "start", inbox)
         machine = session.machine
         ready = session.start(start_options(machine, settings))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fabbuild.build.variables import Variables, collect
 from fabbuild.config.machines import Fit, Machine, Machines
 from fabbuild.config.settings import BuildSettings
 from fabbuild.errors import SelectionError, SourceError
@@ -16,6 +17,8 @@ from fabbuild.source.boards.catalogue import load_boards
 from fabbuild.source.boards.selection import select_boards
 from fabbuild.source.repository import Source
 
+_NO_VARIABLES = Variables()
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -23,7 +26,7 @@ class Plan:
 
     ``name`` is the directory of the results below ``output``. ``whole_range`` has all commits of the range, by
     which they are numbered, and ``commits`` those that are built. ``archs`` are the architectures of all boards
-    of the source.
+    of the source. ``variables`` are those that builds get from the user.
     """
 
     source: Source
@@ -36,6 +39,7 @@ class Plan:
     fit: Fit
     whole_range: tuple[Commit, ...]
     archs: frozenset[str] = frozenset()
+    variables: Variables = _NO_VARIABLES
 
     @property
     def range_text(self) -> str:
@@ -119,7 +123,7 @@ def make_plan(
     settings: BuildSettings,
     machines: Machines,
     chosen: Sequence[Machine],
-    before: Callable[[], None] = lambda: None,
+    before: Callable[[Sequence[Machine]], None] = lambda _machines: None,
     files: Iterable[Path] = (),
 ) -> Plan:
     """Plan a build. Contacts no machine and writes nothing but caches.
@@ -128,7 +132,8 @@ def make_plan(
         settings: all options of the build.
         machines: machines.yaml.
         chosen: the machines to use, of these.
-        before: called if planning will take seconds, as it does when Kconfig files are new.
+        before: called with the machines, as they are in the plan, if planning will take seconds, as it does when
+            Kconfig files are new.
         files: other files that the run will write, as for `choose_commits`.
 
     Raises:
@@ -139,7 +144,9 @@ def make_plan(
     name, whole, chosen_commits = choose_commits(source, settings, output, files)
     check_component(name, "the branch")
     commits = Source.thin(chosen_commits, settings.step) if len(chosen_commits) > 1 else chosen_commits
-    every = load_boards(source, commits[-1].tree, before)
+    variables = collect(settings.variables(), source.path)
+    planned = tuple(with_options(machine, settings, variables) for machine in chosen)
+    every = load_boards(source, commits[-1].tree, lambda: before(planned))
     boards = select_boards(every, settings.boards, exclude=settings.exclude, only=settings.only)
     for board in boards:
         check_component(board.target, "board")
@@ -147,21 +154,23 @@ def make_plan(
         source=source,
         commits=tuple(commits),
         boards=tuple(boards),
-        chosen=tuple(with_options(machine, settings) for machine in chosen),
+        chosen=planned,
         output=output,
         name=name,
         settings=settings,
         fit=machines.fit,
         whole_range=tuple(whole),
         archs=frozenset(board.arch for board in every if board.arch),
+        variables=variables,
     )
 
 
-def with_options(machine: Machine, settings: BuildSettings) -> Machine:
-    """Return a machine with the threads, slots and toolchains of the options in place of its own."""
+def with_options(machine: Machine, settings: BuildSettings, variables: Variables = _NO_VARIABLES) -> Machine:
+    """Return a machine with the threads, slots, toolchains and variables of the options in place of its own."""
     return replace(
         machine,
         threads=settings.threads or machine.threads,
         max_boards=settings.max_boards or machine.max_boards,
         toolchains={**machine.toolchains, **settings.toolchains()},
+        env=variables.added_to(machine.env),
     )

@@ -89,7 +89,9 @@ class _Run:
         self._outer_tick = tick
         self._journal: Journal | None = None
         # A source of its own, because ending its gits ends them for good.
-        self._machines = RunMachines(self.sessions, plan.source.again(), plan.commits, plan.settings, plan.fit)
+        self._machines = RunMachines(
+            self.sessions, plan.source.again(), plan.commits, plan.settings, plan.fit, plan.variables.files
+        )
         self._wire_settings = plan.settings.wire_settings()
         self._reuse = Reuse(plan.source, plan.commits, plan.settings, self.tree, self.listen)
         self._history = RunHistory(plan, lambda text: self.emit(Note(), text=text))
@@ -159,7 +161,7 @@ class _Run:
                 Note(),
                 text=f"removed results of {count(len(removed), 'commit')} no longer in the range: {shown}",
             )
-        for text in self._remarks():
+        for text in (*self.plan.variables.notes, *self._remarks()):
             self.emit(Note(), text=text)
         for one in differs:
             self.emit(Note(one.thing, one.versions), text=one.sentence)

@@ -271,15 +271,15 @@ def plan_of(
         The plan, and the probes that were begun, by machine. If no plan can be made, they end with the sessions of
         this process.
     """
-    from fabbuild.build.plan import make_plan, with_options
+    from fabbuild.build.plan import make_plan
     from fabbuild.errors import FabbuildError
 
     probes: dict[str, Future[Facts]] = {}
 
-    def look() -> None:
+    def look(machines: Sequence[Machine]) -> None:
         if contact:
             with contextlib.suppress(FabbuildError, OSError):  # it is reported when the plan is made
-                group = group_for(c, found, [with_options(machine, settings) for machine in chosen])
+                group = group_for(c, found, machines)
                 probes.update(group.start(lambda session: session.probe(identify=settings.reuse)))
 
     return make_plan(settings, found, chosen, look, files), probes

@@ -9,11 +9,13 @@ from typing import Any
 
 from fabbuild.config.wording import describe_value, quote
 from fabbuild.protocol import dotconfig, sizes
+from fabbuild.protocol.environment import SET_FOR_BUILDS, is_locale
 from fabbuild.protocol.settings import Setting
 
 #: Longest ``wait``, in seconds: a week.
 MAX_WAIT = 7 * 24 * 3600
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ARCH = re.compile(r"[a-z0-9_]+")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -212,3 +214,33 @@ def _read_toolchains(value: object, _texts: bool = True) -> tuple[str, ...]:
 
 #: Toolchains: ``ARCH=PREFIX`` or ``ARCH=path of gcc`` each.
 TOOLCHAINS = ValueKind(_read_toolchains, empty=(), repeated=True)
+
+
+def _read_variables(value: object, _texts: bool) -> tuple[str, ...]:
+    """Check ``NAME=VALUE``, given as texts or as a mapping of names to values."""
+    if isinstance(value, Mapping):
+        wrong = next(
+            (item for item in value.values() if isinstance(item, bool) or not isinstance(item, (str, int))), None
+        )
+        if wrong is not None:
+            raise ValueError(f"has {describe_value(wrong)}; the value of a variable must be text")
+        value = [f"{name}={item}" for name, item in value.items()]
+    entries = [value] if isinstance(value, str) else value
+    if not isinstance(entries, (list, tuple)):
+        raise ValueError(  # noqa: TRY004 - all of it is what the user wrote
+            f"is {describe_value(value)}; it must be NAME=VALUE or a list of these"
+        )
+    for entry in entries:
+        name, equals, text = entry.partition("=") if isinstance(entry, str) else ("", "", "")
+        if not equals or not _VARIABLE.fullmatch(name) or not text.isprintable():
+            raise ValueError(f"has {describe_value(entry)}; it must be NAME=VALUE, such as BL31=../bl31.bin")
+        if name in SET_FOR_BUILDS or is_locale(name) or name.startswith("FABBUILD_"):
+            raise ValueError(f"has {name}, which fabbuild sets itself{_INSTEAD.get(name, '')}")
+    return tuple(entries)
+
+
+#: What to say in place of a variable.
+_INSTEAD = {"CROSS_COMPILE": "; name a compiler with --toolchain ARCH=PREFIX"}
+
+#: Variables of the environment, ``NAME=VALUE`` each.
+VARIABLES = ValueKind(_read_variables, empty=(), repeated=True)

@@ -18,6 +18,7 @@ from fabbuild.config.kinds import (
     SIZE,
     TEXT,
     TOOLCHAINS,
+    VARIABLES,
     adjustments,
     choice,
     seconds,
@@ -115,6 +116,11 @@ class BuildSettings:
     )
     toolchain: tuple[str, ...] = option(
         TOOLCHAINS, "ARCH=PREFIX (or the path of a gcc) for all machines; may be given more than once"
+    )
+    env: tuple[str, ...] = option(
+        VARIABLES,
+        "NAME=VALUE: a variable of the environment of all builds, such as BL31=../bl31.bin, whose file is sent to "
+        "the machines; may be given more than once",
     )
     strict_toolchains: bool = option(
         FLAG,
@@ -259,6 +265,10 @@ class BuildSettings:
     def toolchains(self) -> dict[str, str]:
         """Return ``toolchain`` as architecture → prefix or path of gcc; the last one of an architecture counts."""
         return dict(entry.split("=", 1) for entry in self.toolchain)  # checked by `merge`
+
+    def variables(self) -> dict[str, str]:
+        """Return ``env`` as name → value; the last one of a name counts."""
+        return {name: value for name, _, value in (entry.partition("=") for entry in self.env)}
 
     def adjustments(self) -> dict[str, str]:
         """Return ``adjust_cfg`` as symbol, without ``CONFIG_``, → value, ``n`` for not set; the last one counts."""

@@ -32,6 +32,7 @@ from fabbuild.machines.messages import (
 )
 from fabbuild.machines.transport.base import Completed, Transport, pour
 from fabbuild.machines.worker_zip import on_its_own_line, shell_memory, worker_program
+from fabbuild.protocol.names import TOOLCHAINS
 from fabbuild.text import cut, visible
 
 #: Seconds that an answer may take if the machine has no long work to do.
@@ -159,14 +160,23 @@ class OneShot:
         arguments = ["clean", "--work-dir", self.machine.work_dir, *_clean_options(older, toolchains)]
         return self._ask(arguments, Cleaned, timeout=CLEAN_TIMEOUT)
 
-    def unpack(self, archive: Path, name: str, sha256: str, sent: Callable[[int], None]) -> Unpacked:
-        """Send a toolchain archive and unpack it below the machine's work directory.
+    def unpack(
+        self,
+        archive: Path,
+        name: str,
+        sha256: str,
+        sent: Callable[[int], None] = lambda _bytes: None,
+        *,
+        into: str = TOOLCHAINS,
+    ) -> Unpacked:
+        """Send an archive and unpack it below the machine's work directory.
 
         Args:
             archive: the local file.
             name: the name of the directory on the machine; an existing directory is left unchanged.
             sha256: the digest of the file.
             sent: called with the number of bytes sent so far.
+            into: what it is: ``toolchains``, or ``files`` that builds read, of which one archive stays there.
 
         Raises:
             MachineError: the archive cannot be unpacked there; the text has the reason.
@@ -174,10 +184,10 @@ class OneShot:
         self.transport.open()
         size = archive.stat().st_size
         arguments = ["unpack", "--work-dir", self.machine.work_dir, "--name", name]
-        arguments += ["--size", str(size), "--sha256", sha256]
+        arguments += ["--size", str(size), "--sha256", sha256, "--into", into]
         channel = self.transport.spawn(on_its_own_line(shell_memory(arguments)))
         done = pour(self.name, channel, worker_program().data, archive, sent=sent, patience=UNPACK_PATIENCE)
-        return self._answer("unpacking the toolchain", done, Unpacked)
+        return self._answer(f"unpacking the {into}", done, Unpacked)
 
     def _facts_request(self, *, identify: bool) -> dict[str, Any]:
         return {

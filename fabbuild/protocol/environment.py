@@ -59,6 +59,13 @@ PASSED_ON = ("TZ",)
 #: on every machine. Makefiles of Kbuild trees unexport LC_ALL, and then LANG counts.
 LOCALE = {"LC_ALL": "C", "LANG": "C"}
 
+#: Begins the paths of files of the boss's in values of variables. They are in a directory that is named by their
+#: content, so that values are the same on all machines, and differ if the files do; `placed` makes paths of them.
+FILES = "@fabbuild-files@/"
+
+#: Variables that `fabbuild.worker.build.make_command` sets for each build.
+SET_FOR_BUILDS = frozenset({"CROSS_COMPILE"})
+
 #: Variables of a machine's own ``env`` that are not part of a result's key, besides those of the locale. Not
 #: `PLACES`: a machine's own LD_LIBRARY_PATH means other libraries.
 #: Keys of results on disks were made by this list: after a change of it they would be built again.
@@ -78,6 +85,11 @@ def is_locale(name: str) -> bool:
 def has_effect(name: str) -> bool:
     """Whether a variable that a machine's own ``env`` sets is part of the keys of its results."""
     return name not in WITHOUT_EFFECT and not is_locale(name)
+
+
+def placed(environ: Mapping[str, str], directory: str) -> Dict[str, str]:
+    """Return variables with the paths of the boss's files, which are in this directory."""
+    return {name: value.replace(FILES, directory + "/") for name, value in environ.items()}
 
 
 def base_environment(environ: Mapping[str, str]) -> Dict[str, str]:

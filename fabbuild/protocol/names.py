@@ -11,6 +11,10 @@ import re
 #: The directory of the worker's program, below a machine's work directory.
 BIN = "bin"
 
+#: Directories there with archives that the boss sends: toolchains, and the files that variables of builds name.
+TOOLCHAINS = "toolchains"
+FILES = "files"
+
 #: The name of a program there, and of its copy with byte code, which ends in the kind of Python that it is for; one
 #: that is just being written has a number at its end.
 PROGRAM = re.compile(r"worker-[0-9a-f]{64}\.pyz(\.[a-z]+-?\d+)?(\.\d+)?")

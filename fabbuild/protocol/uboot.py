@@ -8,6 +8,7 @@ in this module.
 
 from __future__ import annotations
 
+import enum
 from typing import Mapping, NamedTuple, Tuple
 
 #: The suffix of the name of a board's configuration, in any Kbuild tree.
@@ -28,6 +29,30 @@ class ArchRule(NamedTuple):
     symbol: str
     wanted: str
     arch: str
+
+
+class Names(enum.Enum):
+    """What the value of a variable names: nothing, a file, or directories with blanks between them."""
+
+    NOTHING = "nothing"
+    FILE = "file"
+    DIRECTORIES = "directories"
+
+
+class BuildVariable(NamedTuple):
+    """A variable of the environment that builds read.
+
+    Attributes:
+        name: its name.
+        names: what its value names.
+        beside: suffixes of files that builds also read, if they are beside the file and called like it.
+        taken: whether it is taken from the user's environment, and not only when it is given for the build.
+    """
+
+    name: str
+    names: Names = Names.NOTHING
+    beside: Tuple[str, ...] = ()
+    taken: bool = True
 
 
 class FirmwareTree(NamedTuple):
@@ -58,6 +83,7 @@ class FirmwareTree(NamedTuple):
         final_configs: those names of ``config_files`` that hold the configuration a program was really built with.
         environment_file: the name, in a result, of the board's default environment.
         make_variables: the word on make's command line for a setting, by the setting's name.
+        variables: the variables of the environment that builds read, with those that name files.
         images_invalid: the message of a build that failed only because images lack files the source does not have.
         missing_files: a regular expression of lines about such images or files.
         notice_first, notice_last: regular expressions of the whole first and last line of a notice that a board's
@@ -85,6 +111,7 @@ class FirmwareTree(NamedTuple):
     final_configs: Tuple[str, ...]
     environment_file: str
     make_variables: Mapping[str, str]
+    variables: Tuple[BuildVariable, ...]
     images_invalid: str
     missing_files: str
     notice_first: str
@@ -117,6 +144,13 @@ class FirmwareTree(NamedTuple):
     def function_sizes(program: str) -> str:
         """Return the name, which is buildman's, of a result's file with the sizes of a program's functions."""
         return program.replace("/", "-") + ".sizes"
+
+
+def _variables(
+    names: str, kind: Names = Names.NOTHING, beside: Tuple[str, ...] = (), *, taken: bool = True
+) -> Tuple[BuildVariable, ...]:
+    """Return variables, whose names have blanks between them, of one kind."""
+    return tuple(BuildVariable(name, kind, beside, taken) for name in names.split())
 
 
 UBOOT = FirmwareTree(
@@ -174,6 +208,21 @@ UBOOT = FirmwareTree(
     final_configs=("u-boot.cfg", "u-boot-spl.cfg", "u-boot-tpl.cfg"),
     environment_file="uboot.env",
     make_variables={"allow_missing": "BINMAN_ALLOW_MISSING=1", "no_lto": "NO_LTO=1"},
+    variables=(
+        *_variables("BL31 BL32", Names.FILE, beside=(".elf",)),
+        *_variables("BL1 TEE SCP OPENSBI ROCKCHIP_TPL TI_DM ATF DM", Names.FILE),
+        *_variables("BINMAN_INDIRS", Names.DIRECTORIES),
+        # In the directories of the first are programs of a machine, which others may not run.
+        *_variables("BINMAN_TOOLPATHS BINMAN_ALLOW_MISSING"),
+        *_variables("ATF_LOAD_ADDR TEE_LOAD_ADDR BL33_LOAD_ADDR DTB_LOAD_ADDR"),
+        # These are set for one board, for a package, or to look at something; or they lead to private keys.
+        *_variables("EXT_DTB", Names.FILE, taken=False),
+        *_variables("DEVICE_TREE PRE_LOAD_KEY_PATH TI_SECURE_DEV_PKG", taken=False),
+        *_variables("LOCALVERSION BUILD_TAG SOURCE_DATE_EPOCH", taken=False),
+        *_variables("KBUILD_BUILD_TIMESTAMP KBUILD_BUILD_USER KBUILD_BUILD_HOST", taken=False),
+        *_variables("KCFLAGS KCPPFLAGS KAFLAGS HOSTCFLAGS HOSTLDFLAGS", taken=False),
+        *_variables("NO_LTO NO_SDL DTC BINMAN_DEBUG BINMAN_VERBOSE", taken=False),
+    ),
     images_invalid="Some images are invalid",
     missing_files="missing external blobs|faked external blobs|Some images are invalid",
     notice_first="={21} WARNING ={22}",

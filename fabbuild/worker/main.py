@@ -9,8 +9,8 @@
     check --json JSON
     kill --work-dir DIR [--who WHO --from HOST --boss-pid N --run ID]
     clean --work-dir DIR [--look] [--older SECONDS] [--toolchains]
-    unpack --work-dir DIR --name NAME --size BYTES --sha256 HEX
-                                            a toolchain archive, on stdin
+    unpack --work-dir DIR --name NAME --size BYTES --sha256 HEX [--into toolchains|files]
+                                            an archive, on stdin
     serve --supervisor PID --git-dir DIR --pack receive-pack|upload-pack
                                             git's side of a push, which ends with the supervisor
     --hex ARGUMENTS                         any of these, as hexadecimal JSON: for shells that mangle text
@@ -94,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     commands["unpack"].add_argument("--name", required=True)
     commands["unpack"].add_argument("--size", type=int, required=True)
     commands["unpack"].add_argument("--sha256", required=True)
+    commands["unpack"].add_argument(
+        "--into", choices=(workdir.TOOLCHAINS, workdir.FILES), default=workdir.TOOLCHAINS
+    )
     commands["serve"].add_argument("--supervisor", type=int, required=True)
     commands["serve"].add_argument("--git-dir", required=True)
     commands["serve"].add_argument("--pack", choices=("receive-pack", "upload-pack"), default="receive-pack")
@@ -177,7 +180,7 @@ def _unpack(options: argparse.Namespace) -> int:
     unpack_toolchain.answer_signals()
     work_dir = workdir.resolve(options.work_dir)
     try:
-        fields = unpack_toolchain.unpack(work_dir, options.name, options.size, options.sha256)
+        fields = unpack_toolchain.unpack(work_dir, options.name, options.size, options.sha256, into=options.into)
     except unpack_toolchain.UnpackError as exc:
         return _refuse(str(exc))
     except OSError as exc:

@@ -87,6 +87,7 @@ RUNS: dict[str, tuple[list[str], dict[str, tuple[list[str], Callable[[Ran], obje
             "light_tools": (["--no-light-tools"], lambda ran: '"light_tools": false' in ran.wire),
             "debug_info": (["--debug-info"], lambda ran: '"debug_info": true' in ran.wire),
             "outputs": (["--outputs", "1.5G"], lambda ran: '"outputs": "1.5G"' in ran.wire),
+            "env": (["--env", "MINE=a, b"], lambda ran: 'MINE="a, b"\n' in ran.file("tern", "out-env")),
             "share_objects": (["--no-share-objects"], lambda ran: '"share_objects": false' in ran.wire),
         },
     ),

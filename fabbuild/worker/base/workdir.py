@@ -25,6 +25,9 @@
     WORK/cache/ccache/             the compiler cache of all slots
     WORK/toolchains/NAME/          a compiler that was fetched (`fabbuild.worker.tools.unpack_toolchain`)
     WORK/toolchains/.lock, .new-*  one archive at a time is unpacked, and where
+    WORK/files/NAME/               files that variables of builds name, by their content
+    WORK/files/.lock, .new-*       as for toolchains
+    WORK/slots/.files              a link to WORK/files, by whose name builds know it
     WORK/.fabbuild-check.*         scratch files of `fabbuild.worker.upkeep.self_check`; there for seconds only
 
 WORK is ``~/.cache/fabbuild/<name of the machine>`` unless machines.yaml says otherwise: named by the machine, so
@@ -63,7 +66,8 @@ SLOTS = "slots"
 TOOLS = "tools"
 CACHE = "cache"
 CCACHE = "cache/ccache"
-TOOLCHAINS = "toolchains"
+TOOLCHAINS = names.TOOLCHAINS
+FILES = names.FILES
 
 #: In `BIN`: digests of files and answers of compilers, as JSON. While it is written, more characters follow.
 DIGESTS = "identity.json"
@@ -102,7 +106,10 @@ TOOLS_NEW = ".new."
 TOOLS_BROKEN = ".broken."
 TOOLS_PART = re.compile(r"[0-9a-f]{24}|\.(new|broken)\..*")
 
-#: In `TOOLCHAINS`: the lock of whoever unpacks; begins the name of what is being unpacked.
+#: In `SLOTS`: a link to `FILES`, as Kbuild cannot build by every path below the work directory.
+FILES_LINK = ".files"
+
+#: In `TOOLCHAINS` and `FILES`: the lock of whoever unpacks; begins the name of what is being unpacked.
 TOOLCHAINS_LOCK = ".lock"
 TOOLCHAINS_NEW = ".new-"
 

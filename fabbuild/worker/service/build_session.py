@@ -6,9 +6,11 @@ import os
 import threading
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
+from fabbuild.protocol.environment import placed
 from fabbuild.protocol.sizes import parse_size
 from fabbuild.protocol.wire import OUTPUTS_MANY
 from fabbuild.worker.base import workdir
+from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.base.processes import Processes, WorkerStopped
 from fabbuild.worker.build.builder import Builder
 from fabbuild.worker.build.carry_forward import CarryForward
@@ -18,7 +20,7 @@ from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.service.commands import Configuration, commit_hashes, first_here
 from fabbuild.worker.service.slot_pool import JobShare, Send, SlotPool
 from fabbuild.worker.service.stdio import write_debug, write_warning
-from fabbuild.worker.source.git import Repository
+from fabbuild.worker.source.git import GitError, Repository
 from fabbuild.worker.source.worktree import Worktree
 from fabbuild.worker.source.worktree_maker import WorktreeMaker
 from fabbuild.worker.source.worktrees import SlotWorktrees
@@ -88,6 +90,7 @@ class BuildSession:
         self._jobserver: Optional[JobServer] = None
         self._tools: Optional[ToolDirs] = None
         self._kept: Optional[KeptOutputs] = None
+        self._environment = around.environment
         self._sources = SourceFiles()
         self._identities: Optional[Identities] = None
         self._unobserved = threading.Lock()
@@ -117,6 +120,7 @@ class BuildSession:
             self._around.send("build_started", num_threads=count)
             worktrees = SlotWorktrees(self._repository, self._work_dir)
             worktrees.prepare()
+            self._environment = self._with_files(worktrees.directory)
             self._kept = self._keep_outputs(worktrees.directory)
             threads = self._around.threads
             self._maker = WorktreeMaker(lambda slot: worktrees.worktree(slot, first), count, threads)
@@ -249,6 +253,22 @@ class BuildSession:
             return None
         return kept.boards()[:OUTPUTS_MANY]
 
+    def _with_files(self, slots: str) -> Mapping[str, str]:
+        """Return the environment of builds, in which the files that the boss sent have paths.
+
+        Raises:
+            GitError: the link to the files cannot be made.
+        """
+        link = os.path.join(slots, workdir.FILES_LINK)
+        found = placed(self._around.environment, link)
+        if found != self._around.environment:
+            try:
+                remove_tree(link)
+                os.symlink(os.path.join(os.path.abspath(self._work_dir), workdir.FILES), link)
+            except OSError as exc:
+                raise GitError("cannot make a link to the files of builds: %s" % exc) from exc
+        return found
+
     def _builder(self, worktree: Worktree) -> Builder:
         settings, features, _ = self._configuration
         around, known = self._around, self._identities
@@ -261,7 +281,7 @@ class BuildSession:
             around.processes,
             worktree,
             settings,
-            around.environment,
+            self._environment,
             features,
             carrier,
             self._tools,

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import re
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR, PathShortener
 from fabbuild.protocol.relevance import ATTRIBUTES, TreeChange, parse_changes
@@ -59,8 +59,9 @@ class Worktree:
         self.path = path
         self.slot = slot
         self.output = os.path.join(path, BUILD_DIR)
-        self.shorten = PathShortener(path, os.path.realpath(path))
-        self._known = {path, os.path.realpath(path)}
+        self._files = os.path.join(os.path.dirname(path), workdir.FILES_LINK)
+        self._known: Set[str] = set()
+        self.shorten_for(())
         self._repository = repository
         self._admin = ""
         self._commit = ""
@@ -69,7 +70,7 @@ class Worktree:
 
     def shorten_for(self, trees: Sequence[str]) -> None:
         """Make paths in messages relative to other trees, too: objects that were built there name them."""
-        names = {one for tree in (self.path, *trees) for one in (tree, os.path.realpath(tree))}
+        names = {one for tree in (self.path, self._files, *trees) for one in (tree, os.path.realpath(tree))}
         if names != self._known:
             self._known = names
             self.shorten = PathShortener(*sorted(names))

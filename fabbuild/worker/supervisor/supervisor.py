@@ -225,6 +225,9 @@ class _ProcessFamily:
     def run(self, command: Dict[str, Any], work_dir: str, own_command: Sequence[str]) -> int:
         argv = worker_argv(command, own_command)
         env = _environment(command)
+        if command.get("command"):
+            # Another program does not know the places of the boss's files.
+            env = environment.placed(env, os.path.join(work_dir, workdir.FILES))
         env[environment.LOCK_FD] = str(self._held.fd)
         env[environment.WATCH_FD] = str(self._watch_fd)
         env.pop(wire.ALIVE_ENV, None)

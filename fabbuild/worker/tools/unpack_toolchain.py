@@ -1,10 +1,11 @@
-"""Unpack a toolchain archive from stdin below the work directory.
+"""Unpack an archive from stdin below the work directory: of a toolchain, or of files that builds read.
 
 ::
 
     WORK/toolchains/.lock        one archive at a time
     WORK/toolchains/.new-*/      an archive that is being unpacked
     WORK/toolchains/NAME/        a whole archive; NAME is that of the archive without ``.tar…``
+    WORK/files/                  the same of files that variables of builds name; one archive stays there
 
 The archive is not trusted: its checksum is known only at its end. No member may be absolute, leave the directory,
 or be anything but a file, a directory or a link; nothing is written through a link; and at the end no link may lead
@@ -72,7 +73,9 @@ class _Input:
         return data
 
 
-def unpack(work_dir: str, name: str, size: int, sha256: str, fd: int = 0) -> Dict[str, Any]:
+def unpack(
+    work_dir: str, name: str, size: int, sha256: str, fd: int = 0, into: str = workdir.TOOLCHAINS
+) -> Dict[str, Any]:
     """Unpack an archive of this size and checksum, unless its directory exists already.
 
     Args:
@@ -81,6 +84,7 @@ def unpack(work_dir: str, name: str, size: int, sha256: str, fd: int = 0) -> Dic
         size: the size of the archive in bytes.
         sha256: the SHA-256 of the archive, in hexadecimal.
         fd: the descriptor to read the archive from.
+        into: the directory below the work directory, `workdir.TOOLCHAINS` or `workdir.FILES`.
 
     Returns:
         The fields of an ``unpacked`` response: ``place``, ``mb``, and ``already``: whether the directory existed.
@@ -91,10 +95,13 @@ def unpack(work_dir: str, name: str, size: int, sha256: str, fd: int = 0) -> Dic
     """
     if not TOOLCHAIN_NAME.fullmatch(name):
         raise UnpackError("%r cannot be the name of a toolchain" % name)
-    base = os.path.join(work_dir, workdir.TOOLCHAINS)
+    base = os.path.join(work_dir, into)
     place = os.path.join(base, name)
     os.makedirs(base, mode=0o700, exist_ok=True)
     with locked(base):
+        if into == workdir.FILES:
+            # A machine's boss has one set of files; they are small, and sent again if they come back.
+            _remove_others(base, name)
         if os.path.isdir(place):
             return {"place": place, "already": True, "mb": 0}
         _remove_stale(base)
@@ -171,6 +178,12 @@ def _remove_stale(base: str) -> None:
             remove(os.path.join(base, name))
 
 
+def _remove_others(base: str, name: str) -> None:
+    for other in os.listdir(base):
+        if TOOLCHAIN_NAME.fullmatch(other) and other != name:
+            remove(os.path.join(base, other))
+
+
 def _take(root: str, source: _Input, sha256: str) -> int:
     """Unpack all members and check the checksum; return the bytes of the files."""
     try:
@@ -179,7 +192,7 @@ def _take(root: str, source: _Input, sha256: str) -> int:
         raise UnpackError("python3 there cannot read this kind of archive: %s" % exc) from exc
     archive: Any = tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK)  # noqa: SIM115
     links: List[str] = []
-    total = 0
+    total, number = 0, -1
     with archive:
         for number, member in enumerate(archive):
             if number >= MAX_MEMBERS:
@@ -189,7 +202,7 @@ def _take(root: str, source: _Input, sha256: str) -> int:
                 raise UnpackError("the archive holds more than %d GB" % (MAX_BYTES >> 30))
             _put(root, archive, member, links)
             archive.members = []  # or tarfile keeps them all
-    if not total:
+    if number < 0:
         raise UnpackError("the archive is empty")
     while stream.read(_CHUNK) or source.read(_CHUNK):
         pass  # to the end, where the checksum is known

@@ -17,6 +17,9 @@ from fabbuild.worker.tools import unpack_toolchain
 from fabbuild.worker.tools.toolchains import fetched_names
 from fabbuild.worker.upkeep import disk_usage, garbage
 
+#: What is removed of a work directory as a whole, the worktrees first.
+_OURS = (workdir.SLOTS, workdir.REPO, workdir.TOOLS, workdir.FILES, workdir.CCACHE)
+
 
 class CleanError(Exception):
     """Files cannot be removed, or not all; the text has the reason."""
@@ -111,7 +114,7 @@ def _remove_old(work_dir: str, older: float, pass_fds: Sequence[int]) -> None:
         if part.what == "output":
             # By way of a rename: a part of one must not be taken for the whole.
             remove_tree(put_aside(part.path, os.path.dirname(os.path.dirname(part.path))))
-        elif part.what in ("worktree", "worker", "tools", "ccache"):
+        elif part.what in ("worktree", "worker", "tools", "files", "ccache"):
             remove_tree(part.path)
     repo = os.path.join(work_dir, workdir.REPO)
     if os.path.isdir(repo):
@@ -147,7 +150,7 @@ def _remove(work_dir: str) -> None:
     Raises:
         OSError: the first file that could not be removed; all others are removed.
     """
-    ours = [os.path.join(work_dir, name) for name in (workdir.SLOTS, workdir.REPO, workdir.TOOLS, workdir.CCACHE)]
+    ours = [os.path.join(work_dir, name) for name in _OURS]
     elsewhere = slots_elsewhere(work_dir)
     if elsewhere is not None:
         os.unlink(ours[0])

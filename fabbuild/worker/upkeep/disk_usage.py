@@ -7,7 +7,7 @@ import re
 from typing import List, NamedTuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
-from fabbuild.protocol.names import PROGRAM
+from fabbuild.protocol.names import PROGRAM, TOOLCHAIN_NAME
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.disk_size import noted_size, size_of
 from fabbuild.worker.source.worktrees import slots_elsewhere
@@ -21,7 +21,7 @@ class Part(NamedTuple):
 
     Attributes:
         what: its kind: ``worktree``, ``output`` (the output directory that a board keeps), ``source``, ``worker``,
-            ``tools``, ``ccache``, ``toolchain``.
+            ``tools``, ``files`` (that variables of builds name), ``ccache``, ``toolchain``.
         path: absolute.
         bytes: its size on the disk.
         used: when it was used last, in seconds since the epoch.
@@ -47,6 +47,8 @@ def parts(work_dir: str) -> List[Part]:
     found += [Part("worker", path, size_of(path), _mtime(path)) for path in programs]
     base = os.path.join(work_dir, workdir.TOOLS)
     found += [Part("tools", path, size_of(path), _mtime(path)) for path in _below(base, workdir.TOOLS_PART)]
+    base = os.path.join(work_dir, workdir.FILES)
+    found += [Part("files", path, size_of(path), _mtime(path)) for path in _below(base, TOOLCHAIN_NAME)]
     cache = os.path.join(work_dir, workdir.CCACHE)
     if os.path.isdir(cache):
         found.append(Part("ccache", cache, size_of(cache), max(map(_mtime, [cache, *_below(cache, _ANY)]))))
