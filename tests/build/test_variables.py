@@ -92,8 +92,8 @@ def test_what_is_not_passed_on_or_does_not_exist_is_said(place):
     found = collect({"DEVICE_TREE": "y"}, place, environ)
     assert found.notes == (
         "builds get from your environment: BL31 BINMAN_INDIRS",
-        "BL31 names '/no/such', which does not exist here",
-        "BINMAN_INDIRS names '/nor/this', which does not exist here",
+        'BL31 names "/no/such", which does not exist here',
+        'BINMAN_INDIRS names "/nor/this", which does not exist here',
         "set in your environment, and not passed on to builds: KCFLAGS; --env NAME=VALUE does",
     )
 

@@ -57,14 +57,13 @@ def work(tmp_path):
 def unpack(work, tmp_path):
     """Give an archive to the machine's side, in this process; gives what it answers, or raises."""
 
-    def call(data: bytes, *, name: str = NAME, sha256: str = "", size: int | None = None):
+    def call(data: bytes, *, name: str = NAME, sha256: str = "", size: int | None = None, into: str = "toolchains"):
         with tempfile.TemporaryFile() as file:
             file.write(data)
             file.seek(0)
             length = len(data) if size is None else size
-            return machine.unpack(
-                str(work), name, length, sha256 or hashlib.sha256(data).hexdigest(), file.fileno()
-            )
+            digest = sha256 or hashlib.sha256(data).hexdigest()
+            return machine.unpack(str(work), name, length, digest, file.fileno(), into)
 
     return call
 
@@ -100,6 +99,15 @@ def test_one_that_is_there_stays_as_it_is(unpack, work):
     mark.touch()
     assert unpack(archive(*GOOD))["already"]
     assert mark.exists()
+
+
+def test_of_files_that_builds_read_the_last_ones_stay_empty_ones_too_and_toolchains_stay(unpack, work):
+    unpack(archive(*GOOD))
+    unpack(archive(member("BL31/bl31.bin", data=b"x"), kind=""), name="one", into="files")
+    unpack(archive(member("BL31/bl31.bin"), kind=""), name="two", into="files")
+    assert [path.name for path in (work / "files").iterdir() if path.name != ".lock"] == ["two"]
+    assert (work / "files" / "two" / "BL31" / "bl31.bin").read_bytes() == b""
+    assert left(work) == [NAME]
 
 
 @pytest.mark.parametrize(
