@@ -57,11 +57,19 @@ class Fault:
 
     ``words`` is the line that shows the fault, control characters made visible, at most `WORDS` characters.
     ``reported``: the worker itself says that it could not build, so this cannot be the board's own failure.
+    ``lacking``: a program, header or library that builds need is not there; another machine may have it, or this
+    one later.
     """
 
     kind: FaultKind
     words: str
     reported: bool = False
+    lacking: bool = False
+
+    @property
+    def never_the_boards(self) -> bool:
+        """Whether this is no result of the board's, however often it comes."""
+        return self.reported or self.lacking
 
 
 def fault_of(return_code: int, stderr: str, stdout: str, reported: str) -> Fault | None:
@@ -86,7 +94,8 @@ def fault_of(return_code: int, stderr: str, stdout: str, reported: str) -> Fault
     if knows and (found is None or found.kind not in _PRECISE):
         found = _fault(knows, first_error(stderr) or _TOLD_WORDS[knows])
     if found:
-        return replace(found, reported=knows is not None)
+        lacking = found.kind is FaultKind.TOOLCHAIN and _ABSENT.search(found.words) is not None
+        return replace(found, reported=knows is not None, lacking=lacking)
     if _line_with(stderr, _ENDED):
         # The worker ended the build because of its behaviour, which is the board's own failure.
         return None
@@ -97,7 +106,7 @@ def fault_of(return_code: int, stderr: str, stdout: str, reported: str) -> Fault
         return skewed
     lacks = _host_lacks(stderr) or _host_lacks(stdout)
     if lacks:
-        return _fault(FaultKind.HOST, lacks)
+        return replace(_fault(FaultKind.HOST, lacks), lacking=True)
     if _explained(stderr) or _explained(stdout):
         return None
     return _fault(FaultKind.UNEXPLAINED, first_error(stderr) or f"exit status {return_code} and not a word")
@@ -219,6 +228,9 @@ _NAMED: tuple[tuple[FaultKind, re.Pattern[str]], ...] = tuple(
         ),
     )
 )
+
+# What make, shells and env say of a program that is not there.
+_ABSENT = re.compile(r": (?:(?:command )?not found|No such file or directory)$")
 
 # make has the same words for a missing program and for a missing makefile.
 _NO_PROGRAM = re.compile(rf"^{_MAKE}: ({_PROGRAM}): (?:No such file or directory|Permission denied)$")

@@ -44,9 +44,9 @@ def decide(state: State, member: Member, order: Order, upto: int, fault: Fault |
 
 def decide_held(state: State, member: Member, order: Order, upto: int, fault: Fault | None) -> list[Action]:
     """Decide on a result that was on hold, now that its machine has passed its check."""
-    if fault is None or not fault.reported:
+    if fault is None or not fault.never_the_boards:
         return accounting.record(state, order, upto)
-    # Nothing was built, so there is no result that could be the board's.
+    # Nothing was built, or not by the source alone, so there is no result that could be the board's.
     discard = Discard(member.name, order.board.target, upto, fault.words)
     return [discard, *accounting.fault(state, member, order, upto, fault, last=True)]
 

@@ -52,8 +52,9 @@ Failures
     others beside it; the machine then gets half the slots, and the board goes to a machine that builds fewer boards
     at a time, if there is one. A machine that is not well is given up, and no result on hold is used. A board that
     met too many faults at a commit ends there as not built. If the worker itself could not build, as when it cannot
-    check the commit out or start make, that is never the board's result, because nothing was built: if this comes
-    again as above, the board ends there as not built. A machine whose worker reports this repeatedly, for boards
+    check the commit out or start make, or if a program, header or library that the build needs is not on the
+    machine, that is never the board's result: if this comes again as above, the board ends there as not built, and
+    the next run tries it again. A machine whose worker reports repeatedly that it could not build, for boards
     that met it for the first time and without a build in between, is given up whatever its check says.
 
 Recovery

@@ -321,6 +321,23 @@ def test_a_program_that_is_not_there_is_the_machines_and_a_script_of_the_tree_th
         assert kind_of(f"{line}\n{error}", 2) is None, line
 
 
+def test_what_a_machine_lacks_is_never_the_boards_result_and_what_is_broken_may_be() -> None:
+    ended = "make: *** [Makefile:2: all] Error 127\n"
+    absent = ("/bin/sh: 1: lzopx: not found\n", "make: lzopx: No such file or directory\n")
+    for line in (*(line + ended for line in absent), *HOST):
+        found = fault_of(2, line, "", "")
+        assert found is not None
+        assert found.lacking, line
+    for line in (
+        "a.c:1:1: internal compiler error: Segmentation fault\n",
+        "make: lzop: Permission denied\n",
+        DISK[0],
+    ):
+        found = fault_of(2, line + ended, "", "")
+        assert found is not None
+        assert not found.lacking, line
+
+
 def test_what_could_not_be_written_is_the_machines_also_where_no_reason_is_told() -> None:
     # Kconfig on a full disk says no more than this.
     assert (

@@ -41,6 +41,7 @@ from tests.support.rules import (
     CHECKOUT,
     DISK,
     FULL,
+    LACKING,
     MEMORY,
     TIMEOUT,
     UNEXPLAINED,
@@ -771,8 +772,8 @@ def test_nothing_on_hold_is_used_when_the_machine_is_not_well_and_nothing_is_los
 # --- what the worker itself says (rule 9) ---
 
 
-@pytest.mark.parametrize("fault", [CHECKOUT, FULL])
-def test_what_the_worker_itself_could_not_do_is_never_the_boards_result(fault):
+@pytest.mark.parametrize("fault", [CHECKOUT, FULL, LACKING])
+def test_what_the_worker_could_not_do_or_a_machine_does_not_have_is_never_the_boards_result(fault):
     run = Run(jobs("a"), "m1", "m2")
     run.join("m1", "m2")
     run.result("m1", "a", 0, fault)
@@ -795,6 +796,16 @@ def test_a_commit_that_the_only_machine_cannot_check_out_ends_there_and_the_othe
     (ended,) = of(EndUnbuilt, run(CheckDone("m", well=True)))
     assert ended.reason == f"machine faults: m: {CHECKOUT.words}; m: {CHECKOUT.words}"
     assert run.schedule.finished
+    assert run.schedule.recorded == 1
+
+
+def test_a_machine_that_lacks_a_program_of_some_boards_builds_the_others():
+    run = Run(jobs("a", "b", "c", "d", "e"), "m")
+    run.join("m", slots=5)
+    for board in "abcd":
+        run.result("m", board, 0, LACKING)
+    run.result("m", "e", 0)
+    assert of(CloseSession, run(CheckDone("m", well=True))) == []
     assert run.schedule.recorded == 1
 
 

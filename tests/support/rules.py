@@ -21,6 +21,7 @@ TIMEOUT = Fault(FaultKind.TIMEOUT, "it took more than 900 s")
 UNEXPLAINED = Fault(FaultKind.UNEXPLAINED, "no reason is given")
 CHECKOUT = Fault(FaultKind.CHECKOUT, "cannot check out 1f0: unable to read tree", reported=True)
 FULL = Fault(FaultKind.DISK, "the worker failed: no space left on device", reported=True)
+LACKING = Fault(FaultKind.TOOLCHAIN, "/bin/sh: 1: lzopx: not found", lacking=True)
 
 
 def job(name, arch="arm", commits=(0,)):
