@@ -105,8 +105,13 @@ def kbuild(source):
 
 
 class Sharing(Machine):
+    _run, _identities = None, None
+
     def carrier(self, tree, settings, environment):
-        return CarryForward(tree, settings, Identities(str(self.work), environment, "code"))
+        # Its slots share them, as those of a session do; the next run finds out anew what is there.
+        if self._run is not environment:
+            self._run, self._identities = environment, Identities(str(self.work), environment, "code")
+        return CarryForward(tree, settings, self._identities)
 
 
 @pytest.fixture
