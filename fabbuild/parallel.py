@@ -56,6 +56,7 @@ def gather(
     futures: Mapping[K, Future[R]],
     cut: Callable[[], object],
     patience: Callable[[float], float] | None = None,
+    told: Callable[[K, R | Exception], object] | None = None,
 ) -> dict[K, R | Exception]:
     """Wait for calls that `start` began; return by key what each returned, or the exception that it raised.
 
@@ -65,11 +66,13 @@ def gather(
             call); it must make waiting calls return. Calls that have not begun are dropped.
         patience: takes the seconds until the first success, and returns how many more seconds the other calls
             have; calls that take longer are missing from the result and continue. None: wait for all calls.
+        told: called in this thread with each outcome as soon as it is there.
     """
     try:
         began = time.monotonic()
         until: float | None = None
         pending = set(futures.values())
+        keys = {future: key for key, future in futures.items()}
         while pending:
             left = None if until is None else max(until - time.monotonic(), 0.0)
             done, pending = wait(pending, timeout=left, return_when=FIRST_COMPLETED)
@@ -80,6 +83,8 @@ def gather(
                     raise error  # noqa: TRY301 - an interrupt in a thread is handled like one in this thread
                 if error is None and patience is not None and until is None:
                     until = now + patience(now - began)
+                if told is not None:
+                    told(keys[future], error if error is not None else future.result())
             if until is not None and now >= until:
                 break
     except BaseException:

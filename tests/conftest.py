@@ -85,4 +85,5 @@ pytest_plugins = [
     "tests.support.uboot",
     "tests.support.mirror",
     "tests.support.browser",
+    "tests.support.agents",
 ]

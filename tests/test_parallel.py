@@ -30,6 +30,26 @@ def test_results_stand_under_their_keys_in_the_order_given():
     assert results({}, work) == {}
 
 
+def test_each_outcome_is_told_as_soon_as_it_is_there_whoever_else_takes_long():
+    told = {}
+    go = threading.Event()
+
+    def work(name):
+        if name == "mute":
+            assert go.wait(HANG_LIMIT), "nobody was told of the others"
+        if name == "dead":
+            raise ConnectError("dead", "dead")
+        return name
+
+    def tell(name, outcome):
+        told[name] = outcome
+        if {"quick", "dead"} <= told.keys():
+            go.set()
+
+    items = {name: name for name in ("mute", "quick", "dead")}
+    assert results(items, work, told=tell) == told
+
+
 def test_who_need_not_wait_for_the_slowest_does_not_and_it_goes_on():
     go = threading.Event()
 

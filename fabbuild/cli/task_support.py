@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from fabbuild.config.option import Option
 
 if TYPE_CHECKING:
     from fabbuild.build.plan import Plan
+    from fabbuild.cli.ui.machine_lines import MachineLines
     from fabbuild.config.machines import Machine, Machines
     from fabbuild.config.settings import BuildSettings
     from fabbuild.machines.messages import Facts
@@ -218,17 +220,43 @@ def settings_of(c: Any, machines: Machines | None, options: Mapping[str, object]
 
 def machines_of(c: Any, options: Mapping[str, object]) -> tuple[BuildSettings, Machines, list[Machine]]:
     """Return a task's settings, all machines, and the machines that the task is to work on."""
-    from fabbuild.config.machines import Machine, Machines
     from fabbuild.config.select_machines import open_machines, select
 
     settings = settings_of(c, None, options)
     if is_connection(c):
-        # Two ports of one host have one name; the address distinguishes their sessions.
-        address = f"{c.user}@{c.host}:{c.port}"
-        return settings, Machines(), [Machine(c.original_host, host=address)]
+        machines = open_machines(settings.machines_file or None, Path.cwd(), hosts=c.original_host)
+        return settings_of(c, machines, options), machines, [_machine_of(c, machines)]
     machines = open_machines(settings.machines_file or None, Path.cwd(), hosts=settings.hosts)
     settings = settings_of(c, machines, options)
     return settings, machines, select(machines, settings.machines, settings.hosts, no_local=settings.no_local)
+
+
+def _machine_of(c: Any, machines: Machines) -> Machine:
+    """Return the entry of machines.yaml for a Connection; without one a machine with the file's defaults."""
+    from fabbuild.cli import ui
+    from fabbuild.config.machines import split_host
+    from fabbuild.config.select_machines import entry_for
+    from fabbuild.machines.transport.ssh_connections import connection_for
+
+    entry = entry_for(machines, c.original_host, c.user, int(c.port))
+    if entry is not None and (
+        entry.openssh or split_host(entry.host or "").host.lower() != c.original_host.lower()
+    ):
+        return entry  # reached as the entry says
+    if entry is None and c.original_host not in _warned:
+        _warned.add(c.original_host)
+        where = f"{machines.path} has" if machines.path else "no machines.yaml is there, so there is"
+        ui.note(f"{c.original_host}: {where} no entry for it: its work_dir, toolchains and env are the defaults")
+    connection_for(c, name=entry.name if entry else c.original_host)
+    # Two ports of one host have one name; the address distinguishes their sessions.
+    address = _address(c)
+    if entry is not None:
+        return replace(entry, host=address)
+    return replace(machines.template, name=c.original_host, host=address)
+
+
+def _address(c: Any) -> str:
+    return f"{c.user}@{c.host}:{c.port}"
 
 
 def group_for(c: Any, machines: Machines, chosen: Sequence[Machine]) -> SessionGroup:
@@ -236,13 +264,16 @@ def group_for(c: Any, machines: Machines, chosen: Sequence[Machine]) -> SessionG
     from fabbuild.machines.session_pool import group_of, process_pool
     from fabbuild.machines.transport.base import Transport
     from fabbuild.machines.transport.local import LocalTransport
+    from fabbuild.machines.transport.openssh import OpenSSHTransport, openssh_login
     from fabbuild.machines.transport.ssh import SshTransport
-    from fabbuild.machines.transport.ssh_connections import connection_for
+    from fabbuild.machines.transport.ssh_connections import connection_for, ssh_arguments
 
     def transport_for(machine: Machine) -> Transport:
         if machine.local:
             return LocalTransport(machine.name)
-        host = None if is_connection(c) else machine.host
+        if machine.openssh:
+            return OpenSSHTransport(machine.name, openssh_login(machine.host or machine.name, ssh_arguments(c)))
+        host = None if is_connection(c) and machine.host == _address(c) else machine.host
         return SshTransport(machine.name, connection_for(c, host, name=machine.name))
 
     return group_of(process_pool().sessions(chosen, machines.toolchains, transport_for))
@@ -310,13 +341,42 @@ def on_each(
         names = [session.name for session in machines.sessions]
         ui.print_outcomes([ui.MachineOutcome(name, ok=True, text=f"would {what}") for name in names])
         return
-    rows = []
-    for name, outcome in machines.on_all(do, stop).items():
+    with ui.MachineLines([session.name for session in machines.sessions], what) as lines:
+        outcomes = machines.on_all(do, stop, lambda name, outcome: _show(lines, name, outcome))
+    for outcome in outcomes.values():
         if isinstance(outcome, Exception) and not isinstance(outcome, FabbuildError):
             raise outcome
-        rows.append(ui.MachineOutcome(name, not isinstance(outcome, Exception), str(outcome)))
-    ui.print_outcomes(rows)
-    exit_unless(c, all(row.ok for row in rows))
+    exit_unless(c, not any(isinstance(outcome, Exception) for outcome in outcomes.values()))
+
+
+def _show(lines: MachineLines, name: str, outcome: str | Exception) -> None:
+    from fabbuild.cli import ui
+    from fabbuild.errors import FabbuildError
+
+    if isinstance(outcome, (str, FabbuildError)):  # any other exception is shown in another way
+        lines.through(ui.MachineOutcome(name, isinstance(outcome, str), str(outcome)))
+
+
+@contextlib.contextmanager
+def answers_shown(machines: SessionGroup, what: str) -> Iterator[Callable[[str, object], None] | None]:
+    """Show beside a task's output which machines have answered, if there are several.
+
+    Args:
+        machines: the machines.
+        what: what they are asked for.
+
+    Yields:
+        The function to call with each outcome; None for a single machine.
+    """
+    from fabbuild.cli import ui
+
+    with ui.MachineLines([session.name for session in machines.sessions], what, beside=True) as lines:
+        if len(machines.sessions) == 1:
+            yield None
+        else:
+            yield lambda name, outcome: _show(
+                lines, name, outcome if isinstance(outcome, Exception) else "answered"
+            )
 
 
 def exit_unless(c: Any, good: bool) -> None:

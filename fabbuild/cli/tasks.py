@@ -36,6 +36,7 @@ from fabbuild.cli.options import (
 from fabbuild.cli.task_support import (
     KEY,
     NO_BUILD_OPTIONS,
+    answers_shown,
     exit_unless,
     group_for,
     is_connection,
@@ -79,7 +80,9 @@ def probe(c: Any, options: Mapping[str, Any]) -> None:
     from fabbuild.machines.probe import probe_rows
 
     _, found, chosen = machines_of(c, options)
-    rows = probe_rows(group_for(c, found, chosen), found.fit)
+    machines = group_for(c, found, chosen)
+    with answers_shown(machines, "probe") as told:
+        rows = probe_rows(machines, found.fit, told)
     ui.print_probe(rows, json=options["json"])
     exit_unless(c, all(row.fit for row in rows))
 
@@ -345,7 +348,9 @@ def toolchains(c: Any, options: Mapping[str, Any]) -> None:
     if options["fetch"]:
         _fetch(c, options, found, chosen)
         return
-    rows = probe_rows(group_for(c, found, chosen), found.fit)
+    machines = group_for(c, found, chosen)
+    with answers_shown(machines, "look for toolchains") as told:
+        rows = probe_rows(machines, found.fit, told)
     ui.print_toolchains(rows, tried=options["tried"], json=options["json"])
     exit_unless(c, all(row.facts for row in rows))
 
@@ -491,7 +496,8 @@ def _clean_machines(c: Any, options: Mapping[str, Any], older: float) -> None:
     _, found, chosen = machines_of(c, options)
     machines = group_for(c, found, chosen)
     toolchains = bool(options["toolchains"])
-    looked = machines.on_all(lambda session: session.usage(older=older, toolchains=toolchains))
+    with answers_shown(machines, "look at what is there") as told:
+        looked = machines.on_all(lambda session: session.usage(older=older, toolchains=toolchains), told=told)
     failed = {name: answer for name, answer in looked.items() if isinstance(answer, Exception)}
     for exc in failed.values():
         if not isinstance(exc, FabbuildError):

@@ -38,6 +38,7 @@ class Machine:
         name: the name in machines.yaml, or the host as it was typed.
         host: ``[user@]name[:port]``; None for the machine that fabbuild runs on.
         local: whether the worker is a subprocess, without SSH.
+        openssh: whether the ``ssh`` program connects, in place of Fabric.
         threads: cores to use; None for all that the worker may use.
         max_boards: boards at once; None for as many as threads.
         work_dir: the work directory: absolute, or below ``~/``; empty for ``~/.cache/fabbuild/HOSTNAME`` there.
@@ -54,6 +55,7 @@ class Machine:
     name: str
     host: str | None = None
     local: bool = False
+    openssh: bool = False
     threads: int | None = None
     max_boards: int | None = None
     work_dir: str = ""

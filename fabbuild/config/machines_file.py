@@ -5,6 +5,7 @@
     machines:
       NAME:
         host: [user@]name[:port]        # or connection: local
+        connection: fabric              # or openssh: by the ssh program
         threads: N                      # cores to use
         max_boards: N                   # boards at once; slots: N says the same
         work_dir: PATH
@@ -15,7 +16,7 @@
         enabled: true
         fit: {…}                        # as below, for this machine
         worker_command: text
-    defaults: {…}                       # the same keys, but host and connection
+    defaults: {…}                       # the same keys, but host and connection: local
     toolchains: {prefixes: {ARCH: prefix}, paths: [DIRECTORY, …], url: URL of archives to fetch}
     fit: {max_load_per_cpu: 0.8, min_mem_mb: 512, min_disk_mb: 1000}
     build: {…}                          # options of build
@@ -44,7 +45,14 @@ from fabbuild.protocol import sizes
 BEGIN_WITH = "machines: {local: {connection: local}}"
 
 # Keys whose field of `Machine` has another name; slots is buildman's name of max_boards.
-_OTHER_NAMES = {"connection": "local", "slots": "max_boards"}
+_OTHER_NAMES = {"slots": "max_boards"}
+
+# The fields of `Machine` that each value of connection stands for.
+_CONNECTIONS = {
+    "local": {"local": True, "openssh": False},
+    "fabric": {"openssh": False},
+    "openssh": {"openssh": True},
+}
 
 _NAME = re.compile(r"(?![.-])[\w.+@-]{1,64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -105,10 +113,10 @@ class _File:
         defaults: dict[str, Any] = {}
         if "defaults" in top:
             items = self.mapping(top["defaults"], "defaults")
-            for key in ("host", "connection"):
-                if key in items:
-                    self.fail(items[key].key_line, f"defaults.{key}: every machine has its own; write it there")
             defaults = self.machine_fields(top["defaults"], "defaults")
+            for key, field in (("host", "host"), ("connection", "local")):
+                if field in defaults:
+                    self.fail(items[key].key_line, f"defaults.{key}: every machine has its own; write it there")
         if "machines" not in top or not self.mapping(top["machines"], "machines"):
             line = top["machines"].line if "machines" in top else root.line
             self.fail(line, f"there are no machines; to begin with, write: {BEGIN_WITH}")
@@ -122,7 +130,7 @@ class _File:
             fit=self.common_fit,
             build=self.build(top["build"]) if "build" in top else {},
             path=self.path,
-            template=Machine("", **{key: value for key, value in defaults.items() if key != "local"}),
+            template=Machine("", **defaults),
         )
 
     def machine(self, name: str, item: Item, defaults: Mapping[str, Any]) -> Machine:
@@ -136,7 +144,7 @@ class _File:
             )
         fields = self.machine_fields(item, where)
         if ("host" in fields) == ("local" in fields):
-            both = "both host and connection" if "host" in fields else "neither host nor connection"
+            both = "both host and connection: local" if "host" in fields else "neither host nor connection: local"
             self.fail(
                 item.key_line, f"{where} has {both}; it must have host: [user@]name[:port], or connection: local"
             )
@@ -165,6 +173,9 @@ class _File:
         }
         fields: dict[str, Any] = {}
         for key, below in self.keys(item, where, kinds).items():
+            if key == "connection":
+                fields.update(self.connection(below, f"{where}.{key}"))
+                continue
             name = _OTHER_NAMES.get(key, key)
             if name in fields:
                 self.fail(below.key_line, f"{where} has both max_boards and slots, which are the same; write one")
@@ -272,10 +283,14 @@ class _File:
             self.fail(item.line, f"{where}: {exc}")
         return item.value
 
-    def connection(self, item: Item, where: str) -> bool:
-        if item.value != "local":
-            self.wrong(item, where, "local, which means: a worker on this machine, without SSH")
-        return True
+    def connection(self, item: Item, where: str) -> dict[str, bool]:
+        if item.value not in _CONNECTIONS:
+            self.wrong(
+                item,
+                where,
+                "local (a worker on this machine, without SSH), openssh (by the ssh program), or fabric",
+            )
+        return _CONNECTIONS[item.value]
 
     def directory(self, item: Item, where: str) -> str:
         value = item.value

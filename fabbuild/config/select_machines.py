@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from fabbuild.config.machines import ALL, Machine, Machines, address, machine_of_host
+from fabbuild.config.machines import ALL, Machine, Machines, address, machine_of_host, split_host
 from fabbuild.config.machines_file import BEGIN_WITH, load_machines
 from fabbuild.config.wording import nearest, quote, visible
 from fabbuild.errors import ConfigError
@@ -98,6 +98,29 @@ def select(machines: Machines, names: str, hosts: str, *, no_local: bool = False
         why = "--no-local leaves out the only ones" if chosen else "all that were asked for are disabled"
         raise ConfigError(f"{file}no machine is left to work on: {why if machines.machines else 'there is none'}")
     return left
+
+
+def entry_for(machines: Machines, host: str, user: str, port: int) -> Machine | None:
+    """Return the machine of the file that a connection is for: by its name, or by its host; None if there is none.
+
+    Args:
+        machines: from `load_machines`.
+        host: the host as it was typed, without user and port.
+        user: the user that the connection is for; an entry that names another one is another machine.
+        port: the port, likewise.
+    """
+    named = machines.machines.get(host)
+    if named is not None and named.host:
+        return named
+    fitting = []
+    for machine in machines.machines.values():
+        where = split_host(machine.host) if machine.host else None
+        if where and where.host.lower() == host.lower() and where.user in (None, user):
+            if where.port == port:
+                return machine
+            if where.port is None:
+                fitting.append(machine)
+    return fitting[0] if fitting else None
 
 
 def _unlisted(machines: Machines, hosts: str) -> list[Machine]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -100,21 +100,23 @@ class ProbeRow:
     differs: tuple[str, ...] = ()
 
 
-def probe_rows(machines: SessionGroup, fit: Fit) -> list[ProbeRow]:
-    """Probe all machines at once; return a row for each, in their order."""
-    found = machines.on_all(Session.probe)
+def probe_rows(
+    machines: SessionGroup, fit: Fit, told: Callable[[str, Facts | Exception], object] | None = None
+) -> list[ProbeRow]:
+    """Probe all machines at once; return a row for each, in their order; ``told`` gets each answer as it comes."""
+    found = machines.on_all(Session.probe, told=told)
     differs = differences({name: facts for name, facts in found.items() if isinstance(facts, Facts)})
     rows = []
     for session in machines.sessions:
         match found[session.name]:
             case Facts() as facts:
                 why = unfit_because(facts, session.machine.fit or fit, local=session.machine.local)
-                told = msgspec.to_builtins(facts)
-                del told["resp"]  # the message's tag
+                fields = msgspec.to_builtins(facts)
+                del fields["resp"]  # the message's tag
                 known = [describe_holder(facts.lock)] if facts.lock else []
                 why_text = "; ".join(why + known + not_found(session))
                 lines = tuple(of_machine(differs, session.name))
-                rows.append(ProbeRow(session.name, not why, why_text, told, lines))
+                rows.append(ProbeRow(session.name, not why, why_text, fields, lines))
             case FabbuildError() as exc:
                 rows.append(ProbeRow(session.name, fit=False, why=str(exc)))
             case exc:

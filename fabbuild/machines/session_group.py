@@ -35,13 +35,16 @@ class SessionGroup:
         self.sessions = tuple(sessions)
 
     def on_all(
-        self, function: Callable[[Session], R], stop: Callable[[], object] = lambda: None
+        self,
+        function: Callable[[Session], R],
+        stop: Callable[[], object] = lambda: None,
+        told: Callable[[str, R | Exception], object] | None = None,
     ) -> Mapping[str, R | Exception]:
         """Run a function on all machines at once; return results, or the exceptions raised, by machine, in order.
 
         An interrupt ends the call soon, whatever the machines do; see `results`.
         """
-        return self.results(self.start(function), stop)
+        return self.results(self.start(function), stop, told=told)
 
     def start(self, function: Callable[[Session], R]) -> dict[str, Future[R]]:
         """Begin to run a function on all machines, and return a future for each; closing the sessions frees it."""
@@ -52,6 +55,7 @@ class SessionGroup:
         futures: Mapping[str, Future[R]],
         stop: Callable[[], object] = lambda: None,
         patience: Callable[[float], float] | None = None,
+        told: Callable[[str, R | Exception], object] | None = None,
     ) -> Mapping[str, R | Exception]:
         """Wait for what `start` began; return results, or the exceptions raised, by machine, in order.
 
@@ -60,13 +64,14 @@ class SessionGroup:
             stop: called after an interrupt, before all sessions are closed; it must end anything else that the
                 function waits for.
             patience: see `fabbuild.parallel.gather`; a machine that takes longer is missing from the result.
+            told: called with each machine's outcome as soon as it is there.
         """
 
         def cut() -> None:
             stop()
             leave_all(self.sessions, LEAVE)
 
-        return parallel.gather(futures, cut, patience)
+        return parallel.gather(futures, cut, patience, told)
 
     def without(self, names: Collection[str]) -> SessionGroup:
         """Return a group of the same machines without these."""

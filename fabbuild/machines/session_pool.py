@@ -10,6 +10,7 @@ import atexit
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
+from fabbuild import parallel
 from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_group import SessionGroup, leave_all
@@ -35,18 +36,24 @@ class SessionPool:
         Args:
             machines: entries of machines.yaml; one that changed since its session was made gets a new one.
             search: where to look for toolchains.
-            transport_for: returns the transport of a machine that needs a new session; must not connect.
+            transport_for: returns the transport of a machine that needs a new session; must not connect. It is
+                called for many machines at once.
         """
-        given = []
+        machines = list(machines)
+        new: dict[str, Machine] = {}
         for machine in machines:
             session = self._sessions.get(machine.name)
             if session is None or session.closed or session.machine != machine:
                 if session is not None:
                     session.leave(GRACE)
-                session = Session(machine, transport_for(machine), search)
-                self._sessions[machine.name] = session
-            given.append(session)
-        return given
+                new[machine.name] = machine
+        # Side by side, because ssh is asked about each host.
+        made = parallel.gather(parallel.start(new, transport_for), cut=lambda: None)
+        for name, transport in made.items():
+            if isinstance(transport, Exception):
+                raise transport
+            self._sessions[name] = Session(new[name], transport, search)
+        return [self._sessions[machine.name] for machine in machines]
 
     def close(self, grace: float = GRACE) -> list[str]:
         """End all workers, then cut the connections; return the names of those that did not end in time.

@@ -2,10 +2,14 @@
 
 import hashlib
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 
 import pytest
+import yaml
 
 from fabbuild.results.reuse.store import Store, StoreEntry
 from tests.support.farm import BIN, dedent
@@ -94,6 +98,54 @@ def test_fab_probe_of_hosts_in_no_file(ssh_farm):
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize("task", ["init", "kill", "probe"])
+def test_a_machine_that_says_nothing_holds_up_nobodys_line(ssh_farm, task):
+    with socket.create_server(("127.0.0.9", 0)) as mute:
+        entries = yaml.safe_load((ssh_farm.directory / "machines.yaml").read_text())
+        entries["machines"]["mute"] = {"host": f"127.0.0.9:{mute.getsockname()[1]}"}
+        ssh_farm.write_machines(entries)
+        process = ssh_farm.start(task)
+        try:
+            # What a task lists for other programs comes last; who has answered is said beside it.
+            stream = process.stderr if task == "probe" else process.stdout
+            said = sorted(stream.readline().split()[0] for _ in range(3))
+            assert said == ["m1", "m2", "m3"]
+            assert process.poll() is None, "it went on without the last machine"
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def test_fab_takes_the_entry_of_a_host_and_says_where_there_is_none(ssh_farm):
+    work_dir = ssh_farm.servers[0].work_dir
+    assert ssh_farm.run("-H", "m1", "init", program="fab").status == 0
+    assert (work_dir / "repo.git").is_dir(), "the entry's work_dir"
+    ended = ssh_farm.run("-H", "127.0.0.8", "kill", program="fab")
+    assert f"127.0.0.8: {ssh_farm.directory}/machines.yaml has no entry for it" in ended.err
+    entries = yaml.safe_load((ssh_farm.directory / "machines.yaml").read_text())
+    entries["machines"] = {"kea": {**entries["machines"]["m2"]}}
+    ssh_farm.write_machines(entries)
+    for name in ("kea", "m2"):  # by its name, and by its host
+        ended = ssh_farm.run("-H", name, "probe", "--json", program="fab")
+        assert "no entry" not in ended.err
+        (row,) = json.loads(ended.out)
+        assert row["work_dir"] == str(ssh_farm.servers[1].work_dir), ended
+
+
+def test_tasks_go_by_the_ssh_program_where_the_file_says_so(ssh_farm, census):
+    entries = yaml.safe_load((ssh_farm.directory / "machines.yaml").read_text())
+    entries["machines"] = {"m1": {**entries["machines"]["m1"], "connection": "openssh"}}
+    ssh_farm.write_machines(entries)
+    before = ssh_farm.servers[0].log.count("Accepted publickey")
+    ended = ssh_farm.run("init", "push", "--source", str(ssh_farm.source), "start")
+    assert ended.status == 0, ended
+    assert "ready: " in lines(ended)[-1]
+    assert ssh_farm.servers[0].log.count("Accepted publickey") == before + 1
+    ended = ssh_farm.run("-H", "m1", "kill", program="fab")
+    assert "no workers" in ended.out, ended
+    census.check()
+
+
 def test_fab_without_hosts_works_on_the_machines_of_the_file(ssh_farm):
     ended = ssh_farm.run("probe", "--machines", "m3", program="fab")
     assert ended.status == 0, ended
@@ -116,7 +168,7 @@ def test_each_task_works_alone_and_leaves_nothing_behind(ssh_farm, census):
     source = ["--source", str(ssh_farm.source)]
     ended = ssh_farm.run("init")
     assert ended.status == 0, ended
-    assert [line.split()[:2] for line in lines(ended)] == [["m1", "ok"], ["m2", "ok"], ["m3", "ok"]]
+    assert sorted(line.split()[:2] for line in lines(ended)) == [["m1", "ok"], ["m2", "ok"], ["m3", "ok"]]
     ended = ssh_farm.run("push", *source, "--branch", "series")
     assert ended.status == 0, ended
     git = ["git", "-C", str(ssh_farm.servers[0].work_dir / "repo.git"), "rev-parse", "refs/fabbuild/current"]

@@ -191,6 +191,12 @@ def test_local_machines_with_a_work_dir_each(load):
             'unknown key "thread" in machines.a; did you mean threads?',
         ),
         (local("max-boards: 3"), 4, "did you mean max_boards?"),
+        (
+            "machines:\n  a: {host: a}\ndefaults: {connection: local}\n",
+            3,
+            "defaults.connection: every machine has its own",
+        ),
+        ("machines:\n  a: {connection: openssh}\n", 2, "machines.a has neither host nor connection: local"),
         (local("zzz: 3"), 4, "known here are connection, enabled, env,"),
         (
             "machines:\n  a: {host: a}\n  b: {host: b}\n  a: {host: c}\n",
@@ -514,3 +520,16 @@ def test_any_machines_are_taken_or_refused(tmp_path, machines, defaults):
     lines = [f"  {name}: {{{', '.join(fields)}}}" for name, fields in machines.items()]
     text = "\n".join(["machines:", *lines, f"defaults: {{{', '.join(defaults)}}}"])
     _load_any(tmp_path / "machines.yaml", text.encode())
+
+
+def test_who_connects_may_stand_in_the_defaults(tmp_path):
+    file = tmp_path / "machines.yaml"
+    file.write_text(
+        "defaults: {connection: openssh}\n"
+        "machines:\n  a: {host: a}\n  b: {host: b, connection: fabric}\n  c: {connection: local}\n"
+    )
+    found = load_machines(file)
+    assert {name: (machine.openssh, machine.local) for name, machine in found.machines.items()} == {
+        "a": (True, False), "b": (False, False), "c": (False, True),
+    }  # fmt: skip
+    assert found.template.openssh

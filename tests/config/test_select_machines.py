@@ -4,7 +4,7 @@ import pytest
 
 from fabbuild.config.machines import Machine, Machines, machine_of_host
 from fabbuild.config.machines_file import load_machines
-from fabbuild.config.select_machines import find_machines_file, open_machines, select
+from fabbuild.config.select_machines import entry_for, find_machines_file, open_machines, select
 from fabbuild.errors import ConfigError
 
 # --- finding the file ---
@@ -130,3 +130,20 @@ def test_select_refuses(fleet, names, hosts, words):
 def test_nothing_to_select_from():
     with pytest.raises(ConfigError, match="no machine is left to work on: there is none"):
         select(Machines.empty(), "", "")
+
+
+def test_a_connection_has_the_entry_of_its_name_or_of_its_host():
+    hosts = {"kea": "10.0.0.5", "two": "lab:2222", "three": "lab", "me": "bob@ruru"}
+    machines = Machines(
+        {name: Machine(name, host=host) for name, host in hosts.items()} | {"here": Machine("here", local=True)}
+    )
+
+    def name(host, user="u", port=22):
+        found = entry_for(machines, host, user, port)
+        return found and found.name
+
+    assert name("kea") == name("10.0.0.5") == "kea"
+    assert (name("lab", port=2222), name("LAB"), name("lab", port=99)) == ("two", "three", "three")
+    assert (name("ruru"), name("ruru", user="bob")) == (None, "me")
+    assert name("here") is None, "no host is meant by it"
+    assert name("other") is None

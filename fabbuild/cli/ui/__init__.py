@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from fabbuild import text
 from fabbuild.cli.ui.choose import ide_display, make_display
 from fabbuild.cli.ui.display import Display
+from fabbuild.cli.ui.machine_lines import MachineLines
 from fabbuild.cli.ui.output import error, take_lost
 from fabbuild.cli.ui.report import print_end
 from fabbuild.cli.ui.tables import (
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Display",
+    "MachineLines",
     "MachineOutcome",
     "SummaryView",
     "Transfers",

@@ -19,6 +19,7 @@ from fabbuild.text import commit_label, count, cut, duration, names, one_line, s
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from fabbuild.cli.disk_usage import DiskUse
     from fabbuild.machines.probe import ProbeRow
@@ -40,15 +41,22 @@ class MachineOutcome:
 
 def print_outcomes(rows: Sequence[MachineOutcome], *, stream: IO[str] | None = None) -> None:
     """Print a line for each machine: its name, ``ok`` or ``FAILED``, and a text."""
-    out = stdout(stream)
+    print_table(stdout(stream), outcome_table(rows))
+
+
+def outcome_table(rows: Sequence[MachineOutcome], width: int = 0) -> Table:
+    """Return the table of outcomes; ``width`` is that of the longest name, where the rows are drawn one by one."""
     table = new_table("", "", "")
+    if width:
+        table.columns[0].min_width = width
+        table.columns[1].min_width = len("FAILED")
     for row in rows:
         table.add_row(
             cell(row.machine, "bold"),
             cell("ok" if row.ok else "FAILED", "green" if row.ok else "red"),
             cell(one_line(row.text)),
         )
-    print_table(out, table)
+    return table
 
 
 def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str] | None = None) -> None:

@@ -1,1 +1,1 @@
-"""Transports to machines: subprocesses on this one, SSH by Fabric Connections to others."""
+"""Transports to machines: subprocesses on this one, SSH to others, by Fabric Connections or the ``ssh`` program."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -16,40 +17,70 @@ if TYPE_CHECKING:
 #: A machine prints this line before its git speaks.
 _BEGIN = "fabbuild-git-begins"
 
-#: Value of GIT_SSH_COMMAND. Git appends its arguments, of which the last is the command to run there. Git would
-#: take what a login prints on stdout before that (a message of the day) for its protocol; all up to `_BEGIN` is
-#: dropped.
-_WITHOUT_GREETING = (
-    'f() {{ n=$#; for a; do n=$((n - 1)); [ $n -gt 0 ] || a="echo {begin}; $a"; set -- "$@" "$a"; shift; done; '
-    '{ssh} "$@" | {{ while IFS= read -r l; do case $l in *{begin}) exec cat;; esac; done; }}; }}; f'
+#: Value of GIT_SSH_COMMAND. Git appends its arguments, of which the last is the command to run there, with the path
+#: of the repository at its end. Git would take what a login prints on stdout before that (a message of the day) for
+#: its protocol; all up to `_BEGIN` is dropped. In a partial clone git fetches missing objects from another host by
+#: the same command; that goes the user's own way.
+_SSH_COMMAND = (
+    "f() { n=$#; ours=; for a; do n=$((n - 1)); "
+    '[ $n -gt 0 ] || case $a in *@PATH) ours=1 a="echo @BEGIN; $a";; esac; set -- "$@" "$a"; shift; done; '
+    '[ "$ours" ] || { @OTHERS; return; }; '
+    '@SSH "$@" | { while IFS= read -r l; do case $l in *@BEGIN) exec cat;; esac; done; }; }; f'
 )
 
+# What git itself would run, by its order of precedence below GIT_SSH_COMMAND.
+_USUAL = 'if s=$(git config core.sshCommand); then eval "$s \\"\\$@\\""; else "${GIT_SSH:-ssh}" "$@"; fi'
 
-def url(connection: Connection, path: str) -> str:
-    """Return the URL of the machine's repository at the absolute ``path``, percent-encoded.
+#: Options of an ssh that never prompts, gives up a silent machine, and does nothing but run its command.
+QUIET = {
+    "BatchMode": "yes",
+    "UpdateHostKeys": "no",
+    "ServerAliveInterval": "10",
+    "ServerAliveCountMax": "3",
+    "ForwardAgent": "no",
+    "ClearAllForwardings": "yes",
+    "PermitLocalCommand": "no",
+    "RemoteCommand": "none",
+    "RequestTTY": "no",
+}
+
+
+def url(host: str, path: str) -> str:
+    """Return the URL of the repository at the absolute ``path`` on a machine, percent-encoded.
 
     The host is the name as it was typed, so that ssh finds an alias in its configuration.
     """
-    host = connection.original_host
     if ":" in host:
         host = f"[{host}]"
-    if path.startswith("/~"):  # git would take it for a home directory
-        path = f"/.{path}"
-    return f"ssh://{host}{quote(path)}"
+    return f"ssh://{host}{quote(_no_home(path))}"
 
 
-def environment(connection: Connection, settings: ssh_connections.ConnectSettings) -> dict[str, str]:
+def _no_home(path: str) -> str:
+    """Return a path that git does not take for a home directory."""
+    return f"/.{path}" if path.startswith("/~") else path
+
+
+def variables(ssh: str, path: str) -> dict[str, str]:
+    """Return the environment that makes git reach the repository at ``path`` by a shell command of ssh."""
+    quoted = "'" + re.sub(r"(['!])", r"'\\\1'", _no_home(path)) + "'"  # as git does
+    others = os.environ.get("GIT_SSH_COMMAND")
+    parts = {
+        "@PATH": shlex.quote(f" {quoted}"),
+        "@BEGIN": _BEGIN,
+        "@OTHERS": f'{others} "$@"' if others else _USUAL,
+        "@SSH": ssh,
+    }
+    command = re.sub("@[A-Z]+", lambda part: parts[part[0]], _SSH_COMMAND)
+    return {"GIT_SSH_COMMAND": command, "GIT_SSH_VARIANT": "ssh", "GIT_TERMINAL_PROMPT": "0"}
+
+
+def environment(connection: Connection, settings: ssh_connections.ConnectSettings, path: str) -> dict[str, str]:
     """Return the environment that makes git log in by OpenSSH as `ssh_login.open_connection` does.
 
     With these settings ssh never prompts, gives up a silent machine, leaves no master process behind and adds no
     keys to known_hosts.
     """
-    ssh = shlex.join(["ssh", *_arguments(connection, settings)])
-    return {
-        "GIT_SSH_COMMAND": _WITHOUT_GREETING.format(begin=_BEGIN, ssh=ssh),
-        "GIT_SSH_VARIANT": "ssh",
-        "GIT_TERMINAL_PROMPT": "0",
-    }
+    return variables(shlex.join(["ssh", *_arguments(connection, settings)]), path)
 
 
 def _arguments(connection: Connection, settings: ssh_connections.ConnectSettings) -> list[str]:
@@ -58,37 +89,25 @@ def _arguments(connection: Connection, settings: ssh_connections.ConnectSettings
         raise ValueError("the connection was not prepared")
     config = connection.config
     options = {
-        "BatchMode": "yes",
+        **QUIET,
         "StrictHostKeyChecking": "yes" if policy.options.strict else "accept-new",
         "UserKnownHostsFile": " ".join(_quoted(file, percent=True) for file in policy.options.user_files) or "none",
-        "UpdateHostKeys": "no",
         "HostName": _percent(connection.host),
         "ConnectTimeout": str(int(connection.connect_timeout or settings.connect_timeout)),
-        "ServerAliveInterval": "10",
-        "ServerAliveCountMax": "3",
         "ControlPath": "none",
-        "ForwardAgent": "no",
-        "ClearAllForwardings": "yes",
-        "PermitLocalCommand": "no",
-        "RemoteCommand": "none",
-        "RequestTTY": "no",
         "ProxyCommand": _proxy_command(connection, settings),
     }
     if policy.options.alias:
         options["HostKeyAlias"] = policy.options.alias
     if connection.ssh_config.get("globalknownhostsfile"):
         options["GlobalKnownHostsFile"] = " ".join(_quoted(file) for file in policy.options.system_files) or "none"
-    if not connection.connect_kwargs.get("allow_agent", True):
+    login = ssh_connections.login_of(connection)
+    if not connection.connect_kwargs.get("allow_agent", True) or (login and login.choice.only):
         options["IdentitiesOnly"] = "yes"
-    arguments = []
-    if ssh_connections.runtime_ssh_config(config):
-        arguments += ["-F", ssh_connections.runtime_ssh_config(config)]
-    elif not config.load_ssh_configs:
-        arguments += ["-F", "none"]
-    arguments += [f"-o{key}={value}" for key, value in options.items()]
-    for file in connection.connect_kwargs.get("key_filename") or ():
-        absolute = os.path.abspath(os.path.expanduser(file))  # noqa: PTH100, PTH111 - links are the user's choice
-        arguments.append(f"-oIdentityFile={_quoted(absolute, percent=True)}")
+    arguments = [*ssh_connections.file_arguments(config), *(f"-o{key}={value}" for key, value in options.items())]
+    # Those of the ssh configuration are known to ssh, which tries them after these.
+    named = login.choice.named if login else ()
+    arguments += [f"-oIdentityFile={_quoted(file, percent=True)}" for file in named]
     return [*arguments, "-l", connection.user, "-p", str(connection.port)]
 
 

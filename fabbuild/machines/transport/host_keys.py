@@ -125,6 +125,19 @@ def read_entries(file: str, name: str) -> list[KnownHost]:
     return found
 
 
+def authority_line(file: str, name: str) -> int:
+    """Return the number of the line of a known_hosts file that names a certificate authority for a host, or 0."""
+    try:
+        text = Path(file).read_text(errors="replace")
+    except OSError:
+        return 0
+    for number, line in enumerate(text.split("\n"), 1):
+        fields = line.split()
+        if len(fields) > 3 and fields[0] == "@cert-authority" and _names_match(fields[1], name):
+            return number
+    return 0
+
+
 @dataclass(frozen=True)
 class HostKeyOptions:
     """The options of the ssh configuration that concern host keys.
@@ -200,10 +213,18 @@ class HostKeyPolicy:
                 raise HostKeyError(
                     self.machine,
                     f"{self.where} is not in {self._files_text()} and StrictHostKeyChecking is yes: compare "
-                    f"its key ({kind} {fingerprint(blob)}) with the machine's own, then add it with ssh-keyscan",
+                    f"its key ({kind} {fingerprint(blob)}) with the machine's own, then add it with ssh-keyscan"
+                    f"{self._vouched()}",
                 )
             self._record(kind, blob)
         self.accepted = blob
+
+    def _vouched(self) -> str:
+        """Return a hint where a line names an authority for the host, whose certificate only ssh itself takes."""
+        for file in (*self.options.user_files, *self.options.system_files):
+            if authority_line(file, self.name) or authority_line(file, self._bare):
+                return "; its certificate is taken with connection: openssh in machines.yaml"
+        return ""
 
     def _entries(self, name: str) -> list[KnownHost]:
         found = []

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabbuild.errors import MachineError, WireClosed
@@ -141,6 +142,8 @@ class LocalChannel:
 class LocalTransport(Counted):
     """The transport to this machine: each command is a subprocess in its own session."""
 
+    channel_class = LocalChannel
+
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._channels: set[LocalChannel] = set()
@@ -159,9 +162,18 @@ class LocalTransport(Counted):
 
     def spawn(self, command: str) -> LocalChannel:
         """See `Transport.spawn`."""
+        return self.start(["sh", "-c", command])
+
+    def start(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> LocalChannel:
+        """Start a program on this machine, as `spawn` does; ``env`` is its environment, by default this one's.
+
+        Raises:
+            MachineError: it cannot be started.
+        """
         try:
             process = subprocess.Popen(
-                ["sh", "-c", command],
+                argv,
+                env=env,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -169,8 +181,8 @@ class LocalTransport(Counted):
                 bufsize=0,
             )
         except OSError as exc:
-            raise MachineError(self.name, f"cannot start sh: {exc.strerror}") from exc
-        channel = LocalChannel(self, process)
+            raise MachineError(self.name, f"cannot start {argv[0]}: {exc.strerror}") from exc
+        channel = self.channel_class(self, process)
         with self.lock:
             self._channels.add(channel)
         return channel

@@ -223,7 +223,8 @@ class SshTransport(Counted):
 
     def git_remote(self, path: str) -> tuple[str, dict[str, str]]:
         """See `Transport.git_remote`: git uses OpenSSH as `git_ssh` says."""
-        return git_ssh.url(self.connection, path), git_ssh.environment(self.connection, self.settings)
+        url = git_ssh.url(self.connection.original_host, path)
+        return url, git_ssh.environment(self.connection, self.settings, path)
 
     def close(self) -> None:
         """See `Transport.close`; gateways are closed too."""

@@ -1,29 +1,31 @@
 """Make Fabric Connections to machines, all with the same policy.
 
 A Connection is made from an Invoke Context (``inv``, or ``fab`` without ``-H``) or is the one that ``fab -H`` gives
-to a task. Either way `prepare` makes it follow one policy: OpenSSH's accept-new for host keys, a time limit for
-every wait, no agent forwarding, nothing shared with the next host. fabric and paramiko are imported inside the
-functions, because a build on this machine alone does not need them.
+to a task. Either way it has what ``ssh -G`` says about the host (`fabbuild.machines.transport.ssh_options`), or,
+without an ``ssh`` program, what paramiko reads in the same files. `prepare` makes it follow one policy: OpenSSH's
+accept-new for host keys, its order of keys, a time limit for every wait, no agent forwarding, nothing shared with
+the next host. fabric and paramiko are imported inside the functions, because a build on this machine alone does
+not need them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import glob
 import logging
 import os
 import re
 import shlex
-import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fabbuild.config.machines import HostText, is_host_name, is_user_name, split_host
 from fabbuild.errors import ConfigError
-from fabbuild.machines.transport.host_keys import HostKeyOptions, HostKeyPolicy
+from fabbuild.machines.transport.host_keys import SSH_PORT, HostKeyOptions, HostKeyPolicy
+from fabbuild.machines.transport.ssh_keys import USUAL_FILES, KeyChoice, KeyLogin, usable
+from fabbuild.machines.transport.ssh_options import OpenSSHConfig, agent_socket, expand, has_openssh
 
 if TYPE_CHECKING:
     from fabric import Config, Connection
@@ -67,8 +69,8 @@ def connection_for(
 
     settings = settings or ConnectSettings()
     if isinstance(c, Connection) and host in (None, c.original_host):
-        if policy_of(c) is None and not c.is_connected and _gateway_is_fabrics(c):
-            c.gateway = _gateway(c.config, c.ssh_config, c.original_host, ()) or False
+        if policy_of(c) is None and not c.is_connected:
+            _follow_openssh(c)
         prepare(c, name or c.original_host, settings)
         return c
     if host is None:
@@ -81,11 +83,37 @@ def connection_for(
     return connection
 
 
+def _follow_openssh(connection: Connection) -> None:
+    """Give a Connection that Fabric made the options and the gateway that ssh would use; what was typed stays."""
+    config = fabric_config(connection)
+    was, default = connection.ssh_config, connection.config
+    user = connection.user if connection.user != was.get("user", default.user) else None
+    port = connection.port if str(connection.port) != str(was.get("port", default.port)) else None
+    where = HostText(connection.original_host, user, port)
+    made_by_fabric = _gateway_is_fabrics(connection)
+    if isinstance(config.base_ssh_config, OpenSSHConfig):
+        where = _bound(config, where)
+        options = config.base_ssh_config.lookup(where.host)
+        given = _named_keys(connection)
+        connection.ssh_config = options
+        connection.host, connection.port = options["hostname"], int(options["port"])
+        connection.user = options["user"]
+        if "connecttimeout" in options:
+            connection.connect_timeout = int(options["connecttimeout"])
+        connection.connect_kwargs = {
+            **connection.connect_kwargs,
+            "key_filename": [*given, *options["identityfile"]],
+        }
+    if made_by_fabric:
+        connection.gateway = _gateway(config, connection.ssh_config, where.host, ()) or False
+
+
 def fabric_config(c: Any) -> Config:
     """Clone the configuration of a Context into one that has the ssh configuration, too.
 
-    The ssh configuration is the file that ``fabbuild.ssh_config`` names in it; else the one that ``fab -S`` or
-    ``Config(runtime_ssh_path=…)`` named; else ``~/.ssh/config`` and ``/etc/ssh/ssh_config``.
+    Where there is an ``ssh`` program, this is what that program makes of it. The ssh configuration is the file that
+    ``fabbuild.ssh_config`` names; else the one that ``fab -S`` or ``Config(runtime_ssh_path=…)`` named; else
+    ``~/.ssh/config`` and ``/etc/ssh/ssh_config``.
 
     Raises:
         ConfigError: the file is missing or malformed.
@@ -94,13 +122,15 @@ def fabric_config(c: Any) -> Config:
     from paramiko import ConfigParseError, SSHConfig
 
     base = c.config
-    # Not base.fabbuild.ssh_config: another collection may have no such key.
-    path = (base.get("fabbuild") or {}).get("ssh_config") or ""
+    path = _named_file(base)
     try:
-        config = _clone(base) if isinstance(base, fabric.Config) else base.clone(into=fabric.Config)
+        config = _clone(base)
         if path:
-            path = str(Path(path).expanduser().absolute())
             config.set_runtime_ssh_path(path)
+        if has_openssh():
+            config.base_ssh_config = OpenSSHConfig(tuple(file_arguments(config)))
+            return config
+        if path:
             config.base_ssh_config = SSHConfig.from_path(path)
         elif not isinstance(base, fabric.Config):
             config.load_ssh_config()
@@ -112,16 +142,39 @@ def fabric_config(c: Any) -> Config:
     return config
 
 
-_cloning = threading.Lock()
+def _named_file(base: Any) -> str:
+    # Not base.fabbuild.ssh_config: another collection may have no such key.
+    path = (base.get("fabbuild") or {}).get("ssh_config") or base.get("ssh_config_path") or ""
+    return str(Path(path).expanduser().absolute()) if path else ""
 
 
-def _clone(base: Config) -> Config:
-    """Clone a configuration and leave it as it is; Fabric's clone() adds the rules of its files to it once more."""
-    with _cloning:
-        rules = copy.deepcopy(base.base_ssh_config)
-        config = base.clone()
-        base.base_ssh_config = rules
+def ssh_arguments(c: Any) -> list[str]:
+    """Return the arguments that make ssh read the configuration that a Context or a Connection names."""
+    path = _named_file(c.config)
+    if not path and getattr(c.config, "_runtime_ssh_path", None):
+        path = runtime_ssh_config(c.config)
+    return ["-F", path] if path else [] if c.config.get("load_ssh_configs", True) else ["-F", "none"]
+
+
+def _clone(base: Any) -> Config:
+    """Clone a configuration; Fabric's own clone() reads the ssh configuration once more, with paramiko."""
+    import fabric
+    from invoke.config import Config as InvokeConfig
+
+    config = InvokeConfig.clone(base, into=fabric.Config)
+    if isinstance(base, fabric.Config):
+        for name in ("_runtime_ssh_path", "_system_ssh_path", "_user_ssh_path"):
+            config._set(name, getattr(base, name))  # noqa: SLF001 - as Fabric's clone() does
+        if isinstance(base.base_ssh_config, OpenSSHConfig):
+            config.base_ssh_config = base.base_ssh_config
     return config
+
+
+def file_arguments(config: Config) -> list[str]:
+    """Return the arguments that make ssh read the configuration that Fabric was told to read."""
+    if runtime_ssh_config(config):
+        return ["-F", runtime_ssh_config(config)]
+    return [] if config.load_ssh_configs else ["-F", "none"]
 
 
 def runtime_ssh_config(config: Config) -> str:
@@ -156,7 +209,31 @@ def _warn_about_include(config: Config) -> None:
                 break
 
 
+def _bound(config: Config, where: HostText) -> HostText:
+    """Have the configuration look a host up with the user and the port that were typed, or set for Fabric."""
+    rules = config.base_ssh_config
+    if not isinstance(rules, OpenSSHConfig):
+        return where
+    options = OpenSSHConfig(rules.arguments).lookup(where.host) if _sets_login(config) else {}
+    # ssh always names a user and a port; its own defaults must not win over Fabric's.
+    user = where.user or (config.user if options.get("user") == _local_user() else None)
+    port = where.port or (int(config.port) if options.get("port") == str(SSH_PORT) else None)
+    config.base_ssh_config = OpenSSHConfig(rules.arguments, user, port)
+    return HostText(where.host, user, port)
+
+
+def _sets_login(config: Config) -> bool:
+    return bool(config.user != _local_user() or int(config.port) != SSH_PORT)
+
+
+def _local_user() -> str:
+    from fabric.util import get_local_user
+
+    return str(get_local_user())
+
+
 def _connect_later(config: Config, where: HostText, seen: tuple[str, ...]) -> Connection:
+    where = _bound(config, where)
     options = config.base_ssh_config.lookup(where.host)
     return _make(config, where, _gateway(config, options, where.host, seen))
 
@@ -164,6 +241,7 @@ def _connect_later(config: Config, where: HostText, seen: tuple[str, ...]) -> Co
 def _make(config: Config, where: HostText, gateway: Any) -> Connection:
     from fabric import Connection
 
+    where = _bound(config, where)
     # forward_agent is given because Fabric raises KeyError for values of ForwardAgent but yes and no.
     return Connection(
         where.host,
@@ -196,7 +274,9 @@ def _gateway(config: Config, options: Mapping[str, Any], host: str, seen: tuple[
 
 
 def _gateway_is_fabrics(connection: Connection) -> bool:
-    """Return whether Fabric made the gateway from ProxyJump; one that the user gave to the Connection stays."""
+    """Return whether Fabric took the gateway, or none, from the ssh configuration; one that a caller gave stays."""
+    if connection.gateway is None or connection.gateway == connection.ssh_config.get("proxycommand"):
+        return True
     first = str(connection.ssh_config.get("proxyjump", "")).split(",")[0]
     made = connection.derive_shorthand(first)["host"] if first else None
     return is_connection(connection.gateway) and connection.gateway.original_host == made
@@ -210,20 +290,18 @@ def prepare(connection: Connection, name: str, settings: ConnectSettings) -> Non
     """
     if policy_of(connection) is not None:
         return
-    options = connection.ssh_config
     typed, host, user = connection.original_host, connection.host, connection.user
     if not (is_host_name(typed) and is_host_name(host) and is_user_name(user)):
         raise ConfigError(f"{name}: {user}@{host} ({typed}) is no login: mend the name, or its ssh configuration")
     policy = _policy(connection, name)
     # A dict of its own: Fabric writes a host's IdentityFile into the given one, where the next host would use it.
     kwargs = dict(connection.connect_kwargs)
-    if kwargs.get("key_filename"):
-        names = kwargs["key_filename"]
+    if kwargs.get("auth_strategy") is None:
+        choice = _key_choice(connection)
         kwargs["key_filename"] = [
-            file for file in ([names] if isinstance(names, str) else names) if _usable_key(file)
+            file for file in (*choice.named, *choice.files) if usable(file) and not file.endswith(".pub")
         ]
-    if str(options.get("identitiesonly", "")).lower() == "yes":
-        kwargs.update(allow_agent=False, look_for_keys=False)
+        kwargs["auth_strategy"] = KeyLogin(user, choice, kwargs)
     for key in ("banner_timeout", "auth_timeout", "channel_timeout"):
         kwargs.setdefault(key, getattr(settings, key))
     kwargs["transport_factory"] = policy
@@ -241,9 +319,35 @@ def is_connection(value: Any) -> bool:
     return value is not None and hasattr(value, "open_gateway")
 
 
-def _usable_key(file: str) -> bool:
-    # ssh skips an identity file that is missing; paramiko gives up.
-    return not file.endswith(".pub") and os.access(os.path.expanduser(file), os.R_OK)  # noqa: PTH111
+def _named_keys(connection: Connection) -> list[str]:
+    """Return the files of keys that were not named by the ssh configuration but by ``fab -i`` or a caller."""
+    files = connection.connect_kwargs.get("key_filename") or ()
+    configured = connection.ssh_config.get("identityfile", ())
+    return [file for file in ([files] if isinstance(files, str) else files) if file not in configured]
+
+
+def _key_choice(connection: Connection) -> KeyChoice:
+    options, kwargs = connection.ssh_config, connection.connect_kwargs
+    usual = _expanded(USUAL_FILES)
+    files = _expanded(options.get("identityfile", usual))
+    if not kwargs.get("look_for_keys", True):
+        files = [file for file in files if file not in usual]
+    return KeyChoice(
+        named=tuple(_expanded(_named_keys(connection))),
+        files=tuple(files),
+        agent=agent_socket(options) if kwargs.get("allow_agent", True) else "",
+        only=str(options.get("identitiesonly", "")).lower() == "yes",
+    )
+
+
+def _expanded(files: Iterable[str]) -> list[str]:
+    return [expand(file, {}) for file in files if file.lower() != "none"]
+
+
+def login_of(connection: Connection) -> KeyLogin | None:
+    """Return the login that `prepare` gave to a Connection; None: it has another one of its own."""
+    login = connection.connect_kwargs.get("auth_strategy")
+    return login if isinstance(login, KeyLogin) else None
 
 
 def policy_of(connection: Connection) -> HostKeyPolicy | None:
@@ -266,8 +370,10 @@ def _policy(connection: Connection, name: str) -> HostKeyPolicy:
     return HostKeyPolicy(name, connection.host, int(connection.port), host_keys)
 
 
-def _files(connection: Connection, value: str) -> list[str]:
+def _files(connection: Connection, value: str | list[str]) -> list[str]:
     """Read a list of files as ssh_config(5) does: quotes, ``~``, ``%d``, ``%h``, ``%r``, ``%u`` and ``none``."""
+    if not isinstance(value, str):
+        return [os.path.abspath(file) for file in value]  # noqa: PTH100 - without following links
     if value.lower() == "none":
         return []
     parts = [value]
@@ -279,10 +385,8 @@ def _files(connection: Connection, value: str) -> list[str]:
             if all(part.startswith(("/", "~", "%")) for part in found):
                 parts = found
                 break
-    from fabric.util import get_local_user
-
     known = {"%%": "%", "%d": os.path.expanduser("~"), "%h": connection.host}  # noqa: PTH111
-    known.update({"%r": connection.user, "%u": get_local_user(), "%n": connection.original_host})
+    known.update({"%r": connection.user, "%u": _local_user(), "%n": connection.original_host})
     known["%p"] = str(connection.port)
     return [
         os.path.abspath(  # noqa: PTH100 - without following links
@@ -300,22 +404,18 @@ def address(connection: Connection) -> str:
 
 def shell_command(connection: Connection) -> str:
     """Return the ssh command for the same login, without the options of the ssh configuration."""
-    from fabric.util import get_local_user
-
     options = connection.ssh_config
-    words = ["ssh"]
-    if runtime_ssh_config(connection.config):
-        words += ["-F", runtime_ssh_config(connection.config)]
-    elif not connection.config.load_ssh_configs:
-        words += ["-F", "none"]
+    words = ["ssh", *file_arguments(connection.config)]
     if not options.get("proxyjump") and not options.get("proxycommand"):
         if is_connection(connection.gateway):
             words += ["-J", ",".join(_hops(connection.gateway))]
         elif connection.gateway:
             words.append(f"-oProxyCommand={connection.gateway}")
+    if has_openssh():  # the Connection's own options have what was typed in them
+        options = OpenSSHConfig(tuple(file_arguments(connection.config))).lookup(connection.original_host)
     if str(connection.port) != str(options.get("port", 22)):
         words += ["-p", str(connection.port)]
-    user = "" if connection.user == options.get("user", get_local_user()) else f"{connection.user}@"
+    user = "" if connection.user == options.get("user", _local_user()) else f"{connection.user}@"
     return shlex.join([*words, user + connection.original_host])
 
 

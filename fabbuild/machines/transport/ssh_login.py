@@ -13,10 +13,12 @@ from fabbuild.machines.transport.ssh_connections import (
     ConnectSettings,
     address,
     is_connection,
+    login_of,
     one_line,
     policy_of,
     shell_command,
 )
+from fabbuild.text import count
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -137,25 +139,36 @@ def _explain(connection: Connection, name: str, exc: Exception) -> ConnectError:
             name,
             f"{where} hung up during the login: too many connections at once (MaxStartups), or sshd was stopped?",
         )
-    return ConnectError(name, f"{where} cannot be logged in to: {text}; try `{shell_command(connection)}`")
+    if isinstance(exc, paramiko.ssh_exception.IncompatiblePeer):
+        text = "it has no cipher, key exchange or host key in common with this program"
+    return ConnectError(name, f"{where} cannot be logged in to: {text}; {_other_way(connection)}")
 
 
 def _login_refused(connection: Connection, where: str, exc: Exception) -> str:
-    import paramiko
-
-    kwargs = connection.connect_kwargs
-    tried = []
-    files = len(kwargs.get("key_filename") or ())
-    tried.append(f"{files} key file{'' if files == 1 else 's'}")
-    if kwargs.get("allow_agent", True):
-        tried.append("the agent's keys")
-    if kwargs.get("look_for_keys", True):
-        tried.append("the usual keys in ~/.ssh")
-    if kwargs.get("password"):
-        tried.append("a password")
-    text = f"{where} refused the login of {connection.user} (tried {', '.join(tried)})"
-    if isinstance(exc, paramiko.PasswordRequiredException):
-        return f"{text}: a key needs its passphrase; load it into an agent with ssh-add"
+    login = login_of(connection)
     if "timeout" in one_line(exc).lower():
         return f"{where} does not answer the login of {connection.user}: is the machine frozen or overloaded?"
-    return f"{text}: try `{shell_command(connection)}`, or bring a key there with ssh-copy-id"
+    tried = []
+    if login is not None:
+        tried = [
+            count(login.tried["file"], "key file"),
+            *([f"{count(login.tried['agent'], 'key')} of the agent"] if login.tried["agent"] else []),
+        ]
+    if connection.connect_kwargs.get("password"):
+        tried.append("a password")
+    text = f"{where} refused the login of {connection.user} (tried {', '.join(tried) or 'its own way'})"
+    if login is not None and login.partial:
+        return f"{where} wants more than a key for the login of {connection.user}: {_other_way(connection)}"
+    if login is not None and login.cut:
+        hint = "name the right one by IdentityFile, with IdentitiesOnly yes, in the ssh configuration"
+        return f"{text}: these were too many keys (MaxAuthTries); {hint}"
+    if login is not None and login.locked:
+        return f"{text}: a key needs its passphrase; load it into an agent with ssh-add"
+    return f"{text}: {_other_way(connection)}, else bring a key there with ssh-copy-id"
+
+
+def _other_way(connection: Connection) -> str:
+    """Return what to do if ``ssh`` itself gets in where a Fabric Connection does not."""
+    return (
+        f"try `{shell_command(connection)}`; if it logs in, give the machine connection: openssh in machines.yaml"
+    )

@@ -190,7 +190,14 @@ def test_two_machines_do_not_leak_keys(machines, tmp_path):
     assert "key_filename" not in fabric_c.connect_kwargs
 
 
-def test_a_connection_under_inv_reads_the_ssh_configuration_of_the_user(tmp_path, monkeypatch):
+@pytest.fixture
+def without_openssh(monkeypatch):
+    """A machine on which no ``ssh`` program is installed."""
+    monkeypatch.setenv("PATH", "/no/such/directory")
+
+
+@pytest.mark.usefixtures("without_openssh")
+def test_without_an_ssh_program_the_users_configuration_is_read_all_the_same(tmp_path, monkeypatch):
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "config").write_text("Host board\n HostName 10.1.2.3\n Port 2022\n User build\n")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -215,11 +222,16 @@ def test_the_connection_of_a_fab_task_is_used_itself(machines):
         connection_for(invoke.Context())
 
 
-def test_many_connections_do_not_make_the_configuration_grow(machines):
+@pytest.mark.parametrize("path", [None, "/no/such/directory"])
+def test_many_connections_do_not_make_the_configuration_grow(machines, monkeypatch, path):
+    if path:  # no ssh program there
+        monkeypatch.setenv("PATH", path)
     connection = fabric.Connection("m1", config=fabric.Config(runtime_ssh_path=str(machines[0].ssh_config)))
     rules = len(connection.config.base_ssh_config._config)
     for _ in range(5):
-        assert len(connection_for(connection, "m2").config.base_ssh_config._config) == rules
+        made = connection_for(connection, "m2")
+        assert len(made.config.base_ssh_config._config) == (rules if path else 0)
+        assert made.port == machines[1].port
     assert len(connection.config.base_ssh_config._config) == rules
 
 
@@ -231,8 +243,8 @@ def test_everything_has_a_time_limit_and_the_agent_stays_here(tmp_path):
     for connection in (slow, other):
         assert connection.forward_agent is False
         wanted = {"banner_timeout": 10, "auth_timeout": 15, "channel_timeout": 20}
-        wanted.update(allow_agent=False, look_for_keys=False)
-        assert wanted.items() <= connection.connect_kwargs.items()
+        assert wanted == {key: connection.connect_kwargs[key] for key in wanted}
+        assert ssh_connections.login_of(connection).choice.only
 
 
 def test_an_identity_file_that_is_not_there_is_passed_over(machines, to, known_hosts):
@@ -259,6 +271,7 @@ def test_known_hosts_files_are_named_as_in_ssh_config(tmp_path, value, files):
     assert policy.options.system_files == ()
 
 
+@pytest.mark.usefixtures("without_openssh")
 def test_include_is_warned_about_once_and_only_where_it_names_something(tmp_path, caplog):
     config = tmp_path / "c"
     config.write_text(f"Include {tmp_path}/more*\nHost x\n")
