@@ -39,6 +39,9 @@ SSH_FAILED = 255
 #: Most bytes of a path of a socket, less those that ssh appends while it makes one.
 _LONGEST_SOCKET = 80
 
+# A session that runs its command in the foreground, whatever the configuration says.
+_PLAIN_SESSION = {"forkafterauthentication": "no", "sessiontype": "default", "stdinnull": "no"}
+
 # The machine prints this once the login is done.
 _BEGIN = b"fabbuild-logged-in"
 
@@ -109,7 +112,7 @@ class OpenSSHTransport(LocalTransport):
                 return
             self._drop()
             options = self.login.options().lookup(self.login.where.host)
-            if self._users_master():
+            if options.get("controlpath", "none") != "none" and self._users_master():
                 self._way = []
             else:
                 self._directory = _private_directory()
@@ -199,6 +202,8 @@ class OpenSSHTransport(LocalTransport):
             "ForwardX11": "no",
             "LogLevel": "ERROR",
         }
+        # Older versions do not know these, and do not name them.
+        options.update({key: value for key, value in _PLAIN_SESSION.items() if key in told})
         if "connecttimeout" not in told:
             options["ConnectTimeout"] = str(self.settings.connect_timeout)
         return ["-T", *(f"-o{key}={value}" for key, value in options.items()), *more, *self._way]

@@ -67,7 +67,8 @@ def git_gets_in(transport):
 
 def test_all_sessions_of_a_machine_are_one_login(machines, way, tmp_path):
     before = machines[0].log.count("Accepted publickey")
-    transport = way("m1", section(machines[0], tmp_path))
+    odd = ("ForkAfterAuthentication yes", "StdinNull yes", "RequestTTY force", "RemoteCommand true")
+    transport = way("m1", section(machines[0], tmp_path, *odd))
     transport.open()
     assert transport.run("cat; exit 3", stdin=b"hello", timeout=HANG_LIMIT).stdout == b"hello"
     assert git_gets_in(transport)
