@@ -22,8 +22,17 @@ _SKEW = re.compile(
 #: At most this many characters are searched for them at the beginning and at the end of a text.
 _SKEW_READ = 64 * 1024
 
-#: The name of a temporary file that gcc hands from one of its programs to the next.
-_TEMPORARY = re.compile(r"(?<=/)cc[A-Za-z0-9]{6}(?=\.(?:s|o|c|i|res|le|ld|cdtor|ltrans)\b)")
+#: What shells, make, compilers and the system say of a program that was killed, or that could not write.
+_CUT_OFF = re.compile(
+    r"\bKilled\b|\bError 137\b|\bBus error\b|\bSegmentation fault\b|\bterminated with signal\b"
+    r"|No space left on device|Dis[ck] quota exceeded|Input/output error|Read-only file system|Stale (?:NFS )?file"
+    r"|Cannot allocate memory|[Ww]rit(?:e|ing) error|error writing|virtual memory exhausted"
+)
+
+#: A temporary file that gcc hands from one of its programs to the next; where it is depends on the machine.
+_TEMPORARY = re.compile(
+    r"(?<![\w./+@,~-])/(?:[\w.+@,~-]+/)*cc[A-Za-z0-9]{6}(?=\.(?:s|o|c|i|res|le|ld|cdtor|ltrans)\b)"
+)
 
 
 def clock_skew(text: str) -> str:
@@ -37,6 +46,13 @@ def clock_skew(text: str) -> str:
 def without_clock_skew(text: str) -> str:
     """Return a text without make's warnings of files that are newer than its clock."""
     return _SKEW.sub("", text) if " s in the future" in text or "Clock skew" in text else text
+
+
+def cut_off(text: str) -> bool:
+    """Return whether a build says that one of its programs may have left a part of a file, by chance or for want of
+    room, memory or the like: also a false alarm costs no more than a build from nothing.
+    """
+    return _CUT_OFF.search(text) is not None
 
 
 class PathShortener:
@@ -63,4 +79,4 @@ class PathShortener:
 
     def __call__(self, text: str) -> str:
         """Return a text with shortened paths, and with the same name for all temporary files of a compiler."""
-        return _TEMPORARY.sub("ccXXXXXX", self._pattern.sub("", text))
+        return _TEMPORARY.sub("/tmp/ccXXXXXX", self._pattern.sub("", text))  # noqa: S108 - a name in a message

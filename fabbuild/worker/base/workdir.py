@@ -19,6 +19,7 @@
         build.aside/, .gone/       output that is compared, or removed
     WORK/slots/.outputs/BOARD/     the output of a board that no slot builds (`fabbuild.worker.build.kept_outputs`)
         .fabbuild-size             its size (`fabbuild.worker.base.disk_size`)
+    WORK/slots/.aside.tmp.NN/      the temporary files of a slot's builds
     WORK/slots/.aside.*            what is, or could not be, removed (`fabbuild.worker.base.directories`)
     WORK/tools/DIGEST/             what a build's PATH begins with (`fabbuild.worker.tools.tool_wrappers`)
     WORK/tools/.new.*, .broken.*   such a directory while it is made, or removed
@@ -81,6 +82,9 @@ COLLECTED = "fabbuild.collected"
 #: In `SLOTS`: a worktree; what could not be removed, a pid and a random number following.
 SLOT = re.compile(r"\d{2,}")
 ASIDE = ".aside."
+
+#: In `SLOTS`: the temporary files of a slot's builds, the slot's name following; they go as the above.
+BUILD_TMP = ASIDE + "tmp."
 
 #: In a private directory of worktrees: the path of the work directory that they belong to.
 SLOTS_OWNER = ".work-dir"

@@ -17,9 +17,11 @@ from fabbuild.protocol.comparison import Outcome, differences, error_lines
 from fabbuild.protocol.relevance import Needed
 from fabbuild.protocol.settings import Shortcut
 from fabbuild.protocol.wire import CHECKOUT, DEPENDS, FILES_MANY, MAX_TEXT, WORKER
+from fabbuild.worker.base import workdir
+from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.base.processes import Processes, ProcessResult, TimeIsUp
 from fabbuild.worker.base.text import decode
-from fabbuild.worker.build import artifact_sender, artifacts, stale_generated
+from fabbuild.worker.build import artifact_sender, artifacts
 from fabbuild.worker.build.artifact_sender import ResultFile
 from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.kept_outputs import KeptOutputs
@@ -31,6 +33,7 @@ from fabbuild.worker.build.plan import BuildPlan, Planner, Removal
 from fabbuild.worker.build.result import Built, failed
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.build.tries import BoardHistory, Tries
+from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.deps.read_watch import ReadWatch
 from fabbuild.worker.source.git import GitError
 from fabbuild.worker.source.worktree import Worktree
@@ -71,6 +74,7 @@ class Builder:
         unobserved: Callable[[str], None] = lambda _why: None,
         kept: Optional[KeptOutputs] = None,
         sources: Optional[SourceFiles] = None,
+        identities: Optional[Identities] = None,
     ) -> None:
         """Name the parts.
 
@@ -86,6 +90,8 @@ class Builder:
             unobserved: called with the reason if the reads of builds cannot be observed.
             kept: the output directories of boards; None: those beside the worktree.
             sources: what all slots know of files of the source.
+            identities: those of compilers, by which it is known whether their objects can be built upon; None: this
+                is done by their versions, and only with what this process built.
         """
         self._processes = processes
         self._worktree = worktree
@@ -98,6 +104,9 @@ class Builder:
         self._output = OutputDir(worktree.path)
         self._kept = kept or KeptOutputs(os.path.dirname(worktree.path))
         self._sources = sources or SourceFiles()
+        self._identities = identities
+        slots, name = os.path.split(worktree.path)
+        self._temporary = os.path.join(slots, workdir.BUILD_TMP + name)
         self._watch = ReadWatch(worktree.path)
         self._planner = Planner(worktree, settings, self._output)
         self._scratch = self._force = settings["force_build"]
@@ -116,8 +125,14 @@ class Builder:
         return self._worktree.slot
 
     def close(self) -> None:
-        """End the observation of the worktree; no make runs any more."""
+        """End the observation of the worktree, and remove temporary files; no make runs any more."""
         self._watch.close()
+        self._remove_temporary()
+
+    def _remove_temporary(self) -> None:
+        # A compiler that is killed leaves its own.
+        with contextlib.suppress(OSError):
+            remove_tree(self._temporary)
 
     def begin(self, board: str) -> None:
         """Begin another board: remove everything of the previous board that could get into its results.
@@ -196,7 +211,7 @@ class Builder:
         if not self._history.configured:
             return False
         saved = artifacts.saved_configuration(output.path)
-        output.note_build(self._board, commit, run.command.compiler.gcc, leftovers=output.leftovers)
+        output.note_build(self._board, commit, leftovers=output.leftovers)
         outcome = run.configure()
         if run.cut_short or clock_skew(outcome.stderr):
             self._history.configured = ""
@@ -303,7 +318,7 @@ class Builder:
 
     def _runner(self, compiler: Toolchain, jobs: Callable[[], int], tokens: Optional[JobServer]) -> MakeRunner:
         tools = self._tools.path(compiler) if self._tools else ""
-        command = MakeCommand(self._settings, self._board, compiler, self._environment, tools)
+        command = MakeCommand(self._settings, self._board, compiler, self._environment, tools, self._temporary)
         run = MakeRunner(self._processes, self._worktree.path, command, jobs, tokens, self._observed)
         run.bare = self._settings.unseen_debug_info() and not self._history.lines_matter
         return run
@@ -345,10 +360,10 @@ class Builder:
 
     def _build(self, commit: str, run: MakeRunner, neighbours: Optional[Neighbours]) -> ProcessResult:
         self._check_out(commit, run)
-        plan = self._planner.plan(self._board, commit, run.command.compiler.gcc, self._history.configured)
+        plan = self._planner.plan(self._board, commit, self._history.configured)
         self._from_scratch = plan.from_scratch
         self._clear(plan)
-        self._output.note_build(self._board, commit, run.command.compiler.gcc, leftovers=plan.leftovers)
+        self._output.note_build(self._board, commit, leftovers=plan.leftovers)
         run.configured = plan.configured
         tries = Tries(run, self._worktree, self._output, self._settings, self._history, neighbours)
         result = tries.result(plan)
@@ -358,9 +373,14 @@ class Builder:
     def _check_out(self, commit: str, run: MakeRunner) -> None:
         """Open the output directory and bring the source to the commit."""
         compiler = run.command.compiler
-        identity, host = self._carrier.identity(compiler) if self._carrier else ("", "")
+        known = self._identities
+        identity, host = (known.of(compiler), known.of_host()) if known else ("", "")
         debug_info, quick = not self._settings.unseen_debug_info(), self._settings["quick"]
-        usable = self._output.open(compiler, identity, host, debug_info=debug_info, quick=quick)
+        self._kept.drop_future()
+        self._remove_temporary()
+        os.makedirs(self._temporary, mode=0o700, exist_ok=True)
+        flags = self._settings.output_flags()
+        usable = self._output.open(compiler, identity, host, debug_info=debug_info, quick=quick, flags=flags)
         with run.stopwatch.on("checkout"):
             output = self._output
             self._worktree.shorten_for(output.trees)
@@ -387,8 +407,6 @@ class Builder:
         for path in plan.products:
             os.unlink(path)
         artifacts.remove_programs(self._output.path)
-        if plan.removal is Removal.GENERATED:
-            stale_generated.remove(self._output.path)
 
     def _conclude(self, commit: str, run: MakeRunner, outcome: ProcessResult, began: float) -> Built:
         """Record the state for the next commit's build, and make the result."""
@@ -396,7 +414,9 @@ class Builder:
         doubtful = outcome.code or run.configuration_said
         if self._settings["quick"]:
             doubtful = not run.configured
-        whole = not run.cut_short and not clock_skew(outcome.stderr)
+        whole = not (run.cut_short or clock_skew(outcome.stderr))
+        if not outcome.code:
+            self._output.note_success()
         self._history.configured = "" if doubtful or not whole else commit
         self._output.configured = (self._history.configured, run.command.configures_by())
         if whole:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from fabbuild.protocol import relevance
 from fabbuild.protocol.relevance import Needed
@@ -68,10 +68,6 @@ class CarryForward:
         """Forget the last build: another board follows, or a build begins."""
         self._last = None
 
-    def identity(self, compiler: Toolchain) -> Tuple[str, str]:
-        """Return a compiler's identity, and the part of it that all compilers share; empty if not known."""
-        return self._identities.of(compiler), self._identities.of_host()
-
     def note(
         self,
         commit: str,
@@ -86,7 +82,7 @@ class CarryForward:
             commit: its hash.
             built: the result.
             compiler: the compiler of the build.
-            output: the output directory. The headers of all compilers that built in it may be read.
+            output: the output directory.
             command: returns the shell lines that build a commit in the same way.
         """
         self._last = None
@@ -104,7 +100,7 @@ class CarryForward:
         if output.reads.all is None:
             return output.reads.why
         try:
-            return self._outside.find(self._identities.outside(compiler, output.compilers))
+            return self._outside.find(self._identities.outside(compiler))
         except OSError as exc:
             return str(exc)
 

@@ -21,7 +21,7 @@ from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import put_aside, remove_tree
 from fabbuild.worker.base.disk_size import note_size, noted_size
 from fabbuild.worker.build.cold_builds import ColdBuilds
-from fabbuild.worker.build.output_dir import OutputDir
+from fabbuild.worker.build.output_dir import CLOCK_SLACK, OutputDir
 from fabbuild.worker.source.worktrees import is_private
 
 #: The share of the disk's free space, with what is kept already, that the directories may take if no limit is set.
@@ -60,7 +60,21 @@ class KeptOutputs:
             if board:
                 with contextlib.suppress(OSError):
                     self.put(board, output)
+        self.drop_future()
         _remove_later(self._surplus())
+
+    def drop_future(self) -> None:
+        """Remove directories that were built at a time that is still to come: the clock was set back.
+
+        Source that is checked out now would be older than their objects once that time has passed.
+        """
+        with contextlib.suppress(OSError):
+            # By the clock of the file system, which may be another machine's.
+            os.utime(self._base)
+            now = os.stat(self._base).st_mtime
+            for board in os.listdir(self._base):
+                if OutputDir.built_at(self.place(board)) > now + CLOCK_SLACK:
+                    self.drop(board)
 
     def put(self, board: str, output: str) -> None:
         """Keep an output directory, in place of the one that the board had; it is gone from its place afterwards.

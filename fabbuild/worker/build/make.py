@@ -8,7 +8,7 @@ import os
 from typing import Callable, ContextManager, List, Mapping, Optional, Sequence
 
 from fabbuild.protocol import dotconfig
-from fabbuild.protocol.build_output import BUILD_DIR
+from fabbuild.protocol.build_output import BUILD_DIR, cut_off
 from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import MAX_TEXT, START, TIMED_OUT, TIMEOUT
 from fabbuild.worker.base.processes import Processes, ProcessResult, QuestionLoop, TimeIsUp
@@ -46,7 +46,8 @@ class MakeRunner:
         unreadable: whether it failed to make that, in a tree that has a goal for it.
         stopwatch: the time by phase.
         bare: whether to compile without debug information.
-        cut_short: whether a make was killed, and so may have left incomplete files.
+        cut_short: whether a make or one of its programs was killed, or could not write, since the output directory
+            was empty, and so may have left incomplete files.
         fault: the fault for which the last make did not end by itself (`TIMEOUT`, `START`); empty for none.
     """
 
@@ -161,7 +162,7 @@ class MakeRunner:
 
     def check_configuration(self, result: ProcessResult) -> ProcessResult:
         """Fail a build whose ``.config`` lacks a requested setting, and list such settings on stderr."""
-        if not self.configured or self.cut_short:
+        if not self.configured or (self.cut_short and result.code):
             return result
         wrong = dotconfig.did_not_stick(self._config, self.command.adjustments)
         if not wrong:
@@ -197,7 +198,7 @@ class MakeRunner:
         except OSError as exc:
             self.fault = START
             return ProcessResult(1, "", "make failed to start: %s\n" % exc, "")
-        if result.stopped or result.code >= KILLED:
+        if result.stopped or result.code >= KILLED or cut_off(result.stderr):
             self.cut_short = True
         if result.stopped and not result.code:
             return result._replace(code=1)

@@ -57,7 +57,13 @@ class MakeCommand:
     """
 
     def __init__(
-        self, settings: Settings, board: str, compiler: Toolchain, environment: Mapping[str, str], tools: str = ""
+        self,
+        settings: Settings,
+        board: str,
+        compiler: Toolchain,
+        environment: Mapping[str, str],
+        tools: str = "",
+        temporary: str = "",
     ) -> None:
         """Compose them.
 
@@ -67,6 +73,7 @@ class MakeCommand:
             compiler: what to build with.
             environment: the variables that `base_environment` picked.
             tools: a directory that PATH begins with, for the makes alone; empty: none.
+            temporary: where the makes put temporary files, unless the environment says that; empty: not said.
         """
         self.compiler = compiler
         self._settings = settings
@@ -75,9 +82,11 @@ class MakeCommand:
             self._own_env.update(_SAME_ABBREVIATION)
         self.env = dict(environment, **_NO_BYTECODE, **self._own_env)
         self.env["PATH"] = compiler.path(self.env["PATH"])
-        self._shown_path = self.env["PATH"]
+        self._shown = dict(self.env)
         if tools:
             self.env["PATH"] = os.pathsep.join((tools, self.env["PATH"]))
+        if temporary and not self.env.get("TMPDIR"):
+            self.env["TMPDIR"] = temporary
         self._compilers = []
         name = os.path.basename(compiler.gcc)
         if not compiler.prefix and name != "gcc":
@@ -103,10 +112,9 @@ class MakeCommand:
 
     def configures_by(self) -> str:
         """Return a digest of everything but the source and the compiler that a configuration follows from."""
-        env = {name: value for name, value in self.env.items() if name != "PATH"}
         # Without a check the configuration may be another commit's, and a quick one's warnings are not repeated.
         how = [self._settings[name] for name in ("kconfig_check", "quick")]
-        words = [self.argv(self.config_goals, []), self.written, sorted(env.items()), self._shown_path, how]
+        words = [self.argv(self.config_goals, []), self.written, sorted(self._shown.items()), how]
         return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
     def without_debug_info(self) -> str:
@@ -118,7 +126,7 @@ class MakeCommand:
         """Return the environment for the shell lines, without variables that only name the machine's user."""
         return {
             name: value
-            for name, value in sorted({**self.env, "PATH": self._shown_path}.items())
+            for name, value in sorted(self._shown.items())
             if name not in ("HOME", "USER", "LOGNAME", "SHELL")
         }
 

@@ -34,15 +34,16 @@ import re
 import shlex
 import shutil
 import time
-from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.relevance import ABSENT, Relevance, TreeChange, relevance_of
 from fabbuild.worker.build.cold_builds import configuration_of
 from fabbuild.worker.build.kept_outputs import KeptOutputs
-from fabbuild.worker.build.output_dir import NeighbourState, OutputDir, symbols
+from fabbuild.worker.build.output_dir import SYMBOLS, NeighbourState, OutputDir, symbols
+from fabbuild.worker.build.plan import read_before
 from fabbuild.worker.build.stale_generated import is_wrapper
-from fabbuild.worker.deps import macros
+from fabbuild.worker.deps import macros, reverse_deps
 from fabbuild.worker.deps.macros import FileMacros
 from fabbuild.worker.source.worktree import Worktree
 
@@ -150,6 +151,7 @@ class Neighbour:
         self._looked: Dict[str, Optional[FileMacros]] = {}
         self._places: Dict[str, Optional[Place]] = {}
         self._options: Dict[str, FileMacros] = {}
+        self._words: Dict[str, List[str]] = {}
         self._times: Dict[str, int] = {}
 
     def differing(self, ours: Set[Tuple[str, str, str]]) -> Optional[Dict[str, Set[str]]]:
@@ -189,7 +191,10 @@ class Neighbour:
             return False
         values = macros.values({name: value for _, name, value in ours})
         compiles: Dict[Compile, List[FileMacros]] = {}
-        for one in self._compiles(self._state, ("",) if configured else _CONFIGURE):
+        there = list(self._compiles(self._state, ("",) if configured else _CONFIGURE))
+        if self._may_be_unnamed(there, doubtful):
+            return False
+        for one in there:
             files = self._same(one, doubtful)
             if files is not None:
                 compiles[one] = [*files, values, self._defined_by(one.command)]
@@ -206,14 +211,29 @@ class Neighbour:
             return None
         paths: Set[str] = set(self._state.diagnosed)
         names: Set[str] = set()
+        read: Set[str] = set()
         for commit in self._state.commits:
             changed = changes(commit)
             if changed is None or any(not _is_plain(one) for one in changed):
                 return None
             paths.update(one.path for one in changed)
+            read.update(one.path for one in read_before(changed, self._state.reads))
             names.update(os.path.basename(one.path) for one in changed if one.old.mode == ABSENT)
         names.update(self._found_first())
-        return _Doubtful(frozenset(paths), frozenset(names))
+        return _Doubtful(frozenset(paths), frozenset(names), frozenset(read))
+
+    def _may_be_unnamed(self, there: Iterable[Compile], doubtful: "_Doubtful") -> bool:
+        """Whether a changed file was read, perhaps for an object whose dependency file does not name it."""
+        names = {name for one in there for name in one.read} if doubtful.read else set()
+        places = {name: self._place_of(name) for name in names}
+        named = {one for place in places.values() if place for one in place.source}
+        # What is named in a way that is in doubt is not taken.
+        in_doubt = {os.path.basename(name) for name, place in places.items() if place is None}
+        read = {name for name in doubtful.read - named if os.path.basename(name) not in in_doubt}
+        try:
+            return bool(read) and bool(reverse_deps.unnamed(self._tree, self._path, read, self._place))
+        except OSError:
+            return True
 
     def _found_first(self) -> Iterator[str]:
         """Yield names of files that may be found before others: at their places the neighbour has none."""
@@ -267,7 +287,13 @@ class Neighbour:
     def _same(self, one: Compile, doubtful: "_Doubtful") -> Optional[List[FileMacros]]:
         """Return the files that an object was made of, if they are the same now; None if not, or if in doubt."""
         made = self._time(one.product)
-        if not made or one.product in doubtful.paths or any(self._time(stamp) > made for stamp in one.stamps):
+        # What is younger than its command was changed by another one.
+        if (
+            not made
+            or made > self._time(_command_of(one.product))
+            or one.product in doubtful.paths
+            or any(self._time(stamp) > made for stamp in one.stamps)
+        ):
             return None
         if _OTHER_LANGUAGE.search(one.command) or not self._same_tools(one, made, doubtful):
             return None
@@ -292,23 +318,26 @@ class Neighbour:
             place = self._place_of(name)
             if place is None or not doubtful.paths.isdisjoint(place.source):
                 return False
-            path = os.path.join(self._path, place.generated)
-            if place.generated and not place.source and os.access(path, os.X_OK):
-                ours = os.path.join(self._place, place.generated)
+            if place.generated and not place.source and name not in one.read and place.generated not in SYMBOLS:
+                path, ours = (os.path.join(one, place.generated) for one in (self._path, self._place))
                 if self._time(place.generated) > made or not _alike(path, ours):
                     return False
         return True
 
     def _named(self, one: Compile) -> List[str]:
         """Return the files that a command names, other than what it makes."""
-        found = dict.fromkeys(_FILE.findall(one.command))
-        places = (self._place, self._path)
-        return [
-            name
-            for name in found
-            if os.path.normpath(name) != one.product
-            and any(os.path.isfile(os.path.join(place, name)) for place in places)
-        ]
+        found = (self._files_in(word) for word in dict.fromkeys(_FILE.findall(one.command)))
+        return [name for names in found for name in names if os.path.normpath(name) != one.product]
+
+    def _files_in(self, word: str) -> List[str]:
+        """Return the files that a word of a command may name, which is glued to an option or to ``@``."""
+        if word not in self._words:
+            names = (word[begin:] for begin in range(word.index("/") + 1 if word[0] in "-@" else 1))
+            places = (self._place, self._path)
+            self._words[word] = [
+                name for name in names if any(os.path.isfile(os.path.join(place, name)) for place in places)
+            ]
+        return self._words[word]
 
     def _place_of(self, name: str) -> Optional[Place]:
         """Return where a file is; None if that is in doubt."""
@@ -392,7 +421,7 @@ class Neighbour:
         made_of = [place.generated for place in map(self._place_of, one.read) if place and not place.source]
         parsed = [self._parsed(name) for name in made_of if name]
         for place in (*filter(None, made_of), one.product):
-            for name in (_command_of(place), place):
+            for name in (place, _command_of(place)):
                 path, there = os.path.join(self._path, name), os.path.join(self._place, name)
                 if not os.path.exists(there) and os.path.exists(path):
                     os.makedirs(os.path.dirname(there), exist_ok=True)
@@ -402,10 +431,17 @@ class Neighbour:
 
 
 class _Doubtful(NamedTuple):
-    """Files of the source and the output that may not be what they were, and names that others may have now."""
+    """Files of the source and the output that may not be what they were, and names that others may have now.
+
+    Attributes:
+        paths: the files.
+        names: the names.
+        read: those of the files of the source that building in the neighbour's directory read.
+    """
 
     paths: FrozenSet[str]
     names: FrozenSet[str]
+    read: FrozenSet[str]
 
 
 class Neighbours:

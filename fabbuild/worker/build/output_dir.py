@@ -5,12 +5,14 @@ would make, warnings included. Where modification times do not show that, the st
 
 * A killed make leaves incomplete files that are newer than their sources. A clock that was set back leaves files
   that are newer than sources which change later. A compiler that was replaced by another of the same name left its
-  objects. make itself warns of files that are newer than its clock. In these cases everything is built again. The
+  objects. A program that was killed, or found no room, left a part of a file.
+  make itself warns of files that are newer than its clock. In these cases everything is built again. The
   state is a file in the directory, `STATE`, which is removed before a build and only written after all its makes
   ended by themselves.
 * With the setting ``quick`` less is checked: what it left is not built upon without it.
+* Another compiler, or another of the settings that change the output, begins from nothing.
 * Objects without debug information may not be used where it can be seen: everything is built again as well.
-* The state has the board, commit and compiler of the last build, and whether the directory may have generated
+* The state has the board and commit of the last build, and whether the directory may have generated
   source without a rule (`fabbuild.worker.build.stale_generated`).
 * The state lists the source files that builds in the directory read (`fabbuild.worker.deps.source_reads`).
 * The state lists files with compiler diagnostics. These are compiled again at each commit, so that the diagnostics
@@ -24,7 +26,7 @@ import json
 import os
 import re
 import time
-from typing import Any, Collection, Dict, FrozenSet, Iterator, NamedTuple, Optional, Set, Tuple
+from typing import Any, Collection, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.uboot import TREE
@@ -37,7 +39,10 @@ from fabbuild.worker.deps.source_reads import SourceReads
 from fabbuild.worker.tools.toolchains import Toolchain
 
 #: How far the clock may be set back without harm, in seconds: less than a make or git takes between two such times.
-_CLOCK_SLACK = 0.05
+CLOCK_SLACK = 0.05
+
+#: Tells this process from others, also those of another start of the machine.
+_RUN = os.urandom(8).hex()
 
 #: The most files with diagnostics that are remembered.
 _MANY = 10000
@@ -46,7 +51,7 @@ _MANY = 10000
 _MANY_COMMITS = 100
 
 #: Kbuild's headers of all symbols. fixdep names the symbols in their place, so that dependency files lack them.
-_SYMBOLS = tuple(place for name, place in TREE.config_files if name.endswith(".h"))
+SYMBOLS = tuple(place for name, place in TREE.config_files if name.endswith(".h"))
 
 _WORD = re.compile(r"[\w./+@~-]+")
 
@@ -65,6 +70,7 @@ class NeighbourState(NamedTuple):
         compilers: the gcc of each of its compilers, if these are not the board's own: then only what no cross
             compiler made is the same.
         varied: the macros of the configuration that had different values there.
+        reads: the files of the source that building read there; None if they are not known.
     """
 
     commits: Tuple[str, ...]
@@ -72,6 +78,7 @@ class NeighbourState(NamedTuple):
     tree: str
     compilers: Tuple[str, ...] = ()
     varied: FrozenSet[str] = frozenset()
+    reads: Optional[FrozenSet[str]] = frozenset()
 
 
 class OutputDir:
@@ -80,12 +87,13 @@ class OutputDir:
     Attributes:
         board: the board that was built in the directory last; empty for none.
         commit: the commit of that build.
-        gcc: the compiler of that build, as in `Toolchain.gcc`.
         leftovers: whether the directory may have generated source that no rule makes any more.
         reads: the source files that were read since the directory was empty.
         configured: the commit whose configuration the directory has, and how it was configured; empty for none.
         moved: whether the directory was built in another worktree, whose times mean nothing here.
         commits: those that were built in the directory since it was empty; its objects may be of any of them.
+        unsettled: the commit of the last success, and those that were built since then; make may have come to none
+            of the files that they changed.
         trees: the worktrees that it was built in, which messages about its objects may name.
     """
 
@@ -106,27 +114,32 @@ class OutputDir:
         self._renewed = True
         self._clock = 0.0
         self._bare = self._quick = False
+        self._flags: List[str] = []
         self.board = ""
         self.commit = ""
-        self.gcc = ""
         self.leftovers = False
         self.reads = SourceReads()
         self.configured = ("", "")
         self.moved = False
         self.commits: Tuple[str, ...] = ()
+        self.unsettled: Tuple[str, ...] = ()
         self.trees: Tuple[str, ...] = ()
-
-    @property
-    def compilers(self) -> Collection[str]:
-        """Return the gcc of each compiler that built in the directory."""
-        return tuple(self._compilers)
 
     @property
     def empty(self) -> bool:
         """Whether the directory has no files, or does not exist."""
         return not os.path.isdir(self.path) or not os.listdir(self.path)
 
-    def open(self, compiler: Toolchain, identity: str, host: str, *, debug_info: bool, quick: bool = False) -> bool:
+    def open(
+        self,
+        compiler: Toolchain,
+        identity: str,
+        host: str,
+        *,
+        debug_info: bool,
+        quick: bool = False,
+        flags: Sequence[str] = (),
+    ) -> bool:
         """Begin a build in the directory: read its state, and empty it if its contents cannot be reused.
 
         Args:
@@ -135,6 +148,7 @@ class OutputDir:
             host: the part of the identity that all compilers share; host tools depend on it.
             debug_info: whether objects need debug information.
             quick: whether contents may be reused of which not everything was checked.
+            flags: words of make's command line that the output follows from; make compares none of them.
 
         Returns:
             Whether the contents can be reused.
@@ -146,29 +160,26 @@ class OutputDir:
         compilers = state.get("compilers", {})
         identities = state.get("identities", {})
         self._clock = _clock()
-        trusted = bool(state) and compilers.get(compiler.gcc, compiler.version) == compiler.version
-        if identity:
-            # An identity that is not known may have been another one, also that of another compiler's objects.
-            trusted = trusted and all(identities.get(gcc) for gcc in compilers)
-            trusted = trusted and identities.get(compiler.gcc, identity) == identity
-            trusted = trusted and state.get("host", host) == host
+        # In a command that is not stored make sees no other compiler.
+        trusted = bool(state) and compilers == {compiler.gcc: compiler.version}
+        trusted = trusted and identities == {compiler.gcc: identity}
+        # Where no identity is known, a compiler that was replaced may still call itself by the same version.
+        trusted = trusted and (bool(identity) or state.get("run") == _RUN)
         trusted = trusted and not (debug_info and state.get("bare"))
         trusted = trusted and (quick or not state.get("quick"))
-        # In the commands of another compiler of the same name make sees no difference.
-        trusted = trusted and all(
-            one == compiler.gcc or os.path.basename(one) != os.path.basename(compiler.gcc) for one in compilers
-        )
+        trusted = trusted and state.get("flags", []) == [*flags]
         trusted = trusted and self._is_here(state)
         if not trusted:
             fresh = self.empty
             if not fresh:
                 clear_away(self.path, os.path.dirname(self._tree))
             os.makedirs(self.path, exist_ok=True)
-            trusted, compilers, identities, state = fresh, {}, {}, {}
+            trusted, state = fresh, {}
         self._bare = not debug_info or bool(state.get("bare"))
         self._quick = quick or bool(state.get("quick"))
-        self._compilers = dict(compilers, **{compiler.gcc: compiler.version})
-        self._identities = dict(identities, **{compiler.gcc: identity})
+        self._flags = [*flags]
+        self._compilers = {compiler.gcc: compiler.version}
+        self._identities = {compiler.gcc: identity}
         self._host = host
         self._warned = set(state.get("warned", []))
         self._diagnosed = set(state.get("diagnosed", []))
@@ -176,12 +187,13 @@ class OutputDir:
         self._varied = None if varied is None else set(varied)
         self._symbols, self._renewed = symbols(self.path), not state
         self._unnamed = bool(state.get("unnamed"))
-        self.board, self.commit, self.gcc = (state.get(name, "") for name in ("board", "commit", "gcc"))
+        self.board, self.commit = (state.get(name, "") for name in ("board", "commit"))
         self.leftovers = bool(state) and state.get("unsure", True)
         self.reads = SourceReads(state.get("reads", "") if state else None)
         self.configured = (state.get("configured", ""), state.get("how", ""))
         self.moved = state.get("tree", self._tree) != self._tree
         self.commits = tuple(state.get("commits", ()))
+        self.unsettled = tuple(state.get("unsettled", self.commits))
         self.trees = tuple({*state.get("trees", ()), self._tree})
         return trusted
 
@@ -200,11 +212,15 @@ class OutputDir:
             return False
         return True
 
-    def note_build(self, board: str, commit: str, gcc: str, *, leftovers: bool) -> None:
-        """Note the board, commit and compiler of the build that begins."""
-        self.board, self.commit, self.gcc, self.leftovers = board, commit, gcc, leftovers
-        if commit not in self.commits:
-            self.commits += (commit,)
+    def note_build(self, board: str, commit: str, *, leftovers: bool) -> None:
+        """Note the board and commit of the build that begins."""
+        self.board, self.commit, self.leftovers = board, commit, leftovers
+        self.commits += (commit,) if commit not in self.commits else ()
+        self.unsettled += (commit,) if commit not in self.unsettled else ()
+
+    def note_success(self) -> None:
+        """Note that the build succeeded, so that nothing is left of commits before."""
+        self.unsettled = (self.commit,)
 
     def note_taken(self, read: Collection[str], tree: str, *, building: bool) -> None:
         """Note that objects were taken which were made of these files of the source in another worktree.
@@ -230,7 +246,7 @@ class OutputDir:
         self._varied, self._symbols, self._renewed = set(), set(), True
         self.reads = SourceReads()
         self.configured = ("", "")
-        self.commits = (self.commit,) if self.commit else ()
+        self.commits = self.unsettled = (self.commit,) if self.commit else ()
         self.trees = (self._tree,)
 
     def clear(self) -> None:
@@ -253,6 +269,14 @@ class OutputDir:
         board = state.get("board", "") if isinstance(state, dict) else ""
         return board if isinstance(board, str) and not board.startswith(".") and "/" not in board else ""
 
+    @staticmethod
+    def built_at(path: str) -> float:
+        """Return when a build ended in an output directory, in seconds since the epoch; 0 if that is not known."""
+        try:
+            return os.stat(os.path.join(path, STATE)).st_mtime
+        except OSError:
+            return 0.0
+
     def neighbour(self, path: str) -> Optional[NeighbourState]:
         """Return the state of another output directory; None if its objects are not to be used in this one.
 
@@ -271,6 +295,7 @@ class OutputDir:
                 state["tree"],
                 () if theirs == ours else (*theirs[0], *ours[0]),
                 frozenset(state["varied"]),
+                SourceReads(state["reads"]).build,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
@@ -321,7 +346,7 @@ class OutputDir:
         Raises:
             OSError: the state cannot be written, as on a full disk.
         """
-        if _clock() < self._clock - _CLOCK_SLACK:
+        if _clock() < self._clock - CLOCK_SLACK:
             return
         self._note_symbols()
         state = {
@@ -329,12 +354,13 @@ class OutputDir:
             "host": self._host,
             "bare": self._bare,
             "quick": self._quick,
+            "flags": self._flags,
+            "run": _RUN,
             "warned": sorted(self._warned)[:_MANY],
             "diagnosed": sorted(self._diagnosed)[:_MANY],
             "unnamed": self._unnamed or len(self._diagnosed) > _MANY,
             "board": self.board,
             "commit": self.commit,
-            "gcc": self.gcc,
             "unsure": self.leftovers,
             "reads": self.reads.state(),
             "configured": self.configured[0],
@@ -342,6 +368,7 @@ class OutputDir:
             "tree": self._tree,
             "trees": self.trees,
             "commits": self.commits,
+            "unsettled": self.unsettled,
             "varied": None if self._varied is None else sorted(self._varied),
         }
         with open(self._state, "w", encoding="utf-8") as file:
@@ -373,7 +400,7 @@ class OutputDir:
             pass
         except OSError:
             return {}  # then the whole directory is emptied
-        return state if isinstance(state, dict) and now >= then - _CLOCK_SLACK else {}
+        return state if isinstance(state, dict) and now >= then - CLOCK_SLACK else {}
 
     def _files_with_diagnostics(self, line: str) -> Iterator[str]:
         yield from diagnostics.files(line, self._tree, self.path)
@@ -394,7 +421,7 @@ def symbols(output: str) -> Set[Tuple[str, str, str]]:
         OSError: a header cannot be read.
     """
     found: Set[Tuple[str, str, str]] = set()
-    for place in _SYMBOLS:
+    for place in SYMBOLS:
         with contextlib.suppress(FileNotFoundError), open(os.path.join(output, place), "rb") as file:
             found.update((place, *item) for item in macros.definitions(file.read()).items())
     return found

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple, Optional, Tuple
+from typing import Collection, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from fabbuild.protocol import relevance
-from fabbuild.protocol.relevance import ABSENT, is_for_people
+from fabbuild.protocol.relevance import ABSENT, TreeChange, is_for_people
 from fabbuild.protocol.source_kinds import RECOMPILED, is_makefile
 from fabbuild.worker.build import artifact_sender, stale_generated
 from fabbuild.worker.build.output_dir import OutputDir
@@ -19,7 +19,6 @@ class Removal(enum.Enum):
     """How much of an output directory cannot be reused."""
 
     NOTHING = "nothing"
-    GENERATED = "generated source"
     EVERYTHING = "everything"
 
 
@@ -54,13 +53,12 @@ class Planner:
         self._settings = settings
         self._output = output
 
-    def plan(self, board: str, commit: str, gcc: str, configured: str) -> BuildPlan:
+    def plan(self, board: str, commit: str, configured: str) -> BuildPlan:
         """Plan the build of a commit that is checked out, in an output directory that is open.
 
         Args:
             board: the board.
             commit: its hash.
-            gcc: the compiler, as in `Toolchain.gcc`.
             configured: the commit whose configuration the output directory has; empty for none.
 
         Raises:
@@ -83,14 +81,13 @@ class Planner:
                 from_scratch=True,
                 leftovers=False,
             )
-        same = output.gcc == gcc
         return BuildPlan(
-            Removal.NOTHING if same else Removal.GENERATED,
+            Removal.NOTHING,
             products,
             configure,
             configured=bool(configured),
             from_scratch=output.empty,
-            leftovers=same and leftovers,
+            leftovers=leftovers,
             changed=changed,
         )
 
@@ -110,15 +107,14 @@ class Planner:
         Raises:
             OSError: a dependency file cannot be read.
         """
-        before, reads = self._output.commit, self._output.reads.build
-        changed = self._worktree.changes(before, commit) if before and before != commit else []
-        if changed is None:
-            return None
-        there = [one for one in changed if one.old.mode != ABSENT and not is_makefile(one.path)]
-        if reads is None:
-            there = [one for one in there if not one.path.endswith(RECOMPILED) and not is_for_people(one.path)]
-        else:
-            there = [one for one in there if one.path in reads]
+        reads = self._output.reads.build
+        changed: Dict[str, TreeChange] = {}
+        for before in self._output.unsettled:
+            differing = self._worktree.changes(before, commit) if before and before != commit else []
+            if differing is None:
+                return None
+            changed.update((one.path, one) for one in read_before(differing, reads))
+        there = changed.values()
         # A dependency file that names a removed file is gone after the build, if make noticed.
         gone = {one.path for one in there if one.new.mode == ABSENT}
         gone -= reverse_deps.unnamed(self._worktree.path, self._output.path, gone) if gone else set()
@@ -131,3 +127,16 @@ class Planner:
             return False
         changed = self._worktree.changes(configured, commit)
         return changed is None or relevance.matters(changed, self._output.reads.configure) is not None
+
+
+def read_before(changed: Iterable[TreeChange], reads: Optional[Collection[str]]) -> List[TreeChange]:
+    """Return the changes of files that builds read before, and that make itself does not read each time.
+
+    Args:
+        changed: the differences from a commit that was built.
+        reads: the files that building read; None if they are not known.
+    """
+    there = [one for one in changed if one.old.mode != ABSENT and not is_makefile(one.path)]
+    if reads is None:
+        return [one for one in there if not one.path.endswith(RECOMPILED) and not is_for_people(one.path)]
+    return [one for one in there if one.path in reads]

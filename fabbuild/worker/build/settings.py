@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Tuple
 
 from fabbuild.protocol import dotconfig
-from fabbuild.protocol.settings import SETTINGS, Setting, Shortcut, ruled_out
+from fabbuild.protocol.settings import SETTINGS, Effect, Setting, Shortcut, ruled_out
 from fabbuild.protocol.uboot import TREE
 from fabbuild.worker.build.artifact_sender import ALL_OUTPUTS
 
@@ -53,6 +53,11 @@ class Settings:
     def make_flags(self) -> List[str]:
         """Return the words that the settings add to make's command line."""
         return [word for name, row in SETTINGS.items() if self[name] for word in row.make]
+
+    def output_flags(self) -> List[str]:
+        """Return those of `make_flags` that can change the output."""
+        rows = SETTINGS.items()
+        return [word for name, row in rows if self[name] and row.effect is Effect.OUTPUT for word in row.make]
 
     def rules_out(self, shortcut: Shortcut) -> bool:
         """Return whether one of the settings rules out this way to avoid a build."""

@@ -58,17 +58,6 @@ def may_drop_rule(changed: Iterable[TreeChange], reads: Optional[Collection[str]
     return False
 
 
-def remove(output: str) -> None:
-    """Remove all generated source. make makes files with a rule again, and compiles everything that reads them.
-
-    Raises:
-        OSError: a file cannot be removed.
-    """
-    for name, _ in list(_times(output)):
-        if _is_generated(output, name):
-            os.unlink(os.path.join(output, name))
-
-
 def begin(output: str) -> int:
     """Return the present time by the clock of the output's file system, in ns; make the directory if it is missing.
 

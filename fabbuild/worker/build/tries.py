@@ -118,7 +118,7 @@ class Tries:
         done = self._run.make_with(neighbours)
         if done is None:
             if self._run.may_retry:
-                self._output.renew()
+                self._renew()
             return False
         self._scratch = not neighbours.taken
         self._note(done)
@@ -130,7 +130,8 @@ class Tries:
             self._build_from_scratch()
 
     def _reconfigured(self) -> None:
-        if self._failed and not self._configured and not self._quick:
+        # What a killed program left may be a part of a file, which make takes for the whole.
+        if self._failed and not self._configured and not self._quick and not self._run.cut_short:
             self._try(self._configure_and_make)
 
     def _after_mrproper(self) -> None:
@@ -143,7 +144,8 @@ class Tries:
             if not self._scratch:
                 # What stops make before it builds anything may be what is left of the configuration before.
                 known = not self._run.unreadable and retry_policy.words(said) == self._history.failure
-                if known or not retry_policy.may_be_of_output(said, self._worktree.path, self._output.path):
+                own = known or not retry_policy.may_be_of_output(said, self._worktree.path, self._output.path)
+                if own and not self._run.cut_short:
                     return
                 self._build_from_scratch()
                 said = self._worktree.shorten(self._result.stderr)
@@ -186,10 +188,14 @@ class Tries:
         return bool(self._result.code) and self._run.may_retry
 
     def _build_from_scratch(self) -> None:
-        self._output.renew()
+        self._renew()
         self._configured = self._scratch = True
         self._had_configuration = False
         self._try(self._configure_and_make)
+
+    def _renew(self) -> None:
+        self._output.renew()
+        self._run.cut_short = False
 
     def _configure_and_make(self) -> ProcessResult:
         result = self._run.configure_and_make(mrproper=self._settings["mrproper"])

@@ -159,19 +159,17 @@ class Identities:
         _feed(digest, self._compiler(chain.gcc, chain.prefix, chain.path(self._path)))
         return digest.hexdigest()
 
-    def outside(self, chain: Toolchain, others: Iterable[str] = ()) -> List[str]:
+    def outside(self, chain: Toolchain) -> List[str]:
         """Return the directories outside of a source tree whose content the identity covers. Never raises.
 
         Args:
             chain: the compiler that builds.
-            others: the gcc of other compilers that built in the same output directory. The identity need not cover
-                their headers: output of another compiler is compiled again before it is used.
         """
         found = list(_HEADERS)
         with self._lock, contextlib.suppress(_UnknownPartError, OSError, ValueError, run_tool.ToolError):
             path = chain.path(self._path)
             host = shutil.which("gcc", path=self._path)
-            for gcc in dict.fromkeys((chain.gcc, *((host,) if host else ()), *others)):
+            for gcc in dict.fromkeys((chain.gcc, *((host,) if host else ()))):
                 said = self._ask(gcc, path).split("\1")[-len(_COMPILER_HEADERS) :]
                 found += [place.strip() for place in said if place.startswith("/")]
         return found

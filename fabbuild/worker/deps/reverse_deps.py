@@ -12,6 +12,9 @@ _COMPILERS = (".d.pre.tmp", ".d.dtc.tmp", ".dep", ".d")
 
 _IN_NAMES = rb"[\w./+@,~%-]"
 
+#: The command in a dependency file of Kbuild's; make does not look at the files that it names.
+_COMMAND = re.compile(rb"^(?:saved)?cmd_.*$", re.MULTILINE)
+
 #: Prefixes by which Kbuild makes a variable's name of a product's.
 _VARIABLE = rb"(?:(?:saved)?cmd_|source_|deps_)?"
 
@@ -55,21 +58,23 @@ def products_of(tree: str, output: str, files: Iterable[str], sources: Iterable[
     return found
 
 
-def unnamed(tree: str, output: str, sources: Iterable[str]) -> Set[str]:
+def unnamed(tree: str, output: str, sources: Iterable[str], place: str = "") -> Set[str]:
     """Return the source files that no dependency file names, so that make may not know that they were read.
 
     Args:
         tree: the source.
         output: the output directory.
         sources: files of the source, relative to the tree.
+        place: where the output directory was when they were written; empty for its own place.
 
     Raises:
         OSError: a dependency file cannot be read.
     """
-    left = {name: _Mentions(tree, output, [os.path.join(tree, name)]) for name in sources}
+    left = {name: _Mentions(tree, place or output, [os.path.join(tree, name)]) for name in sources}
     files = (os.path.join(folder, name) for folder, _, names in os.walk(output) for name in names)
     for _, text in _texts(output, files):
-        left = {name: mentions for name, mentions in left.items() if not mentions.are_in(text)}
+        named = _COMMAND.sub(b"", text)
+        left = {name: mentions for name, mentions in left.items() if not mentions.are_in(named)}
         if not left:
             break
     return set(left)

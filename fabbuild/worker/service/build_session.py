@@ -92,7 +92,8 @@ class BuildSession:
         self._kept: Optional[KeptOutputs] = None
         self._environment = around.environment
         self._sources = SourceFiles()
-        self._identities: Optional[Identities] = None
+        self._identities = Identities(os.path.join(work_dir, workdir.BIN), around.environment)
+        self._carries = False
         self._unobserved = threading.Lock()
         self._builders: List[Builder] = []
 
@@ -114,9 +115,7 @@ class BuildSession:
         try:
             hashes = commit_hashes(self._repository, commits)
             first = first_here(self._repository, hashes)
-            if carry and "carry" in self._configuration.features:
-                directory = os.path.join(self._work_dir, workdir.BIN)
-                self._identities = Identities(directory, self._around.environment)
+            self._carries = carry and "carry" in self._configuration.features
             self._around.send("build_started", num_threads=count)
             worktrees = SlotWorktrees(self._repository, self._work_dir)
             worktrees.prepare()
@@ -272,7 +271,7 @@ class BuildSession:
     def _builder(self, worktree: Worktree) -> Builder:
         settings, features, _ = self._configuration
         around, known = self._around, self._identities
-        carrier = CarryForward(worktree, settings, known, debug=around.debug) if known else None
+        carrier = CarryForward(worktree, settings, known, debug=around.debug) if self._carries else None
         if self._tools is None:
             slots = os.path.dirname(worktree.path)
             caching = settings["ccache"] and not self._temporary
@@ -288,6 +287,7 @@ class BuildSession:
             self._warn_unobserved,
             self._kept,
             self._sources,
+            known,
         )
         self._builders.append(builder)
         return builder

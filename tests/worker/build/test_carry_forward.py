@@ -234,32 +234,6 @@ def test_an_output_directory_of_another_machine_state_is_not_built_upon(work, ob
     assert "compile a" not in once_more["stdout"]
 
 
-def test_host_tools_of_another_machine_state_are_not_used_by_another_compiler(work, objects, tmp_path):
-    for name in ("gcc", "size", "objdump", "nm", "objcopy", "ld", "ar"):
-        (tmp_path / f"odd-linux-{name}").write_text(f'#!/bin/sh\nexec {name} "$@"\n')
-        (tmp_path / f"odd-linux-{name}").chmod(0o755)
-    other = {"arch": "odd", "toolchains": {"odd": str(tmp_path / "odd-linux-gcc")}}
-    mark = work / "slots" / "00" / "build" / "mark"
-    build(work, objects)
-    mark.touch()
-    build(work, objects, **other)
-    assert mark.exists()
-    state = work / "slots" / "00" / "build" / ".fabbuild.json"
-    known = json.loads(state.read_text())
-    odd = next(gcc for gcc in known["identities"] if "odd" in gcc)
-    for part in ("compilers", "identities"):
-        del known[part][odd]
-    state.write_text(json.dumps({**known, "host": "another"}))
-    build(work, objects, **other)
-    assert not mark.exists()
-    state.write_text(
-        json.dumps({name: value for name, value in json.loads(state.read_text()).items() if name != "host"})
-    )
-    mark.touch()
-    build(work, objects, **other)
-    assert mark.exists(), "of an older version, which did not note it"
-
-
 def test_an_audit_of_what_is_no_commit_is_refused(work, objects):
     with Worker(work) as worker:
         worker.start([None], 1, features=FEATURES)

@@ -66,8 +66,9 @@ class Slots:
         self._builders = []
         for slot in range(2):
             tree = trees.worktree(slot, commits[0])
-            carrier = CarryForward(tree, chosen, Identities(str(work), environment, "code"))
-            one = Builder(processes, tree, chosen, environment, {"details"}, carrier, kept=self.kept)
+            known = Identities(str(work), environment, "code")
+            parts = processes, tree, chosen, environment, {"details"}, CarryForward(tree, chosen, known)
+            one = Builder(*parts, kept=self.kept, identities=known)
             stack.callback(one.close)
             self._builders.append(one)
         self._threads = stack.enter_context(ThreadPoolExecutor(2))

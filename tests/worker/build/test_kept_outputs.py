@@ -12,6 +12,7 @@ import pytest
 from fabbuild.protocol.environment import base_environment
 from fabbuild.worker.base.processes import Processes
 from fabbuild.worker.build.builder import Builder
+from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.source.git import Repository, find_git_dir
@@ -92,6 +93,17 @@ def test_what_was_not_used_for_the_longest_time_goes_first(kept, slots):
     assert there(slots) == ["one", "three", "two"]
     put(limited, slots, "four", size=36)
     assert there(slots) == ["four", "one", "three"]
+
+
+def test_a_directory_that_a_neighbour_reads_is_trimmed_only_afterwards(slots):
+    limited = KeptOutputs(str(slots), 40 * 4096)
+    put(limited, slots, "one", size=36)
+    with limited.lent("one") as path:
+        put(limited, slots, "two", size=36)
+        assert sorted(os.listdir(path)) == [".fabbuild-size", ".fabbuild.json", "whose", "x.o"]
+    os.utime(slots / ".outputs/one", (1000, 1000))
+    put(limited, slots, "three", size=36)
+    assert there(slots) == ["three"]
 
 
 def test_with_a_limit_of_nothing_nothing_is_kept(slots):
@@ -199,13 +211,15 @@ class Machine:
             trees.prepare()
             kept = KeptOutputs(trees.directory)
             kept.gather()
+            known = self.identities(environment)
             builders = {}
             results = []
             for slot, board, commits in orders:
                 if slot not in builders:
                     tree = trees.worktree(slot, commits[0])
-                    carrier = self.carrier(tree, chosen, environment)
-                    builders[slot] = Builder(processes, tree, chosen, environment, {"details"}, carrier, kept=kept)
+                    carrier = CarryForward(tree, chosen, known) if known else None
+                    parts = processes, tree, chosen, environment, {"details"}, carrier
+                    builders[slot] = Builder(*parts, kept=kept, identities=known)
                 builders[slot].begin(board)
                 if audit:
                     builders[slot].begin_from_nothing()
@@ -224,8 +238,8 @@ class Machine:
         (result,) = type(self)(place, **self._environment).run((0, board, [commit]), **how)
         return result
 
-    def carrier(self, tree, settings, environment):
-        """What knows the identity of a slot's compiler; without one no board takes objects of another."""
+    def identities(self, environment):
+        """Those of compilers; without any no board takes objects of another."""
 
     def hold(self, result, commit, board="one", **how):
         """Hold a result against that of a clean build."""

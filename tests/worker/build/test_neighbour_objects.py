@@ -11,7 +11,6 @@ import pytest
 from fabbuild.protocol.relevance import TreeChange, TreeEntry
 from fabbuild.protocol.wire import DEPENDS
 from fabbuild.worker.build import neighbour_objects
-from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.neighbour_objects import Neighbour, SourceFiles
 from fabbuild.worker.build.output_dir import OutputDir
@@ -105,13 +104,8 @@ def kbuild(source):
 
 
 class Sharing(Machine):
-    _run, _identities = None, None
-
-    def carrier(self, tree, settings, environment):
-        # Its slots share them, as those of a session do; the next run finds out anew what is there.
-        if self._run is not environment:
-            self._run, self._identities = environment, Identities(str(self.work), environment, "code")
-        return CarryForward(tree, settings, self._identities)
+    def identities(self, environment):
+        return Identities(str(self.work), environment, "code")
 
 
 @pytest.fixture
@@ -491,15 +485,15 @@ class Hand:
 
     def take(self, changed=(), **state):
         """Whether the object is taken, with what differs between the neighbour's commit and this one."""
+        self.write(self.other / "src/x.o", "object")
         lines = "".join(f"  {name} \\\n" for name in self.read)
         self.write(
             self.other / "src/.x.o.cmd",
             f"savedcmd_src/x.o := {self.command}\n\nsource_src/x.o := ../src/x.c\n\n"
             f"deps_src/x.o := \\\n{lines}\nsrc/x.o: $(deps_src/x.o)\n\n$(deps_src/x.o):\n",
         )
-        self.write(self.other / "src/x.o", "object")
         # As another board leaves it.
-        self.output.note_build("two", "c" * 40, "gcc", leftovers=False)
+        self.output.note_build("two", "c" * 40, leftovers=False)
         self.output.close()
         found = json.loads((self.tree / "build/.fabbuild.json").read_text())
         self.write(self.other / ".fabbuild.json", json.dumps({**found, **state}))

@@ -10,7 +10,6 @@ from fabbuild.worker.build.plan import Planner, Removal
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.deps.source_reads import SourceReads
 
-GCC = "/usr/bin/gcc"
 LINES = "".join(f"CONFIG_{number}=y\n" for number in range(10))
 
 
@@ -59,16 +58,15 @@ def planned(tmp_path):
         configured="old",
         changed=(),
         reads=READS,
-        gcc=GCC,
         built="old",
         before=False,
         **settings,
     ):
         output = OutputDir(str(tmp_path))
-        output.note_build("one", built, GCC, leftovers=before)
+        output.note_build("one", built, leftovers=before)
         output.reads = SourceReads(reads)
         before = sorted(os.walk(tmp_path))
-        found = Planner(Tree(tmp_path, changed), Settings(settings), output).plan(board, commit, gcc, configured)
+        found = Planner(Tree(tmp_path, changed), Settings(settings), output).plan(board, commit, configured)
         assert sorted(os.walk(tmp_path)) == before, "a plan changes nothing"
         return found
 
@@ -122,11 +120,6 @@ def test_when_it_is_configured(planned, how, configure):
 def test_when_leftovers_are_looked_for(planned, how, leftovers):
     plan = planned(**how)
     assert (plan.removal, plan.leftovers) == (Removal.NOTHING, leftovers)
-
-
-def test_generated_source_that_another_compiler_made_is_removed(planned):
-    plan = planned(configured="", gcc="/usr/bin/clang")
-    assert (plan.removal, plan.leftovers) == (Removal.GENERATED, False)
 
 
 def test_kept_files_are_removed_first_and_by_products_that_may_be_stale_with_all_else(planned, tmp_path):

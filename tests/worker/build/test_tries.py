@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from fabbuild.protocol.build_output import cut_off
 from fabbuild.protocol.wire import TIMEOUT
 from fabbuild.worker.base.processes import ProcessResult
 from fabbuild.worker.build.output_dir import OutputDir
@@ -16,6 +17,7 @@ FINE = ProcessResult(0, "", "", "")
 BROKEN = ProcessResult(2, "", "main.c:1:1: error: no\n", "")
 ODD = ProcessResult(2, "", "make: *** No rule to make target 'x.h'.  Stop.\n", "")
 SKEW = ProcessResult(0, "", "make: warning:  Clock skew detected.  Your build may be incomplete.\n", "")
+CUT = ProcessResult(2, "", "main.c:1:1: error: no\nmake: *** [Makefile:1: x.bin] Error 137\n", "")
 NO_LINE = ProcessResult(2, "", "ld: main.o: in function `f':\n(.text.f+0x4): undefined reference to `g'\n", "")
 
 BUILT_UPON = BuildPlan(Removal.NOTHING, (), configure=False, configured=True, from_scratch=False, leftovers=False)
@@ -30,7 +32,7 @@ class Run:
         self.results = list(results)
         self.bare, self.fault, self.may_retry, self.configuration_changed = bare, "", True, False
         self.asked = []
-        self.generates, self.unreadable = None, False
+        self.generates, self.unreadable, self.cut_short = None, False, False
         self._output, self._out_of_time = output, out_of_time
 
     def _next(self, what):
@@ -38,7 +40,9 @@ class Run:
         self.asked.append(what if kept else what + " from scratch")
         if self._out_of_time:
             self.fault, self.may_retry = TIMEOUT, False
-        return self.results.pop(0)
+        result = self.results.pop(0)
+        self.cut_short |= cut_off(result.stderr)
+        return result
 
     def make(self):
         if self.generates:
@@ -135,6 +139,8 @@ def tried(tmp_path):
         (FROM_SCRATCH, [ODD], ["configure"]),
         (BUILT_UPON, [SKEW, FINE], ["make", "configure from scratch"]),
         (BUILT_UPON, [SKEW, ODD], ["make", "configure from scratch"]),
+        (BUILT_UPON, [CUT, CUT], ["make", "configure from scratch"]),
+        (FROM_SCRATCH, [CUT], ["configure"]),
     ],
 )
 def test_a_try_follows_for_one_reason(tried, plan, results, asked):
