@@ -385,6 +385,12 @@ class _FakeBuilder:
     def begin_from_nothing(self) -> None:
         """Do nothing: there is no output to build upon."""
 
+    def lend(self) -> None:
+        """Do nothing: there is no output to take objects of."""
+
+    def leave(self) -> None:
+        """Do nothing: no board waits for another."""
+
     def carried(self, _commit: str, *_how: object) -> None:
         """Return None: each commit is built."""
 
