@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 from fabbuild.build.variables import Variables, collect
@@ -14,7 +15,8 @@ from fabbuild.model import Board, Commit
 from fabbuild.results.exported_files import written
 from fabbuild.results.tree import CURRENT, OUTPUT, check_component, output_directory, stored_commits
 from fabbuild.source.boards.catalogue import load_boards
-from fabbuild.source.boards.selection import select_boards
+from fabbuild.source.boards.selection import excluded_boards, select_boards
+from fabbuild.source.boards.series import BoardSeries, list_series
 from fabbuild.source.repository import Source
 
 _NO_VARIABLES = Variables()
@@ -25,21 +27,30 @@ class Plan:
     """The commits, boards and machines of a run, and where its results go.
 
     ``name`` is the directory of the results below ``output``. ``whole_range`` has all commits of the range, by
-    which they are numbered, and ``commits`` those that are built. ``archs`` are the architectures of all boards
-    of the source. ``variables`` are those that builds get from the user.
+    which they are numbered, and ``commits`` those that are built. ``series`` has the boards of each of them.
+    ``variables`` are those that builds get from the user.
     """
 
     source: Source
     commits: tuple[Commit, ...]
-    boards: tuple[Board, ...]
+    series: BoardSeries
     chosen: tuple[Machine, ...]
     output: Path
     name: str
     settings: BuildSettings
     fit: Fit
     whole_range: tuple[Commit, ...]
-    archs: frozenset[str] = frozenset()
     variables: Variables = _NO_VARIABLES
+
+    @cached_property
+    def boards(self) -> tuple[Board, ...]:
+        """The boards to build, each as it is at the last commit that has it."""
+        return self.series.boards
+
+    @property
+    def archs(self) -> frozenset[str]:
+        """The architectures of all boards of the source."""
+        return self.series.archs
 
     @property
     def range_text(self) -> str:
@@ -146,23 +157,32 @@ def make_plan(
     commits = Source.thin(chosen_commits, settings.step) if len(chosen_commits) > 1 else chosen_commits
     variables = collect(settings.variables(), source.path)
     planned = tuple(with_options(machine, settings, variables) for machine in chosen)
-    every = load_boards(source, commits[-1].tree, lambda: before(planned))
-    boards = select_boards(every, settings.boards, exclude=settings.exclude, only=settings.only)
-    for board in boards:
-        check_component(board.target, "board")
+    series = list_series(
+        source,
+        [commit.tree for commit in commits],
+        partial(select_boards, terms=settings.boards, exclude=settings.exclude, only=settings.only),
+        partial(excluded_boards, exclude=settings.exclude),
+        base=lambda: _tree_before(source, commits[0]),
+        before=lambda: before(planned),
+    )
     return Plan(
         source=source,
         commits=tuple(commits),
-        boards=tuple(boards),
+        series=series,
         chosen=planned,
         output=output,
         name=name,
         settings=settings,
         fit=machines.fit,
         whole_range=tuple(whole),
-        archs=frozenset(board.arch for board in every if board.arch),
         variables=variables,
     )
+
+
+def _tree_before(source: Source, commit: Commit) -> str:
+    """Return the git tree before a commit, or before the edits of the current source; empty if there is none."""
+    name = f"{commit.hash}^^{{tree}}" if commit.number else "HEAD^{tree}"
+    return source.git.run("rev-parse", "--verify", "--quiet", "--end-of-options", name, ok=(0, 1, 128)).text
 
 
 def with_options(machine: Machine, settings: BuildSettings, variables: Variables = _NO_VARIABLES) -> Machine:

@@ -30,7 +30,7 @@ class Recorder:
     def __init__(
         self,
         tree: ResultTree,
-        boards: Mapping[str, Board],
+        boards: Mapping[tuple[str, int], Board],
         commits: Sequence[Commit],
         settings: Mapping[str, object],
         reuse: Reuse | None = None,
@@ -39,7 +39,7 @@ class Recorder:
 
         Args:
             tree: where results go; locked by the caller.
-            boards: the boards that are built, by name.
+            boards: the boards that are built, by name and index of the commit.
             commits: the commits that were sent, in order.
             settings: the wire's settings, which name a result together with its tree and toolchain.
             reuse: is given each result, for other runs.
@@ -91,7 +91,7 @@ class Recorder:
             details=message.details,
             after=after,
         )
-        board = self._boards[message.board]
+        board = self._boards[message.board, message.commit_upto]
         commit = self._commits[message.commit_upto]
         tool = session.facts.toolchains.get(board.arch) if session.facts else None
         described = {"arch": board.arch}

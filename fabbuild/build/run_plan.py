@@ -51,9 +51,11 @@ from fabbuild.results.incoming import Incoming
 from fabbuild.results.reuse.manager import Reuse
 from fabbuild.results.tree import (
     CURRENT,
+    CommitBoards,
     ResultTree,
 )
 from fabbuild.source import new_files, submodules
+from fabbuild.source.boards.series import presences
 from fabbuild.source.changed_files import differing_files
 from fabbuild.source.git import GitError
 from fabbuild.source.git_filters import built_as_stored
@@ -161,7 +163,8 @@ class _Run:
                 Note(),
                 text=f"removed results of {count(len(removed), 'commit')} no longer in the range: {shown}",
             )
-        for text in (*self.plan.variables.notes, *self._remarks()):
+        there = presences(self.plan.series, self.plan.commits)
+        for text in (*self.plan.variables.notes, *there, *self._remarks()):
             self.emit(Note(), text=text)
         for one in differs:
             self.emit(Note(one.thing, one.versions), text=one.sentence)
@@ -210,6 +213,10 @@ class _Run:
         self.tree.describe(
             plan.whole_range,
             {board.target: board.arch for board in plan.boards},
+            {
+                commit.hash: CommitBoards(tuple(plan.series.missing_at(upto)), plan.series.renames[upto])
+                for upto, commit in enumerate(plan.commits)
+            },
             source=str(plan.source.path),
             text=plan.range_text,
             kind=kind,
@@ -232,6 +239,7 @@ class _Run:
                 commits=len(self.plan.commits),
                 results=sum(len(job.commits) for job in jobs),
                 skipped=skipped,
+                not_there=self.plan.series.not_there,
                 output=str(self.tree.root),
                 machines=tuple(session.name for session in usable),
             )
@@ -264,7 +272,7 @@ class _Run:
             failed={failure.board for failure in self.progress.failing},
             likely={} if settings.force else self._history.likely(jobs),
         )
-        boards = {job.board.target: job.board for job in jobs}
+        boards = {(job.board.target, upto): job.board for job in jobs for upto in job.commits}
         recorder = Recorder(self.tree, boards, plan.commits, self._wire_settings, self._reuse)
         dispatcher = Dispatcher(scheduler, self._machines, recorder, plan.commits, self.listen, self.tick)
         assert self._journal is not None

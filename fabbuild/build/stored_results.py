@@ -30,8 +30,8 @@ class StoredResults:
         if plan.settings.force:
             return
         wire_settings = plan.settings.wire_settings()
-        for board in plan.boards:
-            for upto in range(len(plan.commits)):
+        for upto, boards in enumerate(plan.series.at):
+            for board in boards.values():
                 stored = tree.current_result(board, upto, wire_settings, frozenset())
                 if stored is not None and (stored.verdict.ok or not plan.settings.force_failures):
                     self._there[board.target, upto] = stored
@@ -39,7 +39,7 @@ class StoredResults:
     @property
     def complete(self) -> bool:
         """Whether all results of the plan exist."""
-        return len(self._there) == len(self._plan.boards) * len(self._plan.commits)
+        return len(self._there) == self._plan.series.results
 
     def any_of_range(self) -> bool:
         """Whether any result of the range exists, of any board, settings or compiler."""
@@ -49,6 +49,8 @@ class StoredResults:
     def open_jobs(self, usable: Sequence[Session]) -> list[Job]:
         """Return the jobs of the plan, without the results that stay valid.
 
+        A board has a job for each architecture that it has at these commits, nearly always one.
+
         Args:
             usable: the machines to use; a result of a compiler that none of them has is built again.
         """
@@ -56,19 +58,21 @@ class StoredResults:
         for session in usable:
             for arch, tool in (session.facts.toolchains if session.facts else {}).items():
                 versions.setdefault(arch, set()).add(made_by(tool.version, session.machine.env))
-        jobs = []
-        for board in self._plan.boards:
-            missing = []
+        jobs: list[Job] = []
+        for target in (board.target for board in self._plan.boards):
+            missing: dict[str, list[int]] = {}
             for upto, commit in enumerate(self._plan.commits):
-                stored = self._there.get((board.target, upto))
+                board = self._plan.series.at[upto].get(target)
+                if board is None:
+                    continue
+                stored = self._there.get((target, upto))
                 if stored is None or not made_by_one_of(stored, versions.get(board.arch, ())):
-                    missing.append(upto)
+                    missing.setdefault(board.arch, []).append(upto)
                     continue
                 self.verdicts.append(stored.verdict)
                 if stored.verdict is Verdict.FAILED:
-                    error = first_error(self._tree.stderr(board.target, upto))
+                    error = first_error(self._tree.stderr(target, upto))
                     label = commit_label(commit.hash, commit.number)
-                    self.failures.append(Failure(board.target, label, "", error))
-            if missing:
-                jobs.append(Job(board, tuple(missing)))
+                    self.failures.append(Failure(target, label, "", error))
+            jobs += (Job(self._plan.series.at[uptos[-1]][target], tuple(uptos)) for uptos in missing.values())
         return jobs

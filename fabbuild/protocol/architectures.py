@@ -11,6 +11,9 @@ SANDBOX = "sandbox"
 FAMILIES: Dict[str, Sequence[str]] = {
     "aarch64": ("aarch64", "arm64"),
     "arm": ("arm", "armv7l", "armv7a", "armv7", "armv6l", "armv8l", "armv5tel"),
+    "loongarch": ("loongarch64", "loongarch32"),
+    "loongarch32": ("loongarch32", "loongarch64"),
+    "loongarch64": ("loongarch64", "loongarch32"),
     "m68k": ("m68k",),
     "microblaze": ("microblaze", "microblazeel"),
     "mips": ("mips", "mipsisa32r6", "mipsel", "mips64", "mips64el"),

@@ -1,7 +1,7 @@
 """Names that both ends of the wire use, and checks of names that come from elsewhere.
 
-Both ends use the names of the program and of the refs on a machine. Checked are names of result files, patterns of
-files to keep, make goals, configuration fragments and toolchain archives.
+Both ends use the names of the program and of the refs on a machine. Checked are names of boards and of files of
+results, patterns of files to keep, make goals, configuration fragments and toolchain archives.
 """
 
 from __future__ import annotations
@@ -39,6 +39,11 @@ RESERVED = frozenset(
     {"done", "done.new", "err", "log", "sizes", "host", "toolchain", "out-env", "out-cmd", "built-from"}
 )
 
+# Every other ASCII character is a part of make's language, or of that of the shell which its rules run.
+_NOT_IN_BOARD = re.compile(r"[^A-Za-z0-9_.,+@~\x80-\U0010ffff-]|[\x80-\x9f\s]")
+
+_NOT_FIRST_IN_BOARD = ".,+@~-"
+
 _FILE_NAME = re.compile(r"[A-Za-z0-9._+][A-Za-z0-9._+,@-]{0,99}")
 
 _PATTERN = re.compile(r"[A-Za-z0-9._+,@*?\[\]!/-]{1,200}")
@@ -52,6 +57,29 @@ TOOLCHAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 def program(sha256: str) -> str:
     """Return the file name of the worker's program with this checksum."""
     return "worker-%s.pyz" % sha256
+
+
+def name_problem(board: str) -> str:
+    """Return why a text cannot be a board's name, the part of a defconfig's before ``_defconfig``; empty if it can.
+
+    A board's name is a goal of make, the name of a directory, and text that the ends of the wire exchange.
+    """
+    if not board:
+        return "a board needs a name"
+    if not _is_utf8(board):
+        return "its name is not UTF-8"
+    if board[0] in _NOT_FIRST_IN_BOARD:
+        return "a name cannot begin with %r" % board[0]
+    found = _NOT_IN_BOARD.search(board)
+    return "make cannot be given %r in a name" % found.group() if found else ""
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_file_name(name: str) -> bool:

@@ -160,6 +160,8 @@ UBOOT = FirmwareTree(
         ArchRule("arm", "SYS_CPU", "armv8", "aarch64"),
         ArchRule("riscv", "ARCH_RV32I", "y", "riscv32"),
         ArchRule("riscv", "", "", "riscv64"),
+        ArchRule("loongarch", "ARCH_LA32", "y", "loongarch32"),
+        ArchRule("loongarch", "", "", "loongarch64"),
     ),
     target_prefix="TARGET_",
     header_symbols=("CONFIG_SYS_CONFIG_NAME",),

@@ -1,6 +1,7 @@
 """Write results as JUnit XML for CI systems: a test suite for each commit, a test case for each board.
 
-A board that fails is a ``failure`` with its first error. A board without a result is ``skipped`` with the reason.
+A board that fails is a ``failure`` with its first error. A board without a result is ``skipped`` with the reason,
+one that the commit does not have with the type ``NotThere``.
 A board that was built after a machine's fault has passed, with a ``flakyFailure`` as Maven's Surefire writes it,
 which other readers ignore. The compilers' output is ``system-err``. A test case has no ``properties`` in the
 schema, so the machine, the toolchain and the sizes are lines ``[[PROPERTY|name=value]]`` of ``system-out``, which
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 #: Types of failures and skips.
 BUILD_FAILED = "BuildFailed"
 NOT_BUILT = "NotBuilt"
+NOT_THERE = "NotThere"
 MACHINE_FAULT = "MachineFault"
 
 #: Message for a missing result without a known reason.
@@ -104,9 +106,9 @@ def _suites(found: Found, plan: Plan | None) -> Iterable[tuple[ET.Element, Suite
     else:
         boards = sorted({board.target for board in plan.boards})
         archs |= {board.target: board.arch for board in plan.boards}
-    for commit in commits:
+    for commit, absent in zip(commits, reader.absences(), strict=True):
         reader.begin()
-        yield _Suite(found, reader, commit, archs, reasons).made(boards)
+        yield _Suite(found, reader, commit, archs, reasons, absent).made(boards)
 
 
 def _is_name(board: str) -> bool:
@@ -124,12 +126,14 @@ class _Suite:
         commit: CommitDir,
         archs: Mapping[str, str],
         reasons: Mapping[tuple[str, str], str],
+        absent: Mapping[str, str],
     ) -> None:
         self._found = found
         self._reader = reader
         self._commit = commit
         self._archs = archs
         self._reasons = reasons
+        self._absent = absent
         self._counts = SuiteCounts()
         self._written = 0.0
 
@@ -158,8 +162,14 @@ class _Suite:
     def _case(self, suite: ET.Element, board: str, classname: str) -> None:
         case = ET.SubElement(suite, "testcase", {"classname": _text(classname), "name": _text(board)})
         self._counts.tests += 1
-        stored = self._reader.read(self._commit, board, sizes=True)
+        absent = self._absent.get(board)
+        stored = None if absent else self._reader.read(self._commit, board, sizes=True)
+        if absent:
+            self._counts.skipped += 1
+            ET.SubElement(case, "skipped", {"type": NOT_THERE, "message": _text(absent)})
         if stored is None:
+            if absent:
+                return
             self._counts.skipped += 1
             why = self._reasons.get((board, self._commit.hash)) or NO_RESULT
             ET.SubElement(case, "skipped", {"type": NOT_BUILT, "message": _text(one_line(why))})

@@ -23,8 +23,9 @@ import socket
 import stat
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fabbuild.errors import OutputError, advice_for
@@ -65,6 +66,14 @@ class BuiltFrom:
     toolchain: str
     settings: Mapping[str, object]
     kept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CommitBoards:
+    """The boards of a run that a commit does not have, and those that it renames: former name → name."""
+
+    not_there: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -227,12 +236,19 @@ class ResultTree:
             self.close()
             raise not_writable(path, exc) from exc
 
-    def describe(self, whole: Iterable[Commit], boards: Mapping[str, str], **origin: str) -> None:
+    def describe(
+        self,
+        whole: Iterable[Commit],
+        boards: Mapping[str, str],
+        by_commit: Mapping[str, CommitBoards] = MappingProxyType({}),
+        **origin: str,
+    ) -> None:
         """Write a description of the range, so that the tree can be read without the source.
 
         Args:
             whole: all commits of the range, with their full subjects.
             boards: board → architecture, for the boards to build; boards of earlier runs stay in the file.
+            by_commit: hash of a commit → its part in which boards there are; likewise.
             origin: ``source``, the range's ``text`` and its ``kind``.
 
         Raises:
@@ -240,14 +256,20 @@ class ResultTree:
         """
         path = self.own / COMMITS
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))["boards"]
-        except (OSError, ValueError, KeyError, TypeError):
-            before = {}
-        record = {
-            **origin,
-            "commits": [{"number": one.number, "hash": one.hash, "subject": one.subject} for one in whole],
-            "boards": {**(before if isinstance(before, dict) else {}), **boards},
-        }
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = None
+        archs, known = recorded_archs(before), recorded_boards(before)
+        commits = []
+        for one in whole:
+            was, now = known.get(one.hash, CommitBoards()), by_commit.get(one.hash, CommitBoards())
+            told: dict[str, object] = {"number": one.number, "hash": one.hash, "subject": one.subject}
+            if not_there := sorted({*was.not_there, *now.not_there}):
+                told["not_there"] = not_there
+            if renamed := {**was.renamed, **now.renamed}:
+                told["renamed"] = renamed
+            commits.append(told)
+        record: dict[str, object] = {**origin, "commits": commits, "boards": {**archs, **boards}}
         try:
             with whole_file(path) as file:
                 file.write(json.dumps(record, indent=1).encode("utf-8", "replace") + b"\n")
@@ -380,6 +402,26 @@ class ResultTree:
         except OSError as exc:
             raise not_writable(self.root, exc) from exc
         return removed
+
+
+def recorded_archs(record: object) -> dict[str, str]:
+    """Return board → architecture from the content of `COMMITS`, which may be anything."""
+    boards = record.get("boards") if isinstance(record, dict) else None
+    return {str(board): str(arch) for board, arch in boards.items()} if isinstance(boards, dict) else {}
+
+
+def recorded_boards(record: object) -> dict[str, CommitBoards]:
+    """Return by hash which boards commits do not have or rename, from the content of `COMMITS`, likewise."""
+    commits = record.get("commits") if isinstance(record, dict) else None
+    found = {}
+    for one in commits if isinstance(commits, list) else ():
+        if isinstance(one, dict) and isinstance(one.get("hash"), str):
+            not_there, renamed = one.get("not_there"), one.get("renamed")
+            found[one["hash"]] = CommitBoards(
+                tuple(map(str, not_there)) if isinstance(not_there, list) else (),
+                {str(old): str(new) for old, new in renamed.items()} if isinstance(renamed, dict) else {},
+            )
+    return found
 
 
 def _move(old: Path, new: Path) -> None:

@@ -72,6 +72,9 @@ def _commit_ended(state: State, board: OpenBoard, upto: int, why: str, by: Order
     if not board.missing:
         state.open.pop(board.target, None)
         state.queue.drop(board)
+        if board.later:
+            state.open[board.target] = board.next()
+            state.queue.put_back(state.open[board.target])
     actions: list[Action] = []
     for order in list(board.orders):
         member = state.members.get(order.machine)

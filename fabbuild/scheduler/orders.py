@@ -61,6 +61,8 @@ class OpenBoard:
     orders: list[Order] = field(default_factory=list)
     #: The first attempt at which a worker said that it could not build it; 0: none did.
     worker_failed_at: int = 0
+    #: Its further jobs, of other architectures, which are built one after the other.
+    later: list[Job] = field(default_factory=list)
 
     @property
     def target(self) -> str:
@@ -76,6 +78,15 @@ class OpenBoard:
     def unassigned(self) -> set[int]:
         """The commits that are missing and that no order is to bring."""
         return self.missing.difference(*(order.awaited | order.held.keys() for order in self.orders))
+
+    @property
+    def asked(self) -> int:
+        """The number of results that were asked for, those of later jobs included."""
+        return len(self.missing) + sum(len(job.commits) for job in self.later)
+
+    def next(self) -> OpenBoard:
+        """Return the board with the first of its later jobs."""
+        return OpenBoard(self.later[0], self.place, set(self.later[0].commits), self.attempt, later=self.later[1:])
 
     def faults(self, upto: int) -> set[str]:
         """Return the machines it met a fault on at this commit, other than being too slow."""

@@ -190,7 +190,7 @@ class Scheduler:
         #: The time at which the first machine joined.
         self._began = math.inf
         #: The number of requested results.
-        self.asked = sum(len(board.missing) for board in boards.values())
+        self.asked = sum(board.asked for board in boards.values())
         #: Whether boards are split beforehand (rule 12).
         self.batch = self._distribution.batch
 
@@ -366,8 +366,9 @@ class Scheduler:
                 actions += accounting.discard_held(order, reason)
             member.orders.clear()
         self._state.queue.clear()
-        for board in list(self._state.open.values()):
-            actions += accounting.end_board(self._state, board, reason)
+        while self._state.open:  # a board may have a later job
+            for board in list(self._state.open.values()):
+                actions += accounting.end_board(self._state, board, reason)
         return actions
 
     # --- boards that are built (rules 5, 6, 8) ---
@@ -502,11 +503,13 @@ class Scheduler:
         actions: list[Action] = [
             self._hand(member, boards, now) for member, boards in self._distribution.assignments(state)
         ]
+        came_back = False
         for arch in state.queue.archs():
             if self._wait_until(arch) <= now:
                 for board in state.queue.remove(arch):
                     actions += accounting.end_board(state, board, self._why_nobody(arch))
-        return actions
+                    came_back = came_back or bool(board.later)
+        return actions + (self._distribute(now) if came_back else [])
 
     def _wait_until(self, arch: str) -> float:
         """Return the time until which boards of an architecture wait in the queue for a machine."""

@@ -44,15 +44,18 @@ class State:
 
 
 def open_boards(jobs: Iterable[Job]) -> dict[str, OpenBoard]:
-    """Return a board for each job that has commits, by name.
+    """Return a board for each job that has commits, by name; further jobs of a board come after its first one.
 
     Raises:
-        ValueError: a board is asked for twice.
+        ValueError: a board is asked for twice with one architecture.
     """
     boards: dict[str, OpenBoard] = {}
     for place, job in enumerate(jobs):
-        if job.board.target in boards:
+        first = boards.get(job.board.target)
+        if first and job.board.arch in {first.arch, *(later.board.arch for later in first.later)}:
             raise ValueError(f"board {job.board.target} is asked for twice")
-        if job.commits:
+        if first and job.commits:
+            first.later.append(job)
+        elif job.commits:
             boards[job.board.target] = OpenBoard(job, place, set(job.commits))
     return boards

@@ -76,7 +76,9 @@ class Quiet:
 
 def dispatcher_of(jobs, tree, *sessions, listener=lambda _event: None):
     scheduler = Scheduler(jobs, 1, [session.name for session in sessions])
-    recorder = Recorder(tree, {job.board.target: job.board for job in jobs}, [COMMIT], {})
+    recorder = Recorder(
+        tree, {(job.board.target, upto): job.board for job in jobs for upto in job.commits}, [COMMIT], {}
+    )
     return Dispatcher(scheduler, Machines(*sessions), recorder, [COMMIT], listener)
 
 
@@ -210,7 +212,7 @@ class Build:
                 self.jobs, len(self.commits), self.machines.machines,
                 batch=self.settings.batch, policy=self.policy or Policy(backup=False),
             )  # fmt: skip
-            boards = {job.board.target: job.board for job in self.jobs}
+            boards = {(job.board.target, upto): job.board for job in self.jobs for upto in job.commits}
             recorder = Recorder(self.tree, boards, self.commits, {**self.settings.wire_settings(), **settings})
             self.dispatcher = Dispatcher(
                 scheduler,
@@ -885,7 +887,7 @@ def test_where_boards_that_failed_before_are_enough_no_machine_is_brought_up(tre
     job = Job(Board("one", "sandbox"), (0,))
     events = []
     scheduler = Scheduler([job], 1, ["m1"], policy=Policy(stop_at=1), failed=["other"])
-    recorder = Recorder(tree, {"one": job.board}, [COMMIT], {})
+    recorder = Recorder(tree, {("one", 0): job.board}, [COMMIT], {})
     machines = Untouched(Quiet("m1", None))
     outcome = Dispatcher(scheduler, machines, recorder, [COMMIT], events.append).run()
     assert outcome.counts == {Verdict.NOT_BUILT: 1}

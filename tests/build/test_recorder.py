@@ -61,7 +61,8 @@ def said(**fields):
 
 
 def record(tree, session, message, *, settings=None, reuse=None, files=NOTHING, attempt=1, after=()):
-    recorder = Recorder(tree, BOARDS, COMMITS, settings or {}, reuse)
+    boards = {(name, upto): board for name, board in BOARDS.items() for upto in range(len(COMMITS))}
+    recorder = Recorder(tree, boards, COMMITS, settings or {}, reuse)
     return recorder.record(session, message, attempt, after, files)
 
 

@@ -162,7 +162,7 @@ class _Printer:
     def _shown(self, commit: CommitChanges) -> bool:
         boards = commit.boards
         told = (
-            *(boards.broke, boards.mended, boards.warns, boards.clean, boards.new, _lost(commit)),
+            *(boards.broke, boards.mended, boards.warns, boards.clean, boards.new, boards.renamed, _lost(commit)),
             *(commit.new_problems, commit.gone_problems, commit.new_blobs),
             *(commit.board_sizes, commit.functions, commit.config, commit.environment),
         )
@@ -214,11 +214,18 @@ class _Printer:
         said += self._rest(lost, "message gone", "messages gone")
         if boards.clean:
             said.append((f"no more warnings on {self.named(boards.clean)}", _MENDED))
+        if boards.renamed:
+            pairs = "; ".join(f"{visible(former)} to {visible(name)}" for former, name in boards.renamed[:NAMED])
+            more = len(boards.renamed) - NAMED
+            said.append((f"renames {pairs}{f' … and {more} more' if more > 0 else ''}", ""))
         if boards.new:
             said.append((f"first result of {self.named(boards.new)}", ""))
         lost_boards = _lost(commit)
         if lost_boards:
             said.append((f"no longer built: {self.named(lost_boards)}", _WARNED))
+        removed = [one.board for one in boards.not_there if one.board in boards.gone]
+        if removed:
+            said.append((f"removes {self.named(removed)}", ""))
         return said
 
     def _broke(self, commit: CommitChanges) -> list[tuple[str, str]]:
@@ -375,6 +382,9 @@ class _Printer:
             for reason, numbers, boards in missing if self.view.all_boards else missing[:PROBLEMS]:
                 at = "" if len(numbers) == len(commits) else f" at {names([str(one) for one in numbers], 12)}"
                 self.line(f"not built{at}: {self.names(boards)}: {reason}", style=_WARNED)
+        absent = dict.fromkeys(one for commit in commits for one in commit.boards.not_there)
+        for reason in dict.fromkeys(one.reason for one in absent):
+            self.line(f"{reason}: {self.names([one.board for one in absent if one.reason == reason])}", style=_DIM)
         if unread := words(self.summary.unread):
             self.line(unread, style=_WARNED)
         last = commits[-1]
@@ -383,6 +393,7 @@ class _Printer:
         parts += [f"{counts.warned} built with warnings"] if counts.warned else []
         parts += [f"{counts.failed} failed"] if counts.failed else []
         parts += [f"{counts.not_built} not built"] if counts.not_built else []
+        parts += [f"{counts.not_there} not there"] if counts.not_there else []
         at = f"at {last.number}/{self.summary.total}" if last.number else "now"
         failing = f"; failing: {self.names(last.boards.failing)}" if counts.failed else ""
         self.line(f"{at}: {', '.join(parts)}{failing}", style=_BROKEN if counts.failed else "")
@@ -390,7 +401,7 @@ class _Printer:
 
 def _lost(commit: CommitChanges) -> list[str]:
     """Return the boards that had a result and have none, except those with a known reason."""
-    known = {one.board for one in commit.boards.not_built if one.reason}
+    known = {one.board for one in (*commit.boards.not_built, *commit.boards.not_there) if one.reason}
     return [board for board in commit.boards.gone if board not in known]
 
 

@@ -99,7 +99,9 @@ def groups(commit: CommitChanges) -> list[Group]:
     found.append(_group("lost", "Messages gone", without(commit.gone_problems, better)))
     found.append(_plain("clean", "Warnings gone", boards.clean))
     found.append(_plain("new", "First result", boards.new))
-    found.append(_plain("gone", "No longer built", boards.gone))
+    removed = {one.board for one in boards.not_there} & {*boards.gone}
+    found.append(_plain("gone", "Removed", tuple(sorted(removed))))
+    found.append(_plain("gone", "No longer built", tuple(board for board in boards.gone if board not in removed)))
     return [group for group in found if group.boards]
 
 

@@ -130,11 +130,13 @@ def document(
     changed = _changes(summary.commits, by_commit, boards)
     resized = _resized(summary.commits, boards)
     reasons = [{one.board: one.reason for one in commit.boards.not_built} for commit in summary.commits]
+    absent = [{one.board: one.reason for one in commit.boards.not_there} for commit in summary.commits]
     rows = []
     for board in boards:
         cells = [gatherer.cells.get((place.name, board)) for place in places]
         missing = [those.get(board) for those in reasons]
-        row = _row(cells, missing, machines, notes, options, programs, going=journal.going)
+        not_there = [those.get(board) for those in absent]
+        row = _row(cells, missing, not_there, machines, notes, options, programs, going=journal.going)
         row["c"] = changed[board]
         if resized[board]:
             row["g"] = resized[board]
@@ -223,6 +225,7 @@ def _resized(commits: Sequence[CommitChanges], boards: Sequence[str]) -> dict[st
 def _row(
     cells: Sequence[Cell | None],
     missing: Sequence[str | None],
+    not_there: Sequence[str | None],
     machines: Numbers,
     notes: Numbers,
     options: Numbers,
@@ -233,7 +236,11 @@ def _row(
     verdicts = []
     noted: dict[str, list[int]] = {}
     logs, codes, built = {}, {}, {}
-    for at, (cell, reason) in enumerate(zip(cells, missing, strict=True)):
+    for at, (cell, reason, absent) in enumerate(zip(cells, missing, not_there, strict=True)):
+        if cell is None and absent:
+            verdicts.append("x")
+            noted[str(at)] = [notes.of(cut(visible(absent), 200))]
+            continue
         if cell is None:
             verdicts.append("." if going and not reason else "n")
             if reason:

@@ -33,6 +33,7 @@ from fabbuild.reporting.summary.changes import CommitChanges, Summary
 from fabbuild.reporting.summary.find import Found, how_built, where, which_commit
 from fabbuild.reporting.summary.unread import FILES, words
 from fabbuild.reporting.summary.wording import many, who
+from fabbuild.source.boards.selection import quoted
 from fabbuild.text import clock, cut, duration, names, one_line, visible
 
 #: Problems of each sort that are shown for all commits together; the script has more of them.
@@ -47,7 +48,7 @@ _ROWS = 400
 _SPANS = 400
 
 #: Letters of results in the matrix without a script.
-MARKS = {"b": "·", "w": "w", "f": "F", "n": "-", ".": ""}
+MARKS = {"b": "·", "w": "w", "f": "F", "n": "-", "x": "", ".": ""}
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def _with_commands(
     def command(commit: CommitChanges, board: str) -> str:
         cell = gatherer.cells.get((dirs[commit.number, commit.hash], board))
         words = [*which_commit(commit), *how_built(cell.settings if cell else {}), *place]
-        return visible(shlex.join(["inv", "build", "--only", board, *words]))
+        return visible(shlex.join(["inv", "build", "--only", quoted(board), *words]))
 
     return [
         [

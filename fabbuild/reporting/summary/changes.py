@@ -74,6 +74,7 @@ class BoardCounts:
     warned: int = 0
     failed: int = 0
     not_built: int = 0
+    not_there: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class BoardChanges:
         failing: fail now.
         warning: are built and have warnings now.
         not_built: have no result here, but have one elsewhere in the range or were requested.
+        not_there: are in the range, but the commit does not have them.
+        renamed: have another name than at the commit before: former name and name.
     """
 
     broke: tuple[str, ...] = ()
@@ -101,6 +104,8 @@ class BoardChanges:
     failing: tuple[str, ...] = ()
     warning: tuple[str, ...] = ()
     not_built: tuple[NotBuilt, ...] = ()
+    not_there: tuple[NotBuilt, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,7 @@ class CommitChanges:
                 boards.clean,
                 boards.new,
                 boards.gone,
+                boards.renamed,
                 self.new_errors,
                 self.gone_errors,
                 self.new_warnings,

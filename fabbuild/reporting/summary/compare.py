@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fabbuild.reporting.summary.changes import (
     ArchSizes,
@@ -39,6 +39,8 @@ def compare(
     new: Snapshot,
     *,
     not_built: Iterable[NotBuilt] = (),
+    not_there: Iterable[NotBuilt] = (),
+    renamed: Iterable[tuple[str, str]] = (),
     archs: Mapping[str, str] | None = None,
     built: Mapping[str, ParsedStderr] | None = None,
 ) -> CommitChanges:
@@ -48,12 +50,19 @@ def compare(
         old: the commit before; if None, everything of ``new`` is new.
         new: the commit.
         not_built: boards that have no result at the commit.
+        not_there: boards that the commit does not have.
+        renamed: former names and names of the boards that it renames; ``old`` has their new names.
         archs: board → architecture; given if sizes are to be compared.
         built: stderr of boards from their last successful build: warnings in it are not new once a board is fixed.
     """
     before = old.boards if old else {}
     missing = tuple(sorted(not_built, key=lambda one: one.board))
-    boards = _board_changes(before, new.boards, missing, first=old is None)
+    absent = tuple(sorted(not_there, key=lambda one: one.board))
+    boards = replace(
+        _board_changes(before, new.boards, missing, first=old is None),
+        not_there=absent,
+        renamed=tuple(sorted(renamed)),
+    )
     errors = _lines(before, new.boards, lambda said: said.errors)
     warnings = _lines(before, new.boards, lambda said: said.warnings)
     blobs = _lines(before, new.boards, lambda said: said.blobs)
@@ -65,7 +74,7 @@ def compare(
         hash=new.commit.hash,
         subject=new.commit.subject,
         first=old is None,
-        counts=_counts(new.boards, len(missing)),
+        counts=replace(_counts(new.boards, len(missing)), not_there=len(absent)),
         boards=boards,
         new_errors=errors[0],
         gone_errors=errors[1],

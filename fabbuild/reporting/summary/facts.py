@@ -61,6 +61,7 @@ def _commit(commit: CommitChanges) -> dict[str, Any]:
             "warned": commit.counts.warned,
             "failed": commit.counts.failed,
             "not_built": commit.counts.not_built,
+            "not_there": commit.counts.not_there,
         },
         "boards": {
             "broke": list(boards.broke),
@@ -72,6 +73,8 @@ def _commit(commit: CommitChanges) -> dict[str, Any]:
             "failing": list(boards.failing),
             "warning": list(boards.warning),
             "not_built": [{"board": one.board, "reason": one.reason} for one in boards.not_built],
+            "not_there": [{"board": one.board, "reason": one.reason} for one in boards.not_there],
+            "renamed": [{"from": former, "to": name} for former, name in boards.renamed],
         },
         "culprits": [_diagnostic(diagnostic) for diagnostic in commit.culprits],
         "problems": {

@@ -26,6 +26,7 @@ from fabbuild.reporting.summary.reader import (
 )
 from fabbuild.results.tree import CURRENT, OUTPUT, output_directory
 from fabbuild.source.boards.catalogue import load_boards
+from fabbuild.source.boards.selection import quoted
 from fabbuild.source.git import GitError
 from fabbuild.source.repository import Source
 from fabbuild.text import names, visible
@@ -101,7 +102,9 @@ def archs_of(found: Found) -> dict[str, str]:
 def rebuild_command(found: Found, commit: CommitChanges | CommitDir, board: str) -> str:
     """Return the command that builds one result again, for use in this directory."""
     settings = Reader(found.range).built_from(_directory(found.range, commit), board).get("settings")
-    return shlex.join(["inv", "build", "--only", board, *which_commit(commit), *how_built(settings), *where(found)])
+    return shlex.join(
+        ["inv", "build", "--only", quoted(board), *which_commit(commit), *how_built(settings), *where(found)]
+    )
 
 
 def which_commit(commit: CommitChanges | CommitDir) -> list[str]:

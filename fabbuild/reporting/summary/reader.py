@@ -20,8 +20,9 @@ from fabbuild.errors import NothingYetError, OutputError
 from fabbuild.events.journal_reader import every_event, holder, journal_of, works
 from fabbuild.protocol.names import COMMITS, OWN
 from fabbuild.protocol.uboot import TREE
-from fabbuild.results.tree import BUILT_FROM
-from fabbuild.text import count, cut, names, visible
+from fabbuild.results.tree import BUILT_FROM, CommitBoards, recorded_archs, recorded_boards
+from fabbuild.source.boards.presence import absences
+from fabbuild.text import commit_label, count, cut, names, visible
 
 #: Bytes that are read of one file, at most, by kind of file.
 MAX_ERR = 1 << 20
@@ -199,25 +200,41 @@ class Reader:
         self.range = made
         self.unreadable: list[str] = []
         self._room = ERR_ROOM
+        self._commit_boards: dict[str, CommitBoards] | None = None
 
     def begin(self) -> None:
         """Begin a commit, with `ERR_ROOM` bytes for its boards' stderr."""
         self._room = ERR_ROOM
 
     def boards(self, commit: CommitDir) -> list[str]:
-        """Return the boards that have a directory at a commit, sorted."""
+        """Return the boards that have a directory at a commit, sorted; without those that it does not have."""
+        not_there = set(self.commit_boards(commit).not_there)
         try:
             with os.scandir(self.range.path / commit.name) as entries:
                 return sorted(
                     entry.name
                     for entry in entries
                     if entry.name not in _NO_BOARDS
+                    and entry.name not in not_there
                     and _is_dir(entry)
                     and (commit.name or not _COMMIT_DIR.fullmatch(entry.name))
                 )
         except OSError as exc:
             self._note(commit.name, exc)
             return []
+
+    def absences(self) -> list[dict[str, str]]:
+        """Return, for each commit, the boards that it does not have, each with words that say where it is."""
+        commits = self.range.commits
+        by_commit = [frozenset(self.commit_boards(commit).not_there) for commit in commits]
+        labels = [commit_label(commit.hash, commit.number) for commit in commits]
+        found: list[dict[str, str]] = [{} for _ in commits]
+        for board in frozenset().union(*by_commit):
+            there = [board not in those for those in by_commit]
+            for at, why in enumerate(absences(there, labels) if any(there) else ["not there"] * len(there)):
+                if why:
+                    found[at][board] = why
+        return found
 
     def place(self, commit: CommitDir, board: str) -> Path:
         """Return the directory of a result."""
@@ -297,10 +314,13 @@ class Reader:
             fields = line.split()
             if len(fields) >= 7 and not line.startswith("#"):
                 archs[fields[6]] = fields[1]
-        recorded = _record(self.range.path).get("boards")
-        if isinstance(recorded, dict):
-            archs |= {str(board): str(arch) for board, arch in recorded.items()}
-        return archs
+        return archs | recorded_archs(_record(self.range.path))
+
+    def commit_boards(self, commit: CommitDir) -> CommitBoards:
+        """Return which boards a commit does not have, and which it renames, as far as fabbuild recorded it."""
+        if self._commit_boards is None:
+            self._commit_boards = recorded_boards(_record(self.range.path))
+        return self._commit_boards.get(commit.hash, CommitBoards())
 
     def built_from(self, commit: CommitDir, board: str) -> Mapping[str, object]:
         """Return a result's ``built-from``; empty if there is none."""

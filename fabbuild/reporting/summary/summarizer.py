@@ -152,19 +152,42 @@ class _Series:
         built: dict[str, ParsedStderr] = {}
         selected = set(taken)
         first = max(start - 1, 0)
+        absent = self.reader.absences()
         for at, commit in enumerate(self.made.commits[first:], first):
             new = self._snapshot(commit, [board for board in present[commit] if board in selected])
+            renames = self._renames(commit, old, new)
+            if old is not None and renames:
+                old = replace(old, boards={renames.get(board, board): seen for board, seen in old.boards.items()})
+                built = {renames.get(board, board): said for board, said in built.items()}
             if at >= start:
                 missing = [
                     NotBuilt(board, reasons.get((board, commit.hash), ""))
                     for board in taken
-                    if board not in new.boards
+                    if board not in new.boards and not absent[at].get(board)
                 ]
-                sizes = archs if self.wanted.sizes else None
-                changes = compare(old, new, not_built=missing, archs=sizes, built=built)
-                yield self._more(old, new, changes, archs)
+                changes = compare(
+                    old,
+                    new,
+                    not_built=missing,
+                    not_there=[NotBuilt(board, why) for board in taken if (why := absent[at].get(board))],
+                    renamed=renames.items(),
+                    archs=archs if self.wanted.sizes else None,
+                    built=built,
+                )
+                yield self._more(old, new, changes, archs, {name: was for was, name in renames.items()})
             built |= {board: seen.said for board, seen in new.boards.items() if not seen.failed}
             old = new
+
+    def _renames(self, commit: CommitDir, old: Snapshot | None, new: Snapshot) -> dict[str, str]:
+        """Return the boards that have a result before the commit by a former name: former name → name."""
+        renamed = self.reader.commit_boards(commit).renamed
+        if old is None or not renamed:
+            return {}
+        return {
+            was: name
+            for was, name in renamed.items()
+            if was in old.boards and was not in new.boards and name in new.boards and name not in old.boards
+        }
 
     def _snapshot(self, commit: CommitDir, boards: Sequence[str]) -> Snapshot:
         found = {}
@@ -194,7 +217,12 @@ class _Series:
     # --- read only on request, of boards that have a result at both commits ---
 
     def _more(
-        self, old: Snapshot | None, new: Snapshot, changes: CommitChanges, archs: Mapping[str, str]
+        self,
+        old: Snapshot | None,
+        new: Snapshot,
+        changes: CommitChanges,
+        archs: Mapping[str, str],
+        former: Mapping[str, str],
     ) -> CommitChanges:
         wanted = self.wanted
         if not (wanted.functions or wanted.config or wanted.environment):
@@ -205,7 +233,7 @@ class _Series:
         for board in sorted(new.boards):
             if old is None or board not in old.boards:
                 continue
-            pair = _Pair(self.reader, old, new, board)
+            pair = _Pair(self.reader, old, new, board, former.get(board, board))
             if wanted.functions and (bloat := pair.functions()):
                 functions[board] = bloat
             if wanted.config and (config := pair.config(plain=wanted.all_config_files)):
@@ -221,11 +249,11 @@ class _Series:
 
 
 class _Pair:
-    """The results of one board at two commits."""
+    """The results of one board at two commits; at the first of them it may have another name."""
 
-    def __init__(self, reader: Reader, old: Snapshot, new: Snapshot, board: str) -> None:
+    def __init__(self, reader: Reader, old: Snapshot, new: Snapshot, board: str, former: str) -> None:
         self._reader = reader
-        self._was = reader.place(old.commit, board)
+        self._was = reader.place(old.commit, former)
         self._is = reader.place(new.commit, board)
         self._passed = not (old.boards[board].failed or new.boards[board].failed)
 

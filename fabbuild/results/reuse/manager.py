@@ -135,13 +135,13 @@ class Reuse:
         changed: frozenset[str],
     ) -> None:
         lookup = StoreLookup(store, self._views, self._commits, self._wire, changed)
-        hits = {job.board.target: lookup.find(job, by.get(job.board.arch, ())) for job in jobs}
+        hits = [lookup.find(job, by.get(job.board.arch, ())) for job in jobs]
         self.affected = frozenset(lookup.affected)
         self._sample_stored(lookup, jobs, hits)
         used = []
-        for job in jobs:
+        for job, there in zip(jobs, hits, strict=True):
             target = job.board.target
-            wanted = [hit for hit in hits[target] if hit.upto not in self._audit.builds.get(target, ())]
+            wanted = [hit for hit in there if hit.upto not in self._audit.builds.get(target, ())]
             failures = not self._settings.force_failures
             for hit, result, document in lookup.restore(job.board, wanted, self._tree, failures=failures):
                 brought.setdefault(target, set()).add(hit.upto)
@@ -196,9 +196,9 @@ class Reuse:
 
     # --- a sample is built and compared ---
 
-    def _sample_stored(self, lookup: StoreLookup, jobs: Sequence[Job], hits: Mapping[str, Sequence[Hit]]) -> None:
+    def _sample_stored(self, lookup: StoreLookup, jobs: Sequence[Job], hits: Sequence[Sequence[Hit]]) -> None:
         """Choose some results that would be reused, write them elsewhere, and have them built for a comparison."""
-        every = [(job.board, hit) for job in jobs for hit in hits[job.board.target]]
+        every = [(job.board, hit) for job, there in zip(jobs, hits, strict=True) for hit in there]
         random.shuffle(every)
         wanted = self._settings.audit_reuse
         for board, hit in every:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -43,8 +43,8 @@ from fabbuild.source.repository import Source
 #: Version of the cache files.
 SCHEMA = 1
 
-#: Number of trees whose boards are cached.
-KEPT = 50
+#: Number of trees whose boards are cached; a long series has many that differ in a Kconfig file.
+KEPT = 200
 
 #: Time limit in seconds for the evaluation of all boards.
 TIMEOUT = 300.0
@@ -67,6 +67,10 @@ _LOG = logging.getLogger(__name__)
 _PROGRAM = "import sys, runpy; p = sys.argv[1]; sys.path[:] = sys.argv[2:]; runpy.run_path(p, run_name='__main__')"
 
 
+class KconfigError(SourceError):
+    """A tree's Kconfig does not parse, so nothing is known of its boards but their names."""
+
+
 @dataclass(frozen=True)
 class BoardList:
     """The boards of a tree, sorted by target.
@@ -75,10 +79,16 @@ class BoardList:
         boards: the boards.
         problems: a line for each defconfig that could not be evaluated, whose board is listed without an
             architecture, or whose name make would not accept, so that it is no board.
+        others: patterns of the files that Kconfig read besides those that `TreeFiles.is_usual` knows.
     """
 
     boards: tuple[Board, ...]
     problems: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    def has(self, names: Collection[str]) -> bool:
+        """Whether it has all boards of these names."""
+        return {board.target for board in self.boards}.issuperset(names)
 
 
 class _CachedBoards(msgspec.Struct):
@@ -100,7 +110,7 @@ def load_boards(source: Source, tree: str, before: Callable[[], None] = lambda: 
         before: called before an evaluation, which takes seconds; not called if the boards are in the cache.
 
     Raises:
-        SourceError: the tree does not exist, it has no boards, or its Kconfig does not parse.
+        SourceError: the tree does not exist, it has no boards, or its Kconfig does not parse (`KconfigError`).
     """
     found = read_boards(source, tree, before)
     for problem in found.problems:
@@ -108,30 +118,42 @@ def load_boards(source: Source, tree: str, before: Callable[[], None] = lambda: 
     return list(found.boards)
 
 
-def read_boards(source: Source, tree: str, before: Callable[[], None] = lambda: None) -> BoardList:
-    """Return the boards of a tree, and the problems with single defconfigs; otherwise like `load_boards`."""
+def read_boards(
+    source: Source, tree: str, before: Callable[[], None] = lambda: None, only: Collection[str] | None = None
+) -> BoardList:
+    """Return the boards of a tree, and the problems with single defconfigs; otherwise like `load_boards`.
+
+    With ``only`` just the boards of these names are evaluated, which is quicker where they are few.
+    """
     compiler = _compiler()
-    named = _place(compiler, tree, "trees") if _ID.fullmatch(tree) else None
-    kept = _read(named) if named else None
+    # The list of all boards has those of ``only``, too.
+    kinds = [""] if only is None else ["", "\0".join(sorted(only))]
+    named = [_place(compiler, tree + kind, "trees") for kind in kinds] if _ID.fullmatch(tree) else []
+    kept = next(filter(None, map(_read, named)), None)
     if kept is None:
         files = TreeFiles.read(source.git, tree)
-        place = _place(compiler, files.usual_digest())
-        kept = _read(place)
-        if kept is None or files.digest(kept.others) != kept.digest:
+        usual = files.usual_digest()
+        for place in (places := [_place(compiler, usual + kind) for kind in kinds]):
+            kept = _read(place)
+            if kept is not None and files.digest(kept.others) == kept.digest:
+                break
+        else:
             before()
-            kept = _evaluate(files, compiler)
+            kept = _evaluate(files, compiler, only)
             _store(place, kept)
         if named:
-            _name(place, named)
-    return BoardList(tuple(kept.boards), tuple(kept.problems))
+            _name(place, named[places.index(place)])
+    return BoardList(tuple(kept.boards), tuple(kept.problems), tuple(kept.others))
 
 
-def _evaluate(files: TreeFiles, compiler: str) -> _CachedBoards:
+def _evaluate(files: TreeFiles, compiler: str, only: Collection[str] | None) -> _CachedBoards:
     names, problems = files.defconfigs()
+    if only is not None:
+        names = [name for name in names if name in only]
     if not names:
         raise SourceError(f"tree {files.tree[:12]} has no {TREE.defconfig('*')}, so it has no boards")
     if not files.has(b"Kconfig"):
-        raise SourceError(f"tree {files.tree[:12]} has no Kconfig at its top: it is not a Kbuild tree")
+        raise KconfigError(f"tree {files.tree[:12]} has no Kconfig at its top: it is not a Kbuild tree")
     with _scratch() as directory:
         others = files.write(directory)
         answers = _ask(directory, names, compiler)
@@ -238,7 +260,7 @@ def _finish(process: subprocess.Popen[bytes], request: bytes) -> _Answer:
         words = last_words(err.decode("utf-8", "replace")) or f"exit status {process.returncode}"
         raise SourceError(f"evaluating Kconfig failed: {words}") from exc
     if "error" in found:
-        raise SourceError(f"the tree's Kconfig does not parse: {found['error']}")
+        raise KconfigError(f"the tree's Kconfig does not parse: {found['error']}")
     return found
 
 

@@ -1,9 +1,10 @@
-"""Select boards by terms, as buildman's users write them.
+r"""Select boards by terms, as buildman's users write them.
 
 Terms are separated by spaces or commas, and a board that any of them matches is selected; ``a & b`` (with or
 without spaces) is one term, for the boards that both match. A term is a regular expression that is matched at the
 start of a board's target, arch, cpu, board, vendor, soc or config name: ``arm`` matches all boards of arch arm, and
-those of arch aarch64 too, by their cpu ``armv8``. Excluded boards are left out whatever else matches them.
+those of arch aarch64 too, by their cpu ``armv8``. Excluded boards are left out whatever else matches them. A comma
+after a backslash is a part of a term or name, as in ``e\,f``.
 """
 
 from __future__ import annotations
@@ -61,6 +62,16 @@ def select_boards(
     return taken
 
 
+def excluded_boards(boards: Iterable[Board], exclude: Terms) -> list[Board]:
+    """Return the boards that any of these terms matches.
+
+    Raises:
+        SelectionError: a term is not a regular expression.
+    """
+    unwanted = parse_terms(exclude)
+    return [board for board in boards if any(_takes(term, board) for term in unwanted)]
+
+
 def unmatched_terms(boards: Iterable[Board], terms: Terms) -> list[str]:
     """Return the terms that match no board, such as mistyped ones.
 
@@ -84,7 +95,7 @@ def parse_terms(terms: Terms) -> list[_Term]:
     found: list[list[re.Pattern[str]]] = []
     joined = True  # an & before the first term is as wrong as one after another &
     pending = False
-    for word in re.findall(r"&|[^\s,&]+", _text(terms)):
+    for word in re.findall(r"&|(?:\\,|[^\s,&])+", _text(terms)):
         if word == "&":
             if joined:
                 raise SelectionError(f"'&' needs a term on both sides: {_text(terms)!r}")
@@ -114,7 +125,12 @@ def _text(terms: Terms) -> str:
 
 
 def _words(names: Terms) -> list[str]:
-    return re.findall(r"[^\s,]+", _text(names))
+    return [word.replace("\\,", ",") for word in re.findall(r"(?:\\,|[^\s,])+", _text(names))]
+
+
+def quoted(name: str) -> str:
+    """Return a board's name as an option takes it, in which commas separate names."""
+    return name.replace(",", "\\,")
 
 
 def _of_defconfig(name: str, targets: Iterable[str]) -> str:

@@ -8,17 +8,17 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fabbuild.errors import SourceError
+from fabbuild.protocol.names import name_problem
 from fabbuild.protocol.relevance import ls_tree_records
 from fabbuild.protocol.uboot import DEFCONFIG, TREE
 from fabbuild.source.boards.kconfig_eval import INCLUDE
 from fabbuild.source.git import Git, GitError
-
-#: Names of boards that make accepts and that can be the name of a directory.
-BOARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,+@~-]*")
+from fabbuild.text import visible
 
 #: Time limit in seconds for git to list or to read the files.
 TIMEOUT = 120.0
@@ -81,12 +81,12 @@ class TreeFiles:
             directory, _, base = path.rpartition(b"/")
             if directory != _BOARDS or not base.endswith(DEFCONFIG.encode()):
                 continue
-            name = base.decode("utf-8", "replace").removesuffix(DEFCONFIG)
-            if BOARD_NAME.fullmatch(name):
-                names.append(name)
+            name = base.decode("utf-8", "surrogateescape").removesuffix(DEFCONFIG)
+            why = name_problem(name)
+            if why:
+                problems.append(f"{visible(TREE.defconfig(name))} is left out: {why}")
             else:
-                shown = "".join(c if c.isprintable() else "?" for c in name)
-                problems.append(f"{TREE.defconfig(shown)} is left out: make cannot be given such a name")
+                names.append(name)
         return names, problems
 
     def maintainers(self) -> dict[str, str]:
@@ -127,27 +127,10 @@ class TreeFiles:
         return sorted(others)
 
     def _matching(self, patterns: Iterable[str]) -> set[bytes]:
-        names = {os.fsencode(pattern) for pattern in patterns}
-        wild = [fnmatch.translate(os.fsdecode(name)) for name in names if re.search(rb"[*?\[]", name)]
-        found = names & self.entries.keys()
-        if wild:
-            any_of = re.compile("|".join(wild).encode("utf-8", "surrogateescape"))
-            found.update(path for path in self.entries if any_of.match(path))
-        return found
+        return matching(patterns, self.entries.keys())
 
     def _is_usual(self, path: bytes) -> bool:
-        # Any link may be a directory that a Kconfig file is sourced from.
-        return self._is_named(path) or self.entries.get(path, (b"",))[0] == _LINK
-
-    @staticmethod
-    def _is_named(path: bytes) -> bool:
-        top, _, base = path.rpartition(b"/")
-        return (
-            base.startswith(b"Kconfig")
-            or base == _MAINTAINERS
-            or path.startswith(_BOARDS + b"/")
-            or top == b"scripts"
-        )
+        return is_usual(path, self.entries.get(path, (b"",))[0])
 
     def _digest(self, paths: Iterable[bytes]) -> str:
         known = hashlib.sha256()
@@ -179,7 +162,7 @@ class TreeFiles:
         here = _text(posixpath.dirname(path))
         found: list[str] = []
         if self.entries[path][0] == _LINK:
-            if self._is_named(path):
+            if _is_named(path):
                 found.append(posixpath.join(here, _text(content)))
         elif path.startswith(_BOARDS + b"/"):
             for name in INCLUDE.findall(_text(content)):
@@ -210,6 +193,39 @@ class TreeFiles:
         if not os.path.lexists(place):
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(os.fsdecode(target))
+
+
+def is_usual(path: bytes, mode: bytes) -> bool:
+    """Whether a file is one of those that define the boards in any Kbuild tree."""
+    # Any link may be a directory that a Kconfig file is sourced from.
+    return _is_named(path) or mode == _LINK
+
+
+def _is_named(path: bytes) -> bool:
+    top, _, base = path.rpartition(b"/")
+    return (
+        base.startswith(b"Kconfig") or base == _MAINTAINERS or path.startswith(_BOARDS + b"/") or top == b"scripts"
+    )
+
+
+def matching(patterns: Iterable[str], paths: AbstractSet[bytes]) -> set[bytes]:
+    """Return the paths that match one of the patterns."""
+    names = {os.fsencode(pattern) for pattern in patterns}
+    wild = [fnmatch.translate(os.fsdecode(name)) for name in names if re.search(rb"[*?\[]", name)]
+    found = names & paths
+    if wild:
+        any_of = re.compile("|".join(wild).encode("utf-8", "surrogateescape"))
+        found.update(path for path in paths if any_of.match(path))
+    return found
+
+
+def board_of(path: bytes) -> str | None:
+    """Return the name of the board whose defconfig this is; None for any other file, or if no board can have it."""
+    directory, _, base = path.rpartition(b"/")
+    if directory != _BOARDS or not base.endswith(DEFCONFIG.encode()):
+        return None
+    name = base.decode("utf-8", "surrogateescape").removesuffix(DEFCONFIG)
+    return None if name_problem(name) else name
 
 
 def _write(directory: Path, path: bytes, content: bytes, mode: int) -> None:

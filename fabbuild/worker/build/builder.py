@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 from typing import AbstractSet, Any, Callable, ContextManager, Dict, List, Mapping, Optional, Tuple
 
 from fabbuild.protocol.build_output import clock_skew, without_clock_skew
 from fabbuild.protocol.comparison import Outcome, differences, error_lines
+from fabbuild.protocol.names import name_problem
 from fabbuild.protocol.relevance import Needed
 from fabbuild.protocol.settings import Shortcut
 from fabbuild.protocol.wire import CHECKOUT, DEPENDS, FILES_MANY, MAX_TEXT, WORKER
@@ -41,9 +41,6 @@ from fabbuild.worker.tools.jobserver import JobServer
 from fabbuild.worker.tools.tool_wrappers import ToolDirs
 from fabbuild.worker.tools.toolchains import Toolchain
 
-_BOARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-
-
 #: A time limit that is over, in seconds, where 0 means none.
 _AT_ONCE = 1e-6
 
@@ -52,11 +49,6 @@ _PATIENCE, _PATIENCE_SHARE = 240.0, 0.25
 
 #: How long a board waits with its next commit until others have taken its objects, in seconds.
 _LENT = 60.0
-
-
-def is_board(name: str) -> bool:
-    """Whether a text can be a board's name, the part of a defconfig's before ``_defconfig``: no path, no option."""
-    return _BOARD.fullmatch(name) is not None
 
 
 class Builder:
@@ -152,7 +144,7 @@ class Builder:
             # What an earlier run built must not be built upon; what this one did may be.
             kept.drop(board)
         before = self._output.built()
-        if before != board and is_board(before):
+        if before != board and not name_problem(before):
             kept.put(before, output)
         elif before != board or self._scratch:
             self._output.clear()

@@ -28,11 +28,12 @@ from typing import (
     Tuple,
 )
 
+from fabbuild.protocol.names import name_problem
 from fabbuild.protocol.wire import TIMEOUT, WORKER
 from fabbuild.worker.base.host import load_average
 from fabbuild.worker.base.processes import WorkerStopped
 from fabbuild.worker.build.artifact_sender import Delivery
-from fabbuild.worker.build.builder import Builder, is_board
+from fabbuild.worker.build.builder import Builder
 from fabbuild.worker.build.result import Built, failed
 from fabbuild.worker.tools.jobserver import JobServer
 from fabbuild.worker.tools.toolchains import Toolchain
@@ -113,8 +114,9 @@ class _OrderBuild:
     ) -> Tuple[Built, Dict[str, Any]]:
         """Build one commit, or carry a result forward; return the result, and further fields of its response."""
         builder, order, commit = self._builder, self._order, self._commits[upto]
-        if not is_board(order.board):
-            return failed("%r cannot be the name of a board" % order.board), {}
+        why = name_problem(order.board)
+        if why:
+            return failed("%r cannot be the name of a board: %s" % (order.board, why)), {}
         if self._compiler is None:
             return failed("no toolchain for architecture %r on this machine" % order.arch), {}
         if not self.begun:

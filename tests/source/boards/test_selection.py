@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fabbuild.errors import SelectionError
 from fabbuild.model import Board
-from fabbuild.source.boards.selection import parse_terms, select_boards, unmatched_terms
+from fabbuild.source.boards.selection import parse_terms, quoted, select_boards, unmatched_terms
 
 SNOW = Board("snow", "arm", "armv7", "exynos", "samsung", "smdk5250", "snow")
 PEACH = Board("peach-pi", "arm", "armv7", "exynos", "samsung", "peach-pi", "peach_pi")
@@ -195,3 +195,11 @@ def test_only_takes_just_the_named(known, data):
 def test_any_text_is_terms_or_a_selection_error(text):
     with contextlib.suppress(SelectionError):
         parse_terms(text)
+
+
+def test_a_comma_after_a_backslash_is_part_of_a_name():
+    boards = [Board("e,f", "arm"), Board("e", "arm"), Board("f", "arm")]
+    for only, terms in ((quoted("e,f"), ""), ("", r"e\,f")):
+        assert [board.target for board in select_boards(boards, terms, only=only)] == ["e,f"]
+    assert [board.target for board in select_boards(boards, only="e,f")] == ["e", "f"]
+    assert [board.target for board in select_boards(boards, only=r"f e\,f")] == ["e,f", "f"]

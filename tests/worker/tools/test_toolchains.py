@@ -54,6 +54,7 @@ def test_prefix_version_and_machine(compiler):
     ("name", "archs"),
     [
         ("riscv64-linux-gnu-gcc", {"riscv", "riscv32", "riscv64"}),
+        ("loongarch64-linux-gnu-gcc", {"loongarch", "loongarch32", "loongarch64"}),
         ("i386-linux-gcc", {"x86"}),
         ("x86_64-linux-gnu-gcc", {"x86"}),
         ("powerpc-linux-gnu-gcc", {"powerpc"}),

@@ -3,7 +3,7 @@
 // Without this script the page has its verdict, commits and tables all the same.
 
 /**
- * One board: a letter a commit in `v` (b built, w warnings, f failed, n no result, . still to come) and in `c` (what
+ * One board: a letter a commit in `v` (b built, w warnings, f failed, n no result, x not there, . still to come) and in `c` (what
  * changed: B broke, M mended, E another error, W new warning, C clean, N new, G gone, . nothing); numbers a commit in
  * `t` (text), `m` (machine) and `s` (seconds, -1 not known); by index of the commit in `l` (end of the log), `r` (return
  * code), `n` there called `n`: notes, `o` (options); sizes in `z`; in `g` the commits that changed sizes.
@@ -23,7 +23,7 @@
   const ROW = 27;
   /** Rows that are drawn above and below what can be seen. */
   const SPARE = 8;
-  const WORDS = { b: "built", w: "built with warnings", f: "failed", n: "no result", ".": "still to come" };
+  const WORDS = { b: "built", w: "built with warnings", f: "failed", n: "no result", x: "not there", ".": "still to come" };
   const CHANGED = {
     B: "breaks here", M: "fixed here", E: "different error here", W: "new warning here", C: "no more warnings",
     N: "first result here", G: "no longer built", ".": "",

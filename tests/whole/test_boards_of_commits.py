@@ -1,0 +1,53 @@
+"""Builds of a series that changes which boards there are."""
+
+import json
+
+import pytest
+
+from tests.whole.test_bad_input import git
+
+AS = ("-c", "user.name=a", "-c", "user.email=a@b.example")
+
+
+@pytest.fixture
+def local_farm(farm):
+    farm.machines(local=True)
+    return farm
+
+
+def change(source, subject):
+    git(source, "add", "-A")
+    git(source, *AS, "commit", "-q", "-m", subject)
+
+
+@pytest.mark.deep
+def test_a_series_that_adds_and_renames_boards_ends_well(local_farm):
+    source = local_farm.source
+    text = (source / "configs/sandbox_defconfig").read_text()
+    (source / "configs/a@b,c_defconfig").write_text(text)
+    change(source, "add a board")
+    git(source, "mv", "configs/a@b,c_defconfig", "configs/ä_defconfig")
+    change(source, "rename it")
+    ended = local_farm.build("--commits", "HEAD~3..", "--only", "sandbox ä", "--junit", "junit.xml")
+    assert ended.status == 0, ended
+    assert "a@b,c is called ä" in ended.out, ended
+    (run,) = [event for event in local_farm.journal("HEAD~3..") if event["what"] == "run-start"]
+    assert (run["data"]["boards"], run["data"]["results"], run["data"]["not_there"]) == (3, 5, 4)
+    told = json.loads(local_farm.run("summary", "--commits", "HEAD~3..", "--json").out)
+    assert [one["counts"]["not_there"] for one in told["commits"]] == [2, 1, 1]
+    assert [one["counts"]["not_built"] + one["counts"]["failed"] for one in told["commits"]] == [0, 0, 0]
+
+
+@pytest.mark.deep
+def test_a_commit_that_breaks_kconfig_has_its_boards_fail_with_kconfigs_words(local_farm):
+    source = local_farm.source
+    with (source / "Kconfig").open("a") as file:
+        file.write("\nif SYS_ARCH\n")
+    change(source, "break Kconfig")
+    ended = local_farm.build("--commits", "HEAD~2..", "--only", "sandbox")
+    assert ended.status == 100, ended
+    assert "Kconfig" in ended.out
+    assert [path.read_text() for path in sorted((local_farm.output / "HEAD~2..").glob("*/sandbox/done"))] == [
+        "0\n",
+        "2\n",
+    ]
