@@ -133,6 +133,8 @@ def _run_start(run: kinds.RunStarted) -> str:
     text = f"{count(run.boards, 'board')}{at}: {count(run.results, 'result')} to build"
     if run.skipped:
         text += f", {run.skipped} there already"
+    if run.not_there:
+        text += f", {count(run.not_there, 'other is', 'others are')} not there"
     listed = f": {names(run.machines, 6)}" if run.machines else ""
     text += f"; {count(len(run.machines), 'machine')}{listed}"
     return text + (f"; results in {visible(run.output)}" if run.output else "")
