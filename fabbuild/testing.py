@@ -320,7 +320,7 @@ class FakeWorker:
         for slot in range(slots):
             self.say("worktree_created", thread=slot)
             if demand and slot + 1 == first:
-                self.say("build_prepare_done")
+                self.say("build_prepare_done", **({"outputs": []} if "outputs" in self.agreed else {}))
         return self._pool
 
     def _send(self, resp: str, **fields: Any) -> None:
