@@ -102,6 +102,12 @@ class BuildSettings:
         "Seconds without a sign of life after which a machine is given up, and a machine gives up its boss",
         default=30.0,
     )
+    stall: float = option(
+        seconds(1, 86400),
+        "Seconds for which a checkout on a machine may do nothing before it is ended; one that gets on "
+        "takes what it takes",
+        default=60.0,
+    )
     patience: float = option(
         seconds(), "Seconds to wait for a machine to come back when no other can build what is left", default=600.0
     )

@@ -61,8 +61,12 @@ from fabbuild.source.repository import Source
 
 _LOG = logging.getLogger(__name__)
 
-#: Seconds that a worker has to make one worktree; each git command there has 60 s.
+#: Seconds that a worker has to make one worktree.
 WORKTREE_TIMEOUT = 240.0
+
+#: Default of `SessionOptions.stall`, in seconds; and for how many times that long a checkout may go on in all.
+STALL = 60.0
+STALLS = 30
 
 #: Seconds that a push has; the first push sends the whole history.
 PUSH_TIMEOUT = 3600.0
@@ -77,6 +81,7 @@ class SessionOptions:
 
     Attributes:
         silence: seconds without a sign of life after which the machine and its boss give each other up; 0: never.
+        stall: seconds for which a checkout may do nothing before the worker ends it.
         stderr: called with each line that the worker writes to stderr, from another thread.
         observer: called with every line on the wire.
         declined: extensions of the protocol that are not requested from the worker.
@@ -84,6 +89,7 @@ class SessionOptions:
     """
 
     silence: float = SILENCE
+    stall: float = STALL
     stderr: Callable[[str], None] = lambda _line: None
     observer: WireObserver | None = None
     declined: frozenset[str] = frozenset({"carry"})
@@ -324,7 +330,14 @@ class Session(OneShot):
             ProtocolViolationError: the worker made more than it was asked for.
         """
         self._check_open()
-        self._send(encode_command("build_prepare", commits=list(commits), max_boards=slots))
+        fields: dict[str, Any] = {"commits": list(commits), "max_boards": slots}
+        longest = WORKTREE_TIMEOUT
+        if "limits" in self.features:
+            # The worker sees how a checkout gets on, and ends one that does not.
+            longest = max(longest, STALLS * self._options.stall)
+            if self._options.stall != STALL:
+                fields["stall"] = self._options.stall
+        self._send(encode_command("build_prepare", **fields))
         started = self._expect(BuildStarted, "build_prepare")
         made = 0
         # A worker that announces no protocol is buildman's, which makes one for each of its threads in any case.
@@ -335,7 +348,7 @@ class Session(OneShot):
         self._asked, self._opened = started.num_threads, 0
         kinds = (WorktreeCreated, WorktreeFailed, BuildPrepareDone)
         while True:
-            match self._expect(kinds, "build_prepare", timeout=WORKTREE_TIMEOUT):
+            match self._expect(kinds, "build_prepare", timeout=longest):
                 case BuildPrepareDone(outputs=outputs):
                     self.outputs = None if outputs is None else frozenset(outputs)
                     return self.slots

@@ -110,7 +110,7 @@ ELSEWHERE = {
     "what to build": "boards exclude only source branch commits count step force_failures",
     "where": "output machines hosts machines_file no_local strict_toolchains one_pack",
     "how long, and how often, a machine is awaited (test_lost_machines, test_two_bosses, worker/supervisor/test_lifeline)": (
-        "wait silence patience restarts"
+        "wait silence stall patience restarts"
     ),
     "in which order, and what need not be built, or twice": "order reuse audit_reuse backup stop_at",
     "what is shown": "ignore_warnings quiet json ide summary report junit trace dry_run",

@@ -70,6 +70,10 @@ class ProcessResult(NamedTuple):
 #: Called with each piece of output; a text that it returns ends the program and says why.
 OutputWatch = Callable[[bytes], Optional[str]]
 
+#: Called with a program's pid when its time is over: if it gives another answer than the last time, the time begins
+#: anew.
+Progress = Callable[[int], object]
+
 
 class Processes:
     """The owner of the child processes; as a context manager it ends them on every way out."""
@@ -143,6 +147,7 @@ class Processes:
         limit: int = MAX_TEXT,
         watch: Optional[OutputWatch] = None,
         pass_fds: Sequence[int] = (),
+        progress: Optional[Progress] = None,
     ) -> ProcessResult:
         """Run a program to its end and collect its output; stdin is ``/dev/null``.
 
@@ -154,6 +159,8 @@ class Processes:
             limit: bytes to keep of stdout and of stderr.
             watch: called with each piece of output; it may end the program.
             pass_fds: descriptors that it inherits besides those of all children.
+            progress: tells whether it got on when ``timeout`` is over, as `process_table.activity` does; by default
+                the program is ended in any case.
 
         Raises:
             WorkerStopped: the worker ends.
@@ -178,8 +185,20 @@ class Processes:
                 pass_fds=(*self._pass_fds, *pass_fds),
             )
             self._running[process.pid] = process
+        seen = progress(process.pid) if progress else None
+
+        def more() -> Optional[float]:
+            """Return the seconds by which the time is longer, because the program got on; None if it did not."""
+            nonlocal last, seen
+            before, seen = seen, progress(process.pid) if progress else None
+            if last or timeout is None or seen == before:
+                return None
+            left = self._time.left()
+            last = left is not None and left < timeout
+            return left if last else timeout
+
         try:
-            outcome = _collect(process, left if last else timeout, limit, watch)
+            outcome = _collect(process, left if last else timeout, limit, watch, more)
         finally:
             # The leader is not reaped yet, so its pid still names this group and no other.
             _kill_group(process.pid)
@@ -193,6 +212,8 @@ class Processes:
         if self._closed:
             raise WorkerStopped
         outcome = outcome._replace(code=_status(process.returncode))
+        if progress and not last and outcome.stopped.startswith(_TOO_LONG):
+            outcome = outcome._replace(stopped="it did nothing for %g s" % (timeout or 0))
         if last and outcome.stopped.startswith(_TOO_LONG):
             raise TimeIsUp(self._time.limit, outcome)
         return outcome
@@ -230,9 +251,16 @@ def _wait_unreaped(pid: int, done: int) -> None:
 
 
 def _collect(
-    process: "subprocess.Popen[bytes]", timeout: Optional[float], limit: int, watch: Optional[OutputWatch]
+    process: "subprocess.Popen[bytes]",
+    timeout: Optional[float],
+    limit: int,
+    watch: Optional[OutputWatch],
+    more: Callable[[], Optional[float]],
 ) -> ProcessResult:
-    """Read both pipes until the program has ended and they are empty; kill its group at a limit."""
+    """Read both pipes until the program has ended and they are empty; kill its group at a limit.
+
+    When the time is over, ``more`` may give it further seconds.
+    """
     assert process.stdout is not None
     assert process.stderr is not None
     clips = {process.stdout.fileno(): Clip(limit), process.stderr.fileno(): Clip(limit)}
@@ -259,9 +287,11 @@ def _collect(
                 if over and ended not in (key.fd for key, _ in ready):
                     if ended not in (key.fd for key in selector.get_map().values()):
                         break
-                    stopped = stopped or _too_long(timeout or 0)
-                    _kill_group(process.pid)
-                    deadline = None
+                    added = None if stopped else more()
+                    if added is None:
+                        stopped = stopped or _too_long(timeout or 0)
+                        _kill_group(process.pid)
+                    deadline = None if added is None else time.monotonic() + added
                 for key, _ in ready:
                     data = os.read(key.fd, _CHUNK)
                     if not data:

@@ -68,6 +68,7 @@ class BuildSession:
         git_dir: str,
         *,
         temporary: bool,
+        stall: float = 0.0,
     ) -> None:
         """Store the arguments; `open` makes the worktrees and slots.
 
@@ -78,12 +79,13 @@ class BuildSession:
             work_dir: the directory of the worktrees.
             git_dir: the repository of the worktrees.
             temporary: whether the work directory is removed with the worker, and so not worth a compiler cache.
+            stall: as for `Repository`.
         """
         self._around = around
         self._configuration = configuration
         self._toolchain = toolchain
         self._work_dir = work_dir
-        self._repository = Repository(around.processes, git_dir, around.environment)
+        self._repository = Repository(around.processes, git_dir, around.environment, stall)
         self._temporary = temporary
         self._maker: Optional[WorktreeMaker] = None
         self._follower: Optional[threading.Thread] = None

@@ -79,6 +79,18 @@ def slots_of(command: Mapping[str, Any], default: int) -> int:
     return slots
 
 
+def stall_of(command: Mapping[str, Any]) -> float:
+    """Read from a ``build_prepare`` for how many seconds a git may do nothing; 0: not given.
+
+    Raises:
+        CommandError: the field is not a number of seconds.
+    """
+    stall = command.get("stall") or 0
+    if not isinstance(stall, (int, float)) or isinstance(stall, bool) or not 0 <= stall <= LONGEST:
+        raise CommandError("build_prepare: stall must be a number of seconds")
+    return float(stall)
+
+
 def boards_of(command: Mapping[str, Any]) -> List[Mapping[str, Any]]:
     """Read the boards of a ``build_boards``, each for `order_of`.
 

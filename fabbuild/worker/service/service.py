@@ -255,7 +255,8 @@ class Service:
     def _build_prepare(self, command: Mapping[str, Any]) -> None:
         self._leave_session("build_prepare")
         count = commands.slots_of(command, self._slot_count)
-        session = self._open_session(command.get("commits"), count, carry=True)
+        stall = commands.stall_of(command)
+        session = self._open_session(command.get("commits"), count, carry=True, stall=stall)
         outputs = session.outputs() if "outputs" in self._configuration.features else None
         self._send("build_prepare_done", **({} if outputs is None else {"outputs": outputs}))
         session.follow()
@@ -292,7 +293,7 @@ class Service:
 
     # --- what the commands share ---
 
-    def _open_session(self, commits: Any, count: int, *, carry: bool) -> BuildSession:
+    def _open_session(self, commits: Any, count: int, *, carry: bool, stall: float = 0.0) -> BuildSession:
         if self._git_dir is None:
             raise CommandError("no work directory set up")
         if not self._configuration.toolchains and not self._found_toolchains():
@@ -309,6 +310,7 @@ class Service:
             self._work_dir,
             self._git_dir,
             temporary=temporary,
+            stall=stall,
         )
         try:
             session.open(commits, count, carry=carry)

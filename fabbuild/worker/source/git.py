@@ -14,10 +14,11 @@ from typing import Mapping, Optional
 
 from fabbuild.protocol import git_options
 from fabbuild.protocol.wire import MAX_TEXT
+from fabbuild.worker.base.process_table import activity
 from fabbuild.worker.base.processes import Processes, ProcessResult
 from fabbuild.worker.base.workdir import DAMAGED, REPO
 
-#: Longest time that a git command may take, in seconds.
+#: Longest time for which a git command may do nothing, in seconds: a checkout takes what it takes on a slow disk.
 GIT_TIMEOUT = 60.0
 
 #: git's messages about an object that is missing or corrupt.
@@ -63,17 +64,21 @@ class Repository:
         adding: a lock to hold while the list of worktrees changes: git would prune a worktree that is being added.
     """
 
-    def __init__(self, processes: Processes, git_dir: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, processes: Processes, git_dir: str, environment: Mapping[str, str], stall: float = 0.0
+    ) -> None:
         """Store the parts; nothing is run yet.
 
         Args:
             processes: the owner of each git process.
             git_dir: the absolute path of the repository.
             environment: the environment of git, to which `LC_ALL` and git's own variables are added.
+            stall: seconds for which git may do nothing before it is ended; 0: `GIT_TIMEOUT`.
         """
         self.git_dir = git_dir
         self.adding = threading.Lock()
         self._processes = processes
+        self._stall = stall
         self._environment = dict(environment)
         self._environment.update(LC_ALL="C", GIT_TERMINAL_PROMPT="0", GIT_ADVICE="0")
 
@@ -102,7 +107,7 @@ class Repository:
             limit: bytes to keep of its output.
 
         Raises:
-            GitError: git cannot be started, or takes longer than `GIT_TIMEOUT`.
+            GitError: git cannot be started, or does nothing for too long.
         """
         argv = ["git", *git_options.options(*git_options.CHECKOUT, _USUAL_MODES)]
         if where:
@@ -111,7 +116,8 @@ class Repository:
         environment = dict(self._environment, GIT_CEILING_DIRECTORIES=os.path.dirname(os.path.realpath(cwd)))
         try:
             argv += arguments
-            outcome = self._processes.run(argv, cwd, environment, timeout=GIT_TIMEOUT, limit=limit)
+            stall = self._stall or GIT_TIMEOUT
+            outcome = self._processes.run(argv, cwd, environment, stall, limit, progress=activity)
         except OSError as exc:
             raise GitError("git cannot be started: %s" % exc) from exc
         if outcome.stopped:

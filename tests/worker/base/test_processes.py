@@ -2,13 +2,15 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 
 import pytest
 
-from fabbuild.worker.base.processes import Processes, QuestionLoop, WorkerStopped
+from fabbuild.worker.base.process_table import activity
+from fabbuild.worker.base.processes import Processes, QuestionLoop, TimeIsUp, WorkerStopped
 from tests.support.census import ENDLESS, HANG_LIMIT, alive
 from tests.worker.driver import wait_for
 
@@ -35,6 +37,51 @@ def test_time_is_up_for_the_whole_group(tmp_path):
         assert outcome.stopped == "it took more than 1 s"
         assert outcome.code == 137
         wait_for(lambda: not alive(int((tmp_path / "pid").read_text())))
+
+
+def test_one_that_gets_on_has_its_time_again_and_one_that_does_not_is_ended(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    asked = []
+
+    def gets_on(pid):
+        asked.append(pid)
+        if len(asked) == 4:
+            (tmp_path / "pipe").write_text("the end\n")
+        return len(asked)
+
+    with Processes() as processes:
+        outcome = shell(processes, f"cat {tmp_path}/pipe", timeout=0.05, progress=gets_on)
+        assert (outcome.code, outcome.stdout, outcome.stopped) == (0, "the end\n", "")
+        outcome = shell(processes, f"sleep {ENDLESS}", timeout=0.05, progress=lambda _pid: 0)
+        assert (outcome.code, outcome.stopped) == (137, "it did nothing for 0.05 s")
+
+
+def test_the_time_of_a_whole_build_ends_one_that_gets_on(tmp_path):
+    with Processes() as processes, pytest.raises(TimeIsUp), processes.within(0.2):
+        shell(processes, f"sleep {ENDLESS}", timeout=0.05, progress=lambda _pid: object())
+
+
+def test_activity_is_that_of_a_whole_session():
+    script = "while read line; do sh -c 'read x </proc/self/stat; echo $x' >/dev/null; echo $line; done"
+    with subprocess.Popen(
+        ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+
+        def answer():
+            process.stdin.write(b"x\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"x\n"
+
+        def at_rest():
+            seen = activity(process.pid)
+            return seen if seen == activity(process.pid) else None
+
+        answer()
+        before = wait_for(at_rest)
+        assert before
+        answer()
+        assert activity(process.pid) != before
+        process.stdin.close()
 
 
 def test_a_relative_in_the_background_neither_holds_it_up_nor_survives(tmp_path):

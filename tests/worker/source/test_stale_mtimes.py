@@ -48,7 +48,7 @@ def seen(tree, header):
 
 def test_a_change_of_very_many_files_is_looked_at_whole(processes, work, hidden, monkeypatch):
     # What is kept of a program's words is less than the list, unless more is asked for.
-    monkeypatch.setattr(Processes.run, "__defaults__", (None, 4096, None, ()))
+    monkeypatch.setattr(Processes.run, "__defaults__", (None, 4096, None, (), None))
     tree, header = begun(processes, work, hidden[0])
     tree.checkout(hidden[1])
     assert os.stat(header).st_mtime_ns != OLD
