@@ -276,7 +276,9 @@ class _Run:
         recorder = Recorder(self.tree, boards, plan.commits, self._wire_settings, self._reuse)
         dispatcher = Dispatcher(scheduler, self._machines, recorder, plan.commits, self.listen, self.tick)
         assert self._journal is not None
-        options = SessionOptions(settings.silence, declined=self._reuse.declined, audit=self._reuse.audited)
+        options = SessionOptions(
+            settings.silence, settings.stall, declined=self._reuse.declined, audit=self._reuse.audited
+        )
         self._machines.open_with(
             {
                 name: replace(
