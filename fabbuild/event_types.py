@@ -92,8 +92,9 @@ class RunStarted(_Payload, frozen=True, tag="run-start"):
     output: Annotated[str, Meta(description="the directory of the results")]
     machines: Annotated[tuple[str, ...], Meta(description="names of the machines that the run starts with")]
     not_there: Annotated[
-        _Count, Meta(description="number of boards at commits that do not have them, so that nothing is built")
-    ] = 0
+        _Count | UnsetType,
+        Meta(description="number of boards at commits that do not have them, so that nothing is built"),
+    ] = UNSET
     schema: Annotated[
         int | UnsetType,
         Meta(description="the version of the events of this run", extra_json_schema={"const": SCHEMA}),
