@@ -45,19 +45,21 @@ def held(until) -> str:
     return f"until [ -e {until} ]; do sleep 0.05; done"
 
 
-def test_it_is_said_before_anything_else(work, tmp_path):
-    """The search for compilers, which comes before ready, may take its time."""
+def test_it_is_said_before_anything_else_and_during_the_search_for_compilers(work, tmp_path):
+    """A boss that names no compilers has the worker look for them, which may take its time."""
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "gcc").write_text(f"#!/bin/sh\n{held(tmp_path / 'go')}; echo gcc 1\n")
     (tools / "gcc").chmod(0o755)
     with lively(work, PATH=f"{tools}:{os.environ['PATH']}") as worker:
         assert worker.get() == ALIVE
-        assert beats(worker, 4) == []
+        worker.send("configure", settings={})
+        worker.send("build_prepare", commits=None, max_boards=1)
+        assert [said["resp"] for said in beats(worker, 4)] == ["ready", "configure_done"]
         (tmp_path / "go").touch()
         while (said := worker.get()) == ALIVE:
             pass
-        assert said["resp"] == "ready"
+        assert said["resp"] == "build_started"
 
 
 def test_it_is_said_at_once_not_when_its_time_first_comes(work):
