@@ -79,6 +79,10 @@ class Verdict(enum.Enum):
         return self in (Verdict.BUILT, Verdict.WARNED)
 
 
+#: Begins, in `Result.after`, a failure that did not come again when the machine made it again.
+FLAKY = "flaky failure on "
+
+
 @dataclass(frozen=True)
 class Result:
     """The outcome of a build of one board at one commit.
@@ -88,7 +92,7 @@ class Result:
     files to their text, for failures. ``details`` are fields that only our own worker sends: ``sha256`` of
     u-boot.bin, ``seconds``, ``toolchain`` (first line of ``gcc --version``), ``command``, ``environment``.
     ``after`` are the faults of machines that earlier attempts at this board and commit met:
-    ``m1: no space left on device``.
+    ``m1: no space left on device``; one that begins with `FLAKY` is a failure of the build that did not come again.
     """
 
     board: str

@@ -11,7 +11,7 @@ from fabbuild.event_types import ResultReceived
 from fabbuild.events.timeline import phases_of
 from fabbuild.machines.messages import BuildResult
 from fabbuild.machines.session import Session
-from fabbuild.model import Board, Commit, Result, Verdict
+from fabbuild.model import FLAKY, Board, Commit, Result, Verdict
 from fabbuild.protocol.build_output import PathShortener, without_clock_skew
 from fabbuild.protocol.wire import FILES_MANY
 from fabbuild.results.incoming import Arrived, Incoming, names_for
@@ -73,6 +73,8 @@ class Recorder:
         Raises:
             OutputError: the result could not be written.
         """
+        if flaky := message.raw_details.flaky:
+            after = (*after, f"{FLAKY}{session.name}: {first_error(flaky)}")
         # That a machine's clock is wrong is no warning of the board's.
         stderr = without_clock_skew(message.stderr)
         if session.ready is None or not session.ready.protocol:

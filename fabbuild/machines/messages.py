@@ -143,6 +143,7 @@ class Details(msgspec.Struct, frozen=True, omit_defaults=True):
     slot: Whole | None = None
     phases: dict[str, float] = {}
     from_scratch: bool | None = None
+    flaky: str = ""
 
 
 class BuildFile(_Response, frozen=True, tag="build_file"):

@@ -2,10 +2,10 @@
 
 A board that fails is a ``failure`` with its first error. A board without a result is ``skipped`` with the reason,
 one that the commit does not have with the type ``NotThere``.
-A board that was built after a machine's fault has passed, with a ``flakyFailure`` as Maven's Surefire writes it,
-which other readers ignore. The compilers' output is ``system-err``. A test case has no ``properties`` in the
-schema, so the machine, the toolchain and the sizes are lines ``[[PROPERTY|name=value]]`` of ``system-out``, which
-several readers treat as properties and all others show.
+A board that was built after a machine's fault, or after a failure that did not come again, has passed, with a
+``flakyFailure`` as Maven's Surefire writes it, which other readers ignore. The compilers' output is ``system-err``.
+A test case has no ``properties`` in the schema, so the machine, the toolchain and the sizes are lines
+``[[PROPERTY|name=value]]`` of ``system-out``, which several readers treat as properties and all others show.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from fabbuild.model import FLAKY
 from fabbuild.reporting.summary.find import rebuild_command
 from fabbuild.reporting.summary.reader import CommitDir, Reader, StoredResult
 from fabbuild.reporting.summary.sizes import PARTS, parse_sizes
@@ -34,6 +35,7 @@ BUILD_FAILED = "BuildFailed"
 NOT_BUILT = "NotBuilt"
 NOT_THERE = "NotThere"
 MACHINE_FAULT = "MachineFault"
+FLAKY_FAILURE = "Flaky"
 
 #: Message for a missing result without a known reason.
 NO_RESULT = "no result"
@@ -189,7 +191,8 @@ class _Suite:
             failure.text = _text(f"{error}\nagain: {rebuild_command(self._found, self._commit, board)}\n")
         else:
             for fault in faults:
-                flaky = ET.SubElement(case, "flakyFailure", {"type": MACHINE_FAULT, "message": _text(fault)})
+                kind = FLAKY_FAILURE if fault.startswith(FLAKY) else MACHINE_FAULT
+                flaky = ET.SubElement(case, "flakyFailure", {"type": kind, "message": _text(fault)})
                 ET.SubElement(flaky, "stackTrace").text = _text(fault)
         ET.SubElement(case, "system-out").text = self._system_out(board, stored, built_from, faults)
         if stored.stderr and not stored.stderr.isspace():
@@ -221,7 +224,10 @@ class _Suite:
         lines = [
             f"[[PROPERTY|{name}={one_line(str(value))}]]" for name, value in told.items() if value not in (None, "")
         ]
-        lines += [f"a machine's fault spoiled an attempt: {fault}" for fault in faults]
+        lines += [
+            fault if fault.startswith(FLAKY) else f"a machine's fault spoiled an attempt: {fault}"
+            for fault in faults
+        ]
         return _text("\n".join(lines) + "\n")
 
 

@@ -117,6 +117,14 @@ def test_all_that_a_worker_tells_is_written_beside_it(tree, session):
     assert told.phases == {"build": 1.0}
 
 
+def test_a_failure_that_did_not_come_again_is_told_and_written_as_flaky(tree, session):
+    message = said(raw_details=Details(flaky="CC a.o\na.c:1:1: error: once\n"))
+    found, told = record(tree, session(), message, after=("m2: no room",))
+    assert found is Verdict.BUILT
+    assert told.after == ("m2: no room", "flaky failure on m1: a.c:1:1: error: once")
+    assert built_from(tree, 0)["after"] == list(told.after)
+
+
 @pytest.mark.parametrize("seconds", [None, -1.0, float("inf")])
 def test_a_duration_that_is_none_is_not_told(tree, session, seconds):
     assert record(tree, session(), said(raw_details=Details(seconds=seconds)))[1].seconds is None

@@ -34,12 +34,13 @@ def results(tmp_path) -> Path:
     """A series of two commits with one of each kind of outcome."""
     output = tmp_path / "out"
     flaky = built_from(seconds=2.5, after=["m2: no space left on device"])
+    once = built_from(after=["flaky failure on m1: a.c:1:1: error: once"])
     root = write_results(
         output,
         {
             1: {
                 "tern": {"built-from": built_from(seconds=1.25), "sizes": SIZES},
-                "wren": warns("a.c:1:1: warning: w"),
+                "wren": {**warns("a.c:1:1: warning: w"), "built-from": once},
             },
             2: {
                 "tern": {**fails("x\x1b[31m<&>]]>", "a.c:2:3: error: boo\x00m \ufffe"), "built-from": flaky},
@@ -120,6 +121,14 @@ def test_a_board_that_passed_after_a_machines_fault_is_flaky_and_passed(junit):
     (flaky,) = xunit2.TestCase.fromelem(case._elem).flaky_failures()
     assert (flaky.message, flaky.type) == ("m2: no space left on device", "MachineFault")
     assert flaky.stack_trace == flaky.message
+
+
+def test_a_board_whose_failure_did_not_come_again_is_flaky_and_passed(junit):
+    case = cases(junit)["01", "wren"]
+    assert case.is_passed
+    (flaky,) = xunit2.TestCase.fromelem(case._elem).flaky_failures()
+    assert (flaky.message, flaky.type) == ("flaky failure on m1: a.c:1:1: error: once", "Flaky")
+    assert "machine's fault" not in case.system_out
 
 
 def test_warnings_pass_and_are_shown(junit):

@@ -10,6 +10,7 @@ from fabbuild.cli.ui.output import Output, stdout, width_of
 from fabbuild.event_types import Failure, MachineShare, Recovered
 from fabbuild.events.event_lines import after_faults
 from fabbuild.events.progress import RunSummary
+from fabbuild.model import FLAKY
 from fabbuild.text import count, cut, duration, names, one_line, size, visible, wrapped
 
 #: Errors that are shown with their failing boards; the boards of other errors are only listed.
@@ -77,7 +78,10 @@ def print_end(
         _line(out, f"of these: {', '.join(how)}")
     _failing(out, summary.failing)
     _not_built(out, summary)
-    _recovered(out, summary.recovered)
+    flaky = [one for one in summary.recovered if all(text.startswith(FLAKY) for text in one.after)]
+    faulty = [one for one in summary.recovered if one not in flaky]
+    _recovered(out, "built only after a machine's fault", faulty)
+    _recovered(out, "flaky, built after a failure that did not come again", flaky)
     _out(out, summary)
     _shares(out, summary.machines)
     if unread:
@@ -166,15 +170,15 @@ def _not_built(out: Output, summary: RunSummary) -> None:
         out.line(f"  … and {count(len(ranked) - WITH_ERROR, 'reason')} more")
 
 
-def _recovered(out: Output, recovered: Sequence[Recovered]) -> None:
-    """Print the boards that were built only after machines' faults, by fault."""
+def _recovered(out: Output, header: str, recovered: Sequence[Recovered]) -> None:
+    """Print the boards that were built only after machines' faults, or were flaky, by what they met."""
     if not recovered:
         return
     causes: dict[tuple[str, ...], dict[str, None]] = {}
     for one in recovered:
         causes.setdefault(one.after, {})[one.board] = None
     number = count(len({one.board for one in recovered}), "board")
-    out.line(f"built only after a machine's fault: {number}")
+    out.line(f"{header}: {number}")
     ranked = sorted(causes.items(), key=lambda item: -len(item[1]))
     for after, boards in ranked[:WITH_ERROR]:
         _line(out, f"{names(list(boards), NAMED)}{after_faults(after)}", 2)

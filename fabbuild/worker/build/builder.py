@@ -31,6 +31,7 @@ from fabbuild.worker.build.neighbour_objects import Neighbours, SourceFiles
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.plan import BuildPlan, Planner, Removal
 from fabbuild.worker.build.result import Built, failed
+from fabbuild.worker.build.retry_policy import KnownFailures
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.build.tries import BoardHistory, Tries
 from fabbuild.worker.deps.fingerprint import Identities
@@ -40,6 +41,9 @@ from fabbuild.worker.source.worktree import Worktree
 from fabbuild.worker.tools.jobserver import JobServer
 from fabbuild.worker.tools.tool_wrappers import ToolDirs
 from fabbuild.worker.tools.toolchains import Toolchain
+
+#: Most bytes that are told of a failure that did not come again.
+FLAKY_TEXT = 4096
 
 #: A time limit that is over, in seconds, where 0 means none.
 _AT_ONCE = 1e-6
@@ -67,6 +71,7 @@ class Builder:
         kept: Optional[KeptOutputs] = None,
         sources: Optional[SourceFiles] = None,
         identities: Optional[Identities] = None,
+        known: Optional[KnownFailures] = None,
     ) -> None:
         """Name the parts.
 
@@ -84,6 +89,7 @@ class Builder:
             sources: what all slots know of files of the source.
             identities: those of compilers, by which it is known whether their objects can be built upon; None: this
                 is done by their versions, and only with what this process built.
+            known: what all slots know of failures.
         """
         self._processes = processes
         self._worktree = worktree
@@ -99,6 +105,8 @@ class Builder:
         self._identities = identities
         slots, name = os.path.split(worktree.path)
         self._temporary = os.path.join(slots, workdir.BUILD_TMP + name)
+        self._known = known or KnownFailures()
+        self._flaky = ""
         self._watch = ReadWatch(worktree.path)
         self._planner = Planner(worktree, settings, self._output)
         self._scratch = self._force = settings["force_build"]
@@ -243,6 +251,7 @@ class Builder:
         """
         began = time.monotonic()
         self._take_back()
+        self._flaky = ""
         if self._carrier:
             self._carrier.forget()
         run = self._runner(compiler, jobs, tokens)
@@ -352,13 +361,15 @@ class Builder:
 
     def _build(self, commit: str, run: MakeRunner, neighbours: Optional[Neighbours]) -> ProcessResult:
         self._check_out(commit, run)
+        previous = self._output.commit
         plan = self._planner.plan(self._board, commit, self._history.configured)
         self._from_scratch = plan.from_scratch
         self._clear(plan)
         self._output.note_build(self._board, commit, leftovers=plan.leftovers)
         run.configured = plan.configured
-        tries = Tries(run, self._worktree, self._output, self._settings, self._history, neighbours)
-        result = tries.result(plan)
+        tries = Tries(run, self._worktree, self._output, self._settings, self._history, neighbours, self._known)
+        result = tries.result(plan, commit, previous)
+        self._flaky = tries.flaky
         self._from_nothing = tries.from_nothing
         return result
 
@@ -455,6 +466,8 @@ class Builder:
                 "phases": run.stopwatch.seconds(),
                 "from_scratch": self._from_scratch,
             }
+            if self._flaky:
+                details["flaky"] = decode(self._flaky.encode(), FLAKY_TEXT)
             digest = None if outcome.code else artifacts.checksum(output)
             if digest:
                 details["sha256"] = digest

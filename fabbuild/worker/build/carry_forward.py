@@ -155,7 +155,7 @@ class CarryForward:
         if not last.built.details:
             return last.built
         details: Dict[str, Any] = dict(last.built.details, command=last.command(commit))
-        for name in ("phases", "from_scratch"):
+        for name in ("phases", "from_scratch", "flaky"):
             details.pop(name, None)
         if not self._settings["reproducible_builds"]:
             # The commit is in the image.

@@ -1,17 +1,23 @@
-"""Decide whether a failed build is tried again in an empty output directory.
+"""Decide whether a failed build is tried again, in an empty output directory or as it is.
 
 Files of an earlier build can make a good commit fail: a dependency file names a header that is gone, without an
 empty rule for it, or contains a name that make cannot parse; or a directory has the name of a file to be made.
 Building every failure again from scratch would be expensive when a commit breaks many boards. So there is no other
 try if a compiler reports an error in a source file, or if the board failed from scratch with the same errors at the
 commit before.
+
+A failure that has had no other try may be of the moment: a rule that races with another, a program that fails one
+time in a hundred. It is made again where it stands, which costs only what failed, and counts if it comes again.
+There is no need for that if a compiler reports an error in source that the commit changes, if the board failed with
+the same errors at the commit before, or if those of another board came again on this machine (`KnownFailures`).
 """
 
 from __future__ import annotations
 
 import os
 import re
-from typing import FrozenSet
+import threading
+from typing import Collection, FrozenSet, Iterator, Set
 
 #: A compiler's error in a line of source.
 _OF_SOURCE = re.compile(r"^([^\s:]+):\d+:(?:\d+:)? (?:fatal )?error: ", re.MULTILINE)
@@ -33,12 +39,46 @@ def may_be_of_output(stderr: str, tree: str, output: str) -> bool:
     if _TROUBLE.search(stderr):
         return True
     inside = os.path.relpath(output, tree) + "/"
-    for found in _OF_SOURCE.finditer(stderr):
-        name = os.path.normpath(found.group(1))
+    for name in _sources(stderr):
         # Whether a file with an absolute path belongs to the source is not known.
         if not name.startswith(("/", "..", inside)) and os.path.isfile(os.path.join(tree, name)):
             return False
     return True
+
+
+def is_of_change(stderr: str, changed: Collection[str]) -> bool:
+    """Return whether a compiler reports an error in one of these files of the source."""
+    return any(name in changed for name in _sources(stderr))
+
+
+def _sources(stderr: str) -> Iterator[str]:
+    """Yield the files in which a compiler reports errors."""
+    return (os.path.normpath(found.group(1)) for found in _OF_SOURCE.finditer(stderr))
+
+
+class KnownFailures:
+    """The failures that came again when they were made again, of any board of a machine; for all slots together."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._lock = threading.Lock()
+        self._again: Set[FrozenSet[str]] = set()
+        self._once: Set[FrozenSet[str]] = set()
+
+    def came_again(self, failure: FrozenSet[str]) -> None:
+        """Note that a failure, as from `words`, came again."""
+        with self._lock:
+            self._again.add(failure)
+
+    def came_once(self, failure: FrozenSet[str]) -> None:
+        """Note that a failure did not come again: from now on it is always made again."""
+        with self._lock:
+            self._once.add(failure)
+
+    def comes_again(self, failure: FrozenSet[str]) -> bool:
+        """Return whether a failure is known to come again each time."""
+        with self._lock:
+            return bool(failure) and failure in self._again and failure not in self._once
 
 
 def words(stderr: str) -> FrozenSet[str]:

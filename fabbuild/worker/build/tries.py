@@ -10,20 +10,23 @@ further tries follow, each for one reason, in this order:
 * reconfigured: the first try failed, and did not configure.
 * after mrproper: the try before failed, and the setting ``fallback_mrproper`` is on.
 * from scratch: the try before failed, perhaps because of files in the output directory (`retry_policy`).
+* once more: the failure comes from the only try, and may not come again (`retry_policy`). make goes on where it
+  stopped; if it does not fail in the same way again, from scratch, up to two times.
 * read again, from scratch: the try before succeeded, but nothing read a changed file again that was read before,
   and no dependency file names it, so make did not notice the change.
 * without leftovers, from scratch: the try before succeeded with generated source that no rule makes any more
   (`stale_generated`).
 * with debug info: the linker named places in the code that only debug information translates to lines.
 
-The setting ``quick`` leaves out the tries "reconfigured", "from scratch", "read again" and "without leftovers".
+The setting ``quick`` leaves out the tries "reconfigured", "from scratch", "once more", "read again" and "without
+leftovers".
 Once the board's time is up, no further try is made.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Callable, FrozenSet, List, Optional, Sequence
+from typing import Callable, FrozenSet, List, Optional, Sequence, Set
 
 from fabbuild.protocol.build_output import clock_skew
 from fabbuild.worker.base.processes import ProcessResult
@@ -32,6 +35,7 @@ from fabbuild.worker.build.make import MakeRunner
 from fabbuild.worker.build.neighbour_objects import Neighbours
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.plan import BuildPlan
+from fabbuild.worker.build.retry_policy import KnownFailures
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.deps import reverse_deps
 from fabbuild.worker.source.worktree import Worktree
@@ -57,8 +61,16 @@ class BoardHistory:
         self.lines_matter = False
 
 
+#: How often a board is built from scratch after a failure that did not come again.
+_FROM_SCRATCH = 2
+
+
 class Tries:
-    """The tries of one board at one commit."""
+    """The tries of one board at one commit.
+
+    Attributes:
+        flaky: the stderr of a failure that did not come again; empty: there was none.
+    """
 
     def __init__(
         self,
@@ -68,8 +80,11 @@ class Tries:
         settings: Settings,
         history: BoardHistory,
         neighbours: Optional[Neighbours] = None,
+        known: Optional[KnownFailures] = None,
     ) -> None:
-        """Name the parts; `history` is kept up to date."""
+        """Name the parts; `history` is kept up to date, and so is `known`."""
+        self._known = known or KnownFailures()
+        self._count = 0
         self._run = run
         self._worktree = worktree
         self._output = output
@@ -77,6 +92,7 @@ class Tries:
         self._history = history
         self._neighbours = neighbours
         self._quick = settings["quick"]
+        self.flaky = ""
         self._result = ProcessResult(0, "", "", "")
         self._configured = self._scratch = self._had_configuration = False
 
@@ -85,8 +101,13 @@ class Tries:
         """Whether the result is that of a build in an empty directory, without objects of other boards."""
         return self._scratch
 
-    def result(self, plan: BuildPlan) -> ProcessResult:
+    def result(self, plan: BuildPlan, commit: str = "", previous: str = "") -> ProcessResult:
         """Build the commit, and return the result of the last try.
+
+        Args:
+            plan: how to begin.
+            commit: its hash.
+            previous: the hash of the commit that the output directory has; empty for none.
 
         Raises:
             GitError: git failed.
@@ -96,7 +117,7 @@ class Tries:
         """
         self._configured, self._scratch = plan.configure, plan.from_scratch
         self._had_configuration = plan.configured or not plan.from_scratch
-        began = stale_generated.begin(self._output.path)
+        began, before = stale_generated.begin(self._output.path), self._history.failure
         if not (self._scratch and self._shared()):
             self._try(self._configure_and_make if plan.configure else self._run.make)
         self._after_clock_skew()
@@ -104,6 +125,7 @@ class Tries:
         self._after_mrproper()
         artifact_sender.remove_unmade(self._output.path, self._settings.kept(), began)
         self._from_scratch()
+        self._once_more(commit, previous, before)
         self._read_again(plan.changed)
         self._without_leftovers(began)
         self._with_debug_info()
@@ -152,6 +174,51 @@ class Tries:
             self._history.failure = retry_policy.words(said)
         if not self._result.code:
             self._history.failure = frozenset()
+
+    def _once_more(self, commit: str, previous: str, before: FrozenSet[str]) -> None:
+        """Make a failure again that had one try; ``before`` is the board's failure at the commit before."""
+        if not self._failed or self._quick or self._count > 1 or self._result.stopped:
+            return
+        first, said = self._result, self._worktree.shorten(self._result.stderr)
+        failure = retry_policy.words(said)
+        if (failure and failure == before) or self._known.comes_again(failure):
+            return
+        if retry_policy.is_of_change(said, self._changed(commit, previous)):
+            return
+        self._try(self._run.make if self._run.configured else self._configure_and_make)
+        if not self._run.may_retry:
+            return
+        if self._result.code and self._comes_again(failure):
+            self._history.failure = failure
+            self._result = first  # with the messages of all that was made before
+            return
+        # What a make made that went on need not be what one makes that begins.
+        for _ in range(_FROM_SCRATCH):
+            self._build_from_scratch()
+            if not self._result.code:
+                self._known.came_once(failure)
+                self._history.failure, self.flaky = frozenset(), said
+                return
+            if not self._run.may_retry:
+                return
+        self._comes_again(failure)
+
+    def _comes_again(self, failure: FrozenSet[str]) -> bool:
+        """Return whether the failure of the last try counts as the one before, in other words perhaps."""
+        said = self._worktree.shorten(self._result.stderr)
+        if retry_policy.words(said) == failure:
+            self._known.came_again(failure)
+            return True
+        # Which of several errors come first may differ from make to make.
+        return not retry_policy.may_be_of_output(said, self._worktree.path, self._output.path)
+
+    def _changed(self, commit: str, previous: str) -> Set[str]:
+        """Return the files in which a commit differs from its parent, or from that of the output directory."""
+        found: Set[str] = set()
+        for old in (commit + "^", previous):
+            if commit and old not in ("", commit):
+                found.update(one.path for one in self._worktree.changes(old, commit) or ())
+        return found
 
     def _read_again(self, changed: Sequence[str]) -> None:
         if self._result.code or self._scratch or self._quick or not self._run.may_retry:
@@ -210,5 +277,6 @@ class Tries:
         self._note(make())
 
     def _note(self, result: ProcessResult) -> None:
+        self._count += 1
         self._result = result
         self._output.note_warnings(self._worktree.shorten(result.stderr), whole=not result.code)

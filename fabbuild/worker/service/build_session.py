@@ -16,6 +16,7 @@ from fabbuild.worker.build.builder import Builder
 from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.kept_outputs import KeptOutputs, forget_outputs
 from fabbuild.worker.build.neighbour_objects import SourceFiles
+from fabbuild.worker.build.retry_policy import KnownFailures
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.service.commands import Configuration, commit_hashes, first_here
 from fabbuild.worker.service.slot_pool import JobShare, Send, SlotPool
@@ -96,6 +97,7 @@ class BuildSession:
         self._sources = SourceFiles()
         self._identities = Identities(os.path.join(work_dir, workdir.BIN), around.environment)
         self._carries = False
+        self._known = KnownFailures()
         self._unobserved = threading.Lock()
         self._builders: List[Builder] = []
 
@@ -290,6 +292,7 @@ class BuildSession:
             self._kept,
             self._sources,
             known,
+            self._known,
         )
         self._builders.append(builder)
         return builder

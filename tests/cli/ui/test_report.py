@@ -65,6 +65,20 @@ def test_the_report_tells_what_machines_spoiled_and_who_is_away() -> None:
     ]
 
 
+def test_the_report_tells_flaky_boards_apart_from_those_after_a_machines_fault() -> None:
+    once = "flaky failure on m1: a.c:1:1: error: once"
+    recovered = [Recovered(board, "", (once,)) for board in ("rpi_3", "tern")] + [
+        Recovered("wren", "", ("m2: Killed",))
+    ]
+    lines = printed(ui.print_end, ended(not_built=(), failing=[], recovered=recovered)).splitlines()
+    assert lines[1:5] == [
+        "built only after a machine's fault: 1 board",
+        "  wren (after m2: Killed)",
+        "flaky, built after a failure that did not come again: 2 boards",
+        "  rpi_3 tern (after flaky failure on m1: a.c:1:1: error: once)",
+    ]
+
+
 def test_the_end_tells_each_reason_of_machines_once() -> None:
     busy = "BUSY: held by x from desk; --wait SECONDS waits for it"
     machines = [MachineShare(name, 0, 0.0, state="away", reason=busy) for name in ("m1", "m2")]

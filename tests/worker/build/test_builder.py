@@ -289,6 +289,32 @@ def test_words_of_compilers_are_the_same_in_each_locale_where_a_makefile_unexpor
     assert [line for line in steps(result) if "=" in line] == ["LANG=C"]
 
 
+#: Fails the first time, and the fourth, …, at the place of a line of source that is all right.
+ONCE = """\
+$(O)/main.o: main.c $(O)/.config
+\t@n=$$(cat {count} 2>/dev/null || echo 0); echo $$((n + 1)) >{count}; \\
+\tif [ $$((n % 3)) = 0 ]; then echo "lib/crc32.c:1:5: error: of the moment" >&2; exit 1; fi
+"""
+
+
+def test_a_rule_that_fails_one_time_in_three_fails_no_board_and_is_told_as_flaky(work, source, tmp_path):
+    makefile = MAKEFILE.replace("$(O)/main.o: main.c $(O)/.config\n", ONCE.format(count=tmp_path / "count"))
+    commits = commits_of(source, work, {"lib/crc32.c": "int x;\n"}, {"Makefile": makefile})
+    results = build(work, commits[2:], "one", "two", features=["details"])
+    for board in ("one", "two"):
+        result = results[board, 0]
+        assert (result["return_code"], result["stderr"]) == (0, ""), board
+        assert "lib/crc32.c:1:5: error: of the moment" in result["details"]["flaky"], board
+
+
+def test_a_commit_that_breaks_all_boards_is_built_once_for_each(work, source):
+    broken = {"main.c": "int x = nothing;\n"}
+    commits = commits_of(source, work, broken)
+    results = build(work, commits[1:], "one", "two")
+    assert [steps(results[board, 0]).count("compile") for board in ("one", "two")] == [1, 1]
+    assert [results[board, 0]["return_code"] for board in ("one", "two")] == [2, 2]
+
+
 # --- what comes back ---
 
 

@@ -5,16 +5,19 @@ import os
 import pytest
 
 from fabbuild.protocol.build_output import cut_off
+from fabbuild.protocol.relevance import TreeChange, TreeEntry
 from fabbuild.protocol.wire import TIMEOUT
 from fabbuild.worker.base.processes import ProcessResult
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.plan import BuildPlan, Removal
+from fabbuild.worker.build.retry_policy import KnownFailures
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.build.tries import BoardHistory, Tries
 
 FINE = ProcessResult(0, "", "", "")
 #: The source's own failure, and one that what was built before may be the reason of.
 BROKEN = ProcessResult(2, "", "main.c:1:1: error: no\n", "")
+OTHER = ProcessResult(2, "", "main.c:2:2: error: nor this\n", "")
 ODD = ProcessResult(2, "", "make: *** No rule to make target 'x.h'.  Stop.\n", "")
 SKEW = ProcessResult(0, "", "make: warning:  Clock skew detected.  Your build may be incomplete.\n", "")
 CUT = ProcessResult(2, "", "main.c:1:1: error: no\nmake: *** [Makefile:1: x.bin] Error 137\n", "")
@@ -33,6 +36,7 @@ class Run:
         self.bare, self.fault, self.may_retry, self.configuration_changed = bare, "", True, False
         self.asked = []
         self.generates, self.unreadable, self.cut_short = None, False, False
+        self.configured = True
         self._output, self._out_of_time = output, out_of_time
 
     def _next(self, what):
@@ -63,6 +67,9 @@ class Tree:
 
     def shorten(self, text):
         return text
+
+    def changes(self, _old, _new):
+        return [TreeChange("changed.c", TreeEntry("100644", "1"), TreeEntry("100644", "2"))]
 
     def catch_up(self):
         return self._late
@@ -99,6 +106,8 @@ def tried(tmp_path):
         out_of_time=False,
         leftover=False,
         neighbours=None,
+        known=None,
+        commit="",
         **settings,
     ):
         """Give what was asked of make, and the last result."""
@@ -113,8 +122,10 @@ def tried(tmp_path):
             parts.generates = output / "generated.h"
             parts.generates.write_text("left\n")
             os.utime(parts.generates, (1, 1))
-        tries = Tries(parts, Tree(tmp_path, late), directory, Settings(settings), history, neighbours)
-        result = tries.result(plan)
+        tries = Tries(parts, Tree(tmp_path, late), directory, Settings(settings), history, neighbours, known)
+        result = tries.result(plan, commit)
+        if known is not None:
+            known.flaky.append(tries.flaky)
         if neighbours is None:
             assert tries.from_nothing == (plan.from_scratch or parts.asked[-1].endswith("from scratch"))
         else:
@@ -133,10 +144,17 @@ def tried(tmp_path):
         (CONFIGURED, [FINE], ["configure"]),
         (BUILT_UPON, [BROKEN, FINE], ["make", "configure"]),
         (BUILT_UPON, [BROKEN, BROKEN], ["make", "configure"]),
-        (CONFIGURED, [BROKEN], ["configure"]),
+        (CONFIGURED, [BROKEN, BROKEN], ["configure", "make"]),
         (CONFIGURED, [ODD, FINE], ["configure", "configure from scratch"]),
         (BUILT_UPON, [ODD, ODD, BROKEN], ["make", "configure", "configure from scratch"]),
-        (FROM_SCRATCH, [ODD], ["configure"]),
+        (FROM_SCRATCH, [ODD, ODD], ["configure", "make"]),
+        (FROM_SCRATCH, [BROKEN, FINE, FINE], ["configure", "make", "configure from scratch"]),
+        (FROM_SCRATCH, [BROKEN, FINE, BROKEN, FINE], ["configure", "make", *["configure from scratch"] * 2]),
+        (FROM_SCRATCH, [BROKEN, FINE, BROKEN, BROKEN], ["configure", "make", *["configure from scratch"] * 2]),
+        # Another error came first this time.
+        (FROM_SCRATCH, [BROKEN, OTHER], ["configure", "make"]),
+        # What the first make left may be the reason of the second's failure.
+        (FROM_SCRATCH, [BROKEN, ODD, FINE], ["configure", "make", "configure from scratch"]),
         (BUILT_UPON, [SKEW, FINE], ["make", "configure from scratch"]),
         (BUILT_UPON, [SKEW, ODD], ["make", "configure from scratch"]),
         (BUILT_UPON, [CUT, CUT], ["make", "configure from scratch"]),
@@ -144,7 +162,8 @@ def tried(tmp_path):
     ],
 )
 def test_a_try_follows_for_one_reason(tried, plan, results, asked):
-    assert tried(plan, *results) == (asked, results[-1])
+    last = results[0] if asked[-1:] == ["make"] and len(asked) == 2 else results[-1]
+    assert tried(plan, *results) == (asked, last)
 
 
 @pytest.mark.parametrize("same", [False, True])
@@ -174,7 +193,7 @@ def test_nothing_follows_once_the_time_is_up(tried, result):
     ("how", "results", "asked"),
     [
         ({}, [FINE, FINE, FINE], ["configure", "make", "configure from scratch"]),
-        ({}, [BROKEN], ["configure"]),
+        ({}, [BROKEN, BROKEN], ["configure", "make"]),
         ({"quick": True}, [FINE], ["configure"]),
     ],
 )
@@ -205,3 +224,54 @@ def test_a_linker_that_names_no_lines_is_asked_again_with_debug_information(trie
     assert (asked[1:], result) == ([again], BROKEN)
     assert history.lines_matter
     assert len(tried(CONFIGURED, warned, bare=False, **settings)[0]) == 1
+
+
+# --- a failure that does not come again is none ---
+
+
+class Known(KnownFailures):
+    """What slots know of failures, and what each board's tries call flaky."""
+
+    def __init__(self):
+        super().__init__()
+        self.flaky = []
+
+
+def test_a_failure_that_does_not_come_again_is_none_and_is_told(tried):
+    known, history = Known(), BoardHistory()
+    assert tried(FROM_SCRATCH, BROKEN, FINE, FINE, known=known, history=history)[1] == FINE
+    assert known.flaky == [BROKEN.stderr]
+    assert history.failure == frozenset()
+    assert tried(FROM_SCRATCH, FINE, known=known)[0] == ["configure"]
+    assert known.flaky[1:] == [""]
+
+
+def test_what_came_again_for_one_board_counts_at_once_for_the_others(tried):
+    known = Known()
+    assert tried(FROM_SCRATCH, BROKEN, BROKEN, known=known)[0] == ["configure", "make"]
+    assert tried(FROM_SCRATCH, BROKEN, known=known) == (["configure"], BROKEN)
+    assert tried(FROM_SCRATCH, OTHER, OTHER, known=known)[0] == ["configure", "make"]
+
+
+def test_what_once_did_not_come_again_is_always_made_again(tried):
+    known = Known()
+    tried(FROM_SCRATCH, BROKEN, FINE, FINE, known=known)
+    tried(FROM_SCRATCH, BROKEN, BROKEN, known=known)
+    assert tried(FROM_SCRATCH, BROKEN, BROKEN, known=known)[0] == ["configure", "make"]
+
+
+def test_an_error_of_a_compiler_in_what_the_commit_changes_counts_at_once(tried):
+    changed = BROKEN._replace(stderr="changed.c:1:1: error: no\n")
+    assert tried(FROM_SCRATCH, changed, commit="abc") == (["configure"], changed)
+    assert tried(FROM_SCRATCH, BROKEN, BROKEN, commit="abc")[0] == ["configure", "make"]
+
+
+def test_a_failure_that_the_board_had_at_the_commit_before_counts_at_once(tried):
+    history = BoardHistory()
+    assert tried(CONFIGURED, BROKEN, BROKEN, history=history)[0] == ["configure", "make"]
+    assert tried(CONFIGURED, BROKEN, history=history)[0] == ["configure"]
+
+
+def test_a_make_that_was_ended_for_its_behaviour_is_not_made_again(tried):
+    ended = BROKEN._replace(stopped="it asks questions")
+    assert tried(FROM_SCRATCH, ended)[0] == ["configure"]
