@@ -10,6 +10,7 @@ A failure that has had no other try may be of the moment: a rule that races with
 time in a hundred. It is made again where it stands, which costs only what failed, and counts if it comes again.
 There is no need for that if a compiler reports an error in source that the commit changes, if the board failed with
 the same errors at the commit before, or if those of another board came again on this machine (`KnownFailures`).
+A failure that gives no reason, or one that only a machine has, is the boss's to try again, elsewhere if it can.
 """
 
 from __future__ import annotations
@@ -24,6 +25,17 @@ _OF_SOURCE = re.compile(r"^([^\s:]+):\d+:(?:\d+:)? (?:fatal )?error: ", re.MULTI
 
 #: make cannot go on for a reason other than a failed command, or a file does not exist.
 _TROUBLE = re.compile(r"\*\*\* .*Stop\.$|error: .*: No such file or directory$", re.MULTILINE)
+
+#: Words of failures that may be the machine's.
+_OF_MACHINE = re.compile(
+    r"No space left|quota exceeded|annot allocate|[Oo]ut of memory|exhausted|bad_alloc|MemoryError|\bKilled\b"
+    r"|temporarily unavailable|Too many open files|I/O error|Input/output|Read-only file system|Stale "
+    r"|cannot execute|internal compiler error|Segmentation fault|Bus error|Illegal instruction|signal"
+    r"|not found|denied|Exec format"
+)
+
+#: make's own line about a failed command, which says nothing of the reason.
+_PASSED_ON = re.compile(r"\*\*\* \[")
 
 _NUMBER = re.compile(r"\d+")
 
@@ -49,6 +61,11 @@ def may_be_of_output(stderr: str, tree: str, output: str) -> bool:
 def is_of_change(stderr: str, changed: Collection[str]) -> bool:
     """Return whether a compiler reports an error in one of these files of the source."""
     return any(name in changed for name in _sources(stderr))
+
+
+def is_explained(stderr: str) -> bool:
+    """Return whether a failure says why, in words that are not those of a machine's fault."""
+    return not _OF_MACHINE.search(stderr) and any(not _PASSED_ON.search(line) for line in words(stderr))
 
 
 def _sources(stderr: str) -> Iterator[str]:

@@ -181,6 +181,8 @@ class Tries:
             return
         first, said = self._result, self._worktree.shorten(self._result.stderr)
         failure = retry_policy.words(said)
+        if not retry_policy.is_explained(said):
+            return
         if (failure and failure == before) or self._known.comes_again(failure):
             return
         if retry_policy.is_of_change(said, self._changed(commit, previous)):

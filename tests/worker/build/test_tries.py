@@ -275,3 +275,11 @@ def test_a_failure_that_the_board_had_at_the_commit_before_counts_at_once(tried)
 def test_a_make_that_was_ended_for_its_behaviour_is_not_made_again(tried):
     ended = BROKEN._replace(stopped="it asks questions")
     assert tried(FROM_SCRATCH, ended)[0] == ["configure"]
+
+
+@pytest.mark.parametrize(
+    "said", ["make: *** [Makefile:4: u-boot] Error 1\n", "as: a.o: error: No space left on device\n"]
+)
+def test_a_failure_without_a_reason_or_with_a_machines_is_the_bosss_to_try_again(tried, said):
+    failed = BROKEN._replace(stderr=said)
+    assert tried(FROM_SCRATCH, failed) == (["configure"], failed)
