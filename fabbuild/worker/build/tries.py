@@ -177,7 +177,7 @@ class Tries:
 
     def _once_more(self, commit: str, previous: str, before: FrozenSet[str]) -> None:
         """Make a failure again that had one try; ``before`` is the board's failure at the commit before."""
-        if not self._failed or self._quick or self._count > 1 or self._result.stopped:
+        if not self._failed or self._quick or self._count > 1 or self._result.stopped or self._run.cut_short:
             return
         first, said = self._result, self._worktree.shorten(self._result.stderr)
         failure = retry_policy.words(said)
