@@ -1,9 +1,12 @@
 """Write a run's log files in ``OUT/BRANCH/.fabbuild/``: the journal, the boss's log, and a log for each wire.
 
-- ``journal.ndjson``: a line of JSON for each event; every run appends to the file;
+- ``journal.ndjson``: a line of JSON for each event;
 - ``boss.log``: the events in words, with a ``STATUS`` line each minute;
 - ``worker-NAME.log``: the lines on the wire to and from that machine, without ``alive`` messages, and with a
   limited number of lines that are not messages; a run adds at most `WIRE_LOG` bytes.
+
+Every run appends to the files. Before that, what earlier runs left is cut to its last `EARLIER` bytes: the journal
+to whole runs, the last one in any case, and the others to whole lines.
 
 These files are not needed to resume a run. If one cannot be written, the first such error is raised as
 `OutputError` from `Journal.listener` or `Journal.tick`, never in a session's thread; writing continues when there
@@ -12,8 +15,10 @@ is room again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +29,7 @@ from typing import TYPE_CHECKING
 from fabbuild.errors import OutputError, advice_for
 from fabbuild.event_types import Event, RunEnded, RunStarted, StderrLine, WorktreeMade
 from fabbuild.events.event_lines import describe, event_json
+from fabbuild.events.journal_reader import start_of_kept
 from fabbuild.events.progress import Listener, Progress
 from fabbuild.protocol.names import JOURNAL
 from fabbuild.protocol.wire import PREFIX
@@ -49,6 +55,9 @@ STRAY_MOST = 20_000
 
 #: Most bytes that one run adds to the log of a wire.
 WIRE_LOG = 256 * 1024 * 1024
+
+#: Most bytes of each file that are kept of earlier runs, if the last run in the journal alone has not more.
+EARLIER = 16 * 1024 * 1024
 
 _ALIVE = re.compile(rb'(?:BM> )?\s*\{\s*"(?:cmd|resp)"\s*:\s*"alive"\s*\}\s*')
 _PIECE = re.compile(rb'BM> \{"resp": ?"build_file"')
@@ -90,6 +99,24 @@ class _Log:
             if self._fd is not None:
                 os.close(self._fd)
                 self._fd = None
+
+
+def _drop_oldest(path: Path) -> None:
+    """Cut a log to the last `EARLIER` bytes of earlier runs; if that is not possible, leave it as it is."""
+    new = path.with_name(path.name + ".new")
+    with contextlib.suppress(OSError):
+        size = path.lstat().st_size
+        if size <= EARLIER:
+            return
+        try:
+            with path.open("rb") as old, new.open("wb") as kept:
+                old.seek(start_of_kept(old.fileno(), size, EARLIER) if path.name == JOURNAL else size - EARLIER - 1)
+                if path.name != JOURNAL:
+                    old.readline()
+                shutil.copyfileobj(old, kept)
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
 
 
 class WireLog:
@@ -243,6 +270,7 @@ class Journal:
 
     def _open(self, name: str) -> _Log:
         path = self._directory / name
+        _drop_oldest(path)
         try:
             log = _Log(path)
         except OSError as exc:
@@ -281,7 +309,10 @@ class Journal:
 
 
 def status_line(progress: Progress) -> str:
-    """Return ``STATUS name:done=R/S cpu=N% … TOTAL:done=R/S``: R results of S assigned so far."""
+    """Return ``STATUS name:done=R/S cpu=N% … TOTAL:done=R/S cpu=N%``: R results of S assigned so far.
+
+    The total of the load is that of all threads of the machines that are there.
+    """
     parts = ["STATUS"]
     for name, machine in progress.machines.items():
         parts.append(f"{visible(name)}:done={machine.done}/{machine.asked}")
@@ -292,6 +323,10 @@ def status_line(progress: Progress) -> str:
         elif machine.state == "setup" and machine.worktrees[1]:
             parts.append("worktrees={}/{}".format(*machine.worktrees))
     parts.append(f"TOTAL:done={progress.done}/{progress.total}")
+    loads = [(one.load, one.threads) for one in progress.machines.values() if one.cpu is not None and not one.out]
+    if loads:
+        load, threads = (sum(numbers) for numbers in zip(*loads, strict=True))
+        parts.append(f"cpu={100 * load / threads:.0f}%")
     return " ".join(parts)
 
 

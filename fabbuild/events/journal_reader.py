@@ -33,8 +33,9 @@ BEFORE = 1 << 20
 #: The payload of a probe of a machine, which may precede ``run-start``.
 PROBED = PhaseEntered("probe")
 
-# As `event_lines.event_json` writes it.
+# As `event_lines.event_json` writes them.
 _START = b'"what": "run-start"'
+_END = b'"what": "run-end"'
 
 
 def journal_of(directory: Path) -> Path:
@@ -144,12 +145,43 @@ def _last_start(fd: int, size: int) -> int:
         if found >= 0:
             before = max(begin + found - BEFORE, 0)
             front = os.pread(fd, begin + found - before, before)
-            run_end = front.rfind(b'"what": "run-end"')
+            run_end = front.rfind(_END)
             line = front.find(b"\n", max(run_end, 0))
             # Without a run-end, an earlier run was killed or its end is long: `runs` separates them.
             return before if before == 0 and run_end < 0 else before + line + 1 if line >= 0 else begin
         end = begin
     return 0
+
+
+def start_of_kept(fd: int, size: int, most: int) -> int:
+    """Return the offset of the oldest run that begins in the last ``most`` bytes of a journal, or of its last run.
+
+    Args:
+        fd: the open journal.
+        size: its size.
+        most: the bytes to keep.
+    """
+    last = _last_start(fd, size)
+    offset = size - most
+    while offset < last:
+        block = os.pread(fd, BLOCK, offset)
+        end = block.find(_END)
+        if end >= 0:
+            line = _line_after(fd, offset + end)
+            return min(line, last)
+        # The word may lie across two blocks.
+        offset += max(len(block) - len(_END), 1)
+    return last
+
+
+def _line_after(fd: int, offset: int) -> int:
+    """Return the offset of the line after the one at ``offset``."""
+    while block := os.pread(fd, BLOCK, offset):
+        newline = block.find(b"\n")
+        if newline >= 0:
+            return offset + newline + 1
+        offset += len(block)
+    return offset
 
 
 def no_journal(path: Path, why: str) -> OutputError:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fabbuild.errors import OutputError
 from fabbuild.event_types import KINDS, Event
 from fabbuild.events.journal import STRAY_MOST, STRAY_RATE, WIRE_LINE, Journal
+from fabbuild.events.journal_reader import every_event, runs
 from tests.support.events import event_of
 
 KEYS = ["time", "what", "machine", "slot", "board", "commit", "attempt", "text", "data"]
@@ -53,6 +54,42 @@ def test_runs_are_appended(tmp_path: Path) -> None:
         with Journal(tmp_path) as journal:
             journal.listener(start())
     assert len((tmp_path / "journal.ndjson").read_text().splitlines()) == 2
+
+
+def test_of_many_runs_the_last_ones_are_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(number: int, results: int) -> None:
+        with Journal(tmp_path) as journal:
+            journal.listener(event_of(number, "phase", "ruru", data={"phase": "probe"}))
+            journal.listener(start(number))
+            for _ in range(results):
+                journal.listener(
+                    event_of(number, "result", "ruru", 2, "rpi_4", "ab", 1, "text", {"verdict": "built"})
+                )
+            journal.wire("ruru").note("x" * 500)
+            journal.listener(event_of(number, "run-end", data={"seconds": 1.0, "exit_status": 0}))
+
+    def size(name: str) -> int:
+        return (tmp_path / name).stat().st_size
+
+    run(0, 5)
+    one = {name: size(name) for name in ("journal.ndjson", "boss.log", "worker-ruru.log")}
+    monkeypatch.setattr("fabbuild.events.journal.EARLIER", one["journal.ndjson"] * 5 // 2)
+    monkeypatch.setattr("fabbuild.events.journal_reader.BLOCK", 50)
+    for number in range(1, 40):
+        run(number, 5)
+        kept = list(runs(every_event(tmp_path / "journal.ndjson")))
+        # Each run whole, with the look at its machine, and the last two besides the one that was just made.
+        assert [len(one) for one in kept] == [8] * min(number + 1, 3)
+        assert [one[0].time for one in kept] == list(range(max(number - 2, 0), number + 1))
+        assert all(size(name) < 4 * one["journal.ndjson"] for name in one)
+        assert re.match(r"\d\d:\d\d:\d\d ", (tmp_path / "worker-ruru.log").read_text())
+    # A run that is longer than all that is kept stays whole, too, and goes with the one after the next.
+    run(40, 100)
+    run(41, 1)
+    assert [one[0].time for one in runs(every_event(tmp_path / "journal.ndjson"))] == [40, 41]
+    run(42, 1)
+    assert [one[0].time for one in runs(every_event(tmp_path / "journal.ndjson"))] == [41, 42]
+    assert not list(tmp_path.glob("*.new"))
 
 
 def test_an_event_is_in_the_file_before_the_next_one(tmp_path: Path) -> None:
@@ -136,7 +173,18 @@ def test_a_status_line_is_written_each_minute_and_at_the_end(tmp_path: Path) -> 
         journal.listener(event_of(1130.0, "run-end", data={"exit_status": 0}))
         journal.tick(2000.0)
     status = [line[9:] for line in story(tmp_path) if "STATUS" in line]
-    assert status == ["STATUS local:done=0/0 ruru:done=1/2 cpu=50% TOTAL:done=1/2"] * 3
+    assert status == ["STATUS local:done=0/0 ruru:done=1/2 cpu=50% TOTAL:done=1/2 cpu=50%"] * 3
+
+
+def test_the_load_of_all_machines_together_is_that_of_their_threads(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.listener(start())
+        for name, threads, load in (("local", 2, 2.0), ("ruru", 6, 0.0), ("kea", 4, 4.0)):
+            journal.listener(event_of(1001.0, "phase", name, data={"phase": "ready", "threads": threads}))
+            journal.listener(event_of(1003.0, "result", name, 0, "a", data={"verdict": "built", "load_avg": load}))
+        journal.listener(event_of(1004.0, "machine-failed", "kea", text="gone", data={"again_in": None}))
+        journal.listener(event_of(1130.0, "run-end", data={"exit_status": 0}))
+    assert re.search(r"TOTAL:done=\d+/\d+ cpu=25%$", story(tmp_path)[-1])
 
 
 def test_the_wire_is_logged_in_both_directions(tmp_path: Path) -> None:
