@@ -125,6 +125,10 @@ class WireError(FabbuildError):
     """The wire between boss and worker carried something that is not a message, or a message that is too long."""
 
 
+class UnknownMessageError(WireError):
+    """The wire carried a message that this version does not know, such as one of another program's worker."""
+
+
 class WireClosed(WireError):  # noqa: N818 - the end of a wire is not always an error
     """The other end has closed the wire.
 

@@ -224,14 +224,19 @@ class RunMachines:
                 hint = f"`inv clean --machines {name}` removes what is there"
                 raise SetupError(name, f"{exc_again}; {hint}") from exc_again
         self._came_up.add(name)
+        archs = archs.difference(session.refused)
         return BroughtUp(session, archs, facts.capacity / max(facts.threads, 1) * max(threads, 1))
 
     def _phase(self, machine: str, phase: str, inbox: Inbox) -> None:
         self._check_not_over(machine)
         inbox.tell(PhaseEntered(phase), machine)
 
-    def _open(self, session: Session, inbox: Inbox, archs: Iterable[str], *, again: bool = False) -> int:
-        """Bring up a machine that was probed, from its lock to its worktrees; return the threads that it uses."""
+    def _open(self, session: Session, inbox: Inbox, archs: frozenset[str], *, again: bool = False) -> int:
+        """Bring up a machine that was probed, from its lock to its worktrees; return the threads that it uses.
+
+        Raises:
+            RefusedError: it refuses the settings, or its worker cannot use any compiler that this run needs.
+        """
         name, settings, facts = session.name, self._settings, session.facts
         assert facts is not None
         self._phase(name, "init", inbox)
@@ -250,6 +255,12 @@ class RunMachines:
         self._phase(name, "configure", inbox)
         wire = {**settings.wire_settings(), "outputs": machine.outputs or settings.outputs}
         session.configure(wire, {arch: tool.gcc for arch, tool in facts.toolchains.items()})
+        for arch, why in session.refused.items():
+            if arch in self._wanted:
+                inbox.tell(Note(), name, f"builds no board of {arch}: its compiler does not work: {visible(why)}")
+        archs = archs.difference(session.refused)
+        if not archs & self._wanted:
+            raise RefusedError(name, "none of the compilers that are needed works here")
         threads = machine.threads or ready.nthreads
         if settings.batch:
             session.prepare_batch(threads)

@@ -59,6 +59,7 @@ from fabbuild.event_types import (
 )
 from fabbuild.events.progress import Listener
 from fabbuild.machines.messages import (
+    Alive,
     BuildDone,
     BuildFile,
     BuildResult,
@@ -117,6 +118,9 @@ QUIT_TIMEOUT = 15.0
 
 #: Messages without use that a worker may send before it is given up: more would fill the journal.
 USELESS = 1000
+
+#: Seconds between two signs of life, by messages, of a worker that announces no protocol; any others are useless.
+SIGN = 1.0
 
 
 @dataclass(frozen=True)
@@ -187,10 +191,12 @@ class Dispatcher:
         #: The sessions of the machines that are in, by name.
         self._sessions: dict[str, Session] = {}
         #: The slot that builds a board, by machine and board, once its worker reported it.
-        self._slot_of: dict[tuple[str, str], int] = {}
+        self._slot_of: dict[tuple[str, str], int | None] = {}
         #: Results on hold, and the one that is decided on now, by machine, board and index of the commit.
         self._held: dict[tuple[str, str, int], tuple[Session, BuildResult]] = {}
         self._useless: Counter[str] = Counter()
+        #: When each machine gave its last sign of life by a message, by machine.
+        self._signs: dict[str, float] = {}
         #: The last report about each machine that is out of use.
         self._told_away: dict[str, tuple[str, bool]] = {}
         self._counts: Counter[Verdict] = Counter()
@@ -396,7 +402,7 @@ class Dispatcher:
                 self._build_done(session, what)
             case WorktreeCreated() if self._scheduler.batch:
                 self._emit(WorktreeMade(what.thread + 1, session.slots), name)
-                self._count_useless(session)
+                self._count_useless(session, what)
             case WorktreeCreated() | WorktreeFailed() if "early" in session.features and not self._scheduler.batch:
                 self._slot(session, what)
             case Error():
@@ -406,7 +412,7 @@ class Dispatcher:
                 reason = f"{what}" + (f"; its last words: {words}" if words else "")
                 self._lose(Lost(name, reason, _how_lost(what)))
             case _:
-                self._count_useless(session)
+                self._count_useless(session, what)
 
     def _slot(self, session: Session, what: WorktreeCreated | WorktreeFailed) -> None:
         """Count a slot that is ready, or failed, on a machine that builds in its other slots already."""
@@ -416,8 +422,14 @@ class Dispatcher:
         else:
             self._schedule(SlotLost(session.name, f"a worktree cannot be made: {visible(what.msg)}"))
 
-    def _count_useless(self, session: Session) -> None:
+    def _count_useless(self, session: Session, what: Response | None) -> None:
         """Count a message without effect, and give up a machine whose worker sends too many of them."""
+        if isinstance(what, (Heartbeat, Alive)) and session.plain:
+            # Other programs give signs of life so; more than one a second would be too many.
+            before = self._signs.get(session.name)
+            self._signs[session.name] = now = self._clock.steady()
+            if before is None or now - before >= SIGN:
+                return
         self._useless[session.name] += 1
         if self._useless[session.name] > USELESS:
             self._distrust(session.name, f"it sent more than {USELESS} useless messages")
@@ -425,7 +437,7 @@ class Dispatcher:
     def _heartbeat(self, session: Session, beat: Heartbeat) -> None:
         key = session.name, beat.board
         if beat.board not in self._scheduler.holds(session.name) or key in self._slot_of:
-            self._count_useless(session)
+            self._count_useless(session, beat)
             return
         self._slot_of[key] = beat.thread
         self._emit(BoardStarted(), session.name, slot=beat.thread, board=beat.board, attempt=beat.attempt)
@@ -433,7 +445,7 @@ class Dispatcher:
 
     def _trimmed(self, session: Session, what: Trimmed) -> None:
         if what.board not in self._scheduler.holds(session.name):
-            self._count_useless(session)  # it was through a moment ago
+            self._count_useless(session, what)  # it was through a moment ago
             return
         if what.commits:
             self._emit(CommitsTrimmed(len(what.commits)), session.name, board=what.board)
@@ -443,7 +455,7 @@ class Dispatcher:
         if done.exceptions:
             self._emit(Note(), session.name, text=f"its worker reports {done.exceptions} exceptions")
         self._schedule(BatchEnded(session.name))
-        self._count_useless(session)
+        self._count_useless(session, done)
 
     def _result(self, session: Session, message: BuildResult) -> None:
         fault = fault_of(message.return_code, message.stderr, message.stdout, message.fault)
@@ -601,7 +613,7 @@ class Dispatcher:
         if action.suspect:
             self._distrust(action.machine, f"it sent a result that was not asked for ({action.board[:80]!r})")
         elif session is not None and not action.asked:
-            self._count_useless(session)
+            self._count_useless(session, None)
 
     def _away(self, action: Away) -> None:
         # Where nothing is left to be done, nobody tries it again.

@@ -90,12 +90,12 @@ class Place:
 
     def machines(self) -> Iterator[str]:
         """Yield the machines and groups of machines.yaml."""
-        import platformdirs
         import yaml
 
+        from fabbuild.config.file_places import places
+
         named = self._option("--machines-file", key="machines_file")
-        own = platformdirs.user_config_path("fabbuild", appauthor=False) / "machines.yaml"
-        paths = [self._cwd / os.path.expanduser(named)] if named else [self._cwd / "machines.yaml", own]  # noqa: PTH111
+        paths = [self._cwd / os.path.expanduser(named)] if named else places(self._cwd)  # noqa: PTH111
         for path in paths:
             try:
                 text = _read(path)

@@ -9,7 +9,7 @@ from fabbuild.errors import UsageError
 from fabbuild.text import visible
 
 _BASH = r"""
-# Completion of inv, invoke and fab: eval "$(inv completion --shell bash)" in ~/.bashrc
+# Completion of inv, invoke, fab and fabbuild: eval "$(inv completion --shell bash)" in ~/.bashrc
 _fabbuild_complete() {
     local said line
     COMPREPLY=()
@@ -22,11 +22,11 @@ _fabbuild_complete() {
         COMPREPLY=($(compgen -W "$said" -- "$2"))
     fi
 }
-complete -F _fabbuild_complete -o default inv invoke fab
+complete -F _fabbuild_complete -o default inv invoke fab fabbuild
 """
 
 _ZSH = r"""
-# Completion of inv, invoke and fab: eval "$(inv completion --shell zsh)" in ~/.zshrc
+# Completion of inv, invoke, fab and fabbuild: eval "$(inv completion --shell zsh)" in ~/.zshrc
 (( $+functions[compdef] )) || { autoload -Uz compinit && compinit -D }
 _fabbuild_complete() {
     local said program=${(Q)words[1]}
@@ -41,11 +41,11 @@ _fabbuild_complete() {
     [[ $PREFIX == --*=* ]] && compset -P 1 '*='
     _files
 }
-compdef _fabbuild_complete inv invoke fab
+compdef _fabbuild_complete inv invoke fab fabbuild
 """
 
 _FISH = r"""
-# Completion of inv, invoke and fab: inv completion --shell fish > ~/.config/fish/completions/inv.fish
+# Completion of inv, invoke, fab and fabbuild: inv completion --shell fish > ~/.config/fish/completions/inv.fish
 function __fabbuild_complete
     set -l words (commandline --tokenize --cut-at-cursor --current-process)
     set -l now (commandline --current-token --cut-at-cursor)
@@ -61,7 +61,7 @@ function __fabbuild_complete
         printf '%s\n' $found
     end
 end
-for program in inv invoke fab
+for program in inv invoke fab fabbuild
     complete --command $program --no-files --arguments '(__fabbuild_complete)'
 end
 """

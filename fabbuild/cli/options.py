@@ -123,9 +123,9 @@ TOOLCHAINS: Mapping[str, Option] = {
     **SOURCE,
     "fetch": Option(
         None,
-        "Fetch cross compilers for these architectures (such as arm,riscv64; `all`: every one there is; `list`: "
-        "only show which there are) and unpack them below the work directory of each chosen machine, where they "
-        "are found from then on",
+        "Fetch cross compilers for these architectures (such as arm,riscv64; `all`: every one there is; `missing`: "
+        "for each machine those that it lacks and another one has; `list`: only show which there are) and unpack "
+        "them below the work directory of each chosen machine, where they are found from then on",
         completes="archs",
     ),
     "toolchain_version": Option(

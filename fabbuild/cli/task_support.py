@@ -6,16 +6,18 @@ import contextlib
 import inspect
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
 from invoke.tasks import Task, task
 
+from fabbuild.cli.command_line import explain_casts, misplaced_boards
 from fabbuild.cli.options import BUILD
 from fabbuild.config.option import Option
 
@@ -27,13 +29,6 @@ if TYPE_CHECKING:
     from fabbuild.machines.messages import Facts
     from fabbuild.machines.session import Session
     from fabbuild.machines.session_group import SessionGroup
-
-#: The key of Invoke's configuration under which all keys of fabbuild are.
-KEY = "fabbuild"
-
-#: The keys under it that are no options of ``build``.
-NO_BUILD_OPTIONS = ("ssh_config", "toolchain_url")
-
 
 _LOG = logging.getLogger(__name__)
 
@@ -107,7 +102,16 @@ class _Task(Task[Any]):
     options: Mapping[str, Option] = {}
 
     def get_arguments(self, *args: Any, **kwargs: Any) -> list[Argument]:
-        """Return the arguments, each with all its names."""
+        """Return the arguments, each with all its names; Invoke asks for them before it reads the command line.
+
+        Raises:
+            ParseError: the command line has a board where none can be, and it is said what was meant.
+        """
+        explain_casts()
+        if self.name == "build":
+            meant = misplaced_boards(sys.argv, Path.cwd(), os.environ)
+            if meant:
+                raise ParseError(meant)
         helps = dict(self.help)
         arguments: list[Argument] = super().get_arguments(*args, **kwargs)
         self.help = helps  # Invoke empties it
@@ -165,19 +169,16 @@ def _given(values: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def _variables_begin(c: Any) -> str:
-    """Return the prefix of fabbuild's environment variables, which differs between ``fab`` and ``inv``."""
-    return f"{c.config.env_prefix or c.config.prefix}_{KEY}_".upper()
-
-
 def _configured(c: Any) -> list[tuple[str, Mapping[str, object]]]:
     """Return the configured values, each with its origin, which Invoke does not record."""
-    values = {key: value for key, value in dict(c.config.get(KEY) or {}).items() if value not in ("", None)}
+    from fabbuild.config.invoke_keys import KEY, NO_BUILD_OPTIONS, configured, variables_begin
+
+    values = {key: value for key, value in configured(c.config).items() if value not in ("", None)}
     files: dict[str, object] = {}
     variables: list[tuple[str, Mapping[str, object]]] = []
     for key, value in values.items():
         if key not in NO_BUILD_OPTIONS:
-            variable = f"{_variables_begin(c)}{key.upper()}"
+            variable = f"{variables_begin(c.config)}{key.upper()}"
             if os.environ.get(variable) == str(value):
                 variables.append((f"the variable {variable}", {key: value}))
             else:
@@ -187,9 +188,11 @@ def _configured(c: Any) -> list[tuple[str, Mapping[str, object]]]:
 
 def _warn_of_variables(c: Any) -> None:
     """Warn of environment variables with fabbuild's prefix and an unknown key, which Invoke ignores."""
-    begin = _variables_begin(c)
-    known = sorted(key.upper() for key in dict(c.config.get(KEY) or {}))
-    for name in sorted(os.environ) if known else ():
+    from fabbuild.config.invoke_keys import KEYS, variables_begin
+
+    begin = variables_begin(c.config)
+    known = sorted(key.upper() for key in KEYS)
+    for name in sorted(os.environ):
         key = name.removeprefix(begin)
         if name.startswith(begin) and key not in known and name not in _warned:
             import difflib

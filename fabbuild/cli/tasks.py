@@ -34,8 +34,6 @@ from fabbuild.cli.options import (
     WAIT,
 )
 from fabbuild.cli.task_support import (
-    KEY,
-    NO_BUILD_OPTIONS,
     answers_shown,
     exit_unless,
     group_for,
@@ -46,6 +44,7 @@ from fabbuild.cli.task_support import (
     plan_of,
     settings_of,
 )
+from fabbuild.config.invoke_keys import KEY, KEYS, configured
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,9 +64,7 @@ def default_configuration() -> dict[str, str]:
     Environment variables (``INVOKE_FABBUILD_BOARDS``) override declared keys only, so all are declared; they are
     strings, because an environment variable cannot override a list.
     """
-    from fabbuild.config.settings import OPTIONS
-
-    return dict.fromkeys((*OPTIONS, *NO_BUILD_OPTIONS), "")
+    return dict.fromkeys(KEYS, "")
 
 
 # --- the tasks ----------------------------------------------------------------------------------------------
@@ -206,6 +203,7 @@ def _tells_more(plan: Plan, ended: RunSummary) -> str:
     import shlex
 
     from fabbuild.build.run_plan import EXIT_FAILED, EXIT_NOT_BUILT, EXIT_WARNED
+    from fabbuild.cli import ui
     from fabbuild.reporting.summary.find import Found, where
     from fabbuild.reporting.summary.reader import read_range
 
@@ -215,7 +213,9 @@ def _tells_more(plan: Plan, ended: RunSummary) -> str:
     if made is None:
         return ""
     which = "--commits" if plan.settings.commits else "--branch"
-    return shlex.join(["inv", "summary", which, plan.range_text, "--errors", *where(Found(made, plan.source))])
+    return shlex.join(
+        [ui.called(), "summary", which, plan.range_text, "--errors", *where(Found(made, plan.source))]
+    )
 
 
 @make_task(SUMMARY)
@@ -363,8 +363,8 @@ def _fetch(c: Any, options: Mapping[str, Any], found: Machines, chosen: Sequence
     from fabbuild.machines.toolchains.install import ToolchainRequest, fetch_for, listed
 
     archs = split_archs(options["fetch"])
-    configured = dict(c.config.get(KEY) or {}).get("toolchain_url")
-    url = options["toolchain_url"] or configured or found.toolchains.url or DEFAULT_URL
+    own = str(configured(c.config).get("toolchain_url") or "")
+    url = options["toolchain_url"] or own or found.toolchains.url or DEFAULT_URL
     wanted = ToolchainRequest(archs, url, options["toolchain_version"] or "", options["unchecked"])
     machines = group_for(c, found, chosen)
     if archs == [SHOW]:

@@ -132,7 +132,7 @@ def history(c: Any, options: Mapping[str, Any]) -> None:
 def completion(c: Any, options: Mapping[str, Any]) -> None:
     """Print the script with which a shell completes tasks, options, and machines, boards and branches as values.
 
-    It completes `inv`, `invoke` and `fab`, and tasks of other collections as Invoke's own script does.
+    It completes `inv`, `invoke`, `fab` and `fabbuild`, and tasks of other collections as Invoke's own script does.
     """
     from fabbuild.cli import ui
     from fabbuild.cli.completion_scripts import script

@@ -6,26 +6,22 @@ import os
 import re
 from pathlib import Path
 
+from fabbuild.config.file_places import places
 from fabbuild.config.machines import ALL, Machine, Machines, address, machine_of_host, split_host
 from fabbuild.config.machines_file import BEGIN_WITH, load_machines
 from fabbuild.config.wording import nearest, quote, visible
 from fabbuild.errors import ConfigError
-
-#: Name of the file in the current directory and in the user's configuration directory.
-FILE_NAME = "machines.yaml"
 
 #: Most names of machines and groups that an error lists.
 SOME = 20
 
 
 def find_machines_file(option: str | None, cwd: Path) -> Path:
-    """Return the path of machines.yaml: that of the option, or in ``cwd``, or in the user's configuration.
+    """Return the path of machines.yaml: of the option, or the first of `places`.
 
     Raises:
         ConfigError: there is no such file; names the places and how to begin one.
     """
-    import platformdirs
-
     if option:
         path = cwd / os.path.expanduser(option)  # noqa: PTH111 - Path raises where there is no such user
         try:
@@ -33,13 +29,13 @@ def find_machines_file(option: str | None, cwd: Path) -> Path:
         except (OSError, ValueError) as exc:
             raise ConfigError(f"--machines-file: {visible(str(path))}: {getattr(exc, 'strerror', exc)}") from exc
         return path
-    places = [cwd / FILE_NAME, Path(platformdirs.user_config_dir("fabbuild", appauthor=False)) / FILE_NAME]
-    for place in places:
+    found = places(cwd)
+    for place in found:
         if os.path.lexists(place):  # one that cannot be read is not passed over
             return place
     raise ConfigError(
-        f"there is no list of machines: no --machines-file was given, and there is neither {places[0]} "
-        f"nor {places[1]}; to begin with, write into one of them: {BEGIN_WITH}"
+        f"there is no list of machines: no --machines-file was given, and there is neither "
+        f"{', '.join(map(str, found[:-1]))} nor {found[-1]}; to begin with, write into one of them: {BEGIN_WITH}"
     )
 
 

@@ -17,11 +17,11 @@ import json
 import re
 import threading
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 
-from fabbuild.errors import WireError
+from fabbuild.errors import UnknownMessageError, WireError
 from fabbuild.protocol.wire import MAX_LINE, OUTPUTS_MANY, PREFIX
 from fabbuild.text import cut
 
@@ -61,15 +61,15 @@ class Ready(_Response, frozen=True, tag="ready"):
     """The worker runs.
 
     Attributes:
-        nthreads: threads of the machine.
-        slots: boards that the worker builds at once, unless `build_prepare` says otherwise.
+        nthreads: threads of the machine; 0: not said.
+        slots: boards that the worker builds at once, unless `build_prepare` says otherwise; 0: not said.
         protocol: version of the protocol; 0: buildman's, without extensions.
         features: the extensions that the worker knows.
         alive: seconds between its signs of life; 0: the worker sends none.
     """
 
-    nthreads: Number
-    slots: Number
+    nthreads: Number = 0
+    slots: Number = 0
     protocol: Whole = 0
     features: tuple[Name, ...] = ()
     alive: Load = 0.0
@@ -83,19 +83,21 @@ class SetupDone(_Response, frozen=True, tag="setup_done"):
 
 
 class ConfigureDone(_Response, frozen=True, tag="configure_done"):
-    """The worker has taken its settings."""
+    """The worker has taken its settings; ``refused``: which compilers it cannot use, by architecture, and why."""
+
+    refused: dict[Name, str] = {}
 
 
 class BuildStarted(_Response, frozen=True, tag="build_started"):
-    """The worker begins to make worktrees, one for each of ``num_threads`` slots."""
+    """The worker begins to make worktrees, one for each of ``num_threads`` slots; 0: not said how many."""
 
-    num_threads: Number
+    num_threads: Number = 0
 
 
 class WorktreeCreated(_Response, frozen=True, tag="worktree_created"):
     """The worktree of the slot ``thread`` is ready."""
 
-    thread: Whole
+    thread: Whole = 0
 
 
 class WorktreeFailed(_Response, frozen=True, tag="worktree_failed"):
@@ -119,10 +121,10 @@ class BuildPrepareDone(_Response, frozen=True, tag="build_prepare_done"):
 
 
 class Heartbeat(_Response, frozen=True, tag="heartbeat"):
-    """The slot ``thread`` has begun a board."""
+    """The slot ``thread`` has begun a board, or is still at it."""
 
     board: Name
-    thread: Whole
+    thread: Whole | None = None
     attempt: Whole = 0
 
 
@@ -395,6 +397,9 @@ Response = (
 
 _decoder: msgspec.json.Decoder[Response] = msgspec.json.Decoder(Response)
 
+#: The words that say what a message is.
+_WORDS = frozenset(one.__struct_config__.tag for one in get_args(Response))
+
 # Two machines with long lines must not take twice the memory.
 _one_long_line = threading.Lock()
 
@@ -403,6 +408,7 @@ def decode_response(line: bytes) -> Response | None:
     """Decode one line of a worker's stdout; return None for a line without the protocol's prefix, such as a banner.
 
     Raises:
+        UnknownMessageError: the line is a message that this version does not know.
         WireError: the line has the prefix and is no message of the protocol.
     """
     if not line.startswith(PREFIX):
@@ -435,8 +441,21 @@ def _decode(line: bytes) -> Response:
             return _decoder.decode(mended)
     except (ValueError, msgspec.DecodeError, RecursionError, MemoryError) as exc:
         why = cut(str(exc) or type(exc).__name__, 200)
+        kind = UnknownMessageError if _is_unknown(line, exc) else WireError
     shown = line[len(PREFIX) : len(PREFIX) + 80].decode("utf-8", "replace")
-    raise WireError(f"not a message of the protocol ({why}): {shown!r}")
+    raise kind(f"not a message of the protocol ({why}): {shown!r}")
+
+
+def _is_unknown(line: bytes, exc: BaseException) -> bool:
+    """Return whether a line that cannot be decoded is a message all the same, but none of those of `Response`."""
+    if not isinstance(exc, msgspec.ValidationError):
+        return False
+    try:
+        value = json.loads(str(line[len(PREFIX) :], "utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return False
+    word = value.get("resp") if isinstance(value, dict) else None
+    return isinstance(word, str) and word not in _WORDS
 
 
 def _check_make_up(data: bytes) -> None:

@@ -15,7 +15,8 @@ from fabbuild.machines.one_shot import describe_holder
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_group import SessionGroup
 from fabbuild.machines.tool_versions import differences, of_machine
-from fabbuild.model import Board
+from fabbuild.model import SANDBOX, Board
+from fabbuild.protocol.architectures import FAMILIES
 
 
 def unfit_because(facts: Facts, fit: Fit, *, local: bool = False) -> list[str]:
@@ -91,6 +92,8 @@ class ProbeRow:
         why: why it is not fit, or remarks on a fit machine.
         facts: the fields of the worker's `Facts`; empty when the machine was not reached.
         differs: a line for each tool in which this machine and others differ.
+        lacks: the architectures for which this machine has no compiler, and another one has.
+        option: the option, and the value, that name the machine on a command line.
     """
 
     machine: str
@@ -98,6 +101,25 @@ class ProbeRow:
     why: str = ""
     facts: Mapping[str, object] = field(default_factory=dict)
     differs: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    option: tuple[str, str] = ("", "")
+
+
+def lacking_archs(found: Mapping[str, Facts]) -> dict[str, tuple[str, ...]]:
+    """Return, for each machine, the architectures that others have a compiler for; one of a family that serves all.
+
+    The machine's own compiler, for sandbox, is none that could be fetched.
+    """
+    every = sorted({arch for facts in found.values() for arch in facts.toolchains} - {SANDBOX})
+    lacking: dict[str, tuple[str, ...]] = {}
+    for name, facts in found.items():
+        asked: list[str] = []
+        for arch in every:
+            family = FAMILIES.get(arch, (arch,))
+            if arch not in facts.toolchains and not any(FAMILIES.get(one, (one,))[0] in family for one in asked):
+                asked.append(arch)
+        lacking[name] = tuple(asked)
+    return lacking
 
 
 def probe_rows(
@@ -105,7 +127,8 @@ def probe_rows(
 ) -> list[ProbeRow]:
     """Probe all machines at once; return a row for each, in their order; ``told`` gets each answer as it comes."""
     found = machines.on_all(Session.probe, told=told)
-    differs = differences({name: facts for name, facts in found.items() if isinstance(facts, Facts)})
+    reached = {name: facts for name, facts in found.items() if isinstance(facts, Facts)}
+    differs, lacking = differences(reached), lacking_archs(reached)
     rows = []
     for session in machines.sessions:
         match found[session.name]:
@@ -116,7 +139,13 @@ def probe_rows(
                 known = [describe_holder(facts.lock)] if facts.lock else []
                 why_text = "; ".join(why + known + not_found(session))
                 lines = tuple(of_machine(differs, session.name))
-                rows.append(ProbeRow(session.name, not why, why_text, fields, lines))
+                named = (
+                    ("--machines", session.name)
+                    if session.machine.line
+                    else ("--hosts", session.machine.host or session.name)
+                )
+                row = ProbeRow(session.name, not why, why_text, fields, lines, lacking[session.name], named)
+                rows.append(row)
             case FabbuildError() as exc:
                 rows.append(ProbeRow(session.name, fit=False, why=str(exc)))
             case exc:

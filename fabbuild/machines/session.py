@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import (
@@ -26,12 +29,14 @@ from fabbuild.errors import (
     WireSilent,
 )
 from fabbuild.machines.messages import (
+    Alive,
     BuildPrepareDone,
     BuildStarted,
     Busy,
     ConfigureDone,
     Error,
     Facts,
+    Heartbeat,
     Held,
     Ready,
     Response,
@@ -58,6 +63,7 @@ from fabbuild.protocol.wire import FEATURES, encode_command
 from fabbuild.source.git import Remote
 from fabbuild.source.push import NEAR, PushReport
 from fabbuild.source.repository import Source
+from fabbuild.text import cut
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,6 +76,9 @@ STALLS = 30
 
 #: Seconds that a push has; the first push sends the whole history.
 PUSH_TIMEOUT = 3600.0
+
+#: What a shell command has that says itself where its arguments go.
+_PLACES_ARGUMENTS = re.compile(r"\$\{?[@*1-9]")
 
 #: Default of `SessionOptions.silence`, in seconds.
 SILENCE = 30.0
@@ -120,6 +129,7 @@ class Session(OneShot):
         ready: the worker's first message; None: the worker is not started.
         slots: how many boards the worker builds at once.
         outputs: the boards whose output directories the machine keeps; None: it keeps none, or does not say.
+        refused: why compilers that were found here cannot be used, by architecture, as `configure` learned.
         pushed: bytes of source that were sent, also by sessions that this one renews.
         brought: hash of the commit that was pushed last; empty for none.
     """
@@ -132,6 +142,7 @@ class Session(OneShot):
         self.held: Held | None = None
         self.slots = 0
         self.outputs: frozenset[str] | None = None
+        self.refused: Mapping[str, str] = {}
         self.pushed = 0
         self.brought = ""
         self._options = SessionOptions()
@@ -260,15 +271,20 @@ class Session(OneShot):
             arguments.append("-D")
         if options.threads:
             arguments += ["--threads", str(options.threads)]
-        if options.slots:
-            arguments += ["--max-boards", str(options.slots)]
         command = self.machine.worker_command or None
+        places = command is None or _PLACES_ARGUMENTS.search(command)
+        if options.slots and places:
+            # Of another program's options only these two are known; `prepare` tells the slots to everyone.
+            arguments += ["--max-boards", str(options.slots)]
+        if command is not None and not places:
+            command += ' "$@"'
         if self._link is not None:
             self._link.expect_silence()
         self._send(encode_command("start", argv=None, command=command, args=arguments, env=dict(self.machine.env)))
         answer = self._expect(Ready, "the start of the worker")
-        self.ready = answer
-        return answer
+        threads = answer.nthreads or options.threads or (self.facts.threads if self.facts else 0) or 1
+        self.ready = msgspec.structs.replace(answer, nthreads=threads, slots=answer.slots or threads)
+        return self.ready
 
     def configure(self, settings: Mapping[str, object], toolchains: Mapping[str, str]) -> None:
         """Send the settings, the toolchains, and the extensions of the protocol that both sides know.
@@ -302,7 +318,13 @@ class Session(OneShot):
             fields["features"] = sorted(self.features)
         self._check_open()
         self._send(encode_command("configure", **fields))
-        self._expect(ConfigureDone, "configure", refusal=RefusedError)
+        answer = self._expect(ConfigureDone, "configure", refusal=RefusedError)
+        self.refused = {arch: cut(answer.refused[arch], 400) for arch in toolchains if arch in answer.refused}
+
+    @property
+    def plain(self) -> bool:
+        """Return whether the worker that was started announced no protocol, as those of other programs do."""
+        return self.ready is not None and not self.ready.protocol
 
     @property
     def features(self) -> frozenset[str]:
@@ -340,12 +362,13 @@ class Session(OneShot):
         self._send(encode_command("build_prepare", **fields))
         started = self._expect(BuildStarted, "build_prepare")
         made = 0
+        count = started.num_threads or slots
         # A worker that announces no protocol is buildman's, which makes one for each of its threads in any case.
-        most = max(slots, self.ready.nthreads) if self.ready and not self.ready.protocol else slots
-        if started.num_threads > most:
-            raise ProtocolViolationError(self.name, f"{started.num_threads} slots where {slots} were asked for")
-        self.slots = min(slots, max(started.num_threads, 1))
-        self._asked, self._opened = started.num_threads, 0
+        most = max(slots, self.ready.nthreads) if self.ready and self.plain else slots
+        if count > most:
+            raise ProtocolViolationError(self.name, f"{count} slots where {slots} were asked for")
+        self.slots = min(slots, count)
+        self._asked, self._opened = count, 0
         kinds = (WorktreeCreated, WorktreeFailed, BuildPrepareDone)
         while True:
             match self._expect(kinds, "build_prepare", timeout=longest):
@@ -359,7 +382,7 @@ class Session(OneShot):
                 case WorktreeCreated():
                     self.opened()
                     made += 1
-                    progress(made, started.num_threads)
+                    progress(made, count)
 
     def prepare_batch(self, threads: int) -> int:
         """Return the number of slots for `build_boards`, which sends all boards at once; sends nothing.
@@ -523,7 +546,10 @@ class Session(OneShot):
         timeout: float = ANSWER_TIMEOUT,
         refusal: type[MachineError] = SetupError,
     ) -> Expected:
+        deadline = time.monotonic() + timeout
         answer = self._receive(timeout, doing)
+        while isinstance(answer, Alive) or (self.plain and isinstance(answer, Heartbeat)):
+            answer = self._receive(deadline - time.monotonic(), doing)
         if isinstance(answer, Error):
             raise refusal(self.name, f"{doing} was refused: {answer.msg}")
         if not isinstance(answer, kinds):

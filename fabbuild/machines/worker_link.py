@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from fabbuild.errors import WireClosed, WireError, WireSilent
+from fabbuild.errors import UnknownMessageError, WireClosed, WireError, WireSilent
 from fabbuild.machines.messages import Ready, Response, decode_response
 from fabbuild.machines.transport.base import Channel
 from fabbuild.protocol.wire import LineSplitter, ProtocolError, encode_command, encode_response
@@ -136,6 +136,8 @@ class WorkerLink:
         self._heard = time.monotonic()
         self._expected = False
         self._asleep = False
+        #: Whether the other end is, or may be, a worker that announces no protocol.
+        self._plain = False
         self._over = threading.Event()
         self._strange_lines = 0
         self._strange_bytes = 0
@@ -187,7 +189,7 @@ class WorkerLink:
 
     def expect_silence(self) -> None:
         """Expect no signs of life until the `Ready` of the worker, which is being started, announces them."""
-        self._asleep = True
+        self._asleep = self._plain = True
         self._expected = False
 
     def last_words(self) -> str:
@@ -247,10 +249,16 @@ class WorkerLink:
         observer = self._observer()
         if observer:
             observer.received(line)
-        answer = decode_response(line)
+        try:
+            answer = decode_response(line)
+        except UnknownMessageError:
+            if not self._plain:
+                raise
+            answer = None  # another program's worker may say more than this boss knows
         if isinstance(answer, Ready):
             # Signs of life before this may have been the supervisor's.
             self._expected = answer.alive > 0
+            self._plain = not answer.protocol
         if answer is not None:
             self._deliver(answer, len(line))
             return

@@ -50,6 +50,8 @@ PROTOCOL = 1
 #: line, sorted.
 #: ``trim``: ``trim_board`` {board, attempt, commits} has the worker leave off all commits of that order but these,
 #: as far as it has not begun them; it answers ``trimmed`` {board, attempt, commits}: those that it leaves off.
+#: ``refused``: ``configure_done`` has ``refused`` {arch: why}: the compilers of ``configure`` that do not work, if
+#: there are any; no board of these architectures can be built.
 #: The name of a setting beyond the plain protocol is a feature, too: a worker that does not announce it cannot be
 #: given that setting. With ``outputs``, ``build_prepare_done`` has ``outputs`` [board…]: the boards whose output
 #: directories the machine keeps, at most `OUTPUTS_MANY`, unless it keeps none or may not build upon them. Names
@@ -63,6 +65,7 @@ FEATURES = (
     "early",
     "carry",
     "trim",
+    "refused",
     *(setting.name for setting in SETTINGS.values() if not setting.plain),
 )
 

@@ -123,6 +123,22 @@ def test_a_machine_goes_from_its_lock_to_its_worktrees_and_joins(run):
     assert one.sent("build_prepare")[0]["commits"] == ["a" * 40, "b" * 40]
 
 
+@pytest.mark.parametrize("wanted", [("arm", "sandbox"), ("sandbox",), ("arm",)])
+def test_a_compiler_that_died_since_the_probe_costs_its_architecture_and_not_the_machine(run, wanted):
+    def refuse_arm(worker, command):
+        worker.agreed = frozenset(command["features"])
+        worker.say("configure_done", refused={"arm": "/gcc: it\x07 broke", "made up": "x"})
+
+    report = run(FakeWorker(on={"configure": refuse_arm}), wanted=wanted).look().up()
+    words = "builds no board of arm: its compiler does not work: /gcc: it\\x07 broke"
+    assert report.notes == ([words] if "arm" in wanted else [])
+    if wanted == ("arm",):
+        reason = "none of the compilers that are needed works here"
+        assert report.lost == [("m1", reason, LossKind.REFUSED)]
+    else:
+        assert report.joined == [("m1", {"sandbox"}, 2000.0)]
+
+
 @pytest.mark.parametrize(
     ("machine", "wanted", "slots"),
     [

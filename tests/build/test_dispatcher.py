@@ -475,6 +475,21 @@ def test_a_machine_that_lies_is_set_aside_and_the_others_build_all(tmp_path, lie
     assert sorted(path.name for path in run.tree.own.iterdir()) == ["lock"]
 
 
+@pytest.mark.parametrize(("resp", "fields"), [("heartbeat", {"thread": 0}), ("alive", {"more": 1})])
+def test_signs_of_life_of_another_program_are_useless_only_where_many_come_at_once(
+    tmp_path, monkeypatch, resp, fields
+):
+    for often in (True, False):
+        monkeypatch.setattr(dispatchers, "SIGN", 1.0 if often else 0.0)
+        other = one(build=lambda a: flood(a, resp, board=a.board, **fields) or {}, protocol=0)
+        run = Build(tmp_path / str(often), "wren", other=[other, one()])
+        run.policy = Policy(backup=False)
+        outcome = run.run()
+        assert run.texts("machine-failed") == ([f"it sent more than {USELESS} useless messages"] if often else [])
+        if not often:
+            run.whole(outcome, built=3)
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [

@@ -426,6 +426,21 @@ def test_a_configuration_file_and_the_environment_reach_our_options(farm):
     assert len(lines(farm.run("boards", "--boards", "arm", INVOKE_FABBUILD_BOARDS="aarch64"))) == 5
 
 
+def test_tasks_that_were_imported_one_by_one_take_the_configuration_as_the_whole_collection_does(farm):
+    (farm.directory / "tasks.py").write_text("from fabbuild.tasks import boards, probe\n")
+    farm.env["INVOKE_FABBUILD_SOURCE"] = str(farm.source)
+    assert len(lines(farm.run("boards", INVOKE_FABBUILD_BOARDS="aarch64"))) == 2
+    (farm.directory / "invoke.yaml").write_text("fabbuild:\n  boards: riscv\n")
+    assert len(lines(farm.run("boards"))) == 2
+    assert len(lines(farm.run("boards", INVOKE_FABBUILD_BOARDS="arm"))) == 5
+    ended = farm.run("boards", INVOKE_FABBUILD_BORDS="arm")
+    assert "INVOKE_FABBUILD_BORDS is not one of fabbuild's and has no effect" in ended.err
+    # So does a key that is no option.
+    (farm.directory / "ssh").touch()
+    ended = farm.run("probe", "--hosts", "m1", INVOKE_FABBUILD_SSH_CONFIG=str(farm.directory / "nosuch"))
+    assert "nosuch: No such file" in ended.out + ended.err
+
+
 def test_the_tasks_can_be_called_from_python(farm):
     farm.machines(local=True)
     (farm.directory / "call.py").write_text(

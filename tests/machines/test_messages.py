@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabbuild.errors import WireError
+from fabbuild.errors import UnknownMessageError, WireError
 from fabbuild.machines import messages
 from fabbuild.machines.messages import (
     MAX_DEPTH,
@@ -113,6 +113,24 @@ def test_what_is_no_message_is_said_in_a_short_line(line: str) -> None:
         decode_response(PREFIX + line.encode())
     assert str(caught.value).startswith("not a message of the protocol (")
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("line", "unknown"),
+    [
+        ('{"resp":"progress","percent":10}', True),
+        ('{"percent": [1, {}], "resp": "progress \\ud800"}', True),
+        ('{"resp":"alive", "resp":"progress"}', True),
+        ('{"resp":"progress"', False),
+        ('{"resp":"checked"}', False),
+        ('{"resp":3}', False),
+        ('["progress"]', False),
+    ],
+)
+def test_a_message_of_another_word_is_told_from_what_is_no_message(line: str, unknown: bool) -> None:
+    with pytest.raises(WireError) as caught:
+        decode_response(PREFIX + line.encode())
+    assert isinstance(caught.value, UnknownMessageError) == unknown
 
 
 def test_what_others_write_is_no_message_and_no_error() -> None:

@@ -73,6 +73,25 @@ def test_rows_tell_of_the_fit_the_unfit_and_those_not_reached():
     assert (lost.why, lost.facts) == ("it does not answer", {})
 
 
+def test_what_a_machine_lacks_and_another_has_is_told_once_a_family():
+    tool, own = {"gcc": "/x-gcc"}, {"gcc": "/gcc"}
+    rich = {
+        "facts": {
+            "toolchains": {**dict.fromkeys(("arm", "riscv", "riscv32", "riscv64", "sh"), tool), "sandbox": own}
+        }
+    }
+    poor = {"facts": {"toolchains": {"arm": tool, "microblaze": tool}}}
+    gone = session("gone")
+    gone.transport.refusal = ConnectError("gone", "it does not answer")
+    group = SessionGroup([session("rich", rich, line=3), session("poor", poor, host="u@poor:22"), gone])
+    rows = {row.machine: (row.lacks, row.option) for row in probe_rows(group, FIT)}
+    assert rows == {
+        "rich": (("microblaze",), ("--machines", "rich")),
+        "poor": (("riscv", "sh"), ("--hosts", "u@poor:22")),  # sandbox is the machine's own
+        "gone": ((), ("", "")),
+    }
+
+
 def test_an_error_that_is_nobodys_is_not_taken_for_the_machines():
     with pytest.raises(ZeroDivisionError):
         probe_rows(SessionGroup([session("m", {"facts": lambda _arguments: 1 / 0})]), Fit())

@@ -120,11 +120,11 @@ def test_a_later_step_does_those_that_lack_before_it_and_none_twice(session):
 
 
 def test_what_a_worker_is_started_and_configured_with(session):
-    one = session(env={"A": "b"}, worker_command="other")
+    one = session(env={"A": "b"}, worker_command='nice "$@"')
     one.init(SessionOptions(silence=0.0, declined=frozenset({"carry", "early"})))
     one.start(StartOptions(debug=True, threads=8, slots=3))
     assert sent(one, "start") == {
-        "argv": None, "command": "other", "args": ["-D", "--threads", "8", "--max-boards", "3"], "env": {"A": "b"},
+        "argv": None, "command": 'nice "$@"', "args": ["-D", "--threads", "8", "--max-boards", "3"], "env": {"A": "b"},
     }  # fmt: skip
     assert (one.ready.nthreads, one.ready.slots) == (8, 3)
     one.configure({"no_lto": True, "quick": False, "target": "u-boot"}, {"arm": "/gcc"})
@@ -134,6 +134,14 @@ def test_what_a_worker_is_started_and_configured_with(session):
         "features": sorted(set(FEATURES) - {"carry", "early"}),
     }
     assert "--silence" not in sent(one, "supervise")["arguments"]
+
+
+def test_a_command_that_does_not_place_its_arguments_has_those_of_buildman_behind_it(session):
+    one = session(worker_command="python3 -m buildman --worker -g ${HOME}/$0")
+    one.start(StartOptions(debug=True, threads=8, slots=3))
+    started = sent(one, "start")
+    assert started["command"] == 'python3 -m buildman --worker -g ${HOME}/$0 "$@"'
+    assert started["args"] == ["-D", "--threads", "8"]
 
 
 def test_an_order_has_as_much_as_the_worker_understands(session):
@@ -259,6 +267,37 @@ def test_a_banner_before_and_between_the_answers_is_skipped(session):
         worker.answer(command)
 
     assert up(session(FakeWorker(on=dict.fromkeys(STEPS, banner)))).slots == 1
+
+
+def another(*said):
+    """A worker that announces no protocol, and says this before each answer."""
+
+    def react(worker, command):
+        for line in said:
+            worker.write(line)
+        if command["cmd"] == "start":
+            worker.started = True
+            worker.write(b'BM> {"resp": "ready"}\n')
+        else:
+            worker.answer(command)
+
+    return FakeWorker(on=dict.fromkeys(("start", "configure", "build_prepare"), react), protocol=0)
+
+
+def test_another_program_may_say_more_and_less_than_this_boss_knows(session):
+    progress, beat = b'BM> {"resp":"progress","percent":10}\n', b'BM> {"resp": "heartbeat", "board": "x"}\n'
+    one = session(another(progress, b'BM> {"resp":"alive"}\n'))
+    one.init()
+    with pytest.raises(ProtocolViolationError):  # from the supervisor, which is ours
+        session(FakeWorker(on={"supervise": write(progress)})).init()
+    ready = one.start(StartOptions(threads=3))
+    assert (ready.nthreads, ready.slots, ready.protocol) == (3, 3, 0)
+    one.transport.workers[0].on["build_prepare"] = lambda worker, _command: worker.write(
+        beat + progress + b'BM> {"resp": "build_started"}\n' + beat
+        + b'BM> {"resp": "worktree_created"}\n' * 2 + beat + b'BM> {"resp": "build_prepare_done"}\n'
+    )  # fmt: skip
+    one.configure({}, {})
+    assert one.prepare(COMMITS, 2, lambda _made, _slots: None) == 2
 
 
 def test_what_the_worker_writes_to_stderr_is_told(session):

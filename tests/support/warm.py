@@ -229,6 +229,10 @@ def _serve_tasks(requests: socket.socket) -> int:
         return 0
     sys.argv[:] = words
     sys.path[0] = os.path.dirname(words[0])
+    if words[0].endswith("fabbuild"):
+        from fabbuild.cli.program import main
+
+        return main()
     if words[0].endswith("fab"):
         from fabric.main import program
     else:

@@ -23,13 +23,14 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def peer_worker():
-    """The command that makes the repository the peer wants from the one we pushed to, and runs its worker."""
-    return (
-        "git init -q peer && git -C peer fetch -q ../repo.git refs/fabbuild/current && "
-        f"git -C peer checkout -q FETCH_HEAD && exec {BUILDMAN} --worker -g peer"
-    )
+def documented_command():
+    """What machines.yaml says of another program as the worker, to the letter."""
+    (line,) = [
+        line
+        for line in (Path(__file__).parents[2] / "machines.yaml").read_text().splitlines()
+        if "worker_command" in line
+    ]
+    return line.split("worker_command:")[1].split("#")[0].strip()
 
 
 def told(files):
@@ -44,13 +45,16 @@ def told(files):
     }
 
 
-def test_our_boss_builds_through_a_real_buildman_worker_and_one_of_ours_alike(
-    ssh_farm, peer_worker, fault_free, tmp_path
+def test_our_boss_builds_through_buildmans_worker_as_documented_and_one_of_ours_alike(
+    ssh_farm, fault_free, tmp_path
 ):
     peers, ours, _ = ssh_farm.servers
-    way = {"host": peers.name, "work_dir": str(peers.work_dir), "worker_command": peer_worker}
+    command = documented_command()
+    assert command == "python3 -m buildman --worker"
+    way = {"host": peers.name, "work_dir": str(peers.work_dir), "worker_command": command, "threads": 1}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # the machine's python3 has buildman
     entries = {
-        "m1": {**way, "env": {"HOME": str(ssh_farm.directory)}},
+        "m1": {**way, "env": {"HOME": str(ssh_farm.directory), "PATH": path}},
         # Slow enough for the peer's to get a board.
         "m2": {"host": ours.name, "work_dir": str(ours.work_dir), "env": slow_make(tmp_path / "slow", 0.2)},
     }
@@ -67,7 +71,12 @@ def test_our_boss_builds_through_a_real_buildman_worker_and_one_of_ours_alike(
     assert '"protocol"' not in wire, "this was not the peer's worker"
     # It has as many slots as its machine has threads, whatever it was asked for, and that is no reason to refuse it.
     assert f'"build_started", "num_threads": {os.cpu_count()}' in wire
+    assert '"args": ["--threads", "1"' in wire
     nothing_left(ssh_farm)
+    # What it leaves goes with what we leave, and is counted before.
+    shown = ssh_farm.run("clean", "--yes", "--machines", "m1")
+    assert shown.status == 0, shown
+    assert not peers.work_dir.exists(), list(peers.work_dir.iterdir())
 
 
 def test_the_peer_reads_our_tree_and_agrees_on_what_fails(ssh_farm):

@@ -17,7 +17,7 @@ from fabbuild import text
 from fabbuild.cli.ui.choose import ide_display, make_display
 from fabbuild.cli.ui.display import Display
 from fabbuild.cli.ui.machine_lines import MachineLines
-from fabbuild.cli.ui.output import error, take_lost
+from fabbuild.cli.ui.output import called, error, take_lost
 from fabbuild.cli.ui.report import print_end
 from fabbuild.cli.ui.tables import (
     MachineOutcome,
@@ -46,6 +46,7 @@ __all__ = [
     "MachineOutcome",
     "SummaryView",
     "Transfers",
+    "called",
     "confirm",
     "error",
     "first_error",

@@ -26,6 +26,9 @@ UNLIMITED = 10_000
 _PLAIN = {"…": "~"}
 
 
+# The name by which the program was called, in place of inv; global for the same reason as what follows.
+_called: list[str] = []
+
 # Why standard output was lost; global, because the descriptor belongs to the process.
 _lost: list[str] = []
 
@@ -53,6 +56,8 @@ class Output:
 
     def write(self, text: str) -> int:
         """Write text, with replacements for characters that the encoding lacks; an error is kept in ``broken``."""
+        for name in _called:
+            text = text.replace("`inv ", f"`{name} ")
         if self._stream is not None and not self.broken:
             try:
                 try:
@@ -105,6 +110,16 @@ class Output:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, number)
                 os.close(nowhere)
+
+
+def call_program(name: str) -> None:
+    """Have commands in texts, such as `inv status`, begin with this name in place of ``inv``."""
+    _called[:] = [name]
+
+
+def called() -> str:
+    """Return the name of the program with which commands begin."""
+    return _called[0] if _called else "inv"
 
 
 def take_lost() -> str:

@@ -114,6 +114,13 @@ def _shares(out: Output, machines: Sequence[MachineShare]) -> None:
             cell("-" if machine.bytes_received is None else size(machine.bytes_received)),
             cell(_GONE.get(machine.state, ""), "red" if machine.state == "failed" else "yellow"),
         )
+    sent, received = (
+        [number for number in numbers if number is not None]
+        for numbers in zip(*((machine.bytes_sent, machine.bytes_received) for machine in machines), strict=True)
+    )
+    if len(sent) > 1:
+        done = sum(machine.done for machine in machines)
+        table.add_row(cell("TOTAL"), cell(str(done)), "", cell(size(sum(sent))), cell(size(sum(received))), "")
     print_table(out, table)
 
 

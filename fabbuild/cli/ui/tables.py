@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -66,7 +67,14 @@ def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str]
         _print_json(
             out,
             (
-                {**row.facts, "machine": row.machine, "fit": row.fit, "why": row.why, "differs": row.differs}
+                {
+                    **row.facts,
+                    "machine": row.machine,
+                    "fit": row.fit,
+                    "why": row.why,
+                    "differs": row.differs,
+                    "lacks": row.lacks,
+                }
                 for row in rows
             ),
         )
@@ -101,6 +109,7 @@ def print_probe(rows: Sequence[ProbeRow], *, json: bool = False, stream: IO[str]
             for detail in shared:
                 _lines(out, detail, 4)
     _print_differs(out, rows)
+    _print_lacks(out, rows)
 
 
 def _lines(out: Output, text: str, indent: int = 0) -> None:
@@ -116,6 +125,22 @@ def _print_differs(out: Output, rows: Sequence[ProbeRow]) -> None:
         out.line("")
     for line in lines:
         _lines(out, f"{NOT_THE_SAME}: {one_line(line)}")
+
+
+def _print_lacks(out: Output, rows: Sequence[ProbeRow]) -> None:
+    """Print which machines lack compilers that others have, and the commands that fetch these."""
+    alike: dict[tuple[tuple[str, ...], str], list[ProbeRow]] = {}
+    for row in rows:
+        if row.lacks:
+            alike.setdefault((row.lacks, row.option[0]), []).append(row)
+    if alike:
+        out.line("")
+    for (archs, option), those in alike.items():
+        machines = [row.machine for row in those]
+        where = shlex.quote(",".join(row.option[1] for row in those))
+        lack = "lacks a compiler" if len(machines) == 1 else "lack compilers"
+        fetch = f"`inv toolchains --fetch {','.join(archs)} {option} {where}`"
+        _lines(out, f"{names(machines, len(machines))} {lack} for {', '.join(archs)} that others have: {fetch}")
 
 
 def print_toolchains(

@@ -29,8 +29,9 @@ from fabbuild.text import names
 #: The default address of archives.
 DEFAULT_URL = "https://mirrors.edge.kernel.org/pub/tools/crosstool/files"
 
-#: Words in place of architectures: fetch all; only list the archives.
+#: Words in place of architectures: fetch all; fetch what a machine lacks and others have; only list the archives.
 EVERY = "all"
+MISSING = "missing"
 SHOW = "list"
 
 #: By ``uname -m``: other names of the machine's architecture in the names of archives.
@@ -267,7 +268,7 @@ def split_archs(text: str) -> list[str]:
     wrong = [word for word in words if not re.fullmatch(r"[A-Za-z0-9_]{1,40}", word)]
     if not words or wrong:
         what = f"{wrong[0]!r} is not an architecture" if wrong else "names no architecture"
-        raise FetchError(f"--fetch: {what}; it takes names such as arm,aarch64, or {EVERY}, or {SHOW}")
+        raise FetchError(f"--fetch: {what}; it takes names such as arm,aarch64, or {EVERY}, {MISSING} or {SHOW}")
     if SHOW in words and len(words) > 1:
         raise FetchError(f"--fetch: {SHOW} stands alone; name architectures, or {EVERY}, to fetch some")
     return words

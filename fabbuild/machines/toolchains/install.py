@@ -10,11 +10,13 @@ from typing import Protocol
 import platformdirs
 
 from fabbuild.errors import FabbuildError, FetchError
+from fabbuild.machines.messages import Facts
+from fabbuild.machines.probe import lacking_archs
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_group import SessionGroup
 from fabbuild.machines.session_pool import group_of
 from fabbuild.machines.toolchains import download
-from fabbuild.machines.toolchains.archives import Archive, ArchiveIndex, fetch
+from fabbuild.machines.toolchains.archives import MISSING, Archive, ArchiveIndex, fetch
 
 
 class TransferDisplay(Protocol):
@@ -32,7 +34,7 @@ class ToolchainRequest:
     """The toolchains to fetch, and the address to fetch them from.
 
     Attributes:
-        archs: architectures, or ``all``.
+        archs: architectures, ``all``, or ``missing``: those that a machine lacks and another one of them has.
         url: see `archives.ArchiveIndex`.
         version: see `ArchiveIndex.choose`.
         unchecked: see `archives.fetch`.
@@ -104,19 +106,26 @@ class _Installation:
     def _plan(self) -> Mapping[Archive, list[Session]]:
         """Return the archives to install, each with the machines that lack it."""
         plan: dict[Archive, list[Session]] = {}
-        chosen: dict[str, list[Archive] | FetchError] = {}
+        chosen: dict[tuple[str, tuple[str, ...]], list[Archive] | FetchError] = {}
         found = self._machines.on_all(Session.probe)
+        lacking = lacking_archs({name: facts for name, facts in found.items() if isinstance(facts, Facts)})
+        named = tuple(arch for arch in self._wanted.archs if arch != MISSING)
         for session in self._machines.sessions:
             facts = found[session.name]
             if isinstance(facts, Exception):
                 self._failed[session.name] = _ours(facts)
                 continue
-            if facts.arch not in chosen:
+            wanted = (*named, *lacking[session.name]) if MISSING in self._wanted.archs else named
+            if not wanted:
+                self._done[session.name].append("lacks no toolchain that another machine has")
+                continue
+            key = facts.arch, wanted
+            if key not in chosen:
                 try:
-                    chosen[facts.arch] = self._index.choose(facts.arch, self._wanted.archs, self._wanted.version)
+                    chosen[key] = self._index.choose(*key, self._wanted.version)
                 except FetchError as exc:
-                    chosen[facts.arch] = exc
-            archives = chosen[facts.arch]
+                    chosen[key] = exc
+            archives = chosen[key]
             if isinstance(archives, FetchError):
                 self._failed[session.name] = archives
                 continue

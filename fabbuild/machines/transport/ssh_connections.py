@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fabbuild.config.invoke_keys import configured
 from fabbuild.config.machines import HostText, is_host_name, is_user_name, split_host
 from fabbuild.errors import ConfigError
 from fabbuild.machines.transport.host_keys import SSH_PORT, HostKeyOptions, HostKeyPolicy
@@ -143,8 +144,7 @@ def fabric_config(c: Any) -> Config:
 
 
 def _named_file(base: Any) -> str:
-    # Not base.fabbuild.ssh_config: another collection may have no such key.
-    path = (base.get("fabbuild") or {}).get("ssh_config") or base.get("ssh_config_path") or ""
+    path = str(configured(base).get("ssh_config") or base.get("ssh_config_path") or "")
     return str(Path(path).expanduser().absolute()) if path else ""
 
 

@@ -12,6 +12,7 @@
         info/attributes            attributes that switch filters off
         fabbuild.damaged           something in it is broken: it is made anew at the next start
         fabbuild.collected         when garbage was collected last (`fabbuild.worker.upkeep.garbage`)
+    WORK/.git                      for another program as the worker: makes WORK a worktree
     WORK/slots/NN/                 a git worktree for each slot (`fabbuild.worker.source.worktrees`)
         build/                     its output directory
             .fabbuild.json         what was built there (`fabbuild.worker.build.output_dir`)
@@ -78,6 +79,12 @@ REPO_SETTINGS = "fabbuild.config"
 REPO_ATTRIBUTES = "info/attributes"
 DAMAGED = "fabbuild.damaged"
 COLLECTED = "fabbuild.collected"
+
+#: The link of git that makes the work directory a worktree, for a worker that is another program; its text, and the
+#: name that it has in `REPO`.
+GIT_LINK = ".git"
+WORKTREE = "work-directory"
+GIT_LINK_TEXT = "gitdir: %s/worktrees/%s\n" % (REPO, WORKTREE)
 
 #: In `SLOTS`: a worktree; what could not be removed, a pid and a random number following.
 SLOT = re.compile(r"\d{2,}")

@@ -56,7 +56,11 @@ _LENT = 60.0
 
 
 class Builder:
-    """Builds in one slot."""
+    """Builds in one slot.
+
+    Attributes:
+        sign: called when a phase of a build (`fabbuild.protocol.wire.PHASES`) begins, in each of its tries.
+    """
 
     def __init__(
         self,
@@ -118,6 +122,7 @@ class Builder:
         self._lent = False
         #: Seconds that were spent on the commit before its build begins.
         self._used = 0.0
+        self.sign: Callable[[], None] = lambda: None
 
     @property
     def slot(self) -> int:
@@ -321,6 +326,7 @@ class Builder:
         tools = self._tools.path(compiler) if self._tools else ""
         command = MakeCommand(self._settings, self._board, compiler, self._environment, tools, self._temporary)
         run = MakeRunner(self._processes, self._worktree.path, command, jobs, tokens, self._observed)
+        run.stopwatch.sign = self.sign
         run.bare = self._settings.unseen_debug_info() and not self._history.lines_matter
         return run
 

@@ -31,7 +31,8 @@ class Settings:
         """
         rows = {**SETTINGS, **{name: Setting(name, default) for name, default in PEER_SETTINGS.items()}}
         values = {name: row.default for name, row in rows.items()}
-        unknown = sorted(given.keys() - values.keys())
+        # A newer boss names settings that are off, too: these ask for nothing.
+        unknown = sorted(name for name in given.keys() - values.keys() if given[name] not in (None, False, "", []))
         if unknown:
             raise SettingsError(
                 "unknown setting%s: %s; known are %s"

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Dict, Iterator
+from typing import Callable, Dict, Iterator
 
 
 class Stopwatch:
-    """Adds up the seconds of each phase, for one board at one commit."""
+    """Adds up the seconds of each phase, for one board at one commit.
+
+    Attributes:
+        sign: called when a phase begins, also again in another try.
+    """
 
     def __init__(self) -> None:
         self._seconds: Dict[str, float] = {}
+        self.sign: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
     def on(self, phase: str) -> Iterator[None]:
         """Count the time spent in this context for a phase, one of `fabbuild.protocol.wire.PHASES`."""
+        self.sign()
         began = time.monotonic()
         try:
             yield

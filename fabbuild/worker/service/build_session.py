@@ -273,7 +273,7 @@ class BuildSession:
         return found
 
     def _builder(self, worktree: Worktree) -> Builder:
-        settings, features, _ = self._configuration
+        settings, features = self._configuration.settings, self._configuration.features
         around, known = self._around, self._identities
         carrier = CarryForward(worktree, settings, known, debug=around.debug) if self._carries else None
         if self._tools is None:

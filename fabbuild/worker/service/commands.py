@@ -33,11 +33,13 @@ class Configuration(NamedTuple):
         settings: the settings of the boss.
         features: the extensions of the protocol that both ends have.
         toolchains: the compilers that the boss named, by architecture.
+        refused: the reasons why compilers that the command names do not work, by architecture.
     """
 
     settings: Settings
     features: FrozenSet[str]
     toolchains: Dict[str, Toolchain]
+    refused: Mapping[str, str] = {}
 
 
 def configuration_of(command: Mapping[str, Any], known: Mapping[str, Toolchain]) -> Configuration:
@@ -45,10 +47,11 @@ def configuration_of(command: Mapping[str, Any], known: Mapping[str, Toolchain])
 
     Args:
         command: its fields.
-        known: the compilers named so far, to which those of the command are added.
+        known: the compilers named so far, to which those of the command are added. Where one of the command's does
+            not work, its architecture has none: boards must not be built with another compiler than the one named.
 
     Raises:
-        CommandError: a field is of the wrong kind, or a compiler does not work.
+        CommandError: a field is of the wrong kind.
         SettingsError: a setting is unknown, or of the wrong kind.
     """
     settings = command.get("settings") or {}
@@ -61,8 +64,14 @@ def configuration_of(command: Mapping[str, Any], known: Mapping[str, Toolchain])
     if not isinstance(features, list) or not all(isinstance(feature, str) for feature in features):
         raise CommandError("configure: features must be a list of names")
     checked = Settings(settings)
-    named = {arch: _toolchain(arch, path) for arch, path in toolchains.items()}
-    return Configuration(checked, frozenset(features) & frozenset(FEATURES), {**known, **named})
+    found, refused = dict(known), {}
+    for arch, path in toolchains.items():
+        try:
+            found[arch] = from_path(arch, path)
+        except ToolchainError as exc:
+            found.pop(arch, None)
+            refused[arch] = str(exc)
+    return Configuration(checked, frozenset(features) & frozenset(FEATURES), found, refused)
 
 
 def slots_of(command: Mapping[str, Any], default: int) -> int:
@@ -226,10 +235,3 @@ def _limit(command: Mapping[str, Any], field: str, name: str, whole: bool = Fals
     ):
         raise CommandError("%s: %s must be a number above 0" % (name, field))
     return value
-
-
-def _toolchain(arch: str, path: str) -> Toolchain:
-    try:
-        return from_path(arch, path)
-    except ToolchainError as exc:
-        raise CommandError("configure: toolchain for %s: %s" % (arch, exc)) from exc

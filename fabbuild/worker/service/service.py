@@ -34,6 +34,7 @@ from fabbuild.worker.service.stdio import (
     keep_saying_alive,
     stop_signals,
     write_debug,
+    write_warning,
 )
 from fabbuild.worker.source.git import GitError, Repository, find_git_dir
 from fabbuild.worker.tools.toolchains import Toolchain, scan
@@ -250,7 +251,11 @@ class Service:
 
     def _configure(self, command: Mapping[str, Any]) -> None:
         self._configuration = commands.configuration_of(command, self._configuration.toolchains)
-        self._send("configure_done")
+        _, features, _, refused = self._configuration
+        told = "refused" in features
+        for arch, why in () if told else refused.items():
+            write_warning("boards of %s fail here: its compiler does not work: %s" % (arch, why))
+        self._send("configure_done", **({"refused": dict(refused)} if told and refused else {}))
 
     def _build_prepare(self, command: Mapping[str, Any]) -> None:
         self._leave_session("build_prepare")
@@ -306,7 +311,7 @@ class Service:
         session = BuildSession(
             self._around,
             self._configuration,
-            functools.partial(self._toolchain, self._configuration.toolchains),
+            functools.partial(self._toolchain, self._configuration),
             self._work_dir,
             self._git_dir,
             temporary=temporary,
@@ -323,9 +328,14 @@ class Service:
             raise WorkerStopped
         return session
 
-    def _toolchain(self, named: Mapping[str, Toolchain], arch: str) -> Optional[Toolchain]:
-        """Return the compiler that the boss named for an architecture, else the one that is found here."""
-        return named[arch] if arch in named else self._found_toolchains().get(arch)
+    def _toolchain(self, configuration: Configuration, arch: str) -> Optional[Toolchain]:
+        """Return the compiler that the boss named for an architecture, else the one that is found here.
+
+        None if the named one does not work: boards must not be built with another one.
+        """
+        if arch in configuration.refused:
+            return None
+        return configuration.toolchains.get(arch) or self._found_toolchains().get(arch)
 
     def _found_toolchains(self) -> Mapping[str, Toolchain]:
         """Find the compilers of this machine, once; a boss that has looked for them names all that it uses."""

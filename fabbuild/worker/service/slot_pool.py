@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import sys
 import threading
+import time
 import traceback
 from typing import (
     AbstractSet,
@@ -37,6 +38,9 @@ from fabbuild.worker.build.builder import Builder
 from fabbuild.worker.build.result import Built, failed
 from fabbuild.worker.tools.jobserver import JobServer
 from fabbuild.worker.tools.toolchains import Toolchain
+
+#: Seconds of silence about a board after which a boss of the plain protocol gets a sign of life at the next phase.
+SIGN = 10.0
 
 #: Sends a response: its name, then its fields.
 Send = Callable[..., None]
@@ -313,7 +317,19 @@ class SlotPool:
                 self._changed.notify_all()
 
     def _build(self, slot: _Slot, order: BoardOrder) -> None:
-        self._send("heartbeat", board=order.board, thread=slot.builder.slot, **order.echo)
+        beat = {"board": order.board, "thread": slot.builder.slot, **order.echo}
+        self._send("heartbeat", **beat)
+        said = time.monotonic()
+
+        def sign() -> None:
+            nonlocal said
+            if time.monotonic() - said >= SIGN:
+                self._send("heartbeat", **beat)
+                said = time.monotonic()
+
+        if not self._features:
+            # A boss of the plain protocol has no other sign of life, and gives a silent worker up.
+            slot.builder.sign = sign
         build = _OrderBuild(slot.builder, order, self.commits, self._compiler(order.arch))
         delivery = Delivery(self._send, order.board, order.echo)
 
@@ -322,13 +338,13 @@ class SlotPool:
 
         for upto in self._each(order):
             try:
-                built, said = build.result(upto, jobs, None if order.jobs else self._share.tokens)
+                built, more = build.result(upto, jobs, None if order.jobs else self._share.tokens)
             except WorkerStopped:
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever it is, the board needs its result
                 build.begun = False
-                built, said = self._exception(exc), {}
-            fields = {**self._fields(order, upto, built), **said}
+                built, more = self._exception(exc), {}
+            fields = {**self._fields(order, upto, built), **more}
             if "files" in self._features:
                 fields.update(delivery.deliver(upto, built.files))
             slot.builder.lend()
@@ -336,6 +352,7 @@ class SlotPool:
             hung = built.fault == TIMEOUT
             self._answered(slot, order, through=hung)
             self._send("build_result", **fields)
+            said = time.monotonic()
             if hung:
                 break
 

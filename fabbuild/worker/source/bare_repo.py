@@ -12,10 +12,10 @@ import contextlib
 import os
 import re
 import shutil
-from typing import List, Sequence
+from typing import List, Optional, Sequence
 
 from fabbuild.protocol import git_options
-from fabbuild.protocol.names import REFS
+from fabbuild.protocol.names import CURRENT, REFS
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.tools import run_tool
@@ -92,6 +92,39 @@ def make_repo(work_dir: str, pass_fds: Sequence[int] = ()) -> str:
     return path
 
 
+def make_work_dir_a_worktree(work_dir: str) -> None:
+    """Make the work directory itself a worktree, without files, of the commit that was pushed last.
+
+    Another program as the worker expects to be started in a repository that is not bare, as buildman's boss makes
+    one: with ``.git`` in it, and its HEAD at a commit. Objects and settings are those of the bare repository, and
+    git collects nothing that such a program's own worktrees need. A ``.git`` that is not ours stays as it is.
+
+    Raises:
+        RepoError: the disk is full, or a file cannot be written.
+    """
+    repo, link = os.path.join(work_dir, workdir.REPO), os.path.join(work_dir, workdir.GIT_LINK)
+    if os.path.lexists(link) and not is_our_link(work_dir):
+        return
+    found = _ask(repo, ["rev-parse", "--verify", "--quiet", CURRENT + "^{commit}"])
+    if found is None or found.status:
+        return  # nothing was pushed: what the program says of that is shown
+    about = os.path.join(repo, "worktrees", workdir.WORKTREE)
+    try:
+        os.makedirs(about, exist_ok=True)
+        _write(os.path.join(about, "HEAD"), found.out.strip() + "\n")
+        _write(os.path.join(about, "commondir"), "../..\n")
+        _write(os.path.join(about, "gitdir"), os.path.realpath(work_dir) + "/.git\n")
+        _write(link, workdir.GIT_LINK_TEXT)
+    except OSError as exc:
+        raise RepoError("cannot write %s: %s" % (exc.filename or link, exc.strerror or exc)) from exc
+
+
+def is_our_link(work_dir: str) -> bool:
+    """Return whether ``WORK/.git`` is the file that `make_work_dir_a_worktree` writes."""
+    link = os.path.join(work_dir, workdir.GIT_LINK)
+    return not os.path.islink(link) and os.path.isfile(link) and _read(link) == workdir.GIT_LINK_TEXT
+
+
 def _put_in_order(path: str, pass_fds: Sequence[int]) -> None:
     try:
         _git(["init", "--quiet", "--bare", "--template=", path], pass_fds)
@@ -116,13 +149,18 @@ def _is_damaged(path: str, pass_fds: Sequence[int]) -> bool:
         return True
     # Whether the commit's trees and files exist; their content is not read.
     whole = ["rev-list", "--objects", "--no-walk", "--quiet", "--glob=" + REFS + "*"]
+    ran = _ask(path, whole, pass_fds)
+    return ran is not None and ran.status == _DIED
+
+
+def _ask(path: str, args: List[str], pass_fds: Sequence[int] = ()) -> Optional[run_tool.ToolResult]:
+    """Run a git that only reads; return how it ended, or None if it cannot be started or takes too long."""
     try:
-        ran = run_tool.run_tool(
-            ["git", "--git-dir", path, *whole], TIMEOUT, env=git_options.environment(os.environ), pass_fds=pass_fds
+        return run_tool.run_tool(
+            ["git", "--git-dir", path, *args], TIMEOUT, env=git_options.environment(os.environ), pass_fds=pass_fds
         )
     except run_tool.ToolError:
-        return False
-    return ran.status == _DIED
+        return None
 
 
 def _in_file(setting: str) -> str:

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import tempfile
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import clear_away, remove_aside, remove_tree
@@ -73,20 +73,12 @@ class SlotWorktrees:
 
     def _stale_locks(self) -> List[str]:
         """Return the ``locked`` files of fabbuild's worktrees; a killed ``git worktree add`` leaves one."""
-        found = []
-        base = os.path.join(self._repository.git_dir, "worktrees")
-        names: List[str] = []
-        with contextlib.suppress(OSError):
-            names = os.listdir(base)
-        for name in names:
-            try:
-                with open(os.path.join(base, name, "gitdir"), encoding="utf-8", errors="surrogateescape") as back:
-                    path = back.read(8192).rstrip("\n")
-            except OSError:
-                continue
-            if os.path.realpath(path).startswith(os.path.realpath(self.directory) + os.sep):
-                found.append(os.path.join(base, name, "locked"))
-        return found
+        ours = os.path.realpath(self.directory) + os.sep
+        return [
+            os.path.join(self._repository.git_dir, "worktrees", name, "locked")
+            for name, link in _links(self._repository.git_dir).items()
+            if os.path.realpath(link).startswith(ours)
+        ]
 
 
 def slots_directory(work_dir: str) -> str:
@@ -154,6 +146,34 @@ def slots_elsewhere(work_dir: str) -> Optional[str]:
     except OSError:
         return None
     return target if os.path.basename(target) == _private_name(work_dir) else None
+
+
+def foreign_worktrees(work_dir: str) -> List[str]:
+    """Return the worktrees of the repository in the work directory that another program has made there."""
+    repo = os.path.join(work_dir, workdir.REPO)
+    top = os.path.realpath(work_dir)
+    found = []
+    for link in _links(repo).values():
+        path = os.path.realpath(os.path.dirname(link))
+        slots = os.path.realpath(os.path.join(work_dir, workdir.SLOTS))
+        if path.startswith(top + os.sep) and not path.startswith(slots + os.sep) and os.path.isdir(path):
+            found.append(path)
+    return sorted(found)
+
+
+def _links(git_dir: str) -> Dict[str, str]:
+    """Return the path of ``.git`` in each worktree of a repository, by the name that it has there."""
+    found = {}
+    base = os.path.join(git_dir, "worktrees")
+    names: List[str] = []
+    with contextlib.suppress(OSError):
+        names = os.listdir(base)
+    for name in names:
+        with contextlib.suppress(OSError), open(
+            os.path.join(base, name, "gitdir"), encoding="utf-8", errors="surrogateescape"
+        ) as back:
+            found[name] = back.read(8192).rstrip("\n")
+    return found
 
 
 def _private_name(work_dir: str) -> str:

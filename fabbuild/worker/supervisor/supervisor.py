@@ -224,6 +224,8 @@ class _ProcessFamily:
 
     def run(self, command: Dict[str, Any], work_dir: str, own_command: Sequence[str]) -> int:
         argv = worker_argv(command, own_command)
+        if command.get("command"):
+            bare_repo.make_work_dir_a_worktree(work_dir)
         env = _environment(command)
         if command.get("command"):
             # Another program does not know the places of the boss's files.

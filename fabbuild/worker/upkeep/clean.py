@@ -12,7 +12,8 @@ from typing import Any, Dict, List, Sequence
 from fabbuild.protocol.names import PROGRAM
 from fabbuild.worker.base import lock, workdir
 from fabbuild.worker.base.directories import put_aside, remove_tree
-from fabbuild.worker.source.worktrees import slots_elsewhere
+from fabbuild.worker.source.bare_repo import is_our_link
+from fabbuild.worker.source.worktrees import foreign_worktrees, slots_elsewhere
 from fabbuild.worker.tools import unpack_toolchain
 from fabbuild.worker.tools.toolchains import fetched_names
 from fabbuild.worker.upkeep import disk_usage, garbage
@@ -155,11 +156,16 @@ def _remove(work_dir: str) -> None:
     if elsewhere is not None:
         os.unlink(ours[0])
         ours[0] = elsewhere
+    foreign = foreign_worktrees(work_dir)
     failed: List[BaseException] = []
-    for path in ours:
+    for path in [*foreign, *ours]:
         if os.path.isdir(path) and not os.path.islink(path):
             _open_up(path)
             shutil.rmtree(path, onerror=lambda _function, _path, info: failed.append(info[1]))
+    for path in foreign:
+        _remove_if_empty(os.path.dirname(path))
+    if is_our_link(work_dir):
+        os.unlink(os.path.join(work_dir, workdir.GIT_LINK))
     _remove_if_empty(os.path.join(work_dir, workdir.CACHE))
     _remove_programs(work_dir)
     for path in workdir.stale_scratch(work_dir):

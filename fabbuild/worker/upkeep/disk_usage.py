@@ -10,7 +10,7 @@ from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.names import PROGRAM, TOOLCHAIN_NAME
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.disk_size import noted_size, size_of
-from fabbuild.worker.source.worktrees import slots_elsewhere
+from fabbuild.worker.source.worktrees import foreign_worktrees, slots_elsewhere
 from fabbuild.worker.tools.toolchains import fetched_names
 
 _ANY = re.compile(r".*", re.DOTALL)
@@ -37,7 +37,7 @@ def parts(work_dir: str) -> List[Part]:
     """Return the parts of a work directory."""
     found = [
         Part("worktree", path, size_of(path), max(_mtime(path), _mtime(os.path.join(path, BUILD_DIR))))
-        for path in _below(_slots(work_dir), workdir.SLOT)
+        for path in (*_below(_slots(work_dir), workdir.SLOT), *foreign_worktrees(work_dir))
     ]
     found += outputs(work_dir)
     repo = os.path.join(work_dir, workdir.REPO)

@@ -30,6 +30,17 @@ def test_the_report_at_the_end() -> None:
     ]
 
 
+def test_the_report_adds_up_what_was_sent_to_several_machines() -> None:
+    machines = [
+        MachineShare("local", 1, 0.25),
+        MachineShare("kea", 1, 0.25, bytes_sent=1_000_000, bytes_received=3000),
+        MachineShare("ruru", 2, 0.5, bytes_sent=500_000, bytes_received=4000),
+    ]
+    lines = printed(ui.print_end, ended(machines=machines)).splitlines()
+    (total,) = [line for line in lines if line.startswith("TOTAL")]
+    assert total.split() == ["TOTAL", "4", "1.5", "MB", "7.0", "kB"]
+
+
 def test_the_report_names_files_that_no_board_read_and_not_where_the_events_are_printed() -> None:
     unread = "no board that was built reads lib/a.c"
     lines = printed(ui.print_end, ended(), unread=unread).splitlines()

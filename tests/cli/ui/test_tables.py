@@ -59,6 +59,23 @@ def test_what_output_directories_take_on_a_machine_is_shown_once_one_keeps_some(
     assert (ruru.split()[-1], kea.split()[-1], weka.split()[-3:]) == ("-", "-", ["1228,", "49", "GB"])
 
 
+def test_what_machines_lack_that_others_have_is_told_with_the_command_that_fetches_it() -> None:
+    def row(name: str, *lacks: str, option: str = "--machines") -> ProbeRow:
+        return ProbeRow(name, True, "", FACTS, lacks=lacks, option=(option, name))
+
+    rows = [
+        row("kea", "arm", "riscv"),
+        row("ruru"),
+        row("moa", "arm", "riscv"),
+        row("a@b:1", "sh", option="--hosts"),
+    ]
+    assert printed(ui.print_probe, rows).splitlines()[-2:] == [
+        "kea moa lack compilers for arm, riscv that others have: `inv toolchains --fetch arm,riscv --machines kea,moa`",
+        "a@b:1 lacks a compiler for sh that others have: `inv toolchains --fetch sh --hosts a@b:1`",
+    ]
+    assert "lack" not in printed(ui.print_probe, rows[1:2])
+
+
 def test_machines_fit_into_80_columns() -> None:
     rows = [ProbeRow("ruru", True, "", FACTS)]
     text = without_codes(printed(ui.print_probe, rows, terminal=True))

@@ -11,12 +11,27 @@ from pathlib import Path
 
 import pytest
 
+from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import FetchError
+from fabbuild.machines.session import Session
+from fabbuild.machines.session_group import SessionGroup
 from fabbuild.machines.toolchains import download
 from fabbuild.machines.toolchains.archives import ArchiveIndex, fetch, split_archs
+from fabbuild.machines.toolchains.install import ToolchainRequest, fetch_for
+from fabbuild.testing import FakeTransport
 from tests.support.census import HANG_LIMIT, wait_until
 
 HOST = os.uname().machine
+
+
+class Silent:
+    """Shows nothing of a transfer."""
+
+    def say(self, text):
+        pass
+
+    def begin(self, what, size=0):
+        return lambda done, size: None
 
 
 @pytest.fixture
@@ -246,6 +261,27 @@ def test_what_was_fetched_on_ssh_machines_is_found_and_builds(ssh_farm, mirror):
     assert again.out.count("is there already") == 2
     assert again.err == ""
     assert mirror.gets(name) == 1
+
+
+def test_missing_is_for_each_machine_what_it_lacks_and_another_has(mirror, tmp_path):
+    mirror.add()
+    asked, tool = {}, {"gcc": "/x-gcc"}
+
+    def machine(name, *archs, fetched=()):
+        def unpack(arguments):
+            asked.setdefault(name, []).append(arguments[arguments.index("--name") + 1])
+            return {}
+
+        about = {"toolchains": dict.fromkeys(archs, tool), "arch": HOST, "fetched": list(fetched)}
+        transport = FakeTransport(name, answers={"facts": about, "unpack": unpack})
+        return Session(Machine(name), transport, ToolchainSearch())
+
+    group = SessionGroup([machine("rich", "arm"), machine("poor", "sandbox")])
+    wanted = ToolchainRequest(split_archs("missing"), mirror.url)
+    done = fetch_for(group, wanted, Silent(), tmp_path / "cache")
+    assert done["rich"] == "lacks no toolchain that another machine has"
+    assert "arm-linux-gnueabi gcc 13.2.0 is in" in done["poor"]
+    assert {name: len(taken) for name, taken in asked.items()} == {"poor": 1}
 
 
 def test_on_this_machine_with_the_address_of_machines_yaml(farm, mirror):

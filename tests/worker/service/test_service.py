@@ -133,7 +133,6 @@ BAD = [
     (b'{"cmd": "configure", "settings": {"zork": 1, "no_lto": true}}', "unknown setting: zork"),
     (b'{"cmd": "configure", "settings": {"no_lto": "yes"}}', "setting no_lto must be true or false"),
     (b'{"cmd": "configure", "settings": {"lines": true}}', "setting lines is not supported"),
-    (b'{"cmd": "configure", "toolchains": {"arm": "/no/such-gcc"}}', "configure: toolchain for arm: "),
     (b'{"cmd": "configure", "toolchains": ["gcc"]}', "configure: toolchains must be"),
     (b'{"cmd": "setup", "work_dir": 3}', "setup: work_dir"),
     (b'{"cmd": "setup", "work_dir": "/proc/no/such"}', "git init failed: "),
@@ -147,6 +146,65 @@ def test_a_bad_command_is_an_error_and_not_the_end(work):
             worker.raw(b"\n  \n" + line + b"\n")
             assert worker.expect("error")["msg"].startswith(message), line
             assert worker.ask("configure", settings={}) == {"resp": "configure_done"}
+
+
+@pytest.mark.parametrize("features", [["refused"], []])
+def test_a_compiler_that_does_not_work_costs_its_architecture_and_no_other(work, source, features):
+    push(work, source.path)
+    with Worker(work) as worker:
+        worker.expect("ready")
+        answer = worker.ask("configure", toolchains={"arm": "/no/such-gcc", "sandbox": "gcc"}, features=features)
+        assert answer == {
+            "resp": "configure_done", **({"refused": {"arm": "/no/such-gcc: no such compiler"}} if features else {})
+        }  # fmt: skip
+        worker.send("build_prepare", commits=[source.git("rev-parse", "HEAD")])
+        worker.expect("build_prepare_done")
+        for arch, code in (("arm", 1), ("sandbox", 0)):
+            worker.send("build_board", board="one", arch=arch)
+            result = worker.expect("build_result")
+            assert (result["return_code"], "no toolchain for architecture" in result["stderr"]) == (
+                code,
+                bool(code),
+            )
+    assert (b"boards of arm fail here" in worker.stderr) == (not features)
+
+
+@pytest.mark.parametrize("features", [[], ["limits"]])
+def test_a_plain_boss_hears_at_each_phase_and_try_that_a_slow_board_is_alive(work, source, features, monkeypatch):
+    def at_once(*arguments, **how):
+        words = command(*arguments, **how)
+        words[2] = words[2].replace(
+            "from fabbuild.worker.main",
+            "from fabbuild.worker.service import slot_pool as s; s.SIGN = 0; from fabbuild.worker.main",
+        )
+        return words
+
+    monkeypatch.setattr("tests.worker.driver.command", at_once)
+    source.commit({"Makefile": MAKEFILE.replace('@echo "compile"', "@echo error: no >&2; false")})
+    push(work, source.path)
+    with Worker(work) as worker:
+        worker.expect("ready")
+        settings = {"fallback_mrproper": True}
+        assert worker.ask("configure", settings=settings, features=features) == {"resp": "configure_done"}
+        worker.send("build_prepare", commits=[source.git("rev-parse", "HEAD")])
+        worker.expect("build_prepare_done")
+        worker.send("build_board", board="one", arch="sandbox")
+        beats = 0
+        while (answer := worker.get())["resp"] == "heartbeat":
+            assert answer == {"resp": "heartbeat", "board": "one", "thread": 0}
+            beats += 1
+        assert answer["resp"] == "build_result"
+        # Begun; checked out; configured and built, twice, the second time after mrproper; collected.
+        assert beats == (1 if features else 1 + 1 + 2 + 3 + 1)
+
+
+def test_settings_of_a_newer_boss_that_are_off_ask_for_nothing(work):
+    off = {"new_flag": False, "new_text": None, "new_list": [], "new_name": ""}
+    with Worker(work) as worker:
+        worker.expect("ready")
+        assert worker.ask("configure", settings={**off, "no_lto": True}) == {"resp": "configure_done"}
+        worker.send("configure", settings={**off, "new_flag": True, "newer": 1})
+        assert worker.expect("error")["msg"].startswith("unknown settings: new_flag, newer; known are")
 
 
 def test_a_line_without_end_is_refused_and_skipped(work):

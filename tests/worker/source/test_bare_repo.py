@@ -202,3 +202,28 @@ def test_one_that_is_damaged_and_locks_stay_while_a_git_works_there(tmp_path, ce
     assert (path / mark).exists()
     push.kill()
     push.communicate()
+
+
+def test_another_program_finds_the_pushed_commit_in_the_work_directory(tmp_path, two_commits):
+    path = bare_repo.make_repo(str(tmp_path))
+    bare_repo.make_work_dir_a_worktree(str(tmp_path))
+    assert not (tmp_path / ".git").exists()  # nothing was pushed
+    for pushed in ("HEAD^", "HEAD"):
+        git("-C", two_commits, "push", "-q", path, f"{pushed}:refs/fabbuild/current")
+        bare_repo.make_work_dir_a_worktree(str(tmp_path))
+        assert git("--git-dir", tmp_path / ".git", "rev-parse", "HEAD") == git(
+            "-C", two_commits, "rev-parse", pushed
+        )
+    git("-C", tmp_path, "worktree", "add", "-q", "--detach", tmp_path / ".own/00", "HEAD^")
+    assert (tmp_path / ".own/00/file").read_text() == "1"
+    git("-C", path, "worktree", "prune", "--expire=now")
+    assert git("-C", tmp_path, "rev-parse", "HEAD~1")
+
+
+def test_a_users_own_repository_in_the_work_directory_stays(tmp_path, two_commits):
+    path = bare_repo.make_repo(str(tmp_path))
+    git("-C", two_commits, "push", "-q", path, "HEAD:refs/fabbuild/current")
+    git("init", "-q", tmp_path)
+    bare_repo.make_work_dir_a_worktree(str(tmp_path))
+    assert (tmp_path / ".git/HEAD").exists()
+    assert not bare_repo.is_our_link(str(tmp_path))

@@ -11,7 +11,7 @@ import pytest
 
 from fabbuild.machines.worker_zip import shell_place, worker_program
 from fabbuild.worker.tools import unpack_toolchain
-from tests.support.pushed import objects
+from tests.support.pushed import git, objects
 
 
 def test_clean_removes_all_of_ours(supervisor, run, work):
@@ -33,6 +33,19 @@ def test_clean_removes_all_of_ours(supervisor, run, work):
     assert status == 0
     assert said.pop("freed_mb") >= 3
     assert said == {"resp": "cleaned", "work_dir": str(work), "left_mb": 0}
+    assert not work.exists()
+
+
+def test_clean_takes_what_another_program_as_the_worker_had_checked_out(supervisor, run, work, two_commits):
+    one = supervisor()
+    held = one.read()
+    git("-C", two_commits, "push", "-q", held["git_dir"], "HEAD:refs/fabbuild/current")
+    one.start(command="git worktree add -q --detach .own/00 HEAD && echo made >.own/00/object.o; exec sleep 0")
+    assert one.wait() == 0
+    assert (work / ".own/00/file").exists()
+    status, (said,) = run("clean", "--work-dir", work, "--look")
+    assert [part["path"] for part in said["parts"] if part["what"] == "worktree"] == [str(work / ".own/00")]
+    assert run("clean", "--work-dir", work)[0] == status == 0
     assert not work.exists()
 
 

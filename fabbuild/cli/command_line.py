@@ -1,0 +1,110 @@
+"""Explain mistakes that Invoke does not: a board without its option, a variable for a value of another kind."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from fabbuild.cli.options import BUILD
+
+#: The programs whose command lines are read; one that embeds Invoke may have another command line.
+PROGRAMS = {"inv": "inv", "invoke": "inv", "fab": "fab", "fabbuild": "fabbuild"}
+
+#: Invoke's own options with a value, which may stand behind a task, too.
+_WITH_VALUE = frozenset({"-f", "--config", "-T", "--command-timeout", "--hide", "-F", "--list-format"})
+
+_Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
+
+
+def program_name(argv: Sequence[str]) -> str:
+    """Return the name by which the user called the program: inv, fab or fabbuild; empty for any other program."""
+    path = Path(argv[0] if argv else "")
+    return PROGRAMS.get(path.parent.name if path.name == "__main__.py" else path.name, "")
+
+
+def misplaced_boards(argv: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> str:
+    """Return what was meant by words behind ``build`` that are boards, but no values of an option; empty for none.
+
+    Args:
+        argv: the command line.
+        cwd: the current directory, for the boards of the source.
+        environment: the environment, likewise.
+    """
+    from fabbuild.cli.complete import TASKS, Place
+
+    program, words = program_name(argv), list(argv[1:])
+    begin = next((at for at, word in enumerate(words) if word.rpartition(".")[2] == "build"), None)
+    if not program or begin is None or "--complete" in words:
+        return ""
+    values = {
+        word
+        for name, option in BUILD.items()
+        if not isinstance(option.default, bool)
+        for word in option.words(name)
+    }
+    stray: list[str] = []
+    waits = False
+    for word in words[begin + 1 :]:
+        if word == "--" or (word.rpartition(".")[2] in TASKS and not waits):
+            break
+        if word.startswith("-") and not waits:
+            waits = word in values or word in _WITH_VALUE
+            continue
+        if not waits:
+            stray.append(word)
+        waits = False
+    # Of another task of the user's own nothing is known here.
+    if not stray or (program != "fabbuild" and stray[0] not in set(Place(words, cwd, environment).terms())):
+        return ""
+    what = "names no task" if len(stray) == 1 else "name no tasks"
+    shown = ", ".join(map(repr, stray))
+    meant = shlex.join([program, "build", "--boards", ",".join(stray)])
+    return f"{shown} {what}; to build boards by name, architecture, CPU or vendor: {meant}"
+
+
+def explain_casts() -> None:
+    """Have a variable that Invoke cannot cast reported in one line; a second call changes nothing."""
+    if not isinstance(sys.excepthook, _CastHook):
+        sys.excepthook = _CastHook(sys.excepthook)
+
+
+class _CastHook:
+    """An exception hook: Invoke raises such errors before a task is called, and does not catch them."""
+
+    def __init__(self, otherwise: _Hook) -> None:
+        self._otherwise = otherwise
+
+    def __call__(self, kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:
+        why = _cast_error(trace)
+        if why:
+            from fabbuild.cli.ui.output import error
+
+            error(why)
+        else:
+            self._otherwise(kind, exc, trace)
+
+
+def _cast_error(trace: TracebackType | None) -> str:
+    """Describe an error of Invoke's that a variable for fabbuild caused; return an empty text for other errors."""
+    from fabbuild.config.invoke_keys import KEY
+
+    frames = [frame for frame, _ in traceback.walk_tb(trace)]
+    if not frames or frames[-1].f_globals.get("__name__") != "invoke.env":
+        return ""
+    for frame in frames:
+        known = frame.f_locals
+        path = known.get("key_path")
+        if frame.f_code.co_name == "_path_set" and isinstance(path, list) and path[:1] == [KEY]:
+            name = f"{getattr(known.get('self'), '_prefix', '')}{'_'.join(path)}".upper()
+            value = known.get("old")
+            kind = {list: "a list", tuple: "a list", int: "a number", float: "a number"}
+            return (
+                f"the variable {name} is {known.get('value')!r}, but the configuration's {'.'.join(path)} is "
+                f"{kind.get(type(value), 'of another kind')}: {value!r}; write text there, or unset the variable"
+            )
+    return ""
