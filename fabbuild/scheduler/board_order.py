@@ -166,17 +166,17 @@ class UnstartedBoards:
             slots: how many slots there are for boards of these architectures.
         """
         last = member.built_last[-1] if member.built_last else None
-        board = self.kept.first(member.name, archs)
-        if board is not None:
+        own = self.kept.first(member.name, archs)
+        groups = [self._archs[arch] for arch in archs if arch in self._archs]
+        if self._expected:
+            board = own or self._next(groups, last, slots)
+            self._move(last, board.job.board)
+        else:
+            board = min([*([own] if own else ()), *(group.first for group in groups)], key=_place)
+        if board is own:
             self.kept.take(board)
         else:
-            groups = [self._archs[arch] for arch in archs if arch in self._archs]
-            board = (
-                self._next(groups, last, slots) if self._expected else min((g.first for g in groups), key=_place)
-            )
             self._take(board)
-        if self._expected:
-            self._move(last, board.job.board)
         del self._waiting[board.target]
         return board
 

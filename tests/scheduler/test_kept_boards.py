@@ -57,9 +57,9 @@ def test_a_machine_builds_its_own_boards_first_the_longest_first_and_leaves_thos
     assert not there.queue
 
 
-def test_without_known_durations_its_own_come_first_in_the_given_order():
-    there = Queue(machine("m", "d", "b"), expected=False, a="arm", b="arm", c="arm", d="arm")
-    assert there.taken("m") == ["b", "d", "a", "c"]
+def test_without_known_durations_the_given_order_is_kept_among_its_own_and_those_that_nobody_has():
+    there = Queue(machine("m", "d", "b"), machine("n", "c"), expected=False, a="arm", b="arm", c="arm", d="arm")
+    assert there.taken("m") == ["a", "b", "d"]
 
 
 def test_the_board_of_a_machine_that_leaves_is_nobodys():

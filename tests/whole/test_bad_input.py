@@ -311,7 +311,7 @@ def test_uncommitted_edits_are_built_and_the_worktree_stays_as_it_is(local_farm)
     assert local_farm.build("--only", "sandbox").status == 0
 
 
-def test_a_commit_without_the_board_fails_for_that_board_alone(local_farm):
+def test_a_board_that_a_commit_does_not_have_yet_is_built_where_it_is(local_farm):
     source = local_farm.source
     git(source, "checkout", "-q", "-b", "later")
     git(source, "config", "branch.later.remote", ".")
@@ -320,10 +320,11 @@ def test_a_commit_without_the_board_fails_for_that_board_alone(local_farm):
     git(source, "add", "-A")
     git(source, "commit", "-qm", "Add a board")
     ended = local_farm.build("--branch", "later", "--only", "newborn,sandbox")
-    one_line_error(ended, "newborn", "Can't find default configuration", status=100)
+    assert ended.status == 0, ended
+    assert "1 other is not there" in ended.out
     done = {key: (path / "done").read_text() for key, path in local_farm.results("later").items()}
     assert sorted((key[0][:2], key[1], text) for key, text in done.items()) == [
-        ("01", "newborn", "2\n"), ("01", "sandbox", "0\n"), ("02", "newborn", "0\n"), ("02", "sandbox", "0\n"),
+        ("01", "sandbox", "0\n"), ("02", "newborn", "0\n"), ("02", "sandbox", "0\n"),
     ]  # fmt: skip
 
 
@@ -380,7 +381,7 @@ def test_board_names_with_odd_characters_harm_nothing(local_farm):
     ended = local_farm.build("--boards", "sandbox")
     assert ended.status in (0, 100), ended
     assert (local_farm.output / "current/sandbox/done").read_text() == "0\n"
-    left_out = [line for line in ended.err.splitlines() if "is left out: make cannot be given such a name" in line]
+    left_out = [line for line in ended.err.splitlines() if "is left out: " in line]
     assert len(left_out) == len(names), ended
     assert all(any(name in line for line in left_out) for name in names), left_out
     assert not list(local_farm.directory.rglob("x"))
