@@ -26,7 +26,7 @@ _AT_THE_TOP = {
 }
 
 #: The modules of `published`.
-PUBLISHED = {"__init__", "complete", "fleet", "hosts", "settings", "tasks", "testing", "transport"}
+PUBLISHED = {"__init__", "__main__", "complete", "fleet", "hosts", "settings", "tasks", "testing", "transport"}
 
 
 def modules(root: Path) -> list[Path]:

@@ -530,7 +530,12 @@ class FakeTransport(Counted):
             channel.close()
 
     def _one_shot(self, arguments: Sequence[str]) -> FakeChannel:
+        answered = threading.Event()
+
         def answer() -> None:
+            if answered.is_set():
+                return
+            answered.set()
             done = self._answer(arguments)
             channel.write(done.stdout)
             channel.write(done.stderr, stderr=True)

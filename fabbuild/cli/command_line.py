@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from fabbuild.cli.options import BUILD
+from fabbuild.config.invoke_keys import KEY
 
 #: The programs whose command lines are read; one that embeds Invoke may have another command line.
 PROGRAMS = {"inv": "inv", "invoke": "inv", "fab": "fab", "fabbuild": "fabbuild"}
@@ -80,7 +81,7 @@ class _CastHook:
         self._otherwise = otherwise
 
     def __call__(self, kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:
-        why = _cast_error(trace)
+        why = _cast_error(trace) or _merge_error(trace)
         if why:
             from fabbuild.cli.ui.output import error
 
@@ -91,8 +92,6 @@ class _CastHook:
 
 def _cast_error(trace: TracebackType | None) -> str:
     """Describe an error of Invoke's that a variable for fabbuild caused; return an empty text for other errors."""
-    from fabbuild.config.invoke_keys import KEY
-
     frames = [frame for frame, _ in traceback.walk_tb(trace)]
     if not frames or frames[-1].f_globals.get("__name__") != "invoke.env":
         return ""
@@ -108,3 +107,16 @@ def _cast_error(trace: TracebackType | None) -> str:
                 f"{kind.get(type(value), 'of another kind')}: {value!r}; write text there, or unset the variable"
             )
     return ""
+
+
+def _merge_error(trace: TracebackType | None) -> str:
+    """Describe an error of Invoke's that a mapping for fabbuild in a file caused; empty text for other errors."""
+    frames = [frame for frame, _ in traceback.walk_tb(trace) if frame.f_code.co_name == "merge_dicts"]
+    path = [frame.f_locals.get("key") for frame in frames]
+    if path[:1] != [KEY] or frames[-1].f_globals.get("__name__") != "invoke.config":
+        return ""
+    value = frames[-1].f_locals.get("value")
+    return (
+        f"the configuration's {'.'.join(map(str, path))} is {value!r}, of another kind than this key has; "
+        f"`{program_name(sys.argv) or 'inv'} build --help` says what the option takes"
+    )

@@ -191,7 +191,7 @@ asked() {
 ZSH = """
 compdef() { registered="$*" }
 eval "$(inv completion --shell zsh)"
-[[ $registered == "_fabbuild_complete inv invoke fab" ]] || exit 3
+[[ $registered == "_fabbuild_complete inv invoke fab fabbuild" ]] || exit 3
 compadd() { print -r -- ${(M)found:#$words[CURRENT]*} }
 _files() { print -r -- files }
 compset() { true }

@@ -109,7 +109,7 @@ def test_what_a_setting_rules_out_it_rules_out_when_it_is_set_and_not_at_its_def
 
 
 def test_the_features_are_those_that_workers_of_before_announced():
-    assert FEATURES[8:] == (
+    assert FEATURES[9:] == (
         "force_reconfig", "quick", "fragments", "adjust_cfg", "target", "keep_outputs", "keep", "jobserver", "ccache",
         "light_tools", "debug_info", "outputs", "share_objects",
     )  # fmt: skip

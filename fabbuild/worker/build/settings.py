@@ -40,7 +40,7 @@ class Settings:
             )
         for name, value in given.items():
             # null leaves the setting to the worker.
-            if value is not None:
+            if value is not None and name in rows:
                 values[name] = _checked(rows[name], value)
         for name in _UNSUPPORTED:
             if values[name]:

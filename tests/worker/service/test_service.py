@@ -158,10 +158,10 @@ def test_a_compiler_that_does_not_work_costs_its_architecture_and_no_other(work,
             "resp": "configure_done", **({"refused": {"arm": "/no/such-gcc: no such compiler"}} if features else {})
         }  # fmt: skip
         worker.send("build_prepare", commits=[source.git("rev-parse", "HEAD")])
-        worker.expect("build_prepare_done")
+        worker.until("build_prepare_done")
         for arch, code in (("arm", 1), ("sandbox", 0)):
             worker.send("build_board", board="one", arch=arch)
-            result = worker.expect("build_result")
+            result = worker.until("build_result")[-1]
             assert (result["return_code"], "no toolchain for architecture" in result["stderr"]) == (
                 code,
                 bool(code),
@@ -182,20 +182,21 @@ def test_a_plain_boss_hears_at_each_phase_and_try_that_a_slow_board_is_alive(wor
     monkeypatch.setattr("tests.worker.driver.command", at_once)
     source.commit({"Makefile": MAKEFILE.replace('@echo "compile"', "@echo error: no >&2; false")})
     push(work, source.path)
-    with Worker(work) as worker:
+    with Worker(work, start=["env"]) as worker:
         worker.expect("ready")
         settings = {"fallback_mrproper": True}
         assert worker.ask("configure", settings=settings, features=features) == {"resp": "configure_done"}
         worker.send("build_prepare", commits=[source.git("rev-parse", "HEAD")])
-        worker.expect("build_prepare_done")
+        worker.until("build_prepare_done")
         worker.send("build_board", board="one", arch="sandbox")
         beats = 0
         while (answer := worker.get())["resp"] == "heartbeat":
             assert answer == {"resp": "heartbeat", "board": "one", "thread": 0}
             beats += 1
         assert answer["resp"] == "build_result"
-        # Begun; checked out; configured and built, twice, the second time after mrproper; collected.
-        assert beats == (1 if features else 1 + 1 + 2 + 3 + 1)
+        # Begun; checked out; configured and built, twice, the second time after mrproper; collected; and what failed
+        # is made once more.
+        assert beats == 1 if features else beats >= 1 + 1 + 2 + 3 + 1
 
 
 def test_settings_of_a_newer_boss_that_are_off_ask_for_nothing(work):
