@@ -207,7 +207,8 @@ def test_the_users_own_git_settings_do_not_change_the_source(work, objects, tmp_
 def test_what_a_killed_make_left_is_not_built_upon(work, objects):
     """An object cut short is newer than its source; every later build in the slot failed on it."""
     hang = OBJECTS.replace(
-        "\t@gcc -Wall", "\t@if grep -q HANG $<; then echo cut >$@; touch begun; sleep 600; fi\n\t@gcc -Wall"
+        "\t@gcc -Wall",
+        "\t@if grep -q HANG $<; then echo cut >$@; echo $$PPID >x; mv x begun; sleep 600; fi\n\t@gcc -Wall",
     )
     good, hanging = series(
         objects, work, {"Makefile": hang, "src/a.c": "int a;\n"}, {"src/a.c": "int a; // HANG\n"}
@@ -216,8 +217,11 @@ def test_what_a_killed_make_left_is_not_built_upon(work, objects):
     with Worker(work) as worker:
         worker.start([hanging], 1)
         worker.send("build_board", board="one", arch="sandbox")
-        wait_for((work / "slots" / "00" / "begun").exists)
+        begun = work / "slots" / "00" / "begun"
+        wait_for(begun.exists)
         worker.signal(signal.SIGKILL)
+    # As the supervisor does for a worker that is gone.
+    os.killpg(int(begun.read_text()), signal.SIGKILL)
     (mended,) = series(objects, work, {"Makefile": OBJECTS})
     result = build(work, [mended])["one", 0]
     assert result["return_code"] == 0, result["stderr"]

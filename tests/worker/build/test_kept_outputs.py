@@ -614,7 +614,8 @@ def test_a_worker_names_the_boards_whose_directories_it_may_build_upon(work, obj
 
 def test_what_a_killed_make_left_in_a_kept_directory_is_not_built_upon(work, objects):
     hang = OBJECTS.replace(
-        "\t@gcc -Wall", "\t@if grep -q HANG $<; then echo cut >$@; touch begun; sleep 600; fi\n\t@gcc -Wall"
+        "\t@gcc -Wall",
+        "\t@if grep -q HANG $<; then echo cut >$@; echo $$PPID >x; mv x begun; sleep 600; fi\n\t@gcc -Wall",
     )
     commits = series(objects, work, {"Makefile": hang}, {"src/a.c": "int a; // HANG\n"}, {"src/a.c": "int c;\n"})
     machine = Machine(work)
@@ -622,8 +623,11 @@ def test_what_a_killed_make_left_in_a_kept_directory_is_not_built_upon(work, obj
     with Worker(work) as worker:
         worker.start(commits[1:2], 1)
         worker.send("build_board", board="one", arch="sandbox")
-        wait_for((work / "slots" / "00" / "begun").exists)
+        begun = work / "slots" / "00" / "begun"
+        wait_for(begun.exists)
         worker.signal(signal.SIGKILL)
+    # As the supervisor does for a worker that is gone.
+    os.killpg(int(begun.read_text()), signal.SIGKILL)
     results = machine.run((1, "one", commits[2:]), (0, "two", commits[2:]))
     assert compiled_by(results[0]) == ["a", "b"]
     for result, board in zip(results, ("one", "two"), strict=True):
