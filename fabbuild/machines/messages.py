@@ -448,7 +448,7 @@ def _decode(line: bytes) -> Response:
 
 def _is_unknown(line: bytes, exc: BaseException) -> bool:
     """Return whether a line that cannot be decoded is a message all the same, but none of those of `Response`."""
-    if not isinstance(exc, msgspec.ValidationError):
+    if not isinstance(exc, msgspec.ValidationError) or len(line) > MAX_OUTSIDE:
         return False
     try:
         value = json.loads(str(line[len(PREFIX) :], "utf-8", "replace"))
