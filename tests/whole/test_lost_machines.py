@@ -88,7 +88,7 @@ def test_a_machine_that_is_frozen_whole_costs_no_board_and_ends_its_build_when_i
     whole(ssh_farm, 4)
     m1.thaw()
     wait_until(lambda: not processes_holding(m1.work_dir))
-    assert "m1  ok  no workers" in ssh_farm.run("kill").out
+    assert "m1  ok      no workers" in ssh_farm.run("kill").out
 
 
 @pytest.mark.parametrize("how", ["cut", "deafen", "mute"])

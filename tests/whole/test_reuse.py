@@ -124,7 +124,7 @@ def test_another_environment_is_built_anew_and_so_is_all_when_that_is_asked_for(
 @pytest.mark.parametrize("trouble", ["broken", "a directory", "locked"])
 def test_a_store_that_cannot_be_used_is_said_once_and_the_build_goes_on(local, trouble):
     store = store_of(local)
-    store.parent.mkdir(parents=True)
+    store.parent.mkdir(parents=True, exist_ok=True)
     if trouble == "broken":
         store.write_bytes(b"no database at all, but long enough for one" * 200)
     elif trouble == "a directory":
