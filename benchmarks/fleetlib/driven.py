@@ -88,7 +88,12 @@ class Driven:
         self._dispatcher = _Dispatcher(
             self._scheduler,
             self,
-            Recorder(self._tree, {name: job.board for name, job in self._jobs.items()}, commits, {}),
+            Recorder(
+                self._tree,
+                {(name, upto): job.board for name, job in self._jobs.items() for upto in job.commits},
+                commits,
+                {},
+            ),
             commits,
             self._listen,
             lambda: self._journal.tick(self._now()),
