@@ -179,7 +179,7 @@ def test_a_shell_that_there_is_no_script_for_is_said():
 # zsh's own and can be called from its line editor alone; all else is the script as the user has it.
 BASH = """
 eval "$(inv completion --shell bash)"
-for program in inv invoke fab; do
+for program in inv invoke fab fabbuild; do
     [ "$(complete -p $program)" = "complete -o default -F _fabbuild_complete $program" ] || exit 3
 done
 asked() {

@@ -40,7 +40,7 @@ from fabbuild.worker.tools.jobserver import JobServer
 from fabbuild.worker.tools.toolchains import Toolchain
 
 #: Seconds of silence about a board after which a boss of the plain protocol gets a sign of life at the next phase.
-SIGN = 10.0
+SIGN = 60.0
 
 #: Sends a response: its name, then its fields.
 Send = Callable[..., None]
