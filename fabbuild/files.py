@@ -1,13 +1,16 @@
-"""Write a file so that readers find the whole file or none."""
+"""Write a file so that readers find the whole file or none, and take the digest of one."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+_CHUNK = 1 << 20
 
 
 @contextlib.contextmanager
@@ -33,3 +36,16 @@ def whole_file(path: Path, unfinished: str = "") -> Iterator[IO[bytes]]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -8,7 +8,6 @@ value on a machine, which is part of a result's key, stands for the content.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import itertools
 import os
@@ -20,15 +19,14 @@ from pathlib import Path
 
 from fabbuild.config.wording import quote
 from fabbuild.errors import UsageError
-from fabbuild.protocol.environment import FILES
+from fabbuild.files import digest_of
+from fabbuild.protocol.environment import SENT_FILES
 from fabbuild.protocol.uboot import TREE, BuildVariable, Names
 from fabbuild.text import names, size
 
 #: Most bytes of all files together, and most files: what a user means to send is far smaller.
 MOST_BYTES = 1 << 30
 MOST_FILES = 20_000
-
-_CHUNK = 1 << 20
 
 #: Times of the archive's files, so that the archive depends on their content alone.
 _NO_TIME = 0
@@ -89,7 +87,7 @@ def collect(given: Mapping[str, str], source: Path, environ: Mapping[str, str] =
     values = {name: packer.value(known.get(name), name, value) for name, value in {**taken, **given}.items()}
     files = packer.archive()
     if files:
-        values = {name: value.replace(FILES, f"{FILES}{files.name}/") for name, value in values.items()}
+        values = {name: value.replace(SENT_FILES, f"{SENT_FILES}{files.name}/") for name, value in values.items()}
     notes = [f"{name} names {quote(value)}, which does not exist here" for name, value in packer.missing]
     if taken:
         notes.insert(0, f"builds get from your environment: {' '.join(taken)}")
@@ -137,7 +135,7 @@ class _Packer:
         for one in (path, *(path.with_suffix(suffix) for suffix in row.beside)):
             if one.is_file():
                 self._files[f"{row.name}/{one.name}"] = one
-        return f"{FILES}{row.name}/{path.name}"
+        return f"{SENT_FILES}{row.name}/{path.name}"
 
     def _directory(self, place: str, name: str, word: str) -> str:
         path = self._source / word
@@ -149,7 +147,7 @@ class _Packer:
             self._files[f"{place}/{one.relative_to(path)}"] = one
         if not found:
             return word
-        return f"{FILES}{place}"
+        return f"{SENT_FILES}{place}"
 
     def archive(self) -> FileArchive | None:
         """Write the archive; return None if there is no file."""
@@ -166,7 +164,7 @@ class _Packer:
             directory = tempfile.TemporaryDirectory(prefix="fabbuild-files-")
             path = Path(directory.name) / "files.tar"
             _write(path, self._files)
-            digest = _sha256(path)
+            digest = digest_of(path)
         except OSError as exc:
             raise UsageError(f"{shown}: {exc.filename or 'the files'}: {exc.strerror or exc}") from exc
         return FileArchive(path, digest[:24], digest, directory)
@@ -179,14 +177,6 @@ def _below(directory: Path) -> Iterator[Path]:
             path = Path(folder, name)
             if path.is_file():
                 yield path
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(_CHUNK):
-            digest.update(data)
-    return digest.hexdigest()
 
 
 def _write(path: Path, files: Mapping[str, Path]) -> None:

@@ -12,10 +12,12 @@ from fabbuild.protocol import dotconfig, sizes
 from fabbuild.protocol.environment import SET_FOR_BUILDS, is_locale
 from fabbuild.protocol.settings import Setting
 
+#: The name of a variable of the environment.
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
 #: Longest ``wait``, in seconds: a week.
 MAX_WAIT = 7 * 24 * 3600
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ARCH = re.compile(r"[a-z0-9_]+")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -232,7 +234,7 @@ def _read_variables(value: object, _texts: bool) -> tuple[str, ...]:
         )
     for entry in entries:
         name, equals, text = entry.partition("=") if isinstance(entry, str) else ("", "", "")
-        if not equals or not _VARIABLE.fullmatch(name) or not text.isprintable():
+        if not equals or not VARIABLE_NAME.fullmatch(name) or not text.isprintable():
             raise ValueError(f"has {describe_value(entry)}; it must be NAME=VALUE, such as BL31=../bl31.bin")
         if name in SET_FOR_BUILDS or is_locale(name) or name.startswith("FABBUILD_"):
             raise ValueError(f"has {name}, which fabbuild sets itself{_INSTEAD.get(name, '')}")

@@ -33,7 +33,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fabbuild.config.kinds import SIZE, check_toolchain
+from fabbuild.config.kinds import SIZE, VARIABLE_NAME, check_toolchain
 from fabbuild.config.machines import ALL, Fit, Machine, Machines, ToolchainSearch, address, split_host
 from fabbuild.config.settings import MAX_BOARDS, MAX_THREADS, NOT_IN_FILE, OPTIONS, check_option, unknown_option
 from fabbuild.config.wording import nearest, quote, visible
@@ -55,7 +55,6 @@ _CONNECTIONS = {
 }
 
 _NAME = re.compile(r"(?![.-])[\w.+@-]{1,64}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def load_machines(path: Path) -> Machines:
@@ -318,7 +317,7 @@ class _File:
     def env(self, item: Item, where: str) -> dict[str, str]:
         variables: dict[str, str] = {}
         for name, below in self.mapping(item, where).items():
-            if not _VARIABLE.fullmatch(name):
+            if not VARIABLE_NAME.fullmatch(name):
                 self.fail(
                     below.key_line, f"{where}: {quote(name)} cannot be a variable's name: letters, digits and _"
                 )

@@ -61,7 +61,7 @@ LOCALE = {"LC_ALL": "C", "LANG": "C"}
 
 #: Begins the paths of files of the boss's in values of variables. They are in a directory that is named by their
 #: content, so that values are the same on all machines, and differ if the files do; `placed` makes paths of them.
-FILES = "@fabbuild-files@/"
+SENT_FILES = "@fabbuild-files@/"
 
 #: Variables that `fabbuild.worker.build.make_command` sets for each build.
 SET_FOR_BUILDS = frozenset({"CROSS_COMPILE"})
@@ -89,7 +89,7 @@ def has_effect(name: str) -> bool:
 
 def placed(environ: Mapping[str, str], directory: str) -> Dict[str, str]:
     """Return variables with the paths of the boss's files, which are in this directory."""
-    return {name: value.replace(FILES, directory + "/") for name, value in environ.items()}
+    return {name: value.replace(SENT_FILES, directory + "/") for name, value in environ.items()}
 
 
 def base_environment(environ: Mapping[str, str]) -> Dict[str, str]:

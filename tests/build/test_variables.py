@@ -9,7 +9,7 @@ from fabbuild.build.variables import collect
 from fabbuild.config.machines import Machine
 from fabbuild.config.settings import BuildSettings, merge
 from fabbuild.errors import ConfigError, UsageError
-from fabbuild.protocol.environment import FILES, placed
+from fabbuild.protocol.environment import SENT_FILES, placed
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def packed(variables) -> dict[str, bytes]:
 
 def test_a_file_in_the_users_environment_goes_to_the_machines(place):
     found = collect({}, place / "source", {"BL31": str(place / "bl31.bin"), "HOME": "/h", "SECRET": "x"})
-    assert found.taken == {"BL31": f"{FILES}{found.files.name}/BL31/bl31.bin"}
+    assert found.taken == {"BL31": f"{SENT_FILES}{found.files.name}/BL31/bl31.bin"}
     assert packed(found) == {"BL31/bl31.bin": b"firmware"}
     assert found.notes == ("builds get from your environment: BL31",)
     assert placed(found.taken, "/work/files") == {"BL31": f"/work/files/{found.files.name}/BL31/bl31.bin"}
@@ -72,7 +72,7 @@ def test_directories_go_with_all_files_in_them(place):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(name)
     found = collect({"BINMAN_INDIRS": f"{place}/one ../two"}, place / "source", {})
-    top = f"{FILES}{found.files.name}/BINMAN_INDIRS"
+    top = f"{SENT_FILES}{found.files.name}/BINMAN_INDIRS"
     assert found.given["BINMAN_INDIRS"] == f"{top}/0 {top}/1"
     assert packed(found) == {
         "BINMAN_INDIRS/0/fw.bin": b"one/fw.bin",

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fabbuild.errors import FetchError
+from fabbuild.files import digest_of
 from fabbuild.machines.toolchains import download
 from fabbuild.protocol.architectures import FAMILIES
 from fabbuild.protocol.names import TOOLCHAIN_NAME
@@ -255,7 +256,7 @@ def fetch(
         )
     path = cache / archive.name
     got = download.file(archive.url, path, sha256, progress=progress, waiting=waiting, silence=silence)
-    return path, sha256 or download.digest_of(path), got
+    return path, sha256 or digest_of(path), got
 
 
 def split_archs(text: str) -> list[str]:

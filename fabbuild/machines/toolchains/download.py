@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fabbuild.errors import FetchError
+from fabbuild.files import digest_of
 
 #: Seconds in which a server must send something.
 SILENCE = 30.0
@@ -134,15 +135,6 @@ def file(
             part.unlink(missing_ok=True)
             raise
     return True
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(_CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from fabbuild.machines.transport.base import NO_STATUS, Completed
 from fabbuild.machines.transport.local import LocalChannel, LocalTransport
 from fabbuild.machines.transport.ssh import wrap
 from fabbuild.machines.transport.ssh_connections import ConnectSettings
-from fabbuild.machines.transport.ssh_options import OpenSSHConfig, login_arguments
+from fabbuild.machines.transport.ssh_options import OpenSSHConfig, login_arguments, typed_arguments
 from fabbuild.text import cut, visible
 
 #: Seconds for a login beyond the time limits of the connections: a key in hardware waits to be touched.
@@ -150,7 +150,7 @@ class OpenSSHTransport(LocalTransport):
         """See `Transport.git_remote`: git's ssh is one more session of the same connection."""
         where = self.login.where
         words = ["ssh", *self.login.config, *self._options(["-oControlMaster=no"])]
-        words += [*(["-l", where.user] if where.user else []), *(["-p", str(where.port)] if where.port else [])]
+        words += typed_arguments(where.user, where.port)
         return git_ssh.url(where.host, path), git_ssh.variables(shlex.join(words), path)
 
     def close(self) -> None:

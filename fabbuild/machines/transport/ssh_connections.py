@@ -26,7 +26,7 @@ from fabbuild.config.machines import HostText, is_host_name, is_user_name, split
 from fabbuild.errors import ConfigError
 from fabbuild.machines.transport.host_keys import SSH_PORT, HostKeyOptions, HostKeyPolicy
 from fabbuild.machines.transport.ssh_keys import USUAL_FILES, KeyChoice, KeyLogin, usable
-from fabbuild.machines.transport.ssh_options import OpenSSHConfig, agent_socket, expand, has_openssh
+from fabbuild.machines.transport.ssh_options import OpenSSHConfig, agent_socket, expand, expand_tokens, has_openssh
 
 if TYPE_CHECKING:
     from fabric import Config, Connection
@@ -385,12 +385,11 @@ def _files(connection: Connection, value: str | list[str]) -> list[str]:
             if all(part.startswith(("/", "~", "%")) for part in found):
                 parts = found
                 break
-    known = {"%%": "%", "%d": os.path.expanduser("~"), "%h": connection.host}  # noqa: PTH111
-    known.update({"%r": connection.user, "%u": _local_user(), "%n": connection.original_host})
-    known["%p"] = str(connection.port)
+    known = {"%": "%", "d": os.path.expanduser("~"), "h": connection.host}  # noqa: PTH111
+    known.update(r=connection.user, u=_local_user(), n=connection.original_host, p=str(connection.port))
     return [
         os.path.abspath(  # noqa: PTH100 - without following links
-            os.path.expanduser(re.sub("%.", lambda token: known.get(token.group(), token.group()), part))  # noqa: PTH111
+            os.path.expanduser(expand_tokens(part, known))  # noqa: PTH111
         )
         for part in parts
     ]

@@ -53,7 +53,7 @@ class OpenSSHConfig:
         Raises:
             ConfigError: ssh cannot use its configuration, or the host's name.
         """
-        return _answer((*self.arguments, *_typed(self.user, self.port), "--", hostname), hostname)
+        return _answer((*self.arguments, *typed_arguments(self.user, self.port), "--", hostname), hostname)
 
 
 def has_openssh() -> bool:
@@ -61,7 +61,8 @@ def has_openssh() -> bool:
     return shutil.which("ssh") is not None
 
 
-def _typed(user: str | None, port: int | None) -> list[str]:
+def typed_arguments(user: str | None, port: int | None) -> list[str]:
+    """Return the arguments of ssh for the user and the port that were typed with a host."""
     return [*(["-l", user] if user else []), *(["-p", str(port)] if port else [])]
 
 
@@ -194,4 +195,4 @@ def login_arguments(host: str, user: str | None, port: int | None) -> list[str]:
     """
     if not is_host_name(host) or (user is not None and not is_user_name(user)):
         raise ConfigError(f"{user or ''}@{host} is no login")
-    return [*_typed(user, port), "--", host]
+    return [*typed_arguments(user, port), "--", host]

@@ -7,7 +7,6 @@ result. One that is built upon what is there is compared by the worker, which sa
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from msgspec import UNSET
 
 from fabbuild.event_types import Event, ResultReceived, ReuseAudited
+from fabbuild.files import digest_of
 from fabbuild.model import Commit
 from fabbuild.protocol.comparison import Outcome, differences, error_lines
 from fabbuild.protocol.wire import DEPENDS
@@ -155,14 +155,10 @@ def _files(place: Path) -> list[Path]:
 
 def _content(path: Path) -> object:
     """Return the digest of a file; for one that cannot be read, what equals nothing else."""
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while piece := file.read(1024 * 1024):
-                digest.update(piece)
+        return digest_of(path)
     except OSError:
         return object()
-    return digest.digest()
 
 
 def _text(path: Path) -> str:

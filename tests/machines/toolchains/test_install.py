@@ -13,6 +13,7 @@ import pytest
 
 from fabbuild.config.machines import Machine, ToolchainSearch
 from fabbuild.errors import FetchError
+from fabbuild.files import digest_of
 from fabbuild.machines.session import Session
 from fabbuild.machines.session_group import SessionGroup
 from fabbuild.machines.toolchains import download
@@ -124,7 +125,7 @@ def test_an_archive_is_got_once(mirror, get):
     name = mirror.add()
     path, sha256, got = get()
     assert got
-    assert download.digest_of(path) == sha256
+    assert digest_of(path) == sha256
     assert get() == (path, sha256, False)
     assert mirror.gets(name) == 1
 
@@ -134,7 +135,7 @@ def test_one_in_the_cache_that_is_not_what_it_should_be_is_got_anew(mirror, get)
     path, sha256, _ = get()
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert get() == (path, sha256, True)
-    assert download.digest_of(path) == sha256
+    assert digest_of(path) == sha256
 
 
 def test_a_wrong_checksum_is_refused_and_nothing_stays(mirror, get, tmp_path):
@@ -156,7 +157,7 @@ def test_without_a_checksum_it_is_refused_but_when_told_otherwise(mirror, get, t
     assert nothing_half(tmp_path)
     path, sha256, got = get(unchecked=True)
     assert got
-    assert download.digest_of(path) == sha256
+    assert digest_of(path) == sha256
 
 
 def test_two_checksums_for_one_archive_are_none(mirror, get):
@@ -172,7 +173,7 @@ def test_a_lost_connection_is_taken_up_where_it_ended(mirror, get):
     mirror.faults[name] = "cut once"
     seen = []
     path, sha256, _ = get(progress=lambda done, size: seen.append((done, size)))
-    assert download.digest_of(path) == sha256
+    assert digest_of(path) == sha256
     assert mirror.gets(name) == 2
     assert seen == sorted(seen), "it did not begin anew"
     assert seen[-1] == (path.stat().st_size,) * 2

@@ -12,7 +12,7 @@ from fabbuild.config.machines import HostText
 from fabbuild.errors import ConfigError, ConnectError, HostKeyError, MachineError, WireClosed
 from fabbuild.machines.transport.openssh import OpenSSHLogin, OpenSSHTransport, openssh_login
 from tests.machines.transport.test_ssh import Reader, ssh_to
-from tests.machines.transport.test_ssh_options import section
+from tests.machines.transport.test_ssh_options import by_configuration, section
 from tests.support.census import HANG_LIMIT, wait_until
 from tests.support.sshd import make_sshd
 
@@ -20,18 +20,9 @@ from tests.support.sshd import make_sshd
 @pytest.fixture
 def way(tmp_path):
     """Gives a transport to a host by the text of an ssh configuration; closes it afterwards."""
-    opened = []
-
-    def make(host, text):
-        config = tmp_path / f"ssh_config{len(opened)}"
-        config.write_text(text)
-        transport = OpenSSHTransport(host, openssh_login(host, ["-F", str(config)]))
-        opened.append(transport)
-        return transport
-
-    yield make
-    for transport in opened:
-        transport.close()
+    yield from by_configuration(
+        tmp_path, lambda host, config: OpenSSHTransport(host, openssh_login(host, ["-F", config]))
+    )
 
 
 @pytest.fixture

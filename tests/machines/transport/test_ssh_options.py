@@ -20,22 +20,30 @@ from fabbuild.machines.transport.ssh_options import OpenSSHConfig
 from tests.support.census import HANG_LIMIT
 
 
-@pytest.fixture
-def to(tmp_path):
-    """Gives an SshTransport to a host by the text of an ssh configuration; closes it afterwards."""
+def by_configuration(tmp_path, transport_to):
+    """Give a function that makes a transport to a host by the text of an ssh configuration; close them afterwards."""
     opened = []
 
     def make(host, text):
         config = tmp_path / f"ssh_config{len(opened)}"
         config.write_text(text)
-        c = invoke.Context(invoke.Config(overrides={"fabbuild": {"ssh_config": str(config)}}))
-        transport = SshTransport(host, connection_for(c, host))
-        opened.append(transport)
-        return transport
+        opened.append(transport_to(host, str(config)))
+        return opened[-1]
 
     yield make
     for transport in opened:
         transport.close()
+
+
+@pytest.fixture
+def to(tmp_path):
+    """Gives an SshTransport to a host by the text of an ssh configuration; closes it afterwards."""
+
+    def transport(host, config):
+        c = invoke.Context(invoke.Config(overrides={"fabbuild": {"ssh_config": config}}))
+        return SshTransport(host, connection_for(c, host))
+
+    yield from by_configuration(tmp_path, transport)
 
 
 def section(machine, tmp_path, *lines, key=True):
