@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 from fabbuild.build.variables import Variables, collect
@@ -42,7 +42,7 @@ class Plan:
     whole_range: tuple[Commit, ...]
     variables: Variables = _NO_VARIABLES
 
-    @cached_property
+    @property
     def boards(self) -> tuple[Board, ...]:
         """The boards to build, each as it is at the last commit that has it."""
         return self.series.boards

@@ -29,10 +29,9 @@ def absences(there: Sequence[bool], labels: Sequence[str]) -> list[str]:
 
 def presence(there: Sequence[bool], labels: Sequence[str]) -> str:
     """Return in words at which commits a board is not there; empty if all have it."""
-    said = list(dict.fromkeys(filter(None, absences(there, labels))))
-    holes = [
-        label for label, one in zip(labels, absences(there, labels), strict=True) if one.endswith(f" at {label}")
-    ]
+    told = absences(there, labels)
+    said = list(dict.fromkeys(filter(None, told)))
+    holes = [label for label, one in zip(labels, told, strict=True) if one.endswith(f" at {label}")]
     if len(holes) > 1:
         said = [one for one in said if " at " not in one] + [f"not there at {names(holes, 6)}"]
     return ", ".join(said)

@@ -44,7 +44,8 @@ def select_boards(
         SelectionError: a term is not a regular expression, a name in ``only`` is no board, or no board is selected.
     """
     known = sorted(boards, key=lambda board: board.target)
-    wanted, unwanted = parse_terms(terms), parse_terms(exclude)
+    wanted = parse_terms(terms)
+    unwanted = {board.target for board in excluded_boards(known, exclude)}
     targets = {board.target for board in known}
     names = [name if name in targets else _of_defconfig(name, targets) for name in _words(only)]
     unknown = [name for name in names if name not in targets]
@@ -55,7 +56,7 @@ def select_boards(
         for board in known
         if (not names or board.target in names)
         and (not wanted or any(_takes(term, board) for term in wanted))
-        and not any(_takes(term, board) for term in unwanted)
+        and board.target not in unwanted
     ]
     if not taken:
         raise SelectionError(_nothing(known, _text(terms), _text(exclude), " ".join(names), listed))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from fabbuild.errors import SelectionError, SourceError
 from fabbuild.model import Board, Commit
@@ -47,7 +48,7 @@ class BoardSeries:
     renames: tuple[Mapping[str, str], ...]
     archs: frozenset[str] = frozenset()
 
-    @property
+    @cached_property
     def boards(self) -> tuple[Board, ...]:
         """Each board as it is at the last commit that has it, sorted by target."""
         found: dict[str, Board] = {}

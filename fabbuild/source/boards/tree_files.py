@@ -72,16 +72,15 @@ class TreeFiles:
 
     def digest(self, patterns: Iterable[str]) -> str:
         """Return a digest of the files that match the patterns."""
-        return self._digest(self._matching(patterns))
+        return self._digest(matching(patterns, self.entries.keys()))
 
     def defconfigs(self) -> tuple[list[str], list[str]]:
         """Return the boards' names, sorted, and a line for each defconfig whose name cannot be a board's."""
         names, problems = [], []
         for path in sorted(self.entries):
-            directory, _, base = path.rpartition(b"/")
-            if directory != _BOARDS or not base.endswith(DEFCONFIG.encode()):
+            name = _defconfigs_name(path)
+            if name is None:
                 continue
-            name = base.decode("utf-8", "surrogateescape").removesuffix(DEFCONFIG)
             why = name_problem(name)
             if why:
                 problems.append(f"{visible(TREE.defconfig(name))} is left out: {why}")
@@ -114,7 +113,7 @@ class TreeFiles:
             self._fetch(fresh)
             asked = {p for path in fresh for p in self._mentioned(path)} - others
             others |= asked
-            fresh = self._matching(asked) - wanted
+            fresh = matching(asked, self.entries.keys()) - wanted
             wanted |= fresh
         safe = sorted(path for path in wanted if _is_safe(path))
         for path in safe:
@@ -125,9 +124,6 @@ class TreeFiles:
             if self.entries[path][0] == _LINK:
                 self._link(directory, path)
         return sorted(others)
-
-    def _matching(self, patterns: Iterable[str]) -> set[bytes]:
-        return matching(patterns, self.entries.keys())
 
     def _is_usual(self, path: bytes) -> bool:
         return is_usual(path, self.entries.get(path, (b"",))[0])
@@ -221,11 +217,16 @@ def matching(patterns: Iterable[str], paths: AbstractSet[bytes]) -> set[bytes]:
 
 def board_of(path: bytes) -> str | None:
     """Return the name of the board whose defconfig this is; None for any other file, or if no board can have it."""
+    name = _defconfigs_name(path)
+    return None if name is None or name_problem(name) else name
+
+
+def _defconfigs_name(path: bytes) -> str | None:
+    """Return what stands before ``_defconfig`` in the path of a defconfig; None for any other file."""
     directory, _, base = path.rpartition(b"/")
     if directory != _BOARDS or not base.endswith(DEFCONFIG.encode()):
         return None
-    name = base.decode("utf-8", "surrogateescape").removesuffix(DEFCONFIG)
-    return None if name_problem(name) else name
+    return base.decode("utf-8", "surrogateescape").removesuffix(DEFCONFIG)
 
 
 def _write(directory: Path, path: bytes, content: bytes, mode: int) -> None:
