@@ -64,7 +64,6 @@ class FirmwareTree(NamedTuple):
             name, in this order.
         arch_rules: in which cases an architecture has another name; the first that holds counts.
         target_prefix: the prefix of the Kconfig options of which each board sets one.
-        header_symbols: the Kconfig symbols, with ``CONFIG_``, that name a header which most files include.
         version_variables: environment variables that Kconfig files may read the version from.
         maintainers: the name of the files, in any directory, that say who maintains what.
         board_code: the directory whose maintainers files must name a board's configuration in each entry.
@@ -95,7 +94,6 @@ class FirmwareTree(NamedTuple):
     symbols: Tuple[str, str, str, str, str, str]
     arch_rules: Tuple[ArchRule, ...]
     target_prefix: str
-    header_symbols: Tuple[str, ...]
     version_variables: Tuple[str, ...]
     maintainers: str
     board_code: str
@@ -164,7 +162,6 @@ UBOOT = FirmwareTree(
         ArchRule("loongarch", "", "", "loongarch64"),
     ),
     target_prefix="TARGET_",
-    header_symbols=("CONFIG_SYS_CONFIG_NAME",),
     version_variables=("UBOOTVERSION", "KERNELVERSION"),
     maintainers="MAINTAINERS",
     board_code="board/",

@@ -29,7 +29,7 @@ from fabbuild.worker.build.make import MakeRunner
 from fabbuild.worker.build.make_command import MakeCommand
 from fabbuild.worker.build.neighbour_objects import Neighbours, SourceFiles
 from fabbuild.worker.build.output_dir import OutputDir
-from fabbuild.worker.build.plan import BuildPlan, Planner, Removal
+from fabbuild.worker.build.plan import BuildPlan, Planner
 from fabbuild.worker.build.result import Built, failed
 from fabbuild.worker.build.retry_policy import KnownFailures
 from fabbuild.worker.build.settings import Settings
@@ -55,6 +55,25 @@ _PATIENCE, _PATIENCE_SHARE = 240.0, 0.25
 _LENT = 60.0
 
 
+class SharedBySlots:
+    """What the slots of a machine share.
+
+    Attributes:
+        kept: the output directories of boards.
+        identities: those of compilers, by which it is known whether their objects can be built upon; None: this is
+            done by their versions, and only with what this process built.
+        sources: what is known of files of the source.
+        failures: what is known of failures.
+    """
+
+    def __init__(self, kept: KeptOutputs, identities: Optional[Identities] = None) -> None:
+        """Begin with nothing known of the source and of failures."""
+        self.kept = kept
+        self.identities = identities
+        self.sources = SourceFiles()
+        self.failures = KnownFailures()
+
+
 class Builder:
     """Builds in one slot.
 
@@ -69,13 +88,10 @@ class Builder:
         settings: Settings,
         environment: Mapping[str, str],
         features: AbstractSet[str],
+        shared: SharedBySlots,
         carrier: Optional[CarryForward] = None,
         tools: Optional[ToolDirs] = None,
         unobserved: Callable[[str], None] = lambda _why: None,
-        kept: Optional[KeptOutputs] = None,
-        sources: Optional[SourceFiles] = None,
-        identities: Optional[Identities] = None,
-        known: Optional[KnownFailures] = None,
     ) -> None:
         """Name the parts.
 
@@ -86,14 +102,10 @@ class Builder:
             environment: the variables from `base_environment`.
             features: extensions of the protocol that both ends have. With ``details`` results carry
                 `Built.details`, with ``files`` they carry `Built.files` in place of `Built.config`.
+            shared: what it shares with the other slots.
             carrier: finds commits with the same result as the last build; None: each commit is built.
             tools: the directories at the front of PATH; None for none.
             unobserved: called with the reason if the reads of builds cannot be observed.
-            kept: the output directories of boards; None: those beside the worktree.
-            sources: what all slots know of files of the source.
-            identities: those of compilers, by which it is known whether their objects can be built upon; None: this
-                is done by their versions, and only with what this process built.
-            known: what all slots know of failures.
         """
         self._processes = processes
         self._worktree = worktree
@@ -104,12 +116,9 @@ class Builder:
         self._tools = tools
         self._unobserved = unobserved
         self._output = OutputDir(worktree.path)
-        self._kept = kept or KeptOutputs(os.path.dirname(worktree.path))
-        self._sources = sources or SourceFiles()
-        self._identities = identities
+        self._shared, self._kept = shared, shared.kept
         slots, name = os.path.split(worktree.path)
         self._temporary = os.path.join(slots, workdir.BUILD_TMP + name)
-        self._known = known or KnownFailures()
         self._flaky = ""
         self._watch = ReadWatch(worktree.path)
         self._planner = Planner(worktree, settings, self._output)
@@ -363,7 +372,9 @@ class Builder:
     def _neighbours(self, commit: str, patience: float) -> Optional[Neighbours]:
         if self._alone or self._settings.rules_out(Shortcut.SHARE):
             return None
-        return Neighbours(self._kept, self._board, self._output, self._worktree, commit, self._sources, patience)
+        return Neighbours(
+            self._kept, self._board, self._output, self._worktree, commit, self._shared.sources, patience
+        )
 
     def _build(self, commit: str, run: MakeRunner, neighbours: Optional[Neighbours]) -> ProcessResult:
         self._check_out(commit, run)
@@ -373,7 +384,8 @@ class Builder:
         self._clear(plan)
         self._output.note_build(self._board, commit, leftovers=plan.leftovers)
         run.configured = plan.configured
-        tries = Tries(run, self._worktree, self._output, self._settings, self._history, neighbours, self._known)
+        failures = self._shared.failures
+        tries = Tries(run, self._worktree, self._output, self._settings, self._history, neighbours, failures)
         result = tries.result(plan, commit, previous)
         self._flaky = tries.flaky
         self._from_nothing = tries.from_nothing
@@ -382,7 +394,7 @@ class Builder:
     def _check_out(self, commit: str, run: MakeRunner) -> None:
         """Open the output directory and bring the source to the commit."""
         compiler = run.command.compiler
-        known = self._identities
+        known = self._shared.identities
         identity, host = (known.of(compiler), known.of_host()) if known else ("", "")
         debug_info, quick = not self._settings.unseen_debug_info(), self._settings["quick"]
         self._kept.drop_future()
@@ -410,7 +422,7 @@ class Builder:
 
     def _clear(self, plan: BuildPlan) -> None:
         """Remove files that the build must not reuse, and files that could get into another commit's result."""
-        if plan.removal is Removal.EVERYTHING:
+        if plan.from_scratch:
             self._output.renew()
             return
         for path in plan.products:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import Dict, FrozenSet, Iterable
+from typing import Dict, Mapping
 
+from fabbuild.protocol import dotconfig
 from fabbuild.protocol.uboot import TREE
 
 #: The most that like configurations differ, as a share of the symbols that are set. In U-Boot 2023.01 boards of one
 #: SoC differ in 5 to 48 of 530, and boards of other SoCs of the family name another configuration header.
 _DIFFERING = 0.1
-
-#: A configuration: its symbols with their values.
-Configuration = FrozenSet[str]
 
 
 class ColdBuilds:
@@ -26,15 +24,15 @@ class ColdBuilds:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._building: Dict[str, Configuration] = {}
+        self._building: Dict[str, Mapping[str, str]] = {}
         self._awaited: "Counter[str]" = Counter()
 
-    def enter(self, board: str, configuration: Configuration) -> str:
+    def enter(self, board: str, configuration: Mapping[str, str]) -> str:
         """Return a like board that is built from nothing; if there is none, ``board`` is one until `leave`.
 
         Args:
             board: the board that begins.
-            configuration: its configuration, from `configuration_of`.
+            configuration: its configuration, from `dotconfig.read`.
 
         Returns:
             The like board, whose objects are awaited until `release`; empty for none.
@@ -75,12 +73,11 @@ class ColdBuilds:
                 self._changed.notify_all()
 
 
-def configuration_of(lines: Iterable[str]) -> Configuration:
-    """Return the symbols that a ``.config`` sets, with their values."""
-    return frozenset(line.strip() for line in lines if line.startswith("CONFIG_"))
-
-
-def _alike(one: Configuration, other: Configuration) -> bool:
+def _alike(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     """Whether boards of two configurations are likely to share most objects."""
-    differing = {line.partition("=")[0] for line in one ^ other}
-    return not differing.intersection(TREE.header_symbols) and len(differing) <= _DIFFERING * len(one)
+    off = dotconfig.OFF
+    differing = {name for name in one.keys() | other.keys() if one.get(name, off) != other.get(name, off)}
+    # The last one names a header that most files include.
+    return TREE.symbols[-1] not in differing and len(differing) <= _DIFFERING * sum(
+        value != off for value in one.values()
+    )

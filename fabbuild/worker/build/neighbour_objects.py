@@ -36,9 +36,9 @@ import shutil
 import time
 from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
+from fabbuild.protocol import dotconfig
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.relevance import ABSENT, Relevance, TreeChange, relevance_of
-from fabbuild.worker.build.cold_builds import configuration_of
 from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.output_dir import SYMBOLS, NeighbourState, OutputDir, symbols
 from fabbuild.worker.build.plan import read_before
@@ -449,7 +449,7 @@ class Neighbours:
 
     Attributes:
         taken: whether anything was taken.
-        waited: seconds that were spent waiting for such a board.
+        waited: seconds that were spent waiting for a like board that was built from nothing.
     """
 
     def __init__(
@@ -509,8 +509,9 @@ class Neighbours:
     def expected(self) -> bool:
         """Whether there is another board's directory to take from, or one being made; the board is configured."""
         if self._patience:
-            with contextlib.suppress(OSError), open(os.path.join(self._output.path, ".config")) as file:
-                self._awaited = self._kept.cold.enter(self._board, configuration_of(file))
+            path = os.path.join(self._output.path, ".config")
+            with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+                self._awaited = self._kept.cold.enter(self._board, dotconfig.read(file))
         return bool(self._awaited) or self.there
 
     def wait(self) -> None:

@@ -5,10 +5,9 @@ would make, warnings included. Where modification times do not show that, the st
 
 * A killed make leaves incomplete files that are newer than their sources. A clock that was set back leaves files
   that are newer than sources which change later. A compiler that was replaced by another of the same name left its
-  objects. A program that was killed, or found no room, left a part of a file.
-  make itself warns of files that are newer than its clock. In these cases everything is built again. The
-  state is a file in the directory, `STATE`, which is removed before a build and only written after all its makes
-  ended by themselves.
+  objects. A program that was killed, or found no room, left a part of a file. make itself warns of files that are
+  newer than its clock. In these cases everything is built again. The state is a file in the directory, `STATE`,
+  which is removed before a build and only written after all its makes ended by themselves.
 * With the setting ``quick`` less is checked: what it left is not built upon without it.
 * Another compiler, or another of the settings that change the output, begins from nothing.
 * Objects without debug information may not be used where it can be seen: everything is built again as well.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from typing import Collection, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from fabbuild.protocol import relevance
@@ -15,27 +14,18 @@ from fabbuild.worker.deps import reverse_deps
 from fabbuild.worker.source.worktree import Worktree
 
 
-class Removal(enum.Enum):
-    """How much of an output directory cannot be reused."""
-
-    NOTHING = "nothing"
-    EVERYTHING = "everything"
-
-
 class BuildPlan(NamedTuple):
     """How the build of a commit begins.
 
     Attributes:
-        removal: how much of the output directory is removed first.
         products: absolute paths of files to remove first, so that no result has another commit's files.
         configure: whether the board is configured before it is built; else make only builds what is out of date.
         configured: whether the output directory has the configuration of an earlier commit of the board.
-        from_scratch: whether the first make finds an empty output directory.
+        from_scratch: whether the first make finds an empty output directory, which is emptied first if need be.
         leftovers: whether to look, after a success, for generated source that no rule makes any more.
         changed: source files that were read and differ now, so that something must read them again.
     """
 
-    removal: Removal
     products: Tuple[str, ...]
     configure: bool
     configured: bool
@@ -74,7 +64,6 @@ class Planner:
         doubtful = by_products and (leftovers or (configure and configured))
         if doubtful or changed is None:
             return BuildPlan(
-                Removal.EVERYTHING,
                 products,
                 configure=True,
                 configured=False,
@@ -82,7 +71,6 @@ class Planner:
                 leftovers=False,
             )
         return BuildPlan(
-            Removal.NOTHING,
             products,
             configure,
             configured=bool(configured),

@@ -134,7 +134,7 @@ class Tries:
     def _shared(self) -> bool:
         """Build with objects of other boards; return False, with an empty output directory, if that is not done."""
         neighbours = self._neighbours
-        if neighbours is None or not (neighbours.there or neighbours.company):
+        if neighbours is None or not (neighbours.company or neighbours.there):
             return False
         neighbours.take_programs()
         done = self._run.make_with(neighbours)

@@ -12,11 +12,9 @@ from fabbuild.protocol.wire import OUTPUTS_MANY
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.base.processes import Processes, WorkerStopped
-from fabbuild.worker.build.builder import Builder
+from fabbuild.worker.build.builder import Builder, SharedBySlots
 from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.kept_outputs import KeptOutputs, forget_outputs
-from fabbuild.worker.build.neighbour_objects import SourceFiles
-from fabbuild.worker.build.retry_policy import KnownFailures
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.service.commands import Configuration, commit_hashes, first_here
 from fabbuild.worker.service.slot_pool import JobShare, Send, SlotPool
@@ -92,12 +90,9 @@ class BuildSession:
         self._follower: Optional[threading.Thread] = None
         self._jobserver: Optional[JobServer] = None
         self._tools: Optional[ToolDirs] = None
-        self._kept: Optional[KeptOutputs] = None
+        self._shared: Optional[SharedBySlots] = None
         self._environment = around.environment
-        self._sources = SourceFiles()
-        self._identities = Identities(os.path.join(work_dir, workdir.BIN), around.environment)
         self._carries = False
-        self._known = KnownFailures()
         self._unobserved = threading.Lock()
         self._builders: List[Builder] = []
 
@@ -124,7 +119,8 @@ class BuildSession:
             worktrees = SlotWorktrees(self._repository, self._work_dir)
             worktrees.prepare()
             self._environment = self._with_files(worktrees.directory)
-            self._kept = self._keep_outputs(worktrees.directory)
+            identities = Identities(os.path.join(self._work_dir, workdir.BIN), self._around.environment)
+            self._shared = SharedBySlots(self._keep_outputs(worktrees.directory), identities)
             threads = self._around.threads
             self._maker = WorktreeMaker(lambda slot: worktrees.worktree(slot, first), count, threads)
             made = self._first(self._maker) if self._early else self._all(self._maker, count)
@@ -251,10 +247,10 @@ class BuildSession:
 
     def outputs(self) -> Optional[List[str]]:
         """Return the boards whose output directories are kept; None: none are, or they are not to be built upon."""
-        kept, settings = self._kept, self._configuration.settings
-        if kept is None or not kept.keeps or settings["force_build"]:
+        shared, settings = self._shared, self._configuration.settings
+        if shared is None or not shared.kept.keeps or settings["force_build"]:
             return None
-        return kept.boards()[:OUTPUTS_MANY]
+        return shared.kept.boards()[:OUTPUTS_MANY]
 
     def _with_files(self, slots: str) -> Mapping[str, str]:
         """Return the environment of builds, in which the files that the boss sent have paths.
@@ -274,8 +270,11 @@ class BuildSession:
 
     def _builder(self, worktree: Worktree) -> Builder:
         settings, features = self._configuration.settings, self._configuration.features
-        around, known = self._around, self._identities
-        carrier = CarryForward(worktree, settings, known, debug=around.debug) if self._carries else None
+        around, shared = self._around, self._shared
+        assert shared is not None
+        carrier = None
+        if self._carries and shared.identities is not None:
+            carrier = CarryForward(worktree, settings, shared.identities, debug=around.debug)
         if self._tools is None:
             slots = os.path.dirname(worktree.path)
             caching = settings["ccache"] and not self._temporary
@@ -286,13 +285,10 @@ class BuildSession:
             settings,
             self._environment,
             features,
+            shared,
             carrier,
             self._tools,
             self._warn_unobserved,
-            self._kept,
-            self._sources,
-            known,
-            self._known,
         )
         self._builders.append(builder)
         return builder

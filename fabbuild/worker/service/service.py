@@ -251,11 +251,13 @@ class Service:
 
     def _configure(self, command: Mapping[str, Any]) -> None:
         self._configuration = commands.configuration_of(command, self._configuration.toolchains)
-        _, features, _, refused = self._configuration
-        told = "refused" in features
-        for arch, why in () if told else refused.items():
+        refused = self._configuration.refused
+        if "refused" in self._configuration.features:
+            self._send("configure_done", **({"refused": dict(refused)} if refused else {}))
+            return
+        for arch, why in refused.items():
             write_warning("boards of %s fail here: its compiler does not work: %s" % (arch, why))
-        self._send("configure_done", **({"refused": dict(refused)} if told and refused else {}))
+        self._send("configure_done")
 
     def _build_prepare(self, command: Mapping[str, Any]) -> None:
         self._leave_session("build_prepare")

@@ -224,10 +224,9 @@ class _ProcessFamily:
 
     def run(self, command: Dict[str, Any], work_dir: str, own_command: Sequence[str]) -> int:
         argv = worker_argv(command, own_command)
-        if command.get("command"):
-            bare_repo.make_work_dir_a_worktree(work_dir)
         env = _environment(command)
         if command.get("command"):
+            bare_repo.make_work_dir_a_worktree(work_dir)
             # Another program does not know the places of the boss's files.
             env = environment.placed(env, os.path.join(work_dir, workdir.FILES))
         env[environment.LOCK_FD] = str(self._held.fd)

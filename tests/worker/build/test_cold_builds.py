@@ -7,11 +7,12 @@ from contextlib import ExitStack
 
 import pytest
 
+from fabbuild.protocol import dotconfig
 from fabbuild.protocol.environment import base_environment
 from fabbuild.worker.base.processes import Processes
-from fabbuild.worker.build.builder import Builder
+from fabbuild.worker.build.builder import Builder, SharedBySlots
 from fabbuild.worker.build.carry_forward import CarryForward
-from fabbuild.worker.build.cold_builds import ColdBuilds, configuration_of
+from fabbuild.worker.build.cold_builds import ColdBuilds
 from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.deps.fingerprint import Identities
@@ -40,12 +41,12 @@ COMMON = "CONFIG_GEN=1\n" + "".join(f"CONFIG_S{number}=y\n" for number in range(
 def test_a_board_waits_for_one_that_is_like_it(ours, waits):
     cold = ColdBuilds()
     theirs = COMMON + ('CONFIG_SYS_CONFIG_NAME="one"\n' if "NAME" in ours else "")
-    assert cold.enter("one", configuration_of(theirs.splitlines())) == ""
-    assert cold.enter("two", configuration_of(ours.splitlines())) == ("one" if waits else "")
+    assert cold.enter("one", dotconfig.read(theirs.splitlines())) == ""
+    assert cold.enter("two", dotconfig.read(ours.splitlines())) == ("one" if waits else "")
 
 
 def test_boards_never_wait_in_a_circle():
-    cold, configuration = ColdBuilds(), configuration_of(COMMON.splitlines())
+    cold, configuration = ColdBuilds(), dotconfig.read(COMMON.splitlines())
     assert [cold.enter(board, configuration) for board in ("one", "two", "three", "one")] == ["", "one", "one", ""]
 
 
@@ -67,8 +68,9 @@ class Slots:
         for slot in range(2):
             tree = trees.worktree(slot, commits[0])
             known = Identities(str(work), environment, "code")
-            parts = processes, tree, chosen, environment, {"details"}, CarryForward(tree, chosen, known)
-            one = Builder(*parts, kept=self.kept, identities=known)
+            shared = SharedBySlots(self.kept, known)
+            carrier = CarryForward(tree, chosen, known)
+            one = Builder(processes, tree, chosen, environment, {"details"}, shared, carrier)
             stack.callback(one.close)
             self._builders.append(one)
         self._threads = stack.enter_context(ThreadPoolExecutor(2))

@@ -11,7 +11,7 @@ import pytest
 
 from fabbuild.protocol.environment import base_environment
 from fabbuild.worker.base.processes import Processes
-from fabbuild.worker.build.builder import Builder
+from fabbuild.worker.build.builder import Builder, SharedBySlots
 from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.settings import Settings
@@ -212,14 +212,15 @@ class Machine:
             kept = KeptOutputs(trees.directory)
             kept.gather()
             known = self.identities(environment)
+            shared = SharedBySlots(kept, known)
             builders = {}
             results = []
             for slot, board, commits in orders:
                 if slot not in builders:
                     tree = trees.worktree(slot, commits[0])
                     carrier = CarryForward(tree, chosen, known) if known else None
-                    parts = processes, tree, chosen, environment, {"details"}, carrier
-                    builders[slot] = Builder(*parts, kept=kept, identities=known)
+                    parts = processes, tree, chosen, environment, {"details"}, shared, carrier
+                    builders[slot] = Builder(*parts)
                 builders[slot].begin(board)
                 if audit:
                     builders[slot].begin_from_nothing()

@@ -6,7 +6,7 @@ import pytest
 
 from fabbuild.protocol.relevance import ABSENT, TreeChange, TreeEntry
 from fabbuild.worker.build.output_dir import OutputDir
-from fabbuild.worker.build.plan import Planner, Removal
+from fabbuild.worker.build.plan import Planner
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.deps.source_reads import SourceReads
 
@@ -119,7 +119,7 @@ def test_when_it_is_configured(planned, how, configure):
 )
 def test_when_leftovers_are_looked_for(planned, how, leftovers):
     plan = planned(**how)
-    assert (plan.removal, plan.leftovers) == (Removal.NOTHING, leftovers)
+    assert (plan.from_scratch, plan.leftovers) == (False, leftovers)
 
 
 def test_kept_files_are_removed_first_and_by_products_that_may_be_stale_with_all_else(planned, tmp_path):
@@ -127,19 +127,14 @@ def test_kept_files_are_removed_first_and_by_products_that_may_be_stale_with_all
     plan = planned(keep=["*.bin", "*.su"])
     assert plan.products == (str(tmp_path / "build" / "u-boot.bin"),)
     (tmp_path / "build" / "main.su").touch()
-    assert planned(keep=["*.su"]).removal is Removal.NOTHING
+    assert planned(keep=["*.su"]).from_scratch is False
     plan = planned(keep=["*.su"], changed=[REMOVAL])
-    assert (plan.removal, plan.configure, plan.configured, plan.from_scratch) == (
-        Removal.EVERYTHING,
-        True,
-        False,
-        True,
-    )
+    assert (plan.configure, plan.configured, plan.from_scratch) == (True, False, True)
 
 
 def test_everything_is_removed_where_the_changes_cannot_be_listed(planned):
     plan = planned(changed=None)
-    assert (plan.removal, plan.configure, plan.from_scratch) == (Removal.EVERYTHING, True, True)
+    assert (plan.configure, plan.from_scratch) == (True, True)
 
 
 def test_an_empty_output_directory_is_built_from_scratch(planned, tmp_path):

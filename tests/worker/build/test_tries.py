@@ -9,7 +9,7 @@ from fabbuild.protocol.relevance import TreeChange, TreeEntry
 from fabbuild.protocol.wire import TIMEOUT
 from fabbuild.worker.base.processes import ProcessResult
 from fabbuild.worker.build.output_dir import OutputDir
-from fabbuild.worker.build.plan import BuildPlan, Removal
+from fabbuild.worker.build.plan import BuildPlan
 from fabbuild.worker.build.retry_policy import KnownFailures
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.build.tries import BoardHistory, Tries
@@ -23,7 +23,7 @@ SKEW = ProcessResult(0, "", "make: warning:  Clock skew detected.  Your build ma
 CUT = ProcessResult(2, "", "main.c:1:1: error: no\nmake: *** [Makefile:1: x.bin] Error 137\n", "")
 NO_LINE = ProcessResult(2, "", "ld: main.o: in function `f':\n(.text.f+0x4): undefined reference to `g'\n", "")
 
-BUILT_UPON = BuildPlan(Removal.NOTHING, (), configure=False, configured=True, from_scratch=False, leftovers=False)
+BUILT_UPON = BuildPlan((), configure=False, configured=True, from_scratch=False, leftovers=False)
 CONFIGURED = BUILT_UPON._replace(configure=True)
 FROM_SCRATCH = BUILT_UPON._replace(configure=True, configured=False, from_scratch=True)
 
@@ -81,7 +81,7 @@ class Tree:
 class Others:
     """The directories of other boards, with or without an object that a compile would make the same."""
 
-    there, taken = True, False
+    there, company, taken = True, False, False
 
     def __init__(self, *, same):
         self._same = same
