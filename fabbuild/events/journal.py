@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from fabbuild.errors import OutputError, advice_for
 from fabbuild.event_types import Event, RunEnded, RunStarted, StderrLine, WorktreeMade
 from fabbuild.events.event_lines import describe, event_json
-from fabbuild.events.journal_reader import start_of_kept
+from fabbuild.events.journal_reader import line_after, start_of_kept
 from fabbuild.events.progress import Listener, Progress
 from fabbuild.protocol.names import JOURNAL
 from fabbuild.protocol.wire import PREFIX
@@ -110,9 +110,9 @@ def _drop_oldest(path: Path) -> None:
             return
         try:
             with path.open("rb") as old, new.open("wb") as kept:
-                old.seek(start_of_kept(old.fileno(), size, EARLIER) if path.name == JOURNAL else size - EARLIER - 1)
-                if path.name != JOURNAL:
-                    old.readline()
+                fd = old.fileno()
+                journal = path.name == JOURNAL
+                old.seek(start_of_kept(fd, size, EARLIER) if journal else line_after(fd, size - EARLIER - 1))
                 shutil.copyfileobj(old, kept)
             new.replace(path)
         finally:

@@ -167,14 +167,14 @@ def start_of_kept(fd: int, size: int, most: int) -> int:
         block = os.pread(fd, BLOCK, offset)
         end = block.find(_END)
         if end >= 0:
-            line = _line_after(fd, offset + end)
+            line = line_after(fd, offset + end)
             return min(line, last)
         # The word may lie across two blocks.
         offset += max(len(block) - len(_END), 1)
     return last
 
 
-def _line_after(fd: int, offset: int) -> int:
+def line_after(fd: int, offset: int) -> int:
     """Return the offset of the line after the one at ``offset``."""
     while block := os.pread(fd, BLOCK, offset):
         newline = block.find(b"\n")

@@ -165,13 +165,12 @@ class _Suite:
         case = ET.SubElement(suite, "testcase", {"classname": _text(classname), "name": _text(board)})
         self._counts.tests += 1
         absent = self._absent.get(board)
-        stored = None if absent else self._reader.read(self._commit, board, sizes=True)
         if absent:
             self._counts.skipped += 1
             ET.SubElement(case, "skipped", {"type": NOT_THERE, "message": _text(absent)})
+            return
+        stored = self._reader.read(self._commit, board, sizes=True)
         if stored is None:
-            if absent:
-                return
             self._counts.skipped += 1
             why = self._reasons.get((board, self._commit.hash)) or NO_RESULT
             ET.SubElement(case, "skipped", {"type": NOT_BUILT, "message": _text(one_line(why))})

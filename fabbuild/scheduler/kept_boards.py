@@ -66,7 +66,7 @@ class KeptBoards:
     def add(self, machine: str, boards: Iterable[OpenBoard]) -> None:
         """Add waiting boards that a machine has, all of them at once."""
         own = _Own()
-        for board in sorted(boards, key=lambda board: (-self._seconds(board), board.place)):
+        for board in sorted(boards, key=self._order):
             having = self._having.setdefault(board.target, set())
             if not having:
                 self._archs.setdefault(board.arch, {})[board.target] = board
@@ -95,7 +95,7 @@ class KeptBoards:
         if own is None:
             return None
         found = [self._front(own.archs[arch]) for arch in archs if arch in own.count]
-        return min(found, key=lambda board: (-self._seconds(board), board.place), default=None)
+        return min(found, key=self._order, default=None)
 
     def take(self, board: OpenBoard) -> None:
         """Take out a board, for whichever machine."""
@@ -120,7 +120,11 @@ class KeptBoards:
         own = self._machines.get(machine)
         boards = [board for queue in own.archs.values() for board in queue] if own else []
         left = [(board, len(self._having[board.target])) for board in boards if board.target in self._having]
-        return sorted(left, key=lambda pair: (-self._seconds(pair[0]), pair[0].place))
+        return sorted(left, key=lambda pair: self._order(pair[0]))
+
+    def _order(self, board: OpenBoard) -> tuple[float, int]:
+        """Return the key by which boards are sorted, the longest first."""
+        return -self._seconds(board), board.place
 
     def _front(self, queue: deque[OpenBoard]) -> OpenBoard:
         while queue[0].target not in self._having:

@@ -78,8 +78,10 @@ def print_end(
         _line(out, f"of these: {', '.join(how)}")
     _failing(out, summary.failing)
     _not_built(out, summary)
-    flaky = [one for one in summary.recovered if all(text.startswith(FLAKY) for text in one.after)]
-    faulty = [one for one in summary.recovered if one not in flaky]
+    faulty: list[Recovered] = []
+    flaky: list[Recovered] = []
+    for one in summary.recovered:
+        (flaky if all(text.startswith(FLAKY) for text in one.after) else faulty).append(one)
     _recovered(out, "built only after a machine's fault", faulty)
     _recovered(out, "flaky, built after a failure that did not come again", flaky)
     _out(out, summary)
