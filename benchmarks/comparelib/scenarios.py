@@ -95,7 +95,7 @@ TITLES: Mapping[str, str] = {
     "f": "Five boards of very different size on two slots",
     "g": "Twelve boards of one SoC family, one commit, with nothing there",
     "h": "The same after one changed line in a driver of theirs, on the same branch",
-    "h2": "The same change on another branch",
+    "h2": "Another line of the same driver changed, on another branch",
     "i": "Four boards of the family at the eight commits of a series, with nothing there",
     "j": "Four boards after a commit that remarks on a Kconfig file, a Makefile and a script",
 }
@@ -170,6 +170,7 @@ def make_source(template: Path, place: Path) -> Path:
         git(repo, "cherry-pick", *short[2:])
     for branch, path, line in (
         ("patched", FAMILYS, "/* One line. */\n"),
+        ("elsewhere", FAMILYS, "/* Another line. */\n"),
         *(("remarked", path, "# A remark.\n") for path in RARELY_READ),
     ):
         there = git(repo, "branch", "--list", branch)
@@ -178,7 +179,7 @@ def make_source(template: Path, place: Path) -> Path:
             stream.write(line)
         git(repo, "commit", "-q", "-a", *(["--amend", "--no-edit"] if there else ["-m", "A change"]))
     git(repo, "branch", "-q", "-f", "work", "main")
-    for branch in ("short", "long", "rebased", "touched", "patched", "remarked", "work"):
+    for branch in ("short", "long", "rebased", "touched", "patched", "elsewhere", "remarked", "work"):
         git(repo, "branch", "-q", "-u", "main", branch)
     git(repo, "checkout", "-q", "main")
     return repo
@@ -228,8 +229,7 @@ def family(source: Path) -> tuple[Step, ...]:
     return (
         Step("g", order, Delete.ALL, at="main"),
         Step("h", order, Delete.NOTHING, at="patched"),
-        Step("", order, Delete.ALL, at="main"),
-        Step("h2", Order(source, "patched", FAMILY, count=1), Delete.NOTHING),
+        Step("h2", Order(source, "elsewhere", FAMILY, count=1), Delete.NOTHING),
     )
 
 

@@ -26,7 +26,8 @@ ENDLESS = 1000
 #: which a machine that nobody told ends everything by itself.
 PATIENCE = 25.0
 
-_MARK = "FABBUILD_CENSUS"
+#: The variable that tells what a test started from all else.
+MARK = "FABBUILD_CENSUS"
 
 
 def processes_holding(path: os.PathLike | str) -> dict[int, str]:
@@ -94,7 +95,7 @@ class Census:
 
     def left(self) -> dict[int, str]:
         """Give what is there now."""
-        wanted = f"{_MARK}={self.mark}".encode()
+        wanted = f"{MARK}={self.mark}".encode()
         places = [os.path.realpath(path) for path in self._paths]
         return {pid: command_line(pid) for pid in _others() if wanted in _environ(pid) or _holds(pid, places)}
 
@@ -118,7 +119,7 @@ class Census:
 def census(tmp_path, monkeypatch):
     """Fail the test when a process that it started, or one that works below its tmp_path, outlives it."""
     taken = Census(tmp_path)
-    monkeypatch.setenv(_MARK, taken.mark)
+    monkeypatch.setenv(MARK, taken.mark)
     yield taken
     taken.check()
 

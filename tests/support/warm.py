@@ -139,7 +139,11 @@ class Forked:
 @functools.cache
 def worker_forker(package: str) -> Forker:
     """Return what forks for each worker of this process of tests; it ends with this process."""
-    return Forker(dict(os.environ), os.path.dirname(os.path.dirname(os.path.dirname(__file__))), package)
+    from tests.support.census import MARK  # here: what forks must not import pytest
+
+    # It serves later tests, too, so the first does not count it among what it started.
+    env = {name: value for name, value in os.environ.items() if name != MARK}
+    return Forker(env, os.path.dirname(os.path.dirname(os.path.dirname(__file__))), package)
 
 
 def _of_the_start(env: dict[str, str]) -> dict[str, str]:

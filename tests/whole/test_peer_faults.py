@@ -234,6 +234,7 @@ def test_a_home_with_spaces_that_machines_share_is_no_hindrance(ssh_farm, own_ss
         assert "BUSY: held by" in ended.out
     assert ssh_farm.run("kill").out.count("no workers") == 2
     cleaned = ssh_farm.run("clean", "--yes")
-    assert cleaned.status == (0 if names else 1), cleaned
+    # Whichever comes second finds the other at work, or nothing to do any more.
+    assert cleaned.status == 0 or (not names and "held by" in cleaned.out + cleaned.err), cleaned
     assert not list((home / ".cache" / "fabbuild").iterdir())
     assert not list(temporary.iterdir())
