@@ -16,7 +16,6 @@
     WORK/slots/NN/                 a git worktree for each slot (`fabbuild.worker.source.worktrees`)
         build/                     its output directory
             .fabbuild.json         what was built there (`fabbuild.worker.build.output_dir`)
-            .fabbuild-left         a checkout was begun (`fabbuild.worker.source.stale_mtimes`)
         build.aside/, .gone/       output that is compared, or removed
     WORK/slots/.outputs/BOARD/     the output of a board that no slot builds (`fabbuild.worker.build.kept_outputs`)
         .fabbuild-size             its size (`fabbuild.worker.base.disk_size`)
@@ -99,10 +98,8 @@ SLOTS_OWNER = ".work-dir"
 #: In a worktree or an output directory: a file that is made to read the file system's time.
 NOW = ".fabbuild-now"
 
-#: In an output directory: what was built there, as JSON, unless make is at work; and, during a checkout, the commit
-#: that the tree leaves.
+#: In an output directory: what was built there, as JSON, unless a checkout or make is at work.
 STATE = ".fabbuild.json"
-LEFT = ".fabbuild-left"
 
 #: In `SLOTS`: the output directories of boards, by board. In each: its size in bytes, as it was put there.
 OUTPUTS = ".outputs"

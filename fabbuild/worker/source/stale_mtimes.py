@@ -3,8 +3,8 @@
 A new file may precede another one of its name in a search path, be it a header or of another kind; a link may point
 to another file, or to a directory whose files precede others. Files that make would take for unchanged then get a
 new time. If a new header has the name of a generated one, nothing is built upon. If the worker ends between the
-checkout and this step, the times would never be set: so a file in the output directory, `workdir.LEFT`, names the
-commit before the checkout.
+checkout and this step, the output directory has no state, so nothing in it is built upon
+(`fabbuild.worker.build.output_dir`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Callable, Iterable, Iterator, List, Optional, Set
 
 from fabbuild.protocol.relevance import ABSENT, TreeChange, is_for_people
 from fabbuild.protocol.source_kinds import SEARCHED, is_makefile
-from fabbuild.worker.base import workdir
 from fabbuild.worker.base.processes import ProcessResult
 
 #: Most bytes to keep of a list of git's: that of a whole history is long.
@@ -26,32 +25,6 @@ _LINK = "120000"
 
 #: Kconfig's own files in the output directory, which are named like symbols and read by nobody.
 _STAMPS = os.path.join("include", "config")
-
-
-def mark(output: str, commit: str) -> None:
-    """Record the tree's commit before a checkout, unless nothing was built yet.
-
-    Raises:
-        OSError: the record cannot be written, as on a full disk.
-    """
-    if os.path.isdir(output):
-        with open(os.path.join(output, workdir.LEFT), "w", encoding="ascii") as file:
-            file.write(commit)
-
-
-def left(output: str) -> str:
-    """Return the commit before a checkout that was interrupted; empty if there was none."""
-    try:
-        with open(os.path.join(output, workdir.LEFT), encoding="ascii", errors="replace") as file:
-            return file.read(256) or "?"
-    except OSError:
-        return ""
-
-
-def unmark(output: str) -> None:
-    """Remove the record, after all files that make would miss have new times."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(output, workdir.LEFT))
 
 
 def find(

@@ -139,12 +139,7 @@ class Worktree:
         git = self._repository.run
         before = git("rev-parse", "--verify", "HEAD", cwd=self.path, where=False)
         # The commit that the output directory was built from.
-        since = built or stale_mtimes.left(self.output) or before
-        if before != commit and since == before:
-            try:
-                stale_mtimes.mark(self.output, before)
-            except OSError as exc:
-                raise GitError("cannot write to the output directory: %s" % exc) from exc
+        since = built or before
         changed = self.changes(before, commit) if before != commit else []
         if changed is None or _with_attributes(changed):
             # They may check any file out in another way: without an index, git writes all files again.
@@ -157,7 +152,6 @@ class Worktree:
         git("clean", "-ffdxq", "-e", "/" + BUILD_DIR, cwd=self.path, where=False)
         for one in {since, *moved} - {commit}:
             self._touch(one, commit, moved=bool(moved))
-        stale_mtimes.unmark(self.output)
         self._hide_races()
 
     def directories(self) -> Tuple[str, ...]:

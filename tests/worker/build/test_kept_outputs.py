@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fabbuild.protocol.environment import base_environment
-from fabbuild.worker.base.processes import Processes
+from fabbuild.worker.base.processes import Processes, WorkerStopped
 from fabbuild.worker.build.builder import Builder, SharedBySlots
 from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.kept_outputs import KeptOutputs
@@ -345,6 +345,22 @@ def test_a_checkout_that_fails_in_the_midst_hides_nothing(machine, objects, tmp_
     script = f'case "$* " in *" clean "*) if {second}; then exit 1; fi;; esac; exec {{real}} "$@"'
     (result,) = Machine(machine.work, **tool(tmp_path / "failing", "git", script)).run((1, "one", commits[1:]))
     assert (tmp_path / "second").exists()
+    machine.hold(result, commits[1])
+
+
+def test_a_worker_that_is_ended_in_a_checkout_leaves_nothing_to_build_upon(machine, objects, monkeypatch):
+    """Which files make would miss is found out after git wrote them."""
+    files = {"second/x.h": "#define X 1\n", "src/a.c": "#include <x.h>\nint a = X;\n"}
+    commits = series(objects, machine.work, files, {"first/x.h": "#define X 2\n"})
+
+    def ended(*_):
+        raise WorkerStopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fabbuild.worker.source.stale_mtimes.touch", ended)
+        with pytest.raises(WorkerStopped):
+            machine.run((0, "one", commits))
+    (result,) = machine.run((0, "one", commits[1:]))
     machine.hold(result, commits[1])
 
 
