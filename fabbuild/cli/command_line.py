@@ -1,4 +1,4 @@
-"""Explain mistakes that Invoke does not: a board without its option, a variable for a value of another kind."""
+"""Explain mistakes that Invoke and Fabric do not: boards without their option, configurations they cannot use."""
 
 from __future__ import annotations
 
@@ -68,20 +68,20 @@ def misplaced_boards(argv: Sequence[str], cwd: Path, environment: Mapping[str, s
     return f"{shown} {what}; to build boards by name, architecture, CPU or vendor: {meant}"
 
 
-def explain_casts() -> None:
-    """Have a variable that Invoke cannot cast reported in one line; a second call changes nothing."""
-    if not isinstance(sys.excepthook, _CastHook):
-        sys.excepthook = _CastHook(sys.excepthook)
+def explain_configurations() -> None:
+    """Have a configuration that Invoke or Fabric cannot use reported in one line; a second call changes nothing."""
+    if not isinstance(sys.excepthook, _ConfigurationHook):
+        sys.excepthook = _ConfigurationHook(sys.excepthook)
 
 
-class _CastHook:
-    """An exception hook: Invoke raises such errors before a task is called, and does not catch them."""
+class _ConfigurationHook:
+    """An exception hook: these errors are raised before a task is called, and neither program catches them."""
 
     def __init__(self, otherwise: _Hook) -> None:
         self._otherwise = otherwise
 
     def __call__(self, kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:
-        why = _cast_error(trace) or _merge_error(trace)
+        why = _cast_error(trace) or _merge_error(trace) or _ssh_error(exc, trace)
         if why:
             from fabbuild.cli.ui.output import error
 
@@ -119,4 +119,27 @@ def _merge_error(trace: TracebackType | None) -> str:
     return (
         f"the configuration's {'.'.join(map(str, path))} is {value!r}, of another kind than this key has; "
         f"`{program_name(sys.argv) or 'inv'} build --help` says what the option takes"
+    )
+
+
+def _ssh_error(exc: BaseException, trace: TracebackType | None) -> str:
+    """Describe an error that ``fab`` made of the ssh configuration; return an empty text for other errors.
+
+    Fabric reads it by itself, before a task is called.
+    """
+    known = {
+        (frame.f_globals.get("__name__"), frame.f_code.co_name): frame.f_locals
+        for frame, _ in traceback.walk_tb(trace)
+    }
+    reading, connecting = ("fabric.config", "load_ssh_config"), ("fabric.connection", "__init__")
+    if ("fabric.main", "update_config") in known and reading in known:
+        what = known[reading]["self"]._runtime_ssh_path or ""  # noqa: SLF001 - Fabric keeps it nowhere else
+        what = str(known.get(("fabric.config", "_load_ssh_file"), {}).get("path", what))
+    elif ("fabric.tasks", "make_context") in known and connecting in known:
+        what = f"of {known[connecting].get('host')}"
+    else:
+        return ""
+    return (
+        f"Fabric cannot use the ssh configuration {what}: {exc}; `fabbuild` and `inv` ask ssh itself: "
+        "name the machines by --machines or --hosts there"
     )

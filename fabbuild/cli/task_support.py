@@ -17,7 +17,7 @@ from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
 from invoke.tasks import Task, task
 
-from fabbuild.cli.command_line import explain_casts, misplaced_boards
+from fabbuild.cli.command_line import explain_configurations, misplaced_boards
 from fabbuild.cli.options import BUILD
 from fabbuild.config.option import Option
 
@@ -107,7 +107,7 @@ class _Task(Task[Any]):
         Raises:
             ParseError: the command line has a board where none can be, and it is said what was meant.
         """
-        explain_casts()
+        explain_configurations()
         if self.name == "build":
             meant = misplaced_boards(sys.argv, Path.cwd(), os.environ)
             if meant:

@@ -25,6 +25,38 @@ def test_a_variable_in_the_place_of_another_kind_of_value_is_an_error_in_one_lin
         )
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("Match final all\n", "{config}: Match does not allow 'all' mixed with anything but 'canonical'"),
+        ("Host m1\n ConnectTimeout 1m\n", "of m1: invalid literal for int() with base 10: '1m'"),
+    ],
+)
+def test_an_ssh_configuration_that_fabric_cannot_use_is_an_error_in_one_line_with_the_way_out(ssh_farm, text, why):
+    known = ssh_farm.servers[0].ssh_config.read_text()
+    config = ssh_farm.directory / "ssh_config"
+    config.write_text(f"{text}{known}")
+    ended = ssh_farm.run("-S", str(config), "-H", "m1", "init", program="fab")
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err == (
+        f"fabbuild: Fabric cannot use the ssh configuration {why.format(config=config)}; `fabbuild` and `inv` ask ssh "
+        "itself: name the machines by --machines or --hosts there\n"
+    )
+    ended = ssh_farm.run("init", "--machines", "m1", program="fabbuild", INVOKE_FABBUILD_SSH_CONFIG=str(config))
+    assert (ended.status, ended.err) == (0, ""), ended
+
+
+def test_fab_works_with_such_an_ssh_configuration_if_fabric_is_told_not_to_read_it(ssh_farm):
+    known = ssh_farm.servers[0].ssh_config
+    config = ssh_farm.directory / ".ssh" / "config"
+    config.parent.mkdir()
+    config.write_text("Match final all\n")
+    assert ssh_farm.run("-H", "m1", "init", program="fab").status == 1
+    (ssh_farm.directory / "fabric.yaml").write_text(f"load_ssh_configs: false\nfabbuild: {{ssh_config: {known}}}\n")
+    ended = ssh_farm.run("-H", "m1", "init", program="fab", FABRIC_FABBUILD_SSH_CONFIG="")
+    assert (ended.status, ended.err) == (0, ""), ended
+
+
 def test_an_error_of_somebody_elses_stays_a_traceback(farm):
     (farm.directory / "invoke.yaml").write_text("other:\n  list: [riscv]\n")
     ended = farm.run("boards", INVOKE_OTHER_LIST="arm")
