@@ -120,9 +120,10 @@ def test_a_connection_that_the_user_opened_is_used_and_stays(own_sshd, way, tmp_
     [
         "Ciphers chacha20-poly1305@openssh.com",
         "KexAlgorithms sntrup761x25519-sha512@openssh.com",
+        "KexAlgorithms curve25519-sha256",
     ],
 )
-def test_a_server_with_ciphers_that_paramiko_lacks_is_reached(own_sshd, way, tmp_path, line):
+def test_a_server_with_ciphers_or_key_exchanges_that_paramiko_lacks_is_reached(own_sshd, way, tmp_path, line):
     machine = own_sshd("hard", f"{line}\n")
     fabric_is_refused(machine, "nothing in common|in common")
     assert way("hard", section(machine, tmp_path)).run("echo hi", timeout=HANG_LIMIT).stdout == b"hi\n"
