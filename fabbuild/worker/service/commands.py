@@ -33,7 +33,7 @@ class Configuration(NamedTuple):
         settings: the settings of the boss.
         features: the extensions of the protocol that both ends have.
         toolchains: the compilers that the boss named, by architecture.
-        refused: the reasons why compilers that the command names do not work, by architecture.
+        refused: the reasons why compilers that the boss named do not work, by architecture.
     """
 
     settings: Settings
@@ -42,13 +42,13 @@ class Configuration(NamedTuple):
     refused: Mapping[str, str] = {}
 
 
-def configuration_of(command: Mapping[str, Any], known: Mapping[str, Toolchain]) -> Configuration:
+def configuration_of(command: Mapping[str, Any], before: Configuration) -> Configuration:
     """Read a ``configure`` command.
 
     Args:
         command: its fields.
-        known: the compilers named so far, to which those of the command are added. Where one of the command's does
-            not work, its architecture has none: boards must not be built with another compiler than the one named.
+        before: what held so far; to its compilers those of the command are added. Where the one that was named last
+            does not work, its architecture has none: boards must not be built with another compiler.
 
     Raises:
         CommandError: a field is of the wrong kind.
@@ -64,12 +64,13 @@ def configuration_of(command: Mapping[str, Any], known: Mapping[str, Toolchain])
     if not isinstance(features, list) or not all(isinstance(feature, str) for feature in features):
         raise CommandError("configure: features must be a list of names")
     checked = Settings(settings)
-    found, refused = dict(known), {}
+    found, refused = dict(before.toolchains), dict(before.refused)
     for arch, path in toolchains.items():
+        found.pop(arch, None)
+        refused.pop(arch, None)
         try:
             found[arch] = from_path(arch, path)
         except ToolchainError as exc:
-            found.pop(arch, None)
             refused[arch] = str(exc)
     return Configuration(checked, frozenset(features) & frozenset(FEATURES), found, refused)
 

@@ -250,7 +250,7 @@ class Service:
         return self._temporary
 
     def _configure(self, command: Mapping[str, Any]) -> None:
-        self._configuration = commands.configuration_of(command, self._configuration.toolchains)
+        self._configuration = commands.configuration_of(command, self._configuration)
         refused = self._configuration.refused
         if "refused" in self._configuration.features:
             self._send("configure_done", **({"refused": dict(refused)} if refused else {}))

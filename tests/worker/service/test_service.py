@@ -169,6 +169,22 @@ def test_a_compiler_that_does_not_work_costs_its_architecture_and_no_other(work,
     assert (b"boards of arm fail here" in worker.stderr) == (not features)
 
 
+def test_a_compiler_that_does_not_work_is_no_other_one_until_a_later_configure_names_one(work, source):
+    push(work, source.path)
+    refused = {"resp": "configure_done", "refused": {"sandbox": "/no/such-gcc: no such compiler"}}
+    with Worker(work) as worker:
+        worker.expect("ready")
+        for path, answer, code in (("/no/such-gcc", refused, 1), ("gcc", {"resp": "configure_done"}, 0)):
+            for named in ({"toolchains": {"sandbox": path}}, {"toolchains": {"arm": "gcc"}}, {}):
+                assert worker.ask("configure", features=["refused"], **named) == answer
+            worker.send("build_prepare", commits=[source.git("rev-parse", "HEAD")])
+            worker.until("build_prepare_done")
+            worker.send("build_board", board="one", arch="sandbox")
+            assert worker.until("build_result")[-1]["return_code"] == code
+            worker.send("build_done")
+            worker.until("build_done")
+
+
 @pytest.mark.parametrize("features", [[], ["limits"]])
 def test_a_plain_boss_hears_at_each_phase_and_try_that_a_slow_board_is_alive(work, source, features, monkeypatch):
     def at_once(*arguments, **how):
