@@ -79,7 +79,7 @@ class Verdict(enum.Enum):
         return self in (Verdict.BUILT, Verdict.WARNED)
 
 
-#: Begins, in `Result.after`, a failure that did not come again when the machine made it again.
+#: Begins, in `Result.after`, a failure that did not come again when the machine made it again: ``MACHINE: ERROR``.
 FLAKY = "flaky failure on "
 
 

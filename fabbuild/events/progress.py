@@ -193,6 +193,7 @@ class Progress:
         self.boards = 0
         self.commits = 0
         self.skipped = 0
+        self.not_there = 0
         self.carried = 0
         self.reused = 0
         self.output = ""
@@ -362,6 +363,7 @@ class Progress:
         self.commits = run.commits
         self._wanted = run.results
         self.skipped = run.skipped
+        self.not_there = run.not_there or 0
         self.output = run.output
         for name in run.machines:
             self._machine(name)

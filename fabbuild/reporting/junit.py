@@ -175,14 +175,12 @@ class _Suite:
             why = self._reasons.get((board, self._commit.hash)) or NO_RESULT
             ET.SubElement(case, "skipped", {"type": NOT_BUILT, "message": _text(one_line(why))})
             return
-        built_from = self._reader.built_from(self._commit, board)
-        seconds = built_from.get("seconds")
+        seconds = stored.built_from.get("seconds")
         if isinstance(seconds, (int, float)) and 0 <= seconds < 1e9:
             self._counts.seconds += seconds
             case.set("time", f"{seconds:.3f}")
         self._when(board)
-        after = built_from.get("after")
-        faults = [one_line(str(item)) for item in after] if isinstance(after, list) else []
+        faults = [one_line(one) for one in stored.after]
         if stored.return_code:
             self._counts.failures += 1
             error = one_line(first_error(stored.stderr)) or f"return code {stored.return_code}"
@@ -193,7 +191,7 @@ class _Suite:
                 kind = FLAKY_FAILURE if fault.startswith(FLAKY) else MACHINE_FAULT
                 flaky = ET.SubElement(case, "flakyFailure", {"type": kind, "message": _text(fault)})
                 ET.SubElement(flaky, "stackTrace").text = _text(fault)
-        ET.SubElement(case, "system-out").text = self._system_out(board, stored, built_from, faults)
+        ET.SubElement(case, "system-out").text = self._system_out(board, stored, faults)
         if stored.stderr and not stored.stderr.isspace():
             ET.SubElement(case, "system-err").text = _text(stored.stderr)
 
@@ -204,9 +202,8 @@ class _Suite:
             return  # it was removed meanwhile
         self._written = max(self._written, written)
 
-    def _system_out(
-        self, board: str, stored: StoredResult, built_from: Mapping[str, object], faults: Iterable[str]
-    ) -> str:
+    def _system_out(self, board: str, stored: StoredResult, faults: Iterable[str]) -> str:
+        built_from = stored.built_from
         told = {
             "arch": self._archs.get(board) or built_from.get("arch"),
             "machine": built_from.get("machine"),

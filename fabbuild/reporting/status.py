@@ -241,7 +241,8 @@ def as_json(status: Status, now: float) -> dict[str, object]:
         "ended": progress.ended,
         "last_event": status.last,
         "boss": None if status.holder is None else {"text": status.holder.text, "alive": status.holder.alive},
-        "counts": {"total": counts.total, **counts.by_end(), "left": progress.left},
+        "counts": {"total": counts.total, **counts.by_end(), "left": progress.left,
+                   "not_there": progress.not_there},
         "boards": progress.boards,
         "commits": progress.commits,
         "elapsed": progress.elapsed(now if running else status.last),
@@ -264,6 +265,7 @@ def as_json(status: Status, now: float) -> dict[str, object]:
             }
             for machine in progress.machines.values()
         ],
+        "recovered": [msgspec.structs.asdict(one) for one in progress.recovered],
         "problems": [
             {"time": one.time, "what": one.what, "machine": one.machine, "board": one.board, "commit": one.commit,
              "text": getattr(one.payload, "error", "") or one.text}

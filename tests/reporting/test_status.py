@@ -17,6 +17,7 @@ from fabbuild.events.event_lines import event_json
 from fabbuild.events.journal_reader import journal_of
 from fabbuild.reporting.status import BUILDING, ENDED, GONE, Watcher, find_run
 from tests.support.events import event_of
+from tests.support.schemas import hold
 
 NOW = time.time()
 ME = f"pid {os.getpid()} on {socket.gethostname()} since today"
@@ -155,9 +156,27 @@ def test_json_has_all_of_it(series):
         "carried": 0,
         "reused": 0,
         "left": 2,
+        "not_there": 0,
     }
     assert told["machines"][0]["building"] == [{"slot": 1, "board": "wren", "since": NOW - 30}]
     assert [one["what"] for one in told["problems"]] == ["machine-failed", "result"]
+
+
+def test_json_counts_the_boards_that_are_not_there_and_names_those_that_were_flaky(series):
+    run = {"boards": 3, "commits": 2, "results": 4, "machines": ["m1"], "not_there": 2}
+    once = "flaky failure on m1: a.c:1:1: error: once"
+    came = {"verdict": "built", "number": 2, "after": [once]}
+    write(
+        journal_of(series),
+        [
+            event_of(NOW - 9, "run-start", data=run),
+            event_of(NOW - 8, "result", "m1", 0, "tern", "ab" * 20, 1, data=came),
+        ],
+    )
+    told = json.loads(printed(series, json=True))
+    hold("status-1", told)
+    assert (told["counts"]["total"], told["counts"]["not_there"]) == (4, 2)
+    assert told["recovered"] == [{"board": "tern", "commit": "02 ababababab", "after": [once]}]
 
 
 class Shown(io.StringIO):

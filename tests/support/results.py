@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,6 +49,11 @@ def fails(*lines: str) -> Files:
 def warns(*lines: str) -> Files:
     """Give a result that was built and said these lines."""
     return {"err": "".join(f"{line}\n" for line in lines)}
+
+
+def flaky(failure: str = "a.c:1:1: error: once", machine: str = "m1") -> Files:
+    """Give a result that was built after a failure on a machine that did not come again."""
+    return {"built-from": json.dumps({"machine": machine, "after": [f"flaky failure on {machine}: {failure}"]})}
 
 
 def told(output: Path, **wanted: object) -> Summary:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from fabbuild.cli.ui.output import Output, console, stdout, width_of
 from fabbuild.events.event_lines import json_line
@@ -19,12 +19,14 @@ from fabbuild.reporting.summary.reader import read_range
 from fabbuild.reporting.summary.sizes import PARTS
 from fabbuild.reporting.summary.summarizer import summarize
 from fabbuild.reporting.summary.unread import words
-from fabbuild.reporting.summary.wording import HEADLINE, headline, who, without
+from fabbuild.reporting.summary.wording import FLAKY_WORDS, HEADLINE, flaky_failures, headline, who, without
 from fabbuild.text import count, cut, names, one_line, visible, wrapped
 
 if TYPE_CHECKING:
     from fabbuild.build.plan import Plan
     from fabbuild.reporting.summary.find import Found
+
+_Problem = TypeVar("_Problem")
 
 #: Boards that are named in a list; of more, how many.
 NAMED = 8
@@ -163,6 +165,7 @@ class _Printer:
         boards = commit.boards
         told = (
             *(boards.broke, boards.mended, boards.warns, boards.clean, boards.new, boards.renamed, _lost(commit)),
+            boards.flaky,
             *(commit.new_problems, commit.gone_problems, commit.new_blobs),
             *(commit.board_sizes, commit.functions, commit.config, commit.environment),
         )
@@ -206,6 +209,10 @@ class _Printer:
         noted = sorted({board for line in commit.new_blobs for board in line.boards})
         if noted:
             said.append((f"missing blobs in {self.named(noted)}", _WARNED))
+        flaky = flaky_failures(boards.flaky)
+        for failure, those in self._some(flaky):
+            said.append((f"flaky: {self.named(those)}, {FLAKY_WORDS}: {failure}", _WARNED))
+        said += self._rest(flaky, "flaky failure")
         # All messages are gone from boards that are fixed or clean.
         better = {*boards.mended, *boards.clean}
         lost = without(commit.gone_problems, better)
@@ -275,11 +282,11 @@ class _Printer:
                 said.append((f"boards: {self.names(diagnostic.boards)}", ""))
         return said + self._rest(fresh, "new warning")
 
-    def _some(self, diagnostics: Sequence[DiagnosticChange]) -> Sequence[DiagnosticChange]:
-        return diagnostics if self.view.all_boards else diagnostics[:PROBLEMS]
+    def _some(self, problems: Sequence[_Problem]) -> Sequence[_Problem]:
+        return problems if self.view.all_boards else problems[:PROBLEMS]
 
-    def _rest(self, diagnostics: Sequence[DiagnosticChange], noun: str, plural: str = "") -> list[tuple[str, str]]:
-        more = len(diagnostics) - len(self._some(diagnostics))
+    def _rest(self, problems: Sequence[_Problem], noun: str, plural: str = "") -> list[tuple[str, str]]:
+        more = len(problems) - len(self._some(problems))
         what = count(more, f"more {noun}", f"more {plural or noun + 's'}")
         return [(f"… and {what}; --all-boards shows them", "")] if more else []
 

@@ -8,14 +8,13 @@ is stored once. Beyond `LINES_ROOM` bytes a text is cut to its most important li
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fabbuild.reporting.summary.reader import MAX_SMALL, CommitDir, Range, Reader, StoredResult
 from fabbuild.reporting.summary.sizes import Size, parse_sizes
-from fabbuild.results.tree import BUILT_FROM
 from fabbuild.text import cut, first_error, visible
 
 #: Lines of one text, and characters of a line, that are kept.
@@ -148,11 +147,11 @@ class Gatherer(Reader):
         return stored
 
     def _cell(self, commit: CommitDir, board: str, stored: StoredResult) -> Cell:
-        place = os.path.join(self.range.path, commit.name, board)  # noqa: PTH118 - tens of thousands of them
-        record = self._record(place)
+        record = stored.built_from
         machine = record.get("machine")
         if not isinstance(machine, str):
-            machine = "" if record else (self.text(place, "host", MAX_SMALL) or "").strip()
+            host = "" if record else self.text(self.place(commit, board), "host", MAX_SMALL)
+            machine = (host or "").strip()
         seconds = record.get("seconds")
         known = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds < 1e8
         warned = bool(stored.stderr) and not stored.stderr.isspace()
@@ -163,37 +162,27 @@ class Gatherer(Reader):
             return_code=stored.return_code,
             machine=cut(visible(machine), 80),
             seconds=float(str(seconds)) if known else None,
-            notes=tuple(self._notes(commit, board, record)),
+            notes=tuple(self._notes(commit, board, stored)),
             settings=self._shared(settings) if isinstance(settings, dict) and settings else {},
             sizes=parse_sizes(stored.sizes) if stored.sizes else {},
         )
         if stored.return_code:
-            cell.log = self.texts.text(self._log(place), LOG_LINES)
+            cell.log = self.texts.text(self._log(self.place(commit, board)), LOG_LINES)
         return cell
 
-    def _record(self, place: str) -> Mapping[str, Any]:
-        """Read ``built-from``; empty where it is missing or invalid."""
-        try:
-            value = json.loads(self.text(place, BUILT_FROM, MAX_SMALL) or "{}")
-        except (ValueError, RecursionError):
-            return {}
-        return value if isinstance(value, dict) else {}
-
-    def _log(self, place: str) -> str:
+    def _log(self, place: Path) -> str:
         log = self.text(place, "log", _LOG_READ) or ""
         return "\n".join(list(_lines(log))[-LOG_LINES:])
 
-    def _notes(self, commit: CommitDir, board: str, record: Mapping[str, object]) -> Iterable[str]:
+    def _notes(self, commit: CommitDir, board: str, stored: StoredResult) -> Iterable[str]:
         attempt = self._attempts.get((board, commit.hash), 0)
         if attempt:
             yield f"attempt {attempt}"
-        after = record.get("after")
-        if isinstance(after, list):
-            yield from (f"after {cut(visible(str(one)), 200)}" for one in after[:5])
-        carried = record.get("carried")
+        yield from (f"after {cut(visible(one), 200)}" for one in stored.after[:5])
+        carried = stored.built_from.get("carried")
         if isinstance(carried, dict):
             yield f"carried forward from {cut(visible(str(carried.get('commit', '?'))), 12)}, not built"
-        reused = record.get("reused")
+        reused = stored.built_from.get("reused")
         if isinstance(reused, dict):
             who = cut(visible(str(reused.get("machine") or "?")), 80)
             yield f"reused: built on {who} from {cut(visible(str(reused.get('commit') or '?')), 12)}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fabbuild.reporting.summary.changes import CommitChanges, DiagnosticChange, NotBuilt, Summary
 from fabbuild.reporting.summary.facts import MAIN
 from fabbuild.reporting.summary.sizes import PARTS
-from fabbuild.reporting.summary.wording import HEADLINE, headline, many, without
+from fabbuild.reporting.summary.wording import FLAKY_WORDS, HEADLINE, flaky_failures, headline, many, without
 from fabbuild.text import commit_label, cut, one_line, visible
 
 #: Lines of a problem that are shown.
@@ -43,8 +43,8 @@ class Group:
     """The changes of one sort at a commit.
 
     Attributes:
-        sort: ``broke``, ``mended``, ``warned``, ``errors``, ``blobs``, ``lost``, ``clean``, ``new``, ``gone``,
-            ``unbuilt``.
+        sort: ``broke``, ``mended``, ``warned``, ``errors``, ``blobs``, ``flaky``, ``lost``, ``clean``, ``renamed``,
+            ``new``, ``gone``, ``unbuilt``.
         title: the sort in words.
         boards: all boards of the group.
         problems: the problems, those of most boards first.
@@ -95,9 +95,13 @@ def groups(commit: CommitChanges) -> list[Group]:
             tuple(Problem("other", headline(line.text), (), line.boards) for line in commit.new_blobs),
         )
     )
+    flaky = tuple(Problem("other", failure, (), those) for failure, those in flaky_failures(boards.flaky))
+    found.append(Group("flaky", f"Flaky, {FLAKY_WORDS}", _boards(one.boards for one in flaky), flaky))
     better = {*boards.mended, *boards.clean}
     found.append(_group("lost", "Messages gone", without(commit.gone_problems, better)))
     found.append(_plain("clean", "Warnings gone", boards.clean))
+    renames = tuple(Problem("other", headline(f"{old} to {new}"), (), (new,)) for old, new in boards.renamed)
+    found.append(Group("renamed", "Renamed", _boards(one.boards for one in renames), renames))
     found.append(_plain("new", "First result", boards.new))
     removed = {one.board for one in boards.not_there} & {*boards.gone}
     found.append(_plain("gone", "Removed", tuple(sorted(removed))))
@@ -147,22 +151,45 @@ def sentence(summary: Summary, verdicts: Mapping[str, str], *, going: bool = Fal
         going: whether the run is still going on.
         wanted: number of results that the run is to build; 0: not known.
     """
-    known = {board: "".join(c for c in said if c in "bwf") for board, said in verdicts.items()}
+    boards = _by_last_name(summary.commits, verdicts)
+    known = {board: "".join(c for c in said if c in "bwf") for board, said in boards.items()}
     known = {board: said for board, said in known.items() if said}
+    removed = {one.board for one in summary.commits[-1].boards.not_there}
     told = []
     if going:
         there = many(sum(map(len, known.values())), "result")
         told.append(f"The run goes on: {there} so far" + (f", {wanted:,} to build in this run" if wanted else ""))
     series = len(summary.commits) > 1
     if series:
-        told += _effects(summary.commits, known)
-    told.append(_state([said[-1] for said in known.values()], len(verdicts) - len(known), series=series))
+        told += _effects(summary.commits, known, removed)
+    ends = [known.get(board, "")[-1:] for board in boards if board not in removed]
+    told.append(_state([end for end in ends if end], ends.count(""), series=series))
     return ". ".join(told) + "."
 
 
-def _effects(commits: Sequence[CommitChanges], verdicts: Mapping[str, str]) -> list[str]:
-    """Describe the effects of a series; ``verdicts`` as for `sentence`, without commits that have no result."""
-    broken = [board for board, said in verdicts.items() if said[-1] == "f" and said[0] != "f"]
+def _by_last_name(commits: Sequence[CommitChanges], verdicts: Mapping[str, str]) -> dict[str, str]:
+    """Return the verdicts with one entry for a board that was renamed, by its last name."""
+    found = dict(verdicts)
+    for commit in commits:
+        for old, new in commit.boards.renamed:
+            before, after = found.pop(old, ""), found.get(new, "")
+            found[new] = (
+                "".join(a if a in "bwf" else b for a, b in zip(after, before, strict=True)) if before else after
+            )
+    return found
+
+
+def _effects(commits: Sequence[CommitChanges], verdicts: Mapping[str, str], removed: Collection[str]) -> list[str]:
+    """Describe the effects of a series.
+
+    Args:
+        commits: its commits.
+        verdicts: as for `sentence`, without commits that have no result.
+        removed: the boards that the last commit does not have.
+    """
+    failing = [board for board, said in verdicts.items() if said[-1] == "f" and said[0] != "f"]
+    broken = [board for board in failing if board not in removed]
+    dropped = [board for board in failing if board in removed]
     between = [board for board, said in verdicts.items() if "f" in said and said[0] != "f" and said[-1] != "f"]
     fixed = [board for board, said in verdicts.items() if said[0] == "f" and said[-1] != "f"]
     warned = [board for board, said in verdicts.items() if said[-1] == "w" and said[0] == "b"]
@@ -171,6 +198,10 @@ def _effects(commits: Sequence[CommitChanges], verdicts: Mapping[str, str]) -> l
         told.append(
             f"Breaks {many(len(broken), 'board')}{_where(commits, 'broke', broken)}; "
             "still broken at the end of the series"
+        )
+    if dropped:
+        told.append(
+            f"Breaks {many(len(dropped), 'board')}{_where(commits, 'broke', dropped)}, removed later in the series"
         )
     if between:
         more = "more " if broken else ""

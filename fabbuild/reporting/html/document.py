@@ -40,6 +40,7 @@ CHANGES = (
     ("errors", "E"),
     ("warned", "W"),
     ("clean", "C"),
+    ("renamed", "R"),
     ("new", "N"),
     ("gone", "G"),
 )

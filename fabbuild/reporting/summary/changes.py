@@ -46,11 +46,12 @@ class SummaryScope:
 
 @dataclass(frozen=True)
 class BoardState:
-    """The state of one board at one commit."""
+    """The state of one board at one commit; ``flaky`` is the failure that did not come again when it was built."""
 
     failed: bool
     said: ParsedStderr = field(default_factory=ParsedStderr)
     sizes: Mapping[str, Size] = field(default_factory=dict)
+    flaky: str = ""
 
     @property
     def warned(self) -> bool:
@@ -64,6 +65,14 @@ class NotBuilt:
 
     board: str
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class FlakyBoard:
+    """A board that was built after a failure that did not come again."""
+
+    board: str
+    failure: str
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,7 @@ class BoardChanges:
         not_built: have no result here, but have one elsewhere in the range or were requested.
         not_there: are in the range, but the commit does not have them.
         renamed: have another name than at the commit before: former name and name.
+        flaky: were built after a failure that did not come again, which is no change of the commit.
     """
 
     broke: tuple[str, ...] = ()
@@ -106,6 +116,7 @@ class BoardChanges:
     not_built: tuple[NotBuilt, ...] = ()
     not_there: tuple[NotBuilt, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
+    flaky: tuple[FlakyBoard, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -219,7 +230,7 @@ class CommitChanges:
 
     @property
     def changed(self) -> bool:
-        """Whether there is any change; a board that was not built does not count as one."""
+        """Whether there is any change; a board that was not built, or was flaky, does not count as one."""
         boards = self.boards
         return any(
             (

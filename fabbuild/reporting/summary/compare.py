@@ -15,6 +15,7 @@ from fabbuild.reporting.summary.changes import (
     CommitChanges,
     ConfigChanges,
     DiagnosticChange,
+    FlakyBoard,
     NotBuilt,
 )
 from fabbuild.reporting.summary.configs import ValueChanges
@@ -107,6 +108,7 @@ def _board_changes(
         failing=those(lambda _was, now: now.failed),
         warning=those(lambda _was, now: now.warned),
         not_built=missing,
+        flaky=tuple(FlakyBoard(board, now.flaky) for board, now in sorted(new.items()) if now.flaky),
     )
 
 

@@ -75,6 +75,7 @@ def _commit(commit: CommitChanges) -> dict[str, Any]:
             "not_built": [{"board": one.board, "reason": one.reason} for one in boards.not_built],
             "not_there": [{"board": one.board, "reason": one.reason} for one in boards.not_there],
             "renamed": [{"from": former, "to": name} for former, name in boards.renamed],
+            "flaky": [{"board": one.board, "failure": one.failure} for one in boards.flaky],
         },
         "culprits": [_diagnostic(diagnostic) for diagnostic in commit.culprits],
         "problems": {

@@ -13,11 +13,12 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fabbuild.errors import NothingYetError, OutputError
 from fabbuild.events.journal_reader import every_event, holder, journal_of, works
+from fabbuild.model import FLAKY
 from fabbuild.protocol.names import COMMITS, OWN
 from fabbuild.protocol.uboot import TREE
 from fabbuild.results.tree import BUILT_FROM, CommitBoards, recorded_archs, recorded_boards
@@ -80,11 +81,24 @@ class Range:
 
 @dataclass(frozen=True)
 class StoredResult:
-    """One result as read from its files: the return code, stderr and sizes."""
+    """One result as read from its files: the return code, stderr, sizes, and ``built-from``."""
 
     return_code: int
     stderr: str
     sizes: str
+    built_from: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def after(self) -> list[str]:
+        """What went wrong before, as in `fabbuild.model.Result.after`."""
+        after = self.built_from.get("after")
+        return [str(one) for one in after] if isinstance(after, list) else []
+
+    @property
+    def flaky(self) -> str:
+        """The failure that did not come again when the board was built; empty if there was none."""
+        failures = [one.partition(": ")[2] for one in self.after if one.startswith(FLAKY)]
+        return failures[0] if failures and not self.return_code else ""
 
 
 def ranges(output: Path) -> list[Range]:
@@ -250,7 +264,10 @@ class Reader:
         stderr = self._stderr(place, MAX_ERR if self._room > 0 else SHORT_ERR)
         self._room -= len(stderr)
         return StoredResult(
-            int(match.group(1)), stderr, (self.text(place, "sizes", MAX_SIZES) or "") if sizes else ""
+            int(match.group(1)),
+            stderr,
+            (self.text(place, "sizes", MAX_SIZES) or "") if sizes else "",
+            self._built_from(place),
         )
 
     def text(self, place: str | Path, name: str, limit: int) -> str | None:
@@ -297,9 +314,9 @@ class Reader:
             key, _, value = line.partition(" ")
             if key == "arch" and value.strip():
                 return value.strip()
-        built_from = _json(self.text(place, BUILT_FROM, MAX_SMALL))
-        if isinstance(built_from, dict) and isinstance(built_from.get("arch"), str):
-            return str(built_from["arch"])
+        known = self._built_from(place).get("arch")
+        if isinstance(known, str):
+            return known
         for name in (".config", TREE.final_configs[0]):
             found = _ARCH.findall(self.text(place, name, MAX_CONFIG) or "")
             # A header has 1 where .config has y.
@@ -324,7 +341,10 @@ class Reader:
 
     def built_from(self, commit: CommitDir, board: str) -> Mapping[str, object]:
         """Return a result's ``built-from``; empty if there is none."""
-        value = _json(self.text(self.place(commit, board), BUILT_FROM, MAX_SMALL))
+        return self._built_from(self.place(commit, board))
+
+    def _built_from(self, place: str | Path) -> Mapping[str, object]:
+        value = _json(self.text(place, BUILT_FROM, MAX_SMALL))
         return value if isinstance(value, dict) else {}
 
     def command(self, commit: CommitDir, board: str) -> str:

@@ -196,7 +196,8 @@ class _Series:
             stored = self.reader.read(commit, board, sizes=self.wanted.sizes)
             if stored is not None:
                 sizes = parse_sizes(stored.sizes) if stored.sizes else {}
-                found[board] = BoardState(stored.return_code != 0, self._parse(stored.stderr), sizes)
+                said = self._parse(stored.stderr)
+                found[board] = BoardState(stored.return_code != 0, said, sizes, stored.flaky)
         return Snapshot(commit, found)
 
     def _parse(self, stderr: str) -> ParsedStderr:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from fabbuild.reporting.summary.changes import DiagnosticChange
+from fabbuild.reporting.summary.changes import DiagnosticChange, FlakyBoard
 from fabbuild.text import cut, one_line, visible
 
 #: Characters of a problem's first line, at most.
 HEADLINE = 200
+
+#: What a flaky board is.
+FLAKY_WORDS = "built after a failure that did not come again"
 
 
 def many(number: int, noun: str = "", plural: str = "") -> str:
@@ -36,6 +39,14 @@ def who(boards: Sequence[str], archs: Mapping[str, str]) -> str:
 def headline(text: str) -> str:
     """Return a problem's first line for display."""
     return cut(one_line(text), HEADLINE) or "no reason on stderr"
+
+
+def flaky_failures(boards: Iterable[FlakyBoard]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return each failure that did not come again, for display, with its boards, that of most boards first."""
+    found: dict[str, list[str]] = {}
+    for one in boards:
+        found.setdefault(headline(one.failure), []).append(one.board)
+    return sorted(((failure, tuple(those)) for failure, those in found.items()), key=lambda item: -len(item[1]))
 
 
 def without(diagnostics: Iterable[DiagnosticChange], told: Collection[str]) -> list[DiagnosticChange]:

@@ -14,7 +14,7 @@ from fabbuild.reporting.summary.changes import SummaryScope
 from fabbuild.reporting.summary.find import Found
 from fabbuild.reporting.summary.reader import open_range
 from fabbuild.reporting.summary.summarizer import summarize
-from tests.support.results import commit_hash, fails, size_line, warns, write_results
+from tests.support.results import commit_hash, fails, flaky, size_line, warns, write_results
 
 UNDECLARED = "drivers/net/foo.c:120:7: error: 'FOO' undeclared"
 UNUSED = "drivers/led.c:12:6: warning: unused variable 'x' [-Wunused-variable]"
@@ -93,6 +93,24 @@ def test_all_else_that_a_commit_changed_is_told(tmp_path):
         "not built at 1: d e: no result, no reason known",
     ):
         assert words in text, text
+
+
+def test_boards_that_were_flaky_are_told_once_a_failure(tmp_path):
+    once = "a.c:1:1: error: once"
+    write_results(
+        tmp_path,
+        {
+            1: {"tern": {}, "wren": {}, "moth": {}},
+            2: {"tern": flaky(once), "wren": flaky(once, "m2"), "moth": flaky("b.c:2: error: other\x1b[2J")},
+        },
+    )
+    said = "built after a failure that did not come again"
+    assert shown(tmp_path)[1:] == [
+        f"2/2 0202020 net--Change-number-2: flaky: 2 boards: tern wren, {said}: {once}",
+        f"    flaky: moth, {said}: b.c:2: error: other\\x1b[2J",
+        "1 commit changed nothing: 1",
+        "at 2/2: 3 built",
+    ]
 
 
 def test_what_an_interrupted_run_left_out_is_not_told_as_lost_by_the_commit(tmp_path):

@@ -9,7 +9,7 @@ from fabbuild.reporting.html.page import base_of, script_json
 from tests.support.events import begins, comes, ready, start, write_journal
 from tests.support.farm import ROOT
 from tests.support.reports import BROKEN, WARNING, Words, facts_of, page_of, series
-from tests.support.results import commit_hash, fails, warns, write_results
+from tests.support.results import commit_hash, fails, flaky, warns, write_results
 
 
 def test_without_a_script_the_page_has_verdict_commits_and_tables(tmp_path):
@@ -35,6 +35,15 @@ def test_what_is_there_at_the_first_commit_is_no_change(tmp_path):
     page = page_of(tmp_path)
     assert [(row["v"], row["c"]) for row in facts_of(page)["cells"]] == [("ff", ".."), ("ww", "..")]
     assert "State at the first commit Already fails: a" in Words(page).text
+
+
+def test_boards_that_were_flaky_are_told_at_their_commit(tmp_path):
+    write_results(tmp_path, {1: {"a": {}, "b": {}}, 2: {"a": flaky("x.c:1:2: error: once"), "b": {}}})
+    page = page_of(tmp_path)
+    words = "Flaky, built after a failure that did not come again: a x.c:1:2: error: once"
+    assert words in Words(page).text
+    row = facts_of(page)["cells"][0]
+    assert (row["v"], row["c"]) == ("bb", "..")
 
 
 def test_how_a_run_ended_before_its_time_is_said(tmp_path):

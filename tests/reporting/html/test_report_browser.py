@@ -1,11 +1,13 @@
 """The report in a real browser: nothing is complained of, and the matrix does what it is there for."""
 
 import json
+import shlex
 
 import pytest
 
 from fabbuild.reporting.html.report import write_report
 from fabbuild.reporting.summary.find import find
+from fabbuild.source.boards.selection import quoted
 from tests.support.manyresults import ManyResults
 from tests.support.results import fails, write_results
 
@@ -87,6 +89,15 @@ def test_a_click_opens_the_error_with_its_log_machine_and_sizes(page):
     page.click("#grid td.v-b")
     assert "u-boot" in page.text("#details table")
     page.press("Escape")
+
+
+def test_the_command_for_a_board_with_a_comma_in_its_name_names_that_board(browser, tmp_path):
+    root = write_results(tmp_path, {1: {"e,f": {}}, 2: {"e,f": fails("a.c:1:1: error: x")}})
+    browser.open(write_report(find(output=str(tmp_path)), root / "report.html").path)
+    browser.click("#grid td.v-f.ch")
+    command = browser.text("#details code")
+    browser.press("Escape")
+    assert shlex.split(command)[3] == quoted("e,f")
 
 
 def test_all_of_it_goes_by_the_keyboard(page):

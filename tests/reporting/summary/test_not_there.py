@@ -1,4 +1,4 @@
-"""Boards that not all commits have, in the summary, its JSON and JUnit XML."""
+"""Boards that not all commits have, in the summary, its JSON, the report and JUnit XML."""
 
 import xml.etree.ElementTree as ET
 
@@ -9,6 +9,7 @@ from fabbuild.reporting.junit import write_junit
 from fabbuild.reporting.summary.facts import as_json
 from fabbuild.reporting.summary.find import find
 from fabbuild.results.tree import CommitBoards, ResultTree
+from tests.support.reports import Words, facts_of, page_of
 from tests.support.results import commit_hash, commits, fails, told, warns, write_results
 
 COMMITS = [Commit(commit_hash(number), "", f"net: Change number {number}", number) for number in (1, 2, 3)]
@@ -76,3 +77,44 @@ def test_junit_has_a_board_that_is_not_there_as_skipped_with_a_type_of_its_own(o
     assert skipped.get("message").startswith("not there before 02 ")
     assert cases["01", "new"].find("failure") is None
     assert cases["02", "new"].find("skipped") is None
+
+
+def test_the_report_has_a_renamed_board_as_one_with_both_names(output):
+    page = page_of(output)
+    assert "Renamed: heron egret to heron" in Words(page).text
+    facts = facts_of(page)
+    rows = dict(zip((board[0] for board in facts["boards"]), facts["cells"], strict=True))
+    assert {board: (rows[board]["v"], rows[board]["c"]) for board in ("egret", "heron", "old")} == {
+        "egret": ("wwx", "..."),
+        "heron": ("xxw", "..R"),
+        "old": ("bbx", "..G"),
+    }
+    (renamed,) = [one for one in facts["problems"] if one[1] == "renamed"]
+    assert [facts["boards"][at][0] for at in facts["sets"][renamed[5]]] == ["heron"]
+
+
+def test_the_verdict_counts_the_boards_that_the_last_commit_has_and_a_renamed_one_once(output):
+    assert told(output).commits[-1].counts.not_there == 2
+    verdict = facts_of(page_of(output))["sentence"]
+    assert verdict == (
+        "Breaks nothing and adds no warnings. "
+        "At the end, 1 of 3 boards builds with warnings, 2 build without warnings."
+    )
+
+
+def test_the_verdict_tells_of_a_board_that_its_renaming_breaks(output):
+    place = next((output / "series").glob("03_*")) / "heron"
+    (place / "done").write_text("2\n")
+    (place / "err").write_text("a.c:1:1: error: heron\n")
+    assert facts_of(page_of(output))["sentence"].startswith(
+        "Breaks 1 board at 03 0303030303; still broken at the end"
+    )
+
+
+def test_a_removed_board_that_was_broken_is_not_broken_at_the_end(output):
+    place = next((output / "series").glob("02_*")) / "old"
+    (place / "done").write_text("2\n")
+    (place / "err").write_text("a.c:1:1: error: old\n")
+    verdict = facts_of(page_of(output))["sentence"]
+    assert "still broken" not in verdict
+    assert "fail" not in verdict

@@ -4,7 +4,7 @@
 
 /**
  * One board: a letter a commit in `v` (b built, w warnings, f failed, n no result, x not there, . still to come) and in `c` (what
- * changed: B broke, M mended, E another error, W new warning, C clean, N new, G gone, . nothing); numbers a commit in
+ * changed: B broke, M mended, E another error, W new warning, C clean, R renamed, N new, G gone, . nothing); numbers a commit in
  * `t` (text), `m` (machine) and `s` (seconds, -1 not known); by index of the commit in `l` (end of the log), `r` (return
  * code), `n` there called `n`: notes, `o` (options); sizes in `z`; in `g` the commits that changed sizes.
  * @typedef {{v: string, c: string, t: number[], m: number[], s: number[], l?: Object<string, number>,
@@ -26,7 +26,7 @@
   const WORDS = { b: "built", w: "built with warnings", f: "failed", n: "no result", x: "not there", ".": "still to come" };
   const CHANGED = {
     B: "breaks here", M: "fixed here", E: "different error here", W: "new warning here", C: "no more warnings",
-    N: "first result here", G: "no longer built", ".": "",
+    R: "renamed here", N: "first result here", G: "no longer built", ".": "",
   };
   const PARTS = ["text", "data", "bss", "rodata"];
 
@@ -345,7 +345,8 @@
     }
     const which = commit.number ? `--commits ${commit.hash.slice(0, 12)}` : "--force";
     const options = facts.options[(row.o && row.o[at]) || 0];
-    const again = ["inv build --only", quoted(name), which, options, facts.where].filter(Boolean).join(" ");
+    // A comma separates names.
+    const again = ["inv build --only", quoted(name.replace(/,/g, "\\,")), which, options, facts.where].filter(Boolean).join(" ");
     say("Again", make("code", {}, again));
     made.append(list);
     if (row.t[at]) made.append(make("h3", {}, verdict === "f" ? "Error" : "What was said"), make("pre", { tabindex: 0 }, textOf(row.t[at])));
