@@ -30,7 +30,10 @@ PATIENCE = 0.5
 MOST = 16 << 20
 
 # What separates the terms of a list.
-_BETWEEN = re.compile(r"[,\s&|]")
+_BETWEEN = re.compile(r"(?<!\\),|[\s&|]")
+
+# What bash does not take as it is, outside of quotes.
+_SPECIAL = re.compile(r"([^\w@%+=:,./~-])")
 
 
 class Place:
@@ -54,7 +57,10 @@ class Place:
         return self._cwd / os.path.expanduser(self._option("--source", "--git", "-g", key="source"))  # noqa: PTH111
 
     def boards(self) -> Iterator[str]:
-        """Yield the boards of the source, by its defconfigs."""
+        """Yield the boards of the source, by its defconfigs, as options take them."""
+        yield from map(_as_option, self._names())
+
+    def _names(self) -> Iterator[str]:
         from fabbuild.protocol.uboot import DEFCONFIG, TREE
 
         with contextlib.suppress(OSError):
@@ -64,15 +70,15 @@ class Place:
 
     def terms(self) -> Iterator[str]:
         """Yield terms for boards: their names, and the architectures, CPUs, SoCs and vendors in the cache."""
-        names = set(self.boards())
+        names = set(self._names())
         for board in self._kept(names):
             names.add(str(board.get("target")))
             names.update(str(board.get(key) or "") for key in ("arch", "cpu", "soc", "vendor"))
-        yield from names
+        yield from map(_as_option, names)
 
     def archs(self) -> Iterator[str]:
         """Yield the architectures of the boards in the cache."""
-        for board in self._kept(set(self.boards())):
+        for board in self._kept(set(self._names())):
             yield str(board.get("arch") or "")
 
     def _kept(self, there: set[str]) -> Sequence[Mapping[str, Any]]:
@@ -131,6 +137,14 @@ class Place:
             )
             return done.stdout.decode("utf-8", "replace")
         return ""
+
+
+def _as_option(name: str) -> str:
+    if "," not in name:
+        return name
+    from fabbuild.source.boards.selection import quoted  # which takes long to load, for few names
+
+    return quoted(name)
 
 
 def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -192,16 +206,20 @@ def candidates(shell: str, words: Sequence[str], cwd: Path, environment: Mapping
         return None
     find, several = KINDS[kind]
     values = find(Place(before, cwd, environment))
+    in_quotes = current.startswith(("'", '"'))
     current = current.lstrip("'\"")
+    if shell != "zsh" and not in_quotes:  # zsh's script gives words without their quotes
+        current = re.sub(r"\\(.)", r"\1", current)
     cut = max((match.end() for match in _BETWEEN.finditer(current)), default=0) if several else 0
     if kind == "ranges" and ".." in current:
         cut = current.rindex("..") + 2
     there = set(_BETWEEN.split(current[:cut]))
     begin = current[cut:]
     names = {name for name in values if name.startswith(begin) and name not in there}
-    return [
-        front + current[:cut] + name for name in sorted(names) if name and name.isprintable() and " " not in name
-    ]
+    found = [current[:cut] + name for name in sorted(names) if name and name.isprintable() and " " not in name]
+    if shell == "bash" and not in_quotes:  # the others quote what they insert
+        found = [_SPECIAL.sub(r"\\\1", one) for one in found]
+    return [front + one for one in found]
 
 
 def _shells(_place: Place) -> Iterable[str]:

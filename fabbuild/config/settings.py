@@ -55,7 +55,12 @@ class BuildSettings:
     exclude: str = option(
         LIST, "Terms, separated by commas, of boards to leave out", given="joined", short="x", completes="terms"
     )
-    only: str = option(LIST, "Exact names of boards, separated by commas", given="joined", completes="boards")
+    only: str = option(
+        LIST,
+        r"Exact names of boards, separated by commas; a comma in a name has a backslash in front: 'e\,f'",
+        given="joined",
+        completes="boards",
+    )
     source: str = option(TEXT, "Directory of the source (default: this one)", short="g", also="git")
     branch: str = option(
         TEXT,

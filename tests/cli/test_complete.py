@@ -29,7 +29,7 @@ machines:
 def here(tmp_path, monkeypatch) -> Path:
     """A source with two boards, a list of machines, branches, and what is kept of the boards."""
     (tmp_path / "configs").mkdir()
-    for name in ("tern", "teal", "sandbox"):
+    for name in ("tern", "teal", "sandbox", "e,f", "\xe4"):
         (tmp_path / "configs" / f"{name}_defconfig").touch()
     (tmp_path / "machines.yaml").write_text(MACHINES)
     kept = tmp_path / "cache" / "fabbuild" / "boards"
@@ -63,6 +63,15 @@ def here(tmp_path, monkeypatch) -> Path:
         (["build", "-x", "tern,te"], ["tern,teal"]),
         (["fabbuild.build", "--only", "a"], []),
         (["build", "--only", "tern,sand"], ["tern,sandbox"]),
+        (["build", "--only", "e"], [r"e\,f"]),
+        (["build", "--only", r"e\,"], [r"e\,f"]),
+        (["build", "--only", r"e\,f,s"], [r"e\,f,sandbox"]),
+        (["build", "--only", r"tern,e\,"], [r"tern,e\,f"]),
+        (["build", r"--only=tern,e\,"], [r"--only=tern,e\,f"]),
+        (["build", "--boards", "arm & e"], [r"arm & e\,f"]),
+        (["build", "--only", r"e\,f,e"], []),
+        (["build", "--only", "\xe4"], ["\xe4"]),
+        (["toolchains", "--prefix", "e"], [r"e\,f"]),
         (["toolchains", "--prefix", "sa"], ["sandbox"]),
         (["summary", "--branch", ""], ["main", "series/led"]),
         (["build", "-b", "se"], ["series/led"]),
@@ -99,6 +108,20 @@ def test_an_option_with_its_value_in_one_word_is_three_in_bash(here):
     ]
 
 
+def test_a_backslash_is_written_as_the_shell_takes_it(here):
+    for word, offered in {
+        "e": r"e\\,f",
+        r"e\\,": r"e\\,f",
+        r"tern,e\\,": r"tern,e\\,f",
+        "'e": r"e\,f",
+        r"'e\,": r"e\,f",
+        r'"e\,': r"e\,f",
+    }.items():
+        assert candidates("bash", ["build", "--only", word], here, {}) == [offered], word
+    for word in ("e", r"e\\,", r"'e\,"):  # what is offered in fish is quoted by fish
+        assert candidates("fish", ["build", "--only", word], here, {}) == [r"e\,f"], word
+
+
 @pytest.mark.parametrize("text", ["[", "machines: [a]", "machines: {a: 3}", "3", "", "machines: {1: {groups: 3}}"])
 def test_a_list_of_machines_that_is_none_is_no_trouble(here, text):
     (here / "machines.yaml").write_text(text)
@@ -129,6 +152,7 @@ def test_what_an_option_says_it_completes_is_completed():
 
 
 def test_it_loads_the_table_of_options_and_neither_invoke_nor_the_rest_of_fabbuild(here):
+    (here / "configs" / "e,f_defconfig").unlink()  # such a name needs a module more
     program = (
         "import sys; from fabbuild.complete import main; assert main(['bash', 'build', '--boards', 'te']) == 0; "
         "main(['bash', 'build', '--machines', 'k']); "
@@ -215,6 +239,7 @@ def test_in_a_real_shell_values_are_ours_and_all_else_is_invokes(here, shell, sc
     lines = [
         "asked inv build --machines ki",
         "asked inv build --only tern,te",
+        "asked inv build --only e",
         f"asked inv build {equals}",
         "asked inv build --max-b",
     ]
@@ -240,6 +265,7 @@ def test_in_a_real_shell_values_are_ours_and_all_else_is_invokes(here, shell, sc
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["kiwi"],
         ["tern,teal"],
+        [r"e\\,f" if shell == "bash" else r"e\,f"],
         [f"{front}tern"],
         ["--max-boards"],
     ], done

@@ -150,7 +150,8 @@ def _no_such(unknown: Sequence[str], targets: Iterable[str]) -> str:
     ordered = sorted(targets)
     for name in unknown:
         near = difflib.get_close_matches(_plain(name), ordered, n=3, cutoff=LIKE)
-        parts.append(f"{name} (did you mean {' or '.join(near)}?)" if near else name)
+        near = near or [target for target in ordered if name in target.split(",")]
+        parts.append(f"{name} (did you mean {' or '.join(map(quoted, near[:3]))}?)" if near else name)
     return f"no such board: {', '.join(parts)}"
 
 

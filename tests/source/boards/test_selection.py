@@ -92,6 +92,14 @@ def test_only_names_what_is_no_board_and_what_is_like_it():
         names(only="nsuch")
 
 
+def test_only_says_how_a_name_with_a_comma_is_given():
+    boards = [Board("e,f", "arm"), Board("snow", "arm")]
+    with pytest.raises(
+        SelectionError, match=r"no such board: e \(did you mean e\\,f\?\), f \(did you mean e\\,f\?\)$"
+    ):
+        select_boards(boards, only="e,f")
+
+
 @pytest.mark.parametrize("only", ["snow_defconfig", "configs/snow_defconfig", "configs/snow"])
 def test_only_takes_the_name_of_a_defconfig(only):
     assert names(only=f"sandbox,{only}") == "sandbox snow"
