@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from fabbuild.build.variables import Variables, collect
 from fabbuild.config.machines import Fit, Machine, Machines
-from fabbuild.config.settings import BuildSettings
+from fabbuild.config.settings import RANGES, BuildSettings
 from fabbuild.errors import SelectionError, SourceError
 from fabbuild.model import Board, Commit
 from fabbuild.results.exported_files import written
@@ -17,6 +18,7 @@ from fabbuild.results.tree import CURRENT, OUTPUT, check_component, output_direc
 from fabbuild.source.boards.catalogue import load_boards
 from fabbuild.source.boards.selection import excluded_boards, select_boards
 from fabbuild.source.boards.series import BoardSeries, list_series
+from fabbuild.source.patches.apply import Applied, apply_mails
 from fabbuild.source.repository import Source
 
 _NO_VARIABLES = Variables()
@@ -28,7 +30,7 @@ class Plan:
 
     ``name`` is the directory of the results below ``output``. ``whole_range`` has all commits of the range, by
     which they are numbered, and ``commits`` those that are built. ``series`` has the boards of each of them.
-    ``variables`` are those that builds get from the user.
+    ``variables`` are those that builds get from the user. ``applied`` is the series of ``--patches``, if any.
     """
 
     source: Source
@@ -41,6 +43,7 @@ class Plan:
     fit: Fit
     whole_range: tuple[Commit, ...]
     variables: Variables = _NO_VARIABLES
+    applied: Applied | None = None
 
     @property
     def boards(self) -> tuple[Board, ...]:
@@ -54,8 +57,14 @@ class Plan:
 
     @property
     def range_text(self) -> str:
-        """The range as the user wrote it; another range must not use the same directory."""
+        """The range as the user names it: as it was written, or the name of a series of patches."""
         return self.settings.commits or self.settings.branch or self.name
+
+    @property
+    def owner(self) -> str:
+        """The range as its directory records it; another range must not use the same directory."""
+        series = self.applied and self.applied.series
+        return f"{self.name}, patches of {series.first.mail.author}" if series else self.range_text
 
     @property
     def base(self) -> str:
@@ -69,10 +78,17 @@ class Plan:
         return first.hash if first.number == 1 and not self.settings.commits else f"{first.hash}^"
 
 
-def choose_commits(
-    source: Source, settings: BuildSettings, output: Path, files: Iterable[Path] = ()
-) -> tuple[str, list[Commit], list[Commit]]:
-    """Return the name of the result directory, all commits of the range, and the commits to build.
+class Chosen(NamedTuple):
+    """The name of the result directory, all commits of the range, those to build, and the series of patches."""
+
+    name: str
+    whole: list[Commit]
+    commits: list[Commit]
+    applied: Applied | None = None
+
+
+def choose_commits(source: Source, settings: BuildSettings, output: Path, files: Iterable[Path] = ()) -> Chosen:
+    """Choose the commits to build, and the name of their result directory; makes those of ``--patches``.
 
     Args:
         source: the source.
@@ -81,16 +97,21 @@ def choose_commits(
         files: other files that this run writes, which are not part of the source even if they lie inside it.
 
     Raises:
-        SourceError: no such branch or range, or two of them.
+        SourceError: no such branch or range, or two of them; patches that do not apply.
     """
-    if settings.branch and settings.commits:
-        raise SourceError("--branch and --commits both name what to build; give one of them")
+    named = [f"--{name}" for name in RANGES if getattr(settings, name)]
+    if len(named) > 1:
+        raise SourceError(f"{named[0]} and {named[1]} both name what to build; give one of them")
+    if settings.patches:
+        applied = apply_mails(source, settings.patches, onto=settings.onto, version=settings.version)
+        whole = list(applied.commits)
+        return Chosen(applied.series.name, whole, whole[-settings.count :], applied)
     if settings.commits:
         whole = source.range(settings.commits)
-        return Source.range_name(settings.commits), whole, whole[-settings.count :]
+        return Chosen(Source.range_name(settings.commits), whole, whole[-settings.count :])
     if not settings.count and not settings.branch:
         whole = [snapshot(source, output, files)]
-        return CURRENT, whole, whole
+        return Chosen(CURRENT, whole, whole)
     branch = settings.branch or source.head_name()
     name = Source.range_name(branch)
     if name == CURRENT:
@@ -99,9 +120,9 @@ def choose_commits(
             "build it as a range, with --commits, or give it another name"
         )
     if settings.count:
-        return name, *source.top(settings.count, settings.branch, stored_commits(output / name))
+        return Chosen(name, *source.top(settings.count, settings.branch, stored_commits(output / name)))
     whole = source.branch(branch)
-    return name, whole, whole
+    return Chosen(name, whole, whole)
 
 
 def snapshot(source: Source, output: Path, files: Iterable[Path] = ()) -> Commit:
@@ -152,7 +173,7 @@ def make_plan(
     """
     source = Source.open(settings.source or ".")
     output = output_of(source, settings)
-    name, whole, chosen_commits = choose_commits(source, settings, output, files)
+    name, whole, chosen_commits, applied = choose_commits(source, settings, output, files)
     check_component(name, "the branch")
     commits = Source.thin(chosen_commits, settings.step) if len(chosen_commits) > 1 else chosen_commits
     variables = collect(settings.variables(), source.path)
@@ -176,6 +197,7 @@ def make_plan(
         fit=machines.fit,
         whole_range=tuple(whole),
         variables=variables,
+        applied=applied,
     )
 
 

@@ -25,6 +25,7 @@ from fabbuild.build.inbox import BringUpFailed
 from fabbuild.build.plan import Plan
 from fabbuild.build.run_history import RunHistory
 from fabbuild.build.stored_results import StoredResults
+from fabbuild.config.settings import RANGES
 from fabbuild.errors import UsageError
 from fabbuild.event_types import (
     SCHEMA,
@@ -53,12 +54,14 @@ from fabbuild.results.tree import (
     CURRENT,
     CommitBoards,
     ResultTree,
+    not_writable,
 )
 from fabbuild.source import new_files, submodules
 from fabbuild.source.boards.series import presences
 from fabbuild.source.changed_files import differing_files
 from fabbuild.source.git import GitError
 from fabbuild.source.git_filters import built_as_stored
+from fabbuild.source.patches import record
 from fabbuild.source.unbuilt_edits import uncommitted
 from fabbuild.text import count, names
 
@@ -121,7 +124,7 @@ class _Run:
 
     def run(self) -> RunSummary:
         with interruptible() as interrupts:
-            self.tree.lock(self.plan.range_text)
+            self.tree.lock(self.plan.owner)
             try:
                 with Journal(self.tree.own) as self._journal:
                     try:
@@ -209,7 +212,7 @@ class _Run:
 
     def _describe(self) -> None:
         plan = self.plan
-        kind = "commits" if plan.settings.commits else "branch" if plan.name != CURRENT else CURRENT
+        named = next((name for name in RANGES if getattr(plan.settings, name)), "branch")
         self.tree.describe(
             plan.whole_range,
             {board.target: board.arch for board in plan.boards},
@@ -219,8 +222,13 @@ class _Run:
             },
             source=str(plan.source.path),
             text=plan.range_text,
-            kind=kind,
+            kind=CURRENT if plan.name == CURRENT else named,
         )
+        if plan.applied:
+            try:
+                record.write(self.tree.own, plan.applied)
+            except OSError as exc:
+                raise not_writable(self.tree.own / record.NAME, exc) from exc
 
     def _probe(self, stored: StoredResults) -> tuple[list[Session], list[BringUpFailed]]:
         for session in self.sessions:

@@ -205,18 +205,17 @@ def _warn_of_variables(c: Any) -> None:
 
 def settings_of(c: Any, machines: Machines | None, options: Mapping[str, object]) -> BuildSettings:
     """Merge machines.yaml, the collection's configuration and the options; a later one overrides an earlier one."""
-    from fabbuild.config.settings import merge
+    from fabbuild.config.settings import RANGES, merge
 
     layers: list[tuple[str, Mapping[str, object]]] = []
     if machines is not None:
         layers.append((f"{machines.path}: build", machines.build))
     layers += _configured(c)
     given = _given(options)
-    if "branch" in given or "commits" in given:
-        # Either names what to build, so that one on the command line replaces both.
+    if given.keys() & set(RANGES):
+        # Each of them names what to build, so that one on the command line replaces all.
         layers = [
-            (origin, {key: value for key, value in layer.items() if key not in ("branch", "commits")})
-            for origin, layer in layers
+            (origin, {key: value for key, value in layer.items() if key not in RANGES}) for origin, layer in layers
         ]
     return merge([*layers, ("the command line", given)])
 

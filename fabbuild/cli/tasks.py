@@ -105,8 +105,7 @@ def push(c: Any, options: Mapping[str, Any]) -> None:
 
     settings, found, chosen = machines_of(c, options)
     source = Source.open(settings.source or ".")
-    *_, commits = choose_commits(source, settings, output_of(source, settings))
-    tip = commits[-1].hash
+    tip = choose_commits(source, settings, output_of(source, settings)).commits[-1].hash
 
     def do(session: Session) -> str:
         session.init(wait=settings.wait)

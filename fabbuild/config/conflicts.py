@@ -33,11 +33,15 @@ def check_options(settings: BuildSettings, options: Mapping[str, Any], *, dry: b
             f"--audit-reuse compares what would be reused, and with {other} nothing is; leave one of them out"
         )
     # In a file or a variable, --step is for the builds that have a range.
-    if options.get("step") and settings.step != 1 and not (settings.branch or settings.commits or settings.count):
+    named = settings.branch or settings.commits or settings.patches
+    if options.get("step") and settings.step != 1 and not (named or settings.count):
         raise UsageError(
             f"--step {settings.step} takes some commits of a range, and none was named; "
-            "give --branch, --commits or --count too"
+            "give --branch, --commits, --patches or --count too"
         )
+    for name in ("onto", "version"):
+        if options.get(name) and not settings.patches:
+            raise UsageError(f"--{name} is about mails with patches, and none were named; give --patches too")
     if dry and settings.json:
         raise UsageError("--json prints the events of a build, and a dry run has none; leave one of them out")
 

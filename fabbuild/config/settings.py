@@ -36,6 +36,9 @@ MAX_BOARDS = 1024
 #: Options that the ``build:`` part of machines.yaml cannot give, since they are needed to find that file.
 NOT_IN_FILE = frozenset({"machines_file"})
 
+#: The options that name a range of commits to build, of which a build has one.
+RANGES = ("branch", "commits", "patches")
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSettings:
@@ -69,7 +72,18 @@ class BuildSettings:
         completes="branches",
     )
     commits: str = option(TEXT, "Build the commits of this range, such as v2026.07..HEAD", completes="ranges")
-    count: int = option(whole(), "Build the top N commits (of --branch, or of HEAD)", short="c")
+    patches: str = option(
+        TEXT,
+        "Build the commits that patches from mails make: a file (mbox, or one that `git format-patch` wrote), a "
+        "directory of such files, a Maildir, or - for standard input",
+    )
+    onto: str = option(
+        TEXT,
+        "With --patches: the commit to apply them on (default: the base-commit that the mails name, else HEAD)",
+        completes="ranges",
+    )
+    version: int = option(whole(9999), "With --patches: which version of the series (default: the newest)")
+    count: int = option(whole(), "Build the top N commits (of a range, or of HEAD)", short="c")
     step: int = option(whole(), "Build every Nth commit of the range; 0: the first and the last", default=1)
     output: str = option(
         TEXT, "Where results go (default: fabbuild-out beside the source)", short="o", also="output-dir"

@@ -1,0 +1,215 @@
+"""Apply a series of patches from mails as commits on a base, without touching a branch, an index or a file.
+
+git does it: ``git mailinfo`` reads each mail, and ``git apply`` changes a temporary index, with a 3-way merge where
+the patch does not apply as it is. Author and date of a commit are the mail's and the committer is fixed, so that
+the same mails on the same base are always the same commits. As with a snapshot of the source, no ref names them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import logging
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fabbuild.errors import SourceError
+from fabbuild.model import Commit
+from fabbuild.source.git import FIXED_AUTHOR, Git, GitError
+from fabbuild.source.patches.blobs import altered, made_for
+from fabbuild.source.patches.mails import decoded, read_mails, unix_lines
+from fabbuild.source.patches.series import Posted, Series, choose_series
+from fabbuild.source.repository import TREE_TIMEOUT, Source
+from fabbuild.text import count, names
+
+_LOG = logging.getLogger(__name__)
+
+_BASE = re.compile(r"^base-commit: ([0-9a-f]{40})\s*$", re.MULTILINE)
+_PREREQUISITE = re.compile(r"^prerequisite-patch-id: [0-9a-f]{40}\s*$", re.MULTILINE)
+_CONFLICT = re.compile(r"^U (.+)$", re.MULTILINE)
+_FLOWED = re.compile(rb"^content-type:[^\n]*(\n[ \t][^\n]*)*format=\"?flowed", re.MULTILINE | re.IGNORECASE)
+_TRAILER = re.compile(r"[A-Za-z][A-Za-z-]*: \S")
+
+# The user's own settings must not decide what is committed, and git must not record a conflict.
+_CONFIG = (
+    "apply.whitespace=nowarn",
+    "apply.ignoreWhitespace=no",
+    "core.sparseCheckout=false",
+    "index.sparse=false",
+    "mailinfo.scissors=false",
+    "mailinfo.quotedCr=nowarn",
+    "rerere.enabled=false",
+)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A series as commits.
+
+    Attributes:
+        series: the series.
+        commits: the base, with number 1, and the commit of each patch.
+        named: what named the base: ``--onto``, ``base-commit`` (a line of the mails) or ``HEAD``.
+    """
+
+    series: Series
+    commits: tuple[Commit, ...]
+    named: str
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The commit to apply a series on: what named it, and the ``base-commit`` of the mails if that is not here."""
+
+    commit: Commit
+    named: str
+    not_here: str = ""
+
+    @property
+    def words(self) -> str:
+        return f"{self.commit.hash[:12]} ({self.named})"
+
+
+def apply_mails(source: Source, mails: str, *, onto: str = "", version: int = 0) -> Applied:
+    """Apply the patches of a series on a base.
+
+    Args:
+        source: the source.
+        mails: where the mails are, as for `fabbuild.source.patches.mails.read_mails`.
+        onto: the commit to apply them on; empty for the ``base-commit`` that the mails name, else HEAD.
+        version: the version of the series; 0 for the newest.
+
+    Raises:
+        SourceError: there are no such mails, there is no such commit, or a patch does not apply.
+    """
+    series = choose_series(read_mails(mails, source.git), version)
+    text = _text(series)
+    base = _base_of(source, text, onto)
+    if base.not_here:
+        _LOG.warning("base-commit %s is not in %s; applied on HEAD", base.not_here[:12], source.path)
+    needed = len(set(_PREREQUISITE.findall(text)))
+    if needed:
+        _LOG.warning("the series says that it needs %s before it", count(needed, "other patch", "other patches"))
+    tips = [base.commit]
+    with tempfile.TemporaryDirectory(prefix="fabbuild-patches-") as directory:
+        env = {**(source.git.env or {}), "GIT_INDEX_FILE": str(Path(directory, "index"))}
+        git = Git(source.path, env, source.git.running, _CONFIG)
+        git.run("read-tree", base.commit.hash, timeout=TREE_TIMEOUT)
+        for number, posted in enumerate(series.patches, 2):
+            try:
+                tips.append(_commit(git, posted, tips[-1], number, Path(directory)))
+            except GitError as exc:
+                help_ = _help(git, posted, tips[-1], base, text, Path(directory, "patch"))
+                raise SourceError(f"{posted.place} cannot be applied on {base.words}: {exc}; {help_}") from exc
+            patch = decoded(Path(directory, "patch").read_bytes())
+            wrong = altered(git, patch, tips[-2].hash, tips[-1].tree)
+            if tips[-1].tree == tips[-2].tree:
+                _LOG.warning("%s changes nothing: it is in %s already", posted.place, base.words)
+            elif wrong:
+                why = "its mail was changed on its way, or by hand"
+                _LOG.warning("%s does not make of %s what its author had: %s", posted.place, names(wrong), why)
+    return Applied(series, tuple(tips), base.named)
+
+
+def _text(series: Series) -> str:
+    """Return the text of all mails of a series."""
+    mails = [*([series.cover] if series.cover else []), *series.patches]
+    return "\n".join(decoded(unix_lines(posted.mail.text())) for posted in mails)
+
+
+def _base_of(source: Source, text: str, onto: str) -> _Base:
+    """Return the base that ``onto`` or the mails name, else HEAD."""
+    if ".." in onto:
+        raise SourceError(f"--onto {onto}: that is a range; name one commit")
+    if onto:
+        return _Base(source.range(onto)[0], "--onto")
+    named = _BASE.search(text)
+    if named:
+        with contextlib.suppress(SourceError):
+            return _Base(source.range(named.group(1))[0], "base-commit")
+    return _Base(source.range("HEAD")[0], "HEAD", named.group(1) if named else "")
+
+
+def _commit(git: Git, posted: Posted, parent: Commit, number: int, directory: Path) -> Commit:
+    """Apply a patch to the index and return it as a commit; its text stays in ``directory / "patch"``."""
+    message, patch = directory / "message", directory / "patch"
+    told = git.run("mailinfo", "--encoding=UTF-8", str(message), str(patch), stdin=posted.mail.raw).text
+    info = dict(line.partition(": ")[::2] for line in told.splitlines())
+    patch.write_bytes(unix_lines(patch.read_bytes()))
+    _apply(git, patch)
+    tree = git.text("write-tree", timeout=TREE_TIMEOUT)
+    subject = info.get("Subject", "") or "(no subject)"
+    body = _message(subject, decoded(message.read_bytes()), posted.mail.message_id)
+    made = git.run("commit-tree", tree, "-p", parent.hash, stdin=body.encode(), env=_people(info))
+    return Commit(made.text, tree, subject, number)
+
+
+def _apply(git: Git, patch: Path) -> None:
+    """Apply a patch to the index, by a merge where it does not fit.
+
+    Raises:
+        GitError: neither is possible; the message has the reason of the first, or the files with conflicts.
+    """
+    try:
+        git.run("apply", "--cached", str(patch), timeout=TREE_TIMEOUT)
+    except GitError as exc:
+        try:
+            git.run("apply", "--cached", "--3way", str(patch), timeout=TREE_TIMEOUT)
+        except GitError as merge:
+            conflicts = _CONFLICT.findall(merge.stderr)
+            if not conflicts:
+                raise exc from None
+            raise GitError(f"git apply --3way: conflicts in {names(conflicts)}") from None
+
+
+def _message(subject: str, text: str, message_id: str) -> str:
+    """Return the message of a commit, with the Message-ID among its trailers, as ``git am --message-id`` has it."""
+    body = re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in text.splitlines())).strip("\n")
+    if message_id:
+        trailers = _TRAILER.match(body.rpartition("\n")[2])
+        body += ("\n" if trailers else "\n\n" if body else "") + f"Message-ID: {message_id}"
+    return f"{subject}\n\n{body}\n" if body else f"{subject}\n"
+
+
+def _people(info: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of ``git commit-tree``: the author and date of a mail, and a fixed committer."""
+    made = dict(FIXED_AUTHOR)
+    if info.get("Email"):
+        made.update(GIT_AUTHOR_NAME=info.get("Author") or info["Email"], GIT_AUTHOR_EMAIL=info["Email"])
+    when = email.utils.parsedate_tz(info.get("Date", ""))
+    with contextlib.suppress(ValueError, OverflowError):
+        if when and 0 <= (seconds := email.utils.mktime_tz(when)) < 1 << 32:
+            zone = (when[9] or 0) // 60
+            sign = "-" if zone < 0 else "+"
+            date = f"@{seconds} {sign}{abs(zone) // 60:02}{abs(zone) % 60:02}"
+            made.update(GIT_AUTHOR_DATE=date, GIT_COMMITTER_DATE=date)
+    return made
+
+
+def _help(git: Git, posted: Posted, parent: Commit, base: _Base, text: str, patch: Path) -> str:
+    """Return what would help to apply a patch that does not apply on ``parent``."""
+    fitting = made_for(git, text, base.commit.hash)
+    damage = _damage(git, posted, parent, patch)
+    if damage or fitting == base.commit.hash:
+        return f"{damage or 'its mail was changed on its way'}: ask its author to send it by `git send-email`"
+    if fitting:
+        return f"{fitting} has the files that the series changes: --onto {fitting}"
+    if base.not_here:
+        return "fetch its base-commit, or name the commit that it was made for with --onto"
+    return "name the commit that it was made for with --onto"
+
+
+def _damage(git: Git, posted: Posted, parent: Commit, patch: Path) -> str:
+    """Return how a mail program damaged a patch; empty where that is not seen."""
+    git.run("read-tree", parent.hash, timeout=TREE_TIMEOUT)
+    try:
+        git.run("apply", "--cached", "--check", "--ignore-whitespace", str(patch), timeout=TREE_TIMEOUT)
+    except GitError as exc:
+        if "corrupt patch" not in exc.stderr:
+            return ""
+        flowed = " (it is format=flowed)" if _FLOWED.search(posted.mail.raw) else ""
+        return f"a mail program has broken its lines{flowed}"
+    return "a mail program has changed its tabs and blanks"
