@@ -36,7 +36,7 @@ def tree_with(place: Path, below: int, above: int, *, upstream: bool) -> Source:
 def build(source: Source, output: Path, **options: int) -> set[str]:
     """Do to a result tree what a build of these options does; give the hashes of what is built."""
     asked = replace(BuildSettings(branch="work"), **options)
-    name, whole, chosen = choose_commits(source, asked, output)
+    name, whole, chosen, _ = choose_commits(source, asked, output)
     commits = Source.thin(chosen, asked.step) if len(chosen) > 1 else chosen
     tree = ResultTree(output, name, commits)
     tree.lock(name)
