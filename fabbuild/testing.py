@@ -37,7 +37,7 @@ from fabbuild.source.push import PushReport
 from fabbuild.source.repository import Source
 from fabbuild.worker.base.processes import WorkerStopped
 from fabbuild.worker.build.artifact_sender import ResultFile
-from fabbuild.worker.build.builder import Builder
+from fabbuild.worker.build.builder import BoardBuild, Builder
 from fabbuild.worker.build.result import Built
 from fabbuild.worker.build.settings import Settings, SettingsError
 from fabbuild.worker.service.commands import CommandError, order_of, text
@@ -375,33 +375,31 @@ class _FakeBuilder:
         attempts: Mapping[str, int],
         unsaid: set[tuple[str, int]],
     ) -> None:
-        self.slot, self._board = slot, ""
+        self.slot = slot
         self._differs: Sequence[str] | None = None
         self._worker, self._commits, self._attempts, self._unsaid = worker, commits, attempts, unsaid
 
-    def begin(self, board: str) -> None:
-        self._board = board
+    def begin(self, how: BoardBuild, *, from_nothing: bool = False) -> None:
+        del from_nothing  # there is no output to build upon
+        self._how = how
 
-    def begin_from_nothing(self) -> None:
-        """Do nothing: there is no output to build upon."""
-
-    def lend(self) -> None:
+    def share_objects(self, _board: str) -> None:
         """Do nothing: there is no output to take objects of."""
 
-    def leave(self) -> None:
+    def end(self, _board: str) -> None:
         """Do nothing: no board waits for another."""
 
-    def carried(self, _commit: str, *_how: object) -> None:
+    def carried(self, _commit: str) -> None:
         """Return None: each commit is built."""
 
-    def audited(self, commit: str, compiler: Toolchain, *_how: object) -> tuple[Built, Sequence[str] | None]:
-        built = self.build(commit, compiler)
+    def audited(self, commit: str) -> tuple[Built, Sequence[str] | None]:
+        built = self.build(commit)
         return built, self._differs
 
-    def build(self, commit: str, compiler: Toolchain, *_how: object) -> Built:
-        upto, board = self._commits.index(commit), self._board
+    def build(self, commit: str) -> Built:
+        upto, board, arch = self._commits.index(commit), self._how.board, self._how.compiler.arch
         attempt = self._attempts.get(board, 0)
-        said = self._worker.build(BuildRequest(self._worker, board, compiler.arch, upto, commit, attempt))
+        said = self._worker.build(BuildRequest(self._worker, board, arch, upto, commit, attempt))
         self._unsaid.discard((board, upto))
         if said is None:
             self._unsaid.add((board, upto))

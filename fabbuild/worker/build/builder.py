@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import AbstractSet, Any, Callable, ContextManager, Dict, List, Mapping, Optional, Tuple
+from typing import AbstractSet, Any, Callable, ContextManager, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from fabbuild.protocol.build_output import clock_skew, without_clock_skew
 from fabbuild.protocol.comparison import Outcome, differences, error_lines
@@ -52,7 +52,25 @@ _AT_ONCE = 1e-6
 _PATIENCE, _PATIENCE_SHARE = 240.0, 0.25
 
 #: How long a board waits with its next commit until others have taken its objects, in seconds.
-_LENT = 60.0
+_SHARING = 60.0
+
+
+class BoardBuild(NamedTuple):
+    """How a board is built, at each of its commits.
+
+    Attributes:
+        board: its name.
+        compiler: the compiler to build with.
+        jobs: returns the most jobs of make; called before each make.
+        limit: seconds for a commit, with the checkout and each make; 0: no limit.
+        tokens: the jobserver that makes share; None: each make runs the jobs that ``jobs`` returns.
+    """
+
+    board: str
+    compiler: Toolchain
+    jobs: Callable[[], int]
+    limit: float = 0.0
+    tokens: Optional[JobServer] = None
 
 
 class SharedBySlots:
@@ -80,6 +98,8 @@ class Builder:
     Attributes:
         sign: called when a phase of a build (`fabbuild.protocol.wire.PHASES`) begins, in each of its tries.
     """
+
+    _how: BoardBuild
 
     def __init__(
         self,
@@ -122,13 +142,12 @@ class Builder:
         self._flaky = ""
         self._watch = ReadWatch(worktree.path)
         self._planner = Planner(worktree, settings, self._output)
-        self._scratch = self._force = settings["force_build"]
-        self._alone = False
-        self._board = ""
         self._history = BoardHistory()
+        #: Whether nothing is used that earlier runs or other boards left.
+        self._alone = False
         self._from_nothing = self._from_scratch = False
         #: Whether other boards take objects of the output directory, which is among the kept ones meanwhile.
-        self._lent = False
+        self._shares = False
         #: Seconds that were spent on the commit before its build begins.
         self._used = 0.0
         self.sign: Callable[[], None] = lambda: None
@@ -148,53 +167,44 @@ class Builder:
         with contextlib.suppress(OSError):
             remove_tree(self._temporary)
 
-    def begin(self, board: str) -> None:
-        """Begin another board: remove everything of the previous board that could get into its results.
+    def begin(self, how: BoardBuild, *, from_nothing: bool = False) -> None:
+        """Begin a board: put its output directory in place, and away all that another board could leave in results.
+
+        Args:
+            how: how it is built.
+            from_nothing: have its next commit built in an empty directory, because an audit compares its result.
 
         Raises:
             OSError: something of the previous board can neither be mended, removed nor put aside.
         """
-        self._board = board
-        self._lent = False
-        self._history = BoardHistory()
-        if self._carrier:
-            self._carrier.forget()
+        self._how, board = how, how.board
+        self._shares = False
+        self._forget()
         self._worktree.make_usable()
         output, kept = self._worktree.output, self._kept
-        self._alone = self._scratch or self._force
+        self._alone = from_nothing or self._settings["force_build"]
         if self._alone:
-            # What an earlier run built must not be built upon; what this one did may be.
+            # What an earlier run built must not be built upon; what this one did in the slot may be.
             kept.drop(board)
         before = self._output.built()
         if before != board and not name_problem(before):
             kept.put(before, output)
-        elif before != board or self._scratch:
+        elif before != board or from_nothing:
             self._output.clear()
         if before != board and not self._alone:
             kept.take(board, output)
-        self._scratch = False
         os.makedirs(output, exist_ok=True)
 
-    def begin_from_nothing(self) -> None:
-        """Have the board's next commit built in an empty directory, because an audit compares its result.
+    def _forget(self) -> None:
+        """Forget what is known of the board's commits before."""
+        self._history = BoardHistory()
+        if self._carrier:
+            self._carrier.forget()
 
-        Raises:
-            OSError: the output directory can neither be removed nor put aside.
-        """
-        self._scratch = True
-        self.begin(self._board)
-
-    def carried(
-        self,
-        commit: str,
-        compiler: Toolchain,
-        jobs: Callable[[], int],
-        limit: float = 0.0,
-        tokens: Optional[JobServer] = None,
-    ) -> Optional[Built]:
+    def carried(self, commit: str) -> Optional[Built]:
         """Return the result of a commit if it equals that of the commit built last; None if it must be built.
 
-        For that the board may have to be configured at the commit. The arguments are those of `build`.
+        For that the board may have to be configured at the commit.
 
         Raises:
             WorkerStopped: the worker ends.
@@ -202,14 +212,14 @@ class Builder:
         """
         began = time.monotonic()
         self._used = 0.0
-        self._take_back()
+        self._reclaim_output()
         needed = self._carrier.needed(commit) if self._carrier else Needed.BUILDING
         if needed is Needed.CONFIGURING and not self._history.configured:
             needed = Needed.BUILDING
         if needed is Needed.CONFIGURING:
-            run = self._runner(compiler, jobs, tokens)
+            run = self._runner()
             try:
-                with self._processes.within(limit):
+                with self._processes.within(self._how.limit):
                     alike = self._configures_alike(commit, run)
             except (GitError, TimeIsUp):
                 self._history.configured = ""
@@ -225,7 +235,7 @@ class Builder:
         if not self._history.configured:
             return False
         saved = artifacts.saved_configuration(output.path)
-        output.note_build(self._board, commit, leftovers=output.leftovers)
+        output.note_build(self._how.board, commit, leftovers=output.leftovers)
         outcome = run.configure()
         if run.cut_short or clock_skew(outcome.stderr):
             self._history.configured = ""
@@ -241,39 +251,25 @@ class Builder:
         assert self._carrier is not None
         return alike and self._carrier.configured_alike(commit, output.reads)
 
-    def build(
-        self,
-        commit: str,
-        compiler: Toolchain,
-        jobs: Callable[[], int],
-        limit: float = 0.0,
-        tokens: Optional[JobServer] = None,
-    ) -> Built:
-        """Build the board at a commit.
+    def build(self, commit: str) -> Built:
+        """Build the board at a commit, given by its hash.
 
-        Args:
-            commit: its hash.
-            compiler: the compiler to build with.
-            jobs: returns the most jobs of make; called before each make.
-            limit: seconds for the whole build, with the checkout, each make, and what `carried`, and for `audited`
-                the build before, took; 0: no limit.
-            tokens: the jobserver that makes share; None: each make runs the jobs that ``jobs`` returns.
+        The time limit holds together with what `carried`, and for `audited` the build before, took.
 
         Raises:
             WorkerStopped: the worker ends.
             OSError: a file cannot be written, as on a full disk.
         """
         began = time.monotonic()
-        self._take_back()
+        self._reclaim_output()
         self._flaky = ""
         if self._carrier:
             self._carrier.forget()
-        run = self._runner(compiler, jobs, tokens)
-        patience = min(_PATIENCE, limit * _PATIENCE_SHARE or _PATIENCE) if tokens else 0.0
-        neighbours = self._neighbours(commit, patience)
+        run, limit = self._runner(), self._how.limit
+        neighbours = self._neighbours(commit)
         try:
             with self._processes.within(limit and max(limit - self._used, _AT_ONCE)):
-                outcome = self._build(commit, run, neighbours)
+                outcome = self._tried(commit, run, neighbours)
         except GitError as exc:
             # The files of the tree are not known now, so the board does not count as configured.
             self._history.configured = ""
@@ -291,17 +287,8 @@ class Builder:
         outcome = run.check_configuration(outcome)
         return self._conclude(commit, run, outcome, began)
 
-    def audited(
-        self,
-        commit: str,
-        compiler: Toolchain,
-        jobs: Callable[[], int],
-        limit: float = 0.0,
-        tokens: Optional[JobServer] = None,
-    ) -> Tuple[Built, Optional[List[str]]]:
+    def audited(self, commit: str) -> Tuple[Built, Optional[List[str]]]:
         """Build the board at a commit upon what is there, and then from nothing, and compare.
-
-        The arguments are those of `build`.
 
         Returns:
             The result from nothing, and what differs between both, as from `differences`; None if nothing was
@@ -313,13 +300,13 @@ class Builder:
             OSError: a file cannot be written, as on a full disk.
         """
         began = time.monotonic()
-        upon = self.build(commit, compiler, jobs, limit, tokens)
+        upon = self.build(commit)
         if self._from_nothing or upon.fault or self._settings["quick"]:
             return upon, None
         before = self._outcome(upon)
-        self.begin_from_nothing()
+        self.begin(self._how, from_nothing=True)
         self._used += time.monotonic() - began
-        built = self.build(commit, compiler, jobs, limit, tokens)
+        built = self.build(commit)
         return built, None if built.fault else differences(before, self._outcome(built))[:FILES_MANY]
 
     def _outcome(self, built: Built) -> Outcome:
@@ -331,9 +318,10 @@ class Builder:
             parts["sha256"] = built.details.get("sha256")
         return Outcome(str(built.return_code), error_lines(without_clock_skew(built.stderr)), parts)
 
-    def _runner(self, compiler: Toolchain, jobs: Callable[[], int], tokens: Optional[JobServer]) -> MakeRunner:
+    def _runner(self) -> MakeRunner:
+        board, compiler, jobs, _, tokens = self._how
         tools = self._tools.path(compiler) if self._tools else ""
-        command = MakeCommand(self._settings, self._board, compiler, self._environment, tools, self._temporary)
+        command = MakeCommand(self._settings, board, compiler, self._environment, tools, self._temporary)
         run = MakeRunner(self._processes, self._worktree.path, command, jobs, tokens, self._observed)
         run.stopwatch.sign = self.sign
         run.bare = self._settings.unseen_debug_info() and not self._history.lines_matter
@@ -344,45 +332,44 @@ class Builder:
         reads = self._output.reads
         return self._watch.opened(lambda paths: reads.note(paths, self._watch.why, building=building))
 
-    def lend(self) -> None:
-        """Let boards that wait for this one take its objects; all files of its last result have been read."""
+    def share_objects(self, board: str) -> None:
+        """Let boards that wait for a board take its objects; all files of its last result have been read."""
         cold = self._kept.cold
-        if cold.awaited(self._board) and self._output.built() == self._board:
-            self._lent = True
+        if cold.awaited(board) and self._output.built() == board:
+            self._shares = True
             with contextlib.suppress(OSError):  # it is missed when the next build begins
-                self._kept.put(self._board, self._worktree.output)
-        cold.leave(self._board)
+                self._kept.put(board, self._worktree.output)
+        cold.leave(board)
 
-    def leave(self) -> None:
-        """End an order, in whatever way: no board waits for this one any more."""
-        self._kept.cold.leave(self._board)
+    def end(self, board: str) -> None:
+        """End a board, begun or not: no other waits for it any more."""
+        self._kept.cold.leave(board)
 
-    def _take_back(self) -> None:
-        """Have the board's output directory again, which was lent."""
-        if not self._lent:
+    def _reclaim_output(self) -> None:
+        """Put the output directory in place again, if other boards took objects of it."""
+        if not self._shares:
             return
-        self._lent = False
-        self._kept.cold.wait_until_taken(self._board, _LENT)
-        if not self._kept.take(self._board, self._worktree.output):
-            self._history = BoardHistory()
-            if self._carrier:
-                self._carrier.forget()
+        self._shares = False
+        self._kept.cold.wait_until_taken(self._how.board, _SHARING)
+        if not self._kept.take(self._how.board, self._worktree.output):
+            self._forget()
             os.makedirs(self._worktree.output, exist_ok=True)
 
-    def _neighbours(self, commit: str, patience: float) -> Optional[Neighbours]:
+    def _neighbours(self, commit: str) -> Optional[Neighbours]:
         if self._alone or self._settings.rules_out(Shortcut.SHARE):
             return None
-        return Neighbours(
-            self._kept, self._board, self._output, self._worktree, commit, self._shared.sources, patience
-        )
+        board, _, _, limit, tokens = self._how
+        patience = min(_PATIENCE, limit * _PATIENCE_SHARE or _PATIENCE) if tokens else 0.0
+        return Neighbours(self._kept, board, self._output, self._worktree, commit, self._shared.sources, patience)
 
-    def _build(self, commit: str, run: MakeRunner, neighbours: Optional[Neighbours]) -> ProcessResult:
+    def _tried(self, commit: str, run: MakeRunner, neighbours: Optional[Neighbours]) -> ProcessResult:
+        """Check a commit out, plan its build, and make the tries; return the result of the last one."""
         self._check_out(commit, run)
-        previous = self._output.commit
-        plan = self._planner.plan(self._board, commit, self._history.configured)
+        board, previous = self._how.board, self._output.commit
+        plan = self._planner.plan(board, commit, self._history.configured)
         self._from_scratch = plan.from_scratch
         self._clear(plan)
-        self._output.note_build(self._board, commit, leftovers=plan.leftovers)
+        self._output.note_build(board, commit, leftovers=plan.leftovers)
         run.configured = plan.configured
         failures = self._shared.failures
         tries = Tries(run, self._worktree, self._output, self._settings, self._history, neighbours, failures)
@@ -415,7 +402,7 @@ class Builder:
             self._history.begun = True
             configured, how = self._output.configured
             checked = self._settings["kconfig_check"] and not self._settings["quick"]
-            if checked and self._output.board == self._board and how == run.command.configures_by():
+            if checked and self._output.board == self._how.board and how == run.command.configures_by():
                 self._history.configured = configured
         if not usable or self._output.empty:
             self._history.configured = ""

@@ -50,7 +50,10 @@ class KeptOutputs:
         self._readers: "Counter[str]" = Counter()
 
     def gather(self) -> None:
-        """Keep the output directories that are in worktrees; no slot may work yet."""
+        """Keep the output directories that are in worktrees, and remove what exceeds the limit, in a thread.
+
+        No slot may work yet.
+        """
         for name in os.listdir(self._slots):
             tree = os.path.join(self._slots, name)
             output = os.path.join(tree, BUILD_DIR)
@@ -59,7 +62,7 @@ class KeptOutputs:
             board = OutputDir(tree).built() if usual else ""
             if board:
                 with contextlib.suppress(OSError):
-                    self.put(board, output)
+                    self._put(board, output)
         self.drop_future()
         _remove_later(self._surplus())
 
@@ -82,6 +85,10 @@ class KeptOutputs:
         Raises:
             OSError: it can neither be kept, removed nor put aside.
         """
+        self._put(board, output)
+        _remove(*self._surplus())
+
+    def _put(self, board: str, output: str) -> None:
         try:
             note_size(output)
             os.makedirs(self._base, exist_ok=True)
@@ -91,7 +98,6 @@ class KeptOutputs:
             os.utime(self.place(board))
         except OSError:
             OutputDir(os.path.dirname(output)).clear()
-        _remove(*self._surplus())
 
     def take(self, board: str, output: str) -> bool:
         """Move the board's directory to `output`, where nothing is; return whether there was one."""
@@ -175,16 +181,6 @@ class KeptOutputs:
             place = os.path.join(self._base, name)
             found.append((os.stat(place).st_mtime, name, noted_size(place)))
         return found
-
-
-def forget_outputs(slots: str) -> None:
-    """Remove all that was kept, as far as that is possible; builds need not wait for it.
-
-    Args:
-        slots: the directory of the worktrees.
-    """
-    with contextlib.suppress(OSError):
-        _remove_later([put_aside(os.path.join(slots, workdir.OUTPUTS), slots)])
 
 
 def _remove_later(paths: Sequence[str]) -> None:

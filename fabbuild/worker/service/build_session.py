@@ -14,7 +14,7 @@ from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.base.processes import Processes, WorkerStopped
 from fabbuild.worker.build.builder import Builder, SharedBySlots
 from fabbuild.worker.build.carry_forward import CarryForward
-from fabbuild.worker.build.kept_outputs import KeptOutputs, forget_outputs
+from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.service.commands import Configuration, commit_hashes, first_here
 from fabbuild.worker.service.slot_pool import JobShare, Send, SlotPool
@@ -236,12 +236,8 @@ class BuildSession:
         return None
 
     def _keep_outputs(self, slots: str) -> KeptOutputs:
-        """Return the kept output directories of boards; if none may be kept, remove them."""
         size = self._configuration.settings["outputs"]
-        limit = parse_size(size) if size else -1
-        if limit == 0:
-            forget_outputs(slots)
-        kept = KeptOutputs(slots, limit)
+        kept = KeptOutputs(slots, parse_size(size) if size else -1)
         kept.gather()
         return kept
 

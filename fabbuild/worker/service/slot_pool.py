@@ -34,7 +34,7 @@ from fabbuild.protocol.wire import TIMEOUT, WORKER
 from fabbuild.worker.base.host import load_average
 from fabbuild.worker.base.processes import WorkerStopped
 from fabbuild.worker.build.artifact_sender import Delivery
-from fabbuild.worker.build.builder import Builder
+from fabbuild.worker.build.builder import BoardBuild, Builder
 from fabbuild.worker.build.result import Built, failed
 from fabbuild.worker.tools.jobserver import JobServer
 from fabbuild.worker.tools.toolchains import Toolchain
@@ -104,41 +104,39 @@ class _OrderBuild:
     """
 
     def __init__(
-        self, builder: Builder, order: BoardOrder, commits: Sequence[str], compiler: Optional[Toolchain]
+        self, builder: Builder, order: BoardOrder, commits: Sequence[str], how: Optional[BoardBuild]
     ) -> None:
         self.begun = False
         self._builder = builder
         self._order = order
         self._commits = commits
-        self._compiler = compiler
+        self._how = how
         self._last = -1
 
-    def result(
-        self, upto: int, jobs: Callable[[], int], tokens: Optional[JobServer]
-    ) -> Tuple[Built, Dict[str, Any]]:
+    def result(self, upto: int) -> Tuple[Built, Dict[str, Any]]:
         """Build one commit, or carry a result forward; return the result, and further fields of its response."""
         builder, order, commit = self._builder, self._order, self._commits[upto]
         why = name_problem(order.board)
         if why:
             return failed("%r cannot be the name of a board: %s" % (order.board, why)), {}
-        if self._compiler is None:
+        if self._how is None:
             return failed("no toolchain for architecture %r on this machine" % order.arch), {}
         if not self.begun:
-            builder.begin(order.board)
+            builder.begin(self._how)
             self.begun = True
-        carried = builder.carried(commit, self._compiler, jobs, order.timeout, tokens)
+        carried = builder.carried(commit)
         if carried and upto not in order.audit:
             return carried, {"carried": self._last}
         said: Dict[str, Any] = {}
         if upto in order.audit and not carried:
-            built, differs = builder.audited(commit, self._compiler, jobs, order.timeout, tokens)
+            built, differs = builder.audited(commit)
             if differs is not None:
                 said["differs"] = differs
         else:
             if carried:
                 said["could_carry"] = self._last
-                builder.begin_from_nothing()
-            built = builder.build(commit, self._compiler, jobs, order.timeout, tokens)
+                builder.begin(self._how, from_nothing=True)
+            built = builder.build(commit)
         self._last = upto
         return built, said
 
@@ -310,7 +308,7 @@ class SlotPool:
                 self.stop()
                 return
             finally:
-                slot.builder.leave()
+                slot.builder.end(order.board)
             with self._changed:
                 self._left = [(one, left) for one, left in self._left if one is not order]
                 self._open -= 1
@@ -330,15 +328,17 @@ class SlotPool:
         if not self._features:
             # A boss of the plain protocol has no other sign of life, and gives a silent worker up.
             slot.builder.sign = sign
-        build = _OrderBuild(slot.builder, order, self.commits, self._compiler(order.arch))
-        delivery = Delivery(self._send, order.board, order.echo)
 
         def jobs() -> int:
             return min(self.jobs(), order.jobs or self._share.threads)
 
+        compiler, tokens = self._compiler(order.arch), None if order.jobs else self._share.tokens
+        how = BoardBuild(order.board, compiler, jobs, order.timeout, tokens) if compiler else None
+        build = _OrderBuild(slot.builder, order, self.commits, how)
+        delivery = Delivery(self._send, order.board, order.echo)
         for upto in self._each(order):
             try:
-                built, more = build.result(upto, jobs, None if order.jobs else self._share.tokens)
+                built, more = build.result(upto)
             except WorkerStopped:
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever it is, the board needs its result
@@ -347,7 +347,7 @@ class SlotPool:
             fields = {**self._fields(order, upto, built), **more}
             if "files" in self._features:
                 fields.update(delivery.deliver(upto, built.files))
-            slot.builder.lend()
+            slot.builder.share_objects(order.board)
             # What hung once would most likely hang again; whether it is tried is for the boss to decide.
             hung = built.fault == TIMEOUT
             self._answered(slot, order, through=hung)

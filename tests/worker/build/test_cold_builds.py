@@ -10,7 +10,7 @@ import pytest
 from fabbuild.protocol import dotconfig
 from fabbuild.protocol.environment import base_environment
 from fabbuild.worker.base.processes import Processes
-from fabbuild.worker.build.builder import Builder, SharedBySlots
+from fabbuild.worker.build.builder import BoardBuild, Builder, SharedBySlots
 from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.cold_builds import ColdBuilds
 from fabbuild.worker.build.kept_outputs import KeptOutputs
@@ -81,12 +81,12 @@ class Slots:
     def _build(self, builder, board, commits):
         results = []
         try:
-            builder.begin(board)
+            builder.begin(BoardBuild(board, self._compiler, lambda: 1, tokens=self._tokens))
             for commit in commits:
-                results.append(builder.build(commit, self._compiler, lambda: 1, tokens=self._tokens))
-                builder.lend()
+                results.append(builder.build(commit))
+                builder.share_objects(board)
         finally:
-            builder.leave()
+            builder.end(board)
         return results
 
 
@@ -154,7 +154,7 @@ def test_the_one_that_was_waited_for_goes_on_with_its_next_commit(machine, commi
 def test_a_board_whose_like_one_is_not_built_any_more_compiles_itself(machine, commits, gate, monkeypatch):
     with ExitStack() as stack:
         slots = Slots(machine.work, commits, stack)
-        monkeypatch.setattr(Builder, "lend", lambda _builder: None)
+        monkeypatch.setattr(Builder, "share_objects", lambda _builder, _board: None)
         first = slots.build(0, "one", commits[:1])
         wait_for(lambda: slots.kept.cold._building)
         second = slots.build(1, "two", commits[:1])

@@ -11,7 +11,7 @@ import pytest
 
 from fabbuild.protocol.environment import base_environment
 from fabbuild.worker.base.processes import Processes, WorkerStopped
-from fabbuild.worker.build.builder import Builder, SharedBySlots
+from fabbuild.worker.build.builder import BoardBuild, Builder, SharedBySlots
 from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.settings import Settings
@@ -221,10 +221,8 @@ class Machine:
                     carrier = CarryForward(tree, chosen, known) if known else None
                     parts = processes, tree, chosen, environment, {"details"}, shared, carrier
                     builders[slot] = Builder(*parts)
-                builders[slot].begin(board)
-                if audit:
-                    builders[slot].begin_from_nothing()
-                results += [builders[slot].build(commit, compiler, lambda: 1) for commit in commits]
+                builders[slot].begin(BoardBuild(board, compiler, lambda: 1), from_nothing=audit)
+                results += [builders[slot].build(commit) for commit in commits]
             for builder in builders.values():
                 builder.close()
         return results
