@@ -27,7 +27,8 @@ from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.make import MakeRunner
 from fabbuild.worker.build.make_command import MakeCommand
-from fabbuild.worker.build.neighbour_objects import Neighbours, SourceFiles
+from fabbuild.worker.build.neighbour_objects import SourceFiles
+from fabbuild.worker.build.neighbours import Neighbours
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.plan import BuildPlan, Planner
 from fabbuild.worker.build.result import Built, failed

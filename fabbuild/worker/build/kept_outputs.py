@@ -92,7 +92,7 @@ class KeptOutputs:
         try:
             note_size(output)
             os.makedirs(self._base, exist_ok=True)
-            with self._unread(board):
+            with self._changing(board):
                 self._drop(board)
                 os.rename(output, self.place(board))
             os.utime(self.place(board))
@@ -101,7 +101,7 @@ class KeptOutputs:
 
     def take(self, board: str, output: str) -> bool:
         """Move the board's directory to `output`, where nothing is; return whether there was one."""
-        with self._unread(board), contextlib.suppress(OSError):
+        with self._changing(board), contextlib.suppress(OSError):
             os.rename(self.place(board), output)
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(output, workdir.OUTPUT_SIZE))
@@ -124,7 +124,7 @@ class KeptOutputs:
         return [one for one in self.boards() if one != board]
 
     @contextlib.contextmanager
-    def lent(self, board: str) -> Iterator[str]:
+    def reading(self, board: str) -> Iterator[str]:
         """Leave a board's directory as it is during the block; gives its path, at which may be nothing."""
         with self._changed:
             self._readers[board] += 1
@@ -137,11 +137,11 @@ class KeptOutputs:
 
     def drop(self, board: str) -> None:
         """Remove the board's directory, as far as that is possible."""
-        with self._unread(board), contextlib.suppress(OSError):
+        with self._changing(board), contextlib.suppress(OSError):
             self._drop(board)
 
     @contextlib.contextmanager
-    def _unread(self, board: str) -> Iterator[None]:
+    def _changing(self, board: str) -> Iterator[None]:
         """Wait until nobody reads a board's directory, and change it during the block."""
         with self._changed:
             self._changed.wait_for(lambda: not self._readers[board])

@@ -14,7 +14,7 @@ from fabbuild.protocol.wire import MAX_TEXT, START, TIMED_OUT, TIMEOUT
 from fabbuild.worker.base.processes import Processes, ProcessResult, QuestionLoop, TimeIsUp
 from fabbuild.worker.build import artifacts
 from fabbuild.worker.build.make_command import GENERATED_CONFIGURATION, PREPARED, SETTLE, MakeCommand
-from fabbuild.worker.build.neighbour_objects import Neighbours
+from fabbuild.worker.build.neighbours import Neighbours
 from fabbuild.worker.build.stopwatch import Stopwatch
 from fabbuild.worker.tools.jobserver import JobServer
 

@@ -17,8 +17,6 @@ generated file is compared by content. What is not certain is not taken:
 * Assembler, and what names ``.incbin`` or ``.include``: no dependency file names what that reads.
 * What names the time or the date.
 
-A board waits for a like one that is being built from nothing (`cold_builds`).
-
 Generated source is never taken, but for what follows from one file of the source alone: the wrappers that include
 one (`stale_generated`), and parsers. kconfig's own objects are taken before the board is configured: it is compiled
 when there is no configuration yet.
@@ -33,35 +31,24 @@ import os
 import re
 import shlex
 import shutil
-import time
 from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from fabbuild.protocol import dotconfig
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.relevance import ABSENT, Relevance, TreeChange, relevance_of
-from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.output_dir import SYMBOLS, NeighbourState, OutputDir, symbols
 from fabbuild.worker.build.plan import read_before
 from fabbuild.worker.build.stale_generated import is_wrapper
-from fabbuild.worker.deps import macros, reverse_deps
+from fabbuild.worker.deps import kbuild_commands, macros, reverse_deps
+from fabbuild.worker.deps.kbuild_commands import Compile
 from fabbuild.worker.deps.macros import FileMacros
-from fabbuild.worker.source.worktree import Worktree
 
 #: Where Kbuild keeps a file for each symbol, with the time of its last change.
 _STAMPS = "include/config/"
 
 _PRODUCTS = (".o", ".dtb", ".dtbo")
 
-_COMMAND = re.compile(r"^(?:saved)?cmd_\S+ := (.*)$", re.MULTILINE)
-_SOURCE = re.compile(r"^source_\S+ := (\S+)$", re.MULTILINE)
-_READ = re.compile(r"^deps_\S+ := \\\n((?:.*\\\n)*)", re.MULTILINE)
-_STAMP = re.compile(r"\$\(wildcard ([^)]*)\)")
-
 #: Where Kbuild's programs are that configure a board.
 _CONFIGURE = ("scripts/basic/", "scripts/kconfig/")
-
-#: A command that makes a parser, with its source.
-_PARSER = re.compile(r"^(?:saved)?cmd_\S+ := (?:bison|flex|yacc|lex) .*?(\.\./\S+\.[yl])\s*$", re.MULTILINE)
 
 #: What the content of an object may follow from, besides the text that is compiled.
 _UNSEEN = re.compile(rb"incbin|\.include\s+[\\\"]|__DATE__|__TIME__|__TIMESTAMP__")
@@ -75,27 +62,7 @@ _FILE = re.compile(r"(?<![\w./+@,~-])[\w.+@,~-]*/[\w./+@,~-]+")
 
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]+")
 
-#: How many directories, those used last, are compared, and from how many objects are taken at most.
-_LOOKED_AT = 50
-_NEAREST = 3
-
 _NEVER = "(?!)"
-
-
-class Compile(NamedTuple):
-    """What a dependency file of Kbuild's says about a product.
-
-    Attributes:
-        product: the product, relative to the output directory, as all files.
-        read: the files that it was made of.
-        stamps: Kbuild's files of the symbols that these name.
-        command: the command that made it.
-    """
-
-    product: str
-    read: Tuple[str, ...]
-    stamps: Tuple[str, ...]
-    command: str
 
 
 class Place(NamedTuple):
@@ -133,21 +100,22 @@ class SourceFiles:
 class Neighbour:
     """The output directory of another board, from which objects are taken into a board's own."""
 
-    def __init__(self, path: str, output: OutputDir, tree: str, files: SourceFiles) -> None:
+    def __init__(self, path: str, state: NeighbourState, output: OutputDir, tree: str, files: SourceFiles) -> None:
         """Take the parts.
 
         Args:
             path: the neighbour's directory, in which nobody builds meanwhile.
+            state: what is known of it.
             output: the output directory of the board, which is open, configured and prepared.
             tree: the source.
             files: the files of both.
         """
-        self._path = path
+        self._theirs = path
+        self._state = state
         self._output = output
-        self._place = output.path
+        self._ours = output.path
         self._tree = tree
         self._files = files
-        self._state = output.neighbour(path)
         self._looked: Dict[str, Optional[FileMacros]] = {}
         self._places: Dict[str, Optional[Place]] = {}
         self._options: Dict[str, FileMacros] = {}
@@ -160,10 +128,8 @@ class Neighbour:
         Args:
             ours: the board's own, from `symbols`.
         """
-        if self._state is None:
-            return None
         try:
-            theirs = symbols(self._path)
+            theirs = symbols(self._theirs)
         except OSError:
             return None
         if not theirs or not ours:
@@ -184,14 +150,14 @@ class Neighbour:
         Raises:
             OSError: a file cannot be written, as on a full disk.
         """
-        ours = symbols(self._place)
+        ours = symbols(self._ours)
         differing = self.differing(ours) if configured else {}
         doubtful = self._doubtful(changes)
-        if self._state is None or differing is None or doubtful is None:
+        if differing is None or doubtful is None:
             return False
         values = macros.values({name: value for _, name, value in ours})
         compiles: Dict[Compile, List[FileMacros]] = {}
-        there = list(self._compiles(self._state, ("",) if configured else _CONFIGURE))
+        there = list(self._compiles(("",) if configured else _CONFIGURE))
         if self._may_be_unnamed(there, doubtful):
             return False
         for one in there:
@@ -207,8 +173,6 @@ class Neighbour:
 
     def _doubtful(self, changes: Callable[[str], Optional[List[TreeChange]]]) -> "Optional[_Doubtful]":
         """Return the files that may not be what they were; None if too little is known."""
-        if self._state is None:
-            return None
         paths: Set[str] = set(self._state.diagnosed)
         names: Set[str] = set()
         read: Set[str] = set()
@@ -231,14 +195,14 @@ class Neighbour:
         in_doubt = {os.path.basename(name) for name, place in places.items() if place is None}
         read = {name for name in doubtful.read - named if os.path.basename(name) not in in_doubt}
         try:
-            return bool(read) and bool(reverse_deps.unnamed(self._tree, self._path, read, self._place))
+            return bool(read) and bool(reverse_deps.unnamed(self._tree, self._theirs, read, self._ours))
         except OSError:
             return True
 
     def _found_first(self) -> Iterator[str]:
         """Yield names of files that may be found before others: at their places the neighbour has none."""
-        for folder, folders, names in os.walk(self._place):
-            place = os.path.relpath(folder, self._place)
+        for folder, folders, names in os.walk(self._ours):
+            place = os.path.relpath(folder, self._ours)
             if os.path.join(place, "").startswith(_STAMPS):
                 continue
             for name in folders:
@@ -247,42 +211,40 @@ class Neighbour:
                     for _, _, inside in os.walk(os.path.realpath(link)):
                         yield from inside
             for name in names:
-                if not os.path.exists(os.path.join(self._path, place, name)):
+                if not os.path.exists(os.path.join(self._theirs, place, name)):
                     yield name
 
     def _led(self, link: str) -> str:
         """Return where a link of the neighbour's would lead in this worktree; empty for none."""
-        tree = self._state.tree if self._state else ""
+        tree = self._state.tree
         try:
-            target = os.readlink(os.path.join(self._path, link))
+            target = os.readlink(os.path.join(self._theirs, link))
         except OSError:
             return ""
         return self._tree + target[len(tree) :] if target.startswith(tree + "/") else target
 
-    def _compiles(self, state: NeighbourState, places: Tuple[str, ...]) -> Iterator[Compile]:
+    def _compiles(self, places: Tuple[str, ...]) -> Iterator[Compile]:
         """Yield what the board has not, of all that the neighbour has in some places."""
         # The command of a host tool names none of the compilers.
-        names_compiler = re.compile("|".join(map(_running, state.compilers)) or _NEVER)
-        for folder, _, names in os.walk(self._path):
+        names_compiler = re.compile("|".join(map(_running, self._state.compilers)) or _NEVER)
+        for folder, _, names in os.walk(self._theirs):
             for name in names:
-                product = name[1 : -len(".cmd")]
-                if not name.startswith(".") or not name.endswith(".cmd") or not product.endswith(_PRODUCTS):
+                product = kbuild_commands.product_of(name)
+                if not product.endswith(_PRODUCTS):
                     continue
-                product = os.path.normpath(os.path.join(os.path.relpath(folder, self._path), product))
-                if not product.startswith(places) or os.path.exists(os.path.join(self._place, product)):
+                product = os.path.normpath(os.path.join(os.path.relpath(folder, self._theirs), product))
+                if not product.startswith(places) or os.path.exists(os.path.join(self._ours, product)):
                     continue
                 with contextlib.suppress(OSError, UnicodeError):
-                    with open(os.path.join(folder, name), encoding="utf-8") as file:
-                        text = file.read()
-                    source, read, command = (one.search(text) for one in (_SOURCE, _READ, _COMMAND))
-                    # Built elsewhere, it names files there.
-                    here = state.tree == self._tree or state.tree + "/" not in text
-                    if not (source and read and command and here) or source.group(1).endswith((".S", ".s")):
-                        continue
-                    if not names_compiler.search(command.group(1)):
-                        others = _STAMP.sub("", read.group(1)).replace("\\\n", " ").split()
-                        stamps = tuple(_STAMP.findall(read.group(1)))
-                        yield Compile(product, (source.group(1), *others), stamps, command.group(1))
+                    one = kbuild_commands.read_compile(self._theirs, product)
+                    if one and self._is_usable(one) and not names_compiler.search(one.command):
+                        yield one
+
+    def _is_usable(self, one: Compile) -> bool:
+        """Whether a product is none of assembler, and is described by names that mean the same in this worktree."""
+        tree = self._state.tree
+        here = tree == self._tree or not any(tree + "/" in name for name in (*one.read, *one.stamps, one.command))
+        return here and not one.read[0].endswith((".S", ".s"))
 
     def _same(self, one: Compile, doubtful: "_Doubtful") -> Optional[List[FileMacros]]:
         """Return the files that an object was made of, if they are the same now; None if not, or if in doubt."""
@@ -290,7 +252,7 @@ class Neighbour:
         # What is younger than its command was changed by another one.
         if (
             not made
-            or made > self._time(_command_of(one.product))
+            or made > self._time(kbuild_commands.command_file(one.product))
             or one.product in doubtful.paths
             or any(self._time(stamp) > made for stamp in one.stamps)
         ):
@@ -319,7 +281,7 @@ class Neighbour:
             if place is None or not doubtful.paths.isdisjoint(place.source):
                 return False
             if place.generated and not place.source and name not in one.read and place.generated not in SYMBOLS:
-                path, ours = (os.path.join(one, place.generated) for one in (self._path, self._place))
+                path, ours = (os.path.join(one, place.generated) for one in (self._theirs, self._ours))
                 if self._time(place.generated) > made or not _alike(path, ours):
                     return False
         return True
@@ -333,7 +295,7 @@ class Neighbour:
         """Return the files that a word of a command may name, which is glued to an option or to ``@``."""
         if word not in self._words:
             names = (word[begin:] for begin in range(word.index("/") + 1 if word[0] in "-@" else 1))
-            places = (self._place, self._path)
+            places = (self._ours, self._theirs)
             self._words[word] = [
                 name for name in names if any(os.path.isfile(os.path.join(place, name)) for place in places)
             ]
@@ -346,20 +308,18 @@ class Neighbour:
         return self._places[name]
 
     def _find(self, name: str) -> Optional[Place]:
-        there = self._state.tree if self._state else self._tree
-        path = os.path.normpath(os.path.join(self._place, name))
-        generated = _below(self._place, path)
+        path = os.path.normpath(os.path.join(self._ours, name))
+        generated = _below(self._ours, path)
         if generated:
-            theirs = os.path.realpath(os.path.join(self._path, generated))
-            if _below(os.path.realpath(self._path), theirs):
+            theirs = os.path.realpath(os.path.join(self._theirs, generated))
+            if _below(os.path.realpath(self._theirs), theirs):
                 return Place(generated, ())
             # A link's target may be named with the tree that the neighbour was built in.
-            target = _below(there, theirs) or _below(self._tree, theirs)
-            ours = os.path.realpath(os.path.join(self._place, generated))
-            same = target and os.path.join(self._tree, target) == ours and not _below(self._place, ours)
+            target = _below(self._state.tree, theirs) or _below(self._tree, theirs)
+            ours = os.path.realpath(os.path.join(self._ours, generated))
+            same = target and os.path.join(self._tree, target) == ours and not _below(self._ours, ours)
             # Of other values the link may have led elsewhere.
-            varied = self._state is None or self._state.varied
-            return Place(generated, (target,)) if same and not varied else None
+            return Place(generated, (target,)) if same and not self._state.varied else None
         source = _below(self._tree, path)
         if not source:
             return Place("", ())
@@ -375,7 +335,7 @@ class Neighbour:
                 found = self._files.look(path)[1]
                 # What the system has is part of the identity.
                 return None if found and found.searches and place.source else found
-            path, ours = (os.path.join(one, place.generated) for one in (self._path, self._place))
+            path, ours = (os.path.join(one, place.generated) for one in (self._theirs, self._ours))
             theirs, found = self._files.look(path)
             if found is None or found.searches:
                 return None
@@ -394,24 +354,15 @@ class Neighbour:
 
     def _is_parser(self, name: str, doubtful: "_Doubtful") -> bool:
         """Whether a generated file is a parser whose source is the same now."""
-        parsed = self._parsed(name)
+        parsed = kbuild_commands.parser_source(self._theirs, name)
         place = self._place_of(parsed) if parsed else None
         return place is not None and bool(place.source) and doubtful.paths.isdisjoint(place.source)
-
-    def _parsed(self, name: str) -> str:
-        """Return the source of a parser; empty if a file is none."""
-        try:
-            with open(os.path.join(self._path, _command_of(name)), encoding="utf-8") as file:
-                found = _PARSER.match(file.read())
-        except (OSError, UnicodeError):
-            return ""
-        return found.group(1) if found else ""
 
     def _time(self, name: str) -> int:
         """Return the modification time of a file of the neighbour's in ns; 0 for none."""
         if name not in self._times:
             try:
-                self._times[name] = os.stat(os.path.join(self._path, name)).st_mtime_ns
+                self._times[name] = os.stat(os.path.join(self._theirs, name)).st_mtime_ns
             except OSError:
                 self._times[name] = 0
         return self._times[name]
@@ -419,10 +370,10 @@ class Neighbour:
     def _copy(self, one: Compile) -> Set[str]:
         """Copy an object with its dependency file; return the files of the source that it was made of."""
         made_of = [place.generated for place in map(self._place_of, one.read) if place and not place.source]
-        parsed = [self._parsed(name) for name in made_of if name]
+        parsed = [kbuild_commands.parser_source(self._theirs, name) for name in made_of if name]
         for place in (*filter(None, made_of), one.product):
-            for name in (place, _command_of(place)):
-                path, there = os.path.join(self._path, name), os.path.join(self._place, name)
+            for name in (place, kbuild_commands.command_file(place)):
+                path, there = os.path.join(self._theirs, name), os.path.join(self._ours, name)
                 if not os.path.exists(there) and os.path.exists(path):
                     os.makedirs(os.path.dirname(there), exist_ok=True)
                     shutil.copyfile(path, there)
@@ -444,117 +395,6 @@ class _Doubtful(NamedTuple):
     read: FrozenSet[str]
 
 
-class Neighbours:
-    """The output directories of other boards, from which a board takes objects.
-
-    Attributes:
-        taken: whether anything was taken.
-        waited: seconds that were spent waiting for a like board that was built from nothing.
-    """
-
-    def __init__(
-        self,
-        kept: KeptOutputs,
-        board: str,
-        output: OutputDir,
-        worktree: Worktree,
-        commit: str,
-        files: SourceFiles,
-        patience: float = 0.0,
-    ) -> None:
-        """Take the parts.
-
-        Args:
-            kept: the directories.
-            board: the board that is built.
-            output: its output directory, which is open.
-            worktree: the source.
-            commit: the commit that is checked out.
-            files: what is known of the files of all.
-            patience: how long to wait for a like board that is built from nothing, in seconds; 0: not at all.
-        """
-        self._kept = kept
-        self._board = board
-        self._output = output
-        self._worktree = worktree
-        self._commit = commit
-        self._files = files
-        self._patience = patience
-        self._awaited = ""
-        self.taken = False
-        self.waited = 0.0
-
-    @property
-    def company(self) -> bool:
-        """Whether it pays to wait for other boards that are built from nothing."""
-        return self._patience > 0
-
-    @property
-    def there(self) -> bool:
-        """Whether any other board has a directory that can be used."""
-        return any(self._output.neighbour(self._kept.place(one)) for one in self._some())
-
-    def take_programs(self) -> None:
-        """Copy the objects of what configures a board, from the directory that was used last.
-
-        Raises:
-            OSError: a file cannot be written, as on a full disk.
-        """
-        for board in self._some():
-            with self._kept.lent(board) as path:
-                if self._neighbour(path).take(self._changes, configured=False):
-                    self.taken = True
-                    return
-
-    def expected(self) -> bool:
-        """Whether there is another board's directory to take from, or one being made; the board is configured."""
-        if self._patience:
-            path = os.path.join(self._output.path, ".config")
-            with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-                self._awaited = self._kept.cold.enter(self._board, dotconfig.read(file))
-        return bool(self._awaited) or self.there
-
-    def wait(self) -> None:
-        """Wait until a like board that is built from nothing is built."""
-        if self._awaited:
-            began = time.monotonic()
-            self._kept.cold.wait(self._awaited, self._patience)
-            self.waited = time.monotonic() - began
-
-    def close(self) -> None:
-        """Let the board that was waited for go on; nothing is taken any more."""
-        if self._awaited:
-            self._kept.cold.release(self._awaited)
-            self._awaited = ""
-
-    def take(self) -> None:
-        """Copy what would come out the same, first from the boards whose configurations differ least.
-
-        Raises:
-            OSError: a file cannot be written, as on a full disk.
-        """
-        ours = symbols(self._output.path)
-        by_difference = []
-        for board in self._some():
-            with self._kept.lent(board) as path:
-                differing = self._neighbour(path).differing(ours)
-            if differing is not None:
-                by_difference.append((len(differing), board))
-        for _, board in sorted(by_difference)[:_NEAREST]:
-            with self._kept.lent(board) as path:
-                self.taken |= self._neighbour(path).take(self._changes)
-        self.close()
-
-    def _changes(self, commit: str) -> Optional[List[TreeChange]]:
-        return [] if commit == self._commit else self._worktree.changes(commit, self._commit)
-
-    def _some(self) -> List[str]:
-        return self._kept.others(self._board)[:_LOOKED_AT]
-
-    def _neighbour(self, path: str) -> Neighbour:
-        return Neighbour(path, self._output, self._worktree.path, self._files)
-
-
 def _is_plain(change: TreeChange) -> bool:
     """Whether a change is in a file's content alone, and of no file that changes others."""
     modes = (side.mode for side in (change.old, change.new) if side.mode != ABSENT)
@@ -571,12 +411,6 @@ def _alike(one: str, other: str) -> bool:
         return filecmp.cmp(one, other, shallow=False)
     except OSError:
         return False
-
-
-def _command_of(product: str) -> str:
-    """Return the file in which Kbuild keeps the command that made a product."""
-    folder, name = os.path.split(product)
-    return os.path.join(folder, ".%s.cmd" % name)
 
 
 def _running(gcc: str) -> str:

@@ -32,7 +32,7 @@ from fabbuild.protocol.build_output import clock_skew
 from fabbuild.worker.base.processes import ProcessResult
 from fabbuild.worker.build import artifact_sender, retry_policy, stale_generated
 from fabbuild.worker.build.make import MakeRunner
-from fabbuild.worker.build.neighbour_objects import Neighbours
+from fabbuild.worker.build.neighbours import Neighbours
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.plan import BuildPlan
 from fabbuild.worker.build.retry_policy import KnownFailures
@@ -134,7 +134,7 @@ class Tries:
     def _shared(self) -> bool:
         """Build with objects of other boards; return False, with an empty output directory, if that is not done."""
         neighbours = self._neighbours
-        if neighbours is None or not (neighbours.company or neighbours.there):
+        if neighbours is None or not (neighbours.may_wait or neighbours.available):
             return False
         neighbours.take_programs()
         done = self._run.make_with(neighbours)

@@ -98,7 +98,7 @@ def test_what_was_not_used_for_the_longest_time_goes_first(kept, slots):
 def test_a_directory_that_a_neighbour_reads_is_trimmed_only_afterwards(slots):
     limited = KeptOutputs(str(slots), 40 * 4096)
     put(limited, slots, "one", size=36)
-    with limited.lent("one") as path:
+    with limited.reading("one") as path:
         put(limited, slots, "two", size=36)
         assert sorted(os.listdir(path)) == [".fabbuild-size", ".fabbuild.json", "whose", "x.o"]
     os.utime(slots / ".outputs/one", (1000, 1000))

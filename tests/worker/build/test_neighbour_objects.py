@@ -13,6 +13,7 @@ from fabbuild.protocol.wire import DEPENDS
 from fabbuild.worker.build import neighbour_objects
 from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.neighbour_objects import Neighbour, SourceFiles
+from fabbuild.worker.build.neighbours import Neighbours
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.tools.toolchains import Toolchain
@@ -441,13 +442,13 @@ def test_a_disk_that_is_full_leaves_nothing_half(kbuild, small_disk, monkeypatch
 def test_a_directory_that_is_gone_meanwhile_gives_nothing(machine, kbuild, monkeypatch):
     commits = series(kbuild, machine.work, {"README": "x\n"})
     machine.run((0, "two", commits))
-    real = neighbour_objects.Neighbours.take
+    real = Neighbours.take
 
     def take(self):
         shutil.rmtree(machine.work / "slots/.outputs/two")
         real(self)
 
-    monkeypatch.setattr(neighbour_objects.Neighbours, "take", take)
+    monkeypatch.setattr(Neighbours, "take", take)
     (result,) = machine.run((0, "one", commits))
     machine.hold(result, commits[0])
     assert compiled_by(result) == ["a", "b", "c"]
@@ -498,7 +499,10 @@ class Hand:
         found = json.loads((self.tree / "build/.fabbuild.json").read_text())
         self.write(self.other / ".fabbuild.json", json.dumps({**found, **state}))
         changes = [TreeChange(name, TreeEntry("100644", "1"), TreeEntry("100644", "2")) for name in changed]
-        Neighbour(str(self.other), self.output, str(self.tree), SourceFiles()).take(lambda _commit: changes)
+        known = self.output.neighbour(str(self.other))
+        if known:
+            parts = str(self.other), known, self.output, str(self.tree), SourceFiles()
+            Neighbour(*parts).take(lambda _commit: changes)
         return (self.tree / "build/src/x.o").exists()
 
 
@@ -595,14 +599,14 @@ def test_a_script_that_the_command_names_counts_and_was_read(hand):
     assert "scripts/cc.sh" in hand.output.reads.build
 
 
-def test_a_directory_that_is_lent_goes_to_a_slot_only_afterwards(tmp_path):
+def test_a_directory_that_is_read_goes_to_a_slot_only_afterwards(tmp_path):
     kept = KeptOutputs(str(tmp_path))
     (tmp_path / ".outputs/two").mkdir(parents=True)
     waits = threading.Event()
     real = kept._changed.wait_for
     kept._changed.wait_for = lambda ready: (waits.set(), real(ready))
     with ThreadPoolExecutor(1) as threads:
-        with kept.lent("two") as path:
+        with kept.reading("two") as path:
             taken = threads.submit(kept.take, "two", str(tmp_path / "build"))
             waits.wait()
             assert os.path.isdir(path)

@@ -81,7 +81,7 @@ class Tree:
 class Others:
     """The directories of other boards, with or without an object that a compile would make the same."""
 
-    there, company, taken = True, False, False
+    available, may_wait, taken = True, False, False
 
     def __init__(self, *, same):
         self._same = same
