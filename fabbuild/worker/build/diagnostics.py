@@ -25,13 +25,17 @@ _REACH = 4096
 
 
 def files(line: str, tree: str, output: str) -> Iterator[str]:
-    """Yield the files in a diagnostic that can be made again, relative to the tree or to the output directory."""
+    """Yield the files that a line of stderr is about, relative to the tree or to the output directory.
+
+    Of a warning these are all files that it names, whatever they are.
+    """
     places = set(_PLACE.findall(line[:_REACH]))
+    warning = "warning" in line.lower()
     for word in _WORD.findall(line[:_REACH]):
         name = os.path.normpath(word.strip(".") if "/" not in word else word)
         if name.startswith(("/", "..")):
             continue
-        if word in places and name.endswith(RECOMPILED):
+        if warning or (word in places and name.endswith(RECOMPILED)):
             if any(os.path.isfile(os.path.join(place, name)) for place in (tree, output)):
                 yield name
         elif name.endswith(REMADE) and os.path.isfile(os.path.join(output, name)):

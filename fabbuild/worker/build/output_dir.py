@@ -25,7 +25,7 @@ import json
 import os
 import re
 import time
-from typing import Any, Collection, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.uboot import TREE
@@ -51,8 +51,6 @@ _MANY_COMMITS = 100
 
 #: Kbuild's headers of all symbols. fixdep names the symbols in their place, so that dependency files lack them.
 SYMBOLS = tuple(place for name, place in TREE.config_files if name.endswith(".h"))
-
-_WORD = re.compile(r"[\w./+@~-]+")
 
 #: Lines with warnings that name no file and yet are said again: a linker's and those of Makefiles by each make, and
 #: the line of source that a diagnostic is about.
@@ -101,8 +99,8 @@ class OutputDir:
         self.path = os.path.join(tree, BUILD_DIR)
         self._tree = tree
         self._state = os.path.join(self.path, STATE)
-        self._compilers: Dict[str, str] = {}
-        self._identities: Dict[str, str] = {}
+        #: The versions of the compilers that made the contents, and their identities, by the path of each gcc.
+        self._made_by: Dict[str, Dict[str, str]] = {}
         self._host = ""
         self._warned: Set[str] = set()
         self._diagnosed: Set[str] = set()
@@ -156,18 +154,21 @@ class OutputDir:
             OSError: a file cannot be removed.
         """
         state = self._take_state()
-        compilers = state.get("compilers", {})
-        identities = state.get("identities", {})
         self._clock = _clock()
-        # In a command that is not stored make sees no other compiler.
-        trusted = bool(state) and compilers == {compiler.gcc: compiler.version}
-        trusted = trusted and identities == {compiler.gcc: identity}
-        # Where no identity is known, a compiler that was replaced may still call itself by the same version.
-        trusted = trusted and (bool(identity) or state.get("run") == _RUN)
-        trusted = trusted and not (debug_info and state.get("bare"))
-        trusted = trusted and (quick or not state.get("quick"))
-        trusted = trusted and state.get("flags", []) == [*flags]
-        trusted = trusted and self._is_here(state)
+        self._made_by = {
+            "compilers": {compiler.gcc: compiler.version},
+            "identities": {compiler.gcc: identity},
+        }
+        trusted = (
+            # In a command that is not stored make sees no other compiler.
+            all(state.get(name) == made_by for name, made_by in self._made_by.items())
+            # Where no identity is known, a compiler that was replaced may still call itself by the same version.
+            and (bool(identity) or state.get("run") == _RUN)
+            and not (debug_info and state.get("bare"))
+            and (quick or not state.get("quick"))
+            and state.get("flags", []) == [*flags]
+            and self._is_here(state)
+        )
         if not trusted:
             fresh = self.empty
             if not fresh:
@@ -177,8 +178,6 @@ class OutputDir:
         self._bare = not debug_info or bool(state.get("bare"))
         self._quick = quick or bool(state.get("quick"))
         self._flags = [*flags]
-        self._compilers = {compiler.gcc: compiler.version}
-        self._identities = {compiler.gcc: identity}
         self._host = host
         self._warned = set(state.get("warned", []))
         self._diagnosed = set(state.get("diagnosed", []))
@@ -285,7 +284,7 @@ class OutputDir:
         try:
             with open(os.path.join(path, STATE), encoding="utf-8") as file:
                 state = json.load(file)
-            theirs, ours = ((one["compilers"], one["identities"]) for one in (state, self._made_by()))
+            theirs, ours = ((one["compilers"], one["identities"]) for one in (state, self._made_by))
             known = all((*theirs[1].values(), *ours[1].values())) and not state["unnamed"]
             usable = known and state["host"] == self._host and not state["quick"]
             found = NeighbourState(
@@ -299,9 +298,6 @@ class OutputDir:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return found if usable and 0 < len(found.commits) <= _MANY_COMMITS else None
-
-    def _made_by(self) -> Dict[str, Dict[str, str]]:
-        return {"compilers": self._compilers, "identities": self._identities}
 
     def repeat_warnings(self) -> bool:
         """Have make compile the files with diagnostics again; call this once the tree is at its commit.
@@ -332,7 +328,7 @@ class OutputDir:
         if whole:
             self._warned = set()
         for line in stderr.splitlines():
-            files = list(self._files_with_diagnostics(line))
+            files = set(diagnostics.files(line, self._tree, self.path)) - {STATE}
             self._warned.update(files)
             self._diagnosed.update(files)
             self._unnamed |= not files and "warning" in line.lower() and not _REPEATED.match(line)
@@ -349,7 +345,7 @@ class OutputDir:
             return
         self._note_symbols()
         state = {
-            **self._made_by(),
+            **self._made_by,
             "host": self._host,
             "bare": self._bare,
             "quick": self._quick,
@@ -400,17 +396,6 @@ class OutputDir:
         except OSError:
             return {}  # then the whole directory is emptied
         return state if isinstance(state, dict) and now >= then - CLOCK_SLACK else {}
-
-    def _files_with_diagnostics(self, line: str) -> Iterator[str]:
-        yield from diagnostics.files(line, self._tree, self.path)
-        if "warning" not in line.lower():
-            return
-        for word in _WORD.findall(line[:4096]):
-            name = os.path.normpath(word.strip(".") if "/" not in word else word)
-            if name.startswith(("/", "..")) or name == STATE:
-                continue
-            if any(os.path.isfile(os.path.join(place, name)) for place in (self._tree, self.path)):
-                yield name
 
 
 def symbols(output: str) -> Set[Tuple[str, str, str]]:

@@ -20,18 +20,18 @@ import re
 import threading
 from typing import Collection, FrozenSet, Iterator, Set
 
+from fabbuild.protocol.build_output import cut_off
+
 #: A compiler's error in a line of source.
 _OF_SOURCE = re.compile(r"^([^\s:]+):\d+:(?:\d+:)? (?:fatal )?error: ", re.MULTILINE)
 
 #: make cannot go on for a reason other than a failed command, or a file does not exist.
 _TROUBLE = re.compile(r"\*\*\* .*Stop\.$|error: .*: No such file or directory$", re.MULTILINE)
 
-#: Words of failures that may be the machine's.
+#: Words of failures that may be the machine's, besides those that `cut_off` knows.
 _OF_MACHINE = re.compile(
-    r"No space left|quota exceeded|annot allocate|[Oo]ut of memory|exhausted|bad_alloc|MemoryError|\bKilled\b"
-    r"|temporarily unavailable|Too many open files|I/O error|Input/output|Read-only file system|Stale "
-    r"|cannot execute|internal compiler error|Segmentation fault|Bus error|Illegal instruction|signal"
-    r"|not found|denied|Exec format"
+    r"annot allocate|[Oo]ut of memory|exhausted|bad_alloc|MemoryError|temporarily unavailable|Too many open files"
+    r"|I/O error|cannot execute|internal compiler error|Illegal instruction|signal|not found|denied|Exec format"
 )
 
 #: make's own line about a failed command, which says nothing of the reason.
@@ -65,7 +65,8 @@ def is_of_change(stderr: str, changed: Collection[str]) -> bool:
 
 def is_explained(stderr: str) -> bool:
     """Return whether a failure says why, in words that are not those of a machine's fault."""
-    return not _OF_MACHINE.search(stderr) and any(not _PASSED_ON.search(line) for line in words(stderr))
+    of_machine = cut_off(stderr) or _OF_MACHINE.search(stderr)
+    return not of_machine and any(not _PASSED_ON.search(line) for line in words(stderr))
 
 
 def _sources(stderr: str) -> Iterator[str]:
