@@ -175,13 +175,13 @@ def _serve_git(options: argparse.Namespace) -> int:
 
 
 def _unpack(options: argparse.Namespace) -> int:
-    from fabbuild.worker.tools import unpack_toolchain
+    from fabbuild.worker.tools import unpack_archive
 
-    unpack_toolchain.answer_signals()
+    unpack_archive.answer_signals()
     work_dir = workdir.resolve(options.work_dir)
     try:
-        fields = unpack_toolchain.unpack(work_dir, options.name, options.size, options.sha256, into=options.into)
-    except unpack_toolchain.UnpackError as exc:
+        fields = unpack_archive.unpack(work_dir, options.name, options.size, options.sha256, into=options.into)
+    except unpack_archive.UnpackError as exc:
         return _refuse(str(exc))
     except OSError as exc:
         return _refuse_for(exc, work_dir)

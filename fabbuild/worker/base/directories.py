@@ -68,8 +68,7 @@ def remove_aside(directory: str) -> None:
     """Remove everything that `put_aside` put in a directory, as far as that is possible now."""
     for name in os.listdir(directory):
         if name.startswith(workdir.ASIDE):
-            with contextlib.suppress(OSError):
-                remove_tree(os.path.join(directory, name))
+            remove_if_possible(os.path.join(directory, name))
 
 
 def remove_tree(path: str) -> None:
@@ -82,14 +81,32 @@ def remove_tree(path: str) -> None:
         try:
             shutil.rmtree(path)
         except PermissionError:
-            # A build may leave directories that not even their owner can write, or look into.
-            os.chmod(path, _OURS)
-            for folder, names, _ in os.walk(path):
-                for name in names:
-                    below = os.path.join(folder, name)
-                    if not os.path.islink(below):
-                        os.chmod(below, _OURS)
+            open_up(path)
             shutil.rmtree(path)
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def remove_if_possible(path: str) -> None:
+    """Remove anything at ``path``, as far as that is possible."""
+    with contextlib.suppress(OSError):
+        remove_tree(path)
+
+
+def open_up(path: str) -> None:
+    """Make the directory at ``path``, and each below it, removable, as far as that is possible; follows no link.
+
+    A build may leave directories that not even their owner can write, or look into.
+    """
+    _allow(path)
+    for folder, folders, _ in os.walk(path):
+        for name in folders:
+            _allow(os.path.join(folder, name))
+
+
+def _allow(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        mode = os.lstat(folder).st_mode
+        if stat.S_ISDIR(mode) and mode & _OURS != _OURS:
+            os.chmod(folder, _OURS)

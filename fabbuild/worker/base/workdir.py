@@ -24,7 +24,7 @@
     WORK/tools/DIGEST/             what a build's PATH begins with (`fabbuild.worker.tools.tool_wrappers`)
     WORK/tools/.new.*, .broken.*   such a directory while it is made, or removed
     WORK/cache/ccache/             the compiler cache of all slots
-    WORK/toolchains/NAME/          a compiler that was fetched (`fabbuild.worker.tools.unpack_toolchain`)
+    WORK/toolchains/NAME/          a compiler that was fetched (`fabbuild.worker.tools.unpack_archive`)
     WORK/toolchains/.lock, .new-*  one archive at a time is unpacked, and where
     WORK/files/NAME/               files that variables of builds name, by their content
     WORK/files/.lock, .new-*       as for toolchains

@@ -18,7 +18,7 @@ from fabbuild.protocol.relevance import Needed
 from fabbuild.protocol.settings import Shortcut
 from fabbuild.protocol.wire import CHECKOUT, DEPENDS, FILES_MANY, MAX_TEXT, WORKER
 from fabbuild.worker.base import workdir
-from fabbuild.worker.base.directories import remove_tree
+from fabbuild.worker.base.directories import remove_if_possible
 from fabbuild.worker.base.processes import Processes, ProcessResult, TimeIsUp
 from fabbuild.worker.base.text import decode
 from fabbuild.worker.build import artifact_sender, artifacts
@@ -161,12 +161,7 @@ class Builder:
     def close(self) -> None:
         """End the observation of the worktree, and remove temporary files; no make runs any more."""
         self._watch.close()
-        self._remove_temporary()
-
-    def _remove_temporary(self) -> None:
-        # A compiler that is killed leaves its own.
-        with contextlib.suppress(OSError):
-            remove_tree(self._temporary)
+        remove_if_possible(self._temporary)
 
     def begin(self, how: BoardBuild, *, from_nothing: bool = False) -> None:
         """Begin a board: put its output directory in place, and away all that another board could leave in results.
@@ -386,7 +381,8 @@ class Builder:
         identity, host = (known.of(compiler), known.of_host()) if known else ("", "")
         debug_info, quick = not self._settings.unseen_debug_info(), self._settings["quick"]
         self._kept.drop_future()
-        self._remove_temporary()
+        # A compiler that was killed left its own.
+        remove_if_possible(self._temporary)
         os.makedirs(self._temporary, mode=0o700, exist_ok=True)
         flags = self._settings.output_flags()
         usable = self._output.open(compiler, identity, host, debug_info=debug_info, quick=quick, flags=flags)

@@ -18,7 +18,7 @@ from typing import Iterator, List, Sequence, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.worker.base import workdir
-from fabbuild.worker.base.directories import put_aside, remove_tree
+from fabbuild.worker.base.directories import put_aside, remove_if_possible
 from fabbuild.worker.base.disk_size import note_size, noted_size
 from fabbuild.worker.build.cold_builds import ColdBuilds
 from fabbuild.worker.build.output_dir import CLOCK_SLACK, OutputDir
@@ -192,5 +192,4 @@ def _remove_later(paths: Sequence[str]) -> None:
 
 def _remove(*paths: str) -> None:
     for path in paths:
-        with contextlib.suppress(OSError):
-            remove_tree(path)
+        remove_if_possible(path)

@@ -15,7 +15,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
 from fabbuild.protocol.build_output import BUILD_DIR, PathShortener
 from fabbuild.protocol.relevance import ATTRIBUTES, TreeChange, parse_changes
 from fabbuild.worker.base import workdir
-from fabbuild.worker.base.directories import clear_away, make_usable, remove_tree
+from fabbuild.worker.base.directories import clear_away, make_usable, remove_if_possible, remove_tree
 from fabbuild.worker.source import stale_mtimes
 from fabbuild.worker.source.git import GitError, Repository
 
@@ -107,8 +107,7 @@ class Worktree:
             self._fill(commit)
         except GitError:
             # A half checked out tree must not stay on a disk that was too full for all of it.
-            with contextlib.suppress(OSError):
-                remove_tree(self.path)
+            remove_if_possible(self.path)
             raise
 
     def _fill(self, commit: str) -> None:

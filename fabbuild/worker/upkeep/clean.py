@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import stat
 import time
 from typing import Any, Dict, List, Sequence
 
 from fabbuild.protocol.names import PROGRAM
 from fabbuild.worker.base import lock, workdir
-from fabbuild.worker.base.directories import put_aside, remove_tree
+from fabbuild.worker.base.directories import open_up, put_aside, remove_if_possible, remove_tree
 from fabbuild.worker.source.bare_repo import is_our_link
 from fabbuild.worker.source.worktrees import foreign_worktrees, slots_elsewhere
-from fabbuild.worker.tools import unpack_toolchain
+from fabbuild.worker.tools import unpack_archive
 from fabbuild.worker.tools.toolchains import fetched_names
 from fabbuild.worker.upkeep import disk_usage, garbage
 
@@ -128,12 +127,12 @@ def _remove_toolchains(work_dir: str, older: float) -> bool:
     if not os.path.isdir(base) or os.path.islink(base):
         return True
     now = time.time()
-    with unpack_toolchain.locked(base, wait=False) as mine:
+    with unpack_archive.locked(base, wait=False) as mine:
         if not mine:
             return False
         for part in disk_usage.parts(work_dir):
             if part.what == "toolchain" and now - part.used >= older:
-                unpack_toolchain.remove(part.path)
+                remove_if_possible(part.path)
         if not fetched_names(base):
             for name in os.listdir(base):
                 if name == workdir.TOOLCHAINS_LOCK or name.startswith(workdir.TOOLCHAINS_NEW):
@@ -160,7 +159,7 @@ def _remove(work_dir: str) -> None:
     failed: List[BaseException] = []
     for path in [*foreign, *ours]:
         if os.path.isdir(path) and not os.path.islink(path):
-            _open_up(path)
+            open_up(path)
             shutil.rmtree(path, onerror=lambda _function, _path, info: failed.append(info[1]))
     for path in foreign:
         _remove_if_empty(os.path.dirname(path))
@@ -198,18 +197,3 @@ def _has_programs(work_dir: str) -> bool:
 def _remove_if_empty(path: str) -> None:
     with contextlib.suppress(OSError):
         os.rmdir(path)
-
-
-def _open_up(path: str) -> None:
-    """Make each directory below removable, for a build may leave some that are not."""
-    _allow(path)
-    for folder, folders, _ in os.walk(path):
-        for name in folders:
-            _allow(os.path.join(folder, name))
-
-
-def _allow(folder: str) -> None:
-    with contextlib.suppress(OSError):
-        info = os.lstat(folder)
-        if stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_IRWXU != stat.S_IRWXU:
-            os.chmod(folder, stat.S_IRWXU)

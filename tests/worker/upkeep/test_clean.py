@@ -10,7 +10,7 @@ import time
 import pytest
 
 from fabbuild.machines.worker_zip import shell_place, worker_program
-from fabbuild.worker.tools import unpack_toolchain
+from fabbuild.worker.tools import unpack_archive
 from tests.support.pushed import git, objects
 
 
@@ -145,7 +145,7 @@ def test_fetched_toolchains_go_only_when_asked_for(run, work):
     assert place.exists()
     assert run("clean", "--toolchains", "--older", "3600", "--work-dir", work)[0] == 0
     assert place.exists()
-    with unpack_toolchain.locked(str(work / "toolchains")):
+    with unpack_archive.locked(str(work / "toolchains")):
         status, (said,) = run("clean", "--toolchains", "--work-dir", work)
         assert (status, said["resp"]) == (1, "error")
         assert place.exists()

@@ -19,7 +19,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
 import signal
 import stat
 import tarfile
@@ -27,6 +26,7 @@ from typing import Any, Dict, Iterator, List, Optional
 
 from fabbuild.protocol.names import TOOLCHAIN_NAME
 from fabbuild.worker.base import workdir
+from fabbuild.worker.base.directories import remove_if_possible
 from fabbuild.worker.base.host import END_SIGNALS
 
 #: Most members of an archive, and most bytes of them together: several times those of any compiler.
@@ -120,14 +120,13 @@ def unpack(
         except (tarfile.TarError, EOFError, ValueError, *_decompression_errors()) as exc:
             raise UnpackError("the archive cannot be unpacked: %s" % (exc or type(exc).__name__)) from exc
         finally:
-            if os.path.isdir(new):
-                remove(new)
+            remove_if_possible(new)
     return {"place": place, "already": False, "mb": taken // (1024 * 1024)}
 
 
 @contextlib.contextmanager
 def locked(base: str, wait: bool = True) -> Iterator[bool]:
-    """Lock the toolchains directory; yield False if another process has the lock and ``wait`` is false."""
+    """Lock a directory of unpacked archives; yield False if another process has it and ``wait`` is false."""
     path = os.path.join(base, workdir.TOOLCHAINS_LOCK)
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -148,17 +147,6 @@ def locked(base: str, wait: bool = True) -> Iterator[bool]:
         os.makedirs(base, mode=0o700, exist_ok=True)
 
 
-def remove(path: str) -> None:
-    """Remove a directory, even if it holds directories without write permission."""
-    for folder, folders, _ in os.walk(path):
-        for name in folders:
-            inner = os.path.join(folder, name)
-            if not os.path.islink(inner):
-                with contextlib.suppress(OSError):
-                    os.chmod(inner, stat.S_IRWXU)
-    shutil.rmtree(path, ignore_errors=True)
-
-
 def _decompression_errors() -> List[Any]:
     found: List[Any] = []
     with contextlib.suppress(ImportError):
@@ -175,13 +163,13 @@ def _decompression_errors() -> List[Any]:
 def _remove_stale(base: str) -> None:
     for name in os.listdir(base):
         if name.startswith(workdir.TOOLCHAINS_NEW):
-            remove(os.path.join(base, name))
+            remove_if_possible(os.path.join(base, name))
 
 
 def _remove_others(base: str, name: str) -> None:
     for other in os.listdir(base):
         if TOOLCHAIN_NAME.fullmatch(other) and other != name:
-            remove(os.path.join(base, other))
+            remove_if_possible(os.path.join(base, other))
 
 
 def _take(root: str, source: _Input, sha256: str) -> int:

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fabbuild.protocol.wire import PREFIX
-from fabbuild.worker.tools import unpack_toolchain as machine
-from fabbuild.worker.tools.unpack_toolchain import UnpackError
+from fabbuild.worker.tools import unpack_archive as machine
+from fabbuild.worker.tools.unpack_archive import UnpackError
 from tests.support.census import HANG_LIMIT
 from tests.support.supervised import old_python
 
