@@ -57,7 +57,7 @@ from fabbuild.results.tree import (
     not_writable,
 )
 from fabbuild.source import new_files, submodules
-from fabbuild.source.boards.series import presences
+from fabbuild.source.boards.series import describe_board_changes
 from fabbuild.source.changed_files import differing_files
 from fabbuild.source.git import GitError
 from fabbuild.source.git_filters import built_as_stored
@@ -166,7 +166,7 @@ class _Run:
                 Note(),
                 text=f"removed results of {count(len(removed), 'commit')} no longer in the range: {shown}",
             )
-        there = presences(self.plan.series, self.plan.commits)
+        there = describe_board_changes(self.plan.series, self.plan.commits)
         for text in (*self.plan.variables.notes, *there, *self._remarks()):
             self.emit(Note(), text=text)
         for one in differs:

@@ -27,7 +27,7 @@ def absences(there: Sequence[bool], labels: Sequence[str]) -> list[str]:
     ]
 
 
-def presence(there: Sequence[bool], labels: Sequence[str]) -> str:
+def describe_absence(there: Sequence[bool], labels: Sequence[str]) -> str:
     """Return in words at which commits a board is not there; empty if all have it."""
     told = absences(there, labels)
     said = list(dict.fromkeys(filter(None, told)))

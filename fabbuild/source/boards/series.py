@@ -22,7 +22,7 @@ from fabbuild.model import Board, Commit
 from fabbuild.protocol.relevance import ABSENT, TreeChange, ls_tree_records, parse_changes
 from fabbuild.protocol.uboot import TREE
 from fabbuild.source.boards.catalogue import BoardList, KconfigError, load_boards, read_boards
-from fabbuild.source.boards.presence import presence
+from fabbuild.source.boards.presence import describe_absence
 from fabbuild.source.boards.tree_files import board_of, is_usual, matching
 from fabbuild.source.git import Git
 from fabbuild.source.repository import Source
@@ -257,13 +257,13 @@ def _as_there(name: str, at: int, by_name: Sequence[Mapping[str, Board]]) -> Boa
     return None
 
 
-def presences(series: BoardSeries, commits: Sequence[Commit]) -> list[str]:
+def describe_board_changes(series: BoardSeries, commits: Sequence[Commit]) -> list[str]:
     """Return lines that say which boards not all commits have, and which boards are renamed."""
     labels = [commit_label(commit.hash, commit.number) for commit in commits]
     renamed = [pair for those in series.renames for pair in those.items()]
     by_words: dict[str, list[str]] = {}
     for board in series.boards:
-        words = presence([board.target in there for there in series.at], labels)
+        words = describe_absence([board.target in there for there in series.at], labels)
         if words and not any(board.target in pair for pair in renamed):
             by_words.setdefault(words, []).append(board.target)
     lines = [f"{words}: {names(boards, 12)}" for words, boards in by_words.items()]

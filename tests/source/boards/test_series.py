@@ -9,7 +9,7 @@ from fabbuild.model import Board, Commit
 from fabbuild.source.boards import catalogue
 from fabbuild.source.boards.catalogue import KconfigError
 from fabbuild.source.boards.selection import excluded_boards, select_boards
-from fabbuild.source.boards.series import list_series, presences
+from fabbuild.source.boards.series import describe_board_changes, list_series
 from fabbuild.source.repository import Source
 from tests.support.repositories import commit, git
 
@@ -56,7 +56,7 @@ def listed(tree, exclude="", base="", **selection):
         partial(excluded_boards, exclude=exclude),
         base=lambda: base,
     )
-    return series, presences(series, commits)
+    return series, describe_board_changes(series, commits)
 
 
 def at(series):
