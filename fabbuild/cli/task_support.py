@@ -343,7 +343,7 @@ def on_each(
         names = [session.name for session in machines.sessions]
         ui.print_outcomes([ui.MachineOutcome(name, ok=True, text=f"would {what}") for name in names])
         return
-    with ui.MachineLines([session.name for session in machines.sessions], what) as lines:
+    with ui.show_machine_lines([session.name for session in machines.sessions], what) as lines:
         outcomes = machines.on_all(do, stop, lambda name, outcome: _show(lines, name, outcome))
     for outcome in outcomes.values():
         if isinstance(outcome, Exception) and not isinstance(outcome, FabbuildError):
@@ -372,7 +372,7 @@ def answers_shown(machines: SessionGroup, what: str) -> Iterator[Callable[[str, 
     """
     from fabbuild.cli import ui
 
-    with ui.MachineLines([session.name for session in machines.sessions], what, beside=True) as lines:
+    with ui.show_machine_lines([session.name for session in machines.sessions], what, beside=True) as lines:
         if len(machines.sessions) == 1:
             yield None
         else:

@@ -372,7 +372,7 @@ def _fetch(c: Any, options: Mapping[str, Any], found: Machines, chosen: Sequence
     if c.config.run.dry:
         on_each(c, machines, f"fetch {', '.join(archs)} from {url}", lambda _session: "")
         return
-    with ui.Transfers() as transfers:
+    with ui.show_transfers() as transfers:
         outcomes = fetch_for(machines, wanted, transfers)
     rows = [
         ui.MachineOutcome(name, not isinstance(done, FabbuildError), str(done)) for name, done in outcomes.items()

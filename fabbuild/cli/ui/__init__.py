@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fabbuild import text
 from fabbuild.cli.ui.choose import ide_display, make_display
 from fabbuild.cli.ui.display import Display
-from fabbuild.cli.ui.machine_lines import MachineLines
+from fabbuild.cli.ui.machine_lines import show_machine_lines
 from fabbuild.cli.ui.output import called, error, take_lost
 from fabbuild.cli.ui.report import print_end
 from fabbuild.cli.ui.tables import (
@@ -32,7 +32,7 @@ from fabbuild.cli.ui.tables import (
     print_usage,
     print_wrong,
 )
-from fabbuild.cli.ui.transfers import Transfers
+from fabbuild.cli.ui.transfers import show_transfers
 from fabbuild.cli.ui.words import confirm, note, print_json, say, show_warnings, stderr_line
 
 if TYPE_CHECKING:
@@ -42,10 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Display",
-    "MachineLines",
     "MachineOutcome",
     "SummaryView",
-    "Transfers",
     "called",
     "confirm",
     "error",
@@ -72,6 +70,8 @@ __all__ = [
     "print_usage",
     "print_wrong",
     "say",
+    "show_machine_lines",
+    "show_transfers",
     "show_warnings",
     "stderr_line",
     "take_lost",

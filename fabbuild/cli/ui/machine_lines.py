@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import TracebackType
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fabbuild.cli.ui.drawing import print_table
@@ -18,44 +18,43 @@ if TYPE_CHECKING:
 _SOME = 6
 
 
+@contextlib.contextmanager
+def show_machine_lines(
+    machines: Sequence[str], what: str, *, beside: bool = False, out: Output | None = None
+) -> Iterator[MachineLines]:
+    """Print the outcomes that come during the block, below them on a terminal a line with what is waited for.
+
+    Args:
+        machines: their names.
+        what: what is done to them, for the live line.
+        beside: print on standard error, because the task's output is printed afterwards.
+        out: print there instead.
+    """
+    out = out or (stderr() if beside else stdout())
+    if not out.isatty():
+        yield MachineLines(out, machines, what)
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn("line"), TextColumn("{task.description}"), TimeElapsedColumn())
+    live = Progress(*columns, console=console(out), transient=True)
+    lines = MachineLines(out, machines, what, live)
+    with live:
+        yield lines
+
+
 class MachineLines:
-    """A context manager that prints outcomes as they come, on standard output or beside what a task lists there."""
+    """The lines of some machines, and the live line below them."""
 
-    def __init__(
-        self, machines: Sequence[str], what: str, *, beside: bool = False, out: Output | None = None
-    ) -> None:
-        """Prepare for these machines.
-
-        Args:
-            machines: their names.
-            what: what is done to them, for the live line.
-            beside: print on standard error, because the task's output is printed afterwards.
-            out: print there instead.
-        """
-        self._out = out or (stderr() if beside else stdout())
+    def __init__(self, out: Output, machines: Sequence[str], what: str, live: Progress | None = None) -> None:
+        """Prepare the lines; without ``live`` there is no live line."""
+        self._out = out
         self._what = what
         self._waiting = dict.fromkeys(machines)
         self._width = max(map(len, machines), default=0)
-        self._live: Progress | None = None
-
-    def __enter__(self) -> MachineLines:  # noqa: PYI034 - it has no subclass
-        """Start the live line on a terminal."""
-        if self._out.isatty():
-            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-            columns = (SpinnerColumn("line"), TextColumn("{task.description}"), TimeElapsedColumn())
-            self._live = Progress(*columns, console=console(self._out), transient=True)
-            self._live.add_task(self._words(), total=None)
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Remove the live line."""
-        if self._live:
-            self._live.stop()
-            self._live = None
+        self._live = live
+        if live:
+            live.add_task(self._words(), total=None)
 
     def through(self, outcome: MachineOutcome) -> None:
         """Print the line of one machine."""

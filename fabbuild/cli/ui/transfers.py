@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
-from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from fabbuild.cli.ui.output import console, stderr
+from fabbuild.cli.ui.output import Output, console, stderr
 from fabbuild.text import cut, visible
 
 if TYPE_CHECKING:
@@ -17,31 +17,27 @@ if TYPE_CHECKING:
 _EVERY = 0.1
 
 
+@contextlib.contextmanager
+def show_transfers() -> Iterator[Transfers]:
+    """Show the transfers of the block on standard error."""
+    out = stderr()
+    if not out.isatty():
+        yield Transfers(out)
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(20), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console(out), transient=True) as bars:
+        yield Transfers(out, bars)
+
+
 class Transfers:
-    """A context manager that shows transfers on standard error; its methods may be called from any thread."""
+    """The transfers that are shown; its methods may be called from any thread."""
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
-        """Show transfers on this stream; by default on standard error."""
-        self._out = stderr(stream)
-        self._bars: Progress | None = None
-
-    def __enter__(self) -> Transfers:  # noqa: PYI034 - it has no subclass
-        """Start the bars on a terminal."""
-        if self._out.isatty():
-            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(20), DownloadColumn(), TransferSpeedColumn())
-            self._bars = Progress(*columns, console=console(self._out), transient=True)
-            self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Remove the bars."""
-        if self._bars:
-            self._bars.stop()
-            self._bars = None
+    def __init__(self, out: Output, bars: Progress | None = None) -> None:
+        """Show transfers by these bars, or without them by a line for each."""
+        self._out = out
+        self._bars = bars
 
     def say(self, text: str) -> None:
         """Print a line of text."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from fabbuild.cli.ui.machine_lines import MachineLines
+from fabbuild.cli.ui.machine_lines import show_machine_lines
 from fabbuild.cli.ui.output import Output
 from fabbuild.cli.ui.tables import MachineOutcome
 from tests.support.screens import Terminal, without_codes
@@ -12,7 +12,7 @@ from tests.support.screens import Terminal, without_codes
 
 def test_elsewhere_than_on_a_terminal_each_line_is_printed_at_once_in_columns() -> None:
     out = io.StringIO()
-    with MachineLines(["kea", "takahe"], "start", out=Output(out)) as lines:
+    with show_machine_lines(["kea", "takahe"], "start", out=Output(out)) as lines:
         lines.through(MachineOutcome("kea", ok=True, text="ready\x1b"))
         assert out.getvalue() == "kea     ok      ready\\x1b\n"
         lines.through(MachineOutcome("takahe", ok=False, text="refused"))
@@ -22,7 +22,7 @@ def test_elsewhere_than_on_a_terminal_each_line_is_printed_at_once_in_columns() 
 
 def test_a_terminal_shows_who_is_waited_for_and_nothing_of_it_stays() -> None:
     out = Terminal()
-    with MachineLines(["kea", "takahe"], "start", out=Output(out)) as lines:
+    with show_machine_lines(["kea", "takahe"], "start", out=Output(out)) as lines:
         lines.through(MachineOutcome("kea", ok=True, text="ready"))
         lines._live.refresh()  # type: ignore[union-attr] # as its own thread does ten times a second
         text = without_codes(out.getvalue())
