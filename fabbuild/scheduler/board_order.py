@@ -17,8 +17,9 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from fabbuild.model import Board, ExpectedDuration
-from fabbuild.scheduler.kept_boards import AGAIN, KeptBoards
+from fabbuild.scheduler.kept_boards import KeptBoards
 from fabbuild.scheduler.orders import Member, OpenBoard
+from fabbuild.scheduler.pace import AGAIN
 
 #: The share of a board's first commit that a like board before it spares: 40 to 44 s of CPU are left of 50 to 70.
 LIKE_SPARES = 0.25

@@ -85,8 +85,13 @@ class BoardQueue:
         self._back = [board for board in self._back if board.arch != arch]
         return gone
 
-    def take_home(self, room: Iterable[Member], members: Members) -> tuple[Member, OpenBoard] | None:
-        """Remove a board that came back, for a free slot of ``room`` that built a part of it; return both."""
+    def take_returned(self, room: Iterable[Member], members: Members) -> tuple[Member, OpenBoard] | None:
+        """Remove a board that came back, for the first machine of ``room`` that has its directory; return both.
+
+        Args:
+            room: machines with a free slot.
+            members: all machines that are in.
+        """
         if not self._back:
             return None
         for member in room:
@@ -96,7 +101,7 @@ class BoardQueue:
                     return member, board
         return None
 
-    def takers(self) -> Collection[str] | None:
+    def eligible(self) -> Collection[str] | None:
         """Return the machines that may be given a board; None: any that can build it."""
         if self._back or not self._waits or any(fresh.unowned for fresh in self._fresh):
             return None
@@ -115,7 +120,7 @@ class BoardQueue:
         found: dict[str, list[tuple[OpenBoard, int]]] = {}
         for fresh in self._fresh if self._waits else ():
             for machine in fresh.kept.machines:
-                found.setdefault(machine, []).extend(fresh.kept.shares(machine))
+                found.setdefault(machine, []).extend(fresh.kept.waiting_for(machine))
         return found
 
     def take_kept(self, board: OpenBoard) -> None:

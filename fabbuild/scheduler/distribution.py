@@ -30,8 +30,8 @@ class OnDemand:
         The caller assigns them before it asks for the next.
         """
         while state.queue:
-            room = sorted(state.members.with_room(state.queue.takers()), key=lambda m: (-m.unused, m.number))
-            found = state.queue.take_home(room, state.members) or _first_taken(state, room)
+            room = sorted(state.members.with_room(state.queue.eligible()), key=lambda m: (-m.unused, m.number))
+            found = state.queue.take_returned(room, state.members) or _first_taken(state, room)
             if found is None:
                 return
             yield found[0], [found[1]]

@@ -11,10 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from fabbuild.scheduler.orders import OpenBoard
 
-#: A commit that begins an order took 7.5 CPU seconds where the same board had been built, others 5.2 (Cubieboard,
-#: U-Boot 2023.01): it is configured again.
-AGAIN = 1.5
-
 
 class _Own:
     """The boards that one machine has, by architecture, the longest first, and how many they are."""
@@ -115,7 +111,7 @@ class KeptBoards:
             self.take(board)
         return boards
 
-    def shares(self, machine: str) -> list[tuple[OpenBoard, int]]:
+    def waiting_for(self, machine: str) -> list[tuple[OpenBoard, int]]:
         """Return the boards that wait for a machine, the longest first, and how many machines have each."""
         own = self._machines.get(machine)
         boards = [board for queue in own.archs.values() for board in queue] if own else []

@@ -123,9 +123,9 @@ from fabbuild.scheduler.events_actions import (
 from fabbuild.scheduler.fault_patterns import Fault, FaultKind
 from fabbuild.scheduler.machine_states import MachineStates
 from fabbuild.scheduler.orders import Member, OpenBoard, Order
+from fabbuild.scheduler.pace import Pace
 from fabbuild.scheduler.state import State, open_boards
 from fabbuild.scheduler.timeouts import Timeouts
-from fabbuild.scheduler.work_stealing import Pace
 from fabbuild.text import count
 
 #: How often workers may die of a board until it ends.

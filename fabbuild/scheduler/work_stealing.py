@@ -15,7 +15,7 @@ A machine that has the board's output directory builds what differs, so its help
 themselves: such machines are tried before all others, and for a smaller gain. So machines that share a board end
 together, even if the first estimate of their shares was wrong.
 
-The expected time is that of the board on an average machine, times the ratio measured for this machine.
+How long builds take is learned (`fabbuild.scheduler.pace`).
 """
 
 from __future__ import annotations
@@ -23,113 +23,25 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
-from fabbuild.model import Board, ExpectedDuration, LossKind
-from fabbuild.scheduler.kept_boards import AGAIN
-from fabbuild.scheduler.orders import Member, OpenBoard, Order, SlotContents
+from fabbuild.model import ExpectedDuration, LossKind
+from fabbuild.scheduler.orders import Member, OpenBoard, Order
+from fabbuild.scheduler.pace import Pace
 
 #: The least gain for which help pays: a share of the time that is left, and seconds. An eighth in place of an
 #: eleventh takes 4 % less CPU with a thousand machines, and 2 % longer where builds do not share threads.
 _SHARE, _LEAST = 0.09, 5.0
 #: The same where the machine has the board's output directory: the seconds of a commit or two.
-_SHARE_HOME, _LEAST_HOME = 0.2, 3.0
+_SHARE_WARM, _LEAST_WARM = 0.2, 3.0
 
 #: How many orders may await a commit, for another to bring it, too: without, and with the board's output directory.
-_COPIES, _COPIES_HOME = 1, 2
+_COPIES, _COPIES_WARM = 1, 2
 
 #: How many machines may build a board at a time with which a machine vanished, perhaps because of it.
 _AT_RISK = 2
 
 #: A commit that took this many times as long as expected is late: it is then taken to need half as long again.
 _LATE = 1.2
-
-#: Expected seconds of a board of which nothing is known; only the ratio matters, the rest is learned.
-_UNKNOWN = ExpectedDuration(50.0, 6.0)
-
-#: Least seconds of a commit, so that nothing is divided by zero.
-_TINY = 1e-3
-
-#: The weight of the newest build in the moving average of a machine.
-_NEWEST = 0.2
-
-
-class BuildKind(Enum):
-    """How much has to be built at a commit."""
-
-    COLD = "all, in a slot that built nothing yet: host tools, too"
-    FIRST = "all, after another board"
-    AGAIN = "what differs, after the same board was built for another order"
-    LATER = "what differs from the commit before"
-
-
-#: Parts that are made once in each slot take 27 CPU seconds on top of 40 to 70; used until it was seen here.
-_COLDER = 1.4
-
-_BEGINS = {
-    SlotContents.NOTHING: BuildKind.COLD,
-    SlotContents.OTHER: BuildKind.FIRST,
-    SlotContents.SAME: BuildKind.AGAIN,
-}
-
-
-class Pace:
-    """The durations of boards on each machine, learned during the run."""
-
-    def __init__(self, expected: Mapping[str, ExpectedDuration]) -> None:
-        """Begin with how long each board is likely to take on an average machine, by name."""
-        self._expected = expected
-        #: Seconds taken for each expected second, by machine.
-        self._ratio: dict[tuple[str, BuildKind], float] = {}
-        #: The same on average, times the power of the machine.
-        self._level: dict[BuildKind, float] = {}
-
-    def took(self, order: Order, member: Member, seconds: float) -> None:
-        """Note the duration of the commit that an order was at, in seconds."""
-        kind = BuildKind.LATER if order.answers else _BEGINS[order.found]
-        ratio = max(seconds, _TINY) / self._usual(order.board.job.board, kind)
-        key = member.name, kind
-        self._ratio[key] = _learned(self._ratio.get(key), ratio)
-        self._level[kind] = _learned(self._level.get(kind), ratio * member.power)
-
-    def expected(self, board: Board, member: Member, found: SlotContents, average: float) -> ExpectedDuration:
-        """Return the expected duration of a board on a machine.
-
-        Args:
-            board: the board.
-            member: the machine.
-            found: the contents of the slot.
-            average: the power of an average machine.
-        """
-        begin, later = _BEGINS[found], BuildKind.LATER
-        return ExpectedDuration(
-            self._usual(board, begin) * self._of(member, begin, average),
-            self._usual(board, later) * self._of(member, later, average),
-        )
-
-    def _usual(self, board: Board, kind: BuildKind) -> float:
-        expected = self._expected.get(board.target, _UNKNOWN)
-        return max(expected.first if kind in (BuildKind.COLD, BuildKind.FIRST) else expected.later, _TINY)
-
-    def _of(self, member: Member, kind: BuildKind, average: float) -> float:
-        known = self._ratio.get((member.name, kind))
-        return known if known is not None else self._level_of(kind, average) / member.power
-
-    def _level_of(self, kind: BuildKind, average: float) -> float:
-        """Return the measured ratio of a kind of build; while there is none, derive it from a similar kind."""
-        if kind in self._level:
-            return self._level[kind]
-        if kind is BuildKind.COLD:
-            return self._level.get(BuildKind.FIRST, average) * _COLDER
-        if kind is BuildKind.FIRST:
-            return self._level.get(BuildKind.COLD, average * _COLDER) / _COLDER
-        if kind is BuildKind.AGAIN:
-            return self._level.get(BuildKind.LATER, average) * AGAIN
-        return average
-
-
-def _learned(old: float | None, new: float) -> float:
-    return new if old is None else old + _NEWEST * (new - old)
 
 
 @dataclass(frozen=True)
@@ -156,6 +68,36 @@ class _Rest:
     seconds: float
 
 
+class _Forecast:
+    """How long builds are expected to take from now on, in seconds."""
+
+    def __init__(self, members: Collection[Member], pace: Pace, now: float) -> None:
+        """Take all machines that are in, how long boards take, and the time."""
+        self._pace = pace
+        self._now = now
+        #: The power of an average machine.
+        self._average = sum(member.power for member in members) / len(members)
+
+    def of_board(self, board: OpenBoard, member: Member) -> ExpectedDuration:
+        """Return the expected duration of a board on a machine, in the slot that it would be given."""
+        one = board.job.board
+        return self._pace.expected(one, member, member.finds(one), self._average)
+
+    def of_order(self, order: Order, member: Member) -> tuple[float, float]:
+        """Return the expected seconds until the current commit of an order ends, and for each later one."""
+        duration = self._pace.expected(order.board.job.board, member, order.found, self._average)
+        took = self._now - order.heard
+        expected = duration.later if order.answers else duration.first
+        return (max(expected - took, 0.0) if took <= expected * _LATE else took / 2), duration.later
+
+    def left(self, order: Order, member: Member) -> float:
+        """Return the expected seconds until an order ends."""
+        if not order.awaited:
+            return 0.0
+        current, later = self.of_order(order, member)
+        return current + later * max(len(order.awaited - order.leaving) - 1, 0)
+
+
 class _Helpers:
     """The machines with free slots, the fastest first, and how many slots of each are left."""
 
@@ -164,10 +106,10 @@ class _Helpers:
         self._free = {m.name: m.free - m.promised for m in room}
         fit = [member for member in room if self._free.get(member.name, 0) > 0]
         self._fastest = sorted(fit, key=lambda m: (-m.power, m.number))
-        self._home: dict[str, list[Member]] = {}
+        self._warm: dict[str, list[Member]] = {}
         for member in self._fastest:
             for board in member.outputs.intersection(boards):
-                self._home.setdefault(board, []).append(member)
+                self._warm.setdefault(board, []).append(member)
         self._busy_with: set[tuple[str, str]] = set()
 
     def __bool__(self) -> bool:
@@ -177,9 +119,9 @@ class _Helpers:
         """Return the fastest machine that can help with a board."""
         return next((member for member in self._fastest if self._can(member, board)), None)
 
-    def home(self, board: OpenBoard) -> list[Member]:
+    def warm(self, board: OpenBoard) -> list[Member]:
         """Return the machines with a free slot that have the board's output directory."""
-        return [member for member in self._home.get(board.target, ()) if self._can(member, board)]
+        return [member for member in self._warm.get(board.target, ()) if self._can(member, board)]
 
     def take(self, member: Member, board: OpenBoard) -> None:
         """Take a slot of a machine for a board."""
@@ -234,9 +176,9 @@ def take_over(
     helpers = _Helpers(room)
     if not helpers or not kept:
         return []
-    average = _average(members)
+    forecast = _Forecast(members, pace, now)
     there_are = {member.name: member for member in members}
-    owners = [_Owner(there_are.get(name), kept[name], pace, average, now, waited) for name in kept]
+    owners = [_Owner(there_are.get(name), kept[name], forecast, waited) for name in kept]
     having: dict[str, list[_Owner]] = {}
     for owner in owners:
         for target in owner.costs:
@@ -246,7 +188,7 @@ def take_over(
         last = max(owners, key=lambda owner: owner.end)
         board, helper = last.last(helpers)
         if board is not None and helper is not None:
-            there = pace.expected(board.job.board, helper, helper.finds(board.job.board), average)
+            there = forecast.of_board(board, helper)
             if last.end - there.all(len(board.missing)) >= max(last.end * _SHARE, _LEAST):
                 found.append((helper, board))
                 helpers.take(helper, board)
@@ -264,9 +206,7 @@ class _Owner:
         self,
         member: Member | None,
         waiting: Sequence[tuple[OpenBoard, int]],
-        pace: Pace,
-        average: float,
-        now: float,
+        forecast: _Forecast,
         waited: float,
     ) -> None:
         self._waiting = [board for board, _ in waiting]
@@ -277,11 +217,10 @@ class _Owner:
         self._slots = member.slots
         #: The expected seconds of each board. Of one that several machines have each builds a part, on average.
         self.costs = {
-            board.target: pace.expected(board.job.board, member, SlotContents.SAME, average).all(len(board.missing))
-            / having
+            board.target: forecast.of_board(board, member).all(len(board.missing)) / having
             for board, having in waiting
         }
-        running = sum(_seconds_left(order, member, pace, average, now) for order in member.orders.values())
+        running = sum(forecast.left(order, member) for order in member.orders.values())
         self.end = (running + sum(self.costs.values())) / member.slots
 
     def last(self, helpers: _Helpers) -> tuple[OpenBoard | None, Member | None]:
@@ -310,30 +249,30 @@ def plan(members: Iterable[Member], room: Iterable[Member], pace: Pace, now: flo
     helpers = _Helpers(room, {board for member in members for board in member.orders})
     if not helpers:
         return []
-    average = _average(members)
+    forecast = _Forecast(members, pace, now)
     found: list[Reassignment] = []
-    for rest in sorted(_rests(members, pace, average, now), key=lambda rest: -rest.seconds):
-        if rest.seconds < _LEAST_HOME or not helpers:
+    for rest in sorted(_rests(members, forecast), key=lambda rest: -rest.seconds):
+        if rest.seconds < _LEAST_WARM or not helpers:
             break
-        one = _at_home(rest, helpers, pace, average) or _elsewhere(rest, helpers, pace, average)
+        one = _warm_help(rest, helpers, forecast) or _cold_help(rest, helpers, forecast)
         if one:
             found.append(one)
             helpers.take(one.helper, rest.order.board)
     return found
 
 
-def _rests(members: Sequence[Member], pace: Pace, average: float, now: float) -> Iterable[_Rest]:
+def _rests(members: Sequence[Member], forecast: _Forecast) -> Iterable[_Rest]:
     """Yield the rest of each order that may be helped."""
     boards: dict[str, list[_Rest]] = {}
     for member in members:
         for order in member.orders.values():
-            if rest := _rest(order, member, pace, average, now):
+            if rest := _rest(order, member, forecast):
                 boards.setdefault(order.board.target, []).append(rest)
     for rests in boards.values():
         yield from rests if len(rests) == 1 else _shared_out(rests)
 
 
-def _rest(order: Order, member: Member, pace: Pace, average: float, now: float) -> _Rest | None:
+def _rest(order: Order, member: Member, forecast: _Forecast) -> _Rest | None:
     """Return the rest of an order; None: it may not be helped."""
     board = order.board
     awaited = tuple(sorted(order.awaited & board.missing))
@@ -341,29 +280,8 @@ def _rest(order: Order, member: Member, pace: Pace, average: float, now: float) 
         return None
     if board.timeouts or board.met or not _may_spread(board):
         return None  # it may do the same to the next machine
-    current, later = _pace_of(order, member, pace, average, now)
+    current, later = forecast.of_order(order, member)
     return _Rest(order, current, later, awaited, current + later * (len(awaited) - 1))
-
-
-def _pace_of(order: Order, member: Member, pace: Pace, average: float, now: float) -> tuple[float, float]:
-    """Return the expected seconds until the current commit of an order ends, and for each later one."""
-    duration = pace.expected(order.board.job.board, member, order.found, average)
-    took = now - order.heard
-    expected = duration.later if order.answers else duration.first
-    return (max(expected - took, 0.0) if took <= expected * _LATE else took / 2), duration.later
-
-
-def _seconds_left(order: Order, member: Member, pace: Pace, average: float, now: float) -> float:
-    """Return the expected seconds until an order ends."""
-    if not order.awaited:
-        return 0.0
-    current, later = _pace_of(order, member, pace, average, now)
-    return current + later * max(len(order.awaited - order.leaving) - 1, 0)
-
-
-def _average(members: Collection[Member]) -> float:
-    """Return the power of an average machine."""
-    return sum(member.power for member in members) / len(members)
 
 
 def _shared_out(rests: Sequence[_Rest]) -> Iterable[_Rest]:
@@ -380,24 +298,21 @@ def _shared_out(rests: Sequence[_Rest]) -> Iterable[_Rest]:
             yield replace(rest, current=first[own[0]][0], awaited=own, seconds=first[own[-1]][0])
 
 
-def _at_home(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Reassignment | None:
+def _warm_help(rest: _Rest, helpers: _Helpers, forecast: _Forecast) -> Reassignment | None:
     """Choose, of the machines that have the board's output directory, the one that ends first, if that pays."""
-    ways = []
-    for helper in helpers.home(rest.order.board):
-        there = pace.expected(rest.order.board.job.board, helper, SlotContents.SAME, average)
-        if way := _help(rest, helper, there, _SHARE_HOME, _LEAST_HOME, _COPIES_HOME):
-            ways.append(way)
-    return min(ways, key=lambda way: way[0])[1] if ways else None
+    board = rest.order.board
+    ways = (
+        _help(rest, helper, forecast.of_board(board, helper), _SHARE_WARM, _LEAST_WARM, _COPIES_WARM)
+        for helper in helpers.warm(board)
+    )
+    return min(filter(None, ways), key=lambda way: way[0], default=(0.0, None))[1]
 
 
-def _elsewhere(rest: _Rest, helpers: _Helpers, pace: Pace, average: float) -> Reassignment | None:
+def _cold_help(rest: _Rest, helpers: _Helpers, forecast: _Forecast) -> Reassignment | None:
     """Choose the fastest machine, if that pays: slower ones would help less."""
-    helper = helpers.best(rest.order.board) if rest.seconds >= _LEAST else None
-    if helper is None:
-        return None
-    board = rest.order.board.job.board
-    there = pace.expected(board, helper, helper.finds(board), average)
-    way = _help(rest, helper, there, _SHARE, _LEAST, _COPIES)
+    board = rest.order.board
+    helper = helpers.best(board) if rest.seconds >= _LEAST else None
+    way = helper and _help(rest, helper, forecast.of_board(board, helper), _SHARE, _LEAST, _COPIES)
     return way[1] if way else None
 
 
