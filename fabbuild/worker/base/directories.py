@@ -1,4 +1,4 @@
-"""Make a directory usable again after a build, remove it, or put it aside.
+"""Make a directory usable again after a build, remove it, or put it aside, and read its file system's clock.
 
 A build may leave anything in its directory: a link in place of a directory, permissions that lock the worker out,
 files that nobody may remove. None of these may make the next board fail.
@@ -62,6 +62,19 @@ def put_aside(path: str, aside: str) -> str:
     place = os.path.join(aside, "%s%d.%s" % (workdir.ASIDE, os.getpid(), os.urandom(4).hex()))
     os.rename(path, place)
     return place
+
+
+def file_system_time(directory: str) -> int:
+    """Return the present time, in ns, by the clock of a directory's file system, which may be another machine's.
+
+    Raises:
+        OSError: no file can be written there, as on a full disk.
+    """
+    place = os.path.join(directory, workdir.NOW)
+    with open(place, "wb") as file:
+        now = os.fstat(file.fileno()).st_mtime_ns
+    os.unlink(place)
+    return now
 
 
 def remove_aside(directory: str) -> None:

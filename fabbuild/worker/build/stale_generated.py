@@ -58,20 +58,6 @@ def may_drop_rule(changed: Iterable[TreeChange], reads: Optional[Collection[str]
     return False
 
 
-def begin(output: str) -> int:
-    """Return the present time by the clock of the output's file system, in ns; make the directory if it is missing.
-
-    Raises:
-        OSError: a file cannot be written, as on a full disk.
-    """
-    os.makedirs(output, exist_ok=True)
-    place = os.path.join(output, workdir.NOW)
-    with open(place, "w", encoding="ascii") as file:
-        now = os.fstat(file.fileno()).st_mtime_ns
-    os.unlink(place)
-    return now
-
-
 def used_leftovers(tree: str, output: str, began: int, make: Callable[[], bool]) -> bool:
     """Return whether a successful build used generated source that make does not make, or makes differently.
 
@@ -80,7 +66,7 @@ def used_leftovers(tree: str, output: str, began: int, make: Callable[[], bool])
     Args:
         tree: the source.
         output: the output directory, in the tree.
-        began: the time at which the build began, from `begin`; files written since then have a rule.
+        began: the file system's time at which the build began, in ns; files written since then have a rule.
         make: runs the last make once more, and returns whether it succeeded.
 
     Raises:

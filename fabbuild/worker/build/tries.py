@@ -25,10 +25,12 @@ Once the board's time is up, no further try is made.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Callable, FrozenSet, List, Optional, Sequence, Set
 
 from fabbuild.protocol.build_output import clock_skew
+from fabbuild.worker.base.directories import file_system_time
 from fabbuild.worker.base.processes import ProcessResult
 from fabbuild.worker.build import artifact_sender, retry_policy, stale_generated
 from fabbuild.worker.build.make import MakeRunner
@@ -117,7 +119,8 @@ class Tries:
         """
         self._configured, self._scratch = plan.configure, plan.from_scratch
         self._had_configuration = plan.configured or not plan.from_scratch
-        began, before = stale_generated.begin(self._output.path), self._history.failure
+        os.makedirs(self._output.path, exist_ok=True)
+        began, before = file_system_time(self._output.path), self._history.failure
         if not (self._scratch and self._shared()):
             self._try(self._configure_and_make if plan.configure else self._run.make)
         self._after_clock_skew()

@@ -7,7 +7,6 @@ that of a dead git.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
 from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
@@ -15,7 +14,14 @@ from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
 from fabbuild.protocol.build_output import BUILD_DIR, PathShortener
 from fabbuild.protocol.relevance import ATTRIBUTES, TreeChange, parse_changes
 from fabbuild.worker.base import workdir
-from fabbuild.worker.base.directories import clear_away, make_usable, remove_if_possible, remove_tree
+from fabbuild.worker.base.directories import (
+    clear_away,
+    file_system_time,
+    make_usable,
+    remove_if_possible,
+    remove_tree,
+)
+from fabbuild.worker.base.processes import ProcessResult
 from fabbuild.worker.source import stale_mtimes
 from fabbuild.worker.source.git import GitError, Repository
 
@@ -117,7 +123,7 @@ class Worktree:
             self._repository.run(*add, cwd=os.path.dirname(self.path))
         if not self._is_ours():
             raise GitError("git worktree add made no worktree at %s" % self.path)
-        self._repository.run("reset", "--hard", "--quiet", cwd=self.path, where=False)
+        self._git("reset", "--hard", "--quiet")
         self._commit = commit
         self._hide_races()
 
@@ -135,8 +141,7 @@ class Worktree:
         """
         self._remove_locks()
         self._show_races()
-        git = self._repository.run
-        before = git("rev-parse", "--verify", "HEAD", cwd=self.path, where=False)
+        before = self._git("rev-parse", "--verify", "HEAD")
         # The commit that the output directory was built from.
         since = built or before
         changed = self.changes(before, commit) if before != commit else []
@@ -145,10 +150,10 @@ class Worktree:
             self._remove_attributes()
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self._admin, _INDEX))
-        git("checkout", "--quiet", "--detach", "--force", commit, "--", cwd=self.path, where=False)
+        self._git("checkout", "--quiet", "--detach", "--force", commit, "--")
         self._commit = commit
         # Ignored files, too: a build may have written into the source, and the next one must not find that.
-        git("clean", "-ffdxq", "-e", "/" + BUILD_DIR, cwd=self.path, where=False)
+        self._git("clean", "-ffdxq", "-e", "/" + BUILD_DIR)
         for one in {since, *moved} - {commit}:
             self._touch(one, commit, moved=bool(moved))
         self._hide_races()
@@ -175,8 +180,7 @@ class Worktree:
         """Return the directories and the links of the commit that is checked out."""
         commit = self._commit
         if commit not in self._names:
-            listing = ("ls-tree", "-r", "-t", "-z", "--full-tree", commit)
-            outcome = self._repository.call(*listing, cwd=self.path, where=False, limit=stale_mtimes.LISTED)
+            outcome = self._ask_git("ls-tree", "-r", "-t", "-z", "--full-tree", commit)
             if outcome.code:
                 raise GitError("git ls-tree: %s" % outcome.stderr)
             directories, links = (tuple(found.findall(outcome.stdout)) for found in (_DIRECTORY, _LINK))
@@ -241,9 +245,8 @@ class Worktree:
         changed = self.changes(old, new)
         names = None
         if changed is not None and not (moved and _with_attributes(changed)):
-            ask = functools.partial(self._repository.call, cwd=self.path, where=False, limit=stale_mtimes.LISTED)
             with contextlib.suppress(GitError):
-                names = stale_mtimes.find(ask, self.path, self.output, changed)
+                names = stale_mtimes.find(self._ask_git, self.path, self.output, changed)
         if changed is None or names is None:
             self.empty_output()
             return
@@ -262,7 +265,7 @@ class Worktree:
     def _tell_times(self) -> None:
         # A failure here costs reads that count, and is no reason not to build.
         with contextlib.suppress(GitError):
-            self._repository.call("update-index", "-q", "--refresh", cwd=self.path, where=False)
+            self._ask_git("update-index", "-q", "--refresh")
 
     def empty_output(self) -> None:
         """Empty the output directory, so that everything is built again.
@@ -285,21 +288,16 @@ class Worktree:
     def catch_up(self) -> bool:
         """Set the times of files that are in the future to now; return whether there were any.
 
-        "Now" is by the clock of the file system, which may be another machine's.
-
         Raises:
             OSError: a file cannot be written, as on a full disk.
         """
-        probe = os.path.join(self.path, workdir.NOW)
-        with open(probe, "wb"):
-            now = os.stat(probe).st_mtime
-        os.unlink(probe)
+        now = file_system_time(self.path)
         found = False
         for folder, folders, names in os.walk(self.path):
             for name in folders + names:
                 path = os.path.join(folder, name)
                 with contextlib.suppress(OSError):
-                    if os.lstat(path).st_mtime > now:
+                    if os.lstat(path).st_mtime_ns > now:
                         os.utime(path, follow_symlinks=False)
                         found = True
         if found:
@@ -309,8 +307,7 @@ class Worktree:
 
     def lacks(self) -> str:
         """Return a file of the commit that was removed from the tree; empty if none was."""
-        gone = self._repository.run("ls-files", "--deleted", "-z", cwd=self.path, where=False)
-        return gone.partition("\0")[0]
+        return self._git("ls-files", "--deleted", "-z").partition("\0")[0]
 
     def changes(self, old: str, new: str) -> Optional[List[TreeChange]]:
         """Return the files in which two commits differ; None if they cannot be determined."""
@@ -318,10 +315,9 @@ class Worktree:
             return self._changes[old, new]
         listing = ("diff-tree", "-r", "-z", "--raw", "--full-index", "--no-ext-diff", "--no-renames")
         try:
-            limit = stale_mtimes.LISTED
-            outcome = self._repository.call(*listing, old, new, "--", cwd=self.path, where=False, limit=limit)
+            outcome = self._ask_git(*listing, old, new, "--")
             # A name that is no UTF-8 was changed by decoding, and a longer text has its middle cut.
-            if outcome.code or _NOT_UTF8 in outcome.stdout or len(outcome.stdout) > limit // 8:
+            if outcome.code or _NOT_UTF8 in outcome.stdout or len(outcome.stdout) > stale_mtimes.LISTED // 8:
                 return None
             found = parse_changes(outcome.stdout.encode())
         except (GitError, ValueError):
@@ -330,6 +326,14 @@ class Worktree:
         self._changes = {key: known for key, known in self._changes.items() if new in key}
         self._changes[old, new] = found
         return found
+
+    def _git(self, *arguments: str) -> str:
+        """Run git in the tree; see `Repository.run`."""
+        return self._repository.run(*arguments, cwd=self.path, where=False)
+
+    def _ask_git(self, *arguments: str) -> ProcessResult:
+        """Run git in the tree, with room for a long list in what it prints; see `Repository.call`."""
+        return self._repository.call(*arguments, cwd=self.path, where=False, limit=stale_mtimes.LISTED)
 
     def _is_ours(self) -> bool:
         """Return whether the directory is a worktree of this repository, and git lists it."""
@@ -348,7 +352,7 @@ class Worktree:
         except (OSError, ValueError):
             return False
         self._admin = admin
-        return self._repository.call("rev-parse", "--is-inside-work-tree", cwd=self.path, where=False).code == 0
+        return self._ask_git("rev-parse", "--is-inside-work-tree").code == 0
 
     def _common_dir(self) -> str:
         text = self._repository.run("rev-parse", "--git-common-dir", cwd=self._repository.git_dir_cwd())
