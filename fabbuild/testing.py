@@ -36,9 +36,9 @@ from fabbuild.source.git import Remote
 from fabbuild.source.push import PushReport
 from fabbuild.source.repository import Source
 from fabbuild.worker.base.processes import WorkerStopped
-from fabbuild.worker.build.artifact_sender import ResultFile
 from fabbuild.worker.build.builder import BoardBuild, Builder
 from fabbuild.worker.build.result import Built
+from fabbuild.worker.build.result_files import ResultFile
 from fabbuild.worker.build.settings import Settings, SettingsError
 from fabbuild.worker.service.commands import CommandError, order_of, text
 from fabbuild.worker.service.slot_pool import JobShare, SlotPool

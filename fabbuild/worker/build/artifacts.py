@@ -36,7 +36,7 @@ def remove_configuration(output: str) -> None:
     _unlink(output, (place for _, place in TREE.config_files))
 
 
-def configuration(output: str) -> Dict[str, str]:
+def file_states(output: str) -> Dict[str, str]:
     """Return the state of each file in an output directory: building may read anything that configuring makes.
 
     Those that Kbuild writes anew each time are compared by content: the configuration, and small files at the top.
@@ -54,7 +54,7 @@ def configuration(output: str) -> Dict[str, str]:
     return found
 
 
-def alike(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
+def states_alike(before: Mapping[str, str], after: Mapping[str, str]) -> bool:
     """Return whether configuring left everything as it was, except files that it removed for the build to make."""
     removed = {place for _, place in TREE.config_files if not place.startswith(_INCLUDE)} - after.keys()
     return {place: state for place, state in before.items() if place not in removed} == after

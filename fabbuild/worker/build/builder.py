@@ -21,8 +21,7 @@ from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import remove_if_possible
 from fabbuild.worker.base.processes import Processes, ProcessResult, TimeIsUp
 from fabbuild.worker.base.text import decode
-from fabbuild.worker.build import artifact_sender, artifacts
-from fabbuild.worker.build.artifact_sender import ResultFile
+from fabbuild.worker.build import artifact_sender, artifacts, result_files
 from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.make import MakeRunner
@@ -32,6 +31,7 @@ from fabbuild.worker.build.neighbours import Neighbours
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.plan import BuildPlan, Planner
 from fabbuild.worker.build.result import Built, failed
+from fabbuild.worker.build.result_files import ResultFile
 from fabbuild.worker.build.retry_policy import KnownFailures
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.build.tries import BoardHistory, Tries
@@ -482,8 +482,8 @@ class Builder:
 
     def _files_of(self, run: MakeRunner, *, built: bool) -> List[ResultFile]:
         output = self._worktree.output
-        found = artifact_sender.configuration(output)
+        found = result_files.configuration_files(output)
         if built and not self._settings["config_only"]:
             listed = artifacts.functions(self._processes, output, run.command.compiler.prefix, run.command.env)
             found += [ResultFile(name, "", data) for name, data in listed.items()]
-        return [*found, *artifact_sender.kept(output, self._settings.kept())]
+        return [*found, *result_files.kept(output, self._settings.kept())]

@@ -16,9 +16,9 @@ from fabbuild.protocol import relevance
 from fabbuild.protocol.relevance import Needed
 from fabbuild.protocol.settings import Shortcut
 from fabbuild.protocol.wire import DEPENDS
-from fabbuild.worker.build.artifact_sender import ResultFile
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.result import Built
+from fabbuild.worker.build.result_files import ResultFile
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.deps.outside_reads import OutsideReads

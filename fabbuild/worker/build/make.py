@@ -128,7 +128,7 @@ class MakeRunner:
         """Configure the board again, after ``make mrproper`` if requested."""
         done = ProcessResult(0, "", "", "")
         output = os.path.join(self._tree, BUILD_DIR)
-        before = artifacts.configuration(output)
+        before = artifacts.file_states(output)
         artifacts.remove_configuration(output)
         if mrproper:
             done = self._one("mrproper")
@@ -146,7 +146,7 @@ class MakeRunner:
             self.unreadable = bool(generated.code) and _NO_GOAL not in generated.stderr
             done = done if generated.code and self.may_retry else _joined(done, generated)
         self.configuration_said = bool(done.stderr)
-        self.configuration_changed = not artifacts.alike(before, artifacts.configuration(output))
+        self.configuration_changed = not artifacts.states_alike(before, artifacts.file_states(output))
         return done
 
     def _adjust(self) -> ProcessResult:

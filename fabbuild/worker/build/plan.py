@@ -7,7 +7,7 @@ from typing import Collection, Dict, Iterable, List, NamedTuple, Optional, Tuple
 from fabbuild.protocol import relevance
 from fabbuild.protocol.relevance import ABSENT, TreeChange, is_for_people
 from fabbuild.protocol.source_kinds import RECOMPILED, is_makefile
-from fabbuild.worker.build import artifact_sender, stale_generated
+from fabbuild.worker.build import result_files, stale_generated
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.deps import reverse_deps
@@ -56,7 +56,7 @@ class Planner:
             OSError: a file of the output directory cannot be read.
         """
         output = self._output
-        products, by_products = artifact_sender.stale_products(output.path, self._settings.kept())
+        products, by_products = result_files.stale_products(output.path, self._settings.kept())
         configure = self._must_configure(commit, configured)
         leftovers = self._may_have_leftovers(board, commit)
         changed = self._changed(commit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, NamedTuple, Sequence
 
-from fabbuild.worker.build.artifact_sender import ResultFile
+from fabbuild.worker.build.result_files import ResultFile
 
 
 class Built(NamedTuple):

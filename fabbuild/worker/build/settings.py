@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 from fabbuild.protocol import dotconfig
 from fabbuild.protocol.settings import SETTINGS, Effect, Setting, Shortcut, ruled_out
 from fabbuild.protocol.uboot import TREE
-from fabbuild.worker.build.artifact_sender import ALL_OUTPUTS
+from fabbuild.worker.build.result_files import ALL_OUTPUTS
 
 #: Settings that only buildman's boss sends, with their defaults. They are about speed, which this worker sees to by
 #: itself, so any value is taken; but ``lines`` asks for something in the results, and is taken only when off.

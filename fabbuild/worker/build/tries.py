@@ -32,7 +32,7 @@ from typing import Callable, FrozenSet, List, Optional, Sequence, Set
 from fabbuild.protocol.build_output import clock_skew
 from fabbuild.worker.base.directories import file_system_time
 from fabbuild.worker.base.processes import ProcessResult
-from fabbuild.worker.build import artifact_sender, retry_policy, stale_generated
+from fabbuild.worker.build import result_files, retry_policy, stale_generated
 from fabbuild.worker.build.make import MakeRunner
 from fabbuild.worker.build.neighbours import Neighbours
 from fabbuild.worker.build.output_dir import OutputDir
@@ -126,7 +126,7 @@ class Tries:
         self._after_clock_skew()
         self._reconfigured()
         self._after_mrproper()
-        artifact_sender.remove_unmade(self._output.path, self._settings.kept(), began)
+        result_files.remove_unmade(self._output.path, self._settings.kept(), began)
         self._from_scratch()
         self._once_more(commit, previous, before)
         self._read_again(plan.changed)

@@ -10,7 +10,8 @@ import pytest
 from fabbuild.protocol.names import is_pattern
 from fabbuild.protocol.wire import FILE_MOST, PIECE
 from fabbuild.worker.build import artifact_sender
-from fabbuild.worker.build.artifact_sender import ALL_OUTPUTS, Delivery, ResultFile, kept, name_of, stale_products
+from fabbuild.worker.build.artifact_sender import Delivery
+from fabbuild.worker.build.result_files import ALL_OUTPUTS, ResultFile, kept, name_of, stale_products
 from tests.worker.build.test_builder import build, commits_of
 from tests.worker.driver import MAKEFILE, Worker
 
