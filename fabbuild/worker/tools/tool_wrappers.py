@@ -3,12 +3,10 @@
 ``WORK/tools/DIGEST/bin`` holds, for one toolchain and the host's own tools,
 
 * copies of nm, ar and ranlib. binutils loads every plugin of the directory ``../lib/bfd-plugins`` beside the
-program
-  when it reads an object, and LLVM's plugin alone takes twenty times longer than all the rest. A copy finds a
-  directory of ours there, with every plugin but that one. Copies are made only where LLVM's plugin is installed;
+  program when it reads an object, and LLVM's plugin alone takes twenty times longer than all the rest. A copy finds
+  a directory of ours there, with every plugin but that one. Copies are made only where LLVM's plugin is installed;
 * wrappers of the compilers, which call ccache to compile a C file to an object. Probes, preprocessing, assembling
-and
-  linking go straight to the compiler. Wrappers are made only where ccache is installed.
+  and linking go straight to the compiler. Wrappers are made only where ccache is installed.
 
 The digest covers everything that the directory is made of, so that workers of different versions, or with another
 PATH, do not disturb each other, and another compiler has another directory. After any error, builds run without
