@@ -23,19 +23,16 @@ from fabbuild.worker.base.processes import Processes, ProcessResult, TimeIsUp
 from fabbuild.worker.base.text import decode
 from fabbuild.worker.build import artifact_sender, artifacts, result_files
 from fabbuild.worker.build.carry_forward import CarryForward
-from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.make import MakeRunner
 from fabbuild.worker.build.make_command import MakeCommand
-from fabbuild.worker.build.neighbour_objects import SourceFiles
 from fabbuild.worker.build.neighbours import Neighbours
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.build.plan import BuildPlan, Planner
 from fabbuild.worker.build.result import Built, failed
 from fabbuild.worker.build.result_files import ResultFile
-from fabbuild.worker.build.retry_policy import KnownFailures
 from fabbuild.worker.build.settings import Settings
+from fabbuild.worker.build.shared_by_slots import SharedBySlots
 from fabbuild.worker.build.tries import BoardHistory, Tries
-from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.deps.read_watch import ReadWatch
 from fabbuild.worker.source.git import GitError
 from fabbuild.worker.source.worktree import Worktree
@@ -72,25 +69,6 @@ class BoardBuild(NamedTuple):
     jobs: Callable[[], int]
     limit: float = 0.0
     tokens: Optional[JobServer] = None
-
-
-class SharedBySlots:
-    """What the slots of a machine share.
-
-    Attributes:
-        kept: the output directories of boards.
-        identities: those of compilers, by which it is known whether their objects can be built upon; None: this is
-            done by their versions, and only with what this process built.
-        sources: what is known of files of the source.
-        failures: what is known of failures.
-    """
-
-    def __init__(self, kept: KeptOutputs, identities: Optional[Identities] = None) -> None:
-        """Begin with nothing known of the source and of failures."""
-        self.kept = kept
-        self.identities = identities
-        self.sources = SourceFiles()
-        self.failures = KnownFailures()
 
 
 class Builder:
@@ -330,7 +308,7 @@ class Builder:
 
     def share_objects(self, board: str) -> None:
         """Let boards that wait for a board take its objects; all files of its last result have been read."""
-        cold = self._kept.cold
+        cold = self._shared.cold
         if cold.awaited(board) and self._output.built() == board:
             self._shares = True
             with contextlib.suppress(OSError):  # it is missed when the next build begins
@@ -339,14 +317,14 @@ class Builder:
 
     def end(self, board: str) -> None:
         """End a board, begun or not: no other waits for it any more."""
-        self._kept.cold.leave(board)
+        self._shared.cold.leave(board)
 
     def _reclaim_output(self) -> None:
         """Put the output directory in place again, if other boards took objects of it."""
         if not self._shares:
             return
         self._shares = False
-        self._kept.cold.wait_until_taken(self._how.board, _SHARING)
+        self._shared.cold.wait_until_taken(self._how.board, _SHARING)
         if not self._kept.take(self._how.board, self._worktree.output):
             self._forget()
             os.makedirs(self._worktree.output, exist_ok=True)
@@ -356,7 +334,7 @@ class Builder:
             return None
         board, _, _, limit, tokens = self._how
         patience = min(_PATIENCE, limit * _PATIENCE_SHARE or _PATIENCE) if tokens else 0.0
-        return Neighbours(self._kept, board, self._output, self._worktree, commit, self._shared.sources, patience)
+        return Neighbours(self._shared, board, self._output, self._worktree, commit, patience)
 
     def _tried(self, commit: str, run: MakeRunner, neighbours: Optional[Neighbours]) -> ProcessResult:
         """Check a commit out, plan its build, and make the tries; return the result of the last one."""

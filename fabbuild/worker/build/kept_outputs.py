@@ -20,7 +20,6 @@ from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import put_aside, remove_if_possible
 from fabbuild.worker.base.disk_size import note_size, noted_size
-from fabbuild.worker.build.cold_builds import ColdBuilds
 from fabbuild.worker.build.output_dir import CLOCK_SLACK, OutputDir
 from fabbuild.worker.source.worktrees import is_private
 
@@ -29,11 +28,7 @@ _SHARE = 0.25
 
 
 class KeptOutputs:
-    """The output directories of a work directory's boards; for all slots together.
-
-    Attributes:
-        cold: the boards that are built from nothing, and so will have a directory.
-    """
+    """The output directories of a work directory's boards; for all slots together."""
 
     def __init__(self, slots: str, limit: int = -1) -> None:
         """Take the parts.
@@ -45,7 +40,6 @@ class KeptOutputs:
         self._slots = slots
         self._base = os.path.join(slots, workdir.OUTPUTS)
         self._limit = limit
-        self.cold = ColdBuilds()
         self._changed = threading.Condition()
         self._readers: "Counter[str]" = Counter()
 
@@ -118,10 +112,6 @@ class KeptOutputs:
         with self._changed, contextlib.suppress(OSError):
             return [board for _, board, _ in sorted(self._there(), reverse=True)]
         return []
-
-    def others(self, board: str) -> List[str]:
-        """Return the other boards that have a directory, the one that was used last first."""
-        return [one for one in self.boards() if one != board]
 
     @contextlib.contextmanager
     def reading(self, board: str) -> Iterator[str]:

@@ -13,9 +13,9 @@ from typing import Iterator, List, Optional
 
 from fabbuild.protocol import dotconfig
 from fabbuild.protocol.relevance import TreeChange
-from fabbuild.worker.build.kept_outputs import KeptOutputs
-from fabbuild.worker.build.neighbour_objects import Neighbour, SourceFiles
+from fabbuild.worker.build.neighbour_objects import Neighbour
 from fabbuild.worker.build.output_dir import OutputDir, symbols
+from fabbuild.worker.build.shared_by_slots import SharedBySlots
 from fabbuild.worker.source.worktree import Worktree
 
 #: How many directories, those used last, are compared, and from how many objects are taken at most.
@@ -33,31 +33,28 @@ class Neighbours:
 
     def __init__(
         self,
-        kept: KeptOutputs,
+        shared: SharedBySlots,
         board: str,
         output: OutputDir,
         worktree: Worktree,
         commit: str,
-        files: SourceFiles,
         patience: float = 0.0,
     ) -> None:
         """Take the parts.
 
         Args:
-            kept: the directories.
+            shared: the directories, and what is known of the files of all.
             board: the board that is built.
             output: its output directory, which is open.
             worktree: the source.
             commit: the commit that is checked out.
-            files: what is known of the files of all.
             patience: how long to wait for a like board that is built from nothing, in seconds; 0: not at all.
         """
-        self._kept = kept
+        self._shared = shared
         self._board = board
         self._output = output
         self._worktree = worktree
         self._commit = commit
-        self._files = files
         self._patience = patience
         self._awaited = ""
         self.taken = False
@@ -71,7 +68,7 @@ class Neighbours:
     @property
     def available(self) -> bool:
         """Whether any other board has a directory that can be used."""
-        return any(self._output.neighbour(self._kept.place(one)) for one in self._others())
+        return any(self._output.neighbour(self._shared.kept.place(one)) for one in self._others())
 
     def take_programs(self) -> None:
         """Copy the objects of what configures a board, from the directory that was used last.
@@ -90,20 +87,20 @@ class Neighbours:
         if self._patience:
             path = os.path.join(self._output.path, ".config")
             with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-                self._awaited = self._kept.cold.enter(self._board, dotconfig.read(file))
+                self._awaited = self._shared.cold.enter(self._board, dotconfig.read(file))
         return bool(self._awaited) or self.available
 
     def wait(self) -> None:
         """Wait until a like board that is built from nothing is built."""
         if self._awaited:
             began = time.monotonic()
-            self._kept.cold.wait(self._awaited, self._patience)
+            self._shared.cold.wait(self._awaited, self._patience)
             self.waited = time.monotonic() - began
 
     def close(self) -> None:
         """Let the board that was waited for go on; nothing is taken any more."""
         if self._awaited:
-            self._kept.cold.release(self._awaited)
+            self._shared.cold.release(self._awaited)
             self._awaited = ""
 
     def take(self) -> None:
@@ -130,11 +127,12 @@ class Neighbours:
         return [] if commit == self._commit else self._worktree.changes(commit, self._commit)
 
     def _others(self) -> List[str]:
-        return self._kept.others(self._board)[:_LOOKED_AT]
+        return [one for one in self._shared.kept.boards() if one != self._board][:_LOOKED_AT]
 
     @contextlib.contextmanager
     def _opened(self, board: str) -> Iterator[Optional[Neighbour]]:
         """Leave a board's directory as it is during the block; gives None if nothing of it is to be used."""
-        with self._kept.reading(board) as path:
+        with self._shared.kept.reading(board) as path:
             state = self._output.neighbour(path)
-            yield Neighbour(path, state, self._output, self._worktree.path, self._files) if state else None
+            parts = self._output, self._worktree.path, self._shared.sources
+            yield Neighbour(path, state, *parts) if state else None

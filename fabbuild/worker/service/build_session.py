@@ -12,9 +12,10 @@ from fabbuild.protocol.wire import OUTPUTS_MANY
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import remove_tree
 from fabbuild.worker.base.processes import Processes, WorkerStopped
-from fabbuild.worker.build.builder import Builder, SharedBySlots
+from fabbuild.worker.build.builder import Builder
 from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.kept_outputs import KeptOutputs
+from fabbuild.worker.build.shared_by_slots import SharedBySlots
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.service.commands import Configuration, commit_hashes, first_here
 from fabbuild.worker.service.slot_pool import JobShare, Send, SlotPool

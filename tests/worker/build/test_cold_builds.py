@@ -10,11 +10,12 @@ import pytest
 from fabbuild.protocol import dotconfig
 from fabbuild.protocol.environment import base_environment
 from fabbuild.worker.base.processes import Processes
-from fabbuild.worker.build.builder import BoardBuild, Builder, SharedBySlots
+from fabbuild.worker.build.builder import BoardBuild, Builder
 from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.cold_builds import ColdBuilds
 from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.settings import Settings
+from fabbuild.worker.build.shared_by_slots import SharedBySlots
 from fabbuild.worker.deps.fingerprint import Identities
 from fabbuild.worker.source.git import Repository, find_git_dir
 from fabbuild.worker.source.worktrees import SlotWorktrees
@@ -59,7 +60,8 @@ class Slots:
         processes = stack.enter_context(Processes())
         trees = SlotWorktrees(Repository(processes, str(find_git_dir(str(work))), environment), str(work))
         trees.prepare()
-        self.kept = KeptOutputs(trees.directory)
+        known = Identities(str(work), environment, "code")
+        self.shared = SharedBySlots(KeptOutputs(trees.directory), known)
         self._compiler = from_path("sandbox", shutil.which("gcc"))
         self._tokens = JobServer(2, 2)
         stack.callback(self._tokens.close)
@@ -67,10 +69,8 @@ class Slots:
         self._builders = []
         for slot in range(2):
             tree = trees.worktree(slot, commits[0])
-            known = Identities(str(work), environment, "code")
-            shared = SharedBySlots(self.kept, known)
             carrier = CarryForward(tree, chosen, known)
-            one = Builder(processes, tree, chosen, environment, {"details"}, shared, carrier)
+            one = Builder(processes, tree, chosen, environment, {"details"}, self.shared, carrier)
             stack.callback(one.close)
             self._builders.append(one)
         self._threads = stack.enter_context(ThreadPoolExecutor(2))
@@ -125,9 +125,9 @@ def test_like_boards_compile_once_what_is_alike(machine, commits, gate):
     with ExitStack() as stack:
         slots = Slots(machine.work, commits, stack)
         first = slots.build(0, "one", commits[:1])
-        wait_for(lambda: slots.kept.cold._building)
+        wait_for(lambda: slots.shared.cold._building)
         second = slots.build(1, "two", commits[:1])
-        wait_for(lambda: slots.kept.cold.awaited("one"))
+        wait_for(lambda: slots.shared.cold.awaited("one"))
         assert not second.done()
         let_through(gate)
         results = first.result() + second.result()
@@ -140,12 +140,12 @@ def test_the_one_that_was_waited_for_goes_on_with_its_next_commit(machine, commi
     with ExitStack() as stack:
         slots = Slots(machine.work, commits, stack)
         first = slots.build(0, "one", commits)
-        wait_for(lambda: slots.kept.cold._building)
+        wait_for(lambda: slots.shared.cold._building)
         second = slots.build(1, "two", commits[:1])
-        wait_for(lambda: slots.kept.cold.awaited("one"))
+        wait_for(lambda: slots.shared.cold.awaited("one"))
         let_through(gate)
         results = first.result() + second.result()
-        assert not slots.kept.cold.awaited("one")
+        assert not slots.shared.cold.awaited("one")
     compiled = [sorted(compiled_by(result)) for result in results]
     assert (compiled[0], compiled[len(commits) - 1], compiled[-1]) == (["a", "b", "c"], ["b"], [])
     machine.hold(results[len(commits) - 1], commits[-1])
@@ -156,9 +156,9 @@ def test_a_board_whose_like_one_is_not_built_any_more_compiles_itself(machine, c
         slots = Slots(machine.work, commits, stack)
         monkeypatch.setattr(Builder, "share_objects", lambda _builder, _board: None)
         first = slots.build(0, "one", commits[:1])
-        wait_for(lambda: slots.kept.cold._building)
+        wait_for(lambda: slots.shared.cold._building)
         second = slots.build(1, "two", commits[:1])
-        wait_for(lambda: slots.kept.cold.awaited("one"))
+        wait_for(lambda: slots.shared.cold.awaited("one"))
         let_through(gate)
         first.result()
         (result,) = second.result()

@@ -11,10 +11,11 @@ import pytest
 
 from fabbuild.protocol.environment import base_environment
 from fabbuild.worker.base.processes import Processes, WorkerStopped
-from fabbuild.worker.build.builder import BoardBuild, Builder, SharedBySlots
+from fabbuild.worker.build.builder import BoardBuild, Builder
 from fabbuild.worker.build.carry_forward import CarryForward
 from fabbuild.worker.build.kept_outputs import KeptOutputs
 from fabbuild.worker.build.settings import Settings
+from fabbuild.worker.build.shared_by_slots import SharedBySlots
 from fabbuild.worker.source.git import Repository, find_git_dir
 from fabbuild.worker.source.worktrees import SlotWorktrees
 from fabbuild.worker.tools.toolchains import from_path
