@@ -83,7 +83,10 @@ class Neighbours:
                     return
 
     def expected(self) -> bool:
-        """Whether there is another board's directory to take from, or one being made; the board is configured."""
+        """Return whether there is another board's directory to take from, or one being made.
+
+        The board is configured. If no like board is being built from nothing, like ones may wait for this one.
+        """
         if self._patience:
             path = os.path.join(self._output.path, ".config")
             with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
