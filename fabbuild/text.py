@@ -18,6 +18,9 @@ ERROR_WIDTH = 200
 _READ = 1 << 20
 _FRONT = 4096
 
+# What `os.fsdecode` makes of bytes that it cannot decode.
+_UNDECODED = re.compile("[\udc80-\udcff]")
+
 #: A compiler's error with its source position.
 COMPILER_ERROR = re.compile(r"^[^\s:]+:\d+:(?:\d+:)? (?:fatal )?error:", re.MULTILINE)
 
@@ -35,6 +38,11 @@ _TELLING = (
     re.compile(r"\bwarning:", re.IGNORECASE),
     re.compile(r"\S"),
 )
+
+
+def is_name(text: str) -> bool:
+    """Whether a text, as from `os.fsdecode`, can name a file or ref: any bytes, no control characters."""
+    return _UNDECODED.sub("", text).isprintable()
 
 
 def visible(text: str, *, newlines: bool = False) -> str:

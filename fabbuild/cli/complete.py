@@ -135,7 +135,7 @@ class Place:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False
             )
-            return done.stdout.decode("utf-8", "replace")
+            return os.fsdecode(done.stdout)
         return ""
 
 

@@ -212,9 +212,9 @@ def _tells_more(plan: Plan, ended: RunSummary) -> str:
     if made is None:
         return ""
     which = "--commits" if plan.settings.commits else "--branch"
-    return shlex.join(
-        [ui.called(), "summary", which, plan.range_text, "--errors", *where(Found(made, plan.source))]
-    )
+    # The name of the directory, which is a text in any case, names the results as well.
+    text = plan.range_text if plan.range_text.isprintable() else plan.name
+    return shlex.join([ui.called(), "summary", which, text, "--errors", *where(Found(made, plan.source))])
 
 
 @make_task(SUMMARY)

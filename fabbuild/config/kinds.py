@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from fabbuild.config.wording import describe_value, quote
 from fabbuild.protocol import dotconfig, sizes
 from fabbuild.protocol.environment import SET_FOR_BUILDS, is_locale
 from fabbuild.protocol.settings import Setting
+from fabbuild.text import is_name
 
 #: The name of a variable of the environment.
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -62,8 +64,11 @@ def _text(value: object, *, lists: bool) -> str:
         raise ValueError(  # noqa: TRY004 - all of it is what the user wrote
             f"is {describe_value(value)}; it must be text{' or a list of texts' if lists else ''}"
         )
-    if not value.isprintable():
+    if not is_name(value):
         raise ValueError(f"is {quote(value)}; it must not have control characters")
+    if lists and not value.isprintable():
+        # Names of boards and machines are texts; those of files, branches and ranges may be any bytes.
+        raise ValueError(f"is {quote(value)}; its bytes are not {sys.getfilesystemencoding()}")
     return value
 
 

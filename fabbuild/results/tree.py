@@ -21,6 +21,7 @@ import re
 import shutil
 import socket
 import stat
+import sys
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -123,7 +124,7 @@ def commit_dir(commit: Commit) -> str:
         return ""
     subject = re.sub(r"[/: ]", "-", commit.subject[:20])
     # NUL cannot be in a file name, and other control characters should not; buildman has no rule for them.
-    subject = "".join(c if c.isprintable() else "-" for c in subject)
+    subject = "".join(c if c.isprintable() and _can_be_named(c) else "-" for c in subject)
     return f"{commit.number:02d}_g{commit.hash}_{subject}"
 
 
@@ -146,11 +147,24 @@ def check_component(name: str, what: str) -> str:
     """Check that a name can be a directory directly below another one, and return it.
 
     Raises:
-        OutputError: the name is empty, ``.``, ``..`` or `OWN`, or contains ``/`` or NUL.
+        OutputError: the name is empty, ``.``, ``..`` or `OWN`, contains ``/`` or NUL, or has characters that names
+            of files cannot have in this process's locale.
     """
     if name in ("", ".", "..", OWN) or "/" in name or "\0" in name:
         raise OutputError(f"{what} {name!r} cannot be the name of a directory; rename it")
+    if not _can_be_named(name):
+        encoding = sys.getfilesystemencoding()
+        raise OutputError(f"{what} {name} cannot be the name of a directory in {encoding}; set PYTHONUTF8=1")
     return name
+
+
+def _can_be_named(name: str) -> bool:
+    """Whether names of files can have these characters; not with PYTHONUTF8=0, or in a locale of few characters."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class ResultTree:
@@ -223,15 +237,17 @@ class ResultTree:
         """Record the branch or range, or check that it is the recorded one."""
         path = self.own / RANGE
         try:
-            before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-            if what and before and before != what:
+            before = path.read_bytes() if path.exists() else b""
+            now = what.encode("utf-8", "surrogateescape")
+            if now and before and before != now:
                 self.close()
+                theirs = before.decode("utf-8", "surrogateescape")
                 raise OutputError(
-                    f"{self.root} holds the results of {before!r}, not of {what!r}; choose another --output, or "
+                    f"{self.root} holds the results of {theirs!r}, not of {what!r}; choose another --output, or "
                     "remove the directory if they are no longer wanted"
                 )
-            if what and not before:
-                path.write_text(what, encoding="utf-8", errors="replace")
+            if now and not before:
+                path.write_bytes(now)
         except OSError as exc:
             self.close()
             raise not_writable(path, exc) from exc

@@ -83,8 +83,8 @@ class GitOutput:
 
     @property
     def text(self) -> str:
-        """Stdout, decoded with replacement characters, without trailing newlines."""
-        return self.stdout.decode("utf-8", "replace").rstrip("\n")
+        """Stdout without trailing newlines, decoded as names of files are, so that no name is lost."""
+        return os.fsdecode(self.stdout).rstrip("\n")
 
 
 class Remote(NamedTuple):

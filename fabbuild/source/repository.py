@@ -33,6 +33,7 @@ from fabbuild.source.git import FIXED_AUTHOR, Git, GitError, GitProcesses, Remot
 from fabbuild.source.hardlink_objects import hardlink_objects
 from fabbuild.source.pack_cache import PackCache
 from fabbuild.source.push import PushReport, push
+from fabbuild.text import is_name
 
 #: The subject of the snapshot commit.
 CURRENT = "current source"
@@ -219,7 +220,7 @@ class Source:
             SourceError: the text is not a range or commit, a commit does not exist, or the range is empty.
         """
         words = f"{text!r} is not a range of commits"
-        if not text.strip() or text != text.strip() or text.startswith("-") or not text.isprintable():
+        if not text.strip() or text != text.strip() or text.startswith("-") or not is_name(text):
             raise SourceError(f"{words}; write A..B, or one commit")
         if "..." in text:
             raise SourceError(f"{words} that ends in one commit; write A..B")
@@ -370,7 +371,7 @@ class Source:
         ref = f"refs/heads/{short}"
         if short and self.git.run("show-ref", "--verify", "--quiet", ref, ok=(0, 1, 128)).status == 0:
             return short, ref
-        if not name.isprintable() or not name.strip():
+        if not is_name(name) or not name.strip():
             raise SourceError(f"{name!r} is not a branch name")
         if ".." in name:
             raise SourceError(f"{name} is a range, not a branch; use --commits {name}")

@@ -122,6 +122,12 @@ def test_a_backslash_is_written_as_the_shell_takes_it(here):
         assert candidates("fish", ["build", "--only", word], here, {}) == [r"e\,f"], word
 
 
+def test_a_branch_whose_name_the_terminal_cannot_show_is_not_offered(here):
+    subprocess.run(["git", "-C", str(here), "branch", b"series/\xe4"], check=True)
+    subprocess.run(["git", "-C", str(here), "branch", "series/\xe4"], check=True)
+    assert candidates("zsh", ["build", "--branch", "se"], here, {}) == ["series/led", "series/\xe4"]
+
+
 @pytest.mark.parametrize("text", ["[", "machines: [a]", "machines: {a: 3}", "3", "", "machines: {1: {groups: 3}}"])
 def test_a_list_of_machines_that_is_none_is_no_trouble(here, text):
     (here / "machines.yaml").write_text(text)
@@ -175,7 +181,10 @@ def test_it_loads_the_table_of_options_and_neither_invoke_nor_the_rest_of_fabbui
         str(
             [
                 "fabbuild",
-                *(f"fabbuild.{name}" for name in ("cli", "cli.complete", "cli.options", "complete", "errors")),
+                *(
+                    f"fabbuild.{name}"
+                    for name in ("cli", "cli.complete", "cli.options", "complete", "errors", "text")
+                ),
             ]
         ),
     ]

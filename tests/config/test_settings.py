@@ -80,6 +80,8 @@ def test_later_layers_win_and_what_is_not_given_does_not():
         ("toolchain", ["arm=a=b"], ("arm=a=b",)),
         ("hosts", ("a", "b"), "a,b"),
         ("branch", "fix/ünder", "fix/ünder"),
+        ("branch", "fix/\udce4nder", "fix/\udce4nder"),
+        ("source", "/home/\udce4", "/home/\udce4"),
     ],
 )
 def test_option_is_taken(name, text, value):
@@ -129,6 +131,9 @@ def test_option_is_taken(name, text, value):
         ({"branch": ["a"]}, "branch is a list; it must be text"),
         ({"boards": ["a", 3]}, "boards is a list; it must be text or a list of texts"),
         ({"source": "a\nb"}, r'source is "a\nb"; it must not have control characters'),
+        ({"source": "a\udce4\nb"}, "it must not have control characters"),
+        ({"branch": "a\ud800"}, "it must not have control characters"),
+        ({"only": "\udce4"}, r'only is "\udce4"; its bytes are not utf-8'),
         ({"boards": object()}, "boards is a object"),
     ],
 )

@@ -17,6 +17,7 @@ from fabbuild.errors import OutputError
 from fabbuild.model import Board, Commit, Result, Verdict
 from fabbuild.results.tree import BuiltFrom, ResultTree, commit_dir, decisive, not_writable
 from tests.support.census import HANG_LIMIT
+from tests.support.farm import ROOT
 
 PROJECT = Path(__file__).parents[2]
 
@@ -145,6 +146,34 @@ def test_a_second_boss_is_told_who_works_there(tree):
     tree.close()
     other.lock()
     other.close()
+
+
+def test_a_branch_whose_name_is_not_utf_8_has_its_directory_again(tmp_path):
+    name = os.fsdecode(b"feature/\xe4")
+    for _ in range(2):
+        tree = ResultTree(tmp_path, "t", ())
+        tree.lock(name)
+        tree.close()
+    with pytest.raises(OutputError, match="holds the results of"):
+        ResultTree(tmp_path, "t", ()).lock("feature/?")
+
+
+def test_where_names_of_files_are_ascii_a_subject_is_written_so_and_a_board_is_refused_with_the_way_out(tmp_path):
+    program = (
+        "import pathlib, sys; from fabbuild.model import Commit; from fabbuild.results.tree import ResultTree\n"
+        "tree = ResultTree(pathlib.Path(sys.argv[1]), 't', [Commit('a' * 40, '', 'for \\xe4', 1)])\n"
+        "print(tree.place('tern', 0).parent.name)\n"
+        "tree.place('\\xe4', 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == f"01_g{'a' * 40}_for--\n"
+    assert "cannot be the name of a directory in ascii; set PYTHONUTF8=1" in done.stderr
 
 
 def test_the_lock_of_a_killed_boss_is_free(tmp_path):

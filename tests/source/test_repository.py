@@ -250,6 +250,31 @@ def test_odd_branch_names(repo):
         assert len(Source.open(repo).branch(name)) == 4
 
 
+def test_branches_whose_names_are_in_different_encodings_are_their_own(repo):
+    latin, utf = os.fsdecode(b"feature/\xe4"), "feature/\xe4"
+    for name in (latin, utf):
+        git(repo, "checkout", "-q", "-b", name, "work")
+        git(repo, "commit", "-q", "--allow-empty", "-m", f"of {name.encode(errors='surrogateescape')!r}")
+        git(repo, "branch", "-q", "-u", "work")
+    source = Source.open(repo)
+    for name, subject in ((latin, r"of b'feature/\xe4'"), (utf, r"of b'feature/\xc3\xa4'")):
+        assert source.branch(name)[-1].subject == subject
+        assert source.range(f"work..{name}")[-1].subject == subject
+        assert source.top(1, name)[1][0].subject == subject
+        git(repo, "symbolic-ref", "HEAD", f"refs/heads/{name}")
+        assert source.head_name() == name
+        assert source.branch("HEAD")[-1].subject == subject
+    places = {Source.range_name(name) for name in (latin, utf, os.fsdecode(b"feature/\xf6"))}
+    assert len(places) == 3
+
+
+def test_an_upstream_whose_name_is_in_another_encoding_is_found(repo):
+    upstream = os.fsdecode(b"base-\xe4")
+    git(repo, "branch", "-q", upstream, "main")
+    git(repo, "branch", "-q", "-u", upstream, "work")
+    assert Source.open(repo).branch("work")[0].subject == "base"
+
+
 def test_a_range_is_just_its_commits(repo):
     source = Source.open(repo)
     assert subjects(source.range("main..work")) == ["1 change 1", "2 change 2", "3 change 3"]

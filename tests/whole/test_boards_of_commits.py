@@ -1,6 +1,7 @@
 """Builds of a series that changes which boards there are."""
 
 import json
+import os
 
 import pytest
 
@@ -51,3 +52,27 @@ def test_a_commit_that_breaks_kconfig_keeps_no_other_from_being_built(local_farm
     ended = local_farm.build("--commits", "HEAD~2..", "--only", "sandbox")
     assert ended.status in (0, 100), ended  # the sample's own conf does not mind
     assert len(list((local_farm.output / "HEAD~2..").glob("*/sandbox/done"))) == 2
+
+
+@pytest.mark.deep
+def test_a_board_and_branches_whose_names_are_not_ascii_are_built_as_others(local_farm):
+    source = local_farm.source
+    git(source, "checkout", "-q", "-b", "feature/ä", "--track", "main")
+    (source / "configs/ä_defconfig").write_text((source / "configs/sandbox_defconfig").read_text())
+    (source / os.fsdecode(b"configs/l\xe4t_defconfig")).write_text("")
+    change(source, "add boards")
+    latin = os.fsdecode(b"feature/\xe4")
+    git(source, "branch", "-q", latin)
+    git(source, "branch", "-q", "-u", "main", latin)
+    for name in ("feature/ä", latin):
+        for there in ("1 result ", "(1 more was there already)"):
+            ended = local_farm.build("--branch", name, "--only", "ä", LC_ALL="C")
+            assert ended.status == 0, ended
+            assert there in ended.out, ended
+        told = local_farm.run("summary", "--branch", name, "--output", str(local_farm.output), LC_ALL="C")
+        assert told.out.splitlines()[-1] == "at 2/2: 1 built", told
+    assert len([path for path in local_farm.output.iterdir() if (path / ".fabbuild").is_dir()]) == 2
+    refused = local_farm.build("--branch", latin, "--only", os.fsdecode(b"l\xe4t"), LC_ALL="C")
+    assert (refused.status, "its bytes are not utf-8" in refused.err) == (1, True), refused
+    listed = local_farm.run("boards", "--source", str(source), LC_ALL="C")
+    assert r"configs/l\udce4t_defconfig is left out: its name is not UTF-8" in listed.err, listed
