@@ -60,6 +60,10 @@ class Applied:
     named: str
 
 
+class _NotApplicableError(GitError):
+    """A patch does not apply, in git's words."""
+
+
 @dataclass(frozen=True)
 class _Base:
     """The commit to apply a series on: what named it, and the ``base-commit`` of the mails if that is not here."""
@@ -94,6 +98,7 @@ def apply_mails(source: Source, mails: str, *, onto: str = "", version: int = 0)
     if needed:
         _LOG.warning("the series says that it needs %s before it", count(needed, "other patch", "other patches"))
     tips = [base.commit]
+    known: list[str] = []
     with tempfile.TemporaryDirectory(prefix="fabbuild-patches-") as directory:
         env = {**(source.git.env or {}), "GIT_INDEX_FILE": str(Path(directory, "index"))}
         git = Git(source.path, env, source.git.running, _CONFIG)
@@ -101,16 +106,21 @@ def apply_mails(source: Source, mails: str, *, onto: str = "", version: int = 0)
         for number, posted in enumerate(series.patches, 2):
             try:
                 tips.append(_commit(git, posted, tips[-1], number, Path(directory)))
-            except GitError as exc:
+            except _NotApplicableError as exc:
                 help_ = _help(git, posted, tips[-1], base, text, Path(directory, "patch"))
                 raise SourceError(f"{posted.place} cannot be applied on {base.words}: {exc}; {help_}") from exc
+            except GitError as exc:
+                raise SourceError(f"{posted.place} cannot be made a commit: {exc}") from exc
             patch = decoded(Path(directory, "patch").read_bytes())
             wrong = altered(git, patch, tips[-2].hash, tips[-1].tree)
             if tips[-1].tree == tips[-2].tree:
-                _LOG.warning("%s changes nothing: it is in %s already", posted.place, base.words)
+                known.append(posted.place)
             elif wrong:
                 why = "its mail was changed on its way, or by hand"
                 _LOG.warning("%s does not make of %s what its author had: %s", posted.place, names(wrong), why)
+    if known:
+        change = "changes nothing: it is" if len(known) == 1 else "change nothing: they are"
+        _LOG.warning("%s %s in %s already", names(known, 4), change, base.words)
     return Applied(series, tuple(tips), base.named)
 
 
@@ -136,8 +146,7 @@ def _base_of(source: Source, text: str, onto: str) -> _Base:
 def _commit(git: Git, posted: Posted, parent: Commit, number: int, directory: Path) -> Commit:
     """Apply a patch to the index and return it as a commit; its text stays in ``directory / "patch"``."""
     message, patch = directory / "message", directory / "patch"
-    told = git.run("mailinfo", "--encoding=UTF-8", str(message), str(patch), stdin=posted.mail.raw).text
-    info = dict(line.partition(": ")[::2] for line in told.splitlines())
+    info = _mailinfo(git, posted.mail.raw, str(message), str(patch))
     patch.write_bytes(unix_lines(patch.read_bytes()))
     _apply(git, patch)
     tree = git.text("write-tree", timeout=TREE_TIMEOUT)
@@ -147,11 +156,23 @@ def _commit(git: Git, posted: Posted, parent: Commit, number: int, directory: Pa
     return Commit(made.text, tree, subject, number)
 
 
+def _mailinfo(git: Git, mail: bytes, message: str, patch: str) -> dict[str, str]:
+    """Write the text and the patch of a mail to files, and return author, date and subject."""
+    try:
+        told = git.run("mailinfo", "--encoding=UTF-8", message, patch, stdin=mail)
+    except GitError as exc:
+        if "cannot convert" not in exc.stderr:
+            raise
+        # Its character set is none that is known here.
+        told = git.run("mailinfo", "-n", message, patch, stdin=mail)
+    return dict(line.partition(": ")[::2] for line in decoded(told.stdout).splitlines())
+
+
 def _apply(git: Git, patch: Path) -> None:
     """Apply a patch to the index, by a merge where it does not fit.
 
     Raises:
-        GitError: neither is possible; the message has the reason of the first, or the files with conflicts.
+        _NotApplicableError: neither is possible; it has the reason of the first, or the files with conflicts.
     """
     try:
         git.run("apply", "--cached", str(patch), timeout=TREE_TIMEOUT)
@@ -160,15 +181,14 @@ def _apply(git: Git, patch: Path) -> None:
             git.run("apply", "--cached", "--3way", str(patch), timeout=TREE_TIMEOUT)
         except GitError as merge:
             conflicts = _CONFLICT.findall(merge.stderr)
-            if not conflicts:
-                raise exc from None
-            raise GitError(f"git apply --3way: conflicts in {names(conflicts)}") from None
+            why = f"git apply --3way: conflicts in {names(conflicts)}" if conflicts else str(exc)
+            raise _NotApplicableError(why) from None
 
 
 def _message(subject: str, text: str, message_id: str) -> str:
     """Return the message of a commit, with the Message-ID among its trailers, as ``git am --message-id`` has it."""
     body = re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in text.splitlines())).strip("\n")
-    if message_id:
+    if message_id and message_id not in body:
         trailers = _TRAILER.match(body.rpartition("\n")[2])
         body += ("\n" if trailers else "\n\n" if body else "") + f"Message-ID: {message_id}"
     return f"{subject}\n\n{body}\n" if body else f"{subject}\n"

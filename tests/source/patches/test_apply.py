@@ -167,6 +167,17 @@ def test_the_same_mails_are_the_same_commits_in_any_form(shared_topic, posted, p
     ]
 
 
+@pytest.mark.parametrize("charset", ["no-such", "unknown-8bit", "iso-8859-1", ""])
+def test_a_message_in_another_character_set_is_read(shared_topic, posted, tmp_path, charset):
+    head, _, body = posted[1].partition(b"\n\n")
+    kind = f"text/plain; charset={charset}" if charset else "text/plain"
+    head = re.sub(rb"(Content-Type): .*", rb"\1: " + kind.encode(), head)
+    text, diff, rest = body.partition(b"\n---\n")
+    mail = head + b"\n\n" + text.decode().encode("latin-1") + diff + rest
+    made = applied(shared_topic, put(tmp_path / "mails", [mail, *posted[2:]]))
+    assert "it is größer:" in git(shared_topic.repo, "log", "-1", "--format=%B", made.commits[1].hash)
+
+
 def test_a_patch_is_merged_where_its_lines_have_moved(topic, posted, tmp_path):
     topic.commit("Lines before them", many="a\nb\nc\nd\n" + lines(_4="another neighbour"))
     mails = put(tmp_path / "mails", topic.mails(tips="topic~2..topic"))
