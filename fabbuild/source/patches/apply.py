@@ -33,15 +33,12 @@ _CONFLICT = re.compile(r"^U (.+)$", re.MULTILINE)
 _FLOWED = re.compile(rb"^content-type:[^\n]*(\n[ \t][^\n]*)*format=\"?flowed", re.MULTILINE | re.IGNORECASE)
 _TRAILER = re.compile(r"[A-Za-z][A-Za-z-]*: \S")
 
-# The user's own settings must not decide what is committed, and git must not record a conflict.
+# The user's own settings must not decide what is committed.
 _CONFIG = (
     "apply.whitespace=nowarn",
     "apply.ignoreWhitespace=no",
-    "core.sparseCheckout=false",
-    "index.sparse=false",
     "mailinfo.scissors=false",
     "mailinfo.quotedCr=nowarn",
-    "rerere.enabled=false",
 )
 
 
@@ -97,31 +94,28 @@ def apply_mails(source: Source, mails: str, *, onto: str = "", version: int = 0)
     needed = len(set(_PREREQUISITE.findall(text)))
     if needed:
         _LOG.warning("the series says that it needs %s before it", count(needed, "other patch", "other patches"))
-    tips = [base.commit]
-    known: list[str] = []
     with tempfile.TemporaryDirectory(prefix="fabbuild-patches-") as directory:
         env = {**(source.git.env or {}), "GIT_INDEX_FILE": str(Path(directory, "index"))}
         git = Git(source.path, env, source.git.running, _CONFIG)
         git.run("read-tree", base.commit.hash, timeout=TREE_TIMEOUT)
-        for number, posted in enumerate(series.patches, 2):
+        commits = [base.commit]
+        for posted in series.patches:
             try:
-                tips.append(_commit(git, posted, tips[-1], number, Path(directory)))
+                commits.append(_commit(git, posted, commits[-1], Path(directory)))
             except _NotApplicableError as exc:
-                help_ = _help(git, posted, tips[-1], base, text, Path(directory, "patch"))
-                raise SourceError(f"{posted.place} cannot be applied on {base.words}: {exc}; {help_}") from exc
+                why = f"{exc}; {_help(git, posted, base, text, Path(directory, 'patch'))}"
+                raise SourceError(f"{posted.place} cannot be applied on {base.words}: {why}") from exc
             except GitError as exc:
                 raise SourceError(f"{posted.place} cannot be made a commit: {exc}") from exc
-            patch = decoded(Path(directory, "patch").read_bytes())
-            wrong = altered(git, patch, tips[-2].hash, tips[-1].tree)
-            if tips[-1].tree == tips[-2].tree:
-                known.append(posted.place)
-            elif wrong:
-                why = "its mail was changed on its way, or by hand"
-                _LOG.warning("%s does not make of %s what its author had: %s", posted.place, names(wrong), why)
+    known = [
+        posted.place
+        for posted, before, after in zip(series.patches, commits, commits[1:], strict=False)
+        if before.tree == after.tree
+    ]
     if known:
         change = "changes nothing: it is" if len(known) == 1 else "change nothing: they are"
         _LOG.warning("%s %s in %s already", names(known, 4), change, base.words)
-    return Applied(series, tuple(tips), base.named)
+    return Applied(series, tuple(commits), base.named)
 
 
 def _text(series: Series) -> str:
@@ -143,17 +137,21 @@ def _base_of(source: Source, text: str, onto: str) -> _Base:
     return _Base(source.range("HEAD")[0], "HEAD", named.group(1) if named else "")
 
 
-def _commit(git: Git, posted: Posted, parent: Commit, number: int, directory: Path) -> Commit:
+def _commit(git: Git, posted: Posted, parent: Commit, directory: Path) -> Commit:
     """Apply a patch to the index and return it as a commit; its text stays in ``directory / "patch"``."""
     message, patch = directory / "message", directory / "patch"
     info = _mailinfo(git, posted.mail.raw, str(message), str(patch))
     patch.write_bytes(unix_lines(patch.read_bytes()))
     _apply(git, patch)
     tree = git.text("write-tree", timeout=TREE_TIMEOUT)
+    wrong = altered(git, decoded(patch.read_bytes()), parent.hash, tree) if tree != parent.tree else []
+    if wrong:
+        why = "its mail was changed on its way, or by hand"
+        _LOG.warning("%s does not make of %s what its author had: %s", posted.place, names(wrong), why)
     subject = info.get("Subject", "") or "(no subject)"
     body = _message(subject, decoded(message.read_bytes()), posted.mail.message_id)
     made = git.run("commit-tree", tree, "-p", parent.hash, stdin=body.encode(), env=_people(info))
-    return Commit(made.text, tree, subject, number)
+    return Commit(made.text, tree, subject, parent.number + 1)
 
 
 def _mailinfo(git: Git, mail: bytes, message: str, patch: str) -> dict[str, str]:
@@ -165,7 +163,7 @@ def _mailinfo(git: Git, mail: bytes, message: str, patch: str) -> dict[str, str]
             raise
         # Its character set is none that is known here.
         told = git.run("mailinfo", "-n", message, patch, stdin=mail)
-    return dict(line.partition(": ")[::2] for line in decoded(told.stdout).splitlines())
+    return dict(line.partition(": ")[::2] for line in decoded(told.stdout).split("\n"))
 
 
 def _apply(git: Git, patch: Path) -> None:
@@ -187,7 +185,7 @@ def _apply(git: Git, patch: Path) -> None:
 
 def _message(subject: str, text: str, message_id: str) -> str:
     """Return the message of a commit, with the Message-ID among its trailers, as ``git am --message-id`` has it."""
-    body = re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in text.splitlines())).strip("\n")
+    body = re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in text.split("\n"))).strip("\n")
     if message_id and message_id not in body:
         trailers = _TRAILER.match(body.rpartition("\n")[2])
         body += ("\n" if trailers else "\n\n" if body else "") + f"Message-ID: {message_id}"
@@ -209,10 +207,10 @@ def _people(info: Mapping[str, str]) -> dict[str, str]:
     return made
 
 
-def _help(git: Git, posted: Posted, parent: Commit, base: _Base, text: str, patch: Path) -> str:
-    """Return what would help to apply a patch that does not apply on ``parent``."""
+def _help(git: Git, posted: Posted, base: _Base, text: str, patch: Path) -> str:
+    """Return what would help to apply a patch that does not apply to the index."""
     fitting = made_for(git, text, base.commit.hash)
-    damage = _damage(git, posted, parent, patch)
+    damage = _damage(git, posted, patch)
     if damage or fitting == base.commit.hash:
         return f"{damage or 'its mail was changed on its way'}: ask its author to send it by `git send-email`"
     if fitting:
@@ -222,9 +220,8 @@ def _help(git: Git, posted: Posted, parent: Commit, base: _Base, text: str, patc
     return "name the commit that it was made for with --onto"
 
 
-def _damage(git: Git, posted: Posted, parent: Commit, patch: Path) -> str:
+def _damage(git: Git, posted: Posted, patch: Path) -> str:
     """Return how a mail program damaged a patch; empty where that is not seen."""
-    git.run("read-tree", parent.hash, timeout=TREE_TIMEOUT)
     try:
         git.run("apply", "--cached", "--check", "--ignore-whitespace", str(patch), timeout=TREE_TIMEOUT)
     except GitError as exc:

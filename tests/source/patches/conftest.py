@@ -62,10 +62,13 @@ def shared_topic(tmp_path_factory):
     made.commit("More files", many=lines(), dos=lines().replace("\n", "\r\n"))
     git(made.repo, "checkout", "-q", "-b", "topic")
     made.commit("many: Überall größer\n\nFrom now on it is größer:\n\n  as can be seen", many=lines(_3="größer"))
-    made.commit("dos: Change it too", dos=lines(_3="three").replace("\n", "\r\n"))
+    made.commit(
+        "dos: Change it too\n\nAs a list has it\n\n-- >8 --\n\nand below",
+        dos=lines(_3="three").replace("\n", "\r\n"),
+    )
     made.commit(
         "new: Add a file\n\n>From here on\n\nReviewed-by: R <r@sand.example>",
-        new="\tone\n\ttwo\n",
+        new="\tone \n\ttwo\n",
         many=lines(_3="größer", _9="9"),
     )
     git(made.repo, "checkout", "-q", "main")

@@ -12,6 +12,7 @@ import pytest
 
 from fabbuild.errors import SourceError
 from fabbuild.source.patches.apply import apply_mails
+from fabbuild.source.repository import Source, _SpareObjects
 from tests.source.patches.conftest import lines, put
 from tests.support.repositories import git
 
@@ -36,9 +37,9 @@ def test_each_patch_is_a_commit_after_the_base_with_author_and_message_id(topic,
     ]  # fmt: skip
     assert (made.named, made.series.version, made.series.name) == ("HEAD", 3, "many-berall-gr-er-v3")
     message_id = re.search(rb"Message-Id: (<.*>)", mails[1], re.IGNORECASE)[1].decode()
-    shown = git(topic.repo, "log", "-1", "--format=%an|%ae|%ad|%cn|%B", made.commits[1].hash)
+    shown = git(topic.repo, "log", "-1", "--format=%an|%ae|%ad|%cn|%cd|%B", made.commits[1].hash)
     assert shown == (
-        "Jürgen Größe|j@sand.example|Sun Mar 1 12:00:00 2026 +0100|fabbuild|many: Überall größer\n\n"
+        "Jürgen Größe|j@sand.example|Sun Mar 1 12:00:00 2026 +0100|fabbuild|Sun Mar 1 12:00:00 2026 +0100|many: Überall größer\n\n"
         "From now on it is größer:\n\n  as can be seen\n\n"
         f"Signed-off-by: A <a@b.example>\nMessage-ID: {message_id}"
     )
@@ -108,6 +109,14 @@ def _transfer(encoding):
     return transferred
 
 
+def _crlf_in_base64(mails, place):
+    made = []
+    for mail in mails:
+        head, _, body = mail.partition(b"\n\n")
+        made.append(head + b"\n\n" + body.replace(b"\n", b"\r\n"))
+    return _transfer("base64")(made, place)
+
+
 def _of_a_list(mails, place):
     return put(place, [mail.replace(b"Subject: [PATCH", b"Subject: [U-Boot] [PATCH") for mail in mails])
 
@@ -145,6 +154,7 @@ FORMS = {
     "CRLF": _crlf,
     "quoted-printable": _transfer("quoted-printable"),
     "base64": _transfer("base64"),
+    "base64 of CRLF": _crlf_in_base64,
     "a list's prefix": _of_a_list,
     "patchwork's prefix": _of_patchwork,
     "whole mails attached": _attached,
@@ -196,6 +206,17 @@ def test_one_that_is_in_the_base_already_is_an_empty_commit_and_said(topic, post
     assert made.commits[3].tree == topic.trees()[-1]
     (said,) = caplog.messages
     assert "patch 1/3 ('many: Überall größer') changes nothing: it is in" in said
+
+
+def test_a_repository_that_cannot_be_written_to_gets_no_object(shared_topic, posted, plain, tmp_path):
+    objects = shared_topic.repo / ".git" / "objects"
+    source = Source(shared_topic.repo, shared_topic.repo / ".git", _SpareObjects(objects))
+    before = sorted(objects.rglob("*"))
+    mails = put(tmp_path / "mails", [posted[0], *(mail.replace(b"Add a file", b"Add one") for mail in posted[1:])])
+    made = apply_mails(source, str(mails))
+    assert made.commits[-1].hash != plain.commits[-1].hash
+    assert sorted(objects.rglob("*")) == before
+    assert source.git.text("log", "-1", "--format=%s", made.commits[-1].hash) == "new: Add one"
 
 
 def refused(topic, mails, **options) -> str:
@@ -384,5 +405,8 @@ def test_neither_settings_nor_hooks_of_the_user_matter_and_nothing_of_theirs_is_
     before = every_file(topic.repo)
     assert applied(topic, mails, onto="HEAD~1").commits == expected.commits
     assert "conflicts in many" in refused(topic, mails)
+    blanks = damaged(posted[1], lambda text: text.replace(b" line 2\n", b" line\t2\n"))
+    said = refused(topic, put(tmp_path / "blanks", [blanks, *posted[2:]]), onto="HEAD~1")
+    assert "changed its tabs and blanks" in said
     assert every_file(topic.repo) == before
     assert not (tmp_path / "hooked").exists()

@@ -3,11 +3,14 @@
 import gzip
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fabbuild.errors import SourceError
 from fabbuild.source.git import Git
 from fabbuild.source.patches import mails as module
-from fabbuild.source.patches.mails import Mail, read_mails
+from fabbuild.source.patches.mails import Mail, _with_attached, read_mails
+from fabbuild.source.patches.series import choose_series
 
 PATCH = b"---\n x | 2 +-\n\ndiff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n-- \n2.39.5\n"
 MAIL = b"From: A <a@b.example>\nSubject: [PATCH] a\nMessage-ID: <1@b.example>\n\nText.\n" + PATCH
@@ -105,3 +108,27 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path, monkeypatch, content,
     with pytest.raises(SourceError, match=words) as caught:
         read(tmp_path, "m")
     assert "\n" not in str(caught.value)
+
+
+_PIECES = [
+    b"Content-Type: multipart/mixed; boundary=x\n", b"--x\n", b"Content-Type: message/rfc822; a*0*=b'c'%ff\n",
+    b"Content-Transfer-Encoding: base64\n", b"Content-Transfer-Encoding: uuencode\n", b"\n\n", b"\r\n", b"\0",
+    b"Content-Type: text/plain; charset=\xff\n", b"Subject: =?utf-8?b?/w==?= [PATCH 9/3]\n", b"Message-ID: \xff<\0>\n",
+    b"Date: Foo, 99 Bar 99999999 99:99\n", MAIL,
+]  # fmt: skip
+
+
+@given(st.lists(st.one_of(st.sampled_from(_PIECES), st.binary(max_size=20), st.integers(0, 250)), max_size=8))
+def test_whatever_a_mail_is_it_is_read_or_refused_in_one_line(changes):
+    raw, at = bytearray(MAIL), 0
+    for change in changes:
+        if isinstance(change, int):
+            at = change
+        else:
+            raw[at:at] = change
+    said = ""
+    try:
+        choose_series(_with_attached(Mail.parse(bytes(raw))))
+    except SourceError as exc:
+        said = str(exc)
+    assert "\n" not in said
