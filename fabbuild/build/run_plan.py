@@ -191,9 +191,9 @@ class _Run:
         git = source.git
         if self.plan.name == CURRENT:
             return new_files.remarks(git, commits[0].tree)
-        return filter(
-            None, (uncommitted(source), built_as_stored(git, commits), submodules.not_built(git, commits))
-        )
+        applied = self.plan.applied.words if self.plan.applied else ""
+        edits = uncommitted(source)
+        return filter(None, (applied, edits, built_as_stored(git, commits), submodules.not_built(git, commits)))
 
     def _changed(self) -> frozenset[str]:
         """Return the files that the commits change, if boards whose builds read one are to come first."""

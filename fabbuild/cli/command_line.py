@@ -28,8 +28,10 @@ def program_name(argv: Sequence[str]) -> str:
     return PROGRAMS.get(path.parent.name if path.name == "__main__.py" else path.name, "")
 
 
-def misplaced_boards(argv: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> str:
-    """Return what was meant by words behind ``build`` that are boards, but no values of an option; empty for none.
+def misplaced_words(argv: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> str:
+    """Return what was meant by words behind ``build`` that are no values of an option; empty if that is not known.
+
+    They are boards, or the other files where a pattern of the shell stands for several.
 
     Args:
         argv: the command line.
@@ -59,6 +61,11 @@ def misplaced_boards(argv: Sequence[str], cwd: Path, environment: Mapping[str, s
         if not waits:
             stray.append(word)
         waits = False
+    if "--patches" in words and stray and all((cwd / word).is_file() for word in stray):
+        return (
+            f"--patches takes one file or directory, and {stray[0]!r} is another; name the directory of the files, "
+            f"or give them by `cat FILES | {program} build --patches -`"
+        )
     # Of another task of the user's own nothing is known here.
     if not stray or (program != "fabbuild" and stray[0] not in set(Place(words, cwd, environment).terms())):
         return ""

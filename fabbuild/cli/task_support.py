@@ -17,7 +17,7 @@ from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
 from invoke.tasks import Task, task
 
-from fabbuild.cli.command_line import explain_configurations, misplaced_boards
+from fabbuild.cli.command_line import explain_configurations, misplaced_words
 from fabbuild.cli.options import BUILD
 from fabbuild.config.option import Option
 
@@ -109,7 +109,7 @@ class _Task(Task[Any]):
         """
         explain_configurations()
         if self.name == "build":
-            meant = misplaced_boards(sys.argv, Path.cwd(), os.environ)
+            meant = misplaced_words(sys.argv, Path.cwd(), os.environ)
             if meant:
                 raise ParseError(meant)
         helps = dict(self.help)

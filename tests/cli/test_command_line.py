@@ -2,7 +2,7 @@
 
 import pytest
 
-from fabbuild.cli.command_line import misplaced_boards, program_name
+from fabbuild.cli.command_line import misplaced_words, program_name
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,24 @@ def test_a_board_without_its_option_is_answered_with_the_command_that_was_meant(
 def test_what_is_no_board_or_not_behind_build_is_left_to_invoke(tmp_path, words, meant):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "tern_defconfig").touch()
-    said = misplaced_boards(["/usr/bin/inv", *words.split()], tmp_path, {"XDG_CACHE_HOME": str(tmp_path)})
+    said = misplaced_words(["/usr/bin/inv", *words.split()], tmp_path, {"XDG_CACHE_HOME": str(tmp_path)})
     assert said.partition(": ")[2] == meant
 
 
+def test_files_that_a_pattern_of_the_shell_stood_for_are_explained(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.patch").touch()
+    words = ["inv", "build", "--patches", "a.patch", "b.patch", "c.patch", "--only", "tern"]
+    said = misplaced_words(words, tmp_path, {})
+    assert said.startswith("--patches takes one file or directory, and 'b.patch' is another; name the directory")
+    assert said.endswith("`cat FILES | inv build --patches -`")
+    assert not misplaced_words([*words, "nosuch"], tmp_path, {})
+    assert not misplaced_words(["inv", "build", "--patches", "a.patch"], tmp_path, {})
+
+
 def test_in_the_program_of_its_own_any_word_is_meant_for_it(tmp_path):
-    assert misplaced_boards(["fabbuild", "build", "nosuch"], tmp_path, {}).endswith(
-        "fabbuild build --boards nosuch"
-    )
-    assert not misplaced_boards(["mytool", "build", "tern"], tmp_path, {})
+    assert misplaced_words(["fabbuild", "build", "nosuch"], tmp_path, {}).endswith("fabbuild build --boards nosuch")
+    assert not misplaced_words(["mytool", "build", "tern"], tmp_path, {})
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """`inv build --patches` from the command line: what it refuses, and the whole way from mails to a report."""
 
 import json
+import re
 import subprocess
 
 import pytest
 
+from fabbuild.source.patches import record
 from tests.support.repositories import git
 from tests.whole.test_bad_input import one_line_error
 
@@ -52,6 +54,9 @@ def test_a_series_is_built_as_its_branch_is_and_told_of_in_the_same_way(farm, ma
     ended = farm.build(*boards, "--patches", "mails", "--summary")
     assert ended.status == 100, ended  # the second patch breaks sandbox_spl
     assert (git(farm.source, "for-each-ref"), git(farm.source, "status", "--porcelain=v2", "--branch")) == before
+    assert re.search(r"\n\S+ .*5 patches, v2, on [0-9a-f]{12} \(HEAD\)\n", ended.out), ended.out
+    kept = record.read(farm.output / "Fade-the-LED-v2" / ".fabbuild")
+    assert (kept.first.subject, len(kept.patches)) == ("[PATCH v2 0/5] Fade the LED", 5)
     told = farm.run("summary", "--source", str(farm.source), "--output", str(farm.output), "--json")
     assert json.loads(told.out)["name"] == "Fade-the-LED-v2"
     branch = farm.build(*boards, "--branch", "series")

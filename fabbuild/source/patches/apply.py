@@ -56,6 +56,12 @@ class Applied:
     commits: tuple[Commit, ...]
     named: str
 
+    @property
+    def words(self) -> str:
+        """What was applied on which base, for the notes of a run."""
+        patches = count(len(self.series.patches), "patch", "patches")
+        return f"{patches}, v{self.series.version}, on {self.commits[0].hash[:12]} ({self.named})"
+
 
 class _NotApplicableError(GitError):
     """A patch does not apply, in git's words."""
