@@ -24,8 +24,11 @@ _UNDECODED = re.compile("[\udc80-\udcff]")
 #: A compiler's error with its source position.
 COMPILER_ERROR = re.compile(r"^[^\s:]+:\d+:(?:\d+:)? (?:fatal )?error:", re.MULTILINE)
 
-# Patterns of lines that explain a failure, the best first: errors of the compiler, the linker and others, of make,
-# then warnings (a board that is built has nothing else).
+#: What Kconfig's own program says of a place in the tree's Kconfig, most often without the word error.
+KCONFIG_ERROR = re.compile(r"^(?:[^\s:]*/)?Kconfig[^\s/:]*:\d+:(?! ?warning)", re.MULTILINE)
+
+# Patterns of lines that explain a failure, the best first: errors of the compiler, the linker and others, of
+# Kconfig, of make, then warnings (a board that is built has nothing else).
 _TELLING = (
     COMPILER_ERROR,
     re.compile(
@@ -34,6 +37,7 @@ _TELLING = (
         r"\bkilled\b|timed out|failed to start",
         re.IGNORECASE,
     ),
+    KCONFIG_ERROR,
     re.compile(r"\*\*\* \S|\bError \d+|\berror\b", re.IGNORECASE),
     re.compile(r"\bwarning:", re.IGNORECASE),
     re.compile(r"\S"),

@@ -60,6 +60,10 @@ def test_characters_are_shown(text: str, shown: str) -> None:
             "ld: a.o: in function `f':\na.c:(.text+0x4): undefined reference to `g'",
             "a.c:(.text+0x4): undefined reference to `g'",
         ),
+        (
+            "Kconfig:9:warning: odd\ndrivers/Kconfig.soc:7: 'endif' in different file than 'if'\nmake[1]: *** [x] Error 1",
+            "drivers/Kconfig.soc:7: 'endif' in different file than 'if'",
+        ),
         ("something odd\nmore", "something odd"),
         ("a.c:1: error: \x1b[31mred", r"a.c:1: error: \x1b[31mred"),
         (

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fabbuild.protocol.build_output import clock_skew
-from fabbuild.text import cut, first_error, visible
+from fabbuild.text import KCONFIG_ERROR, cut, first_error, visible
 
 #: Longest `Fault.words`, in characters.
 WORDS = 200
@@ -306,7 +306,7 @@ _HINT = re.compile(
     r"space|quota|memory|allocat|bad_alloc|exhausted|kill|unavailable|open files|fork|thread|I/O|input/output|"
     r"read-only|stale|cleaning|transport|bus error|compiler|exec|shared|not found|no such|denied|fault|illegal|"
     r"error|signal|exception|exit|fatal|undefined|multiple|duplicate|relocation|overflow|fit|overlap|cannot|"
-    r"too |exceed|binman|\*\*\*|directory|exists|argument|writ",
+    r"too |exceed|binman|kconfig|\*\*\*|directory|exists|argument|writ",
     re.IGNORECASE,
 )
 
@@ -430,7 +430,11 @@ def _explained(text: str, besides: re.Pattern[str] | None = None) -> bool:
         place = _PLACE.match(said)
         if place:
             said = place.group(1)
-            if _ERROR.match(said) or (_AT_PLACE.search(said) and not _NO_ERROR.search(said)):
+            if (
+                KCONFIG_ERROR.match(line)
+                or _ERROR.match(said)
+                or (_AT_PLACE.search(said) and not _NO_ERROR.search(said))
+            ):
                 return True
         elif said[0].isspace():
             continue

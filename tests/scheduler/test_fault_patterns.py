@@ -214,6 +214,9 @@ OWN = [
     "Image too large: 2000 > 1000\nmake: *** [Makefile:2: all] Error 1\n",
     "binman: Filename 'bl31.bin' not found in input path (.,tools)\nmake: *** [Makefile:9: all] Error 1\n",
     "drivers/Kconfig:3:error: recursive inclusion detected\n",
+    "Kconfig:36: missing end statement for this entry\nmake[1]: *** [Makefile:66: a_defconfig] Error 1\n",
+    "drivers/Kconfig.soc:7: 'endif' in different file than 'if'\nKconfig:2: location of the 'if'\n",
+    "Kconfig:7: can't open file \"drivers/none/Kconfig\"\nmake[1]: *** [Makefile:66: a_defconfig] Error 1\n",
     '***\n*** Configuration file ".config" not found!\n***\n*** Please run some configurator\n***\n',
     "make was ended: Kconfig asks the same question again and again: Odd number (ODD) [] (NEW)\n",
     "objcopy: 'nonesuch': No such file\n",
@@ -222,6 +225,7 @@ OWN = [
 
 MUTE = [
     "",
+    "Kconfig:9:warning: ignoring unsupported character '@'\nmake[1]: *** [Makefile:66: a_defconfig] Error 1\n",
     "make: *** [Makefile:2: all] Error 2\n",
     "make[1]: *** [Makefile:5: b] Error 1\nmake: *** Waiting for unfinished jobs....\nmake: *** [Makefile:3: a] Error 1\n",
     "a.c:3:5: warning: unused variable 'x' [-Wunused-variable]\n    3 | int x;\n      |     ^\n"

@@ -42,16 +42,71 @@ def test_a_series_that_adds_and_renames_boards_ends_well(local_farm):
     assert [one["counts"]["not_built"] + one["counts"]["failed"] for one in told["commits"]] == [0, 0, 0]
 
 
-@pytest.mark.deep
-def test_a_commit_that_breaks_kconfig_keeps_no_other_from_being_built(local_farm):
-    source = local_farm.source
-    change(source, "nothing")
+@pytest.fixture
+def strict_farm(local_farm):
+    """A source whose ``conf`` minds an ``if`` without ``endif``, as Kbuild's does."""
+    conf = local_farm.source / "scripts/kconfig/conf.c"
+    text = conf.read_text()
+    for old, new in (
+        ("help = 0, i;", "help = 0, begun = depth, i;"),
+        (
+            "\tfinish(&def);\n\tfclose(file);",
+            '\tif (depth != begun)\n\t\tdie("missing end statement for this entry", "");\n\tfinish(&def);\n\tfclose(file);',
+        ),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    conf.write_text(text)
+    change(local_farm.source, "let conf mind an if without endif")
+    return local_farm
+
+
+def break_kconfig(source):
+    """Commit a Kconfig that does not parse; give the hash."""
     with (source / "Kconfig").open("a") as file:
         file.write("\nif SYS_ARCH\n")
     change(source, "break Kconfig")
-    ended = local_farm.build("--commits", "HEAD~2..", "--only", "sandbox")
-    assert ended.status in (0, 100), ended  # the sample's own conf does not mind
-    assert len(list((local_farm.output / "HEAD~2..").glob("*/sandbox/done"))) == 2
+    return git(source, "rev-parse", "HEAD").strip()
+
+
+@pytest.mark.deep
+def test_the_last_commit_breaks_kconfig_and_the_one_before_is_built(strict_farm):
+    broken = break_kconfig(strict_farm.source)
+    ended = strict_farm.build("--commits", "HEAD~2..", "--only", "sandbox")
+    assert codes(strict_farm, "HEAD~2..") == {("01", "sandbox"): 0, ("02", "sandbox"): 2}
+    assert ended.status == 100, ended
+    failed = f"  sandbox @ 02 {broken[:10]} on local: Kconfig:35: missing end statement for this entry"
+    assert failed in ended.out.splitlines(), ended
+
+
+@pytest.mark.deep
+def test_a_commit_between_breaks_kconfig_and_those_around_it_are_built(strict_farm):
+    source = strict_farm.source
+    broken = break_kconfig(source)
+    (source / "Kconfig").write_text((source / "Kconfig").read_text().removesuffix("\nif SYS_ARCH\n"))
+    (source / "configs/new_defconfig").write_text((source / "configs/sandbox_defconfig").read_text())
+    change(source, "mend Kconfig, and add a board")
+    ended = strict_farm.build("--commits", "HEAD~3..", "--only", "sandbox,new")
+    assert codes(strict_farm, "HEAD~3..") == {
+        ("01", "sandbox"): 0, ("02", "sandbox"): 2, ("03", "sandbox"): 0, ("03", "new"): 0
+    }  # fmt: skip
+    assert ended.status == 100, ended
+    failed = f"  sandbox @ 02 {broken[:10]} on local: Kconfig:35: missing end statement for this entry"
+    assert failed in ended.out.splitlines(), ended
+    told = json.loads(
+        strict_farm.run("summary", "--commits", "HEAD~3..", "--output", str(strict_farm.output), "--json").out
+    )
+    assert [(one["boards"]["broke"], one["boards"]["mended"]) for one in told["commits"]] == [
+        ([], []), (["sandbox"], []), ([], ["sandbox"])
+    ]  # fmt: skip
+
+
+def codes(farm, name):
+    """Give the return codes of the results by number of the commit and board."""
+    return {
+        (commit[:2], board): int((path / "done").read_text())
+        for (commit, board), path in farm.results(name).items()
+    }
 
 
 @pytest.mark.deep

@@ -120,6 +120,16 @@ def test_a_commit_whose_kconfig_does_not_parse_has_its_boards_as_they_were(tree)
     assert series.at[3]["new"] == Board("new", "")
 
 
+def test_boards_around_a_commit_whose_kconfig_does_not_parse_are_what_they_are_there(tree):
+    (tree / "Kconfig").write_text(KCONFIG + "if X\n")
+    commit(tree, "breaks")
+    (tree / "Kconfig").write_text(KCONFIG.replace('default "sandbox"', 'default "arm"'))
+    change(tree, "mends, removes and adds", egret=None, new=LINES)
+    series, _ = listed(tree)
+    assert at(series) == [["egret", "wren"], ["egret", "wren"], ["new", "wren"]]
+    assert [{board.arch for board in there.values()} for there in series.at] == [{"sandbox"}, {"sandbox"}, {"arm"}]
+
+
 def test_a_commit_alone_whose_kconfig_does_not_parse_has_the_boards_of_the_one_before(tree):
     base = git(tree, "rev-parse", "HEAD^{tree}")
     (tree / "Kconfig").write_text(KCONFIG + "if X\n")

@@ -49,6 +49,34 @@ def test_a_change_of_very_many_files_is_looked_at_whole(processes, work, hidden,
     assert os.path.exists(os.path.join(tree.output, "main.o"))
 
 
+def test_a_commit_that_adds_thousands_of_headers_takes_the_programs_that_one_takes(
+    processes, work, source, monkeypatch
+):
+    first = source.commit({"second/x.h": "#define X 1\n", "second/y.h": "#define Y 1\n"})
+    one = source.commit({"first/x.h": "#define X 2\n"})
+    thousands = source.commit({f"first/{name}.h": "\n" for name in ("y", *range(1999))})
+    push(work, source.path)
+    tree, _ = begun(processes, work, first)
+    ran = []
+    run = Processes.run
+
+    def counting(self, argv, *arguments, **options):
+        ran.append([word for word in argv if word not in (first, one, thousands)])
+        return run(self, argv, *arguments, **options)
+
+    monkeypatch.setattr(Processes, "run", counting)
+    tree.checkout(one)
+    few = ran[:]
+    ran.clear()
+    header = os.path.join(tree.path, "second", "y.h")
+    age(tree, header)
+    tree.checkout(thousands)
+    assert os.stat(header).st_mtime_ns != OLD
+    assert os.path.exists(os.path.join(tree.output, "main.o"))
+    assert any("ls-files" in argv for argv in few)
+    assert ran == few
+
+
 def test_what_cannot_be_listed_is_not_built_upon(processes, work, hidden, monkeypatch):
     monkeypatch.setattr("fabbuild.worker.source.stale_mtimes.LISTED", 4096)
     tree, _ = begun(processes, work, hidden[0])
