@@ -31,6 +31,7 @@ _BASE = re.compile(r"^base-commit: ([0-9a-f]{40})\s*$", re.MULTILINE)
 _PREREQUISITE = re.compile(r"^prerequisite-patch-id: [0-9a-f]{40}\s*$", re.MULTILINE)
 _CONFLICT = re.compile(r"^U (.+)$", re.MULTILINE)
 _FLOWED = re.compile(rb"^content-type:[^\n]*(\n[ \t][^\n]*)*format=\"?flowed", re.MULTILINE | re.IGNORECASE)
+_NO_PREFIX = re.compile(rb"^diff --git (\S+) \1$", re.MULTILINE)  # git's diff.noprefix
 _TRAILER = re.compile(r"[A-Za-z][A-Za-z-]*: \S")
 
 # The user's own settings must not decide what is committed.
@@ -163,7 +164,7 @@ def _commit(git: Git, posted: Posted, parent: Commit, directory: Path) -> Commit
 def _mailinfo(git: Git, mail: bytes, message: str, patch: str) -> dict[str, str]:
     """Write the text and the patch of a mail to files, and return author, date and subject."""
     try:
-        told = git.run("mailinfo", "--encoding=UTF-8", message, patch, stdin=mail)
+        told = git.run("mailinfo", message, patch, stdin=mail)
     except GitError as exc:
         if "cannot convert" not in exc.stderr:
             raise
@@ -178,11 +179,12 @@ def _apply(git: Git, patch: Path) -> None:
     Raises:
         _NotApplicableError: neither is possible; it has the reason of the first, or the files with conflicts.
     """
+    words = ["apply", "--cached", *(["-p0"] if _NO_PREFIX.search(patch.read_bytes()) else []), str(patch)]
     try:
-        git.run("apply", "--cached", str(patch), timeout=TREE_TIMEOUT)
+        git.run(*words, timeout=TREE_TIMEOUT)
     except GitError as exc:
         try:
-            git.run("apply", "--cached", "--3way", str(patch), timeout=TREE_TIMEOUT)
+            git.run(*words, "--3way", timeout=TREE_TIMEOUT)
         except GitError as merge:
             conflicts = _CONFLICT.findall(merge.stderr)
             why = f"git apply --3way: conflicts in {names(conflicts)}" if conflicts else str(exc)

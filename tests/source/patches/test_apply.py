@@ -177,15 +177,45 @@ def test_the_same_mails_are_the_same_commits_in_any_form(shared_topic, posted, p
     ]
 
 
-@pytest.mark.parametrize("charset", ["no-such", "unknown-8bit", "iso-8859-1", ""])
-def test_a_message_in_another_character_set_is_read(shared_topic, posted, tmp_path, charset):
+@pytest.mark.parametrize(
+    ("charset", "encoding", "word"),
+    [
+        ("koi8-r", "koi8-r", "больше"),
+        ("iso-8859-1", "latin-1", "größer"),
+        ("no-such", "latin-1", "größer"),
+        ("unknown-8bit", "utf-8", "größer"),
+        ("", "latin-1", "größer"),
+        ("", "utf-8", "größer"),
+    ],
+)
+def test_a_message_in_another_character_set_is_read(shared_topic, posted, tmp_path, charset, encoding, word):
     head, _, body = posted[1].partition(b"\n\n")
     kind = f"text/plain; charset={charset}" if charset else "text/plain"
     head = re.sub(rb"(Content-Type): .*", rb"\1: " + kind.encode(), head)
     text, diff, rest = body.partition(b"\n---\n")
-    mail = head + b"\n\n" + text.decode().encode("latin-1") + diff + rest
+    mail = head + b"\n\n" + text.decode().replace("größer", word).encode(encoding) + diff + rest
     made = applied(shared_topic, put(tmp_path / "mails", [mail, *posted[2:]]))
-    assert "it is größer:" in git(shared_topic.repo, "log", "-1", "--format=%B", made.commits[1].hash)
+    assert f"it is {word}:" in git(shared_topic.repo, "log", "-1", "--format=%B", made.commits[1].hash)
+
+
+@pytest.mark.parametrize(
+    "options", [["--attach"], ["--inline"], ["--no-prefix"], ["--from=Sender <s@sand.example>"]]
+)
+def test_what_git_can_put_into_a_patch_comes_out(topic, tmp_path, options, caplog):
+    git(topic.repo, "rm", "-q", "one")
+    git(topic.repo, "mv", "many", "more")
+    (topic.repo / "link").symlink_to("more")
+    (topic.repo / "bytes").write_bytes(bytes(range(256)))
+    (topic.repo / "script").write_text("#!/bin/sh\n")
+    (topic.repo / "script").chmod(0o755)
+    topic.commit("All of it", more=lines(_2="two"), empty="")
+    (topic.repo / "script").chmod(0o644)
+    topic.commit("Less of it", bytes="text\n")
+    mails = topic.mails("--binary", "-M", *options, tips="main~2..main")
+    made = applied(topic, put(tmp_path / "mails", mails), onto="main~2")
+    assert [commit.tree for commit in made.commits[1:]] == topic.trees("main~2..main")
+    assert git(topic.repo, "log", "-1", "--format=%an", made.commits[1].hash) == "Jürgen Größe"
+    assert not caplog.messages
 
 
 def test_a_patch_is_merged_where_its_lines_have_moved(topic, posted, tmp_path):
