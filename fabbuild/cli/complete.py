@@ -181,13 +181,14 @@ def candidates(shell: str, words: Sequence[str], cwd: Path, environment: Mapping
     """Return the candidates at the cursor, sorted; None if Invoke is to be asked.
 
     Args:
-        shell: ``bash``, which splits ``--option=value`` into three words, ``zsh`` or ``fish``.
+        shell: ``bash``, which splits ``--option=value`` and ``a@b`` into three words, ``zsh`` or ``fish``.
         words: the command line after the program's name; the last word is the one at the cursor, and may be empty.
         cwd: the current directory of the shell.
         environment: the environment of the shell.
     """
     *before, current = words or [""]
     if shell == "bash":
+        before, current = _joined(before, current)
         if current == "=":
             before, current = [*before, "="], ""
         if before[-1:] == ["="]:
@@ -219,7 +220,17 @@ def candidates(shell: str, words: Sequence[str], cwd: Path, environment: Mapping
     found = [current[:cut] + name for name in sorted(names) if name and name.isprintable() and " " not in name]
     if shell == "bash" and not in_quotes:  # the others quote what they insert
         found = [_SPECIAL.sub(r"\\\1", one) for one in found]
+    if shell == "bash":  # which inserts in the place of what stands after the last @
+        found = [one.split("@", current.count("@"))[-1] for one in found]
     return [front + one for one in found]
+
+
+def _joined(before: list[str], current: str) -> tuple[list[str], str]:
+    """Return bash's words, of which the last is the one at the cursor, with the parts around ``@`` as one."""
+    words = [*before, current, ""] if current == "@" else [*before, current]
+    while len(words) > 2 and words[-2] == "@" and not words[-3].startswith("-"):
+        words[-3:] = ["".join(words[-3:])]
+    return words[:-1], words[-1]
 
 
 def _shells(_place: Place) -> Iterable[str]:

@@ -108,6 +108,15 @@ def test_an_option_with_its_value_in_one_word_is_three_in_bash(here):
     ]
 
 
+def test_a_name_with_an_at_sign_is_three_words_in_bash(here):
+    (here / "configs" / "f@st_defconfig").touch()
+    assert candidates("zsh", ["build", "--only", "f@s"], here, {}) == ["f@st"]
+    assert candidates("bash", ["build", "--only", "f"], here, {}) == ["f@st"]
+    for words in (["f", "@", "s"], ["f", "@", ""], ["f", "@"], ["tern,f", "@", "s"]):
+        assert candidates("bash", ["build", "--only", *words], here, {}) == ["st"], words
+    assert candidates("bash", ["build", "--only", "=", "f", "@", "s"], here, {}) == ["st"]
+
+
 def test_a_backslash_is_written_as_the_shell_takes_it(here):
     for word, offered in {
         "e": r"e\\,f",
