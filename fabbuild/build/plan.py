@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fabbuild.build.variables import Variables, collect
 from fabbuild.config.machines import Fit, Machine, Machines
@@ -18,8 +18,10 @@ from fabbuild.results.tree import CURRENT, OUTPUT, check_component, output_direc
 from fabbuild.source.boards.catalogue import load_boards
 from fabbuild.source.boards.selection import excluded_boards, select_boards
 from fabbuild.source.boards.series import BoardSeries, list_series
-from fabbuild.source.patches.apply import Applied, apply_mails
 from fabbuild.source.repository import Source
+
+if TYPE_CHECKING:
+    from fabbuild.source.patches.apply import Applied
 
 _NO_VARIABLES = Variables()
 
@@ -103,6 +105,8 @@ def choose_commits(source: Source, settings: BuildSettings, output: Path, files:
     if len(named) > 1:
         raise SourceError(f"{named[0]} and {named[1]} both name what to build; give one of them")
     if settings.patches:
+        from fabbuild.source.patches.apply import apply_mails
+
         applied = apply_mails(source, settings.patches, onto=settings.onto, version=settings.version)
         whole = list(applied.commits)
         return Chosen(applied.series.name, whole, whole[-settings.count :], applied)

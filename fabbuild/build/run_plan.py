@@ -61,7 +61,6 @@ from fabbuild.source.boards.series import describe_board_changes
 from fabbuild.source.changed_files import differing_files
 from fabbuild.source.git import GitError
 from fabbuild.source.git_filters import built_as_stored
-from fabbuild.source.patches import record
 from fabbuild.source.unbuilt_edits import uncommitted
 from fabbuild.text import count, names
 
@@ -225,6 +224,8 @@ class _Run:
             kind=CURRENT if plan.name == CURRENT else named,
         )
         if plan.applied:
+            from fabbuild.source.patches import record
+
             try:
                 record.write(self.tree.own, plan.applied)
             except OSError as exc:
