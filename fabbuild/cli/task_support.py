@@ -261,22 +261,34 @@ def _address(c: Any) -> str:
     return f"{c.user}@{c.host}:{c.port}"
 
 
-def group_for(c: Any, machines: Machines, chosen: Sequence[Machine]) -> SessionGroup:
-    """Return a group with a session for each machine; earlier tasks of this process may have opened some."""
+def group_for(
+    c: Any, machines: Machines, chosen: Sequence[Machine], settings: BuildSettings | None = None
+) -> SessionGroup:
+    """Return a group with a session for each machine; earlier tasks of this process may have opened some.
+
+    Args:
+        c: the task's Context or Connection.
+        machines: all machines.
+        chosen: the machines of the group.
+        settings: the settings of a build, for new connections; None: their defaults.
+    """
     from fabbuild.machines.session_pool import group_of, process_pool
     from fabbuild.machines.transport.base import Transport
     from fabbuild.machines.transport.local import LocalTransport
     from fabbuild.machines.transport.openssh import OpenSSHTransport, openssh_login
     from fabbuild.machines.transport.ssh import SshTransport
-    from fabbuild.machines.transport.ssh_connections import connection_for, ssh_arguments
+    from fabbuild.machines.transport.ssh_connections import ConnectSettings, connection_for, ssh_arguments
+
+    limits = ConnectSettings(silence=settings.silence) if settings else ConnectSettings()
 
     def transport_for(machine: Machine) -> Transport:
         if machine.local:
             return LocalTransport(machine.name)
         if machine.openssh:
-            return OpenSSHTransport(machine.name, openssh_login(machine.host or machine.name, ssh_arguments(c)))
+            login = openssh_login(machine.host or machine.name, ssh_arguments(c))
+            return OpenSSHTransport(machine.name, login, limits)
         host = None if is_connection(c) and machine.host == _address(c) else machine.host
-        return SshTransport(machine.name, connection_for(c, host, name=machine.name))
+        return SshTransport(machine.name, connection_for(c, host, limits, name=machine.name), limits)
 
     return group_of(process_pool().sessions(chosen, machines.toolchains, transport_for))
 
@@ -312,7 +324,7 @@ def plan_of(
     def look(machines: Sequence[Machine]) -> None:
         if contact:
             with contextlib.suppress(FabbuildError, OSError):  # it is reported when the plan is made
-                group = group_for(c, found, machines)
+                group = group_for(c, found, machines, settings)
                 probes.update(group.start(lambda session: session.probe(identify=settings.reuse)))
 
     return make_plan(settings, found, chosen, look, files), probes

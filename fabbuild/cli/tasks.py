@@ -164,7 +164,7 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     if dry:
         ui.print_plan(plan.boards, plan.commits, [m.name for m in plan.chosen], str(plan.output / plan.name))
         return
-    machines = group_for(c, found, plan.chosen)
+    machines = group_for(c, found, plan.chosen, settings)
     tree = ResultTree(plan.output, plan.name, plan.commits)
     if options["ide"]:
         made = ui.ide_display(tree, [board.target for board in plan.boards])

@@ -219,7 +219,7 @@ class OneShot:
                 raise BusyError(self.name, f"BUSY: {describe_holder(answer.holder)}", answer.holder)
             if isinstance(answer, Error):
                 raise SetupError(self.name, answer.msg)
-        raise SetupError(self.name, describe_failure(doing, done))
+        raise SetupError(self.name, self.transport.lost or describe_failure(doing, done))
 
 
 def _clean_options(older: float, toolchains: bool) -> list[str]:

@@ -22,6 +22,7 @@ from fabbuild.errors import (
     BusyError,
     MachineError,
     ProtocolViolationError,
+    PushError,
     RefusedError,
     SetupError,
     WireClosed,
@@ -245,7 +246,13 @@ class Session(OneShot):
             _LOG.debug("%s: %s", self.name, why or "its repository has hard links to the source's objects")
         command, config = git_there if held.supervisor else None, NEAR if self.machine.local else ()
         remote = Remote(url, environment, self.name, command, config)
-        report = source.push(remote, tip, PUSH_TIMEOUT, one_pack=one_pack)
+        try:
+            report = source.push(remote, tip, PUSH_TIMEOUT, one_pack=one_pack)
+        except PushError as exc:
+            lost = self.transport.lost
+            if lost:
+                raise SetupError(self.name, f"{lost}, during the push") from exc
+            raise
         self.pushed += report.bytes
         self.brought = tip
         return report
@@ -521,6 +528,9 @@ class Session(OneShot):
             raise MachineError(self.name, f"no answer to {doing} within its time{self._quoted()}") from None
         match answer:
             case WireClosed():
+                lost = self.transport.lost
+                if lost:
+                    raise SetupError(self.name, f"{lost}, during {doing}") from answer
                 raise self._ended(f"its worker ended during {doing}", link.exit_status(5.0)) from answer
             case WireSilent():
                 # A machine that is frozen or cut off gives no exit status soon.

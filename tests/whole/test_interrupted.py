@@ -24,19 +24,24 @@ touch {{mark}}
 exec sleep {ENDLESS}
 """
 
-#: For tasks.py: a machine that is frozen is waited for longer than any test lasts, but on the way out.
-PATIENT = f"""
-from fabbuild.build import dispatcher
-from fabbuild.machines import one_shot, session, session_pool
-from fabbuild.machines.transport import ssh_connections
-dispatcher.QUIT_TIMEOUT = {ENDLESS}
+#: For tasks.py: nothing that a machine is asked has a limit of its own.
+UNLIMITED = f"""
+from fabbuild.machines import one_shot, session
 one_shot.PROBE_TIMEOUT = session.ANSWER_TIMEOUT = {ENDLESS}
 for ask in (one_shot.OneShot._ask, session.Session._expect):
     ask.__kwdefaults__["timeout"] = {ENDLESS}
-session_pool.SessionPool.close.__defaults__ = ({ENDLESS},)
-ssh_connections.ConnectSettings.__init__.__defaults__ = ({ENDLESS},) * 4
 from fabbuild import ns
 """
+
+#: For tasks.py: a machine that is frozen is waited for longer than any test lasts, but on the way out.
+PATIENT = f"""
+from fabbuild.build import dispatcher
+from fabbuild.machines import session_pool
+from fabbuild.machines.transport import ssh_connections
+dispatcher.QUIT_TIMEOUT = {ENDLESS}
+session_pool.SessionPool.close.__defaults__ = ({ENDLESS},)
+ssh_connections.ConnectSettings.__init__.__defaults__ = ({ENDLESS},) * 5
+{UNLIMITED}"""
 
 #: For tasks.py: on the way out as well, so that nothing but a second Ctrl-C ends it; that it is there leaves a mark.
 NEVER_OUT = f"""
@@ -65,13 +70,14 @@ class Stuck:
         self.place = tmp_path / "stuck"
         self.place.mkdir()
         self.entries = {}
+        self.extra = {}
         self.waits = []
         self.frozen = []
         self.env = {}
         self._held = contextlib.ExitStack()
 
     def machine(self, server, **extra):
-        entry = {"host": server.name, "work_dir": str(server.work_dir), "max_boards": 1, **extra}
+        entry = {"host": server.name, "work_dir": str(server.work_dir), "max_boards": 1, **self.extra, **extra}
         self.entries[server.name] = entry
         self.farm.write_machines({"machines": self.entries, "fit": {"max_load_per_cpu": 1000}})
         return entry

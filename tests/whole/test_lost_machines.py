@@ -1,6 +1,7 @@
 """Machines that die, freeze or are cut off: nothing is lost, and nothing stays there."""
 
 import os
+import re
 import signal
 import socket
 
@@ -8,6 +9,8 @@ import pytest
 
 from tests.support.census import ENDLESS, HANG_LIMIT, alive, lock_holders, processes_holding, wait_until
 from tests.support.trouble import building, slow_make, supervisor_of, tool, worker_of
+from tests.whole import test_interrupted
+from tests.whole.test_interrupted import UNLIMITED, Stuck
 
 #: Real machines that are hurt or lie, waited for: minutes.
 pytestmark = pytest.mark.deep
@@ -16,11 +19,11 @@ pytestmark = pytest.mark.deep
 QUICK = ("--silence", "3", "--patience", "20")
 
 
-def begin(farm, *arguments, patience=str(ENDLESS)):
+def begin(farm, *arguments, patience=str(ENDLESS), **env):
     """Start a build of the sample's series on what every machine can build."""
     return farm.start(
         "build", "--source", str(farm.source), "--output", str(farm.output), "--branch", "series",
-        "--silence", "3", "--patience", patience, *arguments,
+        "--silence", "3", "--patience", patience, *arguments, **env,
     )  # fmt: skip
 
 
@@ -89,6 +92,28 @@ def test_a_machine_that_is_frozen_whole_costs_no_board_and_ends_its_build_when_i
     m1.thaw()
     wait_until(lambda: not processes_holding(m1.work_dir))
     assert "m1  ok      no workers" in ssh_farm.run("kill").out
+
+
+@pytest.mark.parametrize("connection", ["fabric", "openssh"])
+@pytest.mark.parametrize("phase", ["probe", "init", "push", "start"])
+def test_a_machine_that_is_frozen_while_it_is_set_up_is_given_up(ssh_farm, tmp_path, phase, connection):
+    (ssh_farm.directory / "tasks.py").write_text(UNLIMITED)
+    stuck = Stuck(ssh_farm, tmp_path)
+    stuck.extra["connection"] = connection
+    getattr(stuck, phase)(ssh_farm.servers[0])
+    process = begin(ssh_farm, "--only", "sandbox", patience="1", **stuck.env)
+    try:
+        stuck.freeze()
+        status, said = finish(process)
+    finally:
+        stuck.thaw()
+    wait_until(lambda: not test_interrupted.supervisor_of(ssh_farm.servers[0]))
+    assert status == 102, said
+    # ssh does not say why it ends.
+    why = (
+        "no sign of life for 3 s" if connection == "fabric" else "(no sign of life for 3 s|the connection was lost)"
+    )
+    assert re.search(f"no machine left: m1: {why}", said), said
 
 
 @pytest.mark.parametrize("how", ["cut", "deafen", "mute"])

@@ -67,6 +67,10 @@ class Transport(Protocol):
     bytes_sent: int
     bytes_received: int
 
+    @property
+    def lost(self) -> str:
+        """Return why the connection is gone though nobody closed it, if that is known; empty otherwise."""
+
     def open(self) -> None:
         """Connect now; raise `ConnectError` or `HostKeyError`, each with one line that says what to do next."""
 
@@ -91,6 +95,11 @@ class Counted:
         self.bytes_sent = 0
         self.bytes_received = 0
         self.lock = threading.Lock()
+
+    @property
+    def lost(self) -> str:
+        """See `Transport.lost`."""
+        return ""
 
     def count(self, *, sent: int = 0, received: int = 0) -> None:
         """Add to the counters, from any thread."""

@@ -31,18 +31,25 @@ _SSH_COMMAND = (
 # What git itself would run, by its order of precedence below GIT_SSH_COMMAND.
 _USUAL = 'if s=$(git config core.sshCommand); then eval "$s \\"\\$@\\""; else "${GIT_SSH:-ssh}" "$@"; fi'
 
-#: Options of an ssh that never prompts, gives up a silent machine, and does nothing but run its command.
-QUIET = {
+# Options of an ssh that never prompts, and does nothing but run its command.
+_QUIET = {
     "BatchMode": "yes",
     "UpdateHostKeys": "no",
-    "ServerAliveInterval": "10",
-    "ServerAliveCountMax": "3",
     "ForwardAgent": "no",
     "ClearAllForwardings": "yes",
     "PermitLocalCommand": "no",
     "RemoteCommand": "none",
     "RequestTTY": "no",
 }
+
+
+def quiet_options(settings: ssh_connections.ConnectSettings) -> dict[str, str]:
+    """Return options of an ssh that never prompts, gives up a silent machine, and only runs its command."""
+    return {
+        **_QUIET,
+        "ServerAliveInterval": str(max(round(settings.alive_interval), 1)),
+        "ServerAliveCountMax": str(ssh_connections.ALIVE_ASKED),
+    }
 
 
 def url(host: str, path: str) -> str:
@@ -89,7 +96,7 @@ def _arguments(connection: Connection, settings: ssh_connections.ConnectSettings
         raise ValueError("the connection was not prepared")
     config = connection.config
     options = {
-        **QUIET,
+        **quiet_options(settings),
         "StrictHostKeyChecking": "yes" if policy.options.strict else "accept-new",
         "UserKnownHostsFile": " ".join(_quoted(file, percent=True) for file in policy.options.user_files) or "none",
         "HostName": _percent(connection.host),

@@ -42,6 +42,9 @@ _LONGEST_SOCKET = 80
 # A session that runs its command in the foreground, whatever the configuration says.
 _PLAIN_SESSION = {"forkafterauthentication": "no", "sessiontype": "default", "stdinnull": "no"}
 
+#: What is said of a connection whose ssh has ended.
+LOST = "the connection was lost"
+
 # The machine prints this once the login is done.
 _BEGIN = b"fabbuild-logged-in"
 
@@ -134,15 +137,20 @@ class OpenSSHTransport(LocalTransport):
     def run(self, command: str, *, stdin: bytes = b"", timeout: float) -> Completed:
         """See `Transport.run`."""
         completed = super().run(command, stdin=stdin, timeout=timeout)
-        if completed.status == NO_STATUS and not self._connected(1.0):
-            raise MachineError(self.name, "the connection was lost")
+        if completed.status == NO_STATUS and self.lost:
+            raise MachineError(self.name, self.lost)
         return completed
+
+    @property
+    def lost(self) -> str:
+        """See `Transport.lost`; a machine that is silent is given up by ssh."""
+        return LOST if self._was_open and not self._connected(1.0) else ""
 
     def spawn(self, command: str) -> LocalChannel:
         """See `Transport.spawn`; connects first if `open` was not called."""
         if not self._connected():
             if self._was_open:
-                raise MachineError(self.name, "the connection was lost")
+                raise MachineError(self.name, LOST)
             self.open()
         return self.start([*self._ssh(["-oControlMaster=no"]), wrap(command)], _environment())
 
@@ -196,7 +204,7 @@ class OpenSSHTransport(LocalTransport):
         told = self.login.options().lookup(self.login.where.host)
         strict = str(told.get("stricthostkeychecking", "")).lower() in ("yes", "true")
         options = {
-            **git_ssh.QUIET,
+            **git_ssh.quiet_options(self.settings),
             "StrictHostKeyChecking": "yes" if strict else "accept-new",
             "ControlPersist": "no",
             "ForwardX11": "no",

@@ -139,6 +139,8 @@ class SshTransport(Counted):
         self._opening = threading.Lock()
         self._pending: queue.SimpleQueue[Exception | None] | None = None
         self._was_open = False
+        self._watched: Any = None
+        self._given_up = ""
         ssh_connections.prepare(connection, name, self.settings)
 
     def open(self) -> None:
@@ -182,13 +184,50 @@ class SshTransport(Counted):
             if error is not None:
                 raise error
             self._was_open = True
+            self._watch(self.connection.transport)
+
+    def _watch(self, ssh: Any) -> None:
+        """Give the machine up if it is silent, as ssh does with ServerAliveInterval; paramiko cannot.
+
+        A machine that is frozen acknowledges what comes, for its kernel does, so the kernel here notices nothing.
+        """
+        if ssh is None or ssh is self._watched:
+            return
+        self._watched, self._given_up = ssh, ""
+        every, answers = self.settings.alive_interval, 0
+
+        def ask_for_life() -> None:
+            nonlocal answers
+            while ssh.is_active():
+                with contextlib.suppress(Exception):  # the connection is lost, or exchanges keys
+                    ssh.global_request("keepalive@openssh.com", wait=True)  # any answer will do
+                answers += 1
+                ssh.join(every)
+
+        def notice_silence() -> None:
+            before: tuple[int, ...] = ()
+            silent = 0
+            # Turns are counted, not seconds: this process may have been stopped meanwhile.
+            while silent <= ssh_connections.ALIVE_ASKED:
+                ssh.join(every)
+                if not ssh.is_active():
+                    return
+                # Our own signs of life are sent without its doing, but much is only sent if it takes some of it.
+                now = (answers, self.bytes_received, self.bytes_sent // CHUNK)
+                silent = silent + 1 if now == before else 0
+                before = now
+            self._given_up = f"no sign of life for {self.settings.silence:g} s"
+            self._drop()
+
+        for work in (ask_for_life, notice_silence):
+            threading.Thread(target=work, daemon=True, name=f"{work.__name__} {self.name}").start()
 
     def run(self, command: str, *, stdin: bytes = b"", timeout: float) -> Completed:
         """See `Transport.run`."""
         channel = self.spawn(command)
         completed = communicate(self.name, channel, stdin, timeout)
         if completed.status == NO_STATUS and channel.lost:
-            raise MachineError(self.name, f"the connection to {ssh_connections.address(self.connection)} was lost")
+            raise MachineError(self.name, self._lost())
         return completed
 
     def spawn(self, command: str) -> SshChannel:
@@ -198,7 +237,7 @@ class SshTransport(Counted):
         where = ssh_connections.address(self.connection)
         if not self.connection.is_connected:
             if self._was_open:
-                raise MachineError(self.name, f"the connection to {where} was lost")
+                raise MachineError(self.name, self._lost())
             self.open()
         timeout = self.settings.channel_timeout
         # exec_command() waits for an answer without a limit; without one the connection is of no more use.
@@ -214,9 +253,8 @@ class SshTransport(Counted):
             ) from exc
         except (paramiko.SSHException, OSError, EOFError, AttributeError) as exc:
             # AttributeError: another thread closed the connection, which then has no transport.
-            raise MachineError(
-                self.name, f"{where} does not start a command: {ssh_connections.one_line(exc)}; is it still there?"
-            ) from exc
+            why = f"{where} does not start a command: {ssh_connections.one_line(exc)}; is it still there?"
+            raise MachineError(self.name, self.lost or why) from exc
         finally:
             watchdog.cancel()
         return SshChannel(self, channel)
@@ -232,6 +270,14 @@ class SshTransport(Counted):
         if pending is not None:
             pending.put(_ClosedMeanwhile())
         self._drop()
+
+    @property
+    def lost(self) -> str:
+        """See `Transport.lost`; known if the machine was silent."""
+        return self._given_up
+
+    def _lost(self) -> str:
+        return self.lost or f"the connection to {ssh_connections.address(self.connection)} was lost"
 
     def _drop(self) -> None:
         ssh_login.close_connection(self.connection)

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: How often a silent machine is asked whether it is alive in the time that a silence may last; then it is given up.
+ALIVE_ASKED = 3
+
 
 @dataclass(frozen=True)
 class ConnectSettings:
@@ -43,12 +46,19 @@ class ConnectSettings:
         banner_timeout: limit for the server's first line.
         auth_timeout: limit for each answer in the login.
         channel_timeout: limit for opening a session.
+        silence: time in which a machine must answer, take or send something.
     """
 
     connect_timeout: int = 10
     banner_timeout: int = 10
     auth_timeout: int = 15
     channel_timeout: int = 20
+    silence: float = 30.0
+
+    @property
+    def alive_interval(self) -> float:
+        """Return the seconds between two questions whether a machine is alive."""
+        return self.silence / ALIVE_ASKED
 
 
 def connection_for(

@@ -330,12 +330,38 @@ def test_a_machine_that_dies_during_a_short_command_is_reported(machines, tmp_pa
 
 
 def test_a_frozen_machine_starts_no_command_and_is_given_up(machines, monkeypatch):
-    monkeypatch.setattr(ConnectSettings.__init__, "__defaults__", (ENDLESS,) * 4)
+    monkeypatch.setattr(ConnectSettings.__init__, "__defaults__", (ENDLESS,) * 5)
     transport = ssh_to(machines[2], ConnectSettings(channel_timeout=1))
     transport.open()
     machines[2].freeze()
     with pytest.raises(MachineError, match="does not start a command"):
         transport.spawn("true")
+    transport.close()
+
+
+def test_a_machine_that_freezes_during_a_short_command_is_given_up_as_silent(machines, tmp_path):
+    transport = ssh_to(machines[2], ConnectSettings(silence=1))
+    channel = transport.spawn("exec cat >/dev/null")
+    freezer = threading.Thread(target=lambda: until((tmp_path / "begun").exists) and machines[2].freeze())
+    freezer.start()
+    with pytest.raises(MachineError, match="no sign of life for 1 s"):
+        transport.run(f"touch {tmp_path}/begun; {STAYS}", timeout=ENDLESS)
+    freezer.join()
+    assert channel.recv() == b""
+    assert transport.lost == "no sign of life for 1 s"
+    with pytest.raises(MachineError, match="no sign of life for 1 s"):
+        transport.spawn("true")
+    machines[2].thaw()
+    transport.open()
+    assert transport.lost == ""
+    assert transport.run("echo back", timeout=HANG_LIMIT).stdout == b"back\n"
+    transport.close()
+
+
+@pytest.mark.deep
+def test_a_command_that_says_nothing_for_long_is_no_silence(machines):
+    transport = ssh_to(machines[0], ConnectSettings(silence=3))
+    assert transport.run("sleep 8; echo done", timeout=HANG_LIMIT).stdout == b"done\n"
     transport.close()
 
 

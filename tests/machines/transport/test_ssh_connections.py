@@ -326,7 +326,7 @@ def refused(transport):
 @pytest.fixture
 def patient(monkeypatch):
     """Whoever does not say how long a machine is waited for waits longer than any test."""
-    monkeypatch.setattr(ConnectSettings.__init__, "__defaults__", (ENDLESS,) * 4)
+    monkeypatch.setattr(ConnectSettings.__init__, "__defaults__", (ENDLESS,) * 5)
 
 
 def test_a_dead_host_is_refused_quickly(machines, to, known_hosts, patient):
