@@ -110,7 +110,7 @@ class RunMachines:
         for session in (session for name, session in self._sessions.items() if name in answers):
             found = answers[session.name]
             if isinstance(found, Facts):
-                why = unfit_because(found, session.machine.fit or self._fit, local=session.machine.local)
+                why = self._unfit_because(found, session.machine)
                 if not why:
                     usable.append(session)
                     self.use(session)
@@ -253,7 +253,7 @@ class RunMachines:
         machine = session.machine
         ready = session.start(start_options(machine, settings))
         self._phase(name, "configure", inbox)
-        wire = {**settings.wire_settings(), "outputs": machine.outputs or settings.outputs}
+        wire = {**settings.wire_settings(), "outputs": self._outputs(machine)}
         session.configure(wire, {arch: tool.gcc for arch, tool in facts.toolchains.items()})
         for arch, why in session.refused.items():
             if arch in self._wanted:
@@ -278,6 +278,14 @@ class RunMachines:
             )
         return threads
 
+    def _unfit_because(self, facts: Facts, machine: Machine, *, known: bool = False) -> list[str]:
+        local = known or machine.local
+        return unfit_because(facts, machine.fit or self._fit, local=local, outputs=self._outputs(machine))
+
+    def _outputs(self, machine: Machine) -> str:
+        """Return the limit of the output directories that a machine keeps; empty for the default."""
+        return machine.outputs or self._settings.outputs
+
     def _boards_for(self, archs: Iterable[str]) -> int:
         """Return how many boards of the run a machine with these toolchains can build."""
         return max(sum(self._boards[arch] for arch in archs), 1)
@@ -288,7 +296,7 @@ class RunMachines:
         facts = late.result() if late is not None else session.probe(identify=self._settings.reuse)
         known = session.name in self._came_up
         # Its load may well be of the boards it built a moment ago.
-        why = unfit_because(facts, session.machine.fit or self._fit, local=known or session.machine.local)
+        why = self._unfit_because(facts, session.machine, known=known)
         if known and not why:
             well, found = self.check(session, self._wanted)
             why = [] if well else [found]

@@ -17,12 +17,20 @@ from fabbuild.machines.session_group import SessionGroup
 from fabbuild.machines.tool_versions import differences, of_machine
 from fabbuild.model import SANDBOX, Board
 from fabbuild.protocol.architectures import FAMILIES
+from fabbuild.protocol.sizes import outputs_limit
 
 
-def unfit_because(facts: Facts, fit: Fit, *, local: bool = False) -> list[str]:
+def unfit_because(facts: Facts, fit: Fit, *, local: bool = False, outputs: str = "") -> list[str]:
     """Return the reasons why a machine should not be used now; none when it is fit.
 
     The load of the local machine does not count: whoever starts a build on it knows what else runs there.
+    Output directories beyond the limit of what is kept count as free: a build first removes them.
+
+    Args:
+        facts: what the machine has.
+        fit: what it must have.
+        local: whether it is this machine.
+        outputs: the limit of kept output directories, as a size; empty for the default.
     """
     why = [f"{tool} was not found there" for tool in ("git", "make") if not getattr(facts, tool)]
     if not facts.writable:
@@ -47,8 +55,13 @@ def unfit_because(facts: Facts, fit: Fit, *, local: bool = False) -> list[str]:
         )
     if facts.mem_mb < fit.min_mem_mb:
         why.append(f"{facts.mem_mb} MB of memory free (fit.min_mem_mb is {fit.min_mem_mb})")
-    if facts.disk_mb < fit.min_disk_mb:
-        why.append(f"{facts.disk_mb} MB of disk free at {facts.work_dir} (fit.min_disk_mb is {fit.min_disk_mb})")
+    mib = 1 << 20
+    limit = outputs_limit(outputs, facts.disk_mb * mib, facts.outputs_mb * mib) // mib
+    if facts.disk_mb + max(facts.outputs_mb - limit, 0) < fit.min_disk_mb:
+        text = f"{facts.disk_mb} MB of disk free at {facts.work_dir} (fit.min_disk_mb is {fit.min_disk_mb})"
+        if facts.disk_mb + facts.outputs_mb >= fit.min_disk_mb:
+            text += f"; limit the {facts.outputs_mb} MB of kept output directories by outputs in machines.yaml"
+        why.append(text)
     return why
 
 
@@ -133,7 +146,8 @@ def probe_rows(
     for session in machines.sessions:
         match found[session.name]:
             case Facts() as facts:
-                why = unfit_because(facts, session.machine.fit or fit, local=session.machine.local)
+                machine = session.machine
+                why = unfit_because(facts, machine.fit or fit, local=machine.local, outputs=machine.outputs)
                 fields = msgspec.to_builtins(facts)
                 del fields["resp"]  # the message's tag
                 known = [describe_holder(facts.lock)] if facts.lock else []

@@ -1,4 +1,4 @@
-"""Read a size that a user gives, such as 500M."""
+"""Read a size that a user gives, such as 500M, and compute the limit of kept output directories."""
 
 from __future__ import annotations
 
@@ -21,6 +21,21 @@ def parse_size(text: str) -> int:
     if not match:
         raise ValueError("%r is not a size; it must be %s" % (text, WORDS))
     return int(float(match.group(1)) * _UNITS[match.group(2).lower()])
+
+
+#: The share of the disk's free space, with what is kept already, that kept output directories may take by default.
+_OUTPUTS_SHARE = 0.25
+
+
+def outputs_limit(limit: str, free: int, kept: int) -> int:
+    """Return the most bytes that kept output directories may take.
+
+    Args:
+        limit: the size that was set, valid; empty for none.
+        free: the bytes that are free on their disk.
+        kept: the bytes that they take now.
+    """
+    return parse_size(limit) if limit else int((free + kept) * _OUTPUTS_SHARE)
 
 
 def is_size(text: str) -> bool:

@@ -45,6 +45,26 @@ def test_each_thing_that_is_lacking_makes_a_machine_unfit_and_is_named(fields, w
     assert words in why
 
 
+@pytest.mark.parametrize(
+    ("limit", "free", "kept", "left"),
+    [
+        ("", 20, 800, 205),  # a quarter of what is free and kept
+        ("0", 20, 800, 0),
+        ("100M", 20, 800, 95),
+        ("", 20, 100, 30),
+        ("2G", 20, 800, 800),
+        ("", 20, 0, 0),
+    ],
+)
+def test_what_is_kept_beyond_its_limit_counts_as_free_for_the_next_build_removes_it(limit, free, kept, left):
+    reasons = unfit_because(facts(disk_mb=free, outputs=9, outputs_mb=kept), FIT, outputs=limit)
+    assert (not reasons) == (free + kept - left >= FIT.min_disk_mb)
+    # All of it together would be enough.
+    assert ["limit the 800 MB of kept output directories" in why for why in reasons] == [limit == "2G"] * len(
+        reasons
+    )
+
+
 def test_a_machine_at_its_limits_is_fit_and_the_load_of_this_one_does_not_count():
     assert unfit_because(facts(), FIT) == []
     assert unfit_because(facts(load_avg=100.0), FIT, local=True) == []

@@ -17,25 +17,23 @@ from collections import Counter
 from typing import Iterator, List, Sequence, Tuple
 
 from fabbuild.protocol.build_output import BUILD_DIR
+from fabbuild.protocol.sizes import outputs_limit, parse_size
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import put_aside, remove_if_possible
 from fabbuild.worker.base.disk_size import note_size, noted_size
 from fabbuild.worker.build.output_dir import CLOCK_SLACK, OutputDir
 from fabbuild.worker.source.worktrees import is_private
 
-#: The share of the disk's free space, with what is kept already, that the directories may take if no limit is set.
-_SHARE = 0.25
-
 
 class KeptOutputs:
     """The output directories of a work directory's boards; for all slots together."""
 
-    def __init__(self, slots: str, limit: int = -1) -> None:
+    def __init__(self, slots: str, limit: str = "") -> None:
         """Take the parts.
 
         Args:
             slots: the directory of the worktrees.
-            limit: the most bytes to keep; negative: a share of the free space.
+            limit: the most to keep, as a size; empty: a share of the free space.
         """
         self._slots = slots
         self._base = os.path.join(slots, workdir.OUTPUTS)
@@ -105,7 +103,7 @@ class KeptOutputs:
     @property
     def keeps(self) -> bool:
         """Whether any directory may be kept."""
-        return self._limit != 0
+        return not self._limit or parse_size(self._limit) != 0
 
     def boards(self) -> List[str]:
         """Return the boards that have a directory, the one that was used last first."""
@@ -152,9 +150,7 @@ class KeptOutputs:
         with self._changed, contextlib.suppress(OSError):
             there = self._there()
             total = sum(size for _, _, size in there)
-            limit = self._limit
-            if limit < 0:
-                limit = int((shutil.disk_usage(self._base).free + total) * _SHARE)
+            limit = outputs_limit(self._limit, shutil.disk_usage(self._base).free, total)
             for _, board, size in sorted(there):
                 if total <= limit:
                     break

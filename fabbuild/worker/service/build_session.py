@@ -7,7 +7,6 @@ import threading
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from fabbuild.protocol.environment import placed
-from fabbuild.protocol.sizes import parse_size
 from fabbuild.protocol.wire import OUTPUTS_MANY
 from fabbuild.worker.base import workdir
 from fabbuild.worker.base.directories import remove_tree
@@ -237,8 +236,7 @@ class BuildSession:
         return None
 
     def _keep_outputs(self, slots: str) -> KeptOutputs:
-        size = self._configuration.settings["outputs"]
-        kept = KeptOutputs(slots, parse_size(size) if size else -1)
+        kept = KeptOutputs(slots, self._configuration.settings["outputs"])
         kept.gather()
         return kept
 

@@ -85,7 +85,7 @@ def test_the_later_of_two_directories_of_a_board_is_kept(kept, slots):
 
 
 def test_what_was_not_used_for_the_longest_time_goes_first(kept, slots):
-    limited = KeptOutputs(str(slots), 3 * 40 * 4096)
+    limited = KeptOutputs(str(slots), str(3 * 40 * 4096))
     for number, board in enumerate(("one", "two", "three")):
         put(limited, slots, board, size=36)
         os.utime(slots / ".outputs" / board, (1000 + number, 1000 + number))
@@ -97,7 +97,7 @@ def test_what_was_not_used_for_the_longest_time_goes_first(kept, slots):
 
 
 def test_a_directory_that_a_neighbour_reads_is_trimmed_only_afterwards(slots):
-    limited = KeptOutputs(str(slots), 40 * 4096)
+    limited = KeptOutputs(str(slots), str(40 * 4096))
     put(limited, slots, "one", size=36)
     with limited.reading("one") as path:
         put(limited, slots, "two", size=36)
@@ -108,7 +108,7 @@ def test_a_directory_that_a_neighbour_reads_is_trimmed_only_afterwards(slots):
 
 
 def test_with_a_limit_of_nothing_nothing_is_kept(slots):
-    put(KeptOutputs(str(slots), 0), slots, "one")
+    put(KeptOutputs(str(slots), "0"), slots, "one")
     assert there(slots) == []
     assert not (slots / "00" / "build").exists()
 
@@ -117,6 +117,15 @@ def test_the_share_of_the_disk_is_a_limit(kept, slots, monkeypatch):
     put(kept, slots, "one", "two")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 100))
     put(kept, slots, "three")
+    assert there(slots) == []
+
+
+def test_what_is_beyond_the_limit_is_removed_before_anything_is_built(kept, slots, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 10**6))
+    put(kept, slots, "one", "two")
+    assert there(slots) == ["one", "two"]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 100))
+    kept.gather()
     assert there(slots) == []
 
 
