@@ -12,15 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from fabbuild.scheduler.orders import OpenBoard
 
 
-class _Own:
-    """The boards that one machine has, by architecture, the longest first, and how many they are."""
-
-    def __init__(self) -> None:
-        # Boards that were taken stay in the deques until they come to an end.
-        self.archs: dict[str, deque[OpenBoard]] = {}
-        self.count: dict[str, int] = {}
-
-
 class KeptBoards:
     """The waiting boards that machines have; one that several machines have is in the lists of all of them."""
 
@@ -31,7 +22,10 @@ class KeptBoards:
             seconds: gives the seconds that a board is expected to take in its own directory.
         """
         self._seconds = seconds
-        self._machines: dict[str, _Own] = {}
+        #: The boards that each machine has, by architecture, the longest first. Those that were taken stay in the
+        #: deques until they come to the front.
+        self._machines: dict[str, dict[str, deque[OpenBoard]]] = {}
+        #: The machines that have each waiting board.
         self._having: dict[str, set[str]] = {}
         self._archs: dict[str, dict[str, OpenBoard]] = {}
 
@@ -56,53 +50,51 @@ class KeptBoards:
 
     def archs_of(self, machine: str) -> Collection[str]:
         """Return the architectures of the boards that wait for a machine."""
-        own = self._machines.get(machine)
-        return own.count.keys() if own else ()
+        return self._machines.get(machine, {}).keys()
 
     def add(self, machine: str, boards: Iterable[OpenBoard]) -> None:
         """Add waiting boards that a machine has, all of them at once."""
-        own = _Own()
+        own: dict[str, deque[OpenBoard]] = {}
         for board in sorted(boards, key=self._order):
             having = self._having.setdefault(board.target, set())
             if not having:
                 self._archs.setdefault(board.arch, {})[board.target] = board
             having.add(machine)
-            own.archs.setdefault(board.arch, deque()).append(board)
-            own.count[board.arch] = own.count.get(board.arch, 0) + 1
-        if own.count:
+            own.setdefault(board.arch, deque()).append(board)
+        if own:
             self._machines[machine] = own
 
     def leave(self, machine: str) -> list[OpenBoard]:
         """Note that a machine left; take out and return the boards that no machine has any more."""
-        own = self._machines.pop(machine, None)
         gone = []
-        for boards in own.archs.values() if own else ():
+        for boards in self._machines.pop(machine, {}).values():
             for board in boards:
-                having = self._having.get(board.target, set())
-                having.discard(machine)
-                if not having and board.target in self._having:
-                    self._drop(board)
-                    gone.append(board)
+                having = self._having.get(board.target)
+                if having is not None:
+                    having.discard(machine)
+                    if not having:
+                        self._drop(board)
+                        gone.append(board)
         return gone
 
     def first(self, machine: str, archs: Collection[str]) -> OpenBoard | None:
         """Return the longest of the boards that wait for a machine, of those architectures."""
-        own = self._machines.get(machine)
-        if own is None:
-            return None
-        found = [self._front(own.archs[arch]) for arch in archs if arch in own.count]
-        return min(found, key=self._order, default=None)
+        own = self._machines.get(machine, {})
+        return min((own[arch][0] for arch in archs if arch in own), key=self._order, default=None)
 
     def take(self, board: OpenBoard) -> None:
         """Take out a board, for whichever machine."""
-        for machine in self._having[board.target]:
-            own = self._machines[machine]
-            own.count[board.arch] -= 1
-            if not own.count[board.arch]:
-                del own.count[board.arch], own.archs[board.arch]
-            if not own.count:
-                del self._machines[machine]
+        machines = self._having[board.target]
         self._drop(board)
+        for machine in machines:
+            own = self._machines[machine]
+            boards = own[board.arch]
+            while boards and boards[0] not in self:
+                boards.popleft()
+            if not boards:
+                del own[board.arch]
+            if not own:
+                del self._machines[machine]
 
     def remove(self, arch: str) -> list[OpenBoard]:
         """Take out all boards of an architecture."""
@@ -113,19 +105,12 @@ class KeptBoards:
 
     def waiting_for(self, machine: str) -> list[tuple[OpenBoard, int]]:
         """Return the boards that wait for a machine, the longest first, and how many machines have each."""
-        own = self._machines.get(machine)
-        boards = [board for queue in own.archs.values() for board in queue] if own else []
-        left = [(board, len(self._having[board.target])) for board in boards if board.target in self._having]
-        return sorted(left, key=lambda pair: self._order(pair[0]))
+        boards = (board for boards in self._machines.get(machine, {}).values() for board in boards if board in self)
+        return [(board, len(self._having[board.target])) for board in sorted(boards, key=self._order)]
 
     def _order(self, board: OpenBoard) -> tuple[float, int]:
         """Return the key by which boards are sorted, the longest first."""
         return -self._seconds(board), board.place
-
-    def _front(self, queue: deque[OpenBoard]) -> OpenBoard:
-        while queue[0].target not in self._having:
-            queue.popleft()
-        return queue[0]
 
     def _drop(self, board: OpenBoard) -> None:
         del self._having[board.target], self._archs[board.arch][board.target]
