@@ -57,6 +57,8 @@ class BuildSession:
     """
 
     pool: SlotPool
+    _shared: SharedBySlots
+    _tools: ToolDirs
 
     def __init__(
         self,
@@ -89,8 +91,6 @@ class BuildSession:
         self._maker: Optional[WorktreeMaker] = None
         self._follower: Optional[threading.Thread] = None
         self._jobserver: Optional[JobServer] = None
-        self._tools: Optional[ToolDirs] = None
-        self._shared: Optional[SharedBySlots] = None
         self._environment = around.environment
         self._carries = False
         self._unobserved = threading.Lock()
@@ -120,6 +120,7 @@ class BuildSession:
             worktrees.prepare()
             self._environment = self._with_files(worktrees.directory)
             identities = Identities(os.path.join(self._work_dir, workdir.BIN), self._around.environment)
+            self._tools = self._tool_dirs(worktrees.directory)
             self._shared = SharedBySlots(self._keep_outputs(worktrees.directory), identities)
             threads = self._around.threads
             self._maker = WorktreeMaker(lambda slot: worktrees.worktree(slot, first), count, threads)
@@ -242,10 +243,15 @@ class BuildSession:
 
     def outputs(self) -> Optional[List[str]]:
         """Return the boards whose output directories are kept; None: none are, or they are not to be built upon."""
-        shared, settings = self._shared, self._configuration.settings
-        if shared is None or not shared.kept.keeps or settings["force_build"]:
-            return None
-        return shared.kept.boards()[:OUTPUTS_MANY]
+        kept = self._shared.kept
+        usable = kept.keeps and not self._configuration.settings["force_build"]
+        return kept.boards()[:OUTPUTS_MANY] if usable else None
+
+    def _tool_dirs(self, slots: str) -> ToolDirs:
+        """Return the directories that a build's PATH begins with, which are made when they are used first."""
+        settings = self._configuration.settings
+        caching = settings["ccache"] and not self._temporary
+        return ToolDirs(self._work_dir, slots, self._around.environment, settings["light_tools"], caching)
 
     def _with_files(self, slots: str) -> Mapping[str, str]:
         """Return the environment of builds, in which the files that the boss sent have paths.
@@ -266,14 +272,9 @@ class BuildSession:
     def _builder(self, worktree: Worktree) -> Builder:
         settings, features = self._configuration.settings, self._configuration.features
         around, shared = self._around, self._shared
-        assert shared is not None
         carrier = None
         if self._carries and shared.identities is not None:
             carrier = CarryForward(worktree, settings, shared.identities, debug=around.debug)
-        if self._tools is None:
-            slots = os.path.dirname(worktree.path)
-            caching = settings["ccache"] and not self._temporary
-            self._tools = ToolDirs(self._work_dir, slots, around.environment, settings["light_tools"], caching)
         builder = Builder(
             around.processes,
             worktree,
