@@ -8,11 +8,14 @@ An object is the same if the compiler is, or for a host tool that of the host, a
 file or its command names, and no macro of the configuration that differs can change what the compiler sees of these
 files (`macros`). The object may be of any commit that was built in the neighbour's directory. So a file of the
 source must be the same at each of them, and a macro counts as differing that had different values there. A
-generated file is compared by content. What is not certain is not taken:
+generated file is compared by content. A generated header may differ by definitions, and by which header of the
+source it includes, as U-Boot's ``include/config.h`` includes that of the board (`board_headers`). What is not
+certain is not taken:
 
 * An object that is older than a file that it was made of: the neighbour does not use it any more.
 * One for which there is now another file of the name of one that it read: that may be found first.
 * One of source that tests whether there is a file.
+* One with a command by which more counts than the text: a macro in a condition that is not defined, or each macro.
 * One about which the compiler said something, because that is to be said again.
 * Assembler, and what names ``.incbin`` or ``.include``: no dependency file names what that reads.
 * What names the time or the date.
@@ -25,8 +28,6 @@ when there is no configuration yet.
 from __future__ import annotations
 
 import contextlib
-import filecmp
-import hashlib
 import os
 import re
 import shlex
@@ -35,12 +36,14 @@ from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTup
 
 from fabbuild.protocol.build_output import BUILD_DIR
 from fabbuild.protocol.relevance import ABSENT, Relevance, TreeChange, relevance_of
+from fabbuild.worker.build.board_headers import BoardHeaders
 from fabbuild.worker.build.output_dir import SYMBOLS, NeighbourState, OutputDir, symbols
 from fabbuild.worker.build.plan import read_before
 from fabbuild.worker.build.stale_generated import is_wrapper
 from fabbuild.worker.deps import kbuild_commands, macros, reverse_deps
 from fabbuild.worker.deps.kbuild_commands import Compile
 from fabbuild.worker.deps.macros import FileMacros
+from fabbuild.worker.deps.source_files import Place, SourceFiles, is_same_file
 
 #: Where Kbuild keeps a file for each symbol, with the time of its last change.
 _STAMPS = "include/config/"
@@ -50,51 +53,18 @@ _PRODUCTS = (".o", ".dtb", ".dtbo")
 #: Where Kbuild's programs are that configure a board.
 _CONFIGURE = ("scripts/basic/", "scripts/kconfig/")
 
-#: What the content of an object may follow from, besides the text that is compiled.
-_UNSEEN = re.compile(rb"incbin|\.include\s+[\\\"]|__DATE__|__TIME__|__TIMESTAMP__")
-
 #: An option that defines a macro, as a shell takes it, and those by which ``//`` begins no comment.
 _DEFINES = re.compile(r"(?<!\S)-D\s*(?:\"(?:\\.|[^\"\\])*\"|'[^']*'|\\.|[^\s\"'\\])+")
 _OTHER_LANGUAGE = re.compile(r"(?<!\S)(?:-ansi|-traditional\S*|-std=(?:c89|c90|iso9899:199\w*))(?!\S)")
 
+#: Options for which more counts than the text: macros of conditions that are not defined, and all macros.
+_MORE_COUNTS = re.compile(r"(?<!\S)(?:-W(?:error=)?undef|-g[a-z]*3)(?!\S)")
+
 #: A file that a command names.
 _FILE = re.compile(r"(?<![\w./+@,~-])[\w.+@,~-]*/[\w./+@,~-]+")
 
-_NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]+")
 
 _NEVER = "(?!)"
-
-
-class Place(NamedTuple):
-    """Where a file is that a dependency file names.
-
-    Attributes:
-        generated: relative to the output directory; empty if it is not in it.
-        source: relative to the source, by its name and as links lead to it; empty if it is not in it.
-    """
-
-    generated: str
-    source: Tuple[str, ...]
-
-
-class SourceFiles:
-    """What is known of the files that builds read, by their content; for all slots together."""
-
-    def __init__(self) -> None:
-        self._known: Dict[bytes, Optional[FileMacros]] = {}
-
-    def look(self, path: str) -> Tuple[bytes, Optional[FileMacros]]:
-        """Return a digest of a file, and its macros: None if an object may follow from more than its text.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
-        with open(path, "rb") as file:
-            text = file.read()
-        digest = hashlib.sha256(text).digest()
-        if digest not in self._known:
-            self._known[digest] = None if _UNSEEN.search(text) else FileMacros(text)
-        return digest, self._known[digest]
 
 
 class Neighbour:
@@ -121,6 +91,7 @@ class Neighbour:
         self._options: Dict[str, FileMacros] = {}
         self._words: Dict[str, List[str]] = {}
         self._times: Dict[str, int] = {}
+        self._headers = BoardHeaders(path, output.path, tree, files, self._place_of)
 
     def differing(self, ours: Set[Tuple[str, str, str]]) -> Optional[Dict[str, Set[str]]]:
         """Return the macros of the configuration that differ, with their values; None if nothing can be taken.
@@ -155,18 +126,20 @@ class Neighbour:
         doubtful = self._doubtful(changes)
         if differing is None or doubtful is None:
             return False
+        defined = {name for _, name, _ in ours}
         values = macros.values({name: value for _, name, value in ours})
         compiles: Dict[Compile, List[FileMacros]] = {}
         there = list(self._compiles(("",) if configured else _CONFIGURE))
         if self._may_be_unnamed(there, doubtful):
             return False
+        self._headers.compare({name for one in there for name in one.read}, defined.union(differing))
+        differing.update((name, {""}) for name in self._headers.macros)
         for one in there:
             files = self._same(one, doubtful)
             if files is not None:
                 compiles[one] = [*files, values, self._defined_by(one.command)]
-        numbers = [name for name, found in differing.items() if all(map(_NUMBER.fullmatch, found))]
         read: Set[str] = set()
-        for one in sorted(macros.unaffected(compiles, differing, numbers)):
+        for one in sorted(macros.unaffected(compiles, differing, defined)):
             read.update(self._copy(one))
         self._output.note_taken(read, self._state.tree, building=configured)
         return bool(read)
@@ -257,22 +230,27 @@ class Neighbour:
             or any(self._time(stamp) > made for stamp in one.stamps)
         ):
             return None
-        if _OTHER_LANGUAGE.search(one.command) or not self._same_tools(one, made, doubtful):
+        if _OTHER_LANGUAGE.search(one.command) or _MORE_COUNTS.search(one.command):
             return None
-        files = []
+        if not self._same_tools(one, made, doubtful):
+            return None
+        files: List[FileMacros] = []
         for name in one.read:
             place = self._place_of(name)
             if place is None or place.generated in doubtful.paths or not doubtful.paths.isdisjoint(place.source):
                 return None
             if os.path.basename(name) in doubtful.names or (place.generated and self._time(place.generated) > made):
                 return None
+            if name in self._headers:
+                files += self._headers.alike_parts(name)
+                continue
             if name not in self._looked:
                 self._looked[name] = self._look(name, place, doubtful)
             file = self._looked[name]
             if file is None:
                 return None
             files.append(file)
-        return files
+        return files if self._headers.may_replace(one, files) else None
 
     def _same_tools(self, one: Compile, made: int, doubtful: "_Doubtful") -> bool:
         """Whether the programs and other files that a command names are the same now."""
@@ -282,7 +260,7 @@ class Neighbour:
                 return False
             if place.generated and not place.source and name not in one.read and place.generated not in SYMBOLS:
                 path, ours = (os.path.join(one, place.generated) for one in (self._theirs, self._ours))
-                if self._time(place.generated) > made or not _alike(path, ours):
+                if self._time(place.generated) > made or not is_same_file(path, ours):
                     return False
         return True
 
@@ -377,7 +355,10 @@ class Neighbour:
                 if not os.path.exists(there) and os.path.exists(path):
                     os.makedirs(os.path.dirname(there), exist_ok=True)
                     shutil.copyfile(path, there)
-        named = [*one.read, *self._named(one), *filter(None, parsed)]
+        replaced = self._headers.replaced(one)
+        if replaced:
+            kbuild_commands.rename_files(self._ours, one.product, replaced)
+        named = [*(replaced.get(name, name) for name in one.read), *self._named(one), *filter(None, parsed)]
         return {name for place in map(self._place_of, named) if place for name in place.source}
 
 
@@ -404,13 +385,6 @@ def _is_plain(change: TreeChange) -> bool:
 def _below(folder: str, path: str) -> str:
     """Return a path relative to a directory; empty if it is not below it."""
     return path[len(folder) + 1 :] if path.startswith(folder + "/") else ""
-
-
-def _alike(one: str, other: str) -> bool:
-    try:
-        return filecmp.cmp(one, other, shallow=False)
-    except OSError:
-        return False
 
 
 def _running(gcc: str) -> str:

@@ -6,9 +6,9 @@ from typing import Optional
 
 from fabbuild.worker.build.cold_builds import ColdBuilds
 from fabbuild.worker.build.kept_outputs import KeptOutputs
-from fabbuild.worker.build.neighbour_objects import SourceFiles
 from fabbuild.worker.build.retry_policy import KnownFailures
 from fabbuild.worker.deps.fingerprint import Identities
+from fabbuild.worker.deps.source_files import SourceFiles
 
 
 class SharedBySlots:

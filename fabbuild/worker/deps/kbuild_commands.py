@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple, Optional, Tuple
+from typing import Mapping, NamedTuple, Optional, Tuple
 
 _COMMAND = re.compile(r"^(?:saved)?cmd_\S+ := (.*)$", re.MULTILINE)
 _SOURCE = re.compile(r"^source_\S+ := (\S+)$", re.MULTILINE)
@@ -72,6 +72,22 @@ def read_compile(output: str, product: str) -> Optional[Compile]:
         return None
     others = _STAMP.sub("", read.group(1)).replace("\\\n", " ").split()
     return Compile(product, (source.group(1), *others), tuple(_STAMP.findall(read.group(1))), command.group(1))
+
+
+def rename_files(output: str, product: str, renamed: Mapping[str, str]) -> None:
+    """Have the file about a product name other files in place of some.
+
+    Args:
+        output: the output directory.
+        product: the product, relative to it.
+        renamed: the names, with those that are to stand there.
+
+    Raises:
+        OSError: the file cannot be read or written.
+    """
+    text = _text(output, product)
+    with open(os.path.join(output, command_file(product)), "w", encoding="utf-8") as file:
+        file.write(re.sub(r"\S+", lambda word: renamed.get(word.group(), word.group()), text))
 
 
 def parser_source(output: str, product: str) -> str:

@@ -12,10 +12,11 @@ from fabbuild.protocol.relevance import TreeChange, TreeEntry
 from fabbuild.protocol.wire import DEPENDS
 from fabbuild.worker.build import neighbour_objects
 from fabbuild.worker.build.kept_outputs import KeptOutputs
-from fabbuild.worker.build.neighbour_objects import Neighbour, SourceFiles
+from fabbuild.worker.build.neighbour_objects import Neighbour
 from fabbuild.worker.build.neighbours import Neighbours
 from fabbuild.worker.build.output_dir import OutputDir
 from fabbuild.worker.deps.fingerprint import Identities
+from fabbuild.worker.deps.source_files import SourceFiles
 from fabbuild.worker.tools.toolchains import Toolchain
 from tests.support.supervised import fill, small_disk
 from tests.worker.build.test_as_if_clean import series
@@ -83,6 +84,33 @@ endif
 FORCE:
 .PHONY: FORCE
 """
+
+#: The same with a header of the board, as U-Boot has it: a generated one includes that which the configuration names,
+#: and `make prepare` compiles something that includes that.
+WITH_BOARD_HEADERS = KBUILD.replace(
+    "MORE: include/config/auto.conf\n",
+    """\
+include/config.h: include/config/auto.conf
+\t@printf '#include <boards/%s.h>\\n#include <end.h>\\n' $(or $(CONFIG_NAME),none) >$@.tmp; cmp -s $@.tmp $@ || cp $@.tmp $@; rm $@.tmp
+-include $(wildcard lib/.*.cmd)
+lib/offsets.o: ../lib/offsets.c include/config.h FORCE
+\t@mkdir -p $(@D)
+\t$(if $(filter-out FORCE,$?)$(filter-out $(savedcmd_$@),$(cmd))$(filter-out $(cmd),$(savedcmd_$@)),$(subst @echo,@:,$(rule)),@:)
+MORE: include/config/auto.conf lib/offsets.o
+""",
+)
+
+BOARD_HEADERS = {
+    "Makefile": WITH_BOARD_HEADERS,
+    "lib/offsets.c": "#include <config.h>\n",
+    "first/end.h": "#define END 1\n",
+    "first/boards/none.h": "",
+    "first/boards/uno.h": "/* The first. */\n#ifndef UNO_H\n#define UNO_H\n#include <limits.h>\n#define LIMIT 4\n#define UNUSED 1\n#endif\n",
+    "first/boards/dos.h": "#ifndef DOS_H\n#define DOS_H\n#include <limits.h>\n#define LIMIT 4\n#define UNUSED 2\n#define MORE\n#endif\n",
+    "configs/one_defconfig": "CONFIG_NAME=uno\n",
+    "configs/two_defconfig": "CONFIG_NAME=dos\n",
+    "src/b.c": "#include <config.h>\nint b = LIMIT;\n",
+}  # fmt: skip
 
 FILES = {
     "Makefile": KBUILD,
@@ -184,6 +212,15 @@ SEEN = {
         {"src/b.c": "#ifdef CONFIG_ONE\n#define M 1\n#endif\n#define M 2\nint b;\n"},
         ["b"],
     ),
+    "a macro in a condition that is said to be undefined": (
+        {"Makefile": KBUILD.replace("flags := ", "flags := -Wundef "), "src/b.c": "#if CONFIG_LEVEL > 3\n#endif\nint b;\n",
+         "configs/two_defconfig": "CONFIG_LEVEL=1\nCONFIG_GEN=1\n"},
+        ["a", "b", "c"],
+    ),
+    "a macro in debug information": (
+        {"Makefile": KBUILD.replace("flags := ", "flags := -g3 "), "src/b.c": "int b;\n"},
+        ["a", "b", "c"],
+    ),
     "a test for a header": ({"src/b.c": "#if __has_include(<x.h>)\nint x;\n#endif\nint b;\n"}, ["b"]),
 }  # fmt: skip
 
@@ -192,6 +229,64 @@ SEEN = {
 def test_what_may_differ_is_compiled(machine, kbuild, files, compiled):
     (commit,) = series(kbuild, machine.work, files)
     assert after_two(machine, [commit]) == compiled
+
+
+UNO = BOARD_HEADERS["first/boards/uno.h"]
+
+IN_BOARD_HEADERS = {
+    "nothing that is used": ({}, []),
+    "a macro": ({"first/boards/uno.h": UNO.replace("4", "5")}, ["b"]),
+    "a macro that a header after it uses": ({"first/end.h": "#define END UNUSED\n", "src/b.c": "#include <config.h>\nint b = END;\n"}, ["b"]),
+    "a macro that one header alone defines": (
+        {"src/b.c": "#include <config.h>\n#ifdef MORE\nint more;\n#endif\n"},
+        ["b"],
+    ),
+    "a macro that the file defines, too": ({"src/b.c": "#include <config.h>\n#define MORE 2\nint b;\n"}, ["b"]),
+    "a macro that names the date": (
+        {**{f"first/boards/{name}.h": BOARD_HEADERS[f"first/boards/{name}.h"].replace("4", "__TIME__") for name in ("uno", "dos")},
+         "src/b.c": "#include <config.h>\nchar b[] = LIMIT;\n"},
+        ["b"],
+    ),
+    "text": ({"first/boards/uno.h": UNO + "int text;\n"}, ["b"]),
+    "another header": ({"first/boards/uno.h": UNO.replace("limits", "float")}, ["b"]),
+    "the order of a macro and a header": (
+        {"first/boards/uno.h": UNO.replace("#include <limits.h>\n", "").replace("#endif", "#include <limits.h>\n#endif")},
+        ["b"],
+    ),
+    "a header that the file includes itself": (
+        {"src/b.c": "#include <config.h>\n#include <boards/dos.h>\nint b = LIMIT;\n"},
+        ["b"],
+    ),
+    "a header that is found elsewhere by another command": (
+        {
+            "Makefile": WITH_BOARD_HEADERS.replace("flags := ", "flags := $(if $(filter src/b.o,$@),-I../second) "),
+            "second/boards/uno.h": "#define LIMIT 7\n",
+        },
+        ["b"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "compiled"), IN_BOARD_HEADERS.values(), ids=IN_BOARD_HEADERS)
+def test_what_may_differ_by_the_header_of_the_board_is_compiled(machine, kbuild, files, compiled):
+    (commit,) = series(kbuild, machine.work, {**BOARD_HEADERS, **files})
+    assert after_two(machine, [commit]) == compiled
+
+
+def test_what_was_taken_follows_the_header_of_its_own_board(machine, kbuild):
+    commits = series(
+        kbuild,
+        machine.work,
+        BOARD_HEADERS,
+        {"first/boards/uno.h": UNO.replace("4", "5")},
+        {"first/boards/dos.h": ""},
+    )
+    assert after_two(machine, commits[:1]) == []
+    changed, other = machine.run((0, "one", commits[1:]))
+    assert compiled_by(changed) == ["b"]
+    assert compiled_by(other) == []
+    machine.hold(changed, commits[1])
+    machine.hold(other, commits[2])
 
 
 @pytest.mark.parametrize(

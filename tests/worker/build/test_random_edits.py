@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.worker.build.test_kept_outputs import told
-from tests.worker.build.test_neighbour_objects import FILES, KBUILD, Sharing
+from tests.worker.build.test_neighbour_objects import BOARD_HEADERS, FILES, WITH_BOARD_HEADERS, Sharing
 from tests.worker.driver import push
 
 #: As there, with what Kbuild has besides: a rule for generated source that can be dropped, and a link that compares
 #: the list of its objects.
 MAKEFILE = (
-    KBUILD.replace("MORE: ", "-include ../more.mk\nMORE: ")
+    WITH_BOARD_HEADERS.replace("MORE: include/config", "-include ../more.mk\nMORE: include/config")
     .replace("flags := ", "flags := $(more) ")
     .replace(
         "u-boot: $(objects)\n\t@ld -r -o $@ $^\n\t@cp $@ u-boot.bin\n",
@@ -39,6 +39,9 @@ WORDS = (
     "#include <{h}>\n",
     "#include <sub/{h}>\nint s{n};\n",
     "#include <generated/gen.h>\nint g{n} = GEN;\n",
+    "#include <config.h>\nint n{n};\n",
+    "#include <config.h>\nint n{n} = LIMIT{k} + 0;\n",
+    "#include <boards/{b}.h>\nint n{n};\n",
     "#include <made.h>\nint m{n} = MADE;\n",
     "int counted{n} = __COUNTER__;\nchar file{n}[] = __FILE__;\n",
     "char date{n}[] = __DATE__ __TIME__;\n",
@@ -58,11 +61,27 @@ HEADER = (
     "#define CHOSEN(x) x\n#endif\n#endif\n"
 )
 
+#: Lines of a header of a board.
+OF_BOARDS = (
+    "#define LIMIT{k} {k}\n",
+    "#define LIMIT{k} {k}\n",
+    "#define LIMIT{k} CONFIG_LEVEL\n",
+    "#undef LIMIT{k}\n",
+    "#ifdef CONFIG_{s}\n#define LIMIT{k} {k}\n#endif\n",
+    "#ifndef LIMIT{k}\n#define LIMIT{k} {k}\n#endif\n",
+    "#if CONFIG_LEVEL > {k}\n#include <{h}>\n#endif\n",
+    "#include <{h}>\n",
+    "#include <boards/{b}.h>\n",
+    "int inside{k};\n",
+)
+NAMES = ("none", "uno", "dos")
+
 START = {
     **FILES,
+    **BOARD_HEADERS,
     "Makefile": MAKEFILE,
     "more.mk": "more := -DMORE=1\n" + MADE,
-    "configs/three_defconfig": "CONFIG_ONE=y\nCONFIG_LEVEL=2\nCONFIG_GEN=2\n",
+    "configs/three_defconfig": "CONFIG_ONE=y\nCONFIG_LEVEL=2\nCONFIG_GEN=2\nCONFIG_NAME=dos\n",
     "data/one.txt": "1\n",
     "data/two.txt": "2\n",
     "data/asm.inc": ".byte 1\n",
@@ -102,6 +121,7 @@ class Edits:
             "h": pick(HEADERS),
             "s": pick(SYMBOLS),
             "d": pick(("one.txt", "two.txt")),
+            "b": pick(NAMES),
             "k": str(self.random.randrange(4)),
             "n": str(self._count),
             **more,
@@ -157,6 +177,18 @@ class Edits:
         name = self.random.choice(("sub", *HEADERS))
         self._write(f"first/{name}", Path("../other" if name == "sub" else f"../other/{name}"))
 
+    def do_board_header(self):
+        """Have headers of boards that are alike at first."""
+        lines = self.random.choices(OF_BOARDS, k=self.random.choice((0, 1, 3)))
+        for name in self.random.sample(NAMES, self.random.choice((1, 2, 3))):
+            some = [line for line in lines if self.random.random() < 0.8]
+            guard = self._filled(self.random.choice(("{b}_H", "H", "{b}_H", ""))).upper()
+            text = self._filled("".join(some))
+            whole = f"#ifndef {guard}\n#define {guard}\n{text}#endif\n" if guard else text
+            self._write(f"{self.random.choice(('first', 'first', 'second'))}/boards/{name}.h", whole)
+
+    do_other_board_header = do_board_header
+
     def do_data(self):
         self._write(f"data/{self.random.choice(('one', 'two'))}.txt", self._filled("{k}\n"))
 
@@ -171,7 +203,7 @@ class Edits:
 
     def do_defconfig(self):
         board = self.random.choice(BOARDS)
-        lines = [self._filled("CONFIG_GEN={k}\nCONFIG_LEVEL={k}\n")]
+        lines = [self._filled("CONFIG_GEN={k}\nCONFIG_LEVEL={k}\nCONFIG_NAME={b}\n")]
         lines += [f"CONFIG_{one}=y\n" for one in ("ONE", "TWO", "N", "HIDES", "NO_C") if self.random.random() < 0.4]
         self._write(f"configs/{board}_defconfig", "".join(lines))
 

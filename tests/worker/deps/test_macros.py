@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fabbuild.worker.deps.macros import FileMacros, definitions, options, unaffected, values
+from fabbuild.worker.deps.macros import FileMacros, compare_headers, definitions, options, unaffected, values
 
 #: U-Boot's, with all that it takes.
 KCONFIG_H = """\
@@ -44,10 +44,11 @@ def said(files, name, configuration, place, *words):
 
 
 def differ(one, other):
-    """Give the macros that two configurations define otherwise, and which of them are numbers."""
-    changed = {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
-    return changed, {
-        name for name in changed if all(way.get(name) is None or way[name].isdigit() for way in (one, other))
+    """Give the macros that two configurations define otherwise, with their values."""
+    return {
+        name: {way[name] for way in (one, other) if way.get(name) is not None}
+        for name in one.keys() | other.keys()
+        if one.get(name) != other.get(name)
     }
 
 
@@ -55,7 +56,7 @@ def is_unaffected(files, one, other, *words):
     """Whether a compile of all these files is said to be the same with both configurations."""
     read = [FileMacros(text.encode("latin-1") if isinstance(text, str) else text) for text in files.values()]
     read += [options(words), *(values({name: way[name] for name in way}) for way in (one, other))]
-    return bool(unaffected({"it": read}, *differ(one, other)))
+    return bool(unaffected({"it": read}, differ(one, other), one.keys() & other.keys()))
 
 
 def same(files, one, other, place, *words):
@@ -79,6 +80,10 @@ HARMLESS = {
     "a guard": "#ifndef A_H\n#define A_H\n#define M CONFIG_X\nint a;\n#endif\n",
     "a condition that leaves the text alone": "#ifdef CONFIG_X\n#endif\nint a;\n",
     "a number in a condition": "#if CONFIG_X > 2\n#define M 1\n#endif\nint a;\n",
+    "a definition under a condition that never holds": (
+        "#ifdef CONFIG_X\n#define M 1\n#endif\n#if defined CONFIG_Y || defined(CONFIG_Z)\n#define M 2\n#endif\n"
+        "#if defined CONFIG_Y && !defined CONFIG_X\n#define M 3\n#endif\nint a;\n"
+    ),
     "a default": "#ifdef CONFIG_X\n#define M 1\n#endif\n#ifndef M\n#define M 2\n#endif\nint a;\n",
     "an apostrophe in skipped text": "#if 0\ndon't\n#endif\n#define M CONFIG_X\nint a;\n",
     "DOS lines": "#define M \\\r\nCONFIG_X\r\n/* CONFIG_X\r\n*/\r\nint a;\r\n",
@@ -203,6 +208,17 @@ def test_a_name_that_ends_in_a_number_of_the_compilers_own(number, tmp_path):
     assert not is_unaffected({"a.c": text}, {}, configuration)
 
 
+def test_a_name_whose_rarest_part_nobody_uses(tmp_path):
+    files = {
+        "one.h": "#define F(x) CONFIG_##x\n",
+        "two.h": "#define G(x) CONFIG_##x\n",
+        "a.c": "#define M F(X)\nint a = G(Y);\n",
+    }
+    lines = "".join(files.values())
+    assert same({"a.c": lines}, NOT, ON, tmp_path)
+    assert is_unaffected(files, NOT, ON)
+
+
 def test_a_name_of_four_parts(tmp_path):
     files = {"a.c": "#define M(a, b) CONFIG_##a##_##b\nint a = M(SPL, NET);\n"}
     assert not same(files, {}, {"CONFIG_SPL_NET": "1"}, tmp_path)
@@ -265,11 +281,20 @@ expressions = st.one_of(
     st.builds("{}".format, calls),
     st.builds("{} == {}".format, names, names),
     st.builds("1 / {}".format, names),
+    st.builds("{} {} {}".format, names, st.sampled_from(["!=", "<", ">"]), st.sampled_from(["-1", "1U", "9223372036854775808"])),
 )  # fmt: skip
 conditions = st.one_of(
     st.builds("ifdef {}".format, names),
     st.builds("ifndef {}".format, names),
     st.builds("if {}".format, expressions),
+    st.builds("if defined {} || defined({})".format, names, names),
+    st.builds(
+        "if {}defined {} && defined({}) && {}".format,
+        st.sampled_from(["", "!", "!("]),
+        names,
+        names,
+        st.sampled_from(["1", "1)"]),
+    ),
 )
 quiet = st.one_of(
     st.builds("#define {} {}".format, names, bodies),
@@ -324,7 +349,7 @@ def sources(draw):
 
 
 configurations = st.dictionaries(
-    st.sampled_from(SYMBOLS), st.sampled_from(["1", "1", "0", "2", "0x10", '"s"', "M"]), max_size=4
+    st.sampled_from(SYMBOLS), st.sampled_from(["1", "1", "0", "2", "-1", "08", "0x10", '"s"', "M"]), max_size=4
 )
 
 
@@ -341,6 +366,102 @@ def test_what_is_said_to_have_no_effect_has_none(tmp_path):
         # What a compile that fails did not come to read is not listed; nothing is taken of one.
         if before[0] == 0 and is_unaffected(read, one, other):
             assert said(files, "a.c", other, tmp_path) == before
+            harmless.append(one != other)
+
+    check()
+    assert any(harmless)
+
+
+# --- headers ------------------------------------------------------------------------------------------------------
+
+
+def compared(one, other, files, configuration):
+    """Whether files after a header are said to be the same with another in its place; None if it is not known."""
+    found = compare_headers(one.encode(), other.encode(), configuration.keys())
+    if found is None or found.included:
+        return None
+    read = [FileMacros(text.encode()) for text in files.values()]
+    changed = {name: {""} for name in found.changed}
+    return bool(
+        unaffected(
+            {"it": [*read, found.common, found.values, values(configuration)]}, changed, configuration.keys()
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("#define N 1\n", "#define N 2\n"),
+        ("#define N 1\n", ""),
+        ("/* N */\n", "// N\n#define N \\\n1\n"),
+        ("#ifndef A_H\n#define A_H\n#define M 1\n#endif\n", "#ifndef B_H\n#define B_H\n#define M 1\n#endif\n"),
+        ("#ifdef CONFIG_X\n#define N\n#endif\n#define M 1\n", "#define M 1\n"),
+        ("#ifdef CONFIG_X\n#define N\n#else\n#define N 1\n#endif\n", ""),
+        ('#define N "a"\n#define M 1\n', '#define M 1\n#define N "b"\n'),
+    ],
+)
+def test_headers_that_differ_by_what_nobody_uses(one, other, tmp_path):
+    text = "#ifdef M\nint a = M;\n#endif\n"
+    assert same({"a.c": one + text}, NOT, NOT, tmp_path)
+    assert said({"a.c": one + text}, "a.c", NOT, tmp_path) == said({"a.c": other + text}, "a.c", NOT, tmp_path)
+    assert compared(one, other, {"a.c": text}, NOT)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "known"),
+    [
+        ("#define M 1\n", "#define M 2\n", True),
+        ('#define M "1"\n', '#define M "2"\n', True),
+        ("#define M 1\n", "", True),
+        ("#define N M\n#define M 2\n", "#define N 3\n#define M 1\n", True),
+        ("#undef M\n#define M 1\n", "#define M 1\n#undef M\n", False),
+        ("int b;\n", "", False),
+        ("#define M 1\n#define M 1\n", "#define M 1\n#define M 2\n", False),
+        ("#if M\n#error no\n#endif\n", "#if M\n#warning no\n#endif\n", False),
+        ("#define M 1\n#ifdef M\n#undef N\n#endif\n", "#ifdef M\n#undef N\n#endif\n#define M 1\n", False),
+    ],
+)
+def test_headers_that_differ_by_what_may_be_seen(one, other, known, tmp_path):
+    text = "#ifdef M\nint a = M;\n#endif\n#ifdef N\nint c = N;\n#endif\n"
+    assert compared(one, other, {"a.c": text}, NOT) is (False if known else None)
+
+
+def test_the_headers_that_two_headers_include_are_named_in_pairs():
+    one, other = b"#include <a/x.h>\n#include <b.h>\n", b'#define N 1\n#include "a/y.h"\n#include <b.h>\n'
+    found = compare_headers(one, other, set())
+    assert found
+    assert found.included == (("a/x.h", "a/y.h"),)
+    assert found.changed == {"N"}
+    assert found.common.includes == {"b.h"}
+    assert compare_headers(one, other, {"N"}) is None
+    assert compare_headers(b"#include <b.h>\n", b"", set()) is None
+    assert compare_headers(b"#include <b.h>\n", b"#include B\n", set()) is None
+
+
+def test_headers_that_are_said_to_differ_by_what_nobody_sees_are_not_told_apart(tmp_path):
+    harmless = []
+
+    @example("#define M 1\n", [("#define M 1", "#define N 1")], "int a;\n", {}, False)
+    @given(
+        contents(quiet),
+        st.lists(st.tuples(quiet, st.one_of(st.just(""), quiet)), min_size=1, max_size=2),
+        st.one_of(QUIET, LOUD).map(lambda text: text.replace("#include", "")),
+        configurations,
+        st.booleans(),
+    )
+    def check(header, edits, text, configuration, guard):
+        one = other = header
+        for old, new in edits:
+            one, other = f"{old}\n{one}", f"{new}\n{other}" if guard else f"{other}{new}\n"
+        if guard:
+            one, other = guarded(1, one), guarded(2, other)
+        files = {"kconfig.h": KCONFIG_H + CALLED, "a.c": text + "int a;\n"}
+        start = '#include "kconfig.h"\n#include "board.h"\n'
+        before = said({**files, "board.h": one, "a.c": start + files["a.c"]}, "a.c", configuration, tmp_path)
+        if before[0] == 0 and not before[2] and compared(one, other, files, configuration):
+            after = said({**files, "board.h": other, "a.c": start + files["a.c"]}, "a.c", configuration, tmp_path)
+            assert after == before
             harmless.append(one != other)
 
     check()
