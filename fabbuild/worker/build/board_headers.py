@@ -1,8 +1,8 @@
 """Compare the headers that two boards have in each other's place.
 
 U-Boot's generated ``include/config.h`` includes a header of the board, and nearly every file includes that. Two
-such headers differ in little: a few definitions, and perhaps the guard. What is compiled with one comes out the same
-with the other if none of the macros that differ can change it (`macros.compare_headers`).
+such headers differ in little: a few definitions, and perhaps the guard. What is compiled with one comes out the
+same with the other if none of the macros that differ can change it (`macros.compare_headers`).
 
 Which header of the source a compile of the board would read is known from those that it made already, as ``make
 prepare`` does. The dependency file of an object that is taken is changed to name that header.

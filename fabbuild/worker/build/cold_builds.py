@@ -14,7 +14,7 @@ from typing import Dict, Mapping
 from fabbuild.protocol import dotconfig
 
 #: The most that like configurations differ, as a share of the symbols that are set. In U-Boot 2023.01 boards of one
-#: SoC differ in 5 to 48 of 530 and share nine tenths of their objects, boards of sunxi's A10, A10s and A20 in 23 to 53
+#: SoC differ in 5 to 48 of 530 and share nine tenths of their objects, boards of A10, A10s and A20 in 23 to 53
 #: and share six to nine tenths.
 _DIFFERING = 0.1
 
