@@ -98,7 +98,10 @@ def test_a_patch_in_html_is_none(tmp_path):
         (b"diff --git a/x b/x\n", "m: there is no mail"),
         (gzip.compress(MAIL, mtime=0)[:-9], "m: the end of the gzip file is missing"),
         (b"\x1f\x8bnothing", "m: not a gzip file that can be read: .*"),
-        (gzip.compress(b"From: a\n\n" + b"x" * 2000, mtime=0), "m: more than 0 MB of mails; name those of one series"),
+        (
+            gzip.compress(b"From: a\n\n" + b"x" * 2000, mtime=0),
+            "m: more than 0 MB of mails; name those of one series",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path, monkeypatch, content, words):
