@@ -107,7 +107,7 @@ RUNS: dict[str, tuple[list[str], dict[str, tuple[list[str], Callable[[Ran], obje
 
 #: Options that no worker hears of, or that another test runs on machines.
 ELSEWHERE = {
-    "what to build": "boards exclude only source branch commits count step force_failures",
+    "what to build": "boards exclude only source branch commits patches onto version count step force_failures",
     "where": "output machines hosts machines_file no_local strict_toolchains one_pack",
     "how long, and how often, a machine is awaited (test_lost_machines, test_two_bosses, worker/supervisor/test_lifeline)": (
         "wait silence stall patience restarts"
