@@ -93,7 +93,7 @@ class BoardHeaders:
                     self._unlike.update(found)
 
     def _compare(
-        self, name: str, path: str, mine: str, read: Set[str], configured: Set[str]
+        self, name: str, path: str, mine: str, read: Set[str], configured: Set[str], above: Tuple[str, ...] = ()
     ) -> Optional[Dict[str, _Unlike]]:
         """Compare a header with the board's own; return how it and what it includes differ, None if in doubt.
 
@@ -103,7 +103,10 @@ class BoardHeaders:
             mine: where the board's own is.
             read: the files that the board's own compiles read.
             configured: the macros of both configurations.
+            above: the headers that include it, which it must not include again.
         """
+        if name in above:
+            return None
         try:
             if any(self._files.look(one)[1] is None for one in (path, mine)):
                 return None
@@ -127,7 +130,7 @@ class BoardHeaders:
             if not all(place and place.source for place in places):
                 return None
             paths = [os.path.join(self._tree, place.source[-1]) for place in places if place]
-            inside = self._compare(theirs, paths[0], paths[1], read, configured)
+            inside = self._compare(theirs, paths[0], paths[1], read, configured, (*above, name))
             if inside is None:
                 return None
             found.update(inside)

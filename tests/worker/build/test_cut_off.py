@@ -35,7 +35,7 @@ CHANGES = (
 
 #: At how many of all steps of the worker, and of all programs of its builds, it is cut off: each takes some four CPU
 #: seconds.
-STEPS_TRIED, PROGRAMS_TRIED = 10, 4
+STEPS_TRIED, PROGRAMS_TRIED = 5, 2
 
 
 @pytest.fixture

@@ -245,6 +245,15 @@ IN_BOARD_HEADERS = {
     ),
     "text": ({"first/boards/uno.h": UNO + "int text;\n"}, ["b"]),
     "another header": ({"first/boards/uno.h": UNO.replace("limits", "float")}, ["b"]),
+    "headers that include each other": (
+        {
+            "first/boards/uno.h": UNO.replace("limits", "boards/dos"),
+            "first/boards/dos.h": BOARD_HEADERS["first/boards/dos.h"]
+            .replace("limits", "boards/uno")
+            .replace("UNUSED 2", "UNUSED 1"),
+        },
+        ["b"],
+    ),
     "the order of a macro and a header": (
         {"first/boards/uno.h": UNO.replace("#include <limits.h>\n", "").replace("#endif", "#include <limits.h>\n#endif")},
         ["b"],
