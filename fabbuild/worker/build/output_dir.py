@@ -91,6 +91,8 @@ class OutputDir:
         commits: those that were built in the directory since it was empty; its objects may be of any of them.
         unsettled: the commit of the last success, and those that were built since then; make may have come to none
             of the files that they changed.
+        asked_files: a digest of the files that the source asked about at the last build, see `asked_names`; None if
+            that failed, so that this is not known.
         trees: the worktrees that it was built in, which messages about its objects may name.
     """
 
@@ -120,6 +122,7 @@ class OutputDir:
         self.moved = False
         self.commits: Tuple[str, ...] = ()
         self.unsettled: Tuple[str, ...] = ()
+        self.asked_files: Optional[str] = None
         self.trees: Tuple[str, ...] = ()
 
     @property
@@ -192,6 +195,7 @@ class OutputDir:
         self.moved = state.get("tree", self._tree) != self._tree
         self.commits = tuple(state.get("commits", ()))
         self.unsettled = tuple(state.get("unsettled", self.commits))
+        self.asked_files = state.get("asked")
         self.trees = tuple({*state.get("trees", ()), self._tree})
         return trusted
 
@@ -364,6 +368,7 @@ class OutputDir:
             "trees": self.trees,
             "commits": self.commits,
             "unsettled": self.unsettled,
+            "asked": self.asked_files,
             "varied": None if self._varied is None else sorted(self._varied),
         }
         with open(self._state, "w", encoding="utf-8") as file:

@@ -16,10 +16,12 @@ further tries follow, each for one reason, in this order:
   and no dependency file names it, so make did not notice the change.
 * without leftovers, from scratch: the try before succeeded with generated source that no rule makes any more
   (`stale_generated`).
+* asked again, from scratch: the try before succeeded, but since the last success a file came or went that the
+  source asks about (``__has_include``), of which no dependency file tells make.
 * with debug info: the linker named places in the code that only debug information translates to lines.
 
-The setting ``quick`` leaves out the tries "reconfigured", "from scratch", "once more", "read again" and "without
-leftovers".
+The setting ``quick`` leaves out the tries "reconfigured", "from scratch", "once more", "read again", "without
+leftovers" and "asked again".
 Once the board's time is up, no further try is made.
 """
 
@@ -121,6 +123,7 @@ class Tries:
         self._had_configuration = plan.configured or not plan.from_scratch
         os.makedirs(self._output.path, exist_ok=True)
         began, before = file_system_time(self._output.path), self._history.failure
+        asked, self._output.asked_files = self._output.asked_files, None
         if not (self._scratch and self._shared()):
             self._try(self._configure_and_make if plan.configure else self._run.make)
         self._after_clock_skew()
@@ -131,6 +134,7 @@ class Tries:
         self._once_more(commit, previous, before)
         self._read_again(plan.changed)
         self._without_leftovers(began)
+        self._asked_again(plan, asked)
         self._with_debug_info()
         return self._result
 
@@ -241,12 +245,26 @@ class Tries:
             again.append(self._run.make())
             return not again[-1].code
 
-        if not stale_generated.used_leftovers(self._worktree.path, self._output.path, began, make):
+        asks_about = self._worktree.asked_names().may_be
+        if not stale_generated.used_leftovers(self._worktree.path, self._output.path, began, make, asks_about):
             self._output.leftovers = False
         elif self._run.may_retry:
             self._build_from_scratch()
         else:
             self._result = again[-1]
+
+    def _asked_again(self, plan: BuildPlan, known: Optional[str]) -> None:
+        """Build again if files that the source asks about came or went; ``known`` are those of the last success."""
+        if self._result.code or self._quick:
+            return
+        now = self._worktree.asked_files()
+        if now and now != known and not (plan.from_scratch or self._scratch):
+            if not self._run.may_retry:
+                return
+            self._build_from_scratch()
+            now = self._worktree.asked_files()
+        if not self._result.code:
+            self._output.asked_files = now
 
     def _with_debug_info(self) -> None:
         if self._run.bare and self._run.may_retry and _PLACE.search(self._result.stderr):

@@ -10,7 +10,7 @@ from typing import Dict, NamedTuple, Optional, Tuple
 from fabbuild.worker.deps.macros import FileMacros
 
 #: What the content of an object may follow from, besides the text that is compiled.
-_UNSEEN = re.compile(rb"incbin|\.include\s+[\\\"]|__DATE__|__TIME__|__TIMESTAMP__")
+_UNSEEN = re.compile(rb"incbin|\.include\s+[\\\"]|__DATE__|__TIME__|__TIMESTAMP__|__has_include")
 
 
 class Place(NamedTuple):

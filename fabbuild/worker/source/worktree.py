@@ -22,7 +22,7 @@ from fabbuild.worker.base.directories import (
     remove_tree,
 )
 from fabbuild.worker.base.processes import ProcessResult
-from fabbuild.worker.source import stale_mtimes
+from fabbuild.worker.source import asked_names, stale_mtimes
 from fabbuild.worker.source.git import GitError, Repository
 
 #: git's list of a worktree's files with their times, in its own directory.
@@ -73,6 +73,7 @@ class Worktree:
         self._commit = ""
         self._changes: Dict[Tuple[str, str], List[TreeChange]] = {}
         self._names: Dict[str, Tuple[Tuple[str, ...], Tuple[str, ...]]] = {}
+        self._asked: Dict[str, asked_names.AskedNames] = {}
 
     def shorten_for(self, trees: Sequence[str]) -> None:
         """Make paths in messages relative to other trees, too: objects that were built there name them."""
@@ -308,6 +309,24 @@ class Worktree:
     def lacks(self) -> str:
         """Return a file of the commit that was removed from the tree; empty if none was."""
         return self._git("ls-files", "--deleted", "-z").partition("\0")[0]
+
+    def asked_names(self) -> asked_names.AskedNames:
+        """Return the names of the files that the source asks about; see `asked_names.find`.
+
+        Raises:
+            GitError: git cannot search.
+        """
+        if self._commit not in self._asked:
+            self._asked = {self._commit: asked_names.find(self._ask_git)}
+        return self._asked[self._commit]
+
+    def asked_files(self) -> str:
+        """Return a digest of the places of the files that the source asks about; see `asked_names.there`.
+
+        Raises:
+            GitError: git cannot list the source.
+        """
+        return asked_names.there(self.asked_names(), self._ask_git, self.output)
 
     def changes(self, old: str, new: str) -> Optional[List[TreeChange]]:
         """Return the files in which two commits differ; None if they cannot be determined."""

@@ -6,6 +6,7 @@ words and bytes are held against those of a clean build.
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -148,6 +149,51 @@ def test_a_file_that_a_tool_of_the_source_reads_for_an_object_counts(sharing, kb
 
 
 # --- what compiles follow from besides their text -------------------------------------------------------------------
+
+
+ASKS = "#if __has_include(<x.h>)\nint there;\n#endif\nint a;\n"
+GENERATES = OBJECTS.replace("-Ifirst", "-I$(O) -Ifirst") + "-include more.mk\n"
+RULE = "$(O)/a.o: | $(O)/x.h\n$(O)/x.h:\n\t@touch $@\n"
+
+#: How source asks whether there is a file, and what makes it so.
+QUESTIONS = {
+    "a header": ({"src/a.c": ASKS}, {"second/x.h": ""}),
+    "a name in a macro": ({"src/a.c": "#define X <x.h>\n" + ASKS.replace("<x.h>", "X")}, {"second/x.h": ""}),
+    "a name in the next line": ({"src/a.c": ASKS.replace("(<", "( \\\n<")}, {"second/x.h": ""}),
+    "a question in a header": ({"first/asks.h": ASKS, "src/a.c": "#include <asks.h>\n"}, {"second/x.h": ""}),
+    "a header behind a link": (
+        {"first/in/x.h": "", "src/a.c": ASKS.replace("x.h", "sub/x.h")},
+        {"second/sub": Path("../first/in")},
+    ),
+    "a generated header": ({"Makefile": GENERATES, "src/a.c": ASKS}, {"more.mk": RULE}),
+}
+
+
+@pytest.mark.parametrize(("asks", "answer"), QUESTIONS.values(), ids=QUESTIONS)
+def test_source_that_asks_whether_there_is_a_file_is_compiled_again_when_it_comes_or_goes(
+    machine, objects, asks, answer
+):
+    """A compiler tells make nothing of a file that it only asked about."""
+    gone = dict.fromkeys(answer)
+    commits = series(
+        objects,
+        machine.work,
+        asks,
+        answer,
+        gone,
+        # After a failure: make came to the one file, and not to the other.
+        {"src/a.c": "int a;\n"},
+        {**asks, **answer, "src/b.c": "#error no\n"},
+        {**gone, "src/b.c": "int b;\n"},
+        {"README": "x\n"},
+    )
+    results = machine.run((0, "one", commits))
+    for result, commit in zip(results, commits, strict=True):
+        if not result.return_code:
+            machine.hold(result, commit)
+    assert results[0].details["sha256"] != results[1].details["sha256"]
+    assert not results[-1].details["from_scratch"]
+    assert compiled_by(results[-1]) == []
 
 
 def test_the_date_of_a_build_that_was_not_reproducible_is_in_none_that_is(machine, objects):

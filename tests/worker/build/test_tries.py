@@ -13,6 +13,7 @@ from fabbuild.worker.build.plan import BuildPlan
 from fabbuild.worker.build.retry_policy import KnownFailures
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.build.tries import BoardHistory, Tries
+from fabbuild.worker.source.asked_names import AskedNames
 
 FINE = ProcessResult(0, "", "", "")
 #: The source's own failure, and one that what was built before may be the reason of.
@@ -76,6 +77,12 @@ class Tree:
 
     def note_times(self):
         pass
+
+    def asked_names(self):
+        return AskedNames(frozenset())
+
+    def asked_files(self):
+        return ""
 
 
 class Others:
