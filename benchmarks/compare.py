@@ -245,7 +245,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="file for all figures")
     parser.add_argument("--markdown", type=Path, help="file for the tables")
     given = parser.parse_args()
-    given.images = given.images.split(",")
+    given.images = [name for name in given.images.split(",") if name]
     base = (given.base or Path(tempfile.mkdtemp(prefix="compare-"))).resolve()
     base.mkdir(parents=True, exist_ok=True)
     if given.template is None:
