@@ -27,6 +27,9 @@ COMPILER_ERROR = re.compile(r"^[^\s:]+:\d+:(?:\d+:)? (?:fatal )?error:", re.MULT
 #: What Kconfig's own program says of a place in the tree's Kconfig, most often without the word error.
 KCONFIG_ERROR = re.compile(r"^(?:[^\s:]*/)?Kconfig[^\s/:]*:\d+:(?! ?warning)", re.MULTILINE)
 
+#: A warning, which explains no failure, whatever it says was not found. Python's begin with their kind.
+_WARNING = re.compile(r"warning:", re.IGNORECASE)
+
 # Patterns of lines that explain a failure, the best first: errors of the compiler, the linker and others, of
 # Kconfig, of make, then warnings (a board that is built has nothing else).
 _TELLING = (
@@ -34,14 +37,15 @@ _TELLING = (
     re.compile(
         r"\berror:|\bfatal\b|syntax error|undefined reference|multiple definition|no space left on|"
         r"\bcan(?:no|')t find\b|command not found|no such file or directory|no rule to make target|"
-        r"\bkilled\b|timed out|failed to start",
-        re.IGNORECASE,
+        r"\bkilled\b|timed out|failed to start|^[\w.]*(?:Error|Exception): \S",
+        re.IGNORECASE | re.MULTILINE,
     ),
     KCONFIG_ERROR,
     re.compile(r"\*\*\* \S|\bError \d+|\berror\b", re.IGNORECASE),
-    re.compile(r"\bwarning:", re.IGNORECASE),
+    _WARNING,
     re.compile(r"\S"),
 )
+_NO_WARNINGS = _TELLING[1:-2]
 
 
 def is_name(text: str) -> bool:
@@ -123,8 +127,9 @@ def first_error(stderr: str) -> str:
             end = stderr.find("\n", match.start())
             end = len(stderr) if end < 0 else end
             # A line may be megabytes long; only its beginning is searched.
-            if match.start() - begin < _FRONT:
-                return cut(visible(stderr[begin : min(end, begin + _FRONT)].strip()), ERROR_WIDTH)
+            line = stderr[begin : min(end, begin + _FRONT)].strip()
+            if match.start() - begin < _FRONT and not (pattern in _NO_WARNINGS and _WARNING.search(line)):
+                return cut(visible(line), ERROR_WIDTH)
             start = end
     return ""
 

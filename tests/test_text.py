@@ -65,6 +65,10 @@ def test_characters_are_shown(text: str, shown: str) -> None:
             "drivers/Kconfig.soc:7: 'endif' in different file than 'if'",
         ),
         ("something odd\nmore", "something odd"),
+        (
+            "a.py:3: DeprecationWarning: Cannot find it\nTraceback:\nModuleNotFoundError: No module named 'b'\nmake: *** [x]",
+            "ModuleNotFoundError: No module named 'b'",
+        ),
         ("a.c:1: error: \x1b[31mred", r"a.c:1: error: \x1b[31mred"),
         (
             "make[2]: sdl2-config: No such file or directory\narch/sandbox/sdl.c:10:10: fatal error: SDL2/SDL.h: No",

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from fabbuild.build.variables import Variables, collect
 from fabbuild.config.machines import Fit, Machine, Machines
 from fabbuild.config.settings import RANGES, BuildSettings
-from fabbuild.errors import SelectionError, SourceError
+from fabbuild.errors import SelectionError, SourceError, UsageError
 from fabbuild.model import Board, Commit
 from fabbuild.results.exported_files import written
 from fabbuild.results.tree import CURRENT, OUTPUT, check_component, output_directory, stored_commits
 from fabbuild.source.boards.catalogue import load_boards
 from fabbuild.source.boards.selection import excluded_boards, select_boards
 from fabbuild.source.boards.series import BoardSeries, list_series
+from fabbuild.source.git import GitError
 from fabbuild.source.repository import Source
 
 if TYPE_CHECKING:
+    from fabbuild.results.reuse.reach import Reach
     from fabbuild.source.patches.apply import Applied
 
 _NO_VARIABLES = Variables()
@@ -33,6 +35,7 @@ class Plan:
     ``name`` is the directory of the results below ``output``. ``whole_range`` has all commits of the range, by
     which they are numbered, and ``commits`` those that are built. ``series`` has the boards of each of them.
     ``variables`` are those that builds get from the user. ``applied`` is the series of ``--patches``, if any.
+    ``reach`` is what the commits can reach, if that was asked for: ``--affected`` leaves out the boards beyond it.
     """
 
     source: Source
@@ -46,6 +49,7 @@ class Plan:
     whole_range: tuple[Commit, ...]
     variables: Variables = _NO_VARIABLES
     applied: Applied | None = None
+    reach: Reach | None = None
 
     @property
     def boards(self) -> tuple[Board, ...]:
@@ -72,12 +76,13 @@ class Plan:
     def base(self) -> str:
         """The commit with which its commits are compared to find what they change; it need not exist.
 
-        A range without ``--commits`` begins with a commit that others made, of the upstream.
+        A branch, or a series of patches, begins with a commit that others made.
         """
         if self.name == CURRENT:
             return "HEAD"
         first = self.commits[0]
-        return first.hash if first.number == 1 and not self.settings.commits else f"{first.hash}^"
+        others = first.number == 1 and not (self.settings.commits or self.settings.count)
+        return first.hash if others else f"{first.hash}^"
 
 
 class Chosen(NamedTuple):
@@ -161,6 +166,8 @@ def make_plan(
     chosen: Sequence[Machine],
     before: Callable[[Sequence[Machine]], None] = lambda _machines: None,
     files: Iterable[Path] = (),
+    *,
+    reach: bool = False,
 ) -> Plan:
     """Plan a build. Contacts no machine and writes nothing but caches.
 
@@ -171,6 +178,7 @@ def make_plan(
         before: called with the machines, as they are in the plan, if planning will take seconds, as it does when
             Kconfig files are new.
         files: other files that the run will write, as for `choose_commits`.
+        reach: find what the commits can reach also without ``--affected``.
 
     Raises:
         UsageError: the source, the range, the boards or the output cannot be used.
@@ -190,7 +198,7 @@ def make_plan(
         base=lambda: _tree_before(source, commits[0]),
         before=lambda: before(planned),
     )
-    return Plan(
+    plan = Plan(
         source=source,
         commits=tuple(commits),
         series=series,
@@ -203,6 +211,24 @@ def make_plan(
         variables=variables,
         applied=applied,
     )
+    return _with_reach(plan) if reach or settings.affected else plan
+
+
+def _with_reach(plan: Plan) -> Plan:
+    """Return the plan with what its commits can reach, and with ``--affected`` without the boards beyond that."""
+    from fabbuild.results.reuse.reach import find_reach
+    from fabbuild.results.reuse.store import StoreError
+
+    trees = [plan.base, *(commit.tree for commit in plan.commits)]
+    boards = [board.target for board in plan.boards]
+    try:
+        found = find_reach(plan.source.git, trees, boards, plan.settings.wire_settings())
+    except (GitError, StoreError, ValueError) as exc:
+        if not plan.settings.affected:
+            return plan
+        raise UsageError(f"--affected: what the commits reach is not known: {exc}; leave the option out") from exc
+    series = plan.series.without(found.beyond) if plan.settings.affected else plan.series
+    return replace(plan, series=series, reach=found)
 
 
 def _tree_before(source: Source, commit: Commit) -> str:

@@ -166,7 +166,8 @@ class _Run:
                 text=f"removed results of {count(len(removed), 'commit')} no longer in the range: {shown}",
             )
         there = describe_board_changes(self.plan.series, self.plan.commits)
-        for text in (*self.plan.variables.notes, *there, *self._remarks()):
+        reach = self.plan.reach.words(left_out=True) if self.plan.reach else ()
+        for text in (*self.plan.variables.notes, *there, *reach, *self._remarks()):
             self.emit(Note(), text=text)
         for one in differs:
             self.emit(Note(one.thing, one.versions), text=one.sentence)

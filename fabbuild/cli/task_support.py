@@ -327,7 +327,7 @@ def plan_of(
                 group = group_for(c, found, machines, settings)
                 probes.update(group.start(lambda session: session.probe(identify=settings.reuse)))
 
-    return make_plan(settings, found, chosen, look, files), probes
+    return make_plan(settings, found, chosen, look, files, reach=not contact), probes
 
 
 def on_each(

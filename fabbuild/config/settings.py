@@ -85,6 +85,11 @@ class BuildSettings:
     version: int = option(whole(9999), "With --patches: which version of the series (default: the newest)")
     count: int = option(whole(), "Build the top N commits (of a range, or of HEAD)", short="c")
     step: int = option(whole(), "Build every Nth commit of the range; 0: the first and the last", default=1)
+    affected: bool = option(
+        FLAG,
+        "Leave out boards that the commits cannot reach: whose builds read nothing of what they change, as stored "
+        "results tell (with --dry: say what the commits reach)",
+    )
     output: str = option(
         TEXT, "Where results go (default: fabbuild-out beside the source)", short="o", also="output-dir"
     )

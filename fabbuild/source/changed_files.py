@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fabbuild.protocol.relevance import parse_changes
+from fabbuild.protocol.relevance import TreeChange, parse_changes
 from fabbuild.source.git import Git, GitError
 
 #: Time limit in seconds for git to compare the trees of all commits of a range.
@@ -35,7 +35,12 @@ def changed_files(git: Git, commits: Iterable[str]) -> set[bytes]:
 
 
 def differing_files(git: Git, old: str, new: str) -> frozenset[str]:
-    """Return the paths, from the top of the source, that differ between two trees, removed ones included.
+    """Return the paths, from the top of the source, that differ between two trees; see `tree_changes`."""
+    return frozenset(one.path for one in tree_changes(git, old, new))
+
+
+def tree_changes(git: Git, old: str, new: str) -> list[TreeChange]:
+    """Return the differences between two trees, removed files included.
 
     Args:
         git: the repository.
@@ -47,4 +52,4 @@ def differing_files(git: Git, old: str, new: str) -> frozenset[str]:
         ValueError: git printed something else than differences.
     """
     arguments = ("diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", old, new, "--")
-    return frozenset(one.path for one in parse_changes(git.run(*arguments, timeout=TIMEOUT).stdout))
+    return parse_changes(git.run(*arguments, timeout=TIMEOUT).stdout)

@@ -93,7 +93,7 @@ def test_option_is_taken(name, text, value):
     [
         ({"bords": 1}, 'X: there is no option "bords"; did you mean boards or max_boards or order?'),
         ({"no-lto": 1}, "did you mean no_lto"),
-        ({"qqqqqq": 1}, "; there are: adjust_cfg, allow_missing,"),
+        ({"qqqqqq": 1}, "; there are: adjust_cfg, affected,"),
         ({3: 1}, 'there is no option "3"'),
         ({"force": "maybe"}, 'X: force is the text "maybe"; it must be true or false (or 1 or 0)'),
         ({"force": 2}, "X: force is the number 2"),

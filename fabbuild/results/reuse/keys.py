@@ -31,7 +31,8 @@ class StoredDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """A result in the store, without the content of its files.
 
     ``family`` is the key without the source, in hex; ``when`` is in seconds since the epoch; ``output`` is the
-    directory that the result was first written to; ``files`` has the SHA-256 of each file by its name, in hex.
+    directory that the result was first written to; ``files`` has the SHA-256 of each file by its name, in hex;
+    ``settings`` are those that can change a result (`decisive`), None if an earlier version wrote the document.
     """
 
     family: str
@@ -49,6 +50,7 @@ class StoredDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     environment: dict[str, str] = {}
     toolchain: dict[str, str] = {}
     files: dict[str, str] = {}
+    settings: dict[str, object] | None = None
 
     @property
     def origin(self) -> dict[str, object]:

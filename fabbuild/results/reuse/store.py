@@ -240,6 +240,20 @@ class Store:
                 found.setdefault(digest, []).append(board)
         return found
 
+    def last_of(self, board: str, most: int) -> list[tuple[int, bytes]]:
+        """Return a board's last results that have a list of dependencies, newest first: number, digest of the list.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        with _store_errors(self.path):
+            return self._db.execute(
+                "SELECT last.id, digest FROM (SELECT id, depends FROM result"
+                " WHERE board=? AND depends IS NOT NULL ORDER BY id DESC LIMIT ?) AS last"
+                " JOIN content ON content.id = depends ORDER BY last.id DESC",
+                (board, most),
+            ).fetchall()
+
     def usage(self) -> StoreUsage:
         """Return the number, size and use of the results.
 

@@ -21,6 +21,7 @@ from fabbuild.protocol.wire import DEPENDS
 from fabbuild.results.read_files import split_depends
 from fabbuild.results.reuse.keys import BuildTools, StoredDocument, Views, family, tree_name, view_name
 from fabbuild.results.reuse.store import CONTENT_MOST, LIMIT, Store, StoreEntry, StoreError
+from fabbuild.results.tree import decisive
 from fabbuild.source.git import GitError
 
 #: Limits of one transaction: results, their bytes, and the seconds for which the first of them waits.
@@ -202,6 +203,7 @@ class StoreWriter:
             sizes=result.sizes,
             toolchain=dict(new.toolchain),
             files=files,
+            settings=decisive(self._settings),
         )
         document = msgspec.convert({**msgspec.structs.asdict(document), **self._details(result)}, StoredDocument)
         names = [tree_name(of, commit.tree)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -65,6 +65,12 @@ class BoardSeries:
     def not_there(self) -> int:
         """The number of boards at commits that do not have them."""
         return len(self.boards) * len(self.at) - self.results
+
+    def without(self, boards: Container[str]) -> BoardSeries:
+        """Return the series without some boards."""
+        at = tuple({name: board for name, board in there.items() if name not in boards} for there in self.at)
+        renames = tuple({old: new for old, new in one.items() if new not in boards} for one in self.renames)
+        return BoardSeries(at, renames, self.archs)
 
     def missing_at(self, upto: int) -> list[str]:
         """Return the boards that the commit does not have, sorted."""
