@@ -72,8 +72,8 @@ class Reach:
             told.append(f"{_boards(those)} perhaps reached, because {why}{more}: {names(those, _NAMED)}")
         if self.beyond:
             what = f"{_boards(self.beyond)} {'left out' if left_out else 'not reached'}"
-            those = names(sorted(self.beyond), _NAMED)
-            told.append(f"{what}, because builds read nothing that changes: {those}")
+            shown = names(sorted(self.beyond), _NAMED)
+            told.append(f"{what}, because builds read nothing that changes: {shown}")
         if self.unread and (self.reached or self.beyond):
             told.append(f"no board whose reads are known reads {names(self.unread, _NAMED)}")
         return told
