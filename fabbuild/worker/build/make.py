@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 from typing import Callable, ContextManager, List, Mapping, Optional, Sequence
 
 from fabbuild.protocol import dotconfig
@@ -17,6 +18,9 @@ from fabbuild.worker.build.make_command import GENERATED_CONFIGURATION, PREPARED
 from fabbuild.worker.build.neighbours import Neighbours
 from fabbuild.worker.build.stopwatch import Stopwatch
 from fabbuild.worker.tools.jobserver import JobServer
+
+#: A line before a compiler's diagnostic that says by which files its file is included.
+_INCLUDED = re.compile(r"In file included from |\s+from ")
 
 #: make's words about a tree without the goal.
 _NO_GOAL = "No rule to make target '%s'" % GENERATED_CONFIGURATION
@@ -235,4 +239,8 @@ def _without_repeated(first: str, second: str) -> str:
     """Return what a make said without the beginning that one before it said: of a Makefile each make warns anew."""
     lines = second.splitlines(keepends=True)
     pairs = zip(first.splitlines(keepends=True), lines)
-    return "".join(lines[sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)) :])
+    repeated = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    # Diagnostics about two files may begin with the same includes.
+    while repeated and _INCLUDED.match(lines[repeated - 1]):
+        repeated -= 1
+    return "".join(lines[repeated:])

@@ -58,19 +58,16 @@ def may_drop_rule(changed: Iterable[TreeChange], reads: Optional[Collection[str]
     return False
 
 
-def used_leftovers(
-    tree: str, output: str, began: int, make: Callable[[], bool], asks_about: Callable[[str], bool]
-) -> bool:
+def used_leftovers(tree: str, output: str, began: int, make: Callable[[], bool]) -> bool:
     """Return whether a successful build used generated source that make does not make, or makes differently.
 
-    If not, the output directory is unchanged afterwards.
+    Afterwards the output directory has none of it: a later commit must not find it. Else it is unchanged.
 
     Args:
         tree: the source.
         output: the output directory, in the tree.
         began: the file system's time at which the build began, in ns; files written since then have a rule.
         make: runs the last make once more, and returns whether it succeeded.
-        asks_about: tells whether source may ask if there is a file of a name; no dependency file would name that.
 
     Raises:
         OSError: a file cannot be moved.
@@ -83,8 +80,8 @@ def used_leftovers(
     aside.take(asked)
     for name, time in times.items():
         _date(output, name, time + _AHEAD)
-    found = not make() or aside.differs() or _matters(tree, output, aside, times, make, asks_about)
-    aside.put_back()
+    found = not make() or aside.differs() or _matters(tree, output, aside, times, make)
+    aside.remove()
     same = set() if found else set(asked)
     for name, time in times.items():
         if name in same or _time(output, name) == time + _AHEAD:
@@ -92,18 +89,9 @@ def used_leftovers(
     return found
 
 
-def _matters(
-    tree: str,
-    output: str,
-    aside: _Aside,
-    times: Collection[str],
-    make: Callable[[], bool],
-    asks_about: Callable[[str], bool],
-) -> bool:
+def _matters(tree: str, output: str, aside: _Aside, times: Collection[str], make: Callable[[], bool]) -> bool:
     """Return whether files that were not made again were used for anything that make makes."""
     gone = aside.missed()
-    if any(map(asks_about, gone)):
-        return True
     # A tool's intermediate file, such as the C that swig generates, has no rule of its own.
     made = reverse_deps.products_of(tree, output, times, gone) if gone else set()
     if made is None:
@@ -141,10 +129,8 @@ class _Aside:
             for name in self._names - self.missed()
         )
 
-    def put_back(self) -> None:
-        """Put the files back that were not made again."""
-        for name in self.missed():
-            os.rename(os.path.join(self._aside, name), os.path.join(self._output, name))
+    def remove(self) -> None:
+        """Remove the directory, with the files that were not made again."""
         remove_tree(self._aside)
 
 

@@ -245,8 +245,7 @@ class Tries:
             again.append(self._run.make())
             return not again[-1].code
 
-        asks_about = self._worktree.asked_names().may_be
-        if not stale_generated.used_leftovers(self._worktree.path, self._output.path, began, make, asks_about):
+        if not stale_generated.used_leftovers(self._worktree.path, self._output.path, began, make):
             self._output.leftovers = False
         elif self._run.may_retry:
             self._build_from_scratch()

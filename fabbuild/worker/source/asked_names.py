@@ -59,7 +59,7 @@ def find(ask: Callable[..., ProcessResult]) -> AskedNames:
 
 
 def there(asked: AskedNames, ask: Callable[..., ProcessResult], output: str) -> str:
-    """Return a digest of the places of the files that the source asks about; empty if it asks about none.
+    """Return a digest of what the source asks about, and of the places of such files; empty if it asks about none.
 
     Args:
         asked: from `find`.
@@ -74,7 +74,7 @@ def there(asked: AskedNames, ask: Callable[..., ProcessResult], output: str) -> 
     listed = ask("ls-tree", "-r", "-z", "--full-tree", "HEAD")
     if listed.code:
         raise GitError("git ls-tree: %s" % listed.stderr)
-    places = []
+    places = sorted(asked.names or ())
     for line in listed.stdout.split("\0"):
         path, link = line.partition("\t")[2], _LINK.fullmatch(line)
         # What is found behind a link follows from where it leads.

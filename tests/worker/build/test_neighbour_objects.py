@@ -451,6 +451,11 @@ def test_a_warning_of_a_makefile_is_said_as_often_as_in_a_clean_build(machine, k
     after_two(machine, series(kbuild, machine.work, {"Makefile": makefile}))
 
 
+def test_warnings_that_begin_with_the_same_includes_are_told_whole(machine, kbuild):
+    header = BOARD_HEADERS["first/boards/uno.h"].replace("#define LIMIT", "#warning odd\n#define LIMIT")
+    after_two(machine, series(kbuild, machine.work, {**BOARD_HEADERS, "first/boards/uno.h": header}))
+
+
 @pytest.mark.parametrize(
     "broken",
     [

@@ -105,6 +105,14 @@ def test_a_rule_that_makes_something_else_now_is_seen(work, objects):
     assert alone["details"]["sha256"] == results["one", 1]["details"]["sha256"]
 
 
+def test_a_header_that_nobody_used_when_its_rule_went_lets_no_later_user_pass(work, objects):
+    files = {**FIRST, "Makefile": READS + RULE, "src/a.c": "int a;\n"}
+    commits = series(objects, work, files, {"Makefile": READS}, {"src/a.c": FIRST["src/a.c"]})
+    results = build(work, commits)
+    assert codes(results) == [0, 0, 2]
+    assert "gen.h" in results["one", 2]["stderr"]
+
+
 def test_what_a_tool_leaves_by_the_way_for_itself_is_no_reason_to_build_anew(work, objects):
     by_the_way = "\n$(O)/tool.out: | $(O)/.config\n\t@echo >$(O)/wrap.c; echo >$@\nall: $(O)/tool.out\n"
     commits = series(

@@ -13,7 +13,6 @@ from fabbuild.worker.build.plan import BuildPlan
 from fabbuild.worker.build.retry_policy import KnownFailures
 from fabbuild.worker.build.settings import Settings
 from fabbuild.worker.build.tries import BoardHistory, Tries
-from fabbuild.worker.source.asked_names import AskedNames
 
 FINE = ProcessResult(0, "", "", "")
 #: The source's own failure, and one that what was built before may be the reason of.
@@ -77,9 +76,6 @@ class Tree:
 
     def note_times(self):
         pass
-
-    def asked_names(self):
-        return AskedNames(frozenset())
 
     def asked_files(self):
         return ""
