@@ -178,7 +178,7 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     told = settings.quiet or options["summary"]
     silent = settings.json or options["ide"]
     early = ended.interrupted or ended.stopped
-    unread = "" if silent or options["summary"] or early else _unread(plan)
+    unread = [] if silent or options["summary"] or early else _unread(plan)
     ui.print_end(ended, json=silent, unread=unread, more="" if told else _tells_more(plan, ended))
     if options["summary"] and not options["ide"]:
         ui.print_summary_of(plan, json=settings.json)
@@ -190,13 +190,14 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
         raise Exit(code=ended.exit_status)
 
 
-def _unread(plan: Plan) -> str:
-    """Return in words which files the commits of a run change and no board read; empty for the current source."""
+def _unread(plan: Plan) -> list[str]:
+    """Return in words what the commits of a run change and no board read; nothing for the current source."""
     from fabbuild.reporting.summary.reader import read_range
-    from fabbuild.reporting.summary.unread import unread_files, words
+    from fabbuild.reporting.summary.unread import more_words, unread_files, words
 
     made = read_range(plan.output, plan.name) if plan.commits[0].number else None
-    return words(unread_files(made, plan.source)) if made else ""
+    found = unread_files(made, plan.source) if made else None
+    return [*filter(None, [words(found)]), *more_words(found)]
 
 
 def _tells_more(plan: Plan, ended: RunSummary) -> str:

@@ -67,6 +67,8 @@ class FirmwareTree(NamedTuple):
         version_variables: environment variables that Kconfig files may read the version from.
         maintainers: the name of the files, in any directory, that say who maintains what.
         board_code: the directory whose maintainers files must name a board's configuration in each entry.
+        board_headers: the directory of the boards' headers, each named by the last of ``symbols``.
+        device_tree: the Kconfig symbol that names a board's device tree, without its suffix.
         documents: directories with documentation.
         host_programs: directories with programs that run in a build, and may generate any source.
         host_tests: a regular expression of the paths of tests that run after a build.
@@ -97,6 +99,8 @@ class FirmwareTree(NamedTuple):
     version_variables: Tuple[str, ...]
     maintainers: str
     board_code: str
+    board_headers: str
+    device_tree: str
     documents: Tuple[str, ...]
     host_programs: Tuple[str, ...]
     host_tests: str
@@ -165,6 +169,8 @@ UBOOT = FirmwareTree(
     version_variables=("UBOOTVERSION", "KERNELVERSION"),
     maintainers="MAINTAINERS",
     board_code="board/",
+    board_headers="include/configs",
+    device_tree="DEFAULT_DEVICE_TREE",
     documents=("doc/", "Documentation/"),
     host_programs=("scripts/", "tools/"),
     host_tests=r"test/(?:.*/)?[^/]+\.(?:py|sh)",

@@ -17,7 +17,13 @@ def test_a_series_of_which_no_board_reads_a_part_is_said_to_be_one_wherever_its_
     where = ("--source", str(farm.source), "--output", str(farm.output))
     assert line in farm.run("summary", *where).out.splitlines()
     told = json.loads(farm.run("summary", *where, "--json").out)
-    assert told["unread"] == {"files": UNREAD.split(), "known": 1, "boards": 1}
+    assert told["unread"] == {
+        "files": UNREAD.split(),
+        "known": 1,
+        "boards": 1,
+        "would": {"drivers/serial_sunfish.c": {"setting": "CONFIG_SERIAL_SUNFISH=y", "boards": []}},
+    }
+    assert "drivers/serial_sunfish.c needs CONFIG_SERIAL_SUNFISH=y, which no defconfig has" in ended.out
     assert farm.run("report", *where).status == 0
     assert line.capitalize()[:20] in (farm.output / "series" / "report.html").read_text()
     current = farm.build("--only", "wren")

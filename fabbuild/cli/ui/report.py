@@ -37,14 +37,19 @@ STATUS_WORDS = {
 
 
 def print_end(
-    summary: RunSummary, *, json: bool = False, unread: str = "", more: str = "", stream: IO[str] | None = None
+    summary: RunSummary,
+    *,
+    json: bool = False,
+    unread: Sequence[str] = (),
+    more: str = "",
+    stream: IO[str] | None = None,
 ) -> None:
     """Print the outcome of a run; nothing with ``json``, where the events have it all.
 
     Args:
         summary: the outcome.
         json: whether events were printed as JSON.
-        unread: which changed files no board read, in words.
+        unread: what was changed and no board read, in words.
         more: the command that shows what each commit changed.
         stream: where to print; None: standard output.
     """
@@ -86,8 +91,8 @@ def print_end(
     _recovered(out, "flaky, built after a failure that did not come again", flaky)
     _out(out, summary)
     _shares(out, summary.machines)
-    if unread:
-        _line(out, unread)
+    for text in unread:
+        _line(out, text)
     if summary.output:
         out.line(f"results: {visible(summary.output)}")
     if more:

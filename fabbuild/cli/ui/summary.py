@@ -18,7 +18,7 @@ from fabbuild.reporting.summary.facts import MAIN, as_json
 from fabbuild.reporting.summary.reader import read_range
 from fabbuild.reporting.summary.sizes import PARTS
 from fabbuild.reporting.summary.summarizer import summarize
-from fabbuild.reporting.summary.unread import words
+from fabbuild.reporting.summary.unread import more_words, words
 from fabbuild.reporting.summary.wording import FLAKY_WORDS, HEADLINE, flaky_failures, headline, who, without
 from fabbuild.text import count, cut, names, one_line, visible, wrapped
 
@@ -394,6 +394,8 @@ class _Printer:
             self.line(f"{reason}: {self.names([one.board for one in absent if one.reason == reason])}", style=_DIM)
         if unread := words(self.summary.unread):
             self.line(unread, style=_WARNED)
+        for text in more_words(self.summary.unread):
+            self.line(text, style=_WARNED)
         last = commits[-1]
         counts = last.counts
         parts = [f"{counts.built} built"]

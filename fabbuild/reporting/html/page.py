@@ -31,7 +31,7 @@ from fabbuild.reporting.html.document import PROBLEMS, document, groups_by_commi
 from fabbuild.reporting.html.journal_facts import JournalFacts
 from fabbuild.reporting.summary.changes import CommitChanges, Summary
 from fabbuild.reporting.summary.find import Found, how_built, where, which_commit
-from fabbuild.reporting.summary.unread import FILES, words
+from fabbuild.reporting.summary.unread import FILES, more_words, words
 from fabbuild.reporting.summary.wording import many, who
 from fabbuild.source.boards.selection import quoted
 from fabbuild.text import clock, cut, duration, names, one_line, visible
@@ -136,6 +136,7 @@ def render(
         going=journal.going,
         complaints=[visible(one) for one in summary.complaints],
         unread=unread[:1].upper() + unread[1:],
+        unread_more=more_words(summary.unread),
         unread_files=summary.unread.files if summary.unread and len(summary.unread.files) > FILES else (),
         commits=_commits(summary, by_commit),
         archs=facts["archs"],

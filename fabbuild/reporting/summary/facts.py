@@ -18,6 +18,7 @@ from fabbuild.reporting.summary.changes import (
 from fabbuild.reporting.summary.configs import ValueChanges
 from fabbuild.reporting.summary.sizes import PARTS, Bloat, Size
 from fabbuild.reporting.summary.unread import Unread
+from fabbuild.source.boards.would_build import WouldBuild
 from fabbuild.text import visible
 
 #: The version of the JSON, raised when the meaning of a key changes.
@@ -43,9 +44,27 @@ def as_json(summary: Summary) -> dict[str, Any]:
 
 def unread_facts(unread: Unread) -> dict[str, Any]:
     """Return the files that no board read; where there are any, also of how many boards that is known."""
-    if not unread.files:
-        return {"files": []}
-    return {"files": [visible(file) for file in unread.files], "known": unread.known, "boards": unread.boards}
+    facts: dict[str, Any] = {"files": [visible(file) for file in unread.files]}
+    if unread.files:
+        facts |= {"known": unread.known, "boards": unread.boards}
+    if unread.would:
+        facts["would"] = {visible(file): _would(one) for file, one in unread.would.items()}
+    if unread.uncompiled:
+        facts["uncompiled"] = [
+            {
+                "file": visible(one.file),
+                "first": one.first,
+                "last": one.last,
+                "condition": visible(one.condition),
+                **({"would": _would(one.would)} if one.would else {}),
+            }
+            for one in unread.uncompiled
+        ]
+    return facts
+
+
+def _would(would: WouldBuild) -> dict[str, Any]:
+    return {"setting": would.setting, "boards": list(would.boards)}
 
 
 def _commit(commit: CommitChanges) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Find the files that a series changes and that no board's build read: of these, success says nothing.
+"""Find what a series changes and no board's build read or compiled: of this, success says nothing.
 
 What a build read is in the file ``depends`` of its result. Most results of a board share one such file on the disk
 (a hard link), and only files that no list had so far are looked for in the next.
@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from fabbuild.protocol.relevance import Relevance, is_for_people, relevance_of
 from fabbuild.protocol.wire import DEPENDS
 from fabbuild.reporting.summary.reader import MAX_DEPENDS, Range, Reader, origin, recorded_commits
+from fabbuild.reporting.summary.uncompiled import Uncompiled, uncompiled
 from fabbuild.results.read_files import read_among
+from fabbuild.source.boards.would_build import Users, WouldBuild
 from fabbuild.source.changed_files import changed_files
-from fabbuild.source.git import GitError
+from fabbuild.source.git import Git, GitError
 from fabbuild.source.repository import Source
-from fabbuild.text import names
+from fabbuild.text import names, visible
 
 #: Files that are named in a line; of more, how many.
 FILES = 5
@@ -36,11 +39,15 @@ class Unread:
         files: their paths, sorted; empty if every file was read.
         known: the number of boards of which it is known at each commit what their builds read.
         boards: the number of boards with results.
+        would: of some of these files, the boards that would read it.
+        uncompiled: the changed lines of other files that no board compiled at the last commit.
     """
 
     files: tuple[str, ...] = ()
     known: int = 0
     boards: int = 0
+    would: Mapping[str, WouldBuild] = field(default_factory=dict)
+    uncompiled: tuple[Uncompiled, ...] = ()
 
 
 def words(unread: Unread | None) -> str:
@@ -50,6 +57,28 @@ def words(unread: Unread | None) -> str:
     known = f"{unread.known:,} of {unread.boards:,}"
     boards = "that was built" if unread.known == unread.boards else f"whose reads are known ({known})"
     return f"no board {boards} reads {names(unread.files, FILES)}"
+
+
+def more_words(unread: Unread | None) -> list[str]:
+    """Say which boards would read such files, and which lines of other files no board compiled."""
+    if unread is None:
+        return []
+    told = [f"{visible(file)} {_of(would)}" for file, would in unread.would.items()]
+    for one in unread.uncompiled:
+        lines = f"{one.first}" if one.first == one.last else f"{one.first}-{one.last}"
+        place = f"no board that was built compiles {visible(one.file)}:{lines} ({visible(one.condition)})"
+        told.append(f"{place}; it {_of(one.would)}" if one.would else place)
+    return told
+
+
+def _of(would: WouldBuild) -> str:
+    if not would.setting:
+        return f"is the configuration of {names(would.boards, FILES)}"
+    if not would.boards:
+        return f"needs {would.setting}, which no defconfig has"
+    return (
+        f"needs {would.setting}, as {names(would.boards, FILES)} {'has' if len(would.boards) == 1 else 'have'} it"
+    )
 
 
 def unread_files(made: Range, source: Source | None, first: int = 0) -> Unread | None:
@@ -73,7 +102,19 @@ def unread_files(made: Range, source: Source | None, first: int = 0) -> Unread |
         changed = changed_files(source.git, commits)
     except GitError:
         return None  # another repository, or one that lacks a commit
-    return _without_reads(made, frozenset(path for path in changed if _is_to_be_read(os.fsdecode(path))))
+    found = _without_reads(made, frozenset(path for path in changed if _is_to_be_read(os.fsdecode(path))))
+    return _with_boards(found, made, source.git, commits, changed) if found else None
+
+
+def _with_boards(found: Unread, made: Range, git: Git, commits: list[str], changed: set[bytes]) -> Unread:
+    """Add which boards would read the files, and the lines that no board compiled, as far as git tells."""
+    try:
+        users = Users(git, commits[-1])
+        would = {file: users.of_file(file) for file in found.files[:FILES]}
+        places = uncompiled(made, git, f"{commits[0]}^", commits[-1], changed)
+    except GitError:
+        return found
+    return replace(found, would={file: one for file, one in would.items() if one}, uncompiled=places)
 
 
 def _series(made: Range, first: int) -> list[str]:

@@ -17,6 +17,7 @@ from fabbuild.reporting.summary.reader import Reader, open_range
 from fabbuild.reporting.summary.summarizer import summarize
 from fabbuild.reporting.summary.unread import Unread, unread_files
 from fabbuild.results.tree import ResultTree
+from fabbuild.source.boards.would_build import WouldBuild
 from fabbuild.source.repository import Source
 from tests.support.reports import Words, facts_of
 from tests.support.repositories import commit, git, kbuild_tree
@@ -98,7 +99,8 @@ def test_another_boards_configuration_counts_and_what_no_program_opens_does_not(
     commit(series.repo, "more")
     series.choose(Source.open(series.repo).branch("work"), "branch")
     series.result("tern", 6, "Makefile", "Kconfig")
-    assert series.unread() == Unread(("configs/rain_defconfig",), 1, 1)
+    would = {"configs/rain_defconfig": WouldBuild("", ("rain",))}
+    assert series.unread() == Unread(("configs/rain_defconfig",), 1, 1, would)
 
 
 def test_what_the_upstream_changed_is_not_the_branchs_and_a_range_has_all_its_commits(series):
