@@ -43,9 +43,9 @@ def test_the_report_adds_up_what_was_sent_to_several_machines() -> None:
 
 def test_the_report_names_files_that_no_board_read_and_not_where_the_events_are_printed() -> None:
     unread = "no board that was built reads lib/a.c"
-    lines = printed(ui.print_end, ended(), unread=unread).splitlines()
+    lines = printed(ui.print_end, ended(), unread=[unread]).splitlines()
     assert lines[-3:-1] == [unread, "results: /out/main"]
-    assert printed(ui.print_end, ended(), unread=unread, json=True) == ""
+    assert printed(ui.print_end, ended(), unread=[unread], json=True) == ""
 
 
 def test_the_report_tells_what_machines_spoiled_and_who_is_away() -> None:
