@@ -193,7 +193,10 @@ class _Run:
             return new_files.remarks(git, commits[0].tree)
         applied = self.plan.applied.words if self.plan.applied else ""
         edits = uncommitted(source)
-        return filter(None, (applied, edits, built_as_stored(git, commits), submodules.not_built(git, commits)))
+        fewer = source.fewer(self.plan.settings.count, len(commits))
+        return filter(
+            None, (applied, fewer, edits, built_as_stored(git, commits), submodules.not_built(git, commits))
+        )
 
     def _changed(self) -> frozenset[str]:
         """Return the files that the commits change, if boards whose builds read one are to come first."""

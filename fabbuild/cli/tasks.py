@@ -162,7 +162,9 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
     plan, probes = plan_of(c, settings, found, chosen, contact=not dry, files=writes)
     check_archs(options, plan.chosen, plan.archs)
     if dry:
-        notes = plan.reach.words(left_out=settings.affected) if plan.reach else ()
+        reach = plan.reach.words(left_out=settings.affected) if plan.reach else ()
+        fewer = plan.source.fewer(settings.count, len(plan.commits))
+        notes = [*filter(None, [fewer]), *reach]
         chosen_names = [machine.name for machine in plan.chosen]
         ui.print_plan(plan.boards, plan.commits, chosen_names, str(plan.output / plan.name), notes=notes)
         return

@@ -33,6 +33,7 @@ from fabbuild.source.git import FIXED_AUTHOR, Git, GitError, GitProcesses, Remot
 from fabbuild.source.hardlink_objects import hardlink_objects
 from fabbuild.source.pack_cache import PackCache
 from fabbuild.source.push import PushReport, push
+from fabbuild.text import count as count_of
 from fabbuild.text import is_name
 
 #: The subject of the snapshot commit.
@@ -331,6 +332,13 @@ class Source:
     def head_name(self) -> str:
         """Return the name of the branch that is checked out, or ``HEAD`` where none is."""
         return self.git.run("symbolic-ref", "--quiet", "--short", "HEAD", ok=(0, 1, 128)).text or "HEAD"
+
+    def fewer(self, requested: int, found: int) -> str:
+        """Return a sentence about a ``--count`` above the number of commits found; empty if there are enough."""
+        if found >= requested:
+            return ""
+        why = "; this clone is shallow: `git fetch --unshallow` gets older ones" if self.shallow else ""
+        return f"--count {requested}: there {'is' if found == 1 else 'are'} only {count_of(found, 'commit')}{why}"
 
     @property
     def shallow(self) -> bool:

@@ -324,6 +324,14 @@ def test_the_top_commits(repo):
         source.top(1, "nosuch")
 
 
+def test_a_count_above_the_number_of_commits_is_told(repo):
+    source = Source.open(repo)
+    assert source.fewer(99, 4) == "--count 99: there are only 4 commits"
+    assert source.fewer(2, 1) == "--count 2: there is only 1 commit"
+    assert not source.fewer(4, 4)
+    assert not source.fewer(0, 1)
+
+
 def test_a_repository_without_a_commit(tmp_path):
     git(tmp_path, "init", "-q", "new")
     new = tmp_path / "new"
@@ -376,6 +384,7 @@ def test_a_shallow_clone(repo, tmp_path):
     source = Source.open(tmp_path / "shallow")
     assert source.shallow
     assert subjects(source.top(9)[1]) == ["1 change 2", "2 change 3"]
+    assert "only 2 commits; this clone is shallow" in source.fewer(9, 2)
     git(tmp_path / "shallow", "fetch", "-q", "--depth", "1", "origin", "main:main")
     git(tmp_path / "shallow", "branch", "-q", "-u", "main", "work")
     with pytest.raises(SourceError, match="this clone is shallow"):

@@ -34,6 +34,12 @@ def test_a_build_of_commits_says_that_edits_are_left_out(local_farm):
     assert "uncommitted" not in local_farm.build("--count", "1", "--only", "sandbox").out
 
 
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_count_above_the_number_of_commits_is_told(local_farm, dry):
+    ended = local_farm.build("--count", "99", "--only", "sandbox", *dry)
+    assert " ".join(ended.out.split()).count("--count 99: there is only 1 commit") == 1, ended
+
+
 @pytest.mark.deep
 def test_a_range_that_did_not_go_well_names_the_command_that_tells_more(local_farm):
     build = ["--branch", "series", "--count", "4", "--only", "sandbox_spl"]
