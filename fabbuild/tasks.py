@@ -16,7 +16,7 @@ from fabbuild.cli.tasks import (
     summary,
     toolchains,
 )
-from fabbuild.cli.tasks_local import completion, export, history, report, status, version
+from fabbuild.cli.tasks_local import completion, export, history, reply, report, status, version
 
 __all__ = [
     "boards",
@@ -31,6 +31,7 @@ __all__ = [
     "kill",
     "probe",
     "push",
+    "reply",
     "report",
     "start",
     "status",

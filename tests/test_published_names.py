@@ -19,7 +19,7 @@ PUBLISHED = {
     "fabbuild.hosts": "connection_for",
     "fabbuild.settings": "BuildSettings",
     "fabbuild.transport": "LocalTransport SshTransport",
-    "fabbuild.tasks": "boards build cache clean collection completion export history init kill probe push report start status"
+    "fabbuild.tasks": "boards build cache clean collection completion export history init kill probe push reply report start status"
     " summary toolchains version",
 }
 

@@ -20,7 +20,7 @@ from typing import Any
 #: The tasks whose options are completed here, by their names without the collection.
 TASKS = frozenset({
     "boards", "build", "cache", "clean", "completion", "export", "history", "init", "kill", "kill-workers", "probe",
-    "push", "report", "start", "status", "summary", "toolchains", "version",
+    "push", "reply", "report", "start", "status", "summary", "toolchains", "version",
 })  # fmt: skip
 
 #: Most seconds that git may take to list branches or files; after that there are no candidates.

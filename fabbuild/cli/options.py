@@ -51,6 +51,7 @@ BUILD: Mapping[str, Option] = {
         "report.html beside the results)",
         given="bare",
     ),
+    "reply": Option(None, "At the end, write a reply to the patches to this file, as `reply` does"),
 }
 
 #: The options for what `boards` shows: a part of the selected boards, or something in place of their list.
@@ -201,6 +202,19 @@ CACHE: Mapping[str, Option] = {
     ),
     "clear": Option(default=False, help="Remove the whole store, even if it is damaged"),
     **JSON,
+}
+
+#: The trailer of ``reply --trailer`` without a name.
+TRAILER = "Tested-by"
+
+REPLY: Mapping[str, Option] = {
+    **RESULTS,
+    "file": Option(None, "Where to write the mail (default: standard output)"),
+    "trailer": Option(
+        None,
+        f"For a series without a fault: end with this trailer and your name, from git (without a value: {TRAILER})",
+        given="bare",
+    ),
 }
 
 REPORT: Mapping[str, Option] = {

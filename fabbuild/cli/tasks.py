@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from fabbuild.events.progress import RunSummary
     from fabbuild.machines.session import Session
     from fabbuild.model import Board
+    from fabbuild.reporting.summary.find import Found
     from fabbuild.source.repository import Source
 
 
@@ -155,10 +156,11 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
         raise UsageError("build works on all machines at once: use `inv build --hosts h1,h2`, not `fab -H`")
     files = export.chosen(options)
     page = export.target("--report", options["report"])
+    answer = export.target("--reply", options["reply"])
     settings, found, chosen = machines_of(c, options)
     dry = c.config.run.dry or options["dry_run"]
     check_options(settings, options, dry=dry)
-    writes = [*files.values(), *filter(None, [page])]
+    writes = [*files.values(), *filter(None, [page, answer])]
     plan, probes = plan_of(c, settings, found, chosen, contact=not dry, files=writes)
     check_archs(options, plan.chosen, plan.archs)
     if dry:
@@ -188,6 +190,8 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
         export.write(files, export.planned(plan), plan)
     if options["report"]:
         _report_of(plan, page, quiet=settings.json or options["ide"])
+    if answer and (found_results := _results_of(plan)):
+        tasks_local.write_reply(found_results, answer, trailer="")
     if ended.exit_status:
         raise Exit(code=ended.exit_status)
 
@@ -239,18 +243,25 @@ def summary(c: Any, options: Mapping[str, Any]) -> None:
     ui.print_summary(told, found, view)
 
 
-def _report_of(plan: Plan, page: Path | None, *, quiet: bool) -> None:
-    """Write the report of a run, unless it has no result."""
-    from fabbuild.reporting.html.report import write_report
-    from fabbuild.reporting.summary.changes import SummaryScope
+def _results_of(plan: Plan) -> Found | None:
+    """Return the results of a run's range; None if there are none."""
     from fabbuild.reporting.summary.find import Found
     from fabbuild.reporting.summary.reader import read_range
 
     made = read_range(plan.output, plan.name)
-    if made is None:
+    return Found(made, plan.source) if made else None
+
+
+def _report_of(plan: Plan, page: Path | None, *, quiet: bool) -> None:
+    """Write the report of a run, unless it has no result."""
+    from fabbuild.reporting.html.report import write_report
+    from fabbuild.reporting.summary.changes import SummaryScope
+
+    found = _results_of(plan)
+    if found is None:
         return
     only = tuple(board.target for board in plan.boards)
-    written = write_report(Found(made, plan.source), page, SummaryScope(only=only))
+    written = write_report(found, page, SummaryScope(only=only))
     if not quiet:
         tasks_local.say_report(written)
 

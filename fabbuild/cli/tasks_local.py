@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fabbuild.cli.options import COMPLETION, EXPORT, FOLLOW, HISTORY, JSON, REPORT, RESULTS
+from fabbuild.cli.options import COMPLETION, EXPORT, FOLLOW, HISTORY, JSON, REPLY, REPORT, RESULTS, TRAILER
 from fabbuild.cli.task_support import exit_unless, make_task, settings_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fabbuild.reporting.html.report import Written
+    from fabbuild.reporting.summary.find import Found
 
 
 #: For `select_boards`: the boards that `history` knows, and the command that lists them.
@@ -83,6 +86,53 @@ def report(c: Any, options: Mapping[str, Any]) -> None:
         watch(lambda: find(**named), target, seconds, say_report, waiting=ui.say)
     else:
         say_report(write_report(find(**named), target))
+
+
+@make_task(REPLY)
+def reply(c: Any, options: Mapping[str, Any]) -> None:
+    """Write a reply to a series of patches that was built: what it breaks, new warnings, sizes, how to see it.
+
+    The mail has the headers of a reply to what `build --patches` read, so that `git send-email` or a mail program
+    can send it; nothing is sent. It goes to standard output, or to --file.
+    """
+    from fabbuild.reporting.export import target as target_of
+    from fabbuild.reporting.summary.find import find
+
+    target = target_of("--file", options["file"])
+    write_reply(find(**_named(c, options)), target, options["trailer"])
+
+
+def write_reply(found: Found, target: Path | None, trailer: object) -> None:
+    """Write a reply to a file, or to standard output without one.
+
+    Args:
+        found: the results.
+        target: the file.
+        trailer: the value of ``--trailer``: a name, True for the usual one, or nothing.
+    """
+    import sys
+
+    from fabbuild.cli import ui
+    from fabbuild.files import whole_file
+    from fabbuild.reporting.reply import make_reply, sender
+    from fabbuild.results.tree import not_writable
+    from fabbuild.text import visible
+
+    name = trailer if isinstance(trailer, str) else TRAILER if trailer else ""
+    made = make_reply(found, trailer=name, me=sender(found))
+    for lack in made.lacks:
+        ui.note(lack)
+    data = made.mail.as_bytes()
+    if target is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return
+    try:
+        with whole_file(target) as file:
+            file.write(data)
+    except OSError as exc:
+        raise not_writable(target, exc) from exc
+    ui.note(f"reply: {visible(str(target))}; `git send-email {visible(str(target))}` sends it")
 
 
 def say_report(written: Written) -> None:
@@ -164,4 +214,4 @@ def version(c: Any, options: Mapping[str, Any]) -> None:
 
 
 #: The tasks of this module.
-TASKS = (completion, export, history, report, status, version)
+TASKS = (completion, export, history, reply, report, status, version)

@@ -51,10 +51,16 @@ def test_standard_input_may_have_them(farm, mails):
 def test_a_series_is_built_as_its_branch_is_and_told_of_in_the_same_way(farm, mails):
     before = git(farm.source, "for-each-ref"), git(farm.source, "status", "--porcelain=v2", "--branch")
     boards = ("--only", "sandbox_spl,tern")
-    ended = farm.build(*boards, "--patches", "mails", "--summary")
+    ended = farm.build(*boards, "--patches", "mails", "--summary", "--reply", "reply.eml")
     assert ended.status == 100, ended  # the second patch breaks sandbox_spl
     assert (git(farm.source, "for-each-ref"), git(farm.source, "status", "--porcelain=v2", "--branch")) == before
     assert re.search(r"\n\S+ .*5 patches, v2, on [0-9a-f]{12} \(HEAD\)\n", ended.out), ended.out
+    reply = (farm.directory / "reply.eml").read_text()
+    assert "\nSubject: Re: [PATCH v2 0/5] Fade the LED\n" in reply
+    assert "\nThis series breaks 1 of 2 boards" in reply
+    again = farm.run("reply", "--source", str(farm.source), "--output", str(farm.output), "--trailer")
+    assert again.out == reply
+    assert "there is no Tested-by: not all is well" in again.err
     kept = record.read(farm.output / "Fade-the-LED-v2" / ".fabbuild")
     assert (kept.first.subject, len(kept.patches)) == ("[PATCH v2 0/5] Fade the LED", 5)
     told = farm.run("summary", "--source", str(farm.source), "--output", str(farm.output), "--json")
