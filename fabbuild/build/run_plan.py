@@ -226,6 +226,7 @@ class _Run:
             source=str(plan.source.path),
             text=plan.range_text,
             kind=CURRENT if plan.name == CURRENT else named,
+            **({"left_out": str(len(plan.reach.beyond))} if plan.reach else {}),
         )
         if plan.applied:
             from fabbuild.source.patches import record

@@ -168,8 +168,13 @@ class _Writer:
         yield from self._more()
 
     def _where(self) -> str:
+        several = len(self._patches) > 1
+        return f"at each of the {len(self._patches)} {self._kind()}" if several else f"with the {self._kind()}"
+
+    def _kind(self) -> str:
+        """Return what the commits are."""
         one, several = ("patch", "patches") if self._record else ("commit", "commits")
-        return f"at each of the {len(self._patches)} {several}" if len(self._patches) > 1 else f"with the {one}"
+        return several if len(self._patches) > 1 else one
 
     def _on_base(self) -> str:
         if self._base is None:
@@ -302,6 +307,11 @@ class _Writer:
 
     def _more(self) -> Iterator[str]:
         """Yield what the results say nothing of."""
+        left_out = str(origin(self._found.range).get("left_out", ""))
+        if left_out.isdecimal() and int(left_out):
+            boards = many(int(left_out), "more board")
+            change = "changes" if len(self._patches) == 1 else "change"
+            yield _wrapped(f"I left out {boards}: their builds read nothing that the {self._kind()} {change}.")
         for text in (words(self._summary.unread), *more_words(self._summary.unread)):
             if text:
                 yield _wrapped(f"{text[0].upper()}{text[1:]}.")

@@ -265,7 +265,8 @@ class ResultTree:
             whole: all commits of the range, with their full subjects.
             boards: board → architecture, for the boards to build; boards of earlier runs stay in the file.
             by_commit: hash of a commit → its part in which boards there are; likewise.
-            origin: ``source``, the range's ``text`` and its ``kind``.
+            origin: ``source``, the range's ``text`` and its ``kind``; ``left_out``, a number, is of boards that the
+                commits cannot reach.
 
         Raises:
             OutputError: the file could not be written.

@@ -189,6 +189,12 @@ def test_results_that_are_missing_are_no_success(posted):
     assert made.lacks == ("there is no Tested-by: not all is well",)
 
 
+def test_boards_that_were_left_out_are_told_of(posted):
+    posted.build("tern")
+    posted.tree.describe(posted.applied.commits, {}, kind="patches", left_out="1213")
+    assert "I left out 1,213 more boards: their builds read nothing that the patches\nchange.\n" in posted.body()
+
+
 def test_a_trailer_is_there_when_it_is_asked_for_and_all_is_well(posted):
     posted.build("tern")
     assert "Tested-by" not in posted.body()

@@ -107,13 +107,13 @@ RUNS: dict[str, tuple[list[str], dict[str, tuple[list[str], Callable[[Ran], obje
 
 #: Options that no worker hears of, or that another test runs on machines.
 ELSEWHERE = {
-    "what to build": "boards exclude only source branch commits patches onto version count step force_failures",
+    "what to build": "boards exclude only affected source branch commits patches onto version count step force_failures",
     "where": "output machines hosts machines_file no_local strict_toolchains one_pack",
     "how long, and how often, a machine is awaited (test_lost_machines, test_two_bosses, worker/supervisor/test_lifeline)": (
         "wait silence stall patience restarts"
     ),
     "in which order, and what need not be built, or twice": "order reuse audit_reuse backup stop_at",
-    "what is shown": "ignore_warnings quiet json ide summary report junit trace dry_run",
+    "what is shown": "ignore_warnings quiet json ide summary report reply junit trace dry_run",
 }
 
 
@@ -165,7 +165,9 @@ def same(one: dict[str, bytes]) -> dict[str, object]:
     return kept
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "only configured" else pytest.mark.deep) for name in RUNS]
+)
 def test_an_option_means_the_same_on_a_remote_machine_as_here(farm, machines, census, tmp_path, name):
     what, options = RUNS[name]
     m1 = machines[0]

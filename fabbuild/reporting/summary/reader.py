@@ -366,9 +366,9 @@ class Reader:
 
 
 def origin(made: Range) -> dict[str, object]:
-    """Return the recorded ``source``, ``text`` and ``kind`` of a range; empty if there is no record."""
+    """Return what is recorded of a range besides commits and boards, see `ResultTree.describe`."""
     record = _record(made.path)
-    return {key: record[key] for key in ("source", "text", "kind") if isinstance(record.get(key), str)}
+    return {key: record[key] for key in ("source", "text", "kind", "left_out") if isinstance(record.get(key), str)}
 
 
 def recorded_commits(made: Range) -> dict[int, str]:
