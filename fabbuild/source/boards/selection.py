@@ -175,7 +175,9 @@ def _nothing(known: Sequence[Board], terms: str, exclude: str, only: str, listed
     missing = [word for word in words if not any(re.match(word, name) for name in names)]
     near: list[str] = []
     for word in missing:
-        near += difflib.get_close_matches(word, sorted(names - {""}), n=2, cutoff=LIKE)
+        # Swapped letters are nearer than a longer name, however much of it is the same.
+        swapped = sorted(name for name in names if sorted(name) == sorted(word))
+        near += swapped or difflib.get_close_matches(word, sorted(names - {""}), n=2, cutoff=LIKE)
     which, _, hint = listed.partition("; ")
     text = f"{chosen} takes none of the {len(known)} boards{which}"
     if missing and len(words) > 1:

@@ -126,6 +126,8 @@ def test_nothing_left_says_what_was_asked_for():
         names("sandbox", exclude="san")
     with pytest.raises(SelectionError, match="did you mean samsung"):
         names("samsnug")
+    with pytest.raises(SelectionError, match=r"did you mean arm\?$"):
+        names("amr")
     with pytest.raises(SelectionError, match=r"boards: 'samsnug' matches nothing; did you mean samsung\?$"):
         names("arm & samsnug")
     with pytest.raises(SelectionError, match=r"boards: 'zzz', 'yyy' match nothing; `boards` lists them$"):
