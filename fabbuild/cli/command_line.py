@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import traceback
@@ -82,12 +83,16 @@ def explain_configurations() -> None:
 
 
 class _ConfigurationHook:
-    """An exception hook: these errors are raised before a task is called, and neither program catches them."""
+    """An exception hook: these errors are raised before a task is called, and no program catches them."""
 
     def __init__(self, otherwise: _Hook) -> None:
         self._otherwise = otherwise
 
     def __call__(self, kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:
+        if _reader_gone(exc, trace):
+            # What is still to be written at exit goes nowhere, too.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
         why = _cast_error(trace) or _merge_error(trace) or _ssh_error(exc, trace)
         if why:
             from fabbuild.cli.ui.output import error
@@ -95,6 +100,14 @@ class _ConfigurationHook:
             error(why)
         else:
             self._otherwise(kind, exc, trace)
+
+
+def _reader_gone(exc: BaseException, trace: TracebackType | None) -> bool:
+    """Whether nobody reads help or a list of tasks any more, as with ``| head``: Invoke prints them itself."""
+    frames = [frame for frame, _ in traceback.walk_tb(trace)]
+    return isinstance(exc, BrokenPipeError) and any(
+        frame.f_globals.get("__name__") == "invoke.program" for frame in frames[-2:]
+    )
 
 
 def _cast_error(trace: TracebackType | None) -> str:

@@ -1,5 +1,9 @@
 """Mistakes of a command line or a variable that Invoke by itself does not explain."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from fabbuild.cli.command_line import misplaced_words, program_name
@@ -125,3 +129,21 @@ def test_in_the_program_of_its_own_any_word_is_meant_for_it(tmp_path):
 )
 def test_a_program_is_known_by_its_name(path, name):
     assert program_name([path]) == name
+
+
+@pytest.mark.parametrize("program", ["invoke", "fabbuild"])
+@pytest.mark.parametrize("words", [("--list",), ("build", "--help")])
+def test_help_that_nobody_reads_to_its_end_ends_without_a_word(farm, program, words):
+    """As with ``| head``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", program, *words],
+        cwd=farm.directory,
+        env={**farm.env, "PYTHONUNBUFFERED": "1"},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert ended.stderr == b""
