@@ -135,10 +135,31 @@ class _Writer:
         first = summary.commits[0]
         self._base = first if has_base and first.number == 1 and len(summary.commits) > 1 else None
         self._patches = [commit for commit in summary.commits if commit is not self._base]
-        self._bad = [commit for commit in self._patches if _broken(commit) or _warnings(commit)]
+        self._broken: dict[str, list[str]] = {}
+        self._unknown: set[str] = set()
+        self._note_broken()
+        self._bad = [commit for commit in self._patches if self._broken[commit.hash] or self._warnings(commit)]
         self._missing = {one.board for commit in self._patches for one in commit.boards.not_built}
         failing = any(commit.boards.failing for commit in self._patches)
         self.good = bool(self._patches) and not (self._bad or self._missing or failing)
+
+    def _note_broken(self) -> None:
+        """Note which boards each commit breaks, and which fail without a result before, which tells nothing."""
+        without_result: set[str] = set()
+        for commit in self._summary.commits:
+            boards = commit.boards
+            new = set(boards.new).intersection(boards.failing)
+            failing = {*boards.broke, *new}
+            unknown = failing if commit.first else new & without_result
+            without_result = {one.board for one in boards.not_built}
+            self._broken[commit.hash] = sorted(failing - unknown)
+            if commit is not self._base:
+                self._unknown |= unknown
+
+    def _warnings(self, commit: CommitChanges) -> list[DiagnosticChange]:
+        """Return the warnings that are new at a commit; none where there is nothing to compare with."""
+        found = [] if commit.first else [one for one in commit.new_problems if one.kind == "warning"]
+        return without(found, self._broken[commit.hash])
 
     def answered(self) -> Mail | None:
         """Return the mail to answer: the only patch that has a fault, else the cover letter or first patch."""
@@ -215,6 +236,11 @@ class _Writer:
         before = self._base.boards.failing if self._base else ()
         if before:
             yield _wrapped(f"Without the series {who(before, self._summary.archs)} did not build: {_list(before)}.")
+        if self._unknown:
+            boards = who(sorted(self._unknown), self._summary.archs)
+            verb = "fails" if len(self._unknown) == 1 else "fail"
+            those = _list(sorted(self._unknown))
+            yield _wrapped(f"{boards} {verb} with no result before, so what breaks it is not known: {those}.")
         if self._missing:
             boards = who(sorted(self._missing), self._summary.archs)
             yield _wrapped(f"Not built at every commit: {boards}: {self._why_not()}.")
@@ -224,8 +250,10 @@ class _Writer:
         yield from self._more()
 
     def _verdict(self) -> str:
-        broken = {board for commit in self._patches for board in _broken(commit)}
-        warned = {board for commit in self._patches for one in _warnings(commit) for board in one.boards} - broken
+        broken = {board for commit in self._patches for board in self._broken[commit.hash]}
+        warned = {
+            board for commit in self._patches for one in self._warnings(commit) for board in one.boards
+        } - broken
         of = f"of {many(len(self._summary.archs), 'board')}"
         if broken:
             more = f" and adds warnings on {len(warned)} more" if warned else ""
@@ -237,7 +265,8 @@ class _Writer:
             return f"All that was built builds, but there are new warnings on {len(warned)} {of}."
         if self._missing:
             return f"What was built builds with no new warnings, but {len(self._missing)} {of} lack results."
-        return "This series breaks nothing, and there are no new warnings."
+        nothing = "Nothing is known that this series breaks" if self._unknown else "This series breaks nothing"
+        return f"{nothing}, and there are no new warnings."
 
     def _built(self) -> str:
         boards = who(sorted(self._summary.archs), self._summary.archs)
@@ -248,7 +277,7 @@ class _Writer:
         """Yield what one patch breaks and has warned of."""
         title = cut(self._title(commit), WIDTH)
         yield f"{title}\n{'-' * cells(title)}"
-        broken, told = _broken(commit), set()
+        broken, told = self._broken[commit.hash], set()
         for problem in [one for one in without(commit.culprits, ()) if set(one.boards) & set(broken)][:_PROBLEMS]:
             boards = [board for board in problem.boards if board in broken]
             told.update(boards)
@@ -256,10 +285,10 @@ class _Writer:
         rest = [board for board in broken if board not in told]
         if rest:
             yield _wrapped(f"It {'also ' if told else ''}breaks {who(rest, self._summary.archs)}: {_list(rest)}.")
-        for problem in _warnings(commit)[:_PROBLEMS]:
+        for problem in self._warnings(commit)[:_PROBLEMS]:
             on = f"adds a warning on {who(problem.boards, self._summary.archs)}"
             yield from self._problem(on, problem.boards, problem)
-        more = max(len(_warnings(commit)) - _PROBLEMS, 0)
+        more = max(len(self._warnings(commit)) - _PROBLEMS, 0)
         if more:
             yield f"{many(more, 'more new warning')} left out."
         if broken:
@@ -315,16 +344,6 @@ class _Writer:
         for text in (words(self._summary.unread), *more_words(self._summary.unread)):
             if text:
                 yield _wrapped(f"{text[0].upper()}{text[1:]}.")
-
-
-def _broken(commit: CommitChanges) -> list[str]:
-    """Return the boards that a commit breaks, and those that it adds and that fail."""
-    new = set(commit.boards.new) & set(commit.boards.failing)
-    return sorted({*commit.boards.broke, *new})
-
-
-def _warnings(commit: CommitChanges) -> list[DiagnosticChange]:
-    return without([one for one in commit.new_problems if one.kind == "warning"], _broken(commit))
 
 
 def _list(boards: Sequence[str]) -> str:

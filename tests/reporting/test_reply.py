@@ -176,6 +176,16 @@ def test_what_fails_without_the_series_is_not_the_series_fault(posted):
     assert not made.good
 
 
+def test_a_board_that_fails_and_was_not_built_before_is_nobodys_fault(posted):
+    posted.build("tern")
+    for upto in (1, 2, 3):
+        posted.result("wren", upto, ERROR, 2)
+    body = posted.body()
+    assert "wren (arm) fails with no result before, so what breaks it is not known:\nwren." in body
+    assert "breaks wren" not in body
+    assert body.startswith("Nothing is known that this series breaks, and there are no new warnings.")
+
+
 def test_results_that_are_missing_are_no_success(posted):
     posted.build("tern")
     for upto in (0, 1):
