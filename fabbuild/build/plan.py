@@ -36,6 +36,7 @@ class Plan:
     which they are numbered, and ``commits`` those that are built. ``series`` has the boards of each of them.
     ``variables`` are those that builds get from the user. ``applied`` is the series of ``--patches``, if any.
     ``reach`` is what the commits can reach, if that was asked for: ``--affected`` leaves out the boards beyond it.
+    ``spread``: several machines build a board from the beginning on, each a commit at a time.
     """
 
     source: Source
@@ -50,6 +51,7 @@ class Plan:
     variables: Variables = _NO_VARIABLES
     applied: Applied | None = None
     reach: Reach | None = None
+    spread: bool = False
 
     @property
     def boards(self) -> tuple[Board, ...]:
@@ -190,14 +192,7 @@ def make_plan(
     commits = Source.thin(chosen_commits, settings.step) if len(chosen_commits) > 1 else chosen_commits
     variables = collect(settings.variables(), source.path)
     planned = tuple(with_options(machine, settings, variables) for machine in chosen)
-    series = list_series(
-        source,
-        [commit.tree for commit in commits],
-        partial(select_boards, terms=settings.boards, exclude=settings.exclude, only=settings.only),
-        partial(excluded_boards, exclude=settings.exclude),
-        base=lambda: _tree_before(source, commits[0]),
-        before=lambda: before(planned),
-    )
+    series = _series(source, settings, commits, before=lambda: before(planned))
     plan = Plan(
         source=source,
         commits=tuple(commits),
@@ -212,6 +207,41 @@ def make_plan(
         applied=applied,
     )
     return _with_reach(plan) if reach or settings.affected else plan
+
+
+def at_commits(plan: Plan, commits: Sequence[Commit], whole: Sequence[Commit], name: str) -> Plan:
+    """Return a plan for other commits of its source, each of which as many machines as possible begin with.
+
+    Args:
+        plan: whose options, machines and output hold.
+        commits: the commits to build.
+        whole: all commits of the result directory, numbered.
+        name: the name of that directory.
+
+    Raises:
+        UsageError: no commit has a selected board.
+    """
+    return replace(
+        plan,
+        commits=tuple(commits),
+        series=_series(plan.source, plan.settings, commits),
+        whole_range=tuple(whole),
+        name=check_component(name, "the result directory"),
+        spread=True,
+    )
+
+
+def _series(
+    source: Source, settings: BuildSettings, commits: Sequence[Commit], before: Callable[[], None] = lambda: None
+) -> BoardSeries:
+    return list_series(
+        source,
+        [commit.tree for commit in commits],
+        partial(select_boards, terms=settings.boards, exclude=settings.exclude, only=settings.only),
+        partial(excluded_boards, exclude=settings.exclude),
+        base=lambda: _tree_before(source, commits[0]),
+        before=before,
+    )
 
 
 def _with_reach(plan: Plan) -> Plan:

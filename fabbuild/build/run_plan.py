@@ -273,6 +273,7 @@ class _Run:
             restarts=settings.restarts,
             backup=settings.backup,
             stop_at=settings.stop_at or 0,
+            spread=plan.spread,
         )
         scheduler = Scheduler(
             jobs,

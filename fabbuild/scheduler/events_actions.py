@@ -41,6 +41,9 @@ class Policy:
     backup: bool = True
     #: The run ends when so many boards have failed; 0: it does not.
     stop_at: int = 0
+    #: Whether a machine that can build some commits of a board is given one of them at a time, so that several
+    #: machines build a board from the beginning on.
+    spread: bool = False
 
 
 # --- events -------------------------------------------------------------------------------------------------

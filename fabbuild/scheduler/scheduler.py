@@ -526,6 +526,9 @@ class Scheduler:
             board.attempt += 1
             timeout = self._timeouts.timeout(board.job.board)
             wanted = board.unassigned if commits is None else commits
+            if commits is None and self._state.policy.spread and member.trims and len(wanted) > 1:
+                wanted = {min(wanted)}
+                self._state.queue.put_back(board)
             backup = not wanted <= board.unassigned
             found = member.occupy(board.job.board)
             order = Order(board, set(wanted), member.name, board.attempt, timeout, now, member.slots, found)

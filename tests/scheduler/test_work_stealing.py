@@ -266,3 +266,22 @@ def test_a_late_failure_tells_on_nobody():
     actions = run.result(holder, 0, 1, board=helped, fault=full)
     assert [type(a) for a in actions[:2]] == [Drop, BoardDone]
     assert actions[0].asked
+
+
+def test_with_spread_each_machine_begins_with_a_commit_of_its_own():
+    run = Run(3, ("m1", 1.0), ("m2", 1.0), spread=True)
+    orders = [(order.machine, order.commits) for order in run.schedule._state.open["a"].orders]
+    assert orders == [("m1", {0}), ("m2", {1})]
+    assert given(run.result("m1", 0)) == [("m1", (2,), 3, False)]
+    run.result("m2", 1, 2)
+    run.result("m1", 2, 3)
+    assert run.schedule.finished
+    assert run.schedule.recorded == 3
+
+
+def test_with_spread_a_commit_of_a_lost_machine_goes_to_another():
+    run = Run(2, ("m1", 1.0), ("m2", 1.0), spread=True)
+    run(Lost("m1", "cut", LossKind.DIED))
+    assert given(run.result("m2", 1, 2)) == [("m2", (0,), 3, False)]
+    run.result("m2", 0, 3)
+    assert run.schedule.finished
