@@ -19,8 +19,8 @@ from typing import Any
 
 #: The tasks whose options are completed here, by their names without the collection.
 TASKS = frozenset({
-    "boards", "build", "cache", "clean", "completion", "export", "history", "init", "kill", "kill-workers", "probe",
-    "push", "reply", "report", "start", "status", "summary", "toolchains", "version",
+    "bisect", "boards", "build", "cache", "clean", "completion", "export", "history", "init", "kill",
+    "kill-workers", "probe", "push", "reply", "report", "start", "status", "summary", "toolchains", "version",
 })  # fmt: skip
 
 #: Most seconds that git may take to list branches or files; after that there are no candidates.
@@ -255,9 +255,9 @@ KINDS: Mapping[str, tuple[Callable[[Place], Iterable[str]], bool]] = {
 
 def _completes(word: str) -> str:
     """Return the kind of values of an option as written on the command line; empty for none."""
-    from fabbuild.cli.options import BOARDS, BUILD, COMPLETION, SUMMARY, TOOLCHAINS
+    from fabbuild.cli.options import BISECT, BOARDS, BUILD, COMPLETION, SUMMARY, TOOLCHAINS
 
-    for task in (BUILD, SUMMARY, TOOLCHAINS, COMPLETION, BOARDS):
+    for task in (BUILD, SUMMARY, TOOLCHAINS, COMPLETION, BOARDS, BISECT):
         for name, option in task.items():
             if option.completes and word in option.words(name):
                 return option.completes

@@ -54,6 +54,37 @@ BUILD: Mapping[str, Option] = {
     "reply": Option(None, "At the end, write a reply to the patches to this file, as `reply` does"),
 }
 
+#: Options of ``build`` that name commits, have results built again, or end a build early.
+_NO_BISECT = (
+    *("branch", "commits", "patches", "onto", "version", "count", "step", "affected", "order", "batch", "stop_at"),
+    *("force", "force_failures", "audit_reuse", "ignore_warnings"),
+)
+
+BISECT: Mapping[str, Option] = {
+    "good": Option(None, "A commit without the fault", completes="ranges"),
+    "bad": Option(None, "A commit with the fault (default: HEAD)", completes="ranges"),
+    "error": Option(
+        None,
+        "Bad is a failure with a line that this regular expression matches; commits "
+        "that fail in another way are skipped",
+    ),
+    "warning": Option(None, "Bad is a line of the build's messages that this regular expression matches"),
+    "grows": Option(
+        None,
+        "Bad is a program larger than at --good by this many bytes or more: BYTES, or REGION:BYTES with one of "
+        "all, text, data, bss, rodata; commits that fail are skipped",
+    ),
+    "run": Option(
+        None,
+        "Bad is what this shell command, run in the directory of each result, ends with: 0 is good, 125 skips, 128 "
+        "and more end the bisection, all else is bad; commits that fail are skipped",
+    ),
+    "log": Option(
+        None, "At the end, write what was found to this file, for `git bisect replay`", completes="files"
+    ),
+    **_of_build(*(name for name in OPTIONS if name not in _NO_BISECT)),
+}
+
 #: The options for what `boards` shows: a part of the selected boards, or something in place of their list.
 BOARDS: Mapping[str, Option] = {
     "reading": Option(

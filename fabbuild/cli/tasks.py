@@ -17,6 +17,7 @@ from invoke.exceptions import Exit
 
 from fabbuild.cli import tasks_local
 from fabbuild.cli.options import (
+    BISECT,
     BOARDS,
     BUILD,
     CACHE,
@@ -194,6 +195,26 @@ def build(c: Any, options: Mapping[str, Any]) -> None:
         tasks_local.write_reply(found_results, answer, trailer="")
     if ended.exit_status:
         raise Exit(code=ended.exit_status)
+
+
+@make_task(BISECT)
+def bisect(c: Any, options: Mapping[str, Any]) -> None:
+    """Find the commit that brought a fault to boards, by building several commits at a time on all machines.
+
+    Without --error, --warning, --grows or --run the fault is that a board fails to build. What is built already is
+    used, so that the same command goes on after an interrupt.
+
+    Exit status: 0 it was found; 102 only commits that cannot be judged are left; 130 interrupted; 1 wrong usage or
+    set-up.
+    """
+    from fabbuild.cli.bisect import bisect_with
+    from fabbuild.errors import UsageError
+
+    if is_connection(c):
+        raise UsageError("bisect works on all machines at once: use `inv bisect --hosts h1,h2`, not `fab -H`")
+    status = bisect_with(c, options)
+    if status:
+        raise Exit(code=status)
 
 
 def _unread(plan: Plan) -> list[str]:
@@ -541,6 +562,7 @@ def collection() -> Collection:
         push,
         start,
         build,
+        bisect,
         summary,
         kill,
         boards,

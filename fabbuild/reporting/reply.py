@@ -318,8 +318,7 @@ class _Writer:
 
     def _again(self, commit: CommitChanges, board: str) -> str:
         """Return how to see a failure with make alone."""
-        told = make_command(self._found, commit, board).splitlines()
-        shown = "\n".join(f"  {_plain(line)}" for line in told if not line.startswith("git "))
+        shown = "\n".join(f"  {line}" for line in plain_commands(make_command(self._found, commit, board)))
         if not shown:
             return ""
         base = f" applied on {commit_label(self._base.hash)}" if self._base else ""
@@ -352,6 +351,11 @@ def _list(boards: Sequence[str]) -> str:
 
 def _wrapped(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def plain_commands(recorded: str) -> list[str]:
+    """Return the recorded commands of a result as they are typed elsewhere, in a checkout of its commit."""
+    return [_plain(line) for line in recorded.splitlines() if not line.startswith("git ")]
 
 
 def _plain(command: str) -> str:

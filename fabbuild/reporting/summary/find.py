@@ -149,7 +149,7 @@ def _asked(item: str) -> str:
         return item
 
 
-def make_command(found: Found, commit: CommitChanges, board: str) -> str:
+def make_command(found: Found, commit: CommitChanges | CommitDir, board: str) -> str:
     """Return the make commands recorded with one result; empty if there are none."""
     made = found.range
     return Reader(made).command(_directory(made, commit), board).rstrip()
