@@ -13,18 +13,20 @@ class SourceKind(NamedTuple):
         recompiled: a new modification time makes Kbuild run a compiler, dtc or the preprocessor again, so that what
             it remarked about the file is repeated.
         searched: other files include it by a name that is looked up in several directories.
+        has_object: Makefiles list an object of its name to have it compiled.
     """
 
     suffix: str
     recompiled: bool = False
     searched: bool = False
+    has_object: bool = False
 
 
 #: Source that is compiled, assembled, preprocessed or included. Scripts, Makefiles and Kconfig files are none.
 SOURCE_KINDS = (
-    SourceKind(".c", recompiled=True),
+    SourceKind(".c", recompiled=True, has_object=True),
     SourceKind(".h", recompiled=True, searched=True),
-    SourceKind(".S", recompiled=True),
+    SourceKind(".S", recompiled=True, has_object=True),
     SourceKind(".s"),
     SourceKind(".dts", recompiled=True),
     SourceKind(".dtsi", recompiled=True, searched=True),
@@ -43,6 +45,7 @@ _MAKEFILE_SUFFIXES = (".mk", ".make")
 SOURCE = tuple(kind.suffix for kind in SOURCE_KINDS)
 RECOMPILED = tuple(kind.suffix for kind in SOURCE_KINDS if kind.recompiled)
 SEARCHED = tuple(kind.suffix for kind in SOURCE_KINDS if kind.searched)
+HAVE_OBJECTS = tuple(kind.suffix for kind in SOURCE_KINDS if kind.has_object)
 
 
 def is_makefile(path: str) -> bool:

@@ -17,6 +17,7 @@ _SUFFIXES = {".c", ".S", ".dts", ".dtsi", ".dtso", ".lds"}
         ("SOURCE", {".c", ".h", ".S", ".s", ".dts", ".dtsi", ".dtso", ".inc", ".lds", ".l", ".y"}),
         ("RECOMPILED", {".c", ".h", ".S", ".dts", ".dtsi", ".dtso", ".lds"}),
         ("SEARCHED", {".h", ".dtsi", ".inc"}),
+        ("HAVE_OBJECTS", {".c", ".S"}),
     ],
 )
 def test_each_property_names_its_suffixes(name, suffixes):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fabbuild.protocol.source_kinds import SEARCHED
+from fabbuild.protocol.source_kinds import RECOMPILED, SEARCHED
 from fabbuild.protocol.uboot import TREE
 from fabbuild.protocol.wire import DEPENDS
 from fabbuild.reporting.summary.reader import MAX_CONFIG, MAX_DEPENDS, Range, Reader
@@ -21,7 +21,7 @@ from fabbuild.source.conditions import Condition, ConditionalLine, conditional_l
 from fabbuild.source.git import Git, GitError
 
 #: Files that a C preprocessor reads.
-_PREPROCESSED = (".c", ".S", ".dts", ".dtso", ".lds", *SEARCHED)
+_PREPROCESSED = (*RECOMPILED, *SEARCHED)
 
 #: Files of one series that are looked at, and places that are told.
 _FILES = 500

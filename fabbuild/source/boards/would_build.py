@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from fabbuild.protocol.source_kinds import HAVE_OBJECTS
 from fabbuild.protocol.uboot import DEFCONFIG, TREE
 from fabbuild.source.git import Git, GitError
 
@@ -55,7 +56,7 @@ class Users:
             return self._named(TREE.device_tree, place.stem)
         if place.parent == PurePosixPath(TREE.board_headers) and place.suffix == ".h":
             return self._named(TREE.symbols[-1], place.stem)
-        if place.suffix in (".c", ".S"):
+        if place.suffix in HAVE_OBJECTS:
             symbol = self._symbol(place)
             return self.of_symbol(symbol) if symbol else None
         return None
