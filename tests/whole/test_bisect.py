@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from tests.support.repositories import git
+from tests.support.schemas import hold
 
 PLANTED = 7
 
@@ -51,6 +52,7 @@ def test_the_first_commit_that_fails_is_found_with_its_error_its_author_and_how_
     git(local_farm.source, "bisect", "reset")
     again = bisect(local_farm, "--only", "sandbox", "--good", "main~12", "--json")
     told = json.loads(again.out)
+    hold("bisect-1", told)
     assert (told["first_bad"], told["builds"], list(told["boards"])) == (made[PLANTED - 1], 0, ["sandbox"])
 
 
