@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fabbuild.cli.tasks import (
+    bisect,
     boards,
     build,
     cache,
@@ -19,6 +20,7 @@ from fabbuild.cli.tasks import (
 from fabbuild.cli.tasks_local import completion, export, history, reply, report, status, version
 
 __all__ = [
+    "bisect",
     "boards",
     "build",
     "cache",

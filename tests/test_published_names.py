@@ -19,8 +19,8 @@ PUBLISHED = {
     "fabbuild.hosts": "connection_for",
     "fabbuild.settings": "BuildSettings",
     "fabbuild.transport": "LocalTransport SshTransport",
-    "fabbuild.tasks": "boards build cache clean collection completion export history init kill probe push reply report start status"
-    " summary toolchains version",
+    "fabbuild.tasks": "bisect boards build cache clean collection completion export history init kill probe push reply report"
+    " start status summary toolchains version",
 }
 
 
